@@ -1,0 +1,63 @@
+# Every command of this repository, one line of work each; what they do is in local/, tests/ and bench/.
+PYTHON ?= python3
+PORT ?= 3000
+FUNCTION ?= hello
+BIN := .venv/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+export SAM_CLI_TELEMETRY := 0
+export AWS_DEFAULT_REGION ?= us-east-1
+
+.PHONY: run test lint fix bench build deploy invoke docs-check lock clean
+
+run: .venv/ready ## the whole stack on http://127.0.0.1:$(PORT)
+	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
+
+test: .venv/ready ## every test that needs no AWS account
+	@$(BIN)/pytest -n auto --dist loadgroup tests
+
+lint: .venv/ready .venv-sam/ready ## read-only checks
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/pytest -q tests/contract/test_imports.py
+	@.venv-sam/bin/sam validate --lint
+
+fix: .venv/ready ## rewrites what can be rewritten
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+bench: .venv/ready ## measurements, printed and kept under bench/results
+	@$(BIN)/python -m bench
+
+build: .venv-sam/ready ## what deploy uploads; needs neither Docker nor the template's Python
+	@.venv-sam/bin/sam build
+
+deploy: build ## to the AWS account of your environment
+	@.venv-sam/bin/sam deploy
+
+invoke: .venv/ready ## one function in a container, against the running stack's store
+	@$(BIN)/mayfly invoke $(FUNCTION) --container
+
+docs-check: .venv/ready ## runs the examples of README and docs
+	@$(BIN)/pytest -q tests/docs
+
+lock: ## resolves all three locks anew (needs uv)
+	@for lock in layers/mayfly/requirements requirements/local requirements/sam; do \
+	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
+
+clean: ## everything that make made
+	@rm -rf .venv .venv-sam .mayfly .aws-sam
+
+.venv/ready: requirements/local.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mayfly needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.13 ..."; exit 1; }
+	@echo "setting up .venv (once, about a minute) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python $(PIP) --require-hashes --no-deps -r requirements/local.txt
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-sam/ready: requirements/sam.txt
+	@echo "setting up .venv-sam (once, about a minute) ..."
+	@$(PYTHON) -m venv .venv-sam
+	@.venv-sam/bin/python $(PIP) --require-hashes --no-deps -r requirements/sam.txt
+	@touch $@

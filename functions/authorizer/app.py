@@ -1,0 +1,28 @@
+"""API key -> tenant and scopes. Only tells who asks; the door in `mayfly.http` answers 401 and 403.
+
+Its answers are cached by API Gateway per Authorization header and shared by all routes, so it never looks at the route.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from mayfly import tenants
+from mayfly.errors import Unauthenticated
+from mayfly.wiring import AuthorizerDeps
+
+__all__ = ["build"]
+
+
+def build(deps: AuthorizerDeps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any]]:
+    """The handler of the authorizer. A store that does not answer is an error of the authorizer: 500, and nothing cached."""
+
+    def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        try:
+            found = tenants.authenticate(event["headers"].get("authorization", ""), deps.tenants)
+        except Unauthenticated as problem:
+            deps.observe.log.info("a credential was refused", reason=problem.reason)
+            return {"isAuthorized": True, "context": {"reason": problem.reason}}
+        return {"isAuthorized": True, "context": {"tenant": found.tenant, "scopes": " ".join(sorted(found.scopes))}}
+
+    return handler

@@ -1,0 +1,6 @@
+import os
+
+from jobs.app import build
+from mayfly import wiring
+
+handler = build(wiring.jobs(os.environ))

@@ -1,0 +1,51 @@
+"""Settings of a function: a frozen dataclass whose fields are the environment variables it needs, upper-cased.
+
+Read once from a mapping, at start; every problem is reported in one `ConfigError`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mayfly.errors import ConfigError
+
+__all__ = ["read_settings"]
+
+_Settings = TypeVar("_Settings")
+_FLAGS = {"true": True, "false": False}
+
+
+def read_settings(kind: type[_Settings], env: Mapping[str, str]) -> _Settings:
+    """An instance of the dataclass `kind`, from `env`. Fields are `str`, `int` or `bool` (`true`, `false`).
+
+    Raises ConfigError, which names every variable that is missing or malformed.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # `kind` is a dataclass by contract
+        name = field.name.upper()
+        if name not in env:
+            if field.default is dataclasses.MISSING:
+                problems.append(f"{name} is missing")
+            continue
+        try:
+            values[field.name] = _convert(env[name], field.type)
+        except (ValueError, KeyError):
+            problems.append(f"{name}={env[name]!r} is not {_accepted(field.type)}")
+    if problems:
+        raise ConfigError(problems)
+    return kind(**values)
+
+
+def _convert(text: str, kind: Any) -> Any:
+    if kind is bool:
+        return _FLAGS[text]
+    if kind is int:
+        return int(text)
+    if not text:
+        raise ValueError
+    return text
+
+
+def _accepted(kind: Any) -> str:
+    return {bool: "true or false", int: "a whole number"}.get(kind, "a text of at least one character")

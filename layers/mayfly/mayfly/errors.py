@@ -1,0 +1,258 @@
+"""Every error that Mayfly raises on purpose, with the HTTP answer it becomes.
+
+Errors take facts, not sentences: the class writes the message from them, so that the same mistake always reads the same.
+`status` is used by `mayfly.http` alone and `retryable` by `mayfly.sqs` alone. Every class has a row in docs/errors.md.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "ConfigError",
+    "CounterOutOfRange",
+    "EffectRefused",
+    "Fenced",
+    "Forbidden",
+    "IdempotencyKeyReused",
+    "InvalidRequest",
+    "JobNotFound",
+    "LeaseHeld",
+    "MayflyError",
+    "MethodNotAllowed",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "ResultTooLarge",
+    "RouteNotFound",
+    "StoreUnavailable",
+    "TooManyEffects",
+    "Unauthenticated",
+    "UnknownTask",
+    "UnreadableMessage",
+]
+
+
+class MayflyError(Exception):
+    """Base of the tree. `code` is the stable, machine-readable name of the problem."""
+
+    code: ClassVar[str] = "internal-error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = True
+
+
+class ConfigError(MayflyError):
+    """The environment of a function is incomplete or malformed; raised once, at start, with every problem in it."""
+
+    code = "bad-configuration"
+    title = "Bad configuration"
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("the function's environment is not usable: " + "; ".join(problems))
+
+
+class InvalidRequest(MayflyError):
+    """A request or message that breaks its documented shape; `field` says where."""
+
+    code = "invalid-request"
+    status = 400
+    title = "Invalid request"
+    retryable = False
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {problem}")
+
+
+class UnknownTask(MayflyError):
+    """No file under functions/run_jobs/tasks declares a task of this name."""
+
+    code = "unknown-task"
+    status = 400
+    title = "Unknown task"
+    retryable = False
+
+    def __init__(self, task: str, known: list[str]) -> None:
+        self.task = task
+        super().__init__(f"no task is called {task!r}; known tasks: {', '.join(sorted(known)) or 'none'}")
+
+
+class Unauthenticated(MayflyError):
+    """The credential is missing, malformed, unknown or expired."""
+
+    code = "unauthenticated"
+    status = 401
+    title = "Unauthenticated"
+    retryable = False
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}; send 'Authorization: Bearer mf_...'")
+
+
+class Forbidden(MayflyError):
+    """The credential is good but lacks the scope of this route."""
+
+    code = "forbidden"
+    status = 403
+    title = "Forbidden"
+    retryable = False
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"the key lacks the scope {scope!r}; create one that has it with 'mayfly keys create --scope {scope}'")
+
+
+class RouteNotFound(MayflyError):
+    """No route has this path."""
+
+    code = "not-found"
+    status = 404
+    title = "Not found"
+    retryable = False
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there is nothing at {path}")
+
+
+class MethodNotAllowed(MayflyError):
+    """The path exists, with other methods (RFC 9110, 15.5.6: the answer must name them in Allow)."""
+
+    code = "method-not-allowed"
+    status = 405
+    title = "Method not allowed"
+    retryable = False
+
+    def __init__(self, method: str, path: str, allowed: list[str]) -> None:
+        self.allowed = allowed
+        super().__init__(f"{path} does not take {method}; it takes {', '.join(allowed)}")
+
+
+class JobNotFound(MayflyError):
+    """The tenant has no such job: it never existed, belongs to another tenant, or its record has expired."""
+
+    code = "job-not-found"
+    status = 404
+    title = "Job not found"
+    retryable = False
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id!r}")
+
+
+class PayloadTooLarge(MayflyError):
+    """A body, payload or result above its stated limit, in bytes of UTF-8 JSON."""
+
+    code = "payload-too-large"
+    status = 413
+    title = "Payload too large"
+    retryable = False
+
+    def __init__(self, field: str, size: int, limit: int) -> None:
+        super().__init__(f"{field} has {size} bytes, the limit is {limit}; put large data in S3 and pass its key")
+
+
+class ResultTooLarge(MayflyError):
+    """A task returned more than a job record holds; the job ends dead, before any of its effects is written."""
+
+    code = "result-too-large"
+    retryable = False
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the result has {size} bytes of JSON, the limit is {limit}; put it in S3 and return its key")
+
+
+class IdempotencyKeyReused(MayflyError):
+    """The key was used before with another body (Idempotency-Key draft-07, 2.7)."""
+
+    code = "idempotency-key-reused"
+    status = 422
+    title = "Idempotency key reused"
+    retryable = False
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"this Idempotency-Key belongs to job {job_id!r}, which was submitted with another body")
+
+
+class StoreUnavailable(MayflyError):
+    """The store did not answer, or refused for load: nothing is known to have happened."""
+
+    code = "store-unavailable"
+    status = 503
+    title = "Store unavailable"
+    retry_after_seconds: ClassVar[int] = 1
+
+    def __init__(self, operation: str, cause: str) -> None:
+        super().__init__(f"the store did not complete {operation} ({cause}); try again")
+
+
+class OutcomeUnknown(MayflyError):
+    """An increment was sent and its answer lost, and reading back did not settle whether it counted."""
+
+    code = "outcome-unknown"
+    status = 503
+    title = "Outcome unknown"
+    retry_after_seconds: ClassVar[int] = 1
+
+    def __init__(self, counter: str) -> None:
+        super().__init__(f"the increment of {counter!r} may or may not have counted; read it, or use an Idempotency-Key to repeat safely")
+
+
+class CounterOutOfRange(MayflyError):
+    """DynamoDB numbers hold 38 digits; an increment would leave that range."""
+
+    code = "counter-out-of-range"
+    status = 409
+    title = "Counter out of range"
+    retryable = False
+
+    def __init__(self, counter: str) -> None:
+        super().__init__(f"{counter!r} would leave the range of 38 digits")
+
+
+class LeaseHeld(MayflyError):
+    """Another worker runs this job, or its backoff is not over; come back in `seconds`."""
+
+    code = "lease-held"
+
+    def __init__(self, job_id: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"job {job_id!r} can be claimed in {seconds:.1f} s")
+
+
+class Fenced(MayflyError):
+    """This attempt lost its job to a later owner, or the job has ended: its result is dropped, nothing was written."""
+
+    code = "fenced"
+    retryable = False
+
+    def __init__(self, job_id: str, nonce: str, holder: str) -> None:
+        super().__init__(f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were not applied")
+
+
+class EffectRefused(MayflyError):
+    """A condition of one of the job's effects did not hold, so none of them was applied."""
+
+    code = "effect-refused"
+    retryable = False
+
+    def __init__(self, job_id: str, effect: str, reason: str) -> None:
+        super().__init__(f"job {job_id!r}: the effect {effect} was refused ({reason}); no effect of the job was applied")
+
+
+class TooManyEffects(MayflyError):
+    """DynamoDB takes 100 items in a transaction, one of which is the job itself."""
+
+    code = "too-many-effects"
+    retryable = False
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(f"the task collected {count} effects, the limit is {limit}; split the work into follow-up jobs")
+
+
+class UnreadableMessage(MayflyError):
+    """A queue body that is no job; it takes the dead-letter path with its body kept."""
+
+    code = "unreadable-message"
+    retryable = False
+
+    def __init__(self, message_id: str, problem: str) -> None:
+        super().__init__(f"message {message_id}: {problem}")

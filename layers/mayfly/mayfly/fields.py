@@ -1,0 +1,124 @@
+"""Strict reading of JSON that came from outside: HTTP bodies, queue messages, task payloads.
+
+Refuses what would be guessed at otherwise: unknown fields, duplicate keys, NaN, wrong types. Each refusal names the field.
+"""
+
+import json
+import re
+from typing import Any, Final
+
+from mayfly.errors import InvalidRequest, PayloadTooLarge
+
+__all__ = ["NAME", "Fields", "canonical_json", "parse_json"]
+
+#: Names of counters, tasks, schedules and subjects (design: one alphabet, safe in URLs, keys and logs).
+NAME: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,128}")
+_MISSING: Final = object()
+
+
+def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
+    """The value of a JSON text of at most `limit` bytes (RFC 8259, with I-JSON's ban on duplicate keys, RFC 7493, 2.3).
+
+    Raises PayloadTooLarge, or InvalidRequest for anything that is not strict JSON.
+    """
+    size = len(raw) if isinstance(raw, bytes) else len(raw.encode("utf-8", "surrogatepass"))
+    if size > limit:
+        raise PayloadTooLarge(where, size, limit)
+    try:
+        value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        # A lone surrogate parses, but cannot be stored or sent; find it here, where its sender can be told.
+        json.dumps(value, ensure_ascii=False).encode()
+    except InvalidRequest:
+        raise
+    except (ValueError, RecursionError) as problem:
+        raise InvalidRequest(where, f"not valid JSON ({problem})") from None
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """The shortest JSON of a value, keys sorted: equal values give equal texts."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+class Fields:
+    """The members of a JSON object, read one by one; `finish` refuses what nobody asked for."""
+
+    def __init__(self, value: Any, where: str = "body") -> None:
+        if not isinstance(value, dict):
+            raise InvalidRequest(where, f"must be a JSON object, not {_kind(value)}")
+        self._left = dict(value)
+        self._where = where
+
+    def text(self, name: str, *, pattern: re.Pattern[str] | None = None, default: Any = _MISSING) -> Any:
+        """A text, matching `pattern` whole if there is one."""
+        value = self._take(name, default)
+        if value is default:
+            return value
+        if not isinstance(value, str):
+            raise InvalidRequest(name, f"must be a text, not {_kind(value)}")
+        if pattern is not None and not pattern.fullmatch(value):
+            raise InvalidRequest(name, f"must match {pattern.pattern}")
+        return value
+
+    def integer(self, name: str, low: int, high: int, *, default: Any = _MISSING) -> Any:
+        """A whole number from `low` to `high`."""
+        value = self._take(name, default)
+        if value is default:
+            return value
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidRequest(name, f"must be a whole number, not {_kind(value)}")
+        if not low <= value <= high:
+            raise InvalidRequest(name, f"must be from {low} to {high}")
+        return value
+
+    def number(self, name: str, low: float, high: float, *, default: Any = _MISSING) -> Any:
+        """A number from `low` to `high`."""
+        value = self._take(name, default)
+        if value is default:
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidRequest(name, f"must be a number, not {_kind(value)}")
+        if not low <= value <= high:
+            raise InvalidRequest(name, f"must be from {low} to {high}")
+        return value
+
+    def boolean(self, name: str, *, default: Any = _MISSING) -> Any:
+        """`true` or `false`."""
+        value = self._take(name, default)
+        if value is not default and not isinstance(value, bool):
+            raise InvalidRequest(name, f"must be true or false, not {_kind(value)}")
+        return value
+
+    def anything(self, name: str, *, default: Any = _MISSING) -> Any:
+        """Any JSON value."""
+        return self._take(name, default)
+
+    def finish(self) -> None:
+        """Raises InvalidRequest when a field is left that was not asked for."""
+        for name in self._left:
+            raise InvalidRequest(name[:128], "unknown field")
+
+    def _take(self, name: str, default: Any) -> Any:
+        value = self._left.pop(name, default)
+        if value is _MISSING:
+            raise InvalidRequest(name, "is missing")
+        return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in seen:
+            raise InvalidRequest(name[:128], "appears twice")
+        seen[name] = value
+    return seen
+
+
+def _refuse_constant(constant: str) -> Any:
+    raise InvalidRequest("body", f"{constant} is not JSON")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "an array"}.get(type(value), "an object")

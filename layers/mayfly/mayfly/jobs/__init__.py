@@ -1,0 +1,70 @@
+"""Background jobs whose effects happen once, or not at all, whatever dies on the way."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from mayfly.clock import Clock
+from mayfly.errors import IdempotencyKeyReused, UnknownTask
+from mayfly.jobs.effects import Effects
+from mayfly.jobs.model import Job, Status, Submission
+from mayfly.jobs.rules import fingerprint, is_terminal, job_id_for
+from mayfly.jobs.store import JobExists, JobStore
+from mayfly.jobs.tasks import Declaration, Permanent, Retry, task
+
+__all__ = ["Effects", "Job", "JobStore", "Permanent", "Retry", "Submission", "read", "submit", "task", "wait"]
+
+
+def submit(
+    submission: Submission, *, tenant: str, store: JobStore, tasks: Mapping[str, Declaration], now_ms: int, new_id: Callable[[], str]
+) -> tuple[Job, bool]:
+    """Stores a job for the workers to run; the table's stream carries it to the queue.
+
+    Returns the job, and whether it is new: the same idempotency key and body find the job that was made before.
+    Raises UnknownTask, IdempotencyKeyReused when the key came with another body, StoreUnavailable.
+    """
+    declaration = tasks.get(submission.task)
+    if declaration is None:
+        raise UnknownTask(submission.task, list(tasks))
+    job = Job(
+        id=job_id_for(tenant, submission.idempotency_key, otherwise=new_id()),
+        tenant=tenant,
+        task=submission.task,
+        payload=submission.payload,
+        status=Status.QUEUED,
+        max_attempts=submission.max_attempts or declaration.max_attempts,
+        created_at_ms=now_ms,
+        fingerprint=fingerprint(submission),
+    )
+    try:
+        store.create(job)
+    except JobExists as exists:
+        if exists.job.fingerprint != job.fingerprint:
+            raise IdempotencyKeyReused(exists.job.id) from None
+        return exists.job, False
+    return job, True
+
+
+def read(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
+    """A job of this tenant. Raises JobNotFound, StoreUnavailable."""
+    return store.read(tenant, job_id, now_ms=now_ms)
+
+
+def wait(job_id: str, *, tenant: str, store: JobStore, clock: Clock, until_ms: int, pause: Callable[[float], None]) -> Job:
+    """A job of this tenant, as soon as it has ended, or as it is at `until_ms`. Raises JobNotFound, StoreUnavailable.
+
+    Reads at growing intervals, `pause(seconds)` between them: waiting is cheap, and the caller may ask again at any time.
+    """
+    for seconds in _intervals():
+        now_ms = clock()
+        job = store.read(tenant, job_id, now_ms=now_ms)
+        left = (until_ms - now_ms) / 1000
+        if is_terminal(job) or left <= 0:
+            return job
+        pause(min(seconds, left))
+    raise AssertionError("intervals never end")
+
+
+def _intervals() -> Iterator[float]:
+    seconds = 0.05
+    while True:
+        yield seconds
+        seconds = min(seconds * 1.5, 1.0)

@@ -1,0 +1,89 @@
+"""A job as a DynamoDB item and back.
+
+The item is at once the status that users read, the Powertools idempotency record and, through the table's stream, the
+outbox. Sort key `job`; a payload too large to be paid for with every status write stands beside it under `payload`.
+"""
+
+import json
+from typing import Any, Final
+
+from mayfly.fields import canonical_json
+from mayfly.ids import key
+from mayfly.jobs.model import Attempt, Job, Outcome, Status
+from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS
+
+__all__ = ["attempt_value", "job_key", "new_items", "payload_key", "read_job"]
+
+_NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
+
+
+def job_key(tenant: str, job_id: str) -> dict[str, Any]:
+    """The primary key of a job."""
+    return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": "job"}}
+
+
+def payload_key(tenant: str, job_id: str) -> dict[str, Any]:
+    """The primary key of a job's payload, where it has its own item."""
+    return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": "payload"}}
+
+
+def new_items(job: Job) -> list[dict[str, Any]]:
+    """The items of a new job: itself and, where the payload is large, the payload."""
+    item = {
+        **job_key(job.tenant, job.id),
+        "id": {"S": job.id},
+        "tenant": {"S": job.tenant},
+        "task": {"S": job.task},
+        "status": {"S": job.status},
+        "created_at": {"N": str(job.created_at_ms)},
+        "fingerprint": {"S": job.fingerprint},
+        "history": {"L": []},
+        **{name: {"N": str(getattr(job, name))} for name in _NUMBERS},
+    }
+    payload = {"S": canonical_json(job.payload)}
+    if len(payload["S"].encode()) <= INLINE_PAYLOAD_LIMIT:
+        return [{**item, "payload": payload}]
+    expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
+    return [item, {**payload_key(job.tenant, job.id), "payload": payload, "expires_at": expires}]
+
+
+def attempt_value(attempt: Attempt) -> dict[str, Any]:
+    """One entry of the history."""
+    times = {"started": attempt.started_at_ms, "ended": attempt.ended_at_ms}
+    return {"S": canonical_json({**times, "outcome": attempt.outcome, "error": attempt.error})}
+
+
+def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -> Job:
+    """The job in an item."""
+    payload = (payload_item or item).get("payload")
+    return Job(
+        id=item["id"]["S"],
+        tenant=item["tenant"]["S"],
+        task=item["task"]["S"],
+        payload=json.loads(payload["S"]) if payload else None,
+        status=Status(item["status"]["S"]),
+        created_at_ms=int(item["created_at"]["N"]),
+        fingerprint=item["fingerprint"]["S"],
+        owner=_text(item, "owner"),
+        lease_until_ms=_number(item, "lease_until"),
+        retry_at_ms=_number(item, "retry_at"),
+        history=tuple(_attempt(entry["S"]) for entry in item["history"]["L"]),
+        result=json.loads(item["result"]["S"]) if "result" in item else None,
+        error=_text(item, "error"),
+        expires_at_s=_number(item, "expires_at"),
+        **{name: int(item[name]["N"]) for name in _NUMBERS},
+    )
+
+
+def _attempt(entry: str) -> Attempt:
+    found = json.loads(entry)
+    outcome = Outcome(found["outcome"]) if found["outcome"] else None
+    return Attempt(found["started"], found["ended"], outcome, found["error"])
+
+
+def _text(item: dict[str, Any], name: str) -> str | None:
+    return item[name]["S"] if name in item else None
+
+
+def _number(item: dict[str, Any], name: str) -> int | None:
+    return int(item[name]["N"]) if name in item else None

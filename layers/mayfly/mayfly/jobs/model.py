@@ -1,0 +1,86 @@
+"""A job, its attempts, and a message that asks for one."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["TERMINAL", "Attempt", "Job", "Outcome", "Status", "Submission", "Wake"]
+
+
+class Status(StrEnum):
+    """What is stored. INPROGRESS and COMPLETED are Powertools' words, since the job is its idempotency record."""
+
+    SCHEDULED = "SCHEDULED"
+    QUEUED = "QUEUED"
+    INPROGRESS = "INPROGRESS"
+    RETRY = "RETRY"
+    COMPLETED = "COMPLETED"
+    DEAD = "DEAD"
+    CANCELLED = "CANCELLED"
+
+
+TERMINAL = frozenset({Status.COMPLETED, Status.DEAD, Status.CANCELLED})
+
+
+class Outcome(StrEnum):
+    """How an attempt ended, as users read it."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One claim of a job. An attempt without an end still runs, or its process died."""
+
+    started_at_ms: int
+    ended_at_ms: int | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What somebody asks for: a task by name, its payload, and how often to try (as the task says where that is None)."""
+
+    task: str
+    payload: Any
+    max_attempts: int | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Wake:
+    """A message that names a job which exists."""
+
+    tenant: str
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, as read. Times are milliseconds since the epoch.
+
+    `fence` grows by one with every claim, over all runs: outside systems can refuse what comes with an older one.
+    """
+
+    id: str
+    tenant: str
+    task: str
+    payload: Any
+    status: Status
+    max_attempts: int
+    created_at_ms: int
+    fingerprint: str
+    run: int = 1
+    attempt: int = 0
+    fence: int = 0
+    owner: str | None = None
+    lease_until_ms: int | None = None
+    retry_at_ms: int | None = None
+    history: tuple[Attempt, ...] = ()
+    result: Any = None
+    error: str | None = None
+    expires_at_s: int | None = None

@@ -1,0 +1,85 @@
+"""Powertools idempotency whose completion is the job's transaction.
+
+Powertools drives: `idempotent_function` claims before the task runs, and completes or releases after it. This layer turns
+its three hooks into the three conditional writes of `JobStore`. The stock layer's own completion carries no condition,
+so that a late worker overwrites its successor's result and repeats its effects (docs/decisions/0002).
+
+Powertools shares one layer between all calls of a process and hashes a key of its own; both are set aside: the attempt
+in progress is carried in a context variable, and its job's key is the only one used.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+)
+from aws_lambda_powertools.utilities.idempotency.persistence.base import BasePersistenceLayer
+from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
+
+__all__ = ["AlreadyCompleted", "Claimant", "TransactionalLayer", "attempting"]
+
+
+class AlreadyCompleted(Exception):
+    """A claim found its job completed; `result` is the stored JSON."""
+
+    def __init__(self, result: str) -> None:
+        self.result = result
+        super().__init__("the job is completed")
+
+
+class Claimant(Protocol):
+    """One attempt at one job, as the layer drives it."""
+
+    def claim(self) -> None:
+        """Takes the job. Raises AlreadyCompleted, or whatever keeps it from running."""
+
+    def commit(self, result: str) -> None:
+        """Completes the job with its effects. `result` is JSON."""
+
+    def release(self, failure: Exception) -> None:
+        """Gives the job up after `failure`."""
+
+
+_current: ContextVar[Claimant] = ContextVar("mayfly_attempt")
+
+
+@contextmanager
+def attempting(attempt: Claimant) -> Iterator[None]:
+    """Makes `attempt` the one that the layer works for, in this context."""
+    token = _current.set(attempt)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class TransactionalLayer(BasePersistenceLayer):
+    """The persistence layer; one instance serves the whole process, its state is all in the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def delete_record(self, data: Any, exception: Exception) -> None:
+        """Called by Powertools when the task raised; handed on with the exception, which decides what becomes of the job."""
+        _current.get().release(exception)
+
+    def _put_record(self, data_record: DataRecord) -> None:
+        try:
+            _current.get().claim()
+        except AlreadyCompleted as done:
+            stored = DataRecord(data_record.idempotency_key, status="COMPLETED", response_data=done.result)
+            raise IdempotencyItemAlreadyExistsError(old_data_record=stored) from None
+
+    def _update_record(self, data_record: DataRecord) -> None:
+        _current.get().commit(data_record.response_data)
+
+    def _delete_record(self, data_record: DataRecord) -> None:
+        raise AssertionError("delete_record is overridden: a job's record is never deleted")
+
+    def _get_record(self, idempotency_key: str) -> DataRecord:
+        # Never needed: a refused claim carries the record that stands there.
+        raise IdempotencyItemNotFoundError

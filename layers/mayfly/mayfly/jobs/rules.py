@@ -1,0 +1,211 @@
+"""What follows from a job's state: who may claim it, when to come back, what users are told. No I/O, no clock."""
+
+import hashlib
+import re
+from typing import Any, Final
+
+from mayfly.clock import rfc3339
+from mayfly.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
+from mayfly.fields import NAME, Fields, canonical_json, parse_json
+from mayfly.ids import derived_id
+from mayfly.jobs.model import TERMINAL, Attempt, Job, Outcome, Status, Submission, Wake
+
+__all__ = [
+    "DEFAULT_MAX_ATTEMPTS",
+    "INLINE_PAYLOAD_LIMIT",
+    "LARGE_PAYLOAD_RETENTION_SECONDS",
+    "LEASE_MS",
+    "PAYLOAD_LIMIT",
+    "RESULT_LIMIT",
+    "RETENTION_SECONDS",
+    "backoff_ms",
+    "check_result",
+    "describe",
+    "fingerprint",
+    "is_expired",
+    "is_terminal",
+    "job_id_for",
+    "public",
+    "public_status",
+    "read_idempotency_key",
+    "read_message",
+    "read_submission",
+    "wait_before_claim_ms",
+]
+
+#: How long a claim holds without being renewed, in milliseconds: the longest that a crash delays a job, less 2 s.
+LEASE_MS: Final = 15_000
+#: Payloads above this many bytes of JSON are refused; S3 is the place for them.
+PAYLOAD_LIMIT: Final = 256 * 1024
+#: Payloads up to this many bytes stand in the job's item; larger ones in their own, which no status write pays for.
+INLINE_PAYLOAD_LIMIT: Final = 1024
+#: The largest body that SQS carries, in bytes.
+MESSAGE_LIMIT: Final = 1024 * 1024
+#: Results above this many bytes of JSON end the job; DynamoDB items hold 400 KB, history and keys included.
+RESULT_LIMIT: Final = 256 * 1024
+#: How long a finished job can be read, and its duplicates recognised: queue and dead-letter retention (14 d each) and some.
+RETENTION_SECONDS: Final = 30 * 24 * 3600
+#: A payload in an item of its own expires by itself, since marking it at the job's end would cost its whole size again.
+LARGE_PAYLOAD_RETENTION_SECONDS: Final = 400 * 24 * 3600
+#: Attempts of a job whose task and submission say nothing else.
+DEFAULT_MAX_ATTEMPTS: Final = 5
+MAX_MAX_ATTEMPTS: Final = 50
+
+_FIRST_BACKOFF_MS: Final = 1_000
+_LONGEST_BACKOFF_MS: Final = 300_000
+_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_ERROR_CHARACTERS: Final = 500
+_PUBLIC: Final = {
+    Status.SCHEDULED: "scheduled",
+    Status.QUEUED: "queued",
+    Status.INPROGRESS: "running",
+    Status.RETRY: "queued",
+    Status.COMPLETED: "succeeded",
+    Status.DEAD: "dead",
+    Status.CANCELLED: "cancelled",
+}
+
+
+def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
+    """A submission from an HTTP body. Raises InvalidRequest naming the field, or PayloadTooLarge."""
+    fields = Fields(body)
+    submission = Submission(
+        task=fields.text("task", pattern=NAME),
+        payload=_payload(fields),
+        max_attempts=fields.integer("max_attempts", 1, MAX_MAX_ATTEMPTS, default=None),
+        idempotency_key=read_idempotency_key(idempotency_key),
+    )
+    fields.finish()
+    return submission
+
+
+def read_message(body: str) -> Wake | Submission:
+    """What a message on the jobs queue asks for. Raises InvalidRequest naming the field, or PayloadTooLarge.
+
+    A body that asks for a task names no tenant: such a job belongs to the tenant that the queue is bound to.
+    """
+    value = parse_json(body, limit=MESSAGE_LIMIT)
+    fields = Fields(value)
+    message: Wake | Submission
+    if "task" in value:
+        key = read_idempotency_key(fields.text("idempotency_key", default=None))
+        message = Submission(fields.text("task", pattern=NAME), _payload(fields), idempotency_key=key)
+    else:
+        message = Wake(tenant=fields.text("tenant", pattern=NAME), job_id=fields.text("id", pattern=NAME))
+    fields.finish()
+    return message
+
+
+def read_idempotency_key(text: str | None) -> str | None:
+    """An idempotency key as sent, bare or as the quoted string of Idempotency-Key draft-07. Raises InvalidRequest."""
+    if text is None:
+        return None
+    bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if not _IDEMPOTENCY_KEY.fullmatch(bare):
+        raise InvalidRequest("Idempotency-Key", "must have 1 to 255 printable ASCII characters")
+    return bare
+
+
+def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> str:
+    """The id of a job that is asked for: the same for the same key of a tenant, or where there is none for the same `otherwise`."""
+    if idempotency_key is None:
+        return derived_id("no-key", tenant, otherwise)
+    return derived_id("idempotency-key", tenant, idempotency_key)
+
+
+def fingerprint(submission: Submission) -> str:
+    """Equal for equal requests: tells a replay of an idempotency key from its reuse with another body."""
+    body = {"task": submission.task, "payload": submission.payload, "max_attempts": submission.max_attempts}
+    return hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32]
+
+
+def wait_before_claim_ms(job: Job, now_ms: int) -> int:
+    """How long until this unfinished job may be claimed, in milliseconds; 0 when now."""
+    if job.status is Status.RETRY:
+        return max(0, (job.retry_at_ms or 0) - now_ms)
+    if job.status is Status.INPROGRESS:
+        return max(0, (job.lease_until_ms or 0) - now_ms)
+    return 0
+
+
+def backoff_ms(attempt: int, jitter: float) -> int:
+    """The pause after attempt number `attempt` failed: exponential, full jitter. `jitter` is drawn from 0 to 1.
+
+    Source: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    """
+    return int(jitter * min(_LONGEST_BACKOFF_MS, _FIRST_BACKOFF_MS * 2 ** (attempt - 1)))
+
+
+def check_result(result: Any) -> str:
+    """`result` as the JSON to store. Raises ResultTooLarge, or TypeError or ValueError for what JSON cannot hold."""
+    encoded = canonical_json(result)
+    size = len(encoded.encode())
+    if size > RESULT_LIMIT:
+        raise ResultTooLarge(size, RESULT_LIMIT)
+    return encoded
+
+
+def describe(error: BaseException) -> str:
+    """An exception as the attempt's history keeps it: its type and message, cut to a bounded length."""
+    return f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
+
+
+def public_status(job: Job, now_ms: int) -> str:
+    """The status that users read. A job whose lease ran out says `interrupted`: nobody is running it, and it will run again."""
+    if job.status is Status.INPROGRESS and (job.lease_until_ms or 0) < now_ms:
+        return "interrupted"
+    return _PUBLIC[job.status]
+
+
+def public(job: Job, now_ms: int) -> dict[str, Any]:
+    """The job as the API shows it."""
+    shown: dict[str, Any] = {
+        "id": job.id,
+        "task": job.task,
+        "status": public_status(job, now_ms),
+        "payload": job.payload,
+        "created_at": rfc3339(job.created_at_ms),
+        "max_attempts": job.max_attempts,
+        "attempts": [_public_attempt(job, number, now_ms) for number in range(1, len(job.history) + 1)],
+        "result": job.result,
+        "error": job.error,
+    }
+    if job.status is Status.RETRY and job.retry_at_ms is not None:
+        shown["retry_at"] = rfc3339(job.retry_at_ms)
+    return shown
+
+
+def is_expired(job: Job, now_ms: int) -> bool:
+    """Whether the job is to be treated as absent, although TTL has not deleted it yet."""
+    return job.expires_at_s is not None and job.expires_at_s * 1000 < now_ms
+
+
+def is_terminal(job: Job) -> bool:
+    """Whether the job has ended, for good or until somebody redrives it."""
+    return job.status in TERMINAL
+
+
+def _payload(fields: Fields) -> Any:
+    payload = fields.anything("payload", default=None)
+    size = len(canonical_json(payload).encode())
+    if size > PAYLOAD_LIMIT:
+        raise PayloadTooLarge("payload", size, PAYLOAD_LIMIT)
+    return payload
+
+
+def _public_attempt(job: Job, number: int, now_ms: int) -> dict[str, Any]:
+    attempt = job.history[number - 1]
+    return {
+        "number": number,
+        "started_at": rfc3339(attempt.started_at_ms),
+        "ended_at": None if attempt.ended_at_ms is None else rfc3339(attempt.ended_at_ms),
+        "outcome": _outcome(job, attempt, last=number == len(job.history), now_ms=now_ms),
+        "error": attempt.error,
+    }
+
+
+def _outcome(job: Job, attempt: Attempt, *, last: bool, now_ms: int) -> str:
+    if attempt.outcome is not None:
+        return attempt.outcome
+    # Nobody wrote an end: it still runs, or its process died and a later claim took the job over.
+    return Outcome.RUNNING if last and public_status(job, now_ms) == "running" else Outcome.INTERRUPTED

@@ -1,0 +1,106 @@
+"""Tasks: what a job runs, and how it is found by name.
+
+A task is a function under functions/run_jobs/tasks/, declared with `@task("name", ...)`. The worker imports those files;
+the API only reads their declarations, so that accepting a job never pays for the code that runs it.
+"""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mayfly.errors import ConfigError, MayflyError
+from mayfly.fields import NAME
+from mayfly.jobs.effects import Effects
+from mayfly.jobs.model import Job
+from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS
+
+__all__ = ["Declaration", "Permanent", "Retry", "Task", "declared", "imported", "task"]
+
+
+class Permanent(MayflyError):
+    """Raised by a task: the job can never succeed. It ends dead now, with `reason`, however many attempts are left."""
+
+    code = "permanent-failure"
+    retryable = False
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class Retry(MayflyError):
+    """Raised by a task: try again, `after_seconds` from now (by default when the backoff says)."""
+
+    code = "retry"
+
+    def __init__(self, reason: str, after_seconds: float | None = None) -> None:
+        self.after_seconds = after_seconds
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What `@task` says about a task."""
+
+    name: str
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    local: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """A declared function."""
+
+    declaration: Declaration
+    run: Callable[[Job, Effects], Any]
+
+
+def task(name: str, *, max_attempts: int = DEFAULT_MAX_ATTEMPTS, local: bool = False) -> Callable[[Callable[[Job, Effects], Any]], Task]:
+    """Declares a task. Arguments must be literals, since the API reads them without importing the file.
+
+    `max_attempts` holds for jobs that do not say; a `local` task exists only where AWS_SAM_LOCAL is true.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError([f"task name {name!r} must match {NAME.pattern}"])
+
+    def declare(run: Callable[[Job, Effects], Any]) -> Task:
+        return Task(Declaration(name, max_attempts, local), run)
+
+    return declare
+
+
+def imported(package: ModuleType, *, local: bool) -> Mapping[str, Task]:
+    """The tasks of a package, by name, from importing each of its modules. Raises ConfigError when two share a name."""
+    found: dict[str, Task] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        for value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
+            is_task = isinstance(value, Task) and (local or not value.declaration.local)
+            if is_task and found.setdefault(value.declaration.name, value) is not value:
+                raise ConfigError([f"two tasks are called {value.declaration.name!r}"])
+    return found
+
+
+def declared(folder: Path, *, local: bool) -> Mapping[str, Declaration]:
+    """The declarations in a folder of tasks, by name, from reading each file. Raises ConfigError, naming file and line."""
+    declarations = [
+        _declaration(call, path)
+        for path in sorted(folder.glob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text(), path))
+        if isinstance(function, ast.FunctionDef)
+        for call in function.decorator_list
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "task"
+    ]
+    return {found.name: found for found in declarations if local or not found.local}
+
+
+def _declaration(call: ast.Call, path: Path) -> Declaration:
+    try:
+        arguments = [ast.literal_eval(value) for value in call.args]
+        options = {option.arg or "": ast.literal_eval(option.value) for option in call.keywords}
+        return Declaration(*arguments, **options)
+    except (ValueError, TypeError):
+        raise ConfigError([f"{path}:{call.lineno}: the arguments of @task must be literals that it takes"]) from None

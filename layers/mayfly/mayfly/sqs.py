@@ -1,0 +1,121 @@
+"""The SQS edge: a queue to send to, and a batch to work through record by record.
+
+A record that fails never takes its neighbours along: it is reported alone (partial batch response) and comes back when
+its error says, by its own visibility timeout.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mayfly.errors import LeaseHeld, MayflyError
+from mayfly.fields import canonical_json
+from mayfly.observe import Observer
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+__all__ = ["Queue", "entrypoint"]
+
+#: Entries of one SQS batch call.
+_BATCH = 10
+#: The longest visibility timeout that SQS takes, in seconds.
+_LONGEST_VISIBILITY = 12 * 3600
+
+
+class Queue:
+    """One SQS queue."""
+
+    def __init__(self, client: "SQSClient", url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def send(self, bodies: Mapping[str, Any]) -> set[str]:
+        """Sends JSON bodies, by any name that tells them apart, and returns the names of those that were not sent."""
+        unsent: set[str] = set()
+        for names in _chunks(bodies):
+            entries = [{"Id": str(index), "MessageBody": canonical_json(bodies[name])} for index, name in enumerate(names)]
+            try:
+                reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]  # typed dicts
+                unsent |= {names[int(failed["Id"])] for failed in reply.get("Failed", [])}
+            except (BotoCoreError, ClientError):
+                unsent |= set(names)
+        return unsent
+
+    def set_visibility(self, seconds_by_receipt: Mapping[str, float]) -> int:
+        """Hides messages that this invocation received for some seconds from now. Returns how many could not be changed.
+
+        Those come back by the visibility they have: later, never lost.
+        """
+        failed = 0
+        for receipts in _chunks(seconds_by_receipt):
+            entries = [
+                {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": _whole(seconds_by_receipt[receipt])}
+                for index, receipt in enumerate(receipts)
+            ]
+            try:
+                reply = self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]  # typed dicts
+                failed += len(reply.get("Failed", []))
+            except (BotoCoreError, ClientError):
+                failed += len(receipts)
+        return failed
+
+
+def entrypoint(
+    run_one: Callable[[SQSRecord, LambdaContext], None], *, queue: Queue, lease_seconds: int, observe: Observer
+) -> Callable[[dict[str, Any], LambdaContext], Any]:
+    """The Lambda handler that gives each record of a batch to `run_one`, which returns when the record is done for good.
+
+    Its first act cuts the batch's visibility down to the lease, so that a crash costs a lease and not the queue's own
+    visibility timeout, which Lambda requires to exceed the function's timeout.
+    """
+
+    def handler(event: dict[str, Any], context: LambdaContext) -> Any:
+        receipts = [record["receiptHandle"] for record in event["Records"]]
+        if late := queue.set_visibility(dict.fromkeys(receipts, lease_seconds)):
+            observe.log.warning("could not shorten the visibility of a batch; after a crash it comes back later", messages=late)
+        again: dict[str, float] = {}
+
+        def run(record: SQSRecord) -> None:
+            try:
+                run_one(record, context)
+            except Exception as error:
+                again[record.receipt_handle] = _comes_back_in(error, lease_seconds)
+                if not isinstance(error, MayflyError):
+                    observe.log.exception("a message failed in an unforeseen way; it comes back", message=record.message_id)
+                else:
+                    observe.log.info("a message goes back to the queue", message=record.message_id, error=str(error))
+                raise
+
+        report = process_partial_response(
+            event=event,
+            record_handler=run,
+            processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
+            context=context,
+        )
+        queue.set_visibility(again)
+        if observe.metrics.metric_set:
+            observe.metrics.flush_metrics()
+        return report
+
+    return handler
+
+
+def _comes_back_in(error: Exception, lease_seconds: int) -> float:
+    if isinstance(error, LeaseHeld):
+        return error.seconds
+    return 0 if isinstance(error, MayflyError) and not error.retryable else lease_seconds
+
+
+def _whole(seconds: float) -> int:
+    return min(math.ceil(max(seconds, 0)), _LONGEST_VISIBILITY)
+
+
+def _chunks(names: Iterable[str]) -> list[list[str]]:
+    listed = list(names)
+    return [listed[start : start + _BATCH] for start in range(0, len(listed), _BATCH)]

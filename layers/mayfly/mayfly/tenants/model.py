@@ -1,0 +1,16 @@
+"""An API key as it is stored: never its secret, only the secret's hash."""
+
+from dataclasses import dataclass
+
+__all__ = ["ApiKey"]
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A credential of one tenant. `secret_hash` is the SHA-256 of a 256-bit random secret, in hex (ASVS 5.0, 6.5.2)."""
+
+    key_id: str
+    tenant: str
+    scopes: frozenset[str]
+    secret_hash: str
+    created_at_ms: int

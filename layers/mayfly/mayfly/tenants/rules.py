@@ -1,0 +1,75 @@
+"""The shape of an API key: `mf_<env>_<id>_<secret><checksum>`.
+
+The checksum (CRC-32, 6 characters of base 62) lets a mistyped key be refused without a read, and lets secret scanners
+recognise a leaked one. It protects nothing: the secret does.
+"""
+
+import hashlib
+import hmac
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from mayfly.errors import Unauthenticated
+from mayfly.tenants.model import ApiKey
+
+__all__ = ["ALL_SCOPES", "Credential", "mint", "read_credential", "verify"]
+
+#: Scopes that exist, one per feature and verb.
+ALL_SCOPES: Final = frozenset({"jobs:read", "jobs:write"})
+
+_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
+_CREDENTIAL: Final = re.compile(
+    rf"Bearer +mf_(?P<env>[a-z]{{2,8}})_(?P<id>[0-9A-Za-z]{{12}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A well-formed key as its holder sends it."""
+
+    key_id: str
+    secret: str
+
+
+def mint(env: str, tenant: str, scopes: frozenset[str], *, now_ms: int, new_secret: Callable[[str, int], str]) -> tuple[str, ApiKey]:
+    """A new key: the text to show its holder once, and the record to store. `new_secret(alphabet, length)` draws its parts."""
+    key_id, secret = new_secret(_BASE62, 12), new_secret(_BASE62, _SECRET_CHARACTERS)
+    body = f"mf_{env}_{key_id}_{secret}"
+    return body + _checksum(body), ApiKey(key_id, tenant, scopes, _hash(secret), now_ms)
+
+
+def read_credential(authorization: str) -> Credential:
+    """The credential in an Authorization header. Raises Unauthenticated with what is wrong with its shape."""
+    found = _CREDENTIAL.fullmatch(authorization.strip())
+    if found is None:
+        raise Unauthenticated("the Authorization header holds no Mayfly key")
+    body = f"mf_{found['env']}_{found['id']}_{found['secret']}"
+    if found["sum"] != _checksum(body):
+        raise Unauthenticated("the key is mistyped or cut short (its checksum does not fit)")
+    return Credential(found["id"], found["secret"])
+
+
+def verify(credential: Credential, stored: ApiKey | None) -> ApiKey:
+    """`stored`, if the credential is the one it was made for. Raises Unauthenticated, the same for unknown and for wrong."""
+    expected = stored.secret_hash if stored else ""
+    matches = hmac.compare_digest(_hash(credential.secret), expected)  # constant time: ASVS 5.0, 11.2.4
+    if stored is None or not matches:
+        raise Unauthenticated("the key is not known")
+    return stored
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _checksum(body: str) -> str:
+    number, digits = zlib.crc32(body.encode()), ""
+    while len(digits) < 6:
+        number, digit = divmod(number, 62)
+        digits = _BASE62[digit] + digits
+    return digits

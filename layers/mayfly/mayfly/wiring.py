@@ -1,0 +1,195 @@
+"""Makes what each function needs from its environment: the only module that makes AWS clients.
+
+One function here per deployed function, called once, at import of its main.py; what a function does not use, its wiring
+does not import.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from mayfly.clock import Clock, system_clock
+from mayfly.config import read_settings
+from mayfly.ids import new_id, new_nonce
+from mayfly.observe import Observer, observer
+
+if TYPE_CHECKING:
+    from mayfly.counters import CounterStore
+    from mayfly.jobs import JobStore
+    from mayfly.jobs.tasks import Declaration
+    from mayfly.jobs.worker import Worker
+    from mayfly.sqs import Queue
+    from mayfly.tenants import TenantStore
+
+__all__ = ["AuthorizerDeps", "HelloDeps", "JobsDeps", "RelayDeps", "RunDeps", "authorizer", "hello", "jobs", "relay_jobs", "run_jobs"]
+
+#: Seconds. A dead socket must not eat a whole invocation, as botocore's 60 s would; transactions are advised 1 s or more.
+_CONNECT_TIMEOUT: Final = 1
+_READ_TIMEOUT: Final = 3
+
+
+@dataclass(frozen=True)
+class HelloDeps:
+    """What `hello` needs. `tenant` owns the page's counter."""
+
+    counters: "CounterStore"
+    tenant: str
+    observe: Observer
+
+
+@dataclass(frozen=True)
+class JobsDeps:
+    """What `jobs` needs. `pause(seconds)` waits."""
+
+    store: "JobStore"
+    tasks: Mapping[str, "Declaration"]
+    observe: Observer
+    clock: Clock
+    new_id: Callable[[], str]
+    pause: Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class RunDeps:
+    """What `run_jobs` needs."""
+
+    worker: "Worker"
+    queue: "Queue"
+    observe: Observer
+
+
+@dataclass(frozen=True)
+class RelayDeps:
+    """What `relay_jobs` needs."""
+
+    queue: "Queue"
+    observe: Observer
+
+
+@dataclass(frozen=True)
+class AuthorizerDeps:
+    """What `authorizer` needs."""
+
+    tenants: "TenantStore"
+    observe: Observer
+
+
+def hello(env: Mapping[str, str]) -> HelloDeps:
+    """The dependencies of functions/hello. Raises ConfigError."""
+    from mayfly.counters import CounterStore
+
+    settings = read_settings(_Hello, env)
+    # SDK retries off: what an SDK repeats after a lost answer, a counter counts twice.
+    store = CounterStore(_client("dynamodb", attempts=1), settings.counters_table, new_nonce)
+    return HelloDeps(counters=store, tenant=settings.default_tenant, observe=observer("hello"))
+
+
+def jobs(env: Mapping[str, str]) -> JobsDeps:
+    """The dependencies of functions/jobs. Raises ConfigError."""
+    from mayfly.jobs.tasks import declared
+
+    settings = read_settings(_Jobs, env)
+    folder = Path(settings.lambda_task_root, "run_jobs", "tasks")
+    return JobsDeps(
+        store=_job_store(settings.jobs_table),
+        tasks=declared(folder, local=settings.aws_sam_local),
+        observe=observer("jobs"),
+        clock=system_clock,
+        new_id=new_id,
+        pause=time.sleep,
+    )
+
+
+def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
+    """The dependencies of functions/run_jobs, with the package that holds its tasks. Raises ConfigError."""
+    from mayfly.jobs.tasks import imported
+    from mayfly.jobs.worker import Worker
+    from mayfly.sqs import Queue
+
+    settings = read_settings(_RunJobs, env)
+    observe = observer("run_jobs")
+    worker = Worker(
+        store=_job_store(settings.jobs_table),
+        tasks=imported(tasks, local=settings.aws_sam_local),
+        counters_table=settings.counters_table,
+        producer_tenant=settings.default_tenant,
+        observe=observe,
+        clock=system_clock,
+        new_nonce=new_nonce,
+        jitter=random.random,
+    )
+    return RunDeps(worker=worker, queue=Queue(_client("sqs"), settings.jobs_queue_url), observe=observe)
+
+
+def relay_jobs(env: Mapping[str, str]) -> RelayDeps:
+    """The dependencies of functions/relay_jobs. Raises ConfigError."""
+    from mayfly.sqs import Queue
+
+    return RelayDeps(queue=Queue(_client("sqs"), read_settings(_Relay, env).jobs_queue_url), observe=observer("relay_jobs"))
+
+
+def authorizer(env: Mapping[str, str]) -> AuthorizerDeps:
+    """The dependencies of functions/authorizer. Raises ConfigError."""
+    from mayfly.tenants import TenantStore
+
+    settings = read_settings(_Authorizer, env)
+    return AuthorizerDeps(tenants=TenantStore(_client("dynamodb"), settings.tenants_table), observe=observer("authorizer"))
+
+
+@dataclass(frozen=True)
+class _Hello:
+    counters_table: str
+    default_tenant: str
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    jobs_table: str
+    lambda_task_root: str
+    aws_sam_local: bool = False
+
+
+@dataclass(frozen=True)
+class _RunJobs:
+    jobs_table: str
+    counters_table: str
+    jobs_queue_url: str
+    default_tenant: str
+    aws_sam_local: bool = False
+
+
+@dataclass(frozen=True)
+class _Relay:
+    jobs_queue_url: str
+
+
+@dataclass(frozen=True)
+class _Authorizer:
+    tenants_table: str
+
+
+def _job_store(table: str) -> "JobStore":
+    from mayfly.jobs.store import JobStore
+
+    return JobStore(_client("dynamodb"), table, pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
+
+
+def _client(service: str, *, attempts: int = 3) -> Any:
+    """A client for one AWS service. Region, credentials and endpoint by the variables that every SDK reads."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=_READ_TIMEOUT,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        # Requests are built here, from typed code; checking each against the service model costs CPU on every call.
+        parameter_validation=False,
+        tcp_keepalive=True,
+    )
+    return boto3.client(service, region_name=os.environ.get("AWS_REGION"), config=config)  # type: ignore[call-overload]  # by name

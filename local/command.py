@@ -1,0 +1,159 @@
+"""The `mayfly` command."""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from local.errors import LocalError
+
+__all__ = ["main"]
+
+#: Commands of the library's own operator tool, which runs in a process of its own against a stack.
+_OPERATE: Final = ("keys",)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 1 for a problem, 2 for a call that is off."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in _OPERATE:
+        return _operate(given)
+    options = _parser().parse_args(given)
+    try:
+        return int(options.run(options))
+    except LocalError as problem:
+        print(f"mayfly: {problem}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mayfly", description="A serverless backend that keeps nothing in the process.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    up = commands.add_parser(
+        "up",
+        help="run a SAM application on this machine",
+        description="Runs a SAM application on this machine, on loopback only, until Ctrl-C.",
+    )
+    up.add_argument("--template", type=Path, default=Path("template.yaml"), help="the SAM template (default: %(default)s)")
+    up.add_argument("--port", type=_port, default=3000, help="where the HTTP API answers (default: %(default)s)")
+    up.add_argument("--state", type=Path, metavar="DIR", help="keep tables and queues here across clean restarts (default: in memory)")
+    up.add_argument("--log", choices=("json", "text"), default="text", help="what the terminal shows (default: %(default)s)")
+    up.add_argument("--endpoint-url", metavar="URL", help="use this AWS-compatible endpoint for state, not the embedded store")
+    up.add_argument(
+        "--parameter", action="append", type=_pair, default=[], metavar="NAME=VALUE", help="a parameter of the template; may be repeated"
+    )
+    up.add_argument(
+        "--ttl-lag",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how late expired items are deleted (default: %(default)s; AWS takes up to days)",
+    )
+    up.add_argument(
+        "--grace", type=_seconds, default=10.0, metavar="SECONDS", help="how long a stop waits for what runs (default: %(default)s)"
+    )
+    up.add_argument(
+        "--idle", type=_seconds, default=300.0, metavar="SECONDS", help="when an idle process is stopped (default: %(default)s)"
+    )
+    up.add_argument("--work", type=Path, metavar="DIR", help="logs and run files (default: .mayfly beside the template)")
+    up.add_argument(
+        "--runtime",
+        choices=("awslambdaric", "python"),
+        default="awslambdaric",
+        help="the loop that calls handlers (default: awslambdaric, python where it has no wheels)",
+    )
+    up.add_argument("--no-reload", action="store_true", help="do not watch the code for changes")
+    up.set_defaults(run=_up)
+
+    invoke = commands.add_parser(
+        "invoke",
+        help="invoke one function against the running stack",
+        description="Invokes one function of the running stack and prints its result.",
+    )
+    invoke.add_argument("function", help="its logical id, or its folder's name")
+    invoke.add_argument("--event", type=Path, metavar="FILE", help="the event as JSON (default: events/FUNCTION.json)")
+    invoke.add_argument("--container", action="store_true", help="by `sam local invoke`, in a container")
+    invoke.add_argument(
+        "--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files (default: %(default)s)"
+    )
+    invoke.set_defaults(run=_invoke)
+
+    commands.add_parser("keys", help="make API keys", add_help=False)
+    return parser
+
+
+def _up(options: argparse.Namespace) -> int:
+    from local.supervisor import Options, up
+
+    template = options.template.resolve()
+    return asyncio.run(
+        up(
+            Options(
+                template=template,
+                port=options.port,
+                work=(options.work or template.parent / ".mayfly").resolve(),
+                state=options.state.resolve() if options.state else None,
+                log=options.log,
+                endpoint=options.endpoint_url,
+                parameters=dict(options.parameter),
+                ttl_lag=options.ttl_lag,
+                grace=options.grace,
+                idle=options.idle,
+                pure_python=options.runtime == "python",
+                reload=not options.no_reload,
+            )
+        )
+    )
+
+
+def _invoke(options: argparse.Namespace) -> int:
+    from local.invoke import in_container, in_process, read_event
+
+    event, path = read_event(options.event, options.function)
+    if options.container:
+        sam = Path(os.environ.get("MAYFLY_SAM", ".venv-sam/bin/sam"))
+        return in_container(options.function, path, work=options.work, sam=sam)
+    return asyncio.run(in_process(options.function, event, work=options.work))
+
+
+def _operate(arguments: list[str]) -> int:
+    """The library's operator tool, pointed at the running local stack unless the call names another one."""
+    env = dict(os.environ)
+    if not any(each.startswith(("--stack", "--endpoint-url", "-h", "--help")) for each in arguments):
+        from local.launches import store_variables
+        from local.stack_file import StackFile
+
+        try:
+            stack = StackFile.read(Path(".mayfly"))
+        except LocalError as problem:
+            print(f"mayfly: {problem}", file=sys.stderr)
+            return 1
+        env |= {**store_variables(stack.endpoint), "MAYFLY_STACK": stack.name}
+    return subprocess.run([sys.executable, "-m", "mayfly.operate", *arguments], env=env, check=False).returncode
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value

@@ -1,0 +1,153 @@
+"""`mayfly invoke`: one invocation of one function against the running stack's store.
+
+In a process here, or in a container by `sam local invoke`.
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from local.environment import Environment, Failure, Invocation, NotSent
+from local.errors import LocalError
+from local.logs import Logs
+from local.processes import Children
+from local.stack_file import StackFile
+from local.template import parse
+
+__all__ = ["in_container", "in_process", "read_event"]
+
+#: Wheels that run in the container, by this machine's architecture.
+_ARCHITECTURES: Final = {
+    "x86_64": ("x86_64", "manylinux2014_x86_64"),
+    "aarch64": ("arm64", "manylinux2014_aarch64"),
+    "arm64": ("arm64", "manylinux2014_aarch64"),
+}
+
+
+async def in_process(name: str, event: Any, *, work: Path) -> int:
+    """Runs one invocation in a fresh process, prints its result, and returns the exit code: 1 where the function failed."""
+    stack = StackFile.read(work)
+    function = _find(stack, name)
+    with tempfile.TemporaryDirectory(prefix="mayfly-invoke-") as folder:
+        logs = Logs(Path(folder), form="text", out=sys.stderr)
+        children = Children()
+        await children.open()
+        environment = Environment(stack.launch(function), logs.of(function))
+        try:
+            result = await environment.start(children) or await environment.invoke(Invocation.of(event))
+        except NotSent:
+            raise LocalError(f"the process of {function} ended before it took the event; its log is above") from None
+        finally:
+            await environment.stop(grace_seconds=1)
+            await children.close()
+            logs.close()
+    print(json.dumps(json.loads(result.payload), indent=2, ensure_ascii=False))
+    return 1 if isinstance(result, Failure) else 0
+
+
+def in_container(name: str, event: Path, *, work: Path, sam: Path) -> int:
+    """Runs `sam local invoke`, and returns its exit code. Raises LocalError where there is no container engine or no sam.
+
+    The container shares this machine's network, so that it reaches the store on loopback, and gets the layer's packages
+    built for this machine's architecture.
+    """
+    engine = shutil.which("docker")
+    if engine is None or subprocess.run([engine, "info"], capture_output=True, check=False).returncode != 0:
+        raise LocalError(
+            f"no container engine answers here, so `sam local invoke` cannot run; without one, use: mayfly invoke {name} --event {event}"
+        )
+    if not sam.exists():
+        raise LocalError(f"there is no {sam}; make it with: make .venv-sam")
+    stack = StackFile.read(work)
+    function = _find(stack, name)
+    folder = work / "sam"
+    folder.mkdir(parents=True, exist_ok=True)
+    template = _container_template(Path(stack.template), folder)
+    variables = folder / "environment.json"
+    variables.write_text(json.dumps({each: _variables(stack, each) for each in stack.launches}))
+    command = [
+        sam,
+        "local",
+        "invoke",
+        function,
+        "--template",
+        template,
+        "--event",
+        event,
+        "--env-vars",
+        variables,
+        "--docker-network",
+        "host",
+    ]
+    return subprocess.run([str(part) for part in command], check=False).returncode
+
+
+def read_event(path: Path | None, name: str) -> tuple[Any, Path]:
+    """The event in a file, by default the function's sample in events/, and the file. Raises LocalError."""
+    path = path or Path("events") / f"{name}.json"
+    try:
+        return json.loads(path.read_text()), path
+    except OSError:
+        raise LocalError(f"there is no event file {path}; give one with --event FILE") from None
+    except ValueError as problem:
+        raise LocalError(f"{path} is not valid JSON: {problem}") from None
+
+
+def _find(stack: StackFile, wanted: str) -> str:
+    """The logical id that is meant: as written, or by its folder's name (`run_jobs` for `RunJobs`). Raises LocalError."""
+    by_name = {_plain(name): name for name in stack.launches}
+    found = by_name.get(_plain(wanted))
+    if found is None:
+        raise LocalError(f"there is no function {wanted!r}; the stack has: {', '.join(sorted(stack.launches))}")
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def _variables(stack: StackFile, function: str) -> Mapping[str, str]:
+    # What the container sets by itself, or would find at other places.
+    own = {"PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "PYTHONPATH", "_HANDLER"}
+    return {name: value for name, value in stack.launch(function).variables.items() if name not in own}
+
+
+def _container_template(source: Path, folder: Path) -> Path:
+    """The template with absolute paths, this machine's architecture, and layers that are folders of installed packages."""
+    architecture, wheels = _ARCHITECTURES[platform.machine()]
+    template = parse(source)
+    globals_ = template.get("Globals", {}).get("Function", {})
+    if "Architectures" in globals_:
+        globals_["Architectures"] = [architecture]
+    for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        resource.pop("Metadata", None)
+        if "CodeUri" in properties:
+            properties["CodeUri"] = str((source.parent / properties["CodeUri"]).resolve())
+        if resource["Type"] == "AWS::Serverless::LayerVersion":
+            content = (source.parent / properties["ContentUri"]).resolve()
+            properties["ContentUri"] = str(_container_layer(content, folder / name, wheels, properties))
+            properties.pop("CompatibleArchitectures", None)
+    path = folder / "template.json"
+    path.write_text(json.dumps(template, default=str))
+    return path
+
+
+def _container_layer(content: Path, folder: Path, wheels: str, properties: Mapping[str, Any]) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    target = folder / "python"
+    shutil.copytree(content, target, ignore=shutil.ignore_patterns("__pycache__"))
+    version = str(properties.get("CompatibleRuntimes", ["python3.13"])[0]).removeprefix("python")
+    if (content / "requirements.txt").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+        pip += ["--platform", wheels, "--python-version", version, "--target", str(target), "-r", str(content / "requirements.txt")]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LocalError(f"the packages of {content} could not be installed for the container:\n{done.stderr.strip()}")
+    return folder

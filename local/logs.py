@@ -1,0 +1,102 @@
+"""What functions and the runtime say: JSON lines in a file per function, and on the terminal in the form asked for."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+__all__ = ["Log", "Logs"]
+
+_COLOURS: Final = {"DEBUG": "2", "INFO": "0", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
+
+
+class Log:
+    """The log of one function, or of the runtime itself."""
+
+    def __init__(self, name: str, file: TextIO, show: Callable[[dict[str, Any]], None]) -> None:
+        self._name = name
+        self._file = file
+        self._show = show
+
+    def event(self, kind: str, level: str = "INFO", *, quiet: bool = False, **facts: Any) -> None:
+        """Something that the runtime did or saw. `quiet` keeps it off a terminal in readable form."""
+        self._write({"type": kind, "level": level, **facts}, quiet=quiet)
+
+    def line(self, text: str, **facts: Any) -> None:
+        """A line that the function printed; a JSON object is kept as one."""
+        try:
+            record = json.loads(text)
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            is_metric = "_aws" in record
+            self._write({"type": "function", "record": record, **facts}, quiet=is_metric)
+        elif text:
+            self._write({"type": "function", "text": text, **facts}, quiet=False)
+
+    def _write(self, entry: dict[str, Any], *, quiet: bool) -> None:
+        entry = {"time": _now(), "function": self._name, **entry}
+        self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+        self._file.flush()
+        self._show({**entry, "quiet": quiet})
+
+
+class Logs:
+    """All logs of one run, below a folder."""
+
+    def __init__(self, folder: Path, *, form: str, out: TextIO = sys.stdout) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._form = form
+        self._out = out
+        self._files: list[TextIO] = []
+
+    def of(self, name: str) -> Log:
+        """The log of a function; its file is `NAME.jsonl`, started afresh."""
+        file = (self._folder / f"{name}.jsonl").open("w")
+        self._files.append(file)
+        return Log(name, file, self._show_json if self._form == "json" else self._show_text)
+
+    def say(self, text: str) -> None:
+        """A line for the person at the terminal; left out where only JSON is wanted."""
+        if self._form == "json":
+            self._show_json({"time": _now(), "function": "mayfly", "type": "notice", "text": text, "quiet": False})
+        else:
+            print(text, file=self._out, flush=True)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self._files:
+            file.close()
+
+    def _show_json(self, entry: dict[str, Any]) -> None:
+        entry = {name: value for name, value in entry.items() if name != "quiet"}
+        print(json.dumps(entry, ensure_ascii=False, default=str), file=self._out, flush=True)
+
+    def _show_text(self, entry: dict[str, Any]) -> None:
+        if entry["quiet"]:
+            return
+        record = entry.get("record")
+        level = (record or entry).get("level", "INFO")
+        if record is not None:
+            said = str(record.get("message", ""))
+            known = ("level", "location", "message", "timestamp", "service", "function_request_id", "xray_trace_id", "exception_name")
+            facts = {name: value for name, value in record.items() if name not in known}
+        else:
+            said = entry.get("text") or entry["type"]
+            facts = {
+                name: value
+                for name, value in entry.items()
+                if name not in ("time", "function", "type", "level", "text", "quiet", "environment", "request_id")
+            }
+        details = " ".join(f"{name}={value}" for name, value in facts.items())
+        line = f"{entry['time'][11:19]}  {entry['function']:<12}  {said}{'  ' + details if details else ''}"
+        colour = _COLOURS.get(level, "0") if self._out.isatty() else "0"
+        print(f"\x1b[{colour}m{line}\x1b[0m" if colour != "0" else line, file=self._out, flush=True)
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,80 @@
+"""Third-party packages of functions and layers, installed for this machine and kept by content of their requirements.
+
+What `sam build` makes is for Lambda's system and architecture; a laptop needs a copy of its own.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from local.errors import LocalError
+
+__all__ = ["installed", "python_path", "runtime_folder"]
+
+_AWSLAMBDARIC: Final = "awslambdaric"
+
+
+def python_path(code: Path, layers: Sequence[Path], *, brings_packages: bool, cache: Path, say: Callable[[str], None]) -> list[Path]:
+    """Where a function finds modules: its own folder, then its layers, as on Lambda. Installs what is missing."""
+    path = [code]
+    if brings_packages:
+        path.append(installed(code / "requirements.txt", cache=cache, say=say))
+    for layer in layers:
+        path.append(layer / "python" if (layer / "python").is_dir() else layer)
+        if (layer / "requirements.txt").exists():
+            path.append(installed(layer / "requirements.txt", cache=cache, say=say))
+    return path
+
+
+def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) -> Path:
+    """A folder with the packages of a requirements file. Raises LocalError with pip's own words."""
+    text = requirements.read_text()
+    name = hashlib.sha256(f"{sys.version_info[:2]} {platform.machine()} {sys.platform}\n{text}".encode()).hexdigest()[:24]
+    folder = cache / "packages" / name
+    if folder.exists():
+        return folder
+    say(f"installing the packages of {requirements} for this machine (once) ...")
+    unfinished = folder.with_name(f"{name}.{os.getpid()}")
+    # A hashed lock is complete by itself; anything else is resolved as `sam build` would.
+    strict = ["--require-hashes", "--no-deps"] if "--hash=" in text else []
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *strict, "--target", str(unfinished)]
+    done = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise LocalError(f"the packages of {requirements} could not be installed:\n{done.stderr.strip()}")
+    try:
+        unfinished.rename(folder)
+    except OSError:  # another start was faster
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def runtime_folder(cache: Path) -> Path | None:
+    """A folder that shows `awslambdaric` and what it needs, and nothing else of this environment; None where it is not installed."""
+    try:
+        version = importlib.metadata.version(_AWSLAMBDARIC)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    folder = cache / "runtime" / f"{version}-{sys.version_info.major}.{sys.version_info.minor}"
+    if folder.exists():
+        return folder
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for package in (_AWSLAMBDARIC, "simplejson", "snapshot-restore-py"):
+        distribution = importlib.metadata.distribution(package)
+        for top in {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}:
+            link = unfinished / top
+            if not link.exists():
+                link.symlink_to(Path(str(distribution.locate_file(top))).resolve())
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder

@@ -1,0 +1,60 @@
+"""What a running local stack tells other commands: a JSON file in the work folder, there while the stack runs."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from local.environment import Launch
+from local.errors import LocalError
+
+__all__ = ["StackFile"]
+
+
+@dataclass(frozen=True)
+class StackFile:
+    """Where the store is, what everything in it is called, and how each function is started."""
+
+    pid: int
+    name: str
+    template: str
+    api_url: str
+    endpoint: str
+    region: str
+    credentials: dict[str, str]
+    resources: dict[str, str]
+    launches: dict[str, dict[str, Any]]
+    outputs: dict[str, str]
+
+    def launch(self, function: str) -> Launch:
+        """How a function is started."""
+        found = self.launches[function]
+        return Launch(**{**found, "folder": Path(found["folder"]), "path": [Path(each) for each in found["path"]]})
+
+    def write(self, work: Path) -> None:
+        """Leaves it for others, readable by this user alone."""
+        path = _path(work)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(json.dumps(asdict(self), indent=2, default=str))
+        unfinished.replace(path)
+
+    @classmethod
+    def read(cls, work: Path) -> "StackFile":
+        """The file of a stack that runs. Raises LocalError when none does."""
+        try:
+            found = cls(**json.loads(_path(work).read_text()))
+            os.kill(found.pid, 0)
+        except (OSError, TypeError, ValueError):
+            raise LocalError(f"no local stack is running here ({_path(work)} names none); start one with: make run") from None
+        return found
+
+    @staticmethod
+    def remove(work: Path) -> None:
+        """Takes it away."""
+        _path(work).unlink(missing_ok=True)
+
+
+def _path(work: Path) -> Path:
+    return work / "stack.json"

@@ -1,0 +1,164 @@
+"""A DynamoDB stream event source mapping: reads each shard in order and gives batches to a function.
+
+A batch that fails is tried again, halved where the mapping says so, until its retries or its records' age run out; then it
+is reported to the on-failure destination and the shard goes on. https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.application import StreamSource
+from local.clients import Clients
+from local.deployment import wait_until_streams
+from local.environment import Failure, Invocation, Reply
+from local.events import stream_record
+from local.logs import Log
+from local.patterns import matches
+from local.queues import failed_ids
+from local.template import ACCOUNT, REGION
+
+__all__ = ["StreamPoller"]
+
+_QUICKEST_POLL: Final = 0.02
+_SLOWEST_POLL: Final = 0.2
+_LONGEST_BACKOFF: Final = 10.0
+
+
+@dataclass
+class _Batch:
+    records: list[dict[str, Any]]
+    retries: int = 0
+
+
+class StreamPoller:
+    """Serves one mapping until stopped."""
+
+    def __init__(
+        self, source: StreamSource, clients: Clients, invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]], log: Log
+    ) -> None:
+        self._source = source
+        self._clients = clients
+        self._invoke = invoke
+        self._log = log
+        self._stopping = asyncio.Event()
+        self._running = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch runs."""
+        return self._running > 0
+
+    async def run(self) -> None:
+        """Reads all shards until `stop`."""
+        shards = await wait_until_streams(self._clients, self._source.stream_arn)
+        await asyncio.gather(*(self._read_shard(shard) for shard in shards))
+
+    def stop(self) -> None:
+        """Ends reading; a batch that runs goes on."""
+        self._stopping.set()
+
+    async def _read_shard(self, shard: str) -> None:
+        reply = await self._clients.call(
+            "dynamodbstreams", "get_shard_iterator", StreamArn=self._source.stream_arn, ShardId=shard,
+            ShardIteratorType=self._source.starts_at,
+        )  # fmt: skip
+        position = reply["ShardIterator"]
+        waiting: list[dict[str, Any]] = []
+        closes, pause = 0.0, _QUICKEST_POLL
+        while not self._stopping.is_set():
+            try:
+                reply = await self._clients.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
+            except (ClientError, BotoCoreError) as problem:
+                self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
+                await self._pause(1)
+                continue
+            position = reply.get("NextShardIterator", position)
+            records = [stream_record(each, self._source.stream_arn) for each in reply["Records"]]
+            if records and not waiting:
+                closes = time.monotonic() + self._source.window_seconds
+            waiting += [each for each in records if self._is_wanted(each)]
+            while waiting and (len(waiting) >= self._source.batch_size or time.monotonic() >= closes):
+                batch, waiting = waiting[: self._source.batch_size], waiting[self._source.batch_size :]
+                await self._deliver(_Batch(batch))
+            pause = _QUICKEST_POLL if records else min(pause * 1.5, _SLOWEST_POLL)
+            await self._pause(pause)
+
+    async def _deliver(self, batch: _Batch) -> None:
+        """Returns when every record of the batch has been taken, or given up."""
+        todo = [batch]
+        while todo and not self._stopping.is_set():
+            batch = todo.pop(0)
+            left = await self._attempt(batch.records)
+            if not left:
+                continue
+            is_exhausted = self._source.max_retries is not None and batch.retries >= self._source.max_retries
+            if self._source.bisects and len(left) > 1:
+                # Halving costs no retry: it only finds out which record it is.
+                half = len(left) // 2
+                todo[:0] = [_Batch(left[:half], batch.retries), _Batch(left[half:], batch.retries)]
+            elif is_exhausted or self._is_too_old(left[0]):
+                await self._give_up(left, batch.retries)
+            else:
+                todo.insert(0, _Batch(left, batch.retries + 1))
+                await self._pause(min(0.1 * 2**batch.retries, _LONGEST_BACKOFF))
+
+    async def _attempt(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Calls the function; returns what must be delivered again: everything from the first failed record on."""
+        self._running += 1
+        try:
+            result = await self._invoke(self._source.function, Invocation.of({"Records": records}))
+        finally:
+            self._running -= 1
+        numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
+        failed = failed_ids(result, numbers, reports=self._source.reports_failures)
+        first = next((index for index, number in enumerate(numbers) if number in failed), len(records))
+        return records[first:]
+
+    async def _give_up(self, records: list[dict[str, Any]], retries: int) -> None:
+        numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
+        self._log.event("batch given up", "ERROR", stream=self._source.stream_arn, records=len(records), retries=retries)
+        if self._source.on_failure_arn is None:
+            return
+        condition = "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
+        # https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
+        report = {
+            "requestContext": {
+                "functionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self._source.function}",
+                "condition": condition,
+                "approximateInvokeCount": retries + 1,
+            },
+            "version": "1.0",
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "DDBStreamBatchInfo": {
+                "shardId": "shardId-00000000000000000000-00000000",
+                "startSequenceNumber": numbers[0],
+                "endSequenceNumber": numbers[-1],
+                "batchSize": len(records),
+                "streamArn": self._source.stream_arn,
+            },
+        }
+        name = self._source.on_failure_arn.rsplit(":", 1)[1]
+        url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
+        await self._clients.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
+
+    def _is_wanted(self, record: dict[str, Any]) -> bool:
+        return not self._source.patterns or any(matches(pattern, record) for pattern in self._source.patterns)
+
+    def _is_too_old(self, record: dict[str, Any]) -> bool:
+        created = record["dynamodb"].get("ApproximateCreationDateTime")
+        if self._source.max_age_seconds is None or created is None:
+            return False
+        return bool(time.time() - created > self._source.max_age_seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,339 @@
+"""`mayfly up`: starts everything, keeps it running, and stops it without losing anything.
+
+template ──► store (child) ──► state deployed and verified ──► compute: pools of processes
+                                                                 ▲   ▲   ▲   ▲
+                                         HTTP API ───────────────┘   │   │   └── schedules
+                                         queues ─────────────────────┘   └────── streams
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Coroutine
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from local import application, gateway
+from local.application import Application
+from local.clients import CREDENTIALS, Clients
+from local.deployment import Deployment, deploy
+from local.environment import Environment, Failure, Invocation, Launch, Reply
+from local.errors import LocalError, PortTaken
+from local.launches import launches, python_version_note, store_variables
+from local.logs import Log, Logs
+from local.pool import Pool
+from local.processes import Children
+from local.queues import QueuePoller
+from local.reaper import Reaper
+from local.reload import watch
+from local.schedules import Scheduler
+from local.servers import server
+from local.stack_file import StackFile
+from local.store import EmbeddedStore, free_port
+from local.streams import StreamPoller
+from local.template import REGION, Template, load
+
+__all__ = ["Options", "up"]
+
+#: Environments of a function that reserves no concurrency: enough for a burst, few enough for a laptop.
+_DEFAULT_LIMIT: Final = 10
+_REAP_SECONDS: Final = 1.0
+#: What API Gateway takes, and one byte to tell when a body has more.
+_BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How `mayfly up` was called. Times are in seconds."""
+
+    template: Path
+    port: int
+    work: Path
+    state: Path | None
+    log: str
+    endpoint: str | None
+    parameters: dict[str, str]
+    ttl_lag: float
+    grace: float
+    idle: float
+    pure_python: bool
+    reload: bool
+
+
+async def up(options: Options) -> int:
+    """Runs the stack until a signal, and returns the exit code: 0 when everything could be finished in time."""
+    started = time.monotonic()
+    logs = Logs(options.work / "logs", form=options.log)
+    stack = _Stack(options, logs)
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    try:
+        starting = asyncio.ensure_future(stack.start())
+        stopped = asyncio.ensure_future(signals.get())
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return 0
+        starting.result()
+        stack.announce(time.monotonic() - started)
+        broken = asyncio.ensure_future(stack.broken())
+        await asyncio.wait([stopped, broken], return_when=asyncio.FIRST_COMPLETED)
+        if broken.done():
+            raise LocalError(broken.result())
+        broken.cancel()
+        return await _drain(stack, signals, options, logs)
+    finally:
+        await stack.close()
+        logs.close()
+
+
+async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options, logs: Logs) -> int:
+    logs.say(f"stopping: finishing what runs, at most {options.grace:.0f} s; once more to stop now")
+    draining = asyncio.ensure_future(stack.drain())
+    again = asyncio.ensure_future(signals.get())
+    await asyncio.wait([draining, again], timeout=options.grace, return_when=asyncio.FIRST_COMPLETED)
+    is_clean = draining.done()
+    again.cancel()
+    draining.cancel()
+    if returned := await stack.hand_back():
+        logs.say(f"{returned} unfinished messages are back on their queues")
+    logs.say("stopped" if is_clean else "stopped; what still ran was killed, and its work is redelivered")
+    return 0 if is_clean else 1
+
+
+class _Stack:
+    def __init__(self, options: Options, logs: Logs) -> None:
+        self._options = options
+        self._logs = logs
+        self._log = logs.of("mayfly")
+        self._children = Children()
+        self._store: EmbeddedStore | None = None
+        self._clients: Clients | None = None
+        self._server: asyncio.Server | None = None
+        self._pools: dict[str, Pool] = {}
+        self._function_logs: dict[str, Log] = {}
+        self._launches: dict[str, Launch] = {}
+        self._pollers: list[QueuePoller | StreamPoller] = []
+        self._background: list[asyncio.Task[Any]] = []
+        self._poller_tasks: list[asyncio.Task[Any]] = []
+        self._requests = 0
+        self._after_deploy: list[str] = []
+        self.application: Application | None = None
+
+    async def start(self) -> None:
+        """Brings everything up, in the order of the picture above."""
+        options = self._options
+        _check_port(options.port)
+        await self._children.open()
+        clients = await self._open_store()
+        # Reading the template needs no store: both at once.
+        template = await clients.run(load, path=options.template, cache=_cache(options), parameters=options.parameters)
+        deployed = await self._deploy(template, clients)
+        self.application = app = application.build(template, deployed.scope, api_url=self._api_url)
+        self._launches = await clients.run(
+            launches, application=app, endpoint=clients.endpoint, cache=_cache(options), work=options.work, say=self._logs.say,
+            pure_python=options.pure_python,
+        )  # fmt: skip
+        for name, function in app.functions.items():
+            self._function_logs[name] = self._logs.of(name)
+            limit = min(function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT)
+            self._pools[name] = Pool(self._starter(name), limit=limit, idle_seconds=options.idle)
+        self._write_stack_file(app, deployed, clients)
+        await self._listen(app)
+        self._serve_sources(app, deployed, clients)
+        await self._run_after_deploy(app, clients)
+
+    def announce(self, seconds: float) -> None:
+        """Tells the person at the terminal where everything is."""
+        app, clients = self.application, self._clients
+        assert app is not None
+        assert clients is not None
+        say = self._logs.say
+        say(f"{app.name} is up after {seconds:.1f} s")
+        say(f"  API       {self._api_url}")
+        for line in self._after_deploy:
+            say(f"  {line}")
+        for name, value in app.outputs.items():
+            say(f"  {name:<9} {value}")
+        say(f"  store     {clients.endpoint}  (region {REGION}, any credentials: {' '.join(f'{k}={v}' for k, v in CREDENTIALS.items())})")
+        say(f"  logs      {self._options.work}/logs")
+        if note := python_version_note(app):
+            say(f"  note      {note}")
+        say("stop with Ctrl-C")
+
+    async def broken(self) -> str:
+        """Waits for something to fail that the stack cannot do without, and says what."""
+        waits: list[Awaitable[Any]] = [asyncio.shield(each) for each in (*self._background, *self._poller_tasks)]
+        if self._store is not None:
+            waits.append(asyncio.ensure_future(self._store.ended()))
+        if not waits:
+            await asyncio.Event().wait()
+        done, _ = await asyncio.wait([asyncio.ensure_future(each) for each in waits], return_when=asyncio.FIRST_COMPLETED)
+        first = done.pop()
+        if (error := first.exception()) is not None:
+            return f"a part of the runtime failed: {type(error).__name__}: {error}"
+        return f"the embedded store ended (exit code {first.result()}); see {self._options.work}/logs/mayfly.jsonl"
+
+    async def drain(self) -> None:
+        """Takes nothing new, and returns when nothing runs any more."""
+        if self._server is not None:
+            self._server.close()
+        for poller in self._pollers:
+            poller.stop()
+        while self._requests or any(pool.is_busy for pool in self._pools.values()) or any(each.is_busy for each in self._pollers):
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*self._poller_tasks, return_exceptions=True)
+
+    async def hand_back(self) -> int:
+        """Makes the messages that were not finished visible again, after killing whoever still works on them."""
+        await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        queues = [each for each in self._pollers if isinstance(each, QueuePoller)]
+        return sum(await asyncio.gather(*(each.hand_back() for each in queues)))
+
+    async def close(self) -> None:
+        """Stops everything that is still there."""
+        StackFile.remove(self._options.work)
+        if self._server is not None:
+            self._server.close()
+        tasks = [*self._background, *self._poller_tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        if self._store is not None:
+            await self._store.stop()
+        if self._clients is not None:
+            self._clients.close()
+        await self._children.close()
+
+    async def _open_store(self) -> Clients:
+        options = self._options
+        if options.endpoint is not None:
+            self._clients = Clients(options.endpoint)
+            return self._clients
+        self._store = EmbeddedStore(free_port(options.port + 1), work=options.work, state=options.state, log=self._log)
+        self._clients = Clients(self._store.endpoint)
+        # The store starts in its process while this one loads the SDK.
+        starting = asyncio.ensure_future(self._store.start(self._children))
+        await self._clients.run(self._clients.get, service="cloudformation")
+        await starting
+        return self._clients
+
+    async def _deploy(self, template: Template, clients: Clients) -> Deployment:
+        return await deploy(template, clients)
+
+    @property
+    def _api_url(self) -> str:
+        return f"http://127.0.0.1:{self._options.port}"
+
+    def _starter(self, name: str) -> Any:
+        async def start() -> Environment | Failure:
+            environment = Environment(self._launches[name], self._function_logs[name])
+            return await environment.start(self._children) or environment
+
+        return start
+
+    async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
+        return await self._pools[function].invoke(invocation)
+
+    async def _listen(self, app: Application) -> None:
+        api = gateway.Gateway(app, self._invoke, self._log)
+
+        async def serve(request: Any) -> Any:
+            self._requests += 1
+            try:
+                return await api.serve(request)
+            finally:
+                self._requests -= 1
+
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(server(serve, body_limit=_BODY_LIMIT), "127.0.0.1", self._options.port)
+        except OSError:
+            raise PortTaken(self._options.port, _holder(self._options.port)) from None
+
+    def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
+        for queue in app.queues:
+            self._pollers.append(QueuePoller(queue, clients, self._invoke, self._log))
+        for stream in app.streams:
+            self._pollers.append(StreamPoller(stream, clients, self._invoke, self._log))
+        self._poller_tasks = [asyncio.ensure_future(each.run()) for each in self._pollers]
+        for schedule in app.schedules:
+            self._in_background(Scheduler(schedule, self._invoke, self._log).run())
+        if deployed.ttl:
+            self._in_background(Reaper(deployed.ttl, clients, self._log, lag_seconds=self._options.ttl_lag).run())
+        self._in_background(self._reap_idle())
+        if self._options.reload:
+            self._in_background(watch(app, self._options.template, self._pools, self._logs.say))
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._background.append(asyncio.ensure_future(work))
+
+    async def _reap_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_REAP_SECONDS)
+            for pool in self._pools.values():
+                await pool.reap()
+
+    def _write_stack_file(self, app: Application, deployed: Deployment, clients: Clients) -> None:
+        StackFile(
+            pid=os.getpid(),
+            name=app.name,
+            template=str(self._options.template.resolve()),
+            api_url=self._api_url,
+            endpoint=clients.endpoint,
+            region=REGION,
+            credentials=dict(CREDENTIALS),
+            resources=deployed.physical,
+            launches={name: asdict(each) for name, each in self._launches.items()},
+            outputs=app.outputs,
+        ).write(self._options.work)
+
+    async def _run_after_deploy(self, app: Application, clients: Clients) -> None:
+        """The template's own commands, in the environment of its layers; what they print belongs to the announcement."""
+        layers = [each for launch in self._launches.values() for each in launch.path]
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+            "PYTHONPATH": ":".join(dict.fromkeys(str(each) for each in layers)),
+            "MAYFLY_WORK": str(self._options.work.resolve()),
+            "MAYFLY_STACK": app.name,
+            **store_variables(clients.endpoint),
+        }
+        for command in app.after_deploy:
+            process = await asyncio.create_subprocess_shell(
+                command, env=env, cwd=self._options.template.resolve().parent,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            printed, _ = await process.communicate()
+            text = printed.decode(errors="replace").strip()
+            if process.returncode != 0:
+                raise LocalError(f"the template's AfterDeploy command failed: {command}\n{text}")
+            self._after_deploy += text.splitlines()
+
+
+def _cache(options: Options) -> Path:
+    return options.template.resolve().parent / ".mayfly" / "cache"
+
+
+def _check_port(port: int) -> None:
+    if free_port(port) != port:
+        raise PortTaken(port, _holder(port))
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    with contextlib.suppress(psutil.AccessDenied):
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(each.pid)
+                    return f"process {each.pid} ({' '.join(process.cmdline()[:4]) or process.name()})"
+    return "another process"
