@@ -1,0 +1,79 @@
+"""What all tests share: no network but loopback, no real credentials, tables as template.yaml says."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import Faults
+
+ROOT = Path(__file__).parent.parent
+
+# Before any AWS client is made, in this process or in one that it starts.
+os.environ.update(
+    AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_REGION="us-east-1", AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true"
+)
+for inherited in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_LAMBDA_FUNCTION_NAME"):
+    os.environ.pop(inherited, None)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for the network fails where it does, and not on the machine without one."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test connects to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def aws() -> Iterator[None]:
+    """moto in place of AWS, for this process."""
+    from moto import mock_aws
+
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def tables(aws: None) -> dict[str, str]:
+    """The template's tables on moto, physical names by logical ids."""
+    from samtranslator.yaml_helper import yaml_parse
+
+    client = make_client("dynamodb")
+    names = {}
+    for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
+        if resource["Type"] == "AWS::DynamoDB::Table":
+            wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "StreamSpecification")
+            properties = {key: value for key, value in resource["Properties"].items() if key in wanted}
+            if "StreamSpecification" in properties:
+                properties["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
+            client.create_table(TableName=logical, **properties)
+            names[logical] = logical
+    return names
+
+
+@pytest.fixture
+def dynamodb(tables: dict[str, str]) -> Any:
+    """A client as the functions have it."""
+    return make_client("dynamodb")
+
+
+@pytest.fixture
+def faults(dynamodb: Any) -> Faults:
+    """Makes chosen calls of `dynamodb` fail at the HTTP seam."""
+    return Faults(dynamodb)
+
+
+def make_client(service: str, *, attempts: int = 3) -> Any:
+    """A client made by the production code."""
+    from mayfly.wiring import _client
+
+    return _client(service, attempts=attempts)

@@ -1,0 +1,46 @@
+"""Sources of time and names that a test holds in its hand."""
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+
+@dataclass
+class FixedClock:
+    """A clock that stands still until it is moved; a millisecond count like mayfly.clock."""
+
+    now_ms: int = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def advance(self, seconds: float) -> None:
+        """Moves on."""
+        self.now_ms += int(seconds * 1000)
+
+
+@dataclass
+class Names:
+    """n1, n2, n3 ..."""
+
+    prefix: str = "n"
+    _numbers: Any = field(default_factory=lambda: count(1))
+
+    def __call__(self) -> str:
+        return f"{self.prefix}{next(self._numbers)}"
+
+
+class Context:
+    """The part of Lambda's context that the code reads."""
+
+    aws_request_id = "request-1"
+    function_name = "test"
+    memory_limit_in_mb = 128
+    invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:test"
+
+    def __init__(self, remaining_ms: int = 30_000) -> None:
+        self._remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        """What is left of the invocation."""
+        return self._remaining_ms

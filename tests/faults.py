@@ -1,0 +1,78 @@
+"""Faults at botocore's HTTP seam: between the SDK with all its retries, and the wire."""
+
+from collections.abc import Callable
+from typing import Any
+
+import botocore.awsrequest
+import botocore.exceptions
+from moto.core.models import botocore_stubber
+
+Plan = Callable[[str, int], str | None]
+
+
+class Faults:
+    """Sits before moto. `plan(operation, number)` names what happens to the n-th request (from 1) of this client:
+
+    `before`    the request never leaves          `after`     it takes effect, its answer is lost
+    `throttle`  refused for load                  `conflict`  refused, another transaction is at work (TransactWriteItems)
+    `error`     a 500 without effect
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.plan: Plan = lambda operation, number: None
+        self.requests: list[str] = []
+        # In moto's place, not before it: botocore calls every handler of this event, whatever the first one answers.
+        client.meta.events.unregister("before-send", botocore_stubber)
+        client.meta.events.register("before-send", self._send)
+
+    def on(self, operation: str, kind: str, *, times: int = 1, skip: int = 0) -> None:
+        """The next requests of an operation fail in one way, as many `times`, after the first `skip` of them."""
+        left = {"skip": skip, "times": times}
+
+        def plan(name: str, number: int) -> str | None:
+            if name != operation:
+                return None
+            if left["skip"]:
+                left["skip"] -= 1
+                return None
+            if not left["times"]:
+                return None
+            left["times"] -= 1
+            return kind
+
+        self.plan = plan
+
+    def _send(self, event_name: str, request: Any, **_: Any) -> Any:
+        operation = event_name.rsplit(".", 1)[1]
+        self.requests.append(operation)
+        kind = self.plan(operation, len(self.requests))
+        if kind is None:
+            return botocore_stubber(event_name, request)
+        if kind == "before":
+            raise botocore.exceptions.ConnectionClosedError(endpoint_url=request.url)
+        if kind == "after":
+            botocore_stubber(event_name, request)
+            raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
+        return _refusal(request, *_REFUSALS[kind])
+
+
+_REFUSALS = {
+    "throttle": (400, "ProvisionedThroughputExceededException", "{}"),
+    "error": (500, "InternalServerError", "{}"),
+    "conflict": (
+        400,
+        "TransactionCanceledException",
+        '{"CancellationReasons": [{"Code": "TransactionConflict", "Message": "conflict"}, {"Code": "None"}]}',
+    ),
+}
+
+
+def _refusal(request: Any, status: int, code: str, body: str) -> Any:
+    text = body[:-1] + (", " if len(body) > 2 else "") + f'"__type": "com.amazonaws.dynamodb.v20120810#{code}", "message": "injected"}}'
+    headers = {"x-amzn-requestid": "injected", "Content-Type": "application/x-amz-json-1.0"}
+
+    class Raw:
+        def stream(self, **_: Any) -> Any:
+            yield text.encode()
+
+    return botocore.awsrequest.AWSResponse(request.url, status, headers, Raw())  # type: ignore[arg-type]  # a body is all that is read

@@ -1,0 +1,69 @@
+"""Strict reading of JSON from outside."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mayfly.errors import InvalidRequest, PayloadTooLarge
+from mayfly.fields import NAME, Fields, canonical_json, parse_json
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        ('{"a": 1, "a": 2}', "a: appears twice"),
+        ('{"deep": {"b": 1, "b": 1}}', "b: appears twice"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": -Infinity}', "-Infinity is not JSON"),
+        ("{", "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        ('"\\ud800"', "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("1" * 5000, "not valid JSON"),
+        ("", "not valid JSON"),
+    ],
+)
+def test_what_is_no_strict_json_is_refused_with_its_reason(raw: str | bytes, names: str) -> None:
+    with pytest.raises(InvalidRequest, match=names):
+        parse_json(raw, limit=1_000_000)
+
+
+def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(PayloadTooLarge, match="11 bytes, the limit is 10"):
+        parse_json("x" * 11, limit=10)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ([], "body: must be a JSON object, not an array"),
+        (None, "body: must be a JSON object, not null"),
+        ({}, "name: is missing"),
+        ({"name": 1, "count": 1}, "name: must be a text, not a number"),
+        ({"name": "a b", "count": 1}, "name: must match"),
+        ({"name": "a\n", "count": 1}, "name: must match"),
+        ({"name": "a", "count": True}, "count: must be a whole number, not a boolean"),
+        ({"name": "a", "count": 1.0}, "count: must be a whole number, not a number"),
+        ({"name": "a", "count": 11}, "count: must be from 1 to 10"),
+        ({"name": "a", "count": 1, "extra": 0}, "extra: unknown field"),
+    ],
+)
+def test_a_wrong_field_is_named(body: object, problem: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        fields = Fields(body)
+        fields.text("name", pattern=NAME)
+        fields.integer("count", 1, 10)
+        fields.finish()
+    assert str(caught.value).startswith(problem)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_canonical_json_comes_back_as_the_same_value(value: object) -> None:
+    assert parse_json(canonical_json(value), limit=10**6) == value

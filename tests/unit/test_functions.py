@@ -1,0 +1,345 @@
+"""The deployed handlers, called through `build` with real stores on moto."""
+
+import json
+from typing import Any
+
+import pytest
+
+from functions.authorizer.app import build as build_authorizer
+from functions.hello.app import build as build_hello
+from functions.jobs.app import build as build_jobs
+from functions.relay_jobs.app import build as build_relay
+from functions.run_jobs.app import build as build_run
+from mayfly import counters, wiring
+from mayfly.counters import CounterStore
+from mayfly.errors import StoreUnavailable
+from mayfly.ids import new_secret
+from mayfly.jobs.store import JobStore
+from mayfly.jobs.tasks import Declaration
+from mayfly.observe import observer
+from mayfly.sqs import Queue
+from mayfly.tenants import ALL_SCOPES, TenantStore, mint
+from tests.conftest import make_client
+from tests.events import http, sqs
+from tests.fakes import Context, FixedClock, Names
+
+CALLER = {"tenant": "acme", "scopes": "jobs:read jobs:write"}
+
+
+def call(handler: Any, event: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
+    """Status, parsed body, headers."""
+    reply = handler(event, Context())
+    body = reply["body"]
+    kind = reply["headers"]["Content-Type"]
+    return reply["statusCode"], json.loads(body) if "json" in kind else body, reply["headers"]
+
+
+# ---------------------------------------------------------------- hello
+
+
+@pytest.fixture
+def hello(tables: dict[str, str]) -> Any:
+    store = CounterStore(make_client("dynamodb", attempts=1), "CountersTable", Names())
+    return build_hello(wiring.HelloDeps(counters=store, tenant="default", observe=observer("hello")))
+
+
+def test_the_page_counts_its_visits_in_the_store(hello: Any) -> None:
+    assert [call(hello, http("GET /"))[1] for _ in range(2)] == ["Hello World! 1 times.", "Hello World! 2 times."]
+    status, body, headers = call(hello, http("GET /", headers={"Accept": "application/json"}))
+    assert (status, body) == (200, {"hits": 3})
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_health_asks_the_store(hello: Any) -> None:
+    assert call(hello, http("GET /health"))[:2] == (200, {"status": "ok"})
+
+
+def test_a_store_that_is_down_is_503_with_retry_after() -> None:
+    class Down:
+        def ping(self) -> None:
+            raise StoreUnavailable("ping", "EndpointConnectionError")
+
+    handler = build_hello(wiring.HelloDeps(counters=Down(), tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
+    status, body, headers = call(handler, http("GET /health"))
+    assert (status, body["code"], headers["Retry-After"]) == (503, "store-unavailable", "1")
+    assert headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
+    class Broken:
+        def ping(self) -> None:
+            raise RuntimeError("secret detail")
+
+    handler = build_hello(wiring.HelloDeps(counters=Broken(), tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
+    status, body, _ = call(handler, http("GET /health"))
+    assert (status, body["code"], body["request_id"]) == (500, "internal-error", "r-1")
+    assert "secret detail" not in json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [("GET", "/nope", 404, None), ("POST", "/", 405, "GET"), ("DELETE", "/jobs/abc", 405, "GET"), ("GET", "/jobs", 405, "POST"), ("GET", "/jobs/a/b", 404, None)],
+)
+def test_what_no_route_takes_is_404_or_405(hello: Any, method: str, path: str, status: int, allow: str | None) -> None:
+    event = http("$default", path)
+    event["requestContext"]["http"]["method"] = method
+    found, body, headers = call(hello, event)
+    assert (found, body["status"], headers.get("Allow")) == (status, status, allow)
+
+
+# ---------------------------------------------------------------- jobs
+
+
+class JobsApi:
+    def __init__(self, client: Any) -> None:
+        self.clock = FixedClock()
+        self.store = JobStore(client, "JobsTable", lambda attempt: None)
+        self.pauses: list[float] = []
+        deps = wiring.JobsDeps(
+            store=self.store,
+            tasks={"t": Declaration("t", max_attempts=7)},
+            observe=observer("jobs"),
+            clock=self.clock,
+            new_id=Names("id"),
+            pause=self.pause,
+        )
+        self.handler = build_jobs(deps)
+        self.during_pause = lambda: None
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.clock.advance(seconds)
+        self.during_pause()
+
+    def submit(self, body: Any = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
+        return call(self.handler, http("POST /jobs", body={"task": "t"} if body is None else body, **{"caller": CALLER, **more}))
+
+    def read(self, job_id: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
+        return call(self.handler, http("GET /jobs/{id}", f"/jobs/{job_id}", **{"caller": CALLER, **more}))
+
+
+@pytest.fixture
+def api(dynamodb: Any) -> JobsApi:
+    return JobsApi(dynamodb)
+
+
+def test_a_submitted_job_can_be_read(api: JobsApi) -> None:
+    status, job, headers = api.submit({"task": "t", "payload": {"a": 1}})
+    assert (status, job["status"], job["payload"], job["max_attempts"]) == (202, "queued", {"a": 1}, 7)
+    assert headers["Location"] == f"/jobs/{job['id']}"
+    assert api.read(job["id"])[:2] == (200, job)
+
+
+def test_the_same_key_and_body_find_the_same_job(api: JobsApi) -> None:
+    first = api.submit(headers={"Idempotency-Key": "k"})
+    api.clock.advance(5)
+    again = api.submit(headers={"Idempotency-Key": '"k"'})
+    assert (first[0], again[0]) == (202, 200)
+    assert first[1]["id"] == again[1]["id"]
+
+
+def test_the_same_key_with_another_body_is_422(api: JobsApi) -> None:
+    api.submit(headers={"Idempotency-Key": "k"})
+    status, body, _ = api.submit({"task": "t", "payload": 2}, headers={"Idempotency-Key": "k"})
+    assert (status, body["code"]) == (422, "idempotency-key-reused")
+
+
+def test_one_key_of_two_tenants_is_two_jobs(api: JobsApi) -> None:
+    first = api.submit(headers={"Idempotency-Key": "k"})
+    other = api.submit(headers={"Idempotency-Key": "k"}, caller={**CALLER, "tenant": "other"})
+    assert (first[0], other[0]) == (202, 202)
+    assert first[1]["id"] != other[1]["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"payload": 1}, "task"),
+        ({"task": "a b"}, "task"),
+        ({"task": "t", "max_attempts": 0}, "max_attempts"),
+        ({"task": "t", "max_attempts": 51}, "max_attempts"),
+        ({"task": "t", "tenant": "other"}, "tenant"),
+        ([], "body"),
+    ],
+)
+def test_a_wrong_submission_is_400_and_names_its_field(api: JobsApi, body: Any, field: str) -> None:
+    status, problem, _ = api.submit(body)
+    assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
+
+
+@pytest.mark.parametrize("raw", ["", "{", '{"task": "t", "task": "t"}', '{"task": NaN}'])
+def test_a_body_that_is_no_strict_json_is_400(api: JobsApi, raw: str) -> None:
+    status, problem, _ = call(api.handler, http("POST /jobs", raw=raw, caller=CALLER))
+    assert (status, problem["code"]) == (400, "invalid-request")
+
+
+def test_an_unknown_task_is_400_and_lists_those_that_exist(api: JobsApi) -> None:
+    status, problem, _ = api.submit({"task": "u"})
+    assert (status, problem["code"]) == (400, "unknown-task")
+    assert problem["detail"].endswith("known tasks: t")
+
+
+@pytest.mark.parametrize(("size", "status"), [(256 * 1024 - 2, 202), (256 * 1024 - 1, 413), (1024 * 1024, 413)])
+def test_a_payload_over_its_limit_is_413(api: JobsApi, size: int, status: int) -> None:
+    assert api.submit({"task": "t", "payload": "x" * size})[0] == status
+
+
+def test_an_unknown_job_and_one_of_another_tenant_get_the_same_answer(api: JobsApi) -> None:
+    _, job, _ = api.submit()
+    foreign = api.read(job["id"], caller={**CALLER, "tenant": "other"})
+    assert (foreign[0], foreign[1]["code"]) == (404, "job-not-found")
+    assert api.read("id9")[1]["detail"].replace("id9", job["id"]) == foreign[1]["detail"]
+
+
+@pytest.mark.parametrize("wait", ["-1", "21", "x", "1.5", "", "٣"])
+def test_a_wait_that_is_no_number_of_seconds_is_400(api: JobsApi, wait: str) -> None:
+    status, problem, _ = api.read("id1", query={"wait": wait})
+    assert (status, problem.get("field")) == (400, "wait")
+
+
+def test_a_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
+    _, job, _ = api.submit()
+
+    def finish() -> None:
+        if len(api.pauses) == 3:
+            claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
+            api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+
+    api.during_pause = finish
+    assert api.read(job["id"], query={"wait": "20"})[1]["status"] == "succeeded"
+    assert len(api.pauses) == 3
+
+
+def test_a_wait_that_runs_out_answers_with_the_job_as_it_is(api: JobsApi) -> None:
+    _, job, _ = api.submit()
+    assert api.read(job["id"], query={"wait": "2"})[:2] == (200, job)
+    assert sum(api.pauses) == pytest.approx(2, abs=0.01)
+
+
+def test_a_job_whose_worker_died_says_interrupted(api: JobsApi) -> None:
+    _, job, _ = api.submit()
+    api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
+    assert api.read(job["id"])[1]["attempts"][0]["outcome"] == "running"
+    api.clock.advance(15.001)
+    found = api.read(job["id"])[1]
+    assert (found["status"], found["attempts"][0]["outcome"]) == ("interrupted", "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("caller", "status", "code"),
+    [
+        (None, 401, "unauthenticated"),
+        ({"reason": "the key is not known"}, 401, "unauthenticated"),
+        ({"tenant": "acme", "scopes": "jobs:read"}, 403, "forbidden"),
+        ({"tenant": "acme", "scopes": ""}, 403, "forbidden"),
+    ],
+)
+def test_the_door_lets_in_only_who_has_the_scope(api: JobsApi, caller: Any, status: int, code: str) -> None:
+    found, problem, headers = call(api.handler, http("POST /jobs", body={"task": "t"}, caller=caller))
+    assert (found, problem["code"]) == (status, code)
+    assert ("WWW-Authenticate" in headers) == (status == 401)
+
+
+def test_a_route_that_names_no_scope_is_closed(api: JobsApi) -> None:
+    event = http("GET /jobs/{id}", "/jobs/x", caller=CALLER)
+    event["routeKey"] = "GET /jobs/{other}"
+    assert call(api.handler, event)[0] == 403
+
+
+# ---------------------------------------------------------------- authorizer
+
+
+@pytest.fixture
+def authorizer(dynamodb: Any) -> tuple[Any, str]:
+    store = TenantStore(dynamodb, "TenantsTable")
+    text, key = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
+    store.add_key(key)
+    return build_authorizer(wiring.AuthorizerDeps(tenants=store, observe=observer("authorizer"))), text
+
+
+def test_the_authorizer_hands_on_tenant_and_scopes(authorizer: tuple[Any, str]) -> None:
+    handler, text = authorizer
+    reply = handler({"headers": {"authorization": f"Bearer {text}"}}, Context())
+    assert reply == {"isAuthorized": True, "context": {"tenant": "acme", "scopes": " ".join(sorted(ALL_SCOPES))}}
+
+
+def test_the_authorizer_hands_on_why_not(authorizer: tuple[Any, str]) -> None:
+    reply = authorizer[0]({"headers": {"authorization": "Bearer nonsense"}}, Context())
+    assert reply["context"] == {"reason": "the Authorization header holds no Mayfly key"}
+
+
+# ---------------------------------------------------------------- relay and worker
+
+
+@pytest.fixture
+def queue(aws: None) -> Queue:
+    client = make_client("sqs")
+    return Queue(client, client.create_queue(QueueName="jobs")["QueueUrl"])
+
+
+def stream_event(*ids: str) -> dict[str, Any]:
+    return {"Records": [{"dynamodb": {"SequenceNumber": f"s-{each}", "NewImage": {"tenant": {"S": "acme"}, "id": {"S": each}}}} for each in ids]}
+
+
+def received(queue: Queue) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    while messages := queue._client.receive_message(QueueUrl=queue._url, MaxNumberOfMessages=10).get("Messages"):
+        found += [json.loads(each["Body"]) for each in messages]
+    return found
+
+
+def test_the_relay_announces_every_queued_job(queue: Queue) -> None:
+    ids = [f"j{number}" for number in range(25)]
+    reply = build_relay(wiring.RelayDeps(queue=queue, observe=observer("relay")))(stream_event(*ids), Context())
+    assert reply == {"batchItemFailures": []}
+    assert sorted(each["id"] for each in received(queue)) == sorted(ids)
+
+
+def test_the_relay_reports_only_what_could_not_be_sent() -> None:
+    class Half:
+        def send(self, bodies: dict[str, Any]) -> set[str]:
+            return {name for name in bodies if name.endswith("2")}
+
+    handler = build_relay(wiring.RelayDeps(queue=Half(), observe=observer("relay")))  # type: ignore[arg-type]  # all that is used
+    assert handler(stream_event("1", "2", "3"), Context()) == {"batchItemFailures": [{"itemIdentifier": "s-2"}]}
+
+
+class VisibleQueue:
+    """Keeps what visibility was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, float]] = []
+
+    def set_visibility(self, seconds_by_receipt: dict[str, float]) -> int:
+        self.asked.append(dict(seconds_by_receipt))
+        return 0
+
+
+def test_one_bad_message_goes_back_alone_and_its_neighbours_are_done(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import functions.run_jobs.tasks as tasks
+
+    for name, value in {"JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "JOBS_QUEUE_URL": "unused", "DEFAULT_TENANT": "acme"}.items():
+        monkeypatch.setenv(name, value)
+    import os
+
+    visible = VisibleQueue()
+    deps = wiring.run_jobs(os.environ, tasks)
+    handler = build_run(wiring.RunDeps(worker=deps.worker, queue=visible, observe=deps.observe))  # type: ignore[arg-type]  # all that is used
+    add = json.dumps({"task": "counter.add", "payload": {"name": "n"}})
+    forged = json.dumps({"task": "counter.add", "payload": {"name": "n"}, "tenant": "other"})
+    reply = handler(sqs(add, "not json", add, forged, json.dumps({"task": "counter.add", "payload": {"nom": 1}})), Context())
+    assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m3"}]}
+    assert visible.asked == [dict.fromkeys(["r0", "r1", "r2", "r3", "r4"], 15), {"r1": 0, "r3": 0}]
+    assert counters.read(CounterStore(dynamodb, "CountersTable", str), tenant="acme", name="n").value == 2
+
+
+def test_visibility_is_rounded_up_and_kept_within_what_sqs_takes(aws: None) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Client:
+        def change_message_visibility_batch(self, **call: Any) -> dict[str, Any]:
+            asked.extend(call["Entries"])
+            return {"Failed": [{}]}
+
+    failed = Queue(Client(), "url").set_visibility({"a": 0.2, "b": -1, "c": 10**9})  # type: ignore[arg-type]  # all that is used
+    assert ([each["VisibilityTimeout"] for each in asked], failed) == ([1, 0, 43200], 1)

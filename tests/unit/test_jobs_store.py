@@ -1,0 +1,303 @@
+"""Every change of a job's state, on moto: who may make it, and what happens to those who may not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mayfly.errors import EffectRefused, Fenced, JobNotFound, StoreUnavailable
+from mayfly.jobs.effects import Effect, Effects
+from mayfly.jobs.model import Job, Outcome, Status
+from mayfly.jobs.rules import RETENTION_SECONDS
+from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
+from tests.conftest import make_client
+from tests.faults import Faults
+
+NOW = 1_800_000_000_000
+LEASE = 15_000
+
+
+def a_job(**changes: Any) -> Job:
+    job = Job("j1", "acme", "counter.add", {"name": "n"}, Status.QUEUED, max_attempts=3, created_at_ms=NOW, fingerprint="f")
+    return replace(job, **changes)
+
+
+@pytest.fixture
+def pauses() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def store(dynamodb: Any, pauses: list[int]) -> JobStore:
+    return JobStore(dynamodb, "JobsTable", pauses.append)
+
+
+@pytest.fixture
+def job(store: JobStore) -> Job:
+    store.create(a_job())
+    return a_job()
+
+
+def claim(store: JobStore, nonce: str = "w1", now_ms: int = NOW, new: Job | None = None) -> Job:
+    return store.claim("acme", "j1", nonce=nonce, now_ms=now_ms, lease_ms=LEASE, new=new)
+
+
+def read(store: JobStore) -> Job:
+    return store.read("acme", "j1", now_ms=NOW)
+
+
+def increments(dynamodb: Any, name: str = "n") -> int:
+    from mayfly.counters import CounterStore
+
+    return CounterStore(dynamodb, "CountersTable", str).read("acme", name)
+
+
+def one_increment() -> list[Effect]:
+    effects = Effects("acme", counters_table="CountersTable")
+    effects.increment("n")
+    return effects.collected()
+
+
+# ---------------------------------------------------------------- create
+
+
+def test_a_created_job_is_read_back_whole(store: JobStore, job: Job) -> None:
+    assert read(store) == job
+
+
+@pytest.mark.parametrize("size", [10, 1022, 1023, 200_000])
+def test_a_payload_of_any_size_is_read_back(store: JobStore, size: int) -> None:
+    big = a_job(payload="x" * size)
+    store.create(big)
+    assert read(store).payload == big.payload
+    assert claim(store).payload == big.payload
+
+
+def test_a_large_payload_is_not_paid_for_with_every_status_write(store: JobStore, dynamodb: Any) -> None:
+    store.create(a_job(payload="x" * 200_000))
+    items = {item["sk"]["S"]: item for item in dynamodb.scan(TableName="JobsTable")["Items"]}
+    assert len(str(items["job"])) < 1500
+    assert set(items) == {"job", "payload"}
+
+
+def test_a_taken_id_shows_who_has_it(store: JobStore, job: Job) -> None:
+    with pytest.raises(JobExists) as caught:
+        store.create(a_job(fingerprint="other", payload="y" * 5000))
+    assert caught.value.job == job
+
+
+@pytest.mark.parametrize("payload", ["small", "x" * 5000])
+def test_a_create_whose_answer_is_lost_succeeds_by_its_repeat(store: JobStore, faults: Faults, payload: str) -> None:
+    faults.on("PutItem" if payload == "small" else "TransactWriteItems", "after")
+    store.create(a_job(payload=payload))
+    assert read(store).payload == payload
+
+
+def test_an_expired_job_is_absent_although_it_is_still_there(store: JobStore, dynamodb: Any, job: Job) -> None:
+    store.commit(claim(store), result="1", effects=[], now_ms=NOW)
+    later = NOW + (RETENTION_SECONDS + 1) * 1000
+    with pytest.raises(JobNotFound):
+        store.read("acme", "j1", now_ms=later)
+    store.create(a_job(created_at_ms=later, fingerprint="new"))
+    assert store.read("acme", "j1", now_ms=later).status is Status.QUEUED
+
+
+def test_a_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> None:
+    with pytest.raises(JobNotFound):
+        store.read("other", "j1", now_ms=NOW)
+    with pytest.raises(ClaimRefused) as caught:
+        store.claim("other", "j1", nonce="w1", now_ms=NOW, lease_ms=LEASE)
+    assert caught.value.job is None
+
+
+# ---------------------------------------------------------------- claim
+
+
+def test_a_claim_takes_the_job_for_the_length_of_the_lease(store: JobStore, job: Job) -> None:
+    mine = claim(store)
+    assert (mine.status, mine.owner, mine.attempt, mine.fence) == (Status.INPROGRESS, "w1", 1, 1)
+    assert mine.lease_until_ms == NOW + LEASE
+    assert mine == read(store)
+
+
+def test_a_live_lease_keeps_others_out_and_a_dead_one_does_not(store: JobStore, job: Job) -> None:
+    claim(store)
+    with pytest.raises(ClaimRefused) as caught:
+        claim(store, "w2", NOW + LEASE)
+    assert caught.value.job == read(store)
+    taken = claim(store, "w2", NOW + LEASE + 1)
+    assert (taken.owner, taken.attempt, taken.fence) == ("w2", 2, 2)
+    assert [attempt.outcome for attempt in taken.history] == [None, None]
+
+
+def test_a_claim_whose_answer_is_lost_is_recognised_by_its_nonce(store: JobStore, job: Job, faults: Faults) -> None:
+    faults.on("UpdateItem", "after")
+    assert (claim(store).attempt, faults.requests.count("UpdateItem")) == (1, 2)
+
+
+def test_a_job_has_no_more_than_its_attempts(store: JobStore, job: Job) -> None:
+    for number in range(3):
+        claim(store, f"w{number}", NOW + number * (LEASE + 1))
+    with pytest.raises(ClaimRefused):
+        claim(store, "w4", NOW + 10 * LEASE)
+
+
+def test_a_retry_waits_for_its_time(store: JobStore, job: Job) -> None:
+    store.release(claim(store), error="boom", retry_at_ms=NOW + 5000, now_ms=NOW)
+    with pytest.raises(ClaimRefused):
+        claim(store, "w2", NOW + 4999)
+    assert claim(store, "w2", NOW + 5000).attempt == 2
+
+
+@pytest.mark.parametrize("payload", ["small", "x" * 5000])
+def test_a_claim_can_create_the_job_that_a_message_asks_for(store: JobStore, payload: str) -> None:
+    mine = claim(store, new=a_job(payload=payload))
+    assert (mine.status, mine.attempt, mine.payload) == (Status.INPROGRESS, 1, payload)
+    assert read(store) == mine
+    with pytest.raises(ClaimRefused):
+        claim(store, "w2", new=a_job(payload=payload))
+
+
+def test_a_claim_never_rewrites_a_job_that_exists(store: JobStore, job: Job) -> None:
+    mine = claim(store, new=a_job(payload="other", task="other", fingerprint="other", max_attempts=9))
+    assert (mine.payload, mine.task, mine.fingerprint, mine.max_attempts) == (job.payload, job.task, job.fingerprint, 3)
+
+
+# ---------------------------------------------------------------- commit
+
+
+def test_a_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynamodb: Any) -> None:
+    store.commit(claim(store), result='{"ok":true}', effects=one_increment(), now_ms=NOW + 9)
+    done = read(store)
+    assert (done.status, done.result, done.lease_until_ms) == (Status.COMPLETED, {"ok": True}, None)
+    assert (done.history[0].outcome, done.history[0].ended_at_ms) == (Outcome.SUCCEEDED, NOW + 9)
+    assert done.expires_at_s == NOW // 1000 + RETENTION_SECONDS
+    assert increments(dynamodb) == 1
+
+
+@pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
+def test_a_late_worker_cannot_complete_a_job_it_lost(store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]) -> None:
+    late = claim(store)
+    taken = claim(store, "w2", NOW + LEASE + 1)
+    with pytest.raises(Fenced, match="now: w2"):
+        store.commit(late, result="1", effects=effects, now_ms=NOW)
+    assert read(store) == taken
+    assert increments(dynamodb) == 0
+
+
+@pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
+def test_a_late_worker_cannot_complete_a_job_that_ended(store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]) -> None:
+    late = claim(store)
+    store.commit(claim(store, "w2", NOW + LEASE + 1), result="2", effects=effects, now_ms=NOW)
+    counted = increments(dynamodb)
+    with pytest.raises(Fenced, match="has ended"):
+        store.commit(late, result="1", effects=effects, now_ms=NOW)
+    assert read(store).result == 2
+    assert increments(dynamodb) == counted
+
+
+@pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
+def test_a_commit_whose_answer_is_lost_succeeds_by_its_repeat(
+    store: JobStore, job: Job, faults: Faults, dynamodb: Any, effects: list[Effect]
+) -> None:
+    mine = claim(store)
+    faults.on("TransactWriteItems" if effects else "UpdateItem", "after")
+    store.commit(mine, result="1", effects=effects, now_ms=NOW)
+    assert read(store).status is Status.COMPLETED
+    assert increments(dynamodb) == len(effects)
+
+
+def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
+    store: JobStore, job: Job, faults: Faults, dynamodb: Any, pauses: list[int]
+) -> None:
+    tokens = []
+    dynamodb.meta.events.register("provide-client-params.dynamodb.TransactWriteItems", lambda params, **_: tokens.append(params["ClientRequestToken"]))
+    mine = claim(store)
+    faults.on("TransactWriteItems", "conflict", times=3)
+    store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    assert pauses == [1, 2, 3]
+    assert len(set(tokens)) == 4
+    assert increments(dynamodb) == 1
+
+
+def test_conflicts_without_end_leave_the_job_to_redelivery(store: JobStore, job: Job, faults: Faults, dynamodb: Any) -> None:
+    mine = claim(store)
+    faults.plan = lambda operation, number: "conflict" if operation == "TransactWriteItems" else None
+    with pytest.raises(StoreUnavailable, match="6 conflicts in a row"):
+        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    assert read(store) == mine
+    assert increments(dynamodb) == 0
+
+
+def test_a_commit_of_unknown_outcome_says_so(store: JobStore, job: Job, faults: Faults, dynamodb: Any) -> None:
+    mine = claim(store)
+    faults.plan = lambda operation, number: "before" if operation == "TransactWriteItems" else None
+    with pytest.raises(StoreUnavailable, match="commit"):
+        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    assert read(store) == mine
+
+
+def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: Job, dynamodb: Any) -> None:
+    mine = claim(store)
+    refused = {"Update": {**one_increment()[0].write["Update"], "ConditionExpression": "attribute_exists(pk)"}}
+    other = Effects("acme", counters_table="CountersTable")
+    other.increment("m")
+    with pytest.raises(EffectRefused, match="the effect floor was refused"):
+        store.commit(mine, result="1", effects=[*other.collected(), Effect("floor", refused)], now_ms=NOW)
+    assert read(store) == mine
+    assert (increments(dynamodb), increments(dynamodb, "m")) == (0, 0)
+
+
+# ---------------------------------------------------------------- release, bury
+
+
+def test_a_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
+    store.release(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
+    found = read(store)
+    assert (found.status, found.retry_at_ms, found.expires_at_s) == (Status.RETRY, NOW + 1, None)
+    assert (found.history[0].outcome, found.history[0].error) == (Outcome.FAILED, "boom")
+
+
+def test_a_release_without_a_time_ends_the_job(store: JobStore, job: Job) -> None:
+    store.release(claim(store), error="boom", retry_at_ms=None, now_ms=NOW)
+    found = read(store)
+    assert (found.status, found.error) == (Status.DEAD, "boom")
+    assert found.expires_at_s is not None
+    with pytest.raises(ClaimRefused):
+        claim(store, "w2", NOW + 10 * LEASE)
+
+
+def test_a_late_worker_cannot_release_a_job_it_lost(store: JobStore, job: Job) -> None:
+    late = claim(store)
+    taken = claim(store, "w2", NOW + LEASE + 1)
+    with pytest.raises(Fenced):
+        store.release(late, error="boom", retry_at_ms=NOW, now_ms=NOW)
+    assert read(store) == taken
+
+
+def test_a_release_whose_answer_is_lost_succeeds_by_its_repeat(store: JobStore, job: Job, faults: Faults) -> None:
+    mine = claim(store)
+    faults.on("UpdateItem", "after")
+    store.release(mine, error="boom", retry_at_ms=NOW, now_ms=NOW)
+    assert read(store).status is Status.RETRY
+
+
+def test_a_job_is_buried_only_in_the_state_that_was_seen(store: JobStore, job: Job) -> None:
+    seen = claim(store)
+    taken = claim(store, "w2", NOW + LEASE + 1)
+    with pytest.raises(Fenced):
+        store.bury(seen, error="interrupted", now_ms=NOW)
+    store.bury(taken, error="interrupted", now_ms=NOW)
+    found = read(store)
+    assert (found.status, found.error, found.history[-1].outcome) == (Status.DEAD, "interrupted", Outcome.INTERRUPTED)
+
+
+@pytest.mark.parametrize("operation", ["PutItem", "GetItem", "UpdateItem"])
+@pytest.mark.parametrize("kind", ["before", "throttle", "error"])
+def test_a_store_that_does_not_answer_is_named_as_that(job: Job, operation: str, kind: str) -> None:
+    client = make_client("dynamodb", attempts=1)
+    faults, store = Faults(client), JobStore(client, "JobsTable", lambda attempt: None)
+    call = {"PutItem": lambda: store.create(a_job(id="j2")), "GetItem": lambda: read(store), "UpdateItem": lambda: claim(store)}[operation]
+    faults.plan = lambda name, number: kind if name == operation else None
+    with pytest.raises(StoreUnavailable):
+        call()

@@ -1,0 +1,331 @@
+"""A message's way through a worker: Powertools' idempotency over the job's own record, on moto."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.jobs.model import Job, Status, Submission, Wake
+from mayfly.jobs.store import JobStore
+from mayfly.jobs.tasks import Declaration, Permanent, Retry, Task
+from mayfly.jobs.worker import JobFailed, Worker
+from mayfly.observe import observer
+from tests.fakes import Context, FixedClock, Names
+from tests.faults import Faults
+
+Run = Callable[..., None]
+
+
+class Stage:
+    """A worker with one task, whose body a test writes."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.clock = FixedClock()
+        self.store = JobStore(client, "JobsTable", lambda attempt: None)
+        self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
+        self.ran: list[Job] = []
+        task = Task(Declaration("t", max_attempts=3), self._run_task)
+        self.worker = Worker(
+            store=self.store,
+            tasks={"t": task},
+            counters_table="CountersTable",
+            producer_tenant="acme",
+            observe=observer("test"),
+            clock=self.clock,
+            new_nonce=Names(),
+            jitter=lambda: 1.0,
+        )
+        self.runner = self.worker.runner()
+
+    def submit(self, **changes: Any) -> None:
+        facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 3}
+        self.store.create(Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes}))
+
+    def run(self, message: Wake | Submission | None = None, message_id: str = "m1") -> None:
+        self.runner(message or Wake("acme", "j1"), message_id, Context())  # type: ignore[arg-type]  # the part that is read
+
+    def job(self, job_id: str = "j1") -> Job:
+        return self.store.read("acme", job_id, now_ms=self.clock())
+
+    def count(self) -> int:
+        from mayfly.counters import CounterStore
+
+        return CounterStore(self.client, "CountersTable", str).read("acme", "n")
+
+    def _run_task(self, job: Job, effects: Any) -> Any:
+        self.ran.append(job)
+        return self.body(job, effects)
+
+
+@pytest.fixture
+def stage(dynamodb: Any) -> Stage:
+    return Stage(dynamodb)
+
+
+def test_a_job_runs_and_its_effect_counts(stage: Stage) -> None:
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
+
+
+def test_a_second_delivery_of_a_done_job_runs_nothing(stage: Stage) -> None:
+    stage.submit()
+    stage.run()
+    stage.run()
+    assert (len(stage.ran), stage.count()) == (1, 1)
+
+
+def test_what_the_task_returns_is_the_result(stage: Stage) -> None:
+    stage.body = lambda job, effects: {"b": [1, "ü"], "a": None}
+    stage.submit()
+    stage.run()
+    assert stage.job().result == {"b": [1, "ü"], "a": None}
+
+
+def test_a_duplicate_meets_the_lease_and_comes_back_after_it(stage: Stage) -> None:
+    def meet(job: Job, effects: Any) -> None:
+        stage.clock.advance(5)
+        with pytest.raises(LeaseHeld) as caught:
+            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())  # type: ignore[arg-type]  # as above
+        assert caught.value.seconds == 10 + 1
+        effects.increment("n")
+
+    stage.body = meet
+    stage.submit()
+    stage.run()
+    assert (len(stage.ran), stage.count(), stage.job().attempt) == (1, 1, 1)
+
+
+def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(stage: Stage) -> None:
+    def fail(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        raise RuntimeError("boom")
+
+    stage.body = fail
+    stage.submit()
+    for pause in (1.0, 2.0):
+        with pytest.raises(JobFailed) as caught:
+            stage.run()
+        assert caught.value.seconds == pause
+        assert stage.job().status is Status.RETRY
+        stage.clock.advance(pause)
+    stage.run()  # the last attempt: the message is done
+    dead = stage.job()
+    assert (dead.status, dead.attempt, dead.error, stage.count()) == (Status.DEAD, 3, "RuntimeError: boom", 0)
+    assert [attempt.error for attempt in dead.history] == ["RuntimeError: boom"] * 3
+    stage.run()
+    assert len(stage.ran) == 3
+
+
+def test_a_retry_that_comes_early_waits_for_its_time(stage: Stage) -> None:
+    def fail(job: Job, effects: Any) -> None:
+        raise Retry("busy", after_seconds=30)
+
+    stage.body = fail
+    stage.submit()
+    with pytest.raises(JobFailed) as caught:
+        stage.run()
+    assert caught.value.seconds == 30
+    stage.clock.advance(10)
+    with pytest.raises(LeaseHeld) as early:
+        stage.run()
+    assert (early.value.seconds, len(stage.ran)) == (20 + 1, 1)
+
+
+def raiser(error: Exception) -> Callable[[Job, Any], None]:
+    def fail(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (raiser(Permanent("no such card")), "Permanent: no such card"),
+        (lambda job, effects: "x" * 300_000, "ResultTooLarge: the result has 300002 bytes"),
+        (lambda job, effects: [effects.increment(f"c{n}") for n in range(100)], "TooManyEffects: the task collected 100 effects, the limit is 99"),
+    ],
+)
+def test_what_can_never_succeed_ends_at_once_without_effects(stage: Stage, body: Any, reason: str) -> None:
+    stage.body = body
+    stage.submit()
+    stage.run()
+    dead = stage.job()
+    assert (dead.status, dead.attempt, stage.count()) == (Status.DEAD, 1, 0)
+    assert str(dead.error).startswith(reason)
+
+
+def test_ninety_nine_effects_fit(stage: Stage) -> None:
+    stage.body = lambda job, effects: [effects.increment(f"c{n}") for n in range(99)] and None
+    stage.submit()
+    stage.run()
+    assert stage.job().status is Status.COMPLETED
+
+
+def test_a_result_that_is_no_json_is_a_failure_of_the_attempt(stage: Stage) -> None:
+    stage.body = lambda job, effects: object()
+    stage.submit()
+    with pytest.raises(JobFailed):
+        stage.run()
+    assert "not JSON serializable" in str(stage.job().error or stage.job().history[0].error)
+
+
+def test_an_unknown_task_ends_as_dead_with_the_names_that_exist(stage: Stage) -> None:
+    stage.submit(task="unheard.of")
+    stage.run()
+    assert (stage.job().status, stage.job().error) == (Status.DEAD, "UnknownTask: no task is called 'unheard.of'; known tasks: t")
+
+
+def test_a_job_whose_last_attempt_was_interrupted_is_buried_with_that_reason(stage: Stage) -> None:
+    stage.submit(max_attempts=1)
+    stage.store.claim("acme", "j1", nonce="died", now_ms=stage.clock(), lease_ms=15_000)
+    stage.clock.advance(15.001)
+    stage.run()
+    dead = stage.job()
+    assert (dead.status, dead.attempt, len(stage.ran)) == (Status.DEAD, 1, 0)
+    assert dead.error == "attempt 1 of 1 was interrupted: its process died"
+
+
+def test_an_interrupted_job_runs_again_when_its_lease_is_over(stage: Stage) -> None:
+    stage.submit()
+    stage.store.claim("acme", "j1", nonce="died", now_ms=stage.clock(), lease_ms=15_000)
+    stage.clock.advance(15.001)
+    stage.run()
+    assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
+
+
+def test_a_worker_that_wakes_too_late_changes_nothing(stage: Stage) -> None:
+    def overtaken(job: Job, effects: Any) -> dict[str, int]:
+        effects.increment("n")
+        if job.attempt == 1:
+            stage.clock.advance(31)
+            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())  # type: ignore[arg-type]  # as above
+        return {"attempt": job.attempt}
+
+    stage.body = overtaken
+    stage.submit()
+    with pytest.raises(LeaseHeld):
+        stage.run()
+    assert (stage.job().result, stage.count()) == ({"attempt": 2}, 1)
+
+
+def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(stage: Stage) -> None:
+    def overtaken(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.attempt == 1:
+            stage.clock.advance(31)
+            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())  # type: ignore[arg-type]  # as above
+            raise RuntimeError("late")
+
+    stage.body = overtaken
+    stage.submit()
+    with pytest.raises(LeaseHeld):
+        stage.run()
+    assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
+
+
+# ---------------------------------------------------------------- messages that ask for a job
+
+
+def test_a_producers_message_makes_its_job_and_runs_it(stage: Stage) -> None:
+    stage.run(Submission("t", {"x": 1}))
+    (job,) = stage.ran
+    found = stage.job(job.id)
+    assert (found.status, found.payload, found.max_attempts, stage.count()) == (Status.COMPLETED, {"x": 1}, 3, 1)
+
+
+def test_a_message_that_comes_twice_is_one_job_and_two_messages_are_two(stage: Stage) -> None:
+    for message_id in ("m1", "m1", "m2"):
+        stage.run(Submission("t", None), message_id)
+    assert stage.count() == 2
+
+
+def test_messages_with_one_idempotency_key_are_one_job(stage: Stage) -> None:
+    for message_id in ("m1", "m2"):
+        stage.run(Submission("t", None, idempotency_key="k"), message_id)
+    stage.run(Submission("t", None, idempotency_key="other"), "m1")
+    assert stage.count() == 2
+
+
+def test_an_idempotency_key_is_free_again_once_its_job_has_expired(stage: Stage) -> None:
+    stage.run(Submission("t", None, idempotency_key="k"), "m1")
+    stage.clock.advance(31 * 24 * 3600)
+    stage.run(Submission("t", None, idempotency_key="k"), "m2")
+    assert stage.count() == 2
+
+
+def test_a_message_for_a_job_that_does_not_exist_is_dropped(stage: Stage) -> None:
+    stage.run(Wake("acme", "nothing"))
+    assert stage.ran == []
+
+
+# ---------------------------------------------------------------- the store fails
+
+
+@pytest.mark.parametrize("operation", ["UpdateItem", "TransactWriteItems"])
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_an_answer_lost_once_costs_nothing(stage: Stage, faults: Faults, operation: str, kind: str) -> None:
+    stage.submit()
+    faults.on(operation, kind)
+    stage.run()
+    assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_a_store_that_goes_silent_at_commit_leaves_the_job_to_redelivery(stage: Stage, faults: Faults, kind: str) -> None:
+    stage.submit()
+    faults.plan = lambda operation, number: kind if operation == "TransactWriteItems" else None
+    with pytest.raises(StoreUnavailable):
+        stage.run()
+    faults.plan = lambda operation, number: None
+    stage.clock.advance(16)
+    stage.run()
+    assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
+
+
+def test_nested_workers_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
+    """Powertools shares one layer's function name between nested calls; ours keeps each attempt in its own context."""
+    stage.submit()
+    stage.submit(id="j2")
+
+    def nested(job: Job, effects: Any) -> str:
+        effects.increment("n")
+        if job.id == "j1":
+            stage.runner(Wake("acme", "j2"), "m2", Context())  # type: ignore[arg-type]  # as above
+        return job.id
+
+    stage.body = nested
+    stage.run()
+    assert [(stage.job(name).status, stage.job(name).result) for name in ("j1", "j2")] == [(Status.COMPLETED, "j1"), (Status.COMPLETED, "j2")]
+    assert stage.count() == 2
+
+
+def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    names = [f"j{number}" for number in range(12)]
+    for name in names:
+        stage.submit(id=name)
+    stage.body = lambda job, effects: job.id
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(lambda name: stage.runner(Wake("acme", name), name, Context()), names))  # type: ignore[arg-type]  # as above
+    assert [stage.job(name).result for name in names] == names
+
+
+def test_an_attempt_makes_two_store_calls(stage: Stage, faults: Faults) -> None:
+    stage.submit()
+    faults.requests.clear()
+    stage.run()
+    assert faults.requests == ["UpdateItem", "TransactWriteItems"]
+
+
+def test_a_dead_job_keeps_a_bounded_reason(stage: Stage) -> None:
+    stage.body = raiser(Permanent("y" * 5000))
+    stage.submit()
+    stage.run()
+    assert len(json.dumps(stage.job().error)) < 600
