@@ -154,12 +154,12 @@ def respond(payload: bytes) -> web.Response | None:
         return web.Response(body=body.encode(), content_type="application/json")
     try:
         status = int(reply["statusCode"])
-        body_text = reply.get("body") or ""
+        body_text = "" if reply.get("body") is None else reply["body"]
         if not isinstance(body_text, str) or not 100 <= status <= 599:
             return None
         body_bytes = base64.b64decode(body_text, validate=True) if reply.get("isBase64Encoded") else body_text.encode()
         response = web.Response(status=status, body=body_bytes)
-        for name, value in (reply.get("headers") or {}).items():
+        for name, value in ({} if reply.get("headers") is None else reply["headers"]).items():
             response.headers[name] = str(value).lower() if isinstance(value, bool) else str(value)
         for cookie in reply.get("cookies") or ():
             response.headers.add("Set-Cookie", cookie)

@@ -67,6 +67,8 @@ class Client:
 
 def main() -> None:
     """Loads the handler named by the first argument and serves invocations until the API goes away."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text file; a killed process must not take its last words along
     client = Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
     logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
     sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT", os.getcwd()))

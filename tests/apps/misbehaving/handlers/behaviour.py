@@ -1,0 +1,96 @@
+"""Handlers that do what handlers should not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+CALLS = 0
+
+
+def handler(event, context):
+    """Does what the path or the event says; without one, says how often this process was called."""
+    global CALLS
+    CALLS += 1
+    wish = event.get("wish") or event.get("rawPath", "/").strip("/")
+    return BEHAVIOURS.get(wish, fine)(event, context)
+
+
+def fine(event, context):
+    facts = {
+        "pid": os.getpid(),
+        "calls": CALLS,
+        "trace": os.environ.get("_X_AMZN_TRACE_ID"),
+        "remaining_ms": context.get_remaining_time_in_millis(),
+        "request_id": context.aws_request_id,
+        "arn": context.invoked_function_arn,
+        "memory": context.memory_limit_in_mb,
+        "path": [each for each in sys.path if "site-packages" in each],
+    }
+    return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": json.dumps(facts)}
+
+
+def crash(event, context):
+    raise RuntimeError("crashed on purpose")
+
+
+def hang(event, context):
+    while True:
+        time.sleep(60)
+
+
+def leave(event, context):
+    sys.stdout.flush()
+    os._exit(3)
+
+
+def kill(event, context):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def eat(event, context):
+    hoard = []
+    while True:
+        hoard.append(bytearray(os.urandom(1024)) * 8192)
+
+
+def huge(event, context):
+    return "x" * (6 * 1024 * 1024 + 1)
+
+
+def unmarshalled(event, context):
+    return {"value": object()}
+
+
+def slow(event, context):
+    time.sleep(float((event.get("queryStringParameters") or {}).get("seconds", 3)))
+    return fine(event, context)
+
+
+def spawn(event, context):
+    """Leaves a process of its own behind, in its group."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL)
+    return {"statusCode": 200, "body": str(child.pid)}
+
+
+def shout(event, context):
+    print("a line of text")
+    print(json.dumps({"level": "WARNING", "message": "a line of JSON"}))
+    print("to the error stream", file=sys.stderr)
+    return fine(event, context)
+
+
+BEHAVIOURS = {
+    "crash": crash,
+    "hang": hang,
+    "exit": leave,
+    "kill": kill,
+    "eat": eat,
+    "huge": huge,
+    "unmarshalled": unmarshalled,
+    "slow": slow,
+    "spawn": spawn,
+    "shout": shout,
+}

@@ -1,0 +1,5 @@
+"""Exits while it is imported."""
+
+import os
+
+os._exit(4)

@@ -1,0 +1,17 @@
+"""Says goodbye on SIGTERM."""
+
+import os
+import signal
+
+
+def _bye(number, frame):
+    print("goodbye", flush=True)
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, _bye)
+
+
+def handler(event, context):
+    """Nothing to see."""
+    return os.getpid()

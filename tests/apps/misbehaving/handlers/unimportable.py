@@ -1,0 +1,7 @@
+"""Fails before it can be called."""
+
+import no_such_module  # noqa: F401
+
+
+def handler(event, context):
+    """Never reached."""

@@ -1,0 +1,320 @@
+"""What the embedded store must do as AWS does, so that an upgrade that loses writes fails here and not in a demo.
+
+Exact counts, eight threads, a real process. The figures of other stores: docs/decisions/0003.
+"""
+
+import asyncio
+import io
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.logs import Logs
+from local.processes import Children
+from local.store import EmbeddedStore, free_port
+from tests.waiting import wait_until
+
+THREADS = 8
+pytestmark = pytest.mark.xdist_group("embedded store")
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("store")
+    loop = asyncio.new_event_loop()
+    runner = threading.Thread(target=loop.run_forever, daemon=True)
+    children, logs = Children(), Logs(folder / "logs", form="json", out=io.StringIO())
+    store = EmbeddedStore(free_port(), work=folder, state=None, log=logs.of("store"))
+
+    async def start() -> None:
+        await children.open()
+        await store.start(children)
+
+    async def stop() -> None:
+        await store.stop()
+        await children.close()
+
+    # The loop's own thread must start the child: it dies with the thread that made it.
+    runner.start()
+    asyncio.run_coroutine_threadsafe(start(), loop).result(60)
+    yield store.endpoint
+    asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    runner.join(5)
+    loop.close()
+    logs.close()
+
+
+def client(service: str, endpoint: str) -> Any:
+    from local.clients import Clients
+
+    return Clients(endpoint).get(service)
+
+
+@pytest.fixture
+def dynamodb(endpoint: str) -> Any:
+    return client("dynamodb", endpoint)
+
+
+@pytest.fixture
+def sqs(endpoint: str) -> Any:
+    return client("sqs", endpoint)
+
+
+@pytest.fixture
+def table(dynamodb: Any) -> str:
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )
+    return name
+
+
+@pytest.fixture
+def queue(sqs: Any) -> str:
+    url: str = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}", Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
+    return url
+
+
+def together(work: Callable[[int], Any]) -> list[Any]:
+    """Runs `work(number)` in all threads at once."""
+    barrier = threading.Barrier(THREADS)
+
+    def one(number: int) -> Any:
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(one, range(THREADS)))
+
+
+def number(dynamodb: Any, table: str, pk: str, name: str = "n") -> int:
+    item = dynamodb.get_item(TableName=table, Key={"pk": {"S": pk}}, ConsistentRead=True).get("Item", {})
+    return int(item.get(name, {"N": "0"})["N"])
+
+
+def add(table: str, pk: str, by: int = 1, condition: str | None = None, **values: Any) -> dict[str, Any]:
+    update = {
+        "TableName": table,
+        "Key": {"pk": {"S": pk}},
+        "UpdateExpression": "ADD n :by",
+        "ExpressionAttributeValues": {":by": {"N": str(by)}, **values},
+    }
+    return {"Update": {**update, "ConditionExpression": condition} if condition else update}
+
+
+def is_code(problem: ClientError, code: str) -> bool:
+    return problem.response["Error"]["Code"] == code
+
+
+# ---------------------------------------------------------------- DynamoDB
+
+
+def test_version_checked_increments_are_all_counted(dynamodb: Any, table: str) -> None:
+    def work(_: int) -> None:
+        done = 0
+        while done < 50:
+            seen = number(dynamodb, table, "a")
+            try:
+                dynamodb.update_item(
+                    TableName=table,
+                    Key={"pk": {"S": "a"}},
+                    UpdateExpression="SET n = :next",
+                    ConditionExpression="n = :seen" if seen else "attribute_not_exists(n)",
+                    ExpressionAttributeValues={":next": {"N": str(seen + 1)}, **({":seen": {"N": str(seen)}} if seen else {})},
+                )
+                done += 1
+            except ClientError as problem:
+                assert is_code(problem, "ConditionalCheckFailedException")
+
+    together(work)
+    assert number(dynamodb, table, "a") == THREADS * 50
+
+
+def test_of_many_puts_if_absent_one_wins(dynamodb: Any, table: str) -> None:
+    def work(who: int) -> int:
+        wins = 0
+        for key in range(50):
+            try:
+                item = {"pk": {"S": f"k{key}"}, "who": {"N": str(who)}}
+                dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)")
+                wins += 1
+            except ClientError as problem:
+                assert is_code(problem, "ConditionalCheckFailedException")
+        return wins
+
+    assert sum(together(work)) == 50
+
+
+def test_transfers_keep_the_sum_and_are_never_seen_half(dynamodb: Any, table: str) -> None:
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        dynamodb.put_item(TableName=table, Item={"pk": {"S": name}, "n": {"N": "100"}})
+
+    def balances() -> int:
+        reply = dynamodb.transact_get_items(TransactItems=[{"Get": {"TableName": table, "Key": {"pk": {"S": name}}}} for name in names])
+        return sum(int(each["Item"]["n"]["N"]) for each in reply["Responses"])
+
+    def work(who: int) -> None:
+        chance = random.Random(who)
+        for turn in range(40):
+            if who == 0:
+                assert balances() == 400
+                continue
+            source, target = chance.sample(names, 2)
+            amount = chance.randint(1, 60)
+            try:
+                dynamodb.transact_write_items(
+                    TransactItems=[add(table, source, -amount, "n >= :amount", **{":amount": {"N": str(amount)}}), add(table, target, amount)]
+                )
+            except dynamodb.exceptions.TransactionCanceledException as refused:
+                assert {reason["Code"] for reason in refused.response["CancellationReasons"]} <= {"ConditionalCheckFailed", "TransactionConflict", "None"}, turn
+
+    together(work)
+    assert balances() == 400
+
+
+def test_cancelled_transactions_never_undo_a_neighbours_increments(dynamodb: Any, table: str) -> None:
+    def work(who: int) -> None:
+        for _ in range(60):
+            if who % 2:
+                with pytest.raises(dynamodb.exceptions.TransactionCanceledException):
+                    dynamodb.transact_write_items(TransactItems=[add(table, "x"), add(table, "y", 1, "attribute_exists(nothing)")])
+            else:
+                dynamodb.update_item(**add(table, "a")["Update"])
+
+    together(work)
+    assert number(dynamodb, table, "a") == THREADS // 2 * 60
+    assert number(dynamodb, table, "x") == 0
+
+
+def test_a_transaction_token_applies_once_and_refuses_other_content(dynamodb: Any, table: str) -> None:
+    for _ in range(3):
+        dynamodb.transact_write_items(TransactItems=[add(table, "a")], ClientRequestToken="token-1")
+    assert number(dynamodb, table, "a") == 1
+    with pytest.raises(ClientError) as refused:
+        dynamodb.transact_write_items(TransactItems=[add(table, "a", 2)], ClientRequestToken="token-1")
+    assert is_code(refused.value, "IdempotentParameterMismatchException")
+
+
+def test_a_refused_write_shows_what_stands_there(dynamodb: Any, table: str) -> None:
+    dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "n": {"N": "7"}})
+    with pytest.raises(ClientError) as alone:
+        dynamodb.update_item(**add(table, "a", 1, "attribute_not_exists(pk)")["Update"], ReturnValuesOnConditionCheckFailure="ALL_OLD")
+    assert alone.value.response["Item"]["n"] == {"N": "7"}
+    write = add(table, "a", 1, "attribute_not_exists(pk)")
+    write["Update"]["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+    with pytest.raises(dynamodb.exceptions.TransactionCanceledException) as grouped:
+        dynamodb.transact_write_items(TransactItems=[add(table, "b"), write])
+    reasons = grouped.value.response["CancellationReasons"]
+    assert [each["Code"] for each in reasons] == ["None", "ConditionalCheckFailed"]
+    assert reasons[1]["Item"]["n"] == {"N": "7"}
+
+
+def test_the_stream_has_every_change_in_order_and_none_for_a_refused_one(dynamodb: Any, endpoint: str, table: str) -> None:
+    streams = client("dynamodbstreams", endpoint)
+    for value in range(5):
+        dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "n": {"N": str(value)}})
+    with pytest.raises(ClientError):
+        dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}}, ConditionExpression="attribute_not_exists(pk)")
+    arn = dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
+    (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    position = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    records = streams.get_records(ShardIterator=position)["Records"]
+    assert [each["dynamodb"]["NewImage"]["n"]["N"] for each in records] == ["0", "1", "2", "3", "4"]
+    assert [each["eventName"] for each in records] == ["INSERT", *["MODIFY"] * 4]
+
+
+# ---------------------------------------------------------------- SQS
+
+
+def receive(sqs: Any, queue: str, count: int = 10, wait: int = 0) -> list[dict[str, Any]]:
+    reply = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=count, WaitTimeSeconds=wait, AttributeNames=["All"])
+    return list(reply.get("Messages", []))
+
+
+def test_every_message_is_received_by_one_of_many(sqs: Any, queue: str) -> None:
+    for start in range(0, 200, 10):
+        entries = [{"Id": str(each), "MessageBody": str(start + each)} for each in range(10)]
+        sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+
+    def work(_: int) -> list[str]:
+        found = []
+        while messages := receive(sqs, queue):
+            found += [each["Body"] for each in messages]
+            sqs.delete_message_batch(QueueUrl=queue, Entries=[{"Id": str(i), "ReceiptHandle": each["ReceiptHandle"]} for i, each in enumerate(messages)])
+        return found
+
+    assert sorted(int(body) for found in together(work) for body in found) == list(range(200))
+
+
+def test_a_message_is_hidden_until_its_visibility_ends_and_counts_its_receives(sqs: Any, queue: str) -> None:
+    sqs.send_message(QueueUrl=queue, MessageBody="m")
+    (first,) = receive(sqs, queue)
+    assert receive(sqs, queue) == []
+    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=1)
+    started = time.monotonic()
+    (again,) = wait_until(lambda: receive(sqs, queue), 5)
+    assert 0.8 < time.monotonic() - started < 2.5
+    assert again["Attributes"]["ApproximateReceiveCount"] == "2"
+    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=again["ReceiptHandle"], VisibilityTimeout=0)
+    assert len(receive(sqs, queue)) == 1
+
+
+def test_a_long_poll_wakes_when_a_message_comes(sqs: Any, queue: str) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(receive, sqs, queue, 1, 10)
+        wait_until(waiting.running, 5)
+        started = time.monotonic()
+        sqs.send_message(QueueUrl=queue, MessageBody="m")
+        assert len(waiting.result(10)) == 1
+        assert time.monotonic() - started < 2
+
+
+def test_a_message_that_fails_too_often_moves_to_the_dead_letter_queue(sqs: Any, queue: str) -> None:
+    dead = sqs.create_queue(QueueName=f"dead-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"})
+    sqs.send_message(QueueUrl=queue, MessageBody="m")
+    seen = 0
+    while receive(sqs, queue):
+        seen += 1
+    assert seen == 2
+    assert [each["Body"] for each in wait_until(lambda: receive(sqs, dead), 5)] == ["m"]
+
+
+def test_a_fifo_queue_drops_a_repeat_and_keeps_the_order_of_a_group(sqs: Any) -> None:
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    fifo = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}.fifo", Attributes=attributes)["QueueUrl"]
+    for body in ("1", "1", "2", "3"):
+        sqs.send_message(QueueUrl=fifo, MessageBody=body, MessageGroupId="g")
+    found = []
+    while messages := receive(sqs, fifo, 1):
+        found += [each["Body"] for each in messages]
+        sqs.delete_message(QueueUrl=fifo, ReceiptHandle=messages[0]["ReceiptHandle"])
+    assert found == ["1", "2", "3"]
+
+
+def test_a_stale_receipt_does_not_delete_what_somebody_else_has_received(sqs: Any, queue: str) -> None:
+    sqs.send_message(QueueUrl=queue, MessageBody="m")
+    (first,) = receive(sqs, queue)
+    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=0)
+    (second,) = wait_until(lambda: receive(sqs, queue), 5)
+    with pytest.raises(ClientError):
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"])
+    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=second["ReceiptHandle"], VisibilityTimeout=0)
+    assert len(wait_until(lambda: receive(sqs, queue), 5)) == 1
+

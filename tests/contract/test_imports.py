@@ -1,0 +1,70 @@
+"""The direction of imports, as docs/architecture.md draws it. `make lint` runs this alone."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+LIBRARY = ROOT / "layers" / "mayfly" / "mayfly"
+AWS = {"boto3", "botocore"}
+
+FILES = [path for folder in ("functions", "layers/mayfly/mayfly", "local", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also within functions and for types."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_nothing_imports_tests_and_nothing_but_the_runtime_imports_local(path: Path) -> None:
+    tops = {module.split(".")[0] for module in imports(path)}
+    assert "tests" not in tops
+    assert "local" not in tops or path.is_relative_to(ROOT / "local") or path.is_relative_to(ROOT / "bench")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "local").rglob("*.py")), ids=name)
+def test_the_runtime_knows_neither_functions_nor_library(path: Path) -> None:
+    assert not {module.split(".")[0] for module in imports(path)} & {"functions", "mayfly"}
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
+def test_the_library_knows_no_function_and_names_aws_at_its_edges_only(path: Path) -> None:
+    tops = {module.split(".")[0] for module in imports(path)}
+    assert not tops & {"functions", "local"}
+    is_edge = path.name in ("store.py", "sqs.py", "wiring.py", "operate.py")
+    assert is_edge or not tops & AWS
+
+
+@pytest.mark.parametrize("path", [each for each in sorted(LIBRARY.rglob("*.py")) if each.name in ("model.py", "rules.py")], ids=name)
+def test_models_and_rules_are_pure(path: Path) -> None:
+    """The standard library, the errors, and what is as pure as they are."""
+    pure = {"mayfly.errors", "mayfly.fields", "mayfly.ids", "mayfly.clock"}
+    feature = f"mayfly.{path.parent.name}"
+    allowed = pure | {f"{feature}.model", f"{feature}.rules"}
+    assert {module for module in imports(path) if module.startswith("mayfly")} <= allowed
+    assert not {module.split(".")[0] for module in imports(path)} & (AWS | {"aws_lambda_powertools"})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "functions").rglob("app.py")), ids=name)
+def test_a_handler_knows_the_library_and_no_other_handler(path: Path) -> None:
+    tops = {module.split(".")[0] for module in imports(path)}
+    folders = {each.name for each in (ROOT / "functions").iterdir()}
+    assert not tops & (AWS | folders | {"app", "main"})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "functions").glob("*/main.py")), ids=name)
+def test_a_main_is_imports_and_one_line(path: Path) -> None:
+    body = [node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(node).split("(")[0] for node in body] == ["handler = build"]

@@ -1,0 +1,53 @@
+"""Promises of the repository as a whole: locks, documents, what no file may hold."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import mayfly.errors
+from mayfly.errors import MayflyError
+
+ROOT = Path(__file__).parent.parent.parent
+LOCKS = ["layers/mayfly/requirements.txt", "requirements/local.txt", "requirements/sam.txt"]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    packages = re.findall(r"^([a-z0-9][^ ]*==[^ ]+)((?:.*\\\n    --hash=sha256:[0-9a-f]{64}.*)+)", text, re.MULTILINE)
+    assert len(packages) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) > 5
+    assert "://" not in text
+    assert "--index" not in text
+
+
+def test_layer_and_tests_run_on_the_same_versions() -> None:
+    def versions(lock: str) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+    layer, local = versions(LOCKS[0]), versions(LOCKS[1])
+    assert {name: local.get(name) for name in layer} == layer
+
+
+def test_every_error_has_its_row_in_the_documents() -> None:
+    documented = (ROOT / "docs" / "errors.md").read_text()
+    classes = [each for each in vars(mayfly.errors).values() if isinstance(each, type) and issubclass(each, MayflyError) and each.code != "internal-error"]
+    assert len(classes) > 15
+    assert [each.code for each in classes if f"`{each.code}`" not in documented] == []
+
+
+def test_every_command_has_help_that_names_it() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    readme = (ROOT / "README.md").read_text()
+    targets = re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)
+    assert [target for target in targets if f"make {target}" not in readme] == []
+
+
+def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not tracked:
+        pytest.skip("no git checkout: nothing says which files belong to the repository")
+    forbidden = re.compile(r"files\.pythonhosted|pypi\.org|registry\.npmjs|deb\.debian|" + "/ro" + r"ot/|/ho" + r"me/\w|/wo" + "rk/")
+    found = [path for path in tracked if (ROOT / path).is_file() and forbidden.search((ROOT / path).read_text(errors="replace"))]
+    assert found == []

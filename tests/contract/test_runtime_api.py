@@ -1,0 +1,303 @@
+"""The Runtime API, held to its contract by both loops that speak it: `awslambdaric` unchanged, and our own.
+
+Real processes; only the pool and the gateway are absent.
+"""
+
+import asyncio
+import importlib.util
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from local.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
+from local.logs import Logs
+from local.packages import runtime_folder
+from local.processes import Children
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"
+LOOPS = {"awslambdaric": "awslambdaric", "our loop": str(ROOT / "local" / "loop.py")}
+
+
+@pytest.fixture(params=LOOPS)
+def loop_name(request: pytest.FixtureRequest) -> str:
+    if request.param == "awslambdaric" and importlib.util.find_spec("awslambdaric") is None:
+        assert sys.platform != "linux", "awslambdaric has wheels for Linux and is locked for it"
+        pytest.skip("awslambdaric has no wheels for this system")
+    return str(request.param)
+
+
+class Bench:
+    """One event loop in which a test starts environments and calls them."""
+
+    def __init__(self, folder: Path, loop_name: str) -> None:
+        self.folder = folder
+        self.loop_name = loop_name
+        self.logs = Logs(folder / "logs", form="text", out=io.StringIO())
+        self.children = Children()
+
+    def launch(self, handler: str, **changes: Any) -> Launch:
+        runtime = runtime_folder(ROOT / ".mayfly" / "cache") if self.loop_name == "awslambdaric" else None
+        base = Launch(
+            name="Test",
+            arn="arn:aws:lambda:us-east-1:000000000000:function:Test",
+            handler=handler,
+            runtime=LOOPS[self.loop_name],
+            variables={"PATH": os.environ["PATH"], "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", "AWS_LAMBDA_FUNCTION_NAME": "Test", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "LAMBDA_TASK_ROOT": str(HANDLERS)},
+            folder=HANDLERS,
+            path=[HANDLERS, *([runtime] if runtime else [])],
+            timeout_seconds=5,
+            memory_mb=128,
+        )  # fmt: skip
+        return replace(base, **changes)
+
+    async def started(self, handler: str = "behaviour.handler", **changes: Any) -> Environment:
+        environment = Environment(self.launch(handler, **changes), self.logs.of("Test"))
+        assert await environment.start(self.children) is None
+        return environment
+
+    async def refused(self, handler: str, **changes: Any) -> Failure:
+        failure = await Environment(self.launch(handler, **changes), self.logs.of("Test")).start(self.children)
+        assert failure is not None
+        return failure
+
+    def entries(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "logs" / "Test.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, loop_name: str) -> Bench:
+    return Bench(tmp_path, loop_name)
+
+
+def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
+    """Runs a test's coroutine between the opening and the closing of its children."""
+
+    async def whole() -> None:
+        await bench.children.open()
+        try:
+            await asyncio.wait_for(test, 60)
+        finally:
+            for child in psutil.Process().children():
+                if child.pid != bench.children._guard.pid:  # type: ignore[union-attr]  # open
+                    os.killpg(child.pid, signal.SIGKILL)
+            await bench.children.close()
+
+    asyncio.run(whole())
+    bench.logs.close()
+
+
+def facts(result: Reply | Failure) -> dict[str, Any]:
+    assert isinstance(result, Reply), result
+    found: dict[str, Any] = json.loads(json.loads(result.payload)["body"])
+    return found
+
+
+def wish(name: str) -> Invocation:
+    return Invocation.of({"wish": name})
+
+
+def test_one_process_serves_one_event_after_another(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        found = [facts(await environment.invoke(wish("fine"))) for _ in range(3)]
+        assert [each["calls"] for each in found] == [1, 2, 3]
+        assert {each["pid"] for each in found} == {environment.pid}
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+def test_a_handler_sees_its_context(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        invocation = wish("fine")
+        found = facts(await environment.invoke(invocation))
+        assert found["request_id"] == invocation.request_id
+        assert found["trace"] == invocation.trace
+        assert (found["arn"], found["memory"]) == ("arn:aws:lambda:us-east-1:000000000000:function:Test", "128")
+        assert 4000 < found["remaining_ms"] <= 5000
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+def test_a_handler_sees_no_package_of_this_environment(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        assert facts(await environment.invoke(wish("fine")))["path"] == []
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("crash", "RuntimeError", "crashed on purpose"),
+        ("unmarshalled", "Runtime.MarshalError", "Unable to marshal response"),
+    ],
+)
+def test_a_handlers_error_is_typed_and_its_process_lives_on(bench: Bench, name: str, kind: str, message: str) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        failed = await environment.invoke(wish(name))
+        assert isinstance(failed, Failure)
+        assert failed.kind == kind
+        assert failed.message.startswith(message)
+        assert facts(await environment.invoke(wish("fine")))["calls"] == 2
+        await environment.stop(1)
+
+    run(bench, test())
+    assert any(message in str(each) for each in bench.entries() if each["type"] == "function")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("exit", "Runtime.ExitError", "exit status 3"),
+        ("kill", "Runtime.ExitError", "signal 9"),
+        ("eat", "Runtime.OutOfMemory", "Memory Size: 128 MB exceeded"),
+        ("hang", "Sandbox.Timedout", "Task timed out after 1.00 seconds"),
+    ],
+)
+def test_the_end_of_a_process_is_typed_and_leaves_nothing(bench: Bench, name: str, kind: str, message: str) -> None:
+    async def test() -> None:
+        environment = await bench.started(timeout_seconds=1.0 if name == "hang" else 20.0)
+        failed = await environment.invoke(wish(name))
+        assert isinstance(failed, Failure)
+        assert failed.kind == kind
+        assert message in failed.message
+        assert not environment.is_alive
+        assert not psutil.pid_exists(environment.pid)
+        with pytest.raises(NotSent):
+            await environment.invoke(wish("fine"))
+
+    run(bench, test())
+
+
+def test_the_deadline_is_kept_to_the_tenth_of_a_second(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started(timeout_seconds=1.0)
+        started = time.monotonic()
+        await environment.invoke(wish("hang"))
+        assert 1.0 <= time.monotonic() - started < 1.5
+
+    run(bench, test())
+
+
+def test_a_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        failed = await environment.invoke(wish("huge"))
+        assert isinstance(failed, Failure)
+        assert failed.kind == "Function.ResponseSizeTooLarge"
+        assert str(PAYLOAD_LIMIT) in failed.message
+        await environment.kill()
+
+    run(bench, test())
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind", "message"),
+    [
+        ("unimportable.handler", "Runtime.ImportModuleError", "No module named 'no_such_module'"),
+        ("behaviour.gone", "Runtime.HandlerNotFound", "Handler 'gone' missing on module 'behaviour'"),
+        ("behaviour", "Runtime.MalformedHandlerName", "Bad handler 'behaviour'"),
+        ("raises.handler", "ValueError", "no configuration"),
+        ("exits.handler", "Runtime.ExitError", "exit status 4"),
+    ],
+)
+def test_a_failed_start_is_typed_and_leaves_nothing(bench: Bench, handler: str, kind: str, message: str) -> None:
+    async def test() -> None:
+        failed = await bench.refused(handler)
+        assert failed.kind == kind
+        assert message in failed.message
+
+    run(bench, test())
+    assert any(each["type"] == "init failed" for each in bench.entries())
+
+
+def test_sigterm_reaches_an_idle_handler_and_the_rest_of_the_group_is_killed(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started("polite.handler")
+        await environment.invoke(wish("fine"))
+        await environment.stop(2)
+        assert not psutil.pid_exists(environment.pid)
+
+    run(bench, test())
+    assert "goodbye" in [each.get("text") for each in bench.entries()]
+
+
+def test_what_a_handler_started_dies_with_its_environment(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        reply = await environment.invoke(wish("spawn"))
+        assert isinstance(reply, Reply)
+        grandchild = int(json.loads(reply.payload)["body"])
+        assert psutil.pid_exists(grandchild)
+        await environment.stop(1)
+        await asyncio.to_thread(wait_until, lambda: not _runs(grandchild), 2, what="the end of the grandchild")
+
+    run(bench, test())
+
+
+def test_output_is_logged_line_by_line_with_its_request(bench: Bench) -> None:
+    invocation = wish("shout")
+
+    async def test() -> None:
+        environment = await bench.started()
+        await environment.invoke(invocation)
+        await environment.stop(1)
+
+    run(bench, test())
+    said = [each for each in bench.entries() if each["type"] == "function"]
+    assert [each.get("text") or each["record"]["message"] for each in said] == ["a line of text", "a line of JSON", "to the error stream"]
+    assert {each["request_id"] for each in said} == {invocation.request_id}
+
+
+def test_an_answer_to_another_invocation_is_refused(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        assert environment._server is not None
+        port = environment._server.sockets[0].getsockname()[1]
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{port}/2018-06-01/runtime"
+            async with session.post(f"{url}/invocation/forged/response", data=b"1") as refused:
+                assert (refused.status, (await refused.json())["errorType"]) == (400, "InvalidRequestID")
+            async with session.get(f"{url}/nonsense") as refused:
+                assert refused.status == 404
+        assert facts(await environment.invoke(wish("fine")))["calls"] == 1
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        await environment.invoke(wish("fine"))
+        os.kill(environment.pid, signal.SIGKILL)
+        with pytest.raises(NotSent):
+            await environment.invoke(wish("fine"))
+
+    run(bench, test())
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

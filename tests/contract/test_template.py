@@ -1,0 +1,131 @@
+"""template.yaml against the code and against its own promises."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.hello.app import ROUTES
+from local.template import load
+from mayfly import wiring
+from mayfly.jobs.rules import LEASE_MS
+
+ROOT = Path(__file__).parent.parent.parent
+TEMPLATE = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")
+FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
+TABLES = {name: each for name, each in TEMPLATE.resources.items() if each["Type"] == "AWS::DynamoDB::Table"}
+QUEUES = TEMPLATE.of_type("AWS::SQS::Queue")
+MAPPINGS = TEMPLATE.of_type("AWS::Lambda::EventSourceMapping")
+
+
+def statements() -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (name, statement)
+        for name, role in TEMPLATE.of_type("AWS::IAM::Role").items()
+        for policy in role.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def test_no_policy_holds_a_star() -> None:
+    assert len(statements()) >= 10
+    for role, statement in statements():
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        assert not any("*" in action for action in actions), role
+        assert "*" not in str(statement["Resource"]), role
+
+
+def test_every_function_has_a_role_and_a_log_of_its_own() -> None:
+    roles = [each["Role"]["Fn::GetAtt"][0] for each in FUNCTIONS.values()]
+    logs = [each["LoggingConfig"]["LogGroup"]["Ref"] for each in FUNCTIONS.values()]
+    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS)
+    assert not any("ManagedPolicyArns" in role for role in TEMPLATE.of_type("AWS::IAM::Role").values())
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_kept_encrypted_and_recoverable(name: str) -> None:
+    table, properties = TABLES[name], TABLES[name]["Properties"]
+    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert properties["SSESpecification"] == {"SSEEnabled": True}
+    assert properties["BillingMode"] == "PAY_PER_REQUEST"
+    assert properties["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
+
+
+def test_every_queue_is_encrypted_and_a_dead_letter_queue_keeps_longer_than_its_source() -> None:
+    assert all(queue["SqsManagedSseEnabled"] for queue in QUEUES.values())
+    sources = {name: each for name, each in QUEUES.items() if "RedrivePolicy" in each}
+    assert sources
+    for queue in sources.values():
+        dead = QUEUES[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]
+        assert dead["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
+
+
+def test_a_queues_visibility_is_six_times_its_functions_timeout_and_more_than_the_lease() -> None:
+    pairs = [(each["EventSourceArn"]["Fn::GetAtt"][0], each["FunctionName"]["Ref"]) for each in MAPPINGS.values()]
+    checked = [(QUEUES[queue], FUNCTIONS[function]) for queue, function in pairs if queue in QUEUES]
+    assert checked
+    for queue, function in checked:
+        assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+        assert queue["VisibilityTimeout"] > LEASE_MS / 1000
+
+
+def test_every_mapping_reports_failures_one_by_one_and_a_stream_cannot_get_stuck() -> None:
+    for mapping in MAPPINGS.values():
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        if "StartingPosition" in mapping:
+            assert mapping["BisectBatchOnFunctionError"]
+            assert mapping["MaximumRetryAttempts"] >= 1
+            assert mapping["DestinationConfig"]["OnFailure"]["Destination"]
+
+
+def routes() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    (api,) = TEMPLATE.of_type("AWS::ApiGatewayV2::Api").values()
+    for path, operations in api["Body"]["paths"].items():
+        for method in operations:
+            if path != "$default":
+                found.setdefault(path, set()).add(method.upper())
+    return found
+
+
+def test_the_405_table_has_exactly_the_routes_of_the_template() -> None:
+    assert {path: set(methods) for path, methods in ROUTES.items()} == routes()
+
+
+def test_every_route_has_its_handler_and_its_scope() -> None:
+    """A route of the template is a key of the scopes of the function that it leads to, and the other way round."""
+    (api,) = TEMPLATE.of_type("AWS::ApiGatewayV2::Api").values()
+    wanted: dict[str, set[str]] = {}
+    for path, operations in api["Body"]["paths"].items():
+        for method, operation in operations.items():
+            uri = str(operation["x-amazon-apigateway-integration"]["uri"])
+            function = re.search(r"\$\{(\w+)\.Arn\}", uri)
+            assert function
+            key = path if path == "$default" else f"{method.upper()} {path}"
+            wanted.setdefault(function[1].lower(), set()).add(key)
+            is_public = not operation.get("security")
+            assert is_public == (function[1] == "Hello"), key
+    for name, keys in wanted.items():
+        scopes = __import__(f"functions.{name}.app", fromlist=["_SCOPES"])._SCOPES
+        assert set(scopes) == keys
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_gets_exactly_the_variables_that_its_wiring_reads(name: str) -> None:
+    settings = {"Hello": wiring._Hello, "Jobs": wiring._Jobs, "RunJobs": wiring._RunJobs, "RelayJobs": wiring._Relay, "Authorizer": wiring._Authorizer}[name]
+    given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
+    set_by_lambda = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL"}
+    assert given == {field.upper() for field in settings.__dataclass_fields__} - set_by_lambda
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "main.py").exists()))
+def test_a_folder_is_a_function_of_its_name(folder: str) -> None:
+    logical = "".join(word.capitalize() for word in folder.split("_"))
+    assert logical in FUNCTIONS
+    main = ast.unparse(ast.parse((ROOT / "functions" / folder / "main.py").read_text()))
+    assert f"wiring.{folder}(os.environ" in main
+    assert (ROOT / "events" / f"{folder}.json").exists()

@@ -1,0 +1,137 @@
+"""A local stack as its users have it: the `mayfly up` command as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from local.clients import Clients
+from local.store import free_port
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
+MAYFLY = Path(sys.executable).parent / "mayfly"
+
+
+@dataclass
+class Stack:
+    """A running stack. `output` reads what it has printed so far."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    work: Path
+    printed: Path
+
+    @property
+    def url(self) -> str:
+        """Where its API answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return self.printed.read_text()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Its stack file."""
+        found: dict[str, Any] = json.loads((self.work / "stack.json").read_text())
+        return found
+
+    @property
+    def key(self) -> str:
+        """Its development key."""
+        found = re.search(r"mf_dev_\w+", self.output)
+        assert found, self.output
+        return found[0]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a caller with the development key sends."""
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """A request without credentials."""
+        return requests.get(self.url + path, timeout=60, **options)
+
+    def submit(self, task: str, payload: Any = None, **more: Any) -> dict[str, Any]:
+        """Submits a job by HTTP."""
+        reply = requests.post(f"{self.url}/jobs", json={"task": task, "payload": payload, **more}, headers=self.headers, timeout=60)
+        assert reply.status_code == 202, (reply.text, self.output)
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def job(self, job_id: str, wait: int = 0) -> dict[str, Any]:
+        """Reads a job by HTTP."""
+        found: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
+        return found
+
+    def client(self, service: str) -> Any:
+        """An AWS client for its store."""
+        return Clients(self.facts["endpoint"]).get(service)
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """All items of a table, by its logical id."""
+        pages = self.client("dynamodb").get_paginator("scan").paginate(TableName=self.facts["resources"][table], ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+    def counter(self, name: str, tenant: str = "default") -> int:
+        """The value of a counter, read from its table."""
+        found = [item for item in self.items("CountersTable") if item["pk"]["S"] == f"{tenant}/{name}"]
+        return int(found[0]["value"]["N"]) if found else 0
+
+    def log(self, function: str) -> list[dict[str, Any]]:
+        """The entries of a function's log."""
+        return [json.loads(line) for line in (self.work / "logs" / f"{function}.jsonl").read_text().splitlines()]
+
+    def tree(self) -> list[psutil.Process]:
+        """Its processes, itself first."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def environments(self, function: str) -> set[int]:
+        """The process ids of a function's environments that are up, by its log."""
+        started = {each["pid"] for each in self.log(function) if each["type"] == "init"}
+        return started & {each.pid for each in self.tree()}
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@contextmanager
+def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml") -> Iterator[Stack]:
+    """A stack that is up; killed at the end where the test has not stopped it. Its output is part of a failure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, printed = free_port(), folder / "output"
+    command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(folder / "work"), *options]
+    with printed.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    stack = Stack(process, port, folder / "work", printed)
+    try:
+        wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, 90, what="start")
+        if process.poll() is not None:
+            raise AssertionError(f"mayfly up ended with {process.returncode}:\n{stack.output}")
+        yield stack
+    except BaseException:
+        print(stack.output[-5000:])
+        raise
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -1,0 +1,276 @@
+"""The local runtime's pure parts: what goes in, what comes out."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from local.application import Route
+from local.environment import Failure, Reply
+from local.events import HttpRequest, http_event, sqs_record, stream_record
+from local.gateway import match, respond
+from local.intrinsics import Unresolvable, references, resolve
+from local.patterns import check_pattern, matches
+from local.queues import failed_ids
+from local.schedule_times import ScheduleTimes
+
+# ---------------------------------------------------------------- filter patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "event", "expected"),
+    [
+        ({"a": ["x"]}, {"a": "x", "b": 1}, True),
+        ({"a": ["x", "y"]}, {"a": "y"}, True),
+        ({"a": ["x"]}, {"a": "z"}, False),
+        ({"a": ["x"]}, {}, False),
+        ({"a": [None]}, {"a": None}, True),
+        ({"a": [1]}, {"a": "1"}, False),
+        ({"a": [1]}, {"a": True}, False),
+        ({"a": [1]}, {"a": 1.0}, True),
+        ({"a": {"b": ["x"]}}, {"a": {"b": "x"}}, True),
+        ({"a": {"b": ["x"]}}, {"a": "x"}, False),
+        ({"a": ["x"], "b": ["y"]}, {"a": "x"}, False),
+        ({"a": [{"exists": True}]}, {"a": None}, True),
+        ({"a": [{"exists": False}]}, {}, True),
+        ({"a": [{"exists": False}]}, {"a": 1}, False),
+        ({"a": [{"prefix": "ab"}]}, {"a": "abc"}, True),
+        ({"a": [{"suffix": "bc"}]}, {"a": "abc"}, True),
+        ({"a": [{"equals-ignore-case": "ABC"}]}, {"a": "abc"}, True),
+        ({"a": [{"anything-but": ["x", 1]}]}, {"a": "y"}, True),
+        ({"a": [{"anything-but": ["x", 1]}]}, {"a": 1}, False),
+        ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "yx"}, True),
+        ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "xy"}, False),
+        ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 5}, True),
+        ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 1}, False),
+        ({"a": [{"numeric": ["=", 1]}]}, {"a": "1"}, False),
+        ({"$or": [{"a": ["x"]}, {"b": ["y"]}]}, {"b": "y"}, True),
+        ({"$or": [{"a": ["x"]}, {"b": ["y"]}], "c": [1]}, {"b": "y"}, False),
+    ],
+)
+def test_a_pattern_lets_through_what_it_names(pattern: dict[str, Any], event: Any, expected: bool) -> None:
+    check_pattern(pattern)
+    assert matches(pattern, event) is expected
+
+
+@pytest.mark.parametrize("pattern", [[], {"a": "x"}, {"a": []}, {"a": [{"wildcard": "x*"}]}, {"a": [{"prefix": "x", "suffix": "y"}]}])
+def test_a_pattern_that_is_not_done_here_is_refused(pattern: Any) -> None:
+    with pytest.raises(ValueError, match=r"list|object|rule"):
+        check_pattern(pattern)
+
+
+# ---------------------------------------------------------------- schedules
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "now", "due"),
+    [
+        ("rate(1 minute)", "UTC", "2026-01-01T00:00:30", "2026-01-01T00:01:30"),
+        ("rate(5 hours)", "UTC", "2026-01-01T00:00:00", "2026-01-01T05:00:00"),
+        ("cron(0 12 * * ? *)", "UTC", "2026-01-01T12:00:00", "2026-01-02T12:00:00"),
+        ("cron(0 12 ? * MON-FRI *)", "UTC", "2026-01-02T13:00:00", "2026-01-05T12:00:00"),
+        ("cron(0 12 ? * 1 *)", "UTC", "2026-01-01T00:00:00", "2026-01-04T12:00:00"),
+        ("cron(0 12 ? * 2-6 *)", "UTC", "2026-01-03T00:00:00", "2026-01-05T12:00:00"),
+        ("cron(0 12 ? * 6L *)", "UTC", "2026-01-01T00:00:00", "2026-01-30T12:00:00"),
+        ("cron(0 12 ? * 2#1 *)", "UTC", "2026-01-01T00:00:00", "2026-01-05T12:00:00"),
+        ("cron(0 12 L * ? *)", "UTC", "2026-02-01T00:00:00", "2026-02-28T12:00:00"),
+        ("cron(30 8 * * ? *)", "Europe/Berlin", "2026-01-01T00:00:00", "2026-01-01T07:30:00"),
+        ("at(2026-01-01T10:00:00)", "UTC", "2026-01-01T00:00:00", "2026-01-01T10:00:00"),
+        ("at(2026-01-01T10:00:00)", "UTC", "2026-01-02T00:00:00", None),
+    ],
+)
+def test_a_schedule_fires_when_eventbridge_says(expression: str, zone: str, now: str, due: str | None) -> None:
+    found = ScheduleTimes.parse(expression, zone).after(datetime.fromisoformat(now).replace(tzinfo=UTC))
+    assert (found and found.astimezone(UTC)) == (due and datetime.fromisoformat(due).replace(tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["", "rate(0 minutes)", "rate(1 minutes)", "rate(5 minute)", "rate(5 seconds)", "cron(* * * * *)", "cron(0 12 * * * *)", "cron(0 12 15W * ? *)", "cron(0 25 * * ? *)", "cron(0 12 * * ? 2030)", "at(x)"],
+)  # fmt: skip
+def test_an_expression_that_eventbridge_or_this_runtime_refuses_is_named(expression: str) -> None:
+    with pytest.raises(ValueError, match="the schedule"):
+        ScheduleTimes.parse(expression)
+
+
+def test_an_unknown_time_zone_is_named() -> None:
+    with pytest.raises(ValueError, match="'Mars/Olympus' is not a time zone"):
+        ScheduleTimes.parse("rate(1 minute)", "Mars/Olympus")
+
+
+# ---------------------------------------------------------------- intrinsic functions
+
+
+SCOPE = {("Table", None): "t-1", ("Table", "Arn"): "arn:t-1", ("Stage", None): "dev", ("AWS::Region", None): "us-east-1"}
+CONDITIONS = {"IsDev": {"Fn::Equals": [{"Ref": "Stage"}, "dev"]}, "IsProd": {"Fn::Not": [{"Condition": "IsDev"}]}}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"Ref": "Table"}, "t-1"),
+        ({"Fn::GetAtt": ["Table", "Arn"]}, "arn:t-1"),
+        ({"Fn::GetAtt": "Table.Arn"}, "arn:t-1"),
+        ({"Fn::Sub": "${Table}/${Table.Arn}/${!literal}"}, "t-1/arn:t-1/${literal}"),
+        ({"Fn::Sub": ["${x}-${Stage}", {"x": {"Ref": "Table"}}]}, "t-1-dev"),
+        ({"Fn::Join": ["-", ["a", {"Ref": "Stage"}, 1]]}, "a-dev-1"),
+        ({"Fn::Select": ["1", {"Fn::Split": [",", "a,b,c"]}]}, "b"),
+        ({"Fn::If": ["IsDev", "yes", "no"]}, "yes"),
+        ({"Fn::If": ["IsProd", "yes", "no"]}, "no"),
+        ({"a": {"Ref": "AWS::NoValue"}, "b": [1, {"Ref": "AWS::NoValue"}]}, {"b": [1]}),
+        ({"Fn::And": [{"Condition": "IsDev"}, {"Fn::Or": [{"Condition": "IsProd"}, {"Condition": "IsDev"}]}]}, True),
+        ({"Fn::FindInMap": ["Sizes", {"Ref": "Stage"}, "memory"]}, 128),
+        ({"Fn::Base64": "x"}, "eA=="),
+        ({"Statement": {"Condition": {"Bool": "x"}}}, {"Statement": {"Condition": {"Bool": "x"}}}),
+    ],
+)
+def test_an_intrinsic_function_gives_its_value(value: Any, expected: Any) -> None:
+    assert resolve(value, SCOPE, conditions=CONDITIONS, mappings={"Sizes": {"dev": {"memory": 128}}}) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [({"Ref": "Gone"}, "Gone has no value"), ({"Fn::GetAtt": ["Table", "X"]}, r"Table\.X has no value"), ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"), ({"Fn::If": ["No", 1, 2]}, "no condition No")],
+)  # fmt: skip
+def test_what_has_no_value_is_named(value: Any, said: str) -> None:
+    with pytest.raises(Unresolvable, match=said):
+        resolve(value, SCOPE, conditions={}, mappings={})
+
+
+def test_references_are_found_wherever_they_stand() -> None:
+    value = [{"a": {"Ref": "A"}}, {"Fn::Sub": "${B.Arn} ${!C} ${D}"}, {"Fn::Sub": ["${x} ${E}", {"x": {"Fn::GetAtt": ["F", "Arn"]}}]}]
+    assert set(references(value)) == {("A", None), ("B", "Arn"), ("D", None), ("F", "Arn"), ("E", None)}
+
+
+# ---------------------------------------------------------------- HTTP
+
+
+ROUTES = tuple(
+    Route(method, path, f"{method} {path}", None)
+    for method, path in [("GET", "/"), ("GET", "/a/{id}"), ("ANY", "/a/{id}"), ("GET", "/a/b"), ("GET", "/f/{rest+}"), ("GET", "/{x}/b"), ("ANY", "$default")]
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "parameters"),
+    [
+        ("GET", "/", "GET /", {}),
+        ("GET", "/a/b", "GET /a/b", {}),
+        ("GET", "/a/1", "GET /a/{id}", {"id": "1"}),
+        ("PUT", "/a/1", "ANY /a/{id}", {"id": "1"}),
+        ("GET", "/a/x%2Fy%20z", "GET /a/{id}", {"id": "x/y z"}),
+        ("GET", "/f/x/y", "GET /f/{rest+}", {"rest": "x/y"}),
+        ("GET", "/z/b", "GET /{x}/b", {"x": "z"}),
+        ("POST", "/", "ANY $default", {}),
+        ("GET", "/f/", "ANY $default", {}),
+        ("GET", "/a/", "ANY $default", {}),
+        ("GET", "/a/1/2", "ANY $default", {}),
+    ],
+)
+def test_the_most_specific_route_takes_a_request(method: str, path: str, route: str, parameters: dict[str, str]) -> None:
+    found = match(ROUTES, method, path)
+    assert found is not None
+    assert (found[0].function, found[1]) == (route, parameters)
+
+
+def test_without_a_default_route_nothing_takes_the_rest() -> None:
+    assert match(ROUTES[:1], "GET", "/other") is None
+
+
+def request(**changes: Any) -> HttpRequest:
+    facts = {"method": "POST", "path": "/a/1%202", "query": "x=1&x=2&y=%26", "body": b"", "source_ip": "127.0.0.1", "protocol": "HTTP/1.1"}
+    return HttpRequest(**{**facts, "headers": [("host", "h:1"), ("accept", "a"), ("accept", "b"), ("cookie", "k=1; l=2")], **changes})
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return http_event(request(**changes), ROUTES[1], {"id": "1 2"}, request_id="r", stage_variables={})
+
+
+def test_a_request_becomes_payload_format_2() -> None:
+    found = event()
+    assert (found["version"], found["routeKey"], found["rawPath"], found["rawQueryString"]) == ("2.0", "GET /a/{id}", "/a/1 2", "x=1&x=2&y=%26")
+    assert found["queryStringParameters"] == {"x": "1,2", "y": "&"}
+    assert (found["headers"], found["cookies"], found["pathParameters"]) == ({"host": "h:1", "accept": "a,b"}, ["k=1", "l=2"], {"id": "1 2"})
+    assert found["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
+    assert "body" not in found
+    assert "stageVariables" not in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "is_text"),
+    [
+        ("application/json", b"{}", True),
+        ("text/csv; charset=utf-8", b"a,b", True),
+        ("application/problem+json", b"{}", True),
+        ("application/octet-stream", b"ab", False),
+        ("image/png", b"ab", False),
+        ("text/plain", b"\xff", False),
+    ],
+)
+def test_a_body_travels_as_text_or_as_base64(kind: str, body: bytes, is_text: bool) -> None:
+    found = event(headers=[("content-type", kind)], body=body)
+    assert found["isBase64Encoded"] is not is_text
+    assert (found["body"].encode() if is_text else base64.b64decode(found["body"])) == body
+
+
+def test_a_reply_becomes_a_response() -> None:
+    reply = {"statusCode": 201, "headers": {"X-A": 1, "Content-Type": "text/x"}, "cookies": ["a=1", "b=2"], "body": base64.b64encode(b"\xff").decode(), "isBase64Encoded": True}
+    response = respond(json.dumps(reply).encode())
+    assert response is not None
+    assert (response.status, response.body, response.headers["X-A"], response.headers.getall("Set-Cookie")) == (201, b"\xff", "1", ["a=1", "b=2"])
+
+
+@pytest.mark.parametrize(("payload", "body"), [(b'{"a": 1}', b'{"a": 1}'), (b'"text"', b"text"), (b"null", b"null")])
+def test_a_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) -> None:
+    response = respond(payload)
+    assert response is not None
+    assert (response.status, response.body, response.content_type) == (200, body, "application/json")
+
+
+@pytest.mark.parametrize("reply", [{"statusCode": "x"}, {"statusCode": 200, "body": {}}, {"statusCode": 99}, {"statusCode": 200, "headers": []}, {"statusCode": 200, "body": "%", "isBase64Encoded": True}])
+def test_a_malformed_reply_is_no_response(reply: Any) -> None:
+    assert respond(json.dumps(reply).encode()) is None
+
+
+# ---------------------------------------------------------------- records and reports
+
+
+def test_a_message_becomes_a_record() -> None:
+    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "b", "MD5OfBody": "x", "Attributes": {"SentTimestamp": "1"}, "MessageAttributes": {"k": {"StringValue": "v", "DataType": "String"}}}
+    found = sqs_record(message, "arn:q")
+    assert (found["messageId"], found["receiptHandle"], found["body"], found["eventSourceARN"]) == ("m", "r", "b", "arn:q")
+    assert found["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
+
+
+def test_a_stream_record_is_json() -> None:
+    record = {"eventID": "1", "eventName": "INSERT", "dynamodb": {"SequenceNumber": "5", "NewImage": {"b": {"B": b"\xff"}}, "ApproximateCreationDateTime": datetime.fromtimestamp(5, UTC)}}
+    found = json.loads(json.dumps(stream_record(record, "arn:s")))
+    assert found["dynamodb"]["NewImage"] == {"b": {"B": "/w=="}}
+    assert found["dynamodb"]["ApproximateCreationDateTime"] == 5
+
+
+@pytest.mark.parametrize(
+    ("payload", "failed"),
+    [
+        ({"batchItemFailures": [{"itemIdentifier": "b"}]}, {"b"}),
+        ({"batchItemFailures": []}, set()),
+        ({"batchItemFailures": None}, set()),
+        ({}, set()),
+        (None, set()),
+        ({"batchItemFailures": [{"itemIdentifier": ""}]}, {"a", "b"}),
+        ({"batchItemFailures": [{"itemIdentifier": None}]}, {"a", "b"}),
+        ({"batchItemFailures": [{"itemIdentifier": "unknown"}]}, {"a", "b"}),
+        ({"batchItemFailures": [{"wrong": "a"}]}, {"a", "b"}),
+        ({"batchItemFailures": "a"}, {"a", "b"}),
+        ("text", {"a", "b"}),
+    ],
+)
+def test_a_report_of_failures_is_read_as_lambda_reads_it(payload: Any, failed: set[str]) -> None:
+    assert failed_ids(Reply(json.dumps(payload).encode()), ["a", "b"], reports=True) == failed
+
+
+def test_a_failed_function_fails_its_batch_and_one_that_does_not_report_succeeds_with_it() -> None:
+    assert failed_ids(Failure("X", "x"), ["a", "b"], reports=True) == {"a", "b"}
+    assert failed_ids(Reply(b'{"batchItemFailures": [{"itemIdentifier": "a"}]}'), ["a", "b"], reports=False) == set()

@@ -1,0 +1,86 @@
+"""Templates: what runs here, and how the rest is refused."""
+
+from pathlib import Path
+from textwrap import dedent, indent
+
+import pytest
+
+from local.errors import TemplateError
+from local.template import load
+
+
+def template(folder: Path, resources: str, head: str = "") -> Path:
+    path = folder / "template.yaml"
+    path.write_text(f"Transform: AWS::Serverless-2016-10-31\n{dedent(head)}Resources:\n" + indent(dedent(resources), "  "))
+    (folder / "code").mkdir(exist_ok=True)
+    return path
+
+
+def problems(path: Path, **parameters: str) -> list[str]:
+    with pytest.raises(TemplateError) as caught:
+        load(path, cache=path.parent / "cache", parameters=parameters)
+    assert str(caught.value).startswith(f"{path} cannot run here:")
+    return caught.value.problems
+
+
+def test_every_unsupported_type_and_property_is_named_at_once(tmp_path: Path) -> None:
+    path = template(
+        tmp_path,
+        """
+        Topic: {Type: AWS::SNS::Topic}
+        Queue: {Type: AWS::SQS::Queue, Properties: {KmsMasterKeyId: x, Colour: blue}}
+        """,
+    )
+    assert problems(path) == [
+        "resource Topic: the type AWS::SNS::Topic is not supported locally (supported: AWS::ApiGatewayV2::Api, "
+        "AWS::ApiGatewayV2::Stage, AWS::DynamoDB::Table, AWS::Events::Rule, AWS::Lambda::EventSourceMapping, AWS::Lambda::Function, "
+        "AWS::Lambda::LayerVersion, AWS::S3::Bucket, AWS::SQS::Queue, AWS::Scheduler::Schedule)",
+        "resource Queue: the property Colour of AWS::SQS::Queue is not supported locally",
+        "resource Queue: the property KmsMasterKeyId of AWS::SQS::Queue is not supported locally",
+    ]
+
+
+def test_a_resource_whose_condition_does_not_hold_is_not_there(tmp_path: Path) -> None:
+    path = template(
+        tmp_path,
+        "Topic: {Type: AWS::SNS::Topic, Condition: Never}\nQueue: {Type: AWS::SQS::Queue}",
+        head="Conditions: {Never: !Equals [a, b]}\n",
+    )
+    assert set(load(path, cache=tmp_path / "cache").resources) == {"Queue"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Resources: [", "it is not valid YAML"),
+        ("Description: x", "it has no Resources"),
+        ("Resources: {A: {}}", "resource A has no Type"),
+        ("Resources:\n  A: {Type: AWS::Serverless::Function, Properties: {CodeUri: gone, Handler: a.b}}", "CodeUri gone does not exist"),
+        ("Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: AWS::Serverless::Function, Properties: {Colour: 1}}", "Colour"),
+    ],
+)
+def test_a_template_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(text)
+    assert any(problem in each for each in problems(path))
+
+
+def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert problems(tmp_path / "template.yaml") == ["it cannot be read: No such file or directory"]
+
+
+def test_parameters_need_a_value_and_a_declaration(tmp_path: Path) -> None:
+    path = template(tmp_path, "Queue: {Type: AWS::SQS::Queue}", head="Parameters: {Stage: {Type: String}}\n")
+    assert problems(path, Colour="x") == [
+        "there is no parameter Colour",
+        "parameter Stage has no default: give it with --parameter Stage=VALUE",
+    ]
+    assert load(path, cache=tmp_path / "cache", parameters={"Stage": "dev"}).parameters == {"Stage": "dev"}
+
+
+def test_the_transformed_template_is_kept_by_content(tmp_path: Path) -> None:
+    path = template(tmp_path, "Queue: {Type: AWS::SQS::Queue}")
+    first = load(path, cache=tmp_path / "cache")
+    path.write_text(path.read_text().replace("Queue:", "Other:"))
+    assert (set(first.resources), set(load(path, cache=tmp_path / "cache").resources)) == ({"Queue"}, {"Other"})
+    assert len(list((tmp_path / "cache" / "templates").iterdir())) == 2
