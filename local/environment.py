@@ -96,7 +96,9 @@ class Environment:
         self._log = log
         self._child: Child | None = None
         self._server: asyncio.Server | None = None
+        self._api = server(self._serve, body_limit=PAYLOAD_LIMIT + 1)
         self._polls: asyncio.Queue[asyncio.Future[Invocation]] = asyncio.Queue()
+        self._open_polls: set[asyncio.Future[Invocation]] = set()
         self._current: Invocation | None = None
         self._outcome: asyncio.Future[Reply | Failure] | None = None
         self._init_error: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
@@ -117,7 +119,7 @@ class Environment:
 
     async def start(self, children: Children) -> Failure | None:
         """Starts the process and waits until it asks for its first event; returns why it never did."""
-        self._server = await asyncio.get_running_loop().create_server(server(self._serve, body_limit=PAYLOAD_LIMIT + 1), "127.0.0.1", 0)
+        self._server = await asyncio.get_running_loop().create_server(self._api, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         variables = {
             **self._launch.variables,
@@ -261,6 +263,8 @@ class Environment:
             self._outcome.set_result(Failure("Runtime.NoResponse", "The runtime asked for a new event without answering the last one"))
         poll: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
         self._polls.put_nowait(poll)
+        self._open_polls.add(poll)
+        poll.add_done_callback(self._open_polls.discard)
         invocation = await poll
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
@@ -304,6 +308,10 @@ class Environment:
         if self._server is not None:
             self._server.close()
             self._server = None
+            # A process that was killed while it waited for an event has left its request open.
+            for poll in list(self._open_polls):
+                poll.cancel()
+            await self._api.shutdown(timeout=1)
 
     def _request_id(self) -> str | None:
         return self._current.request_id if self._current else None

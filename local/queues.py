@@ -78,7 +78,12 @@ class QueuePoller:
         self._stopping.set()
 
     async def hand_back(self) -> int:
-        """Makes every message that is still held visible at once. Returns how many there were."""
+        """Makes every message that is still held visible at once. Returns how many there were.
+
+        To be called after `stop`, when whoever worked on them has ended.
+        """
+        if self._batches:
+            await asyncio.wait(self._batches, timeout=2)
         receipts = list(self._held)
         for chunk in _chunks(receipts):
             entries = [{"Id": str(index), "ReceiptHandle": each, "VisibilityTimeout": 0} for index, each in enumerate(chunk)]
@@ -120,7 +125,9 @@ class QueuePoller:
             result = await self._invoke(self._source.function, Invocation.of(event))
             failed = failed_ids(result, [each["MessageId"] for each in messages], reports=self._source.reports_failures)
             await self._delete([each for each in messages if each["MessageId"] not in failed])
-            self._held -= {each["ReceiptHandle"] for each in messages}  # the rest comes back by its visibility timeout
+            if not (self._stopping.is_set() and isinstance(result, Failure)):
+                # What failed comes back by its visibility timeout; what a stop cut short is handed back.
+                self._held -= {each["ReceiptHandle"] for each in messages}
         except (ClientError, BotoCoreError) as problem:
             self._log.event("delete failed", "ERROR", queue=self._url, reason=str(problem), messages=len(messages))
         finally:

@@ -124,12 +124,9 @@ def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
     for name, resource in source["Resources"].items():
         if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
             raise TemplateError(path, [f"resource {name} has no Type"])
-        properties = resource.get("Properties") or {}
-        for key in ("CodeUri", "ContentUri"):
-            if isinstance(uri := properties.get(key), str) and not uri.startswith("s3://"):
-                if not (path.parent / uri).exists():
-                    missing.append(f"resource {name}: {key} {uri} does not exist")
-                properties[key] = _LOCAL_CODE + uri
+        missing += _mark_local_code(path, f"resource {name}", resource.get("Properties") or {})
+    for kind, properties in (source.get("Globals") or {}).items():
+        missing += _mark_local_code(path, f"Globals {kind}", properties or {})
     if missing:
         raise TemplateError(path, missing)
 
@@ -142,6 +139,16 @@ def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
     except InvalidDocumentException as problem:
         raise TemplateError(path, [str(cause.message) for cause in problem.causes]) from None
     return dict(result)
+
+
+def _mark_local_code(path: Path, where: str, properties: dict[str, Any]) -> list[str]:
+    missing = []
+    for key in ("CodeUri", "ContentUri"):
+        if isinstance(uri := properties.get(key), str) and not uri.startswith("s3://"):
+            if not (path.parent / uri).exists():
+                missing.append(f"{where}: {key} {uri} does not exist")
+            properties[key] = _LOCAL_CODE + uri
+    return missing
 
 
 def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Template:

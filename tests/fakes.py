@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
 
 @dataclass
 class FixedClock:
@@ -30,17 +32,16 @@ class Names:
         return f"{self.prefix}{next(self._numbers)}"
 
 
-class Context:
-    """The part of Lambda's context that the code reads."""
-
-    aws_request_id = "request-1"
-    function_name = "test"
-    memory_limit_in_mb = 128
-    invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:test"
+class Context(LambdaContext):
+    """Lambda's context, with a deadline that stands still."""
 
     def __init__(self, remaining_ms: int = 30_000) -> None:
+        self._aws_request_id = "request-1"
+        self._function_name = "test"
+        self._memory_limit_in_mb = 128
+        self._invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:test"
         self._remaining_ms = remaining_ms
 
-    def get_remaining_time_in_millis(self) -> int:
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]  # a static method there
         """What is left of the invocation."""
         return self._remaining_ms

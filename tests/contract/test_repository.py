@@ -4,9 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import mayfly.errors
+import pytest
 from mayfly.errors import MayflyError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,7 +31,11 @@ def test_layer_and_tests_run_on_the_same_versions() -> None:
 
 def test_every_error_has_its_row_in_the_documents() -> None:
     documented = (ROOT / "docs" / "errors.md").read_text()
-    classes = [each for each in vars(mayfly.errors).values() if isinstance(each, type) and issubclass(each, MayflyError) and each.code != "internal-error"]
+    classes = [
+        each
+        for each in vars(mayfly.errors).values()
+        if isinstance(each, type) and issubclass(each, MayflyError) and each.code != "internal-error"
+    ]
     assert len(classes) > 15
     assert [each.code for each in classes if f"`{each.code}`" not in documented] == []
 
@@ -42,6 +45,13 @@ def test_every_command_has_help_that_names_it() -> None:
     readme = (ROOT / "README.md").read_text()
     targets = re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)
     assert [target for target in targets if f"make {target}" not in readme] == []
+
+
+def test_nothing_is_patched() -> None:
+    """What a test replaces, it passes in; see CONTRIBUTING.md. The one exception guards the network."""
+    patching = re.compile(r"unittest\.mock|mocker|monkeypatch\.setattr")
+    found = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("*.py")) if patching.search(path.read_text())]
+    assert found == ["tests/conftest.py", "tests/contract/test_repository.py"]
 
 
 def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:

@@ -21,10 +21,10 @@ import psutil
 import pytest
 
 from local.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
+from local.harness import wait_until
 from local.logs import Logs
 from local.packages import runtime_folder
 from local.processes import Children
-from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"

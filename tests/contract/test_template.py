@@ -1,16 +1,17 @@
 """template.yaml against the code and against its own promises."""
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mayfly import wiring
+from mayfly.jobs.rules import LEASE_MS
 
 from functions.hello.app import ROUTES
 from local.template import load
-from mayfly import wiring
-from mayfly.jobs.rules import LEASE_MS
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")
@@ -64,12 +65,12 @@ def test_every_queue_is_encrypted_and_a_dead_letter_queue_keeps_longer_than_its_
         assert dead["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
 
 
-def test_a_queues_visibility_is_six_times_its_functions_timeout_and_more_than_the_lease() -> None:
+def test_a_queues_visibility_is_its_functions_timeout_and_more_than_the_lease() -> None:
     pairs = [(each["EventSourceArn"]["Fn::GetAtt"][0], each["FunctionName"]["Ref"]) for each in MAPPINGS.values()]
     checked = [(QUEUES[queue], FUNCTIONS[function]) for queue, function in pairs if queue in QUEUES]
     assert checked
     for queue, function in checked:
-        assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+        assert queue["VisibilityTimeout"] == function["Timeout"]
         assert queue["VisibilityTimeout"] > LEASE_MS / 1000
 
 
@@ -116,10 +117,16 @@ def test_every_route_has_its_handler_and_its_scope() -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_gets_exactly_the_variables_that_its_wiring_reads(name: str) -> None:
-    settings = {"Hello": wiring._Hello, "Jobs": wiring._Jobs, "RunJobs": wiring._RunJobs, "RelayJobs": wiring._Relay, "Authorizer": wiring._Authorizer}[name]
+    settings = {
+        "Hello": wiring._Hello,
+        "Jobs": wiring._Jobs,
+        "RunJobs": wiring._RunJobs,
+        "RelayJobs": wiring._Relay,
+        "Authorizer": wiring._Authorizer,
+    }[name]
     given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
     set_by_lambda = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL"}
-    assert given == {field.upper() for field in settings.__dataclass_fields__} - set_by_lambda
+    assert given == {field.name.upper() for field in dataclasses.fields(settings)} - set_by_lambda
 
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "main.py").exists()))

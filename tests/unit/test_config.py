@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import pytest
-
 from mayfly.config import read_settings
 from mayfly.errors import ConfigError
 

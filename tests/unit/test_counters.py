@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-
 from mayfly import counters
 from mayfly.counters import CounterStore
 from mayfly.errors import CounterOutOfRange, OutcomeUnknown, StoreUnavailable
+
 from tests.conftest import make_client
 from tests.fakes import Names
 from tests.faults import Faults

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mayfly.errors import InvalidRequest, PayloadTooLarge
 from mayfly.fields import NAME, Fields, canonical_json, parse_json
 

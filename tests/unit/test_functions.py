@@ -1,15 +1,10 @@
 """The deployed handlers, called through `build` with real stores on moto."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from functions.authorizer.app import build as build_authorizer
-from functions.hello.app import build as build_hello
-from functions.jobs.app import build as build_jobs
-from functions.relay_jobs.app import build as build_relay
-from functions.run_jobs.app import build as build_run
 from mayfly import counters, wiring
 from mayfly.counters import CounterStore
 from mayfly.errors import StoreUnavailable
@@ -19,6 +14,12 @@ from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
 from mayfly.sqs import Queue
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
+
+from functions.authorizer.app import build as build_authorizer
+from functions.hello.app import build as build_hello
+from functions.jobs.app import build as build_jobs
+from functions.relay_jobs.app import build as build_relay
+from functions.run_jobs.app import build as build_run
 from tests.conftest import make_client
 from tests.events import http, sqs
 from tests.fakes import Context, FixedClock, Names
@@ -78,7 +79,13 @@ def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
-    [("GET", "/nope", 404, None), ("POST", "/", 405, "GET"), ("DELETE", "/jobs/abc", 405, "GET"), ("GET", "/jobs", 405, "POST"), ("GET", "/jobs/a/b", 404, None)],
+    [
+        ("GET", "/nope", 404, None),
+        ("POST", "/", 405, "GET"),
+        ("DELETE", "/jobs/abc", 405, "GET"),
+        ("GET", "/jobs", 405, "POST"),
+        ("GET", "/jobs/a/b", 404, None),
+    ],
 )
 def test_what_no_route_takes_is_404_or_405(hello: Any, method: str, path: str, status: int, allow: str | None) -> None:
     event = http("$default", path)
@@ -104,7 +111,7 @@ class JobsApi:
             pause=self.pause,
         )
         self.handler = build_jobs(deps)
-        self.during_pause = lambda: None
+        self.during_pause: Callable[[], None] = lambda: None
 
     def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -278,7 +285,9 @@ def queue(aws: None) -> Queue:
 
 
 def stream_event(*ids: str) -> dict[str, Any]:
-    return {"Records": [{"dynamodb": {"SequenceNumber": f"s-{each}", "NewImage": {"tenant": {"S": "acme"}, "id": {"S": each}}}} for each in ids]}
+    return {
+        "Records": [{"dynamodb": {"SequenceNumber": f"s-{each}", "NewImage": {"tenant": {"S": "acme"}, "id": {"S": each}}}} for each in ids]
+    }
 
 
 def received(queue: Queue) -> list[dict[str, str]]:
@@ -316,9 +325,14 @@ class VisibleQueue:
 
 
 def test_one_bad_message_goes_back_alone_and_its_neighbours_are_done(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import functions.run_jobs.tasks as tasks
+    from functions.run_jobs import tasks
 
-    for name, value in {"JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "JOBS_QUEUE_URL": "unused", "DEFAULT_TENANT": "acme"}.items():
+    for name, value in {
+        "JOBS_TABLE": "JobsTable",
+        "COUNTERS_TABLE": "CountersTable",
+        "JOBS_QUEUE_URL": "unused",
+        "DEFAULT_TENANT": "acme",
+    }.items():
         monkeypatch.setenv(name, value)
     import os
 

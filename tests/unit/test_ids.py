@@ -2,7 +2,6 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mayfly.ids import derived_id, key, new_id, new_nonce
 
 parts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4)

@@ -1,15 +1,16 @@
 """Every change of a job's state, on moto: who may make it, and what happens to those who may not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from mayfly.errors import EffectRefused, Fenced, JobNotFound, StoreUnavailable
 from mayfly.jobs.effects import Effect, Effects
 from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
+
 from tests.conftest import make_client
 from tests.faults import Faults
 
@@ -211,7 +212,9 @@ def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
     store: JobStore, job: Job, faults: Faults, dynamodb: Any, pauses: list[int]
 ) -> None:
     tokens = []
-    dynamodb.meta.events.register("provide-client-params.dynamodb.TransactWriteItems", lambda params, **_: tokens.append(params["ClientRequestToken"]))
+    dynamodb.meta.events.register(
+        "provide-client-params.dynamodb.TransactWriteItems", lambda params, **_: tokens.append(params["ClientRequestToken"])
+    )
     mine = claim(store)
     faults.on("TransactWriteItems", "conflict", times=3)
     store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
@@ -297,7 +300,11 @@ def test_a_job_is_buried_only_in_the_state_that_was_seen(store: JobStore, job: J
 def test_a_store_that_does_not_answer_is_named_as_that(job: Job, operation: str, kind: str) -> None:
     client = make_client("dynamodb", attempts=1)
     faults, store = Faults(client), JobStore(client, "JobsTable", lambda attempt: None)
-    call = {"PutItem": lambda: store.create(a_job(id="j2")), "GetItem": lambda: read(store), "UpdateItem": lambda: claim(store)}[operation]
+    calls: dict[str, Callable[[], object]] = {
+        "PutItem": lambda: store.create(a_job(id="j2")),
+        "GetItem": lambda: read(store),
+        "UpdateItem": lambda: claim(store),
+    }
     faults.plan = lambda name, number: kind if name == operation else None
     with pytest.raises(StoreUnavailable):
-        call()
+        calls[operation]()

@@ -149,7 +149,15 @@ def test_references_are_found_wherever_they_stand() -> None:
 
 ROUTES = tuple(
     Route(method, path, f"{method} {path}", None)
-    for method, path in [("GET", "/"), ("GET", "/a/{id}"), ("ANY", "/a/{id}"), ("GET", "/a/b"), ("GET", "/f/{rest+}"), ("GET", "/{x}/b"), ("ANY", "$default")]
+    for method, path in [
+        ("GET", "/"),
+        ("GET", "/a/{id}"),
+        ("ANY", "/a/{id}"),
+        ("GET", "/a/b"),
+        ("GET", "/f/{rest+}"),
+        ("GET", "/{x}/b"),
+        ("ANY", "$default"),
+    ]
 )
 
 
@@ -190,9 +198,18 @@ def event(**changes: Any) -> dict[str, Any]:
 
 def test_a_request_becomes_payload_format_2() -> None:
     found = event()
-    assert (found["version"], found["routeKey"], found["rawPath"], found["rawQueryString"]) == ("2.0", "GET /a/{id}", "/a/1 2", "x=1&x=2&y=%26")
+    assert (found["version"], found["routeKey"], found["rawPath"], found["rawQueryString"]) == (
+        "2.0",
+        "GET /a/{id}",
+        "/a/1 2",
+        "x=1&x=2&y=%26",
+    )
     assert found["queryStringParameters"] == {"x": "1,2", "y": "&"}
-    assert (found["headers"], found["cookies"], found["pathParameters"]) == ({"host": "h:1", "accept": "a,b"}, ["k=1", "l=2"], {"id": "1 2"})
+    assert (found["headers"], found["cookies"], found["pathParameters"]) == (
+        {"host": "h:1", "accept": "a,b"},
+        ["k=1", "l=2"],
+        {"id": "1 2"},
+    )
     assert found["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
     assert "body" not in found
     assert "stageVariables" not in found
@@ -216,10 +233,21 @@ def test_a_body_travels_as_text_or_as_base64(kind: str, body: bytes, is_text: bo
 
 
 def test_a_reply_becomes_a_response() -> None:
-    reply = {"statusCode": 201, "headers": {"X-A": 1, "Content-Type": "text/x"}, "cookies": ["a=1", "b=2"], "body": base64.b64encode(b"\xff").decode(), "isBase64Encoded": True}
+    reply = {
+        "statusCode": 201,
+        "headers": {"X-A": 1, "Content-Type": "text/x"},
+        "cookies": ["a=1", "b=2"],
+        "body": base64.b64encode(b"\xff").decode(),
+        "isBase64Encoded": True,
+    }
     response = respond(json.dumps(reply).encode())
     assert response is not None
-    assert (response.status, response.body, response.headers["X-A"], response.headers.getall("Set-Cookie")) == (201, b"\xff", "1", ["a=1", "b=2"])
+    assert (response.status, response.body, response.headers["X-A"], response.headers.getall("Set-Cookie")) == (
+        201,
+        b"\xff",
+        "1",
+        ["a=1", "b=2"],
+    )
 
 
 @pytest.mark.parametrize(("payload", "body"), [(b'{"a": 1}', b'{"a": 1}'), (b'"text"', b"text"), (b"null", b"null")])
@@ -229,7 +257,16 @@ def test_a_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) ->
     assert (response.status, response.body, response.content_type) == (200, body, "application/json")
 
 
-@pytest.mark.parametrize("reply", [{"statusCode": "x"}, {"statusCode": 200, "body": {}}, {"statusCode": 99}, {"statusCode": 200, "headers": []}, {"statusCode": 200, "body": "%", "isBase64Encoded": True}])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"statusCode": "x"},
+        {"statusCode": 200, "body": {}},
+        {"statusCode": 99},
+        {"statusCode": 200, "headers": []},
+        {"statusCode": 200, "body": "%", "isBase64Encoded": True},
+    ],
+)
 def test_a_malformed_reply_is_no_response(reply: Any) -> None:
     assert respond(json.dumps(reply).encode()) is None
 
@@ -238,14 +275,29 @@ def test_a_malformed_reply_is_no_response(reply: Any) -> None:
 
 
 def test_a_message_becomes_a_record() -> None:
-    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "b", "MD5OfBody": "x", "Attributes": {"SentTimestamp": "1"}, "MessageAttributes": {"k": {"StringValue": "v", "DataType": "String"}}}
+    message = {
+        "MessageId": "m",
+        "ReceiptHandle": "r",
+        "Body": "b",
+        "MD5OfBody": "x",
+        "Attributes": {"SentTimestamp": "1"},
+        "MessageAttributes": {"k": {"StringValue": "v", "DataType": "String"}},
+    }
     found = sqs_record(message, "arn:q")
     assert (found["messageId"], found["receiptHandle"], found["body"], found["eventSourceARN"]) == ("m", "r", "b", "arn:q")
     assert found["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
 
 
 def test_a_stream_record_is_json() -> None:
-    record = {"eventID": "1", "eventName": "INSERT", "dynamodb": {"SequenceNumber": "5", "NewImage": {"b": {"B": b"\xff"}}, "ApproximateCreationDateTime": datetime.fromtimestamp(5, UTC)}}
+    record = {
+        "eventID": "1",
+        "eventName": "INSERT",
+        "dynamodb": {
+            "SequenceNumber": "5",
+            "NewImage": {"b": {"B": b"\xff"}},
+            "ApproximateCreationDateTime": datetime.fromtimestamp(5, UTC),
+        },
+    }
     found = json.loads(json.dumps(stream_record(record, "arn:s")))
     assert found["dynamodb"]["NewImage"] == {"b": {"B": "/w=="}}
     assert found["dynamodb"]["ApproximateCreationDateTime"] == 5

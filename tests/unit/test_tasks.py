@@ -5,7 +5,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
 from mayfly.errors import ConfigError
 from mayfly.jobs.tasks import Declaration, declared, imported, task
 

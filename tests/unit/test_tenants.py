@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-
 from mayfly import tenants
 from mayfly.errors import Unauthenticated
 from mayfly.ids import new_secret

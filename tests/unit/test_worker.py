@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from mayfly.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration, Permanent, Retry, Task
 from mayfly.jobs.worker import JobFailed, Worker
 from mayfly.observe import observer
+
 from tests.fakes import Context, FixedClock, Names
 from tests.faults import Faults
 
@@ -45,7 +45,7 @@ class Stage:
         self.store.create(Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes}))
 
     def run(self, message: Wake | Submission | None = None, message_id: str = "m1") -> None:
-        self.runner(message or Wake("acme", "j1"), message_id, Context())  # type: ignore[arg-type]  # the part that is read
+        self.runner(message or Wake("acme", "j1"), message_id, Context())
 
     def job(self, job_id: str = "j1") -> Job:
         return self.store.read("acme", job_id, now_ms=self.clock())
@@ -89,7 +89,7 @@ def test_a_duplicate_meets_the_lease_and_comes_back_after_it(stage: Stage) -> No
     def meet(job: Job, effects: Any) -> None:
         stage.clock.advance(5)
         with pytest.raises(LeaseHeld) as caught:
-            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())  # type: ignore[arg-type]  # as above
+            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())
         assert caught.value.seconds == 10 + 1
         effects.increment("n")
 
@@ -148,7 +148,10 @@ def raiser(error: Exception) -> Callable[[Job, Any], None]:
     [
         (raiser(Permanent("no such card")), "Permanent: no such card"),
         (lambda job, effects: "x" * 300_000, "ResultTooLarge: the result has 300002 bytes"),
-        (lambda job, effects: [effects.increment(f"c{n}") for n in range(100)], "TooManyEffects: the task collected 100 effects, the limit is 99"),
+        (
+            lambda job, effects: [effects.increment(f"c{n}") for n in range(100)],
+            "TooManyEffects: the task collected 100 effects, the limit is 99",
+        ),
     ],
 )
 def test_what_can_never_succeed_ends_at_once_without_effects(stage: Stage, body: Any, reason: str) -> None:
@@ -204,7 +207,7 @@ def test_a_worker_that_wakes_too_late_changes_nothing(stage: Stage) -> None:
         effects.increment("n")
         if job.attempt == 1:
             stage.clock.advance(31)
-            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())  # type: ignore[arg-type]  # as above
+            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())
         return {"attempt": job.attempt}
 
     stage.body = overtaken
@@ -219,7 +222,7 @@ def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(stage:
         effects.increment("n")
         if job.attempt == 1:
             stage.clock.advance(31)
-            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())  # type: ignore[arg-type]  # as above
+            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())
             raise RuntimeError("late")
 
     stage.body = overtaken
@@ -296,12 +299,15 @@ def test_nested_workers_of_one_process_do_not_mix_their_jobs(stage: Stage) -> No
     def nested(job: Job, effects: Any) -> str:
         effects.increment("n")
         if job.id == "j1":
-            stage.runner(Wake("acme", "j2"), "m2", Context())  # type: ignore[arg-type]  # as above
+            stage.runner(Wake("acme", "j2"), "m2", Context())
         return job.id
 
     stage.body = nested
     stage.run()
-    assert [(stage.job(name).status, stage.job(name).result) for name in ("j1", "j2")] == [(Status.COMPLETED, "j1"), (Status.COMPLETED, "j2")]
+    assert [(stage.job(name).status, stage.job(name).result) for name in ("j1", "j2")] == [
+        (Status.COMPLETED, "j1"),
+        (Status.COMPLETED, "j2"),
+    ]
     assert stage.count() == 2
 
 
@@ -313,7 +319,7 @@ def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
         stage.submit(id=name)
     stage.body = lambda job, effects: job.id
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda name: stage.runner(Wake("acme", name), name, Context()), names))  # type: ignore[arg-type]  # as above
+        list(threads.map(lambda name: stage.runner(Wake("acme", name), name, Context()), names))
     assert [stage.job(name).result for name in names] == names
 
 

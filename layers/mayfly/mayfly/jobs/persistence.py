@@ -61,7 +61,7 @@ class TransactionalLayer(BasePersistenceLayer):
     """The persistence layer; one instance serves the whole process, its state is all in the context."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Powertools has no types here
 
     def delete_record(self, data: Any, exception: Exception) -> None:
         """Called by Powertools when the task raised; handed on with the exception, which decides what becomes of the job."""

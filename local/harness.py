@@ -1,4 +1,4 @@
-"""A local stack as its users have it: the `mayfly up` command as a process of its own."""
+"""A local stack as its users have it: the `mayfly up` command as a process of its own. For tests and benchmarks."""
 
 import json
 import os
@@ -6,18 +6,22 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import requests
 
 from local.clients import Clients
 from local.store import free_port
-from tests.waiting import wait_until
+
+__all__ = ["MAYFLY", "ROOT", "Stack", "running", "wait_until"]
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 MAYFLY = Path(sys.executable).parent / "mayfly"
@@ -117,7 +121,9 @@ def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml"
     port, printed = free_port(), folder / "output"
     command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(folder / "work"), *options]
     with printed.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
     stack = Stack(process, port, folder / "work", printed)
     try:
         wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, 90, what="start")
@@ -135,3 +141,15 @@ def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml"
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def wait_until(predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float = 0.02) -> T:
+    """The first true value of `predicate`; fails when there is none within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what or 'it'} did not happen within {timeout} s")
+        time.sleep(interval)

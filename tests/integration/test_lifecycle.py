@@ -1,0 +1,195 @@
+"""Start and stop: nothing is left behind, nothing is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from local.harness import MAYFLY, ROOT, Stack, running, wait_until
+from local.store import free_port
+
+MISBEHAVING = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
+pytestmark = pytest.mark.xdist_group("lifecycle")
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_works(tmp_path: Path) -> None:
+    with running(tmp_path / "first", template=MISBEHAVING) as stack:
+        grandchild = int(stack.get("/spawn").text)
+        threading.Thread(target=ask_in_vain, args=[stack]).start()
+        wait_until(lambda: stack.environments("Slow"), 10)
+        tree = [*stack.tree(), psutil.Process(grandchild)]
+        assert len(tree) >= 5  # supervisor, guard, store, two environments, and what one of them started
+        os.kill(stack.process.pid, signal.SIGKILL)
+        stack.process.wait()
+        started = time.monotonic()
+        wait_until(lambda: not alive(tree), 10)
+        assert time.monotonic() - started < 2
+    with running(tmp_path / "second", template=MISBEHAVING) as stack:
+        assert stack.get("/fine").status_code == 200
+
+
+def test_sigterm_finishes_the_request_in_flight_and_exits_0(tmp_path: Path) -> None:
+    with running(tmp_path, template=MISBEHAVING) as stack:
+        replies: list[requests.Response] = []
+        thread = threading.Thread(target=lambda: replies.append(stack.get("/slow?seconds=3")))
+        thread.start()
+        wait_until(lambda: [each for each in stack.log("Slow") if each["type"] == "start"], 10)
+        tree = stack.tree()
+        stack.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping" in stack.output, 5)
+        with pytest.raises(requests.ConnectionError):
+            stack.get("/fine")
+        thread.join()
+        assert [reply.status_code for reply in replies] == [200]
+        assert stack.process.wait(10) == 0
+        assert alive(tree) == []
+        assert "stopped" in stack.output
+        assert not (stack.work / "stack.json").exists()
+
+
+@pytest.mark.parametrize("how", ["a second signal", "the end of the grace"])
+def test_a_stop_that_takes_too_long_kills(tmp_path: Path, how: str) -> None:
+    grace = "1" if how == "the end of the grace" else "60"
+    with running(tmp_path, "--grace", grace, template=MISBEHAVING) as stack:
+        threading.Thread(target=ask_in_vain, args=[stack]).start()
+        wait_until(lambda: [each for each in stack.log("Slow") if each["type"] == "start"], 10)
+        tree = stack.tree()
+        stack.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping" in stack.output, 5)
+        if how == "a second signal":
+            stack.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert stack.process.wait(10) == 1
+        assert time.monotonic() - started < 6
+        assert alive(tree) == []
+
+
+def ask_in_vain(stack: Stack) -> None:
+    with suppress(requests.ConnectionError):
+        stack.get("/slow?seconds=50")
+
+
+def wait_for_count(stack: Stack, name: str, count: int) -> None:
+    wait_until(lambda: stack.counter(name) == count, 20)
+
+
+def worker_app(folder: Path, seconds: int) -> Path:
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "app.py").write_text(
+        f"import time\ndef handler(event, context):\n    print('got it', flush=True)\n    time.sleep({seconds})\n"
+    )
+    template = folder / "template.yaml"
+    template.write_text(
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  Q: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 300}}\n"
+        "  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: code\n      Handler: app.handler\n"
+        "      Runtime: python3.13\n      Timeout: 60\n      Events: {M: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn}}}\n"
+    )
+    return template
+
+
+def test_an_unfinished_message_is_back_on_its_queue_at_once_and_kept_for_the_next_start(tmp_path: Path) -> None:
+    template, state = worker_app(tmp_path / "app", seconds=50), str(tmp_path / "state")
+    with running(tmp_path / "first", "--grace", "1", "--state", state, template=template) as stack:
+        stack.client("sqs").send_message(QueueUrl=stack.facts["resources"]["Q"], MessageBody="m")
+        wait_until(lambda: [each for each in stack.log("F") if each.get("text") == "got it"], 20)
+        assert stack.stop() == 1
+        assert "1 unfinished messages are back on their queues" in stack.output
+    with running(tmp_path / "second", "--grace", "1", "--state", state, template=template) as stack:
+        # Long before its visibility timeout of five minutes.
+        wait_until(lambda: [each for each in stack.log("F") if each.get("text") == "got it"], 20)
+
+
+def test_state_is_kept_across_clean_restarts_where_it_is_asked_for(tmp_path: Path) -> None:
+    options = ["--state", str(tmp_path / "state")]
+    keys = []
+    for expected in (1, 2):
+        with running(tmp_path / "run", *options) as stack:
+            assert stack.get("/").text == f"Hello World! {expected} times."
+            keys.append(stack.key)
+            stack.submit("counter.add", {"name": "kept"})
+            wait_for_count(stack, "kept", expected)
+            assert stack.stop() == 0
+    assert keys[0] == keys[1]
+
+
+def test_the_development_key_is_the_same_at_every_start_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    keys = []
+    for _ in range(2):
+        with running(tmp_path) as stack:
+            assert stack.get("/jobs/x", headers=stack.headers).json()["code"] == "job-not-found"
+            keys.append(stack.key)
+            assert (stack.work / "development-key").stat().st_mode & 0o077 == 0
+            assert (stack.work / "stack.json").stat().st_mode & 0o077 == 0
+    assert keys[0] == keys[1]
+
+
+def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
+    said: list[dict[str, Any]] = []
+    command = [
+        str(MAYFLY),
+        "up",
+        "--template",
+        str(MISBEHAVING),
+        "--port",
+        str(free_port()),
+        "--work",
+        str(tmp_path / "work"),
+        "--log",
+        "json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(json.loads(line))
+            if "Ctrl-C" in str(said[-1]):
+                process.terminate()
+    assert process.returncode == 0
+    assert said[-1]["text"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["up", "--template", "gone.yaml"], 1, "it cannot be read: No such file or directory"),
+        (["up", "--port", "zero"], 2, "'zero' is not a port from 1 to 65535"),
+        (["up", "--grace", "-1"], 2, "'-1' is not a number of seconds"),
+        (["up", "--parameter", "x"], 2, "'x' is not NAME=VALUE"),
+        (["up", "--parameter", "Nope=1", "--template", str(ROOT / "template.yaml")], 1, "there is no parameter Nope"),
+        (["unknown"], 2, "invalid choice: 'unknown'"),
+        ([], 2, "the following arguments are required: COMMAND"),
+        (["keys", "create"], 1, "no local stack is running here"),
+    ],
+)
+def test_a_call_that_is_off_is_told_what_is_without_a_stack_trace(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    done = subprocess.run([MAYFLY, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_a_store_that_dies_ends_the_stack_with_the_reason(tmp_path: Path) -> None:
+    with running(tmp_path, template=ROOT / "tests" / "apps" / "orders" / "template.yaml") as stack:
+        (store,) = [each for each in stack.tree() if "ministack" in " ".join(each.cmdline())]
+        store.kill()
+        assert stack.process.wait(20) == 1
+        assert "the embedded store ended" in stack.output
+
+
+def test_the_api_gives_up_after_thirty_seconds_and_the_function_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path, template=MISBEHAVING) as stack:
+        started = time.monotonic()
+        reply = stack.get("/slow?seconds=31")
+        assert (reply.status_code, reply.json()) == (503, {"message": "Service Unavailable"})
+        assert 29.5 < time.monotonic() - started < 31
+        wait_until(lambda: [each for each in stack.log("Slow") if each["type"] == "end"], 5)

@@ -1,0 +1,112 @@
+"""Handlers that crash, hang, exit, eat memory or cannot be imported: their callers hear of it, and the next request works."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from local.harness import ROOT, Stack, running, wait_until
+
+TEMPLATE = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
+pytestmark = pytest.mark.xdist_group("misbehaving")
+
+
+@pytest.fixture(scope="module", params=["awslambdaric", "python"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("misbehaving"), "--runtime", request.param, "--idle", "2", template=TEMPLATE) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "reason"),
+    [
+        ("/crash", "RuntimeError", "crashed on purpose"),
+        ("/hang", "Sandbox.Timedout", "Task timed out after 2.00 seconds"),
+        ("/exit", "Runtime.ExitError", "exit status 3"),
+        ("/kill", "Runtime.ExitError", "signal 9"),
+        ("/eat", "Runtime.OutOfMemory", "Memory Size: 128 MB exceeded"),
+        ("/huge", "Function.ResponseSizeTooLarge", "exceeded maximum allowed payload size"),
+        ("/unmarshalled", "Runtime.MarshalError", "Unable to marshal response"),
+        ("/unimportable", "Runtime.ImportModuleError", "no_such_module"),
+    ],
+)
+def test_the_caller_gets_a_5xx_with_a_request_id_and_the_log_the_reason(stack: Stack, path: str, kind: str, reason: str) -> None:
+    reply = stack.get(path)
+    assert (reply.status_code, reply.json()) == (500, {"message": "Internal Server Error"})
+    assert len(reply.headers["apigw-requestid"]) == 36
+    entries = stack.log("Unimportable" if path == "/unimportable" else "Misbehaving")
+    failed = [each for each in entries if each["type"] in ("invocation failed", "init failed")][-1]
+    assert failed["error"] == kind
+    assert reason in failed["reason"]
+    assert stack.get("/fine").status_code == 200
+
+
+def test_a_request_above_the_limits_is_413(stack: Stack) -> None:
+    assert requests.post(f"{stack.url}/fine", data=b"x" * (7 * 1024 * 1024), timeout=60).status_code == 413
+    assert requests.post(f"{stack.url}/fine", data=b"x" * (11 * 1024 * 1024), timeout=60).status_code == 413
+    assert requests.post(f"{stack.url}/fine", data=b"x" * (2 * 1024 * 1024), timeout=60).status_code == 200
+
+
+def test_one_environment_takes_one_event_at_a_time_and_the_rest_wait(stack: Stack) -> None:
+    replies: list[requests.Response] = []
+    threads = [threading.Thread(target=lambda: replies.append(stack.get("/alone"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [reply.status_code for reply in replies] == [200] * 4
+    assert len({reply.json()["pid"] for reply in replies}) == 1
+
+
+def test_an_idle_environment_killed_between_requests_costs_nobody_a_request(stack: Stack) -> None:
+    for _ in range(5):
+        os.kill(stack.get("/fine").json()["pid"], signal.SIGKILL)
+        assert stack.get("/fine").status_code == 200
+
+
+def test_an_idle_environment_is_stopped_and_the_next_request_starts_one(stack: Stack) -> None:
+    pid = stack.get("/fine").json()["pid"]
+    wait_until(lambda: not stack.environments("Misbehaving"), 10, what="the reaping of idle environments")
+    assert stack.get("/fine").json()["pid"] != pid
+
+
+def test_environments_start_anew_when_their_code_is_saved(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    (folder / "code").mkdir(parents=True)
+    source = folder / "code" / "app.py"
+    source.write_text("def handler(event, context):\n    return 'old'\n")
+    (folder / "template.yaml").write_text(
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n"
+        "      {CodeUri: code, Handler: app.handler, Runtime: python3.13, Events: {A: {Type: HttpApi, Properties: {Path: /, Method: GET}}}}\n"
+    )
+    with running(tmp_path, template=folder / "template.yaml") as stack:
+        assert stack.get("/").text == "old"
+        source.write_text("def handler(event, context):\n    return 'new'\n")
+        wait_until(lambda: stack.get("/").text == "new", 10, what="the reload")
+        assert "reloaded F" in stack.output
+
+
+def test_a_dead_environment_in_the_moment_of_dispatch_gives_at_most_a_5xx(stack: Stack) -> None:
+    """Killed at random under load: every answer is a 200 or a typed failure, and none hangs."""
+    stop = threading.Event()
+
+    def killer() -> None:
+        while not stop.wait(0.05):
+            for pid in stack.environments("Misbehaving"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        statuses = [stack.get("/fine").status_code for _ in range(30)]
+    finally:
+        stop.set()
+        thread.join()
+    assert set(statuses) <= {200, 500}
+    assert stack.get("/fine").status_code == 200
