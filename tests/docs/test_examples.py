@@ -1,0 +1,91 @@
+"""The examples of README and docs, run as they stand."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mayfly.errors import InvalidRequest
+from mayfly.jobs import rules
+
+from functions.jobs.app import build  # noqa: F401 - the handler that docs/http.md describes must import
+from local.harness import ROOT, Stack, running, wait_until
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+pytestmark = pytest.mark.xdist_group("docs")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("docs")) as found:
+        yield found
+
+
+def shell_examples() -> str:
+    """Every marked shell block of README, in order, as one script."""
+    blocks = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    return "\n".join(blocks)
+
+
+def test_the_shell_examples_of_the_readme_do_what_they_say(stack: Stack) -> None:
+    script = (
+        shell_examples().replace("http://127.0.0.1:3000", stack.url).replace(".mayfly/development-key", str(stack.work / "development-key"))
+    )
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"status":"succeeded"' in done.stdout
+    assert done.stdout.endswith("Hello World! 41 times.")
+
+
+def test_the_producers_example_is_a_job(stack: Stack) -> None:
+    (body,) = re.findall(r"MessageBody='(.*?)'\)", (ROOT / "README.md").read_text())
+    before = stack.counter("hits")
+    stack.client("sqs").send_message(QueueUrl=stack.facts["outputs"]["JobsQueueUrl"], MessageBody=body)
+    wait_until(lambda: stack.counter("hits") == before + 1, 20)
+
+
+def test_the_job_in_the_documents_has_the_fields_of_a_real_one(stack: Stack) -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "http.md").read_text(), re.DOTALL)
+    job = stack.job(stack.submit("counter.add", {"name": "hits", "by": 5})["id"], wait=20)
+    documented = json.loads(shown)
+    assert set(documented) == set(job)
+    assert set(documented["attempts"][0]) == set(job["attempts"][0])
+    assert (documented["result"], documented["status"]) == (job["result"], job["status"])
+
+
+def test_the_schema_of_queue_messages_accepts_what_the_worker_accepts() -> None:
+    from jsonschema import Draft202012Validator
+
+    schema = Draft202012Validator(json.loads((ROOT / "docs" / "queue-message.schema.json").read_text()))
+    for message, is_good in [
+        ({"task": "t"}, True),
+        ({"task": "t", "payload": [1], "idempotency_key": "k"}, True),
+        ({"task": "a b"}, False),
+        ({"task": "t", "tenant": "x"}, False),
+        ({"task": "t", "idempotency_key": ""}, False),
+        ({"task": "t", "idempotency_key": "a b"}, False),
+        ({"payload": 1}, False),
+    ]:
+        assert schema.is_valid(message) is is_good, message
+        try:
+            rules.read_message(json.dumps(message))
+            accepted = True
+        except InvalidRequest:
+            accepted = False
+        assert accepted is is_good, message
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_test_that_security_md_names_exists() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) >= 8
+    assert [name for name in named if f"def {name}(" not in sources] == []
