@@ -145,9 +145,10 @@ def test_the_same_key_and_body_find_the_same_job(api: JobsApi) -> None:
     assert first[1]["id"] == again[1]["id"]
 
 
-def test_the_same_key_with_another_body_is_422(api: JobsApi) -> None:
+@pytest.mark.parametrize("other", [{"payload": 2}, {"max_attempts": 2}])
+def test_the_same_key_with_another_body_is_422(api: JobsApi, other: dict[str, int]) -> None:
     api.submit(headers={"Idempotency-Key": "k"})
-    status, body, _ = api.submit({"task": "t", "payload": 2}, headers={"Idempotency-Key": "k"})
+    status, body, _ = api.submit({"task": "t", **other}, headers={"Idempotency-Key": "k"})
     assert (status, body["code"]) == (422, "idempotency-key-reused")
 
 

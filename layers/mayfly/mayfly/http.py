@@ -122,12 +122,10 @@ def _door(scopes: Mapping[str, str]) -> Callable[[APIGatewayHttpResolver, NextMi
     def let_in(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Response[Any]:
         route = str(app.current_event.get("routeKey"))
         needed = scopes.get(route)
-        if needed is None:
-            raise Forbidden(route)
         if needed != PUBLIC:
             found = _found_by_authorizer(app.current_event.raw_event)
-            if needed not in found.scopes:
-                raise Forbidden(needed)
+            if needed is None or needed not in found.scopes:
+                raise Forbidden(needed or route)
             app.append_context(caller=found)
         return next_middleware(app)
 
