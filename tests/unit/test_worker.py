@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 from mayfly.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.store import JobStore
@@ -37,6 +38,7 @@ class Stage:
             clock=self.clock,
             new_nonce=Names(),
             jitter=lambda: 1.0,
+            serialize=TypeSerializer().serialize,
         )
         self.runner = self.worker.runner()
 
@@ -328,6 +330,101 @@ def test_an_attempt_makes_two_store_calls(stage: Stage, faults: Faults) -> None:
     faults.requests.clear()
     stage.run()
     assert faults.requests == ["UpdateItem", "TransactWriteItems"]
+
+
+# ---------------------------------------------------------------- effects of every kind
+
+
+def mine(dynamodb: Any, key: str) -> Any:
+    return dynamodb.get_item(TableName="Mine", Key={"id": {"S": key}}).get("Item")
+
+
+@pytest.fixture
+def table(dynamodb: Any) -> str:
+    """A user's own table."""
+    keys = [{"AttributeName": "id", "KeyType": "HASH"}]
+    dynamodb.create_table(
+        TableName="Mine",
+        KeySchema=keys,
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for name in ("old", "gone"):
+        dynamodb.put_item(TableName="Mine", Item={"id": {"S": name}, "n": {"N": "1"}})
+    return "Mine"
+
+
+def every_effect(job: Job, effects: Any) -> None:
+    effects.increment("n", by=2)
+    effects.increment("n", by=3)
+    effects.put("Mine", {"id": "new", "list": [1, "x", None]}, condition="attribute_not_exists(id)")
+    effects.update("Mine", {"id": "old"}, "ADD #n :by", names={"#n": "n"}, values={":by": 4})
+    effects.delete("Mine", {"id": "gone"})
+    effects.submit("t", {"from": job.id})
+
+
+def test_effects_of_every_kind_are_applied_together(stage: Stage, dynamodb: Any, table: str) -> None:
+    stage.body = every_effect
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.count()) == (Status.COMPLETED, 5)
+    assert mine(dynamodb, "new")["list"] == {"L": [{"N": "1"}, {"S": "x"}, {"NULL": True}]}
+    assert (mine(dynamodb, "old")["n"], mine(dynamodb, "gone")) == ({"N": "5"}, None)
+    follow_ups = [item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["id"]["S"] != "j1"]
+    assert [(item["status"]["S"], item["payload"]["S"], item["max_attempts"]["N"]) for item in follow_ups] == [
+        ("QUEUED", '{"from":"j1"}', "3")
+    ]
+
+
+def test_one_condition_that_does_not_hold_keeps_all_effects_away(stage: Stage, dynamodb: Any, table: str) -> None:
+    def refused(job: Job, effects: Any) -> None:
+        every_effect(job, effects)
+        effects.check("Mine", {"id": "missing"}, "attribute_exists(id)")
+
+    before = dynamodb.scan(TableName="Mine")["Items"]
+    stage.body = refused
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.count()) == (Status.DEAD, 0)
+    assert "the effect check in 'Mine' was refused (ConditionalCheckFailed)" in str(stage.job().error)
+    assert dynamodb.scan(TableName="Mine")["Items"] == before
+    assert [item["id"]["S"] for item in dynamodb.scan(TableName="JobsTable")["Items"]] == ["j1"]
+
+
+def test_two_effects_on_one_item_end_the_job_with_dynamodbs_own_words(stage: Stage, table: str) -> None:
+    def twice(job: Job, effects: Any) -> None:
+        effects.delete("Mine", {"id": "old"})
+        effects.delete("Mine", {"id": "old"})
+
+    stage.body = twice
+    stage.submit()
+    stage.run()
+    assert stage.job().status is Status.DEAD
+    assert "multiple operations on one item" in str(stage.job().error)
+
+
+def test_a_follow_up_is_made_once_however_often_its_parent_is_tried(stage: Stage, dynamodb: Any, faults: Faults) -> None:
+    def body(job: Job, effects: Any) -> None:
+        if job.payload is None:
+            effects.submit("t", "child")
+
+    stage.body = body
+    stage.submit()
+    faults.plan = lambda operation, number: "after" if operation == "TransactWriteItems" else None
+    with pytest.raises(StoreUnavailable):
+        stage.run()
+    faults.plan = lambda operation, number: None
+    stage.clock.advance(16)
+    stage.run()
+    assert len(dynamodb.scan(TableName="JobsTable")["Items"]) == 2
+
+
+@pytest.mark.parametrize(("task", "payload", "reason"), [("nope", None, "UnknownTask"), ("t", "x" * 300_000, "PayloadTooLarge")])
+def test_a_follow_up_that_cannot_be_is_the_parents_failure(stage: Stage, task: str, payload: Any, reason: str) -> None:
+    stage.body = lambda job, effects: effects.submit(task, payload)
+    stage.submit(max_attempts=1)
+    stage.run()
+    assert (stage.job().status, reason in str(stage.job().error)) == (Status.DEAD, True)
 
 
 def test_a_dead_job_keeps_a_bounded_reason(stage: Stage) -> None:

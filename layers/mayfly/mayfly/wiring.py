@@ -107,6 +107,8 @@ def jobs(env: Mapping[str, str]) -> JobsDeps:
 
 def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
     """The dependencies of functions/run_jobs, with the package that holds its tasks. Raises ConfigError."""
+    from boto3.dynamodb.types import TypeSerializer
+
     from mayfly.jobs.tasks import imported
     from mayfly.jobs.worker import Worker
     from mayfly.sqs import Queue
@@ -122,6 +124,7 @@ def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
         clock=system_clock,
         new_nonce=new_nonce,
         jitter=random.random,
+        serialize=TypeSerializer().serialize,
     )
     return RunDeps(worker=worker, queue=Queue(_client("sqs"), settings.jobs_queue_url), observe=observe)
 

@@ -4,6 +4,7 @@ A task describes its effects and writes nothing. They are applied with the job's
 the job's current owner can make (`JobStore.commit`).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ __all__ = ["EFFECT_LIMIT", "Effect", "Effects"]
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
 EFFECT_LIMIT: Final = 99
 
+#: Makes the items of a follow-up job: `follow_up(task, payload, max_attempts, ordinal)`.
+FollowUp = Callable[[str, Any, int | None, int], list[dict[str, Any]]]
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -27,12 +31,21 @@ class Effect:
 
 
 class Effects:
-    """Collects the effects of one attempt. Increments of one counter add up to one write."""
+    """Collects the effects of one attempt. Increments of one counter add up to one write.
 
-    def __init__(self, tenant: str, *, counters_table: str) -> None:
+    Items, keys and values are plain Python (texts, integers, Decimal, bytes, lists, dictionaries, None, booleans);
+    conditions and update expressions are DynamoDB's, with `#name` and `:value` placeholders given in `names` and
+    `values`. Two effects on one item, increments apart, are refused by DynamoDB: the job ends as dead and says so.
+    """
+
+    def __init__(self, tenant: str, *, counters_table: str, serialize: Callable[[Any], Mapping[str, Any]], follow_up: FollowUp) -> None:
         self._tenant = tenant
         self._counters_table = counters_table
+        self._serialize = serialize
+        self._follow_up = follow_up
         self._increments: dict[str, int] = {}
+        self._others: list[Effect] = []
+        self._follow_ups = 0
 
     def increment(self, counter: str, by: int = 1) -> None:
         """Adds `by` to a counter of the job's tenant. Raises InvalidRequest for a name or a step that no counter takes."""
@@ -42,11 +55,63 @@ class Effects:
             raise InvalidRequest("by", f"must be from -{MAX_STEP} to {MAX_STEP}")
         self._increments[counter] = self._increments.get(counter, 0) + by
 
+    def put(
+        self, table: str, item: Mapping[str, Any], *, condition: str | None = None,
+        names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Writes a whole item to a table of yours (the worker's role must allow it)."""
+        self._add("put", table, {"Item": self._plain(item)}, condition, names=names, values=values)
+
+    def update(
+        self, table: str, key: Mapping[str, Any], expression: str, *, condition: str | None = None,
+        names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Updates an item by a DynamoDB update expression."""
+        self._add("update", table, {"Key": self._plain(key), "UpdateExpression": expression}, condition, names=names, values=values)
+
+    def delete(
+        self, table: str, key: Mapping[str, Any], *, condition: str | None = None,
+        names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Deletes an item."""
+        self._add("delete", table, {"Key": self._plain(key)}, condition, names=names, values=values)
+
+    def check(
+        self, table: str, key: Mapping[str, Any], condition: str, *,
+        names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Changes nothing, but lets the job succeed only if the condition holds at its commit."""
+        self._add("check", table, {"Key": self._plain(key)}, condition, names=names, values=values)
+
+    def submit(self, task: str, payload: Any = None, *, max_attempts: int | None = None) -> None:
+        """Makes a follow-up job, which exists if and only if this job succeeds. Raises InvalidRequest, PayloadTooLarge."""
+        self._follow_ups += 1
+        for put in self._follow_up(task, payload, max_attempts, self._follow_ups):
+            self._others.append(Effect(f"submit {task!r}", {"Put": put}))
+
     def collected(self) -> list[Effect]:
         """The writes to make. Raises TooManyEffects when they do not fit into one transaction."""
-        if len(self._increments) > EFFECT_LIMIT:
-            raise TooManyEffects(len(self._increments), EFFECT_LIMIT)
-        return [Effect(f"increment {name!r}", self._increment(name, by)) for name, by in self._increments.items()]
+        count = len(self._increments) + len(self._others)
+        if count > EFFECT_LIMIT:
+            raise TooManyEffects(count, EFFECT_LIMIT)
+        return [*(Effect(f"increment {name!r}", self._increment(name, by)) for name, by in self._increments.items()), *self._others]
+
+    def _add(
+        self, verb: str, table: str, write: dict[str, Any], condition: str | None, *,
+        names: Mapping[str, str] | None, values: Mapping[str, Any] | None,
+    ) -> None:  # fmt: skip
+        found = {"TableName": table, **write}
+        if condition is not None:
+            found["ConditionExpression"] = condition
+        if names:
+            found["ExpressionAttributeNames"] = dict(names)
+        if values:
+            found["ExpressionAttributeValues"] = self._plain(values)
+        operation = {"put": "Put", "update": "Update", "delete": "Delete", "check": "ConditionCheck"}[verb]
+        self._others.append(Effect(f"{verb} in {table!r}", {operation: found}))
+
+    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: dict(self._serialize(value)) for name, value in values.items()}
 
     def _increment(self, name: str, by: int) -> dict[str, Any]:
         return {

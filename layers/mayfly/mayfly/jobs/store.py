@@ -32,6 +32,8 @@ __all__ = ["ClaimRefused", "JobExists", "JobStore"]
 
 #: A cancelled transaction whose only reasons are these has written nothing and may be sent again, under a new token.
 _DEFINITE: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+#: Refusals of a transaction that every repeat would meet again: malformed, or not allowed to this role.
+_REFUSED_FOR_GOOD: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}
 _COMMIT_TRIES: Final = 6
 
 
@@ -68,7 +70,7 @@ class JobStore:
 
         A repeat by the SDK after a lost answer meets this very job, and counts as success.
         """
-        puts = [self._put_new(item, job.created_at_ms) for item in new_items(job)]
+        puts = self.puts(job)
         try:
             if len(puts) == 1:
                 self._client.put_item(**puts[0])
@@ -83,6 +85,10 @@ class JobStore:
                 raise JobExists(found) from refusal
         except BotoCoreError as problem:
             raise StoreUnavailable("submit", type(problem).__name__) from problem
+
+    def puts(self, job: Job) -> list[dict[str, Any]]:
+        """The conditional puts that make a new job, for a transaction of the caller's."""
+        return [self._put_new(item, job.created_at_ms) for item in new_items(job)]
 
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """The job. Strongly consistent. Raises JobNotFound (also once it has expired), StoreUnavailable."""
@@ -186,6 +192,8 @@ class JobStore:
                     return
                 self._raise_unless_definite(job, refusal, effects)
             except ClientError as refusal:
+                if _code(refusal) in _REFUSED_FOR_GOOD:
+                    raise EffectRefused(job.id, "set as a whole", str(refusal)) from refusal
                 raise StoreUnavailable("commit", _code(refusal)) from refusal
             except BotoCoreError as problem:
                 raise StoreUnavailable("commit", type(problem).__name__) from problem

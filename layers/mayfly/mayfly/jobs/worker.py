@@ -1,7 +1,7 @@
 """Runs one message of the jobs queue: claim, run, commit; or leave the job as it should be found."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aws_lambda_powertools.utilities.idempotency import IdempotencyConfig, idempotent_function
@@ -9,12 +9,14 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPe
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.clock import Clock
-from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, ResultTooLarge, TooManyEffects, UnknownTask
+from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, UnknownTask
 from mayfly.fields import canonical_json
+from mayfly.ids import derived_id
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.persistence import AlreadyCompleted, TransactionalLayer, attempting
 from mayfly.jobs.rules import (
+    DEFAULT_MAX_ATTEMPTS,
     LEASE_MS,
     RETENTION_SECONDS,
     backoff_ms,
@@ -24,15 +26,14 @@ from mayfly.jobs.rules import (
     is_expired,
     is_terminal,
     job_id_for,
+    read_submission,
     wait_before_claim_ms,
 )
 from mayfly.jobs.store import ClaimRefused, JobStore
-from mayfly.jobs.tasks import Permanent, Retry, Task
+from mayfly.jobs.tasks import Retry, Task
 from mayfly.observe import Observer
 
 __all__ = ["JobFailed", "Worker"]
-
-_NEVER_RETRIED = (Permanent, UnknownTask, TooManyEffects, ResultTooLarge, EffectRefused)
 
 
 class JobFailed(LeaseHeld):
@@ -57,6 +58,21 @@ class Worker:
     clock: Clock
     new_nonce: Callable[[], str]
     jitter: Callable[[], float]
+    serialize: Callable[[Any], Mapping[str, Any]]
+
+    def new_job(self, tenant: str, job_id: str, submission: Submission) -> Job:
+        """A job as it is before its first claim."""
+        task = self.tasks.get(submission.task)
+        return Job(
+            id=job_id,
+            tenant=tenant,
+            task=submission.task,
+            payload=submission.payload,
+            status=Status.QUEUED,
+            max_attempts=submission.max_attempts or (task.declaration.max_attempts if task else 1),
+            created_at_ms=self.clock(),
+            fingerprint=fingerprint(submission),
+        )
 
     def runner(self) -> Callable[[Wake | Submission, str, LambdaContext], None]:
         """A function that runs one message: `run(message, message_id, context)`.
@@ -99,8 +115,8 @@ class _Attempt:
         else:
             self.tenant = worker.producer_tenant
             self.job_id = job_id_for(self.tenant, message.idempotency_key, otherwise=f"message {message_id}")
-            self._new = self._new_job(message)
-        self._effects = Effects(self.tenant, counters_table=worker.counters_table)
+            self._new = worker.new_job(self.tenant, self.job_id, message)
+        self._effects = Effects(self.tenant, counters_table=worker.counters_table, serialize=worker.serialize, follow_up=self._follow_up)
 
     @property
     def job(self) -> Job:
@@ -151,7 +167,8 @@ class _Attempt:
     def release(self, failure: Exception) -> None:
         """See Claimant. Always raises: JobFailed where the job is to be tried again, _JobDead where not."""
         worker, job, now_ms = self._worker, self.job, self._worker.clock()
-        is_final = isinstance(failure, _NEVER_RETRIED) or job.attempt >= job.max_attempts
+        is_hopeless = isinstance(failure, MayflyError) and not failure.retryable
+        is_final = is_hopeless or job.attempt >= job.max_attempts
         pause_ms = backoff_ms(job.attempt, worker.jitter())
         if isinstance(failure, Retry) and failure.after_seconds is not None:
             pause_ms = int(failure.after_seconds * 1000)
@@ -194,16 +211,13 @@ class _Attempt:
         worker.observe.log.error("the job is dead; its last attempt was interrupted", buried=found.id)
         raise _JobDead
 
-    def _new_job(self, message: Submission) -> Job:
-        worker = self._worker
-        task = worker.tasks.get(message.task)
-        return Job(
-            id=self.job_id,
-            tenant=self.tenant,
-            task=message.task,
-            payload=message.payload,
-            status=Status.QUEUED,
-            max_attempts=message.max_attempts or (task.declaration.max_attempts if task else 1),
-            created_at_ms=worker.clock(),
-            fingerprint=fingerprint(message),
+    def _follow_up(self, task: str, payload: Any, max_attempts: int | None, ordinal: int) -> list[dict[str, Any]]:
+        """The puts of a follow-up job. Its id follows from this one's, so that no attempt makes another."""
+        if task not in self._worker.tasks:
+            raise UnknownTask(task, list(self._worker.tasks))
+        submission = read_submission(
+            {"task": task, "payload": payload, "max_attempts": max_attempts or DEFAULT_MAX_ATTEMPTS}, idempotency_key=None
         )
+        submission = replace(submission, max_attempts=max_attempts)
+        job_id = derived_id("follow-up", self.tenant, self.job_id, str(ordinal))
+        return self._worker.store.puts(self._worker.new_job(self.tenant, job_id, submission))
