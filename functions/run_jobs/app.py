@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import sqs
 from mayfly.errors import InvalidRequest, PayloadTooLarge, UnreadableMessage
 from mayfly.jobs.rules import LEASE_MS, read_message
+from mayfly.jobs.worker import Runner
 from mayfly.wiring import RunDeps
 
 __all__ = ["build"]
@@ -15,13 +16,13 @@ __all__ = ["build"]
 
 def build(deps: RunDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of the worker."""
-    run = deps.worker.runner()
+    runner = Runner(deps.worker)
 
     def run_one(record: SQSRecord, context: LambdaContext) -> None:
         try:
             message = read_message(record.body)
         except (InvalidRequest, PayloadTooLarge) as problem:
             raise UnreadableMessage(record.message_id, str(problem)) from None
-        run(message, record.message_id, context)
+        runner.run(message, record.message_id, context)
 
-    return sqs.entrypoint(run_one, queue=deps.queue, lease_seconds=LEASE_MS // 1000, observe=deps.observe)
+    return sqs.entrypoint(run_one, beat=runner.beat, queue=deps.queue, lease_seconds=LEASE_MS / 1000, observe=deps.observe)

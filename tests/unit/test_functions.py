@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from mayfly import counters, wiring
 from mayfly.counters import CounterStore
-from mayfly.errors import StoreUnavailable
+from mayfly.errors import LeaseHeld, StoreUnavailable
 from mayfly.ids import new_secret
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
-from mayfly.sqs import Queue
+from mayfly.sqs import Queue, entrypoint
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
 from functions.authorizer.app import build as build_authorizer
@@ -20,6 +20,7 @@ from functions.hello.app import build as build_hello
 from functions.jobs.app import build as build_jobs
 from functions.relay_jobs.app import build as build_relay
 from functions.run_jobs.app import build as build_run
+from local.harness import wait_until
 from tests.conftest import make_client
 from tests.events import http, sqs
 from tests.fakes import Context, FixedClock, Names
@@ -346,6 +347,40 @@ def test_one_bad_message_goes_back_alone_and_its_neighbours_are_done(dynamodb: A
     assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m3"}]}
     assert visible.asked == [dict.fromkeys(["r0", "r1", "r2", "r3", "r4"], 15), {"r1": 0, "r3": 0}]
     assert counters.read(CounterStore(dynamodb, "CountersTable", str), tenant="acme", name="n").value == 2
+
+
+def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
+    import threading
+
+    beats: list[int] = []
+    visible = VisibleQueue()
+
+    def run_one(record: Any, context: Any) -> None:
+        if record.message_id == "m1":
+            wait_until(lambda: len(beats) >= 3, 10)
+        if record.message_id == "m0":
+            raise LeaseHeld("j", 7)
+
+    handler = entrypoint(run_one, beat=lambda: beats.append(1), queue=visible, lease_seconds=0.3, observe=observer("t"))  # type: ignore[arg-type]  # all that is used
+    handler(sqs("a", "b", "c"), Context())
+    assert visible.asked[0] == {"r0": 0.3, "r1": 0.3, "r2": 0.3}
+    assert visible.asked[1:-1] == [{"r1": 0.3, "r2": 0.3}] * len(beats)  # not what has been given back
+    assert visible.asked[-1] == {"r0": 7}
+    assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_record_that_the_deadline_leaves_no_time_for_goes_back_at_once() -> None:
+    started, visible, context = [], VisibleQueue(), Context(remaining_ms=2_000)
+
+    def run_one(record: Any, _: Any) -> None:
+        started.append(record.message_id)
+        context._remaining_ms = 1_999
+
+    handler = entrypoint(run_one, beat=lambda: None, queue=visible, lease_seconds=15, observe=observer("t"))  # type: ignore[arg-type]  # all that is used
+    reply = handler(sqs("a", "b", "c"), context)
+    assert started == ["m0"]
+    assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m2"}]}
+    assert visible.asked[-1] == {"r1": 0, "r2": 0}
 
 
 def test_visibility_is_rounded_up_and_kept_within_what_sqs_takes(aws: None) -> None:

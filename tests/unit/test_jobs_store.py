@@ -54,7 +54,7 @@ def increments(dynamodb: Any, name: str = "n") -> int:
 
 
 def one_increment() -> list[Effect]:
-    effects = Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [])
+    effects = Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None)
     effects.increment("n")
     return effects.collected()
 
@@ -244,7 +244,7 @@ def test_a_commit_of_unknown_outcome_says_so(store: JobStore, job: Job, faults: 
 def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: Job, dynamodb: Any) -> None:
     mine = claim(store)
     refused = {"Update": {**one_increment()[0].write["Update"], "ConditionExpression": "attribute_exists(pk)"}}
-    other = Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [])
+    other = Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None)
     other.increment("m")
     with pytest.raises(EffectRefused, match="the effect floor was refused"):
         store.commit(mine, result="1", effects=[*other.collected(), Effect("floor", refused)], now_ms=NOW)

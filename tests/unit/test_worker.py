@@ -10,7 +10,7 @@ from mayfly.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration, Permanent, Retry, Task
-from mayfly.jobs.worker import JobFailed, Worker
+from mayfly.jobs.worker import JobFailed, Runner, Worker
 from mayfly.observe import observer
 
 from tests.fakes import Context, FixedClock, Names
@@ -40,14 +40,14 @@ class Stage:
             jitter=lambda: 1.0,
             serialize=TypeSerializer().serialize,
         )
-        self.runner = self.worker.runner()
+        self.runner = Runner(self.worker)
 
     def submit(self, **changes: Any) -> None:
         facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 3}
         self.store.create(Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes}))
 
     def run(self, message: Wake | Submission | None = None, message_id: str = "m1") -> None:
-        self.runner(message or Wake("acme", "j1"), message_id, Context())
+        self.runner.run(message or Wake("acme", "j1"), message_id, Context())
 
     def job(self, job_id: str = "j1") -> Job:
         return self.store.read("acme", job_id, now_ms=self.clock())
@@ -91,7 +91,7 @@ def test_a_duplicate_meets_the_lease_and_comes_back_after_it(stage: Stage) -> No
     def meet(job: Job, effects: Any) -> None:
         stage.clock.advance(5)
         with pytest.raises(LeaseHeld) as caught:
-            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())
+            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
         assert caught.value.seconds == 10 + 1
         effects.increment("n")
 
@@ -209,14 +209,26 @@ def test_a_worker_that_wakes_too_late_changes_nothing(stage: Stage) -> None:
         effects.increment("n")
         if job.attempt == 1:
             stage.clock.advance(31)
-            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())
+            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
         return {"attempt": job.attempt}
+
+    stage.body = overtaken
+    stage.submit()
+    stage.run()
+    assert (stage.job().result, stage.count()) == ({"attempt": 2}, 1)
+
+
+def test_a_worker_that_lost_its_job_to_a_living_one_leaves_the_message_on_the_queue(stage: Stage) -> None:
+    def overtaken(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        stage.clock.advance(16)
+        stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
 
     stage.body = overtaken
     stage.submit()
     with pytest.raises(LeaseHeld):
         stage.run()
-    assert (stage.job().result, stage.count()) == ({"attempt": 2}, 1)
+    assert (stage.job().owner, stage.count()) == ("other", 0)
 
 
 def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(stage: Stage) -> None:
@@ -224,14 +236,69 @@ def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(stage:
         effects.increment("n")
         if job.attempt == 1:
             stage.clock.advance(31)
-            stage.worker.runner()(Wake("acme", "j1"), "m2", Context())
+            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
             raise RuntimeError("late")
 
     stage.body = overtaken
     stage.submit()
-    with pytest.raises(LeaseHeld):
-        stage.run()
+    stage.run()
     assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
+
+
+# ---------------------------------------------------------------- leases of long jobs
+
+
+def test_a_beat_renews_the_lease_of_what_runs(stage: Stage) -> None:
+    def long(job: Job, effects: Any) -> None:
+        for _ in range(4):
+            stage.clock.advance(10)
+            stage.runner.beat()
+            assert stage.job().lease_until_ms == stage.clock() + 15_000
+            with pytest.raises(LeaseHeld):
+                Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
+        effects.increment("n")
+
+    stage.body = long
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 1, 1)
+    stage.runner.beat()  # nothing runs any more: nothing is renewed
+    assert stage.job().lease_until_ms is None
+
+
+def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(stage: Stage) -> None:
+    reached = []
+
+    def overtaken(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.attempt == 1:
+            stage.clock.advance(31)
+            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
+            effects.checkpoint()  # it has not heard yet
+            stage.runner.beat()
+            effects.checkpoint()
+            reached.append("past the checkpoint")
+
+    stage.body = overtaken
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.job().attempt, stage.count(), reached) == (Status.COMPLETED, 2, 1, [])
+
+
+def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(stage: Stage, faults: Faults) -> None:
+    def long(job: Job, effects: Any) -> None:
+        faults.plan = lambda operation, number: "before"
+        stage.runner.beat()
+        faults.plan = lambda operation, number: None
+        stage.clock.advance(5)
+        stage.runner.beat()
+        effects.checkpoint()
+        assert stage.job().lease_until_ms == stage.clock() + 15_000
+
+    stage.body = long
+    stage.submit()
+    stage.run()
+    assert stage.job().status is Status.COMPLETED
 
 
 # ---------------------------------------------------------------- messages that ask for a job
@@ -301,7 +368,7 @@ def test_nested_workers_of_one_process_do_not_mix_their_jobs(stage: Stage) -> No
     def nested(job: Job, effects: Any) -> str:
         effects.increment("n")
         if job.id == "j1":
-            stage.runner(Wake("acme", "j2"), "m2", Context())
+            stage.runner.run(Wake("acme", "j2"), "m2", Context())
         return job.id
 
     stage.body = nested
@@ -321,7 +388,7 @@ def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
         stage.submit(id=name)
     stage.body = lambda job, effects: job.id
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda name: stage.runner(Wake("acme", name), name, Context()), names))
+        list(threads.map(lambda name: stage.runner.run(Wake("acme", name), name, Context()), names))
     assert [stage.job(name).result for name in names] == names
 
 

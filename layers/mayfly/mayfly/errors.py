@@ -224,7 +224,8 @@ class Fenced(MayflyError):
     code = "fenced"
     retryable = False
 
-    def __init__(self, job_id: str, nonce: str, holder: str) -> None:
+    def __init__(self, job_id: str, nonce: str, holder: str, *, has_ended: bool) -> None:
+        self.has_ended = has_ended
         super().__init__(f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were not applied")
 
 

@@ -5,7 +5,9 @@ its error says, by its own visibility timeout.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
@@ -24,6 +26,8 @@ __all__ = ["Queue", "entrypoint"]
 
 #: Entries of one SQS batch call.
 _BATCH = 10
+#: A record is not started with less than this left before the invocation's deadline, in milliseconds.
+_START_MARGIN_MS = 2_000
 #: The longest visibility timeout that SQS takes, in seconds.
 _LONGEST_VISIBILITY = 12 * 3600
 
@@ -66,13 +70,24 @@ class Queue:
         return failed
 
 
+class _NotStarted(LeaseHeld):
+    """The invocation's deadline is too near to start this record; it goes back at once."""
+
+
 def entrypoint(
-    run_one: Callable[[SQSRecord, LambdaContext], None], *, queue: Queue, lease_seconds: int, observe: Observer
+    run_one: Callable[[SQSRecord, LambdaContext], None],
+    *,
+    beat: Callable[[], None],
+    queue: Queue,
+    lease_seconds: float,
+    observe: Observer,
 ) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The Lambda handler that gives each record of a batch to `run_one`, which returns when the record is done for good.
 
     Its first act cuts the batch's visibility down to the lease, so that a crash costs a lease and not the queue's own
-    visibility timeout, which Lambda requires to exceed the function's timeout.
+    visibility timeout, which Lambda requires to exceed the function's timeout. From a third of the lease on, a heartbeat
+    renews what runs (`beat`) and the visibility of the whole batch, finished records too: SQS deletes them only when this
+    returns. Records that the deadline leaves no time for are not started and go back at once.
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
@@ -81,8 +96,14 @@ def entrypoint(
             observe.log.warning("could not shorten the visibility of a batch; after a crash it comes back later", messages=late)
         again: dict[str, float] = {}
 
+        def renew() -> None:
+            beat()
+            queue.set_visibility({receipt: lease_seconds for receipt in receipts if receipt not in again})
+
         def run(record: SQSRecord) -> None:
             try:
+                if context.get_remaining_time_in_millis() < _START_MARGIN_MS:
+                    raise _NotStarted(record.message_id, 0)
                 run_one(record, context)
             except Exception as error:
                 again[record.receipt_handle] = _comes_back_in(error, lease_seconds)
@@ -92,12 +113,13 @@ def entrypoint(
                     observe.log.info("a message goes back to the queue", message=record.message_id, error=str(error))
                 raise
 
-        report = process_partial_response(
-            event=event,
-            record_handler=run,
-            processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
-            context=context,
-        )
+        with _heartbeat(renew, lease_seconds / 3):
+            report = process_partial_response(
+                event=event,
+                record_handler=run,
+                processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
+                context=context,
+            )
         queue.set_visibility(again)
         if observe.metrics.metric_set:
             observe.metrics.flush_metrics()
@@ -106,7 +128,25 @@ def entrypoint(
     return handler
 
 
-def _comes_back_in(error: Exception, lease_seconds: int) -> float:
+@contextmanager
+def _heartbeat(work: Callable[[], None], interval_seconds: float) -> Iterator[None]:
+    """Does `work` again and again in a thread; joined before it returns, since Lambda freezes what is left running."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(interval_seconds):
+            work()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _comes_back_in(error: Exception, lease_seconds: float) -> float:
     if isinstance(error, LeaseHeld):
         return error.seconds
     return 0 if isinstance(error, MayflyError) and not error.retryable else lease_seconds

@@ -38,14 +38,30 @@ class Effects:
     `values`. Two effects on one item, increments apart, are refused by DynamoDB: the job ends as dead and says so.
     """
 
-    def __init__(self, tenant: str, *, counters_table: str, serialize: Callable[[Any], Mapping[str, Any]], follow_up: FollowUp) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        *,
+        counters_table: str,
+        serialize: Callable[[Any], Mapping[str, Any]],
+        follow_up: FollowUp,
+        checkpoint: Callable[[], None],
+    ) -> None:
         self._tenant = tenant
         self._counters_table = counters_table
         self._serialize = serialize
         self._follow_up = follow_up
+        self._checkpoint = checkpoint
         self._increments: dict[str, int] = {}
         self._others: list[Effect] = []
         self._follow_ups = 0
+
+    def checkpoint(self) -> None:
+        """For long tasks, now and then: stops the task here where its job was cancelled or has another owner by now.
+
+        Nothing of such a job can be committed, so going on would only be wasted. Raises Fenced; let it pass.
+        """
+        self._checkpoint()
 
     def increment(self, counter: str, by: int = 1) -> None:
         """Adds `by` to a counter of the job's tenant. Raises InvalidRequest for a name or a step that no counter takes."""

@@ -167,6 +167,31 @@ class JobStore:
             raise StoreUnavailable("claim", type(problem).__name__) from problem
         return self._with_payload(dict(reply["Attributes"]))
 
+    def renew(self, job: Job, *, now_ms: int, lease_ms: int) -> None:
+        """Holds a claim for another `lease_ms`. Raises Fenced when the job has another owner or an end, StoreUnavailable."""
+        is_mine = "#status = :inprogress AND #owner = :nonce"
+        update = {
+            "TableName": self._table,
+            "Key": job_key(job.tenant, job.id),
+            "UpdateExpression": "SET #lease_until = :until",
+            "ConditionExpression": is_mine,
+            "ExpressionAttributeNames": {"#status": "status", "#owner": "owner", "#lease_until": "lease_until"},
+            "ExpressionAttributeValues": {
+                ":inprogress": {"S": Status.INPROGRESS},
+                ":nonce": {"S": job.owner},
+                ":until": {"N": str(now_ms + lease_ms)},
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        try:
+            self._client.update_item(**update)
+        except ClientError as refusal:
+            if _code(refusal) != "ConditionalCheckFailedException":
+                raise StoreUnavailable("renew", _code(refusal)) from refusal
+            raise _fenced(job, _item(refusal)) from refusal
+        except BotoCoreError as problem:
+            raise StoreUnavailable("renew", type(problem).__name__) from problem
+
     def commit(self, job: Job, *, result: str, effects: Sequence[Effect], now_ms: int) -> None:
         """Ends the job as COMPLETED and applies its effects, all or nothing, if the caller still owns it.
 
@@ -316,9 +341,10 @@ def _is_own_repeat(job: Job, found: dict[str, Any] | None, wanted: str) -> bool:
 
 def _fenced(job: Job, found: dict[str, Any] | None) -> Fenced:
     if found is None:
-        return Fenced(job.id, job.owner or "", "the job's record is gone")
-    holder = "it has ended" if Status(found["status"]["S"]) in TERMINAL else f"now: {found.get('owner', found['status'])['S']}"
-    return Fenced(job.id, job.owner or "", holder)
+        return Fenced(job.id, job.owner or "", "the job's record is gone", has_ended=True)
+    has_ended = Status(found["status"]["S"]) in TERMINAL
+    holder = "it has ended" if has_ended else f"now: {found.get('owner', found['status'])['S']}"
+    return Fenced(job.id, job.owner or "", holder, has_ended=has_ended)
 
 
 def _old_item(refusal: ClientError) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPe
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.clock import Clock
-from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, UnknownTask
+from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask
 from mayfly.fields import canonical_json
 from mayfly.ids import derived_id
 from mayfly.jobs.effects import Effects
@@ -33,7 +33,7 @@ from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.tasks import Retry, Task
 from mayfly.observe import Observer
 
-__all__ = ["JobFailed", "Worker"]
+__all__ = ["JobFailed", "Runner", "Worker"]
 
 
 class JobFailed(LeaseHeld):
@@ -74,33 +74,46 @@ class Worker:
             fingerprint=fingerprint(submission),
         )
 
-    def runner(self) -> Callable[[Wake | Submission, str, LambdaContext], None]:
-        """A function that runs one message: `run(message, message_id, context)`.
 
-        Returns when the job has ended, by this attempt or by another one before. Raises LeaseHeld where the message must
-        come back later, StoreUnavailable where the store could not say.
-        """
-        config = IdempotencyConfig(
+class Runner:
+    """Runs messages in one process, for as long as it lives. Threads may run messages beside each other."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._running: set[_Attempt] = set()
+        self._config = IdempotencyConfig(
             expires_after_seconds=RETENTION_SECONDS, hash_function="sha256", use_local_cache=False, raise_on_no_idempotency_key=True
         )
 
-        @idempotent_function(data_keyword_argument="job", persistence_store=TransactionalLayer(), config=config, key_prefix="job")
-        def perform(*, job: str, attempt: "_Attempt") -> Any:
+        @idempotent_function(data_keyword_argument="job", persistence_store=TransactionalLayer(), config=self._config, key_prefix="job")
+        def perform(*, job: str, attempt: _Attempt) -> Any:
             return attempt.run_task()
 
-        def run(message: Wake | Submission, message_id: str, context: LambdaContext) -> None:
-            config.register_lambda_context(context)
-            attempt = _Attempt(self, message, message_id)
-            self.observe.log.append_keys(job=attempt.job_id)
-            try:
-                with attempting(attempt):
-                    perform(job=attempt.job_id, attempt=attempt)
-            except IdempotencyPersistenceLayerError as wrapped:
-                attempt.settle(wrapped.__cause__ or wrapped)
-            finally:
-                self.observe.log.remove_keys(["job"])
+        self._perform = perform
 
-        return run
+    def run(self, message: Wake | Submission, message_id: str, context: LambdaContext) -> None:
+        """Runs one message. Returns when its job has ended, by this attempt or by another one before.
+
+        Raises LeaseHeld where the message must come back later, StoreUnavailable where the store could not say.
+        """
+        self._config.register_lambda_context(context)
+        attempt = _Attempt(self._worker, message, message_id)
+        log = self._worker.observe.log
+        log.append_keys(job=attempt.job_id)
+        self._running.add(attempt)
+        try:
+            with attempting(attempt):
+                self._perform(job=attempt.job_id, attempt=attempt)
+        except IdempotencyPersistenceLayerError as wrapped:
+            attempt.settle(wrapped.__cause__ or wrapped)
+        finally:
+            self._running.discard(attempt)
+            log.remove_keys(["job"])
+
+    def beat(self) -> None:
+        """Renews the leases of all jobs that run now; an attempt that has lost its job learns of it at its next checkpoint."""
+        for attempt in list(self._running):
+            attempt.renew()
 
 
 class _Attempt:
@@ -110,13 +123,20 @@ class _Attempt:
         self._worker = worker
         self._nonce = worker.new_nonce()
         self._job: Job | None = None
+        self._lost: Fenced | None = None
         if isinstance(message, Wake):
             self.tenant, self.job_id, self._new = message.tenant, message.job_id, None
         else:
             self.tenant = worker.producer_tenant
             self.job_id = job_id_for(self.tenant, message.idempotency_key, otherwise=f"message {message_id}")
             self._new = worker.new_job(self.tenant, self.job_id, message)
-        self._effects = Effects(self.tenant, counters_table=worker.counters_table, serialize=worker.serialize, follow_up=self._follow_up)
+        self._effects = Effects(
+            self.tenant,
+            counters_table=worker.counters_table,
+            serialize=worker.serialize,
+            follow_up=self._follow_up,
+            checkpoint=self._checkpoint,
+        )
 
     @property
     def job(self) -> Job:
@@ -145,6 +165,18 @@ class _Attempt:
             self._bury_if_exhausted(found)
             raise LeaseHeld(found.id, self._worker.jitter()) from None
 
+    def renew(self) -> None:
+        """Renews the lease, where there is one. Called by the heartbeat, from its own thread."""
+        worker, job = self._worker, self._job
+        if job is None or self._lost is not None:
+            return
+        try:
+            worker.store.renew(job, now_ms=worker.clock(), lease_ms=LEASE_MS)
+        except Fenced as lost:
+            self._lost = lost
+        except StoreUnavailable as problem:
+            worker.observe.log.warning("a lease was not renewed; it is tried again at the next beat", error=describe(problem))
+
     def run_task(self) -> Any:
         """Runs the task and checks what it gave before anything is written."""
         task = self._worker.tasks.get(self.job.task)
@@ -167,6 +199,8 @@ class _Attempt:
     def release(self, failure: Exception) -> None:
         """See Claimant. Always raises: JobFailed where the job is to be tried again, _JobDead where not."""
         worker, job, now_ms = self._worker, self.job, self._worker.clock()
+        if failure is self._lost:
+            raise failure
         is_hopeless = isinstance(failure, MayflyError) and not failure.retryable
         is_final = is_hopeless or job.attempt >= job.max_attempts
         pause_ms = backoff_ms(job.attempt, worker.jitter())
@@ -191,11 +225,15 @@ class _Attempt:
             case _JobDead():
                 pass
             case Fenced():
-                # The owner that came after me has its own delivery or has ended the job; this message is only an echo.
                 self._worker.observe.log.warning("this attempt came too late; nothing of it was applied", error=describe(cause))
-                raise LeaseHeld(self.job_id, LEASE_MS / 1000) from cause
+                if not cause.has_ended:  # the new owner may die, too, and its message is another one or this one
+                    raise LeaseHeld(self.job_id, LEASE_MS / 1000) from cause
             case _:
                 raise cause
+
+    def _checkpoint(self) -> None:
+        if self._lost is not None:
+            raise self._lost
 
     def _claim(self) -> Job:
         worker = self._worker

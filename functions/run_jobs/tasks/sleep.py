@@ -1,0 +1,27 @@
+"""sleep: takes its time. For trying out leases, crashes and cancellation on a laptop."""
+
+import threading
+
+from mayfly.errors import InvalidRequest
+from mayfly.fields import Fields
+from mayfly.jobs import Effects, Job, Permanent, task
+
+_STEP_SECONDS = 0.2
+
+
+@task("sleep", local=True)
+def sleep(job: Job, effects: Effects) -> dict[str, float]:
+    """Payload `{seconds}`, up to 600. Looks at every step whether its job is still its own."""
+    try:
+        fields = Fields(job.payload, "payload")
+        seconds = fields.number("seconds", 0, 600)
+        fields.finish()
+    except InvalidRequest as problem:
+        raise Permanent(str(problem)) from None
+    clock = threading.Event()  # never set: a wait that can be counted in steps
+    left = float(seconds)
+    while left > 0:
+        effects.checkpoint()
+        clock.wait(min(left, _STEP_SECONDS))
+        left -= _STEP_SECONDS
+    return {"seconds": seconds}
