@@ -1,5 +1,7 @@
 """POST /jobs, GET /jobs/{id}: accept a job once per key, and tell how it stands."""
 
+import re
+
 from aws_lambda_powertools.event_handler import Response
 from mayfly import http, jobs
 from mayfly.errors import InvalidRequest
@@ -11,6 +13,7 @@ __all__ = ["build"]
 _SCOPES = {"POST /jobs": "jobs:write", "GET /jobs/{id}": "jobs:read"}
 #: The longest wait that a caller may ask for, in seconds: below the API's 30 s with room for a cold start.
 _LONGEST_WAIT = 20
+_SECONDS = re.compile(r"[0-9]{1,2}")
 
 
 def build(deps: JobsDeps) -> http.Handler:
@@ -37,6 +40,6 @@ def build(deps: JobsDeps) -> http.Handler:
 def _read_wait(text: str | None) -> int:
     if text is None:
         return 0
-    if not text.isascii() or not text.isdigit() or int(text) > _LONGEST_WAIT:
+    if not _SECONDS.fullmatch(text) or int(text) > _LONGEST_WAIT:
         raise InvalidRequest("wait", f"must be a whole number of seconds from 0 to {_LONGEST_WAIT}")
     return int(text)

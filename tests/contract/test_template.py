@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mayfly import wiring
-from mayfly.jobs.rules import LEASE_MS
+from mayfly.jobs.rules import LEASE_MS, MAX_MAX_ATTEMPTS
 
 from functions.hello.app import ROUTES
 from local.template import load
@@ -72,6 +72,10 @@ def test_a_queues_visibility_is_its_functions_timeout_and_more_than_the_lease() 
     for queue, function in checked:
         assert queue["VisibilityTimeout"] == function["Timeout"]
         assert queue["VisibilityTimeout"] > LEASE_MS / 1000
+
+
+def test_no_job_can_use_up_its_messages_receives_before_its_attempts() -> None:
+    assert QUEUES["JobsQueue"]["RedrivePolicy"]["maxReceiveCount"] >= 2 * MAX_MAX_ATTEMPTS
 
 
 def test_every_mapping_reports_failures_one_by_one_and_a_stream_cannot_get_stuck() -> None:

@@ -96,7 +96,7 @@ def test_killing_all_workers_every_second_loses_and_doubles_nothing(stack: Stack
     thread.start()
     try:
         with ThreadPoolExecutor(4) as threads:
-            ids = list(threads.map(lambda _: stack.submit("counter.add", {"name": "killed"}, max_attempts=50)["id"], range(200)))
+            ids = list(threads.map(lambda _: stack.submit("counter.add", {"name": "killed"}, max_attempts=20)["id"], range(200)))
         for job_id in ids:
             _wait_for_success(stack, job_id)
     finally:

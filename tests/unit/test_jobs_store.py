@@ -94,13 +94,16 @@ def test_a_create_whose_answer_is_lost_succeeds_by_its_repeat(store: JobStore, f
     assert read(store).payload == payload
 
 
-def test_an_expired_job_is_absent_although_it_is_still_there(store: JobStore, dynamodb: Any, job: Job) -> None:
+@pytest.mark.parametrize("payload", ["small", "x" * 5000])
+def test_an_expired_job_is_absent_although_it_is_still_there(store: JobStore, dynamodb: Any, payload: str) -> None:
+    store.create(a_job(payload=payload))
     store.commit(claim(store), result="1", effects=[], now_ms=NOW)
     later = NOW + (RETENTION_SECONDS + 1) * 1000
     with pytest.raises(JobNotFound):
         store.read("acme", "j1", now_ms=later)
-    store.create(a_job(created_at_ms=later, fingerprint="new"))
-    assert store.read("acme", "j1", now_ms=later).status is Status.QUEUED
+    store.create(a_job(created_at_ms=later, fingerprint="new", payload=payload + "!"))
+    found = store.read("acme", "j1", now_ms=later)
+    assert (found.status, found.payload) == (Status.QUEUED, payload + "!")
 
 
 def test_a_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> None:
@@ -148,7 +151,7 @@ def test_a_retry_waits_for_its_time(store: JobStore, job: Job) -> None:
     with pytest.raises(ClaimRefused):
         claim(store, "w2", NOW + 4999)
     again = claim(store, "w2", NOW + 5000)
-    assert (again.attempt, again.retry_at_ms) == (2, None)
+    assert (again.attempt, again.not_before_ms) == (2, None)
 
 
 @pytest.mark.parametrize("payload", ["small", "x" * 5000])
@@ -160,9 +163,15 @@ def test_a_claim_can_create_the_job_that_a_message_asks_for(store: JobStore, pay
         claim(store, "w2", new=a_job(payload=payload))
 
 
-def test_a_claim_never_rewrites_a_job_that_exists(store: JobStore, job: Job) -> None:
-    mine = claim(store, new=a_job(payload="other", task="other", fingerprint="other", max_attempts=9))
-    assert (mine.payload, mine.task, mine.fingerprint, mine.max_attempts) == (job.payload, job.task, job.fingerprint, 3)
+@pytest.mark.parametrize("other", ["small", "x" * 5000])
+@pytest.mark.parametrize("payload", ["mine", "y" * 5000])
+def test_a_claim_never_rewrites_a_job_that_exists(store: JobStore, payload: str, other: str) -> None:
+    store.create(a_job(payload=payload))
+    with pytest.raises(ClaimRefused):
+        claim(store, new=a_job(payload=other, fingerprint="other"))
+    assert read(store) == a_job(payload=payload)
+    mine = claim(store, new=a_job(payload=payload, task="other", max_attempts=9))
+    assert (mine.payload, mine.task, mine.max_attempts) == (payload, "counter.add", 3)
 
 
 # ---------------------------------------------------------------- commit
@@ -258,7 +267,7 @@ def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: 
 def test_a_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
     store.release(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
     found = read(store)
-    assert (found.status, found.retry_at_ms, found.expires_at_s) == (Status.RETRY, NOW + 1, None)
+    assert (found.status, found.not_before_ms, found.expires_at_s) == (Status.RETRY, NOW + 1, None)
     assert (found.history[0].outcome, found.history[0].error) == (Outcome.FAILED, "boom")
 
 

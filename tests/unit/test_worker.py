@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from boto3.dynamodb.types import TypeSerializer
-from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.errors import LeaseHeld, StoreUnavailable, UnreadableMessage
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration, Permanent, Retry, Task
@@ -322,6 +322,14 @@ def test_messages_with_one_idempotency_key_are_one_job(stage: Stage) -> None:
         stage.run(Submission("t", None, idempotency_key="k"), message_id)
     stage.run(Submission("t", None, idempotency_key="other"), "m1")
     assert stage.count() == 2
+
+
+def test_an_idempotency_key_with_another_body_is_refused_and_changes_nothing(stage: Stage) -> None:
+    stage.run(Submission("t", "A", idempotency_key="k"), "m1")
+    with pytest.raises(UnreadableMessage, match="with another body"):
+        stage.run(Submission("t", "B" * 5000, idempotency_key="k"), "m2")
+    assert [job.payload for job in stage.ran] == ["A"]
+    assert stage.job(stage.ran[0].id).payload == "A"
 
 
 def test_an_idempotency_key_is_free_again_once_its_job_has_expired(stage: Stage) -> None:

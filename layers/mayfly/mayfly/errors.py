@@ -14,6 +14,7 @@ __all__ = [
     "Forbidden",
     "IdempotencyKeyReused",
     "InvalidRequest",
+    "JobEnded",
     "JobNotFound",
     "LeaseHeld",
     "MayflyError",
@@ -170,6 +171,18 @@ class IdempotencyKeyReused(MayflyError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"this Idempotency-Key belongs to job {job_id!r}, which was submitted with another body")
+
+
+class JobEnded(MayflyError):
+    """The job is in no state for this: only what has not ended can be cancelled, and only what is dead redriven."""
+
+    code = "job-ended"
+    status = 409
+    title = "Job ended"
+    retryable = False
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"job {job_id!r} is {state}; what has not ended can be cancelled, what is DEAD can be redriven")
 
 
 class StoreUnavailable(MayflyError):

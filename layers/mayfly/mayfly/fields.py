@@ -4,6 +4,7 @@ Refuses what would be guessed at otherwise: unknown fields, duplicate keys, NaN,
 """
 
 import json
+import math
 import re
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
     if size > limit:
         raise PayloadTooLarge(where, size, limit)
     try:
-        value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
         # A lone surrogate parses, but cannot be stored or sent; find it here, where its sender can be told.
         json.dumps(value, ensure_ascii=False).encode()
     except InvalidRequest:
@@ -36,8 +37,8 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """The shortest JSON of a value, keys sorted: equal values give equal texts."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    """The shortest JSON of a value, keys sorted: equal values give equal texts. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
 class Fields:
@@ -112,6 +113,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise InvalidRequest(name[:128], "appears twice")
         seen[name] = value
     return seen
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise InvalidRequest("body", f"{text[:40]} is beyond the range of a number")
+    return value
 
 
 def _refuse_constant(constant: str) -> Any:

@@ -4,6 +4,7 @@ A handler states its routes and scopes and calls the library; it never builds an
 """
 
 import base64
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -158,7 +159,8 @@ def _problem(app: APIGatewayHttpResolver, error: MayflyError) -> Response[str]:
         headers["WWW-Authenticate"] = "Bearer"
     if retry_after := getattr(error, "retry_after_seconds", None):
         headers["Retry-After"] = str(retry_after)
-    return Response(error.status, "application/problem+json", canonical_json(body), headers=headers)
+    # ASCII: a message may quote what cannot be encoded.
+    return Response(error.status, "application/problem+json", json.dumps(body), headers=headers)
 
 
 def _why_not_routed(app: APIGatewayHttpResolver, routes: Mapping[str, list[str]]) -> MayflyError:

@@ -1,7 +1,7 @@
 """Counters on DynamoDB."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 __all__ = ["CounterStore"]
+
+
+#: A read changes nothing, so it is repeated here, where the SDK must not repeat.
+_READ_TRIES: Final = 3
 
 
 class CounterStore:
@@ -80,11 +84,14 @@ class CounterStore:
         return int(item["value"]["N"])
 
     def _get(self, tenant: str, name: str, operation: str) -> dict[str, Any]:
-        try:
-            reply = self._client.get_item(TableName=self._table, Key=self._key(tenant, name), ConsistentRead=True)
-        except (BotoCoreError, ClientError) as problem:
-            raise StoreUnavailable(operation, type(problem).__name__) from problem
-        return dict(reply.get("Item", {}))
+        problem: Exception | None = None
+        for _ in range(_READ_TRIES):
+            try:
+                reply = self._client.get_item(TableName=self._table, Key=self._key(tenant, name), ConsistentRead=True)
+                return dict(reply.get("Item", {}))
+            except (BotoCoreError, ClientError) as failure:
+                problem = failure
+        raise StoreUnavailable(operation, type(problem).__name__) from problem
 
     def _key(self, tenant: str, name: str) -> dict[str, Any]:
         return {"pk": {"S": partition(tenant, name)}, "sk": {"S": SHARD}}

@@ -6,11 +6,11 @@ from mayfly.clock import Clock
 from mayfly.errors import IdempotencyKeyReused, UnknownTask
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job, Status, Submission
-from mayfly.jobs.rules import fingerprint, is_terminal, job_id_for
+from mayfly.jobs.rules import fingerprint, is_terminal, job_id_for, start_ms
 from mayfly.jobs.store import JobExists, JobStore
 from mayfly.jobs.tasks import Declaration, Permanent, Retry, task
 
-__all__ = ["Effects", "Job", "JobStore", "Permanent", "Retry", "Submission", "read", "submit", "task", "wait"]
+__all__ = ["Effects", "Job", "JobStore", "Permanent", "Retry", "Submission", "cancel", "read", "redrive", "submit", "task", "wait"]
 
 
 def submit(
@@ -24,12 +24,14 @@ def submit(
     declaration = tasks.get(submission.task)
     if declaration is None:
         raise UnknownTask(submission.task, list(tasks))
+    not_before_ms = start_ms(submission, now_ms)
     job = Job(
         id=job_id_for(tenant, submission.idempotency_key, otherwise=new_id()),
         tenant=tenant,
         task=submission.task,
         payload=submission.payload,
-        status=Status.QUEUED,
+        status=Status.QUEUED if not_before_ms is None else Status.SCHEDULED,
+        not_before_ms=not_before_ms,
         max_attempts=submission.max_attempts or declaration.max_attempts,
         created_at_ms=now_ms,
         fingerprint=fingerprint(submission),
@@ -46,6 +48,19 @@ def submit(
 def read(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
     """A job of this tenant. Raises JobNotFound, StoreUnavailable."""
     return store.read(tenant, job_id, now_ms=now_ms)
+
+
+def cancel(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
+    """Ends a job of this tenant that has not ended: at once where it waits, and where it runs its worker is refused.
+
+    Raises JobNotFound, JobEnded, StoreUnavailable.
+    """
+    return store.cancel(tenant, job_id, now_ms=now_ms)
+
+
+def redrive(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
+    """Runs a dead job of this tenant again, with all its attempts. Raises JobNotFound, JobEnded, StoreUnavailable."""
+    return store.redrive(tenant, job_id, now_ms=now_ms)
 
 
 def wait(job_id: str, *, tenant: str, store: JobStore, clock: Clock, until_ms: int, pause: Callable[[float], None]) -> Job:

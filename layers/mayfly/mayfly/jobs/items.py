@@ -10,10 +10,12 @@ from typing import Any, Final
 from mayfly.fields import canonical_json
 from mayfly.ids import key
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
-from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS
+from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS, QUEUE_DELAY_LIMIT_MS
 
-__all__ = ["attempt_value", "job_key", "new_items", "payload_key", "read_job"]
+__all__ = ["DUE", "attempt_value", "attention", "attention_partition", "job_key", "new_items", "payload_key", "read_job"]
 
+#: The one partition of the `due` index: jobs whose time is further away than the queue can delay them.
+DUE: Final = "due"
 _NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
 
 
@@ -40,11 +42,33 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         "history": {"L": []},
         **{name: {"N": str(getattr(job, name))} for name in _NUMBERS},
     }
+    if job.status is Status.SCHEDULED:
+        item |= scheduled(job)
     payload = {"S": canonical_json(job.payload)}
     if len(payload["S"].encode()) <= INLINE_PAYLOAD_LIMIT:
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
     return [item, {**payload_key(job.tenant, job.id), "payload": payload, "expires_at": expires}]
+
+
+def scheduled(job: Job) -> dict[str, Any]:
+    """What a job has while it waits for its time: its place in the `attention` index and, where its time is too far for
+    the queue's own delay, in the `due` index, which the sweep takes it out of."""
+    at_ms = job.not_before_ms or 0
+    attributes = {"not_before": {"N": str(at_ms)}, **attention(job.tenant, Status.SCHEDULED, at_ms)}
+    if at_ms - job.created_at_ms > QUEUE_DELAY_LIMIT_MS:
+        attributes["due"] = {"S": DUE}
+    return attributes
+
+
+def attention(tenant: str, status: Status, at_ms: int) -> dict[str, Any]:
+    """A job's place among those that people look at: scheduled by their time, dead by the time of their end."""
+    return {"attention": {"S": attention_partition(tenant, status)}, "attention_at": {"N": str(at_ms)}}
+
+
+def attention_partition(tenant: str, status: Status) -> str:
+    """The partition of the `attention` index with a tenant's jobs of one status."""
+    return key(tenant, status)
 
 
 def attempt_value(attempt: Attempt) -> dict[str, Any]:
@@ -66,7 +90,7 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
         fingerprint=item["fingerprint"]["S"],
         owner=_text(item, "owner"),
         lease_until_ms=_number(item, "lease_until"),
-        retry_at_ms=_number(item, "retry_at"),
+        not_before_ms=_number(item, "not_before"),
         history=tuple(_attempt(entry["S"]) for entry in item["history"]["L"]),
         result=json.loads(item["result"]["S"]) if "result" in item else None,
         error=_text(item, "error"),

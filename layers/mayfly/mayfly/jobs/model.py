@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["TERMINAL", "Attempt", "Job", "Outcome", "Status", "Submission", "Wake"]
+__all__ = ["TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "Submission", "Wake"]
 
 
 class Status(StrEnum):
@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
     RUNNING = "running"
 
 
@@ -42,12 +43,21 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Delay:
+    """When a job may start at the earliest: `seconds` after its submission, or `at_ms`. Exactly one is set."""
+
+    seconds: float | None = None
+    at_ms: int | None = None
+
+
+@dataclass(frozen=True)
 class Submission:
     """What somebody asks for: a task by name, its payload, and how often to try (as the task says where that is None)."""
 
     task: str
     payload: Any
     max_attempts: int | None = None
+    not_before: "Delay | None" = None
     idempotency_key: str | None = None
 
 
@@ -79,7 +89,7 @@ class Job:
     fence: int = 0
     owner: str | None = None
     lease_until_ms: int | None = None
-    retry_at_ms: int | None = None
+    not_before_ms: int | None = None
     history: tuple[Attempt, ...] = ()
     result: Any = None
     error: str | None = None

@@ -2,13 +2,14 @@
 
 import hashlib
 import re
+from datetime import datetime
 from typing import Any, Final
 
 from mayfly.clock import rfc3339
 from mayfly.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
 from mayfly.fields import NAME, Fields, canonical_json, parse_json
 from mayfly.ids import derived_id
-from mayfly.jobs.model import TERMINAL, Attempt, Job, Outcome, Status, Submission, Wake
+from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, Submission, Wake
 
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
@@ -16,6 +17,7 @@ __all__ = [
     "LARGE_PAYLOAD_RETENTION_SECONDS",
     "LEASE_MS",
     "PAYLOAD_LIMIT",
+    "QUEUE_DELAY_LIMIT_MS",
     "RESULT_LIMIT",
     "RETENTION_SECONDS",
     "backoff_ms",
@@ -29,7 +31,9 @@ __all__ = [
     "public_status",
     "read_idempotency_key",
     "read_message",
+    "read_rfc3339",
     "read_submission",
+    "start_ms",
     "wait_before_claim_ms",
 ]
 
@@ -47,9 +51,14 @@ RESULT_LIMIT: Final = 256 * 1024
 RETENTION_SECONDS: Final = 30 * 24 * 3600
 #: A payload in an item of its own expires by itself, since marking it at the job's end would cost its whole size again.
 LARGE_PAYLOAD_RETENTION_SECONDS: Final = 400 * 24 * 3600
+#: The longest delay that SQS gives a message; what waits longer is kept in the table until a sweep sees it coming.
+QUEUE_DELAY_LIMIT_MS: Final = 900_000
+#: How far ahead a job may be scheduled; large payloads are kept longer than that.
+LONGEST_DELAY_SECONDS: Final = 365 * 24 * 3600
 #: Attempts of a job whose task and submission say nothing else.
 DEFAULT_MAX_ATTEMPTS: Final = 5
-MAX_MAX_ATTEMPTS: Final = 50
+#: The most attempts of any job: well below the queue's redrive limit, which counts every receive.
+MAX_MAX_ATTEMPTS: Final = 20
 
 _FIRST_BACKOFF_MS: Final = 1_000
 _LONGEST_BACKOFF_MS: Final = 300_000
@@ -73,6 +82,7 @@ def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
         task=fields.text("task", pattern=NAME),
         payload=_payload(fields),
         max_attempts=fields.integer("max_attempts", 1, MAX_MAX_ATTEMPTS, default=None),
+        not_before=_delay(fields),
         idempotency_key=read_idempotency_key(idempotency_key),
     )
     fields.finish()
@@ -116,13 +126,15 @@ def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> s
 def fingerprint(submission: Submission) -> str:
     """Equal for equal requests: tells a replay of an idempotency key from its reuse with another body."""
     body = {"task": submission.task, "payload": submission.payload, "max_attempts": submission.max_attempts}
+    if submission.not_before is not None:
+        body |= {"delay_seconds": submission.not_before.seconds, "run_at": submission.not_before.at_ms}
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32]
 
 
 def wait_before_claim_ms(job: Job, now_ms: int) -> int:
     """How long until this unfinished job may be claimed, in milliseconds; 0 when now."""
-    if job.status is Status.RETRY:
-        return max(0, (job.retry_at_ms or 0) - now_ms)
+    if job.status in (Status.RETRY, Status.SCHEDULED):
+        return max(0, (job.not_before_ms or 0) - now_ms)
     if job.status is Status.INPROGRESS:
         return max(0, (job.lease_until_ms or 0) - now_ms)
     return 0
@@ -170,8 +182,8 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
         "result": job.result,
         "error": job.error,
     }
-    if job.status is Status.RETRY and job.retry_at_ms is not None:
-        shown["retry_at"] = rfc3339(job.retry_at_ms)
+    if job.status in (Status.RETRY, Status.SCHEDULED) and job.not_before_ms is not None:
+        shown["not_before"] = rfc3339(job.not_before_ms)
     return shown
 
 
@@ -183,6 +195,38 @@ def is_expired(job: Job, now_ms: int) -> bool:
 def is_terminal(job: Job) -> bool:
     """Whether the job has ended, for good or until somebody redrives it."""
     return job.status in TERMINAL
+
+
+def start_ms(submission: Submission, now_ms: int) -> int | None:
+    """When a submission's job may start at the earliest, None where it may at once. Raises InvalidRequest beyond a year."""
+    delay = submission.not_before
+    if delay is None:
+        return None
+    at_ms = delay.at_ms if delay.at_ms is not None else now_ms + int((delay.seconds or 0) * 1000)
+    if at_ms > now_ms + LONGEST_DELAY_SECONDS * 1000:
+        raise InvalidRequest("run_at", "must be within a year from now")
+    return at_ms if at_ms > now_ms else None
+
+
+def _delay(fields: Fields) -> Delay | None:
+    seconds = fields.number("delay_seconds", 0, LONGEST_DELAY_SECONDS, default=None)
+    run_at = fields.text("run_at", default=None)
+    if seconds is not None and run_at is not None:
+        raise InvalidRequest("run_at", "cannot stand beside delay_seconds")
+    if run_at is not None:
+        return Delay(at_ms=read_rfc3339("run_at", run_at))
+    return None if seconds is None else Delay(seconds=seconds)
+
+
+def read_rfc3339(field: str, text: str) -> int:
+    """Milliseconds since the epoch of an RFC 3339 time with its offset. Raises InvalidRequest."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or "T" not in text.upper():
+        raise InvalidRequest(field, "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z")
+    return int(moment.timestamp() * 1000)
 
 
 def _payload(fields: Fields) -> Any:

@@ -2,39 +2,43 @@
 
 ::
 
-    submit          claim (owner, lease)            commit
-      │ QUEUED ────────► INPROGRESS ──────────────────► COMPLETED    with the job's effects, in one transaction
-      │                   │  ▲   │ failed, may retry
-      │     lease ran out │  │   ▼
-      │  (process died) ──┘  └─ RETRY (not before retry_at)
-      │                   └──────────────────────────► DEAD          permanent, or the last attempt
+    submit               claim (owner, lease)         commit
+      ├─► QUEUED ────────────► INPROGRESS ──────────────► COMPLETED   with the job's effects, in one transaction
+      └─► SCHEDULED ────────────┤ ▲    │ failed, may retry
+          (not before its time) │ │    ▼
+             lease ran out  ────┘ └── RETRY (not before its time)
+             (process died)     └──────────────────────► DEAD         permanent, or the last attempt; redrive: QUEUED again
+          whatever has not ended ── cancel ────────────► CANCELLED    and its owner is refused
 
 Nothing is ever deleted and no write is unconditional, so that a late worker can only be refused.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly.errors import EffectRefused, Fenced, JobNotFound, MayflyError, StoreUnavailable
+from mayfly.errors import EffectRefused, Fenced, JobEnded, JobNotFound, MayflyError, StoreUnavailable
 from mayfly.ids import derived_id
 from mayfly.jobs.effects import Effect
-from mayfly.jobs.items import attempt_value, job_key, new_items, payload_key, read_job
+from mayfly.jobs.items import DUE, attempt_value, attention, attention_partition, job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import TERMINAL, Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS, is_expired
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["ClaimRefused", "JobExists", "JobStore"]
+__all__ = ["ClaimRefused", "JobExists", "JobStore", "Page"]
 
 #: A cancelled transaction whose only reasons are these has written nothing and may be sent again, under a new token.
 _DEFINITE: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 #: Refusals of a transaction that every repeat would meet again: malformed, or not allowed to this role.
 _REFUSED_FOR_GOOD: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}
 _COMMIT_TRIES: Final = 6
+_CANCEL_TRIES: Final = 5
+#: Attributes that place a job in the indexes.
+_PLACES: Final = ("attention", "attention_at", "due")
 
 
 class JobExists(MayflyError):
@@ -51,6 +55,14 @@ class ClaimRefused(MayflyError):
     def __init__(self, job_id: str, job: Job | None) -> None:
         self.job = job
         super().__init__(f"job {job_id!r} cannot be claimed ({job.status if job else 'absent'})")
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, and where the next page begins: the last job's id and time, None after the last page."""
+
+    jobs: list[Job]
+    next: tuple[str, int] | None
 
 
 class JobStore:
@@ -88,7 +100,9 @@ class JobStore:
 
     def puts(self, job: Job) -> list[dict[str, Any]]:
         """The conditional puts that make a new job, for a transaction of the caller's."""
-        return [self._put_new(item, job.created_at_ms) for item in new_items(job)]
+        item, *beside = new_items(job)
+        # The job's own condition guards its payload, too: together they are written, or not.
+        return [self._put_new(item, job.created_at_ms), *({"TableName": self._table, "Item": each} for each in beside)]
 
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """The job. Strongly consistent. Raises JobNotFound (also once it has expired), StoreUnavailable."""
@@ -111,16 +125,18 @@ class JobStore:
         """
         attempt = Attempt(started_at_ms=now_ms)
         is_queued = "#status = :queued"
-        is_due_again = "(#status = :retry AND #retry_at <= :now)"
+        is_due = "(#status IN (:retry, :scheduled) AND #not_before <= :now)"
         # Nobody runs it: the process that claimed it died, or it would have renewed its lease.
         was_abandoned = "(#status = :inprogress AND #lease_until < :now)"
         has_attempts_left = "#attempt < #max_attempts"
-        condition = f"({is_queued} OR {is_due_again} OR {was_abandoned}) AND {has_attempts_left}"
+        condition = f"({is_queued} OR {is_due} OR {was_abandoned}) AND {has_attempts_left}"
         created: dict[str, Any] = {}
         if new:
             item, *beside = new_items(new)
             created = {name: value for name, value in item.items() if name not in _SET_BY_CLAIM}
-            condition = f"attribute_not_exists(pk) OR ({condition})"
+            # The same job asked for again; another body under its idempotency key is another request, and refused.
+            is_same_request = "#fingerprint = :new_fingerprint"
+            condition = f"attribute_not_exists(pk) OR ({is_same_request} AND {condition})"
             for payload_item in beside:  # before the job's own item, so that whoever sees the job finds its payload
                 self._put_payload(payload_item)
         sets = [
@@ -130,10 +146,11 @@ class JobStore:
             "#history = list_append(if_not_exists(#history, :none), :entry)",
             *(f"#{name} = if_not_exists(#{name}, :new_{name})" for name in created),
         ]
-        names = ["status", "owner", "lease_until", "history", "attempt", "max_attempts", "retry_at", "fence", *created]
+        names = ["status", "owner", "lease_until", "history", "attempt", "max_attempts", "not_before", "fence", *_PLACES, *created]
         values: dict[str, Any] = {
             ":queued": {"S": Status.QUEUED},
             ":retry": {"S": Status.RETRY},
+            ":scheduled": {"S": Status.SCHEDULED},
             ":inprogress": {"S": Status.INPROGRESS},
             ":nonce": {"S": nonce},
             ":now": {"N": str(now_ms)},
@@ -147,7 +164,7 @@ class JobStore:
             reply = self._client.update_item(
                 TableName=self._table,
                 Key=job_key(tenant, job_id),
-                UpdateExpression=f"SET {', '.join(sets)} REMOVE #retry_at ADD #fence :one, #attempt :one",
+                UpdateExpression=f"SET {', '.join(sets)} REMOVE #not_before, #attention, #attention_at, #due ADD #fence :one, #attempt :one",
                 ConditionExpression=condition,
                 ExpressionAttributeNames={f"#{name}": name for name in dict.fromkeys(names)},
                 ExpressionAttributeValues=values,
@@ -234,7 +251,7 @@ class JobStore:
         if retry_at_ms is None:
             update = self._end(job, Status.DEAD, failed, now_ms, {"error": {"S": error}})
         else:
-            update = self._leave(job, Status.RETRY, failed, {"retry_at": {"N": str(retry_at_ms)}})
+            update = self._leave(job, Status.RETRY, failed, {"not_before": {"N": str(retry_at_ms)}})
         self._update(job, update, "release")
 
     def bury(self, job: Job, *, error: str, now_ms: int) -> None:
@@ -245,10 +262,136 @@ class JobStore:
         lost = replace(job.history[-1], outcome=Outcome.INTERRUPTED, error=error)
         self._update(job, self._end(job, Status.DEAD, lost, now_ms, {"error": {"S": error}}), "bury")
 
+    def cancel(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
+        """Ends a job that has not ended, and returns it. Nothing of it can be committed after this.
+
+        Raises JobNotFound, JobEnded when it has ended in another way, StoreUnavailable.
+        """
+        for _ in range(_CANCEL_TRIES):
+            job = self.read(tenant, job_id, now_ms=now_ms)
+            if job.status is Status.CANCELLED:
+                return job
+            if job.status in TERMINAL:
+                raise JobEnded(job_id, job.status)
+            if self._cancel_as_seen(job, now_ms):
+                return self.read(tenant, job_id, now_ms=now_ms)
+        raise StoreUnavailable("cancel", "the job changed hands again and again")
+
+    def _cancel_as_seen(self, job: Job, now_ms: int) -> bool:
+        is_as_seen = "#status = :seen AND #fence = :fence"
+        sets = ["#status = :cancelled", "#expires_at = :expires"]
+        names = ["status", "fence", "expires_at", "lease_until", "not_before", *_PLACES]
+        values: dict[str, Any] = {
+            ":seen": {"S": job.status},
+            ":fence": {"N": str(job.fence)},
+            ":cancelled": {"S": Status.CANCELLED},
+            ":expires": {"N": str(now_ms // 1000 + RETENTION_SECONDS)},
+        }
+        if job.status is Status.INPROGRESS:  # its owner is refused from here on, and hears of it at its next heartbeat
+            sets.append(f"#history[{len(job.history) - 1}] = :attempt")
+            names.append("history")
+            values[":attempt"] = attempt_value(replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.CANCELLED))
+        return self._change(
+            job,
+            "cancel",
+            f"SET {', '.join(sets)} REMOVE #lease_until, #not_before, #attention, #attention_at, #due",
+            is_as_seen,
+            names=names,
+            values=values,
+        )
+
+    def redrive(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
+        """Opens a new run of a dead job, with all its attempts, and returns it; the stream announces it.
+
+        Raises JobNotFound, JobEnded when it is not dead, StoreUnavailable.
+        """
+        job = self.read(tenant, job_id, now_ms=now_ms)
+        if job.status is not Status.DEAD:
+            raise JobEnded(job_id, job.status)
+        is_the_run_seen = "#status = :dead AND #run = :run"
+        names = ["status", "attempt", "run", "error", "expires_at", *(place for place in _PLACES if place != "due")]
+        values: dict[str, Any] = {
+            ":dead": {"S": Status.DEAD},
+            ":queued": {"S": Status.QUEUED},
+            ":run": {"N": str(job.run)},
+            ":zero": {"N": "0"},
+            ":one": {"N": "1"},
+        }
+        expression = "SET #status = :queued, #attempt = :zero REMOVE #error, #expires_at, #attention, #attention_at ADD #run :one"
+        self._change(job, "redrive", expression, is_the_run_seen, names=names, values=values)  # refused: somebody else has just done it
+        return self.read(tenant, job_id, now_ms=now_ms)
+
+    def list(self, tenant: str, status: Status, *, limit: int, after: tuple[str, int] | None, now_ms: int) -> "Page":
+        """A page of a tenant's scheduled or dead jobs, by their time. Raises StoreUnavailable.
+
+        `after` is where the page before ended. Eventually consistent: a job may show a moment late.
+        """
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": "attention",
+            "KeyConditionExpression": "#attention = :partition",
+            "ExpressionAttributeNames": {"#attention": "attention"},
+            "ExpressionAttributeValues": {":partition": {"S": attention_partition(tenant, status)}},
+            "Limit": limit,
+        }
+        if after is not None:
+            job_id, at_ms = after
+            query["ExclusiveStartKey"] = {**job_key(tenant, job_id), **attention(tenant, status, at_ms)}
+        try:
+            reply = self._client.query(**query)
+        except (BotoCoreError, ClientError) as problem:
+            raise StoreUnavailable("list", type(problem).__name__) from problem
+        jobs = [self._with_payload(item) for item in reply["Items"] if not is_expired(read_job(item), now_ms)]
+        last = reply.get("LastEvaluatedKey")
+        return Page(jobs, (last["pk"]["S"].rsplit("/", 1)[1], int(last["attention_at"]["N"])) if last else None)
+
+    def release_due(self, *, before_ms: int, limit: int) -> int:
+        """Takes up to `limit` jobs whose time comes before `before_ms` out of the `due` index; returns how many it found.
+
+        The stream then announces each to the queue, with the delay that is left. Taking one out twice is refused, so that
+        several sweeps at once do no harm; what a sweep that dies has not taken out stays for the next. Raises
+        StoreUnavailable.
+        """
+        try:
+            found = self._client.query(
+                TableName=self._table,
+                IndexName="due",
+                KeyConditionExpression="#due = :due AND #at < :before",
+                ExpressionAttributeNames={"#due": "due", "#at": "attention_at"},
+                ExpressionAttributeValues={":due": {"S": DUE}, ":before": {"N": str(before_ms)}},
+                Limit=limit,
+            )["Items"]
+        except (BotoCoreError, ClientError) as problem:
+            raise StoreUnavailable("sweep", type(problem).__name__) from problem
+        for item in found:
+            is_not_taken = "attribute_exists(#due)"
+            self._change(read_job(item), "sweep", "REMOVE #due", is_not_taken, names=["due"], values={})
+        return len(found)
+
+    def _change(self, job: Job, operation: str, expression: str, condition: str, *, names: Sequence[str], values: dict[str, Any]) -> bool:
+        """A conditional update; False where its condition did not hold. Raises StoreUnavailable."""
+        update: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": job_key(job.tenant, job.id),
+            "UpdateExpression": expression,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": {f"#{name}": name for name in names},
+        }
+        try:
+            self._client.update_item(**update, **({"ExpressionAttributeValues": values} if values else {}))
+        except ClientError as refusal:
+            if _code(refusal) != "ConditionalCheckFailedException":
+                raise StoreUnavailable(operation, _code(refusal)) from refusal
+            return False
+        except BotoCoreError as problem:
+            raise StoreUnavailable(operation, type(problem).__name__) from problem
+        return True
+
     def _end(self, job: Job, status: Status, attempt: Attempt, now_ms: int, extra: dict[str, Any]) -> dict[str, Any]:
         # Only a job that has ended may vanish: TTL counts from here.
         expires = {"expires_at": {"N": str(now_ms // 1000 + RETENTION_SECONDS)}}
-        return self._leave(job, status, attempt, {**extra, **expires})
+        place = attention(job.tenant, status, now_ms) if status is Status.DEAD else {}
+        return self._leave(job, status, attempt, {**extra, **expires, **place})
 
     def _leave(self, job: Job, status: Status, attempt: Attempt, extra: dict[str, Any]) -> dict[str, Any]:
         """The write with which an owner leaves its job, applied only while it is the owner."""
@@ -313,8 +456,11 @@ class JobStore:
 
     def _put_payload(self, item: dict[str, Any]) -> None:
         try:
-            self._client.put_item(TableName=self._table, Item=item)
-        except (BotoCoreError, ClientError) as problem:
+            self._client.put_item(TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)")
+        except ClientError as refusal:
+            if _code(refusal) != "ConditionalCheckFailedException":  # refused: it stands there already
+                raise StoreUnavailable("claim", _code(refusal)) from refusal
+        except BotoCoreError as problem:
             raise StoreUnavailable("claim", type(problem).__name__) from problem
 
     def _with_payload(self, item: dict[str, Any]) -> Job:

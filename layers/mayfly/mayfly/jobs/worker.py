@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPe
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.clock import Clock
-from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask
+from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask, UnreadableMessage
 from mayfly.fields import canonical_json
 from mayfly.ids import derived_id
 from mayfly.jobs.effects import Effects
@@ -121,6 +121,7 @@ class _Attempt:
 
     def __init__(self, worker: Worker, message: Wake | Submission, message_id: str) -> None:
         self._worker = worker
+        self._message_id = message_id
         self._nonce = worker.new_nonce()
         self._job: Job | None = None
         self._lost: Fenced | None = None
@@ -152,6 +153,8 @@ class _Attempt:
             found = refused.job
             if found is None:
                 raise
+            if self._new is not None and found.fingerprint != self._new.fingerprint and not is_expired(found, self._worker.clock()):
+                raise UnreadableMessage(self._message_id, f"its idempotency key belongs to job {found.id!r}, with another body") from None
             if self._new is not None and is_expired(found, self._worker.clock()):
                 self._worker.store.create(self._new)
                 self._job = self._claim()
