@@ -35,7 +35,7 @@ build: .venv-sam/ready ## what deploy uploads; needs neither Docker nor the temp
 deploy: build ## to the AWS account of your environment
 	@.venv-sam/bin/sam deploy
 
-invoke: .venv/ready ## one function in a container, against the running stack's store
+invoke: .venv/ready .venv-sam/ready ## one function in a container, against the running stack's store
 	@$(BIN)/mayfly invoke $(FUNCTION) --container
 
 docs-check: .venv/ready ## runs the examples of README and docs

@@ -9,7 +9,7 @@ from typing import Any, Final
 from local.errors import TemplateError
 from local.patterns import check_pattern
 from local.schedule_times import ScheduleTimes
-from local.template import ACCOUNT, REGION, Template
+from local.template import ACCOUNT, REGION, UNUSABLE, Template
 
 __all__ = ["Application", "Authorizer", "Cors", "Function", "QueueSource", "Route", "Schedule", "StreamSource", "build"]
 
@@ -134,7 +134,10 @@ class Application:
 
 def build(template: Template, state: dict[tuple[str, str | None], Any], *, api_url: str) -> Application:
     """Resolves compute against the deployed state. Raises TemplateError with every problem found."""
-    return _Builder(template, state, api_url).build()
+    try:
+        return _Builder(template, state, api_url).build()
+    except UNUSABLE as problem:
+        raise TemplateError(template.path, [f"a property has a value that cannot be used: {problem!r}"]) from None
 
 
 class _Builder:
@@ -145,7 +148,8 @@ class _Builder:
         self._api_url = api_url
 
     def build(self) -> Application:
-        functions = {name: self._function(name, each) for name, each in self._each("AWS::Lambda::Function")}
+        functions = {name: self._function_or_problem(name, each) for name, each in self._each("AWS::Lambda::Function")}
+        self._timeouts = {name: each.timeout_seconds for name, each in functions.items()}
         self._by_reference = {reference: name for name, each in functions.items() for reference in (name, each.arn)}
         apis = self._each("AWS::ApiGatewayV2::Api")
         if len(apis) > 1:
@@ -204,7 +208,15 @@ class _Builder:
             found: dict[str, Any] = self._template.resolve(wanted, self._scope)
         except TemplateError as problem:
             raise TemplateError(self._template.path, [f"resource {name}: {each}" for each in problem.problems]) from None
+        except UNUSABLE as problem:
+            raise TemplateError(self._template.path, [f"resource {name}: a value cannot be used ({problem})"]) from None
         return found
+
+    def _function_or_problem(self, name: str, properties: dict[str, Any]) -> Function:
+        try:
+            return self._function(name, properties)
+        except UNUSABLE as problem:
+            raise TemplateError(self._template.path, [f"resource {name}: a property has a value that cannot be used ({problem})"]) from None
 
     def _function(self, name: str, properties: dict[str, Any]) -> Function:
         code = properties.get("Code", {})
@@ -217,13 +229,18 @@ class _Builder:
         variables = properties.get("Environment", {}).get("Variables", {})
         limit = properties.get("ReservedConcurrentExecutions")
         metadata = self._template.resources[name].get("Metadata", {})
+        timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
+        if not 1 <= timeout <= 900:
+            self._problems.append(f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds")
+        if not 128 <= memory <= 10240:
+            self._problems.append(f"resource {name}: MemorySize {memory} is not from 128 to 10240 MB")
         return Function(
             name=name,
             arn=self._scope[name, "Arn"],
             handler=properties.get("Handler", ""),
             runtime=runtime,
-            timeout_seconds=int(properties.get("Timeout", 3)),
-            memory_mb=int(properties.get("MemorySize", 128)),
+            timeout_seconds=timeout,
+            memory_mb=memory,
             variables={key: _text(value) for key, value in variables.items()},
             code=folder,
             inline=code.get("ZipFile"),
@@ -256,7 +273,10 @@ class _Builder:
         for path, operations in body.get("paths", {}).items():
             for method, operation in operations.items():
                 if method not in _METHODS:
+                    self._problems.append(f"resource {name}: {method.upper()} {path} is no method of an HTTP API")
                     continue
+                if not path.startswith("/") and path != "$default":
+                    self._problems.append(f"resource {name}: the path {path} does not start with /")
                 where = f"resource {name}: {method.upper()} {path}"
                 integration = operation.get("x-amazon-apigateway-integration", {})
                 function = self._called(where, integration.get("uri", ""))
@@ -273,6 +293,9 @@ class _Builder:
         where = f"resource {api}: authorizer {name}"
         if spec.get("type") != "request" or spec.get("authorizerPayloadFormatVersion") != "2.0":
             self._problems.append(f"{where}: only Lambda authorizers of format 2.0 are supported locally")
+        for source in spec.get("identitySource", ()):
+            if not re.fullmatch(r"\$request\.(header|querystring)\.[^.]+", source):
+                self._problems.append(f"{where}: the identity source {source} is not supported locally")
         return Authorizer(
             name=name,
             function=self._called(where, spec.get("authorizerUri", "")),
@@ -287,7 +310,10 @@ class _Builder:
         reports = "ReportBatchItemFailures" in properties.get("FunctionResponseTypes", [])
         window = int(properties.get("MaximumBatchingWindowInSeconds", 0))
         patterns = self._patterns(name, properties)
+        if source.startswith("arn:") and source not in map(str, self._scope.values()):
+            self._problems.append(f"resource {name}: the event source {source} is not in this template")
         if ":sqs:" in source:
+            self._check_visibility(name, source, function)
             size = int(properties.get("BatchSize", _SQS_BATCH_WITHOUT_WINDOW))
             if size > _SQS_BATCH_WITHOUT_WINDOW and not window:
                 self._problems.append(
@@ -298,6 +324,9 @@ class _Builder:
         if ":dynamodb:" in source:
             # -1 stands for "without limit", as leaving them out does.
             retries, age = (int(properties.get(key, -1)) for key in ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds"))
+            on_failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+            if on_failure is not None and ":sqs:" not in str(on_failure):
+                self._problems.append(f"resource {name}: only an SQS queue is supported locally as on-failure destination")
             return StreamSource(
                 function=function,
                 stream_arn=source,
@@ -308,13 +337,26 @@ class _Builder:
                 bisects=bool(properties.get("BisectBatchOnFunctionError", False)),
                 max_retries=None if retries < 0 else retries,
                 max_age_seconds=None if age < 0 else age,
-                on_failure_arn=properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"),
+                on_failure_arn=on_failure,
                 patterns=patterns,
             )
         self._problems.append(
             f"resource {name}: event source {source or '(none)'} is not supported locally (SQS queues and DynamoDB streams are)"
         )
         return None
+
+    def _check_visibility(self, name: str, queue_arn: str, function: str) -> None:
+        """Lambda refuses such a mapping. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+        queues = self._template.of_type("AWS::SQS::Queue")
+        queue = next((each for each in queues if self._scope.get((each, "Arn")) == queue_arn), None)
+        timeout = self._timeouts.get(function)
+        if queue is None or timeout is None:
+            return
+        visibility = int(self._template.resolve(queues[queue].get("VisibilityTimeout", 30), self._scope))
+        if visibility < timeout:
+            self._problems.append(
+                f"resource {name}: the visibility timeout of {queue} ({visibility} s) is below the timeout of {function} ({timeout} s)"
+            )
 
     def _patterns(self, name: str, properties: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         patterns = []
@@ -329,7 +371,7 @@ class _Builder:
 
     def _rules(self) -> list[Schedule | None]:
         return [
-            self._schedule(name, each, target.get("Arn", ""), target.get("Input"), "UTC")
+            self._schedule(name, each, self._target(name, target), "UTC")
             for name, each in self._each("AWS::Events::Rule")
             if each.get("State", "ENABLED") == "ENABLED"
             for target in each.get("Targets", [])
@@ -337,13 +379,18 @@ class _Builder:
 
     def _schedules(self) -> list[Schedule | None]:
         return [
-            self._schedule(name, each, each.get("Target", {}).get("Arn", ""), each.get("Target", {}).get("Input"), each.get("ScheduleExpressionTimezone", "UTC"))
+            self._schedule(name, each, self._target(name, each.get("Target", {})), each.get("ScheduleExpressionTimezone", "UTC"))
             for name, each in self._each("AWS::Scheduler::Schedule")
             if each.get("State", "ENABLED") == "ENABLED"
-        ]  # fmt: skip
+        ]
 
-    def _schedule(self, name: str, properties: dict[str, Any], target: str, event: str | None, zone: str) -> Schedule | None:
-        function = self._called(f"resource {name}", target)
+    def _target(self, name: str, target: dict[str, Any]) -> dict[str, Any]:
+        for key in sorted(set(target) - {"Arn", "Id", "Input", "RoleArn"}):
+            self._problems.append(f"resource {name}: {key} of a schedule's target is not supported locally")
+        return target
+
+    def _schedule(self, name: str, properties: dict[str, Any], target: dict[str, Any], zone: str) -> Schedule | None:
+        function, event = self._called(f"resource {name}", target.get("Arn", "")), target.get("Input")
         try:
             times = ScheduleTimes.parse(properties.get("ScheduleExpression", ""), zone)
             return Schedule(name, self._scope[name, "Arn"], function, times, json.loads(event) if event else None)

@@ -5,6 +5,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalError as problem:
         print(f"mayfly: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before there was anything to stop
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mayfly", description="A serverless backend that keeps nothing in the process.")
+    parser.add_argument("--version", action="version", version=f"mayfly {version('mayfly')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     up = commands.add_parser(
@@ -95,7 +99,7 @@ def _up(options: argparse.Namespace) -> int:
             Options(
                 template=template,
                 port=options.port,
-                work=(options.work or template.parent / ".mayfly").resolve(),
+                work=_work_folder(options, template),
                 state=options.state.resolve() if options.state else None,
                 log=options.log,
                 endpoint=options.endpoint_url,
@@ -110,10 +114,24 @@ def _up(options: argparse.Namespace) -> int:
     )
 
 
+def _work_folder(options: argparse.Namespace, template: Path) -> Path:
+    """The folder asked for; by default `.mayfly`, and one below it for a stack beside another one that runs."""
+    from local.stack_file import StackFile
+
+    if options.work is not None:
+        return Path(options.work).resolve()
+    folder = template.parent / ".mayfly"
+    try:
+        StackFile.refuse_a_second(folder)
+    except LocalError:
+        return folder / f"port-{options.port}"
+    return folder
+
+
 def _invoke(options: argparse.Namespace) -> int:
     from local.invoke import in_container, in_process, read_event
 
-    event, path = read_event(options.event, options.function)
+    event, path = read_event(options.event, options.function, work=options.work)
     if options.container:
         sam = Path(os.environ.get("MAYFLY_SAM", ".venv-sam/bin/sam"))
         return in_container(options.function, path, work=options.work, sam=sam)

@@ -54,7 +54,7 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
         raise TemplateError(template.path, problems)
     ttl = {
         physical[name]: each["Properties"]["TimeToLiveSpecification"]["AttributeName"]
-        for name, each in state.items()
+        for name, each in template.state().items()
         if each.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
     return Deployment(physical, scope, ttl)
@@ -98,6 +98,8 @@ async def _settle(clients: Clients, name: str, resource: dict[str, Any], physica
         wanted, found = await _table(clients, physical[name], properties)
     elif resource["Type"] == "AWS::SQS::Queue":
         wanted, found = await _queue(clients, physical[name], properties)
+    else:
+        await clients.call("s3", "head_bucket", Bucket=physical[name])
     return [
         f"resource {name}: the store has {key} {found.get(key)!r} where the template says {value!r}"
         for key, value in wanted.items()
@@ -116,8 +118,9 @@ async def _table(clients: Clients, table: str, properties: dict[str, Any]) -> tu
     indexes = {each["IndexName"]: each["KeySchema"] for each in properties.get("GlobalSecondaryIndexes", [])}
     stream = properties.get("StreamSpecification", {}).get("StreamViewType")
     wanted = {
-        "KeySchema": properties["KeySchema"],
+        "KeySchema": properties.get("KeySchema"),
         "GlobalSecondaryIndexes": indexes,
+        "LocalSecondaryIndexes": {each["IndexName"]: each["KeySchema"] for each in properties.get("LocalSecondaryIndexes", [])},
         "StreamViewType": stream,
         "PointInTimeRecovery": "ENABLED" if recovers else "DISABLED",
         "DeletionProtectionEnabled": _is_true(properties.get("DeletionProtectionEnabled")),
@@ -125,6 +128,7 @@ async def _table(clients: Clients, table: str, properties: dict[str, Any]) -> tu
     found = {
         "KeySchema": described["KeySchema"],
         "GlobalSecondaryIndexes": {each["IndexName"]: each["KeySchema"] for each in described.get("GlobalSecondaryIndexes", [])},
+        "LocalSecondaryIndexes": {each["IndexName"]: each["KeySchema"] for each in described.get("LocalSecondaryIndexes", [])},
         "StreamViewType": described.get("StreamSpecification", {}).get("StreamViewType"),
         "PointInTimeRecovery": recovery,
         "DeletionProtectionEnabled": described.get("DeletionProtectionEnabled", False),
@@ -168,6 +172,7 @@ def _names_only(template: Template) -> dict[Attribute, Any]:
 def _plain(resource: dict[str, Any]) -> dict[str, Any]:
     """Without what CloudFormation alone needs, and what our own reaper does: TTL stays off in the store."""
     properties = dict(resource.get("Properties", {}))
+    properties.pop("TimeToLiveSpecification", None)
     if "DeletionProtectionEnabled" in properties:
         properties["DeletionProtectionEnabled"] = _is_true(properties["DeletionProtectionEnabled"])
     return {"Type": resource["Type"], "Properties": properties}

@@ -5,6 +5,7 @@ its own for every environment, as AWS's client expects.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -18,7 +19,7 @@ from aiohttp import web
 
 from local.logs import Log
 from local.processes import Child, Children
-from local.servers import server
+from local.servers import Connection, HttpServer
 
 __all__ = ["PAYLOAD_LIMIT", "Environment", "Failure", "Invocation", "Launch", "NotSent", "Reply"]
 
@@ -29,6 +30,9 @@ INIT_SECONDS: Final = 10.0
 
 _PREFIX: Final = "/2018-06-01/runtime"
 _MEMORY_INTERVAL: Final = 0.02
+_RESET_SECONDS: Final = 0.2
+_IDLE_MEMORY_INTERVAL: Final = 0.5
+_LOOKS_BETWEEN_CHILDREN: Final = 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Failure:
 
 
 class NotSent(Exception):
-    """The process was found dead before any of the event reached it; the invocation may be given to another one."""
+    """The process died before it had read its event; the invocation may be given to another one."""
 
 
 class Environment:
@@ -95,8 +99,9 @@ class Environment:
         self._launch = launch
         self._log = log
         self._child: Child | None = None
-        self._server: asyncio.Server | None = None
-        self._api = server(self._serve, body_limit=PAYLOAD_LIMIT + 1)
+        self._api = HttpServer(self._serve, body_limit=PAYLOAD_LIMIT + 1)
+        self._connection: Connection | None = None
+        self._was_written = False
         self._polls: asyncio.Queue[asyncio.Future[Invocation]] = asyncio.Queue()
         self._open_polls: set[asyncio.Future[Invocation]] = set()
         self._current: Invocation | None = None
@@ -105,6 +110,7 @@ class Environment:
         self._verdict: Failure | None = None
         self._deadline_ms = 0
         self._reader: asyncio.Task[None] | None = None
+        self._memory: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -119,11 +125,10 @@ class Environment:
 
     async def start(self, children: Children) -> Failure | None:
         """Starts the process and waits until it asks for its first event; returns why it never did."""
-        self._server = await asyncio.get_running_loop().create_server(self._api, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
+        await self._api.listen(0)
         variables = {
             **self._launch.variables,
-            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}",
             "AWS_LAMBDA_LOG_STREAM_NAME": f"local/{self.id}",
             "PYTHONPATH": ":".join(str(each) for each in self._launch.path),
         }
@@ -131,6 +136,7 @@ class Environment:
             self._launch.runtime, [self._launch.handler], env=variables, folder=self._launch.folder, isolated=True
         )
         self._reader = asyncio.ensure_future(self._read_output(self._child))
+        self._memory = asyncio.ensure_future(self._watch_memory(self._child))
         started = time.monotonic()
         poll = asyncio.ensure_future(self._next_poll())
         ended = self._child.ended
@@ -144,7 +150,7 @@ class Environment:
         if self._init_error.done():
             failure = self._init_error.result()
         elif ended.done():
-            failure = Failure("Runtime.ExitError", f"Runtime exited during init: {_describe_exit(ended.result())}")
+            failure = self._verdict or Failure("Runtime.ExitError", f"Runtime exited during init: {_describe_exit(ended.result())}")
         else:
             failure = Failure("Sandbox.Timedout", f"Init timed out after {INIT_SECONDS:.2f} seconds")
         await self.kill()
@@ -166,11 +172,9 @@ class Environment:
         self._log.event("start", quiet=True, environment=self.id, request_id=invocation.request_id)
         self._deadline_ms = time.time_ns() // 1_000_000 + round(self._launch.timeout_seconds * 1000)
         poll.set_result(invocation)
-        memory = asyncio.ensure_future(self._watch_memory())
         try:
             result = await self._result()
         finally:
-            memory.cancel()
             self._current = None
         facts: dict[str, Any] = {
             "environment": self.id,
@@ -206,6 +210,9 @@ class Environment:
         if self._outcome.done():
             return self._outcome.result()
         if ended.done():
+            if await self._died_before_reading():
+                await self.kill()
+                raise NotSent
             failure = self._verdict or Failure(
                 "Runtime.ExitError", f"RequestId: {self._request_id()} Error: {_describe_exit(ended.result())}"
             )
@@ -213,6 +220,13 @@ class Environment:
             failure = Failure("Sandbox.Timedout", f"Task timed out after {self._launch.timeout_seconds:.2f} seconds")
         await self.kill()
         return failure
+
+    async def _died_before_reading(self) -> bool:
+        """Whether the process ended without having read its event, so that no line of the handler can have run."""
+        if self._connection is None or self._verdict is not None:
+            return False
+        await asyncio.wait([self._connection.lost], timeout=_RESET_SECONDS)
+        return not self._was_written or (self._connection.lost.done() and self._connection.lost.result())
 
     async def _poll_or_end(self) -> "asyncio.Future[Invocation] | None":
         assert self._child is not None
@@ -232,7 +246,7 @@ class Environment:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path.removeprefix(_PREFIX)
         if request.method == "GET" and path == "/invocation/next":
-            return await self._serve_next()
+            return await self._serve_next(request)
         if request.method != "POST":
             return _refusal(404, "NotFound", f"no such operation: {request.method} {request.path}")
         body = await request.read() if (request.content_length or 0) <= PAYLOAD_LIMIT else None
@@ -257,7 +271,7 @@ class Environment:
         self._outcome.set_result(Reply(body) if parts[3] == "response" else _reported(body, request))
         return _accepted()
 
-    async def _serve_next(self) -> web.Response:
+    async def _serve_next(self, request: web.BaseRequest) -> web.Response:
         if self._outcome is not None and not self._outcome.done():
             # The runtime gave up on its invocation and asks for another: the caller must not wait for the deadline.
             self._outcome.set_result(Failure("Runtime.NoResponse", "The runtime asked for a new event without answering the last one"))
@@ -266,29 +280,40 @@ class Environment:
         self._open_polls.add(poll)
         poll.add_done_callback(self._open_polls.discard)
         invocation = await poll
+        assert isinstance(request.protocol, Connection)
+        self._connection, self._was_written = request.protocol, False
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
             "Lambda-Runtime-Deadline-Ms": str(self._deadline_ms),
             "Lambda-Runtime-Invoked-Function-Arn": self._launch.arn,
             "Lambda-Runtime-Trace-Id": invocation.trace,
         }
-        return web.Response(body=invocation.event, headers=headers, content_type="application/json")
+        response = web.Response(body=invocation.event, headers=headers, content_type="application/json")
+        with contextlib.suppress(ConnectionError):  # it died while it waited; what asks for the outcome finds out
+            await response.prepare(request)
+            await response.write_eof()
+            self._was_written = True
+        return response
 
-    async def _watch_memory(self) -> None:
-        assert self._child is not None
+    async def _watch_memory(self, child: Child) -> None:
+        """Kills the process above its memory size: its own memory often, with that of its children now and then."""
         try:
-            process = psutil.Process(self._child.pid)
+            process, looks = psutil.Process(child.pid), 0
             while True:
-                await asyncio.sleep(_MEMORY_INTERVAL)
-                used_mb = process.memory_info().rss / 1024 / 1024
-                if used_mb > self._launch.memory_mb:
-                    limit = self._launch.memory_mb
+                is_active = self._current is not None or not self.invocations
+                await asyncio.sleep(_MEMORY_INTERVAL if is_active else _IDLE_MEMORY_INTERVAL)
+                looks += 1
+                used = process.memory_info().rss
+                if not looks % _LOOKS_BETWEEN_CHILDREN:
+                    used += sum(each.memory_info().rss for each in process.children(recursive=True))
+                if used > self._launch.memory_mb * 1024 * 1024:
+                    limit, found = self._launch.memory_mb, used / 1024 / 1024
                     self._verdict = Failure(
-                        "Runtime.OutOfMemory", f"Memory Size: {limit} MB exceeded (used: {used_mb:.0f} MB); the process was killed"
+                        "Runtime.OutOfMemory", f"Memory Size: {limit} MB exceeded (used: {found:.0f} MB); the process was killed"
                     )
-                    self._child.kill()
+                    child.kill()
                     return
-        except psutil.NoSuchProcess:
+        except psutil.Error:  # it has ended
             return
 
     async def _read_output(self, child: Child) -> None:
@@ -303,15 +328,14 @@ class Environment:
                 self._log.line(part, environment=self.id, request_id=self._request_id())
 
     async def _close(self) -> None:
+        if self._memory is not None:
+            self._memory.cancel()
         if self._reader is not None:
             await asyncio.wait([self._reader], timeout=1)
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            # A process that was killed while it waited for an event has left its request open.
-            for poll in list(self._open_polls):
-                poll.cancel()
-            await self._api.shutdown(timeout=1)
+        # A process that was killed while it waited for an event has left its request open.
+        for poll in list(self._open_polls):
+            poll.cancel()
+        await self._api.close()
 
     def _request_id(self) -> str | None:
         return self._current.request_id if self._current else None

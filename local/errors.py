@@ -18,5 +18,5 @@ class TemplateError(LocalError):
 class PortTaken(LocalError):
     """Somebody listens on the port already."""
 
-    def __init__(self, port: int, holder: str) -> None:
-        super().__init__(f"port {port} is taken by {holder}; stop it, or choose another port: make run PORT={port + 1}")
+    def __init__(self, port: int, holder: str, free: int) -> None:
+        super().__init__(f"port {port} is taken by {holder}; stop it, or choose another port: make run PORT={free}")

@@ -15,7 +15,7 @@ from local.template import ACCOUNT, REGION
 __all__ = ["HttpRequest", "authorizer_event", "http_event", "schedule_event", "sqs_record", "stream_record"]
 
 #: Content types whose bodies travel as text; all others as base64.
-_TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml", "application/x-www-form-urlencoded")
+_TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml")
 _TEXT_SUFFIXES: Final = ("+json", "+xml")
 
 

@@ -53,7 +53,7 @@ class Gateway:
         response = await self._answer(request, request_id)
         response.headers.setdefault("apigw-requestid", request_id)
         self._log.event(
-            "request", quiet=True, method=request.method, path=request.path, status=response.status, request_id=request_id,
+            "request", method=request.method, path=request.path, status=response.status, request_id=request_id,
             milliseconds=round((time.monotonic() - started) * 1000, 1),
         )  # fmt: skip
         return response
@@ -160,12 +160,20 @@ def respond(payload: bytes) -> web.Response | None:
         body_bytes = base64.b64decode(body_text, validate=True) if reply.get("isBase64Encoded") else body_text.encode()
         response = web.Response(status=status, body=body_bytes)
         for name, value in ({} if reply.get("headers") is None else reply["headers"]).items():
-            response.headers[name] = str(value).lower() if isinstance(value, bool) else str(value)
+            if name.lower() in ("content-length", "transfer-encoding", "connection"):
+                continue  # the API's own
+            response.headers[name] = _one_line(str(value).lower() if isinstance(value, bool) else str(value))
         for cookie in reply.get("cookies") or ():
-            response.headers.add("Set-Cookie", cookie)
+            response.headers.add("Set-Cookie", _one_line(cookie))
     except (TypeError, ValueError, AttributeError, binascii.Error):
         return None
     return response
+
+
+def _one_line(value: str) -> str:
+    if "\r" in value or "\n" in value or "\0" in value:
+        raise ValueError(value)
+    return value
 
 
 def _specificity(route: Route) -> tuple[int, int, int]:
@@ -196,15 +204,24 @@ def _path_parameters(template: str, path: str) -> dict[str, str] | None:
 
 
 def _read(raw: web.BaseRequest, body: bytes) -> HttpRequest:
-    path, _, query = raw.raw_path.partition("?")
-    headers = [(name.lower(), value) for name, value in raw.headers.items()]
+    path, _, query = _readable(raw.raw_path).partition("?")
+    headers = [(name.lower(), _readable(value)) for name, value in raw.headers.items()]
     protocol = f"HTTP/{raw.version.major}.{raw.version.minor}"
     return HttpRequest(raw.method, path, query, headers, body, raw.remote or "", protocol)
 
 
+def _readable(text: str) -> str:
+    """Bytes that are no UTF-8 come in as surrogates, which no event can carry; they are read as Latin-1 (RFC 9110, 5.5)."""
+    raw = text.encode(errors="surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def _identity(source: str, request: HttpRequest) -> str | None:
     """The value of an identity source such as `$request.header.Authorization`; None where the request has none."""
-    _, kind, name = source.split(".", 2)
+    _, kind, name = source.split(".", 2)  # checked when the template was read
     if kind == "header":
         return next((value for each, value in request.headers if each == name.lower() and value), None)
     if kind == "querystring":

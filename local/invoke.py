@@ -63,12 +63,12 @@ def in_container(name: str, event: Path, *, work: Path, sam: Path) -> int:
             f"no container engine answers here, so `sam local invoke` cannot run; without one, use: mayfly invoke {name} --event {event}"
         )
     if not sam.exists():
-        raise LocalError(f"there is no {sam}; make it with: make .venv-sam")
+        raise LocalError(f"there is no {sam}; make it with: make .venv-sam/ready")
     stack = StackFile.read(work)
     function = _find(stack, name)
     folder = work / "sam"
     folder.mkdir(parents=True, exist_ok=True)
-    template = _container_template(Path(stack.template), folder)
+    template = _container_template(stack, folder)
     variables = folder / "environment.json"
     variables.write_text(json.dumps({each: _variables(stack, each) for each in stack.launches}))
     command = [
@@ -88,15 +88,20 @@ def in_container(name: str, event: Path, *, work: Path, sam: Path) -> int:
     return subprocess.run([str(part) for part in command], check=False).returncode
 
 
-def read_event(path: Path | None, name: str) -> tuple[Any, Path]:
+def read_event(path: Path | None, name: str, *, work: Path) -> tuple[Any, Path]:
     """The event in a file, by default the function's sample in events/, and the file. Raises LocalError."""
-    path = path or Path("events") / f"{name}.json"
+    function = _find(StackFile.read(work), name)
+    path = path or Path("events") / f"{_snake(function)}.json"
     try:
         return json.loads(path.read_text()), path
     except OSError:
         raise LocalError(f"there is no event file {path}; give one with --event FILE") from None
     except ValueError as problem:
         raise LocalError(f"{path} is not valid JSON: {problem}") from None
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{each.lower()}" if each.isupper() and index else each.lower() for index, each in enumerate(name))
 
 
 def _find(stack: StackFile, wanted: str) -> str:
@@ -118,8 +123,10 @@ def _variables(stack: StackFile, function: str) -> Mapping[str, str]:
     return {name: value for name, value in stack.launch(function).variables.items() if name not in own}
 
 
-def _container_template(source: Path, folder: Path) -> Path:
-    """The template with absolute paths, this machine's architecture, and layers that are folders of installed packages."""
+def _container_template(stack: StackFile, folder: Path) -> Path:
+    """The template with absolute paths, this machine's architecture, layers that are folders of installed packages, and
+    each function's variables as they are in the running stack: `sam local` passes on only what a template declares."""
+    source = Path(stack.template)
     architecture, wheels = _ARCHITECTURES[platform.machine()]
     template = parse(source)
     globals_ = template.get("Globals", {}).get("Function", {})
@@ -130,6 +137,8 @@ def _container_template(source: Path, folder: Path) -> Path:
         resource.pop("Metadata", None)
         if "CodeUri" in properties:
             properties["CodeUri"] = str((source.parent / properties["CodeUri"]).resolve())
+        if name in stack.launches:
+            properties["Environment"] = {"Variables": dict(_variables(stack, name))}
         if resource["Type"] == "AWS::Serverless::LayerVersion":
             content = (source.parent / properties["ContentUri"]).resolve()
             properties["ContentUri"] = str(_container_layer(content, folder / name, wheels, properties))

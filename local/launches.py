@@ -9,7 +9,7 @@ from typing import Final
 from local.application import Application, Function
 from local.clients import CREDENTIALS
 from local.environment import Launch
-from local.packages import python_path, runtime_folder
+from local.packages import has_awslambdaric, python_path, runtime_folder
 from local.template import REGION
 
 __all__ = ["function_variables", "launches", "python_version_note", "store_variables"]
@@ -21,7 +21,7 @@ def launches(
     application: Application, *, endpoint: str, cache: Path, work: Path, say: Callable[[str], None], pure_python: bool = False
 ) -> dict[str, Launch]:
     """A launch for each function. Installs the packages that are missing; raises LocalError where that fails."""
-    runtime = None if pure_python else runtime_folder(cache)
+    runtime, uses_awslambdaric = runtime_folder(cache), has_awslambdaric() and not pure_python
     found = {}
     for name, function in application.functions.items():
         code = function.code or _inline(function, work)
@@ -30,10 +30,10 @@ def launches(
             name=name,
             arn=function.arn,
             handler=function.handler,
-            runtime=_LOOP if runtime is None else "awslambdaric",
+            runtime="awslambdaric" if uses_awslambdaric else _LOOP,
             variables={**function_variables(function, code), **store_variables(endpoint)},
             folder=code,
-            path=[*path, *([runtime] if runtime else [])],
+            path=[*path, runtime],
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
         )

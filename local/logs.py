@@ -13,6 +13,12 @@ __all__ = ["Log", "Logs"]
 _COLOURS: Final = {"DEBUG": "2", "INFO": "0", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
+#: Facts of an entry that its readable line has already, or that only a search needs.
+_SHOWN_ELSEWHERE: Final = {
+    "time", "function", "type", "level", "text", "quiet", "environment", "request_id", "method", "path", "status", "milliseconds",
+}  # fmt: skip
+
+
 class Log:
     """The log of one function, or of the runtime itself."""
 
@@ -29,7 +35,7 @@ class Log:
         """A line that the function printed; a JSON object is kept as one."""
         try:
             record = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict):
             is_metric = "_aws" in record
@@ -39,8 +45,9 @@ class Log:
 
     def _write(self, entry: dict[str, Any], *, quiet: bool) -> None:
         entry = {"time": _now(), "function": self._name, **entry}
-        self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
-        self._file.flush()
+        if not self._file.closed:  # a last word after the end of the run goes to the terminal alone
+            self._file.write(json.dumps(entry, default=str) + "\n")
+            self._file.flush()
         self._show({**entry, "quiet": quiet})
 
 
@@ -74,7 +81,7 @@ class Logs:
 
     def _show_json(self, entry: dict[str, Any]) -> None:
         entry = {name: value for name, value in entry.items() if name != "quiet"}
-        print(json.dumps(entry, ensure_ascii=False, default=str), file=self._out, flush=True)
+        print(json.dumps(entry, default=str), file=self._out, flush=True)
 
     def _show_text(self, entry: dict[str, Any]) -> None:
         if entry["quiet"]:
@@ -86,16 +93,17 @@ class Logs:
             known = ("level", "location", "message", "timestamp", "service", "function_request_id", "xray_trace_id", "exception_name")
             facts = {name: value for name, value in record.items() if name not in known}
         else:
-            said = entry.get("text") or entry["type"]
-            facts = {
-                name: value
-                for name, value in entry.items()
-                if name not in ("time", "function", "type", "level", "text", "quiet", "environment", "request_id")
-            }
+            said = _request_line(entry) if entry["type"] == "request" else entry.get("text") or entry["type"]
+            facts = {name: value for name, value in entry.items() if name not in _SHOWN_ELSEWHERE}
         details = " ".join(f"{name}={value}" for name, value in facts.items())
         line = f"{entry['time'][11:19]}  {entry['function']:<12}  {said}{'  ' + details if details else ''}"
         colour = _COLOURS.get(level, "0") if self._out.isatty() else "0"
+        line = line.encode(errors="backslashreplace").decode()
         print(f"\x1b[{colour}m{line}\x1b[0m" if colour != "0" else line, file=self._out, flush=True)
+
+
+def _request_line(entry: dict[str, Any]) -> str:
+    return f"{entry['method']} {entry['path']} {entry['status']} in {entry['milliseconds']} ms"
 
 
 def _now() -> str:

@@ -16,9 +16,12 @@ from typing import Final
 
 from local.errors import LocalError
 
-__all__ = ["installed", "python_path", "runtime_folder"]
+__all__ = ["has_awslambdaric", "installed", "python_path", "runtime_folder"]
 
-_AWSLAMBDARIC: Final = "awslambdaric"
+_RUNTIME_PACKAGES: Final = (
+    "awslambdaric", "simplejson", "snapshot-restore-py",
+    "boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3",
+)  # fmt: skip
 
 
 def python_path(code: Path, layers: Sequence[Path], *, brings_packages: bool, cache: Path, say: Callable[[str], None]) -> list[Path]:
@@ -56,18 +59,19 @@ def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) ->
     return folder
 
 
-def runtime_folder(cache: Path) -> Path | None:
-    """A folder that shows `awslambdaric` and what it needs, and nothing else of this environment; None where it is not installed."""
-    try:
-        version = importlib.metadata.version(_AWSLAMBDARIC)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    folder = cache / "runtime" / f"{version}-{sys.version_info.major}.{sys.version_info.minor}"
+def runtime_folder(cache: Path) -> Path:
+    """A folder that shows what Lambda's own Python runtime brings, and nothing else of this environment.
+
+    That is boto3 and, where it has wheels, `awslambdaric`. It stands last on the path: a layer's versions win.
+    """
+    packages = [each for each in _RUNTIME_PACKAGES if _is_installed(each)]
+    versions = "".join(importlib.metadata.version(each) for each in packages)
+    folder = cache / "runtime" / hashlib.sha256(f"{sys.prefix} {versions}".encode()).hexdigest()[:16]
     if folder.exists():
         return folder
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
     unfinished.mkdir(parents=True, exist_ok=True)
-    for package in (_AWSLAMBDARIC, "simplejson", "snapshot-restore-py"):
+    for package in packages:
         distribution = importlib.metadata.distribution(package)
         for top in {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}:
             link = unfinished / top
@@ -78,3 +82,16 @@ def runtime_folder(cache: Path) -> Path | None:
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def has_awslambdaric() -> bool:
+    """Whether AWS's runtime client is installed; it has wheels for Linux only."""
+    return _is_installed("awslambdaric")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

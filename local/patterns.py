@@ -16,7 +16,7 @@ def matches(pattern: dict[str, Any], event: Any) -> bool:
     if "$or" in pattern and not any(matches(each, event) for each in pattern["$or"]):
         return False
     return all(
-        matches(wanted, event.get(name)) if isinstance(wanted, dict) else any(_allows(rule, event, name) for rule in wanted)
+        matches(wanted, event.get(name, {})) if isinstance(wanted, dict) else any(_allows(rule, event, name) for rule in wanted)
         for name, wanted in pattern.items()
         if name != "$or"
     )

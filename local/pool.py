@@ -24,6 +24,8 @@ class Pool:
         self._busy: set[Environment] = set()
         self._stale: set[Environment] = set()
         self._starting = 0
+        self._generation = 0
+        self._is_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -67,11 +69,14 @@ class Pool:
         """Makes every later invocation start on new code; what runs is let finish."""
         idle, self._idle = self._idle, []
         self._stale |= self._busy
+        self._generation += 1
         await asyncio.gather(*(each.stop(grace_seconds=0.5) for each in idle))
         self._wake()
 
     async def close(self, grace_seconds: float) -> None:
-        """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace, SIGKILL."""
+        """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace, SIGKILL. Starts no more."""
+        self._is_closed = True
+        self._wake_all()
         idle, self._idle = self._idle, []
         await asyncio.gather(*(each.stop(grace_seconds) for each in [*idle, *self._busy]))
 
@@ -83,6 +88,8 @@ class Pool:
 
     async def _acquire(self, *, fresh: bool = False) -> Environment | Failure:
         while True:
+            if self._is_closed:
+                return Failure("Runtime.Stopped", "the local runtime is stopping")
             while self._idle and not fresh:
                 environment = self._idle.pop()
                 if environment.is_alive:
@@ -106,12 +113,15 @@ class Pool:
 
     async def _start_one(self) -> Environment | Failure:
         self._starting += 1
+        generation = self._generation
         try:
             started = await self._start()
         finally:
             self._starting -= 1
         if isinstance(started, Environment):
             self._busy.add(started)
+            if generation != self._generation:  # its code was saved while it started
+                self._stale.add(started)
         else:
             self._wake()
         return started
@@ -125,6 +135,10 @@ class Pool:
         else:
             await environment.stop(grace_seconds=0.5)
         self._wake()
+
+    def _wake_all(self) -> None:
+        while self._waiting:
+            self._wake()
 
     def _wake(self) -> None:
         while self._waiting:

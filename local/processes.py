@@ -6,36 +6,70 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import psutil
 
 __all__ = ["Child", "Children"]
 
 _HERE: Final = Path(__file__).parent
 #: The longest line of output that is kept whole, in bytes.
 LINE_LIMIT: Final = 1024 * 1024
+#: How long the output of an ended process is still read.
+_LAST_WORDS_SECONDS: Final = 0.3
+
+
+class _Protocol(asyncio.SubprocessProtocol):
+    """Feeds the output to a reader, and tells of the end as soon as the process has ended.
+
+    asyncio's own Process waits for the output's end, too, which a child of the child can put off for ever.
+    """
+
+    def __init__(self) -> None:
+        self.output = asyncio.StreamReader(limit=LINE_LIMIT)
+        self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        pipe = transport.get_pipe_transport(1)
+        assert pipe is not None
+        self.output.set_transport(pipe)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.output.feed_data(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self.output.feed_eof()
+        if not self.drained.done():
+            self.drained.set_result(None)
+
+    def process_exited(self) -> None:
+        if not self.exited.done():
+            self.exited.set_result(None)
 
 
 class Child:
-    """One running child. Killing it kills its whole group."""
+    """One running child. Killing it kills its whole group, and what has left the group but still descends from it."""
 
-    def __init__(self, process: Process, children: "Children") -> None:
-        self._process = process
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol, children: "Children") -> None:
+        self._transport = transport
+        self._protocol = protocol
         self._children = children
-        self.pid = process.pid
+        self.pid = transport.get_pid()
         self.ended = asyncio.ensure_future(self._watch())
 
     @property
     def output(self) -> asyncio.StreamReader:
         """Standard output and error, in the order written."""
-        assert self._process.stdout is not None
-        return self._process.stdout
+        return self._protocol.output
 
     @property
     def is_running(self) -> bool:
         """Whether the operating system still has it; asks, since the end may not have been noticed yet."""
-        if self._process.returncode is not None:
+        if self._transport.get_returncode() is not None:
             return False
         if not hasattr(os, "waitid"):  # macOS: what asyncio has noticed is all there is
             return True
@@ -45,27 +79,40 @@ class Child:
             return False
 
     def kill(self) -> None:
-        """SIGKILL for the whole group."""
-        self._signal(signal.SIGKILL)
+        """SIGKILL for the whole group and every descendant."""
+        descendants: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            descendants = psutil.Process(self.pid).children(recursive=True)
+        self._kill_group()
+        for each in descendants:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
 
     async def stop(self, grace_seconds: float) -> None:
         """SIGTERM, and SIGKILL for what is left of the group when the child has ended or the grace is over."""
-        if self._process.returncode is None:
+        if self._transport.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+                self._transport.send_signal(signal.SIGTERM)
             await asyncio.wait([self.ended], timeout=grace_seconds)
         self.kill()
         await self.ended
 
     async def _watch(self) -> int:
-        code = await self._process.wait()
-        self.kill()  # what the child started and left behind
+        await self._protocol.exited
+        self._kill_group()  # what the child started and left behind
         self._children.forget(self.pid)
-        return code
+        code = self._transport.get_returncode()
+        self._children.releasing(self._release())
+        return code if code is not None else -signal.SIGKILL
 
-    def _signal(self, number: int) -> None:
+    async def _release(self) -> None:
+        """Closes the pipe. Somebody who left the group may hold it: what is in it is read, no more is waited for."""
+        await asyncio.wait([self._protocol.drained], timeout=_LAST_WORDS_SECONDS)
+        self._transport.close()
+
+    def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 class Children:
@@ -73,6 +120,7 @@ class Children:
 
     def __init__(self) -> None:
         self._guard: Process | None = None
+        self._releases: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Starts the guard."""
@@ -83,6 +131,7 @@ class Children:
 
     async def close(self) -> None:
         """Ends the guard. Every child must have ended."""
+        await asyncio.gather(*self._releases)
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()
             await self._guard.wait()
@@ -95,12 +144,18 @@ class Children:
         `isolated` hides this environment's packages from it: it sees the standard library and PYTHONPATH only.
         """
         flags = ["-S", "-s", "-P"] if isolated else ["-P"]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *flags, str(_HERE / "launch.py"), str(os.getpid()), target, *arguments,
-            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder, start_new_session=True, limit=LINE_LIMIT,
+        transport, protocol = await asyncio.get_running_loop().subprocess_exec(
+            _Protocol, sys.executable, *flags, str(_HERE / "launch.py"), str(os.getpid()), target, *arguments,
+            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder, start_new_session=True,
         )  # fmt: skip
-        self._tell("+", process.pid)
-        return Child(process, self)
+        self._tell("+", transport.get_pid())
+        return Child(transport, protocol, self)
+
+    def releasing(self, release: Coroutine[Any, Any, None]) -> None:
+        """Keeps what an ended child still has to close."""
+        task = asyncio.ensure_future(release)
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
 
     def forget(self, pid: int) -> None:
         """Called when a group has ended."""

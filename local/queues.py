@@ -26,6 +26,7 @@ __all__ = ["QueuePoller", "failed_ids"]
 _CALL_LIMIT: Final = 10
 #: Seconds of one long poll: short enough for a prompt stop.
 _POLL_SECONDS: Final = 1
+_WINDOW_POLL_SECONDS: Final = 0.05
 #: Concurrent batches of a mapping that sets no limit: Lambda starts with five, a laptop has few cores.
 _DEFAULT_CONCURRENCY: Final = max(2, min(5, 2 * (os.cpu_count() or 1)))
 
@@ -97,6 +98,8 @@ class QueuePoller:
         while not self._stopping.is_set():
             wait = _POLL_SECONDS if not batch else max(0, min(_POLL_SECONDS, int(closes - time.monotonic())))
             received = await self._receive(min(_CALL_LIMIT, self._source.batch_size - len(batch)), wait)
+            if batch and not received:
+                await asyncio.sleep(_WINDOW_POLL_SECONDS)  # SQS waits in whole seconds; the window's last one is looked at
             if received and not batch:
                 closes = time.monotonic() + self._source.window_seconds
             batch += received

@@ -1,5 +1,6 @@
 """What a running local stack tells other commands: a JSON file in the work folder, there while the stack runs."""
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -50,10 +51,23 @@ class StackFile:
             raise LocalError(f"no local stack is running here ({_path(work)} names none); start one with: make run") from None
         return found
 
-    @staticmethod
-    def remove(work: Path) -> None:
-        """Takes it away."""
-        _path(work).unlink(missing_ok=True)
+    @classmethod
+    def remove(cls, work: Path, *, pid: int) -> None:
+        """Takes it away, if it is this process's."""
+        with contextlib.suppress(LocalError):
+            if cls.read(work).pid == pid:
+                _path(work).unlink(missing_ok=True)
+
+    @classmethod
+    def refuse_a_second(cls, work: Path) -> None:
+        """Raises LocalError where a stack runs that uses this folder."""
+        try:
+            found = cls.read(work)
+        except LocalError:
+            return
+        raise LocalError(
+            f"a stack runs here already, at {found.api_url} (process {found.pid}); stop it, or give this one a folder with --work DIR"
+        )
 
 
 def _path(work: Path) -> Path:

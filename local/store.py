@@ -86,7 +86,7 @@ class EmbeddedStore:
             while time.monotonic() < deadline:
                 if child.ended.done():
                     raise LocalError(
-                        f"the embedded store ended at start (exit code {child.ended.result()}); see store.jsonl in {self._work}/logs"
+                        f"the embedded store ended at start (exit code {child.ended.result()}); see mayfly.jsonl in {self._work}/logs"
                     )
                 try:
                     async with session.get(f"{self.endpoint}/_ministack/health") as response:
@@ -95,7 +95,7 @@ class EmbeddedStore:
                 except aiohttp.ClientError:
                     await asyncio.sleep(0.01)
         raise LocalError(
-            f"the embedded store did not answer at {self.endpoint} within {_START_SECONDS:.0f} s; see store.jsonl in {self._work}/logs"
+            f"the embedded store did not answer at {self.endpoint} within {_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
         )
 
     async def _read_output(self, child: Child) -> None:

@@ -48,6 +48,7 @@ class StreamPoller:
         self._invoke = invoke
         self._log = log
         self._stopping = asyncio.Event()
+        self._finishing = False
         self._running = 0
 
     @property
@@ -59,6 +60,10 @@ class StreamPoller:
         """Reads all shards until `stop`."""
         shards = await wait_until_streams(self._clients, self._source.stream_arn)
         await asyncio.gather(*(self._read_shard(shard) for shard in shards))
+
+    def finish(self) -> None:
+        """Ends reading as soon as nothing new comes: the store forgets the stream when it stops."""
+        self._finishing = True
 
     def stop(self) -> None:
         """Ends reading; a batch that runs goes on."""
@@ -87,6 +92,8 @@ class StreamPoller:
             while waiting and (len(waiting) >= self._source.batch_size or time.monotonic() >= closes):
                 batch, waiting = waiting[: self._source.batch_size], waiting[self._source.batch_size :]
                 await self._deliver(_Batch(batch))
+            if self._finishing and not records and not waiting:
+                return
             pause = _QUICKEST_POLL if records else min(pause * 1.5, _SLOWEST_POLL)
             await self._pause(pause)
 
@@ -145,8 +152,11 @@ class StreamPoller:
             },
         }
         name = self._source.on_failure_arn.rsplit(":", 1)[1]
-        url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
-        await self._clients.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
+        try:
+            url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
+            await self._clients.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
+        except (ClientError, BotoCoreError) as problem:
+            self._log.event("report lost", "ERROR", queue=name, reason=str(problem), report=report)
 
     def _is_wanted(self, record: dict[str, Any]) -> bool:
         return not self._source.patterns or any(matches(pattern, record) for pattern in self._source.patterns)

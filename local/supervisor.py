@@ -8,16 +8,18 @@ template ──► store (child) ──► state deployed and verified ──►
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from botocore.exceptions import BotoCoreError
 
 from local import application, gateway
 from local.application import Application
@@ -33,7 +35,7 @@ from local.queues import QueuePoller
 from local.reaper import Reaper
 from local.reload import watch
 from local.schedules import Scheduler
-from local.servers import server
+from local.servers import HttpServer
 from local.stack_file import StackFile
 from local.store import EmbeddedStore, free_port
 from local.streams import StreamPoller
@@ -69,11 +71,16 @@ class Options:
 async def up(options: Options) -> int:
     """Runs the stack until a signal, and returns the exit code: 0 when everything could be finished in time."""
     started = time.monotonic()
+    _check_port(options.port)
+    StackFile.refuse_a_second(options.work)
+    _check_folder(options.work)
+    if options.state is not None:
+        _check_folder(options.state)
     logs = Logs(options.work / "logs", form=options.log)
     stack = _Stack(options, logs)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
     try:
         starting = asyncio.ensure_future(stack.start())
@@ -81,6 +88,7 @@ async def up(options: Options) -> int:
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
+            await asyncio.wait([starting])
             return 0
         starting.result()
         stack.announce(time.monotonic() - started)
@@ -105,7 +113,7 @@ async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options,
     draining.cancel()
     if returned := await stack.hand_back():
         logs.say(f"{returned} unfinished messages are back on their queues")
-    logs.say("stopped" if is_clean else "stopped; what still ran was killed, and its work is redelivered")
+    logs.say("stopped" if is_clean else "stopped; what still ran was killed")
     return 0 if is_clean else 1
 
 
@@ -114,10 +122,11 @@ class _Stack:
         self._options = options
         self._logs = logs
         self._log = logs.of("mayfly")
+        _send_to(self._log, "aiohttp", "asyncio")
         self._children = Children()
         self._store: EmbeddedStore | None = None
         self._clients: Clients | None = None
-        self._server: asyncio.Server | None = None
+        self._server: HttpServer | None = None
         self._pools: dict[str, Pool] = {}
         self._function_logs: dict[str, Log] = {}
         self._launches: dict[str, Launch] = {}
@@ -131,7 +140,6 @@ class _Stack:
     async def start(self) -> None:
         """Brings everything up, in the order of the picture above."""
         options = self._options
-        _check_port(options.port)
         await self._children.open()
         clients = await self._open_store()
         # Reading the template needs no store: both at once.
@@ -171,38 +179,48 @@ class _Stack:
 
     async def broken(self) -> str:
         """Waits for something to fail that the stack cannot do without, and says what."""
-        waits: list[Awaitable[Any]] = [asyncio.shield(each) for each in (*self._background, *self._poller_tasks)]
-        if self._store is not None:
-            waits.append(asyncio.ensure_future(self._store.ended()))
-        if not waits:
-            await asyncio.Event().wait()
-        done, _ = await asyncio.wait([asyncio.ensure_future(each) for each in waits], return_when=asyncio.FIRST_COMPLETED)
-        first = done.pop()
-        if (error := first.exception()) is not None:
-            return f"a part of the runtime failed: {type(error).__name__}: {error}"
-        return f"the embedded store ended (exit code {first.result()}); see {self._options.work}/logs/mayfly.jsonl"
+        parts = {*self._background, *self._poller_tasks}
+        store = asyncio.ensure_future(self._store.ended() if self._store is not None else asyncio.Event().wait())
+        while not store.done():
+            done, _ = await asyncio.wait([store, *parts], return_when=asyncio.FIRST_COMPLETED)
+            for part in done & parts:
+                parts.discard(part)  # a schedule that has no more times ends; so may others, but not by an error
+                if (error := part.exception()) is not None:
+                    return f"a part of the runtime failed: {type(error).__name__}: {error}"
+        return f"the embedded store ended (exit code {store.result()}); see {self._options.work}/logs/mayfly.jsonl"
 
     async def drain(self) -> None:
-        """Takes nothing new, and returns when nothing runs any more."""
+        """Takes nothing new, and returns when nothing runs any more: requests, then streams, then queues."""
         if self._server is not None:
-            self._server.close()
-        for poller in self._pollers:
-            poller.stop()
-        while self._requests or any(pool.is_busy for pool in self._pools.values()) or any(each.is_busy for each in self._pollers):
+            self._server.refuse()
+        for task in self._background:
+            task.cancel()
+        queues = [each for each in self._pollers if isinstance(each, QueuePoller)]
+        for queue in queues:
+            queue.stop()
+        while self._requests:
             await asyncio.sleep(0.02)
+        # What the last requests wrote is still to be announced, and the store forgets its streams.
+        for poller in self._pollers:
+            if isinstance(poller, StreamPoller):
+                poller.finish()
         await asyncio.gather(*self._poller_tasks, return_exceptions=True)
+        while any(pool.is_busy for pool in self._pools.values()) or any(each.is_busy for each in self._pollers):
+            await asyncio.sleep(0.02)
 
     async def hand_back(self) -> int:
         """Makes the messages that were not finished visible again, after killing whoever still works on them."""
+        for poller in self._pollers:
+            poller.stop()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
         queues = [each for each in self._pollers if isinstance(each, QueuePoller)]
         return sum(await asyncio.gather(*(each.hand_back() for each in queues)))
 
     async def close(self) -> None:
         """Stops everything that is still there."""
-        StackFile.remove(self._options.work)
+        StackFile.remove(self._options.work, pid=os.getpid())
         if self._server is not None:
-            self._server.close()
+            await self._server.close()
         tasks = [*self._background, *self._poller_tasks]
         for task in tasks:
             task.cancel()
@@ -218,6 +236,10 @@ class _Stack:
         options = self._options
         if options.endpoint is not None:
             self._clients = Clients(options.endpoint)
+            try:
+                await self._clients.call("sqs", "list_queues")
+            except (BotoCoreError, ValueError) as problem:
+                raise LocalError(f"the endpoint {options.endpoint} cannot be used: {problem}") from None
             return self._clients
         self._store = EmbeddedStore(free_port(options.port + 1), work=options.work, state=options.state, log=self._log)
         self._clients = Clients(self._store.endpoint)
@@ -254,11 +276,11 @@ class _Stack:
             finally:
                 self._requests -= 1
 
-        loop = asyncio.get_running_loop()
+        self._server = HttpServer(serve, body_limit=_BODY_LIMIT)
         try:
-            self._server = await loop.create_server(server(serve, body_limit=_BODY_LIMIT), "127.0.0.1", self._options.port)
+            await self._server.listen(self._options.port)
         except OSError:
-            raise PortTaken(self._options.port, _holder(self._options.port)) from None
+            raise _port_taken(self._options.port) from None
 
     def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
         for queue in app.queues:
@@ -319,13 +341,38 @@ class _Stack:
             self._after_deploy += text.splitlines()
 
 
+def _send_to(log: Log, *names: str) -> None:
+    """Sends what libraries log to the runtime's own log, off the terminal: a client that hangs up is no news there."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log.event("library", record.levelname, quiet=True, logger=record.name, text=self.format(record))
+
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [Handler()], False
+
+
 def _cache(options: Options) -> Path:
     return options.template.resolve().parent / ".mayfly" / "cache"
 
 
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f".write-{os.getpid()}").touch()
+        (folder / f".write-{os.getpid()}").unlink()
+    except OSError as problem:
+        raise LocalError(f"the folder {folder} cannot be written to: {problem.strerror}") from None
+
+
 def _check_port(port: int) -> None:
     if free_port(port) != port:
-        raise PortTaken(port, _holder(port))
+        raise _port_taken(port)
+
+
+def _port_taken(port: int) -> PortTaken:
+    return PortTaken(port, _holder(port), next(each for each in range(port + 1, port + 1000) if free_port(each) == each))
 
 
 def _holder(port: int) -> str:

@@ -15,12 +15,14 @@ from local.errors import TemplateError
 from local.intrinsics import Unresolvable, references, resolve
 from local.supported import STATE, unsupported
 
-__all__ = ["ACCOUNT", "REGION", "Template", "load", "parse"]
+__all__ = ["ACCOUNT", "REGION", "UNUSABLE", "Template", "load", "parse"]
 
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
 #: How a local path travels through the SAM translator, which accepts only uploaded code.
 _LOCAL_CODE: Final = "s3://local/"
+#: What reading a property of the wrong shape raises.
+UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Template:
     metadata: dict[str, Any]
     conditions: dict[str, Any]
     mappings: dict[str, Any]
-    parameters: dict[str, str]
+    parameters: dict[str, str | list[str]]
 
     @property
     def folder(self) -> Path:
@@ -63,6 +65,8 @@ class Template:
             return resolve(value, known, conditions=self.conditions, mappings=self.mappings)
         except Unresolvable as problem:
             raise TemplateError(self.path, [str(problem)]) from None
+        except RecursionError:
+            raise TemplateError(self.path, ["a condition refers to itself"]) from None
 
     def _pseudo(self) -> dict[tuple[str, str | None], Any]:
         return {
@@ -87,7 +91,10 @@ def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -
     if kept.exists():
         transformed = json.loads(kept.read_text())
     else:
-        transformed = _transform(path, parse(path))
+        try:
+            transformed = _transform(path, parse(path))
+        except UNUSABLE as problem:
+            raise TemplateError(path, [f"a value has a shape that SAM cannot read: {problem!r}"]) from None
         kept.parent.mkdir(parents=True, exist_ok=True)
         unfinished = kept.with_suffix(f".{os.getpid()}")
         unfinished.write_text(json.dumps(transformed))
@@ -110,9 +117,11 @@ def parse(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as problem:
         raise TemplateError(path, [f"it cannot be read: {problem.strerror}"]) from None
+    except UnicodeDecodeError as problem:
+        raise TemplateError(path, [f"it is not UTF-8 ({problem.reason} at byte {problem.start})"]) from None
 
 
 def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +129,8 @@ def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.translator.transform import transform
 
+    if "AWS::Serverless-2016-10-31" not in str(source.get("Transform")) and "AWS::Serverless::" in str(source["Resources"]):
+        raise TemplateError(path, ["it has AWS::Serverless resources but no 'Transform: AWS::Serverless-2016-10-31'"])
     missing = []
     for name, resource in source["Resources"].items():
         if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
@@ -154,10 +165,12 @@ def _mark_local_code(path: Path, where: str, properties: dict[str, Any]) -> list
 def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Template:
     declared = transformed.get("Parameters") or {}
     problems = [f"there is no parameter {name}" for name in given if name not in declared]
-    parameters = {}
+    parameters: dict[str, str | list[str]] = {}
     for name, spec in declared.items():
         if name in given or "Default" in spec:
-            parameters[name] = str(given.get(name, spec.get("Default")))
+            text = str(given.get(name, spec.get("Default")))
+            problems += _parameter_problems(name, text, spec)
+            parameters[name] = text.split(",") if str(spec.get("Type", "")).startswith(("CommaDelimitedList", "List<")) else text
         else:
             problems.append(f"parameter {name} has no default: give it with --parameter {name}=VALUE")
     if problems:
@@ -172,10 +185,30 @@ def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Te
         mappings=transformed.get("Mappings") or {},
         parameters=parameters,
     )
-    kept = {name: each for name, each in template.resources.items() if _is_wanted(template, each)}
-    if problems := unsupported(kept):
+    try:
+        kept = {name: each for name, each in template.resources.items() if _is_wanted(template, each)}
+        problems = unsupported(kept)
+    except UNUSABLE as problem:
+        raise TemplateError(path, [f"a value has a shape that cannot be used: {problem!r}"]) from None
+    if problems:
         raise TemplateError(path, problems)
     return Template(**{**vars(template), "resources": kept})
+
+
+def _parameter_problems(name: str, text: str, spec: dict[str, Any]) -> list[str]:
+    allowed = [str(each) for each in spec.get("AllowedValues", ())]
+    if allowed and text not in allowed:
+        return [f"parameter {name} is {text!r}; it may be {', '.join(allowed)}"]
+    if "AllowedPattern" in spec and not re.fullmatch(spec["AllowedPattern"], text):
+        return [f"parameter {name} is {text!r}; it must match {spec['AllowedPattern']}"]
+    if spec.get("Type") == "Number":
+        try:
+            value = float(text)
+        except ValueError:
+            return [f"parameter {name} is {text!r}; it must be a number"]
+        if not float(spec.get("MinValue", "-inf")) <= value <= float(spec.get("MaxValue", "inf")):
+            return [f"parameter {name} is {text}; it must be from {spec.get('MinValue')} to {spec.get('MaxValue')}"]
+    return []
 
 
 def _stack_name(folder: str) -> str:

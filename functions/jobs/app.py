@@ -4,7 +4,8 @@ import re
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import http, jobs
-from mayfly.errors import InvalidRequest
+from mayfly.errors import InvalidRequest, JobNotFound
+from mayfly.fields import NAME
 from mayfly.jobs.rules import public, read_submission
 from mayfly.wiring import JobsDeps
 
@@ -30,6 +31,8 @@ def build(deps: JobsDeps) -> http.Handler:
 
     @app.get("/jobs/<job_id>")
     def read(job_id: str) -> Response[str]:
+        if not NAME.fullmatch(job_id):
+            raise JobNotFound(job_id[:128])
         until_ms = deps.clock() + _read_wait(http.query(app, "wait")) * 1000
         job = jobs.wait(job_id, tenant=http.caller(app).tenant, store=deps.store, clock=deps.clock, until_ms=until_ms, pause=deps.pause)
         return http.answer(public(job, deps.clock()))

@@ -60,6 +60,88 @@ def test_sigterm_finishes_the_request_in_flight_and_exits_0(tmp_path: Path) -> N
         assert not (stack.work / "stack.json").exists()
 
 
+def test_a_stop_takes_no_further_request_on_a_connection_that_was_kept_alive(tmp_path: Path) -> None:
+    with running(tmp_path, template=MISBEHAVING) as stack:
+        stack.get("/fine")
+        late: list[int] = []
+
+        def client() -> None:
+            with suppress(requests.ConnectionError), requests.Session() as session:
+                while True:
+                    asked = time.monotonic()
+                    reply = session.get(f"{stack.url}/fine", timeout=60)
+                    assert reply.status_code == 200
+                    if stopped and asked > stopped[0] + 0.5:
+                        late.append(reply.status_code)
+
+        stopped: list[float] = []
+        clients = [threading.Thread(target=client) for _ in range(4)]
+        for each in clients:
+            each.start()
+        wait_until(lambda: len([each for each in stack.log("Misbehaving") if each["type"] == "end"]) > 50, 20)
+        stack.process.send_signal(signal.SIGTERM)
+        stopped.append(time.monotonic())
+        assert stack.process.wait(20) == 0
+        for each in clients:
+            each.join(20)
+        assert late == []
+        assert "Traceback" not in stack.output
+
+
+def test_a_clean_stop_with_kept_state_strands_no_job_that_was_answered(tmp_path: Path) -> None:
+    options = ["--state", str(tmp_path / "state")]
+    answered: list[str] = []
+
+    def client(stack: Stack) -> None:
+        with suppress(requests.ConnectionError, AssertionError):
+            while True:
+                answered.append(stack.submit("counter.add", {"name": "kept"})["id"])
+
+    with running(tmp_path / "run", *options) as stack:
+        clients = [threading.Thread(target=client, args=[stack]) for _ in range(3)]
+        for each in clients:
+            each.start()
+        wait_until(lambda: len(answered) > 60, 30)
+        assert stack.stop() == 0
+        for each in clients:
+            each.join(20)
+    with running(tmp_path / "run", *options) as stack:
+        for job_id in answered:
+            assert stack.job(job_id, wait=20)["status"] == "succeeded"
+        assert stack.counter("kept") == len(answered)
+
+
+def test_a_second_stack_beside_the_first_leaves_it_alone(tmp_path: Path) -> None:
+    app = worker_app(tmp_path / "app", seconds=0).parent
+    command = [str(MAYFLY), "up", "--template", str(app / "template.yaml")]
+    with running(tmp_path / "first", template=app / "template.yaml") as stack:
+        taken = subprocess.run(
+            [*command, "--port", str(stack.port), "--work", str(stack.work)], capture_output=True, text=True, check=False
+        )
+        assert (taken.returncode, "is taken by process" in taken.stderr) == (1, True)
+        shared = subprocess.run(
+            [*command, "--port", str(free_port()), "--work", str(stack.work)], capture_output=True, text=True, check=False
+        )
+        assert (shared.returncode, f"a stack runs here already, at {stack.url}" in shared.stderr) == (1, True)
+        assert stack.facts["pid"] == stack.process.pid
+        assert stack.log("mayfly")
+
+
+def test_a_schedule_that_has_no_more_times_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "app.py").write_text("def handler(event, context):\n    return 'ok'\n")
+    template = tmp_path / "template.yaml"
+    template.write_text(
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n"
+        "      CodeUri: code\n      Handler: app.handler\n      Runtime: python3.13\n      Events:\n"
+        "        Past: {Type: ScheduleV2, Properties: {ScheduleExpression: at(2020-01-01T00:00:00)}}\n"
+        "        Page: {Type: HttpApi, Properties: {Path: /, Method: GET}}\n"
+    )
+    with running(tmp_path / "run", template=template) as stack:
+        assert stack.get("/").text == "ok"
+        assert stack.stop() == 0
+
+
 @pytest.mark.parametrize("how", ["a second signal", "the end of the grace"])
 def test_a_stop_that_takes_too_long_kills(tmp_path: Path, how: str) -> None:
     grace = "1" if how == "the end of the grace" else "60"
@@ -171,6 +253,25 @@ def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
         (["unknown"], 2, "invalid choice: 'unknown'"),
         ([], 2, "the following arguments are required: COMMAND"),
         (["keys", "create"], 1, "no local stack is running here"),
+        (["keys", "create", "--endpoint-url", "http://127.0.0.1:1"], 2, "--endpoint-url needs --stack"),
+        (["keys", "create", "--endpoint-url", "http://127.0.0.1:1", "--stack", "x"], 1, "cannot be used"),
+        (
+            ["up", "--template", str(ROOT / "template.yaml"), "--parameter", "LogLevel=SILLY"],
+            1,
+            "LogLevel is 'SILLY'; it may be DEBUG, INFO",
+        ),
+        (
+            ["up", "--template", str(ROOT / "template.yaml"), "--parameter", "WorkerConcurrency=1"],
+            1,
+            "WorkerConcurrency is 1; it must be from 2",
+        ),
+        (
+            ["up", "--template", str(ROOT / "template.yaml"), "--endpoint-url", "http://127.0.0.1:1"],
+            1,
+            "the endpoint http://127.0.0.1:1 cannot be used",
+        ),
+        (["up", "--template", str(ROOT / "template.yaml"), "--endpoint-url", "nonsense"], 1, "the endpoint nonsense cannot be used"),
+        (["up", "--template", str(ROOT / "template.yaml"), "--work", "/proc/x"], 1, "the folder /proc/x cannot be written to"),
     ],
 )
 def test_a_call_that_is_off_is_told_what_is_without_a_stack_trace(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:

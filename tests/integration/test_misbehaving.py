@@ -1,8 +1,12 @@
 """Handlers that crash, hang, exit, eat memory or cannot be imported: their callers hear of it, and the next request works."""
 
+import base64
+import json
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +36,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ("/eat", "Runtime.OutOfMemory", "Memory Size: 128 MB exceeded"),
         ("/huge", "Function.ResponseSizeTooLarge", "exceeded maximum allowed payload size"),
         ("/unmarshalled", "Runtime.MarshalError", "Unable to marshal response"),
+        ("/broken-header", "bad response", "X-B"),
         ("/unimportable", "Runtime.ImportModuleError", "no_such_module"),
     ],
 )
@@ -40,10 +45,41 @@ def test_the_caller_gets_a_5xx_with_a_request_id_and_the_log_the_reason(stack: S
     assert (reply.status_code, reply.json()) == (500, {"message": "Internal Server Error"})
     assert len(reply.headers["apigw-requestid"]) == 36
     entries = stack.log("Unimportable" if path == "/unimportable" else "Misbehaving")
-    failed = [each for each in entries if each["type"] in ("invocation failed", "init failed")][-1]
-    assert failed["error"] == kind
-    assert reason in failed["reason"]
+    if kind == "bad response":
+        entries = stack.log("mayfly")
+    failed = [each for each in entries if each["type"] in ("invocation failed", "init failed", "bad response")][-1]
+    assert failed.get("error", failed["type"]) == kind
+    assert reason in str(failed)
     assert stack.get("/fine").status_code == 200
+
+
+def test_an_end_is_noticed_although_a_daemon_holds_the_output(stack: Stack) -> None:
+    daemon = int(stack.get("/daemon").text)
+    started = time.monotonic()
+    assert stack.get("/exit").status_code == 500
+    assert time.monotonic() - started < 1.5
+    assert stack.get("/fine").status_code == 200
+    with suppress(ProcessLookupError):
+        os.kill(daemon, signal.SIGKILL)
+
+
+def test_no_printed_line_can_stop_the_log(stack: Stack) -> None:
+    for _ in range(3):
+        assert stack.get("/garble").status_code == 200
+    wait_until(lambda: [each.get("text") for each in stack.log("Misbehaving")].count("after all that") == 3, 5)
+
+
+def test_bytes_of_every_kind_reach_the_function(stack: Stack) -> None:
+    with socket.create_connection(("127.0.0.1", stack.port)) as raw:
+        raw.sendall(b"GET /echo HTTP/1.1\r\nHost: x\r\nX-Odd: a\xff\r\nConnection: close\r\n\r\n")
+        reply = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert reply.startswith(b"HTTP/1.1 200")
+    assert json.loads(reply.split(b"\r\n\r\n", 1)[1])["headers"]["x-odd"] == "a\xff"
+    packed = requests.post(
+        f"{stack.url}/echo", data=b"no gzip", headers={"Content-Encoding": "gzip", "Content-Type": "application/gzip"}, timeout=60
+    )
+    assert base64.b64decode(packed.json()["body"]) == b"no gzip"
+    assert "aiohttp" not in stack.output
 
 
 def test_a_request_above_the_limits_is_413(stack: Stack) -> None:
@@ -64,7 +100,7 @@ def test_one_environment_takes_one_event_at_a_time_and_the_rest_wait(stack: Stac
 
 
 def test_an_idle_environment_killed_between_requests_costs_nobody_a_request(stack: Stack) -> None:
-    for _ in range(5):
+    for _ in range(20):
         os.kill(stack.get("/fine").json()["pid"], signal.SIGKILL)
         assert stack.get("/fine").status_code == 200
 

@@ -42,7 +42,7 @@ def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:
         ({"name": "a b", "count": 1}, "name: must match"),
         ({"name": "a\n", "count": 1}, "name: must match"),
         ({"name": "a", "count": True}, "count: must be a whole number, not a boolean"),
-        ({"name": "a", "count": 1.0}, "count: must be a whole number, not a number"),
+        ({"name": "a", "count": 1.0}, "count: must be a whole number, not one with a fraction"),
         ({"name": "a", "count": 11}, "count: must be from 1 to 10"),
         ({"name": "a", "count": 1, "extra": 0}, "extra: unknown field"),
     ],

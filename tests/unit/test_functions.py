@@ -86,6 +86,8 @@ def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
         ("DELETE", "/jobs/abc", 405, "GET"),
         ("GET", "/jobs", 405, "POST"),
         ("GET", "/jobs/a/b", 404, None),
+        ("POST", "/jobs/", 404, None),
+        ("POST", "//jobs", 404, None),
     ],
 )
 def test_what_no_route_takes_is_404_or_405(hello: Any, method: str, path: str, status: int, allow: str | None) -> None:
@@ -193,6 +195,10 @@ def test_an_unknown_task_is_400_and_lists_those_that_exist(api: JobsApi) -> None
 @pytest.mark.parametrize(("size", "status"), [(256 * 1024 - 2, 202), (256 * 1024 - 1, 413), (1024 * 1024, 413)])
 def test_a_payload_over_its_limit_is_413(api: JobsApi, size: int, status: int) -> None:
     assert api.submit({"task": "t", "payload": "x" * size})[0] == status
+
+
+def test_an_id_that_no_job_can_have_is_404(api: JobsApi) -> None:
+    assert api.read("a" * 5000)[0] == 404
 
 
 def test_an_unknown_job_and_one_of_another_tenant_get_the_same_answer(api: JobsApi) -> None:

@@ -33,6 +33,8 @@ from local.schedule_times import ScheduleTimes
         ({"a": {"b": ["x"]}}, {"a": {"b": "x"}}, True),
         ({"a": {"b": ["x"]}}, {"a": "x"}, False),
         ({"a": ["x"], "b": ["y"]}, {"a": "x"}, False),
+        ({"a": {"b": [{"exists": False}]}}, {}, True),
+        ({"a": {"b": [{"exists": True}]}}, {}, False),
         ({"a": [{"exists": True}]}, {"a": None}, True),
         ({"a": [{"exists": False}]}, {}, True),
         ({"a": [{"exists": False}]}, {"a": 1}, False),
@@ -223,6 +225,7 @@ def test_a_request_becomes_payload_format_2() -> None:
         ("application/problem+json", b"{}", True),
         ("application/octet-stream", b"ab", False),
         ("image/png", b"ab", False),
+        ("application/x-www-form-urlencoded", b"a=1", False),
         ("text/plain", b"\xff", False),
     ],
 )
@@ -264,6 +267,8 @@ def test_a_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) ->
         {"statusCode": 200, "body": {}},
         {"statusCode": 99},
         {"statusCode": 200, "headers": []},
+        {"statusCode": 200, "headers": {"X-A": "a\r\nX-B: b"}},
+        {"statusCode": 200, "cookies": ["a\nb"]},
         {"statusCode": 200, "body": "%", "isBase64Encoded": True},
     ],
 )

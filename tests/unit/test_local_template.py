@@ -5,6 +5,7 @@ from textwrap import dedent, indent
 
 import pytest
 
+from local.application import build
 from local.errors import TemplateError
 from local.template import load
 
@@ -55,7 +56,11 @@ def test_a_resource_whose_condition_does_not_hold_is_not_there(tmp_path: Path) -
         ("Resources: [", "it is not valid YAML"),
         ("Description: x", "it has no Resources"),
         ("Resources: {A: {}}", "resource A has no Type"),
-        ("Resources:\n  A: {Type: AWS::Serverless::Function, Properties: {CodeUri: gone, Handler: a.b}}", "CodeUri gone does not exist"),
+        ("Resources:\n  A: {Type: AWS::Serverless::Function}", "no 'Transform: AWS::Serverless-2016-10-31'"),
+        (
+            "Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: AWS::Serverless::Function, Properties: {CodeUri: gone, Handler: a.b}}",
+            "CodeUri gone does not exist",
+        ),
         ("Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: AWS::Serverless::Function, Properties: {Colour: 1}}", "Colour"),
     ],
 )
@@ -63,6 +68,45 @@ def test_a_template_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, tex
     path = tmp_path / "template.yaml"
     path.write_text(text)
     assert any(problem in each for each in problems(path))
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ("Timeout: abc", "resource A"),
+        ("MemorySize: [1]", "resource A"),
+        ("Timeout: 901", "resource A: Timeout 901 is not from 1 to 900 seconds"),
+        ("MemorySize: 64", "resource A: MemorySize 64 is not from 128 to 10240 MB"),
+        ("Environment: {Variables: [a]}", "resource A"),
+        ("Environment: {Variables: {X: !Select [5, [a]]}}", "resource A"),
+        ("Environment: {Variables: {X: !Join x}}", "resource A"),
+        ("Environment: {Variables: {X: !Ref Gone}}", "resource A: Gone has no value here"),
+        ("Environment: {Variables: {X: {Ref: [1]}}}", ""),
+        ("Events: {E: {Type: HttpApi, Properties: {Path: x, Method: GET}}}", ""),
+        ("Events: {E: {Type: HttpApi, Properties: {Path: /x, Method: FLY}}}", "no method of an HTTP API"),
+        ("Events: {E: {Type: SQS, Properties: {Queue: 'arn:aws:sqs:us-east-1:1:other'}}}", "arn:aws:sqs:us-east-1:1:other is not in this template"),
+        ("Events: {E: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn}}}\nTimeout: 60", "the visibility timeout of Q (30 s) is below the timeout of A (60 s)"),
+        ("Events: {E: {Type: Schedule, Properties: {Schedule: often}}}", "the schedule 'often' is not"),
+        ("Runtime: nodejs22.x", "the runtime nodejs22.x is not supported locally"),
+        ("hi", ""),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_used_is_a_problem_and_no_stack_trace(tmp_path: Path, properties: str, said: str) -> None:
+    head = "" if "Runtime" in properties or properties == "hi" else "Runtime: python3.13\nHandler: app.handler\nCodeUri: code\n"
+    path = template(
+        tmp_path, "Q: {Type: AWS::SQS::Queue}\nA:\n  Type: AWS::Serverless::Function\n  Properties:\n" + indent(head + properties, "    ")
+    )
+    if "nodejs" in properties:
+        path.write_text(path.read_text().replace("Runtime", "CodeUri: code\n      Handler: a.b\n      Runtime"))
+    with pytest.raises(TemplateError) as caught:
+        build(load(path, cache=tmp_path / "cache"), {("Q", None): "url", ("Q", "Arn"): "arn:aws:sqs:us-east-1:0:q"}, api_url="http://x")
+    assert said in str(caught.value)
+
+
+def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_bytes(b"Resources: \xff")
+    assert problems(path) == ["it is not UTF-8 (invalid start byte at byte 11)"]
 
 
 def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from mayfly.errors import ConfigError
+from mayfly.errors import BadTask
 from mayfly.jobs.tasks import Declaration, declared, imported, task
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,16 +41,42 @@ def test_the_stacks_own_tasks_can_be_read(package: ModuleType) -> None:
 
 def test_arguments_that_are_no_literals_are_refused_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("N = 3\n\n@task('x', max_attempts=N)\ndef x(job, effects): ...\n")
-    with pytest.raises(ConfigError, match=r"bad\.py:3: the arguments of @task must be literals"):
+    with pytest.raises(BadTask, match=r"bad\.py:3: the arguments of @task must be literals"):
         declared(tmp_path, local=False)
 
 
 def test_two_tasks_of_one_name_are_refused(package: ModuleType) -> None:
     (Path(package.__path__[0]) / "two.py").write_text("from mayfly.jobs import task\n@task('a.one')\ndef other(job, effects): ...\n")
-    with pytest.raises(ConfigError, match=r"two tasks are called 'a\.one'"):
+    with pytest.raises(BadTask, match=r"two tasks are called 'a\.one'"):
         imported(package, local=False)
+    with pytest.raises(BadTask, match=r"two\.py:2: two tasks are called 'a\.one'"):
+        declared(Path(package.__path__[0]), local=False)
 
 
-def test_a_name_outside_the_alphabet_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must match"):
-        task("no spaces")
+@pytest.mark.parametrize(
+    ("declaration", "said"),
+    [
+        ("@task('no spaces')", "task name 'no spaces' must match"),
+        ("@task('a.one', max_attempts=0)", "max_attempts must be a whole number from 1 to 20"),
+        ("@task('a.one', max_attempts=21)", "max_attempts must be a whole number from 1 to 20"),
+        ("@task('a.one', colour=1)", "arguments of @task must be literals that it takes"),
+        ("@jobs.task('a.one', max_attempts=0)", "max_attempts must be"),
+    ],
+)
+def test_a_declaration_that_no_job_could_follow_is_refused_with_file_and_line(tmp_path: Path, declaration: str, said: str) -> None:
+    (tmp_path / "bad.py").write_text(f"\n\n{declaration}\ndef run(job, effects): ...\n")
+    with pytest.raises(BadTask, match=rf"bad\.py:3: .*{said}"):
+        declared(tmp_path, local=False)
+
+
+def test_a_file_that_does_not_parse_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("\ndef (:\n")
+    with pytest.raises(BadTask, match=r"bad\.py:2: invalid syntax"):
+        declared(tmp_path, local=False)
+
+
+def test_an_async_function_is_no_task() -> None:
+    async def run(job: object, effects: object) -> None: ...
+
+    with pytest.raises(BadTask, match="async function"):
+        task("a.b")(run)

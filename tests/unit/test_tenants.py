@@ -23,6 +23,7 @@ def made(store: TenantStore) -> tuple[str, ApiKey]:
 
 def test_a_key_proves_its_tenant_and_scopes(store: TenantStore, made: tuple[str, ApiKey]) -> None:
     assert tenants.authenticate(f"Bearer {made[0]}", store) == made[1]
+    assert tenants.authenticate(f"bearer {made[0]}", store) == made[1]  # the scheme's case does not matter: RFC 9110, 11.1
 
 
 def test_nothing_stored_is_a_usable_key(dynamodb: Any, made: tuple[str, ApiKey]) -> None:

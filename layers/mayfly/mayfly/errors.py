@@ -7,6 +7,7 @@ Errors take facts, not sentences: the class writes the message from them, so tha
 from typing import ClassVar
 
 __all__ = [
+    "BadTask",
     "ConfigError",
     "CounterOutOfRange",
     "EffectRefused",
@@ -49,6 +50,17 @@ class ConfigError(MayflyError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("the function's environment is not usable: " + "; ".join(problems))
+
+
+class BadTask(MayflyError):
+    """A file under functions/run_jobs/tasks/ declares no usable task; raised at start, with file and line where known."""
+
+    code = "bad-task"
+    title = "Bad task"
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
 
 
 class InvalidRequest(MayflyError):

@@ -31,8 +31,12 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
         json.dumps(value, ensure_ascii=False).encode()
     except InvalidRequest:
         raise
-    except (ValueError, RecursionError) as problem:
+    except RecursionError:
+        raise InvalidRequest(where, "not valid JSON (nested too deeply)") from None
+    except json.JSONDecodeError as problem:
         raise InvalidRequest(where, f"not valid JSON ({problem})") from None
+    except ValueError:
+        raise InvalidRequest(where, "not valid JSON (no UTF-8, or a number of too many digits)") from None
     return value
 
 
@@ -67,7 +71,7 @@ class Fields:
         if value is default:
             return value
         if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidRequest(name, f"must be a whole number, not {_kind(value)}")
+            raise InvalidRequest(name, f"must be a whole number, not {_kind(value, exact=True)}")
         if not low <= value <= high:
             raise InvalidRequest(name, f"must be from {low} to {high}")
         return value
@@ -126,7 +130,9 @@ def _refuse_constant(constant: str) -> Any:
     raise InvalidRequest("body", f"{constant} is not JSON")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any, *, exact: bool = False) -> str:
     if value is None:
         return "null"
+    if exact and isinstance(value, float):
+        return "one with a fraction"
     return {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "an array"}.get(type(value), "an object")

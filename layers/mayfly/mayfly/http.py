@@ -172,5 +172,5 @@ def _why_not_routed(app: APIGatewayHttpResolver, routes: Mapping[str, list[str]]
 
 
 def _matches(template: str, path: str) -> bool:
-    wanted, found = template.strip("/").split("/"), path.strip("/").split("/")
-    return len(wanted) == len(found) and all(w == f or w.startswith("{") for w, f in zip(wanted, found, strict=True))
+    wanted, found = template.split("/"), path.split("/")
+    return len(wanted) == len(found) and all(w == f or (w.startswith("{") and f) for w, f in zip(wanted, found, strict=True))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from mayfly.clock import rfc3339, system_clock
-from mayfly.errors import MayflyError, StoreUnavailable
+from mayfly.errors import MayflyError
 from mayfly.fields import NAME
 from mayfly.ids import new_secret
 from mayfly.tenants import ALL_SCOPES, ApiKey, TenantStore, authenticate, mint
@@ -27,12 +27,21 @@ _DEVELOPMENT_KEY_FILE = "development-key"
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.endpoint_url and not options.stack:
+        parser.error("--endpoint-url needs --stack: which stack at that endpoint?")
     try:
         return int(options.run(options))
     except MayflyError as problem:
         print(f"mayfly: {problem}", file=sys.stderr)
-        return 1
+    except NoRegionError:
+        print("mayfly: no AWS region is set; set AWS_REGION, or a profile that has one", file=sys.stderr)
+    except NoCredentialsError:
+        print("mayfly: no AWS credentials were found; set them as for any AWS command", file=sys.stderr)
+    except (BotoCoreError, ClientError) as problem:
+        print(f"mayfly: the stack {options.stack or 'here'!r} cannot be used: {problem}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument("--env", default="live", choices=("dev", "test", "live"), help="shown in the key (default: %(default)s)")
     create.set_defaults(run=_create_key)
-    development = keys.add_parser("development", parents=[target], help="make the local stack's key, the same at every start")
+    development = keys.add_parser("development", parents=[target])  # for `mayfly up` alone: no help, no place in the list
     development.set_defaults(run=_development_key)
     return parser
 
@@ -102,13 +111,10 @@ def _tenants(options: argparse.Namespace) -> TenantStore:
 
 
 def _physical_id(options: argparse.Namespace, logical: str) -> str:
-    """What a resource of the stack is called, by asking CloudFormation. Raises StoreUnavailable."""
+    """What a resource of the stack is called, by asking CloudFormation. Raises ClientError where the stack has no such resource."""
     stack = options.stack or os.environ["MAYFLY_STACK"]
     client = boto3.client("cloudformation", endpoint_url=options.endpoint_url)
-    try:
-        reply = client.describe_stack_resource(StackName=stack, LogicalResourceId=logical)
-    except (BotoCoreError, ClientError) as problem:
-        raise StoreUnavailable(f"look-up of {logical} in the stack {stack!r}", str(problem)) from None
+    reply = client.describe_stack_resource(StackName=stack, LogicalResourceId=logical)
     found: str = reply["StackResourceDetail"]["PhysicalResourceId"]
     return found
 

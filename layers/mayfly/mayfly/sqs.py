@@ -108,9 +108,9 @@ def entrypoint(
             except Exception as error:
                 again[record.receipt_handle] = _comes_back_in(error, lease_seconds)
                 if not isinstance(error, MayflyError):
-                    observe.log.exception("a message failed in an unforeseen way; it comes back", message=record.message_id)
+                    observe.log.exception("a message failed in an unforeseen way; it comes back", message_id=record.message_id)
                 else:
-                    observe.log.info("a message goes back to the queue", message=record.message_id, error=str(error))
+                    observe.log.info("a message goes back to the queue", message_id=record.message_id, error=str(error))
                 raise
 
         with _heartbeat(renew, lease_seconds / 3):

@@ -65,8 +65,10 @@ class Effects:
 
     def increment(self, counter: str, by: int = 1) -> None:
         """Adds `by` to a counter of the job's tenant. Raises InvalidRequest for a name or a step that no counter takes."""
-        if not NAME.fullmatch(counter):
+        if not isinstance(counter, str) or not NAME.fullmatch(counter):
             raise InvalidRequest("counter", f"must match {NAME.pattern}")
+        if isinstance(by, bool) or not isinstance(by, int):
+            raise InvalidRequest("by", f"must be a whole number, not {by!r}")
         if not -MAX_STEP <= by <= MAX_STEP:
             raise InvalidRequest("by", f"must be from -{MAX_STEP} to {MAX_STEP}")
         self._increments[counter] = self._increments.get(counter, 0) + by

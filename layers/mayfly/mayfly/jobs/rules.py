@@ -112,7 +112,7 @@ def read_idempotency_key(text: str | None) -> str | None:
         return None
     bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if not _IDEMPOTENCY_KEY.fullmatch(bare):
-        raise InvalidRequest("Idempotency-Key", "must have 1 to 255 printable ASCII characters")
+        raise InvalidRequest("Idempotency-Key", "must have 1 to 255 printable ASCII characters, none of them a space")
     return bare
 
 

@@ -6,6 +6,7 @@ the API only reads their declarations, so that accepting a job never pays for th
 
 import ast
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mayfly.errors import ConfigError, MayflyError
+from mayfly.errors import BadTask, MayflyError
 from mayfly.fields import NAME
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job
-from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS
+from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, MAX_MAX_ATTEMPTS
 
 __all__ = ["Declaration", "Permanent", "Retry", "Task", "declared", "imported", "task"]
 
@@ -50,6 +51,13 @@ class Declaration:
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     local: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises BadTask where a value is none that a job could have."""
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise BadTask([f"task name {self.name!r} must match {NAME.pattern}"])
+        if not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= MAX_MAX_ATTEMPTS:
+            raise BadTask([f"task {self.name!r}: max_attempts must be a whole number from 1 to {MAX_MAX_ATTEMPTS}"])
+
 
 @dataclass(frozen=True)
 class Task:
@@ -64,37 +72,49 @@ def task(name: str, *, max_attempts: int = DEFAULT_MAX_ATTEMPTS, local: bool = F
 
     `max_attempts` holds for jobs that do not say; a `local` task exists only where AWS_SAM_LOCAL is true.
     """
-    if not NAME.fullmatch(name):
-        raise ConfigError([f"task name {name!r} must match {NAME.pattern}"])
+    declaration = Declaration(name, max_attempts, local)
 
     def declare(run: Callable[[Job, Effects], Any]) -> Task:
-        return Task(Declaration(name, max_attempts, local), run)
+        if inspect.iscoroutinefunction(run):
+            raise BadTask([f"task {name!r} is an async function; a task is a plain one"])
+        return Task(declaration, run)
 
     return declare
 
 
 def imported(package: ModuleType, *, local: bool) -> Mapping[str, Task]:
-    """The tasks of a package, by name, from importing each of its modules. Raises ConfigError when two share a name."""
+    """The tasks of a package, by name, from importing each of its modules. Raises BadTask when two share a name."""
     found: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
             is_task = isinstance(value, Task) and (local or not value.declaration.local)
             if is_task and found.setdefault(value.declaration.name, value) is not value:
-                raise ConfigError([f"two tasks are called {value.declaration.name!r}"])
+                raise BadTask([f"two tasks are called {value.declaration.name!r}"])
     return found
 
 
 def declared(folder: Path, *, local: bool) -> Mapping[str, Declaration]:
-    """The declarations in a folder of tasks, by name, from reading each file. Raises ConfigError, naming file and line."""
-    declarations = [
-        _declaration(call, path)
-        for path in sorted(folder.glob("*.py"))
-        for function in ast.walk(ast.parse(path.read_text(), path))
-        if isinstance(function, ast.FunctionDef)
-        for call in function.decorator_list
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "task"
-    ]
-    return {found.name: found for found in declarations if local or not found.local}
+    """The declarations in a folder of tasks, by name, from reading each file. Raises BadTask, naming file and line."""
+    found: dict[str, Declaration] = {}
+    for path in sorted(folder.glob("*.py")):
+        try:
+            tree = ast.parse(path.read_text(), path)
+        except SyntaxError as problem:
+            raise BadTask([f"{path}:{problem.lineno}: {problem.msg}"]) from None
+        for function in ast.walk(tree):
+            for call in getattr(function, "decorator_list", ()):
+                if isinstance(call, ast.Call) and _is_task(call.func):
+                    declaration = _declaration(call, path)
+                    if declaration.name in found:
+                        raise BadTask([f"{path}:{call.lineno}: two tasks are called {declaration.name!r}"])
+                    found[declaration.name] = declaration
+    return {name: each for name, each in found.items() if local or not each.local}
+
+
+def _is_task(decorator: ast.expr) -> bool:
+    """Whether a decorator is `task` or `jobs.task`."""
+    name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
+    return name == "task"
 
 
 def _declaration(call: ast.Call, path: Path) -> Declaration:
@@ -103,4 +123,6 @@ def _declaration(call: ast.Call, path: Path) -> Declaration:
         options = {option.arg or "": ast.literal_eval(option.value) for option in call.keywords}
         return Declaration(*arguments, **options)
     except (ValueError, TypeError):
-        raise ConfigError([f"{path}:{call.lineno}: the arguments of @task must be literals that it takes"]) from None
+        raise BadTask([f"{path}:{call.lineno}: the arguments of @task must be literals that it takes"]) from None
+    except BadTask as problem:
+        raise BadTask([f"{path}:{call.lineno}: {each}" for each in problem.problems]) from None

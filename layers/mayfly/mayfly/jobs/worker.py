@@ -212,10 +212,14 @@ class _Attempt:
         worker.store.release(job, error=describe(failure), retry_at_ms=None if is_final else now_ms + pause_ms, now_ms=now_ms)
         if is_final:
             worker.observe.count("JobDead")
-            worker.observe.log.error("the job is dead; see its record for the reason", error=describe(failure), attempt=job.attempt)
+            worker.observe.log.error(
+                "the job is dead; see its record for the reason", error=describe(failure), attempt=job.attempt, exc_info=failure
+            )
             raise _JobDead
         worker.observe.count("JobRetried")
-        worker.observe.log.warning("an attempt failed; the job runs again", error=describe(failure), attempt=job.attempt, in_ms=pause_ms)
+        worker.observe.log.warning(
+            "an attempt failed; the job runs again", error=describe(failure), attempt=job.attempt, in_ms=pause_ms, exc_info=failure
+        )
         raise JobFailed(job.id, pause_ms / 1000)
 
     def settle(self, cause: BaseException) -> None:

@@ -23,7 +23,7 @@ ALL_SCOPES: Final = frozenset({"jobs:read", "jobs:write"})
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
 _CREDENTIAL: Final = re.compile(
-    rf"Bearer +mf_(?P<env>[a-z]{{2,8}})_(?P<id>[0-9A-Za-z]{{12}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
+    rf"(?i:bearer) +mf_(?P<env>[a-z]{{2,8}})_(?P<id>[0-9A-Za-z]{{12}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
     re.ASCII,
 )
 

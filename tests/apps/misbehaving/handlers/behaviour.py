@@ -75,6 +75,29 @@ def spawn(event, context):
     return {"statusCode": 200, "body": str(child.pid)}
 
 
+def daemon(event, context):
+    """Leaves a process behind that has left the session, and holds the output's pipe."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    return {"statusCode": 200, "body": str(child.pid)}
+
+
+def garble(event, context):
+    """Prints what no log expects."""
+    print(json.dumps({"message": "\ud800"}))
+    print("[" * 100_000)
+    sys.stdout.buffer.write(b"\xff\xfe\n")
+    print("after all that")
+    return fine(event, context)
+
+
+def broken_header(event, context):
+    return {"statusCode": 200, "headers": {"X-A": "a\r\nX-B: b"}, "body": ""}
+
+
+def echo(event, context):
+    return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": json.dumps(event)}
+
+
 def shout(event, context):
     print("a line of text")
     print(json.dumps({"level": "WARNING", "message": "a line of JSON"}))
@@ -93,4 +116,8 @@ BEHAVIOURS = {
     "slow": slow,
     "spawn": spawn,
     "shout": shout,
+    "daemon": daemon,
+    "garble": garble,
+    "broken-header": broken_header,
+    "echo": echo,
 }
