@@ -10,8 +10,10 @@ __all__ = ["ROUTES", "build"]
 ROUTES = {
     "/": ["GET"],
     "/health": ["GET"],
-    "/jobs": ["POST"],
+    "/jobs": ["GET", "POST"],
     "/jobs/{id}": ["GET"],
+    "/jobs/{id}/cancel": ["POST"],
+    "/jobs/{id}/redrive": ["POST"],
 }
 
 _SCOPES = {"GET /": http.PUBLIC, "GET /health": http.PUBLIC, "$default": http.PUBLIC}

@@ -1,20 +1,23 @@
-"""POST /jobs, GET /jobs/{id}: accept a job once per key, and tell how it stands."""
-
-import re
+"""POST /jobs, GET /jobs, POST /jobs/{id}/cancel, POST /jobs/{id}/redrive: accept jobs once per key, list, end and revive them."""
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import http, jobs
 from mayfly.errors import InvalidRequest, JobNotFound
 from mayfly.fields import NAME
-from mayfly.jobs.rules import public, read_submission
+from mayfly.jobs.model import Status
+from mayfly.jobs.rules import public, read_cursor, read_submission, write_cursor
 from mayfly.wiring import JobsDeps
 
 __all__ = ["build"]
 
-_SCOPES = {"POST /jobs": "jobs:write", "GET /jobs/{id}": "jobs:read"}
-#: The longest wait that a caller may ask for, in seconds: below the API's 30 s with room for a cold start.
-_LONGEST_WAIT = 20
-_SECONDS = re.compile(r"[0-9]{1,2}")
+_SCOPES = {
+    "POST /jobs": "jobs:write",
+    "GET /jobs": "jobs:read",
+    "POST /jobs/{id}/cancel": "jobs:write",
+    "POST /jobs/{id}/redrive": "jobs:write",
+}
+_LISTED = {"scheduled": Status.SCHEDULED, "dead": Status.DEAD}
+_PAGE = 50
 
 
 def build(deps: JobsDeps) -> http.Handler:
@@ -29,20 +32,38 @@ def build(deps: JobsDeps) -> http.Handler:
         deps.observe.count("JobSubmitted" if is_new else "JobReplayed")
         return http.answer(public(job, now_ms), status=202 if is_new else 200, headers={"Location": f"/jobs/{job.id}"})
 
-    @app.get("/jobs/<job_id>")
-    def read(job_id: str) -> Response[str]:
-        if not NAME.fullmatch(job_id):
-            raise JobNotFound(job_id[:128])
-        until_ms = deps.clock() + _read_wait(http.query(app, "wait")) * 1000
-        job = jobs.wait(job_id, tenant=http.caller(app).tenant, store=deps.store, clock=deps.clock, until_ms=until_ms, pause=deps.pause)
-        return http.answer(public(job, deps.clock()))
+    @app.get("/jobs")
+    def list_jobs() -> Response[str]:
+        status = _LISTED.get(http.query(app, "status") or "")
+        if status is None:
+            raise InvalidRequest("status", f"must be {' or '.join(_LISTED)}")
+        cursor = http.query(app, "cursor")
+        now_ms = deps.clock()
+        page = deps.store.list(
+            http.caller(app).tenant, status, limit=_PAGE, after=None if cursor is None else read_cursor(cursor), now_ms=now_ms
+        )
+        task = http.query(app, "task")
+        items = [public(job, now_ms) for job in page.jobs if task in (None, job.task)]
+        return http.answer({"items": items, "next": None if page.next is None else write_cursor(*page.next)})
+
+    @app.post("/jobs/<job_id>/cancel")
+    def cancel(job_id: str) -> Response[str]:
+        now_ms = deps.clock()
+        job = jobs.cancel(_known(job_id), tenant=http.caller(app).tenant, store=deps.store, now_ms=now_ms)
+        deps.observe.count("JobCancelled")
+        return http.answer(public(job, now_ms))
+
+    @app.post("/jobs/<job_id>/redrive")
+    def redrive(job_id: str) -> Response[str]:
+        now_ms = deps.clock()
+        job = jobs.redrive(_known(job_id), tenant=http.caller(app).tenant, store=deps.store, now_ms=now_ms)
+        deps.observe.count("JobRedriven")
+        return http.answer(public(job, now_ms), status=202)
 
     return http.entrypoint(app, deps.observe)
 
 
-def _read_wait(text: str | None) -> int:
-    if text is None:
-        return 0
-    if not _SECONDS.fullmatch(text) or int(text) > _LONGEST_WAIT:
-        raise InvalidRequest("wait", f"must be a whole number of seconds from 0 to {_LONGEST_WAIT}")
-    return int(text)
+def _known(job_id: str) -> str:
+    if not NAME.fullmatch(job_id):
+        raise JobNotFound(job_id[:128])
+    return job_id

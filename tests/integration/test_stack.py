@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import requests
 
 from local.harness import MAYFLY, ROOT, Stack, running, wait_until
+from local.store import free_port
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -164,18 +166,21 @@ def test_invoke_runs_a_function_against_the_running_stack(stack: Stack) -> None:
     assert json.loads(done.stdout)["body"] == f"Hello World! {before + 1} times."
 
 
-@pytest.mark.parametrize("function", ["authorizer", "hello", "jobs", "relay_jobs", "run_jobs"])
+@pytest.mark.parametrize("function", ["authorizer", "await_job", "hello", "jobs", "relay_jobs", "run_jobs", "sweep_jobs"])
 def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str) -> None:
     done = subprocess.run([MAYFLY, "invoke", function, "--work", stack.work], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "batchItemFailures" not in done.stdout or json.loads(done.stdout) == {"batchItemFailures": []}
+    reply = json.loads(done.stdout)
+    expected = {"await_job": 404, "hello": 200, "jobs": 202}
+    assert reply.get("statusCode") == expected.get(function)
+    assert not reply.get("batchItemFailures")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["invoke", "nothing"], "there is no event file events/nothing.json"),
-        (["invoke", "nothing", "--event", "events/hello.json"], "there is no function 'nothing'; the stack has: Authorizer, Hello"),
+        (["invoke", "hello", "--event", "gone.json"], "there is no event file gone.json"),
+        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, Hello"),
         (["invoke", "hello", "--event", "README.md"], "README.md is not valid JSON"),
         (["invoke", "hello", "--work", "/nowhere"], "no local stack is running here"),
     ],
@@ -195,7 +200,8 @@ def test_a_taken_port_is_named_with_who_has_it(stack: Stack, tmp_path: Path) -> 
     )
     assert done.returncode == 1
     assert f"port {stack.port} is taken by process {stack.process.pid}" in done.stderr
-    assert f"make run PORT={stack.port + 1}" in done.stderr
+    suggested = int(done.stderr.rsplit("PORT=", 1)[1])
+    assert free_port(suggested) == suggested
 
 
 def test_jobs_from_the_queue_are_read_only_by_the_queues_tenant(stack: Stack) -> None:
@@ -212,6 +218,84 @@ def test_jobs_from_the_queue_are_read_only_by_the_queues_tenant(stack: Stack) ->
     )
     assert (replay.status_code, replay.json()["status"]) == (200, "succeeded")
     assert stack.counter("q") == 1
+
+
+# ---------------------------------------------------------------- jobs that take their time
+
+
+def started(stack: Stack, job_id: str) -> float:
+    """When a job's last attempt started, in seconds since the epoch."""
+    return datetime.fromisoformat(stack.job(job_id)["attempts"][-1]["started_at"]).timestamp()
+
+
+def test_a_long_job_that_is_killed_runs_again_within_its_lease(stack: Stack) -> None:
+    job_id = stack.submit("sleep", {"seconds": 12})["id"]
+    wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
+    wait_until(lambda: stack.job(job_id, wait=7)["status"] == "running", 10)  # past the first renewal of its lease
+    for pid in stack.environments("RunJobs"):
+        os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    wait_until(lambda: stack.job(job_id)["status"] == "interrupted", 17)
+    wait_until(lambda: stack.job(job_id)["status"] == "running", 17 - (time.monotonic() - killed))
+    done = wait_until(lambda: (job := stack.job(job_id, wait=20))["status"] == "succeeded" and job, 60)
+    assert [attempt["outcome"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
+
+
+def test_a_scheduled_job_starts_at_its_time(stack: Stack) -> None:
+    asked = datetime.now(UTC) + timedelta(seconds=4)  # noqa: TID251 - the queue delays by the real clock
+    job = stack.submit("counter.add", {"name": "later"}, run_at=asked.isoformat())
+    assert job["status"] == "scheduled"
+    wait_until(lambda: stack.job(job["id"], wait=20)["status"] == "succeeded", 30)
+    assert 0 <= started(stack, job["id"]) - asked.timestamp() < 2
+
+
+def test_a_job_beyond_the_queues_delay_is_handed_on_by_the_sweep(stack: Stack) -> None:
+    job_id = stack.submit("counter.add", {"name": "far"}, delay_seconds=1000)["id"]
+    assert [item["id"] for item in stack.get("/jobs?status=scheduled", headers=stack.headers).json()["items"]] == [job_id]
+    client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
+    soon = str(int((datetime.now(UTC).timestamp() + 6) * 1000))  # noqa: TID251 - as if all but 6 s of it had passed
+    client.update_item(
+        TableName=table, Key={"pk": {"S": f"default/{job_id}"}, "sk": {"S": "job"}},
+        UpdateExpression="SET not_before = :soon, attention_at = :soon", ExpressionAttributeValues={":soon": {"N": soon}},
+    )  # fmt: skip
+    subprocess.run([MAYFLY, "invoke", "sweep_jobs", "--work", stack.work], cwd=ROOT, capture_output=True, check=True)
+    wait_until(lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 30)
+    assert 0 <= started(stack, job_id) - int(soon) / 1000 < 2
+
+
+def test_a_running_job_that_is_cancelled_stops_and_applies_nothing(stack: Stack) -> None:
+    job_id = stack.submit("sleep", {"seconds": 60})["id"]
+    wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
+    reply = requests.post(f"{stack.url}/jobs/{job_id}/cancel", headers=stack.headers, timeout=60)
+    assert (reply.status_code, reply.json()["status"]) == (200, "cancelled")
+    # The worker hears of it at its next heartbeat, and its invocation ends long before the minute.
+    wait_until(lambda: [each for each in stack.log("RunJobs") if "came too late" in str(each)], 15)
+
+
+def test_a_dead_job_is_listed_and_runs_again_when_it_is_redriven(stack: Stack) -> None:
+    job_id = stack.submit("fail", {"times": 1}, max_attempts=1)["id"]
+    wait_until(lambda: stack.job(job_id, wait=20)["status"] == "dead", 30)
+    assert job_id in [item["id"] for item in stack.get("/jobs?status=dead&task=fail", headers=stack.headers).json()["items"]]
+    assert requests.post(f"{stack.url}/jobs/{job_id}/redrive", headers=stack.headers, timeout=60).status_code == 202
+    wait_until(lambda: stack.job(job_id, wait=20)["attempts"][-1]["number"] == 2, 30)
+
+
+def test_a_long_poll_is_answered_early_when_its_process_stops_and_can_be_asked_again(stack: Stack) -> None:
+    job_id = stack.submit("sleep", {"seconds": 4})["id"]
+    wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(stack.job, job_id, 20)
+        wait_until(
+            lambda: (
+                [each for each in stack.log("AwaitJob") if each["type"] == "start"][-1]["request_id"]
+                not in str([each for each in stack.log("AwaitJob") if each["type"] == "end"])
+            ),
+            10,
+        )
+        for pid in stack.environments("AwaitJob"):
+            os.kill(pid, signal.SIGTERM)
+        assert waiting.result(3)["status"] == "running"
+    assert stack.job(job_id, 20)["status"] == "succeeded"
 
 
 def test_the_log_of_a_request_can_be_found_by_its_id(stack: Stack) -> None:

@@ -1,5 +1,6 @@
 """The deployed handlers, called through `build` with real stores on moto."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -7,19 +8,21 @@ from typing import Any
 import pytest
 from mayfly import counters, wiring
 from mayfly.counters import CounterStore
-from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.ids import new_secret
-from mayfly.jobs.store import JobStore
+from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
 from mayfly.sqs import Queue, entrypoint
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
 from functions.authorizer.app import build as build_authorizer
+from functions.await_job.app import build as build_await
 from functions.hello.app import build as build_hello
 from functions.jobs.app import build as build_jobs
 from functions.relay_jobs.app import build as build_relay
 from functions.run_jobs.app import build as build_run
+from functions.sweep_jobs.app import build as build_sweep
 from local.harness import wait_until
 from tests.conftest import make_client
 from tests.events import http, sqs
@@ -84,7 +87,7 @@ def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
         ("GET", "/nope", 404, None),
         ("POST", "/", 405, "GET"),
         ("DELETE", "/jobs/abc", 405, "GET"),
-        ("GET", "/jobs", 405, "POST"),
+        ("PUT", "/jobs", 405, "GET, POST"),
         ("GET", "/jobs/a/b", 404, None),
         ("POST", "/jobs/", 404, None),
         ("POST", "//jobs", 404, None),
@@ -111,21 +114,36 @@ class JobsApi:
             observe=observer("jobs"),
             clock=self.clock,
             new_id=Names("id"),
-            pause=self.pause,
         )
         self.handler = build_jobs(deps)
+        self.is_stopping = False
+        self.awaiting = build_await(wiring.AwaitDeps(store=self.store, observe=observer("await"), clock=self.clock, stopping=self))  # type: ignore[arg-type]  # plays it
         self.during_pause: Callable[[], None] = lambda: None
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> bool:
         self.pauses.append(seconds)
         self.clock.advance(seconds)
         self.during_pause()
+        return self.is_stopping
+
+    def serving(self) -> Any:
+        return contextlib.nullcontext()
 
     def submit(self, body: Any = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
         return call(self.handler, http("POST /jobs", body={"task": "t"} if body is None else body, **{"caller": CALLER, **more}))
 
     def read(self, job_id: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
-        return call(self.handler, http("GET /jobs/{id}", f"/jobs/{job_id}", **{"caller": CALLER, **more}))
+        return call(self.awaiting, http("GET /jobs/{id}", f"/jobs/{job_id}", **{"caller": CALLER, **more}))
+
+    def post(self, job_id: str, verb: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
+        return call(self.handler, http(f"POST /jobs/{{id}}/{verb}", f"/jobs/{job_id}/{verb}", **{"caller": CALLER, **more}))
+
+    def list(self, **query: str) -> tuple[int, Any, dict[str, str]]:
+        return call(self.handler, http("GET /jobs", query=query, caller=CALLER))
+
+    def die(self, job_id: str) -> None:
+        claimed = self.store.claim("acme", job_id, nonce="w", now_ms=self.clock(), lease_ms=15_000)
+        self.store.release(claimed, error="boom", retry_at_ms=None, now_ms=self.clock())
 
 
 @pytest.fixture
@@ -227,6 +245,193 @@ def test_a_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
     assert len(api.pauses) == 3
 
 
+def test_a_wait_ends_early_with_the_job_as_it_is_when_the_process_is_asked_to_stop(api: JobsApi) -> None:
+    _, job, _ = api.submit()
+    api.is_stopping = True
+    assert api.read(job["id"], query={"wait": "20"})[:2] == (200, job)
+    assert len(api.pauses) == 1
+
+
+# ---------------------------------------------------------------- jobs that wait for their time
+
+
+def items(api: JobsApi) -> dict[str, Any]:
+    (item,) = api.store._client.scan(TableName="JobsTable")["Items"]
+    return dict(item)
+
+
+@pytest.mark.parametrize(
+    ("body", "not_before_s", "is_swept"),
+    [
+        ({"delay_seconds": 60}, 60, False),
+        ({"delay_seconds": 900}, 900, False),
+        ({"delay_seconds": 901}, 901, True),
+        ({"run_at": "2027-01-15T08:30:00Z"}, 1800, True),
+        ({"run_at": "2027-01-15T10:30:00+02:00"}, 1800, True),
+    ],
+)
+def test_a_job_can_be_scheduled(api: JobsApi, body: dict[str, Any], not_before_s: int, is_swept: bool) -> None:
+    status, job, _ = api.submit({"task": "t", **body})
+    assert (status, job["status"]) == (202, "scheduled")
+    item = items(api)
+    assert int(item["not_before"]["N"]) == api.clock() + not_before_s * 1000
+    assert ("due" in item) is is_swept
+
+
+@pytest.mark.parametrize("body", [{"delay_seconds": 0}, {"run_at": "2020-01-01T00:00:00Z"}])
+def test_a_time_that_has_come_is_no_delay(api: JobsApi, body: dict[str, Any]) -> None:
+    assert api.submit({"task": "t", **body})[1]["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"delay_seconds": -1}, "delay_seconds"),
+        ({"delay_seconds": 366 * 86400}, "delay_seconds"),
+        ({"delay_seconds": "5"}, "delay_seconds"),
+        ({"run_at": "2040-01-01T00:00:00Z"}, "run_at"),
+        ({"run_at": "2027-01-15T08:30:00"}, "run_at"),
+        ({"run_at": "2027-01-15"}, "run_at"),
+        ({"run_at": "soon"}, "run_at"),
+        ({"delay_seconds": 1, "run_at": "2027-01-15T08:30:00Z"}, "run_at"),
+    ],
+)
+def test_a_time_that_cannot_be_is_400(api: JobsApi, body: dict[str, Any], field: str) -> None:
+    status, problem, _ = api.submit({"task": "t", **body})
+    assert (status, problem.get("field")) == (400, field)
+
+
+def test_a_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None:
+    _, job, _ = api.submit({"task": "t", "delay_seconds": 60})
+    with pytest.raises(ClaimRefused):
+        api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock() + 59_999, lease_ms=15_000)
+    api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock() + 60_000, lease_ms=15_000)
+    assert not {"due", "attention", "not_before"} & set(items(api))
+
+
+def sweep(api: JobsApi) -> Any:
+    return build_sweep(wiring.SweepDeps(store=api.store, observe=observer("sweep"), clock=api.clock))({}, Context())
+
+
+def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> None:
+    near = api.submit({"task": "t", "delay_seconds": 1000})[1]["id"]
+    api.submit({"task": "t", "delay_seconds": 5000})
+    assert sweep(api) == {"released": 0}
+    api.clock.advance(915)
+    assert (sweep(api), sweep(api)) == ({"released": 1}, {"released": 0})
+    left = [item["id"]["S"] for item in api.store._client.scan(TableName="JobsTable")["Items"] if "due" not in item]
+    assert left == [near]
+
+
+def test_a_sweep_of_many_goes_through_all_of_them(api: JobsApi) -> None:
+    for _ in range(230):
+        api.submit({"task": "t", "delay_seconds": 1000})
+    api.clock.advance(915)
+    assert sweep(api) == {"released": 230}
+
+
+def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> None:
+    sent: list[tuple[Any, Any]] = []
+
+    class Queue:
+        def send(self, bodies: Any, delays: Any) -> set[str]:
+            sent.append((bodies, delays))
+            return set()
+
+    clock = FixedClock()
+    event = stream_event("soon", "late", "far")
+    for record, seconds in zip(event["Records"], (30, -5, 5000), strict=True):
+        record["dynamodb"]["NewImage"]["not_before"] = {"N": str(clock() + seconds * 1000)}
+    event["Records"][2]["dynamodb"]["NewImage"]["due"] = {"S": "due"}
+    build_relay(wiring.RelayDeps(queue=Queue(), observe=observer("relay"), clock=clock))(event, Context())  # type: ignore[arg-type]  # all that is used
+    assert ([each["id"] for each in sent[0][0].values()], sent[0][1]) == (["soon", "late"], {"s-soon": 30.0, "s-late": 0.0})
+
+
+# ---------------------------------------------------------------- cancel, redrive, list
+
+
+@pytest.mark.parametrize("body", [{}, {"delay_seconds": 60}, {"delay_seconds": 5000}])
+def test_a_waiting_job_is_cancelled_at_once_and_for_good(api: JobsApi, body: dict[str, Any]) -> None:
+    _, job, _ = api.submit({"task": "t", **body})
+    for _ in range(2):
+        status, found, _ = api.post(job["id"], "cancel")
+        assert (status, found["status"]) == (200, "cancelled")
+    with pytest.raises(ClaimRefused):
+        api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock() + 10**7, lease_ms=15_000)
+    assert not {"due", "attention", "not_before"} & set(items(api))
+
+
+def test_a_running_job_that_is_cancelled_can_commit_nothing(api: JobsApi) -> None:
+    _, job, _ = api.submit()
+    claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
+    found = api.post(job["id"], "cancel")[1]
+    assert (found["status"], found["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
+    with pytest.raises(Fenced):
+        api.store.renew(claimed, now_ms=api.clock(), lease_ms=15_000)
+    with pytest.raises(Fenced, match="has ended"):
+        api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+    assert api.read(job["id"])[1] == found
+
+
+def test_what_has_ended_cannot_be_cancelled_and_what_is_not_dead_not_redriven(api: JobsApi) -> None:
+    _, job, _ = api.submit()
+    assert api.post(job["id"], "redrive")[1]["code"] == "job-ended"
+    claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
+    api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+    for verb in ("cancel", "redrive"):
+        status, problem, _ = api.post(job["id"], verb)
+        assert (status, problem["code"]) == (409, "job-ended")
+    assert api.read(job["id"])[1]["status"] == "succeeded"
+
+
+def test_a_dead_job_that_is_redriven_has_all_its_attempts_again_and_keeps_its_history(api: JobsApi) -> None:
+    _, job, _ = api.submit({"task": "t", "max_attempts": 1})
+    api.die(job["id"])
+    status, found, _ = api.post(job["id"], "redrive")
+    assert (status, found["status"], found["error"], len(found["attempts"])) == (202, "queued", None, 1)
+    assert not {"attention", "expires_at"} & set(items(api))
+    again = api.store.claim("acme", job["id"], nonce="w2", now_ms=api.clock(), lease_ms=15_000)
+    assert (again.run, again.attempt, again.fence, len(again.history)) == (2, 1, 2, 2)
+
+
+def test_dead_and_scheduled_jobs_are_listed_by_page_and_by_tenant(api: JobsApi) -> None:
+    ids = []
+    for number in range(60):
+        ids.append(api.submit({"task": "t", "payload": number})[1]["id"])
+        api.clock.advance(1)
+        api.die(ids[-1])
+    later = api.submit({"task": "t", "delay_seconds": 60})[1]["id"]
+    first = api.list(status="dead")[1]
+    second = api.list(status="dead", cursor=first["next"])[1]
+    assert [job["id"] for job in first["items"] + second["items"]] == ids
+    assert second["next"] is None
+    assert [job["id"] for job in api.list(status="scheduled")[1]["items"]] == [later]
+    assert api.list(status="dead", task="other")[1]["items"] == []
+    foreign = http("GET /jobs", query={"status": "dead", "cursor": first["next"]}, caller={**CALLER, "tenant": "other"})
+    assert call(api.handler, foreign)[1] == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({}, "status"),
+        ({"status": "queued"}, "status"),
+        ({"status": "dead", "cursor": "x"}, "cursor"),
+        ({"status": "dead", "cursor": "ü"}, "cursor"),
+    ],
+)
+def test_a_listing_that_cannot_be_is_400(api: JobsApi, query: dict[str, str], field: str) -> None:
+    status, problem, _ = api.list(**query)
+    assert (status, problem.get("field")) == (400, field)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "redrive"])
+def test_a_job_of_another_tenant_can_be_neither_cancelled_nor_redriven(api: JobsApi, verb: str) -> None:
+    _, job, _ = api.submit()
+    assert api.post(job["id"], verb, caller={**CALLER, "tenant": "other"})[0] == 404
+    assert api.post("a" * 500, verb)[0] == 404
+
+
 def test_a_wait_that_runs_out_answers_with_the_job_as_it_is(api: JobsApi) -> None:
     _, job, _ = api.submit()
     assert api.read(job["id"], query={"wait": "2"})[:2] == (200, job)
@@ -260,7 +465,7 @@ def test_the_door_lets_in_only_who_has_the_scope(api: JobsApi, caller: Any, stat
 def test_a_route_that_names_no_scope_is_closed(api: JobsApi) -> None:
     event = http("GET /jobs/{id}", "/jobs/x", caller=CALLER)
     event["routeKey"] = "GET /jobs/{other}"
-    assert call(api.handler, event)[0] == 403
+    assert call(api.awaiting, event)[0] == 403
 
 
 # ---------------------------------------------------------------- authorizer
@@ -309,17 +514,17 @@ def received(queue: Queue) -> list[dict[str, str]]:
 
 def test_the_relay_announces_every_queued_job(queue: Queue) -> None:
     ids = [f"j{number}" for number in range(25)]
-    reply = build_relay(wiring.RelayDeps(queue=queue, observe=observer("relay")))(stream_event(*ids), Context())
+    reply = build_relay(wiring.RelayDeps(queue=queue, observe=observer("relay"), clock=FixedClock()))(stream_event(*ids), Context())
     assert reply == {"batchItemFailures": []}
     assert sorted(each["id"] for each in received(queue)) == sorted(ids)
 
 
 def test_the_relay_reports_only_what_could_not_be_sent() -> None:
     class Half:
-        def send(self, bodies: dict[str, Any]) -> set[str]:
+        def send(self, bodies: dict[str, Any], delays: dict[str, float]) -> set[str]:
             return {name for name in bodies if name.endswith("2")}
 
-    handler = build_relay(wiring.RelayDeps(queue=Half(), observe=observer("relay")))  # type: ignore[arg-type]  # all that is used
+    handler = build_relay(wiring.RelayDeps(queue=Half(), observe=observer("relay"), clock=FixedClock()))  # type: ignore[arg-type]  # all that is used
     assert handler(stream_event("1", "2", "3"), Context()) == {"batchItemFailures": [{"itemIdentifier": "s-2"}]}
 
 

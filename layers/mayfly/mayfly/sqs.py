@@ -39,11 +39,21 @@ class Queue:
         self._client = client
         self._url = url
 
-    def send(self, bodies: Mapping[str, Any]) -> set[str]:
-        """Sends JSON bodies, by any name that tells them apart, and returns the names of those that were not sent."""
+    def send(self, bodies: Mapping[str, Any], delays: Mapping[str, float] | None = None) -> set[str]:
+        """Sends JSON bodies, by any name that tells them apart, and returns the names of those that were not sent.
+
+        `delays` gives some of them seconds to wait, at most 900.
+        """
         unsent: set[str] = set()
         for names in _chunks(bodies):
-            entries = [{"Id": str(index), "MessageBody": canonical_json(bodies[name])} for index, name in enumerate(names)]
+            entries = [
+                {
+                    "Id": str(index),
+                    "MessageBody": canonical_json(bodies[name]),
+                    "DelaySeconds": min(_whole((delays or {}).get(name, 0)), 900),
+                }
+                for index, name in enumerate(names)
+            ]
             try:
                 reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]  # typed dicts
                 unsent |= {names[int(failed["Id"])] for failed in reply.get("Failed", [])}

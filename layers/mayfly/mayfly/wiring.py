@@ -24,9 +24,25 @@ if TYPE_CHECKING:
     from mayfly.jobs.tasks import Declaration
     from mayfly.jobs.worker import Worker
     from mayfly.sqs import Queue
+    from mayfly.stopping import Stopping
     from mayfly.tenants import TenantStore
 
-__all__ = ["AuthorizerDeps", "HelloDeps", "JobsDeps", "RelayDeps", "RunDeps", "authorizer", "hello", "jobs", "relay_jobs", "run_jobs"]
+__all__ = [
+    "AuthorizerDeps",
+    "AwaitDeps",
+    "HelloDeps",
+    "JobsDeps",
+    "RelayDeps",
+    "RunDeps",
+    "SweepDeps",
+    "authorizer",
+    "await_job",
+    "hello",
+    "jobs",
+    "relay_jobs",
+    "run_jobs",
+    "sweep_jobs",
+]
 
 #: Seconds. A dead socket must not eat a whole invocation, as botocore's 60 s would; transactions are advised 1 s or more.
 _CONNECT_TIMEOUT: Final = 1
@@ -44,14 +60,32 @@ class HelloDeps:
 
 @dataclass(frozen=True)
 class JobsDeps:
-    """What `jobs` needs. `pause(seconds)` waits."""
+    """What `jobs` needs."""
 
     store: "JobStore"
     tasks: Mapping[str, "Declaration"]
     observe: Observer
     clock: Clock
     new_id: Callable[[], str]
-    pause: Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class AwaitDeps:
+    """What `await_job` needs."""
+
+    store: "JobStore"
+    observe: Observer
+    clock: Clock
+    stopping: "Stopping"
+
+
+@dataclass(frozen=True)
+class SweepDeps:
+    """What `sweep_jobs` needs."""
+
+    store: "JobStore"
+    observe: Observer
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -69,6 +103,7 @@ class RelayDeps:
 
     queue: "Queue"
     observe: Observer
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -101,8 +136,21 @@ def jobs(env: Mapping[str, str]) -> JobsDeps:
         observe=observer("jobs"),
         clock=system_clock,
         new_id=new_id,
-        pause=time.sleep,
     )
+
+
+def await_job(env: Mapping[str, str]) -> AwaitDeps:
+    """The dependencies of functions/await_job. Raises ConfigError."""
+    from mayfly.stopping import Stopping
+
+    store = _job_store(read_settings(_JobReader, env).jobs_table)
+    return AwaitDeps(store=store, observe=observer("await_job"), clock=system_clock, stopping=Stopping().listen())
+
+
+def sweep_jobs(env: Mapping[str, str]) -> SweepDeps:
+    """The dependencies of functions/sweep_jobs. Raises ConfigError."""
+    store = _job_store(read_settings(_JobReader, env).jobs_table)
+    return SweepDeps(store=store, observe=observer("sweep_jobs"), clock=system_clock)
 
 
 def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
@@ -133,7 +181,8 @@ def relay_jobs(env: Mapping[str, str]) -> RelayDeps:
     """The dependencies of functions/relay_jobs. Raises ConfigError."""
     from mayfly.sqs import Queue
 
-    return RelayDeps(queue=Queue(_client("sqs"), read_settings(_Relay, env).jobs_queue_url), observe=observer("relay_jobs"))
+    queue = Queue(_client("sqs"), read_settings(_Relay, env).jobs_queue_url)
+    return RelayDeps(queue=queue, observe=observer("relay_jobs"), clock=system_clock)
 
 
 def authorizer(env: Mapping[str, str]) -> AuthorizerDeps:
@@ -155,6 +204,11 @@ class _Jobs:
     jobs_table: str
     lambda_task_root: str
     aws_sam_local: bool = False
+
+
+@dataclass(frozen=True)
+class _JobReader:
+    jobs_table: str
 
 
 @dataclass(frozen=True)

@@ -63,18 +63,20 @@ def redrive(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
     return store.redrive(tenant, job_id, now_ms=now_ms)
 
 
-def wait(job_id: str, *, tenant: str, store: JobStore, clock: Clock, until_ms: int, pause: Callable[[float], None]) -> Job:
+def wait(job_id: str, *, tenant: str, store: JobStore, clock: Clock, until_ms: int, pause: Callable[[float], bool]) -> Job:
     """A job of this tenant, as soon as it has ended, or as it is at `until_ms`. Raises JobNotFound, StoreUnavailable.
 
-    Reads at growing intervals, `pause(seconds)` between them: waiting is cheap, and the caller may ask again at any time.
+    Reads at growing intervals, `pause(seconds)` between them, which returns True to end the wait early: waiting is cheap,
+    and the caller may ask again at any time.
     """
+    is_over = False
     for seconds in _intervals():
         now_ms = clock()
         job = store.read(tenant, job_id, now_ms=now_ms)
         left = (until_ms - now_ms) / 1000
-        if is_terminal(job) or left <= 0:
+        if is_terminal(job) or left <= 0 or is_over:
             return job
-        pause(min(seconds, left))
+        is_over = pause(min(seconds, left))
     raise AssertionError("intervals never end")
 
 

@@ -1,5 +1,6 @@
 """What follows from a job's state: who may claim it, when to come back, what users are told. No I/O, no clock."""
 
+import base64
 import hashlib
 import re
 from datetime import datetime
@@ -29,12 +30,14 @@ __all__ = [
     "job_id_for",
     "public",
     "public_status",
+    "read_cursor",
     "read_idempotency_key",
     "read_message",
     "read_rfc3339",
     "read_submission",
     "start_ms",
     "wait_before_claim_ms",
+    "write_cursor",
 ]
 
 #: How long a claim holds without being renewed, in milliseconds: the longest that a crash delays a job, less 2 s.
@@ -129,6 +132,22 @@ def fingerprint(submission: Submission) -> str:
     if submission.not_before is not None:
         body |= {"delay_seconds": submission.not_before.seconds, "run_at": submission.not_before.at_ms}
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32]
+
+
+def write_cursor(job_id: str, at_ms: int) -> str:
+    """Where a listing goes on, for its caller to hand back. It names no tenant: it is read in the caller's own jobs only."""
+    return base64.urlsafe_b64encode(f"{at_ms}/{job_id}".encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> tuple[str, int]:
+    """The job id and time in a cursor. Raises InvalidRequest."""
+    try:
+        at_ms, _, job_id = base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
+        if at_ms.isdigit() and len(at_ms) < 16 and NAME.fullmatch(job_id):
+            return job_id, int(at_ms)
+    except ValueError:
+        pass
+    raise InvalidRequest("cursor", "must be the `next` of a page before")
 
 
 def wait_before_claim_ms(job: Job, now_ms: int) -> int:
