@@ -147,7 +147,7 @@ def test_a_key_made_by_the_command_opens_the_door_with_its_scopes(stack: Stack) 
 def test_unknown_paths_and_wrong_methods_are_told_apart(stack: Stack) -> None:
     assert stack.get("/nothing/here").json()["code"] == "not-found"
     wrong = requests.delete(f"{stack.url}/jobs", timeout=60)
-    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
+    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "GET, POST")
 
 
 def test_a_key_is_nowhere_in_tables_and_logs(stack: Stack) -> None:
@@ -180,7 +180,7 @@ def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str
     ("arguments", "said"),
     [
         (["invoke", "hello", "--event", "gone.json"], "there is no event file gone.json"),
-        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, Hello"),
+        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, Hello"),
         (["invoke", "hello", "--event", "README.md"], "README.md is not valid JSON"),
         (["invoke", "hello", "--work", "/nowhere"], "no local stack is running here"),
     ],
@@ -295,6 +295,7 @@ def test_a_long_poll_is_answered_early_when_its_process_stops_and_can_be_asked_a
         for pid in stack.environments("AwaitJob"):
             os.kill(pid, signal.SIGTERM)
         assert waiting.result(3)["status"] == "running"
+    wait_until(lambda: not stack.environments("AwaitJob"), 5, what="the end of the process that was asked to stop")
     assert stack.job(job_id, 20)["status"] == "succeeded"
 
 

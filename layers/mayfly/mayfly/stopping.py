@@ -11,6 +11,9 @@ from contextlib import contextmanager
 
 __all__ = ["Stopping"]
 
+#: How long an answer may take from the handler to the runtime.
+_ANSWER_SECONDS = 0.2
+
 
 class Stopping:
     """Whether this process was asked to stop."""
@@ -24,20 +27,25 @@ class Stopping:
 
         def stop(number: int, frame: object) -> None:
             self._asked.set()
-            if not self._is_serving:
-                os._exit(0)
+            self._leave_if_idle()
 
         signal.signal(signal.SIGTERM, stop)
         return self
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Around the work that a stop should let finish."""
+        """Around the work that a stop should let finish; after it the process leaves, when its answer has left."""
         self._is_serving = True
         try:
             yield
         finally:
             self._is_serving = False
+            if self._asked.is_set():
+                threading.Timer(_ANSWER_SECONDS, self._leave_if_idle).start()
+
+    def _leave_if_idle(self) -> None:
+        if not self._is_serving:
+            os._exit(0)
 
     def pause(self, seconds: float) -> bool:
         """Waits, but not beyond a request to stop. Returns whether one was made."""
