@@ -129,8 +129,10 @@ def _work_folder(options: argparse.Namespace, template: Path) -> Path:
 
 
 def _invoke(options: argparse.Namespace) -> int:
-    from local.invoke import in_container, in_process, read_event
+    from local.invoke import in_container, in_process, read_event, require_engine
 
+    if options.container:
+        require_engine(options.function)
     event, path = read_event(options.event, options.function, work=options.work)
     if options.container:
         sam = Path(os.environ.get("MAYFLY_SAM", ".venv-sam/bin/sam"))

@@ -20,7 +20,7 @@ from local.processes import Children
 from local.stack_file import StackFile
 from local.template import parse
 
-__all__ = ["in_container", "in_process", "read_event"]
+__all__ = ["in_container", "in_process", "read_event", "require_engine"]
 
 #: Wheels that run in the container, by this machine's architecture.
 _ARCHITECTURES: Final = {
@@ -52,16 +52,11 @@ async def in_process(name: str, event: Any, *, work: Path) -> int:
 
 
 def in_container(name: str, event: Path, *, work: Path, sam: Path) -> int:
-    """Runs `sam local invoke`, and returns its exit code. Raises LocalError where there is no container engine or no sam.
+    """Runs `sam local invoke`, and returns its exit code. Raises LocalError where there is no sam.
 
     The container shares this machine's network, so that it reaches the store on loopback, and gets the layer's packages
     built for this machine's architecture.
     """
-    engine = shutil.which("docker")
-    if engine is None or subprocess.run([engine, "info"], capture_output=True, check=False).returncode != 0:
-        raise LocalError(
-            f"no container engine answers here, so `sam local invoke` cannot run; without one, use: mayfly invoke {name} --event {event}"
-        )
     if not sam.exists():
         raise LocalError(f"there is no {sam}; make it with: make .venv-sam/ready")
     stack = StackFile.read(work)
@@ -86,6 +81,15 @@ def in_container(name: str, event: Path, *, work: Path, sam: Path) -> int:
         "host",
     ]
     return subprocess.run([str(part) for part in command], check=False).returncode
+
+
+def require_engine(name: str) -> None:
+    """Raises LocalError, with the other way to invoke, where no container engine answers."""
+    engine = shutil.which("docker")
+    if engine is None or subprocess.run([engine, "info"], capture_output=True, check=False).returncode != 0:
+        raise LocalError(
+            f"no container engine answers here, so `sam local invoke` cannot run; without one, use: mayfly invoke {name} --event events/{name}.json"
+        )
 
 
 def read_event(path: Path | None, name: str, *, work: Path) -> tuple[Any, Path]:

@@ -142,6 +142,21 @@ def test_a_schedule_that_has_no_more_times_ends_nothing(tmp_path: Path) -> None:
         assert stack.stop() == 0
 
 
+def test_a_mapping_runs_no_more_batches_at_once_than_its_maximum_concurrency(tmp_path: Path) -> None:
+    template = worker_app(tmp_path / "app", seconds=1)
+    source = "{Queue: !GetAtt Q.Arn, BatchSize: 1, ScalingConfig: {MaximumConcurrency: 2}}"
+    template.write_text(template.read_text().replace("{Queue: !GetAtt Q.Arn}", source))
+    with running(tmp_path / "run", template=template) as stack:
+        entries = [{"Id": str(number), "MessageBody": "m"} for number in range(8)]
+        stack.client("sqs").send_message_batch(QueueUrl=stack.facts["resources"]["Q"], Entries=entries)
+        wait_until(lambda: [each["type"] for each in stack.log("F")].count("end") == 8, 30)
+        running_now, most = 0, 0
+        for each in stack.log("F"):
+            running_now += {"start": 1, "end": -1}.get(each["type"], 0)
+            most = max(most, running_now)
+        assert most == 2
+
+
 @pytest.mark.parametrize("how", ["a second signal", "the end of the grace"])
 def test_a_stop_that_takes_too_long_kills(tmp_path: Path, how: str) -> None:
     grace = "1" if how == "the end of the grace" else "60"
