@@ -210,7 +210,10 @@ class Environment:
         if self._outcome.done():
             return self._outcome.result()
         if ended.done():
-            if await self._died_before_reading():
+            was_unread = await self._died_before_reading()
+            if self._outcome.done():  # its answer was still on the way when it ended
+                return self._outcome.result()
+            if was_unread:
                 await self.kill()
                 raise NotSent
             failure = self._verdict or Failure(
@@ -305,7 +308,9 @@ class Environment:
                 looks += 1
                 used = process.memory_info().rss
                 if not looks % _LOOKS_BETWEEN_CHILDREN:
-                    used += sum(each.memory_info().rss for each in process.children(recursive=True))
+                    for each in process.children(recursive=True):
+                        with contextlib.suppress(psutil.Error):  # ended between two looks
+                            used += each.memory_info().rss
                 if used > self._launch.memory_mb * 1024 * 1024:
                     limit, found = self._launch.memory_mb, used / 1024 / 1024
                     self._verdict = Failure(

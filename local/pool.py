@@ -118,6 +118,9 @@ class Pool:
             started = await self._start()
         finally:
             self._starting -= 1
+        if isinstance(started, Environment) and self._is_closed:
+            await started.stop(grace_seconds=0.5)
+            return Failure("Runtime.Stopped", "the local runtime is stopping")
         if isinstance(started, Environment):
             self._busy.add(started)
             if generation != self._generation:  # its code was saved while it started

@@ -47,11 +47,12 @@ class QueuePoller:
         #: Receipts of messages that were received and are neither deleted nor left to their visibility timeout.
         self._held: set[str] = set()
         self._batches: set[asyncio.Task[None]] = set()
+        self._is_collecting = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether a batch runs."""
-        return bool(self._batches)
+        """Whether a batch runs, or is being received."""
+        return bool(self._batches) or self._is_collecting
 
     async def run(self) -> None:
         """Polls until `stop`."""
@@ -59,6 +60,7 @@ class QueuePoller:
         self._url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
         while not self._stopping.is_set():
             await self._slots.acquire()
+            self._is_collecting = True
             try:
                 messages = await self._collect()
             except (ClientError, BotoCoreError) as problem:
@@ -67,6 +69,8 @@ class QueuePoller:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), 1)
                 continue
+            finally:
+                self._is_collecting = False
             if not messages or self._stopping.is_set():
                 self._slots.release()
                 continue

@@ -52,6 +52,11 @@ class StreamPoller:
         self._running = 0
 
     @property
+    def function(self) -> str:
+        """The function that it calls."""
+        return self._source.function
+
+    @property
     def is_busy(self) -> bool:
         """Whether a batch runs."""
         return self._running > 0
@@ -78,6 +83,7 @@ class StreamPoller:
         waiting: list[dict[str, Any]] = []
         closes, pause = 0.0, _QUICKEST_POLL
         while not self._stopping.is_set():
+            is_last = self._finishing  # asked before reading: what comes after the question is read in the next turn
             try:
                 reply = await self._clients.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
             except (ClientError, BotoCoreError) as problem:
@@ -92,7 +98,7 @@ class StreamPoller:
             while waiting and (len(waiting) >= self._source.batch_size or time.monotonic() >= closes):
                 batch, waiting = waiting[: self._source.batch_size], waiting[self._source.batch_size :]
                 await self._deliver(_Batch(batch))
-            if self._finishing and not records and not waiting:
+            if is_last and not records and not waiting:
                 return
             pause = _QUICKEST_POLL if records else min(pause * 1.5, _SLOWEST_POLL)
             await self._pause(pause)

@@ -190,7 +190,7 @@ class _Stack:
         return f"the embedded store ended (exit code {store.result()}); see {self._options.work}/logs/mayfly.jsonl"
 
     async def drain(self) -> None:
-        """Takes nothing new, and returns when nothing runs any more: requests, then streams, then queues."""
+        """Takes nothing new, and returns when nothing runs any more: requests and batches, then streams."""
         if self._server is not None:
             self._server.refuse()
         for task in self._background:
@@ -200,13 +200,15 @@ class _Stack:
             queue.stop()
         while self._requests:
             await asyncio.sleep(0.02)
-        # What the last requests wrote is still to be announced, and the store forgets its streams.
-        for poller in self._pollers:
-            if isinstance(poller, StreamPoller):
-                poller.finish()
-        await asyncio.gather(*self._poller_tasks, return_exceptions=True)
-        while any(pool.is_busy for pool in self._pools.values()) or any(each.is_busy for each in self._pollers):
+        streams = [each for each in self._pollers if isinstance(each, StreamPoller)]
+        read_streams = {each.function for each in streams}
+        others = [pool for name, pool in self._pools.items() if name not in read_streams]
+        while any(each.is_busy for each in queues) or any(pool.is_busy for pool in others):
             await asyncio.sleep(0.02)
+        # What all these wrote is still to be announced, and the store forgets its streams.
+        for stream in streams:
+            stream.finish()
+        await asyncio.gather(*self._poller_tasks, return_exceptions=True)
 
     async def hand_back(self) -> int:
         """Makes the messages that were not finished visible again, after killing whoever still works on them."""

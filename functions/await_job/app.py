@@ -5,8 +5,10 @@ with the job as it is; the caller asks again, and nothing is lost but a round tr
 """
 
 import re
+from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import http, jobs
 from mayfly.errors import InvalidRequest, JobNotFound
 from mayfly.fields import NAME
@@ -30,13 +32,18 @@ def build(deps: AwaitDeps) -> http.Handler:
         if not NAME.fullmatch(job_id):
             raise JobNotFound(job_id[:128])
         until_ms = deps.clock() + _read_wait(http.query(app, "wait")) * 1000
-        with deps.stopping.serving():
-            job = jobs.wait(
-                job_id, tenant=http.caller(app).tenant, store=deps.store, clock=deps.clock, until_ms=until_ms, pause=deps.stopping.pause
-            )
+        job = jobs.wait(
+            job_id, tenant=http.caller(app).tenant, store=deps.store, clock=deps.clock, until_ms=until_ms, pause=deps.stopping.pause
+        )
         return http.answer(public(job, deps.clock()))
 
-    return http.entrypoint(app, deps.observe)
+    answer = http.entrypoint(app, deps.observe)
+
+    def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        with deps.stopping.serving():
+            return answer(event, context)
+
+    return handler
 
 
 def _read_wait(text: str | None) -> int:

@@ -78,7 +78,7 @@ def test_a_large_payload_is_not_paid_for_with_every_status_write(store: JobStore
     store.create(a_job(payload="x" * 200_000))
     items = {item["sk"]["S"]: item for item in dynamodb.scan(TableName="JobsTable")["Items"]}
     assert len(str(items["job"])) < 1500
-    assert set(items) == {"job", "payload"}
+    assert set(items) == {"job", "payload/f"}
 
 
 def test_a_taken_id_shows_who_has_it(store: JobStore, job: Job) -> None:
@@ -161,6 +161,14 @@ def test_a_claim_can_create_the_job_that_a_message_asks_for(store: JobStore, pay
     assert read(store) == mine
     with pytest.raises(ClaimRefused):
         claim(store, "w2", new=a_job(payload=payload))
+
+
+def test_a_payload_written_before_a_claim_that_failed_never_becomes_another_requests(store: JobStore, faults: Faults) -> None:
+    faults.on("UpdateItem", "before", times=9)
+    with pytest.raises(StoreUnavailable):
+        claim(store, new=a_job(payload="A" * 5000, fingerprint="a"))
+    faults.plan = lambda operation, number: None
+    assert claim(store, new=a_job(payload="B" * 5000, fingerprint="b")).payload == "B" * 5000
 
 
 @pytest.mark.parametrize("other", ["small", "x" * 5000])
@@ -300,6 +308,10 @@ def test_a_job_is_buried_only_in_the_state_that_was_seen(store: JobStore, job: J
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced):
         store.bury(seen, error="interrupted", now_ms=NOW)
+    store.renew(taken, now_ms=NOW + LEASE + 2, lease_ms=LEASE)
+    with pytest.raises(Fenced):
+        store.bury(taken, error="interrupted", now_ms=NOW)
+    taken = read(store)
     store.bury(taken, error="interrupted", now_ms=NOW)
     found = read(store)
     assert (found.status, found.error, found.history[-1].outcome) == (Status.DEAD, "interrupted", Outcome.INTERRUPTED)

@@ -1,7 +1,7 @@
 """A job as a DynamoDB item and back.
 
 The item is at once the status that users read, the Powertools idempotency record and, through the table's stream, the
-outbox. Sort key `job`; a payload too large to be paid for with every status write stands beside it under `payload`.
+outbox. Sort key `job`; a payload too large to be paid for with every status write stands beside it, in an item of its own.
 """
 
 import json
@@ -24,9 +24,13 @@ def job_key(tenant: str, job_id: str) -> dict[str, Any]:
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": "job"}}
 
 
-def payload_key(tenant: str, job_id: str) -> dict[str, Any]:
-    """The primary key of a job's payload, where it has its own item."""
-    return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": "payload"}}
+def payload_key(tenant: str, job_id: str, fingerprint: str) -> dict[str, Any]:
+    """The primary key of a job's payload, where it has its own item.
+
+    It names the request, not the job alone: a payload may be written before the claim that makes its job, and must not
+    become that of another request which makes the job first.
+    """
+    return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": key("payload", fingerprint)}}
 
 
 def new_items(job: Job) -> list[dict[str, Any]]:
@@ -48,7 +52,7 @@ def new_items(job: Job) -> list[dict[str, Any]]:
     if len(payload["S"].encode()) <= INLINE_PAYLOAD_LIMIT:
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
-    return [item, {**payload_key(job.tenant, job.id), "payload": payload, "expires_at": expires}]
+    return [item, {**payload_key(job.tenant, job.id, job.fingerprint), "payload": payload, "expires_at": expires}]
 
 
 def scheduled(job: Job) -> dict[str, Any]:

@@ -260,7 +260,11 @@ class JobStore:
         Raises Fenced when it has moved on since, StoreUnavailable.
         """
         lost = replace(job.history[-1], outcome=Outcome.INTERRUPTED, error=error)
-        self._update(job, self._end(job, Status.DEAD, lost, now_ms, {"error": {"S": error}}), "bury")
+        update = self._end(job, Status.DEAD, lost, now_ms, {"error": {"S": error}})
+        is_still_abandoned = "#lease_until = :seen_lease"  # or its owner has renewed it meanwhile
+        update["ConditionExpression"] += f" AND {is_still_abandoned}"
+        update["ExpressionAttributeValues"][":seen_lease"] = {"N": str(job.lease_until_ms)}
+        self._update(job, update, "bury")
 
     def cancel(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Ends a job that has not ended, and returns it. Nothing of it can be committed after this.
@@ -341,7 +345,8 @@ class JobStore:
             reply = self._client.query(**query)
         except (BotoCoreError, ClientError) as problem:
             raise StoreUnavailable("list", type(problem).__name__) from problem
-        jobs = [self._with_payload(item) for item in reply["Items"] if not is_expired(read_job(item), now_ms)]
+        # Without payloads that stand beside their job: a page of them could be larger than any answer.
+        jobs = [job for job in map(read_job, reply["Items"]) if not is_expired(job, now_ms)]
         last = reply.get("LastEvaluatedKey")
         return Page(jobs, (last["pk"]["S"].rsplit("/", 1)[1], int(last["attention_at"]["N"])) if last else None)
 
@@ -467,7 +472,7 @@ class JobStore:
         job = read_job(item)
         if "payload" in item:
             return job
-        return read_job(item, self._get(payload_key(job.tenant, job.id), "read payload") or {})
+        return read_job(item, self._get(payload_key(job.tenant, job.id, job.fingerprint), "read payload") or {})
 
     def _get(self, item_key: dict[str, Any], operation: str) -> dict[str, Any] | None:
         try:

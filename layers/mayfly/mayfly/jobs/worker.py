@@ -264,5 +264,5 @@ class _Attempt:
             {"task": task, "payload": payload, "max_attempts": max_attempts or DEFAULT_MAX_ATTEMPTS}, idempotency_key=None
         )
         submission = replace(submission, max_attempts=max_attempts)
-        job_id = derived_id("follow-up", self.tenant, self.job_id, str(ordinal))
+        job_id = derived_id("follow-up", self.tenant, self.job_id, str(self.job.created_at_ms), str(ordinal))
         return self._worker.store.puts(self._worker.new_job(self.tenant, job_id, submission))
