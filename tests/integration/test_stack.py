@@ -31,7 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def _wait_for_success(stack: Stack, job_id: str) -> None:
     # A crash before a worker's first act costs the queue's own visibility timeout: 90 s.
-    wait_until(lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 170, what=f"job {job_id}")
+    wait_until(lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 300, what=f"job {job_id}")
 
 
 def listening(process: psutil.Process) -> list[str]:
@@ -83,6 +83,7 @@ def test_jobs_by_http_and_from_a_plain_producer_are_each_done_once(stack: Stack)
     assert stack.counter("both") - before == 400
 
 
+@pytest.mark.timeout(400)
 def test_killing_all_workers_every_second_loses_and_doubles_nothing(stack: Stack) -> None:
     before, done = stack.counter("killed"), threading.Event()
     kills: list[int] = []
