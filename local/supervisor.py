@@ -39,7 +39,7 @@ from local.servers import HttpServer
 from local.stack_file import StackFile
 from local.store import EmbeddedStore, free_port
 from local.streams import StreamPoller
-from local.template import REGION, Template, load
+from local.template import REGION, load
 
 __all__ = ["Options", "up"]
 
@@ -144,7 +144,7 @@ class _Stack:
         clients = await self._open_store()
         # Reading the template needs no store: both at once.
         template = await clients.run(load, path=options.template, cache=_cache(options), parameters=options.parameters)
-        deployed = await self._deploy(template, clients)
+        deployed = await deploy(template, clients)
         self.application = app = application.build(template, deployed.scope, api_url=self._api_url)
         self._launches = await clients.run(
             launches, application=app, endpoint=clients.endpoint, cache=_cache(options), work=options.work, say=self._logs.say,
@@ -250,9 +250,6 @@ class _Stack:
         await self._clients.run(self._clients.get, service="cloudformation")
         await starting
         return self._clients
-
-    async def _deploy(self, template: Template, clients: Clients) -> Deployment:
-        return await deploy(template, clients)
 
     @property
     def _api_url(self) -> str:

@@ -10,7 +10,6 @@ import pytest
 from mayfly.errors import InvalidRequest
 from mayfly.jobs import rules
 
-from functions.jobs.app import build  # noqa: F401 - the handler that docs/http.md describes must import
 from local.harness import ROOT, Stack, running, wait_until
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
