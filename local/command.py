@@ -14,7 +14,7 @@ from local.errors import LocalError
 __all__ = ["main"]
 
 #: Commands of the library's own operator tool, which runs in a process of its own against a stack.
-_OPERATE: Final = ("keys",)
+_OPERATE: Final = ("keys", "jobs")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     invoke.set_defaults(run=_invoke)
 
     commands.add_parser("keys", help="make API keys", add_help=False)
+    commands.add_parser("jobs", help="look at jobs, cancel, redrive and resend them", add_help=False)
     return parser
 
 

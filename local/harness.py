@@ -1,11 +1,14 @@
 """A local stack as its users have it: the `mayfly up` command as a process of its own. For tests and benchmarks."""
 
+import asyncio
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +20,11 @@ import psutil
 import requests
 
 from local.clients import Clients
-from local.store import free_port
+from local.logs import Logs
+from local.processes import Children
+from local.store import EmbeddedStore, free_port
 
-__all__ = ["MAYFLY", "ROOT", "Stack", "running", "wait_until"]
+__all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "wait_until"]
 
 T = TypeVar("T")
 
@@ -141,6 +146,35 @@ def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml"
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def embedded_store(work: Path) -> Iterator[str]:
+    """The embedded store alone, in memory; gives its endpoint."""
+    loop = asyncio.new_event_loop()
+    runner = threading.Thread(target=loop.run_forever, daemon=True)
+    children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
+    store = EmbeddedStore(free_port(), work=work, state=None, log=logs.of("store"))
+
+    async def start() -> None:
+        await children.open()
+        await store.start(children)
+
+    async def stop() -> None:
+        await store.stop()
+        await children.close()
+
+    # The loop's own thread must start the child: it dies with the thread that made it.
+    runner.start()
+    asyncio.run_coroutine_threadsafe(start(), loop).result(60)
+    try:
+        yield store.endpoint
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        runner.join(5)
+        loop.close()
+        logs.close()
 
 
 def wait_until(predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float = 0.02) -> T:

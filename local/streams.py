@@ -97,13 +97,13 @@ class StreamPoller:
             waiting += [each for each in records if self._is_wanted(each)]
             while waiting and (len(waiting) >= self._source.batch_size or time.monotonic() >= closes):
                 batch, waiting = waiting[: self._source.batch_size], waiting[self._source.batch_size :]
-                await self._deliver(_Batch(batch))
+                await self._deliver(shard, _Batch(batch))
             if is_last and not records and not waiting:
                 return
             pause = _QUICKEST_POLL if records else min(pause * 1.5, _SLOWEST_POLL)
             await self._pause(pause)
 
-    async def _deliver(self, batch: _Batch) -> None:
+    async def _deliver(self, shard: str, batch: _Batch) -> None:
         """Returns when every record of the batch has been taken, or given up."""
         todo = [batch]
         while todo and not self._stopping.is_set():
@@ -117,7 +117,7 @@ class StreamPoller:
                 half = len(left) // 2
                 todo[:0] = [_Batch(left[:half], batch.retries), _Batch(left[half:], batch.retries)]
             elif is_exhausted or self._is_too_old(left[0]):
-                await self._give_up(left, batch.retries)
+                await self._give_up(shard, left, batch.retries)
             else:
                 todo.insert(0, _Batch(left, batch.retries + 1))
                 await self._pause(min(0.1 * 2**batch.retries, _LONGEST_BACKOFF))
@@ -134,7 +134,7 @@ class StreamPoller:
         first = next((index for index, number in enumerate(numbers) if number in failed), len(records))
         return records[first:]
 
-    async def _give_up(self, records: list[dict[str, Any]], retries: int) -> None:
+    async def _give_up(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
         numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
         self._log.event("batch given up", "ERROR", stream=self._source.stream_arn, records=len(records), retries=retries)
         if self._source.on_failure_arn is None:
@@ -150,7 +150,7 @@ class StreamPoller:
             "version": "1.0",
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "DDBStreamBatchInfo": {
-                "shardId": "shardId-00000000000000000000-00000000",
+                "shardId": shard,
                 "startSequenceNumber": numbers[0],
                 "endSequenceNumber": numbers[-1],
                 "batchSize": len(records),

@@ -49,19 +49,7 @@ def aws() -> Iterator[None]:
 @pytest.fixture
 def tables(aws: None) -> dict[str, str]:
     """The template's tables on moto, physical names by logical ids."""
-    from samtranslator.yaml_helper import yaml_parse
-
-    client = make_client("dynamodb")
-    names = {}
-    for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
-        if resource["Type"] == "AWS::DynamoDB::Table":
-            wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "StreamSpecification")
-            properties = {key: value for key, value in resource["Properties"].items() if key in wanted}
-            if "StreamSpecification" in properties:
-                properties["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
-            client.create_table(TableName=logical, **properties)
-            names[logical] = logical
-    return names
+    return make_tables(make_client("dynamodb"))
 
 
 @pytest.fixture
@@ -74,6 +62,38 @@ def dynamodb(tables: dict[str, str]) -> Any:
 def faults(dynamodb: Any) -> Faults:
     """Makes chosen calls of `dynamodb` fail at the HTTP seam."""
     return Faults(dynamodb)
+
+
+def make_tables(client: Any, prefix: str = "") -> dict[str, str]:
+    """Makes the template's tables, and returns their names by logical ids."""
+    from samtranslator.yaml_helper import yaml_parse
+
+    names = {}
+    for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
+        if resource["Type"] == "AWS::DynamoDB::Table":
+            wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "StreamSpecification")
+            properties = {key: value for key, value in resource["Properties"].items() if key in wanted}
+            if "StreamSpecification" in properties:
+                properties["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
+            client.create_table(TableName=prefix + logical, **properties)
+            names[logical] = prefix + logical
+    return names
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The embedded store as a process: for what moto cannot (PartiQL, races)."""
+    from local.harness import embedded_store
+
+    with embedded_store(tmp_path_factory.mktemp("store")) as found:
+        yield found
+
+
+@pytest.fixture
+def embedded(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A DynamoDB client for the embedded store, made by the production code."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    return make_client("dynamodb")
 
 
 def make_client(service: str, *, attempts: int = 3) -> Any:

@@ -18,9 +18,11 @@ class Faults:
     `error`     a 500 without effect
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, on_moto: bool = True) -> None:
         self.plan: Plan = lambda operation, number: None
         self.requests: list[str] = []
+        self._on_moto = on_moto
+        self._session = client._endpoint.http_session
         # In moto's place, not before it: botocore calls every handler of this event, whatever the first one answers.
         client.meta.events.unregister("before-send", botocore_stubber)
         client.meta.events.register("before-send", self._send)
@@ -47,13 +49,16 @@ class Faults:
         self.requests.append(operation)
         kind = self.plan(operation, len(self.requests))
         if kind is None:
-            return botocore_stubber(event_name, request)
+            return self._forward(event_name, request)
         if kind == "before":
             raise botocore.exceptions.ConnectionClosedError(endpoint_url=request.url)
         if kind == "after":
-            botocore_stubber(event_name, request)
+            self._forward(event_name, request)
             raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
         return _refusal(request, *_REFUSALS[kind])
+
+    def _forward(self, event_name: str, request: Any) -> Any:
+        return botocore_stubber(event_name, request) if self._on_moto else self._session.send(request)
 
 
 _REFUSALS = {

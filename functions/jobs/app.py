@@ -28,7 +28,9 @@ def build(deps: JobsDeps) -> http.Handler:
     def submit() -> Response[str]:
         submission = read_submission(http.json_body(app), idempotency_key=http.header(app, "idempotency-key"))
         tenant, now_ms = http.caller(app).tenant, deps.clock()
-        job, is_new = jobs.submit(submission, tenant=tenant, store=deps.store, tasks=deps.tasks, now_ms=now_ms, new_id=deps.new_id)
+        job, is_new = jobs.submit(
+            submission, tenant=tenant, store=deps.store, operations=deps.operations, tasks=deps.tasks, now_ms=now_ms, new_id=deps.new_id
+        )
         deps.observe.count("JobSubmitted" if is_new else "JobReplayed")
         return http.answer(public(job, now_ms), status=202 if is_new else 200, headers={"Location": f"/jobs/{job.id}"})
 
@@ -39,7 +41,7 @@ def build(deps: JobsDeps) -> http.Handler:
             raise InvalidRequest("status", f"must be {' or '.join(_LISTED)}")
         cursor = http.query(app, "cursor")
         now_ms = deps.clock()
-        page = deps.store.list(
+        page = deps.operations.list(
             http.caller(app).tenant, status, limit=_PAGE, after=None if cursor is None else read_cursor(cursor), now_ms=now_ms
         )
         task = http.query(app, "task")
@@ -49,14 +51,14 @@ def build(deps: JobsDeps) -> http.Handler:
     @app.post("/jobs/<job_id>/cancel")
     def cancel(job_id: str) -> Response[str]:
         now_ms = deps.clock()
-        job = jobs.cancel(_known(job_id), tenant=http.caller(app).tenant, store=deps.store, now_ms=now_ms)
+        job = jobs.cancel(_known(job_id), tenant=http.caller(app).tenant, operations=deps.operations, now_ms=now_ms)
         deps.observe.count("JobCancelled")
         return http.answer(public(job, now_ms))
 
     @app.post("/jobs/<job_id>/redrive")
     def redrive(job_id: str) -> Response[str]:
         now_ms = deps.clock()
-        job = jobs.redrive(_known(job_id), tenant=http.caller(app).tenant, store=deps.store, now_ms=now_ms)
+        job = jobs.redrive(_known(job_id), tenant=http.caller(app).tenant, operations=deps.operations, now_ms=now_ms)
         deps.observe.count("JobRedriven")
         return http.answer(public(job, now_ms), status=202)
 

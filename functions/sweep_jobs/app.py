@@ -24,7 +24,7 @@ def build(deps: SweepDeps) -> Callable[[dict[str, Any], LambdaContext], dict[str
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         released = 0
         while context.get_remaining_time_in_millis() > _MARGIN_MS:
-            found = deps.store.release_due(before_ms=deps.clock() + _AHEAD_MS, limit=_PAGE)
+            found = deps.operations.release_due(before_ms=deps.clock() + _AHEAD_MS, limit=_PAGE)
             released += found
             if found < _PAGE:
                 return {"released": released}

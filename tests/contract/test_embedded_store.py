@@ -3,14 +3,12 @@
 Exact counts, eight threads, a real process. The figures of other stores: docs/decisions/0003.
 """
 
-import asyncio
-import io
 import json
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,39 +16,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.harness import wait_until
-from local.logs import Logs
-from local.processes import Children
-from local.store import EmbeddedStore, free_port
 
 THREADS = 8
 pytestmark = pytest.mark.xdist_group("embedded store")
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("store")
-    loop = asyncio.new_event_loop()
-    runner = threading.Thread(target=loop.run_forever, daemon=True)
-    children, logs = Children(), Logs(folder / "logs", form="json", out=io.StringIO())
-    store = EmbeddedStore(free_port(), work=folder, state=None, log=logs.of("store"))
-
-    async def start() -> None:
-        await children.open()
-        await store.start(children)
-
-    async def stop() -> None:
-        await store.stop()
-        await children.close()
-
-    # The loop's own thread must start the child: it dies with the thread that made it.
-    runner.start()
-    asyncio.run_coroutine_threadsafe(start(), loop).result(60)
-    yield store.endpoint
-    asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
-    loop.call_soon_threadsafe(loop.stop)
-    runner.join(5)
-    loop.close()
-    logs.close()
 
 
 def client(service: str, endpoint: str) -> Any:

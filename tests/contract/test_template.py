@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mayfly import wiring
-from mayfly.jobs.rules import LEASE_MS, MAX_MAX_ATTEMPTS
+from mayfly.jobs.rules import MAX_MAX_ATTEMPTS
 
 from functions.hello.app import ROUTES
 from local.template import load
@@ -71,7 +71,7 @@ def test_a_queues_visibility_is_its_functions_timeout_and_more_than_the_lease() 
     assert checked
     for queue, function in checked:
         assert queue["VisibilityTimeout"] == function["Timeout"]
-        assert queue["VisibilityTimeout"] > LEASE_MS / 1000
+        assert queue["VisibilityTimeout"] > TEMPLATE.parameters["LeaseSeconds"]
 
 
 def test_no_job_can_use_up_its_messages_receives_before_its_attempts() -> None:

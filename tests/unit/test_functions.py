@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mayfly import counters, wiring
+from mayfly import wiring
 from mayfly.counters import CounterStore
+from mayfly.dynamodb import DynamoDB
 from mayfly.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.ids import new_secret
+from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
@@ -21,12 +23,12 @@ from functions.await_job.app import build as build_await
 from functions.hello.app import build as build_hello
 from functions.jobs.app import build as build_jobs
 from functions.relay_jobs.app import build as build_relay
-from functions.run_jobs.app import build as build_run
 from functions.sweep_jobs.app import build as build_sweep
 from local.harness import wait_until
 from tests.conftest import make_client
 from tests.events import http, sqs
 from tests.fakes import Context, FixedClock, Names
+from tests.stage import VisibleQueue
 
 CALLER = {"tenant": "acme", "scopes": "jobs:read jobs:write"}
 
@@ -106,10 +108,13 @@ def test_what_no_route_takes_is_404_or_405(hello: Any, method: str, path: str, s
 class JobsApi:
     def __init__(self, client: Any) -> None:
         self.clock = FixedClock()
-        self.store = JobStore(client, "JobsTable", lambda attempt: None)
+        self.client = client
+        db = DynamoDB(client, lambda attempt: None)
+        self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
         self.pauses: list[float] = []
         deps = wiring.JobsDeps(
             store=self.store,
+            operations=self.operations,
             tasks={"t": Declaration("t", max_attempts=7)},
             observe=observer("jobs"),
             clock=self.clock,
@@ -256,7 +261,7 @@ def test_a_wait_ends_early_with_the_job_as_it_is_when_the_process_is_asked_to_st
 
 
 def items(api: JobsApi) -> dict[str, Any]:
-    (item,) = api.store._client.scan(TableName="JobsTable")["Items"]
+    (item,) = api.client.scan(TableName="JobsTable")["Items"]
     return dict(item)
 
 
@@ -310,7 +315,7 @@ def test_a_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None
 
 
 def sweep(api: JobsApi) -> Any:
-    return build_sweep(wiring.SweepDeps(store=api.store, observe=observer("sweep"), clock=api.clock))({}, Context())
+    return build_sweep(wiring.SweepDeps(operations=api.operations, observe=observer("sweep"), clock=api.clock))({}, Context())
 
 
 def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> None:
@@ -319,7 +324,7 @@ def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> Non
     assert sweep(api) == {"released": 0}
     api.clock.advance(915)
     assert (sweep(api), sweep(api)) == ({"released": 1}, {"released": 0})
-    left = [item["id"]["S"] for item in api.store._client.scan(TableName="JobsTable")["Items"] if "due" not in item]
+    left = [item["id"]["S"] for item in api.client.scan(TableName="JobsTable")["Items"] if "due" not in item]
     assert left == [near]
 
 
@@ -366,8 +371,7 @@ def test_a_running_job_that_is_cancelled_can_commit_nothing(api: JobsApi) -> Non
     claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
     found = api.post(job["id"], "cancel")[1]
     assert (found["status"], found["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
-    with pytest.raises(Fenced):
-        api.store.renew(claimed, now_ms=api.clock(), lease_ms=15_000)
+    assert [type(lost) for lost in api.store.renew([claimed], now_ms=api.clock(), lease_ms=15_000)] == [Fenced]
     with pytest.raises(Fenced, match="has ended"):
         api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
     assert api.read(job["id"])[1] == found
@@ -501,7 +505,15 @@ def queue(aws: None) -> Queue:
 
 def stream_event(*ids: str) -> dict[str, Any]:
     return {
-        "Records": [{"dynamodb": {"SequenceNumber": f"s-{each}", "NewImage": {"tenant": {"S": "acme"}, "id": {"S": each}}}} for each in ids]
+        "Records": [
+            {
+                "dynamodb": {
+                    "SequenceNumber": f"s-{each}",
+                    "NewImage": {"sk": {"S": "job"}, "status": {"S": "QUEUED"}, "tenant": {"S": "acme"}, "id": {"S": each}},
+                }
+            }
+            for each in ids
+        ]
     }
 
 
@@ -528,38 +540,35 @@ def test_the_relay_reports_only_what_could_not_be_sent() -> None:
     assert handler(stream_event("1", "2", "3"), Context()) == {"batchItemFailures": [{"itemIdentifier": "s-2"}]}
 
 
-class VisibleQueue:
-    """Keeps what visibility was asked for."""
+class FakeBatch:
+    """Work whose records a test runs itself."""
 
-    def __init__(self) -> None:
-        self.asked: list[dict[str, float]] = []
+    def __init__(self, records: Any, run: Callable[[Any], None], beats: list[int]) -> None:
+        self.records = records
+        self.run = run
+        self.calls: list[str] = []
+        self._beats = beats
 
-    def set_visibility(self, seconds_by_receipt: dict[str, float]) -> int:
-        self.asked.append(dict(seconds_by_receipt))
-        return 0
+    def prepare(self) -> None:
+        self.calls.append("prepare")
+
+    def beat(self) -> None:
+        self._beats.append(1)
+
+    def close(self) -> None:
+        self.calls.append("close")
 
 
-def test_one_bad_message_goes_back_alone_and_its_neighbours_are_done(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from functions.run_jobs import tasks
+def handle(event: Any, run: Callable[[Any], None], visible: VisibleQueue, *, lease: float, context: Context, beats: list[int]) -> Any:
+    batches: list[FakeBatch] = []
 
-    for name, value in {
-        "JOBS_TABLE": "JobsTable",
-        "COUNTERS_TABLE": "CountersTable",
-        "JOBS_QUEUE_URL": "unused",
-        "DEFAULT_TENANT": "acme",
-    }.items():
-        monkeypatch.setenv(name, value)
-    import os
+    def open_batch(records: Any, _: Any) -> Any:
+        batches.append(FakeBatch(records, run, beats))
+        return batches[-1]
 
-    visible = VisibleQueue()
-    deps = wiring.run_jobs(os.environ, tasks)
-    handler = build_run(wiring.RunDeps(worker=deps.worker, queue=visible, observe=deps.observe))  # type: ignore[arg-type]  # all that is used
-    add = json.dumps({"task": "counter.add", "payload": {"name": "n"}})
-    forged = json.dumps({"task": "counter.add", "payload": {"name": "n"}, "tenant": "other"})
-    reply = handler(sqs(add, "not json", add, forged, json.dumps({"task": "counter.add", "payload": {"nom": 1}})), Context())
-    assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m3"}]}
-    assert visible.asked == [dict.fromkeys(["r0", "r1", "r2", "r3", "r4"], 15), {"r1": 0, "r3": 0}]
-    assert counters.read(CounterStore(dynamodb, "CountersTable", str), tenant="acme", name="n").value == 2
+    reply = entrypoint(open_batch, queue=visible, lease_seconds=lease, observe=observer("t"))(event, context)  # type: ignore[arg-type]  # all that is used
+    assert [batch.calls for batch in batches] == [["prepare", "close"]]
+    return reply
 
 
 def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
@@ -568,14 +577,13 @@ def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     beats: list[int] = []
     visible = VisibleQueue()
 
-    def run_one(record: Any, context: Any) -> None:
+    def run(record: Any) -> None:
         if record.message_id == "m1":
             wait_until(lambda: len(beats) >= 3, 10)
         if record.message_id == "m0":
             raise LeaseHeld("j", 7)
 
-    handler = entrypoint(run_one, beat=lambda: beats.append(1), queue=visible, lease_seconds=0.3, observe=observer("t"))  # type: ignore[arg-type]  # all that is used
-    handler(sqs("a", "b", "c"), Context())
+    handle(sqs("a", "b", "c"), run, visible, lease=0.3, context=Context(), beats=beats)
     assert visible.asked[0] == {"r0": 0.3, "r1": 0.3, "r2": 0.3}
     assert visible.asked[1:-1] == [{"r1": 0.3, "r2": 0.3}] * len(beats)  # not what has been given back
     assert visible.asked[-1] == {"r0": 7}
@@ -585,12 +593,11 @@ def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
 def test_a_record_that_the_deadline_leaves_no_time_for_goes_back_at_once() -> None:
     started, visible, context = [], VisibleQueue(), Context(remaining_ms=2_000)
 
-    def run_one(record: Any, _: Any) -> None:
+    def run(record: Any) -> None:
         started.append(record.message_id)
         context._remaining_ms = 1_999
 
-    handler = entrypoint(run_one, beat=lambda: None, queue=visible, lease_seconds=15, observe=observer("t"))  # type: ignore[arg-type]  # all that is used
-    reply = handler(sqs("a", "b", "c"), context)
+    reply = handle(sqs("a", "b", "c"), run, visible, lease=15, context=context, beats=[])
     assert started == ["m0"]
     assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m2"}]}
     assert visible.asked[-1] == {"r1": 0, "r2": 0}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from mayfly.dynamodb import DynamoDB
 from mayfly.errors import EffectRefused, Fenced, JobNotFound, StoreUnavailable
 from mayfly.jobs.effects import Effect, Effects
 from mayfly.jobs.model import Job, Outcome, Status
@@ -30,7 +31,7 @@ def pauses() -> list[int]:
 
 @pytest.fixture
 def store(dynamodb: Any, pauses: list[int]) -> JobStore:
-    return JobStore(dynamodb, "JobsTable", pauses.append)
+    return JobStore(DynamoDB(dynamodb, pauses.append), "JobsTable")
 
 
 @pytest.fixture
@@ -307,21 +308,22 @@ def test_a_job_is_buried_only_in_the_state_that_was_seen(store: JobStore, job: J
     seen = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced):
-        store.bury(seen, error="interrupted", now_ms=NOW)
-    store.renew(taken, now_ms=NOW + LEASE + 2, lease_ms=LEASE)
+        store.bury(seen, now_ms=NOW)
+    assert store.renew([taken], now_ms=NOW + LEASE + 2, lease_ms=LEASE) == [None]
     with pytest.raises(Fenced):
-        store.bury(taken, error="interrupted", now_ms=NOW)
+        store.bury(taken, now_ms=NOW)
     taken = read(store)
-    store.bury(taken, error="interrupted", now_ms=NOW)
+    store.bury(taken, now_ms=NOW)
     found = read(store)
-    assert (found.status, found.error, found.history[-1].outcome) == (Status.DEAD, "interrupted", Outcome.INTERRUPTED)
+    assert (found.status, found.history[-1].outcome) == (Status.DEAD, Outcome.INTERRUPTED)
+    assert found.error == "attempt 2 of 3 was interrupted: its process died"
 
 
 @pytest.mark.parametrize("operation", ["PutItem", "GetItem", "UpdateItem"])
 @pytest.mark.parametrize("kind", ["before", "throttle", "error"])
 def test_a_store_that_does_not_answer_is_named_as_that(job: Job, operation: str, kind: str) -> None:
     client = make_client("dynamodb", attempts=1)
-    faults, store = Faults(client), JobStore(client, "JobsTable", lambda attempt: None)
+    faults, store = Faults(client), JobStore(DynamoDB(client, lambda attempt: None), "JobsTable")
     calls: dict[str, Callable[[], object]] = {
         "PutItem": lambda: store.create(a_job(id="j2")),
         "GetItem": lambda: read(store),

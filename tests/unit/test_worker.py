@@ -5,61 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from boto3.dynamodb.types import TypeSerializer
 from mayfly.errors import LeaseHeld, StoreUnavailable, UnreadableMessage
+from mayfly.jobs.attempt import JobFailed
 from mayfly.jobs.model import Job, Status, Submission, Wake
-from mayfly.jobs.store import JobStore
-from mayfly.jobs.tasks import Declaration, Permanent, Retry, Task
-from mayfly.jobs.worker import JobFailed, Runner, Worker
-from mayfly.observe import observer
+from mayfly.jobs.tasks import Permanent, Retry
 
-from tests.fakes import Context, FixedClock, Names
 from tests.faults import Faults
-
-Run = Callable[..., None]
-
-
-class Stage:
-    """A worker with one task, whose body a test writes."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.clock = FixedClock()
-        self.store = JobStore(client, "JobsTable", lambda attempt: None)
-        self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
-        self.ran: list[Job] = []
-        task = Task(Declaration("t", max_attempts=3), self._run_task)
-        self.worker = Worker(
-            store=self.store,
-            tasks={"t": task},
-            counters_table="CountersTable",
-            producer_tenant="acme",
-            observe=observer("test"),
-            clock=self.clock,
-            new_nonce=Names(),
-            jitter=lambda: 1.0,
-            serialize=TypeSerializer().serialize,
-        )
-        self.runner = Runner(self.worker)
-
-    def submit(self, **changes: Any) -> None:
-        facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 3}
-        self.store.create(Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes}))
-
-    def run(self, message: Wake | Submission | None = None, message_id: str = "m1") -> None:
-        self.runner.run(message or Wake("acme", "j1"), message_id, Context())
-
-    def job(self, job_id: str = "j1") -> Job:
-        return self.store.read("acme", job_id, now_ms=self.clock())
-
-    def count(self) -> int:
-        from mayfly.counters import CounterStore
-
-        return CounterStore(self.client, "CountersTable", str).read("acme", "n")
-
-    def _run_task(self, job: Job, effects: Any) -> Any:
-        self.ran.append(job)
-        return self.body(job, effects)
+from tests.stage import Stage
 
 
 @pytest.fixture
@@ -91,7 +43,7 @@ def test_a_duplicate_meets_the_lease_and_comes_back_after_it(stage: Stage) -> No
     def meet(job: Job, effects: Any) -> None:
         stage.clock.advance(5)
         with pytest.raises(LeaseHeld) as caught:
-            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
+            stage.deliver()
         assert caught.value.seconds == 10 + 1
         effects.increment("n")
 
@@ -209,7 +161,7 @@ def test_a_worker_that_wakes_too_late_changes_nothing(stage: Stage) -> None:
         effects.increment("n")
         if job.attempt == 1:
             stage.clock.advance(31)
-            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
+            stage.deliver()
         return {"attempt": job.attempt}
 
     stage.body = overtaken
@@ -236,7 +188,7 @@ def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(stage:
         effects.increment("n")
         if job.attempt == 1:
             stage.clock.advance(31)
-            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
+            stage.deliver()
             raise RuntimeError("late")
 
     stage.body = overtaken
@@ -252,17 +204,17 @@ def test_a_beat_renews_the_lease_of_what_runs(stage: Stage) -> None:
     def long(job: Job, effects: Any) -> None:
         for _ in range(4):
             stage.clock.advance(10)
-            stage.runner.beat()
+            stage.batch.beat()
             assert stage.job().lease_until_ms == stage.clock() + 15_000
             with pytest.raises(LeaseHeld):
-                Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
+                stage.deliver()
         effects.increment("n")
 
     stage.body = long
     stage.submit()
     stage.run()
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 1, 1)
-    stage.runner.beat()  # nothing runs any more: nothing is renewed
+    stage.batch.beat()  # nothing runs any more: nothing is renewed
     assert stage.job().lease_until_ms is None
 
 
@@ -273,9 +225,9 @@ def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(stage: Stage
         effects.increment("n")
         if job.attempt == 1:
             stage.clock.advance(31)
-            Runner(stage.worker).run(Wake("acme", "j1"), "m2", Context())
+            stage.deliver()
             effects.checkpoint()  # it has not heard yet
-            stage.runner.beat()
+            stage.batch.beat()
             effects.checkpoint()
             reached.append("past the checkpoint")
 
@@ -288,10 +240,10 @@ def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(stage: Stage
 def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(stage: Stage, faults: Faults) -> None:
     def long(job: Job, effects: Any) -> None:
         faults.plan = lambda operation, number: "before"
-        stage.runner.beat()
+        stage.batch.beat()
         faults.plan = lambda operation, number: None
         stage.clock.advance(5)
-        stage.runner.beat()
+        stage.batch.beat()
         effects.checkpoint()
         assert stage.job().lease_until_ms == stage.clock() + 15_000
 
@@ -376,7 +328,7 @@ def test_nested_workers_of_one_process_do_not_mix_their_jobs(stage: Stage) -> No
     def nested(job: Job, effects: Any) -> str:
         effects.increment("n")
         if job.id == "j1":
-            stage.runner.run(Wake("acme", "j2"), "m2", Context())
+            stage.deliver(Wake("acme", "j2"))
         return job.id
 
     stage.body = nested
@@ -396,15 +348,15 @@ def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
         stage.submit(id=name)
     stage.body = lambda job, effects: job.id
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda name: stage.runner.run(Wake("acme", name), name, Context()), names))
+        list(threads.map(lambda name: stage.deliver(Wake("acme", name), name), names))
     assert [stage.job(name).result for name in names] == names
 
 
-def test_an_attempt_makes_two_store_calls(stage: Stage, faults: Faults) -> None:
+def test_a_batch_of_one_makes_three_store_calls(stage: Stage, faults: Faults) -> None:
     stage.submit()
     faults.requests.clear()
     stage.run()
-    assert faults.requests == ["UpdateItem", "TransactWriteItems"]
+    assert faults.requests == ["BatchGetItem", "UpdateItem", "TransactWriteItems"]
 
 
 # ---------------------------------------------------------------- effects of every kind

@@ -16,6 +16,7 @@ __all__ = [
     "IdempotencyKeyReused",
     "InvalidRequest",
     "JobEnded",
+    "JobIsLive",
     "JobNotFound",
     "LeaseHeld",
     "MayflyError",
@@ -25,6 +26,7 @@ __all__ = [
     "ResultTooLarge",
     "RouteNotFound",
     "StoreUnavailable",
+    "StreamTrimmed",
     "TooManyEffects",
     "Unauthenticated",
     "UnknownTask",
@@ -197,6 +199,18 @@ class JobEnded(MayflyError):
         super().__init__(f"job {job_id!r} is {state}; what has not ended can be cancelled, what is DEAD can be redriven")
 
 
+class JobIsLive(MayflyError):
+    """The job needs no message: a worker holds it, or it waits for its next attempt."""
+
+    code = "job-is-live"
+    status = 409
+    title = "Job is live"
+    retryable = False
+
+    def __init__(self, job_id: str, seconds: float) -> None:
+        super().__init__(f"job {job_id!r} is held by a worker or waits for its next attempt; it can be claimed in {seconds:.1f} s")
+
+
 class StoreUnavailable(MayflyError):
     """The store did not answer, or refused for load: nothing is known to have happened."""
 
@@ -207,6 +221,16 @@ class StoreUnavailable(MayflyError):
 
     def __init__(self, operation: str, cause: str) -> None:
         super().__init__(f"the store did not complete {operation} ({cause}); try again")
+
+
+class StreamTrimmed(MayflyError):
+    """The table's stream no longer has these records (it keeps them for 24 hours)."""
+
+    code = "stream-trimmed"
+    retryable = False
+
+    def __init__(self, stream_arn: str, first: str, last: str) -> None:
+        super().__init__(f"the stream {stream_arn} no longer has its records {first} to {last}")
 
 
 class OutcomeUnknown(MayflyError):
@@ -261,6 +285,8 @@ class EffectRefused(MayflyError):
     retryable = False
 
     def __init__(self, job_id: str, effect: str, reason: str) -> None:
+        #: False where DynamoDB would refuse the effect at any time: malformed, or not allowed.
+        self.is_by_condition = reason == "ConditionalCheckFailed"
         super().__init__(f"job {job_id!r}: the effect {effect} was refused ({reason}); no effect of the job was applied")
 
 

@@ -6,9 +6,9 @@ its error says, by its own visibility timeout.
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -22,7 +22,7 @@ from mayfly.observe import Observer
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-__all__ = ["Queue", "entrypoint"]
+__all__ = ["Batch", "Queue", "each", "entrypoint"]
 
 #: Entries of one SQS batch call.
 _BATCH = 10
@@ -80,41 +80,60 @@ class Queue:
         return failed
 
 
+class Batch(Protocol):
+    """The work of one invocation, as `entrypoint` drives it."""
+
+    @property
+    def records(self) -> Sequence[SQSRecord]:
+        """The batch in the order in which it is to be run."""
+
+    def prepare(self) -> None:
+        """Called once, before the first record is run, while the batch's visibility is being cut down."""
+
+    def run(self, record: SQSRecord) -> None:
+        """Does a record's work. Returns when the record is done for good; raises where it is to come back."""
+
+    def beat(self) -> None:
+        """Called at every third of a lease, from another thread, while records are run."""
+
+    def close(self) -> None:
+        """Called once, after the last record, and when the deadline has kept some from being run."""
+
+
 class _NotStarted(LeaseHeld):
     """The invocation's deadline is too near to start this record; it goes back at once."""
 
 
 def entrypoint(
-    run_one: Callable[[SQSRecord, LambdaContext], None],
-    *,
-    beat: Callable[[], None],
-    queue: Queue,
-    lease_seconds: float,
-    observe: Observer,
+    open_batch: Callable[[Sequence[SQSRecord], LambdaContext], Batch], *, queue: Queue, lease_seconds: float, observe: Observer
 ) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The Lambda handler that gives each record of a batch to `run_one`, which returns when the record is done for good.
+    """The Lambda handler that works through a batch.
 
     Its first act cuts the batch's visibility down to the lease, so that a crash costs a lease and not the queue's own
-    visibility timeout, which Lambda requires to exceed the function's timeout. From a third of the lease on, a heartbeat
-    renews what runs (`beat`) and the visibility of the whole batch, finished records too: SQS deletes them only when this
-    returns. Records that the deadline leaves no time for are not started and go back at once.
+    visibility timeout, which Lambda requires to exceed the function's timeout; the batch is prepared meanwhile, and no
+    record is run before both are done. From a third of the lease on, a heartbeat renews what runs and the visibility of
+    the whole batch, finished records too: SQS deletes them only when this returns. Records that the deadline leaves no
+    time for are not started and go back at once.
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        receipts = [record["receiptHandle"] for record in event["Records"]]
-        if late := queue.set_visibility(dict.fromkeys(receipts, lease_seconds)):
-            observe.log.warning("could not shorten the visibility of a batch; after a crash it comes back later", messages=late)
+        batch = open_batch([SQSRecord(record) for record in event["Records"]], context)
+        receipts = [record.receipt_handle for record in batch.records]
         again: dict[str, float] = {}
 
+        def shorten() -> None:
+            if late := queue.set_visibility(dict.fromkeys(receipts, lease_seconds)):
+                observe.log.warning("could not shorten the visibility of a batch; after a crash it comes back later", messages=late)
+
         def renew() -> None:
-            beat()
+            batch.beat()
             queue.set_visibility({receipt: lease_seconds for receipt in receipts if receipt not in again})
 
         def run(record: SQSRecord) -> None:
             try:
                 if context.get_remaining_time_in_millis() < _START_MARGIN_MS:
                     raise _NotStarted(record.message_id, 0)
-                run_one(record, context)
+                batch.run(record)
             except Exception as error:
                 again[record.receipt_handle] = _comes_back_in(error, lease_seconds)
                 if not isinstance(error, MayflyError):
@@ -123,13 +142,16 @@ def entrypoint(
                     observe.log.info("a message goes back to the queue", message_id=record.message_id, error=str(error))
                 raise
 
-        with _heartbeat(renew, lease_seconds / 3):
+        with _heartbeat(first=shorten, then=renew, interval_seconds=lease_seconds / 3) as has_begun:
+            batch.prepare()
+            has_begun()
             report = process_partial_response(
-                event=event,
+                event={"Records": [record.raw_event for record in batch.records]},
                 record_handler=run,
                 processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
                 context=context,
             )
+            batch.close()
         queue.set_visibility(again)
         if observe.metrics.metric_set:
             observe.metrics.flush_metrics()
@@ -138,19 +160,50 @@ def entrypoint(
     return handler
 
 
+def each(run: Callable[[SQSRecord], None], *, observe: Observer) -> Callable[[dict[str, Any], LambdaContext], Any]:
+    """The Lambda handler that gives each record of a batch to `run`; one that raises comes back by the queue's own visibility."""
+
+    def settle(record: SQSRecord) -> None:
+        try:
+            run(record)
+        except Exception:
+            observe.log.exception("a message could not be dealt with; it comes back", message_id=record.message_id)
+            raise
+
+    def handler(event: dict[str, Any], context: LambdaContext) -> Any:
+        report = process_partial_response(
+            event=event,
+            record_handler=settle,
+            processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
+            context=context,
+        )
+        if observe.metrics.metric_set:
+            observe.metrics.flush_metrics()
+        return report
+
+    return handler
+
+
 @contextmanager
-def _heartbeat(work: Callable[[], None], interval_seconds: float) -> Iterator[None]:
-    """Does `work` again and again in a thread; joined before it returns, since Lambda freezes what is left running."""
-    done = threading.Event()
+def _heartbeat(*, first: Callable[[], None], then: Callable[[], None], interval_seconds: float) -> Iterator[Callable[[], object]]:
+    """Does `first`, and `then` again and again, in a thread; gives a function that waits until `first` is done.
+
+    Joined before it returns, since Lambda freezes what is left running.
+    """
+    begun, done = threading.Event(), threading.Event()
 
     def beat() -> None:
+        try:
+            first()
+        finally:
+            begun.set()
         while not done.wait(interval_seconds):
-            work()
+            then()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
-        yield
+        yield begun.wait
     finally:
         done.set()
         thread.join()

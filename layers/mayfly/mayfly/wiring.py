@@ -20,7 +20,9 @@ from mayfly.observe import Observer, observer
 
 if TYPE_CHECKING:
     from mayfly.counters import CounterStore
-    from mayfly.jobs import JobStore
+    from mayfly.dynamodb import DynamoDB
+    from mayfly.jobs import JobOperations, JobStore
+    from mayfly.jobs.dead_letters import DeadLetters
     from mayfly.jobs.tasks import Declaration
     from mayfly.jobs.worker import Worker
     from mayfly.sqs import Queue
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthorizerDeps",
     "AwaitDeps",
+    "BuryDeps",
     "HelloDeps",
     "JobsDeps",
     "RelayDeps",
@@ -37,6 +40,7 @@ __all__ = [
     "SweepDeps",
     "authorizer",
     "await_job",
+    "bury_jobs",
     "hello",
     "jobs",
     "relay_jobs",
@@ -63,6 +67,7 @@ class JobsDeps:
     """What `jobs` needs."""
 
     store: "JobStore"
+    operations: "JobOperations"
     tasks: Mapping[str, "Declaration"]
     observe: Observer
     clock: Clock
@@ -83,7 +88,7 @@ class AwaitDeps:
 class SweepDeps:
     """What `sweep_jobs` needs."""
 
-    store: "JobStore"
+    operations: "JobOperations"
     observe: Observer
     clock: Clock
 
@@ -94,6 +99,14 @@ class RunDeps:
 
     worker: "Worker"
     queue: "Queue"
+    observe: Observer
+
+
+@dataclass(frozen=True)
+class BuryDeps:
+    """What `bury_jobs` needs."""
+
+    dead_letters: "DeadLetters"
     observe: Observer
 
 
@@ -129,10 +142,11 @@ def jobs(env: Mapping[str, str]) -> JobsDeps:
     from mayfly.jobs.tasks import declared
 
     settings = read_settings(_Jobs, env)
-    folder = Path(settings.lambda_task_root, "run_jobs", "tasks")
+    store, operations = _job_stores(settings.jobs_table)
     return JobsDeps(
-        store=_job_store(settings.jobs_table),
-        tasks=declared(folder, local=settings.aws_sam_local),
+        store=store,
+        operations=operations,
+        tasks=declared(_tasks_folder(settings.lambda_task_root), local=settings.aws_sam_local),
         observe=observer("jobs"),
         clock=system_clock,
         new_id=new_id,
@@ -143,14 +157,14 @@ def await_job(env: Mapping[str, str]) -> AwaitDeps:
     """The dependencies of functions/await_job. Raises ConfigError."""
     from mayfly.stopping import Stopping
 
-    store = _job_store(read_settings(_JobReader, env).jobs_table)
+    store, _ = _job_stores(read_settings(_JobReader, env).jobs_table)
     return AwaitDeps(store=store, observe=observer("await_job"), clock=system_clock, stopping=Stopping().listen())
 
 
 def sweep_jobs(env: Mapping[str, str]) -> SweepDeps:
     """The dependencies of functions/sweep_jobs. Raises ConfigError."""
-    store = _job_store(read_settings(_JobReader, env).jobs_table)
-    return SweepDeps(store=store, observe=observer("sweep_jobs"), clock=system_clock)
+    _, operations = _job_stores(read_settings(_JobReader, env).jobs_table)
+    return SweepDeps(operations=operations, observe=observer("sweep_jobs"), clock=system_clock)
 
 
 def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
@@ -163,8 +177,9 @@ def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
 
     settings = read_settings(_RunJobs, env)
     observe = observer("run_jobs")
+    store, _ = _job_stores(settings.jobs_table)
     worker = Worker(
-        store=_job_store(settings.jobs_table),
+        store=store,
         tasks=imported(tasks, local=settings.aws_sam_local),
         counters_table=settings.counters_table,
         producer_tenant=settings.default_tenant,
@@ -173,6 +188,7 @@ def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
         new_nonce=new_nonce,
         jitter=random.random,
         serialize=TypeSerializer().serialize,
+        lease_ms=settings.lease_seconds * 1000,
     )
     return RunDeps(worker=worker, queue=Queue(_client("sqs"), settings.jobs_queue_url), observe=observe)
 
@@ -183,6 +199,29 @@ def relay_jobs(env: Mapping[str, str]) -> RelayDeps:
 
     queue = Queue(_client("sqs"), read_settings(_Relay, env).jobs_queue_url)
     return RelayDeps(queue=queue, observe=observer("relay_jobs"), clock=system_clock)
+
+
+def bury_jobs(env: Mapping[str, str]) -> BuryDeps:
+    """The dependencies of functions/bury_jobs. Raises ConfigError."""
+    from mayfly.jobs.dead_letters import DeadLetters
+    from mayfly.jobs.tasks import declared
+    from mayfly.sqs import Queue
+    from mayfly.streams import Streams
+
+    settings = read_settings(_Bury, env)
+    observe = observer("bury_jobs")
+    store, operations = _job_stores(settings.jobs_table)
+    dead_letters = DeadLetters(
+        store=store,
+        operations=operations,
+        send=Queue(_client("sqs"), settings.jobs_queue_url).send,
+        images=Streams(_client("dynamodbstreams")).images,
+        tasks=declared(_tasks_folder(settings.lambda_task_root), local=settings.aws_sam_local),
+        producer_tenant=settings.default_tenant,
+        observe=observe,
+        clock=system_clock,
+    )
+    return BuryDeps(dead_letters=dead_letters, observe=observe)
 
 
 def authorizer(env: Mapping[str, str]) -> AuthorizerDeps:
@@ -207,6 +246,15 @@ class _Jobs:
 
 
 @dataclass(frozen=True)
+class _Bury:
+    jobs_table: str
+    jobs_queue_url: str
+    default_tenant: str
+    lambda_task_root: str
+    aws_sam_local: bool = False
+
+
+@dataclass(frozen=True)
 class _JobReader:
     jobs_table: str
 
@@ -217,6 +265,8 @@ class _RunJobs:
     counters_table: str
     jobs_queue_url: str
     default_tenant: str
+    #: How long a claim holds without being renewed: the longest that a crash delays a job, less 2 s.
+    lease_seconds: int = 15
     aws_sam_local: bool = False
 
 
@@ -230,10 +280,22 @@ class _Authorizer:
     tenants_table: str
 
 
-def _job_store(table: str) -> "JobStore":
+def _tasks_folder(task_root: str) -> Path:
+    return Path(task_root, "run_jobs", "tasks")
+
+
+def _job_stores(table: str) -> "tuple[JobStore, JobOperations]":
+    from mayfly.jobs.operations import JobOperations
     from mayfly.jobs.store import JobStore
 
-    return JobStore(_client("dynamodb"), table, pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
+    db = _dynamodb()
+    return JobStore(db, table), JobOperations(db, table)
+
+
+def _dynamodb() -> "DynamoDB":
+    from mayfly.dynamodb import DynamoDB
+
+    return DynamoDB(_client("dynamodb"), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
 
 
 def _client(service: str, *, attempts: int = 3) -> Any:

@@ -5,42 +5,39 @@ from collections.abc import Callable, Iterator, Mapping
 from mayfly.clock import Clock
 from mayfly.errors import IdempotencyKeyReused, UnknownTask
 from mayfly.jobs.effects import Effects
-from mayfly.jobs.model import Job, Status, Submission
-from mayfly.jobs.rules import fingerprint, is_terminal, job_id_for, start_ms
+from mayfly.jobs.model import Job, Submission
+from mayfly.jobs.operations import JobOperations
+from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
 from mayfly.jobs.store import JobExists, JobStore
 from mayfly.jobs.tasks import Declaration, Permanent, Retry, task
 
-__all__ = ["Effects", "Job", "JobStore", "Permanent", "Retry", "Submission", "cancel", "read", "redrive", "submit", "task", "wait"]
+__all__ = [
+    "Effects", "Job", "JobOperations", "JobStore", "Permanent", "Retry", "Submission", "cancel", "read", "redrive", "submit", "task", "wait",
+]  # fmt: skip
 
 
 def submit(
-    submission: Submission, *, tenant: str, store: JobStore, tasks: Mapping[str, Declaration], now_ms: int, new_id: Callable[[], str]
-) -> tuple[Job, bool]:
+    submission: Submission, *, tenant: str, store: JobStore, operations: JobOperations, tasks: Mapping[str, Declaration],
+    now_ms: int, new_id: Callable[[], str],
+) -> tuple[Job, bool]:  # fmt: skip
     """Stores a job for the workers to run; the table's stream carries it to the queue.
 
-    Returns the job, and whether it is new: the same idempotency key and body find the job that was made before.
+    Returns the job, and whether it is new: the same idempotency key and body find the job that was made before. One that
+    has been waiting for unusually long is announced again: a client that repeats its request heals a lost message.
     Raises UnknownTask, IdempotencyKeyReused when the key came with another body, StoreUnavailable.
     """
     declaration = tasks.get(submission.task)
     if declaration is None:
         raise UnknownTask(submission.task, list(tasks))
-    not_before_ms = start_ms(submission, now_ms)
-    job = Job(
-        id=job_id_for(tenant, submission.idempotency_key, otherwise=new_id()),
-        tenant=tenant,
-        task=submission.task,
-        payload=submission.payload,
-        status=Status.QUEUED if not_before_ms is None else Status.SCHEDULED,
-        not_before_ms=not_before_ms,
-        max_attempts=submission.max_attempts or declaration.max_attempts,
-        created_at_ms=now_ms,
-        fingerprint=fingerprint(submission),
-    )
+    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=new_id())
+    job = new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
     try:
         store.create(job)
     except JobExists as exists:
         if exists.job.fingerprint != job.fingerprint:
             raise IdempotencyKeyReused(exists.job.id) from None
+        if is_overdue(exists.job, now_ms):
+            return operations.resend(tenant, exists.job.id, now_ms=now_ms), False
         return exists.job, False
     return job, True
 
@@ -50,17 +47,17 @@ def read(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
     return store.read(tenant, job_id, now_ms=now_ms)
 
 
-def cancel(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
+def cancel(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
     """Ends a job of this tenant that has not ended: at once where it waits, and where it runs its worker is refused.
 
     Raises JobNotFound, JobEnded, StoreUnavailable.
     """
-    return store.cancel(tenant, job_id, now_ms=now_ms)
+    return operations.cancel(tenant, job_id, now_ms=now_ms)
 
 
-def redrive(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
+def redrive(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
     """Runs a dead job of this tenant again, with all its attempts. Raises JobNotFound, JobEnded, StoreUnavailable."""
-    return store.redrive(tenant, job_id, now_ms=now_ms)
+    return operations.redrive(tenant, job_id, now_ms=now_ms)
 
 
 def wait(job_id: str, *, tenant: str, store: JobStore, clock: Clock, until_ms: int, pause: Callable[[float], bool]) -> Job:

@@ -18,8 +18,8 @@ __all__ = ["EFFECT_LIMIT", "Effect", "Effects"]
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
 EFFECT_LIMIT: Final = 99
 
-#: Makes the items of a follow-up job: `follow_up(task, payload, max_attempts, ordinal)`.
-FollowUp = Callable[[str, Any, int | None, int], list[dict[str, Any]]]
+#: Makes the items of a follow-up job: `follow_up(task, payload, max_attempts, delay_seconds, ordinal)`.
+FollowUp = Callable[[str, Any, int | None, float, int], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,13 @@ class Effects:
         """Changes nothing, but lets the job succeed only if the condition holds at its commit."""
         self._add("check", table, {"Key": self._plain(key)}, condition, names=names, values=values)
 
-    def submit(self, task: str, payload: Any = None, *, max_attempts: int | None = None) -> None:
-        """Makes a follow-up job, which exists if and only if this job succeeds. Raises InvalidRequest, PayloadTooLarge."""
+    def submit(self, task: str, payload: Any = None, *, max_attempts: int | None = None, delay_seconds: float = 0) -> None:
+        """Makes a follow-up job, which exists if and only if this job succeeds. Raises InvalidRequest, PayloadTooLarge.
+
+        `delay_seconds` counts from now, up to a year. A payload above 1 KB takes an item, and so an effect, of its own.
+        """
         self._follow_ups += 1
-        for put in self._follow_up(task, payload, max_attempts, self._follow_ups):
+        for put in self._follow_up(task, payload, max_attempts, delay_seconds, self._follow_ups):
             self._others.append(Effect(f"submit {task!r}", {"Put": put}))
 
     def collected(self) -> list[Effect]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from mayfly.fields import canonical_json
 from mayfly.ids import key
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
-from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS, QUEUE_DELAY_LIMIT_MS
+from mayfly.jobs.rules import LARGE_PAYLOAD_RETENTION_SECONDS, QUEUE_DELAY_LIMIT_MS, is_inline
 
 __all__ = ["DUE", "attempt_value", "attention", "attention_partition", "job_key", "new_items", "payload_key", "read_job"]
 
@@ -49,7 +49,7 @@ def new_items(job: Job) -> list[dict[str, Any]]:
     if job.status is Status.SCHEDULED:
         item |= scheduled(job)
     payload = {"S": canonical_json(job.payload)}
-    if len(payload["S"].encode()) <= INLINE_PAYLOAD_LIMIT:
+    if is_inline(job.payload):
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
     return [item, {**payload_key(job.tenant, job.id, job.fingerprint), "payload": payload, "expires_at": expires}]
@@ -95,6 +95,7 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
         owner=_text(item, "owner"),
         lease_until_ms=_number(item, "lease_until"),
         not_before_ms=_number(item, "not_before"),
+        resent_at_ms=_number(item, "resent_at"),
         history=tuple(_attempt(entry["S"]) for entry in item["history"]["L"]),
         result=json.loads(item["result"]["S"]) if "result" in item else None,
         error=_text(item, "error"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "Submission", "Wake"]
+__all__ = ["TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "StreamGap", "Submission", "Unreadable", "Wake"]
 
 
 class Status(StrEnum):
@@ -70,6 +70,27 @@ class Wake:
 
 
 @dataclass(frozen=True)
+class StreamGap:
+    """Records of the jobs table's stream that the relay was not given in the end: sequence numbers from `first` to `last`."""
+
+    stream_arn: str
+    shard_id: str
+    first: str
+    last: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A message that is no job, as it was kept for the operator."""
+
+    message_id: str
+    body: str
+    problem: str
+    kept_at_ms: int
+
+
+@dataclass(frozen=True)
 class Job:
     """One job, as read. Times are milliseconds since the epoch.
 
@@ -90,6 +111,7 @@ class Job:
     owner: str | None = None
     lease_until_ms: int | None = None
     not_before_ms: int | None = None
+    resent_at_ms: int | None = None
     history: tuple[Attempt, ...] = ()
     result: Any = None
     error: str | None = None

@@ -4,19 +4,19 @@ import base64
 import hashlib
 import re
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mayfly.clock import rfc3339
 from mayfly.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
 from mayfly.fields import NAME, Fields, canonical_json, parse_json
 from mayfly.ids import derived_id
-from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, Submission, Wake
+from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake
 
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "INLINE_PAYLOAD_LIMIT",
     "LARGE_PAYLOAD_RETENTION_SECONDS",
-    "LEASE_MS",
+    "OVERDUE_MS",
     "PAYLOAD_LIMIT",
     "QUEUE_DELAY_LIMIT_MS",
     "RESULT_LIMIT",
@@ -25,12 +25,17 @@ __all__ = [
     "check_result",
     "describe",
     "fingerprint",
+    "idle_since_ms",
     "is_expired",
+    "is_inline",
+    "is_overdue",
     "is_terminal",
     "job_id_for",
+    "new_job",
     "public",
     "public_status",
     "read_cursor",
+    "read_dead_letter",
     "read_idempotency_key",
     "read_message",
     "read_rfc3339",
@@ -40,8 +45,6 @@ __all__ = [
     "write_cursor",
 ]
 
-#: How long a claim holds without being renewed, in milliseconds: the longest that a crash delays a job, less 2 s.
-LEASE_MS: Final = 15_000
 #: Payloads above this many bytes of JSON are refused; S3 is the place for them.
 PAYLOAD_LIMIT: Final = 256 * 1024
 #: Payloads up to this many bytes stand in the job's item; larger ones in their own, which no status write pays for.
@@ -63,9 +66,13 @@ DEFAULT_MAX_ATTEMPTS: Final = 5
 #: The most attempts of any job: well below the queue's redrive limit, which counts every receive.
 MAX_MAX_ATTEMPTS: Final = 20
 
+#: A job that should have started this long ago may have lost its message, in milliseconds: above the queue's own visibility.
+OVERDUE_MS: Final = 120_000
+
 _FIRST_BACKOFF_MS: Final = 1_000
 _LONGEST_BACKOFF_MS: Final = 300_000
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_DIGITS: Final = re.compile(r"[0-9]{1,64}")
 _ERROR_CHARACTERS: Final = 500
 _PUBLIC: Final = {
     Status.SCHEDULED: "scheduled",
@@ -76,6 +83,14 @@ _PUBLIC: Final = {
     Status.DEAD: "dead",
     Status.CANCELLED: "cancelled",
 }
+
+
+class TaskDefaults(Protocol):
+    """What a task's declaration says about jobs that do not."""
+
+    @property
+    def max_attempts(self) -> int:
+        """How often to try."""
 
 
 def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
@@ -109,6 +124,24 @@ def read_message(body: str) -> Wake | Submission:
     return message
 
 
+def read_dead_letter(body: str) -> Wake | Submission | StreamGap:
+    """What a message asks for that nobody could handle, or that a stream's mapping wrote. Raises as `read_message` does.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
+    """
+    value = parse_json(body, limit=MESSAGE_LIMIT)
+    if not isinstance(value, dict) or "DDBStreamBatchInfo" not in value:
+        return read_message(body)
+    fields = Fields(value["DDBStreamBatchInfo"], "DDBStreamBatchInfo")
+    return StreamGap(
+        stream_arn=fields.text("streamArn"),
+        shard_id=fields.text("shardId"),
+        first=fields.text("startSequenceNumber", pattern=_DIGITS),
+        last=fields.text("endSequenceNumber", pattern=_DIGITS),
+        size=fields.integer("batchSize", 0, 10_000),
+    )
+
+
 def read_idempotency_key(text: str | None) -> str | None:
     """An idempotency key as sent, bare or as the quoted string of Idempotency-Key draft-07. Raises InvalidRequest."""
     if text is None:
@@ -124,6 +157,22 @@ def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> s
     if idempotency_key is None:
         return derived_id("no-key", tenant, otherwise)
     return derived_id("idempotency-key", tenant, idempotency_key)
+
+
+def new_job(tenant: str, job_id: str, submission: Submission, task: "TaskDefaults | None", *, now_ms: int) -> Job:
+    """A job as it is before its first claim. One of an unknown task has one attempt, which says so. Raises InvalidRequest."""
+    not_before_ms = start_ms(submission, now_ms)
+    return Job(
+        id=job_id,
+        tenant=tenant,
+        task=submission.task,
+        payload=submission.payload,
+        status=Status.QUEUED if not_before_ms is None else Status.SCHEDULED,
+        not_before_ms=not_before_ms,
+        max_attempts=submission.max_attempts or (task.max_attempts if task else 1),
+        created_at_ms=now_ms,
+        fingerprint=fingerprint(submission),
+    )
 
 
 def fingerprint(submission: Submission) -> str:
@@ -209,6 +258,22 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
 def is_expired(job: Job, now_ms: int) -> bool:
     """Whether the job is to be treated as absent, although TTL has not deleted it yet."""
     return job.expires_at_s is not None and job.expires_at_s * 1000 < now_ms
+
+
+def is_inline(payload: Any) -> bool:
+    """Whether a payload is small enough to stand in its job's item."""
+    return len(canonical_json(payload).encode()) <= INLINE_PAYLOAD_LIMIT
+
+
+def idle_since_ms(job: Job) -> int:
+    """Since when nobody has done anything with a job, or will have once its lease or its pause is over."""
+    return max(job.created_at_ms, job.not_before_ms or 0, job.lease_until_ms or 0, job.resent_at_ms or 0)
+
+
+def is_overdue(job: Job, now_ms: int) -> bool:
+    """Whether a job waits for so long that its message may be lost. A message too many does no harm."""
+    is_waiting = job.status in (Status.QUEUED, Status.RETRY, Status.INPROGRESS)
+    return is_waiting and idle_since_ms(job) + OVERDUE_MS < now_ms
 
 
 def is_terminal(job: Job) -> bool:

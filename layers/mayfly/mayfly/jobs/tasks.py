@@ -49,6 +49,7 @@ class Declaration:
 
     name: str
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    retry_refused: bool = False
     local: bool = False
 
     def __post_init__(self) -> None:
@@ -67,12 +68,15 @@ class Task:
     run: Callable[[Job, Effects], Any]
 
 
-def task(name: str, *, max_attempts: int = DEFAULT_MAX_ATTEMPTS, local: bool = False) -> Callable[[Callable[[Job, Effects], Any]], Task]:
+def task(
+    name: str, *, max_attempts: int = DEFAULT_MAX_ATTEMPTS, retry_refused: bool = False, local: bool = False
+) -> Callable[[Callable[[Job, Effects], Any]], Task]:
     """Declares a task. Arguments must be literals, since the API reads them without importing the file.
 
-    `max_attempts` holds for jobs that do not say; a `local` task exists only where AWS_SAM_LOCAL is true.
+    `max_attempts` holds for jobs that do not say. A job one of whose effects is refused by its condition is dead, unless
+    `retry_refused`: then it is tried again like any other failure. A `local` task exists only where AWS_SAM_LOCAL is true.
     """
-    declaration = Declaration(name, max_attempts, local)
+    declaration = Declaration(name, max_attempts, retry_refused, local)
 
     def declare(run: Callable[[Job, Effects], Any]) -> Task:
         if inspect.iscoroutinefunction(run):

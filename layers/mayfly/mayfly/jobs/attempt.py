@@ -1,0 +1,276 @@
+"""One delivery of one message: claim its job, run the task, commit; or leave the job as it should be found."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mayfly.clock import Clock
+from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask, UnreadableMessage
+from mayfly.fields import canonical_json
+from mayfly.ids import derived_id
+from mayfly.jobs.effects import Effects
+from mayfly.jobs.model import Job, Status, Submission, Wake
+from mayfly.jobs.persistence import AlreadyCompleted
+from mayfly.jobs.rules import (
+    DEFAULT_MAX_ATTEMPTS,
+    backoff_ms,
+    check_result,
+    describe,
+    is_expired,
+    is_inline,
+    is_terminal,
+    job_id_for,
+    new_job,
+    read_submission,
+    wait_before_claim_ms,
+)
+from mayfly.jobs.store import Claim, ClaimRefused, JobStore
+from mayfly.jobs.tasks import Retry, Task
+from mayfly.observe import Observer
+
+__all__ = ["Attempt", "JobFailed", "Worker"]
+
+
+class JobFailed(LeaseHeld):
+    """An attempt failed and the job waits in RETRY; its message is wanted again in `seconds`."""
+
+    code = "job-failed"
+
+
+class _JobDead(MayflyError):
+    """The job has just ended as DEAD; its message is done."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What it takes to run jobs. `jitter()` draws from 0 to 1. `producer_tenant` owns the jobs that messages ask for."""
+
+    store: JobStore
+    tasks: Mapping[str, Task]
+    counters_table: str
+    producer_tenant: str
+    observe: Observer
+    clock: Clock
+    new_nonce: Callable[[], str]
+    jitter: Callable[[], float]
+    serialize: Callable[[Any], Mapping[str, Any]]
+    lease_ms: int
+
+    def new_job(self, tenant: str, job_id: str, submission: Submission) -> Job:
+        """A job as it is before its first claim."""
+        task = self.tasks.get(submission.task)
+        return new_job(tenant, job_id, submission, task.declaration if task else None, now_ms=self.clock())
+
+
+class Attempt:
+    """One delivery of one message, until its job is claimed, and then that claim."""
+
+    def __init__(self, worker: Worker, message: Wake | Submission, message_id: str, *, is_first_receive: bool) -> None:
+        self._worker = worker
+        self._message_id = message_id
+        self._nonce = worker.new_nonce()
+        self._is_first_receive = is_first_receive
+        self._seen: Job | None = None
+        self._job: Job | None = None
+        self._lost: Fenced | None = None
+        self.has_started = False
+        self.has_ended = False
+        if isinstance(message, Wake):
+            self.tenant, self.job_id, self._new = message.tenant, message.job_id, None
+        else:
+            self.tenant = worker.producer_tenant
+            self.job_id = job_id_for(self.tenant, message.idempotency_key, otherwise=f"message {message_id}")
+            self._new = worker.new_job(self.tenant, self.job_id, message)
+        self._effects = Effects(
+            self.tenant,
+            counters_table=worker.counters_table,
+            serialize=worker.serialize,
+            follow_up=self._follow_up,
+            checkpoint=self._checkpoint,
+        )
+
+    @property
+    def request(self) -> str | None:
+        """What the message asks for beside the job's id: equal for copies of one message, None where it only wakes a job."""
+        return self._new.fingerprint if self._new else None
+
+    @property
+    def job(self) -> Job:
+        """The claimed job."""
+        assert self._job is not None
+        return self._job
+
+    @property
+    def holds_claim(self) -> bool:
+        """Whether there is a claim to renew."""
+        return self._job is not None and self._lost is None and not self.has_ended
+
+    def see(self, found: Job | None) -> None:
+        """The job as the batch was read, None where there was none."""
+        self._seen = found
+
+    def ended_before(self) -> bool:
+        """Whether the job had ended when the batch was read, so that nothing is left to do for this message."""
+        seen = self._seen
+        return seen is not None and is_terminal(seen) and not is_expired(seen, self._worker.clock()) and self._is_same_request(seen)
+
+    def early_claim(self) -> Claim | None:
+        """The claim to make together with others of the batch, None where it is to be made at the job's own turn.
+
+        Only on a message's first receive: a redelivered job may be what killed its process, and then takes the claims of
+        its neighbours with it. For the same reason never on the last attempt, which a neighbour's crash would spend.
+        """
+        seen, new = self._seen, self._new
+        if not self._is_first_receive:
+            return None
+        if seen is None:
+            is_simple = new is not None and new.max_attempts > 1 and is_inline(new.payload)
+            return Claim(new, self._nonce, is_new=True) if new and is_simple else None
+        is_safe = seen.status is Status.QUEUED and seen.attempt + 1 < seen.max_attempts and self._is_same_request(seen)
+        return Claim(seen, self._nonce) if is_safe else None
+
+    def accept_claim(self, job: Job | None) -> None:
+        """What came of the early claim; None where the claim is to be made at the job's own turn after all."""
+        self._job = job
+
+    def hand_back(self) -> None:
+        """Undoes a claim that was made early, for a job that was not started: it costs no attempt."""
+        try:
+            self._worker.store.hand_back(self.job, now_ms=self._worker.clock())
+        except (Fenced, StoreUnavailable) as problem:
+            self._worker.observe.log.warning("a claim could not be handed back; its lease runs out by itself", error=describe(problem))
+        self.has_ended = True
+
+    def learn(self, lost: Fenced | None) -> None:
+        """What the heartbeat found, from its own thread: the task hears of a lost claim at its next checkpoint."""
+        self._lost = self._lost or lost
+
+    def claim(self) -> None:
+        """See Claimant. Ends as DEAD a job whose last attempt was interrupted."""
+        if self._job is not None:  # claimed with others, and perhaps lost while it waited for its turn
+            self._checkpoint()
+            return
+        seen, now_ms = self._seen, self._worker.clock()
+        if seen is not None and not is_terminal(seen) and (wait := wait_before_claim_ms(seen, now_ms)) > 0:
+            raise LeaseHeld(seen.id, wait / 1000 + self._worker.jitter())
+        try:
+            self._job = self._claim()
+        except ClaimRefused as refused:
+            self._refused(refused)
+
+    def run_task(self) -> Any:
+        """Runs the task and checks what it gave before anything is written."""
+        task = self._worker.tasks.get(self.job.task)
+        if task is None:
+            raise UnknownTask(self.job.task, list(self._worker.tasks))
+        result = task.run(self.job, self._effects)
+        check_result(result)
+        self._effects.collected()
+        return result
+
+    def commit(self, result: str) -> None:
+        """See Claimant. A refused effect ends the job as DEAD, unless its task wants such a job to be tried again."""
+        worker = self._worker
+        try:
+            worker.store.commit(self.job, result=result, effects=self._effects.collected(), now_ms=worker.clock())
+        except EffectRefused as refused:
+            self.release(refused)
+        worker.observe.count("JobSucceeded")
+
+    def release(self, failure: Exception) -> None:
+        """See Claimant. Always raises: JobFailed where the job is to be tried again, _JobDead where not."""
+        worker, job, now_ms = self._worker, self.job, self._worker.clock()
+        if failure is self._lost:
+            raise failure
+        is_final = self._is_hopeless(failure) or job.attempt >= job.max_attempts
+        pause_ms = backoff_ms(job.attempt, worker.jitter())
+        if isinstance(failure, Retry) and failure.after_seconds is not None:
+            pause_ms = int(failure.after_seconds * 1000)
+        worker.store.release(job, error=describe(failure), retry_at_ms=None if is_final else now_ms + pause_ms, now_ms=now_ms)
+        if is_final:
+            worker.observe.count("JobDead")
+            worker.observe.log.error(
+                "the job is dead; see its record for the reason", error=describe(failure), attempt=job.attempt, exc_info=failure
+            )
+            raise _JobDead
+        worker.observe.count("JobRetried")
+        worker.observe.log.warning(
+            "an attempt failed; the job runs again", error=describe(failure), attempt=job.attempt, in_ms=pause_ms, exc_info=failure
+        )
+        raise JobFailed(job.id, pause_ms / 1000)
+
+    def settle(self, cause: BaseException) -> None:
+        """Decides what an error of claim, commit or release means for the message: gone (returns) or wanted again (raises)."""
+        match cause:
+            case ClaimRefused(job=None):
+                self._worker.observe.log.warning("a message names a job that does not exist; it is dropped")
+            case ClaimRefused():
+                self._worker.observe.log.info("the job has ended before; the message is dropped")
+            case _JobDead():
+                pass
+            case Fenced():
+                self._worker.observe.log.warning("this attempt came too late; nothing of it was applied", error=describe(cause))
+                if not cause.has_ended:  # the new owner may die, too, and its message is another one or this one
+                    raise LeaseHeld(self.job_id, self._worker.lease_ms / 1000) from cause
+            case _:
+                raise cause
+
+    def _claim(self) -> Job:
+        worker = self._worker
+        return worker.store.claim(
+            self.tenant, self.job_id, nonce=self._nonce, now_ms=worker.clock(), lease_ms=worker.lease_ms, new=self._new
+        )
+
+    def _refused(self, refused: ClaimRefused) -> None:
+        """What follows from a claim that was refused: claims after all where the record has expired, raises otherwise."""
+        found, worker = refused.job, self._worker
+        if found is None:
+            raise refused
+        if self._new is not None and is_expired(found, worker.clock()):
+            worker.store.create(self._new)
+            self._job = self._claim()
+            return
+        if not self._is_same_request(found):
+            raise UnreadableMessage(self._message_id, f"its idempotency key belongs to job {found.id!r}, with another body") from None
+        if found.status is Status.COMPLETED:
+            raise AlreadyCompleted(canonical_json(found.result)) from None
+        if is_terminal(found):
+            raise refused
+        if (wait := wait_before_claim_ms(found, worker.clock())) > 0:
+            raise LeaseHeld(found.id, wait / 1000 + worker.jitter()) from None
+        self._bury_if_exhausted(found)
+        raise LeaseHeld(found.id, worker.jitter()) from None
+
+    def _is_same_request(self, found: Job) -> bool:
+        """Whether a job is the one that the message asks for, where it asks for one; another body under its key makes another."""
+        return self._new is None or found.fingerprint == self._new.fingerprint
+
+    def _is_hopeless(self, failure: Exception) -> bool:
+        if isinstance(failure, EffectRefused) and failure.is_by_condition:
+            return not self._worker.tasks[self.job.task].declaration.retry_refused
+        return isinstance(failure, MayflyError) and not failure.retryable
+
+    def _checkpoint(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+
+    def _bury_if_exhausted(self, found: Job) -> None:
+        if found.attempt < found.max_attempts:
+            return
+        worker = self._worker
+        worker.store.bury(found, now_ms=worker.clock())
+        worker.observe.count("JobDead")
+        worker.observe.log.error("the job is dead; its last attempt was interrupted", buried=found.id)
+        raise _JobDead
+
+    def _follow_up(self, task: str, payload: Any, max_attempts: int | None, delay_seconds: float, ordinal: int) -> list[dict[str, Any]]:
+        """The puts of a follow-up job. Its id follows from this one's, so that no attempt makes another."""
+        if task not in self._worker.tasks:
+            raise UnknownTask(task, list(self._worker.tasks))
+        submission = read_submission(
+            {"task": task, "payload": payload, "max_attempts": max_attempts or DEFAULT_MAX_ATTEMPTS, "delay_seconds": delay_seconds},
+            idempotency_key=None,
+        )
+        submission = replace(submission, max_attempts=max_attempts)
+        job_id = derived_id("follow-up", self.tenant, self.job_id, str(self.job.created_at_ms), str(ordinal))
+        return self._worker.store.puts(self._worker.new_job(self.tenant, job_id, submission))

@@ -1,0 +1,352 @@
+"""Every change of a job's state, as the one conditional write that makes it.
+
+::
+
+    create               claim (owner, lease)         complete
+      ├─► QUEUED ────────────► INPROGRESS ──────────────► COMPLETED   with the job's effects, in one transaction
+      └─► SCHEDULED ────────────┤ ▲    │ release: failed, may retry
+          (not before its time) │ │    ▼
+             lease ran out  ────┘ └── RETRY (not before its time)
+             (process died)     └──────────────────────► DEAD         permanent, or the last attempt; redrive: QUEUED again
+          whatever has not ended ── cancel ────────────► CANCELLED    and its owner is refused
+
+Nothing is ever deleted and no write is unconditional, so that a late worker can only be refused. Functions here return
+requests and send nothing: a condition can be checked by reading it. `fence` grows with every claim and with nothing else,
+and no state is left for the same state without a claim between: so `status` and `fence` together are a job's version.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from mayfly.jobs.items import DUE, attempt_value, attention, job_key, new_items
+from mayfly.jobs.model import Attempt, Job, Outcome, Status
+from mayfly.jobs.rules import RETENTION_SECONDS
+
+__all__ = [
+    "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "create", "hand_back", "insert_claimed", "put_payload", "redrive",
+    "release", "renew", "renew_seen", "resend", "take_due",
+]  # fmt: skip
+
+#: Attributes that place a job in the indexes.
+_PLACES: Final = ("attention", "attention_at", "due")
+#: Attributes of a new item that the claim itself writes.
+_SET_BY_CLAIM: Final = {"pk", "sk", "status", "history", "attempt", "fence"}
+
+
+def create(table: str, job: Job) -> list[dict[str, Any]]:
+    """The puts of a new job: its own, conditional, and those beside it, which the first one's condition guards, too."""
+    is_free = "attribute_not_exists(pk)"
+    has_expired = "#expires_at < :now"  # TTL deletes late; an expired item is absent
+    item, *beside = new_items(job)
+    put = {
+        "TableName": table,
+        "Item": item,
+        "ConditionExpression": f"{is_free} OR {has_expired}",
+        "ExpressionAttributeNames": {"#expires_at": "expires_at"},
+        "ExpressionAttributeValues": {":now": {"N": str(job.created_at_ms // 1000)}},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    return [put, *({"TableName": table, "Item": each} for each in beside)]
+
+
+def put_payload(table: str, item: dict[str, Any]) -> dict[str, Any]:
+    """The put of a payload that stands beside its job; its key names the request, so that what stands there is the same."""
+    is_free = "attribute_not_exists(pk)"
+    return {"TableName": table, "Item": item, "ConditionExpression": is_free}
+
+
+def claim(table: str, tenant: str, job_id: str, *, nonce: str, now_ms: int, lease_ms: int, new: Job | None) -> dict[str, Any]:
+    """Makes the holder of `nonce` the owner for `lease_ms`, whatever the job's version, if the job is to be run now.
+
+    `new` is the job that a producer's message asks for: where there is none, the claim makes it.
+
+    ::
+
+        owner A   claim ─── runs ─── lease_until ┄┄ late: refused by its nonce
+        owner B                          claim ──── runs ──── complete
+    """
+    is_queued = "#status = :queued"
+    is_due = "(#status IN (:retry, :scheduled) AND #not_before <= :now)"
+    # Nobody runs it: the process that claimed it died, or it would have renewed its lease.
+    was_abandoned = "(#status = :inprogress AND #lease_until < :now)"
+    has_attempts_left = "#attempt < #max_attempts"
+    condition = f"({is_queued} OR {is_due} OR {was_abandoned}) AND {has_attempts_left}"
+    created: dict[str, Any] = {}
+    if new:
+        created = {name: value for name, value in new_items(new)[0].items() if name not in _SET_BY_CLAIM}
+        is_absent = "attribute_not_exists(pk)"
+        # The same job asked for again; another body under its idempotency key is another request, and refused.
+        is_same_request = "#fingerprint = :new_fingerprint"
+        condition = f"{is_absent} OR ({is_same_request} AND {condition})"
+    sets = [
+        "#status = :inprogress",
+        "#owner = :nonce",
+        "#lease_until = :until",
+        "#history = list_append(if_not_exists(#history, :none), :entry)",
+        *(f"#{name} = if_not_exists(#{name}, :new_{name})" for name in created),
+    ]
+    names = ["status", "owner", "lease_until", "history", "attempt", "max_attempts", "not_before", "fence", *_PLACES, *created]
+    return {
+        "TableName": table,
+        "Key": job_key(tenant, job_id),
+        "UpdateExpression": f"SET {', '.join(sets)} REMOVE #not_before, #attention, #attention_at, #due ADD #fence :one, #attempt :one",
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": _names(dict.fromkeys(names)),
+        "ExpressionAttributeValues": {
+            ":queued": {"S": Status.QUEUED},
+            ":retry": {"S": Status.RETRY},
+            ":scheduled": {"S": Status.SCHEDULED},
+            ":inprogress": {"S": Status.INPROGRESS},
+            ":nonce": {"S": nonce},
+            ":now": {"N": str(now_ms)},
+            ":until": {"N": str(now_ms + lease_ms)},
+            ":none": {"L": []},
+            ":entry": {"L": [attempt_value(Attempt(started_at_ms=now_ms))]},
+            ":one": {"N": "1"},
+            **{f":new_{name}": value for name, value in created.items()},
+        },
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
+    """What a QUEUED job becomes by its claim."""
+    return replace(
+        seen,
+        status=Status.INPROGRESS,
+        owner=nonce,
+        lease_until_ms=now_ms + lease_ms,
+        attempt=seen.attempt + 1,
+        fence=seen.fence + 1,
+        history=(*seen.history, Attempt(started_at_ms=now_ms)),
+    )
+
+
+def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
+    """Claims a QUEUED job in the version that was seen, as one statement among others. `mine` is what it becomes.
+
+    PartiQL, since a batch of statements is one call, and each costs one write unit where a transaction's cost two.
+    """
+    is_as_seen = '"status" = ? AND "fence" = ?'
+    sets = " ".join(f'SET "{name}" = ?' for name in ("status", "owner", "lease_until", "attempt", "fence", "history"))
+    return {
+        "Statement": f'UPDATE "{table}" {sets} WHERE "pk" = ? AND "sk" = ? AND {is_as_seen}',
+        "Parameters": [
+            {"S": mine.status},
+            {"S": mine.owner},
+            {"N": str(mine.lease_until_ms)},
+            {"N": str(mine.attempt)},
+            {"N": str(mine.fence)},
+            {"L": [attempt_value(attempt) for attempt in mine.history]},
+            *job_key(seen.tenant, seen.id).values(),
+            {"S": seen.status},
+            {"N": str(seen.fence)},
+        ],
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def insert_claimed(table: str, mine: Job) -> dict[str, Any]:
+    """Makes the job that a producer's message asks for, claimed from the start; refused where its id is taken."""
+    item = {
+        **new_items(mine)[0],
+        "owner": {"S": mine.owner},
+        "lease_until": {"N": str(mine.lease_until_ms)},
+        "history": {"L": [attempt_value(attempt) for attempt in mine.history]},
+    }
+    members = ", ".join(f"'{name}': ?" for name in item)
+    return {"Statement": f'INSERT INTO "{table}" VALUE {{{members}}}', "Parameters": list(item.values())}
+
+
+def renew(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str, Any]:
+    """Holds a claim for another `lease_ms`."""
+    is_mine = "#status = :inprogress AND #owner = :nonce"
+    return {
+        "TableName": table,
+        "Key": job_key(job.tenant, job.id),
+        "UpdateExpression": "SET #lease_until = :until",
+        "ConditionExpression": is_mine,
+        "ExpressionAttributeNames": _names(("status", "owner", "lease_until")),
+        "ExpressionAttributeValues": {
+            ":inprogress": {"S": Status.INPROGRESS},
+            ":nonce": {"S": job.owner},
+            ":until": {"N": str(now_ms + lease_ms)},
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def renew_seen(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str, Any]:
+    """`renew` as one statement among others."""
+    is_mine = '"status" = ? AND "owner" = ?'
+    return {
+        "Statement": f'UPDATE "{table}" SET "lease_until" = ? WHERE "pk" = ? AND "sk" = ? AND {is_mine}',  # noqa: S608  # names and clauses of ours
+        "Parameters": [
+            {"N": str(now_ms + lease_ms)}, *job_key(job.tenant, job.id).values(), {"S": Status.INPROGRESS}, {"S": job.owner},
+        ],
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }  # fmt: skip
+
+
+def complete(table: str, job: Job, *, result: str, now_ms: int) -> dict[str, Any]:
+    """Ends as COMPLETED a job that the caller owns.
+
+    ::
+
+        owner A   claim ── runs ────────────────┄ late: complete refused (owner is B)
+        owner B            lease ran out ─ claim ── runs ── complete ── its answer is lost ── repeat: COMPLETED by me, done
+    """
+    ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
+    return _end(table, job, Status.COMPLETED, ended, now_ms=now_ms, extra={"result": {"S": result}})
+
+
+def release(table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> dict[str, Any]:
+    """Gives up a claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is None."""
+    failed = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
+    if retry_at_ms is None:
+        return _end(table, job, Status.DEAD, failed, now_ms=now_ms, extra={"error": {"S": error}})
+    return _leave(table, job, Status.RETRY, failed, {"not_before": {"N": str(retry_at_ms)}})
+
+
+def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
+    """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was seen."""
+    error = f"attempt {job.attempt} of {job.max_attempts} was interrupted: its process died"
+    lost = replace(job.history[-1], outcome=Outcome.INTERRUPTED, error=error)
+    write = _end(table, job, Status.DEAD, lost, now_ms=now_ms, extra={"error": {"S": error}})
+    is_still_abandoned = "#lease_until = :seen_lease"  # or its owner has renewed it meanwhile
+    write["ConditionExpression"] += f" AND {is_still_abandoned}"
+    write["ExpressionAttributeValues"][":seen_lease"] = {"N": str(job.lease_until_ms)}
+    return write
+
+
+def hand_back(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
+    """Undoes a claim whose attempt was never started: it counts for nothing. RETRY, which the relay does not announce."""
+    is_mine = "#status = :inprogress AND #owner = :nonce"
+    return {
+        "TableName": table,
+        "Key": job_key(job.tenant, job.id),
+        "UpdateExpression": (
+            f"SET #status = :retry, #not_before = :now REMOVE #lease_until, #owner, #history[{len(job.history) - 1}] ADD #attempt :less"
+        ),
+        "ConditionExpression": is_mine,
+        "ExpressionAttributeNames": _names(("status", "not_before", "lease_until", "owner", "history", "attempt")),
+        "ExpressionAttributeValues": {
+            ":inprogress": {"S": Status.INPROGRESS},
+            ":nonce": {"S": job.owner},
+            ":retry": {"S": Status.RETRY},
+            ":now": {"N": str(now_ms)},
+            ":less": {"N": "-1"},
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def cancel(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
+    """Ends a job that has not ended, in the version that was seen. Its owner is refused from here on."""
+    is_as_seen = "#status = :seen AND #fence = :fence"
+    sets = ["#status = :cancelled", "#expires_at = :expires"]
+    names = ["status", "fence", "expires_at", "lease_until", "not_before", *_PLACES]
+    values: dict[str, Any] = {
+        ":seen": {"S": seen.status},
+        ":fence": {"N": str(seen.fence)},
+        ":cancelled": {"S": Status.CANCELLED},
+        ":expires": _expires(now_ms),
+    }
+    if seen.status is Status.INPROGRESS:
+        sets.append(f"#history[{len(seen.history) - 1}] = :attempt")
+        names.append("history")
+        values[":attempt"] = attempt_value(replace(seen.history[-1], ended_at_ms=now_ms, outcome=Outcome.CANCELLED))
+    expression = f"SET {', '.join(sets)} REMOVE #lease_until, #not_before, #attention, #attention_at, #due"
+    return _change(table, seen, expression, is_as_seen, names=names, values=values)
+
+
+def redrive(table: str, seen: Job) -> dict[str, Any]:
+    """Opens a new run of a dead job, with all its attempts; the stream announces it."""
+    is_the_run_seen = "#status = :dead AND #run = :run"
+    names = ["status", "attempt", "run", "error", "expires_at", "attention", "attention_at"]
+    values: dict[str, Any] = {
+        ":dead": {"S": Status.DEAD},
+        ":queued": {"S": Status.QUEUED},
+        ":run": {"N": str(seen.run)},
+        ":zero": {"N": "0"},
+        ":one": {"N": "1"},
+    }
+    expression = "SET #status = :queued, #attempt = :zero REMOVE #error, #expires_at, #attention, #attention_at ADD #run :one"
+    return _change(table, seen, expression, is_the_run_seen, names=names, values=values)
+
+
+def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
+    """Has the stream announce a job again, in the version that was seen, because its message is lost.
+
+    A stream record is made by a change of the item, so the change notes when. What waits for another attempt, or was
+    abandoned, becomes QUEUED: only that is announced. An attempt that was abandoned stays in the history.
+    """
+    is_as_seen = "#status = :seen AND #fence = :fence"
+    sets = ["#resent_at = :now"]
+    names = ["status", "fence", "resent_at"]
+    values: dict[str, Any] = {":seen": {"S": seen.status}, ":fence": {"N": str(seen.fence)}, ":now": {"N": str(now_ms)}}
+    removes = ""
+    if seen.status in (Status.RETRY, Status.INPROGRESS):
+        sets.append("#status = :queued")
+        names += ["not_before", "lease_until"]
+        values[":queued"] = {"S": Status.QUEUED}
+        removes = " REMOVE #not_before, #lease_until"
+    if seen.status is Status.INPROGRESS:
+        is_still_abandoned = "#lease_until = :seen_lease"  # or its owner has renewed it meanwhile
+        is_as_seen += f" AND {is_still_abandoned}"
+        values[":seen_lease"] = {"N": str(seen.lease_until_ms)}
+    return _change(table, seen, f"SET {', '.join(sets)}{removes}", is_as_seen, names=names, values=values)
+
+
+def take_due(table: str, seen: Job) -> dict[str, Any]:
+    """Takes a scheduled job out of the `due` index, which makes the stream announce it with the delay that is left."""
+    is_not_taken = "#due = :due"
+    return _change(table, seen, "REMOVE #due", is_not_taken, names=["due"], values={":due": {"S": DUE}})
+
+
+def _end(table: str, job: Job, status: Status, attempt: Attempt, *, now_ms: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+    # Only a job that has ended may vanish: TTL counts from here.
+    place = attention(job.tenant, status, now_ms) if status is Status.DEAD else {}
+    return _leave(table, job, status, attempt, {**extra, "expires_at": _expires(now_ms), **place})
+
+
+def _leave(table: str, job: Job, status: Status, attempt: Attempt, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The write with which an owner leaves its job, applied only while it is the owner."""
+    is_mine = "#status = :inprogress AND #owner = :nonce"
+    sets = ["#status = :status", f"#history[{len(job.history) - 1}] = :attempt", *(f"#{name} = :{name}" for name in extra)]
+    return {
+        "TableName": table,
+        "Key": job_key(job.tenant, job.id),
+        "UpdateExpression": f"SET {', '.join(sets)} REMOVE #lease_until",
+        "ConditionExpression": is_mine,
+        "ExpressionAttributeNames": _names(("status", "history", "lease_until", "owner", *extra)),
+        "ExpressionAttributeValues": {
+            ":inprogress": {"S": Status.INPROGRESS},
+            ":nonce": {"S": job.owner},
+            ":status": {"S": status},
+            ":attempt": attempt_value(attempt),
+            **{f":{name}": value for name, value in extra.items()},
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def _change(table: str, job: Job, expression: str, condition: str, *, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "TableName": table,
+        "Key": job_key(job.tenant, job.id),
+        "UpdateExpression": expression,
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": _names(names),
+        "ExpressionAttributeValues": dict(values),
+    }
+
+
+def _names(names: Any) -> dict[str, str]:
+    return {f"#{name}": name for name in names}
+
+
+def _expires(now_ms: int) -> dict[str, str]:
+    return {"N": str(now_ms // 1000 + RETENTION_SECONDS)}

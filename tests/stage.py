@@ -1,0 +1,130 @@
+"""A worker with one task whose body a test writes, and the messages that it is given."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from boto3.dynamodb.types import TypeSerializer
+from mayfly.dynamodb import DynamoDB
+from mayfly.ids import new_nonce
+from mayfly.jobs.model import Job, Status, Submission, Wake
+from mayfly.jobs.store import JobStore
+from mayfly.jobs.tasks import Declaration, Task
+from mayfly.jobs.worker import Batch, Runner, Worker
+from mayfly.observe import observer
+from mayfly.sqs import entrypoint
+
+from tests.events import sqs
+from tests.fakes import Context, FixedClock
+
+
+def a_record(message: Wake | Submission, message_id: str, receives: int = 1) -> SQSRecord:
+    """A message as SQS hands it over."""
+    if isinstance(message, Wake):
+        body = {"tenant": message.tenant, "id": message.job_id}
+    else:
+        wanted = {"task": message.task, "payload": message.payload, "idempotency_key": message.idempotency_key}
+        body = {name: value for name, value in wanted.items() if value is not None}
+    (record,) = sqs(json.dumps(body))["Records"]
+    return SQSRecord(
+        {**record, "messageId": message_id, "receiptHandle": f"r-{message_id}", "attributes": {"ApproximateReceiveCount": str(receives)}}
+    )
+
+
+class VisibleQueue:
+    """Keeps what visibility was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, float]] = []
+
+    def set_visibility(self, seconds_by_receipt: Mapping[str, float]) -> int:
+        """Changes nothing."""
+        self.asked.append(dict(seconds_by_receipt))
+        return 0
+
+
+class Stage:
+    """A worker with one task, whose body a test writes."""
+
+    def __init__(self, client: Any, tables: dict[str, str] | None = None) -> None:
+        self.client = client
+        self.tables = tables or {"JobsTable": "JobsTable", "CountersTable": "CountersTable"}
+        self.clock = FixedClock()
+        self.store = JobStore(DynamoDB(client, pause=lambda attempt: None), self.tables["JobsTable"])
+        self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
+        self.ran: list[Job] = []
+        task = Task(Declaration("t", max_attempts=3), self._run_task)
+        self.worker = Worker(
+            store=self.store,
+            tasks={"t": task},
+            counters_table=self.tables["CountersTable"],
+            producer_tenant="acme",
+            observe=observer("test"),
+            clock=self.clock,
+            new_nonce=new_nonce,
+            jitter=lambda: 1.0,
+            serialize=TypeSerializer().serialize,
+            lease_ms=15_000,
+        )
+        self.runner = Runner(self.worker)
+        self.batch: Batch
+        self.visible = VisibleQueue()
+
+    def submit(self, **changes: Any) -> None:
+        facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 3}
+        self.store.create(Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes}))
+
+    def run(self, message: Wake | Submission | None = None, message_id: str = "m1", *, receives: int = 1) -> None:
+        """A batch of one message, as the worker's process runs it."""
+        self.batch = self.deliver(message, message_id, runner=self.runner, receives=receives, run=False)
+        self.batch.run(self.batch.records[0])
+        self.batch.close()
+
+    def deliver(
+        self, message: Wake | Submission | None = None, message_id: str = "m2", *, runner: Runner | None = None, receives: int = 1,
+        run: bool = True,
+    ) -> Batch:  # fmt: skip
+        """A batch of one message, in another process where `runner` names none."""
+        record = a_record(message or Wake("acme", "j1"), message_id, receives)
+        batch = (runner or Runner(self.worker)).open([record], Context())
+        batch.prepare()
+        if run:
+            batch.run(record)
+            batch.close()
+        return batch
+
+    def handle(self, *messages: Wake | Submission | str, receives: int = 1, context: Context | None = None) -> dict[str, Any]:
+        """A batch of messages m0, m1, ... through the whole handler; a text is a body as it stands."""
+        records = [self._raw(message, f"m{index}", receives) for index, message in enumerate(messages)]
+        return self.handle_records(records, context)
+
+    def handle_records(self, records: list[dict[str, Any]], context: Context | None = None) -> dict[str, Any]:
+        """A batch of records as they come."""
+        handler = entrypoint(self.runner.open, queue=self.visible, lease_seconds=15, observe=self.worker.observe)  # type: ignore[arg-type]  # plays it
+        reply: dict[str, Any] = handler({"Records": records}, context or Context())
+        return reply
+
+    @staticmethod
+    def _raw(message: Wake | Submission | str, message_id: str, receives: int) -> dict[str, Any]:
+        if not isinstance(message, str):
+            return a_record(message, message_id, receives).raw_event
+        (record,) = sqs(message)["Records"]
+        return {
+            **record,
+            "messageId": message_id,
+            "receiptHandle": f"r-{message_id}",
+            "attributes": {"ApproximateReceiveCount": str(receives)},
+        }
+
+    def job(self, job_id: str = "j1") -> Job:
+        return self.store.read("acme", job_id, now_ms=self.clock())
+
+    def count(self) -> int:
+        from mayfly.counters import CounterStore
+
+        return CounterStore(self.client, self.tables["CountersTable"], str).read("acme", "n")
+
+    def _run_task(self, job: Job, effects: Any) -> Any:
+        self.ran.append(job)
+        return self.body(job, effects)

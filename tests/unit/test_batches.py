@@ -1,0 +1,364 @@
+"""A batch of messages in one invocation, against the embedded store: moto has no statements in batches."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import pytest
+from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
+from mayfly.jobs.tasks import Permanent
+
+from tests.conftest import make_tables
+from tests.fakes import Context
+from tests.faults import Faults
+from tests.stage import Stage
+
+pytestmark = pytest.mark.xdist_group("embedded store")
+_prefixes = (f"batch{number}-" for number in itertools.count())
+
+
+@pytest.fixture
+def faults(embedded: Any) -> Faults:
+    return Faults(embedded, on_moto=False)
+
+
+@pytest.fixture
+def stage(embedded: Any) -> Stage:
+    return Stage(embedded, make_tables(embedded, next(_prefixes)))
+
+
+NAMES = [f"j{number}" for number in range(10)]
+
+
+def submit_all(stage: Stage, **changes: Any) -> list[Wake]:
+    for name in NAMES:
+        stage.submit(id=name, **changes)
+    return [Wake("acme", name) for name in NAMES]
+
+
+def failures(reply: dict[str, Any]) -> list[str]:
+    return [each["itemIdentifier"] for each in reply["batchItemFailures"]]
+
+
+def attempts(stage: Stage) -> list[int]:
+    return [stage.job(name).attempt for name in NAMES]
+
+
+# ---------------------------------------------------------------- what a batch costs
+
+
+def test_a_batch_of_ten_is_read_in_one_call_and_claimed_in_one(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage)
+    faults.requests.clear()
+    assert failures(stage.handle(*messages)) == []
+    assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", *["TransactWriteItems"] * 10]
+    assert (stage.count(), {stage.job(name).status for name in NAMES}, attempts(stage)) == (10, {Status.COMPLETED}, [1] * 10)
+
+
+def test_jobs_that_messages_ask_for_are_made_by_their_claims_in_one_call(stage: Stage, faults: Faults) -> None:
+    reply = stage.handle(*(Submission("t", number) for number in range(10)))
+    assert failures(reply) == []
+    assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", *["TransactWriteItems"] * 10]
+    assert sorted(job.payload for job in stage.ran) == list(range(10))
+    found = stage.job(stage.ran[0].id)
+    assert (found.status, found.attempt, found.fence, len(found.history), found.max_attempts) == (Status.COMPLETED, 1, 1, 1, 3)
+
+
+def test_a_claim_made_together_is_the_same_as_one_made_alone(stage: Stage) -> None:
+    seen: dict[int, list[Job]] = {}
+    for size in (1, 2):
+        for number in range(size):
+            stage.submit(id=f"s{size}-{number}", payload={"x": 1})
+        stage.ran.clear()
+        stage.handle(*(Wake("acme", f"s{size}-{number}") for number in range(size)))
+        seen[size] = [stage.ran[0], stage.job(f"s{size}-0")]
+    for alone, together in zip(seen[1], seen[2], strict=True):
+        assert {**vars(together), "id": "", "owner": ""} == {**vars(alone), "id": "", "owner": ""}
+
+
+def test_large_payloads_cost_one_call_more(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage, payload="x" * 5000)
+    faults.requests.clear()
+    stage.handle(*messages)
+    assert Counter(faults.requests) == {"BatchGetItem": 2, "BatchExecuteStatement": 1, "TransactWriteItems": 10}
+    assert {job.payload for job in stage.ran} == {"x" * 5000}
+
+
+def test_jobs_that_have_ended_cost_the_read_alone(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage)
+    stage.handle(*messages)
+    stage.ran.clear()
+    faults.requests.clear()
+    assert failures(stage.handle(*messages)) == []
+    assert (faults.requests, stage.ran) == (["BatchGetItem"], [])
+
+
+# ---------------------------------------------------------------- copies
+
+
+def test_copies_of_a_message_run_once_and_share_its_outcome(stage: Stage) -> None:
+    stage.submit()
+    stage.submit(id="j2", max_attempts=2)
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.id == "j2":
+            raise RuntimeError("boom")
+
+    stage.body = body
+    reply = stage.handle(*[Wake("acme", "j1"), Wake("acme", "j2")] * 3)
+    assert Counter(job.id for job in stage.ran) == {"j1": 1, "j2": 1}
+    assert failures(reply) == ["m1", "m3", "m5"]
+    assert stage.visible.asked[-1] == {"r-m1": 1.0, "r-m3": 1.0, "r-m5": 1.0}
+    assert (stage.count(), stage.job("j2").attempt) == (1, 1)
+
+
+def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_refusal(stage: Stage) -> None:
+    reply = stage.handle(Submission("t", "A", idempotency_key="k"), Submission("t", "B", idempotency_key="k"))
+    assert [job.payload for job in stage.ran] == ["A"]
+    assert (failures(reply), stage.count()) == (["m1"], 1)
+
+
+# ---------------------------------------------------------------- who may be claimed with others
+
+
+def test_what_was_received_before_is_claimed_at_its_own_turn(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage)
+    states: list[list[Status]] = []
+
+    def body(job: Job, effects: Any) -> None:
+        states.append([stage.job(name).status for name in NAMES])
+
+    stage.body = body
+    stage.handle(*messages, receives=2)
+    assert "BatchExecuteStatement" not in faults.requests
+    assert [state.count(Status.INPROGRESS) for state in states] == [1] * 10
+
+
+def test_what_was_received_before_runs_after_its_neighbours(stage: Stage) -> None:
+    for name in ("old", "new1", "new2"):
+        stage.submit(id=name)
+    again = stage.handle_records([
+        stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new1"), "m1", 1), stage._raw(Wake("acme", "new2"), "m2", 1),
+    ])  # fmt: skip
+    assert (failures(again), [job.id for job in stage.ran]) == ([], ["new1", "new2", "old"])
+
+
+def test_a_last_attempt_is_not_spent_by_a_claim_for_others(stage: Stage) -> None:
+    """A neighbour that kills the process would take it along: it is claimed when it runs."""
+    stage.submit(id="once", max_attempts=1)
+    stage.submit(id="a")
+    stage.submit(id="b")
+    seen = []
+    stage.body = lambda job, effects: seen.append(stage.job("once").status)
+    stage.handle(Wake("acme", "a"), Wake("acme", "b"), Wake("acme", "once"))
+    assert seen == [Status.QUEUED, Status.QUEUED, Status.INPROGRESS]
+
+
+def test_a_job_that_somebody_else_holds_is_left_to_them(stage: Stage) -> None:
+    messages = submit_all(stage)
+    stage.store.claim("acme", "j4", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+    assert failures(stage.handle(*messages)) == ["m4"]
+    assert (stage.count(), stage.job("j4").owner, stage.job("j4").attempt) == (9, "other", 1)
+
+
+def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(stage: Stage, embedded: Any) -> None:
+    messages = submit_all(stage)
+
+    def steal(**_: Any) -> None:
+        embedded.meta.events.unregister("before-call.dynamodb.BatchExecuteStatement", steal)
+        stage.store.claim("acme", "j4", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+
+    embedded.meta.events.register("before-call.dynamodb.BatchExecuteStatement", steal)
+    assert failures(stage.handle(*messages)) == ["m4"]
+    assert (stage.count(), stage.job("j4").owner, stage.job("j4").attempt) == (9, "other", 1)
+
+
+def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(stage: Stage, embedded: Any) -> None:
+    from mayfly.dynamodb import DynamoDB
+    from mayfly.jobs import JobOperations
+
+    messages = submit_all(stage)
+
+    def cancel(**_: Any) -> None:
+        embedded.meta.events.unregister("before-call.dynamodb.BatchExecuteStatement", cancel)
+        operations = JobOperations(DynamoDB(embedded, lambda attempt: None), stage.tables["JobsTable"])
+        operations.cancel("acme", "j4", now_ms=stage.clock())
+
+    embedded.meta.events.register("before-call.dynamodb.BatchExecuteStatement", cancel)
+    assert failures(stage.handle(*messages)) == []
+    assert (stage.count(), stage.job("j4").status) == (9, Status.CANCELLED)
+
+
+# ---------------------------------------------------------------- the store fails
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
+@pytest.mark.parametrize("operation", ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"])
+def test_one_failed_call_costs_nothing(stage: Stage, faults: Faults, operation: str, kind: str) -> None:
+    messages = submit_all(stage)
+    faults.on(operation, kind)
+    assert failures(stage.handle(*messages)) == []
+    assert (stage.count(), attempts(stage)) == (10, [1] * 10)
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+@pytest.mark.parametrize("operation", ["BatchGetItem", "BatchExecuteStatement"])
+def test_where_a_call_for_all_fails_for_good_each_job_is_claimed_alone(stage: Stage, faults: Faults, operation: str, kind: str) -> None:
+    """A claim that did count although its answer was lost is recognised by its nonce: no attempt is spent twice."""
+    messages = submit_all(stage)
+    faults.plan = lambda name, number: kind if name == operation else None
+    assert failures(stage.handle(*messages)) == []
+    assert (stage.count(), attempts(stage)) == (10, [1] * 10)
+
+
+def test_unprocessed_keys_are_asked_for_again_and_never_taken_for_absent(stage: Stage, embedded: Any) -> None:
+    messages = submit_all(stage)
+    table = stage.tables["JobsTable"]
+    asked: list[int] = []
+
+    def throttled(parsed: Any, **_: Any) -> None:
+        """As AWS does under load: some keys come back undone."""
+        found = parsed["Responses"][table]
+        asked.append(len(found))
+        if len(found) > 3:
+            left = found[3:]
+            parsed["Responses"][table] = found[:3]
+            keys = [{"pk": item["pk"], "sk": item["sk"]} for item in left]
+            parsed["UnprocessedKeys"] = {table: {"Keys": keys, "ConsistentRead": True}}
+
+    embedded.meta.events.register("after-call.dynamodb.BatchGetItem", throttled)
+    assert failures(stage.handle(*messages)) == []
+    assert (asked, stage.count()) == ([10, 7, 4, 1], 10)
+
+
+def test_keys_that_stay_unprocessed_are_an_error_and_not_an_absence(stage: Stage, embedded: Any) -> None:
+    stage.submit()
+    table = stage.tables["JobsTable"]
+
+    def throttled(parsed: Any, **_: Any) -> None:
+        parsed["UnprocessedKeys"] = {table: {"Keys": [{"pk": {"S": "acme/j1"}, "sk": {"S": "job"}}], "ConsistentRead": True}}
+        parsed["Responses"] = {}
+
+    embedded.meta.events.register("after-call.dynamodb.BatchGetItem", throttled)
+    with pytest.raises(StoreUnavailable, match="unprocessed 6 times"):
+        stage.store.read_many([("acme", "j1")])
+
+
+# ---------------------------------------------------------------- leases and deadlines
+
+
+def test_a_beat_renews_what_runs_and_what_waits_in_one_call(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage)
+
+    def body(job: Job, effects: Any) -> None:
+        if len(stage.ran) == 4:
+            stage.clock.advance(10)
+            faults.requests.clear()
+            stage.batch.beat()
+            renewed = [stage.job(name).lease_until_ms == stage.clock() + 15_000 for name in NAMES]
+            assert (faults.requests[:1], renewed) == (["BatchExecuteStatement"], [False] * 3 + [True] * 7)
+        effects.increment("n")
+
+    stage.body = body
+    stage.batch = stage.runner.open([stage_record(message, index) for index, message in enumerate(messages)], Context())
+    stage.batch.prepare()
+    for record in stage.batch.records:
+        stage.batch.run(record)
+    assert (len(stage.ran), stage.count()) == (10, 10)
+
+
+def stage_record(message: Wake, index: int) -> Any:
+    from tests.stage import a_record
+
+    return a_record(message, f"m{index}")
+
+
+def test_a_job_that_was_lost_while_it_waited_is_not_run(stage: Stage) -> None:
+    """Renewal found another owner before its turn came: running it would only be wasted."""
+    messages = submit_all(stage)
+
+    def body(job: Job, effects: Any) -> None:
+        if len(stage.ran) == 1:
+            stage.clock.advance(16)
+            stage.store.claim("acme", "j7", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+            stage.batch.beat()
+        effects.increment("n")
+
+    stage.body = body
+    records = [stage_record(message, index) for index, message in enumerate(messages)]
+    stage.batch = stage.runner.open(records, Context())
+    stage.batch.prepare()
+    refused = []
+    for record in stage.batch.records:
+        try:
+            stage.batch.run(record)
+        except LeaseHeld:
+            refused.append(record.message_id)
+    assert (refused, stage.count(), stage.job("j7").owner) == (["m7"], 9, "other")
+    assert "j7" not in [job.id for job in stage.ran]
+
+
+def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_attempt(stage: Stage) -> None:
+    messages, context = submit_all(stage), Context(remaining_ms=30_000)
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        context._remaining_ms = 1_999 if len(stage.ran) == 4 else 30_000
+
+    stage.body = body
+    reply = stage.handle(*messages, context=context)
+    assert failures(reply) == [f"m{number}" for number in range(4, 10)]
+    assert (stage.count(), attempts(stage)) == (4, [1] * 4 + [0] * 6)
+    assert stage.visible.asked[-1] == {f"r-m{number}": 0 for number in range(4, 10)}
+    again = stage.handle(*messages, receives=2)
+    assert (failures(again), stage.count(), attempts(stage)) == ([], 10, [1] * 10)
+    assert [len(stage.job(name).history) for name in NAMES] == [1] * 10
+
+
+def test_a_job_claimed_with_others_whose_process_died_runs_again_after_the_lease(stage: Stage) -> None:
+    messages = submit_all(stage)
+    dying = stage.runner.open([stage_record(message, index) for index, message in enumerate(messages)], Context())
+    dying.prepare()
+    dying.run(dying.records[0])  # and here its process is killed
+    stage.clock.advance(15.001)
+    assert failures(stage.handle(*messages, receives=2)) == []
+    assert (stage.count(), attempts(stage)) == (10, [1] + [2] * 9)
+    assert [attempt.outcome for attempt in stage.job("j5").history] == [None, Outcome.SUCCEEDED]
+
+
+# ---------------------------------------------------------------- neighbours
+
+
+def test_bad_records_go_back_alone_and_their_neighbours_are_done(stage: Stage) -> None:
+    stage.submit(id="bad", max_attempts=3)
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.id == "bad":
+            raise RuntimeError("boom")
+        if job.payload == "never":
+            raise Permanent("no")
+
+    stage.body = body
+    forged = '{"task": "t", "tenant": "other"}'
+    reply = stage.handle(Submission("t", 1), "not json", Submission("t", 2), forged, Wake("acme", "bad"), Submission("t", "never"))
+    assert failures(reply) == ["m1", "m3", "m4"]
+    assert stage.visible.asked[-1] == {"r-m1": 0, "r-m3": 0, "r-m4": 1.0}
+    assert stage.count() == 2
+
+
+def test_copies_of_a_message_that_fails_in_an_unforeseen_way_come_back_too(stage: Stage) -> None:
+    stage.submit()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    stage.batch = stage.runner.open([stage_record(Wake("acme", "j1"), 0), stage_record(Wake("acme", "j1"), 1)], Context())
+    stage.batch._run = broken
+    leader, copy = stage.batch.records
+    with pytest.raises(ZeroDivisionError):
+        stage.batch.run(leader)
+    with pytest.raises(LeaseHeld):
+        stage.batch.run(copy)
