@@ -7,13 +7,13 @@ PIP := -m pip install --quiet --disable-pip-version-check
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: run test lint fix bench build deploy invoke docs-check lock clean
+.PHONY: run test lint fix crash bench build deploy invoke docs-check lock clean
 
 run: .venv/ready ## the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
 
 test: .venv/ready ## every test that needs no AWS account
-	@$(BIN)/pytest -n auto --dist loadgroup tests
+	@$(BIN)/pytest -n auto --dist loadfile tests
 
 lint: .venv/ready .venv-sam/ready ## read-only checks
 	@$(BIN)/ruff format --check --quiet .
@@ -25,6 +25,9 @@ lint: .venv/ready .venv-sam/ready ## read-only checks
 fix: .venv/ready ## rewrites what can be rewritten
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+
+crash: .venv/ready ## the crash lab: workers killed at every store call, the stock recipe beside them
+	@$(BIN)/mayfly crash
 
 bench: .venv/ready ## measurements, printed and kept under bench/results
 	@$(BIN)/python -m bench

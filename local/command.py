@@ -86,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     invoke.set_defaults(run=_invoke)
 
+    crash = commands.add_parser(
+        "crash",
+        help="the crash lab: kill workers at every store call, and count",
+        description="Kills, pauses and cuts off real workers at every store call, redelivers, and counts how often each effect was "
+        "applied: by the stock Powertools recipe, which must show doubles, and by Mayfly, which must show none.",
+    )
+    crash.add_argument("--repeats", type=_positive, default=2, metavar="N", help="runs for each call and fault (default: %(default)s)")
+    crash.add_argument("--json", action="store_true", help="print JSON")
+    crash.set_defaults(run=_crash)
+
     commands.add_parser("keys", help="make API keys", add_help=False)
     commands.add_parser("jobs", help="look at jobs, cancel, redrive and resend them", add_help=False)
     return parser
@@ -129,6 +139,15 @@ def _work_folder(options: argparse.Namespace, template: Path) -> Path:
     return folder
 
 
+def _crash(options: argparse.Namespace) -> int:
+    from local.crash.lab import run
+    from local.crash.report import verdict, write
+
+    outcomes = run(Path(__file__).parent.parent, repeats=options.repeats, say=lambda text: print(text, file=sys.stderr, flush=True))
+    write(outcomes, as_json=options.json)
+    return verdict(outcomes)
+
+
 def _invoke(options: argparse.Namespace) -> int:
     from local.invoke import in_container, in_process, read_event, require_engine
 
@@ -160,6 +179,12 @@ def _operate(arguments: list[str]) -> int:
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
 
 

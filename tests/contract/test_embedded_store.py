@@ -18,7 +18,6 @@ from botocore.exceptions import ClientError
 from local.harness import wait_until
 
 THREADS = 8
-pytestmark = pytest.mark.xdist_group("embedded store")
 
 
 def client(service: str, endpoint: str) -> Any:

@@ -84,13 +84,15 @@ def bench(tmp_path: Path, loop_name: str) -> Bench:
 def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
     """Runs a test's coroutine between the opening and the closing of its children."""
 
+    before = {child.pid for child in psutil.Process().children()}  # other fixtures' servers
+
     async def whole() -> None:
         await bench.children.open()
         try:
             await asyncio.wait_for(test, 60)
         finally:
             for child in psutil.Process().children():
-                if child.pid != bench.children._guard.pid:  # type: ignore[union-attr]  # open
+                if child.pid not in before | {bench.children._guard.pid}:  # type: ignore[union-attr]  # open
                     os.killpg(child.pid, signal.SIGKILL)
             await bench.children.close()
 

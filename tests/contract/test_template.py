@@ -71,7 +71,7 @@ def test_a_queues_visibility_is_its_functions_timeout_and_more_than_the_lease() 
     assert checked
     for queue, function in checked:
         assert queue["VisibilityTimeout"] == function["Timeout"]
-        assert queue["VisibilityTimeout"] > TEMPLATE.parameters["LeaseSeconds"]
+        assert queue["VisibilityTimeout"] > int(str(TEMPLATE.parameters["LeaseSeconds"]))
 
 
 def test_no_job_can_use_up_its_messages_receives_before_its_attempts() -> None:
@@ -129,6 +129,7 @@ def test_a_function_gets_exactly_the_variables_that_its_wiring_reads(name: str) 
         "SweepJobs": wiring._JobReader,
         "RunJobs": wiring._RunJobs,
         "RelayJobs": wiring._Relay,
+        "BuryJobs": wiring._Bury,
         "Authorizer": wiring._Authorizer,
     }[name]
     given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}

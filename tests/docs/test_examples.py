@@ -13,7 +13,6 @@ from mayfly.jobs import rules
 from local.harness import ROOT, Stack, running, wait_until
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
-pytestmark = pytest.mark.xdist_group("docs")
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ def why_not() -> str | None:
     return None
 
 
-@pytest.mark.xdist_group("container")
 @pytest.mark.skipif(why_not() is not None, reason=f"no container: {why_not()}")
 def test_a_container_counts_in_the_running_stacks_store(tmp_path: Path) -> None:
     with running(tmp_path) as stack:

@@ -18,7 +18,6 @@ from local.harness import MAYFLY, ROOT, Stack, running, wait_until
 from local.store import free_port
 
 MISBEHAVING = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
-pytestmark = pytest.mark.xdist_group("lifecycle")
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:

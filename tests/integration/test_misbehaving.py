@@ -17,7 +17,6 @@ import requests
 from local.harness import ROOT, Stack, running, wait_until
 
 TEMPLATE = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
-pytestmark = pytest.mark.xdist_group("misbehaving")
 
 
 @pytest.fixture(scope="module", params=["awslambdaric", "python"])

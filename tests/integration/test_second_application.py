@@ -9,8 +9,6 @@ import requests
 
 from local.harness import ROOT, Stack, running, wait_until
 
-pytestmark = pytest.mark.xdist_group("orders")
-
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:

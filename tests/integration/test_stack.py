@@ -20,8 +20,6 @@ import requests
 from local.harness import MAYFLY, ROOT, Stack, running, wait_until
 from local.store import free_port
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -181,7 +179,7 @@ def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str
     ("arguments", "said"),
     [
         (["invoke", "hello", "--event", "gone.json"], "there is no event file gone.json"),
-        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, Hello"),
+        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, BuryJobs, Hello"),
         (["invoke", "hello", "--event", "README.md"], "README.md is not valid JSON"),
         (["invoke", "hello", "--work", "/nowhere"], "no local stack is running here"),
     ],

@@ -14,7 +14,6 @@ from tests.fakes import Context
 from tests.faults import Faults
 from tests.stage import Stage
 
-pytestmark = pytest.mark.xdist_group("embedded store")
 _prefixes = (f"batch{number}-" for number in itertools.count())
 
 

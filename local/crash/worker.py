@@ -1,0 +1,150 @@
+"""A worker of the crash lab, run as a script: loads a function once, and forks a process for each delivery.
+
+Commands come as JSON lines; each answer is the pid of the fork, whose reply is left in a file. The fault of its delivery
+is put between the SDK and the wire.
+"""
+
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import botocore.httpsession
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+
+__all__ = ["FAULTS", "main"]
+
+#: What can happen to the n-th call of a delivery, and what it stands for.
+FAULTS: Final = {
+    "before": "the process is killed before the call leaves",
+    "after": "the process is killed when the call has taken effect",
+    "lost": "the call takes effect, its answer is lost once",
+    "dead": "the call takes effect, and from there on nothing comes back or leaves",
+    "throttle": "the store refuses the call and all its repeats",
+    "pause": "the process is stopped before the call for two leases, while the message is delivered again",
+}
+
+
+class _Seam:
+    """Counts the DynamoDB calls of this process and makes the n-th fail; repeats by the SDK are the same call."""
+
+    def __init__(self, fault: str | None, number: int, calls: Path) -> None:
+        self._fault = fault
+        self._number = number
+        self._calls = calls
+        self._seen = 0
+        self._last: str | None = None
+        self._has_struck = False
+        self._send = botocore.httpsession.URLLib3Session.send
+
+    def install(self) -> None:
+        """Takes its place."""
+        seam = self
+
+        def send(session: Any, request: Any) -> Any:
+            return seam.send(session, request)
+
+        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]  # the one seam below all retries
+
+    def send(self, session: Any, request: Any) -> Any:
+        """Sends a request, or does not."""
+        target = _header(request, "X-Amz-Target")
+        if not target.startswith("DynamoDB"):
+            return self._send(session, request)
+        call = _header(request, "amz-sdk-invocation-id")
+        if call != self._last:
+            self._last = call
+            self._seen += 1
+            self._calls.write_text(str(self._seen))
+        if self._fault is not None and self._seen >= self._number:
+            return self._strike(session, request)
+        return self._send(session, request)
+
+    def _strike(self, session: Any, request: Any) -> Any:
+        is_first, is_own_call = not self._has_struck, self._seen == self._number
+        self._has_struck = True
+        if self._fault == "dead" and not is_first:
+            raise ConnectionClosedError(endpoint_url=request.url)
+        if self._fault == "throttle" and is_own_call:
+            return _throttled(request)
+        if not is_first:
+            return self._send(session, request)
+        if self._fault == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault == "pause":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return self._send(session, request)
+        answer = self._send(session, request)
+        if self._fault == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault in ("lost", "dead"):
+            raise ReadTimeoutError(endpoint_url=request.url)
+        return answer
+
+
+class _Context:
+    """Lambda's context, as far as handlers look at it."""
+
+    aws_request_id = "crash-lab"
+    function_name = "crash-lab"
+    memory_limit_in_mb = "512"
+    invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:crash-lab"
+
+    def __init__(self, remaining_ms: int) -> None:
+        self._remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        """What is left; it stands still."""
+        return self._remaining_ms
+
+
+def main() -> None:
+    """Serves commands until standard input ends."""
+    sys.path.insert(0, os.getcwd())
+    runpy.run_path("main.py")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks end by themselves
+    print("ready", flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _deliver(command)
+        print(pid, flush=True)
+
+
+def _deliver(command: dict[str, Any]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    quiet = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    os.environ["JOBS_QUEUE_URL"] = command["queue"]
+    handler = runpy.run_path("main.py")["handler"]  # anew, for this delivery's queue; its imports are loaded
+    _Seam(command["fault"], command["number"], Path(command["calls"])).install()
+    reply = handler(command["event"], _Context(command["remaining_ms"]))
+    target = Path(command["reply"])
+    partial = target.with_suffix(".part")
+    partial.write_text(json.dumps(reply))
+    partial.rename(target)
+    os._exit(0)
+
+
+def _header(request: Any, name: str) -> str:
+    value = request.headers.get(name) or b""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _throttled(request: Any) -> AWSResponse:
+    class Raw:
+        def stream(self, **_: Any) -> Any:
+            yield b'{"__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", "message": "injected"}'
+
+    headers = {"x-amzn-requestid": "injected", "Content-Type": "application/x-amz-json-1.0"}
+    return AWSResponse(request.url, 400, headers, Raw())  # type: ignore[arg-type]  # a body is all that is read
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""What nobody could handle: announced again, ended, or kept, and never dropped while its job lives."""
+
+import json
+from typing import Any
+
+import pytest
+from mayfly.dynamodb import DynamoDB
+from mayfly.errors import JobEnded, JobIsLive, JobNotFound, StoreUnavailable, StreamTrimmed
+from mayfly.jobs.dead_letters import DeadLetters
+from mayfly.jobs.model import Job, Status
+from mayfly.jobs.operations import JobOperations
+from mayfly.jobs.rules import job_id_for
+from mayfly.jobs.store import JobStore
+from mayfly.jobs.tasks import Declaration
+from mayfly.observe import observer
+from mayfly.wiring import BuryDeps
+
+from functions.bury_jobs.app import build
+from tests.events import sqs
+from tests.fakes import Context, FixedClock
+from tests.faults import Faults
+
+ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs/stream/1"
+GAP = {
+    "requestContext": {"condition": "RetryAttemptsExhausted"},
+    "DDBStreamBatchInfo": {
+        "shardId": "shard-1",
+        "startSequenceNumber": "5",
+        "endSequenceNumber": "9",
+        "batchSize": 3,
+        "streamArn": ARN,
+    },
+}
+
+
+class Keeper:
+    """Dead letters over a real store; the queue and the stream are the test's own."""
+
+    def __init__(self, client: Any) -> None:
+        db = DynamoDB(client, lambda attempt: None)
+        self.client = client
+        self.clock = FixedClock()
+        self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
+        self.sent: list[tuple[Any, float]] = []
+        self.queue_is_down = False
+        self.stream: list[Any] | StreamTrimmed = []
+        self.asked: list[tuple[str, ...]] = []
+        letters = DeadLetters(
+            store=self.store,
+            operations=self.operations,
+            send=self._send,
+            images=self._images,
+            tasks={"t": Declaration("t", max_attempts=7)},
+            producer_tenant="acme",
+            observe=observer("bury"),
+            clock=self.clock,
+        )
+        self._handler = build(BuryDeps(dead_letters=letters, observe=observer("bury")))
+
+    def _send(self, bodies: Any, delays: Any) -> set[str]:
+        if self.queue_is_down:
+            return set(bodies)
+        self.sent += [(bodies[name], delays[name]) for name in bodies]
+        return set()
+
+    def _images(self, *asked: str) -> Any:
+        self.asked.append(asked)
+        if isinstance(self.stream, StreamTrimmed):
+            raise self.stream
+        return iter(self.stream)
+
+    def settle(self, body: Any) -> list[str]:
+        """Gives one dead letter to the function; returns the ids that it wants again."""
+        text = body if isinstance(body, str) else json.dumps(body)
+        return [each["itemIdentifier"] for each in self._handler(sqs(text), Context())["batchItemFailures"]]
+
+    def submit(self, **changes: Any) -> Job:
+        facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 2}
+        job = Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes})
+        self.store.create(job)
+        return job
+
+    def claim(self, nonce: str = "w") -> Job:
+        return self.store.claim("acme", "j1", nonce=nonce, now_ms=self.clock(), lease_ms=15_000)
+
+    def job(self, job_id: str = "j1") -> Job:
+        return self.store.read("acme", job_id, now_ms=self.clock())
+
+
+@pytest.fixture
+def keeper(dynamodb: Any) -> Keeper:
+    return Keeper(dynamodb)
+
+
+WAKE = {"tenant": "acme", "id": "j1"}
+
+
+# ---------------------------------------------------------------- messages that wake a job
+
+
+def test_a_job_that_waits_is_announced_again(keeper: Keeper) -> None:
+    keeper.submit()
+    assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 0.0)])
+    assert keeper.job().status is Status.QUEUED
+
+
+def test_a_job_that_somebody_runs_is_announced_for_when_its_lease_would_end(keeper: Keeper) -> None:
+    keeper.submit()
+    claimed = keeper.claim()
+    assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 15.0)])
+    assert keeper.job() == claimed
+
+
+def test_an_abandoned_job_with_attempts_left_is_announced_and_not_ended(keeper: Keeper) -> None:
+    keeper.submit()
+    keeper.claim()
+    keeper.clock.advance(16)
+    assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 0.0)])
+    assert keeper.job().status is Status.INPROGRESS
+
+
+def test_a_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keeper: Keeper) -> None:
+    keeper.submit(max_attempts=1)
+    keeper.claim()
+    keeper.clock.advance(16)
+    assert (keeper.settle(WAKE), keeper.sent) == ([], [])
+    assert (keeper.job().status, keeper.job().error) == (Status.DEAD, "attempt 1 of 1 was interrupted: its process died")
+
+
+def test_a_job_on_its_last_attempt_that_somebody_runs_is_not_ended(keeper: Keeper) -> None:
+    keeper.submit(max_attempts=1)
+    claimed = keeper.claim()
+    assert (keeper.settle(WAKE), keeper.sent, keeper.job()) == ([], [(WAKE, 15.0)], claimed)
+
+
+def test_a_job_that_has_ended_needs_nothing(keeper: Keeper) -> None:
+    keeper.submit()
+    keeper.store.commit(keeper.claim(), result="1", effects=[], now_ms=keeper.clock())
+    done = keeper.job()
+    assert (keeper.settle(WAKE), keeper.sent, keeper.job()) == ([], [], done)
+
+
+def test_a_job_that_does_not_exist_needs_nothing(keeper: Keeper) -> None:
+    assert (keeper.settle(WAKE), keeper.sent) == ([], [])
+
+
+def test_a_letter_whose_answer_cannot_be_sent_comes_again(keeper: Keeper) -> None:
+    keeper.submit()
+    keeper.queue_is_down = True
+    assert (keeper.settle(WAKE), keeper.sent) == (["m0"], [])
+
+
+# ---------------------------------------------------------------- messages that ask for a job
+
+
+def test_a_job_that_no_receive_could_make_is_made_under_the_id_of_its_message(keeper: Keeper) -> None:
+    assert keeper.settle({"task": "t", "payload": 5}) == []
+    made = keeper.job(job_id_for("acme", None, otherwise="message m0"))
+    assert (made.status, made.payload, made.max_attempts, keeper.sent) == (Status.QUEUED, 5, 7, [])  # the stream announces it
+
+
+def test_a_job_that_a_receive_had_made_is_woken_and_not_made_twice(keeper: Keeper) -> None:
+    keeper.settle({"task": "t", "payload": 5})
+    keeper.clock.advance(1)
+    assert keeper.settle({"task": "t", "payload": 5}) == []
+    assert [body["id"] for body, _ in keeper.sent] == [job_id_for("acme", None, otherwise="message m0")]
+
+
+def test_a_message_whose_key_belongs_to_another_request_is_kept(keeper: Keeper) -> None:
+    keeper.settle({"task": "t", "payload": 5, "idempotency_key": "k"})
+    body = json.dumps({"task": "t", "payload": 6, "idempotency_key": "k"})
+    assert (keeper.settle(body), keeper.sent) == ([], [])
+    (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
+    assert (kept.body, "with another body" in kept.problem) == (body, True)
+
+
+# ---------------------------------------------------------------- messages that are no job
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["not json", '{"task": "a b"}', '{"tenant": "acme"}', "[]", "ü" * 500_000, '"\\ud800"', json.dumps({"DDBStreamBatchInfo": {}})],
+    ids=["no json", "bad name", "no id", "array", "a megabyte", "surrogate", "half a gap"],
+)
+def test_what_cannot_be_read_is_kept_whole_for_the_operator(keeper: Keeper, body: str) -> None:
+    for _ in range(2):  # a letter may come twice
+        assert keeper.settle(body) == []
+    (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
+    assert (kept.message_id, kept.body, kept.kept_at_ms, keeper.sent) == ("m0", body, keeper.clock(), [])
+    keeper.operations.forget_unreadable("m0")
+    assert list(keeper.operations.unreadable(now_ms=keeper.clock())) == []
+    assert keeper.client.scan(TableName="JobsTable")["Items"] == []
+
+
+def test_what_is_kept_expires_like_a_job(keeper: Keeper) -> None:
+    keeper.settle("not json")
+    keeper.clock.advance(31 * 24 * 3600)
+    assert list(keeper.operations.unreadable(now_ms=keeper.clock())) == []
+
+
+def test_forgetting_what_is_not_there_says_so(keeper: Keeper) -> None:
+    with pytest.raises(JobNotFound):
+        keeper.operations.forget_unreadable("nothing")
+
+
+def test_a_letter_that_cannot_be_kept_comes_again(keeper: Keeper) -> None:
+    faults = Faults(keeper.client)
+    faults.plan = lambda operation, number: "before"
+    assert keeper.settle("not json") == ["m0"]
+
+
+# ---------------------------------------------------------------- what the relay gave up on
+
+
+def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:
+    return {"sk": {"S": "job"}, "status": {"S": status}, "tenant": {"S": "acme"}, "id": {"S": job_id}, **more}
+
+
+def test_jobs_in_records_that_the_relay_gave_up_on_are_announced(keeper: Keeper) -> None:
+    later = {"N": str(keeper.clock() + 60_000)}
+    keeper.stream = [
+        image("a"),
+        image("done", "COMPLETED"),
+        {"sk": {"S": "payload/x"}},
+        {},
+        image("b", "SCHEDULED", not_before=later),
+        image("far", "SCHEDULED", not_before=later, due={"S": "due"}),
+    ]
+    assert keeper.settle(GAP) == []
+    assert keeper.asked == [(ARN, "shard-1", "5", "9")]
+    assert keeper.sent == [({"tenant": "acme", "id": "a"}, 0.0), ({"tenant": "acme", "id": "b"}, 60.0)]
+
+
+def test_records_that_the_stream_no_longer_has_are_an_error_that_names_the_way_out(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper.stream = StreamTrimmed(ARN, "5", "9")
+    assert keeper.settle(GAP) == []
+    assert "mayfly jobs resend --stranded" in caplog.text
+
+
+def test_records_that_cannot_be_announced_come_again(keeper: Keeper) -> None:
+    keeper.stream = [image("a")]
+    keeper.queue_is_down = True
+    assert keeper.settle(GAP) == ["m0"]
+
+
+# ---------------------------------------------------------------- resend
+
+
+def resend(keeper: Keeper) -> Job:
+    return keeper.operations.resend("acme", "j1", now_ms=keeper.clock())
+
+
+def stream_images(keeper: Keeper) -> list[str]:
+    """The statuses that the table's stream has carried so far."""
+    from tests.conftest import make_client
+
+    streams = make_client("dynamodbstreams")
+    arn = keeper.client.describe_table(TableName="JobsTable")["Table"]["LatestStreamArn"]
+    (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    position = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    return [each["dynamodb"]["NewImage"]["status"]["S"] for each in streams.get_records(ShardIterator=position)["Records"]]
+
+
+def test_a_queued_job_is_announced_again_by_the_stream(keeper: Keeper) -> None:
+    keeper.submit()
+    keeper.clock.advance(1)
+    assert resend(keeper).status is Status.QUEUED
+    assert stream_images(keeper) == ["QUEUED", "QUEUED"]
+
+
+def test_an_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) -> None:
+    keeper.submit()
+    late = keeper.claim()
+    keeper.clock.advance(16)
+    found = resend(keeper)
+    assert (found.status, found.attempt, found.fence, len(found.history)) == (Status.QUEUED, 1, 1, 1)
+    with pytest.raises(Exception, match="no longer owns it"):
+        keeper.store.commit(late, result="1", effects=[], now_ms=keeper.clock())
+    assert keeper.claim("w2").attempt == 2
+
+
+def test_a_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(keeper: Keeper) -> None:
+    keeper.submit()
+    claimed = keeper.claim()
+    keeper.clock.advance(16)
+
+    def renew(**_: Any) -> None:
+        keeper.client.meta.events.unregister("before-call.dynamodb.UpdateItem", renew)
+        keeper.store.renew([claimed], now_ms=keeper.clock(), lease_ms=15_000)
+
+    keeper.client.meta.events.register("before-call.dynamodb.UpdateItem", renew)
+    assert (resend(keeper).status, keeper.job().owner) == (Status.INPROGRESS, "w")
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_resent_when_its_time_has_come(keeper: Keeper) -> None:
+    keeper.submit()
+    keeper.store.release(keeper.claim(), error="boom", retry_at_ms=keeper.clock() + 5000, now_ms=keeper.clock())
+    with pytest.raises(JobIsLive, match=r"5\.0 s"):
+        resend(keeper)
+    keeper.clock.advance(5)
+    assert resend(keeper).status is Status.QUEUED
+    assert stream_images(keeper)[-1] == "QUEUED"
+
+
+def test_a_job_whose_last_attempt_was_interrupted_is_ended_by_a_resend(keeper: Keeper) -> None:
+    keeper.submit(max_attempts=1)
+    keeper.claim()
+    keeper.clock.advance(16)
+    assert resend(keeper).status is Status.DEAD
+
+
+def test_a_job_that_somebody_runs_or_that_has_ended_is_not_resent(keeper: Keeper) -> None:
+    keeper.submit()
+    claimed = keeper.claim()
+    with pytest.raises(JobIsLive):
+        resend(keeper)
+    keeper.store.commit(claimed, result="1", effects=[], now_ms=keeper.clock())
+    with pytest.raises(JobEnded):
+        resend(keeper)
+    assert stream_images(keeper) == ["QUEUED", "INPROGRESS", "COMPLETED"]
+
+
+def test_stranded_jobs_are_those_that_nobody_has_touched_for_long(keeper: Keeper) -> None:
+    keeper.submit(id="old")
+    keeper.submit(id="resent")
+    keeper.submit()
+    keeper.claim()
+    keeper.submit(id="done")
+    done = keeper.store.claim("acme", "done", nonce="w", now_ms=keeper.clock(), lease_ms=15_000)
+    keeper.store.commit(done, result="1", effects=[], now_ms=keeper.clock())
+    keeper.clock.advance(100)
+    keeper.submit(id="new", payload="x" * 5000)
+    keeper.operations.resend("acme", "resent", now_ms=keeper.clock())
+    found = [job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job]
+    assert sorted(found) == ["j1", "old"]
+
+
+def test_a_store_that_does_not_answer_is_no_stranded_job(keeper: Keeper) -> None:
+    Faults(keeper.client).plan = lambda operation, number: "before"
+    with pytest.raises(StoreUnavailable):
+        list(keeper.operations.stranded(before_ms=0))
