@@ -26,6 +26,9 @@ class Faults:
         # In moto's place, not before it: botocore calls every handler of this event, whatever the first one answers.
         client.meta.events.unregister("before-send", botocore_stubber)
         client.meta.events.register("before-send", self._send)
+        # The SDK's repeats as they are, less their pauses and the budget that many faults would use up.
+        self._tries: int = client.meta.config.retries["total_max_attempts"]
+        client.meta.events.register_first("needs-retry.*", self._repeat_at_once)
 
     def on(self, operation: str, kind: str, *, times: int = 1, skip: int = 0) -> None:
         """The next requests of an operation fail in one way, as many `times`, after the first `skip` of them."""
@@ -56,6 +59,10 @@ class Faults:
             self._forward(event_name, request)
             raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
         return _refusal(request, *_REFUSALS[kind])
+
+    def _repeat_at_once(self, attempts: int, response: Any, caught_exception: Any, **_: Any) -> int | None:
+        is_passing = caught_exception is not None or response[0].status_code >= 500 or "ThroughputExceeded" in str(response[1].get("Error"))
+        return 0 if is_passing and attempts < self._tries else None
 
     def _forward(self, event_name: str, request: Any) -> Any:
         return botocore_stubber(event_name, request) if self._on_moto else self._session.send(request)

@@ -1,0 +1,59 @@
+"""Many at once on the embedded store, with exact counts."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mayfly.errors import LeaseHeld
+from mayfly.jobs.model import Job, Status, Submission, Wake
+from mayfly.jobs.worker import Runner
+
+from tests.conftest import make_client, make_tables
+from tests.fakes import Context
+from tests.stage import Stage, a_record
+
+WIDE = 16
+
+
+def deliver_at_once(stage: Stage, message: Wake | Submission) -> Counter[str]:
+    """The same message in as many workers as there are threads, each with a client of its own; what each made of it."""
+    barrier = threading.Barrier(WIDE)
+
+    def one(_: int) -> str:
+        worker = Stage(make_client("dynamodb"), stage.tables)
+        worker.body, worker.ran = stage.body, stage.ran
+        record = a_record(message, "m")
+        batch = Runner(worker.worker).open([record], Context())
+        barrier.wait()
+        batch.prepare()
+        try:
+            batch.run(record)
+        except LeaseHeld:
+            return "held"
+        return "done"
+
+    with ThreadPoolExecutor(WIDE) as threads:
+        return Counter(threads.map(one, range(WIDE)))
+
+
+def test_sixteen_deliveries_of_one_message_at_once_are_one_effect(embedded: Any) -> None:
+    stage = Stage(embedded, make_tables(embedded, "race1-"))
+    held = threading.Event()
+
+    def body(job: Job, effects: Any) -> None:
+        held.wait(1)  # long enough for the others to meet the lease
+        effects.increment("n")
+
+    stage.body = body
+    stage.submit()
+    outcomes = deliver_at_once(stage, Wake("acme", "j1"))
+    assert (outcomes, len(stage.ran), stage.count()) == ({"done": 1, "held": WIDE - 1}, 1, 1)
+    assert (stage.job().status, stage.job().attempt) == (Status.COMPLETED, 1)
+
+
+def test_sixteen_deliveries_of_one_message_that_asks_for_a_job_make_one_job_and_one_effect(embedded: Any) -> None:
+    stage = Stage(embedded, make_tables(embedded, "race2-"))
+    outcomes = deliver_at_once(stage, Submission("t", 1))
+    assert (outcomes["done"] >= 1, sum(outcomes.values()), len(stage.ran), stage.count()) == (True, WIDE, 1, 1)
+    assert len(embedded.scan(TableName=stage.tables["JobsTable"])["Items"]) == 1
