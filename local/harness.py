@@ -85,6 +85,13 @@ class Stack:
         found: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
         return found
 
+    def redrive(self, job_id: str) -> dict[str, Any]:
+        """Redrives a dead job by HTTP."""
+        reply = requests.post(f"{self.url}/jobs/{job_id}/redrive", headers=self.headers, timeout=60)
+        assert reply.status_code == 202, reply.text
+        found: dict[str, Any] = reply.json()
+        return found
+
     def client(self, service: str) -> Any:
         """An AWS client for its store."""
         return Clients(self.facts["endpoint"]).get(service)

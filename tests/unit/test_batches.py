@@ -144,6 +144,17 @@ def test_what_was_received_before_runs_after_its_neighbours(stage: Stage) -> Non
     assert (failures(again), [job.id for job in stage.ran]) == ([], ["new1", "new2", "old"])
 
 
+def test_of_what_was_received_before_the_most_attempted_runs_last(stage: Stage) -> None:
+    """The likeliest to kill its process harms its neighbours least."""
+    for name, attempts_made in (("twice", 2), ("never", 0), ("once", 1)):
+        stage.submit(id=name, max_attempts=5)
+        for number in range(attempts_made):
+            stage.store.claim("acme", name, nonce=f"died{number}", now_ms=stage.clock(), lease_ms=15_000)
+            stage.clock.advance(16)
+    stage.handle(*(Wake("acme", name) for name in ("twice", "never", "once")), receives=2)
+    assert [job.id for job in stage.ran] == ["never", "once", "twice"]
+
+
 def test_a_last_attempt_is_not_spent_by_a_claim_for_others(stage: Stage) -> None:
     """A neighbour that kills the process would take it along: it is claimed when it runs."""
     stage.submit(id="once", max_attempts=1)

@@ -105,6 +105,11 @@ class Attempt:
         """Whether there is a claim to renew."""
         return self._job is not None and self._lost is None and not self.has_ended
 
+    @property
+    def attempts_seen(self) -> int:
+        """How many attempts the job had had when the batch was read."""
+        return self._seen.attempt if self._seen else 0
+
     def see(self, found: Job | None) -> None:
         """The job as the batch was read, None where there was none."""
         self._seen = found

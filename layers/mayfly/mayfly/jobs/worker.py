@@ -69,11 +69,10 @@ class Batch:
                 # Copies of a message are one attempt: a store takes a job once in a batch, and once is enough.
                 leader = leaders.setdefault((attempt.tenant, attempt.job_id, attempt.request), attempt)
                 self._attempts[record.message_id] = leader
-        # What was received before may have killed its process: it comes last, when its neighbours are done.
-        self.records = sorted(records, key=_was_received_before)
+        self.records: Sequence[SQSRecord] = records
 
     def prepare(self) -> None:
-        """Reads all jobs, and claims together those that may be."""
+        """Reads all jobs, puts the records in the order to run them in, and claims together those jobs that may be."""
         attempts = list(dict.fromkeys(self._attempts.values()))
         try:
             found = self._worker.store.read_many(list(dict.fromkeys((each.tenant, each.job_id) for each in attempts)))
@@ -82,6 +81,8 @@ class Batch:
             return
         for attempt in attempts:
             attempt.see(found.get((attempt.tenant, attempt.job_id)))
+        # What was received before may have killed its process, the more likely the more attempts it has had: it comes last.
+        self.records = sorted(self.records, key=lambda record: (_was_received_before(record), self._attempts_made(record)))
         self._claim_together(attempts)
 
     def run(self, record: SQSRecord) -> None:
@@ -119,6 +120,10 @@ class Batch:
         for attempt in dict.fromkeys(self._attempts.values()):
             if attempt.holds_claim and not attempt.has_started:
                 attempt.hand_back()
+
+    def _attempts_made(self, record: SQSRecord) -> int:
+        attempt = self._attempts.get(record.message_id)
+        return attempt.attempts_seen if attempt else 0
 
     def _read(self, record: SQSRecord) -> Attempt | None:
         try:

@@ -1,0 +1,150 @@
+"""What comes after a crash, on a stack whose worker may run for 15 minutes and has a task that kills its process.
+
+The scenes run beside each other, on one stack; each test looks at what came of one.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+from mayfly.clock import rfc3339, system_clock
+
+from local.harness import ROOT, Stack, running, wait_until
+
+_POISON = """
+import os, signal
+from mayfly.jobs import Effects, Job, task
+
+@task("poison", max_attempts=3)
+def poison(job: Job, effects: Effects) -> None:
+    effects.increment("poisoned")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("recovery")
+    for name in ("functions", "layers"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "functions/run_jobs/tasks/poison.py").write_text(_POISON)
+    template = (ROOT / "template.yaml").read_text()
+    assert template.count(" 90\n") == 2  # the worker's timeout, and its queue's visibility with it
+    (folder / "template.yaml").write_text(template.replace(" 90\n", " 900\n"))
+    with running(folder / "run", template=folder / "template.yaml") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def scenes(stack: Stack) -> Iterator[dict[str, "Future[Any]"]]:
+    """Everything that takes its time, started at once."""
+    with ThreadPoolExecutor(4) as threads:
+        killed = threads.submit(kill_a_sleeper, stack)
+        wait_until(lambda: stack.environments("RunJobs"), 30)
+        scheduled = threads.submit(run_at_a_minute_ahead, stack)
+        yield {"killed": killed, "scheduled": scheduled, "poisoned": threads.submit(poison_a_batch, stack, killed)}
+
+
+def show(text: str) -> None:
+    """A figure for whoever runs this with `-s`."""
+    sys.stdout.write(text + "\n")
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+# ---------------------------------------------------------------- scenes
+
+
+def kill_a_sleeper(stack: Stack) -> dict[str, Any]:
+    """`sleep 60`, kill -9 ten seconds after its start, while nothing else runs."""
+    job_id = stack.submit("sleep", {"seconds": 60})["id"]
+    started = at(wait_until(lambda: stack.job(job_id)["attempts"], 60)[0]["started_at"])
+    wait_until(lambda: system_clock() / 1000 >= started + 10, 30)
+    for pid in stack.environments("RunJobs"):
+        os.kill(pid, signal.SIGKILL)
+    killed = system_clock() / 1000
+    seen: list[str] = []
+
+    def second_attempt() -> Any:
+        job = stack.job(job_id)
+        if not seen or seen[-1] != job["status"]:
+            seen.append(job["status"])
+        return job["attempts"][1:]
+
+    (second,) = wait_until(second_attempt, 60, interval=0.05)
+    return {"id": job_id, "seen": seen, "seconds": at(second["started_at"]) - killed}
+
+
+def poison_a_batch(stack: Stack, killed: "Future[Any]") -> dict[str, Any]:
+    """One that kills its process, in one batch with nine neighbours."""
+    killed.result()  # or its kill would strike here, too
+    sqs, url = stack.client("sqs"), stack.facts["outputs"]["JobsQueueUrl"]
+    bodies = [{"task": "counter.add", "payload": {"name": "neighbours"}}] * 4 + [{"task": "poison"}]
+    bodies += [{"task": "counter.add", "payload": {"name": "neighbours"}}] * 5
+    sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(i), "MessageBody": json.dumps(each)} for i, each in enumerate(bodies)])
+
+    def ended(task: str, status: str) -> list[dict[str, Any]]:
+        return [each for each in stack.items("JobsTable") if (each.get("task"), each.get("status")) == ({"S": task}, {"S": status})]
+
+    (dead,) = wait_until(lambda: ended("poison", "DEAD"), 120)
+    wait_until(lambda: stack.counter("neighbours") == 9, 60)
+    job = stack.job(dead["id"]["S"])
+    redriven = stack.redrive(job["id"])
+    wait_until(lambda: len(stack.job(job["id"])["attempts"]) == 4, 60)
+    return {"job": job, "redriven": redriven}
+
+
+def run_at_a_minute_ahead(stack: Stack) -> float:
+    """Seconds between the time that was asked for and the start."""
+    run_at = rfc3339(system_clock() + 60_000)
+    job_id = stack.submit("counter.add", {"name": "on-time"}, run_at=run_at)["id"]
+    assert stack.job(job_id)["status"] == "scheduled"
+    done = wait_until(lambda: [job for job in [stack.job(job_id, wait=20)] if job["status"] == "succeeded"], 90)[0]
+    return at(done["attempts"][0]["started_at"]) - at(run_at)
+
+
+# ---------------------------------------------------------------- what came of them
+
+
+def test_a_job_whose_process_was_killed_starts_again_within_its_lease_and_two_seconds(scenes: dict[str, Any]) -> None:
+    scene = scenes["killed"].result()
+    show(f"second attempt {scene['seconds']:.1f} s after the kill; seen in between: {', '.join(scene['seen'])}")
+    assert 0 < scene["seconds"] <= 17
+
+
+def test_its_status_is_true_all_the_way(stack: Stack, scenes: dict[str, Any]) -> None:
+    scene = scenes["killed"].result()
+    assert scene["seen"] == ["running", "interrupted", "running"]
+    wait_until(lambda: stack.job(scene["id"], wait=20)["status"] == "succeeded", 90)
+    job = stack.job(scene["id"])
+    assert [attempt["outcome"] for attempt in job["attempts"]] == ["interrupted", "succeeded"]
+
+
+def test_a_job_that_kills_its_process_is_dead_after_exactly_its_attempts(scenes: dict[str, Any]) -> None:
+    job = scenes["poisoned"].result()["job"]
+    assert (job["status"], len(job["attempts"]), job["error"]) == ("dead", 3, "attempt 3 of 3 was interrupted: its process died")
+    assert {attempt["outcome"] for attempt in job["attempts"]} == {"interrupted"}
+
+
+def test_the_neighbours_of_a_job_that_kills_its_process_all_succeed(stack: Stack, scenes: dict[str, Any]) -> None:
+    scenes["poisoned"].result()
+    assert (stack.counter("neighbours"), stack.counter("poisoned")) == (9, 0)
+
+
+def test_a_redriven_job_runs_again(scenes: dict[str, Any]) -> None:
+    assert scenes["poisoned"].result()["redriven"]["status"] == "queued"
+
+
+def test_a_job_scheduled_for_a_minute_ahead_starts_within_two_seconds_of_its_time(scenes: dict[str, Any]) -> None:
+    late = scenes["scheduled"].result()
+    show(f"started {late:.2f} s after its time")
+    assert 0 <= late <= 2
