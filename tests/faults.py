@@ -1,5 +1,6 @@
 """Faults at botocore's HTTP seam: between the SDK with all its retries, and the wire."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ class Faults:
         client.meta.events.unregister("before-send", botocore_stubber)
         client.meta.events.register("before-send", self._send)
         # The SDK's repeats as they are, less their pauses and the budget that many faults would use up.
+        self._reasons: tuple[str, ...] = ()
         self._tries: int = client.meta.config.retries["total_max_attempts"]
         client.meta.events.register_first("needs-retry.*", self._repeat_at_once)
 
@@ -47,6 +49,15 @@ class Faults:
 
         self.plan = plan
 
+    def cancel(self, *reasons: str) -> None:
+        """The next transaction is cancelled for these reasons, one for each of its writes, and nothing of it is written."""
+        self.on("TransactWriteItems", "cancel")
+        self._reasons = reasons
+
+    def refuse(self, operation: str, code: str) -> None:
+        """Every request of an operation is refused with an error of this code, and has no effect."""
+        self.plan = lambda name, number: code if name == operation else None
+
     def _send(self, event_name: str, request: Any, **_: Any) -> Any:
         operation = event_name.rsplit(".", 1)[1]
         self.requests.append(operation)
@@ -58,7 +69,10 @@ class Faults:
         if kind == "after":
             self._forward(event_name, request)
             raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
-        return _refusal(request, *_REFUSALS[kind])
+        if kind == "cancel":
+            reasons = [{"Code": code, "Message": "injected"} for code in self._reasons]
+            return _refusal(request, 400, "TransactionCanceledException", json.dumps({"CancellationReasons": reasons}))
+        return _refusal(request, *_REFUSALS.get(kind, (400, kind, "{}")))
 
     def _repeat_at_once(self, attempts: int, response: Any, caught_exception: Any, **_: Any) -> int | None:
         is_passing = caught_exception is not None or response[0].status_code >= 500 or "ThroughputExceeded" in str(response[1].get("Error"))

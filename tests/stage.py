@@ -54,10 +54,15 @@ class Stage:
         self.store = JobStore(DynamoDB(client, pause=lambda attempt: None), self.tables["JobsTable"])
         self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
         self.ran: list[Job] = []
-        task = Task(Declaration("t", max_attempts=3), self._run_task)
+        self.declare()
+        self.batch: Batch
+        self.visible = VisibleQueue()
+
+    def declare(self, **options: Any) -> None:
+        """Makes the worker, whose one task is declared with these options."""
         self.worker = Worker(
             store=self.store,
-            tasks={"t": task},
+            tasks={"t": Task(Declaration("t", max_attempts=3, **options), self._run_task)},
             counters_table=self.tables["CountersTable"],
             producer_tenant="acme",
             observe=observer("test"),
@@ -68,8 +73,6 @@ class Stage:
             lease_ms=15_000,
         )
         self.runner = Runner(self.worker)
-        self.batch: Batch
-        self.visible = VisibleQueue()
 
     def submit(self, **changes: Any) -> None:
         facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 3}

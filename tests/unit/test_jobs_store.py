@@ -9,6 +9,7 @@ from mayfly.dynamodb import DynamoDB
 from mayfly.errors import EffectRefused, Fenced, JobNotFound, StoreUnavailable
 from mayfly.jobs.effects import Effect, Effects
 from mayfly.jobs.model import Job, Outcome, Status
+from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
 
@@ -268,6 +269,157 @@ def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: 
         store.commit(mine, result="1", effects=[*other.collected(), Effect("floor", refused)], now_ms=NOW)
     assert read(store) == mine
     assert (increments(dynamodb), increments(dynamodb, "m")) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        ("TransactionConflict", "None"),
+        ("None", "TransactionConflict"),
+        ("TransactionConflict", "TransactionConflict"),
+        ("ThrottlingError", "None"),
+        ("None", "ProvisionedThroughputExceeded"),
+    ],
+)
+def test_a_commit_that_was_cancelled_for_load_or_conflict_goes_again(
+    store: JobStore, job: Job, faults: Faults, dynamodb: Any, pauses: list[int], reasons: tuple[str, str]
+) -> None:
+    mine = claim(store)
+    faults.cancel(*reasons)
+    store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    assert (read(store).status, increments(dynamodb), pauses) == (Status.COMPLETED, 1, [1])
+
+
+@pytest.mark.parametrize(
+    ("reasons", "error", "says"),
+    [
+        (("None", "ConditionalCheckFailed"), EffectRefused, "the effect increment 'n' was refused (ConditionalCheckFailed)"),
+        (("None", "ItemCollectionSizeLimitExceeded"), EffectRefused, "the effect increment 'n' was refused (ItemCollection"),
+        (("None", "ValidationError"), EffectRefused, "the effect increment 'n' was refused (ValidationError)"),
+        (("TransactionConflict", "ConditionalCheckFailed"), EffectRefused, "the effect increment 'n'"),
+        (("ValidationError", "None"), StoreUnavailable, "commit (ValidationError)"),
+        (("ItemCollectionSizeLimitExceeded", "None"), StoreUnavailable, "commit (ItemCollectionSizeLimitExceeded)"),
+        (("ConditionalCheckFailed", "None"), Fenced, "the job's record is gone"),
+        (("ConditionalCheckFailed", "ConditionalCheckFailed"), Fenced, "the job's record is gone"),
+    ],
+)
+def test_a_commit_that_was_cancelled_for_another_reason_says_which_and_writes_nothing(
+    store: JobStore, job: Job, faults: Faults, dynamodb: Any, reasons: tuple[str, str], error: type[Exception], says: str
+) -> None:
+    mine = claim(store)
+    faults.cancel(*reasons)
+    with pytest.raises(error) as caught:
+        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    assert says in str(caught.value)
+    assert (read(store), increments(dynamodb)) == (mine, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("ValidationException", EffectRefused),
+        ("AccessDeniedException", EffectRefused),
+        ("ResourceNotFoundException", EffectRefused),
+        ("IdempotentParameterMismatchException", StoreUnavailable),
+        ("TransactionInProgressException", StoreUnavailable),
+        ("RequestLimitExceeded", StoreUnavailable),
+    ],
+)
+def test_a_commit_that_was_refused_as_a_whole_is_final_only_where_every_repeat_would_be(
+    store: JobStore, job: Job, faults: Faults, code: str, error: type[Exception]
+) -> None:
+    mine = claim(store)
+    faults.refuse("TransactWriteItems", code)
+    with pytest.raises(error):
+        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    faults.plan = lambda operation, number: None
+    assert read(store) == mine
+
+
+# ---------------------------------------------------------------- every write under a lost answer, and under silence
+
+Write = Callable[[JobStore, JobOperations], object]
+
+
+def held(store: JobStore) -> Job:
+    return store.read("acme", "j1", now_ms=NOW)
+
+
+WRITES: dict[str, tuple[str, Write, Write]] = {
+    # name: (its call, what prepares the job, the write itself)
+    "create": ("PutItem", lambda store, ops: None, lambda store, ops: store.create(a_job(id="j2"))),
+    "claim": ("UpdateItem", lambda store, ops: None, lambda store, ops: claim(store)),
+    "renew": ("UpdateItem", lambda store, ops: claim(store), lambda store, ops: store.renew([held(store)], now_ms=NOW + 1, lease_ms=LEASE)),
+    "commit": (
+        "UpdateItem",
+        lambda store, ops: claim(store),
+        lambda store, ops: store.commit(held(store), result="1", effects=[], now_ms=NOW),
+    ),
+    "commit with effects": (
+        "TransactWriteItems",
+        lambda store, ops: claim(store),
+        lambda store, ops: store.commit(held(store), result="1", effects=one_increment(), now_ms=NOW),
+    ),
+    "release": (
+        "UpdateItem",
+        lambda store, ops: claim(store),
+        lambda store, ops: store.release(held(store), error="e", retry_at_ms=NOW, now_ms=NOW),
+    ),
+    "release for good": (
+        "UpdateItem",
+        lambda store, ops: claim(store),
+        lambda store, ops: store.release(held(store), error="e", retry_at_ms=None, now_ms=NOW),
+    ),
+    "bury": ("UpdateItem", lambda store, ops: claim(store), lambda store, ops: store.bury(held(store), now_ms=NOW)),
+    "cancel": ("UpdateItem", lambda store, ops: claim(store), lambda store, ops: ops.cancel("acme", "j1", now_ms=NOW)),
+    "redrive": (
+        "UpdateItem",
+        lambda store, ops: store.release(claim(store), error="e", retry_at_ms=None, now_ms=NOW),
+        lambda store, ops: ops.redrive("acme", "j1", now_ms=NOW),
+    ),
+    "resend": ("UpdateItem", lambda store, ops: None, lambda store, ops: ops.resend("acme", "j1", now_ms=NOW)),
+}
+
+
+@pytest.fixture
+def operations(dynamodb: Any) -> JobOperations:
+    return JobOperations(DynamoDB(dynamodb, lambda attempt: None), "JobsTable")
+
+
+def everything(dynamodb: Any) -> list[Any]:
+    return sorted((item for table in ("JobsTable", "CountersTable") for item in dynamodb.scan(TableName=table)["Items"]), key=str)
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_whose_answer_is_lost_is_made_once(
+    store: JobStore, operations: JobOperations, job: Job, faults: Faults, dynamodb: Any, name: str
+) -> None:
+    call, prepare, write = WRITES[name]
+    prepare(store, operations)
+    faults.on(call, "after")
+    write(store, operations)
+    after_one_lost_answer = everything(dynamodb)
+    for item in after_one_lost_answer:
+        table = "CountersTable" if "value" in item else "JobsTable"
+        dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+    store.create(a_job())
+    prepare(store, operations)
+    write(store, operations)
+    assert after_one_lost_answer == everything(dynamodb)
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_that_never_arrives_changes_nothing_and_says_so(
+    store: JobStore, operations: JobOperations, job: Job, faults: Faults, dynamodb: Any, name: str
+) -> None:
+    call, prepare, write = WRITES[name]
+    prepare(store, operations)
+    before = everything(dynamodb)
+    faults.plan = lambda operation, number: "before" if operation == call else None
+    with pytest.raises(StoreUnavailable):
+        write(store, operations)
+    faults.plan = lambda operation, number: None
+    assert everything(dynamodb) == before
 
 
 # ---------------------------------------------------------------- release, bury

@@ -418,6 +418,43 @@ def test_one_condition_that_does_not_hold_keeps_all_effects_away(stage: Stage, d
     assert [item["id"]["S"] for item in dynamodb.scan(TableName="JobsTable")["Items"]] == ["j1"]
 
 
+def test_a_task_may_want_a_refused_effect_to_be_tried_again(stage: Stage, dynamodb: Any, table: str) -> None:
+    def needs_the_door(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        effects.check("Mine", {"id": "door"}, "attribute_exists(id)")
+
+    stage.body = needs_the_door
+    stage.declare(retry_refused=True)
+    stage.submit()
+    with pytest.raises(JobFailed):
+        stage.run()
+    assert (stage.job().status, "the effect check in 'Mine'" in str(stage.job().history[0].error)) == (Status.RETRY, True)
+    dynamodb.put_item(TableName="Mine", Item={"id": {"S": "door"}})
+    stage.clock.advance(1)
+    stage.run()
+    assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
+
+
+def test_an_effect_that_could_never_be_applied_is_not_tried_again_whatever_the_task_wants(stage: Stage, table: str) -> None:
+    def twice(job: Job, effects: Any) -> None:
+        effects.delete("Mine", {"id": "old"})
+        effects.delete("Mine", {"id": "old"})
+
+    stage.body = twice
+    stage.declare(retry_refused=True)
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.job().attempt) == (Status.DEAD, 1)
+
+
+def test_a_follow_up_can_wait(stage: Stage, dynamodb: Any) -> None:
+    stage.body = lambda job, effects: effects.submit("t", delay_seconds=60)
+    stage.submit()
+    stage.run()
+    (item,) = [item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["id"]["S"] != "j1"]
+    assert (item["status"]["S"], item["not_before"]["N"]) == ("SCHEDULED", str(stage.clock() + 60_000))
+
+
 def test_two_effects_on_one_item_end_the_job_with_dynamodbs_own_words(stage: Stage, table: str) -> None:
     def twice(job: Job, effects: Any) -> None:
         effects.delete("Mine", {"id": "old"})
