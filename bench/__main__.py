@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("start", "warm", "jobs", "recovery")
+BENCHMARKS = ("cost", "start", "warm", "jobs", "recovery")
 RESULTS = Path(__file__).parent / "results"
 
 

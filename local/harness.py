@@ -80,6 +80,12 @@ class Stack:
         found: dict[str, Any] = reply.json()
         return found
 
+    def knows(self, task: str) -> bool:
+        """Whether the API takes jobs of a task by now; submits none."""
+        body = {"task": task, "run_at": "2999-01-01T00:00:00Z"}  # refused for its time, where the task is known
+        reply = requests.post(f"{self.url}/jobs", json=body, headers=self.headers, timeout=60)
+        return bool(reply.json()["code"] != "unknown-task")
+
     def job(self, job_id: str, wait: int = 0) -> dict[str, Any]:
         """Reads a job by HTTP."""
         found: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
@@ -127,16 +133,17 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml") -> Iterator[Stack]:
+def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml", work: Path | None = None) -> Iterator[Stack]:
     """A stack that is up; killed at the end where the test has not stopped it. Its output is part of a failure."""
+    work = work or folder / "work"
     folder.mkdir(parents=True, exist_ok=True)
     port, printed = free_port(), folder / "output"
-    command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(folder / "work"), *options]
+    command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work), *options]
     with printed.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
-    stack = Stack(process, port, folder / "work", printed)
+    stack = Stack(process, port, work, printed)
     try:
         wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, 90, what="start")
         if process.poll() is not None:

@@ -9,6 +9,7 @@ from boto3.dynamodb.types import TypeSerializer
 from mayfly.dynamodb import DynamoDB
 from mayfly.ids import new_nonce
 from mayfly.jobs.model import Job, Status, Submission, Wake
+from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration, Task
 from mayfly.jobs.worker import Batch, Runner, Worker
@@ -51,7 +52,8 @@ class Stage:
         self.client = client
         self.tables = tables or {"JobsTable": "JobsTable", "CountersTable": "CountersTable"}
         self.clock = FixedClock()
-        self.store = JobStore(DynamoDB(client, pause=lambda attempt: None), self.tables["JobsTable"])
+        db = DynamoDB(client, pause=lambda attempt: None)
+        self.store, self.operations = JobStore(db, self.tables["JobsTable"]), JobOperations(db, self.tables["JobsTable"])
         self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
         self.ran: list[Job] = []
         self.declare()

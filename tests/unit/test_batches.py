@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mayfly.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
+from mayfly.jobs.store import Claim
 from mayfly.jobs.tasks import Permanent
 
 from tests.conftest import make_tables
@@ -186,19 +187,26 @@ def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(sta
 
 
 def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(stage: Stage, embedded: Any) -> None:
-    from mayfly.dynamodb import DynamoDB
-    from mayfly.jobs import JobOperations
-
     messages = submit_all(stage)
 
     def cancel(**_: Any) -> None:
         embedded.meta.events.unregister("before-call.dynamodb.BatchExecuteStatement", cancel)
-        operations = JobOperations(DynamoDB(embedded, lambda attempt: None), stage.tables["JobsTable"])
-        operations.cancel("acme", "j4", now_ms=stage.clock())
+        stage.operations.cancel("acme", "j4", now_ms=stage.clock())
 
     embedded.meta.events.register("before-call.dynamodb.BatchExecuteStatement", cancel)
     assert failures(stage.handle(*messages)) == []
     assert (stage.count(), stage.job("j4").status) == (9, Status.CANCELLED)
+
+
+def test_a_claim_on_a_version_that_is_gone_is_refused_although_the_job_is_queued_again(stage: Stage) -> None:
+    stage.submit()
+    seen = stage.job()
+    claimed = stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+    stage.store.release(claimed, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
+    queued = stage.operations.resend("acme", "j1", now_ms=stage.clock())
+    assert queued.status is Status.QUEUED
+    assert stage.store.claim_many([Claim(seen, "late")], now_ms=stage.clock(), lease_ms=15_000) == [None]
+    assert stage.job() == queued
 
 
 # ---------------------------------------------------------------- the store fails

@@ -108,6 +108,15 @@ def test_an_expired_job_is_absent_although_it_is_still_there(store: JobStore, dy
     assert (found.status, found.payload) == (Status.QUEUED, payload + "!")
 
 
+def test_a_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job: Job) -> None:
+    store.commit(claim(store), result="1", effects=[], now_ms=NOW)
+    done = read(store)
+    for later in (NOW + 1, NOW + RETENTION_SECONDS * 1000):
+        with pytest.raises(JobExists):
+            store.create(a_job(created_at_ms=later, fingerprint="new"))
+    assert read(store) == done
+
+
 def test_a_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> None:
     with pytest.raises(JobNotFound):
         store.read("other", "j1", now_ms=NOW)

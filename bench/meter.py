@@ -1,0 +1,62 @@
+"""Counts what AWS clients of this process do: calls, and the capacity units that the store says they cost."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import boto3
+
+__all__ = ["Cost", "metered"]
+
+#: Operations whose reply can name its capacity.
+_METERED: Final = (
+    "BatchExecuteStatement", "BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem",
+)  # fmt: skip
+_READS: Final = {"BatchGetItem", "GetItem", "Query"}
+
+
+@dataclass
+class Cost:
+    """Calls by operation, and read and write units."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    read_units: float = 0
+    write_units: float = 0
+
+    def reset(self) -> None:
+        """Forgets what was counted."""
+        self.calls.clear()
+        self.read_units = self.write_units = 0
+
+
+@contextmanager
+def metered() -> Iterator[Cost]:
+    """Counts for all clients that are made within the block, by boto3's default session."""
+    cost = Cost()
+    session = boto3.Session()
+
+    def ask(params: dict[str, Any], **_: Any) -> None:
+        params["ReturnConsumedCapacity"] = "TOTAL"
+
+    def model_reads(params: dict[str, Any], **_: Any) -> None:
+        # The embedded store does not say. Consistent reads of items up to 4 KB cost one unit each.
+        cost.read_units += sum(len(each["Keys"]) for each in params["RequestItems"].values())
+
+    def count(parsed: dict[str, Any], model: Any, **_: Any) -> None:
+        cost.calls[model.name] += 1
+        found = parsed.get("ConsumedCapacity", [])
+        units = sum(each["CapacityUnits"] for each in (found if isinstance(found, list) else [found]))
+        if model.name not in _READS:
+            cost.write_units += units
+
+    for operation in _METERED:
+        session.events.register(f"provide-client-params.dynamodb.{operation}", ask)
+    session.events.register("provide-client-params.dynamodb.BatchGetItem", model_reads)
+    session.events.register("after-call", count)
+    before, boto3.DEFAULT_SESSION = boto3.DEFAULT_SESSION, session
+    try:
+        yield cost
+    finally:
+        boto3.DEFAULT_SESSION = before

@@ -1,0 +1,106 @@
+"""docs/tutorial.md, followed step by step in a copy of the project."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from local.harness import ROOT, Stack, running, wait_until
+
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+
+
+@dataclass
+class Step:
+    """What a reader does next: a file to save, lines for the template, or a script with what it must print."""
+
+    kind: str
+    argument: str
+    block: str
+    shows: list[str] = field(default_factory=list)
+
+
+def steps() -> list[Step]:
+    found: list[Step] = []
+    pattern = r"<!-- (run|file|template below|shows):? ?(.*?) ?-->(?:\n```\w+\n(.*?)```)?"
+    for kind, argument, block in re.findall(pattern, TUTORIAL, re.DOTALL):
+        if kind == "shows":
+            found[-1].shows.append(argument)
+        else:
+            found.append(Step(kind, argument, block))
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, as a reader has it, with the template of the tutorial's end (a change of it would need a restart)."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    for name in ("functions", "layers"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    template = (ROOT / "template.yaml").read_text()
+    for step in steps():
+        if step.kind == "template below":
+            assert template.count(step.argument) == 1, step.argument
+            template = template.replace(step.argument, f"{step.argument}\n{step.block.rstrip()}")
+    (folder / "template.yaml").write_text(template)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(project: Path) -> Iterator[Stack]:
+    with running(project / "run", template=project / "template.yaml", work=project / ".mayfly") as found:
+        yield found
+
+
+def test_the_tutorial_has_steps_of_every_kind() -> None:
+    kinds = [step.kind for step in steps()]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"run": 7, "file": 3, "template below": 3}
+    assert all(step.shows for step in steps() if step.kind == "run")
+
+
+class Shell:
+    """One shell, as a reader's terminal: what a step sets, the next ones have."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            ["sh", "-e"], cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def run(self, script: str) -> str:
+        """What a script prints; ends the shell where a command of it fails."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{script}\necho; echo =====\n")
+        self._process.stdin.flush()
+        said = ""
+        for line in self._process.stdout:
+            if line == "=====\n":
+                return said
+            said += line
+        raise AssertionError(f"a step failed:\n{script}\nIt printed:\n{said}")
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.communicate()
+
+
+def test_every_step_of_the_tutorial_does_what_it_says(project: Path, stack: Stack) -> None:
+    shell = Shell(project)
+    try:
+        for step in steps():
+            if step.kind == "file":
+                (project / step.argument).write_text(step.block)
+                name = re.findall(r'@task\("([\w.]+)"', step.block)[0]
+                wait_until(lambda name=name: stack.knows(name), 30, what=f"{name!r} being noticed")  # type: ignore[misc]  # bound above
+            elif step.kind == "run":
+                said = shell.run(step.block.replace("http://127.0.0.1:3000", stack.url))
+                assert [each for each in step.shows if each not in said] == [], (step.block, said)
+    finally:
+        shell.close()
+    # Two by hand, one by its key, one follow-up, one placed, one from the queue.
+    wait_until(lambda: stack.counter("orders") == 5, 60)
