@@ -184,6 +184,7 @@ def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(sta
     embedded.meta.events.register("before-call.dynamodb.BatchExecuteStatement", steal)
     assert failures(stage.handle(*messages)) == ["m4"]
     assert (stage.count(), stage.job("j4").owner, stage.job("j4").attempt) == (9, "other", 1)
+    assert "j4" not in [job.id for job in stage.ran]
 
 
 def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(stage: Stage, embedded: Any) -> None:

@@ -11,6 +11,7 @@ from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.ids import new_secret
+from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.tasks import Declaration
@@ -396,6 +397,39 @@ def test_a_dead_job_that_is_redriven_has_all_its_attempts_again_and_keeps_its_hi
     assert not {"attention", "expires_at"} & set(items(api))
     again = api.store.claim("acme", job["id"], nonce="w2", now_ms=api.clock(), lease_ms=15_000)
     assert (again.run, again.attempt, again.fence, len(again.history)) == (2, 1, 2, 2)
+
+
+def once_before(api: JobsApi, call: str, act: Callable[[], object]) -> None:
+    """Does something when the next request of a kind is about to leave."""
+
+    def hook(**_: Any) -> None:
+        api.client.meta.events.unregister(f"before-call.dynamodb.{call}", hook)
+        act()
+
+    api.client.meta.events.register(f"before-call.dynamodb.{call}", hook)
+
+
+def test_two_who_redrive_at_once_open_one_run(api: JobsApi) -> None:
+    _, job, _ = api.submit({"task": "t", "max_attempts": 1})
+    api.die(job["id"])
+
+    def other_redrives_and_a_worker_fails_it_again() -> None:
+        api.operations.redrive("acme", job["id"], now_ms=api.clock())
+        api.die(job["id"])
+
+    once_before(api, "UpdateItem", other_redrives_and_a_worker_fails_it_again)
+    api.post(job["id"], "redrive")
+    found = api.store.read("acme", job["id"], now_ms=api.clock())
+    assert (found.run, found.status, found.attempt) == (2, Status.DEAD, 1)
+
+
+def test_a_sweep_makes_no_job_of_one_that_is_gone(api: JobsApi) -> None:
+    api.submit({"task": "t", "delay_seconds": 1000})
+    item = items(api)
+    api.clock.advance(915)
+    once_before(api, "UpdateItem", lambda: api.client.delete_item(TableName="JobsTable", Key={"pk": item["pk"], "sk": item["sk"]}))
+    sweep(api)
+    assert api.client.scan(TableName="JobsTable")["Items"] == []
 
 
 def test_dead_and_scheduled_jobs_are_listed_by_page_and_by_tenant(api: JobsApi) -> None:
