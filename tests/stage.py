@@ -33,6 +33,16 @@ def a_record(message: Wake | Submission, message_id: str, receives: int = 1) -> 
     )
 
 
+def finish(batch: Batch) -> None:
+    """Runs a batch of one; raises what brings its message back, at once or after all."""
+    try:
+        batch.run(batch.records[0])
+    finally:
+        late = batch.close()
+    for failure in late.values():
+        raise failure
+
+
 class VisibleQueue:
     """Keeps what visibility was asked for."""
 
@@ -48,15 +58,16 @@ class VisibleQueue:
 class Stage:
     """A worker with one task, whose body a test writes."""
 
-    def __init__(self, client: Any, tables: dict[str, str] | None = None) -> None:
+    def __init__(self, client: Any, tables: dict[str, str] | None = None, **options: Any) -> None:
         self.client = client
+        self.options = options
         self.tables = tables or {"JobsTable": "JobsTable", "CountersTable": "CountersTable"}
         self.clock = FixedClock()
         db = DynamoDB(client, pause=lambda attempt: None)
         self.store, self.operations = JobStore(db, self.tables["JobsTable"]), JobOperations(db, self.tables["JobsTable"])
         self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
         self.ran: list[Job] = []
-        self.declare()
+        self.declare(**options)
         self.batch: Batch
         self.visible = VisibleQueue()
 
@@ -83,8 +94,7 @@ class Stage:
     def run(self, message: Wake | Submission | None = None, message_id: str = "m1", *, receives: int = 1) -> None:
         """A batch of one message, as the worker's process runs it."""
         self.batch = self.deliver(message, message_id, runner=self.runner, receives=receives, run=False)
-        self.batch.run(self.batch.records[0])
-        self.batch.close()
+        finish(self.batch)
 
     def deliver(
         self, message: Wake | Submission | None = None, message_id: str = "m2", *, runner: Runner | None = None, receives: int = 1,
@@ -95,8 +105,7 @@ class Stage:
         batch = (runner or Runner(self.worker)).open([record], Context())
         batch.prepare()
         if run:
-            batch.run(record)
-            batch.close()
+            finish(batch)
         return batch
 
     def handle(self, *messages: Wake | Submission | str, receives: int = 1, context: Context | None = None) -> dict[str, Any]:

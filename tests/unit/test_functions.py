@@ -589,8 +589,12 @@ class FakeBatch:
     def beat(self) -> None:
         self._beats.append(1)
 
-    def close(self) -> None:
+    def has_started(self, record: Any) -> bool:
+        return False
+
+    def close(self) -> dict[str, Exception]:
         self.calls.append("close")
+        return {}
 
 
 def handle(event: Any, run: Callable[[Any], None], visible: VisibleQueue, *, lease: float, context: Context, beats: list[int]) -> Any:

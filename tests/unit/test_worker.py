@@ -14,9 +14,16 @@ from tests.faults import Faults
 from tests.stage import Stage
 
 
+@pytest.fixture(params=["optimistic", "exclusive"])
+def stage(request: pytest.FixtureRequest, dynamodb: Any) -> Stage:
+    """A worker whose task runs unclaimed, and one whose task is claimed: most of what they promise is the same."""
+    return Stage(dynamodb, exclusive=request.param == "exclusive")
+
+
 @pytest.fixture
-def stage(dynamodb: Any) -> Stage:
-    return Stage(dynamodb)
+def claiming(dynamodb: Any) -> Stage:
+    """A worker that claims."""
+    return Stage(dynamodb, exclusive=True)
 
 
 def test_a_job_runs_and_its_effect_counts(stage: Stage) -> None:
@@ -39,18 +46,18 @@ def test_what_the_task_returns_is_the_result(stage: Stage) -> None:
     assert stage.job().result == {"b": [1, "ü"], "a": None}
 
 
-def test_a_duplicate_meets_the_lease_and_comes_back_after_it(stage: Stage) -> None:
+def test_a_duplicate_meets_the_lease_and_comes_back_after_it(claiming: Stage) -> None:
     def meet(job: Job, effects: Any) -> None:
-        stage.clock.advance(5)
+        claiming.clock.advance(5)
         with pytest.raises(LeaseHeld) as caught:
-            stage.deliver()
+            claiming.deliver()
         assert caught.value.seconds == 10 + 1
         effects.increment("n")
 
-    stage.body = meet
-    stage.submit()
-    stage.run()
-    assert (len(stage.ran), stage.count(), stage.job().attempt) == (1, 1, 1)
+    claiming.body = meet
+    claiming.submit()
+    claiming.run()
+    assert (len(claiming.ran), claiming.count(), claiming.job().attempt) == (1, 1, 1)
 
 
 def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(stage: Stage) -> None:
@@ -156,101 +163,101 @@ def test_an_interrupted_job_runs_again_when_its_lease_is_over(stage: Stage) -> N
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
 
 
-def test_a_worker_that_wakes_too_late_changes_nothing(stage: Stage) -> None:
+def test_a_worker_that_wakes_too_late_changes_nothing(claiming: Stage) -> None:
     def overtaken(job: Job, effects: Any) -> dict[str, int]:
         effects.increment("n")
         if job.attempt == 1:
-            stage.clock.advance(31)
-            stage.deliver()
+            claiming.clock.advance(31)
+            claiming.deliver()
         return {"attempt": job.attempt}
 
-    stage.body = overtaken
-    stage.submit()
-    stage.run()
-    assert (stage.job().result, stage.count()) == ({"attempt": 2}, 1)
+    claiming.body = overtaken
+    claiming.submit()
+    claiming.run()
+    assert (claiming.job().result, claiming.count()) == ({"attempt": 2}, 1)
 
 
-def test_a_worker_that_lost_its_job_to_a_living_one_leaves_the_message_on_the_queue(stage: Stage) -> None:
+def test_a_worker_that_lost_its_job_to_a_living_one_leaves_the_message_on_the_queue(claiming: Stage) -> None:
     def overtaken(job: Job, effects: Any) -> None:
         effects.increment("n")
-        stage.clock.advance(16)
-        stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+        claiming.clock.advance(16)
+        claiming.store.claim("acme", "j1", nonce="other", now_ms=claiming.clock(), lease_ms=15_000)
 
-    stage.body = overtaken
-    stage.submit()
+    claiming.body = overtaken
+    claiming.submit()
     with pytest.raises(LeaseHeld):
-        stage.run()
-    assert (stage.job().owner, stage.count()) == ("other", 0)
+        claiming.run()
+    assert (claiming.job().owner, claiming.count()) == ("other", 0)
 
 
-def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(stage: Stage) -> None:
+def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(claiming: Stage) -> None:
     def overtaken(job: Job, effects: Any) -> None:
         effects.increment("n")
         if job.attempt == 1:
-            stage.clock.advance(31)
-            stage.deliver()
+            claiming.clock.advance(31)
+            claiming.deliver()
             raise RuntimeError("late")
 
-    stage.body = overtaken
-    stage.submit()
-    stage.run()
-    assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
+    claiming.body = overtaken
+    claiming.submit()
+    claiming.run()
+    assert (claiming.job().status, claiming.count()) == (Status.COMPLETED, 1)
 
 
 # ---------------------------------------------------------------- leases of long jobs
 
 
-def test_a_beat_renews_the_lease_of_what_runs(stage: Stage) -> None:
+def test_a_beat_renews_the_lease_of_what_runs(claiming: Stage) -> None:
     def long(job: Job, effects: Any) -> None:
         for _ in range(4):
-            stage.clock.advance(10)
-            stage.batch.beat()
-            assert stage.job().lease_until_ms == stage.clock() + 15_000
+            claiming.clock.advance(10)
+            claiming.batch.beat()
+            assert claiming.job().lease_until_ms == claiming.clock() + 15_000
             with pytest.raises(LeaseHeld):
-                stage.deliver()
+                claiming.deliver()
         effects.increment("n")
 
-    stage.body = long
-    stage.submit()
-    stage.run()
-    assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 1, 1)
-    stage.batch.beat()  # nothing runs any more: nothing is renewed
-    assert stage.job().lease_until_ms is None
+    claiming.body = long
+    claiming.submit()
+    claiming.run()
+    assert (claiming.job().status, claiming.job().attempt, claiming.count()) == (Status.COMPLETED, 1, 1)
+    claiming.batch.beat()  # nothing runs any more: nothing is renewed
+    assert claiming.job().lease_until_ms is None
 
 
-def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(stage: Stage) -> None:
+def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(claiming: Stage) -> None:
     reached = []
 
     def overtaken(job: Job, effects: Any) -> None:
         effects.increment("n")
         if job.attempt == 1:
-            stage.clock.advance(31)
-            stage.deliver()
+            claiming.clock.advance(31)
+            claiming.deliver()
             effects.checkpoint()  # it has not heard yet
-            stage.batch.beat()
+            claiming.batch.beat()
             effects.checkpoint()
             reached.append("past the checkpoint")
 
-    stage.body = overtaken
-    stage.submit()
-    stage.run()
-    assert (stage.job().status, stage.job().attempt, stage.count(), reached) == (Status.COMPLETED, 2, 1, [])
+    claiming.body = overtaken
+    claiming.submit()
+    claiming.run()
+    assert (claiming.job().status, claiming.job().attempt, claiming.count(), reached) == (Status.COMPLETED, 2, 1, [])
 
 
-def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(stage: Stage, faults: Faults) -> None:
+def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(claiming: Stage, faults: Faults) -> None:
     def long(job: Job, effects: Any) -> None:
         faults.plan = lambda operation, number: "before"
-        stage.batch.beat()
+        claiming.batch.beat()
         faults.plan = lambda operation, number: None
-        stage.clock.advance(5)
-        stage.batch.beat()
+        claiming.clock.advance(5)
+        claiming.batch.beat()
         effects.checkpoint()
-        assert stage.job().lease_until_ms == stage.clock() + 15_000
+        assert claiming.job().lease_until_ms == claiming.clock() + 15_000
 
-    stage.body = long
-    stage.submit()
-    stage.run()
-    assert stage.job().status is Status.COMPLETED
+    claiming.body = long
+    claiming.submit()
+    claiming.run()
+    assert claiming.job().status is Status.COMPLETED
 
 
 # ---------------------------------------------------------------- messages that ask for a job
@@ -352,11 +359,13 @@ def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
     assert [stage.job(name).result for name in names] == names
 
 
-def test_a_batch_of_one_makes_three_store_calls(stage: Stage, faults: Faults) -> None:
+@pytest.mark.parametrize(("mode", "calls"), [("optimistic", []), ("exclusive", ["UpdateItem"])])
+def test_a_batch_of_one_makes_two_store_calls_or_three_with_a_claim(dynamodb: Any, faults: Faults, mode: str, calls: list[str]) -> None:
+    stage = Stage(dynamodb, exclusive=mode == "exclusive")
     stage.submit()
     faults.requests.clear()
     stage.run()
-    assert faults.requests == ["BatchGetItem", "UpdateItem", "TransactWriteItems"]
+    assert faults.requests == ["BatchGetItem", *calls, "TransactWriteItems"]
 
 
 # ---------------------------------------------------------------- effects of every kind
@@ -424,7 +433,7 @@ def test_a_task_may_want_a_refused_effect_to_be_tried_again(stage: Stage, dynamo
         effects.check("Mine", {"id": "door"}, "attribute_exists(id)")
 
     stage.body = needs_the_door
-    stage.declare(retry_refused=True)
+    stage.declare(retry_refused=True, **stage.options)
     stage.submit()
     with pytest.raises(JobFailed):
         stage.run()
@@ -441,7 +450,7 @@ def test_an_effect_that_could_never_be_applied_is_not_tried_again_whatever_the_t
         effects.delete("Mine", {"id": "old"})
 
     stage.body = twice
-    stage.declare(retry_refused=True)
+    stage.declare(retry_refused=True, **stage.options)
     stage.submit()
     stage.run()
     assert (stage.job().status, stage.job().attempt) == (Status.DEAD, 1)

@@ -90,14 +90,20 @@ class Batch(Protocol):
     def prepare(self) -> None:
         """Called once, before the first record is run, while the batch's visibility is being cut down."""
 
+    def has_started(self, record: SQSRecord) -> bool:
+        """Whether a record's work has been begun by `prepare`: then it is not given up for the deadline."""
+
     def run(self, record: SQSRecord) -> None:
-        """Does a record's work. Returns when the record is done for good; raises where it is to come back."""
+        """Does a record's work. Returns when the record is done, but for what `close` says; raises where it is to come back."""
 
     def beat(self) -> None:
         """Called at every third of a lease, from another thread, while records are run."""
 
-    def close(self) -> None:
-        """Called once, after the last record, and when the deadline has kept some from being run."""
+    def close(self) -> Mapping[str, Exception]:
+        """Called once, after the last record, and when the deadline has kept some from being run. Nothing goes on after it.
+
+        Returns the errors of records, by message id, for which `run` had returned and which come back after all.
+        """
 
 
 class _NotStarted(LeaseHeld):
@@ -118,46 +124,71 @@ def entrypoint(
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
         batch = open_batch([SQSRecord(record) for record in event["Records"]], context)
-        receipts = [record.receipt_handle for record in batch.records]
-        again: dict[str, float] = {}
-
-        def shorten() -> None:
-            if late := queue.set_visibility(dict.fromkeys(receipts, lease_seconds)):
-                observe.log.warning("could not shorten the visibility of a batch; after a crash it comes back later", messages=late)
-
-        def renew() -> None:
-            batch.beat()
-            queue.set_visibility({receipt: lease_seconds for receipt in receipts if receipt not in again})
-
-        def run(record: SQSRecord) -> None:
-            try:
-                if context.get_remaining_time_in_millis() < _START_MARGIN_MS:
-                    raise _NotStarted(record.message_id, 0)
-                batch.run(record)
-            except Exception as error:
-                again[record.receipt_handle] = _comes_back_in(error, lease_seconds)
-                if not isinstance(error, MayflyError):
-                    observe.log.exception("a message failed in an unforeseen way; it comes back", message_id=record.message_id)
-                else:
-                    observe.log.info("a message goes back to the queue", message_id=record.message_id, error=str(error))
-                raise
-
-        with _heartbeat(first=shorten, then=renew, interval_seconds=lease_seconds / 3) as has_begun:
-            batch.prepare()
-            has_begun()
-            report = process_partial_response(
-                event={"Records": [record.raw_event for record in batch.records]},
-                record_handler=run,
-                processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
-                context=context,
-            )
-            batch.close()
-        queue.set_visibility(again)
+        report = _Invocation(batch, queue, lease_seconds, observe, context).work()
         if observe.metrics.metric_set:
             observe.metrics.flush_metrics()
         return report
 
     return handler
+
+
+class _Invocation:
+    """One batch on its way through one invocation."""
+
+    def __init__(self, batch: Batch, queue: Queue, lease_seconds: float, observe: Observer, context: LambdaContext) -> None:
+        self._batch = batch
+        self._queue = queue
+        self._lease_seconds = lease_seconds
+        self._observe = observe
+        self._context = context
+        self._receipts = [record.receipt_handle for record in batch.records]
+        #: Seconds after which a record is wanted again, by receipt.
+        self._again: dict[str, float] = {}
+
+    def work(self) -> dict[str, Any]:
+        """Returns the partial batch response."""
+        with _heartbeat(first=self._shorten, then=self._renew, interval_seconds=self._lease_seconds / 3) as has_begun:
+            self._batch.prepare()
+            has_begun()
+            try:
+                report: dict[str, Any] = process_partial_response(  # type: ignore[assignment]  # a plain dictionary
+                    event={"Records": [record.raw_event for record in self._batch.records]},
+                    record_handler=self._run,
+                    processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
+                    context=self._context,
+                )
+            finally:
+                late = self._batch.close()
+            for record in self._batch.records:
+                if record.message_id in late:
+                    self._give_back(record, late[record.message_id])
+                    report["batchItemFailures"].append({"itemIdentifier": record.message_id})
+        self._queue.set_visibility(self._again)
+        return report
+
+    def _run(self, record: SQSRecord) -> None:
+        try:
+            if self._context.get_remaining_time_in_millis() < _START_MARGIN_MS and not self._batch.has_started(record):
+                raise _NotStarted(record.message_id, 0)
+            self._batch.run(record)
+        except Exception as error:
+            self._give_back(record, error)
+            raise
+
+    def _give_back(self, record: SQSRecord, error: Exception) -> None:
+        self._again[record.receipt_handle] = _comes_back_in(error, self._lease_seconds)
+        if not isinstance(error, MayflyError):
+            self._observe.log.error("a message failed in an unforeseen way; it comes back", message_id=record.message_id, exc_info=error)
+        else:
+            self._observe.log.info("a message goes back to the queue", message_id=record.message_id, error=str(error))
+
+    def _shorten(self) -> None:
+        if late := self._queue.set_visibility(dict.fromkeys(self._receipts, self._lease_seconds)):
+            self._observe.log.warning("could not shorten the visibility of a batch; after a crash it comes back later", messages=late)
+
+    def _renew(self) -> None:
+        self._batch.beat()
+        self._queue.set_visibility({receipt: self._lease_seconds for receipt in self._receipts if receipt not in self._again})
 
 
 def each(run: Callable[[SQSRecord], None], *, observe: Observer) -> Callable[[dict[str, Any], LambdaContext], Any]:

@@ -9,6 +9,7 @@ from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUn
 from mayfly.fields import canonical_json
 from mayfly.ids import derived_id
 from mayfly.jobs.effects import Effects
+from mayfly.jobs.group_commit import Member, Outcome
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.persistence import AlreadyCompleted
 from mayfly.jobs.rules import (
@@ -26,6 +27,7 @@ from mayfly.jobs.rules import (
 )
 from mayfly.jobs.store import Claim, ClaimRefused, JobStore
 from mayfly.jobs.tasks import Retry, Task
+from mayfly.jobs.transitions import claimed
 from mayfly.observe import Observer
 
 __all__ = ["Attempt", "JobFailed", "Worker"]
@@ -55,6 +57,8 @@ class Worker:
     jitter: Callable[[], float]
     serialize: Callable[[Any], Mapping[str, Any]]
     lease_ms: int
+    #: How long what has finished may wait to be committed with others, in milliseconds.
+    stage_ms: int = 50
 
     def new_job(self, tenant: str, job_id: str, submission: Submission) -> Job:
         """A job as it is before its first claim."""
@@ -63,16 +67,26 @@ class Worker:
 
 
 class Attempt:
-    """One delivery of one message, until its job is claimed, and then that claim."""
+    """One delivery of one message, until its job is claimed, and then that claim.
 
-    def __init__(self, worker: Worker, message: Wake | Submission, message_id: str, *, is_first_receive: bool) -> None:
+    Optimistic attempts make no claim: the job is run in the version that was read, and its commit fails where anybody has
+    changed it since. `stage` takes what a finished attempt wants to commit.
+    """
+
+    def __init__(
+        self, worker: Worker, message: Wake | Submission, message_id: str, *, is_first_receive: bool,
+        stage: Callable[["Attempt", Member], None],
+    ) -> None:  # fmt: skip
         self._worker = worker
         self._message_id = message_id
         self._nonce = worker.new_nonce()
         self._is_first_receive = is_first_receive
+        self._stage = stage
         self._seen: Job | None = None
         self._job: Job | None = None
+        self._is_claim_written = False
         self._lost: Fenced | None = None
+        self.is_optimistic = False
         self.has_started = False
         self.has_ended = False
         if isinstance(message, Wake):
@@ -89,6 +103,8 @@ class Attempt:
             checkpoint=self._checkpoint,
         )
 
+    # ------------------------------------------------------------ before the run
+
     @property
     def request(self) -> str | None:
         """What the message asks for beside the job's id: equal for copies of one message, None where it only wakes a job."""
@@ -96,23 +112,25 @@ class Attempt:
 
     @property
     def job(self) -> Job:
-        """The claimed job."""
+        """The job as this attempt has it: claimed, or as it would be if it were."""
         assert self._job is not None
         return self._job
-
-    @property
-    def holds_claim(self) -> bool:
-        """Whether there is a claim to renew."""
-        return self._job is not None and self._lost is None and not self.has_ended
 
     @property
     def attempts_seen(self) -> int:
         """How many attempts the job had had when the batch was read."""
         return self._seen.attempt if self._seen else 0
 
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether the job's task wants a claim before it runs."""
+        task = self._task
+        return task is not None and task.declaration.exclusive
+
     def see(self, found: Job | None) -> None:
-        """The job as the batch was read, None where there was none."""
+        """The job as the batch was read, None where there was none. Decides how it is run."""
         self._seen = found
+        self.is_optimistic = self._is_fresh and self._task is not None and not self.is_exclusive
 
     def ended_before(self) -> bool:
         """Whether the job had ended when the batch was read, so that nothing is left to do for this message."""
@@ -120,23 +138,43 @@ class Attempt:
         return seen is not None and is_terminal(seen) and not is_expired(seen, self._worker.clock()) and self._is_same_request(seen)
 
     def early_claim(self) -> Claim | None:
-        """The claim to make together with others of the batch, None where it is to be made at the job's own turn.
+        """The claim to make together with others of the batch, None where there is none or it is to be made at the job's own turn.
 
         Only on a message's first receive: a redelivered job may be what killed its process, and then takes the claims of
         its neighbours with it. For the same reason never on the last attempt, which a neighbour's crash would spend.
         """
-        seen, new = self._seen, self._new
-        if not self._is_first_receive:
+        if not self._is_fresh or not self.is_exclusive:
             return None
-        if seen is None:
-            is_simple = new is not None and new.max_attempts > 1 and is_inline(new.payload)
-            return Claim(new, self._nonce, is_new=True) if new and is_simple else None
-        is_safe = seen.status is Status.QUEUED and seen.attempt + 1 < seen.max_attempts and self._is_same_request(seen)
-        return Claim(seen, self._nonce) if is_safe else None
+        is_last = self._origin.attempt + 1 >= self._origin.max_attempts
+        return None if is_last else Claim(self._origin, self._nonce, is_new=self._seen is None)
 
     def accept_claim(self, job: Job | None) -> None:
         """What came of the early claim; None where the claim is to be made at the job's own turn after all."""
         self._job = job
+        self._is_claim_written = job is not None
+
+    # ------------------------------------------------------------ claims beside the run
+
+    @property
+    def holds_claim(self) -> bool:
+        """Whether there is a claim to renew."""
+        return self._is_claim_written and self._lost is None and not self.has_ended
+
+    @property
+    def runs_unclaimed(self) -> bool:
+        """Whether it runs, and nobody else can see it."""
+        return self.is_optimistic and self.has_started and not self.has_ended and not self._is_claim_written and self._lost is None
+
+    def claim_late(self) -> None:
+        """Claims a job that has been running without, because it takes long: from here on others see who runs it."""
+        worker = self._worker
+        mine = replace(self.job, lease_until_ms=worker.clock() + worker.lease_ms)
+        try:
+            self._lost = self._worker.store.claim_late(self._origin, mine, is_new=self._seen is None)
+        except StoreUnavailable as problem:
+            worker.observe.log.warning("a long job could not be claimed; the next beat tries again", error=describe(problem))
+            return
+        self._is_claim_written = self._lost is None
 
     def hand_back(self) -> None:
         """Undoes a claim that was made early, for a job that was not started: it costs no attempt."""
@@ -150,18 +188,24 @@ class Attempt:
         """What the heartbeat found, from its own thread: the task hears of a lost claim at its next checkpoint."""
         self._lost = self._lost or lost
 
+    # ------------------------------------------------------------ the run, as Powertools drives it
+
     def claim(self) -> None:
         """See Claimant. Ends as DEAD a job whose last attempt was interrupted."""
         if self._job is not None:  # claimed with others, and perhaps lost while it waited for its turn
             self._checkpoint()
             return
         seen, now_ms = self._seen, self._worker.clock()
+        if self.is_optimistic:
+            self._job = claimed(self._origin, nonce=self._nonce, now_ms=now_ms, lease_ms=self._worker.lease_ms)
+            return
         if seen is not None and not is_terminal(seen) and (wait := wait_before_claim_ms(seen, now_ms)) > 0:
             raise LeaseHeld(seen.id, wait / 1000 + self._worker.jitter())
         try:
             self._job = self._claim()
         except ClaimRefused as refused:
             self._refused(refused)
+        self._is_claim_written = True
 
     def run_task(self) -> Any:
         """Runs the task and checks what it gave before anything is written."""
@@ -174,13 +218,33 @@ class Attempt:
         return result
 
     def commit(self, result: str) -> None:
-        """See Claimant. A refused effect ends the job as DEAD, unless its task wants such a job to be tried again."""
-        worker = self._worker
+        """See Claimant. What came of it is told to `conclude`."""
+        worker, job, now_ms = self._worker, self.job, self._worker.clock()
+        if self.is_optimistic:
+            completion = worker.store.completion_unclaimed(self._origin, job, is_new=self._seen is None, result=result, now_ms=now_ms)
+        else:
+            completion = worker.store.completion(job, result=result, now_ms=now_ms)
+        self._stage(self, Member(self.tenant, self.job_id, self._nonce, completion, self._effects.collected()))
+
+    def conclude(self, outcome: Outcome) -> MayflyError | None:
+        """Deals with what came of the commit; returns the error with which the message comes back, None where it is done.
+
+        A refused effect ends the job as DEAD, unless its task wants such a job to be tried again.
+        """
+        if outcome is None:
+            self._worker.observe.count("JobSucceeded")
+            return None
+        cause: MayflyError = outcome
         try:
-            worker.store.commit(self.job, result=result, effects=self._effects.collected(), now_ms=worker.clock())
-        except EffectRefused as refused:
-            self.release(refused)
-        worker.observe.count("JobSucceeded")
+            if isinstance(outcome, EffectRefused):
+                self.release(outcome)
+        except MayflyError as ended:
+            cause = ended
+        try:
+            self.settle(cause)
+        except MayflyError as failure:
+            return failure
+        return None
 
     def release(self, failure: Exception) -> None:
         """See Claimant. Always raises: JobFailed where the job is to be tried again, _JobDead where not."""
@@ -191,7 +255,7 @@ class Attempt:
         pause_ms = backoff_ms(job.attempt, worker.jitter())
         if isinstance(failure, Retry) and failure.after_seconds is not None:
             pause_ms = int(failure.after_seconds * 1000)
-        worker.store.release(job, error=describe(failure), retry_at_ms=None if is_final else now_ms + pause_ms, now_ms=now_ms)
+        self._give_up(error=describe(failure), retry_at_ms=None if is_final else now_ms + pause_ms, now_ms=now_ms)
         if is_final:
             worker.observe.count("JobDead")
             worker.observe.log.error(
@@ -219,6 +283,34 @@ class Attempt:
                     raise LeaseHeld(self.job_id, self._worker.lease_ms / 1000) from cause
             case _:
                 raise cause
+
+    @property
+    def _origin(self) -> Job:
+        """The job that an early claim or an optimistic run starts from: as it was read, or as the message makes it."""
+        origin = self._seen or self._new
+        assert origin is not None
+        return origin
+
+    @property
+    def _task(self) -> Task | None:
+        wanted = self._seen or self._new
+        return self._worker.tasks.get(wanted.task) if wanted else None
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether nobody has had the job yet, as far as can be seen, and its one write could make or change it."""
+        if not self._is_first_receive:
+            return False
+        if self._seen is None:
+            return self._new is not None and self._new.status is Status.QUEUED and is_inline(self._new.payload)
+        return self._seen.status is Status.QUEUED and self._is_same_request(self._seen)
+
+    def _give_up(self, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
+        store, job = self._worker.store, self.job
+        if self.is_optimistic:
+            store.release_unclaimed(self._origin, job, is_new=self._seen is None, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        else:
+            store.release(job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
 
     def _claim(self) -> Job:
         worker = self._worker

@@ -12,7 +12,7 @@ from mayfly.counters.rules import MAX_STEP, SHARD, partition
 from mayfly.errors import InvalidRequest, TooManyEffects
 from mayfly.fields import NAME
 
-__all__ = ["EFFECT_LIMIT", "Effect", "Effects"]
+__all__ = ["EFFECT_LIMIT", "Effect", "Effects", "Item", "merged"]
 
 #: Items of one transaction, less the job's own.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
@@ -24,10 +24,41 @@ FollowUp = Callable[[str, Any, int | None, float, int], list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Effect:
-    """One write of the transaction, with the name that an error gives it."""
+    """One write of a transaction, with the name that an error gives it.
+
+    `adds` is the step of an unconditional increment: two of one item may become one write.
+    """
 
     name: str
     write: dict[str, Any]
+    adds: int | None = None
+
+    @property
+    def item(self) -> "Item":
+        """What it writes to."""
+        (body,) = self.write.values()
+        return Item(body["TableName"], body.get("Key"), body.get("Item"))
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as a write names it: by its key, or (a put) by everything it will have, among which is its key."""
+
+    table: str
+    key: dict[str, Any] | None
+    whole: dict[str, Any] | None
+
+    def may_be(self, other: "Item") -> bool:
+        """Whether two writes may name one item. Of two puts only those of tables with `pk` and `sk` can be told apart; for
+        others this says no, and DynamoDB decides."""
+        if self.table != other.table:
+            return False
+        if self.key is not None and other.key is not None:
+            return self.key == other.key
+        if self.whole is not None and other.whole is not None:
+            return {"pk", "sk"} <= self.whole.keys() and all(self.whole[name] == other.whole.get(name) for name in ("pk", "sk"))
+        key, whole = (self.key, other.whole) if self.key is not None else (other.key, self.whole)
+        return whole is not None and key is not None and key.items() <= whole.items()
 
 
 class Effects:
@@ -115,7 +146,11 @@ class Effects:
         count = len(self._increments) + len(self._others)
         if count > EFFECT_LIMIT:
             raise TooManyEffects(count, EFFECT_LIMIT)
-        return [*(Effect(f"increment {name!r}", self._increment(name, by)) for name, by in self._increments.items()), *self._others]
+        increments = [
+            Effect(f"increment {name!r}", _increment_write(self._counters_table, self._tenant, name, by), by)
+            for name, by in self._increments.items()
+        ]
+        return [*increments, *self._others]
 
     def _add(
         self, verb: str, table: str, write: dict[str, Any], condition: str | None, *,
@@ -134,13 +169,22 @@ class Effects:
     def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: dict(self._serialize(value)) for name, value in values.items()}
 
-    def _increment(self, name: str, by: int) -> dict[str, Any]:
-        return {
-            "Update": {
-                "TableName": self._counters_table,
-                "Key": {"pk": {"S": partition(self._tenant, name)}, "sk": {"S": SHARD}},
-                "UpdateExpression": "ADD #value :by",
-                "ExpressionAttributeNames": {"#value": "value"},
-                "ExpressionAttributeValues": {":by": {"N": str(by)}},
-            }
+
+def _increment_write(table: str, tenant: str, name: str, by: int) -> dict[str, Any]:
+    """The write of an unconditional increment."""
+    return {
+        "Update": {
+            "TableName": table,
+            "Key": {"pk": {"S": partition(tenant, name)}, "sk": {"S": SHARD}},
+            "UpdateExpression": "ADD #value :by",
+            "ExpressionAttributeNames": {"#value": "value"},
+            "ExpressionAttributeValues": {":by": {"N": str(by)}},
         }
+    }
+
+
+def merged(first: Effect, second: Effect) -> Effect:
+    """Two increments of one item as one."""
+    adds = (first.adds or 0) + (second.adds or 0)
+    update = first.write["Update"]
+    return Effect(first.name, {"Update": {**update, "ExpressionAttributeValues": {":by": {"N": str(adds)}}}}, adds)

@@ -12,7 +12,7 @@ from mayfly.ids import key
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import LARGE_PAYLOAD_RETENTION_SECONDS, QUEUE_DELAY_LIMIT_MS, is_inline
 
-__all__ = ["DUE", "attempt_value", "attention", "attention_partition", "job_key", "new_items", "payload_key", "read_job"]
+__all__ = ["DUE", "attempt_value", "attention", "attention_partition", "job_key", "new_items", "payload_key", "read_job", "state"]
 
 #: The one partition of the `due` index: jobs whose time is further away than the queue can delay them.
 DUE: Final = "due"
@@ -40,11 +40,11 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         "id": {"S": job.id},
         "tenant": {"S": job.tenant},
         "task": {"S": job.task},
-        "status": {"S": job.status},
         "created_at": {"N": str(job.created_at_ms)},
         "fingerprint": {"S": job.fingerprint},
-        "history": {"L": []},
-        **{name: {"N": str(getattr(job, name))} for name in _NUMBERS},
+        "run": {"N": str(job.run)},
+        "max_attempts": {"N": str(job.max_attempts)},
+        **state(job),
     }
     if job.status is Status.SCHEDULED:
         item |= scheduled(job)
@@ -53,6 +53,23 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
     return [item, {**payload_key(job.tenant, job.id, job.fingerprint), "payload": payload, "expires_at": expires}]
+
+
+def state(job: Job) -> dict[str, Any]:
+    """What attempts change in a job's item; attributes that the job has none of are left out. Its result is its caller's to add."""
+    found: dict[str, Any] = {
+        "status": {"S": job.status},
+        "attempt": {"N": str(job.attempt)},
+        "fence": {"N": str(job.fence)},
+        "history": {"L": [attempt_value(attempt) for attempt in job.history]},
+    }
+    texts = {"owner": job.owner, "error": job.error}
+    numbers = {"lease_until": job.lease_until_ms, "not_before": job.not_before_ms, "expires_at": job.expires_at_s}
+    found |= {name: {"S": value} for name, value in texts.items() if value is not None}
+    found |= {name: {"N": str(value)} for name, value in numbers.items() if value is not None}
+    if job.status is Status.DEAD:
+        found |= attention(job.tenant, Status.DEAD, job.history[-1].ended_at_ms or 0)
+    return found
 
 
 def scheduled(job: Job) -> dict[str, Any]:

@@ -2,22 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, Reason, RequestRefused, TransactionCancelled
-from mayfly.errors import EffectRefused, Fenced, JobNotFound, MayflyError, StoreUnavailable
-from mayfly.ids import derived_id
+from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
+from mayfly.errors import Fenced, JobNotFound, MayflyError, StoreUnavailable
 from mayfly.jobs import transitions
 from mayfly.jobs.effects import Effect
+from mayfly.jobs.group_commit import GroupCommit, Member, Outcome, fenced
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
-from mayfly.jobs.model import TERMINAL, Job, Status
+from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import is_expired
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
-
-#: A cancelled transaction whose only reasons are these has written nothing and may be sent again, under a new token.
-_DEFINITE: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-_COMMIT_TRIES: Final = 6
 
 
 class JobExists(MayflyError):
@@ -51,6 +47,7 @@ class JobStore:
     def __init__(self, db: DynamoDB, table: str) -> None:
         self._db = db
         self._table = table
+        self._groups = GroupCommit(db)
 
     def create(self, job: Job) -> None:
         """Stores a new job. Raises JobExists with the one that has this id, or StoreUnavailable.
@@ -135,12 +132,12 @@ class JobStore:
             try:
                 self._db.update("renew", **transitions.renew(self._table, jobs[0], now_ms=now_ms, lease_ms=lease_ms))
             except ConditionFailed as refusal:
-                return [_fenced(jobs[0], refusal.item)]
+                return [fenced(jobs[0].id, jobs[0].owner or "", refusal.item)]
             return [None]
         statements = [transitions.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs]
         answers = self._db.execute_many("renew", statements)
         return [
-            _fenced(job, answer.item) if answer.code == "ConditionalCheckFailed" else None
+            fenced(job.id, job.owner or "", answer.item) if answer.code == "ConditionalCheckFailed" else None
             for job, answer in zip(jobs, answers, strict=True)
         ]  # fmt: skip
 
@@ -151,24 +148,32 @@ class JobStore:
         of an effect did not hold; StoreUnavailable when the outcome is unknown: then the job is left to redelivery,
         which finds it COMPLETED or takes it over, after which this transaction can only be refused.
         """
-        update = transitions.complete(self._table, job, result=result, now_ms=now_ms)
-        if not effects:
-            self._leave(job, update, "commit", Status.COMPLETED)
-            return
-        for attempt in range(1, _COMMIT_TRIES + 1):
-            # The same attempt repeated by the SDK is one transaction; a new try after a definite cancel is another.
-            token = derived_id("commit", job.tenant, job.id, job.owner or "", str(attempt))
-            try:
-                self._db.transact("commit", [{"Update": update}, *(effect.write for effect in effects)], token=token)
-                return
-            except TransactionCancelled as refusal:
-                if _completed_by(job, refusal.reasons[0]):
-                    return
-                _raise_unless_definite(job, refusal.reasons, effects)
-            except RequestRefused as refusal:
-                raise EffectRefused(job.id, "set as a whole", str(refusal)) from refusal
-            self._db.pause(attempt)
-        raise StoreUnavailable("commit", f"{_COMMIT_TRIES} conflicts in a row")
+        completion = self.completion(job, result=result, now_ms=now_ms)
+        (outcome,) = self.commit_many([Member(job.tenant, job.id, job.owner or "", completion, effects)])
+        if outcome is not None:
+            raise outcome
+
+    def commit_many(self, members: Sequence[Member]) -> list[Outcome]:
+        """Commits several attempts in as few calls as they need; see `GroupCommit.commit`."""
+        return self._groups.commit(members)
+
+    def completion(self, job: Job, *, result: str, now_ms: int) -> dict[str, Any]:
+        """The write that ends a job which the caller owns, for a Member."""
+        return {"Update": transitions.complete(self._table, job, result=result, now_ms=now_ms)}
+
+    def completion_unclaimed(self, seen: Job, mine: Job, *, is_new: bool, result: str, now_ms: int) -> dict[str, Any]:
+        """The write that ends a job which was not claimed, in the version that was seen; `mine` is what its claim would have made of it."""
+        return transitions.advance(self._table, seen, transitions.completed(mine, now_ms=now_ms), is_new=is_new, result=result)
+
+    def claim_late(self, seen: Job, mine: Job, *, is_new: bool) -> Fenced | None:
+        """Writes the claim of a job that is being run without one; a Fenced where somebody else has changed it. Raises StoreUnavailable."""
+        return self._advance("claim", seen, mine, is_new=is_new)
+
+    def release_unclaimed(self, seen: Job, mine: Job, *, is_new: bool, error: str, retry_at_ms: int | None, now_ms: int) -> None:
+        """`release` for a job that was not claimed, in the version that was seen. Raises Fenced, StoreUnavailable."""
+        target = transitions.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        if lost := self._advance("release", seen, target, is_new=is_new):
+            raise lost
 
     def release(self, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
         """Gives up the caller's claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is None.
@@ -189,12 +194,21 @@ class JobStore:
         """Undoes the caller's claim of a job that it has not started; the attempt counts for nothing. Raises Fenced, StoreUnavailable."""
         self._leave(job, transitions.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY)
 
+    def _advance(self, operation: str, seen: Job, target: Job, *, is_new: bool) -> Fenced | None:
+        ((verb, request),) = transitions.advance(self._table, seen, target, is_new=is_new).items()
+        try:
+            (self._db.put if verb == "Put" else self._db.update)(operation, **request)
+        except ConditionFailed as refusal:
+            if not _is_own_repeat(target, refusal.item, target.status):
+                return fenced(target.id, target.owner or "", refusal.item)
+        return None
+
     def _leave(self, job: Job, write: dict[str, Any], operation: str, wanted: Status) -> None:
         try:
             self._db.update(operation, **write)
         except ConditionFailed as refusal:
             if not _is_own_repeat(job, refusal.item, wanted):
-                raise _fenced(job, refusal.item) from refusal
+                raise fenced(job.id, job.owner or "", refusal.item) from refusal
 
     def _put_payload(self, item: Item) -> None:
         try:
@@ -219,28 +233,3 @@ def _holds(answer: Reason, nonce: str) -> bool:
 
 def _is_own_repeat(job: Job, found: Item | None, wanted: Status) -> bool:
     return found is not None and found.get("owner") == {"S": job.owner} and found["status"] == {"S": wanted}
-
-
-def _completed_by(job: Job, mine: Reason) -> bool:
-    """Whether the transaction was refused because an earlier send of it had done its work. Raises Fenced."""
-    if mine.code != "ConditionalCheckFailed":
-        return False
-    if not _is_own_repeat(job, mine.item, Status.COMPLETED):
-        raise _fenced(job, mine.item)
-    return True
-
-
-def _raise_unless_definite(job: Job, reasons: Sequence[Reason], effects: Sequence[Effect]) -> None:
-    for effect, reason in zip(effects, reasons[1:], strict=True):
-        if reason.code not in _DEFINITE | {"None"}:
-            raise EffectRefused(job.id, effect.name, reason.code)
-    if reasons[0].code not in _DEFINITE | {"None"}:
-        raise StoreUnavailable("commit", reasons[0].code)
-
-
-def _fenced(job: Job, found: Item | None) -> Fenced:
-    if found is None:
-        return Fenced(job.id, job.owner or "", "the job's record is gone", has_ended=True)
-    has_ended = Status(found["status"]["S"]) in TERMINAL
-    holder = "it has ended" if has_ended else f"now: {(found.get('owner') or found['status'])['S']}"
-    return Fenced(job.id, job.owner or "", holder, has_ended=has_ended)

@@ -49,6 +49,7 @@ class Declaration:
 
     name: str
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    exclusive: bool = False
     retry_refused: bool = False
     local: bool = False
 
@@ -69,14 +70,17 @@ class Task:
 
 
 def task(
-    name: str, *, max_attempts: int = DEFAULT_MAX_ATTEMPTS, retry_refused: bool = False, local: bool = False
+    name: str, *, max_attempts: int = DEFAULT_MAX_ATTEMPTS, exclusive: bool = False, retry_refused: bool = False, local: bool = False
 ) -> Callable[[Callable[[Job, Effects], Any]], Task]:
     """Declares a task. Arguments must be literals, since the API reads them without importing the file.
 
-    `max_attempts` holds for jobs that do not say. A job one of whose effects is refused by its condition is dead, unless
+    `max_attempts` holds for jobs that do not say. `exclusive` is for tasks that do more than collect effects, such as call
+    the outside: their jobs are claimed before they run, so that no two workers run one at a time, and those of one batch run beside
+    each other in threads. Others run without a claim the first time, one after another; two workers may run one of them, and
+    one commits. A job one of whose effects is refused by its condition is dead, unless
     `retry_refused`: then it is tried again like any other failure. A `local` task exists only where AWS_SAM_LOCAL is true.
     """
-    declaration = Declaration(name, max_attempts, retry_refused, local)
+    declaration = Declaration(name, max_attempts, exclusive, retry_refused, local)
 
     def declare(run: Callable[[Job, Effects], Any]) -> Task:
         if inspect.iscoroutinefunction(run):

@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mayfly.jobs.items import DUE, attempt_value, attention, job_key, new_items
+from mayfly.jobs.items import DUE, attempt_value, attention, job_key, new_items, state
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS
 
 __all__ = [
-    "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "create", "hand_back", "insert_claimed", "put_payload", "redrive",
-    "release", "renew", "renew_seen", "resend", "take_due",
+    "advance", "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "completed", "create", "failed", "hand_back",
+    "insert_claimed", "put_payload", "redrive", "release", "renew", "renew_seen", "resend", "take_due",
 ]  # fmt: skip
 
 #: Attributes that place a job in the indexes.
@@ -112,7 +112,7 @@ def claim(table: str, tenant: str, job_id: str, *, nonce: str, now_ms: int, leas
 
 
 def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
-    """What a QUEUED job becomes by its claim."""
+    """What a job becomes by its claim."""
     return replace(
         seen,
         status=Status.INPROGRESS,
@@ -122,6 +122,70 @@ def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
         fence=seen.fence + 1,
         history=(*seen.history, Attempt(started_at_ms=now_ms)),
     )
+
+
+def completed(mine: Job, *, now_ms: int) -> Job:
+    """What a claimed job becomes by success."""
+    ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
+    return _ended(mine, Status.COMPLETED, ended, now_ms)
+
+
+def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Job:
+    """What a claimed job becomes by a failure: to be tried again not before `retry_at_ms`, or dead where that is None."""
+    ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
+    if retry_at_ms is None:
+        return replace(_ended(mine, Status.DEAD, ended, now_ms), error=error)
+    return replace(mine, status=Status.RETRY, lease_until_ms=None, not_before_ms=retry_at_ms, history=(*mine.history[:-1], ended))
+
+
+def advance(table: str, seen: Job, target: Job, *, is_new: bool, result: str | None = None) -> dict[str, Any]:
+    """Writes what an attempt without a claim has made of a job, if nobody else has changed it since it was `seen`.
+
+    `target` is that state, with the attempt's nonce as its owner; `is_new` where the job did not exist and is made by this.
+    Returns one action of a transaction.
+
+    ::
+
+        A   read v1 ── runs ──────────────── advance: as seen?  yes: it is A's, at one write for claim and completion
+        B   read v1 ── runs ── advance ✓                        no: v2 is B's, and A has changed nothing
+
+        A   read v1 ── runs for long ── claims late (v2, A's) ── advance: mine, whether or not the claim's answer arrived
+    """
+    is_mine = "(#status = :inprogress AND #owner = :nonce)"
+    values: dict[str, Any] = {":inprogress": {"S": Status.INPROGRESS}, ":nonce": {"S": target.owner}}
+    if is_new:
+        is_absent = "attribute_not_exists(pk)"
+        item = {**new_items(target)[0], **({} if result is None else {"result": {"S": result}})}
+        return {
+            "Put": {
+                "TableName": table,
+                "Item": item,
+                "ConditionExpression": f"{is_absent} OR {is_mine}",
+                "ExpressionAttributeNames": _names(("status", "owner")),
+                "ExpressionAttributeValues": values,
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
+        }
+    is_as_seen = "(#status = :seen_status AND #fence = :seen_fence)"
+    written = {**state(target), **({} if result is None else {"result": {"S": result}})}
+    gone = [name for name in ("lease_until", "not_before") if name not in written]
+    return {
+        "Update": {
+            "TableName": table,
+            "Key": job_key(seen.tenant, seen.id),
+            "UpdateExpression": f"SET {', '.join(f'#{name} = :{name}' for name in written)}"
+            + (f" REMOVE {', '.join(f'#{name}' for name in gone)}" if gone else ""),
+            "ConditionExpression": f"{is_as_seen} OR {is_mine}",
+            "ExpressionAttributeNames": _names((*written, *gone)),
+            "ExpressionAttributeValues": {
+                **values,
+                ":seen_status": {"S": seen.status},
+                ":seen_fence": {"N": str(seen.fence)},
+                **{f":{name}": value for name, value in written.items()},
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+    }
 
 
 def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
@@ -150,12 +214,7 @@ def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
 
 def insert_claimed(table: str, mine: Job) -> dict[str, Any]:
     """Makes the job that a producer's message asks for, claimed from the start; refused where its id is taken."""
-    item = {
-        **new_items(mine)[0],
-        "owner": {"S": mine.owner},
-        "lease_until": {"N": str(mine.lease_until_ms)},
-        "history": {"L": [attempt_value(attempt) for attempt in mine.history]},
-    }
+    item = new_items(mine)[0]
     members = ", ".join(f"'{name}': ?" for name in item)
     return {"Statement": f'INSERT INTO "{table}" VALUE {{{members}}}', "Parameters": list(item.values())}
 
@@ -304,6 +363,12 @@ def take_due(table: str, seen: Job) -> dict[str, Any]:
     """Takes a scheduled job out of the `due` index, which makes the stream announce it with the delay that is left."""
     is_not_taken = "#due = :due"
     return _change(table, seen, "REMOVE #due", is_not_taken, names=["due"], values={":due": {"S": DUE}})
+
+
+def _ended(mine: Job, status: Status, attempt: Attempt, now_ms: int) -> Job:
+    # Only a job that has ended may vanish: TTL counts from here.
+    expires_at_s = now_ms // 1000 + RETENTION_SECONDS
+    return replace(mine, status=status, lease_until_ms=None, history=(*mine.history[:-1], attempt), expires_at_s=expires_at_s)
 
 
 def _end(table: str, job: Job, status: Status, attempt: Attempt, *, now_ms: int, extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""Runs the jobs of a batch of messages: read together, claimed together where that is safe, run one after another."""
+"""Runs the jobs of a batch of messages: read together, claimed together where they want a claim, committed together."""
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Any, Final
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -10,6 +13,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.errors import InvalidRequest, LeaseHeld, MayflyError, PayloadTooLarge, StoreUnavailable, UnreadableMessage
 from mayfly.jobs.attempt import Attempt, Worker
+from mayfly.jobs.effects import EFFECT_LIMIT
+from mayfly.jobs.group_commit import Member
 from mayfly.jobs.persistence import TransactionalLayer, attempting
 from mayfly.jobs.rules import RETENTION_SECONDS, describe, read_message
 from mayfly.jobs.store import Claim
@@ -42,7 +47,7 @@ class Runner:
 
     def _run(self, attempt: Attempt) -> None:
         log = self._worker.observe.log
-        log.append_keys(job=attempt.job_id)
+        log.thread_safe_append_keys(job=attempt.job_id)
         try:
             with attempting(attempt):
                 self._perform(job=attempt.job_id, attempt=attempt)
@@ -50,18 +55,35 @@ class Runner:
             attempt.settle(wrapped.__cause__ or wrapped)
         finally:
             attempt.has_ended = True
-            log.remove_keys(["job"])
+            log.thread_safe_remove_keys(["job"])
 
 
 class Batch:
-    """The messages of one invocation and their jobs. See `mayfly.sqs.Batch` for how it is driven."""
+    """The messages of one invocation and their jobs. See `mayfly.sqs.Batch` for how it is driven.
 
-    def __init__(self, worker: Worker, run: Any, records: Sequence[SQSRecord]) -> None:
+    ::
+
+        optimistic   first receive, the default        run one after another, unclaimed; staged, committed together
+        exclusive    first receive, task says so       claimed together; run in threads; staged, committed together
+        alone        received before, and all others   claimed at their turn, run last and one at a time; committed at once
+
+    A record that `run` returned for may still be staged: only `close` tells whether it is done.
+    """
+
+    def __init__(self, worker: Worker, run: Callable[[Attempt], None], records: Sequence[SQSRecord]) -> None:
         self._worker = worker
         self._run = run
+        self.records: Sequence[SQSRecord] = records
         self._unreadable: dict[str, UnreadableMessage] = {}
         self._attempts: dict[str, Attempt] = {}
-        self._outcomes: dict[Attempt, MayflyError | None] = {}
+        self._failures: dict[Attempt, MayflyError] = {}
+        self._returned: list[str] = []
+        self._lock = threading.Lock()
+        self._staged: list[tuple[Attempt, Member]] = []
+        self._staged_since_ms = 0
+        self._uncommitted: set[Attempt] = set()
+        self._threads: ThreadPoolExecutor | None = None
+        self._running: dict[Attempt, Future[None]] = {}
         leaders: dict[Any, Attempt] = {}
         for record in records:
             attempt = self._read(record)
@@ -69,11 +91,10 @@ class Batch:
                 # Copies of a message are one attempt: a store takes a job once in a batch, and once is enough.
                 leader = leaders.setdefault((attempt.tenant, attempt.job_id, attempt.request), attempt)
                 self._attempts[record.message_id] = leader
-        self.records: Sequence[SQSRecord] = records
 
     def prepare(self) -> None:
-        """Reads all jobs, puts the records in the order to run them in, and claims together those jobs that may be."""
-        attempts = list(dict.fromkeys(self._attempts.values()))
+        """Reads all jobs, puts the records in the order to run them in, claims those that want it, and starts their threads."""
+        attempts = self._all()
         try:
             found = self._worker.store.read_many(list(dict.fromkeys((each.tenant, each.job_id) for each in attempts)))
         except StoreUnavailable as problem:
@@ -82,11 +103,15 @@ class Batch:
         for attempt in attempts:
             attempt.see(found.get((attempt.tenant, attempt.job_id)))
         # What was received before may have killed its process, the more likely the more attempts it has had: it comes last.
-        self.records = sorted(self.records, key=lambda record: (_was_received_before(record), self._attempts_made(record)))
-        self._claim_together(attempts)
+        self.records = sorted(self.records, key=self._danger)
+        self._start(self._claim_together(attempts))
+
+    def has_started(self, record: SQSRecord) -> bool:
+        """Whether a record runs already, in a thread."""
+        return self._attempts.get(record.message_id) in self._running
 
     def run(self, record: SQSRecord) -> None:
-        """Runs one message's job. Returns when it has ended, by this attempt or by another one before.
+        """Runs one message's job. Returns when it has ended or is staged.
 
         Raises LeaseHeld where the message must come back later, StoreUnavailable where the store could not say,
         UnreadableMessage where it is no job.
@@ -94,16 +119,21 @@ class Batch:
         if record.message_id in self._unreadable:
             raise self._unreadable[record.message_id]
         attempt = self._attempts[record.message_id]
-        if attempt not in self._outcomes:
-            # For the copies of a message that fails in an unforeseen way.
-            self._outcomes[attempt] = LeaseHeld(attempt.job_id, self._worker.lease_ms / 1000)
-            self._outcomes[attempt] = self._outcome(attempt)
-        if failure := self._outcomes[attempt]:
+        if attempt in self._running:
+            self._await(attempt)
+        elif not attempt.has_started:
+            if attempt.is_optimistic:
+                self._commit_if_due()
+            else:
+                self._commit()  # what has finished is safe before something runs that may take the process along
+            self._perform(attempt)
+        if failure := self._failures.get(attempt):
             raise failure
+        self._returned.append(record.message_id)
 
     def beat(self) -> None:
-        """Renews the claims of all jobs that run or wait for their turn."""
-        held = [attempt for attempt in dict.fromkeys(self._attempts.values()) if attempt.holds_claim]
+        """Renews the claims of all jobs that run or wait for their turn, claims what runs for long without, commits what waits."""
+        held = [attempt for attempt in self._all() if attempt.holds_claim]
         for some in _chunks(held):
             try:
                 answers = self._worker.store.renew(
@@ -114,16 +144,32 @@ class Batch:
                 continue
             for attempt, lost in zip(some, answers, strict=True):
                 attempt.learn(lost)
+        for attempt in self._all():
+            if attempt.runs_unclaimed:
+                attempt.claim_late()
+        self._commit_if_due()
 
-    def close(self) -> None:
-        """Hands back what was claimed and not started."""
-        for attempt in dict.fromkeys(self._attempts.values()):
+    def close(self) -> dict[str, MayflyError]:
+        """Waits for the threads, commits what is staged, hands back what was not started.
+
+        Returns the errors with which messages come back after all, for which `run` had returned.
+        """
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+        self._commit()
+        for attempt in self._all():
             if attempt.holds_claim and not attempt.has_started:
                 attempt.hand_back()
+        late = {}
+        for message_id in self._returned:
+            attempt = self._attempts[message_id]
+            if attempt in self._uncommitted:
+                late[message_id] = self._unknown(attempt)
+            elif failure := self._failures.get(attempt):
+                late[message_id] = failure
+        return late
 
-    def _attempts_made(self, record: SQSRecord) -> int:
-        attempt = self._attempts.get(record.message_id)
-        return attempt.attempts_seen if attempt else 0
+    # ------------------------------------------------------------ reading and claiming
 
     def _read(self, record: SQSRecord) -> Attempt | None:
         try:
@@ -131,16 +177,26 @@ class Batch:
         except (InvalidRequest, PayloadTooLarge) as problem:
             self._unreadable[record.message_id] = UnreadableMessage(record.message_id, str(problem))
             return None
-        return Attempt(self._worker, message, record.message_id, is_first_receive=not _was_received_before(record))
+        return Attempt(self._worker, message, record.message_id, is_first_receive=not _was_received_before(record), stage=self._stage)
 
-    def _claim_together(self, attempts: Iterable[Attempt]) -> None:
+    def _all(self) -> list[Attempt]:
+        return list(dict.fromkeys(self._attempts.values()))
+
+    def _danger(self, record: SQSRecord) -> tuple[bool, bool, int]:
+        attempt = self._attempts.get(record.message_id)
+        if attempt is None:
+            return (False, False, 0)
+        return (_was_received_before(record), not attempt.is_optimistic, attempt.attempts_seen)
+
+    def _claim_together(self, attempts: Iterable[Attempt]) -> list[Attempt]:
+        """Makes the early claims; returns whose they were, whatever came of them."""
         claims: dict[tuple[str, str], tuple[Attempt, Claim]] = {}
         for attempt in attempts:
             claim = attempt.early_claim()
             if claim is not None:
                 claims.setdefault((attempt.tenant, attempt.job_id), (attempt, claim))
         if len(claims) < 2:
-            return
+            return []
         for some in _chunks(list(claims.values())):
             try:
                 jobs = self._worker.store.claim_many(
@@ -151,17 +207,76 @@ class Batch:
                 continue
             for (attempt, _), job in zip(some, jobs, strict=True):
                 attempt.accept_claim(job)
+        return [attempt for attempt, _ in claims.values()]
 
-    def _outcome(self, attempt: Attempt) -> MayflyError | None:
+    # ------------------------------------------------------------ running
+
+    def _start(self, attempts: Sequence[Attempt]) -> None:
+        """Runs attempts beside each other: they wait on the outside more than they compute."""
+        if not attempts:
+            return
+        self._threads = ThreadPoolExecutor(len(attempts), thread_name_prefix="job")
+        for attempt in attempts:
+            # A context each: Powertools' state and ours stay apart.
+            self._running[attempt] = self._threads.submit(copy_context().run, self._perform, attempt)
+
+    def _await(self, attempt: Attempt) -> None:
+        """Waits for a thread's attempt, and commits meanwhile what has waited for long enough."""
+        future = self._running[attempt]
+        while not wait([future], timeout=self._worker.stage_ms / 1000).done:
+            self._commit_if_due()
+        if all(each.done() for each in self._running.values()):
+            self._commit_if_due(is_last=True)
+        future.result()
+
+    def _perform(self, attempt: Attempt) -> None:
         attempt.has_started = True
         if attempt.ended_before():
             self._worker.observe.log.info("the job has ended before; the message is dropped", job=attempt.job_id)
-            return None
+            return
+        self._failures[attempt] = self._unknown(attempt)  # for the copies of a message that fails in an unforeseen way
         try:
             self._run(attempt)
         except MayflyError as failure:
-            return failure
-        return None
+            self._failures[attempt] = failure
+        else:
+            del self._failures[attempt]
+        if not attempt.is_optimistic and attempt not in self._running:
+            self._commit()
+            if attempt in self._uncommitted:
+                self._failures[attempt] = self._unknown(attempt)
+
+    def _unknown(self, attempt: Attempt) -> MayflyError:
+        return LeaseHeld(attempt.job_id, self._worker.lease_ms / 1000)
+
+    # ------------------------------------------------------------ committing
+
+    def _stage(self, attempt: Attempt, member: Member) -> None:
+        with self._lock:
+            if not self._staged:
+                self._staged_since_ms = self._worker.clock()
+            self._staged.append((attempt, member))
+            self._uncommitted.add(attempt)
+            is_full = sum(1 + len(each.effects) for _, each in self._staged) > EFFECT_LIMIT
+        if is_full:
+            self._commit()
+
+    def _commit_if_due(self, *, is_last: bool = False) -> None:
+        """Commits what is staged once the first of it has waited for long enough, or nothing more is to come."""
+        if self._staged and (is_last or self._worker.clock() - self._staged_since_ms >= self._worker.stage_ms):
+            self._commit()
+
+    def _commit(self) -> None:
+        """Commits what is staged, in as few calls as it needs. Any thread may call it: each takes what is there."""
+        with self._lock:
+            staged, self._staged = self._staged, []
+        if not staged:
+            return
+        outcomes = self._worker.store.commit_many([member for _, member in staged])
+        for (attempt, _), outcome in zip(staged, outcomes, strict=True):
+            if failure := attempt.conclude(outcome):
+                self._failures[attempt] = failure
+            self._uncommitted.discard(attempt)
 
 
 def _was_received_before(record: SQSRecord) -> bool:
