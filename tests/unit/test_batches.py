@@ -1,19 +1,22 @@
 """A batch of messages in one invocation, against the embedded store: moto has no statements in batches."""
 
 import itertools
+import threading
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.errors import LeaseHeld, MayflyError, StoreUnavailable
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.store import Claim
 from mayfly.jobs.tasks import Permanent
 
+from local.harness import wait_until
 from tests.conftest import make_tables
 from tests.fakes import Context
 from tests.faults import Faults
-from tests.stage import Stage
+from tests.stage import Stage, a_record
 
 _prefixes = (f"batch{number}-" for number in itertools.count())
 
@@ -25,7 +28,8 @@ def faults(embedded: Any) -> Faults:
 
 @pytest.fixture
 def stage(embedded: Any) -> Stage:
-    return Stage(embedded, make_tables(embedded, next(_prefixes)))
+    """A worker whose task wants a claim."""
+    return Stage(embedded, make_tables(embedded, next(_prefixes)), exclusive=True)
 
 
 NAMES = [f"j{number}" for number in range(10)]
@@ -52,14 +56,14 @@ def test_a_batch_of_ten_is_read_in_one_call_and_claimed_in_one(stage: Stage, fau
     messages = submit_all(stage)
     faults.requests.clear()
     assert failures(stage.handle(*messages)) == []
-    assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", *["TransactWriteItems"] * 10]
+    assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"]
     assert (stage.count(), {stage.job(name).status for name in NAMES}, attempts(stage)) == (10, {Status.COMPLETED}, [1] * 10)
 
 
 def test_jobs_that_messages_ask_for_are_made_by_their_claims_in_one_call(stage: Stage, faults: Faults) -> None:
     reply = stage.handle(*(Submission("t", number) for number in range(10)))
     assert failures(reply) == []
-    assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", *["TransactWriteItems"] * 10]
+    assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"]
     assert sorted(job.payload for job in stage.ran) == list(range(10))
     found = stage.job(stage.ran[0].id)
     assert (found.status, found.attempt, found.fence, len(found.history), found.max_attempts) == (Status.COMPLETED, 1, 1, 1, 3)
@@ -81,7 +85,7 @@ def test_large_payloads_cost_one_call_more(stage: Stage, faults: Faults) -> None
     messages = submit_all(stage, payload="x" * 5000)
     faults.requests.clear()
     stage.handle(*messages)
-    assert Counter(faults.requests) == {"BatchGetItem": 2, "BatchExecuteStatement": 1, "TransactWriteItems": 10}
+    assert Counter(faults.requests) == {"BatchGetItem": 2, "BatchExecuteStatement": 1, "TransactWriteItems": 1}
     assert {job.payload for job in stage.ran} == {"x" * 5000}
 
 
@@ -265,61 +269,110 @@ def test_keys_that_stay_unprocessed_are_an_error_and_not_an_absence(stage: Stage
         stage.store.read_many([("acme", "j1")])
 
 
-# ---------------------------------------------------------------- leases and deadlines
+# ---------------------------------------------------------------- threads, leases and deadlines
 
 
-def test_a_beat_renews_what_runs_and_what_waits_in_one_call(stage: Stage, faults: Faults) -> None:
-    messages = submit_all(stage)
+class Held:
+    """Twelve exclusive jobs: ten run, each until it is let go, and two wait for a thread."""
 
-    def body(job: Job, effects: Any) -> None:
-        if len(stage.ran) == 4:
-            stage.clock.advance(10)
-            faults.requests.clear()
-            stage.batch.beat()
-            renewed = [stage.job(name).lease_until_ms == stage.clock() + 15_000 for name in NAMES]
-            assert (faults.requests[:1], renewed) == (["BatchExecuteStatement"], [False] * 3 + [True] * 7)
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.names = [f"j{number}" for number in range(12)]
+        self.let_go = threading.Event()
+        stage.body = self._body
+        for name in self.names:
+            stage.submit(id=name)
+        self.records = [stage_record(Wake("acme", name), index) for index, name in enumerate(self.names)]
+        self.batch = stage.runner.open(self.records, Context())
+        self.batch.prepare()
+        wait_until(lambda: len(stage.ran) == 10, 10)
+        running = {job.id for job in stage.ran}
+        self.waiting = [name for name in self.names if name not in running]
+
+    def _body(self, job: Job, effects: Any) -> None:
+        self.let_go.wait(20)
+        effects.checkpoint()
         effects.increment("n")
 
-    stage.body = body
-    stage.batch = stage.runner.open([stage_record(message, index) for index, message in enumerate(messages)], Context())
-    stage.batch.prepare()
-    for record in stage.batch.records:
-        stage.batch.run(record)
-    assert (len(stage.ran), stage.count()) == (10, 10)
+    def finish(self, *, skip: Sequence[str] = ()) -> dict[str, str]:
+        """Lets all go, and runs the batch to its end but for some; what became of those that failed."""
+        self.let_go.set()
+        failed = {}
+        for record, name in zip(self.records, self.names, strict=True):
+            if name not in skip:
+                try:
+                    self.batch.run(record)
+                except MayflyError as failure:
+                    failed[name] = type(failure).__name__
+        late = self.batch.close()
+        return {**failed, **{message: type(failure).__name__ for message, failure in late.items()}}
+
+
+@pytest.fixture
+def held(stage: Stage) -> Held:
+    return Held(stage)
 
 
 def stage_record(message: Wake, index: int) -> Any:
-    from tests.stage import a_record
-
     return a_record(message, f"m{index}")
 
 
-def test_a_job_that_was_lost_while_it_waited_is_not_run(stage: Stage) -> None:
+def test_exclusive_jobs_run_beside_each_other_and_no_thread_outlives_the_batch(stage: Stage, held: Held, faults: Faults) -> None:
+    faults.requests.clear()
+    assert held.finish() == {}
+    assert (stage.count(), len(stage.ran)) == (12, 12)
+    assert faults.requests.count("TransactWriteItems") <= 3
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("job")] == []
+
+
+def test_a_beat_renews_what_runs_and_what_waits_in_one_call(stage: Stage, held: Held, faults: Faults) -> None:
+    stage.clock.advance(10)
+    faults.requests.clear()
+    held.batch.beat()
+    assert faults.requests == ["BatchExecuteStatement"]
+    assert {stage.job(name).lease_until_ms for name in held.names} == {stage.clock() + 15_000}
+    assert held.finish() == {}
+
+
+def test_a_job_that_was_lost_while_it_waited_is_not_run(stage: Stage, held: Held) -> None:
     """Renewal found another owner before its turn came: running it would only be wasted."""
-    messages = submit_all(stage)
-
-    def body(job: Job, effects: Any) -> None:
-        if len(stage.ran) == 1:
-            stage.clock.advance(16)
-            stage.store.claim("acme", "j7", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
-            stage.batch.beat()
-        effects.increment("n")
-
-    stage.body = body
-    records = [stage_record(message, index) for index, message in enumerate(messages)]
-    stage.batch = stage.runner.open(records, Context())
-    stage.batch.prepare()
-    refused = []
-    for record in stage.batch.records:
-        try:
-            stage.batch.run(record)
-        except LeaseHeld:
-            refused.append(record.message_id)
-    assert (refused, stage.count(), stage.job("j7").owner) == (["m7"], 9, "other")
-    assert "j7" not in [job.id for job in stage.ran]
+    lost = held.waiting[0]
+    stage.clock.advance(16)
+    stage.store.claim("acme", lost, nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+    held.batch.beat()
+    assert held.finish() == {lost: "LeaseHeld"}
+    assert (stage.count(), stage.job(lost).owner, lost in [job.id for job in stage.ran]) == (11, "other", False)
 
 
-def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_attempt(stage: Stage) -> None:
+def test_a_job_that_was_lost_while_it_ran_stops_at_its_checkpoint(stage: Stage, held: Held) -> None:
+    (lost, *_) = [job.id for job in stage.ran]
+    stage.clock.advance(16)
+    stage.store.claim("acme", lost, nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+    held.batch.beat()
+    assert held.finish() == {lost: "LeaseHeld"}
+    assert (stage.count(), stage.job(lost).owner) == (11, "other")
+
+
+def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_attempt(stage: Stage, held: Held) -> None:
+    unstarted = [record for record, name in zip(held.records, held.names, strict=True) if name in held.waiting]
+    assert [held.batch.has_started(record) for record in unstarted] == [False, False]
+    ready = threading.Event()
+    held.let_go.wait = lambda timeout=None: ready.wait(timeout)  # type: ignore[method-assign]  # until close has given the others up
+    closing = threading.Thread(target=held.batch.close)
+    closing.start()
+    wait_until(lambda: held.batch._threads is not None and held.batch._threads._shutdown, 5)
+    ready.set()
+    closing.join()
+    assert [(stage.job(name).status, stage.job(name).attempt, stage.job(name).history) for name in held.waiting] == [
+        (Status.RETRY, 0, ())
+    ] * 2
+    assert stage.count() == 10
+    again = stage.handle(*(Wake("acme", name) for name in held.names), receives=2)
+    assert (failures(again), stage.count(), {stage.job(name).attempt for name in held.names}) == ([], 12, {1})
+
+
+def test_records_that_the_deadline_leaves_no_time_for_go_back_at_once(stage: Stage) -> None:
+    stage.declare(exclusive=False)
     messages, context = submit_all(stage), Context(remaining_ms=30_000)
 
     def body(job: Job, effects: Any) -> None:
@@ -327,23 +380,18 @@ def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_at
         context._remaining_ms = 1_999 if len(stage.ran) == 4 else 30_000
 
     stage.body = body
-    reply = stage.handle(*messages, context=context)
-    assert failures(reply) == [f"m{number}" for number in range(4, 10)]
+    assert failures(stage.handle(*messages, context=context)) == [f"m{number}" for number in range(4, 10)]
     assert (stage.count(), attempts(stage)) == (4, [1] * 4 + [0] * 6)
     assert stage.visible.asked[-1] == {f"r-m{number}": 0 for number in range(4, 10)}
-    again = stage.handle(*messages, receives=2)
-    assert (failures(again), stage.count(), attempts(stage)) == ([], 10, [1] * 10)
-    assert [len(stage.job(name).history) for name in NAMES] == [1] * 10
 
 
 def test_a_job_claimed_with_others_whose_process_died_runs_again_after_the_lease(stage: Stage) -> None:
     messages = submit_all(stage)
-    dying = stage.runner.open([stage_record(message, index) for index, message in enumerate(messages)], Context())
-    dying.prepare()
-    dying.run(dying.records[0])  # and here its process is killed
+    claims = [Claim(stage.job(name), f"died-{name}") for name in NAMES]
+    assert None not in stage.store.claim_many(claims, now_ms=stage.clock(), lease_ms=15_000)
     stage.clock.advance(15.001)
     assert failures(stage.handle(*messages, receives=2)) == []
-    assert (stage.count(), attempts(stage)) == (10, [1] + [2] * 9)
+    assert (stage.count(), attempts(stage)) == (10, [2] * 10)
     assert [attempt.outcome for attempt in stage.job("j5").history] == [None, Outcome.SUCCEEDED]
 
 

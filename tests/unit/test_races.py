@@ -11,7 +11,7 @@ from mayfly.jobs.worker import Runner
 
 from tests.conftest import make_client, make_tables
 from tests.fakes import Context
-from tests.stage import Stage, a_record
+from tests.stage import Stage, a_record, finish
 
 WIDE = 16
 
@@ -21,14 +21,14 @@ def deliver_at_once(stage: Stage, message: Wake | Submission) -> Counter[str]:
     barrier = threading.Barrier(WIDE)
 
     def one(_: int) -> str:
-        worker = Stage(make_client("dynamodb"), stage.tables)
+        worker = Stage(make_client("dynamodb"), stage.tables, exclusive=True)
         worker.body, worker.ran = stage.body, stage.ran
         record = a_record(message, "m")
         batch = Runner(worker.worker).open([record], Context())
         barrier.wait()
         batch.prepare()
         try:
-            batch.run(record)
+            finish(batch)
         except LeaseHeld:
             return "held"
         return "done"
@@ -38,7 +38,7 @@ def deliver_at_once(stage: Stage, message: Wake | Submission) -> Counter[str]:
 
 
 def test_sixteen_deliveries_of_one_message_at_once_are_one_effect(embedded: Any) -> None:
-    stage = Stage(embedded, make_tables(embedded, "race1-"))
+    stage = Stage(embedded, make_tables(embedded, "race1-"), exclusive=True)
     held = threading.Event()
 
     def body(job: Job, effects: Any) -> None:
@@ -53,7 +53,7 @@ def test_sixteen_deliveries_of_one_message_at_once_are_one_effect(embedded: Any)
 
 
 def test_sixteen_deliveries_of_one_message_that_asks_for_a_job_make_one_job_and_one_effect(embedded: Any) -> None:
-    stage = Stage(embedded, make_tables(embedded, "race2-"))
+    stage = Stage(embedded, make_tables(embedded, "race2-"), exclusive=True)
     outcomes = deliver_at_once(stage, Submission("t", 1))
     assert (outcomes["done"] >= 1, sum(outcomes.values()), len(stage.ran), stage.count()) == (True, WIDE, 1, 1)
     assert len(embedded.scan(TableName=stage.tables["JobsTable"])["Items"]) == 1

@@ -21,6 +21,8 @@ Item = dict[str, Any]
 
 #: Refusals that every repeat of the same request would meet again: malformed, or not allowed to this role.
 _REFUSED_FOR_GOOD: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}
+#: Keys of one BatchGetItem.
+_BATCH_KEYS: Final = 100
 #: How often what a batch left undone is asked for again.
 _BATCH_TRIES: Final = 6
 
@@ -66,24 +68,16 @@ class DynamoDB:
         return found
 
     def get_many(self, operation: str, table: str, keys: Sequence[Item]) -> list[Item]:
-        """Those of the items that exist, strongly consistent, in any order; up to 100 different keys.
+        """Those of the items that exist, strongly consistent, in any order. The keys must differ; one call for each hundred.
 
         Keys that the store leaves unprocessed are asked for again, and never taken for absent: where they stay unanswered
         this raises.
         """
-        found: list[Item] = []
-        left: Any = {table: {"Keys": list(keys), "ConsistentRead": True}} if keys else {}
-        for attempt in range(1, _BATCH_TRIES + 1):
-            if not left:
-                return found
-            if attempt > 1:
-                self.pause(attempt - 1)
-            reply = self._call(operation, "batch_get_item", RequestItems=left)
-            found += reply.get("Responses", {}).get(table, [])
-            left = reply.get("UnprocessedKeys")
-        if left:
-            raise StoreUnavailable(operation, f"keys unprocessed {_BATCH_TRIES} times in a row")
-        return found
+        return [
+            item
+            for start in range(0, len(keys), _BATCH_KEYS)
+            for item in self._get_some(operation, table, keys[start : start + _BATCH_KEYS])
+        ]
 
     def put(self, operation: str, **request: Any) -> None:
         """PutItem. Raises ConditionFailed."""
@@ -119,6 +113,19 @@ class DynamoDB:
     def scan(self, operation: str, **request: Any) -> dict[str, Any]:
         """Scan; the whole reply."""
         return dict(self._call(operation, "scan", **request))
+
+    def _get_some(self, operation: str, table: str, keys: Sequence[Item]) -> list[Item]:
+        found: list[Item] = []
+        left: Any = {table: {"Keys": list(keys), "ConsistentRead": True}}
+        for attempt in range(_BATCH_TRIES):
+            if attempt:
+                self.pause(attempt)
+            reply = self._call(operation, "batch_get_item", RequestItems=left)
+            found += reply.get("Responses", {}).get(table, [])
+            left = reply.get("UnprocessedKeys")
+            if not left:
+                return found
+        raise StoreUnavailable(operation, f"keys unprocessed {_BATCH_TRIES} times in a row")
 
     def _call(self, operation: str, method: str, **request: Any) -> Any:
         try:

@@ -80,9 +80,9 @@ class JobStore:
         return self._with_payload(item)
 
     def read_many(self, ids: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Job]:
-        """The jobs that exist (expired ones included) of up to 100 pairs of tenant and id, by pair. Strongly consistent.
+        """The jobs that exist (expired ones included) of pairs of tenant and id, by pair. Strongly consistent.
 
-        One call, and one more where a payload stands beside its job. Raises StoreUnavailable.
+        One call for a hundred, and one more where a payload stands beside its job. Raises StoreUnavailable.
         """
         items = self._db.get_many("read", self._table, [job_key(*pair) for pair in ids])
         jobs = [read_job(item) for item in items]

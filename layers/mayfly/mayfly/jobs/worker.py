@@ -23,6 +23,8 @@ __all__ = ["Batch", "Runner", "Worker"]
 
 #: Statements of one BatchExecuteStatement.
 _STATEMENTS: Final = 25
+#: How many exclusive jobs of a batch run beside each other.
+_THREADS: Final = 10
 
 
 class Runner:
@@ -108,7 +110,8 @@ class Batch:
 
     def has_started(self, record: SQSRecord) -> bool:
         """Whether a record runs already, in a thread."""
-        return self._attempts.get(record.message_id) in self._running
+        attempt = self._attempts.get(record.message_id)
+        return attempt is not None and attempt.has_started
 
     def run(self, record: SQSRecord) -> None:
         """Runs one message's job. Returns when it has ended or is staged.
@@ -121,12 +124,15 @@ class Batch:
         attempt = self._attempts[record.message_id]
         if attempt in self._running:
             self._await(attempt)
-        elif not attempt.has_started:
-            if attempt.is_optimistic:
-                self._commit_if_due()
-            else:
-                self._commit()  # what has finished is safe before something runs that may take the process along
+        elif attempt.has_started:
+            pass  # a copy: its leader has run
+        elif attempt.is_optimistic:
+            self._commit_if_due()
             self._perform(attempt)
+        else:
+            self._commit()  # what has finished is safe before something runs that may take the process along
+            self._perform(attempt)
+            self._commit()
         if failure := self._failures.get(attempt):
             raise failure
         self._returned.append(record.message_id)
@@ -155,7 +161,7 @@ class Batch:
         Returns the errors with which messages come back after all, for which `run` had returned.
         """
         if self._threads is not None:
-            self._threads.shutdown(wait=True)
+            self._threads.shutdown(wait=True, cancel_futures=True)
         self._commit()
         for attempt in self._all():
             if attempt.holds_claim and not attempt.has_started:
@@ -215,7 +221,7 @@ class Batch:
         """Runs attempts beside each other: they wait on the outside more than they compute."""
         if not attempts:
             return
-        self._threads = ThreadPoolExecutor(len(attempts), thread_name_prefix="job")
+        self._threads = ThreadPoolExecutor(min(len(attempts), _THREADS), thread_name_prefix="job")
         for attempt in attempts:
             # A context each: Powertools' state and ours stay apart.
             self._running[attempt] = self._threads.submit(copy_context().run, self._perform, attempt)
@@ -241,10 +247,6 @@ class Batch:
             self._failures[attempt] = failure
         else:
             del self._failures[attempt]
-        if not attempt.is_optimistic and attempt not in self._running:
-            self._commit()
-            if attempt in self._uncommitted:
-                self._failures[attempt] = self._unknown(attempt)
 
     def _unknown(self, attempt: Attempt) -> MayflyError:
         return LeaseHeld(attempt.job_id, self._worker.lease_ms / 1000)
