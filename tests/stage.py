@@ -83,6 +83,7 @@ class Stage:
             new_nonce=new_nonce,
             jitter=lambda: 1.0,
             serialize=TypeSerializer().serialize,
+            keep_unreadable=self.operations.keep_unreadable,
             lease_ms=15_000,
         )
         self.runner = Runner(self.worker)

@@ -15,6 +15,7 @@ def build(deps: BuryDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of dead letters."""
 
     def settle(record: SQSRecord) -> None:
-        deps.dead_letters.settle(record.body, record.message_id)
+        is_from_relay = record.event_source_arn == deps.relay_failures_arn
+        deps.dead_letters.settle(record.body, record.message_id, is_from_relay=is_from_relay)
 
     return sqs.each(settle, observe=deps.observe)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import JobEnded, JobIsLive, JobNotFound, StoreUnavailable, StreamTrimmed
 from mayfly.jobs.dead_letters import DeadLetters
@@ -13,6 +14,7 @@ from mayfly.jobs.rules import job_id_for
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
+from mayfly.streams import Streams
 from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build
@@ -43,7 +45,7 @@ class Keeper:
         self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
         self.sent: list[tuple[Any, float]] = []
         self.queue_is_down = False
-        self.stream: list[Any] | StreamTrimmed = []
+        self.stream: Any = []
         self.asked: list[tuple[str, ...]] = []
         letters = DeadLetters(
             store=self.store,
@@ -55,7 +57,7 @@ class Keeper:
             observe=observer("bury"),
             clock=self.clock,
         )
-        self._handler = build(BuryDeps(dead_letters=letters, observe=observer("bury")))
+        self._handler = build(BuryDeps(dead_letters=letters, relay_failures_arn="arn:relay-failures", observe=observer("bury")))
 
     def _send(self, bodies: Any, delays: Any) -> set[str]:
         if self.queue_is_down:
@@ -69,10 +71,11 @@ class Keeper:
             raise self.stream
         return iter(self.stream)
 
-    def settle(self, body: Any) -> list[str]:
+    def settle(self, body: Any, *, source: str = "arn:dead-letters") -> list[str]:
         """Gives one dead letter to the function; returns the ids that it wants again."""
-        text = body if isinstance(body, str) else json.dumps(body)
-        return [each["itemIdentifier"] for each in self._handler(sqs(text), Context())["batchItemFailures"]]
+        event = sqs(body if isinstance(body, str) else json.dumps(body))
+        event["Records"][0]["eventSourceARN"] = "arn:relay-failures" if body is GAP else source
+        return [each["itemIdentifier"] for each in self._handler(event, Context())["batchItemFailures"]]
 
     def submit(self, **changes: Any) -> Job:
         facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 2}
@@ -245,6 +248,62 @@ def test_records_that_cannot_be_announced_come_again(keeper: Keeper) -> None:
     assert keeper.settle(GAP) == ["m0"]
 
 
+def test_a_report_of_a_gap_that_did_not_come_from_the_relay_is_no_report(keeper: Keeper) -> None:
+    """Whoever may send to the jobs queue may not make this function read streams."""
+    assert keeper.settle(json.dumps(GAP)) == []
+    assert (keeper.asked, len(list(keeper.operations.unreadable(now_ms=keeper.clock())))) == ([], 1)
+
+
+def test_what_is_left_of_a_gap_is_announced(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+    def trimmed() -> Any:
+        yield image("b")
+        raise StreamTrimmed(ARN, "5", "9")
+
+    keeper.stream = trimmed()
+    assert keeper.settle(GAP) == []
+    assert [body["id"] for body, _ in keeper.sent] == ["b"]
+    assert "mayfly jobs resend --stranded" in caplog.text
+
+
+class PagedStream:
+    """A stream that answers as DynamoDB's may: with empty pages between."""
+
+    def __init__(self, pages: list[list[int]], *, trimmed: bool = False) -> None:
+        self.pages = pages
+        self.trimmed = trimmed
+
+    def get_shard_iterator(self, ShardIteratorType: str, **_: Any) -> dict[str, str]:  # noqa: N803  # AWS's name
+        if self.trimmed and ShardIteratorType == "AT_SEQUENCE_NUMBER":
+            raise ClientError({"Error": {"Code": "TrimmedDataAccessException"}}, "GetShardIterator")
+        return {"ShardIterator": "0"}
+
+    def get_records(self, ShardIterator: str) -> dict[str, Any]:  # noqa: N803  # AWS's name
+        page = int(ShardIterator)
+        records = [{"dynamodb": {"SequenceNumber": str(number), "NewImage": {"n": number}}} for number in self.pages[page]]
+        return {"Records": records, **({"NextShardIterator": str(page + 1)} if page + 1 < len(self.pages) else {})}
+
+
+def numbers(stream: PagedStream) -> list[int]:
+    return [each["n"] for each in Streams(stream).images(ARN, "shard-1", "5", "9")]
+
+
+@pytest.mark.parametrize("pages", [[[5, 7, 9]], [[], [5], [], [], [7, 9, 10]], [[5, 7], [11]]])
+def test_a_range_of_a_stream_is_read_to_its_end_through_empty_pages(pages: list[list[int]]) -> None:
+    assert numbers(PagedStream(pages)) == [number for page in pages for number in page if number <= 9]
+
+
+def test_a_range_whose_end_is_not_reached_is_not_taken_for_read() -> None:
+    with pytest.raises(StoreUnavailable, match="record 9 was not reached"):
+        numbers(PagedStream([[5], []]))
+
+
+def test_of_a_range_whose_beginning_is_gone_the_rest_is_read() -> None:
+    with pytest.raises(StreamTrimmed):
+        numbers(PagedStream([[8, 9]], trimmed=True))
+    images = Streams(PagedStream([[8, 9]], trimmed=True)).images(ARN, "shard-1", "5", "9")
+    assert [next(images)["n"], next(images)["n"]] == [8, 9]
+
+
 # ---------------------------------------------------------------- resend
 
 
@@ -333,8 +392,10 @@ def test_stranded_jobs_are_those_that_nobody_has_touched_for_long(keeper: Keeper
     keeper.clock.advance(100)
     keeper.submit(id="new", payload="x" * 5000)
     keeper.operations.resend("acme", "resent", now_ms=keeper.clock())
+    keeper.submit(id="late", status=Status.SCHEDULED, not_before_ms=keeper.clock() - 60_000, created_at_ms=0)
+    keeper.submit(id="early", status=Status.SCHEDULED, not_before_ms=keeper.clock() + 60_000)
     found = [job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job]
-    assert sorted(found) == ["j1", "old"]
+    assert sorted(found) == ["j1", "late", "old"]
 
 
 def test_a_store_that_does_not_answer_is_no_stranded_job(keeper: Keeper) -> None:

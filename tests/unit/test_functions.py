@@ -399,6 +399,31 @@ def test_a_dead_job_that_is_redriven_has_all_its_attempts_again_and_keeps_its_hi
     assert (again.run, again.attempt, again.fence, len(again.history)) == (2, 1, 2, 2)
 
 
+@pytest.mark.parametrize("end", ["commit", "claim"])
+def test_a_replay_that_finds_its_overdue_job_moving_answers_with_the_job(api: JobsApi, end: str) -> None:
+    more = {"headers": {"Idempotency-Key": "k"}}
+    _, job, _ = api.submit(**more)
+    api.clock.advance(200)
+
+    def move() -> None:
+        claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
+        if end == "commit":
+            api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+
+    once_before(api, "GetItem", move)  # the read of the resend
+    status, found, _ = api.submit(**more)
+    assert (status, found["status"]) == (200, "succeeded" if end == "commit" else "running")
+
+
+def test_a_replay_announces_a_job_that_has_waited_for_too_long(api: JobsApi) -> None:
+    more = {"headers": {"Idempotency-Key": "k"}}
+    api.submit(**more)
+    for seconds, resent in ((119, False), (2, True)):
+        api.clock.advance(seconds)
+        assert api.submit(**more)[0] == 200
+        assert ("resent_at" in items(api)) is resent
+
+
 def once_before(api: JobsApi, call: str, act: Callable[[], object]) -> None:
     """Does something when the next request of a kind is about to leave."""
 
@@ -623,9 +648,23 @@ def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
 
     handle(sqs("a", "b", "c"), run, visible, lease=0.3, context=Context(), beats=beats)
     assert visible.asked[0] == {"r0": 0.3, "r1": 0.3, "r2": 0.3}
-    assert visible.asked[1:-1] == [{"r1": 0.3, "r2": 0.3}] * len(beats)  # not what has been given back
-    assert visible.asked[-1] == {"r0": 7}
+    renewed = visible.asked[1:-1]
+    assert len(renewed) == len(beats)
+    # What has been given back is renewed, too, for as long as it has to wait: its receipt is wanted at the end.
+    assert all(each == {"r0": pytest.approx(7, abs=2), "r1": 0.3, "r2": 0.3} for each in renewed)
+    assert visible.asked[-1] == {"r0": pytest.approx(7, abs=2)}
+    assert visible.asked[-1]["r0"] < renewed[0]["r0"] < 7  # counted from the failure, not from the end of the batch
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_heartbeat_that_fails_in_an_unforeseen_way_beats_on() -> None:
+    class Broken(list[int]):
+        def append(self, beat: int) -> None:
+            super().append(beat)
+            raise ZeroDivisionError
+
+    beats = Broken()
+    handle(sqs("a"), lambda record: wait_until(lambda: len(beats) >= 3, 10), VisibleQueue(), lease=0.3, context=Context(), beats=beats)
 
 
 def test_a_record_that_the_deadline_leaves_no_time_for_goes_back_at_once() -> None:

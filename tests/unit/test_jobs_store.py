@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mayfly.dynamodb import DynamoDB
-from mayfly.errors import EffectRefused, Fenced, JobNotFound, StoreUnavailable
+from mayfly.errors import Contended, EffectRefused, Fenced, JobNotFound, StoreUnavailable
 from mayfly.jobs.effects import Effect, Effects
 from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.operations import JobOperations
@@ -255,7 +255,7 @@ def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
 def test_conflicts_without_end_leave_the_job_to_redelivery(store: JobStore, job: Job, faults: Faults, dynamodb: Any) -> None:
     mine = claim(store)
     faults.plan = lambda operation, number: "conflict" if operation == "TransactWriteItems" else None
-    with pytest.raises(StoreUnavailable, match="6 conflicts in a row"):
+    with pytest.raises(Contended, match="6 times in a row"):
         store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
     assert read(store) == mine
     assert increments(dynamodb) == 0
@@ -306,8 +306,8 @@ def test_a_commit_that_was_cancelled_for_load_or_conflict_goes_again(
         (("None", "ItemCollectionSizeLimitExceeded"), EffectRefused, "the effect increment 'n' was refused (ItemCollection"),
         (("None", "ValidationError"), EffectRefused, "the effect increment 'n' was refused (ValidationError)"),
         (("TransactionConflict", "ConditionalCheckFailed"), EffectRefused, "the effect increment 'n'"),
-        (("ValidationError", "None"), StoreUnavailable, "commit (ValidationError)"),
-        (("ItemCollectionSizeLimitExceeded", "None"), StoreUnavailable, "commit (ItemCollectionSizeLimitExceeded)"),
+        (("ValidationError", "None"), EffectRefused, "record of the job itself was refused (ValidationError)"),
+        (("ItemCollectionSizeLimitExceeded", "None"), EffectRefused, "record of the job itself was refused (ItemColl"),
         (("ConditionalCheckFailed", "None"), Fenced, "the job's record is gone"),
         (("ConditionalCheckFailed", "ConditionalCheckFailed"), Fenced, "the job's record is gone"),
     ],
@@ -343,6 +343,25 @@ def test_a_commit_that_was_refused_as_a_whole_is_final_only_where_every_repeat_w
         store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
     faults.plan = lambda operation, number: None
     assert read(store) == mine
+
+
+def test_a_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(store: JobStore, faults: Faults) -> None:
+    store.create(a_job(payload="x" * 5000))
+    faults.plan = lambda operation, number: "before" if operation == "GetItem" else None
+    with pytest.raises(StoreUnavailable, match="read payload"):
+        claim(store)
+    faults.plan = lambda operation, number: None
+    found = read(store)
+    assert (found.status, found.attempt, found.history) == (Status.RETRY, 0, ())
+    assert claim(store, "w2").attempt == 1
+
+
+def test_a_payload_that_was_read_before_is_not_read_again_by_a_claim(store: JobStore, faults: Faults) -> None:
+    store.create(a_job(payload="x" * 5000))
+    seen = read(store)
+    faults.requests.clear()
+    mine = store.claim("acme", "j1", nonce="w1", now_ms=NOW, lease_ms=LEASE, seen=seen)
+    assert (mine.payload, faults.requests) == ("x" * 5000, ["UpdateItem"])
 
 
 # ---------------------------------------------------------------- every write under a lost answer, and under silence

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mayfly.errors import LeaseHeld, StoreUnavailable, UnreadableMessage
+from mayfly.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.attempt import JobFailed
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.tasks import Permanent, Retry
@@ -94,6 +94,69 @@ def test_a_retry_that_comes_early_waits_for_its_time(stage: Stage) -> None:
     with pytest.raises(LeaseHeld) as early:
         stage.run()
     assert (early.value.seconds, len(stage.ran)) == (20 + 1, 1)
+
+
+def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(stage: Stage, dynamodb: Any) -> None:
+    """A message can hide for 12 hours, counted from its receive, and ages: a job must not depend on it for long."""
+    days = 5 * 86_400
+
+    def fail(job: Job, effects: Any) -> None:
+        if job.attempt == 1:
+            raise Retry("next week", after_seconds=days)
+        effects.increment("n")
+
+    stage.body = fail
+    stage.submit()
+    stage.run()  # the message is done
+    waiting = stage.job()
+    assert (waiting.status, waiting.not_before_ms, len(waiting.history)) == (Status.SCHEDULED, stage.clock() + days * 1000, 1)
+    listed = stage.operations.list("acme", Status.SCHEDULED, limit=9, after=None, now_ms=stage.clock())
+    assert [job.id for job in listed.jobs] == ["j1"]
+    stage.clock.advance(days - 60)
+    assert stage.operations.release_due(before_ms=stage.clock() + 90_000, limit=9) == 1
+    stage.clock.advance(60)
+    stage.run()
+    assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
+
+
+def test_a_commit_that_meets_nothing_but_conflicts_costs_no_attempt(stage: Stage, faults: Faults) -> None:
+    stage.submit(max_attempts=1)
+    faults.plan = lambda operation, number: "conflict" if operation == "TransactWriteItems" else None
+    with pytest.raises(LeaseHeld) as caught:
+        stage.run()
+    assert caught.value.seconds == 2
+    assert (stage.job().attempt, stage.job().history, stage.count()) == (0, (), 0)
+    faults.plan = lambda operation, number: None
+    stage.run(receives=2)
+    assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 1, 1)
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_result_is_stored_in_the_bytes_that_were_counted(stage: Stage, adds: bool) -> None:
+    """Powertools' own JSON would be six bytes for each of these letters."""
+
+    def body(job: Job, effects: Any) -> str:
+        if adds:
+            effects.increment("n")
+        return "é" * 120_000
+
+    stage.body = body
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.job().result) == (Status.COMPLETED, "é" * 120_000)
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
+def test_effects_that_are_not_allowed_or_have_no_table_may_be_next_time(stage: Stage, faults: Faults, code: str) -> None:
+    stage.submit()
+    faults.refuse("TransactWriteItems", code)
+    with pytest.raises(JobFailed):
+        stage.run()
+    faults.plan = lambda operation, number: None
+    assert (stage.job().status, code in str(stage.job().history[0].error) or "injected" in str(stage.job().history[0].error)) == (
+        Status.RETRY,
+        True,
+    )
 
 
 def raiser(error: Exception) -> Callable[[Job, Any], None]:
@@ -285,8 +348,9 @@ def test_messages_with_one_idempotency_key_are_one_job(stage: Stage) -> None:
 
 def test_an_idempotency_key_with_another_body_is_refused_and_changes_nothing(stage: Stage) -> None:
     stage.run(Submission("t", "A", idempotency_key="k"), "m1")
-    with pytest.raises(UnreadableMessage, match="with another body"):
-        stage.run(Submission("t", "B" * 5000, idempotency_key="k"), "m2")
+    stage.run(Submission("t", "B" * 5000, idempotency_key="k"), "m2")
+    (kept,) = stage.operations.unreadable(now_ms=stage.clock())
+    assert (kept.message_id, "with another body" in kept.problem) == ("m2", True)
     assert [job.payload for job in stage.ran] == ["A"]
     assert stage.job(stage.ran[0].id).payload == "A"
 

@@ -19,8 +19,8 @@ __all__ = ["ConditionFailed", "DynamoDB", "Item", "Reason", "RequestRefused", "T
 #: An item or a key as DynamoDB's JSON has it.
 Item = dict[str, Any]
 
-#: Refusals that every repeat of the same request would meet again: malformed, or not allowed to this role.
-_REFUSED_FOR_GOOD: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}
+#: Refusals of the request as it stands: malformed, not allowed to this role, or for a table that is not there.
+_REFUSED: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}
 #: Keys of one BatchGetItem.
 _BATCH_KEYS: Final = 100
 #: How often what a batch left undone is asked for again.
@@ -52,7 +52,15 @@ class TransactionCancelled(Exception):
 
 
 class RequestRefused(StoreUnavailable):
-    """The request can never succeed as it stands; nothing of it was written."""
+    """The request was not accepted as it stands; nothing of it was written.
+
+    `is_malformed` where it never will be; otherwise a table or a permission is missing.
+    """
+
+    def __init__(self, operation: str, code: str, message: str) -> None:
+        self.is_malformed = code == "ValidationException"
+        self.message = message
+        super().__init__(operation, message)
 
 
 class DynamoDB:
@@ -143,8 +151,8 @@ def _named(operation: str, refusal: ClientError) -> Exception:
         return ConditionFailed(answer.get("Item"))
     if code == "TransactionCanceledException":
         return TransactionCancelled([Reason(each["Code"], each.get("Item")) for each in answer.get("CancellationReasons", [])])
-    if code in _REFUSED_FOR_GOOD:
-        return RequestRefused(operation, str(refusal))
+    if code in _REFUSED:
+        return RequestRefused(operation, code, answer["Error"].get("Message", code))
     return StoreUnavailable(operation, code)
 
 

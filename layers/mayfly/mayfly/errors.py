@@ -9,6 +9,7 @@ from typing import ClassVar
 __all__ = [
     "BadTask",
     "ConfigError",
+    "Contended",
     "CounterOutOfRange",
     "EffectRefused",
     "Fenced",
@@ -278,15 +279,25 @@ class Fenced(MayflyError):
         super().__init__(f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were not applied")
 
 
+class Contended(MayflyError):
+    """The job's transaction met other transactions on the same items, again and again; nothing of it was written."""
+
+    code = "contended"
+
+    def __init__(self, job_id: str, tries: int) -> None:
+        super().__init__(f"job {job_id!r} met conflicts on its items {tries} times in a row; it runs again")
+
+
 class EffectRefused(MayflyError):
-    """A condition of one of the job's effects did not hold, so none of them was applied."""
+    """One of the job's effects could not be applied, mostly because its condition did not hold, so none of them was."""
 
     code = "effect-refused"
     retryable = False
 
-    def __init__(self, job_id: str, effect: str, reason: str) -> None:
-        #: False where DynamoDB would refuse the effect at any time: malformed, or not allowed.
+    def __init__(self, job_id: str, effect: str, reason: str, *, is_malformed: bool = True) -> None:
         self.is_by_condition = reason == "ConditionalCheckFailed"
+        #: Whether every repeat would be refused, too; a table or a permission that is missing may be there next time.
+        self.is_malformed = is_malformed and not self.is_by_condition
         super().__init__(f"job {job_id!r}: the effect {effect} was refused ({reason}); no effect of the job was applied")
 
 
@@ -307,4 +318,5 @@ class UnreadableMessage(MayflyError):
     retryable = False
 
     def __init__(self, message_id: str, problem: str) -> None:
+        self.problem = problem
         super().__init__(f"message {message_id}: {problem}")

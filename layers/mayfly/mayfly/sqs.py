@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
@@ -142,12 +143,12 @@ class _Invocation:
         self._observe = observe
         self._context = context
         self._receipts = [record.receipt_handle for record in batch.records]
-        #: Seconds after which a record is wanted again, by receipt.
+        #: When a record is wanted again, by receipt, on the monotonic clock of this process.
         self._again: dict[str, float] = {}
 
     def work(self) -> dict[str, Any]:
         """Returns the partial batch response."""
-        with _heartbeat(first=self._shorten, then=self._renew, interval_seconds=self._lease_seconds / 3) as has_begun:
+        with _heartbeat(self._shorten, self._renew_safely, interval_seconds=self._lease_seconds / 3) as has_begun:
             self._batch.prepare()
             has_begun()
             try:
@@ -163,7 +164,7 @@ class _Invocation:
                 if record.message_id in late:
                     self._give_back(record, late[record.message_id])
                     report["batchItemFailures"].append({"itemIdentifier": record.message_id})
-        self._queue.set_visibility(self._again)
+        self._queue.set_visibility({receipt: self._seconds_left(receipt) for receipt in self._again})
         return report
 
     def _run(self, record: SQSRecord) -> None:
@@ -176,7 +177,7 @@ class _Invocation:
             raise
 
     def _give_back(self, record: SQSRecord, error: Exception) -> None:
-        self._again[record.receipt_handle] = _comes_back_in(error, self._lease_seconds)
+        self._again[record.receipt_handle] = monotonic() + _comes_back_in(error, self._lease_seconds)
         if not isinstance(error, MayflyError):
             self._observe.log.error("a message failed in an unforeseen way; it comes back", message_id=record.message_id, exc_info=error)
         else:
@@ -186,9 +187,19 @@ class _Invocation:
         if late := self._queue.set_visibility(dict.fromkeys(self._receipts, self._lease_seconds)):
             self._observe.log.warning("could not shorten the visibility of a batch; after a crash it comes back later", messages=late)
 
+    def _renew_safely(self) -> None:
+        try:
+            self._renew()
+        except Exception:
+            self._observe.log.exception("a heartbeat failed in an unforeseen way; the next one tries again")
+
     def _renew(self) -> None:
         self._batch.beat()
-        self._queue.set_visibility({receipt: self._lease_seconds for receipt in self._receipts if receipt not in self._again})
+        # Of what has failed, too: it must not come back while its receipt is still wanted for the exact time.
+        self._queue.set_visibility({receipt: max(self._lease_seconds, self._seconds_left(receipt)) for receipt in self._receipts})
+
+    def _seconds_left(self, receipt: str) -> float:
+        return max(0.0, self._again.get(receipt, 0.0) - monotonic())
 
 
 def each(run: Callable[[SQSRecord], None], *, observe: Observer) -> Callable[[dict[str, Any], LambdaContext], Any]:
@@ -216,7 +227,7 @@ def each(run: Callable[[SQSRecord], None], *, observe: Observer) -> Callable[[di
 
 
 @contextmanager
-def _heartbeat(*, first: Callable[[], None], then: Callable[[], None], interval_seconds: float) -> Iterator[Callable[[], object]]:
+def _heartbeat(first: Callable[[], None], then: Callable[[], None], *, interval_seconds: float) -> Iterator[Callable[[], object]]:
     """Does `first`, and `then` again and again, in a thread; gives a function that waits until `first` is done.
 
     Joined before it returns, since Lambda freezes what is left running.

@@ -9,6 +9,8 @@ from mayfly.errors import StoreUnavailable, StreamTrimmed
 
 __all__ = ["Streams"]
 
+#: The most pages that are read for one gap; each may be empty.
+_PAGES: Final = 500
 #: What the stream says of records that it no longer has.
 _GONE: Final = {"TrimmedDataAccessException", "ResourceNotFoundException"}
 
@@ -22,31 +24,46 @@ class Streams:
     def images(self, arn: str, shard: str, first: str, last: str) -> Iterator[dict[str, Any]]:
         """The new images of a shard's records from one sequence number to another, both included.
 
-        Raises StreamTrimmed where the stream no longer has them, StoreUnavailable.
+        Raises StreamTrimmed, at the end, where the stream no longer has all of them; StoreUnavailable, also where the last
+        one was not reached: a page may be empty although more follows.
+        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
         """
+        is_trimmed = False
         try:
-            position: str | None = self._client.get_shard_iterator(
-                StreamArn=arn, ShardId=shard, ShardIteratorType="AT_SEQUENCE_NUMBER", SequenceNumber=first
-            )["ShardIterator"]
-            while position:
-                reply = self._client.get_records(ShardIterator=position)
-                for record in reply["Records"]:
-                    if _number(record) > int(last):
-                        return
+            position: str | None = self._position(arn, shard, "AT_SEQUENCE_NUMBER", SequenceNumber=first)
+        except StreamTrimmed:
+            is_trimmed, position = True, self._position(arn, shard, "TRIM_HORIZON")
+        for _ in range(_PAGES):
+            if position is None:
+                break
+            reply = self._call("get_records", StreamTrimmed(arn, first, last), ShardIterator=position)
+            for record in reply["Records"]:
+                number = int(record["dynamodb"]["SequenceNumber"])
+                if number <= int(last):
                     yield dict(record["dynamodb"].get("NewImage", {}))
-                    if _number(record) == int(last):
-                        return
-                if not reply["Records"]:
+                if number >= int(last):
+                    if is_trimmed:
+                        raise StreamTrimmed(arn, first, last)
                     return
-                position = reply.get("NextShardIterator")
+            position = reply.get("NextShardIterator")
+        if is_trimmed:
+            raise StreamTrimmed(arn, first, last)
+        raise StoreUnavailable("read stream", f"record {last} was not reached")
+
+    def _position(self, arn: str, shard: str, kind: str, **more: str) -> str:
+        found: str = self._call(
+            "get_shard_iterator", StreamTrimmed(arn, more.get("SequenceNumber", "first"), "last"), StreamArn=arn, ShardId=shard,
+            ShardIteratorType=kind, **more,
+        )["ShardIterator"]  # fmt: skip
+        return found
+
+    def _call(self, method: str, if_gone: StreamTrimmed, **request: Any) -> dict[str, Any]:
+        try:
+            return dict(getattr(self._client, method)(**request))
         except ClientError as refusal:
             code = refusal.response["Error"]["Code"]
             if code in _GONE:
-                raise StreamTrimmed(arn, first, last) from refusal
+                raise if_gone from refusal
             raise StoreUnavailable("read stream", code) from refusal
         except BotoCoreError as problem:
             raise StoreUnavailable("read stream", type(problem).__name__) from problem
-
-
-def _number(record: Any) -> int:
-    return int(record["dynamodb"]["SequenceNumber"])

@@ -107,6 +107,7 @@ class BuryDeps:
     """What `bury_jobs` needs."""
 
     dead_letters: "DeadLetters"
+    relay_failures_arn: str
     observe: Observer
 
 
@@ -177,9 +178,10 @@ def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
 
     settings = read_settings(_RunJobs, env)
     observe = observer("run_jobs")
-    store, _ = _job_stores(settings.jobs_table)
+    store, operations = _job_stores(settings.jobs_table)
     worker = Worker(
         store=store,
+        keep_unreadable=operations.keep_unreadable,
         tasks=imported(tasks, local=settings.aws_sam_local),
         counters_table=settings.counters_table,
         producer_tenant=settings.default_tenant,
@@ -221,7 +223,7 @@ def bury_jobs(env: Mapping[str, str]) -> BuryDeps:
         observe=observe,
         clock=system_clock,
     )
-    return BuryDeps(dead_letters=dead_letters, observe=observe)
+    return BuryDeps(dead_letters=dead_letters, relay_failures_arn=settings.relay_failures_arn, observe=observe)
 
 
 def authorizer(env: Mapping[str, str]) -> AuthorizerDeps:
@@ -249,6 +251,7 @@ class _Jobs:
 class _Bury:
     jobs_table: str
     jobs_queue_url: str
+    relay_failures_arn: str
     default_tenant: str
     lambda_task_root: str
     aws_sam_local: bool = False

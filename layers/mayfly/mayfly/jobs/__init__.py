@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from mayfly.clock import Clock
-from mayfly.errors import IdempotencyKeyReused, UnknownTask
+from mayfly.errors import IdempotencyKeyReused, JobEnded, JobIsLive, UnknownTask
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations
@@ -37,7 +37,10 @@ def submit(
         if exists.job.fingerprint != job.fingerprint:
             raise IdempotencyKeyReused(exists.job.id) from None
         if is_overdue(exists.job, now_ms):
-            return operations.resend(tenant, exists.job.id, now_ms=now_ms), False
+            try:
+                return operations.resend(tenant, exists.job.id, now_ms=now_ms), False
+            except (JobEnded, JobIsLive):  # it has moved on meanwhile, and needs no message
+                return store.read(tenant, exists.job.id, now_ms=now_ms), False
         return exists.job, False
     return job, True
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mayfly.clock import Clock
-from mayfly.errors import EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask, UnreadableMessage
+from mayfly.errors import Contended, EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask, UnreadableMessage
 from mayfly.fields import canonical_json
 from mayfly.ids import derived_id
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.group_commit import Member, Outcome
-from mayfly.jobs.model import Job, Status, Submission, Wake
+from mayfly.jobs.model import Job, Status, Submission, Unreadable, Wake
 from mayfly.jobs.persistence import AlreadyCompleted
 from mayfly.jobs.rules import (
     DEFAULT_MAX_ATTEMPTS,
@@ -24,8 +24,9 @@ from mayfly.jobs.rules import (
     new_job,
     read_submission,
     wait_before_claim_ms,
+    waits_by_message,
 )
-from mayfly.jobs.store import Claim, ClaimRefused, JobStore
+from mayfly.jobs.store import Claim, ClaimRefused, JobExists, JobStore
 from mayfly.jobs.tasks import Retry, Task
 from mayfly.jobs.transitions import claimed
 from mayfly.observe import Observer
@@ -39,8 +40,8 @@ class JobFailed(LeaseHeld):
     code = "job-failed"
 
 
-class _JobDead(MayflyError):
-    """The job has just ended as DEAD; its message is done."""
+class _MessageDone(MayflyError):
+    """The job has just ended as DEAD, or waits for its time in the table; its message is done."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Worker:
     new_nonce: Callable[[], str]
     jitter: Callable[[], float]
     serialize: Callable[[Any], Mapping[str, Any]]
+    keep_unreadable: Callable[[Unreadable], None]
     lease_ms: int
     #: How long what has finished may wait to be committed with others, in milliseconds.
     stage_ms: int = 50
@@ -85,6 +87,7 @@ class Attempt:
         self._seen: Job | None = None
         self._job: Job | None = None
         self._is_claim_written = False
+        self._result = "null"
         self._lost: Fenced | None = None
         self.is_optimistic = False
         self.has_started = False
@@ -213,12 +216,13 @@ class Attempt:
         if task is None:
             raise UnknownTask(self.job.task, list(self._worker.tasks))
         result = task.run(self.job, self._effects)
-        check_result(result)
+        self._result = check_result(result)
         self._effects.collected()
         return result
 
-    def commit(self, result: str) -> None:
+    def commit(self) -> None:
         """See Claimant. What came of it is told to `conclude`."""
+        result = self._result
         worker, job, now_ms = self._worker, self.job, self._worker.clock()
         if self.is_optimistic:
             completion = worker.store.completion_unclaimed(self._origin, job, is_new=self._seen is None, result=result, now_ms=now_ms)
@@ -238,6 +242,8 @@ class Attempt:
         try:
             if isinstance(outcome, EffectRefused):
                 self.release(outcome)
+            if isinstance(outcome, Contended):
+                self._step_back(outcome)
         except MayflyError as ended:
             cause = ended
         try:
@@ -247,7 +253,7 @@ class Attempt:
         return None
 
     def release(self, failure: Exception) -> None:
-        """See Claimant. Always raises: JobFailed where the job is to be tried again, _JobDead where not."""
+        """See Claimant. Always raises: JobFailed where the job is to be tried again, _MessageDone where not."""
         worker, job, now_ms = self._worker, self.job, self._worker.clock()
         if failure is self._lost:
             raise failure
@@ -261,12 +267,23 @@ class Attempt:
             worker.observe.log.error(
                 "the job is dead; see its record for the reason", error=describe(failure), attempt=job.attempt, exc_info=failure
             )
-            raise _JobDead
+            raise _MessageDone
         worker.observe.count("JobRetried")
         worker.observe.log.warning(
             "an attempt failed; the job runs again", error=describe(failure), attempt=job.attempt, in_ms=pause_ms, exc_info=failure
         )
+        if not waits_by_message(now_ms + pause_ms, now_ms):  # in the table: a sweep hands it on
+            raise _MessageDone
         raise JobFailed(job.id, pause_ms / 1000)
+
+    def _step_back(self, contended: Contended) -> None:
+        """The job runs again soon, and this attempt counts for nothing: nothing of it was written, and it is not its fault."""
+        worker = self._worker
+        worker.observe.count("JobContended")
+        worker.observe.log.warning("a commit met nothing but conflicts; a counter this hot wants shards", error=describe(contended))
+        if self._is_claim_written and not self.is_optimistic:
+            worker.store.hand_back(self.job, now_ms=worker.clock())
+        raise LeaseHeld(self.job_id, 1 + worker.jitter())
 
     def settle(self, cause: BaseException) -> None:
         """Decides what an error of claim, commit or release means for the message: gone (returns) or wanted again (raises)."""
@@ -275,7 +292,7 @@ class Attempt:
                 self._worker.observe.log.warning("a message names a job that does not exist; it is dropped")
             case ClaimRefused():
                 self._worker.observe.log.info("the job has ended before; the message is dropped")
-            case _JobDead():
+            case _MessageDone():
                 pass
             case Fenced():
                 self._worker.observe.log.warning("this attempt came too late; nothing of it was applied", error=describe(cause))
@@ -315,7 +332,7 @@ class Attempt:
     def _claim(self) -> Job:
         worker = self._worker
         return worker.store.claim(
-            self.tenant, self.job_id, nonce=self._nonce, now_ms=worker.clock(), lease_ms=worker.lease_ms, new=self._new
+            self.tenant, self.job_id, nonce=self._nonce, now_ms=worker.clock(), lease_ms=worker.lease_ms, new=self._new, seen=self._seen
         )
 
     def _refused(self, refused: ClaimRefused) -> None:
@@ -324,8 +341,11 @@ class Attempt:
         if found is None:
             raise refused
         if self._new is not None and is_expired(found, worker.clock()):
-            worker.store.create(self._new)
-            self._job = self._claim()
+            try:
+                worker.store.create(self._new)
+                self._job = self._claim()
+            except (ClaimRefused, JobExists):  # somebody was quicker
+                raise LeaseHeld(found.id, worker.jitter()) from None
             return
         if not self._is_same_request(found):
             raise UnreadableMessage(self._message_id, f"its idempotency key belongs to job {found.id!r}, with another body") from None
@@ -343,8 +363,8 @@ class Attempt:
         return self._new is None or found.fingerprint == self._new.fingerprint
 
     def _is_hopeless(self, failure: Exception) -> bool:
-        if isinstance(failure, EffectRefused) and failure.is_by_condition:
-            return not self._worker.tasks[self.job.task].declaration.retry_refused
+        if isinstance(failure, EffectRefused):
+            return failure.is_malformed or (failure.is_by_condition and not self._worker.tasks[self.job.task].declaration.retry_refused)
         return isinstance(failure, MayflyError) and not failure.retryable
 
     def _checkpoint(self) -> None:
@@ -358,7 +378,7 @@ class Attempt:
         worker.store.bury(found, now_ms=worker.clock())
         worker.observe.count("JobDead")
         worker.observe.log.error("the job is dead; its last attempt was interrupted", buried=found.id)
-        raise _JobDead
+        raise _MessageDone
 
     def _follow_up(self, task: str, payload: Any, max_attempts: int | None, delay_seconds: float, ordinal: int) -> list[dict[str, Any]]:
         """The puts of a follow-up job. Its id follows from this one's, so that no attempt makes another."""

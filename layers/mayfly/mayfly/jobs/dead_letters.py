@@ -12,7 +12,7 @@ from mayfly.errors import InvalidRequest, JobNotFound, PayloadTooLarge, StoreUna
 from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.outbox import announcement, wake_body
-from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, read_dead_letter, wait_before_claim_ms
+from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, read_message, read_stream_gap, wait_before_claim_ms
 from mayfly.jobs.store import JobExists, JobStore
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import Observer
@@ -38,10 +38,13 @@ class DeadLetters:
     observe: Observer
     clock: Clock
 
-    def settle(self, body: str, message_id: str) -> None:
-        """Deals with one message for good. Raises StoreUnavailable where it has to come again."""
+    def settle(self, body: str, message_id: str, *, is_from_relay: bool) -> None:
+        """Deals with one message for good: one of the jobs queue's, or a report of what the relay gave up on.
+
+        Raises StoreUnavailable where it has to come again.
+        """
         try:
-            message = read_dead_letter(body)
+            message = read_stream_gap(body) if is_from_relay else read_message(body)
         except (InvalidRequest, PayloadTooLarge) as problem:
             self._keep(body, message_id, str(problem))
             return
@@ -100,7 +103,6 @@ class DeadLetters:
         except StreamTrimmed:
             self.observe.log.exception("jobs may be stranded; run 'mayfly jobs resend --stranded'")
             self.observe.count("StreamRecordsLost", gap.size)
-            return
         self._send(bodies, delays)
         self.observe.log.warning("the relay gave records up; their jobs are announced again", jobs=len(bodies))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mayfly.dynamodb import ConditionFailed, DynamoDB, Reason, RequestRefused, TransactionCancelled
-from mayfly.errors import EffectRefused, Fenced, StoreUnavailable
+from mayfly.errors import Contended, EffectRefused, Fenced, StoreUnavailable
 from mayfly.fields import canonical_json
 from mayfly.ids import derived_id
 from mayfly.jobs.effects import EFFECT_LIMIT, Effect, merged
@@ -25,7 +25,7 @@ _TRIES: Final = 6
 _BYTES: Final = 3_500_000
 
 #: What came of a member: None where it is committed.
-Outcome = Fenced | EffectRefused | StoreUnavailable | None
+Outcome = Fenced | EffectRefused | Contended | StoreUnavailable | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class GroupCommit:
         """Commits each member, all of it or nothing of it; one outcome for each, in their order.
 
         None where it is committed. Fenced where its job has another owner, version or end; EffectRefused where one of its
-        effects could not be applied; StoreUnavailable where the outcome is unknown: such a member is left to redelivery,
+        effects could not be applied; Contended where nothing but conflicts were met; StoreUnavailable where the outcome is unknown: such a member is left to redelivery,
         which its own condition makes safe.
         """
         outcomes: dict[Member, Outcome] = {}
@@ -125,9 +125,11 @@ class GroupCommit:
                     # Those without a conflict do not wait for those with one.
                     self._send(_group([member for member in left if member not in in_conflict]), outcomes)
                     left = in_conflict
-                if conflicts == _TRIES or len(left) == len(group.members) > len(in_conflict):
-                    reason = f"{_TRIES} conflicts in a row" if in_conflict else "cancelled without a reason"
-                    outcomes.update(dict.fromkeys(left, StoreUnavailable("commit", reason)))
+                if conflicts == _TRIES:
+                    outcomes.update({member: Contended(member.job_id, _TRIES) for member in left})
+                    return
+                if not in_conflict and len(left) == len(group.members):
+                    outcomes.update(dict.fromkeys(left, StoreUnavailable("commit", "cancelled without a reason")))
                     return
                 if in_conflict:
                     self._db.pause(conflicts)
@@ -176,7 +178,7 @@ class GroupCommit:
         """One of them cannot be sent at all, and its company must not suffer for it."""
         if len(group.members) == 1:
             (member,) = group.members
-            outcomes[member] = EffectRefused(member.job_id, "set as a whole", str(refusal)) if member.effects else refusal
+            outcomes[member] = EffectRefused(member.job_id, "set as a whole", refusal.message, is_malformed=refusal.is_malformed)
             return
         for member in group.members:
             self._send(_group([member]), outcomes)
@@ -201,7 +203,7 @@ def fenced(job_id: str, nonce: str, found: Mapping[str, Any] | None) -> Fenced:
 
 def _verdict(member: Member, reason: Reason) -> Outcome:
     if reason.code != "ConditionalCheckFailed":
-        return StoreUnavailable("commit", reason.code)
+        return EffectRefused(member.job_id, "record of the job itself", reason.code)
     found = reason.item
     if found and found.get("owner") == {"S": member.nonce} and found["status"] == {"S": Status.COMPLETED}:
         return None  # an earlier send had done its work, and its answer was lost

@@ -10,9 +10,20 @@ from typing import Any, Final
 from mayfly.fields import canonical_json
 from mayfly.ids import key
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
-from mayfly.jobs.rules import LARGE_PAYLOAD_RETENTION_SECONDS, QUEUE_DELAY_LIMIT_MS, is_inline
+from mayfly.jobs.rules import LARGE_PAYLOAD_RETENTION_SECONDS, is_inline, waits_by_message
 
-__all__ = ["DUE", "attempt_value", "attention", "attention_partition", "job_key", "new_items", "payload_key", "read_job", "state"]
+__all__ = [
+    "DUE",
+    "attempt_value",
+    "attention",
+    "attention_partition",
+    "job_key",
+    "new_items",
+    "payload_key",
+    "read_job",
+    "scheduled",
+    "state",
+]
 
 #: The one partition of the `due` index: jobs whose time is further away than the queue can delay them.
 DUE: Final = "due"
@@ -46,8 +57,6 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         "max_attempts": {"N": str(job.max_attempts)},
         **state(job),
     }
-    if job.status is Status.SCHEDULED:
-        item |= scheduled(job)
     payload = {"S": canonical_json(job.payload)}
     if is_inline(job.payload):
         return [{**item, "payload": payload}]
@@ -69,15 +78,17 @@ def state(job: Job) -> dict[str, Any]:
     found |= {name: {"N": str(value)} for name, value in numbers.items() if value is not None}
     if job.status is Status.DEAD:
         found |= attention(job.tenant, Status.DEAD, job.history[-1].ended_at_ms or 0)
+    if job.status is Status.SCHEDULED:
+        found |= scheduled(job, now_ms=(job.history[-1].ended_at_ms if job.history else None) or job.created_at_ms)
     return found
 
 
-def scheduled(job: Job) -> dict[str, Any]:
+def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
     """What a job has while it waits for its time: its place in the `attention` index and, where its time is too far for
     the queue's own delay, in the `due` index, which the sweep takes it out of."""
     at_ms = job.not_before_ms or 0
     attributes = {"not_before": {"N": str(at_ms)}, **attention(job.tenant, Status.SCHEDULED, at_ms)}
-    if at_ms - job.created_at_ms > QUEUE_DELAY_LIMIT_MS:
+    if not waits_by_message(at_ms, now_ms):
         attributes["due"] = {"S": DUE}
     return attributes
 

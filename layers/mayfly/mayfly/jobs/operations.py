@@ -1,11 +1,12 @@
 """What people and sweeps do to jobs that they do not run: list, cancel, redrive, announce again, keep what cannot be read."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly.dynamodb import ConditionFailed, DynamoDB, Item
-from mayfly.errors import JobEnded, JobIsLive, JobNotFound, StoreUnavailable
+from mayfly.errors import Fenced, JobEnded, JobIsLive, JobNotFound, StoreUnavailable
 from mayfly.ids import key
 from mayfly.jobs import transitions
 from mayfly.jobs.items import DUE, attention, attention_partition, job_key, read_job
@@ -76,9 +77,10 @@ class JobOperations:
         if job.status is not Status.SCHEDULED and (wait_ms := wait_before_claim_ms(job, now_ms)) > 0:
             raise JobIsLive(job_id, wait_ms / 1000)
         if job.status is Status.INPROGRESS and job.attempt >= job.max_attempts:
-            self._store.bury(job, now_ms=now_ms)
+            with suppress(Fenced):  # it has moved on by itself, here as below
+                self._store.bury(job, now_ms=now_ms)
         else:
-            self._change("resend", transitions.resend(self._table, job, now_ms=now_ms))  # refused: it has moved on by itself
+            self._change("resend", transitions.resend(self._table, job, now_ms=now_ms))
         return self._store.read(tenant, job_id, now_ms=now_ms)
 
     def list(self, tenant: str, status: Status, *, limit: int, after: tuple[str, int] | None, now_ms: int) -> Page:
@@ -104,18 +106,19 @@ class JobOperations:
         return Page(jobs, (last["pk"]["S"].rsplit("/", 1)[1], int(last["attention_at"]["N"])) if last else None)
 
     def stranded(self, *, before_ms: int) -> Iterator[Job | None]:
-        """Jobs that nothing may be announcing any more: queued, due or abandoned since before `before_ms`.
+        """Jobs that nothing may be announcing any more: queued, due, abandoned or past their time since before `before_ms`.
 
         Reads the whole table, since an ordinary job is in no index; gives None after each page, for progress. Raises
         StoreUnavailable.
         """
         scan: dict[str, Any] = {
             "TableName": self._table,
-            "FilterExpression": "#sk = :job AND #status IN (:queued, :retry, :inprogress)",
+            "FilterExpression": "#sk = :job AND #status IN (:queued, :scheduled, :retry, :inprogress)",
             "ExpressionAttributeNames": {"#sk": "sk", "#status": "status"},
             "ExpressionAttributeValues": {
                 ":job": {"S": "job"},
                 ":queued": {"S": Status.QUEUED},
+                ":scheduled": {"S": Status.SCHEDULED},
                 ":retry": {"S": Status.RETRY},
                 ":inprogress": {"S": Status.INPROGRESS},
             },

@@ -37,8 +37,8 @@ class Claimant(Protocol):
     def claim(self) -> None:
         """Takes the job. Raises AlreadyCompleted, or whatever keeps it from running."""
 
-    def commit(self, result: str) -> None:
-        """Completes the job with its effects. `result` is JSON."""
+    def commit(self) -> None:
+        """Completes the job with its effects and its result, as the attempt has checked it; Powertools' own JSON of it is longer."""
 
     def release(self, failure: Exception) -> None:
         """Gives the job up after `failure`."""
@@ -75,7 +75,7 @@ class TransactionalLayer(BasePersistenceLayer):
             raise IdempotencyItemAlreadyExistsError(old_data_record=stored) from None
 
     def _update_record(self, data_record: DataRecord) -> None:
-        _current.get().commit(data_record.response_data)
+        _current.get().commit()
 
     def _delete_record(self, data_record: DataRecord) -> None:
         raise AssertionError("delete_record is overridden: a job's record is never deleted")

@@ -35,13 +35,14 @@ __all__ = [
     "public",
     "public_status",
     "read_cursor",
-    "read_dead_letter",
     "read_idempotency_key",
     "read_message",
     "read_rfc3339",
+    "read_stream_gap",
     "read_submission",
     "start_ms",
     "wait_before_claim_ms",
+    "waits_by_message",
     "write_cursor",
 ]
 
@@ -57,7 +58,8 @@ RESULT_LIMIT: Final = 256 * 1024
 RETENTION_SECONDS: Final = 30 * 24 * 3600
 #: A payload in an item of its own expires by itself, since marking it at the job's end would cost its whole size again.
 LARGE_PAYLOAD_RETENTION_SECONDS: Final = 400 * 24 * 3600
-#: The longest delay that SQS gives a message; what waits longer is kept in the table until a sweep sees it coming.
+#: The longest delay that SQS gives a message; what waits longer is kept in the table until a sweep sees it coming. A failed
+#: job's message waits by its visibility up to this, too: SQS counts 12 hours from the receive, and messages age.
 QUEUE_DELAY_LIMIT_MS: Final = 900_000
 #: How far ahead a job may be scheduled; large payloads are kept longer than that.
 LONGEST_DELAY_SECONDS: Final = 365 * 24 * 3600
@@ -124,15 +126,13 @@ def read_message(body: str) -> Wake | Submission:
     return message
 
 
-def read_dead_letter(body: str) -> Wake | Submission | StreamGap:
-    """What a message asks for that nobody could handle, or that a stream's mapping wrote. Raises as `read_message` does.
+def read_stream_gap(body: str) -> StreamGap:
+    """What a stream's mapping gave up on, by its report. Raises InvalidRequest.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
     """
-    value = parse_json(body, limit=MESSAGE_LIMIT)
-    if not isinstance(value, dict) or "DDBStreamBatchInfo" not in value:
-        return read_message(body)
-    fields = Fields(value["DDBStreamBatchInfo"], "DDBStreamBatchInfo")
+    report = parse_json(body, limit=MESSAGE_LIMIT)
+    fields = Fields(report.get("DDBStreamBatchInfo") if isinstance(report, dict) else None, "DDBStreamBatchInfo")
     return StreamGap(
         stream_arn=fields.text("streamArn"),
         shard_id=fields.text("shardId"),
@@ -208,6 +208,11 @@ def wait_before_claim_ms(job: Job, now_ms: int) -> int:
     return 0
 
 
+def waits_by_message(at_ms: int, now_ms: int) -> bool:
+    """Whether a job may wait for a time by its message; what is further away waits in the table."""
+    return at_ms - now_ms <= QUEUE_DELAY_LIMIT_MS
+
+
 def backoff_ms(attempt: int, jitter: float) -> int:
     """The pause after attempt number `attempt` failed: exponential, full jitter. `jitter` is drawn from 0 to 1.
 
@@ -272,8 +277,7 @@ def idle_since_ms(job: Job) -> int:
 
 def is_overdue(job: Job, now_ms: int) -> bool:
     """Whether a job waits for so long that its message may be lost. A message too many does no harm."""
-    is_waiting = job.status in (Status.QUEUED, Status.RETRY, Status.INPROGRESS)
-    return is_waiting and idle_since_ms(job) + OVERDUE_MS < now_ms
+    return not is_terminal(job) and idle_since_ms(job) + OVERDUE_MS < now_ms
 
 
 def is_terminal(job: Job) -> bool:

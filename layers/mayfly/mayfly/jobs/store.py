@@ -1,7 +1,8 @@
 """Jobs on DynamoDB: sends the writes of `transitions` and says what came of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
@@ -90,8 +91,10 @@ class JobStore:
         payloads = {found["pk"]["S"]: found for found in self._db.get_many("read payload", self._table, beside)}
         return {(job.tenant, job.id): read_job(item, payloads.get(item["pk"]["S"])) for job, item in zip(jobs, items, strict=True)}
 
-    def claim(self, tenant: str, job_id: str, *, nonce: str, now_ms: int, lease_ms: int, new: Job | None = None) -> Job:
-        """Makes the caller the owner of the job for `lease_ms`, and returns it.
+    def claim(
+        self, tenant: str, job_id: str, *, nonce: str, now_ms: int, lease_ms: int, new: Job | None = None, seen: Job | None = None
+    ) -> Job:
+        """Makes the caller the owner of the job for `lease_ms`, and returns it; `seen` spares the read of a payload that was read before.
 
         `new` is the job to create where a message on the queue asks for one that does not exist yet; its item is written
         by its first claim. Raises ClaimRefused with the job's state; StoreUnavailable when the outcome is unknown (the
@@ -102,12 +105,21 @@ class JobStore:
                 self._put_payload(payload_item)
         write = transitions.claim(self._table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new)
         try:
-            return self._with_payload(self._db.update("claim", **write))
+            item = self._db.update("claim", **write)
         except ConditionFailed as refusal:
             found = refusal.item
-            if found and _is_claimed_by(found, nonce):
-                return self._with_payload(found)  # the answer to my own claim was lost, and this is the SDK's repeat
-            raise ClaimRefused(job_id, read_job(found) if found else None) from refusal
+            if found is None or not _is_claimed_by(found, nonce):
+                raise ClaimRefused(job_id, read_job(found) if found else None) from refusal
+            item = found  # the answer to my own claim was lost, and this is the SDK's repeat
+        mine = read_job(item)
+        if "payload" not in item and seen is not None and seen.fingerprint == mine.fingerprint:
+            return replace(mine, payload=seen.payload)
+        try:
+            return self._with_payload(item)
+        except StoreUnavailable:
+            with suppress(Fenced, StoreUnavailable):  # nothing was started: the claim is not to cost an attempt
+                self.hand_back(mine, now_ms=now_ms)
+            raise
 
     def claim_many(self, claims: Sequence[Claim], *, now_ms: int, lease_ms: int) -> list[Job | None]:
         """Claims up to 25 jobs in one call, each on its own; None for those that did not come about, which may be claimed alone.
@@ -176,12 +188,12 @@ class JobStore:
             raise lost
 
     def release(self, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
-        """Gives up the caller's claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is None.
+        """Gives up the caller's claim after a failure: not to be claimed again before `retry_at_ms`, or DEAD where that is None.
 
         Raises Fenced, StoreUnavailable.
         """
         write = transitions.release(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
-        self._leave(job, write, "release", Status.DEAD if retry_at_ms is None else Status.RETRY)
+        self._leave(job, write, "release", Status(write["ExpressionAttributeValues"][":status"]["S"]))
 
     def bury(self, job: Job, *, now_ms: int) -> None:
         """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was seen.
@@ -191,7 +203,7 @@ class JobStore:
         self._leave(job, transitions.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
 
     def hand_back(self, job: Job, *, now_ms: int) -> None:
-        """Undoes the caller's claim of a job that it has not started; the attempt counts for nothing. Raises Fenced, StoreUnavailable."""
+        """Undoes the caller's claim of a job of which nothing was done; the attempt counts for nothing. Raises Fenced, StoreUnavailable."""
         self._leave(job, transitions.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY)
 
     def _advance(self, operation: str, seen: Job, target: Job, *, is_new: bool) -> Fenced | None:

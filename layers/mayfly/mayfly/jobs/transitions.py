@@ -6,7 +6,7 @@
       ├─► QUEUED ────────────► INPROGRESS ──────────────► COMPLETED   with the job's effects, in one transaction
       └─► SCHEDULED ────────────┤ ▲    │ release: failed, may retry
           (not before its time) │ │    ▼
-             lease ran out  ────┘ └── RETRY (not before its time)
+             lease ran out  ────┘ └── RETRY (not before its time; SCHEDULED where that is far away)
              (process died)     └──────────────────────► DEAD         permanent, or the last attempt; redrive: QUEUED again
           whatever has not ended ── cancel ────────────► CANCELLED    and its owner is refused
 
@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mayfly.jobs.items import DUE, attempt_value, attention, job_key, new_items, state
+from mayfly.jobs.items import DUE, attempt_value, attention, job_key, new_items, scheduled, state
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
-from mayfly.jobs.rules import RETENTION_SECONDS
+from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
 
 __all__ = [
     "advance", "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "completed", "create", "failed", "hand_back",
@@ -135,7 +135,8 @@ def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Jo
     ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
     if retry_at_ms is None:
         return replace(_ended(mine, Status.DEAD, ended, now_ms), error=error)
-    return replace(mine, status=Status.RETRY, lease_until_ms=None, not_before_ms=retry_at_ms, history=(*mine.history[:-1], ended))
+    status = Status.RETRY if waits_by_message(retry_at_ms, now_ms) else Status.SCHEDULED
+    return replace(mine, status=status, lease_until_ms=None, not_before_ms=retry_at_ms, history=(*mine.history[:-1], ended))
 
 
 def advance(table: str, seen: Job, target: Job, *, is_new: bool, result: str | None = None) -> dict[str, Any]:
@@ -262,11 +263,16 @@ def complete(table: str, job: Job, *, result: str, now_ms: int) -> dict[str, Any
 
 
 def release(table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> dict[str, Any]:
-    """Gives up a claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is None."""
+    """Gives up a claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is None.
+
+    A time beyond what a message can wait for makes it SCHEDULED, and a sweep hands it on.
+    """
     failed = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
     if retry_at_ms is None:
         return _end(table, job, Status.DEAD, failed, now_ms=now_ms, extra={"error": {"S": error}})
-    return _leave(table, job, Status.RETRY, failed, {"not_before": {"N": str(retry_at_ms)}})
+    if waits_by_message(retry_at_ms, now_ms):
+        return _leave(table, job, Status.RETRY, failed, {"not_before": {"N": str(retry_at_ms)}})
+    return _leave(table, job, Status.SCHEDULED, failed, scheduled(replace(job, not_before_ms=retry_at_ms), now_ms=now_ms))
 
 
 def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:

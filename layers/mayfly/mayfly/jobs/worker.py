@@ -15,6 +15,7 @@ from mayfly.errors import InvalidRequest, LeaseHeld, MayflyError, PayloadTooLarg
 from mayfly.jobs.attempt import Attempt, Worker
 from mayfly.jobs.effects import EFFECT_LIMIT
 from mayfly.jobs.group_commit import Member
+from mayfly.jobs.model import Unreadable
 from mayfly.jobs.persistence import TransactionalLayer, attempting
 from mayfly.jobs.rules import RETENTION_SECONDS, describe, read_message
 from mayfly.jobs.store import Claim
@@ -114,13 +115,13 @@ class Batch:
         return attempt is not None and attempt.has_started
 
     def run(self, record: SQSRecord) -> None:
-        """Runs one message's job. Returns when it has ended or is staged.
+        """Runs one message's job. Returns when it has ended or is staged, or the message was no job and is kept.
 
-        Raises LeaseHeld where the message must come back later, StoreUnavailable where the store could not say,
-        UnreadableMessage where it is no job.
+        Raises LeaseHeld where the message must come back later, StoreUnavailable where the store could not say.
         """
         if record.message_id in self._unreadable:
-            raise self._unreadable[record.message_id]
+            self._keep(record, self._unreadable[record.message_id])
+            return
         attempt = self._attempts[record.message_id]
         if attempt in self._running:
             self._await(attempt)
@@ -133,9 +134,13 @@ class Batch:
             self._commit()  # what has finished is safe before something runs that may take the process along
             self._perform(attempt)
             self._commit()
-        if failure := self._failures.get(attempt):
+        failure = self._failures.get(attempt)
+        if isinstance(failure, UnreadableMessage):
+            self._keep(record, failure)
+        elif failure:
             raise failure
-        self._returned.append(record.message_id)
+        else:
+            self._returned.append(record.message_id)
 
     def beat(self) -> None:
         """Renews the claims of all jobs that run or wait for their turn, claims what runs for long without, commits what waits."""
@@ -184,6 +189,12 @@ class Batch:
             self._unreadable[record.message_id] = UnreadableMessage(record.message_id, str(problem))
             return None
         return Attempt(self._worker, message, record.message_id, is_first_receive=not _was_received_before(record), stage=self._stage)
+
+    def _keep(self, record: SQSRecord, problem: UnreadableMessage) -> None:
+        """A message that is no job is kept for the operator; receiving it again would change nothing."""
+        self._worker.keep_unreadable(Unreadable(record.message_id, record.body, problem.problem, self._worker.clock()))
+        self._worker.observe.count("MessageUnreadable")
+        self._worker.observe.log.error("a message is no job; it is kept, see 'mayfly jobs unreadable'", error=describe(problem))
 
     def _all(self) -> list[Attempt]:
         return list(dict.fromkeys(self._attempts.values()))
