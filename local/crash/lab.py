@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -40,25 +41,40 @@ _LONGEST_DELIVERY: Final = 20.0
 _LONGEST_RUN: Final = 60.0
 
 
+_EXCLUSIVE_TASK: Final = """
+from mayfly.jobs import Effects, Job, task
+
+
+@task("lab.exclusive", exclusive=True)
+def add(job: Job, effects: Effects) -> None:
+    effects.increment(job.payload["name"])
+"""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A worker function to be tried: `folder` holds its main.py, `path` what it imports besides its packages."""
 
     name: str
     folder: Path
-    path: tuple[Path, ...]
-    task: str
-    messages: int
+    path: tuple[Path, ...] = ()
+    task: str = ""
+    messages: int = 1
+    #: Whether jobs are submitted to the API first, and the messages only wake them.
+    is_submitted: bool = False
     #: What Lambda would say is left of the invocation, in milliseconds; the stock recipe locks for as long.
-    remaining_ms: int
+    remaining_ms: int = 30_000
 
 
-def _subjects(root: Path) -> list[Subject]:
-    ours = {"folder": root / "functions/run_jobs", "path": (root / "layers/mayfly",), "task": "counter.add", "remaining_ms": 30_000}
+def _subjects(root: Path, functions: Path) -> list[Subject]:
+    ours = Subject("", functions / "run_jobs", (root / "layers/mayfly",), "counter.add")
     return [
-        Subject(CONTROL, _HERE / "stock", (), "", 1, _LEASE * 1000),
-        Subject("mayfly, one message", messages=1, **ours),  # type: ignore[arg-type]  # a bag of facts
-        Subject("mayfly, batch of three", messages=3, **ours),  # type: ignore[arg-type]  # a bag of facts
+        Subject(CONTROL, _HERE / "stock", remaining_ms=_LEASE * 1000),
+        replace(ours, name="mayfly, one message"),
+        replace(ours, name="mayfly, three messages", messages=3),
+        replace(ours, name="mayfly, three submitted jobs", messages=3, is_submitted=True),
+        replace(ours, name="mayfly, three messages, exclusive", messages=3, task="lab.exclusive"),
+        replace(ours, name="mayfly, three submitted, exclusive", messages=3, task="lab.exclusive", is_submitted=True),
     ]
 
 
@@ -70,6 +86,8 @@ class Outcome:
     fault: str
     runs: int = 0
     applied: Counter[int] = field(default_factory=Counter)
+    #: Runs some of whose messages were still on the queue at the end.
+    unsettled: int = 0
 
     @property
     def once(self) -> int:
@@ -90,10 +108,14 @@ class Outcome:
 def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome]:
     """Every subject under every fault at each of its calls, `repeats` times; says how far it is. Raises LocalError."""
     with tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder, embedded_store(Path(folder)) as endpoint:
+        functions = Path(folder) / "functions"
+        shutil.copytree(root / "functions", functions, ignore=shutil.ignore_patterns("__pycache__"))
+        (functions / "run_jobs/tasks/lab_exclusive.py").write_text(_EXCLUSIVE_TASK)
         lab = _Lab(root, endpoint, Path(folder))
+        api = Subject("the API", functions / "jobs", (functions, root / "layers/mayfly"))
         found = []
-        for subject in _subjects(root):
-            with lab.worker(subject) as worker:
+        for subject in _subjects(root, functions):
+            with lab.worker(subject) as worker, lab.worker(api) as lab.api:
                 calls = lab.count_calls(subject, worker)
                 say(f"{subject.name}: {calls} store calls a delivery")
                 for fault in FAULTS:
@@ -102,10 +124,17 @@ def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome
                     with ThreadPoolExecutor(12) as threads:
                         for applied in threads.map(partial(lab.deliver, subject, worker, fault), cells):
                             outcome.runs += 1
-                            outcome.applied.update(applied)
+                            outcome.applied.update(applied.applied)
+                            outcome.unsettled += not applied.is_settled
                     found.append(outcome)
                     say(f"  {fault:<9} {outcome.runs} runs")
         return found
+
+
+@dataclass(frozen=True)
+class _Result:
+    applied: Counter[int]
+    is_settled: bool
 
 
 class _Worker:
@@ -131,6 +160,7 @@ class _Lab:
         self._endpoint = endpoint
         self._work = work
         self._names = count()
+        self.api: _Worker | None = None
         template = load(root / "template.yaml", cache=work)
         for name, table in template.of_type("AWS::DynamoDB::Table").items():
             wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
@@ -157,6 +187,7 @@ class _Lab:
             "IDEMPOTENCY_TABLE": "Idempotency",
             "DEFAULT_TENANT": "default",
             "JOBS_QUEUE_URL": "each delivery has its own",
+            "LAMBDA_TASK_ROOT": str(subject.folder.parent),
             "LEASE_SECONDS": str(_LEASE),
             # For the stock recipe, whose client has the SDK's own ten; a run would only take longer.
             "AWS_RETRY_MODE": "standard",
@@ -179,12 +210,32 @@ class _Lab:
     def count_calls(self, subject: Subject, worker: _Worker) -> int:
         """How many store calls a delivery makes that nothing disturbs. Raises LocalError where that goes wrong."""
         run = _Run(self, subject, worker, fault=None, number=0)
-        applied = run.result()
-        if list(applied.elements()) != [1] * subject.messages:
-            raise LocalError(f"{subject.name!r} does not work undisturbed: effects by times applied: {dict(applied)}")
+        result = run.result()
+        if list(result.applied.elements()) != [1] * subject.messages or not result.is_settled:
+            raise LocalError(f"{subject.name!r} does not work undisturbed: {result}")
         return run.calls
 
-    def deliver(self, subject: Subject, worker: _Worker, fault: str, number: int) -> Counter[int]:
+    def submit(self, body: Mapping[str, Any]) -> str:
+        """Submits a job to the API function, and returns the message with which the relay would wake it."""
+        name = self.name()
+        reply = self._work / f"{name}.reply"
+        context = {"http": {"method": "POST", "path": "/jobs"}, "requestId": name, "stage": "$default", "routeKey": "POST /jobs"}
+        context["authorizer"] = {"lambda": {"tenant": "default", "scopes": "jobs:write"}}
+        event = {
+            "version": "2.0", "routeKey": "POST /jobs", "rawPath": "/jobs", "rawQueryString": "", "headers": {},
+            "requestContext": context, "body": json.dumps(body), "isBase64Encoded": False,
+        }  # fmt: skip
+        assert self.api is not None
+        pid = self.api.fork({
+            "event": event, "queue": "", "fault": None, "number": 0, "remaining_ms": 30_000, "reply": str(reply),
+            "calls": str(self._work / f"{name}.calls"), "log": str(self._work / "worker.log"),
+        })  # fmt: skip
+        wait_for_end(pid, _LONGEST_DELIVERY)
+        answer = json.loads(reply.read_text())
+        assert answer["statusCode"] == 202, answer
+        return json.dumps({"tenant": "default", "id": json.loads(answer["body"])["id"]})
+
+    def deliver(self, subject: Subject, worker: _Worker, fault: str, number: int) -> _Result:
         """How often each effect was applied, when the fault has struck and the message has been dealt with."""
         return _Run(self, subject, worker, fault=fault, number=number).result()
 
@@ -230,12 +281,13 @@ class _Run:
         """Store calls of the last delivery."""
         return int(self._calls_file.read_text())
 
-    def result(self) -> Counter[int]:
-        """Effects by the times that they were applied."""
+    def result(self) -> _Result:
+        """Effects by the times that they were applied, and whether every message was dealt with."""
         counters = [f"{self._name}-{index}" for index in range(self._subject.messages)]
         for counter in counters:
             body = {"task": self._subject.task, "payload": {"name": counter}}
-            self._lab.sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(body))
+            message = self._lab.submit(body) if self._subject.is_submitted else json.dumps(body)
+            self._lab.sqs.send_message(QueueUrl=self._url, MessageBody=message)
         left, paused = len(counters), None
         while left and time.monotonic() < self._deadline:
             messages = self._receive(left)
@@ -252,7 +304,7 @@ class _Run:
             os.kill(pid, signal.SIGCONT)
             self._finish(pid, reply, messages)
         self._lab.sqs.delete_queue(QueueUrl=self._url)
-        return Counter(self._lab.value(counter) for counter in counters)
+        return _Result(Counter(self._lab.value(counter) for counter in counters), is_settled=left == 0)
 
     def _receive(self, count: int) -> list[dict[str, Any]]:
         """The messages that are to be had; on the first delivery all of them, in one batch."""
@@ -290,11 +342,7 @@ class _Run:
 
     def _finish(self, pid: int, reply: Path, messages: list[dict[str, Any]]) -> int:
         """Waits for the delivery's end and deletes what it reports as done, as Lambda does; returns how many those are."""
-        until = time.monotonic() + _LONGEST_DELIVERY
-        while psutil.pid_exists(pid) and time.monotonic() < until:
-            time.sleep(0.005)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        wait_for_end(pid, _LONGEST_DELIVERY)
         if not reply.exists():
             return 0
         failed = {each["itemIdentifier"] for each in json.loads(reply.read_text())["batchItemFailures"]}
@@ -305,6 +353,15 @@ class _Run:
                     self._lab.sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
                     done += 1
         return done
+
+
+def wait_for_end(pid: int, seconds: float) -> None:
+    """Returns when a process has ended; kills it where it takes longer."""
+    until = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and time.monotonic() < until:
+        time.sleep(0.005)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _record(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from local.crash.lab import CONTROL, Outcome
 
 __all__ = ["verdict", "write"]
 
-_COLUMNS: Final = ("subject", "fault", "runs", "once", "twice or more", "never")
+_COLUMNS: Final = ("subject", "fault", "runs", "once", "twice or more", "never", "unsettled")
 
 
 def write(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
@@ -30,13 +30,16 @@ def write(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
 def verdict(outcomes: Sequence[Outcome]) -> int:
     """0 where the control shows doubles and nobody else does; 1 otherwise, with the reason on standard error."""
     control = sum(each.more for each in outcomes if each.subject == CONTROL)
-    wrong = [each for each in outcomes if each.subject != CONTROL and (each.more or each.never)]
+    wrong = [each for each in outcomes if each.subject != CONTROL and (each.more or each.never or each.unsettled)]
     for each in wrong:
-        print(f"mayfly: {each.subject}, {each.fault}: {each.more} effects applied more than once, {each.never} never", file=sys.stderr)
+        print(
+            f"mayfly: {each.subject}, {each.fault}: {each.more} effects applied more than once, {each.never} never; {each.unsettled} runs unsettled",
+            file=sys.stderr,
+        )
     if not control:
         print("mayfly: the stock recipe shows no doubles: the lab sees nothing", file=sys.stderr)
     return 1 if wrong or not control else 0
 
 
-def _row(each: Outcome) -> tuple[str, str, int, int, int, int]:
-    return each.subject, each.fault, each.runs, each.once, each.more, each.never
+def _row(each: Outcome) -> tuple[str, str, int, int, int, int, int]:
+    return each.subject, each.fault, each.runs, each.once, each.more, each.never, each.unsettled

@@ -664,7 +664,11 @@ def test_a_heartbeat_that_fails_in_an_unforeseen_way_beats_on() -> None:
             raise ZeroDivisionError
 
     beats = Broken()
-    handle(sqs("a"), lambda record: wait_until(lambda: len(beats) >= 3, 10), VisibleQueue(), lease=0.3, context=Context(), beats=beats)
+
+    def run(record: Any) -> None:
+        wait_until(lambda: len(beats) >= 3, 10)
+
+    handle(sqs("a"), run, VisibleQueue(), lease=0.3, context=Context(), beats=beats)
 
 
 def test_a_record_that_the_deadline_leaves_no_time_for_goes_back_at_once() -> None:

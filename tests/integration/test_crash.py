@@ -1,0 +1,43 @@
+"""The crash lab, once through: the stock recipe shows doubles, ours shows none."""
+
+import json
+import subprocess
+
+import pytest
+
+from local.crash.lab import CONTROL, Outcome
+from local.crash.report import verdict
+from local.crash.worker import FAULTS
+from local.harness import MAYFLY, ROOT
+
+
+@pytest.mark.timeout(600)
+def test_every_fault_at_every_store_call_leaves_every_effect_applied_once() -> None:
+    done = subprocess.run([MAYFLY, "crash", "--repeats", "1", "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout)
+    assert {row["fault"] for row in table} == set(FAULTS)
+    ours = [row for row in table if row["subject"] != CONTROL]
+    assert len(ours) == 5 * len(FAULTS)
+    assert all(row["once"] > 0 and not (row["twice or more"] or row["never"] or row["unsettled"]) for row in ours)
+    assert all(row["twice or more"] > 0 for row in table if row["subject"] == CONTROL)
+
+
+def outcome(subject: str, *applied: int, unsettled: int = 0) -> Outcome:
+    found = Outcome(subject, "before", runs=len(applied), unsettled=unsettled)
+    found.applied.update(applied)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([outcome(CONTROL, 1, 2), outcome("ours", 1, 1)], 0),
+        ([outcome(CONTROL, 1, 1), outcome("ours", 1, 1)], 1),
+        ([outcome(CONTROL, 2), outcome("ours", 1, 2)], 1),
+        ([outcome(CONTROL, 2), outcome("ours", 1, 0)], 1),
+        ([outcome(CONTROL, 2), outcome("ours", 1, unsettled=1)], 1),
+    ],
+)
+def test_the_lab_fails_where_it_sees_nothing_and_where_we_do(outcomes: list[Outcome], code: int) -> None:
+    assert verdict(outcomes) == code
