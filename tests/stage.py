@@ -13,7 +13,7 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration, Task
 from mayfly.jobs.worker import Batch, Runner, Worker
-from mayfly.observe import observer
+from mayfly.observe import Observer, observer
 from mayfly.sqs import entrypoint
 
 from tests.events import sqs
@@ -31,6 +31,19 @@ def a_record(message: Wake | Submission, message_id: str, receives: int = 1) -> 
     return SQSRecord(
         {**record, "messageId": message_id, "receiptHandle": f"r-{message_id}", "attributes": {"ApproximateReceiveCount": str(receives)}}
     )
+
+
+class Counting(Observer):
+    """An observer that keeps the names of what it counts, and logs."""
+
+    def __init__(self, counted: list[str]) -> None:
+        made = observer("test")
+        super().__init__(log=made.log, metrics=made.metrics)
+        object.__setattr__(self, "counted", counted)
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Keeps it."""
+        object.__getattribute__(self, "counted").extend([name] * by)
 
 
 def finish(batch: Batch) -> None:
@@ -67,6 +80,8 @@ class Stage:
         self.store, self.operations = JobStore(db, self.tables["JobsTable"]), JobOperations(db, self.tables["JobsTable"])
         self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
         self.ran: list[Job] = []
+        self.counted: list[str] = []
+        self.observe = Counting(self.counted)
         self.declare(**options)
         self.batch: Batch
         self.visible = VisibleQueue()
@@ -78,7 +93,7 @@ class Stage:
             tasks={"t": Task(Declaration("t", max_attempts=3, **options), self._run_task)},
             counters_table=self.tables["CountersTable"],
             producer_tenant="acme",
-            observe=observer("test"),
+            observe=self.observe,
             clock=self.clock,
             new_nonce=new_nonce,
             jitter=lambda: 1.0,
@@ -131,6 +146,11 @@ class Stage:
             "receiptHandle": f"r-{message_id}",
             "attributes": {"ApproximateReceiveCount": str(receives)},
         }
+
+    @property
+    def succeeded(self) -> int:
+        """How many attempts were told that they had committed."""
+        return self.counted.count("JobSucceeded")
 
     def job(self, job_id: str = "j1") -> Job:
         return self.store.read("acme", job_id, now_ms=self.clock())
