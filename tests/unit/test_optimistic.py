@@ -1,0 +1,453 @@
+"""Jobs that run without a claim, staged and committed together, on the embedded store."""
+
+import itertools
+from typing import Any
+
+import pytest
+from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
+from mayfly.jobs.rules import public_status
+from mayfly.jobs.tasks import Permanent
+
+from bench.meter import Cost, metered
+from tests.conftest import make_client, make_tables
+from tests.fakes import Context
+from tests.faults import Faults
+from tests.stage import Stage, a_record
+
+_prefixes = (f"optimistic{number}-" for number in itertools.count())
+NAMES = [f"j{number}" for number in range(10)]
+
+
+@pytest.fixture
+def faults(embedded: Any) -> Faults:
+    return Faults(embedded, on_moto=False)
+
+
+@pytest.fixture
+def stage(embedded: Any) -> Stage:
+    return Stage(embedded, make_tables(embedded, next(_prefixes)))
+
+
+def submit_all(stage: Stage, **changes: Any) -> list[Wake]:
+    for name in NAMES:
+        stage.submit(id=name, **changes)
+    return [Wake("acme", name) for name in NAMES]
+
+
+def failures(reply: dict[str, Any]) -> list[str]:
+    return sorted(each["itemIdentifier"] for each in reply["batchItemFailures"])
+
+
+def statuses(stage: Stage) -> set[Status]:
+    return {stage.job(name).status for name in NAMES}
+
+
+def open_batch(stage: Stage, *messages: Wake) -> None:
+    stage.batch = stage.runner.open([a_record(message, f"m{index}") for index, message in enumerate(messages)], Context())
+    stage.batch.prepare()
+
+
+# ---------------------------------------------------------------- what it costs
+
+
+@pytest.fixture
+def metered_stage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with metered() as cost:
+        client = make_client("dynamodb")
+        yield Stage(client, make_tables(client, next(_prefixes))), cost
+
+
+@pytest.mark.parametrize(
+    ("exclusive", "own_counters", "is_submitted", "calls", "write_units"),
+    [
+        (False, False, True, 2, 2.2),
+        (False, True, True, 2, 4.0),
+        (False, False, False, 2, 2.2),
+        (False, True, False, 2, 4.0),
+        (True, False, True, 3, 3.2),
+        (True, True, True, 3, 5.0),
+        (True, False, False, 3, 3.2),
+    ],
+)
+def test_a_batch_of_ten_costs_these_store_calls_and_units(
+    metered_stage: tuple[Stage, Cost], exclusive: bool, own_counters: bool, is_submitted: bool, calls: int, write_units: float
+) -> None:
+    """The visibility call comes on top; reads cost a fifth of writes."""
+    stage, cost = metered_stage
+    stage.declare(exclusive=exclusive)
+    stage.body = lambda job, effects: effects.increment(f"n-{job.id}" if own_counters else "n")
+    messages = submit_all(stage) if is_submitted else [Submission("t", number) for number in range(10)]
+    cost.reset()
+    assert failures(stage.handle(*messages)) == []
+    found = (sum(cost.calls.values()), round(cost.write_units / 10, 2), cost.read_units / 10)
+    assert found == (calls, write_units, 1.0), cost.calls
+
+
+# ---------------------------------------------------------------- what it leaves
+
+
+def test_a_job_that_ran_unclaimed_looks_like_one_that_was_claimed(stage: Stage) -> None:
+    found = []
+    for exclusive in (False, True):
+        stage.declare(exclusive=exclusive)
+        stage.submit(id=f"x{exclusive}", payload={"x": 1})
+        stage.handle(Wake("acme", f"x{exclusive}"))
+        found.append({**vars(stage.job(f"x{exclusive}")), "id": "", "owner": ""})
+        found.append({**vars(stage.ran[-1]), "id": "", "owner": ""})
+    assert (found[0], found[1]) == (found[2], found[3])
+
+
+@pytest.mark.parametrize("payload", [1, "x" * 5000])
+def test_a_job_that_a_message_asks_for_is_made_by_its_commit(stage: Stage, payload: Any) -> None:
+    assert failures(stage.handle(Submission("t", payload))) == []
+    job = stage.job(stage.ran[0].id)
+    assert (job.status, job.payload, job.attempt, job.fence, len(job.history)) == (Status.COMPLETED, payload, 1, 1, 1)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_failure_is_recorded_and_the_neighbours_are_done(stage: Stage, is_new: bool) -> None:
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.payload == "bad":
+            raise RuntimeError("boom")
+        if job.payload == "never":
+            raise Permanent("no")
+
+    stage.body = body
+    payloads = ["good", "bad", "good", "never", "good"]
+    if not is_new:
+        for number, payload in enumerate(payloads):
+            stage.submit(id=f"j{number}", payload=payload)
+    reply = stage.handle(*(Submission("t", each) if is_new else Wake("acme", f"j{number}") for number, each in enumerate(payloads)))
+    assert failures(reply) == ["m1"]
+    assert stage.visible.asked[-1] == pytest.approx({"r-m1": 1.0}, abs=0.5)
+    found = {job.payload: stage.job(job.id) for job in stage.ran}
+    bad, never = found["bad"], found["never"]
+    assert (bad.status, bad.attempt, bad.history[0].error) == (Status.RETRY, 1, "RuntimeError: boom")
+    assert (never.status, never.error, never.expires_at_s is not None) == (Status.DEAD, "Permanent: no", True)
+    assert [job.id for job in stage.operations.list("acme", Status.DEAD, limit=9, after=None, now_ms=stage.clock()).jobs] == [never.id]
+    assert stage.count() == 3
+
+
+def test_copies_of_a_message_whose_commit_fails_all_come_back(stage: Stage, faults: Faults) -> None:
+    stage.submit()
+    faults.plan = lambda operation, number: "before" if operation in ("TransactWriteItems", "UpdateItem") else None
+    assert failures(stage.handle(*[Wake("acme", "j1")] * 3)) == ["m0", "m1", "m2"]
+    assert len(stage.ran) == 1
+
+
+# ---------------------------------------------------------------- what is reported as done is done
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_record_that_is_reported_as_done_is_durable(stage: Stage, faults: Faults, kind: str, times: int) -> None:
+    messages = submit_all(stage)
+    faults.on("TransactWriteItems", kind, times=times)
+    failed = failures(stage.handle(*messages))
+    faults.plan = lambda operation, number: None
+    done = [name for number, name in enumerate(NAMES) if f"m{number}" not in failed]
+    assert [stage.job(name).status for name in done] == [Status.COMPLETED] * len(done)
+    assert len(done) == (10 if times == 1 else 0)
+    stage.clock.advance(16)
+    assert failures(stage.handle(*messages, receives=2)) == []
+    assert (statuses(stage), stage.count()) == ({Status.COMPLETED}, 10)
+
+
+def test_a_process_that_dies_with_staged_records_has_applied_nothing(stage: Stage) -> None:
+    messages = submit_all(stage)
+    open_batch(stage, *messages)
+    for record in stage.batch.records:
+        stage.batch.run(record)
+    assert (stage.count(), statuses(stage)) == (0, {Status.QUEUED})  # and here it is killed
+    stage.clock.advance(15)
+    assert failures(stage.handle(*messages, receives=2)) == []
+    assert (stage.count(), statuses(stage)) == (10, {Status.COMPLETED})
+
+
+def test_an_unforeseen_failure_of_the_commit_reports_nothing_as_done(stage: Stage) -> None:
+    messages = submit_all(stage)
+
+    def broken(members: Any) -> Any:
+        raise ZeroDivisionError
+
+    stage.store.commit_many = broken  # type: ignore[method-assign]  # as a bug would
+    with pytest.raises(ZeroDivisionError):
+        stage.handle(*messages)  # Lambda takes that for the failure of every record
+
+
+def test_what_was_staged_when_a_beat_failed_in_an_unforeseen_way_comes_back(stage: Stage) -> None:
+    open_batch(stage, *submit_all(stage))
+    stage.batch.run(stage.batch.records[0])
+    commit, stage.clock.now_ms = stage.store.commit_many, stage.clock.now_ms + 60
+
+    def broken(members: Any) -> Any:
+        stage.store.commit_many = commit  # type: ignore[method-assign]  # well again
+        raise ZeroDivisionError
+
+    stage.store.commit_many = broken  # type: ignore[method-assign]  # as a bug would
+    with pytest.raises(ZeroDivisionError):
+        stage.batch.beat()
+    stage.batch.run(stage.batch.records[1])
+    late = stage.batch.close()
+    assert ([type(late[name]) for name in late], list(late), stage.count()) == ([LeaseHeld], ["m0"], 1)
+
+
+# ---------------------------------------------------------------- somebody else was there
+
+
+def test_of_two_that_run_one_job_at_once_one_commits(stage: Stage) -> None:
+    messages = submit_all(stage)
+    open_batch(stage, *messages)
+    first = stage.batch
+    open_batch(stage, *messages)
+    for batch in (first, stage.batch):
+        for record in batch.records:
+            batch.run(record)
+    assert (first.close(), stage.batch.close()) == ({}, {})
+    assert (len(stage.ran), stage.count(), stage.succeeded) == (20, 10, 10)
+    assert {len(stage.job(name).history) for name in NAMES} == {1}
+
+
+def test_a_job_that_was_cancelled_after_the_read_stays_so_and_its_neighbours_are_done(stage: Stage) -> None:
+    messages = submit_all(stage)
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.id == "j4":
+            stage.operations.cancel("acme", "j4", now_ms=stage.clock())
+
+    stage.body = body
+    assert failures(stage.handle(*messages)) == []
+    assert (stage.job("j4").status, stage.count()) == (Status.CANCELLED, 9)
+
+
+def test_a_job_that_somebody_claimed_after_the_read_is_left_to_them(stage: Stage) -> None:
+    messages = submit_all(stage)
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.id == "j4":
+            stage.store.claim("acme", "j4", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+
+    stage.body = body
+    assert failures(stage.handle(*messages)) == ["m4"]
+    assert (stage.job("j4").owner, stage.job("j4").attempt, stage.count()) == ("other", 1, 9)
+
+
+def test_a_failure_of_a_job_that_somebody_else_has_done_changes_nothing(stage: Stage) -> None:
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if len(stage.ran) == 1:
+            stage.handle(Wake("acme", "j1"))
+            raise RuntimeError("late")
+
+    stage.body = body
+    stage.submit()
+    assert failures(stage.handle(Wake("acme", "j1"))) == []
+    assert (stage.job().status, len(stage.job().history), stage.count()) == (Status.COMPLETED, 1, 1)
+
+
+# ---------------------------------------------------------------- how long what has finished waits
+
+
+def test_what_has_waited_for_fifty_milliseconds_is_committed_before_the_next_one_starts(stage: Stage) -> None:
+    messages = submit_all(stage)
+    committed: list[int] = []
+
+    def body(job: Job, effects: Any) -> None:
+        committed.append(stage.count())
+        effects.increment("n")
+        stage.clock.now_ms += 20
+
+    stage.body = body
+    stage.handle(*messages)
+    assert committed == [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
+    assert stage.count() == 10
+
+
+def test_a_full_transaction_does_not_wait(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage)
+
+    def body(job: Job, effects: Any) -> None:
+        for number in range(40):
+            effects.increment(f"{job.id}-{number}")
+
+    stage.body = body
+    faults.requests.clear()
+    stage.handle(*messages)
+    # After the third (123 items) the first two fit into one, the third takes another; and so on.
+    assert faults.requests.count("TransactWriteItems") == 7
+    assert statuses(stage) == {Status.COMPLETED}
+
+
+def test_a_beat_commits_what_waits_behind_a_slow_neighbour(stage: Stage) -> None:
+    messages = submit_all(stage)
+    seen = []
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if len(stage.ran) == 3:
+            stage.clock.advance(5)
+            stage.batch.beat()
+            seen.append(stage.count())
+
+    stage.body = body
+    open_batch(stage, *messages)
+    for record in stage.batch.records:
+        stage.batch.run(record)
+    assert (stage.batch.close(), seen, stage.count()) == ({}, [2], 10)
+
+
+def test_nothing_waits_while_a_redelivered_job_runs(stage: Stage) -> None:
+    """It may be the one that kills the process."""
+    for name in ("old", "new"):
+        stage.submit(id=name)
+    seen = []
+
+    def body(job: Job, effects: Any) -> None:
+        seen.append((job.id, stage.count()))
+        effects.increment("n")
+
+    stage.body = body
+    stage.handle_records([stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new"), "m1", 1)])
+    assert (seen, stage.count()) == ([("new", 0), ("old", 1)], 2)
+
+
+# ---------------------------------------------------------------- late claims
+
+
+def run_long(stage: Stage, during: Any) -> dict[str, Exception]:
+    """Runs j1 alone; five seconds into it a beat comes, and then `during`."""
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        stage.clock.advance(5)
+        stage.batch.beat()
+        during(effects)
+
+    stage.body = body
+    open_batch(stage, Wake("acme", "j1"))
+    stage.batch.run(stage.batch.records[0])
+    return dict(stage.batch.close())
+
+
+def test_a_job_that_takes_a_third_of_the_lease_is_claimed_and_seen_to_run(stage: Stage) -> None:
+    stage.submit()
+    seen: list[Any] = []
+
+    def during(effects: Any) -> None:
+        job = stage.job()
+        seen.append((public_status(job, stage.clock()), job.attempt, job.fence, job.lease_until_ms))
+        stage.clock.advance(5)
+        stage.batch.beat()  # renews it
+        seen.append(stage.job().lease_until_ms)
+
+    assert run_long(stage, during) == {}
+    start = stage.clock() - 10_000
+    assert seen == [("running", 1, 1, start + 20_000), start + 25_000]
+    done = stage.job()
+    assert (done.status, done.attempt, done.fence, len(done.history), stage.count()) == (Status.COMPLETED, 1, 1, 1, 1)
+    assert (done.history[0].started_at_ms, done.history[0].outcome) == (start, Outcome.SUCCEEDED)
+
+
+def test_a_message_that_comes_again_meets_the_late_claim(stage: Stage) -> None:
+    stage.submit()
+
+    def during(effects: Any) -> None:
+        with pytest.raises(LeaseHeld):
+            stage.deliver(Wake("acme", "j1"), receives=2)
+
+    assert run_long(stage, during) == {}
+    assert (len(stage.ran), stage.count()) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_a_late_claim_whose_outcome_is_unknown_does_not_stand_in_the_way_of_its_own_commit(stage: Stage, faults: Faults, kind: str) -> None:
+    stage.submit()
+    faults.plan = lambda operation, number: kind if operation == "UpdateItem" else None
+
+    def during(effects: Any) -> None:
+        faults.plan = lambda operation, number: None
+        assert stage.job().status is (Status.INPROGRESS if kind == "after" else Status.QUEUED)
+
+    assert run_long(stage, during) == {}
+    assert (stage.job().status, stage.job().attempt, len(stage.job().history), stage.count()) == (Status.COMPLETED, 1, 1, 1)
+
+
+def test_a_late_claim_that_comes_too_late_stops_the_task_at_its_checkpoint(stage: Stage) -> None:
+    stage.submit()
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
+        effects.checkpoint()  # it has not heard yet
+        stage.batch.beat()
+        effects.checkpoint()
+        raise AssertionError("past the checkpoint")
+
+    stage.body = body
+    open_batch(stage, Wake("acme", "j1"))
+    with pytest.raises(LeaseHeld):
+        stage.batch.run(stage.batch.records[0])
+    assert (stage.job().owner, stage.job().attempt, stage.count()) == ("other", 1, 0)
+
+
+def test_a_long_job_that_a_message_asks_for_can_be_read_while_it_runs(stage: Stage) -> None:
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        stage.clock.advance(5)
+        stage.batch.beat()
+        assert public_status(stage.job(job.id), stage.clock()) == "running"
+
+    stage.body = body
+    stage.batch = stage.runner.open([a_record(Submission("t", 1), "m0")], Context())
+    stage.batch.prepare()
+    stage.batch.run(stage.batch.records[0])
+    assert stage.batch.close() == {}
+    assert (stage.job(stage.ran[0].id).status, stage.count()) == (Status.COMPLETED, 1)
+
+
+def test_a_failure_after_a_late_claim_is_one_attempt(stage: Stage) -> None:
+    stage.submit()
+
+    def fail(effects: Any) -> None:
+        raise RuntimeError("boom")
+
+    with pytest.raises(LeaseHeld):
+        run_long(stage, fail)
+    job = stage.job()
+    assert (job.status, job.attempt, job.fence, [each.error for each in job.history]) == (Status.RETRY, 1, 1, ["RuntimeError: boom"])
+
+
+# ---------------------------------------------------------------- which mode
+
+
+@pytest.mark.parametrize(
+    ("receives", "options", "is_claimed"),
+    [(1, {}, False), (2, {}, True), (1, {"exclusive": True}, True), (2, {"exclusive": True}, True)],
+)
+def test_first_receives_of_ordinary_tasks_run_unclaimed_and_all_others_claimed(
+    stage: Stage, receives: int, options: dict[str, Any], is_claimed: bool
+) -> None:
+    stage.declare(**options)
+    stage.submit()
+    seen = []
+    stage.body = lambda job, effects: seen.append(stage.job().status)
+    stage.handle(Wake("acme", "j1"), receives=receives)
+    assert seen == [Status.INPROGRESS if is_claimed else Status.QUEUED]
+
+
+def test_a_batch_that_cannot_be_read_is_claimed_job_by_job(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage)
+    faults.plan = lambda operation, number: "before" if operation == "BatchGetItem" else None
+    assert failures(stage.handle(*messages)) == []
+    assert (stage.count(), statuses(stage)) == (10, {Status.COMPLETED})
+
+
+def test_an_unread_job_is_not_taken_for_an_absent_one(stage: Stage, faults: Faults) -> None:
+    faults.plan = lambda operation, number: "before" if operation == "BatchGetItem" else None
+    with pytest.raises(StoreUnavailable):
+        stage.store.read_many([("acme", "j1")])
