@@ -11,12 +11,18 @@ from moto.core.models import botocore_stubber
 Plan = Callable[[str, int], str | None]
 
 
+class Killed(BaseException):
+    """The end of a process, in a test that plays several: nothing of it goes on, no handler catches it."""
+
+
 class Faults:
     """Sits before moto. `plan(operation, number)` names what happens to the n-th request (from 1) of this client:
 
     `before`    the request never leaves          `after`     it takes effect, its answer is lost
     `throttle`  refused for load                  `conflict`  refused, another transaction is at work (TransactWriteItems)
     `error`     a 500 without effect
+    `late`      it seems lost, and takes effect when `arrive` is called
+    `kill`      the process dies before the request leaves         `kill after`  it dies when the request has taken effect
     """
 
     def __init__(self, client: Any, *, on_moto: bool = True) -> None:
@@ -29,6 +35,7 @@ class Faults:
         client.meta.events.register("before-send", self._send)
         # The SDK's repeats as they are, less their pauses and the budget that many faults would use up.
         self._reasons: tuple[str, ...] = ()
+        self._late: list[Callable[[], Any]] = []
         self._tries: int = client.meta.config.retries["total_max_attempts"]
         client.meta.events.register_first("needs-retry.*", self._repeat_at_once)
 
@@ -54,6 +61,12 @@ class Faults:
         self.on("TransactWriteItems", "cancel")
         self._reasons = reasons
 
+    def arrive(self) -> None:
+        """Lets those requests take effect now that seemed lost."""
+        late, self._late = self._late, []
+        for send in late:
+            send()
+
     def refuse(self, operation: str, code: str) -> None:
         """Every request of an operation is refused with an error of this code, and has no effect."""
         self.plan = lambda name, number: code if name == operation else None
@@ -69,6 +82,17 @@ class Faults:
         if kind == "after":
             self._forward(event_name, request)
             raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
+        if kind == "late":
+            self._late.append(lambda: self._forward(event_name, request))
+            raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
+        if kind == "kill":
+            raise Killed
+        if kind == "kill after":
+            self._forward(event_name, request)
+            raise Killed
+        if kind == "conflict":
+            count = len(json.loads(request.body)["TransactItems"])
+            kind, self._reasons = "cancel", ("TransactionConflict", *["None"] * (count - 1))
         if kind == "cancel":
             reasons = [{"Code": code, "Message": "injected"} for code in self._reasons]
             return _refusal(request, 400, "TransactionCanceledException", json.dumps({"CancellationReasons": reasons}))
@@ -85,11 +109,6 @@ class Faults:
 _REFUSALS = {
     "throttle": (400, "ProvisionedThroughputExceededException", "{}"),
     "error": (500, "InternalServerError", "{}"),
-    "conflict": (
-        400,
-        "TransactionCanceledException",
-        '{"CancellationReasons": [{"Code": "TransactionConflict", "Message": "conflict"}, {"Code": "None"}]}',
-    ),
 }
 
 
