@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -635,8 +636,6 @@ def handle(event: Any, run: Callable[[Any], None], visible: VisibleQueue, *, lea
 
 
 def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
-    import threading
-
     beats: list[int] = []
     visible = VisibleQueue()
 
@@ -655,6 +654,19 @@ def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     assert visible.asked[-1] == {"r0": pytest.approx(7, abs=2)}
     assert visible.asked[-1]["r0"] < renewed[0]["r0"] < 7  # counted from the failure, not from the end of the batch
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_no_record_is_run_before_a_crash_would_cost_a_lease_only() -> None:
+    is_hidden, seen = threading.Event(), []
+
+    class SlowQueue(VisibleQueue):
+        def set_visibility(self, seconds_by_receipt: Any) -> int:
+            is_hidden.wait(0.3)  # the store takes its time
+            return super().set_visibility(seconds_by_receipt)
+
+    queue = SlowQueue()
+    handle(sqs("a"), lambda record: seen.append(len(queue.asked)), queue, lease=15, context=Context(), beats=[])
+    assert seen == [1]
 
 
 def test_a_heartbeat_that_fails_in_an_unforeseen_way_beats_on() -> None:
