@@ -2,27 +2,34 @@
 
 import json
 import os
+import runpy
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import boto3
 from mayfly import wiring
+from mayfly.ids import new_id
 from mayfly.jobs.model import Job, Status
+from mayfly.jobs.tasks import Task
 
+from bench.batch import make_stores
 from bench.meter import metered
 from functions.run_jobs import tasks
 from functions.run_jobs.app import build
 from local.clients import CREDENTIALS
 from local.harness import ROOT, embedded_store
-from local.template import REGION, load
+from local.template import REGION
 
 QUESTION = "how many store calls and units does a batch of ten jobs cost, one increment each, everything within 1 KB?"
 BATCH = 10
 
 
-class _Context:
+class Context:
+    """Lambda's, as far as handlers look at it."""
+
     function_name = "bench"
     memory_limit_in_mb = "512"
     invoked_function_arn = aws_request_id = "bench"
@@ -45,42 +52,48 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                 "POWERTOOLS_METRICS_DISABLED": "true",
             }
         )
-        queue = _make_stores(Path(folder))
+        queue = make_stores(endpoint, Path(folder))
         variables = {"JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "JOBS_QUEUE_URL": queue, "DEFAULT_TENANT": "default"}
         with metered() as cost:
             deps = wiring.run_jobs(variables, tasks)
+            add = deps.worker.tasks["counter.add"]
+            exclusive = replace(add.declaration, name="bench.exclusive", exclusive=True)
+            deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]  # a dictionary
             handler = build(deps)
-            for source, counters in (("wakes", "one"), ("wakes", "ten"), ("messages", "one"), ("messages", "ten")):
-                bodies = [_body(deps, source, f"{source}-{counters}", number, counters == "ten") for number in range(BATCH)]
-                event = _received(queue, bodies)
-                cost.reset()
-                assert handler(event, _Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]  # plays it
-                name = f"{'submitted jobs' if source == 'wakes' else 'jobs from the queue'}, {counters} counter{'s' * (counters == 'ten')}"
-                figures[f"{name}: calls a batch"] = sum(cost.calls.values())
-                figures[f"{name}: write units a job"] = cost.write_units / BATCH
-                figures[f"{name}: read units a job"] = cost.read_units / BATCH
-                say(f"{name}: {', '.join(f'{count} {call}' for call, count in cost.calls.items())}")
+            os.environ |= {"IDEMPOTENCY_TABLE": "Idempotency", "COUNTERS_TABLE": "CountersTable", "POWERTOOLS_SERVICE_NAME": "bench"}
+            recipe = runpy.run_path(str(ROOT / "local/crash/stock/main.py"))["handler"]
+            for way, run, task, is_submitted in (
+                ("documented recipe", recipe, "", False),
+                ("ours, optimistic, messages", handler, "counter.add", False),
+                ("ours, optimistic, submitted", handler, "counter.add", True),
+                ("ours, exclusive, messages", handler, "bench.exclusive", False),
+                ("ours, exclusive, submitted", handler, "bench.exclusive", True),
+            ):
+                for counters in ("one counter", "ten counters"):
+                    name = f"{way}, {counters}"
+                    payloads = [{"name": f"{name}-{number if counters == 'ten counters' else ''}"} for number in range(BATCH)]
+                    event = received(queue, [_body(deps, task, payload, is_submitted=is_submitted) for payload in payloads])
+                    cost.reset()
+                    assert run(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]  # plays it
+                    figures |= {
+                        f"{name}: calls a batch": sum(cost.calls.values()),
+                        f"{name}: write units a job": cost.write_units / BATCH,
+                        f"{name}: units a job, reads at a fifth": round((cost.write_units + cost.read_units / 5) / BATCH, 2),
+                    }
+                    say(f"{name}: {', '.join(f'{count} {call}' for call, count in sorted(cost.calls.items()))}")
     return figures
 
 
-def _make_stores(work: Path) -> str:
-    client = boto3.client("dynamodb")
-    for name, table in load(ROOT / "template.yaml", cache=work).of_type("AWS::DynamoDB::Table").items():
-        wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
-        client.create_table(TableName=name, **{key: value for key, value in table.items() if key in wanted})
-    return str(boto3.client("sqs").create_queue(QueueName="jobs")["QueueUrl"])
-
-
-def _body(deps: wiring.RunDeps, source: str, name: str, number: int, own_counter: bool) -> Mapping[str, Any]:
-    payload = {"name": f"{name}-{number}" if own_counter else name}
-    if source == "messages":
-        return {"task": "counter.add", "payload": payload}
-    job = Job(f"{name}-{number}", "default", "counter.add", payload, Status.QUEUED, 5, deps.worker.clock(), "f")
+def _body(deps: wiring.RunDeps, task: str, payload: Mapping[str, Any], *, is_submitted: bool) -> Mapping[str, Any]:
+    if not is_submitted:
+        return {"task": task, "payload": payload}
+    job = Job(new_id(), "default", task, payload, Status.QUEUED, 5, deps.worker.clock(), "0123456789abcdef0123456789abcdef")
     deps.worker.store.create(job)
     return {"tenant": "default", "id": job.id}
 
 
-def _received(queue: str, bodies: list[Mapping[str, Any]]) -> dict[str, Any]:
+def received(queue: str, bodies: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """An event with messages that were sent to a queue and received from it."""
     sqs = boto3.client("sqs")
     sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": str(i), "MessageBody": json.dumps(each)} for i, each in enumerate(bodies)])
     messages: list[Any] = []

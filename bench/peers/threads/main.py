@@ -1,0 +1,26 @@
+"""The documented recipe, ten records at a time."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "local/crash"))
+from stock.main import add, config
+
+threads = ThreadPoolExecutor(10)
+
+
+def one(raw: dict) -> str | None:
+    try:
+        add(record=SQSRecord(raw))
+    except Exception:
+        return raw["messageId"]
+    return None
+
+
+def handler(event: dict, context: object) -> dict:
+    config.register_lambda_context(context)
+    failed = [each for each in threads.map(one, event["Records"]) if each]
+    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}

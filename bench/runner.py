@@ -1,0 +1,108 @@
+"""A worker function in a process of its own, for measurements: one JSON command a line, one answer each. Run as a script.
+
+Command: `{"batches": n, "counters": [names], "task"}`; answer: CPU and wall milliseconds a batch, calls and serial round trips a
+batch, write units a batch where asked for.
+"""
+
+import json
+import os
+import runpy
+import sys
+import threading
+import time
+import uuid
+from typing import Any
+
+import boto3
+import botocore.httpsession
+
+__all__ = ["main"]
+
+
+class _Seam:
+    """Counts requests, and those of them that had to wait for others: serial round trips."""
+
+    def __init__(self) -> None:
+        self.calls = self.serial = self._flying = 0
+        self._lock = threading.Lock()
+        self._send = botocore.httpsession.URLLib3Session.send
+
+    def install(self) -> None:
+        """Takes its place."""
+        seam = self
+
+        def send(session: Any, request: Any) -> Any:
+            with seam._lock:
+                seam.calls += 1
+                seam.serial += seam._flying == 0
+                seam._flying += 1
+            try:
+                return seam._send(session, request)
+            finally:
+                with seam._lock:
+                    seam._flying -= 1
+
+        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]  # below all retries
+
+
+class _Context:
+    function_name = "bench"
+    memory_limit_in_mb = "512"
+    invoked_function_arn = aws_request_id = "bench"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Plenty."""
+        return 60_000
+
+
+def main() -> None:
+    """Serves commands until standard input ends."""
+    sys.path.insert(0, os.getcwd())
+    handler = runpy.run_path("main.py")["handler"]
+    queue = os.environ["JOBS_QUEUE_URL"] if os.environ.get("BENCH_REAL_QUEUE") else None
+    sqs = boto3.client("sqs") if queue else None
+    seam = _Seam()
+    seam.install()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        cpu = wall = 0.0
+        calls = serial = failed = 0
+        for _ in range(command["batches"]):
+            event = _event(command, sqs, queue)
+            seam.calls = seam.serial = 0
+            started, cpu_started = time.perf_counter(), time.process_time()
+            reply = handler(event, _Context())
+            cpu += time.process_time() - cpu_started
+            wall += time.perf_counter() - started
+            calls, serial = calls + seam.calls, serial + seam.serial
+            failed += len(reply["batchItemFailures"])
+        count = command["batches"]
+        print(
+            json.dumps(
+                {"cpu": cpu / count * 1000, "wall": wall / count * 1000, "calls": calls / count, "serial": serial / count, "failed": failed}
+            ),
+            flush=True,
+        )
+
+
+def _event(command: dict[str, Any], sqs: Any, queue: str | None) -> dict[str, Any]:
+    bodies = [json.dumps({"task": command["task"], "payload": {"name": name}}) for name in command["counters"]]
+    if sqs is None:
+        return {"Records": [_record(uuid.uuid4().hex, uuid.uuid4().hex, body) for body in bodies]}
+    sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)])
+    found: list[Any] = []
+    while len(found) < len(bodies):
+        found += sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+    return {"Records": [_record(each["MessageId"], each["ReceiptHandle"], each["Body"]) for each in found]}
+
+
+def _record(message_id: str, receipt: str, body: str) -> dict[str, Any]:
+    return {
+        "messageId": message_id, "receiptHandle": receipt, "body": body, "attributes": {"ApproximateReceiveCount": "1"},
+        "messageAttributes": {}, "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:bench", "awsRegion": "us-east-1",
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The workers that are compared, each in a process of its own, and the stores they run against."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from local.harness import ROOT
+from local.launches import store_variables
+
+__all__ = ["EXCLUSIVE", "OPTIMISTIC", "PEERS", "RECIPE", "Peer", "Worker", "canned", "canned_figures", "worker"]
+
+_HERE: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way to do it."""
+
+    name: str
+    folder: str
+    task: str = ""
+
+
+OPTIMISTIC: Final = Peer("ours, optimistic", "ours", "counter.add")
+EXCLUSIVE: Final = Peer("ours, exclusive", "ours", "bench.exclusive")
+RECIPE: Final = Peer("documented recipe", "local/crash/stock")
+PEERS: Final = (
+    RECIPE,
+    Peer("documented recipe, 10 threads", "bench/peers/threads"),
+    Peer("one transaction a message", "bench/peers/transaction"),
+    Peer("naive loop, not safe", "bench/peers/naive"),
+    OPTIMISTIC,
+    EXCLUSIVE,
+)
+
+_EXCLUSIVE_TASK: Final = """
+from mayfly.jobs import Effects, Job, task
+
+
+@task("bench.exclusive", exclusive=True)
+def add(job: Job, effects: Effects) -> None:
+    effects.increment(job.payload["name"])
+"""
+
+
+class Worker:
+    """A peer's process."""
+
+    def __init__(self, process: "subprocess.Popen[str]", peer: Peer) -> None:
+        self._process = process
+        self._peer = peer
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def start(self, batches: int, counters: Sequence[str]) -> None:
+        """Begins to work through batches of one message for each counter."""
+        assert self._process.stdin is not None
+        print(json.dumps({"batches": batches, "counters": list(counters), "task": self._peer.task}), file=self._process.stdin, flush=True)
+
+    def finish(self) -> dict[str, float]:
+        """The figures of what was begun."""
+        assert self._process.stdout is not None
+        found: dict[str, float] = json.loads(self._process.stdout.readline())
+        return found
+
+    def run(self, batches: int, counters: Sequence[str]) -> dict[str, float]:
+        """Both; fails where a record failed."""
+        self.start(batches, counters)
+        figures = self.finish()
+        assert figures["failed"] == 0, (self._peer, figures)
+        return figures
+
+
+@contextmanager
+def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -> Iterator[Worker]:
+    """A peer's process against a store, until the end of the block."""
+    folder, path = ROOT / peer.folder, ""
+    if peer.folder == "ours":
+        folder, path = work / "functions/run_jobs", str(ROOT / "layers/mayfly")
+        if not folder.exists():
+            shutil.copytree(ROOT / "functions", work / "functions", ignore=shutil.ignore_patterns("__pycache__"))
+            (folder / "tasks/bench_exclusive.py").write_text(_EXCLUSIVE_TASK)
+    env = {
+        "PATH": os.environ.get("PATH", ""), **store_variables(endpoint), "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
+        "POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_LOG_LEVEL": "WARNING", "AWS_LAMBDA_FUNCTION_NAME": "bench",
+        "JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "IDEMPOTENCY_TABLE": "Idempotency", "DEFAULT_TENANT": "default",
+        "JOBS_QUEUE_URL": queue or f"{endpoint}/000000000000/jobs", **({"BENCH_REAL_QUEUE": "1"} if queue else {}),
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, _HERE / "runner.py"], cwd=folder, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n", peer
+        yield Worker(process, peer)
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+
+
+@contextmanager
+def canned(latency: float = 0.0) -> Iterator[str]:
+    """A store that answers after `latency` seconds; gives its endpoint."""
+    process = subprocess.Popen(
+        [sys.executable, _HERE / "canned.py", "--latency", str(latency)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def canned_figures(endpoint: str) -> Mapping[str, Any]:
+    """What the canned store was asked since this was called last."""
+    request = urllib.request.Request(endpoint, data=b"{}", headers={"X-Amz-Target": "Bench.Figures"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        found: dict[str, Any] = json.loads(reply.read())
+        return found
