@@ -85,6 +85,7 @@ class Attempt:
         self._is_first_receive = is_first_receive
         self._stage = stage
         self._seen: Job | None = None
+        self._is_fresh = False
         self._job: Job | None = None
         self._is_claim_written = False
         self._result = "null"
@@ -133,6 +134,7 @@ class Attempt:
     def see(self, found: Job | None) -> None:
         """The job as the batch was read, None where there was none. Decides how it is run."""
         self._seen = found
+        self._is_fresh = self._looks_fresh()
         self.is_optimistic = self._is_fresh and self._task is not None and not self.is_exclusive
 
     def ended_before(self) -> bool:
@@ -313,8 +315,7 @@ class Attempt:
         wanted = self._seen or self._new
         return self._worker.tasks.get(wanted.task) if wanted else None
 
-    @property
-    def _is_fresh(self) -> bool:
+    def _looks_fresh(self) -> bool:
         """Whether nobody has had the job yet, as far as can be seen, and its one write could make or change it."""
         if not self._is_first_receive:
             return False

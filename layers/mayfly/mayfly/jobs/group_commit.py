@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from mayfly.dynamodb import ConditionFailed, DynamoDB, Reason, RequestRefused, TransactionCancelled
 from mayfly.errors import Contended, EffectRefused, Fenced, StoreUnavailable
-from mayfly.fields import canonical_json
 from mayfly.ids import derived_id
-from mayfly.jobs.effects import EFFECT_LIMIT, Effect, merged
+from mayfly.jobs.effects import EFFECT_LIMIT, Effect, Item, merged
 from mayfly.jobs.model import TERMINAL, Status
 
 __all__ = ["GroupCommit", "Member", "fenced", "plan"]
@@ -21,8 +20,10 @@ __all__ = ["GroupCommit", "Member", "fenced", "plan"]
 _DEFINITE: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 #: How often a transaction that meets nothing but conflicts and throttling is sent.
 _TRIES: Final = 6
-#: DynamoDB takes 4 MB in a transaction; the estimate is of JSON, which is longer than what is counted.
+#: DynamoDB takes 4 MB in a transaction; what is counted here is an estimate.
 _BYTES: Final = 3_500_000
+#: What a write has beside its texts, at most.
+_SMALL: Final = 1_000
 
 #: What came of a member: None where it is committed.
 Outcome = Fenced | EffectRefused | Contended | StoreUnavailable | None
@@ -42,6 +43,7 @@ class Member:
 @dataclass
 class _Write:
     effect: Effect
+    item: Item
     owners: list[Member]
 
 
@@ -56,13 +58,14 @@ class Group:
     def takes(self, member: Member) -> bool:
         """Adds a member if it fits: within DynamoDB's limits, and no item named twice but by increments, which add up."""
         effects = [Effect("its own record", dict(member.completion)), *member.effects]
-        size = sum(len(canonical_json(_printable(effect.write))) for effect in effects) if self.members or member.effects else 0
+        size = _SMALL * len(effects) + sum(_size(effect.write) for effect in effects if effect.adds is None)
         shared: list[tuple[_Write, Effect]] = []
-        alone: list[Effect] = []
+        alone: list[_Write] = []
         for effect in effects:
-            met = [write for write in self.writes if write.effect.item.may_be(effect.item)]
+            item = effect.item
+            met = [write for write in self.writes if write.item.may_be(item)]
             if not met:
-                alone.append(effect)
+                alone.append(_Write(effect, item, [member]))
             elif len(met) == 1 and effect.adds is not None and met[0].effect.adds is not None:
                 shared.append((met[0], effect))
             else:
@@ -72,7 +75,7 @@ class Group:
         for write, effect in shared:
             write.effect = merged(write.effect, effect)
             write.owners.append(member)
-        self.writes += [_Write(effect, [member]) for effect in alone]
+        self.writes += alone
         self.members.append(member)
         self.size += size
         return True
@@ -210,12 +213,13 @@ def _verdict(member: Member, reason: Reason) -> Outcome:
     return fenced(member.job_id, member.nonce, found)
 
 
-def _printable(value: Any) -> Any:
-    """A write with what JSON has no word for replaced by something as long."""
-    if isinstance(value, bytes | bytearray):
-        return "x" * len(value)
+def _size(value: Any) -> int:
+    """About how many bytes there are in a write's texts, of which only the long ones matter; letters beyond ASCII count for the most
+    that UTF-8 gives one."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else 4 * len(value)
     if isinstance(value, dict):
-        return {name: _printable(each) for name, each in value.items()}
+        return sum(_size(each) for each in value.values())
     if isinstance(value, list | tuple):
-        return [_printable(each) for each in value]
-    return value
+        return sum(_size(each) for each in value)
+    return len(value) if isinstance(value, bytes | bytearray) else 0

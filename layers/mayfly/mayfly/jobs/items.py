@@ -10,7 +10,7 @@ from typing import Any, Final
 from mayfly.fields import canonical_json
 from mayfly.ids import key
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
-from mayfly.jobs.rules import LARGE_PAYLOAD_RETENTION_SECONDS, is_inline, waits_by_message
+from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS, waits_by_message
 
 __all__ = [
     "DUE",
@@ -57,8 +57,9 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         "max_attempts": {"N": str(job.max_attempts)},
         **state(job),
     }
-    payload = {"S": canonical_json(job.payload)}
-    if is_inline(job.payload):
+    text = canonical_json(job.payload)
+    payload = {"S": text}
+    if len(text.encode()) <= INLINE_PAYLOAD_LIMIT:
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
     return [item, {**payload_key(job.tenant, job.id, job.fingerprint), "payload": payload, "expires_at": expires}]
