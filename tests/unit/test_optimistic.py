@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mayfly.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
-from mayfly.jobs.rules import public_status
+from mayfly.jobs.rules import job_id_for, public_status
 from mayfly.jobs.tasks import Permanent
 
 from bench.meter import Cost, metered
@@ -209,6 +209,26 @@ def test_of_two_that_run_one_job_at_once_one_commits(stage: Stage) -> None:
     assert (first.close(), stage.batch.close()) == ({}, {})
     assert (len(stage.ran), stage.count(), stage.succeeded) == (20, 10, 10)
     assert {len(stage.job(name).history) for name in NAMES} == {1}
+
+
+def test_of_two_that_make_one_job_at_once_one_commits(stage: Stage) -> None:
+    record = a_record(Submission("t", 1), "m0")
+    batches = [stage.runner.open([record], Context()) for _ in range(2)]
+    for batch in batches:
+        batch.prepare()
+    for batch in batches:
+        batch.run(record)
+    assert [batch.close() for batch in batches] == [{}, {}]
+    assert (len(stage.ran), stage.count(), stage.succeeded, stage.job(stage.ran[0].id).attempt) == (2, 1, 1, 1)
+
+
+def test_a_message_with_the_key_of_a_waiting_job_and_another_body_runs_nothing(stage: Stage) -> None:
+    name = job_id_for("acme", "k", otherwise="")
+    stage.submit(id=name, payload="A")
+    assert failures(stage.handle(Submission("t", "B", idempotency_key="k"))) == []
+    assert (stage.ran, stage.job(name).status, stage.job(name).payload) == ([], Status.QUEUED, "A")
+    (kept,) = stage.operations.unreadable(now_ms=stage.clock())
+    assert "with another body" in kept.problem
 
 
 def test_a_job_that_was_cancelled_after_the_read_stays_so_and_its_neighbours_are_done(stage: Stage) -> None:
