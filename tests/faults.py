@@ -27,6 +27,8 @@ class Faults:
 
     def __init__(self, client: Any, *, on_moto: bool = True) -> None:
         self.plan: Plan = lambda operation, number: None
+        #: Which of a transaction's writes meets the conflict.
+        self.pick: Callable[[int], int] = lambda count: 0
         self.requests: list[str] = []
         self._on_moto = on_moto
         self._session = client._endpoint.http_session
@@ -92,7 +94,8 @@ class Faults:
             raise Killed
         if kind == "conflict":
             count = len(json.loads(request.body)["TransactItems"])
-            kind, self._reasons = "cancel", ("TransactionConflict", *["None"] * (count - 1))
+            hit = self.pick(count)
+            kind, self._reasons = "cancel", tuple("TransactionConflict" if index == hit else "None" for index in range(count))
         if kind == "cancel":
             reasons = [{"Code": code, "Message": "injected"} for code in self._reasons]
             return _refusal(request, 400, "TransactionCanceledException", json.dumps({"CancellationReasons": reasons}))

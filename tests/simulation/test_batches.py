@@ -46,7 +46,8 @@ class Play:
             worker.body = self._body
         self.jobs = [f"{self.name}-{number}" for number in range(chance.randint(1, 6))]
         self.what = {
-            name: chance.choice(["add", "add", "add", "add own", "refused", "raises once", "never", "follow-up"]) for name in self.jobs
+            name: chance.choice(["add", "add", "add", "add own", "refused", "raises once", "never", "follow-up", "many"])
+            for name in self.jobs
         }
         self.nested = chance.random() < 0.4
         for name in self.jobs:
@@ -66,6 +67,9 @@ class Play:
                 raise RuntimeError("boom")
             case "never":
                 raise Permanent("never")
+            case "many":
+                for number in range(60):
+                    effects.increment(f"{job.id}-{number}")
             case "follow-up":
                 effects.submit("t", f"child of {job.id}")
 
@@ -81,6 +85,7 @@ class Play:
     def break_things(self) -> None:
         """Faults for the next deliveries: of some calls of each worker."""
         for faults in self.world.faults:
+            faults.pick = self.chance.randrange
             struck = {self.chance.randint(1, 8) + len(faults.requests): self.chance.choice(KINDS) for _ in range(self.chance.randint(0, 3))}
             wanted = self.chance.choice(CALLS)
             silent = self.chance.random() < 0.15
@@ -149,4 +154,49 @@ def test_no_fault_in_a_batch_loses_or_doubles_anything(world: World) -> None:
         done = [name for name in play.jobs if expected[name] is Status.COMPLETED]
         assert play.count(play.name) == len(done), f"seed {seed}: {play.what}"
         assert all(play.count(name) == (play.what[name] == "add own") for name in play.jobs), f"seed {seed}: {play.what}"
+        assert all(play.count(f"{name}-59") == (play.what[name] == "many") for name in play.jobs), f"seed {seed}: {play.what}"
         assert len(play.children()) == sum(play.what[name] == "follow-up" for name in play.jobs), f"seed {seed}: {play.what}"
+
+
+@pytest.mark.parametrize("percent", [1, 5, 20, 50])
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_conflicts_at_any_rate_lose_and_double_nothing(embedded: Any, percent: int, exclusive: bool) -> None:
+    chance, name = random.Random(percent), next(_names)
+    stage = Stage(embedded, make_tables(embedded, f"{name}-"), exclusive=exclusive)
+    faults = Faults(embedded, on_moto=False)
+    faults.pick = chance.randrange
+    conflicts = [0]
+
+    def plan(operation: str, number: int) -> str | None:
+        if operation != "TransactWriteItems" or chance.random() * 100 >= percent:
+            return None
+        conflicts[0] += 1
+        return "conflict"
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        effects.increment(f"n{job.payload}")
+
+    stage.body = body
+    jobs = [f"j{number}" for number in range(150)]
+    for number, job in enumerate(jobs):
+        stage.submit(id=job, payload=number % 3, max_attempts=1)
+    faults.plan = plan
+    left, receives = jobs, 1
+    while left:
+        again: list[str] = []
+        for start in range(0, len(left), 10):
+            some = left[start : start + 10]
+            reply = stage.handle(*(Wake("acme", job) for job in some), receives=receives)
+            again += [some[int(each["itemIdentifier"][1:])] for each in reply["batchItemFailures"]]
+        left, receives = again, receives + 1
+        stage.clock.advance(20)
+        assert receives < 50
+    faults.plan = lambda operation, number: None
+    assert conflicts[0] > 0
+    assert (stage.count(), {stage.job(job).status for job in jobs}, {stage.job(job).attempt for job in jobs}) == (
+        150,
+        {Status.COMPLETED},
+        {1},
+    )
+    assert [CounterStore(embedded, stage.tables["CountersTable"], str).read("acme", f"n{each}") for each in range(3)] == [50, 50, 50]

@@ -118,10 +118,12 @@ def test_copies_of_a_message_run_once_and_share_its_outcome(stage: Stage) -> Non
     assert (stage.count(), stage.job("j2").attempt) == (1, 1)
 
 
-def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_refusal(stage: Stage) -> None:
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_refusal(stage: Stage, exclusive: bool) -> None:
+    stage.declare(exclusive=exclusive)
     reply = stage.handle(Submission("t", "A", idempotency_key="k"), Submission("t", "B", idempotency_key="k"))
-    assert [job.payload for job in stage.ran] == ["A"]
-    assert (failures(reply), stage.count()) == ([], 1)
+    assert (failures(reply), stage.count(), stage.succeeded) == ([], 1, 1)
+    assert stage.job(stage.ran[0].id).payload == "A"
     (kept,) = stage.operations.unreadable(now_ms=stage.clock())
     assert (kept.message_id, "with another body" in kept.problem) == ("m1", True)
 
@@ -287,6 +289,7 @@ class Held:
         self.records = [stage_record(Wake("acme", name), index) for index, name in enumerate(self.names)]
         self.batch = stage.runner.open(self.records, Context())
         self.batch.prepare()
+        self.batch.begin()
         wait_until(lambda: len(stage.ran) == 10, 10)
         running = {job.id for job in stage.ran}
         self.waiting = [name for name in self.names if name not in running]
@@ -317,6 +320,21 @@ def held(stage: Stage) -> Held:
 
 def stage_record(message: Wake, index: int) -> Any:
     return a_record(message, f"m{index}")
+
+
+def test_no_thread_starts_before_a_crash_would_cost_a_lease_only(stage: Stage) -> None:
+    messages, order = submit_all(stage), []
+    stage.body = lambda job, effects: order.append("run")
+    hide = stage.visible.set_visibility
+
+    def slowly(seconds_by_receipt: Any) -> int:
+        threading.Event().wait(0.3)  # the queue takes its time
+        order.append("hidden")
+        return hide(seconds_by_receipt)
+
+    stage.visible.set_visibility = slowly  # type: ignore[method-assign]  # plays a slow one
+    stage.handle(*messages)
+    assert order == ["hidden", *["run"] * 10, "hidden"]
 
 
 def test_exclusive_jobs_run_beside_each_other_and_no_thread_outlives_the_batch(stage: Stage, held: Held, faults: Faults) -> None:

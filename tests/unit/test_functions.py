@@ -615,6 +615,9 @@ class FakeBatch:
     def beat(self) -> None:
         self._beats.append(1)
 
+    def begin(self) -> None:
+        self.calls.append("begin")
+
     def has_started(self, record: Any) -> bool:
         return False
 
@@ -631,7 +634,7 @@ def handle(event: Any, run: Callable[[Any], None], visible: VisibleQueue, *, lea
         return batches[-1]
 
     reply = entrypoint(open_batch, queue=visible, lease_seconds=lease, observe=observer("t"))(event, context)  # type: ignore[arg-type]  # all that is used
-    assert [batch.calls for batch in batches] == [["prepare", "close"]]
+    assert [batch.calls for batch in batches] == [["prepare", "begin", "close"]]
     return reply
 
 

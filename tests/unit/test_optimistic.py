@@ -1,6 +1,7 @@
 """Jobs that run without a claim, staged and committed together, on the embedded store."""
 
 import itertools
+import threading
 from typing import Any
 
 import pytest
@@ -154,6 +155,49 @@ def test_a_record_that_is_reported_as_done_is_durable(stage: Stage, faults: Faul
     stage.clock.advance(16)
     assert failures(stage.handle(*messages, receives=2)) == []
     assert (statuses(stage), stage.count()) == ({Status.COMPLETED}, 10)
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("kind", ["before", "after", "conflict"])
+def test_a_job_that_fills_its_transaction_is_no_exception(stage: Stage, faults: Faults, kind: str, exclusive: bool) -> None:
+    """Its commit is made while it is being staged, and what came of that must not be forgotten."""
+
+    def body(job: Job, effects: Any) -> None:
+        for number in range(99):
+            effects.increment(f"{job.id}-{number}")
+
+    stage.body = body
+    stage.declare(exclusive=exclusive)
+    for name in NAMES[:2]:
+        stage.submit(id=name)
+    messages = [Wake("acme", name) for name in NAMES[:2]]
+    faults.plan = lambda operation, number: kind if operation == "TransactWriteItems" else None
+    assert failures(stage.handle(*messages)) == ["m0", "m1"]
+    faults.plan = lambda operation, number: None
+    stage.clock.advance(16)
+    assert failures(stage.handle(*messages, receives=2)) == []
+    assert {stage.job(name).status for name in NAMES[:2]} == {Status.COMPLETED}
+
+
+def test_an_effect_that_cannot_be_written_down_fails_its_own_job_alone(stage: Stage) -> None:
+    messages = submit_all(stage)
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.id == "j3":
+            effects.check("T", {"id": "x"}, object())
+
+    stage.body = body
+    assert failures(stage.handle(*messages)) == []
+    assert (stage.count(), stage.job("j3").status) == (9, Status.DEAD)
+    assert "condition: must be a text, not object" in str(stage.job("j3").error)
+
+
+def test_a_request_that_cannot_be_written_down_is_refused_and_not_unknown(stage: Stage) -> None:
+    from mayfly.dynamodb import DynamoDB, RequestRefused
+
+    with pytest.raises(RequestRefused):
+        DynamoDB(stage.client, lambda attempt: None).put("try", TableName="T", Item={"id": {"N": object()}})
 
 
 def test_a_process_that_dies_with_staged_records_has_applied_nothing(stage: Stage) -> None:
@@ -371,6 +415,36 @@ def test_a_job_that_takes_a_third_of_the_lease_is_claimed_and_seen_to_run(stage:
     done = stage.job()
     assert (done.status, done.attempt, done.fence, len(done.history), stage.count()) == (Status.COMPLETED, 1, 1, 1, 1)
     assert (done.history[0].started_at_ms, done.history[0].outcome) == (start, Outcome.SUCCEEDED)
+
+
+def test_a_long_job_that_meets_nothing_but_conflicts_keeps_its_attempt(stage: Stage, faults: Faults) -> None:
+    stage.submit(max_attempts=1)
+
+    def during(effects: Any) -> None:
+        faults.plan = lambda operation, number: "conflict" if operation == "TransactWriteItems" else None
+
+    late = run_long(stage, during)
+    assert [type(each) for each in late.values()] == [LeaseHeld]
+    assert (stage.job().status, stage.job().attempt, stage.job().history) == (Status.RETRY, 0, ())
+
+
+def test_close_waits_for_a_commit_that_is_on_its_way(stage: Stage) -> None:
+    stage.submit()
+    open_batch(stage, Wake("acme", "j1"))
+    stage.batch.run(stage.batch.records[0])
+    commit, has_begun = stage.store.commit_many, threading.Event()
+
+    def slowly(members: Any) -> Any:
+        has_begun.set()
+        threading.Event().wait(0.2)
+        return commit(members)
+
+    stage.store.commit_many = slowly  # type: ignore[method-assign]  # plays a slow store
+    beat = threading.Thread(target=stage.batch._commit)
+    beat.start()
+    has_begun.wait(5)
+    assert (stage.batch.close(), stage.job().status) == ({}, Status.COMPLETED)
+    beat.join()
 
 
 def test_a_message_that_comes_again_meets_the_late_claim(stage: Stage) -> None:

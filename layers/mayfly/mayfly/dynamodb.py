@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from mayfly.errors import StoreUnavailable
 
@@ -140,6 +140,8 @@ class DynamoDB:
             return getattr(self._client, method)(**request)
         except ClientError as refusal:
             raise _named(operation, refusal) from refusal
+        except (ParamValidationError, TypeError, ValueError) as problem:  # it cannot even be written down, and never left
+            raise RequestRefused(operation, "ValidationException", str(problem)) from problem
         except BotoCoreError as problem:
             raise StoreUnavailable(operation, type(problem).__name__) from problem
 

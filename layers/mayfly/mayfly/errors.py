@@ -274,8 +274,10 @@ class Fenced(MayflyError):
     code = "fenced"
     retryable = False
 
-    def __init__(self, job_id: str, nonce: str, holder: str, *, has_ended: bool) -> None:
+    def __init__(self, job_id: str, nonce: str, holder: str, *, has_ended: bool, fingerprint: str | None = None) -> None:
         self.has_ended = has_ended
+        #: Of the request that the job in the store is for, where there is one: it may be another one under the same key.
+        self.fingerprint = fingerprint
         super().__init__(f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were not applied")
 
 

@@ -91,8 +91,11 @@ class Batch(Protocol):
     def prepare(self) -> None:
         """Called once, before the first record is run, while the batch's visibility is being cut down."""
 
+    def begin(self) -> None:
+        """Called once, when `prepare` is done and the batch is hidden for no longer than a lease: from here on work may be done."""
+
     def has_started(self, record: SQSRecord) -> bool:
-        """Whether a record's work has been begun by `prepare`: then it is not given up for the deadline."""
+        """Whether a record's work has been begun by `begin`: then it is not given up for the deadline."""
 
     def run(self, record: SQSRecord) -> None:
         """Does a record's work. Returns when the record is done, but for what `close` says; raises where it is to come back."""
@@ -152,6 +155,7 @@ class _Invocation:
             self._batch.prepare()
             has_begun()
             try:
+                self._batch.begin()
                 report: dict[str, Any] = process_partial_response(  # type: ignore[assignment]  # a plain dictionary
                     event={"Records": [record.raw_event for record in self._batch.records]},
                     record_handler=self._run,

@@ -168,7 +168,8 @@ class Attempt:
     @property
     def runs_unclaimed(self) -> bool:
         """Whether it runs, and nobody else can see it."""
-        return self.is_optimistic and self.has_started and not self.has_ended and not self._is_claim_written and self._lost is None
+        is_running = self._job is not None and self.has_started and not self.has_ended
+        return self.is_optimistic and is_running and not self._is_claim_written and self._lost is None
 
     def claim_late(self) -> None:
         """Claims a job that has been running without, because it takes long: from here on others see who runs it."""
@@ -283,7 +284,7 @@ class Attempt:
         worker = self._worker
         worker.observe.count("JobContended")
         worker.observe.log.warning("a commit met nothing but conflicts; a counter this hot wants shards", error=describe(contended))
-        if self._is_claim_written and not self.is_optimistic:
+        if self._is_claim_written:
             worker.store.hand_back(self.job, now_ms=worker.clock())
         raise LeaseHeld(self.job_id, 1 + worker.jitter())
 
@@ -296,6 +297,8 @@ class Attempt:
                 self._worker.observe.log.info("the job has ended before; the message is dropped")
             case _MessageDone():
                 pass
+            case Fenced() if self._new is not None and cause.fingerprint not in (None, self._new.fingerprint):
+                raise self._key_taken(self.job_id) from cause
             case Fenced():
                 self._worker.observe.log.warning("this attempt came too late; nothing of it was applied", error=describe(cause))
                 if not cause.has_ended:  # the new owner may die, too, and its message is another one or this one
@@ -349,7 +352,7 @@ class Attempt:
                 raise LeaseHeld(found.id, worker.jitter()) from None
             return
         if not self._is_same_request(found):
-            raise UnreadableMessage(self._message_id, f"its idempotency key belongs to job {found.id!r}, with another body") from None
+            raise self._key_taken(found.id) from None
         if found.status is Status.COMPLETED:
             raise AlreadyCompleted(canonical_json(found.result)) from None
         if is_terminal(found):
@@ -358,6 +361,9 @@ class Attempt:
             raise LeaseHeld(found.id, wait / 1000 + worker.jitter()) from None
         self._bury_if_exhausted(found)
         raise LeaseHeld(found.id, worker.jitter()) from None
+
+    def _key_taken(self, job_id: str) -> UnreadableMessage:
+        return UnreadableMessage(self._message_id, f"its idempotency key belongs to job {job_id!r}, with another body")
 
     def _is_same_request(self, found: Job) -> bool:
         """Whether a job is the one that the message asks for, where it asks for one; another body under its key makes another."""

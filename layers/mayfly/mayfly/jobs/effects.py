@@ -156,6 +156,11 @@ class Effects:
         self, verb: str, table: str, write: dict[str, Any], condition: str | None, *,
         names: Mapping[str, str] | None, values: Mapping[str, Any] | None,
     ) -> None:  # fmt: skip
+        for what, text in (("table", table), ("condition", condition or ""), ("expression", write.get("UpdateExpression", ""))):
+            if not isinstance(text, str):
+                raise InvalidRequest(what, f"must be a text, not {type(text).__name__}; values go into `values`")
+        if any(not isinstance(each, str) for pair in (names or {}).items() for each in pair):
+            raise InvalidRequest("names", "must be texts by texts")
         found = {"TableName": table, **write}
         if condition is not None:
             found["ConditionExpression"] = condition

@@ -201,7 +201,7 @@ def fenced(job_id: str, nonce: str, found: Mapping[str, Any] | None) -> Fenced:
         return Fenced(job_id, nonce, "the job's record is gone", has_ended=True)
     has_ended = Status(found["status"]["S"]) in TERMINAL
     holder = "it has ended" if has_ended else f"now: {(found.get('owner') or found['status'])['S']}"
-    return Fenced(job_id, nonce, holder, has_ended=has_ended)
+    return Fenced(job_id, nonce, holder, has_ended=has_ended, fingerprint=found["fingerprint"]["S"])
 
 
 def _verdict(member: Member, reason: Reason) -> Outcome:

@@ -293,7 +293,7 @@ def hand_back(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
         "UpdateExpression": (
-            f"SET #status = :retry, #not_before = :now REMOVE #lease_until, #owner, #history[{len(job.history) - 1}] ADD #attempt :less"
+            f"SET #status = :retry, #not_before = :now REMOVE #lease_until, #history[{len(job.history) - 1}] ADD #attempt :less"
         ),
         "ConditionExpression": is_mine,
         "ExpressionAttributeNames": _names(("status", "not_before", "lease_until", "owner", "history", "attempt")),

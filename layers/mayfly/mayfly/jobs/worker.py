@@ -79,12 +79,16 @@ class Batch:
         self.records: Sequence[SQSRecord] = records
         self._unreadable: dict[str, UnreadableMessage] = {}
         self._attempts: dict[str, Attempt] = {}
-        self._failures: dict[Attempt, MayflyError] = {}
-        self._returned: list[str] = []
+        # What a run and what a commit came to are kept apart: either may be known first, from any thread.
+        self._run_failures: dict[Attempt, MayflyError] = {}
+        self._commit_failures: dict[Attempt, MayflyError] = {}
+        self._returned: list[SQSRecord] = []
         self._lock = threading.Lock()
+        self._committing = threading.Lock()
         self._staged: list[tuple[Attempt, Member]] = []
         self._staged_since_ms = 0
         self._uncommitted: set[Attempt] = set()
+        self._early: list[Attempt] = []
         self._threads: ThreadPoolExecutor | None = None
         self._running: dict[Attempt, Future[None]] = {}
         leaders: dict[Any, Attempt] = {}
@@ -96,7 +100,7 @@ class Batch:
                 self._attempts[record.message_id] = leader
 
     def prepare(self) -> None:
-        """Reads all jobs, puts the records in the order to run them in, claims those that want it, and starts their threads."""
+        """Reads all jobs, claims those that want it, and puts the records in the order to run them in."""
         attempts = self._all()
         try:
             found = self._worker.store.read_many(list(dict.fromkeys((each.tenant, each.job_id) for each in attempts)))
@@ -105,9 +109,18 @@ class Batch:
             return
         for attempt in attempts:
             attempt.see(found.get((attempt.tenant, attempt.job_id)))
+        self._early = self._claim_together(attempts)
         # What was received before may have killed its process, the more likely the more attempts it has had: it comes last.
         self.records = sorted(self.records, key=self._danger)
-        self._start(self._claim_together(attempts))
+
+    def begin(self) -> None:
+        """Starts the jobs that were claimed together, each in a thread: they wait on the outside more than they compute."""
+        if not self._early:
+            return
+        self._threads = ThreadPoolExecutor(min(len(self._early), _THREADS), thread_name_prefix="job")
+        for attempt in self._early:
+            # A context each: Powertools' state and ours stay apart.
+            self._running[attempt] = self._threads.submit(copy_context().run, self._perform, attempt)
 
     def has_started(self, record: SQSRecord) -> bool:
         """Whether a record runs already, in a thread."""
@@ -134,13 +147,8 @@ class Batch:
             self._commit()  # what has finished is safe before something runs that may take the process along
             self._perform(attempt)
             self._commit()
-        failure = self._failures.get(attempt)
-        if isinstance(failure, UnreadableMessage):
-            self._keep(record, failure)
-        elif failure:
-            raise failure
-        else:
-            self._returned.append(record.message_id)
+        if self._is_done_with(record, attempt):
+            self._returned.append(record)
 
     def beat(self) -> None:
         """Renews the claims of all jobs that run or wait for their turn, claims what runs for long without, commits what waits."""
@@ -171,13 +179,15 @@ class Batch:
         for attempt in self._all():
             if attempt.holds_claim and not attempt.has_started:
                 attempt.hand_back()
-        late = {}
-        for message_id in self._returned:
-            attempt = self._attempts[message_id]
+        late: dict[str, MayflyError] = {}
+        for record in self._returned:
+            attempt = self._attempts[record.message_id]
+            try:
+                self._is_done_with(record, attempt)
+            except MayflyError as failure:
+                late[record.message_id] = failure
             if attempt in self._uncommitted:
-                late[message_id] = self._unknown(attempt)
-            elif failure := self._failures.get(attempt):
-                late[message_id] = failure
+                late[record.message_id] = self._unknown(attempt)
         return late
 
     # ------------------------------------------------------------ reading and claiming
@@ -203,7 +213,8 @@ class Batch:
         attempt = self._attempts.get(record.message_id)
         if attempt is None:
             return (False, False, 0)
-        return (_was_received_before(record), not attempt.is_optimistic, attempt.attempts_seen)
+        is_alone = not attempt.is_optimistic and attempt not in self._early
+        return (_was_received_before(record), is_alone, attempt.attempts_seen)
 
     def _claim_together(self, attempts: Iterable[Attempt]) -> list[Attempt]:
         """Makes the early claims; returns whose they were, whatever came of them."""
@@ -228,15 +239,6 @@ class Batch:
 
     # ------------------------------------------------------------ running
 
-    def _start(self, attempts: Sequence[Attempt]) -> None:
-        """Runs attempts beside each other: they wait on the outside more than they compute."""
-        if not attempts:
-            return
-        self._threads = ThreadPoolExecutor(min(len(attempts), _THREADS), thread_name_prefix="job")
-        for attempt in attempts:
-            # A context each: Powertools' state and ours stay apart.
-            self._running[attempt] = self._threads.submit(copy_context().run, self._perform, attempt)
-
     def _await(self, attempt: Attempt) -> None:
         """Waits for a thread's attempt, and commits meanwhile what has waited for long enough."""
         future = self._running[attempt]
@@ -251,13 +253,23 @@ class Batch:
         if attempt.ended_before():
             self._worker.observe.log.info("the job has ended before; the message is dropped", job=attempt.job_id)
             return
-        self._failures[attempt] = self._unknown(attempt)  # for the copies of a message that fails in an unforeseen way
+        self._run_failures[attempt] = self._unknown(attempt)  # for the copies of a message that fails in an unforeseen way
         try:
             self._run(attempt)
         except MayflyError as failure:
-            self._failures[attempt] = failure
+            self._run_failures[attempt] = failure
         else:
-            del self._failures[attempt]
+            del self._run_failures[attempt]
+
+    def _is_done_with(self, record: SQSRecord, attempt: Attempt) -> bool:
+        """Whether a record needs nothing more, as far as is known; a message that turned out to be no job is kept. Raises its error."""
+        failure = self._commit_failures.get(attempt) or self._run_failures.get(attempt)
+        if isinstance(failure, UnreadableMessage):
+            self._keep(record, failure)
+            return False
+        if failure:
+            raise failure
+        return True
 
     def _unknown(self, attempt: Attempt) -> MayflyError:
         return LeaseHeld(attempt.job_id, self._worker.lease_ms / 1000)
@@ -280,16 +292,17 @@ class Batch:
             self._commit()
 
     def _commit(self) -> None:
-        """Commits what is staged, in as few calls as it needs. Any thread may call it: each takes what is there."""
-        with self._lock:
-            staged, self._staged = self._staged, []
-        if not staged:
-            return
-        outcomes = self._worker.store.commit_many([member for _, member in staged])
-        for (attempt, _), outcome in zip(staged, outcomes, strict=True):
-            if failure := attempt.conclude(outcome):
-                self._failures[attempt] = failure
-            self._uncommitted.discard(attempt)
+        """Commits what is staged, in as few calls as it needs. Any thread may call it; returns when nothing is on its way."""
+        with self._committing:
+            with self._lock:
+                staged, self._staged = self._staged, []
+            if not staged:
+                return
+            outcomes = self._worker.store.commit_many([member for _, member in staged])
+            for (attempt, _), outcome in zip(staged, outcomes, strict=True):
+                if failure := attempt.conclude(outcome):
+                    self._commit_failures[attempt] = failure
+                self._uncommitted.discard(attempt)
 
 
 def _was_received_before(record: SQSRecord) -> bool:
