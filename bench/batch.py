@@ -43,7 +43,9 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 @contextmanager
 def _workers(endpoint: str, work: Path, *, queue: str | None = None) -> Iterator[dict[Peer, Worker]]:
     with ExitStack() as running:
-        found = {peer: running.enter_context(worker(peer, endpoint, work, queue=queue)) for peer in PEERS}
+        # A queue each: nobody receives what another one has left.
+        queues = {peer: queue and make_queue(endpoint, f"jobs-{number}") for number, peer in enumerate(PEERS)}
+        found = {peer: running.enter_context(worker(peer, endpoint, work, queue=queues[peer])) for peer in PEERS}
         for each in found.values():
             each.run(WARM, SHARED)
         yield found
@@ -83,6 +85,7 @@ def _at_smallest_share(say: Callable[[str], None], workers: dict[Peer, Worker]) 
         group.mkdir(exist_ok=True)
         (group / "cpu.cfs_period_us").write_text("20000")
         (group / "cpu.cfs_quota_us").write_text(str(round(20000 * SMALLEST_SHARE)))
+        (group / "cgroup.procs").write_text(str(next(iter(workers.values())).pid))
     except OSError as problem:
         say(f"not measured at the share of a 128 MB function: cgroups do not allow it here ({problem})")
         return {}
@@ -112,4 +115,9 @@ def make_stores(endpoint: str, work: Path) -> str:
         TableName="Idempotency", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
     )  # fmt: skip
-    return str(clients.get("sqs").create_queue(QueueName="jobs")["QueueUrl"])
+    return make_queue(endpoint, "jobs")
+
+
+def make_queue(endpoint: str, name: str) -> str:
+    """Makes a queue, and returns its URL."""
+    return str(Clients(endpoint).get("sqs").create_queue(QueueName=name)["QueueUrl"])

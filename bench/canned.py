@@ -47,6 +47,8 @@ class Canned:
         if any(item in self._held for item in items):
             self.conflicts += 1
             reasons = [{"Code": "TransactionConflict" if item in self._held else "None"} for item in items]
+            if self._latency:
+                await asyncio.sleep(self._latency)
             return 400, {"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException", "CancellationReasons": reasons}
         self._held.update(items)
         if self._latency:

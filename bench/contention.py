@@ -39,6 +39,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                     figures |= {
                         f"{label}: jobs/s": round(jobs / seconds),
                         f"{label}: conflicts": asked["conflicts"],
+                        f"{label}: transactions sent again": asked["calls"]["TransactWriteItems"] - count * BATCHES,
                         f"{label}: records sent back": int(failed),
                     }
                     say(

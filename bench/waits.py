@@ -17,7 +17,7 @@ from mayfly.jobs.tasks import Declaration, Task
 from mayfly.jobs.worker import Runner
 
 from bench.batch import make_stores
-from bench.cost import Context, received
+from bench.cost import Context, delete, received
 from functions.run_jobs import tasks
 from local.clients import CREDENTIALS
 from local.harness import embedded_store
@@ -78,4 +78,5 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         calls[0] = 0
         assert handler(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]  # plays it
         found.append(calls[0])
+        delete(queue, event)
     return found, waits
