@@ -268,12 +268,19 @@ class Attempt:
         if is_final:
             worker.observe.count("JobDead")
             worker.observe.log.error(
-                "the job is dead; see its record for the reason", error=describe(failure), attempt=job.attempt, exc_info=failure
+                "the job is dead; see its record for the reason",
+                error=describe(failure),
+                attempt=job.attempt,
+                exc_info=None if isinstance(failure, MayflyError) else failure,
             )
             raise _MessageDone
         worker.observe.count("JobRetried")
         worker.observe.log.warning(
-            "an attempt failed; the job runs again", error=describe(failure), attempt=job.attempt, in_ms=pause_ms, exc_info=failure
+            "an attempt failed; the job runs again",
+            error=describe(failure),
+            attempt=job.attempt,
+            in_ms=pause_ms,
+            exc_info=None if isinstance(failure, MayflyError) else failure,
         )
         if not waits_by_message(now_ms + pause_ms, now_ms):  # in the table: a sweep hands it on
             raise _MessageDone

@@ -1,6 +1,7 @@
 """`mayfly jobs`: look at jobs, end them, run them again, find those whose message is lost, and read what is no job."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -82,7 +83,8 @@ def _show(options: argparse.Namespace) -> int:
         return 0
     for field in ("id", "task", "status", "created_at", "not_before", "max_attempts", "payload", "result", "error"):
         if field in job:
-            print(f"{field:<13} {job[field]}")
+            value = job[field]
+            print(f"{field:<13} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
     show(job["attempts"], ("number", "started_at", "ended_at", "outcome", "error"), as_json=False, none="no attempt yet")
     return 0
 
@@ -146,7 +148,8 @@ def _each(options: argparse.Namespace, ids: list[str], act: Callable[[str], Job]
         except (JobNotFound, JobEnded, JobIsLive) as problem:
             refused += 1
             print(f"mayfly: {problem}", file=sys.stderr)
-    show(rows, _COLUMNS, as_json=options.json, none="nothing was to be done")
+    if rows or not refused:
+        show(rows, _COLUMNS, as_json=options.json, none="nothing was to be done")
     return 1 if refused else 0
 
 
