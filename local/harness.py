@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +91,13 @@ class Stack:
         """Reads a job by HTTP."""
         found: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
         return found
+
+    def slowness(self) -> float:
+        """How late a job starts at this moment that is due at once, in seconds: what a loaded machine adds to any start."""
+        submitted = time.time()
+        job_id = self.submit("counter.add", {"name": "slowness"})["id"]
+        job = wait_until(lambda: (found := self.job(job_id, wait=20))["status"] == "succeeded" and found, 90)
+        return datetime.fromisoformat(job["attempts"][0]["started_at"]).timestamp() - submitted
 
     def redrive(self, job_id: str) -> dict[str, Any]:
         """Redrives a dead job by HTTP."""
