@@ -18,6 +18,7 @@ def http(
     method, _, template = route.partition(" ")
     context: dict[str, Any] = {
         "http": {"method": method, "path": path or template, "sourceIp": "127.0.0.1", "userAgent": "test", "protocol": "HTTP/1.1"},
+        "domainName": "app.example.org",
         "requestId": "r-1",
         "stage": "$default",
         "routeKey": route,

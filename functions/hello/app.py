@@ -1,7 +1,11 @@
 """GET /, GET /health: a page that counts its visits in the store, and the probe. Answers what no route takes, too."""
 
+from typing import Any
+
 from aws_lambda_powertools.event_handler import Response
-from mayfly import counters, http
+from mayfly import counters, http, sessions
+from mayfly.errors import SessionNotFound
+from mayfly.sessions.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.wiring import HelloDeps
 
 __all__ = ["ROUTES", "build"]
@@ -14,9 +18,17 @@ ROUTES = {
     "/jobs/{id}": ["GET"],
     "/jobs/{id}/cancel": ["POST"],
     "/jobs/{id}/redrive": ["POST"],
+    "/sessions": ["POST"],
+    "/sessions/current": ["DELETE", "GET", "PATCH"],
+    "/sessions/current/rotate": ["POST"],
+    "/subjects/{subject}/sessions": ["DELETE", "GET"],
+    "/subjects/{subject}/sessions/{id}": ["DELETE"],
 }
 
 _SCOPES = {"GET /": http.PUBLIC, "GET /health": http.PUBLIC, "$default": http.PUBLIC}
+_COOKIE = "visitor"
+_IDLE_SECONDS = 30 * 24 * 3600
+_ABSOLUTE_SECONDS = 400 * 24 * 3600
 
 
 def build(deps: HelloDeps) -> http.Handler:
@@ -25,11 +37,28 @@ def build(deps: HelloDeps) -> http.Handler:
 
     @app.get("/")
     def hello() -> Response[str]:
-        hits = counters.increment(deps.counters, tenant=deps.tenant, name="hits").value
+        if "application/json" not in (http.header(app, "accept") or ""):
+            return http.text(f"Hello World! {count_hit()} times.")
+        plain = is_plain_loopback("http", app.current_event.request_context.domain_name or "")  # API Gateway speaks HTTPS only
+        token, yours = count_visit(token_in(http.cookies(app), _COOKIE, plain=plain))
+        cookie = {} if token is None else {"Set-Cookie": set_cookie(_COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS)}
+        return http.answer({"hits": count_hit(), "yours": yours}, headers=cookie)
+
+    def count_hit() -> int:
         deps.observe.count("Hits")
-        if "application/json" in (http.header(app, "accept") or ""):
-            return http.answer({"hits": hits})
-        return http.text(f"Hello World! {hits} times.")
+        return counters.increment(deps.counters, tenant=deps.tenant, name="hits").value
+
+    def count_visit(token: str | None) -> tuple[str | None, int]:
+        """A visitor's own visits; with a token where it has none yet, or one that opens nothing: that is never taken over."""
+        if token:
+            try:
+                return None, int(sessions.change(deps.sessions(), token, _one_more, tenant=deps.tenant).data["visits"])
+            except SessionNotFound:
+                pass
+        made, session = sessions.create(
+            deps.sessions(), tenant=deps.tenant, data=_one_more({}), idle_seconds=_IDLE_SECONDS, absolute_seconds=_ABSOLUTE_SECONDS
+        )
+        return made, int(session.data["visits"])
 
     @app.get("/health")
     def health() -> Response[str]:
@@ -37,3 +66,7 @@ def build(deps: HelloDeps) -> http.Handler:
         return http.answer({"status": "ok"})
 
     return http.entrypoint(app, deps.observe)
+
+
+def _one_more(data: dict[str, Any]) -> dict[str, Any]:
+    return {"visits": data.get("visits", 0) + 1}

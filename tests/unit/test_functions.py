@@ -19,6 +19,7 @@ from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
 from mayfly.sqs import Queue, entrypoint
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
+from mayfly.wiring import session_store
 
 from functions.authorizer.app import build as build_authorizer
 from functions.await_job.app import build as build_await
@@ -49,14 +50,54 @@ def call(handler: Any, event: dict[str, Any]) -> tuple[int, Any, dict[str, str]]
 @pytest.fixture
 def hello(tables: dict[str, str]) -> Any:
     store = CounterStore(make_client("dynamodb", attempts=1), "CountersTable", Names())
-    return build_hello(wiring.HelloDeps(counters=store, tenant="default", observe=observer("hello")))
+    sessions = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
+    return build_hello(wiring.HelloDeps(counters=store, sessions=lambda: sessions, tenant="default", observe=observer("hello")))
 
 
 def test_the_page_counts_its_visits_in_the_store(hello: Any) -> None:
     assert [call(hello, http("GET /"))[1] for _ in range(2)] == ["Hello World! 1 times.", "Hello World! 2 times."]
     status, body, headers = call(hello, http("GET /", headers={"Accept": "application/json"}))
-    assert (status, body) == (200, {"hits": 3})
+    assert (status, body) == (200, {"hits": 3, "yours": 1})
     assert headers["Cache-Control"] == "no-store"
+
+
+def visit(hello: Any, *cookies: str, host: str = "app.example.org") -> tuple[Any, str | None]:
+    event = http("GET /", headers={"Accept": "application/json"})
+    event["requestContext"]["domainName"] = host
+    _, body, headers = call(hello, {**event, "cookies": list(cookies)})
+    return body["yours"], headers.get("Set-Cookie")
+
+
+def test_a_visitors_own_visits_are_counted_by_its_cookie(hello: Any) -> None:
+    yours, cookie = visit(hello)
+    assert cookie is not None
+    name_value = cookie.split(";")[0]
+    assert yours == 1
+    assert name_value.startswith("__Host-visitor=mfs_a")
+    assert cookie.removeprefix(name_value) == "; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=34560000"
+    assert visit(hello, "other=1", name_value) == (2, None)
+    assert visit(hello, name_value) == (3, None)
+    assert visit(hello)[0] == 1
+
+
+def test_on_plain_loopback_the_cookie_has_neither_prefix_nor_secure(hello: Any) -> None:
+    yours, cookie = visit(hello, host="127.0.0.1:3000")
+    assert cookie is not None
+    assert cookie.startswith("visitor=mfs_a")
+    assert "Secure" not in cookie
+    assert visit(hello, cookie.split(";")[0], host="127.0.0.1:3000")[0] == yours + 1
+
+
+@pytest.mark.parametrize("made_up", ["mfs_a" + "0" * 32 + "_" + "A" * 43, "fixed", ""])
+def test_an_unknown_cookie_is_never_adopted(hello: Any, made_up: str) -> None:
+    yours, cookie = visit(hello, f"__Host-visitor={made_up}")
+    assert yours == 1
+    assert cookie is not None
+    assert cookie.split(";")[0] != f"__Host-visitor={made_up}"
+
+
+def test_the_text_form_sets_no_cookie(hello: Any) -> None:
+    assert "Set-Cookie" not in call(hello, http("GET /"))[2]
 
 
 def test_health_asks_the_store(hello: Any) -> None:
@@ -68,7 +109,7 @@ def test_a_store_that_is_down_is_503_with_retry_after() -> None:
         def ping(self) -> None:
             raise StoreUnavailable("ping", "EndpointConnectionError")
 
-    handler = build_hello(wiring.HelloDeps(counters=Down(), tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
+    handler = build_hello(wiring.HelloDeps(counters=Down(), sessions=Down, tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
     status, body, headers = call(handler, http("GET /health"))
     assert (status, body["code"], headers["Retry-After"]) == (503, "store-unavailable", "1")
     assert headers["Content-Type"] == "application/problem+json"
@@ -79,7 +120,7 @@ def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
         def ping(self) -> None:
             raise RuntimeError("secret detail")
 
-    handler = build_hello(wiring.HelloDeps(counters=Broken(), tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
+    handler = build_hello(wiring.HelloDeps(counters=Broken(), sessions=Broken, tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
     status, body, _ = call(handler, http("GET /health"))
     assert (status, body["code"], body["request_id"]) == (500, "internal-error", "r-1")
     assert "secret detail" not in json.dumps(body)

@@ -28,10 +28,14 @@ _BATCH_TRIES: Final = 6
 
 
 class ConditionFailed(Exception):
-    """The condition of a write did not hold. `item` is what stood there, None where nothing did or nobody asked to see it."""
+    """The condition of a write did not hold. `item` is what stood there, None where nothing did or nobody asked to see it.
 
-    def __init__(self, item: Item | None) -> None:
+    `was_repeated` where the SDK had sent it before and got no answer: the first one may have held, and changed what it was about.
+    """
+
+    def __init__(self, item: Item | None, *, was_repeated: bool = False) -> None:
         self.item = item
+        self.was_repeated = was_repeated
         super().__init__("the condition of a write did not hold")
 
 
@@ -95,9 +99,9 @@ class DynamoDB:
         """UpdateItem; returns the attributes that `ReturnValues` asks for. Raises ConditionFailed."""
         return dict(self._call(operation, "update_item", **request).get("Attributes", {}))
 
-    def delete(self, operation: str, table: str, key: Item) -> None:
-        """DeleteItem."""
-        self._call(operation, "delete_item", TableName=table, Key=key)
+    def delete(self, operation: str, **request: Any) -> None:
+        """DeleteItem. Raises ConditionFailed."""
+        self._call(operation, "delete_item", **request)
 
     def transact(self, operation: str, writes: Sequence[Mapping[str, Any]], *, token: str | None = None) -> None:
         """TransactWriteItems. Raises TransactionCancelled, RequestRefused.
@@ -150,7 +154,7 @@ def _named(operation: str, refusal: ClientError) -> Exception:
     answer: dict[str, Any] = dict(refusal.response)
     code = answer["Error"]["Code"]
     if code == "ConditionalCheckFailedException":
-        return ConditionFailed(answer.get("Item"))
+        return ConditionFailed(answer.get("Item"), was_repeated=answer["ResponseMetadata"].get("RetryAttempts", 0) > 0)
     if code == "TransactionCanceledException":
         return TransactionCancelled([Reason(each["Code"], each.get("Item")) for each in answer.get("CancellationReasons", [])])
     if code in _REFUSED:

@@ -26,12 +26,15 @@ __all__ = [
     "PayloadTooLarge",
     "ResultTooLarge",
     "RouteNotFound",
+    "SessionNotFound",
     "StoreUnavailable",
     "StreamTrimmed",
     "TooManyEffects",
     "Unauthenticated",
     "UnknownTask",
     "UnreadableMessage",
+    "UnsupportedMediaType",
+    "VersionConflict",
 ]
 
 
@@ -152,6 +155,42 @@ class JobNotFound(MayflyError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job {job_id!r}")
+
+
+class SessionNotFound(MayflyError):
+    """The token opens no session of this tenant: it is unknown, or its session has expired or ended. Nobody is told which."""
+
+    code = "session-not-found"
+    status = 404
+    title = "Session not found"
+    retryable = False
+
+    def __init__(self) -> None:
+        super().__init__("no such session: it is unknown, or it has expired or ended; create another one")
+
+
+class VersionConflict(MayflyError):
+    """The session is at another version than If-Match allows (RFC 9110, 13.1.1)."""
+
+    code = "version-conflict"
+    status = 412
+    title = "Version conflict"
+    retryable = False
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the session is at version {version}; read it, and patch that version")
+
+
+class UnsupportedMediaType(MayflyError):
+    """The body is of a kind that this route does not take (RFC 9110, 15.5.16)."""
+
+    code = "unsupported-media-type"
+    status = 415
+    title = "Unsupported media type"
+    retryable = False
+
+    def __init__(self, found: str, accepted: list[str]) -> None:
+        super().__init__(f"a body of type {found[:80]!r} cannot be read here; send {' or '.join(accepted)}")
 
 
 class PayloadTooLarge(MayflyError):

@@ -17,7 +17,21 @@ from mayfly.errors import Forbidden, InvalidRequest, MayflyError, MethodNotAllow
 from mayfly.fields import canonical_json, parse_json
 from mayfly.observe import Observer
 
-__all__ = ["PUBLIC", "Caller", "Handler", "answer", "caller", "entrypoint", "header", "json_body", "query", "resolver", "text"]
+__all__ = [
+    "PUBLIC",
+    "Caller",
+    "Handler",
+    "answer",
+    "caller",
+    "cookies",
+    "entrypoint",
+    "header",
+    "json_body",
+    "nothing",
+    "query",
+    "resolver",
+    "text",
+]
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
@@ -93,6 +107,11 @@ def text(body: str) -> Response[str]:
     return Response(200, "text/plain; charset=utf-8", body, headers=dict(_HEADERS))
 
 
+def nothing() -> Response[str]:
+    """An answer without a body: it is done."""
+    return Response(204, headers=dict(_HEADERS))
+
+
 def caller(app: APIGatewayHttpResolver) -> Caller:
     """The caller whom the door let in. Only for routes that need a scope."""
     found = app.context["caller"]
@@ -112,6 +131,11 @@ def json_body(app: APIGatewayHttpResolver) -> Any:
 def header(app: APIGatewayHttpResolver, name: str) -> str | None:
     """A request header, by any case of its name."""
     return app.current_event.headers.get(name.lower())
+
+
+def cookies(app: APIGatewayHttpResolver) -> list[str]:
+    """The request's cookies, each `name=value`."""
+    return list(app.current_event.get("cookies") or [])
 
 
 def query(app: APIGatewayHttpResolver, name: str) -> str | None:

@@ -9,13 +9,14 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from mayfly.clock import Clock, system_clock
 from mayfly.config import read_settings
-from mayfly.ids import new_id, new_nonce
+from mayfly.ids import new_id, new_nonce, new_secret
 from mayfly.observe import Observer, observer
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mayfly.jobs.dead_letters import DeadLetters
     from mayfly.jobs.tasks import Declaration
     from mayfly.jobs.worker import Worker
+    from mayfly.sessions import SessionStore
     from mayfly.sqs import Queue
     from mayfly.stopping import Stopping
     from mayfly.tenants import TenantStore
@@ -37,6 +39,7 @@ __all__ = [
     "JobsDeps",
     "RelayDeps",
     "RunDeps",
+    "SessionsDeps",
     "SweepDeps",
     "authorizer",
     "await_job",
@@ -45,6 +48,8 @@ __all__ = [
     "jobs",
     "relay_jobs",
     "run_jobs",
+    "session_store",
+    "sessions",
     "sweep_jobs",
 ]
 
@@ -55,9 +60,10 @@ _READ_TIMEOUT: Final = 3
 
 @dataclass(frozen=True)
 class HelloDeps:
-    """What `hello` needs. `tenant` owns the page's counter."""
+    """What `hello` needs. `tenant` owns the page's counter and its visitors' sessions, whose store is made when first asked for."""
 
     counters: "CounterStore"
+    sessions: Callable[[], "SessionStore"]
     tenant: str
     observe: Observer
 
@@ -121,6 +127,14 @@ class RelayDeps:
 
 
 @dataclass(frozen=True)
+class SessionsDeps:
+    """What `sessions` needs."""
+
+    store: "SessionStore"
+    observe: Observer
+
+
+@dataclass(frozen=True)
 class AuthorizerDeps:
     """What `authorizer` needs."""
 
@@ -135,7 +149,29 @@ def hello(env: Mapping[str, str]) -> HelloDeps:
     settings = read_settings(_Hello, env)
     # SDK retries off: what an SDK repeats after a lost answer, a counter counts twice.
     store = CounterStore(_client("dynamodb", attempts=1), settings.counters_table, new_nonce)
-    return HelloDeps(counters=store, tenant=settings.default_tenant, observe=observer("hello"))
+    return HelloDeps(counters=store, sessions=cache(lambda: session_store(env)), tenant=settings.default_tenant, observe=observer("hello"))
+
+
+def sessions(env: Mapping[str, str]) -> SessionsDeps:
+    """The dependencies of functions/sessions. Raises ConfigError."""
+    return SessionsDeps(store=session_store(env), observe=observer("sessions"))
+
+
+def session_store(env: Mapping[str, str]) -> "SessionStore":
+    """Sessions for handlers and framework adapters of your own, by SESSIONS_TABLE and SUBJECT_KEY. Raises ConfigError."""
+    from mayfly.sessions import SessionStore
+    from mayfly.sessions.rules import BASE62, SECRET_CHARACTERS
+
+    settings = read_settings(_Sessions, env)
+    return SessionStore(
+        _dynamodb(),
+        settings.sessions_table,
+        subject_key=settings.subject_key,
+        clock=system_clock,
+        new_id=new_id,
+        new_secret=lambda: new_secret(BASE62, SECRET_CHARACTERS),
+        new_nonce=new_nonce,
+    )
 
 
 def jobs(env: Mapping[str, str]) -> JobsDeps:
@@ -235,7 +271,14 @@ def authorizer(env: Mapping[str, str]) -> AuthorizerDeps:
 
 
 @dataclass(frozen=True)
-class _Hello:
+class _Sessions:
+    sessions_table: str
+    #: Hides subjects in tokens; the stack's parameter SubjectKey.
+    subject_key: str
+
+
+@dataclass(frozen=True)
+class _Hello(_Sessions):
     counters_table: str
     default_tenant: str
 

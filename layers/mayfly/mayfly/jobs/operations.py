@@ -201,7 +201,7 @@ class JobOperations:
         if first is None:
             raise JobNotFound(message_id)
         for index in range(int(first["pieces"]["N"])):
-            self._db.delete("forget", self._table, _unreadable_key(message_id, index))
+            self._db.delete("forget", TableName=self._table, Key=_unreadable_key(message_id, index))
 
     def _change(self, operation: str, write: dict[str, Any]) -> bool:
         """Sends an update; False where its condition did not hold: the job is no longer as it was seen."""

@@ -1,0 +1,214 @@
+"""Sessions on DynamoDB: sends the requests of transitions.py, and says what their refusals mean."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mayfly.clock import Clock
+from mayfly.dynamodb import ConditionFailed, DynamoDB, Reason, TransactionCancelled
+from mayfly.errors import SessionNotFound, StoreUnavailable
+from mayfly.sessions import transitions
+from mayfly.sessions.items import Item, generation_key, generation_of, read_item, session_key, session_sort
+from mayfly.sessions.model import Page, Session, Token
+from mayfly.sessions.rules import hash_secret, is_valid, subject_partition, touched_until
+
+__all__ = ["SessionStore", "Superseded"]
+
+#: Refusals of a transaction that may be gone at the next try.
+_PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+
+
+class Superseded(Exception):
+    """A write met another writer's, or one at work at the same moment; nothing of it was written. Read again, and try again."""
+
+
+class SessionStore:
+    """Sessions of all tenants. Holds where time, ids and secrets come from, so that the verbs take facts only.
+
+    `subject_key` hides subjects in tokens: with another one, a subject's former sessions are out of reach of list and end-all.
+    """
+
+    def __init__(
+        self,
+        db: DynamoDB,
+        table: str,
+        *,
+        subject_key: str,
+        clock: Clock,
+        new_id: Callable[[], str],
+        new_secret: Callable[[], str],
+        new_nonce: Callable[[], str],
+    ) -> None:
+        self._db = db
+        self._table = table
+        self._subject_key = subject_key
+        self.clock = clock
+        self.new_id = new_id
+        self.new_secret = new_secret
+        self.new_nonce = new_nonce
+
+    def partition(self, tenant: str, subject: str) -> str:
+        """Where a subject's sessions live."""
+        return subject_partition(self._subject_key, tenant, subject)
+
+    def pause(self, attempt: int) -> None:
+        """Waits before a write that met another one is tried again."""
+        self._db.pause(attempt)
+
+    def generation(self, tenant: str, partition: str) -> int:
+        """A subject's generation. Raises StoreUnavailable, as every method here does."""
+        return generation_of(self._db.get("read the generation", self._table, generation_key(tenant, partition)))
+
+    def create(self, session: Session) -> None:
+        """Stores a new session."""
+        try:
+            self._db.put("create the session", **transitions.create(self._table, session))
+        except ConditionFailed as refusal:
+            if not _is_mine(refusal.item, session):  # or the answer to the first of two tries was lost
+                raise StoreUnavailable("create the session", "its id is taken") from refusal
+
+    def find(self, tenant: str, token: Token, *, now_ms: int, and_generation_of: str | None = None) -> tuple[Session, int]:
+        """The session that a token opens, and the generation of one more partition. One call, strongly consistent.
+
+        The two or three items are not read at one instant. They need not be: a session that end-all has ended is not written
+        any more, so what is read here was the session at some moment of this call, before that end-all or without it.
+
+        Raises SessionNotFound for a token that is unknown, ended, expired or rotated away.
+        """
+        key = session_key(tenant, token.partition, token.session_id)
+        partitions = {each for each in (token.partition, and_generation_of) if each and each[0] == "s"}
+        keys = [key, *(generation_key(tenant, each) for each in sorted(partitions))]
+        items = self._read(keys)
+        generations = {each: generation_of(_named(items, generation_key(tenant, each))) for each in partitions}
+        item = _named(items, key)
+        if item is None:
+            raise SessionNotFound
+        session = read_item(tenant, item)
+        if not is_valid(session, token.secret, generations.get(token.partition, 0), now_ms):
+            raise SessionNotFound
+        return session, generations.get(and_generation_of or "", 0)
+
+    def touch(self, seen: Session, *, now_ms: int) -> Session:
+        """The session with its deadline moved on. Where that cannot be written it is what was read: the next use moves it."""
+        until_ms = touched_until(seen, now_ms)
+        try:
+            self._db.update("touch the session", **transitions.touch(self._table, seen, until_ms))
+        except (ConditionFailed, StoreUnavailable):
+            return seen
+        return Session(**{**vars(seen), "idle_expires_at_ms": until_ms})
+
+    def replace(self, seen: Session, after: Session) -> None:
+        """Writes the next version of a session, in another subject's partition where it has another subject.
+
+        Raises Superseded, or SessionNotFound where the session has ended or its token was rotated away.
+        """
+        if seen.partition == after.partition and seen.subject is None:
+            self._replace_alone(seen, after)
+        else:
+            self._replace_checked(seen, after)
+
+    def end(self, tenant: str, token: Token, *, now_ms: int) -> None:
+        """Deletes the session that a token opens. Raises SessionNotFound."""
+        place = (tenant, token.partition, token.session_id)
+        self._delete(transitions.end(self._table, *place, secret_hash=hash_secret(token.secret), now_ms=now_ms))
+
+    def end_by_id(self, tenant: str, partition: str, session_id: str, *, now_ms: int) -> None:
+        """Deletes one of a subject's sessions. Raises SessionNotFound."""
+        self._delete(transitions.end_by_id(self._table, tenant, partition, session_id, now_ms=now_ms))
+
+    def end_all(self, tenant: str, partition: str) -> None:
+        """Ends all sessions of a subject, at once."""
+        self._db.update("end all sessions", **transitions.end_all(self._table, tenant, partition))
+
+    def page(self, tenant: str, partition: str, *, limit: int, after: tuple[int, str] | None, now_ms: int) -> Page:
+        """A page of a subject's sessions, by id. A page may be short, even empty, and not the last one.
+
+        The first page reads the generation with the sessions; the following ones go on in that generation.
+        """
+        start = {} if after is None else {"ExclusiveStartKey": session_key(tenant, partition, after[1])}
+        reply = self._db.query(
+            "list sessions",
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": generation_key(tenant, partition)["pk"]},
+            ConsistentRead=True,
+            Limit=limit,
+            **start,
+        )
+        items = reply["Items"]
+        generation = after[0] if after else generation_of(_named(items, generation_key(tenant, partition)))
+        sessions = [read_item(tenant, item) for item in items if item["sk"]["S"].startswith(session_sort(""))]
+        alive = [each for each in sessions if each.generation == generation and now_ms < each.idle_expires_at_ms]
+        last = reply.get("LastEvaluatedKey")
+        return Page(alive, None if last is None else (generation, last["sk"]["S"].removeprefix(session_sort(""))))
+
+    def _read(self, keys: list[Item]) -> list[Item]:
+        if len(keys) > 1:
+            return self._db.get_many("read the session", self._table, keys)
+        item = self._db.get("read the session", self._table, keys[0])
+        return [item] if item else []
+
+    def _replace_alone(self, seen: Session, after: Session) -> None:
+        try:
+            self._db.put("write the session", **transitions.replace(self._table, seen, after))
+        except ConditionFailed as refusal:
+            _explain(refusal.item, seen, after, refusal)
+
+    def _replace_checked(self, seen: Session, after: Session) -> None:
+        tenant, table = seen.tenant, self._table
+        checked = {each.partition: each.generation for each in (seen, after) if each.subject is not None}
+        is_moved = seen.partition != after.partition
+        writes: list[dict[str, Any]] = (
+            [{"Put": transitions.create(table, after)}, {"Delete": transitions.move_away(table, seen)}]
+            if is_moved
+            else [{"Put": transitions.replace(table, seen, after)}]
+        )
+        writes += [{"ConditionCheck": transitions.check_generation(table, tenant, *each)} for each in checked.items()]
+        try:
+            self._db.transact("write the session", writes)
+        except TransactionCancelled as refusal:
+            first, *rest = refusal.reasons
+            if _is_mine(first.item, after):
+                return
+            _explain_cancelled(refusal, [*([] if is_moved else [first]), *rest], list(checked), seen, after)
+
+    def _delete(self, request: dict[str, Any]) -> None:
+        try:
+            self._db.delete("end the session", **request)
+        except ConditionFailed as refusal:
+            # After a lost answer its absence may be this very call's doing. That it is gone is what was asked for.
+            if not refusal.was_repeated:
+                raise SessionNotFound from refusal
+
+
+def _explain_cancelled(refusal: TransactionCancelled, reasons: list[Reason], partitions: list[str], seen: Session, after: Session) -> None:
+    """Why a transaction was cancelled: `reasons` are those of the session that was seen, then of the generations."""
+    if any(reason.code in _PASSING for reason in refusal.reasons):
+        raise Superseded from refusal
+    own, *generations = reasons
+    ended = {each for each, reason in zip(partitions, generations, strict=True) if reason.code == "ConditionalCheckFailed"}
+    if seen.partition in ended:
+        raise SessionNotFound from refusal
+    if ended:  # all sessions of the subject that it goes to: it is to start in the new generation
+        raise Superseded from refusal
+    if own.code == "ConditionalCheckFailed":
+        _explain(own.item, seen, after, refusal)
+    raise StoreUnavailable("write the session", ", ".join(reason.code for reason in refusal.reasons)) from refusal
+
+
+def _explain(found: Item | None, seen: Session, after: Session, refusal: Exception) -> None:
+    """What stands where the seen version was expected: nothing, this very write, another token's session, or a later version."""
+    if found is None:
+        raise SessionNotFound from refusal
+    if _is_mine(found, after):  # the answer to the first of two tries was lost
+        return
+    if found["secret_hash"]["S"] != seen.secret_hash:
+        raise SessionNotFound from refusal
+    raise Superseded from refusal
+
+
+def _is_mine(found: Item | None, after: Session) -> bool:
+    return found is not None and found.get("nonce") == {"S": after.nonce}
+
+
+def _named(items: list[Item], key: Item) -> Item | None:
+    return next((item for item in items if (item["pk"], item["sk"]) == (key["pk"], key["sk"])), None)

@@ -1,0 +1,512 @@
+"""Sessions on moto: the verbs, their deadlines, their overlaps. `time` is the store's own clock."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mayfly import sessions
+from mayfly.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, StoreUnavailable, VersionConflict
+from mayfly.sessions.model import Session
+
+from tests.faults import Faults
+from tests.sessions import Sessions
+
+IDLE, ABSOLUTE = 600, 3600
+
+
+@pytest.fixture
+def store(dynamodb: Any) -> Sessions:
+    return Sessions(dynamodb)
+
+
+def make(store: Sessions, subject: str | None = None, tenant: str = "acme", **more: Any) -> str:
+    return sessions.create(store, tenant=tenant, subject=subject, **{"idle_seconds": IDLE, "absolute_seconds": ABSOLUTE, **more})[0]
+
+
+def read(store: Sessions, token: str, tenant: str = "acme") -> Session:
+    return sessions.read(store, token, tenant=tenant)
+
+
+def is_open(store: Sessions, token: str) -> bool:
+    try:
+        read(store, token)
+    except SessionNotFound:
+        return False
+    return True
+
+
+def put(store: Sessions, token: str, **data: Any) -> Session:
+    return sessions.patch(store, token, data, tenant="acme")
+
+
+def items(dynamodb: Any) -> list[dict[str, Any]]:
+    return list(dynamodb.scan(TableName="SessionsTable")["Items"])
+
+
+both = pytest.mark.parametrize("subject", [None, "ada@example.org"])
+
+
+# ---------------------------------------------------------------- one session
+
+
+@both
+def test_a_session_is_read_by_its_token(store: Sessions, subject: str | None) -> None:
+    token, made = sessions.create(store, tenant="acme", subject=subject, data={"a": [1, {"b": "ü"}]})
+    assert read(store, token) == made
+    assert (made.version, made.subject, made.data) == (1, subject, {"a": [1, {"b": "ü"}]})
+    assert (made.idle_expires_at_ms - made.created_at_ms, made.absolute_expires_at_ms - made.created_at_ms) == (1_800_000, 43_200_000)
+
+
+@both
+def test_what_is_stored_holds_no_token(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+    token = make(store, subject)
+    assert token.rpartition("_")[2] not in str(items(dynamodb))
+    assert "ada" not in token
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda token: token[:-1] + ("x" if token[-1] != "x" else "y"),
+        lambda token: token[:10] + ("0" if token[10] != "0" else "1") + token[11:],
+        lambda token: token + "x",
+        lambda token: "",
+        lambda token: "mfs_a" + token,
+        lambda token: token.replace("mfs_", "mfs-"),
+        lambda token: "\N{GREEK SMALL LETTER ALPHA}" + token[1:],
+    ],
+)
+@both
+def test_another_token_opens_nothing(store: Sessions, subject: str | None, spoil: Callable[[str], str]) -> None:
+    token = make(store, subject)
+    for verb in (sessions.read, sessions.end, sessions.rotate):
+        with pytest.raises(SessionNotFound):
+            verb(store, spoil(token), tenant="acme")
+    assert is_open(store, token)
+
+
+@both
+def test_another_tenant_opens_nothing_with_a_right_token(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject)
+    for verb in (sessions.read, sessions.end, sessions.rotate):
+        with pytest.raises(SessionNotFound):
+            verb(store, token, tenant="other")
+    assert is_open(store, token)
+
+
+def test_equal_subjects_of_two_tenants_have_nothing_in_common(store: Sessions) -> None:
+    mine, theirs = make(store, "ada"), make(store, "ada", tenant="other")
+    sessions.end_all(store, tenant="other", subject="ada")
+    assert is_open(store, mine)
+    with pytest.raises(SessionNotFound):
+        read(store, theirs, tenant="other")
+    assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+@both
+def test_an_unused_session_ends_at_its_idle_deadline_to_the_millisecond(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+    token = make(store, subject)
+    store.time.now_ms += IDLE * 1000 - 1
+    assert is_open(store, token)  # and this use moves the deadline
+    store.time.now_ms += IDLE * 1000
+    assert not is_open(store, token)
+    assert any("data" in item for item in items(dynamodb))  # TTL has deleted nothing yet
+
+
+@both
+def test_a_session_in_use_ends_at_its_absolute_deadline(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject)
+    for _ in range(11):
+        store.time.advance(300)
+        assert is_open(store, token)
+    store.time.now_ms += 300_000 - 1
+    assert is_open(store, token)
+    store.time.now_ms += 1
+    assert not is_open(store, token)
+
+
+@pytest.mark.parametrize(
+    "use", [sessions.read, sessions.end, sessions.rotate, lambda s, t, tenant: sessions.patch(s, t, {"a": 1}, tenant=tenant)]
+)
+@both
+def test_an_expired_session_is_absent_for_every_verb(store: Sessions, subject: str | None, use: Any) -> None:
+    token = make(store, subject)
+    store.time.advance(IDLE)
+    with pytest.raises(SessionNotFound):
+        use(store, token, tenant="acme")
+
+
+def test_an_expired_session_is_neither_listed_nor_ended_by_its_id(store: Sessions) -> None:
+    make(store, "ada")
+    (session,) = sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+    store.time.advance(IDLE)
+    assert sessions.list_by_subject(store, tenant="acme", subject="ada").sessions == []
+    with pytest.raises(SessionNotFound):
+        sessions.end_one(store, tenant="acme", subject="ada", session_id=session.id)
+
+
+@both
+def test_the_ttl_attribute_is_the_idle_deadline_in_whole_seconds_and_never_before_it(
+    store: Sessions, dynamodb: Any, subject: str | None
+) -> None:
+    store.time.now_ms += 1
+    token = make(store, subject)
+
+    def stored() -> tuple[int, int]:
+        (item,) = [each for each in items(dynamodb) if "data" in each]
+        return int(item["expires_at"]["N"]), int(item["idle_expires_at"]["N"])
+
+    acts: list[Callable[[], Any]] = [lambda: None, lambda: read(store, token), lambda: put(store, token, a=1)]
+    for act in acts:
+        store.time.advance(100)
+        act()
+        seconds, deadline_ms = stored()
+        assert 0 < seconds * 1000 - deadline_ms < 1000
+    assert stored()[1] == store.time.now_ms + IDLE * 1000
+
+
+# ---------------------------------------------------------------- calls
+
+
+@both
+def test_a_read_is_one_call_and_no_write_until_a_tenth_of_the_idle_time_has_passed(
+    store: Sessions, faults: Faults, subject: str | None
+) -> None:
+    token = make(store, subject)
+    reading = "BatchGetItem" if subject else "GetItem"
+    faults.requests.clear()
+    store.time.now_ms += IDLE * 100 - 1
+    read(store, token)
+    assert faults.requests == [reading]
+    store.time.now_ms += 1
+    read(store, token)
+    assert faults.requests == [reading, reading, "UpdateItem"]
+    read(store, token)
+    assert faults.requests == [reading, reading, "UpdateItem", reading]
+
+
+@pytest.mark.parametrize(
+    ("verb", "alone", "owned"),
+    [
+        ("patch", ["GetItem", "PutItem"], ["BatchGetItem", "TransactWriteItems"]),
+        ("rotate", ["GetItem", "PutItem"], ["BatchGetItem", "TransactWriteItems"]),
+        ("login", ["BatchGetItem", "TransactWriteItems"], ["BatchGetItem", "TransactWriteItems"]),
+        ("end", ["DeleteItem"], ["DeleteItem"]),
+        ("end_all", ["UpdateItem"], ["UpdateItem"]),
+        ("list", ["Query"], ["Query"]),
+    ],
+)
+@both
+def test_each_verb_makes_the_calls_that_are_stated(
+    store: Sessions, faults: Faults, subject: str | None, verb: str, alone: list[str], owned: list[str]
+) -> None:
+    token = make(store, subject)
+    faults.requests.clear()
+    {
+        "patch": lambda: put(store, token, a=1),
+        "rotate": lambda: sessions.rotate(store, token, tenant="acme"),
+        "login": lambda: sessions.rotate(store, token, tenant="acme", subject="grace"),
+        "end": lambda: sessions.end(store, token, tenant="acme"),
+        "end_all": lambda: sessions.end_all(store, tenant="acme", subject="ada@example.org"),
+        "list": lambda: sessions.list_by_subject(store, tenant="acme", subject="ada@example.org"),
+    }[verb]()
+    assert faults.requests == (owned if subject else alone)
+
+
+def test_a_touch_that_cannot_be_written_costs_the_reader_nothing(store: Sessions, faults: Faults) -> None:
+    token = make(store)
+    store.time.advance(IDLE / 2)
+    faults.refuse("UpdateItem", "ProvisionedThroughputExceededException")
+    before = read(store, token)
+    faults.plan = lambda operation, number: None
+    assert read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500  # the next use moves it
+
+
+# ---------------------------------------------------------------- patches
+
+
+@both
+def test_a_patch_merges_and_raises_the_version(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject, data={"a": {"b": 1, "c": 2}, "d": [1]})
+    assert put(store, token, a={"b": None, "e": 3}, d=[2]).data == {"a": {"c": 2, "e": 3}, "d": [2]}
+    assert (read(store, token).version, read(store, token).data) == (2, {"a": {"c": 2, "e": 3}, "d": [2]})
+
+
+def test_a_patch_that_changes_nothing_writes_nothing(store: Sessions, faults: Faults) -> None:
+    token = make(store, data={"a": 1})
+    faults.requests.clear()
+    assert put(store, token, a=1, b=None).version == 1
+    assert faults.requests == ["GetItem"]
+
+
+@both
+def test_a_patch_is_a_use(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject)
+    store.time.advance(IDLE - 1)
+    put(store, token, a=1)
+    store.time.advance(IDLE - 1)
+    assert is_open(store, token)
+
+
+@both
+def test_a_patch_of_another_version_is_refused(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject)
+    put(store, token, a=1)
+    with pytest.raises(VersionConflict):
+        sessions.patch(store, token, {"a": 2}, tenant="acme", if_match=frozenset({"1", "3"}))
+    assert sessions.patch(store, token, {"a": 2}, tenant="acme", if_match=frozenset({"2"})).version == 3
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_data_may_be_as_large_as_its_limit(store: Sessions, size: int) -> None:
+    token = make(store)
+    text = "x" * (256 * 1024 - len('{"t":""}') + size)
+    if size:
+        with pytest.raises(PayloadTooLarge):
+            put(store, token, t=text)
+    else:
+        assert put(store, token, t=text).version == 2
+
+
+def test_a_patch_nested_too_deeply_is_refused(store: Sessions) -> None:
+    token = make(store)
+    deep: dict[str, Any] = {}
+    for _ in range(60):
+        deep = {"a": deep}
+    with pytest.raises(InvalidRequest, match="nested"):
+        sessions.patch(store, token, deep, tenant="acme")
+
+
+class Overlap:
+    """Runs something between the read of one operation and its write."""
+
+    def __init__(self, store: Sessions, other: Callable[[], Any], times: int = 1) -> None:
+        self._real = store.replace
+        self._other, self._times = other, times
+        store.replace = self  # type: ignore[method-assign]  # an interleaving, not a fake
+
+    def __call__(self, seen: Session, after: Session) -> None:
+        if self._times:
+            self._times -= 1
+            self._other()
+        self._real(seen, after)
+
+
+@both
+def test_two_overlapping_patches_of_different_keys_both_survive(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+    token = make(store, subject)
+    Overlap(store, lambda: put(Sessions(dynamodb, prefix="other"), token, b=2))
+    assert put(store, token, a=1).data == {"a": 1, "b": 2}
+    assert (read(store, token).data, read(store, token).version) == ({"a": 1, "b": 2}, 3)
+
+
+@both
+def test_a_patch_with_a_version_does_not_survive_an_overlap(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+    token = make(store, subject)
+    Overlap(store, lambda: put(Sessions(dynamodb, prefix="other"), token, b=2))
+    with pytest.raises(VersionConflict):
+        sessions.patch(store, token, {"a": 1}, tenant="acme", if_match=frozenset({"1"}))
+    assert read(store, token).data == {"b": 2}
+
+
+@both
+def test_a_slow_patch_after_logout_is_refused_and_leaves_nothing_behind(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+    token = make(store, subject)
+    Overlap(store, lambda: sessions.end(store, token, tenant="acme"))
+    with pytest.raises(SessionNotFound):
+        put(store, token, a=1)
+    assert items(dynamodb) == []
+
+
+def test_a_slow_patch_after_end_all_is_refused_and_changes_nothing(store: Sessions, dynamodb: Any) -> None:
+    token = make(store, "ada")
+    before = [each for each in items(dynamodb) if "data" in each]
+    Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
+    with pytest.raises(SessionNotFound):
+        put(store, token, a=1)
+    assert [each for each in items(dynamodb) if "data" in each] == before
+
+
+@both
+def test_a_slow_patch_of_a_token_that_was_rotated_away_is_refused(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject)
+    fresh: list[str] = []
+    Overlap(store, lambda: fresh.append(sessions.rotate(store, token, tenant="acme")[0]))
+    with pytest.raises(SessionNotFound):
+        put(store, token, a=1)
+    assert read(store, fresh[0]).data == {}
+
+
+@both
+def test_a_patch_that_comes_late_does_not_bring_an_expired_session_back(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject)
+    store.time.advance(IDLE - 1)
+    Overlap(store, lambda: store.time.advance(IDLE + 2))
+    put(store, token, a=1)  # begun in time, so it may succeed; what it wrote is as old as its beginning
+    assert not is_open(store, token)
+
+
+def test_a_touch_that_comes_late_moves_no_deadline_back_and_revives_nothing(store: Sessions, dynamodb: Any) -> None:
+    token = make(store)
+    seen = read(store, token)
+    put(store, token, a=1)
+    sessions.end(store, token, tenant="acme")
+    store.touch(seen, now_ms=store.time.now_ms + 100_000)
+    assert items(dynamodb) == []
+
+
+def test_writers_that_never_come_first_are_told_to_try_again(store: Sessions, dynamodb: Any) -> None:
+    token = make(store)
+    other = Sessions(dynamodb, prefix="other")
+    count = iter(range(1000))
+    Overlap(store, lambda: put(other, token, b=next(count)), times=1000)
+    with pytest.raises(StoreUnavailable, match="other writers"):
+        put(store, token, a=1)
+    assert len(store.pauses) == 29
+
+
+def test_a_transaction_that_meets_another_one_is_tried_again(store: Sessions, faults: Faults) -> None:
+    token = make(store, "ada")
+    faults.on("TransactWriteItems", "conflict", times=3)
+    assert put(store, token, a=1).version == 2
+    assert len(store.pauses) == 3
+
+
+# ---------------------------------------------------------------- rotation
+
+
+@both
+def test_a_rotated_session_goes_on_under_its_new_token_alone(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject, data={"cart": [1]})
+    before = read(store, token)
+    fresh, after = sessions.rotate(store, token, tenant="acme")
+    assert not is_open(store, token)
+    assert read(store, fresh) == after
+    assert (after.id, after.data, after.subject, after.version) == (before.id, {"cart": [1]}, subject, 2)
+    assert after.absolute_expires_at_ms == before.absolute_expires_at_ms
+
+
+@pytest.mark.parametrize("before", [None, "grace"])
+def test_a_login_takes_the_session_along_and_starts_its_absolute_deadline_anew(store: Sessions, dynamodb: Any, before: str | None) -> None:
+    token = make(store, before, data={"cart": [1]})
+    store.time.advance(500)
+    fresh, after = sessions.rotate(store, token, tenant="acme", subject="ada")
+    assert not is_open(store, token)
+    assert (after.subject, after.data, after.absolute_expires_at_ms) == ("ada", {"cart": [1]}, store.time.now_ms + ABSOLUTE * 1000)
+    assert [each.id for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions] == [after.id]
+    assert len([each for each in items(dynamodb) if "data" in each]) == 1
+    sessions.end_all(store, tenant="acme", subject="ada")
+    assert not is_open(store, fresh)
+
+
+def test_a_login_after_an_end_all_starts_in_the_new_generation(store: Sessions) -> None:
+    sessions.end_all(store, tenant="acme", subject="ada")
+    assert is_open(store, make(store, "ada"))
+    fresh, _ = sessions.rotate(store, make(store), tenant="acme", subject="ada")
+    assert is_open(store, fresh)
+
+
+def test_a_login_that_an_end_all_overtakes_starts_in_the_new_generation(store: Sessions) -> None:
+    token = make(store)
+    Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
+    fresh, _ = sessions.rotate(store, token, tenant="acme", subject="ada")
+    assert is_open(store, fresh)
+
+
+def test_a_login_from_a_session_that_an_end_all_overtakes_is_refused(store: Sessions, dynamodb: Any) -> None:
+    token = make(store, "ada")
+    Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
+    with pytest.raises(SessionNotFound):
+        sessions.rotate(store, token, tenant="acme", subject="grace")
+    assert sessions.list_by_subject(store, tenant="acme", subject="grace").sessions == []
+
+
+@pytest.mark.parametrize("subject_after", [None, "grace"])
+@both
+def test_of_two_overlapping_rotations_one_wins(store: Sessions, dynamodb: Any, subject: str | None, subject_after: str | None) -> None:
+    token = make(store, subject)
+    won: list[str] = []
+    other = Sessions(dynamodb, prefix="other")
+    Overlap(store, lambda: won.append(sessions.rotate(other, token, tenant="acme", subject=subject_after)[0]))
+    with pytest.raises(SessionNotFound):
+        sessions.rotate(store, token, tenant="acme", subject=subject_after)
+    assert is_open(store, won[0])
+    assert len([each for each in items(dynamodb) if "data" in each]) == 1
+
+
+# ---------------------------------------------------------------- ends
+
+
+@both
+def test_an_ended_session_is_gone(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+    token = make(store, subject)
+    sessions.end(store, token, tenant="acme")
+    assert not is_open(store, token)
+    assert items(dynamodb) == []
+    with pytest.raises(SessionNotFound):
+        sessions.end(store, token, tenant="acme")
+
+
+def test_end_all_ends_what_is_and_not_what_comes(store: Sessions) -> None:
+    olds = [make(store, "ada") for _ in range(3)]
+    other, alone = make(store, "grace"), make(store)
+    sessions.end_all(store, tenant="acme", subject="ada")
+    new = make(store, "ada")
+    assert [is_open(store, each) for each in [*olds, other, alone, new]] == [False, False, False, True, True, True]
+    assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
+
+
+@pytest.mark.parametrize("back_s", [0, 3600, 400 * 24 * 3600])
+def test_what_end_all_has_ended_is_not_revived_by_any_clock(store: Sessions, dynamodb: Any, back_s: int) -> None:
+    token = make(store, "ada")
+    sessions.end_all(store, tenant="acme", subject="ada")
+    (generation,) = [each for each in items(dynamodb) if "generation" in each and "data" not in each]
+    assert "expires_at" not in generation  # TTL would bring generation 0 back
+    store.time.advance(-back_s)
+    assert not is_open(store, token)
+
+
+def test_one_of_a_subjects_sessions_is_ended_by_its_id(store: Sessions) -> None:
+    first, second = make(store, "ada"), make(store, "ada")
+    session_id = read(store, first).id
+    sessions.end_one(store, tenant="acme", subject="ada", session_id=session_id)
+    assert [is_open(store, each) for each in (first, second)] == [False, True]
+    for tenant, subject, wrong in (
+        ("acme", "ada", session_id),
+        ("other", "ada", read(store, second).id),
+        ("acme", "grace", read(store, second).id),
+        ("acme", "ada", "../x"),
+        ("acme", "ada", "generation"),
+    ):
+        with pytest.raises(SessionNotFound):
+            sessions.end_one(store, tenant=tenant, subject=subject, session_id=wrong)
+    assert is_open(store, second)
+
+
+def test_a_rotation_keeps_the_id_so_that_the_list_reaches_it(store: Sessions) -> None:
+    token = make(store, "ada")
+    (listed,) = sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+    fresh, _ = sessions.rotate(store, token, tenant="acme")
+    sessions.end_one(store, tenant="acme", subject="ada", session_id=listed.id)
+    assert not is_open(store, fresh)
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_pages_hold_every_session_once(store: Sessions, faults: Faults, generation: int) -> None:
+    for _ in range(generation):
+        make(store, "ada")
+        sessions.end_all(store, tenant="acme", subject="ada")
+    wanted = sorted(read(store, make(store, "ada")).id for _ in range(7))
+    found, after, pages = [], None, 0
+    faults.requests.clear()
+    while True:
+        page = sessions.list_by_subject(store, tenant="acme", subject="ada", limit=3, after=after)
+        found += [each.id for each in page.sessions]
+        pages, after = pages + 1, page.next
+        if after is None:
+            break
+    assert found == wanted
+    assert faults.requests == ["Query"] * pages
