@@ -33,7 +33,8 @@ __all__ = [
 #: How often a write that meets others is tried again. Each try that fails for another writer's sake is that one's success.
 _TRIES: Final = 30
 
-Data = dict[str, Any]
+#: Makes new data of the old, which it leaves as it is; may be called several times.
+Edit = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def create(
@@ -88,27 +89,43 @@ def patch(store: SessionStore, token: str, body: Mapping[str, Any], *, tenant: s
 
 
 def change(
-    store: SessionStore, token: str, edit: Callable[[Data], Data], *, tenant: str, if_match: frozenset[str] | None = None
+    store: SessionStore,
+    token: str,
+    edit: Edit,
+    *,
+    tenant: str,
+    if_match: frozenset[str] | None = None,
+    lifetime: tuple[int, int] | None = None,
 ) -> Session:
     """Replaces the data by what `edit` makes of it, without losing what others write meanwhile: `edit` is called again on theirs.
 
-    Two calls where no other writer is met. What does not change the data is not written.
+    Two calls where no other writer is met. What changes nothing is not written. `lifetime` sets other idle and absolute seconds.
     """
 
     def next_version(seen: Session, now_ms: int, _: int) -> Session:
         rules.check_version(seen, if_match)
         data = edit(seen.data)
-        return seen if data == seen.data else rules.changed(seen, data, nonce=store.new_nonce(), now_ms=now_ms)
+        if data == seen.data and lifetime is None:
+            return seen
+        after = rules.changed(seen, data, nonce=store.new_nonce(), now_ms=now_ms)
+        return after if lifetime is None else rules.lasting(after, *lifetime, now_ms=now_ms)
 
     return _write(store, token, tenant, next_version)
 
 
 def rotate(
-    store: SessionStore, token: str, *, tenant: str, subject: str | None = None, edit: Callable[[Data], Data] = lambda data: data
+    store: SessionStore,
+    token: str,
+    *,
+    tenant: str,
+    subject: str | None = None,
+    edit: Edit = lambda data: data,
+    lifetime: tuple[int, int] | None = None,
 ) -> tuple[str, Session]:
     """A new token in the place of this one, which opens nothing from then on; for every change of privilege (ASVS 5.0, 7.2.4).
 
     With a `subject` the session becomes that one's: another subject is a login, and starts the absolute deadline anew. Two calls.
+    `edit` and `lifetime` as for `change`, in the same write.
     A caller that dies before it has the new token has lost the session: the old one was given up so that nobody else could use it.
     """
     secret = store.new_secret()
@@ -116,6 +133,8 @@ def rotate(
 
     def next_version(seen: Session, now_ms: int, generation: int) -> Session:
         after = rules.changed(seen, edit(seen.data), nonce=store.new_nonce(), now_ms=now_ms)
+        if lifetime is not None:
+            after = rules.lasting(after, *lifetime, now_ms=now_ms)
         return rules.rotated(after, secret, subject=subject, partition=partition or "", generation=generation, now_ms=now_ms)
 
     session = _write(store, token, tenant, next_version, and_generation_of=partition)

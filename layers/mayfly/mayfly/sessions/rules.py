@@ -33,6 +33,7 @@ __all__ = [
     "hash_secret",
     "is_touch_due",
     "is_valid",
+    "lasting",
     "merge_patch",
     "public",
     "read_creation",
@@ -135,6 +136,13 @@ def changed(session: Session, data: dict[str, Any], *, nonce: str, now_ms: int) 
         nonce=nonce,
         idle_expires_at_ms=max(session.idle_expires_at_ms, touched_until(session, now_ms)),
     )
+
+
+def lasting(session: Session, idle_seconds: int, absolute_seconds: int, *, now_ms: int) -> Session:
+    """A session with other deadlines, counted from its start and from now."""
+    idle_ms, absolute_ms = idle_seconds * 1000, absolute_seconds * 1000
+    after = replace(session, idle_ms=idle_ms, absolute_ms=absolute_ms, absolute_expires_at_ms=session.created_at_ms + absolute_ms)
+    return replace(after, idle_expires_at_ms=touched_until(after, now_ms))
 
 
 def rotated(session: Session, secret: str, *, subject: str | None, partition: str, generation: int, now_ms: int) -> Session:

@@ -1,0 +1,75 @@
+"""One of several processes that use the same sessions: reads orders on stdin, two threads carry them out, writes what happened.
+
+An order is `[seed, tenant, subject, token, calls]`: operations drawn by the seed, on the token and on those it is rotated to.
+"""
+
+import json
+import os
+import random
+import sys
+import threading
+import time
+from typing import Any
+
+from mayfly import sessions, wiring
+from mayfly.errors import SessionNotFound, StoreUnavailable
+
+#: Ends are rare, so that there is something for the others to meet.
+_OPERATIONS = ("read",) * 12 + ("patch",) * 12 + ("rotate",) * 2 + ("end", "end_all")
+
+
+def main() -> None:
+    """Serves orders until there are no more."""
+    store = wiring.session_store(os.environ)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        seed, tenant, subject, token, calls = json.loads(line)
+        done: list[list[Any]] = []
+        tokens = [token]
+        threads = [threading.Thread(target=play, args=[store, f"{seed}-{each}", tenant, subject, tokens, calls, done]) for each in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        sys.stdout.write(json.dumps(done) + "\n")
+        sys.stdout.flush()
+
+
+def play(store: Any, seed: str, tenant: str, subject: str, tokens: list[str], calls: int, done: list[list[Any]]) -> None:
+    """A few operations, one after another, mostly on the newest token that this process has."""
+    draw = random.Random(seed)
+    for number in range(calls):
+        operation, used = draw.choice(_OPERATIONS), draw.choice([tokens[-1], tokens[-1], tokens[-1], tokens[0]])
+        argument: Any = {"key": f"k{draw.randrange(3)}", "value": f"{seed}-{number}"} if operation == "patch" else None
+        began = time.monotonic_ns()
+        try:
+            answer = act(store, operation, used, argument, tenant, subject, tokens)
+        except SessionNotFound:
+            answer = "not found"
+        except StoreUnavailable as problem:
+            answer = f"unknown: {problem}"
+        done.append([began, time.monotonic_ns(), operation, {"token": used, "patch": argument}, answer])
+
+
+def act(store: Any, operation: str, token: str, argument: Any, tenant: str, subject: str, tokens: list[str]) -> Any:
+    """Does one thing, and says what came of it."""
+    if operation == "read":
+        found = sessions.read(store, token, tenant=tenant)
+        return {"version": found.version, "data": found.data}
+    if operation == "patch":
+        found = sessions.patch(store, token, {argument["key"]: argument["value"]}, tenant=tenant)
+        return {"version": found.version, "data": found.data}
+    if operation == "rotate":
+        fresh, found = sessions.rotate(store, token, tenant=tenant)
+        tokens.append(fresh)
+        return {"version": found.version, "data": found.data, "token": fresh}
+    if operation == "end":
+        sessions.end(store, token, tenant=tenant)
+        return "ended"
+    sessions.end_all(store, tenant=tenant, subject=subject)
+    return "ended all"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The ASGI middleware, with real Starlette."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mayfly import sessions
+from mayfly.integrations.asgi import SessionMiddleware
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from tests.faults import Faults
+from tests.sessions import Sessions
+
+COOKIE = "__Host-session"
+
+
+async def plain(request: Request) -> Response:
+    return PlainTextResponse("no session here")
+
+
+async def hit(request: Request) -> Response:
+    request.session["hits"] = request.session.get("hits", 0) + 1
+    return PlainTextResponse(str(request.session["hits"]))
+
+
+async def look(request: Request) -> Response:
+    return JSONResponse(request.session)
+
+
+async def inner(request: Request) -> Response:
+    request.session.setdefault("list", [])
+    request.session["list"].append(1)
+    return JSONResponse(request.session["list"])
+
+
+async def login(request: Request) -> Response:
+    request.session["user"] = request.path_params["name"]
+    request.session.rotate(request.path_params["name"])  # type: ignore[attr-defined]  # Mayfly's own
+    return PlainTextResponse("")
+
+
+async def logout(request: Request) -> Response:
+    request.session.clear()
+    return PlainTextResponse("")
+
+
+async def talk(socket: WebSocket) -> None:
+    socket.session["talks"] = socket.session.get("talks", 0) + 1
+    await socket.accept()
+    await socket.send_json(socket.session)
+    await socket.close()
+
+
+class Site:
+    """An application, and its browsers."""
+
+    def __init__(self, store: Sessions) -> None:
+        self.meanwhile: Callable[[], Any] = lambda: None
+
+        def slow(request: Request) -> Response:
+            request.session["slow"] = 1
+            self.meanwhile()
+            return PlainTextResponse("")
+
+        routes = [
+            Route("/plain", plain), Route("/hit", hit, methods=["GET", "POST"]), Route("/look", look), Route("/inner", inner),
+            Route("/login/{name}", login, methods=["POST"]), Route("/logout", logout, methods=["POST"]), Route("/slow", slow),
+            WebSocketRoute("/talk", talk),
+        ]  # fmt: skip
+        self.app = Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, store=store, tenant="acme")])
+
+    def browser(self, base: str = "https://app.example.org", token: str | None = None) -> TestClient:
+        found = TestClient(self.app, base_url=base)
+        if token:
+            found.cookies.set(COOKIE, token)
+        return found
+
+
+@pytest.fixture
+def store(dynamodb: Any) -> Sessions:
+    return Sessions(dynamodb)
+
+
+@pytest.fixture
+def site(store: Sessions) -> Site:
+    return Site(store)
+
+
+def test_a_session_is_kept_between_requests_under_one_cookie(site: Site, faults: Faults) -> None:
+    browser = site.browser()
+    first = browser.get("/hit")
+    token = browser.cookies[COOKIE]
+    assert first.headers["set-cookie"] == f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=43200"
+    assert first.headers["vary"] == "Cookie"
+    second = browser.get("/hit")
+    assert (first.text, second.text) == ("1", "2")
+    assert "set-cookie" not in second.headers
+    faults.requests.clear()
+    assert browser.get("/look").json() == {"hits": 2}
+    assert faults.requests == ["GetItem"]
+
+
+def test_a_request_without_cookie_that_keeps_nothing_costs_no_call(site: Site, faults: Faults) -> None:
+    answer = site.browser().get("/plain")
+    assert faults.requests == []
+    assert "set-cookie" not in answer.headers
+    assert "vary" not in answer.headers
+
+
+def test_on_plain_loopback_the_cookie_has_its_plain_name(site: Site) -> None:
+    assert site.browser("http://127.0.0.1:8000").get("/hit").headers["set-cookie"].startswith("session=mfs_a")
+
+
+def test_an_unknown_cookie_is_never_adopted(site: Site) -> None:
+    fixed = "mfs_a" + "0" * 32 + "_" + "A" * 43
+    answer = site.browser(token=fixed).get("/hit")
+    assert answer.text == "1"
+    assert fixed not in answer.headers["set-cookie"]
+
+
+def test_inner_changes_are_written(site: Site) -> None:
+    browser = site.browser()
+    assert [browser.get("/inner").json() for _ in range(2)] == [[1], [1, 1]]
+
+
+def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(site: Site, store: Sessions) -> None:
+    browser = site.browser()
+    browser.get("/hit")
+    before = browser.cookies[COOKIE]
+    fresh = browser.post("/login/ada").headers["set-cookie"].split("=", 1)[1].split(";")[0]
+    assert site.browser(token=before).get("/look").json() == {}
+    assert site.browser(token=fresh).get("/look").json() == {"hits": 1, "user": "ada"}
+    assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
+
+
+def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(site: Site, dynamodb: Any) -> None:
+    browser = site.browser()
+    browser.get("/hit")
+    assert browser.post("/logout").headers["set-cookie"].endswith("Max-Age=0")
+    assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
+
+
+def test_requests_that_overlap_lose_nothing_of_each_others(site: Site) -> None:
+    browser = site.browser()
+    browser.get("/hit")
+    other = site.browser(token=browser.cookies[COOKIE])
+    site.meanwhile = lambda: other.get("/hit")
+    browser.get("/slow")
+    assert browser.get("/look").json() == {"hits": 2, "slow": 1}
+
+
+def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(site: Site, dynamodb: Any) -> None:
+    browser = site.browser()
+    browser.get("/hit")
+    other = site.browser(token=browser.cookies[COOKIE])
+    site.meanwhile = lambda: other.post("/logout")
+    assert "set-cookie" not in browser.get("/slow").headers
+    assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_a_page_of_another_site_changes_nothing(site: Site, faults: Faults, headers: dict[str, str]) -> None:
+    browser = site.browser()
+    browser.get("/hit")
+    faults.requests.clear()
+    assert browser.post("/hit", headers=headers).status_code == 403
+    assert faults.requests == []
+
+
+def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(site: Site, faults: Faults) -> None:
+    browser = site.browser()
+    browser.get("/hit")
+    faults.refuse("GetItem", "ProvisionedThroughputExceededException")
+    answer = browser.get("/look")
+    assert (answer.status_code, answer.headers["retry-after"], "set-cookie" in answer.headers) == (503, "1", False)
+
+
+def test_nothing_is_acknowledged_that_was_not_written(site: Site, faults: Faults) -> None:
+    faults.refuse("PutItem", "ProvisionedThroughputExceededException")
+    answer = site.browser().get("/hit")
+    assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
+
+
+def test_a_websocket_has_the_session_and_writes_it_when_it_is_accepted(site: Site, store: Sessions) -> None:
+    browser = site.browser()
+    browser.get("/hit")
+    with browser.websocket_connect("wss://app.example.org/talk") as socket:
+        assert socket.receive_json() == {"hits": 1, "talks": 1}
+    assert browser.get("/look").json() == {"hits": 1, "talks": 1}
+
+
+def test_a_websocket_of_a_page_of_another_site_is_refused(site: Site) -> None:
+    browser = site.browser()
+    origin = {"Origin": "https://evil.example"}
+    with pytest.raises(WebSocketDisconnect), browser.websocket_connect("wss://app.example.org/talk", headers=origin):
+        pass

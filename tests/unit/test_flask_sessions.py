@@ -1,0 +1,286 @@
+"""The Flask adapter, with real Flask: what its documentation says of sessions, and what Mayfly adds."""
+
+from datetime import timedelta
+from typing import Any
+
+import flask
+import pytest
+from mayfly import sessions
+from mayfly.integrations.flask import MayflySessionInterface
+
+from tests.faults import Faults
+from tests.sessions import Sessions
+
+COOKIE = "__Host-session"
+
+
+@pytest.fixture
+def store(dynamodb: Any) -> Sessions:
+    return Sessions(dynamodb)
+
+
+@pytest.fixture
+def app(store: Sessions) -> flask.Flask:
+    app = flask.Flask(__name__)
+    app.permanent_session_lifetime = timedelta(days=7)
+    app.session_interface = MayflySessionInterface(store, tenant="acme", trusted_origins=["https://admin.example.org"])
+
+    @app.get("/plain")
+    def plain() -> str:
+        return "no session here"
+
+    @app.route("/hit", methods=["GET", "POST"])
+    def hit() -> str:
+        flask.session["hits"] = flask.session.get("hits", 0) + 1
+        return str(flask.session["hits"])
+
+    @app.get("/look")
+    def look() -> dict[str, Any]:
+        return {"new": flask.session.new, **{name: repr(value) for name, value in flask.session.items()}}
+
+    @app.get("/flash/<word>")
+    def flash(word: str) -> str:
+        flask.flash(word, "info")
+        return ""
+
+    @app.get("/flashed")
+    def flashed() -> str:
+        return repr(flask.get_flashed_messages(with_categories=True))
+
+    add_more_views(app)
+    return app
+
+
+def add_more_views(app: flask.Flask) -> None:
+    @app.get("/inner")
+    def inner() -> str:
+        flask.session.setdefault("list", [])
+        flask.session["list"].append(1)
+        flask.session.modified = True
+        return repr(flask.session["list"])
+
+    @app.post("/login/<name>")
+    def login(name: str) -> str:
+        flask.session["user"] = name
+        flask.session.permanent = "remember" in flask.request.args
+        flask.session.rotate(name)  # type: ignore[attr-defined]  # Mayfly's own
+        return name
+
+    @app.post("/logout")
+    def logout() -> str:
+        flask.session.clear()
+        return ""
+
+    @app.get("/slow")
+    def slow() -> str:
+        flask.session["slow"] = 1
+        app.extensions["meanwhile"]()
+        return ""
+
+    @app.get("/types")
+    def types() -> str:
+        flask.session["t"] = ((1, 2), b"x")
+        return ""
+
+
+def client(app: flask.Flask, base: str = "https://app.example.org") -> "_Client":
+    return _Client(app.test_client(), base)
+
+
+class _Client:
+    """A browser of one site."""
+
+    def __init__(self, inner: Any, base: str) -> None:
+        self.inner, self.base = inner, base
+        self.last: Any = None
+
+    def get(self, path: str, **more: Any) -> str:
+        self.last = self.inner.get(path, base_url=self.base, **more)
+        return str(self.last.text)
+
+    def post(self, path: str, **more: Any) -> str:
+        self.last = self.inner.post(path, base_url=self.base, **more)
+        return str(self.last.text)
+
+    def token(self) -> str | None:
+        name = "session" if self.base.startswith("http:") else COOKIE
+        host = self.base.split("//")[1]
+        found = self.inner.get_cookie(name, domain=host.split(":")[0])
+        return found.value if found else None
+
+
+def same(browser: _Client, app: flask.Flask) -> _Client:
+    """Another window of the same browser."""
+    found = client(app)
+    found.inner.set_cookie(COOKIE, str(browser.token()), domain="app.example.org", secure=True)
+    return found
+
+
+def set_cookies(browser: _Client) -> list[str]:
+    return list(browser.last.headers.getlist("Set-Cookie"))
+
+
+def test_a_view_without_session_costs_no_call_and_sets_no_cookie(app: flask.Flask, faults: Faults) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    faults.requests.clear()
+    browser.get("/plain")
+    assert faults.requests == []
+    assert "Vary" not in browser.last.headers
+
+
+def test_a_reading_view_costs_one_call_and_an_unread_empty_session_none(app: flask.Flask, faults: Faults) -> None:
+    browser = client(app)
+    browser.get("/look")
+    assert faults.requests == []
+    assert set_cookies(browser) == []
+    browser.get("/hit")
+    faults.requests.clear()
+    assert browser.get("/look")
+    assert faults.requests == ["GetItem"]
+    assert browser.last.headers["Vary"] == "Cookie"
+    assert set_cookies(browser) == []
+
+
+def test_a_session_is_kept_between_requests_under_one_cookie(app: flask.Flask) -> None:
+    browser = client(app)
+    assert [browser.get("/hit") for _ in range(3)] == ["1", "2", "3"]
+    assert set_cookies(browser) == []  # it has it already
+    assert client(app).get("/hit") == "1"
+    assert browser.last.headers["Vary"] == "Cookie"
+
+
+def test_the_cookie_is_bound_to_the_host_until_the_browser_closes(app: flask.Flask) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    (cookie,) = set_cookies(browser)
+    assert cookie == f"{COOKIE}={browser.token()}; Path=/; HttpOnly; SameSite=Lax; Secure"
+
+
+def test_on_plain_loopback_the_cookie_has_its_plain_name(app: flask.Flask) -> None:
+    browser = client(app, "http://localhost:5000")
+    assert [browser.get("/hit") for _ in range(2)] == ["1", "2"]
+
+
+def test_an_unknown_cookie_is_never_adopted(app: flask.Flask) -> None:
+    browser = client(app)
+    fixed = "mfs_a" + "0" * 32 + "_" + "A" * 43
+    browser.inner.set_cookie(COOKIE, fixed, domain="app.example.org", secure=True)
+    assert browser.get("/hit") == "1"
+    assert browser.token() not in (None, fixed)
+
+
+def test_a_permanent_session_lasts_as_flask_says_and_its_cookie_as_long(app: flask.Flask, store: Sessions) -> None:
+    browser = client(app)
+    browser.post("/login/ada?remember")
+    (cookie,) = set_cookies(browser)
+    assert cookie.endswith("; Max-Age=604800")
+    store.time.advance(7 * 24 * 3600 - 1)
+    assert "'ada'" in browser.get("/look")
+    store.time.advance(1)
+    assert "'ada'" not in browser.get("/look")
+
+
+def test_a_session_that_is_not_permanent_ends_when_it_is_idle(app: flask.Flask, store: Sessions) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    store.time.advance(1799)
+    assert browser.get("/hit") == "2"
+    store.time.advance(1800)
+    assert browser.get("/hit") == "1"
+
+
+def test_flashes_are_shown_once(app: flask.Flask) -> None:
+    browser = client(app)
+    browser.get("/flash/one")
+    browser.get("/flash/two")
+    assert browser.get("/flashed") == "[('info', 'one'), ('info', 'two')]"
+    assert browser.get("/flashed") == "[]"
+
+
+def test_inner_changes_are_written_where_the_view_says_modified(app: flask.Flask) -> None:
+    browser = client(app)
+    assert [browser.get("/inner") for _ in range(2)] == ["[1]", "[1, 1]"]
+
+
+def test_values_keep_the_types_that_flask_keeps(app: flask.Flask) -> None:
+    browser = client(app)
+    browser.get("/types")
+    assert browser.get("/look") == '{"new":false,"t":"((1, 2), b\'x\')"}\n'
+
+
+def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(app: flask.Flask, store: Sessions) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    before = browser.token()
+    browser.post("/login/ada")
+    assert browser.token() != before
+    assert "'1'" not in browser.get("/look")
+    assert "hits" in browser.get("/look")
+    thief = client(app)
+    thief.inner.set_cookie(COOKIE, before, domain="app.example.org", secure=True)
+    assert thief.get("/look") == '{"new":true}\n'
+    assert [each.data["user"] for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions] == ["ada"]
+
+
+def test_a_first_visit_can_log_in(app: flask.Flask, store: Sessions) -> None:
+    client(app).post("/login/ada")
+    assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
+
+
+def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(app: flask.Flask, store: Sessions, dynamodb: Any) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    browser.post("/logout")
+    assert set_cookies(browser) == [f"{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0"]
+    assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
+    assert browser.get("/hit") == "1"
+
+
+def test_requests_that_overlap_lose_nothing_of_each_others(app: flask.Flask) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    other = same(browser, app)
+    app.extensions["meanwhile"] = lambda: other.get("/hit")  # between this one's read and its write
+    browser.get("/slow")
+    assert browser.get("/look") == '{"hits":"2","new":false,"slow":"1"}\n'
+
+
+def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(app: flask.Flask, dynamodb: Any) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    other = same(browser, app)
+    app.extensions["meanwhile"] = lambda: other.post("/logout")
+    browser.get("/slow")
+    assert browser.last.status_code == 200
+    assert set_cookies(browser) == []
+    assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_a_page_of_another_site_may_not_use_the_session(app: flask.Flask, faults: Faults, headers: dict[str, str]) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    faults.requests.clear()
+    browser.post("/hit", headers=headers)
+    assert browser.last.status_code == 403
+    assert faults.requests == []
+    browser.post("/hit", headers={"Origin": "https://admin.example.org"})
+    assert browser.last.status_code == 200
+
+
+def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(app: flask.Flask, faults: Faults) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    faults.refuse("GetItem", "ProvisionedThroughputExceededException")
+    browser.get("/look")
+    assert (browser.last.status_code, browser.last.headers["Retry-After"], set_cookies(browser)) == (503, "1", [])
+    faults.plan = lambda operation, number: None
+    assert browser.get("/hit") == "2"
+
+
+def test_nothing_is_acknowledged_that_was_not_written(app: flask.Flask, faults: Faults) -> None:
+    browser = client(app)
+    faults.refuse("PutItem", "ProvisionedThroughputExceededException")
+    browser.get("/hit")
+    assert (browser.last.status_code, browser.last.headers["Retry-After"], set_cookies(browser)) == (503, "1", [])

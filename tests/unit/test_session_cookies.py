@@ -1,0 +1,131 @@
+"""Cookies and the verdict on cross-site requests: texts in, texts out."""
+
+import pytest
+from mayfly.errors import InvalidRequest
+from mayfly.sessions.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
+from mayfly.sessions.rules import merge_patch, read_cursor, read_if_match, write_cursor
+
+
+def test_a_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
+    assert set_cookie("s", "t", plain=False) == "__Host-s=t; Path=/; HttpOnly; SameSite=Lax; Secure"
+    assert set_cookie("s", "t", plain=False, max_age=60).endswith("; Secure; Max-Age=60")
+    assert set_cookie("s", "t", plain=True) == "s=t; Path=/; HttpOnly; SameSite=Lax"
+    assert clear_cookie("s", plain=False) == "__Host-s=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "plain"),
+    [
+        ("http", "localhost:3000", True),
+        ("http", "127.0.0.1", True),
+        ("http", "[::1]:3000", True),
+        ("https", "localhost:3000", False),
+        ("http", "app.example.org", False),
+        ("http", "localhost.example.org", False),
+        ("http", "127.0.0.1.example.org", False),
+        ("http", "", False),
+    ],
+)
+def test_only_plain_http_to_this_machine_goes_without_the_prefix(scheme: str, host: str, plain: bool) -> None:
+    assert is_plain_loopback(scheme, host) is plain
+
+
+@pytest.mark.parametrize(
+    ("cookies", "token"),
+    [
+        (["a=1", " __Host-s=t"], "t"),
+        (["__Host-s=first", "__Host-s=second"], "first"),
+        (["__Host-s="], None),
+        (["s=t"], None),  # what a page of a sibling host could have planted
+        (["x__Host-s=t"], None),
+        ([""], None),
+    ],
+)
+def test_only_the_cookie_of_the_right_name_holds_a_token(cookies: list[str], token: str | None) -> None:
+    assert token_in(cookies, "s", plain=False) == token
+
+
+HERE = "app.example.org"
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [
+        ({}, False),  # no browser
+        ({"sec-fetch-site": "same-origin"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"sec-fetch-site": "same-site"}, True),
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "made-up"}, True),
+        ({"sec-fetch-site": "cross-site", "origin": f"https://{HERE}"}, True),
+        ({"sec-fetch-site": "same-origin", "origin": "https://evil.example"}, False),  # a page cannot set it; a proxy may rewrite Origin
+        ({"origin": f"https://{HERE}"}, False),
+        ({"origin": "https://evil.example"}, True),
+        ({"origin": f"https://{HERE}.evil.example"}, True),
+        ({"origin": "null"}, True),
+        ({"origin": "https://admin.example.org"}, False),
+        ({"sec-fetch-site": "same-site", "origin": "https://admin.example.org"}, False),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "DELETE", "CONNECT"])
+def test_a_page_of_another_site_changes_nothing(method: str, headers: dict[str, str], is_refused: bool) -> None:
+    found = is_cross_site(method, {"host": HERE, **headers}, trusted_origins=["https://admin.example.org"])
+    assert found is is_refused
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_what_changes_nothing_may_come_from_anywhere(method: str) -> None:
+    assert not is_cross_site(method, {"host": HERE, "sec-fetch-site": "cross-site", "origin": "https://evil.example"})
+
+
+@pytest.mark.parametrize(
+    ("target", "patch", "result"),
+    [  # RFC 7396, appendix A, those whose target and patch are objects
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b"}, {"a": None}, {}),
+        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ],
+)
+def test_a_merge_patch_does_what_its_rfc_shows(target: dict[str, object], patch: dict[str, object], result: dict[str, object]) -> None:
+    before = repr(target)
+    assert merge_patch(target, patch) == result
+    assert repr(target) == before
+
+
+@pytest.mark.parametrize(
+    ("header", "allowed"),
+    [
+        (None, None),
+        ("*", None),
+        ('"3"', {"3"}),
+        ('"3", "4"', {"3", "4"}),
+        ('W/"3"', set()),
+        ('W/"3", "4"', {"4"}),
+        (' "3" ', {"3"}),
+    ],
+)
+def test_if_match_names_versions(header: str | None, allowed: set[str] | None) -> None:
+    assert read_if_match(header) == allowed
+
+
+@pytest.mark.parametrize("header", ["3", '"3', "", '"3" "4"', "*, *"])
+def test_an_if_match_that_is_no_list_of_tags_is_refused(header: str) -> None:
+    with pytest.raises(InvalidRequest, match="If-Match"):
+        read_if_match(header)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "\N{SNOWMAN}", write_cursor(1, "x" * 32), write_cursor(-1, "0" * 32), "A" * 5000])
+def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidRequest, match="cursor"):
+        read_cursor(cursor)
+
+
+def test_a_cursor_is_read_as_it_was_written() -> None:
+    assert read_cursor(write_cursor(7, "0" * 32)) == (7, "0" * 32)
