@@ -18,6 +18,8 @@ from mayfly.fields import NAME, Fields, canonical_json, parse_json
         (b"\xff", "not valid JSON"),
         ('"\\ud800"', "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
+        ("[" * 101 + "]" * 101, "nested deeper than 100 levels"),
+        ('{"a":' * 101 + "1" + "}" * 101, "nested deeper than 100 levels"),
         ("1" * 5000, "not valid JSON"),
         ("", "not valid JSON"),
     ],
@@ -25,6 +27,10 @@ from mayfly.fields import NAME, Fields, canonical_json, parse_json
 def test_what_is_no_strict_json_is_refused_with_its_reason(raw: str | bytes, names: str) -> None:
     with pytest.raises(InvalidRequest, match=names):
         parse_json(raw, limit=1_000_000)
+
+
+def test_a_hundred_levels_are_read() -> None:
+    assert parse_json("[" * 100 + "]" * 100, limit=1000)
 
 
 def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly import sessions
-from mayfly.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, StoreUnavailable, VersionConflict
+from mayfly.errors import PayloadTooLarge, SessionNotFound, StoreUnavailable, VersionConflict
 from mayfly.sessions.model import Session
 
 from tests.faults import Faults
@@ -268,15 +268,6 @@ def test_data_may_be_as_large_as_its_limit(store: Sessions, size: int) -> None:
             put(store, token, t=text)
     else:
         assert put(store, token, t=text).version == 2
-
-
-def test_a_patch_nested_too_deeply_is_refused(store: Sessions) -> None:
-    token = make(store)
-    deep: dict[str, Any] = {}
-    for _ in range(60):
-        deep = {"a": deep}
-    with pytest.raises(InvalidRequest, match="nested"):
-        sessions.patch(store, token, deep, tenant="acme")
 
 
 class Overlap:

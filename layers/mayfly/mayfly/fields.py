@@ -15,6 +15,8 @@ __all__ = ["NAME", "Fields", "canonical_json", "parse_json"]
 #: Names of counters, tasks, schedules and subjects (design: one alphabet, safe in URLs, keys and logs).
 NAME: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,128}")
 _MISSING: Final = object()
+#: Levels of arrays and objects that a value may have: what can be read at one depth of the call stack must not fail at another.
+_MAX_DEPTH: Final = 100
 
 
 def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
@@ -37,6 +39,8 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
         raise InvalidRequest(where, f"not valid JSON ({problem})") from None
     except ValueError:
         raise InvalidRequest(where, "not valid JSON (no UTF-8, or a number of too many digits)") from None
+    if _is_deeper(value, _MAX_DEPTH):
+        raise InvalidRequest(where, f"nested deeper than {_MAX_DEPTH} levels")
     return value
 
 
@@ -124,6 +128,15 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise InvalidRequest("body", f"{text[:40]} is beyond the range of a number")
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels + 1):
+        level = [inner for each in level if isinstance(each, dict | list) for inner in (each.values() if isinstance(each, dict) else each)]
+        if not level:
+            return False
+    return True
 
 
 def _refuse_constant(constant: str) -> Any:

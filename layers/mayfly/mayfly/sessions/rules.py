@@ -58,7 +58,6 @@ DEFAULT_ABSOLUTE_SECONDS: Final = 12 * 3600
 MAX_SECONDS: Final = 400 * 24 * 3600
 #: The part of the idle time that must have passed before a read is worth a write.
 _TOUCH_PART: Final = 10
-_MAX_DEPTH: Final = 50
 
 BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
@@ -165,20 +164,15 @@ def rotated(session: Session, secret: str, *, subject: str | None, partition: st
     )
 
 
-def merge_patch(target: Mapping[str, Any], patch: Mapping[str, Any], *, _depth: int = 1) -> dict[str, Any]:
-    """`target` with a JSON Merge Patch applied (RFC 7396, 2): null removes a member, objects merge, all else replaces.
-
-    Raises InvalidRequest for a patch nested deeper than 50 objects.
-    """
-    if _depth > _MAX_DEPTH:
-        raise InvalidRequest("data", f"is nested deeper than {_MAX_DEPTH} objects")
+def merge_patch(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """`target` with a JSON Merge Patch applied (RFC 7396, 2): null removes a member, objects merge, all else replaces."""
     merged = dict(target)
     for name, value in patch.items():
         if value is None:
             merged.pop(name, None)
         elif isinstance(value, dict):
             inner = merged.get(name)
-            merged[name] = merge_patch(inner if isinstance(inner, dict) else {}, value, _depth=_depth + 1)
+            merged[name] = merge_patch(inner if isinstance(inner, dict) else {}, value)
         else:
             merged[name] = value
     return merged

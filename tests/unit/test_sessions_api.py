@@ -1,0 +1,240 @@
+"""/sessions and /subjects: the handler through `build`, on moto."""
+
+import json
+from typing import Any
+
+import pytest
+from mayfly import wiring
+from mayfly.observe import observer
+
+from functions.sessions.app import build
+from tests.events import http
+from tests.fakes import Context
+from tests.faults import Faults
+from tests.sessions import Sessions
+
+WRITER = {"tenant": "acme", "scopes": "sessions:read sessions:write"}
+CURRENT = "/sessions/current"
+
+
+class Api:
+    """Calls the handler as one tenant."""
+
+    def __init__(self, client: Any) -> None:
+        self.store = Sessions(client)
+        self.handler = build(wiring.SessionsDeps(store=self.store, observe=observer("sessions")))
+
+    def call(self, route: str, token: str | None = None, path: str | None = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
+        headers = {**({"Session-Token": token} if token else {}), **more.pop("headers", {})}
+        reply = self.handler(http(route, path, headers=headers, **{"caller": WRITER, **more}), Context())
+        body = json.loads(reply["body"]) if reply.get("body") else None
+        return reply["statusCode"], body, reply["headers"]
+
+    def create(self, **body: Any) -> dict[str, Any]:
+        status, session, headers = self.call("POST /sessions", body=body)
+        assert (status, headers["ETag"]) == (201, '"1"')
+        return dict(session)
+
+
+@pytest.fixture
+def api(dynamodb: Any) -> Api:
+    return Api(dynamodb)
+
+
+def test_a_session_is_made_and_shows_its_token_once(api: Api) -> None:
+    made = api.create(subject="ada@example.org", data={"theme": "dark"}, idle_seconds=60, absolute_seconds=600)
+    token = made.pop("token")
+    assert made == {
+        "id": made["id"],
+        "subject": "ada@example.org",
+        "data": {"theme": "dark"},
+        "version": 1,
+        "created_at": "2027-01-15T08:00:00.000Z",
+        "idle_expires_at": "2027-01-15T08:01:00.000Z",
+        "absolute_expires_at": "2027-01-15T08:10:00.000Z",
+    }
+    status, body, headers = api.call(f"GET {CURRENT}", token)
+    assert (status, body, headers["ETag"], headers["Cache-Control"]) == (200, made, '"1"', "no-store")
+
+
+def test_an_empty_body_asks_for_the_defaults(api: Api) -> None:
+    made = api.create()
+    assert (made["subject"], made["data"], made["idle_expires_at"]) == (None, {}, "2027-01-15T08:30:00.000Z")
+    assert made["absolute_expires_at"] == "2027-01-15T20:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"subject": "a/b"}, "subject"),
+        ({"subject": ""}, "subject"),
+        ({"subject": "x" * 129}, "subject"),
+        ({"subject": 1}, "subject"),
+        ({"data": []}, "data"),
+        ({"data": None}, "data"),
+        ({"idle_seconds": 0}, "idle_seconds"),
+        ({"idle_seconds": 1.5}, "idle_seconds"),
+        ({"absolute_seconds": 400 * 24 * 3600 + 1}, "absolute_seconds"),
+        ({"token": "mine"}, "token"),
+        ([], "body"),
+    ],
+)
+def test_a_malformed_session_is_refused_naming_the_field(api: Api, body: Any, field: str) -> None:
+    status, problem, _ = api.call("POST /sessions", body=body)
+    assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
+
+
+def test_data_above_the_limit_is_413(api: Api) -> None:
+    status, problem, _ = api.call("POST /sessions", body={"data": {"t": "x" * 256 * 1024}})
+    assert (status, problem["code"]) == (413, "payload-too-large")
+
+
+def test_a_patch_answers_the_new_version(api: Api) -> None:
+    token = api.create(data={"a": 1, "b": {"c": 2}})["token"]
+    status, body, headers = api.call(f"PATCH {CURRENT}", token, body={"a": None, "b": {"d": 3}})
+    assert (status, body["data"], body["version"], headers["ETag"]) == (200, {"b": {"c": 2, "d": 3}}, 2, '"2"')
+    assert "token" not in body
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/merge-patch+json", "Application/JSON; charset=utf-8"])
+def test_a_patch_comes_as_json_or_as_merge_patch(api: Api, kind: str) -> None:
+    assert api.call(f"PATCH {CURRENT}", api.create()["token"], body={"a": 1}, headers={"Content-Type": kind})[0] == 200
+
+
+def test_a_patch_of_another_kind_is_415(api: Api) -> None:
+    status, problem, _ = api.call(
+        f"PATCH {CURRENT}", api.create()["token"], body={}, headers={"Content-Type": "application/json-patch+json"}
+    )
+    assert (status, problem["code"]) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("body", [[], 1, None, "x"])
+def test_a_patch_that_is_no_object_is_refused(api: Api, body: Any) -> None:
+    status, problem, _ = api.call(f"PATCH {CURRENT}", api.create()["token"], raw=json.dumps(body))
+    assert (status, problem["field"]) == (400, "body")
+
+
+@pytest.mark.parametrize(
+    ("tag", "status"), [('"1"', 412), ('"2"', 200), ('W/"2"', 412), ("*", 200), ('"9", "2"', 200), ("2", 400), ("", 400)]
+)
+def test_if_match_guards_a_patch(api: Api, tag: str, status: int) -> None:
+    token = api.create()["token"]
+    api.call(f"PATCH {CURRENT}", token, body={"a": 1})
+    found, body, _ = api.call(f"PATCH {CURRENT}", token, body={"a": 2}, headers={"If-Match": tag})
+    assert found == status
+    assert body.get("code") == {412: "version-conflict", 400: "invalid-request", 200: None}[status]
+
+
+def test_a_rotation_kills_the_old_token(api: Api) -> None:
+    old = api.create(data={"cart": 1})["token"]
+    status, body, headers = api.call(f"POST {CURRENT}/rotate", old)
+    assert (status, body["data"], body["version"], headers["ETag"]) == (200, {"cart": 1}, 2, '"2"')
+    assert api.call(f"GET {CURRENT}", old)[0] == 404
+    assert api.call(f"GET {CURRENT}", body["token"])[0] == 200
+
+
+def test_a_rotation_may_name_the_subject(api: Api) -> None:
+    status, body, _ = api.call(f"POST {CURRENT}/rotate", api.create()["token"], body={"subject": "ada"})
+    assert (status, body["subject"]) == (200, "ada")
+    status, problem, _ = api.call(f"POST {CURRENT}/rotate", body["token"], body={"user": "ada"})
+    assert (status, problem["field"]) == (400, "user")
+
+
+def test_logout_is_204_and_then_404(api: Api) -> None:
+    token = api.create()["token"]
+    assert api.call(f"DELETE {CURRENT}", token)[:2] == (204, None)
+    assert api.call(f"DELETE {CURRENT}", token)[0] == 404
+
+
+@pytest.mark.parametrize("levels", [99, 101, 500, 940, 1500, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_data_that_is_nested_too_deeply_is_refused_and_never_a_500(api: Api, levels: int, opening: str, closing: str) -> None:
+    raw = '{"data": {"a": ' + opening * (levels - 2) + "1" + closing * (levels - 2) + "}}"
+    assert api.call("POST /sessions", raw=raw)[0] == (201 if levels <= 100 else 400)
+    assert api.call(f"PATCH {CURRENT}", api.create()["token"], raw=raw)[0] == (200 if levels <= 100 else 400)
+
+
+ROUTES = [(f"GET {CURRENT}", None), (f"PATCH {CURRENT}", {"a": 1}), (f"POST {CURRENT}/rotate", None), (f"DELETE {CURRENT}", None)]
+
+
+@pytest.mark.parametrize(("route", "body"), ROUTES)
+@pytest.mark.parametrize("end", ["expired", "ended", "rotated", "revoked", "unknown", "malformed", "foreign"])
+def test_whatever_opens_nothing_is_the_same_404_on_every_route(api: Api, route: str, body: Any, end: str) -> None:
+    token = api.create(subject="ada")["token"]
+    caller = WRITER
+    if end == "expired":
+        api.store.time.advance(1800)
+    elif end == "ended":
+        api.call(f"DELETE {CURRENT}", token)
+    elif end == "rotated":
+        api.call(f"POST {CURRENT}/rotate", token)
+    elif end == "revoked" and not route.startswith("DELETE"):  # to end what has been ended is done, not refused
+        api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada/sessions")
+    elif end == "foreign":
+        caller = {**WRITER, "tenant": "other"}
+    else:
+        token = "mfs_a" + "0" * 32 + "_" + "A" * 43 if end == "unknown" else "guess"
+    status, problem, _ = api.call(route, token, body=body, caller=caller)
+    assert (status, problem["code"]) == (404, "session-not-found")
+    unknown = api.call(route, "mfs_a" + "1" * 32 + "_" + "A" * 43, body=body)[1]
+    assert problem == unknown
+
+
+@pytest.mark.parametrize(("route", "body"), ROUTES)
+def test_a_request_without_token_is_told_which_header_is_missing(api: Api, route: str, body: Any) -> None:
+    status, problem, _ = api.call(route, body=body)
+    assert (status, problem["field"]) == (400, "Session-Token")
+
+
+def test_a_subjects_sessions_are_listed_and_ended(api: Api) -> None:
+    first, second = (api.create(subject="ada@example.org", data={"n": n}) for n in (1, 2))
+    path = "/subjects/ada%40example.org/sessions"
+    status, page, _ = api.call("GET /subjects/{subject}/sessions", path=path)
+    assert (status, page["next"]) == (200, None)
+    assert sorted(each["data"]["n"] for each in page["items"]) == [1, 2]
+    assert all("token" not in each for each in page["items"])
+    one = "DELETE /subjects/{subject}/sessions/{id}"
+    assert api.call(one, path=f"{path}/{first['id']}")[0] == 204
+    assert api.call(one, path=f"{path}/{first['id']}")[1]["code"] == "session-not-found"
+    assert [api.call(f"GET {CURRENT}", each["token"])[0] for each in (first, second)] == [404, 200]
+    assert api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada@example.org/sessions")[0] == 204
+    assert api.call(f"GET {CURRENT}", second["token"])[0] == 404
+    assert api.call("GET /subjects/{subject}/sessions", path=path)[1] == {"items": [], "next": None}
+
+
+def test_a_long_list_has_pages(api: Api) -> None:
+    ids = sorted(api.create(subject="ada")["id"] for _ in range(60))
+    path = "/subjects/ada/sessions"
+    _, first, _ = api.call("GET /subjects/{subject}/sessions", path=path)
+    _, second, _ = api.call("GET /subjects/{subject}/sessions", path=path, query={"cursor": first["next"]})
+    assert [each["id"] for each in first["items"] + second["items"]] == ids
+    assert second["next"] is None
+    status, problem, _ = api.call("GET /subjects/{subject}/sessions", path=path, query={"cursor": "x"})
+    assert (status, problem["field"]) == (400, "cursor")
+
+
+@pytest.mark.parametrize(
+    ("route", "scopes", "status"),
+    [
+        ("POST /sessions", "sessions:read", 403),
+        (f"GET {CURRENT}", "sessions:write", 403),
+        (f"PATCH {CURRENT}", "sessions:read", 403),
+        (f"DELETE {CURRENT}", "sessions:read jobs:write", 403),
+        (f"POST {CURRENT}/rotate", "sessions:read", 403),
+        ("GET /subjects/{subject}/sessions", "sessions:write", 403),
+        ("DELETE /subjects/{subject}/sessions", "sessions:read", 403),
+        ("DELETE /subjects/{subject}/sessions/{id}", "sessions:read", 403),
+    ],
+)
+def test_each_route_needs_its_scope(api: Api, route: str, scopes: str, status: int) -> None:
+    path = route.split(" ")[1].replace("{subject}", "ada").replace("{id}", "0" * 32)
+    found, problem, _ = api.call(route, "x", path=path, body={}, caller={"tenant": "acme", "scopes": scopes})
+    assert (found, problem["code"]) == (status, "forbidden")
+
+
+@pytest.mark.parametrize(("route", "body"), [("POST /sessions", {}), *ROUTES])
+def test_a_store_that_does_not_answer_is_503_and_no_404(api: Api, faults: Faults, route: str, body: Any) -> None:
+    token = api.create()["token"]
+    faults.plan = lambda operation, number: "throttle"
+    status, problem, headers = api.call(route, token, body=body)
+    assert (status, problem["code"], headers["Retry-After"]) == (503, "store-unavailable", "1")
