@@ -131,10 +131,11 @@ def _finite(text: str) -> float:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    level = [value]
-    for _ in range(levels + 1):
-        level = [inner for each in level if isinstance(each, dict | list) for inner in (each.values() if isinstance(each, dict) else each)]
-        if not level:
+    containers = [value]
+    for _ in range(levels):
+        inner = [each for one in containers if isinstance(one, dict | list) for each in (one.values() if isinstance(one, dict) else one)]
+        containers = [each for each in inner if isinstance(each, dict | list)]
+        if not containers:
             return False
     return True
 
