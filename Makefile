@@ -44,8 +44,8 @@ invoke: .venv/ready .venv-sam/ready ## one function in a container, against the 
 docs-check: .venv/ready ## runs the examples of README and docs
 	@$(BIN)/pytest -q tests/docs
 
-lock: ## resolves all three locks anew (needs uv)
-	@for lock in layers/mayfly/requirements requirements/local requirements/sam; do \
+lock: ## resolves all locks anew (needs uv)
+	@for lock in layers/mayfly/requirements requirements/local requirements/sam examples/flask_hits/app/requirements; do \
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
 
 clean: ## everything that make made

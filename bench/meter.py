@@ -40,9 +40,12 @@ def metered() -> Iterator[Cost]:
     def ask(params: dict[str, Any], **_: Any) -> None:
         params["ReturnConsumedCapacity"] = "TOTAL"
 
-    def model_reads(params: dict[str, Any], **_: Any) -> None:
-        # The embedded store does not say. Consistent reads of items up to 4 KB cost one unit each.
+    # The embedded store does not say. A consistent read costs a unit for each 4 KB: of an item, or of all that a query reads.
+    def model_batch(params: dict[str, Any], **_: Any) -> None:
         cost.read_units += sum(len(each["Keys"]) for each in params["RequestItems"].values())
+
+    def model_one(params: dict[str, Any], **_: Any) -> None:
+        cost.read_units += 1
 
     def count(parsed: dict[str, Any], model: Any, **_: Any) -> None:
         cost.calls[model.name] += 1
@@ -53,7 +56,9 @@ def metered() -> Iterator[Cost]:
 
     for operation in _METERED:
         session.events.register(f"provide-client-params.dynamodb.{operation}", ask)
-    session.events.register("provide-client-params.dynamodb.BatchGetItem", model_reads)
+    session.events.register("provide-client-params.dynamodb.BatchGetItem", model_batch)
+    session.events.register("provide-client-params.dynamodb.GetItem", model_one)
+    session.events.register("provide-client-params.dynamodb.Query", model_one)
     session.events.register("after-call", count)
     before, boto3.DEFAULT_SESSION = boto3.DEFAULT_SESSION, session
     try:

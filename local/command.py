@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from local.errors import LocalError
 __all__ = ["main"]
 
 #: Commands of the library's own operator tool, which runs in a process of its own against a stack.
-_OPERATE: Final = ("keys", "jobs")
+_OPERATE: Final = ("keys", "jobs", "sessions")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -172,7 +173,7 @@ def _operate(arguments: list[str]) -> int:
         except LocalError as problem:
             print(f"mayfly: {problem}", file=sys.stderr)
             return 1
-        env |= {**store_variables(stack.endpoint), "MAYFLY_STACK": stack.name}
+        env |= {**store_variables(stack.endpoint), "MAYFLY_STACK": stack.name, "MAYFLY_OUTPUTS": json.dumps(stack.outputs)}
     return subprocess.run([sys.executable, "-m", "mayfly.operate", *arguments], env=env, check=False).returncode
 
 

@@ -9,7 +9,7 @@ import pytest
 from mayfly.errors import MayflyError
 
 ROOT = Path(__file__).parent.parent.parent
-LOCKS = ["layers/mayfly/requirements.txt", "requirements/local.txt", "requirements/sam.txt"]
+LOCKS = ["layers/mayfly/requirements.txt", "requirements/local.txt", "requirements/sam.txt", "examples/flask_hits/app/requirements.txt"]
 
 
 @pytest.mark.parametrize("lock", LOCKS)

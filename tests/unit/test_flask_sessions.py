@@ -6,7 +6,7 @@ from typing import Any
 import flask
 import pytest
 from mayfly import sessions
-from mayfly.integrations.flask import MayflySessionInterface
+from mayfly.integrations.flask import MayflySessionInterface, rotate
 
 from tests.faults import Faults
 from tests.sessions import Sessions
@@ -63,7 +63,7 @@ def add_more_views(app: flask.Flask) -> None:
     def login(name: str) -> str:
         flask.session["user"] = name
         flask.session.permanent = "remember" in flask.request.args
-        flask.session.rotate(name)  # type: ignore[attr-defined]  # Mayfly's own
+        rotate(name)
         return name
 
     @app.post("/logout")

@@ -157,14 +157,17 @@ def sessions(env: Mapping[str, str]) -> SessionsDeps:
     return SessionsDeps(store=session_store(env), observe=observer("sessions"))
 
 
-def session_store(env: Mapping[str, str]) -> "SessionStore":
-    """Sessions for handlers and framework adapters of your own, by SESSIONS_TABLE and SUBJECT_KEY. Raises ConfigError."""
+def session_store(env: Mapping[str, str], client: Any = None) -> "SessionStore":
+    """Sessions for handlers and framework adapters of your own, by SESSIONS_TABLE and SUBJECT_KEY. Raises ConfigError.
+
+    `client` is a DynamoDB client, where not the usual one.
+    """
     from mayfly.sessions import SessionStore
     from mayfly.sessions.rules import BASE62, SECRET_CHARACTERS
 
     settings = read_settings(_Sessions, env)
     return SessionStore(
-        _dynamodb(),
+        _dynamodb(client),
         settings.sessions_table,
         subject_key=settings.subject_key,
         clock=system_clock,
@@ -338,10 +341,10 @@ def _job_stores(table: str) -> "tuple[JobStore, JobOperations]":
     return JobStore(db, table), JobOperations(db, table)
 
 
-def _dynamodb() -> "DynamoDB":
+def _dynamodb(client: Any = None) -> "DynamoDB":
     from mayfly.dynamodb import DynamoDB
 
-    return DynamoDB(_client("dynamodb"), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
+    return DynamoDB(client or _client("dynamodb"), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
 
 
 def _client(service: str, *, attempts: int = 3) -> Any:

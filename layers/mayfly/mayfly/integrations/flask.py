@@ -5,14 +5,15 @@
     app.session_interface = MayflySessionInterface(wiring.session_store(os.environ))
 
 `flask.session` works as ever: `permanent`, `modified`, `new`, flash; values are what Flask's own serializer takes. Beyond it:
-`session.rotate(subject)` at login, `session.clear()` ends the session in the store. Only `flask.session` that is used costs a call.
+`rotate(subject)` at login, `session.clear()` ends the session in the store. Only `flask.session` that is used costs a call.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from flask import Flask, Request, Response
+from flask import session as current
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
@@ -21,10 +22,15 @@ from mayfly.errors import StoreUnavailable
 from mayfly.integrations.request_session import RequestSession, Rotation, Settings
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, SessionStore
 
-__all__ = ["MayflySession", "MayflySessionInterface"]
+__all__ = ["MayflySession", "MayflySessionInterface", "rotate"]
 
 _SERIALIZER: Final = TaggedJSONSerializer()
 _CROSS_SITE: Final = "a page of another site made this request; it may not use the session"
+
+
+def rotate(subject: str | None = None) -> None:
+    """Gives `flask.session` a new token with this response; the old one opens nothing from then on. At login, with who it is."""
+    cast("MayflySession", current).rotate(subject)
 
 
 class MayflySession(SessionMixin):
@@ -52,7 +58,7 @@ class MayflySession(SessionMixin):
         return self._data is not None
 
     def rotate(self, subject: str | None = None) -> None:
-        """Gives the session a new token with this response; the old one opens nothing from then on. At login, with who it is."""
+        """As the function of this name does."""
         self._loaded()
         self.rotation = Rotation(subject)
         self.modified = True

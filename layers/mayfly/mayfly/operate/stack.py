@@ -10,9 +10,12 @@ from typing import Any
 import boto3
 
 from mayfly.dynamodb import DynamoDB
+from mayfly.errors import ConfigError
 from mayfly.fields import NAME
 from mayfly.jobs import JobOperations, JobStore
+from mayfly.sessions import SessionStore
 from mayfly.tenants import TenantStore
+from mayfly.wiring import session_store
 
 __all__ = ["Stack", "name", "show", "target", "tenant_option"]
 
@@ -21,6 +24,7 @@ class Stack:
     """The running local stack, or the deployed one that `--stack` names."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        self._is_local = not options.stack
         self._name = options.stack or os.environ["MAYFLY_STACK"]
         self._endpoint = options.endpoint_url
 
@@ -32,6 +36,22 @@ class Stack:
         """Its jobs."""
         db, table = DynamoDB(self._client("dynamodb"), pause=lambda attempt: None), self._physical_id("JobsTable")
         return JobStore(db, table), JobOperations(db, table)
+
+    def sessions(self) -> SessionStore:
+        """Its sessions."""
+        names = {"SESSIONS_TABLE": self._physical_id("SessionsTable"), "SUBJECT_KEY": self._output("SubjectKey")}
+        return session_store(names, self._client("dynamodb"))
+
+    def _output(self, key: str) -> str:
+        """One of its outputs. Raises ConfigError where it has none of that name."""
+        if self._is_local:  # the local runtime resolves outputs itself
+            found = json.loads(os.environ["MAYFLY_OUTPUTS"])
+        else:
+            (stack,) = self._client("cloudformation").describe_stacks(StackName=self._name)["Stacks"]
+            found = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+        if key not in found:
+            raise ConfigError([f"the stack {self._name} has no output {key}"])
+        return str(found[key])
 
     def _physical_id(self, logical: str) -> str:
         """What a resource is called. Raises ClientError where the stack has no such resource."""
