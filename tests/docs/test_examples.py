@@ -25,7 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def shell_examples() -> str:
     """Every marked shell block of README, in order, as one script."""
     blocks = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     return "\n".join(blocks)
 
 
@@ -36,7 +36,9 @@ def test_the_shell_examples_of_the_readme_do_what_they_say(stack: Stack) -> None
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert '"status":"succeeded"' in done.stdout
-    assert done.stdout.endswith("Hello World! 41 times.")
+    assert "Hello World! 41 times." in done.stdout
+    assert '"data":{"cart":["tea"],"theme":"dark"}' in done.stdout
+    assert '"code": "session-not-found"' in done.stdout.splitlines()[-1]
 
 
 def test_the_producers_example_is_a_job(stack: Stack) -> None:
@@ -86,8 +88,10 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_every_test_that_security_md_names_exists() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
-    named = re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text())
-    assert len(named) >= 8
-    assert [name for name in named if f"def {name}(" not in sources] == []
+def test_every_test_that_a_document_names_exists() -> None:
+    written = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert len(named) > 20
+    assert sorted(name for name in named if name[1] not in written) == []

@@ -96,7 +96,9 @@ def test_a_patch_answers_the_new_version(api: Api) -> None:
     assert "token" not in body
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/merge-patch+json", "Application/JSON; charset=utf-8"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/merge-patch+json", "Application/JSON; charset=utf-8", "application/x-www-form-urlencoded"]
+)
 def test_a_patch_comes_as_json_or_as_merge_patch(api: Api, kind: str) -> None:
     assert api.call(f"PATCH {CURRENT}", api.create()["token"], body={"a": 1}, headers={"Content-Type": kind})[0] == 200
 
