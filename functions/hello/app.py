@@ -6,6 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 from mayfly import counters, http, sessions
 from mayfly.errors import SessionNotFound
 from mayfly.sessions.cookies import is_plain_loopback, set_cookie, token_in
+from mayfly.sessions.rules import is_anonymous
 from mayfly.wiring import HelloDeps
 
 __all__ = ["ROUTES", "build"]
@@ -39,10 +40,14 @@ def build(deps: HelloDeps) -> http.Handler:
     def hello() -> Response[str]:
         if "application/json" not in (http.header(app, "accept") or ""):
             return http.text(f"Hello World! {count_hit()} times.")
-        plain = is_plain_loopback("http", app.current_event.request_context.domain_name or "")  # API Gateway speaks HTTPS only
+        plain = is_local()
         token, yours = count_visit(token_in(http.cookies(app), _COOKIE, plain=plain))
         cookie = {} if token is None else {"Set-Cookie": set_cookie(_COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS)}
         return http.answer({"hits": count_hit(), "yours": yours}, headers=cookie)
+
+    def is_local() -> bool:
+        """Whether this is the local stack: API Gateway itself speaks HTTPS only."""
+        return is_plain_loopback("http", {"host": app.current_event.request_context.domain_name or ""})
 
     def count_hit() -> int:
         deps.observe.count("Hits")
@@ -50,7 +55,7 @@ def build(deps: HelloDeps) -> http.Handler:
 
     def count_visit(token: str | None) -> tuple[str | None, int]:
         """A visitor's own visits; with a token where it has none yet, or one that opens nothing: that is never taken over."""
-        if token:
+        if token and is_anonymous(token):
             try:
                 return None, int(sessions.change(deps.sessions(), token, _one_more, tenant=deps.tenant).data["visits"])
             except SessionNotFound:
@@ -69,4 +74,5 @@ def build(deps: HelloDeps) -> http.Handler:
 
 
 def _one_more(data: dict[str, Any]) -> dict[str, Any]:
-    return {"visits": data.get("visits", 0) + 1}
+    visits = data.get("visits")
+    return {"visits": visits + 1 if isinstance(visits, int) else 1}

@@ -97,7 +97,7 @@ def _serve_subjects(app: APIGatewayHttpResolver, deps: SessionsDeps) -> None:
         page = sessions.list_by_subject(
             store, tenant=http.caller(app).tenant, subject=_name(subject), after=None if cursor is None else read_cursor(cursor)
         )
-        following = None if page.next is None else write_cursor(*page.next)
+        following = None if page.next is None else write_cursor(page.next)
         return http.answer({"items": [public(each) for each in page.sessions], "next": following})
 
     @app.delete("/subjects/<subject>/sessions")

@@ -1,6 +1,6 @@
 """One of several processes that use the same sessions: reads orders on stdin, two threads carry them out, writes what happened.
 
-An order is `[seed, tenant, subject, token, calls]`: operations drawn by the seed, on the token and on those it is rotated to.
+An order is `[seed, tenant, subject, tokens, calls]`: operations drawn by the seed, on these tokens and on those they are rotated to.
 """
 
 import json
@@ -15,7 +15,7 @@ from mayfly import sessions, wiring
 from mayfly.errors import SessionNotFound, StoreUnavailable
 
 #: Ends are rare, so that there is something for the others to meet.
-_OPERATIONS = ("read",) * 12 + ("patch",) * 12 + ("rotate",) * 2 + ("end", "end_all")
+_OPERATIONS = ("read",) * 12 + ("patch",) * 12 + ("rotate",) * 3 + ("end",)
 
 
 def main() -> None:
@@ -24,9 +24,8 @@ def main() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
-        seed, tenant, subject, token, calls = json.loads(line)
+        seed, tenant, subject, tokens, calls = json.loads(line)
         done: list[list[Any]] = []
-        tokens = [token]
         threads = [threading.Thread(target=play, args=[store, f"{seed}-{each}", tenant, subject, tokens, calls, done]) for each in range(2)]
         for thread in threads:
             thread.start()
@@ -36,11 +35,14 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def play(store: Any, seed: str, tenant: str, subject: str, tokens: list[str], calls: int, done: list[list[Any]]) -> None:
+def play(store: Any, seed: str, tenant: str, subject: str | None, tokens: list[str], calls: int, done: list[list[Any]]) -> None:
     """A few operations, one after another, mostly on the newest token that this process has."""
     draw = random.Random(seed)
     for number in range(calls):
-        operation, used = draw.choice(_OPERATIONS), draw.choice([tokens[-1], tokens[-1], tokens[-1], tokens[0]])
+        operation, used = (
+            draw.choice((*_OPERATIONS, "end_all") if subject else _OPERATIONS),
+            draw.choice([tokens[-1], tokens[-1], tokens[-1], tokens[0]]),
+        )
         argument: Any = {"key": f"k{draw.randrange(3)}", "value": f"{seed}-{number}"} if operation == "patch" else None
         began = time.monotonic_ns()
         try:
@@ -52,7 +54,7 @@ def play(store: Any, seed: str, tenant: str, subject: str, tokens: list[str], ca
         done.append([began, time.monotonic_ns(), operation, {"token": used, "patch": argument}, answer])
 
 
-def act(store: Any, operation: str, token: str, argument: Any, tenant: str, subject: str, tokens: list[str]) -> Any:
+def act(store: Any, operation: str, token: str, argument: Any, tenant: str, subject: str | None, tokens: list[str]) -> Any:
     """Does one thing, and says what came of it."""
     if operation == "read":
         found = sessions.read(store, token, tenant=tenant)
@@ -67,6 +69,7 @@ def act(store: Any, operation: str, token: str, argument: Any, tenant: str, subj
     if operation == "end":
         sessions.end(store, token, tenant=tenant)
         return "ended"
+    assert subject is not None
     sessions.end_all(store, tenant=tenant, subject=subject)
     return "ended all"
 

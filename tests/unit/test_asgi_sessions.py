@@ -47,6 +47,13 @@ async def login(request: Request) -> Response:
 
 async def logout(request: Request) -> Response:
     request.session.clear()
+    if "farewell" in request.query_params:
+        request.session["note"] = "bye"
+    return PlainTextResponse("")
+
+
+async def keep(request: Request) -> Response:
+    request.session["x"] = (await request.json())["x"]
     return PlainTextResponse("")
 
 
@@ -70,6 +77,7 @@ class Site:
 
         routes = [
             Route("/plain", plain), Route("/hit", hit, methods=["GET", "POST"]), Route("/look", look), Route("/inner", inner),
+            Route("/keep", keep, methods=["POST"]), Route("/plain", plain, methods=["POST"]),
             Route("/login/{name}", login, methods=["POST"]), Route("/logout", logout, methods=["POST"]), Route("/slow", slow),
             WebSocketRoute("/talk", talk),
         ]  # fmt: skip
@@ -146,6 +154,31 @@ def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(site: Si
     assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
 
 
+def test_a_logout_that_keeps_a_note_is_a_logout(site: Site, store: Sessions) -> None:
+    browser = site.browser()
+    browser.post("/login/ada")
+    before = browser.cookies[COOKIE]
+    after = browser.post("/logout?farewell").headers["set-cookie"].split("=", 1)[1].split(";")[0]
+    assert site.browser(token=before).get("/look").json() == {}
+    assert site.browser(token=after).get("/look").json() == {"note": "bye"}
+    assert sessions.list_by_subject(store, tenant="acme", subject="ada").sessions == []
+
+
+def test_a_value_of_another_type_is_a_change(site: Site) -> None:
+    browser = site.browser()
+    browser.post("/keep", json={"x": True})
+    browser.post("/keep", json={"x": 1})
+    assert browser.get("/look").text == '{"x":1}'
+
+
+@pytest.mark.parametrize(("value", "status"), [('"' + "x" * 256 * 1024 + '"', 413), ('"\\ud800"', 400), ("NaN", 400)])
+def test_what_a_session_does_not_hold_is_said_so(site: Site, value: str, status: int) -> None:
+    browser = site.browser()
+    answer = browser.post("/keep", content=f'{{"x": {value}}}')
+    assert (answer.status_code, "set-cookie" in answer.headers) == (status, False)
+    assert "data" in answer.text
+
+
 def test_requests_that_overlap_lose_nothing_of_each_others(site: Site) -> None:
     browser = site.browser()
     browser.get("/hit")
@@ -164,13 +197,14 @@ def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(site: Si
     assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}])
 def test_a_page_of_another_site_changes_nothing(site: Site, faults: Faults, headers: dict[str, str]) -> None:
     browser = site.browser()
     browser.get("/hit")
     faults.requests.clear()
     assert browser.post("/hit", headers=headers).status_code == 403
     assert faults.requests == []
+    assert browser.post("/plain", headers=headers).status_code == 200  # uses no session
 
 
 def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(site: Site, faults: Faults) -> None:
@@ -182,7 +216,7 @@ def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(site: Site, fa
 
 
 def test_nothing_is_acknowledged_that_was_not_written(site: Site, faults: Faults) -> None:
-    faults.refuse("PutItem", "ProvisionedThroughputExceededException")
+    faults.refuse("TransactWriteItems", "ProvisionedThroughputExceededException")
     answer = site.browser().get("/hit")
     assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
 

@@ -69,18 +69,44 @@ def add_more_views(app: flask.Flask) -> None:
     @app.post("/logout")
     def logout() -> str:
         flask.session.clear()
+        if "farewell" in flask.request.args:
+            flask.flash("bye")
         return ""
 
     @app.get("/slow")
     def slow() -> str:
         flask.session["slow"] = 1
+        if "flashes" in flask.request.args:
+            flask.get_flashed_messages()
         app.extensions["meanwhile"]()
+        if "logout" in flask.request.args:
+            flask.session.clear()
+        if "farewell" in flask.request.args:
+            flask.flash("bye")
         return ""
 
     @app.get("/types")
     def types() -> str:
         flask.session["t"] = ((1, 2), b"x")
         return ""
+
+    add_views_of_what_goes_wrong(app)
+
+
+def add_views_of_what_goes_wrong(app: flask.Flask) -> None:
+    @app.post("/forget")
+    def forget() -> str:
+        flask.session.permanent = False
+        return ""
+
+    @app.post("/keep")
+    def keep() -> str:
+        flask.session["text"] = flask.request.json["text"]
+        return ""
+
+    @app.errorhandler(403)
+    def refused(_: Exception) -> tuple[str, int]:
+        return f"an error page that shows flashes: {flask.get_flashed_messages()}", 403
 
 
 def client(app: flask.Flask, base: str = "https://app.example.org") -> "_Client":
@@ -174,10 +200,33 @@ def test_a_permanent_session_lasts_as_flask_says_and_its_cookie_as_long(app: fla
     browser = client(app)
     browser.post("/login/ada?remember")
     (cookie,) = set_cookies(browser)
-    assert cookie.endswith("; Max-Age=604800")
-    store.time.advance(7 * 24 * 3600 - 1)
+    assert cookie.endswith("; Max-Age=34560000")  # the store, not the browser, says when it is over
+    for _ in range(3):  # each use counts anew
+        store.time.advance(7 * 24 * 3600 - 1)
+        assert "'ada'" in browser.get("/look")
+    store.time.advance(7 * 24 * 3600)
+    assert "'ada'" not in browser.get("/look")
+
+
+def test_a_permanent_session_that_is_not_refreshed_lasts_from_its_start(app: flask.Flask, store: Sessions) -> None:
+    app.config["SESSION_REFRESH_EACH_REQUEST"] = False
+    browser = client(app)
+    browser.post("/login/ada?remember")
+    assert set_cookies(browser)[0].endswith("; Max-Age=604800")
+    store.time.advance(4 * 24 * 3600)
     assert "'ada'" in browser.get("/look")
-    store.time.advance(1)
+    store.time.advance(3 * 24 * 3600)
+    assert "'ada'" not in browser.get("/look")
+
+
+def test_a_session_that_is_no_longer_permanent_goes_on(app: flask.Flask, store: Sessions) -> None:
+    browser = client(app)
+    browser.post("/login/ada?remember")
+    store.time.advance(2 * 24 * 3600)
+    browser.post("/forget")
+    assert "Max-Age" not in set_cookies(browser)[0]
+    assert "'ada'" in browser.get("/look")
+    store.time.advance(1800)
     assert "'ada'" not in browser.get("/look")
 
 
@@ -237,6 +286,46 @@ def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(app: fla
     assert browser.get("/hit") == "1"
 
 
+def test_a_logout_with_a_word_of_farewell_is_a_logout(app: flask.Flask, store: Sessions) -> None:
+    browser = client(app)
+    browser.post("/login/ada")
+    before = same(browser, app)
+    browser.post("/logout?farewell")
+    assert browser.get("/flashed") == "[('message', 'bye')]"
+    assert before.get("/look") == '{"new":true}\n'
+    assert sessions.list_by_subject(store, tenant="acme", subject="ada").sessions == []
+
+
+def test_a_logout_that_overlaps_a_rotation_ends_the_session_under_its_new_token(app: flask.Flask, store: Sessions) -> None:
+    browser = client(app)
+    browser.post("/login/ada")
+    other = same(browser, app)
+    app.extensions["meanwhile"] = lambda: other.post("/login/ada")
+    browser.get("/slow?logout")
+    assert other.get("/look") == '{"new":true}\n'
+
+
+def test_a_request_that_happens_to_empty_the_session_loses_nothing_of_another_ones(app: flask.Flask) -> None:
+    browser = client(app)
+    browser.get("/flash/one")
+    other = same(browser, app)
+    app.extensions["meanwhile"] = lambda: other.get("/hit")
+    browser.get("/slow?flashes")
+    assert browser.get("/look") == '{"hits":"1","new":false,"slow":"1"}\n'
+
+
+def test_a_request_that_was_sent_beside_a_login_takes_no_other_session(app: flask.Flask, store: Sessions) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    beside = same(browser, app)
+    browser.post("/login/ada")
+    beside.get("/hit")
+    assert set_cookies(beside) == []  # it may reach the browser after the login's answer
+    store.time.advance(60)
+    beside.get("/hit")
+    assert len(set_cookies(beside)) == 1
+
+
 def test_requests_that_overlap_lose_nothing_of_each_others(app: flask.Flask) -> None:
     browser = client(app)
     browser.get("/hit")
@@ -257,13 +346,14 @@ def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(app: fla
     assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}])
 def test_a_page_of_another_site_may_not_use_the_session(app: flask.Flask, faults: Faults, headers: dict[str, str]) -> None:
     browser = client(app)
     browser.get("/hit")
     faults.requests.clear()
     browser.post("/hit", headers=headers)
     assert browser.last.status_code == 403
+    assert browser.last.text == "an error page that shows flashes: []"
     assert faults.requests == []
     browser.post("/hit", headers={"Origin": "https://admin.example.org"})
     assert browser.last.status_code == 200
@@ -281,6 +371,22 @@ def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(app: flask.Fla
 
 def test_nothing_is_acknowledged_that_was_not_written(app: flask.Flask, faults: Faults) -> None:
     browser = client(app)
-    faults.refuse("PutItem", "ProvisionedThroughputExceededException")
+    faults.refuse("TransactWriteItems", "ProvisionedThroughputExceededException")
     browser.get("/hit")
     assert (browser.last.status_code, browser.last.headers["Retry-After"], set_cookies(browser)) == (503, "1", [])
+
+
+@pytest.mark.parametrize(("text", "status"), [("x" * 256 * 1024, 413), ("\ud800", 400)])
+def test_what_a_session_does_not_hold_is_said_so(app: flask.Flask, text: str, status: int) -> None:
+    browser = client(app)
+    browser.get("/hit")
+    browser.post("/keep", json={"text": text})
+    assert (browser.last.status_code, set_cookies(browser)) == (status, [])
+    assert "data" in browser.last.text
+    assert browser.get("/hit") == "2"
+
+
+def test_a_subject_that_nobody_could_list_is_no_login(app: flask.Flask) -> None:
+    browser = client(app)
+    browser.post("/login/ada lovelace")
+    assert (browser.last.status_code, set_cookies(browser)) == (400, [])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mayfly import wiring
+from mayfly import sessions, wiring
 from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import Fenced, LeaseHeld, StoreUnavailable
@@ -50,8 +50,8 @@ def call(handler: Any, event: dict[str, Any]) -> tuple[int, Any, dict[str, str]]
 @pytest.fixture
 def hello(tables: dict[str, str]) -> Any:
     store = CounterStore(make_client("dynamodb", attempts=1), "CountersTable", Names())
-    sessions = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
-    return build_hello(wiring.HelloDeps(counters=store, sessions=lambda: sessions, tenant="default", observe=observer("hello")))
+    visitors = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
+    return build_hello(wiring.HelloDeps(counters=store, sessions=lambda: visitors, tenant="default", observe=observer("hello")))
 
 
 def test_the_page_counts_its_visits_in_the_store(hello: Any) -> None:
@@ -86,6 +86,15 @@ def test_on_plain_loopback_the_cookie_has_neither_prefix_nor_secure(hello: Any) 
     assert cookie.startswith("visitor=mfs_a")
     assert "Secure" not in cookie
     assert visit(hello, cookie.split(";")[0], host="127.0.0.1:3000")[0] == yours + 1
+
+
+def test_a_session_of_somebody_is_no_visitors(hello: Any) -> None:
+    """A key holder's own sessions, put into the cookie: nothing of them is read as a number of visits, or written."""
+    store = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
+    somebodys, _ = sessions.create(store, tenant="default", subject="ada", data={"visits": 7})
+    strange, _ = sessions.create(store, tenant="default", data={"visits": "many"})
+    assert [visit(hello, f"__Host-visitor={each}")[0] for each in (somebodys, strange)] == [1, 1]
+    assert sessions.read(store, somebodys, tenant="default").data == {"visits": 7}
 
 
 @pytest.mark.parametrize("made_up", ["mfs_a" + "0" * 32 + "_" + "A" * 43, "fixed", ""])

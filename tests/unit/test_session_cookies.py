@@ -24,10 +24,12 @@ def test_a_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
         ("http", "localhost.example.org", False),
         ("http", "127.0.0.1.example.org", False),
         ("http", "", False),
+        ("http", "[", False),
     ],
 )
 def test_only_plain_http_to_this_machine_goes_without_the_prefix(scheme: str, host: str, plain: bool) -> None:
-    assert is_plain_loopback(scheme, host) is plain
+    assert is_plain_loopback(scheme, {"host": host}) is plain
+    assert not is_plain_loopback(scheme, {"host": host, "x-forwarded-proto": "https"})  # a proxy on this machine
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,10 @@ HERE = "app.example.org"
         ({"origin": "https://evil.example"}, True),
         ({"origin": f"https://{HERE}.evil.example"}, True),
         ({"origin": "null"}, True),
+        ({"origin": ""}, True),
+        ({"origin": "http://[x"}, True),
+        ({"origin": f"https://{HERE}:443"}, False),
+        ({"origin": f"https://{HERE}:444"}, True),
         ({"origin": "https://admin.example.org"}, False),
         ({"sec-fetch-site": "same-site", "origin": "https://admin.example.org"}, False),
     ],
@@ -121,11 +127,11 @@ def test_an_if_match_that_is_no_list_of_tags_is_refused(header: str) -> None:
         read_if_match(header)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "\N{SNOWMAN}", write_cursor(1, "x" * 32), write_cursor(-1, "0" * 32), "A" * 5000])
+@pytest.mark.parametrize("cursor", ["", "x", "\N{SNOWMAN}", write_cursor("x" * 32), write_cursor("0" * 33), "A" * 5000])
 def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequest, match="cursor"):
         read_cursor(cursor)
 
 
 def test_a_cursor_is_read_as_it_was_written() -> None:
-    assert read_cursor(write_cursor(7, "0" * 32)) == (7, "0" * 32)
+    assert [read_cursor(write_cursor(each)) for each in ("0" * 32, "")] == ["0" * 32, ""]

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from mayfly import sessions
-from mayfly.errors import PayloadTooLarge, SessionNotFound, StoreUnavailable, VersionConflict
+from mayfly.dynamodb import RequestRefused
+from mayfly.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, StoreUnavailable, VersionConflict
 from mayfly.sessions.model import Session
+from mayfly.sessions.store import SessionRotated
 
 from tests.faults import Faults
 from tests.sessions import Sessions
@@ -41,6 +43,10 @@ def put(store: Sessions, token: str, **data: Any) -> Session:
 
 def items(dynamodb: Any) -> list[dict[str, Any]]:
     return list(dynamodb.scan(TableName="SessionsTable")["Items"])
+
+
+def alive(store: Sessions, dynamodb: Any) -> int:
+    return len([each for each in items(dynamodb) if "data" in each and int(each["idle_expires_at"]["N"]) > store.time.now_ms])
 
 
 both = pytest.mark.parametrize("subject", [None, "ada@example.org"])
@@ -189,8 +195,8 @@ def test_a_read_is_one_call_and_no_write_until_a_tenth_of_the_idle_time_has_pass
 @pytest.mark.parametrize(
     ("verb", "alone", "owned"),
     [
-        ("patch", ["GetItem", "PutItem"], ["BatchGetItem", "TransactWriteItems"]),
-        ("rotate", ["GetItem", "PutItem"], ["BatchGetItem", "TransactWriteItems"]),
+        ("patch", ["GetItem", "TransactWriteItems"], ["BatchGetItem", "TransactWriteItems"]),
+        ("rotate", ["GetItem", "TransactWriteItems"], ["BatchGetItem", "TransactWriteItems"]),
         ("login", ["BatchGetItem", "TransactWriteItems"], ["BatchGetItem", "TransactWriteItems"]),
         ("end", ["DeleteItem"], ["DeleteItem"]),
         ("end_all", ["UpdateItem"], ["UpdateItem"]),
@@ -224,6 +230,14 @@ def test_a_touch_that_cannot_be_written_costs_the_reader_nothing(store: Sessions
     assert read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500  # the next use moves it
 
 
+def test_a_touch_that_is_not_permitted_is_said_so(store: Sessions, faults: Faults) -> None:
+    token = make(store)
+    store.time.advance(IDLE / 2)
+    faults.refuse("UpdateItem", "AccessDeniedException")
+    with pytest.raises(RequestRefused):
+        read(store, token)
+
+
 # ---------------------------------------------------------------- patches
 
 
@@ -232,6 +246,38 @@ def test_a_patch_merges_and_raises_the_version(store: Sessions, subject: str | N
     token = make(store, subject, data={"a": {"b": 1, "c": 2}, "d": [1]})
     assert put(store, token, a={"b": None, "e": 3}, d=[2]).data == {"a": {"c": 2, "e": 3}, "d": [2]}
     assert (read(store, token).version, read(store, token).data) == (2, {"a": {"c": 2, "e": 3}, "d": [2]})
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, 1), (1, True), (1, 1.0), ([0], [False]), ({"a": False}, {"a": 0})])
+@both
+def test_a_patch_that_changes_only_the_type_is_a_change(store: Sessions, subject: str | None, before: Any, after: Any) -> None:
+    token = make(store, subject, data={"x": before})
+    put(store, token, x=after)
+    assert repr(read(store, token).data) == repr({"x": after})
+
+
+@both
+def test_a_patch_that_changes_nothing_is_a_use(store: Sessions, subject: str | None) -> None:
+    token = make(store, subject, data={"a": 1})
+    for _ in range(3):
+        store.time.advance(IDLE - 1)
+        put(store, token, a=1)
+    assert read(store, token).version == 1
+
+
+@pytest.mark.parametrize("data", [{"a": float("nan")}, {"a": "\ud800"}])
+@both
+def test_data_that_is_no_json_is_refused(store: Sessions, subject: str | None, data: Any) -> None:
+    with pytest.raises(InvalidRequest, match="data"):
+        make(store, subject, data=data)
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "a/b", "é", "x" * 129])
+def test_a_subject_that_nobody_could_list_is_refused(store: Sessions, subject: str) -> None:
+    token = make(store)
+    for act in (lambda: make(store, subject), lambda: sessions.rotate(store, token, tenant="acme", subject=subject)):
+        with pytest.raises(InvalidRequest, match="subject"):
+            act()
 
 
 def test_a_patch_that_changes_nothing_writes_nothing(store: Sessions, faults: Faults) -> None:
@@ -278,11 +324,11 @@ class Overlap:
         self._other, self._times = other, times
         store.replace = self  # type: ignore[method-assign]  # an interleaving, not a fake
 
-    def __call__(self, seen: Session, after: Session) -> None:
+    def __call__(self, seen: Session, after: Session, *, now_ms: int) -> None:
         if self._times:
             self._times -= 1
             self._other()
-        self._real(seen, after)
+        self._real(seen, after, now_ms=now_ms)
 
 
 @both
@@ -311,7 +357,10 @@ def test_a_slow_patch_after_logout_is_refused_and_leaves_nothing_behind(store: S
     assert items(dynamodb) == []
 
 
-def test_a_slow_patch_after_end_all_is_refused_and_changes_nothing(store: Sessions, dynamodb: Any) -> None:
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_slow_patch_after_end_all_is_refused_and_changes_nothing(store: Sessions, dynamodb: Any, generation: int) -> None:
+    for _ in range(generation):
+        sessions.end_all(store, tenant="acme", subject="ada")
     token = make(store, "ada")
     before = [each for each in items(dynamodb) if "data" in each]
     Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
@@ -331,11 +380,27 @@ def test_a_slow_patch_of_a_token_that_was_rotated_away_is_refused(store: Session
 
 
 @both
-def test_a_patch_that_comes_late_does_not_bring_an_expired_session_back(store: Sessions, subject: str | None) -> None:
+def test_a_patch_that_comes_late_does_not_bring_an_expired_session_back(store: Sessions, dynamodb: Any, subject: str | None) -> None:
     token = make(store, subject)
     store.time.advance(IDLE - 1)
-    Overlap(store, lambda: store.time.advance(IDLE + 2))
-    put(store, token, a=1)  # begun in time, so it may succeed; what it wrote is as old as its beginning
+    other = Sessions(dynamodb, clock=store.time, prefix="other")
+
+    def wait() -> None:
+        store.time.advance(2)
+        assert not is_open(other, token)
+
+    Overlap(store, wait)
+    with pytest.raises(SessionNotFound):
+        put(store, token, a=1)
+    assert not is_open(store, token)
+
+
+def test_a_touch_that_comes_late_does_not_bring_an_expired_session_back(store: Sessions) -> None:
+    token = make(store)
+    seen = read(store, token)
+    now_ms = store.time.now_ms + IDLE * 1000 - 1
+    store.time.advance(IDLE)
+    assert store.touch(seen, now_ms=now_ms) == seen
     assert not is_open(store, token)
 
 
@@ -387,9 +452,41 @@ def test_a_login_takes_the_session_along_and_starts_its_absolute_deadline_anew(s
     assert not is_open(store, token)
     assert (after.subject, after.data, after.absolute_expires_at_ms) == ("ada", {"cart": [1]}, store.time.now_ms + ABSOLUTE * 1000)
     assert [each.id for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions] == [after.id]
-    assert len([each for each in items(dynamodb) if "data" in each]) == 1
+    assert alive(store, dynamodb) == 1
     sessions.end_all(store, tenant="acme", subject="ada")
     assert not is_open(store, fresh)
+
+
+def test_a_session_may_come_back_to_a_subject_that_it_left(store: Sessions, dynamodb: Any) -> None:
+    token = make(store, "ada")
+    for subject in ("grace", "ada", "grace"):
+        token, _ = sessions.rotate(store, token, tenant="acme", subject=subject)
+    assert read(store, token).subject == "grace"
+    assert alive(store, dynamodb) == 1
+
+
+def test_a_rotation_to_the_same_subject_makes_no_session_last_longer(store: Sessions) -> None:
+    token = make(store, "ada")
+    before = read(store, token)
+    store.time.advance(500)
+    _, after = sessions.rotate(store, token, tenant="acme", subject="ada")
+    assert after.absolute_expires_at_ms == before.absolute_expires_at_ms
+
+
+@pytest.mark.parametrize("subject_after", [None, "grace"])
+@both
+def test_a_token_that_was_rotated_away_is_told_from_an_unknown_one_for_a_minute(
+    store: Sessions, subject: str | None, subject_after: str | None
+) -> None:
+    token = make(store, subject)
+    sessions.rotate(store, token, tenant="acme", subject=subject_after)
+    for _ in range(2):
+        with pytest.raises(SessionRotated):
+            read(store, token)
+        store.time.advance(59.999)
+    with pytest.raises(SessionNotFound) as refusal:
+        read(store, token)
+    assert not isinstance(refusal.value, SessionRotated)
 
 
 def test_a_login_after_an_end_all_starts_in_the_new_generation(store: Sessions) -> None:
@@ -424,7 +521,7 @@ def test_of_two_overlapping_rotations_one_wins(store: Sessions, dynamodb: Any, s
     with pytest.raises(SessionNotFound):
         sessions.rotate(store, token, tenant="acme", subject=subject_after)
     assert is_open(store, won[0])
-    assert len([each for each in items(dynamodb) if "data" in each]) == 1
+    assert alive(store, dynamodb) == 1
 
 
 # ---------------------------------------------------------------- ends
@@ -484,8 +581,26 @@ def test_a_rotation_keeps_the_id_so_that_the_list_reaches_it(store: Sessions) ->
     assert not is_open(store, fresh)
 
 
+def test_a_page_that_follows_an_end_all_shows_nothing_of_before(store: Sessions) -> None:
+    for _ in range(7):
+        make(store, "ada")
+    first = sessions.list_by_subject(store, tenant="acme", subject="ada", limit=3)
+    sessions.end_all(store, tenant="acme", subject="ada")
+    assert sessions.list_by_subject(store, tenant="acme", subject="ada", limit=3, after=first.next).sessions == []
+
+
+def test_an_end_of_a_rotated_token_that_the_sdk_repeats_is_still_not_found(store: Sessions, faults: Faults) -> None:
+    token = make(store, "ada")
+    fresh, _ = sessions.rotate(store, token, tenant="acme")
+    faults.on("DeleteItem", "throttle")
+    with pytest.raises(SessionNotFound):
+        sessions.end(store, token, tenant="acme")
+    assert is_open(store, fresh)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
 @pytest.mark.parametrize("generation", [0, 1])
-def test_pages_hold_every_session_once(store: Sessions, faults: Faults, generation: int) -> None:
+def test_pages_hold_every_session_once(store: Sessions, faults: Faults, generation: int, limit: int) -> None:
     for _ in range(generation):
         make(store, "ada")
         sessions.end_all(store, tenant="acme", subject="ada")
@@ -493,10 +608,10 @@ def test_pages_hold_every_session_once(store: Sessions, faults: Faults, generati
     found, after, pages = [], None, 0
     faults.requests.clear()
     while True:
-        page = sessions.list_by_subject(store, tenant="acme", subject="ada", limit=3, after=after)
+        page = sessions.list_by_subject(store, tenant="acme", subject="ada", limit=limit, after=after)
         found += [each.id for each in page.sessions]
         pages, after = pages + 1, page.next
         if after is None:
             break
     assert found == wanted
-    assert faults.requests == ["Query"] * pages
+    assert faults.requests == ["Query"] + ["Query", "GetItem"] * (pages - 1)

@@ -155,8 +155,8 @@ def _named(operation: str, refusal: ClientError) -> Exception:
     code = answer["Error"]["Code"]
     if code == "ConditionalCheckFailedException":
         return ConditionFailed(answer.get("Item"), was_repeated=answer["ResponseMetadata"].get("RetryAttempts", 0) > 0)
-    if code == "TransactionCanceledException":
-        return TransactionCancelled([Reason(each["Code"], each.get("Item")) for each in answer.get("CancellationReasons", [])])
+    if code == "TransactionCanceledException" and answer.get("CancellationReasons"):
+        return TransactionCancelled([Reason(each["Code"], each.get("Item")) for each in answer["CancellationReasons"]])
     if code in _REFUSED:
         return RequestRefused(operation, code, answer["Error"].get("Message", code))
     return StoreUnavailable(operation, code)

@@ -18,9 +18,10 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
-from mayfly.errors import StoreUnavailable
+from mayfly.errors import MayflyError, StoreUnavailable
 from mayfly.integrations.request_session import RequestSession, Rotation, Settings
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, SessionStore
+from mayfly.sessions.rules import MAX_SECONDS
 
 __all__ = ["MayflySession", "MayflySessionInterface", "rotate"]
 
@@ -36,12 +37,15 @@ def rotate(subject: str | None = None) -> None:
 class MayflySession(SessionMixin):
     """`flask.session`. As with Flask's own, `modified` sees keys being set and deleted; set it where a value changes inside.
 
-    Its first use reads the store: raises 503 where that does not answer, 403 in a request that a page of another site made.
+    Its first use reads the store: raises 503 where that does not answer, 403 in a request that a page of another site made. From then on,
+    for the page that says so, it is empty and keeps nothing.
     """
 
     def __init__(self, opened: RequestSession) -> None:
         self.opened = opened
         self.modified = False
+        self.is_cleared = False
+        self.is_refused = False
         self.rotation: Rotation | None = None
         #: Whether it was permanent when it was read.
         self.was_permanent = False
@@ -68,13 +72,21 @@ class MayflySession(SessionMixin):
         found: dict[str, Any] = json.loads(_SERIALIZER.dumps(self._loaded()))
         return found
 
+    def clear(self) -> None:
+        """Ends the session in the store, with the response; what is set afterwards starts another one."""
+        self._loaded().clear()
+        self.is_cleared = self.modified = True
+
     def _loaded(self) -> dict[str, Any]:
         if self._data is None:
+            self._data = {}  # for those who look again after what is raised here
             if self.opened.is_cross_site:
+                self.is_refused = True
                 raise Forbidden(_CROSS_SITE)
             try:
                 self._data = dict(_SERIALIZER.loads(json.dumps(self.opened.load())))
             except StoreUnavailable as problem:
+                self.is_refused = True
                 raise ServiceUnavailable(str(problem), retry_after=problem.retry_after_seconds) from problem
             self.was_permanent = bool(self._data.get("_permanent", False))
         return self._data
@@ -104,8 +116,9 @@ class MayflySessionInterface(SessionInterface):
     """Keeps `flask.session` in a session store.
 
     The cookie is called as SESSION_COOKIE_NAME says, with the prefix `__Host-` but on plain-HTTP loopback; its other attributes are
-    fixed. A permanent session lasts for PERMANENT_SESSION_LIFETIME, used or not, and its cookie as long; another one for
-    `idle_seconds` since its last use and `absolute_seconds` at most, and until the browser closes.
+    fixed. A permanent session lasts for PERMANENT_SESSION_LIFETIME since its last use (since its start, where SESSION_REFRESH_EACH_REQUEST
+    is off) and for 400 days at most, which no cookie outlives; another one for `idle_seconds` since its last use and `absolute_seconds`
+    at most, and until the browser closes.
     """
 
     def __init__(
@@ -130,35 +143,42 @@ class MayflySessionInterface(SessionInterface):
                 settings,
                 method=request.method,
                 scheme=request.scheme,
-                host=request.host,
                 headers={name.lower(): value for name, value in request.headers.items()},
-                cookies=request.headers.get("Cookie", "").split(";"),
             )
         )
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Writes what the request changed, before its answer goes out. A store that does not answer turns it into 503."""
+        """Writes what the request changed, before its answer goes out. Where that fails, the answer is what went wrong."""
         assert isinstance(session, MayflySession)
         if not session.is_loaded:
             return
         response.vary.add("Cookie")
-        if not session.modified:
+        if session.is_refused or not session.modified:
             return
         try:
             cookie = session.opened.save(
-                session.encoded(), rotation=session.rotation, lifetime=self._changed_lifetime(app, session), keeps=session.permanent
+                session.encoded(),
+                is_cleared=session.is_cleared,
+                rotation=session.rotation,
+                lifetime=self._changed_lifetime(app, session),
+                keeps=session.permanent,
             )
-        except StoreUnavailable as problem:
-            response.status_code = 503  # nothing is acknowledged that was not written
+        except MayflyError as problem:  # nothing is acknowledged that was not written
+            response.status_code = problem.status
+            response.headers.clear()
+            response.content_type = "text/plain; charset=utf-8"
             response.set_data(f"{problem}\n")
-            response.headers["Retry-After"] = str(problem.retry_after_seconds)
+            if isinstance(problem, StoreUnavailable):
+                response.headers["Retry-After"] = str(problem.retry_after_seconds)
             return
         if cookie is not None:
             response.headers.add("Set-Cookie", cookie)
 
     def _changed_lifetime(self, app: Flask, session: MayflySession) -> tuple[int, int] | None:
         """The deadlines, where the session has become permanent with this request, or no longer is; else None."""
-        if session.permanent == session.was_permanent:
+        if session.permanent == session.was_permanent and not session.is_cleared:
             return None
+        if not session.permanent:
+            return self._lifetime
         seconds = int(app.permanent_session_lifetime.total_seconds())
-        return (seconds, seconds) if session.permanent else self._lifetime
+        return seconds, MAX_SECONDS if app.config["SESSION_REFRESH_EACH_REQUEST"] else seconds

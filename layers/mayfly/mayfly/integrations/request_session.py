@@ -2,15 +2,17 @@
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly import sessions
 from mayfly.errors import SessionNotFound
+from mayfly.fields import canonical_json
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, Session, SessionStore
 from mayfly.sessions.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
+from mayfly.sessions.store import SessionRotated
 
 __all__ = ["RequestSession", "Rotation", "Settings"]
 
@@ -39,16 +41,17 @@ class Rotation:
 class RequestSession:
     """One request's session. Makes no store call before `load`, and none at all where the request brought no token.
 
-    A token that opens nothing is never adopted: what is written without a session gets one with a new token.
+    A token that opens nothing is never adopted: what is written without a session gets one with a new token. One that opened a session
+    until a moment ago, when another request rotated it, gets none: this answer may reach the browser after that one's.
     """
 
-    def __init__(
-        self, settings: Settings, *, method: str, scheme: str, host: str, headers: Mapping[str, str], cookies: Iterable[str]
-    ) -> None:
+    def __init__(self, settings: Settings, *, method: str, scheme: str, headers: Mapping[str, str]) -> None:
+        """`headers` by lower-case names."""
         self._settings = settings
-        self._plain = is_plain_loopback(scheme, host)
-        self._token = token_in(cookies, settings.cookie, plain=self._plain)
+        self._plain = is_plain_loopback(scheme, headers)
+        self._token = token_in(headers.get("cookie", "").split(";"), settings.cookie, plain=self._plain)
         self._session: Session | None = None
+        self._was_overtaken = False
         #: The data as it was read.
         self.initial: dict[str, Any] = {}
         #: A page of another site made this request, which may change something: it gets no session.
@@ -69,37 +72,58 @@ class RequestSession:
         if self._token is not None:
             try:
                 self._session = sessions.read(self._settings.store, self._token, tenant=self._settings.tenant)
+            except SessionRotated:
+                self._was_overtaken = True
             except SessionNotFound:
                 self._session = None
         self.initial = self._session.data if self._session else {}
         return copy.deepcopy(self.initial)
 
+    def has_changed(self, data: dict[str, Any]) -> bool:
+        """Whether data differs from what was read."""
+        return not _is_same(data, self.initial)
+
     def save(
-        self, data: dict[str, Any], *, rotation: Rotation | None = None, lifetime: tuple[int, int] | None = None, keeps: bool = False
+        self,
+        data: dict[str, Any],
+        *,
+        is_cleared: bool = False,
+        rotation: Rotation | None = None,
+        lifetime: tuple[int, int] | None = None,
+        keeps: bool = False,
     ) -> str | None:
-        """Writes what changed since `load`, key by key, so that requests which overlap lose nothing of each other's.
+        """Writes what changed since `load`, key by key: requests that overlap lose nothing of each other's, but where both set one key.
 
-        Returns the value for a Set-Cookie header, if the browser is to change its cookie. Data that has become empty ends the
-        session. `lifetime` sets other idle and absolute seconds; `keeps` makes the browser keep the cookie when it closes.
+        Returns the value for a Set-Cookie header, if the browser is to change its cookie. A session that was cleared is ended, and
+        what was set since is a new one. `lifetime` sets other idle and absolute seconds; `keeps` makes the browser keep the cookie
+        when it closes.
 
-        Where the session was ended meanwhile, nothing is written and no cookie set: a slow request brings back no session.
-        Raises StoreUnavailable and PayloadTooLarge, with nothing written.
+        Where the session was ended or rotated meanwhile, nothing is written and no cookie set: a slow request brings back no session.
+        Raises StoreUnavailable, PayloadTooLarge and InvalidRequest, with nothing written.
         """
-        if not data and rotation is None:
-            return self._end()
+        if is_cleared:
+            return self._start_anew(data, rotation, lifetime, keeps=keeps)
+        if self._was_overtaken:
+            self._drop()
+            return None
         if self._session is None or self._token is None:
             return self._create(data, rotation, lifetime, keeps=keeps) if data or rotation else None
         try:
             return self._write(self._token, data, rotation, lifetime, keeps=keeps)
         except SessionNotFound:
-            _LOG.warning("a session was ended while a request worked with it; what the request changed in it was dropped")
+            self._drop()
             return None
 
-    def _end(self) -> str | None:
-        if self._session is not None and self._token is not None:
+    def _start_anew(self, data: dict[str, Any], rotation: Rotation | None, lifetime: tuple[int, int] | None, *, keeps: bool) -> str | None:
+        if self._session is not None:
             with suppress(SessionNotFound):  # ended by another request: what was asked for
-                sessions.end(self._settings.store, self._token, tenant=self._settings.tenant)
-        return clear_cookie(self._settings.cookie, plain=self._plain) if self._token is not None else None
+                sessions.end_read(self._settings.store, self._session)
+        if data or rotation:
+            return self._create(data, rotation, lifetime, keeps=keeps)
+        return clear_cookie(self._settings.cookie, plain=self._plain) if self.has_cookie else None
+
+    def _drop(self) -> None:
+        _LOG.warning("a session was ended or rotated while a request worked with it; what the request changed in it was dropped")
 
     def _create(self, data: dict[str, Any], rotation: Rotation | None, lifetime: tuple[int, int] | None, *, keeps: bool) -> str:
         idle_seconds, absolute_seconds = lifetime or (self._settings.idle_seconds, self._settings.absolute_seconds)
@@ -116,7 +140,7 @@ class RequestSession:
     def _write(
         self, token: str, data: dict[str, Any], rotation: Rotation | None, lifetime: tuple[int, int] | None, *, keeps: bool
     ) -> str | None:
-        changes = {name: value for name, value in data.items() if name not in self.initial or self.initial[name] != value}
+        changes = {name: value for name, value in data.items() if name not in self.initial or not _is_same(self.initial[name], value)}
         removed = [name for name in self.initial if name not in data]
 
         def edit(current: dict[str, Any]) -> dict[str, Any]:
@@ -134,3 +158,11 @@ class RequestSession:
     def _cookie(self, token: str, session: Session, *, keeps: bool) -> str:
         seconds = (session.absolute_expires_at_ms - self._settings.store.clock()) // 1000
         return set_cookie(self._settings.cookie, token, plain=self._plain, max_age=max(0, seconds) if keeps else None)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: to Python, True is 1 and 1.0."""
+    try:
+        return canonical_json(one) == canonical_json(other)
+    except ValueError:  # no JSON at all; whoever writes it says so
+        return False

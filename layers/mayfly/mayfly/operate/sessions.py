@@ -35,7 +35,7 @@ def _subject() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> int:
     store = Stack(options).sessions()
     rows: list[dict[str, Any]] = []
-    after: tuple[int, str] | None = None
+    after: str | None = None
     while True:
         page = sessions.list_by_subject(store, tenant=options.tenant, subject=options.subject, limit=_PAGE, after=after)
         rows += [public(each) for each in page.sessions]

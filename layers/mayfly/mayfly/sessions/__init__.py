@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mayfly.errors import SessionNotFound, StoreUnavailable
+from mayfly.fields import canonical_json
 from mayfly.sessions import rules
 from mayfly.sessions.model import Page, Session
 from mayfly.sessions.rules import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, merge_patch
@@ -24,6 +25,7 @@ __all__ = [
     "end",
     "end_all",
     "end_one",
+    "end_read",
     "list_by_subject",
     "patch",
     "read",
@@ -48,7 +50,8 @@ def create(
 ) -> tuple[str, Session]:
     """A new session and its token. It ends when nobody uses it for `idle_seconds`, and after `absolute_seconds` in any case.
 
-    One write; with a subject also one read. Raises PayloadTooLarge for data above 256 KiB of JSON.
+    One write; with a subject also one read. Raises PayloadTooLarge for data above 256 KiB of JSON, InvalidRequest for data that
+    is not JSON and for a subject that does not match `fields.NAME`.
     """
     now_ms, session_id, secret = store.clock(), store.new_id(), store.new_secret()
     partition = rules.anonymous_partition(session_id) if subject is None else store.partition(tenant, subject)
@@ -99,13 +102,14 @@ def change(
 ) -> Session:
     """Replaces the data by what `edit` makes of it, without losing what others write meanwhile: `edit` is called again on theirs.
 
-    Two calls where no other writer is met. What changes nothing is not written. `lifetime` sets other idle and absolute seconds.
+    Two calls where no other writer is met. What changes nothing is not written, but for a touch that is due. `lifetime` sets other idle
+    and absolute seconds, counted from now.
     """
 
     def next_version(seen: Session, now_ms: int, _: int) -> Session:
         rules.check_version(seen, if_match)
         data = edit(seen.data)
-        if data == seen.data and lifetime is None:
+        if lifetime is None and canonical_json(data) == canonical_json(seen.data):  # to Python, True is 1 and 1.0
             return seen
         after = rules.changed(seen, data, nonce=store.new_nonce(), now_ms=now_ms)
         return after if lifetime is None else rules.lasting(after, *lifetime, now_ms=now_ms)
@@ -146,6 +150,11 @@ def end(store: SessionStore, token: str, *, tenant: str) -> None:
     store.end(tenant, rules.read_token(token), now_ms=store.clock())
 
 
+def end_read(store: SessionStore, session: Session) -> None:
+    """Ends a session that was read, even if another request has given it another token since. One call."""
+    store.end_by_id(session.tenant, session.partition, session.id, now_ms=store.clock())
+
+
 def end_all(store: SessionStore, *, tenant: str, subject: str) -> None:
     """Ends all sessions of a subject, at once and however many there are. One call."""
     store.end_all(tenant, store.partition(tenant, subject))
@@ -158,8 +167,8 @@ def end_one(store: SessionStore, *, tenant: str, subject: str, session_id: str) 
     store.end_by_id(tenant, store.partition(tenant, subject), session_id, now_ms=store.clock())
 
 
-def list_by_subject(store: SessionStore, *, tenant: str, subject: str, limit: int = 50, after: tuple[int, str] | None = None) -> Page:
-    """A page of a subject's sessions that are alive. One call. `after` is the `next` of the page before."""
+def list_by_subject(store: SessionStore, *, tenant: str, subject: str, limit: int = 50, after: str | None = None) -> Page:
+    """A page of a subject's sessions that are alive. One call, two for a following page. `after` is the `next` of the page before."""
     return store.page(tenant, store.partition(tenant, subject), limit=limit, after=after, now_ms=store.clock())
 
 
@@ -173,7 +182,7 @@ def _write(
 ) -> Session:
     """Reads, writes the next version on condition of what was read, and begins again where another writer came first.
 
-    The time of the read is the time of the write, so that a write which comes late cannot extend what has expired meanwhile.
+    What has expired between the two is not written. A write that is on its way when the deadline passes counts as made in time.
     """
     read_from = rules.read_token(token)
     for attempt in range(_TRIES):
@@ -183,9 +192,9 @@ def _write(
         seen, generation = store.find(tenant, read_from, now_ms=now_ms, and_generation_of=and_generation_of)
         after = next_version(seen, now_ms, generation)
         if after is seen:
-            return seen
+            return store.touch(seen, now_ms=now_ms) if rules.is_touch_due(seen, now_ms) else seen
         try:
-            store.replace(seen, after)
+            store.replace(seen, after, now_ms=now_ms)
         except Superseded:
             continue
         return after

@@ -15,9 +15,10 @@ _SAFE: Final = {"GET", "HEAD", "OPTIONS", "TRACE"}
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
-def is_plain_loopback(scheme: str, host: str) -> bool:
-    """Whether a request came by plain HTTP to this very machine. `host` as in the Host header."""
-    return scheme == "http" and urlsplit(f"//{host}").hostname in _LOOPBACK
+def is_plain_loopback(scheme: str, headers: Mapping[str, str]) -> bool:
+    """Whether a request came by plain HTTP to this very machine, and not from a proxy here. `headers` by lower-case names."""
+    is_forwarded = any(name == "forwarded" or name.startswith("x-forwarded-") for name in headers)
+    return scheme == "http" and not is_forwarded and (_host(f"//{headers.get('host', '')}") or "").rpartition(":")[0] in _LOOPBACK
 
 
 def cookie_name(name: str, *, plain: bool) -> str:
@@ -61,4 +62,17 @@ def is_cross_site(method: str, headers: Mapping[str, str], *, trusted_origins: I
     site = headers.get("sec-fetch-site")
     if site:
         return site not in ("same-origin", "none")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    if origin is None:
+        return False
+    asking = _host(origin)
+    return asking is None or asking != _host(f"{origin.partition('://')[0]}://{headers.get('host', '')}")
+
+
+def _host(url: str) -> str | None:
+    """Host and port of a URL as `host:port`, the port that its scheme implies where it names none; None where it is malformed."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme) or ""
+    except ValueError:
+        return None
+    return f"{parts.hostname}:{port}" if parts.hostname else None

@@ -7,7 +7,7 @@ from mayfly.fields import canonical_json
 from mayfly.ids import key
 from mayfly.sessions.model import Session
 
-__all__ = ["Item", "generation_key", "generation_of", "read_item", "session_key", "session_sort", "ttl_of", "write_item"]
+__all__ = ["Item", "generation_key", "generation_of", "read_item", "session_id_in", "session_key", "session_sort", "ttl_of", "write_item"]
 
 Item = dict[str, Any]
 
@@ -20,6 +20,12 @@ def session_key(tenant: str, partition: str, session_id: str) -> Item:
 def session_sort(session_id: str) -> str:
     """Its sort key; an empty id gives what all of them start with. Sorts after `generation`."""
     return f"session/{session_id}"
+
+
+def session_id_in(key: Item) -> str:
+    """The session id in a key, empty in that of the generation, which sorts before all of them."""
+    sort: str = key["sk"]["S"]
+    return sort.removeprefix(session_sort("")) if sort.startswith(session_sort("")) else ""
 
 
 def generation_key(tenant: str, partition: str) -> Item:
@@ -47,6 +53,7 @@ def write_item(session: Session) -> Item:
         "idle_expires_at": {"N": str(session.idle_expires_at_ms)},
         "absolute_expires_at": {"N": str(session.absolute_expires_at_ms)},
         "nonce": {"S": session.nonce},
+        "rotated_at": {"N": str(session.rotated_at_ms)},
         "expires_at": {"N": ttl_of(session.idle_expires_at_ms)},
     }
     return item if session.subject is None else {**item, "subject": {"S": session.subject}}
@@ -69,6 +76,7 @@ def read_item(tenant: str, item: Item) -> Session:
         idle_expires_at_ms=int(item["idle_expires_at"]["N"]),
         absolute_expires_at_ms=int(item["absolute_expires_at"]["N"]),
         nonce=item["nonce"]["S"],
+        rotated_at_ms=int(item["rotated_at"]["N"]),
     )
 
 

@@ -1,6 +1,6 @@
 """What a session is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Page", "Session", "Token"]
@@ -12,7 +12,7 @@ class Token:
 
     partition: str
     session_id: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ class Session:
     absolute_expires_at_ms: int
     #: Of the write that made this version, so that a writer whose answer was lost knows its own.
     nonce: str
+    #: When its token was last rotated; 0 for never.
+    rotated_at_ms: int = 0
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a subject's sessions, and where the listing goes on: the generation it reads and the last id, or None."""
+    """Some of a subject's sessions, and the id after which the listing goes on, None where it is complete."""
 
     sessions: list[Session]
-    next: tuple[int, str] | None
+    next: str | None

@@ -25,12 +25,14 @@ __all__ = [
     "DEFAULT_IDLE_SECONDS",
     "ID",
     "MAX_SECONDS",
+    "ROTATION_GRACE_MS",
     "SECRET_CHARACTERS",
     "Creation",
     "anonymous_partition",
     "changed",
     "check_version",
     "hash_secret",
+    "is_anonymous",
     "is_touch_due",
     "is_valid",
     "lasting",
@@ -44,6 +46,7 @@ __all__ = [
     "rotated",
     "subject_partition",
     "touched_until",
+    "was_rotated_away",
     "write_cursor",
     "write_token",
 ]
@@ -56,6 +59,9 @@ DEFAULT_IDLE_SECONDS: Final = 30 * 60
 DEFAULT_ABSOLUTE_SECONDS: Final = 12 * 3600
 #: Browsers keep no cookie for longer than 400 days (RFC 6265bis, 5.5).
 MAX_SECONDS: Final = 400 * 24 * 3600
+#: How long a token that was rotated away is told from an unknown one, in milliseconds: requests that were sent together with the
+#: one that rotated it still come in with it, and must not be given another session.
+ROTATION_GRACE_MS: Final = 60_000
 #: The part of the idle time that must have passed before a read is worth a write.
 _TOUCH_PART: Final = 10
 
@@ -89,13 +95,23 @@ def read_token(text: str) -> Token:
     return Token("s" + found["subject"], found["id"], found["secret"])
 
 
+def is_anonymous(text: str) -> bool:
+    """Whether a token, if it is one, is that of a session which nobody has logged in to."""
+    return text.startswith("mfs_a")
+
+
 def hash_secret(secret: str) -> str:
     """What is stored of a secret. It has 256 random bits, so a plain SHA-256 hides it (ASVS 5.0, 6.5.2)."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def subject_partition(subject_key: str, tenant: str, subject: str) -> str:
-    """Where a subject's sessions live. Keyed, so that a token tells nobody whether it is a certain person's."""
+    """Where a subject's sessions live. Keyed, so that a token tells nobody whether it is a certain person's.
+
+    Raises InvalidRequest for a subject by which nobody could list or end them.
+    """
+    if not NAME.fullmatch(subject):
+        raise InvalidRequest("subject", f"must match {NAME.pattern}")
     return "s" + hmac.new(subject_key.encode(), key(tenant, subject).encode(), "sha256").hexdigest()[:32]
 
 
@@ -113,6 +129,12 @@ def is_valid(session: Session, secret: str, generation: int, now_ms: int) -> boo
     return is_right and session.generation == generation and now_ms < session.idle_expires_at_ms
 
 
+def was_rotated_away(session: Session, secret: str, now_ms: int) -> bool:
+    """Whether a secret that does not open what stands here may have done so a moment ago, before a rotation."""
+    is_it_no_longer = session.secret_hash != hash_secret(secret) or session.idle_expires_at_ms == session.rotated_at_ms
+    return is_it_no_longer and now_ms < session.rotated_at_ms + ROTATION_GRACE_MS
+
+
 def touched_until(session: Session, now_ms: int) -> int:
     """When a session ends that is used now."""
     return min(now_ms + session.idle_ms, session.absolute_expires_at_ms)
@@ -124,8 +146,11 @@ def is_touch_due(session: Session, now_ms: int) -> bool:
 
 
 def changed(session: Session, data: dict[str, Any], *, nonce: str, now_ms: int) -> Session:
-    """A session with other data. Raises PayloadTooLarge."""
-    size = len(canonical_json(data).encode())
+    """A session with other data. Raises PayloadTooLarge, InvalidRequest for what is not JSON."""
+    try:
+        size = len(canonical_json(data).encode())
+    except (ValueError, RecursionError) as problem:  # NaN, half a surrogate pair, no end of nesting
+        raise InvalidRequest("data", f"is not JSON ({type(problem).__name__})") from problem
     if size > DATA_LIMIT:
         raise PayloadTooLarge("data", size, DATA_LIMIT)
     return replace(
@@ -138,9 +163,9 @@ def changed(session: Session, data: dict[str, Any], *, nonce: str, now_ms: int) 
 
 
 def lasting(session: Session, idle_seconds: int, absolute_seconds: int, *, now_ms: int) -> Session:
-    """A session with other deadlines, counted from its start and from now."""
+    """A session with other deadlines, both counted from now."""
     idle_ms, absolute_ms = idle_seconds * 1000, absolute_seconds * 1000
-    after = replace(session, idle_ms=idle_ms, absolute_ms=absolute_ms, absolute_expires_at_ms=session.created_at_ms + absolute_ms)
+    after = replace(session, idle_ms=idle_ms, absolute_ms=absolute_ms, absolute_expires_at_ms=now_ms + absolute_ms)
     return replace(after, idle_expires_at_ms=touched_until(after, now_ms))
 
 
@@ -150,7 +175,7 @@ def rotated(session: Session, secret: str, *, subject: str | None, partition: st
     Another subject is another authentication: its absolute deadline starts anew. The same one keeps it, so that rotating
     does not make a session last for ever.
     """
-    after = replace(session, secret_hash=hash_secret(secret))
+    after = replace(session, secret_hash=hash_secret(secret), rotated_at_ms=now_ms)
     if subject in (None, session.subject):
         return after
     absolute = now_ms + session.absolute_ms
@@ -243,17 +268,17 @@ def public(session: Session) -> dict[str, Any]:
     }
 
 
-def write_cursor(generation: int, session_id: str) -> str:
+def write_cursor(session_id: str) -> str:
     """Where a listing goes on, for its caller to hand back. It names no tenant: it is read in one subject's own partition only."""
-    return base64.urlsafe_b64encode(f"{generation}/{session_id}".encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(f"after/{session_id}".encode()).decode().rstrip("=")
 
 
-def read_cursor(text: str) -> tuple[int, str]:
-    """The generation and session id in a cursor. Raises InvalidRequest."""
+def read_cursor(text: str) -> str:
+    """The session id in a cursor. Raises InvalidRequest."""
     try:
-        generation, _, session_id = base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
-        if generation.isdigit() and len(generation) < 16 and ID.fullmatch(session_id):
-            return int(generation), session_id
+        word, _, session_id = base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
+        if word == "after" and (not session_id or ID.fullmatch(session_id)):
+            return session_id
     except ValueError:
         pass
     raise InvalidRequest("cursor", "must be the `next` of a page before")

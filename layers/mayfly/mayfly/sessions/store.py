@@ -1,17 +1,21 @@
 """Sessions on DynamoDB: sends the requests of transitions.py, and says what their refusals mean."""
 
+import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from mayfly.clock import Clock
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Reason, TransactionCancelled
+from mayfly.dynamodb import ConditionFailed, DynamoDB, Reason, RequestRefused, TransactionCancelled
 from mayfly.errors import SessionNotFound, StoreUnavailable
 from mayfly.sessions import transitions
-from mayfly.sessions.items import Item, generation_key, generation_of, read_item, session_key, session_sort
+from mayfly.sessions.items import Item, generation_key, generation_of, read_item, session_id_in, session_key, session_sort
 from mayfly.sessions.model import Page, Session, Token
-from mayfly.sessions.rules import hash_secret, is_valid, subject_partition, touched_until
+from mayfly.sessions.rules import hash_secret, is_valid, subject_partition, touched_until, was_rotated_away
 
-__all__ = ["SessionStore", "Superseded"]
+__all__ = ["SessionRotated", "SessionStore", "Superseded"]
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Refusals of a transaction that may be gone at the next try.
 _PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
@@ -19,6 +23,10 @@ _PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThrough
 
 class Superseded(Exception):
     """A write met another writer's, or one at work at the same moment; nothing of it was written. Read again, and try again."""
+
+
+class SessionRotated(SessionNotFound):
+    """The token opened a session until a moment ago, when another request rotated it. Nobody outside is told the difference."""
 
 
 class SessionStore:
@@ -61,10 +69,11 @@ class SessionStore:
     def create(self, session: Session) -> None:
         """Stores a new session."""
         try:
-            self._db.put("create the session", **transitions.create(self._table, session))
-        except ConditionFailed as refusal:
-            if not _is_mine(refusal.item, session):  # or the answer to the first of two tries was lost
-                raise StoreUnavailable("create the session", "its id is taken") from refusal
+            self._db.transact("create the session", [{"Put": transitions.create(self._table, session)}])
+        except TransactionCancelled as refusal:
+            (reason,) = refusal.reasons
+            if not _is_mine(reason.item, session):  # or the answer to the first of two tries was lost
+                raise StoreUnavailable("create the session", reason.code) from refusal
 
     def find(self, tenant: str, token: Token, *, now_ms: int, and_generation_of: str | None = None) -> tuple[Session, int]:
         """The session that a token opens, and the generation of one more partition. One call, strongly consistent.
@@ -72,7 +81,7 @@ class SessionStore:
         The two or three items are not read at one instant. They need not be: a session that end-all has ended is not written
         any more, so what is read here was the session at some moment of this call, before that end-all or without it.
 
-        Raises SessionNotFound for a token that is unknown, ended, expired or rotated away.
+        Raises SessionNotFound for a token that is unknown, ended, expired or rotated away; SessionRotated where that was just now.
         """
         key = session_key(tenant, token.partition, token.session_id)
         partitions = {each for each in (token.partition, and_generation_of) if each and each[0] == "s"}
@@ -83,28 +92,47 @@ class SessionStore:
         if item is None:
             raise SessionNotFound
         session = read_item(tenant, item)
-        if not is_valid(session, token.secret, generations.get(token.partition, 0), now_ms):
-            raise SessionNotFound
-        return session, generations.get(and_generation_of or "", 0)
+        if is_valid(session, token.secret, generations.get(token.partition, 0), now_ms):
+            return session, generations.get(and_generation_of or "", 0)
+        raise SessionRotated if was_rotated_away(session, token.secret, now_ms) else SessionNotFound
 
     def touch(self, seen: Session, *, now_ms: int) -> Session:
-        """The session with its deadline moved on. Where that cannot be written it is what was read: the next use moves it."""
+        """The session with its deadline moved on. Where that cannot be written now it is what was read: the next use moves it."""
         until_ms = touched_until(seen, now_ms)
         try:
+            self._refuse_late(seen)
             self._db.update("touch the session", **transitions.touch(self._table, seen, until_ms))
-        except (ConditionFailed, StoreUnavailable):
+        except RequestRefused:  # not for now: without the permission, sessions would end although they are used
+            raise
+        except (ConditionFailed, SessionNotFound):
             return seen
-        return Session(**{**vars(seen), "idle_expires_at_ms": until_ms})
+        except StoreUnavailable:
+            _LOG.warning("a session's deadline could not be moved on; its next use tries again")
+            return seen
+        return dataclasses.replace(seen, idle_expires_at_ms=until_ms)
 
-    def replace(self, seen: Session, after: Session) -> None:
+    def replace(self, seen: Session, after: Session, *, now_ms: int) -> None:
         """Writes the next version of a session, in another subject's partition where it has another subject.
 
         Raises Superseded, or SessionNotFound where the session has ended or its token was rotated away.
         """
-        if seen.partition == after.partition and seen.subject is None:
-            self._replace_alone(seen, after)
-        else:
-            self._replace_checked(seen, after)
+        tenant, table = seen.tenant, self._table
+        checked = {each.partition: each.generation for each in (seen, after) if each.subject is not None}
+        is_moved = seen.partition != after.partition
+        writes: list[dict[str, Any]] = (
+            [{"Put": transitions.move_in(table, after)}, {"Update": transitions.move_away(table, seen, now_ms)}]
+            if is_moved
+            else [{"Put": transitions.replace(table, seen, after)}]
+        )
+        writes += [{"ConditionCheck": transitions.check_generation(table, tenant, *each)} for each in checked.items()]
+        self._refuse_late(seen)
+        try:
+            self._db.transact("write the session", writes)
+        except TransactionCancelled as refusal:
+            first, *rest = refusal.reasons
+            if _is_mine(first.item, after):  # the answer to the first of two tries was lost
+                return
+            _explain(refusal, [*([] if is_moved else [first]), *rest], list(checked), seen)
 
     def end(self, tenant: str, token: Token, *, now_ms: int) -> None:
         """Deletes the session that a token opens. Raises SessionNotFound."""
@@ -119,12 +147,12 @@ class SessionStore:
         """Ends all sessions of a subject, at once."""
         self._db.update("end all sessions", **transitions.end_all(self._table, tenant, partition))
 
-    def page(self, tenant: str, partition: str, *, limit: int, after: tuple[int, str] | None, now_ms: int) -> Page:
+    def page(self, tenant: str, partition: str, *, limit: int, after: str | None, now_ms: int) -> Page:
         """A page of a subject's sessions, by id. A page may be short, even empty, and not the last one.
 
-        The first page reads the generation with the sessions; the following ones go on in that generation.
+        One call for the first page, which meets the generation on its way; two for each that follows.
         """
-        start = {} if after is None else {"ExclusiveStartKey": session_key(tenant, partition, after[1])}
+        start = {} if after is None else {"ExclusiveStartKey": session_key(tenant, partition, after)}
         reply = self._db.query(
             "list sessions",
             TableName=self._table,
@@ -135,11 +163,13 @@ class SessionStore:
             **start,
         )
         items = reply["Items"]
-        generation = after[0] if after else generation_of(_named(items, generation_key(tenant, partition)))
+        generation = (
+            generation_of(_named(items, generation_key(tenant, partition))) if after is None else self.generation(tenant, partition)
+        )
         sessions = [read_item(tenant, item) for item in items if item["sk"]["S"].startswith(session_sort(""))]
         alive = [each for each in sessions if each.generation == generation and now_ms < each.idle_expires_at_ms]
         last = reply.get("LastEvaluatedKey")
-        return Page(alive, None if last is None else (generation, last["sk"]["S"].removeprefix(session_sort(""))))
+        return Page(alive, None if last is None else session_id_in(last))
 
     def _read(self, keys: list[Item]) -> list[Item]:
         if len(keys) > 1:
@@ -147,41 +177,22 @@ class SessionStore:
         item = self._db.get("read the session", self._table, keys[0])
         return [item] if item else []
 
-    def _replace_alone(self, seen: Session, after: Session) -> None:
-        try:
-            self._db.put("write the session", **transitions.replace(self._table, seen, after))
-        except ConditionFailed as refusal:
-            _explain(refusal.item, seen, after, refusal)
-
-    def _replace_checked(self, seen: Session, after: Session) -> None:
-        tenant, table = seen.tenant, self._table
-        checked = {each.partition: each.generation for each in (seen, after) if each.subject is not None}
-        is_moved = seen.partition != after.partition
-        writes: list[dict[str, Any]] = (
-            [{"Put": transitions.create(table, after)}, {"Delete": transitions.move_away(table, seen)}]
-            if is_moved
-            else [{"Put": transitions.replace(table, seen, after)}]
-        )
-        writes += [{"ConditionCheck": transitions.check_generation(table, tenant, *each)} for each in checked.items()]
-        try:
-            self._db.transact("write the session", writes)
-        except TransactionCancelled as refusal:
-            first, *rest = refusal.reasons
-            if _is_mine(first.item, after):
-                return
-            _explain_cancelled(refusal, [*([] if is_moved else [first]), *rest], list(checked), seen, after)
+    def _refuse_late(self, seen: Session) -> None:
+        """Raises SessionNotFound where the session has expired since it was read: others have been told so."""
+        if self.clock() >= seen.idle_expires_at_ms:
+            raise SessionNotFound
 
     def _delete(self, request: dict[str, Any]) -> None:
         try:
             self._db.delete("end the session", **request)
         except ConditionFailed as refusal:
             # After a lost answer its absence may be this very call's doing. That it is gone is what was asked for.
-            if not refusal.was_repeated:
+            if not (refusal.was_repeated and refusal.item is None):
                 raise SessionNotFound from refusal
 
 
-def _explain_cancelled(refusal: TransactionCancelled, reasons: list[Reason], partitions: list[str], seen: Session, after: Session) -> None:
-    """Why a transaction was cancelled: `reasons` are those of the session that was seen, then of the generations."""
+def _explain(refusal: TransactionCancelled, reasons: list[Reason], partitions: list[str], seen: Session) -> None:
+    """Why a write was cancelled: `reasons` are those of the session that was seen, then of the generations."""
     if any(reason.code in _PASSING for reason in refusal.reasons):
         raise Superseded from refusal
     own, *generations = reasons
@@ -191,19 +202,9 @@ def _explain_cancelled(refusal: TransactionCancelled, reasons: list[Reason], par
     if ended:  # all sessions of the subject that it goes to: it is to start in the new generation
         raise Superseded from refusal
     if own.code == "ConditionalCheckFailed":
-        _explain(own.item, seen, after, refusal)
+        is_still_it = own.item is not None and own.item["secret_hash"]["S"] == seen.secret_hash
+        raise Superseded if is_still_it else SessionNotFound from refusal
     raise StoreUnavailable("write the session", ", ".join(reason.code for reason in refusal.reasons)) from refusal
-
-
-def _explain(found: Item | None, seen: Session, after: Session, refusal: Exception) -> None:
-    """What stands where the seen version was expected: nothing, this very write, another token's session, or a later version."""
-    if found is None:
-        raise SessionNotFound from refusal
-    if _is_mine(found, after):  # the answer to the first of two tries was lost
-        return
-    if found["secret_hash"]["S"] != seen.secret_hash:
-        raise SessionNotFound from refusal
-    raise Superseded from refusal
 
 
 def _is_mine(found: Item | None, after: Session) -> bool:
