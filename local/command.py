@@ -15,7 +15,7 @@ from local.errors import LocalError
 __all__ = ["main"]
 
 #: Commands of the library's own operator tool, which runs in a process of its own against a stack.
-_OPERATE: Final = ("keys", "jobs", "sessions")
+_OPERATE: Final = ("keys", "jobs", "sessions", "counters")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -164,6 +164,8 @@ def _mark_local_code(path: Path, where: str, properties: dict[str, Any]) -> list
 
 def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Template:
     declared = transformed.get("Parameters") or {}
+    local = ((transformed.get("Metadata") or {}).get("Mayfly") or {}).get("LocalParameters") or {}
+    given = {**local, **given}
     problems = [f"there is no parameter {name}" for name in given if name not in declared]
     parameters: dict[str, str | list[str]] = {}
     for name, spec in declared.items():

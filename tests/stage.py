@@ -16,6 +16,7 @@ from mayfly.jobs.worker import Batch, Runner, Worker
 from mayfly.observe import Observer, observer
 from mayfly.sqs import entrypoint
 
+from tests.counting import counted
 from tests.events import sqs
 from tests.fakes import Context, FixedClock
 
@@ -156,9 +157,8 @@ class Stage:
         return self.store.read("acme", job_id, now_ms=self.clock())
 
     def count(self) -> int:
-        from mayfly.counters import CounterStore
 
-        return CounterStore(self.client, self.tables["CountersTable"], str).read("acme", "n")
+        return counted(self.client, self.tables["CountersTable"], "n")
 
     def _run_task(self, job: Job, effects: Any) -> Any:
         self.ran.append(job)

@@ -1,9 +1,10 @@
 """GET /, GET /health: a page that counts its visits in the store, and the probe. Answers what no route takes, too."""
 
+from collections.abc import Callable
 from typing import Any
 
-from aws_lambda_powertools.event_handler import Response
-from mayfly import counters, http, sessions
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from mayfly import counters, http, limits, sessions
 from mayfly.errors import SessionNotFound
 from mayfly.sessions.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.sessions.rules import is_anonymous
@@ -15,10 +16,13 @@ __all__ = ["ROUTES", "build"]
 ROUTES = {
     "/": ["GET"],
     "/health": ["GET"],
+    "/counters/{name}": ["DELETE", "GET", "PUT"],
+    "/counters/{name}/increment": ["POST"],
     "/jobs": ["GET", "POST"],
     "/jobs/{id}": ["GET"],
     "/jobs/{id}/cancel": ["POST"],
     "/jobs/{id}/redrive": ["POST"],
+    "/limits/{name}/take": ["POST"],
     "/sessions": ["POST"],
     "/sessions/current": ["DELETE", "GET", "PATCH"],
     "/sessions/current/rotate": ["POST"],
@@ -27,6 +31,8 @@ ROUTES = {
 }
 
 _SCOPES = {"GET /": http.PUBLIC, "GET /health": http.PUBLIC, "$default": http.PUBLIC}
+Page = Callable[[], Response[str]]
+
 _COOKIE = "visitor"
 _IDLE_SECONDS = 30 * 24 * 3600
 _ABSOLUTE_SECONDS = 400 * 24 * 3600
@@ -37,17 +43,14 @@ def build(deps: HelloDeps) -> http.Handler:
     app = http.resolver(deps.observe, _SCOPES, all_routes=ROUTES)
 
     @app.get("/")
+    @_limited(deps, lambda: _address(app))
     def hello() -> Response[str]:
         if "application/json" not in (http.header(app, "accept") or ""):
             return http.text(f"Hello World! {count_hit()} times.")
-        plain = is_local()
+        plain = _is_local(app)
         token, yours = count_visit(token_in(http.cookies(app), _COOKIE, plain=plain))
         cookie = {} if token is None else {"Set-Cookie": set_cookie(_COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS)}
         return http.answer({"hits": count_hit(), "yours": yours}, headers=cookie)
-
-    def is_local() -> bool:
-        """Whether this is the local stack: API Gateway itself speaks HTTPS only."""
-        return is_plain_loopback("http", {"host": app.current_event.request_context.domain_name or ""})
 
     def count_hit() -> int:
         deps.observe.count("Hits")
@@ -71,6 +74,25 @@ def build(deps: HelloDeps) -> http.Handler:
         return http.answer({"status": "ok"})
 
     return http.entrypoint(app, deps.observe)
+
+
+def _limited(deps: HelloDeps, address: Callable[[], str]) -> Callable[[Page], Page]:
+    """As many as the stack allows one address in a minute; the decorator of a page that it does not limit does nothing."""
+    if not deps.page_limit:
+        return lambda page: page
+    limit = limits.Limit("page", deps.page_limit, period_seconds=60)
+    # A page that counts is not worth a 503.
+    return limits.guard(deps.limits, limit, tenant=deps.tenant, key=address, fail_open=True)
+
+
+def _address(app: APIGatewayHttpResolver) -> str:
+    """The client's, as the gateway saw it: what a header says of it, anybody can write (ASVS 5.0, 4.1.3)."""
+    return str(app.current_event.request_context.http.source_ip)
+
+
+def _is_local(app: APIGatewayHttpResolver) -> bool:
+    """Whether this is the local stack: API Gateway itself speaks HTTPS only."""
+    return is_plain_loopback("http", {"host": app.current_event.request_context.domain_name or ""})
 
 
 def _one_more(data: dict[str, Any]) -> dict[str, Any]:

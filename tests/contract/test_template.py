@@ -132,6 +132,7 @@ def test_a_function_gets_exactly_the_variables_that_its_wiring_reads(name: str) 
         "BuryJobs": wiring._Bury,
         "Authorizer": wiring._Authorizer,
         "Sessions": wiring._Sessions,
+        "Counters": wiring._Counters,
     }[name]
     given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
     set_by_lambda = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL"}

@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from mayfly.counters import CounterStore
 from mayfly.jobs.model import Job, Status, Wake
 from mayfly.jobs.tasks import Permanent
 
 from tests.conftest import make_client, make_tables
+from tests.counting import counted
 from tests.faults import Faults, Killed
 from tests.stage import Stage, a_record
 
@@ -129,7 +129,7 @@ class Play:
         return self.workers[0].job(name).status
 
     def count(self, name: str) -> int:
-        return CounterStore(self.world.clients[0], self.world.tables["CountersTable"], str).read("acme", name)
+        return counted(self.world.clients[0], self.world.tables["CountersTable"], name)
 
     def children(self) -> list[str]:
         items = self.world.clients[0].scan(TableName=self.world.tables["JobsTable"], ConsistentRead=True)["Items"]
@@ -199,4 +199,4 @@ def test_conflicts_at_any_rate_lose_and_double_nothing(embedded: Any, percent: i
         {Status.COMPLETED},
         {1},
     )
-    assert [CounterStore(embedded, stage.tables["CountersTable"], str).read("acme", f"n{each}") for each in range(3)] == [50, 50, 50]
+    assert [counted(embedded, stage.tables["CountersTable"], f"n{each}") for each in range(3)] == [50, 50, 50]

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import Fenced, JobEnded, JobIsLive, StoreUnavailable
 from mayfly.ids import new_nonce
@@ -23,6 +22,7 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import Claim, ClaimRefused, JobStore
 
 from tests.conftest import make_client, make_tables
+from tests.counting import Counting
 from tests.fakes import FixedClock
 from tests.faults import Faults
 
@@ -75,7 +75,7 @@ class Interleavings(RuleBasedStateMachine):
         self.faults.plan = lambda operation, number: None
         db = DynamoDB(client, lambda attempt: None)
         self.store, self.operations = JobStore(db, tables["JobsTable"]), JobOperations(db, tables["JobsTable"])
-        self.counters = CounterStore(client, tables["CountersTable"], str)
+        self.counters = Counting(client, client, tables["CountersTable"])
         self.tables = tables
         self.id = next(_ids)
         self.clock = FixedClock()
@@ -117,7 +117,12 @@ class Interleavings(RuleBasedStateMachine):
     def commit(self, data: Any, fault: str | None, adds: bool) -> None:
         job = self.drop(data)
         effects = Effects(
-            "acme", counters_table=self.tables["CountersTable"], serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None
+            "acme",
+            counters_table=self.tables["CountersTable"],
+            serialize=dict,
+            follow_up=lambda *_: [],
+            checkpoint=lambda: None,
+            clock=FixedClock(),
         )
         if adds:
             effects.increment(self.id)

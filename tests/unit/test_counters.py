@@ -1,102 +1,417 @@
-"""Counters on moto, with answers lost at the HTTP seam."""
+"""Counters on moto, with answers lost at the HTTP seam. `time` is the store's own clock."""
 
 from typing import Any
 
 import pytest
 from mayfly import counters
 from mayfly.counters import CounterStore
-from mayfly.errors import CounterOutOfRange, OutcomeUnknown, StoreUnavailable
+from mayfly.errors import (
+    CounterExists,
+    CounterIsSharded,
+    CounterLimit,
+    CounterOutOfRange,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
 
 from tests.conftest import make_client
-from tests.fakes import Names
+from tests.counting import Counting
 from tests.faults import Faults
+
+TOP = 10**38 - 1
 
 
 @pytest.fixture
 def client(tables: dict[str, str]) -> Any:
+    """The one that counts: without retries."""
     return make_client("dynamodb", attempts=1)
 
 
 @pytest.fixture
-def store(client: Any) -> CounterStore:
-    return CounterStore(client, "CountersTable", Names())
+def store(client: Any, dynamodb: Any) -> Counting:
+    return Counting(client, dynamodb)
 
 
 @pytest.fixture
 def lost(client: Any) -> Faults:
+    """Faults of the client that counts."""
     return Faults(client)
 
 
-def test_a_counter_starts_at_zero_and_adds(store: CounterStore) -> None:
-    assert counters.read(store, tenant="a", name="hits").value == 0
-    assert [counters.increment(store, tenant="a", name="hits", by=by).value for by in (1, 5, -2)] == [1, 6, 4]
-    assert counters.read(store, tenant="a", name="hits").value == 4
+def add(store: CounterStore, name: str = "hits", tenant: str = "acme", **more: Any) -> int:
+    return counters.increment(store, tenant=tenant, name=name, **more).value
 
 
-def test_tenants_do_not_share_a_counter(store: CounterStore) -> None:
-    counters.increment(store, tenant="a", name="hits")
-    assert counters.read(store, tenant="b", name="hits").value == 0
+def value(store: CounterStore, name: str = "hits", tenant: str = "acme") -> int:
+    return counters.read(store, tenant=tenant, name=name).value
 
 
-def test_an_increment_whose_answer_is_lost_counts_once(store: CounterStore, lost: Faults) -> None:
+# ---------------------------------------------------------------- one after another
+
+
+def test_a_counter_starts_at_zero_and_adds(store: Counting) -> None:
+    assert value(store) == 0
+    assert [add(store, by=by) for by in (1, 5, -2)] == [1, 6, 4]
+    assert value(store) == 4
+
+
+def test_tenants_and_names_do_not_share_a_counter(store: Counting) -> None:
+    add(store)
+    assert (value(store, tenant="other"), value(store, "hit"), value(store, "hits/0")) == (0, 0, 0)
+
+
+def test_an_increment_is_one_call_and_a_read_is_one(store: Counting, lost: Faults, faults: Faults) -> None:
+    add(store)
+    add(store)
+    assert (lost.requests, faults.requests) == (["UpdateItem"] * 2, [])
+    value(store)
+    assert faults.requests == ["Query"]
+    add(store, idempotency_key="k")
+    assert faults.requests == ["Query", "TransactWriteItems", "Query"]
+
+
+@pytest.mark.parametrize(("bounds", "allowed"), [({"ceiling": 10}, [10, 9]), ({"floor": 5}, [5, 6]), ({"floor": 5, "ceiling": 9}, [5, 9])])
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_step_ends_within_its_bounds_or_is_refused(store: Counting, bounds: dict[str, Any], allowed: list[int], key: str | None) -> None:
+    add(store, by=7)
+    for number, target in enumerate([4, 5, 6, 9, 10, 11]):
+        before = value(store)
+        is_in = bounds.get("floor", 0) <= target <= bounds.get("ceiling", 99)
+        call: dict[str, Any] = {"by": target - before, **bounds, **({"idempotency_key": f"{key}{number}"} if key else {})}
+        if is_in:
+            assert add(store, **call) == target
+        else:
+            with pytest.raises(CounterLimit):
+                add(store, **call)
+            assert value(store) == before
+    assert set(allowed) <= {4, 5, 6, 9, 10, 11}
+
+
+@pytest.mark.parametrize("bounds", [{"floor": 2}, {"ceiling": 0}, {"by": -1, "floor": 0}])
+@pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}])
+def test_what_is_absent_counts_as_zero_for_bounds(store: Counting, bounds: dict[str, Any], key: dict[str, Any]) -> None:
+    with pytest.raises(CounterLimit, match="stands at 0"):
+        add(store, **bounds, **key)
+    assert value(store) == 0
+
+
+def test_a_refusal_says_where_the_counter_stands(store: Counting) -> None:
+    add(store, by=9)
+    with pytest.raises(CounterLimit, match=r"stands at 9; \+2"):
+        add(store, by=2, ceiling=10)
+
+
+@pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_counter_holds_38_digits_and_not_one_more(store: Counting, client: Any, sign: int, key: dict[str, str]) -> None:
+    add(store)
+    client.update_item(
+        TableName="CountersTable", Key={"pk": {"S": "acme/hits"}, "sk": {"S": "shard/0"}}, UpdateExpression="SET #v = :v",
+        ExpressionAttributeNames={"#v": "value"}, ExpressionAttributeValues={":v": {"N": str(sign * (TOP - 1))}},
+    )  # fmt: skip
+    with pytest.raises(CounterOutOfRange):
+        add(store, by=2 * sign, **key)
+    assert add(store, by=sign) == sign * TOP
+    with pytest.raises(CounterOutOfRange):
+        add(store, by=sign, approximate=True)
+    assert value(store) == sign * TOP
+
+
+# ---------------------------------------------------------------- time to live
+
+
+@pytest.mark.parametrize("way", [{}, {"approximate": True}, {"idempotency_key": "k"}])
+def test_an_expired_counter_is_absent_whatever_ttl_has_deleted(store: Counting, dynamodb: Any, way: dict[str, Any]) -> None:
+    add(store, by=5, ttl_seconds=60)
+    store.time.advance(59)
+    assert value(store) == 5
+    store.time.advance(1)
+    assert value(store) == 0
+    assert len(dynamodb.scan(TableName="CountersTable")["Items"]) == 1
+    assert add(store, **way) == 1
+    store.time.advance(3600)
+    assert value(store) == 1  # made anew, without a time to live
+
+
+def test_each_increment_with_a_time_to_live_moves_the_end(store: Counting) -> None:
+    add(store, ttl_seconds=60)
+    store.time.advance(50)
+    add(store)  # leaves it
+    add(store, ttl_seconds=60)
+    store.time.advance(59)
+    assert value(store) == 3
+    store.time.advance(1)
+    assert add(store, ttl_seconds=5) == 1
+    store.time.advance(5)
+    assert value(store) == 0
+
+
+def test_bounds_see_an_expired_counter_as_zero(store: Counting) -> None:
+    add(store, by=5, ttl_seconds=60)
+    store.time.advance(60)
+    with pytest.raises(CounterLimit, match="stands at 0"):
+        add(store, by=-1, floor=0)
+    assert add(store, by=3, ceiling=3) == 3
+
+
+def test_of_two_that_find_it_expired_each_counts(store: Counting, client: Any, dynamodb: Any) -> None:
+    add(store, by=5, ttl_seconds=60)
+    store.time.advance(60)
+    other = Counting(client, dynamodb, prefix="other")
+    other.time.advance(60)
+    real = store._restart  # between the refusal and the put
+    store._restart = lambda *args: (add(other), real(*args))[1]  # type: ignore[method-assign]  # an interleaving, not a fake
+    assert add(store) == 2
+
+
+# ---------------------------------------------------------------- once for a key
+
+
+def test_a_key_counts_once_however_often_it_comes(store: Counting) -> None:
+    assert [add(store, by=2, idempotency_key="k") for _ in range(3)] == [2, 2, 2]
+    add(store)
+    assert add(store, by=2, idempotency_key="k") == 3  # the value at or after this increment
+    assert add(store, by=2, idempotency_key="k2") == 5
+
+
+@pytest.mark.parametrize("other", [{"by": 3}, {"by": 2, "ceiling": 9}, {"by": 2, "ttl_seconds": 9}])
+def test_a_key_that_comes_with_another_step_is_refused(store: Counting, other: dict[str, Any]) -> None:
+    add(store, by=2, idempotency_key="k")
+    with pytest.raises(IdempotencyKeyReused):
+        add(store, idempotency_key="k", **other)
+    assert value(store) == 2
+
+
+def test_keys_belong_to_one_counter_of_one_tenant(store: Counting) -> None:
+    assert [add(store, *where, idempotency_key="k") for where in (("hits", "acme"), ("hits", "other"), ("more", "acme"))] == [1, 1, 1]
+
+
+def test_a_key_is_forgotten_after_a_day_whatever_ttl_has_deleted(store: Counting) -> None:
+    add(store, idempotency_key="k")
+    store.time.advance(24 * 3600 - 1)
+    assert add(store, idempotency_key="k") == 1
+    store.time.advance(1)
+    assert add(store, idempotency_key="k") == 2
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "late", "throttle", "error", "conflict"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_keyed_increment_that_is_struck_counts_once_when_it_is_repeated(store: Counting, faults: Faults, kind: str, times: int) -> None:
+    faults.on("TransactWriteItems", kind, times=times)
+    try:
+        add(store, idempotency_key="k")
+    except StoreUnavailable:
+        assert times == 3
+    faults.plan = lambda operation, number: None
+    faults.arrive()
+    assert add(store, idempotency_key="k") == 1
+
+
+# ---------------------------------------------------------------- lost answers
+
+
+def test_an_increment_whose_answer_is_lost_counts_once(store: Counting, lost: Faults) -> None:
     lost.on("UpdateItem", "after")
-    assert counters.increment(store, tenant="a", name="hits").value == 1
-    assert counters.read(store, tenant="a", name="hits").value == 1
+    assert add(store) == 1
+    assert value(store) == 1
 
 
-def test_an_increment_that_never_left_is_unknown_and_not_repeated(store: CounterStore, lost: Faults) -> None:
+def test_an_increment_that_never_left_is_unknown_and_not_repeated(store: Counting, lost: Faults) -> None:
     lost.on("UpdateItem", "before")
     with pytest.raises(OutcomeUnknown):
-        counters.increment(store, tenant="a", name="hits")
-    assert counters.read(store, tenant="a", name="hits").value == 0
+        add(store)
+    assert value(store) == 0
     assert lost.requests.count("UpdateItem") == 1
 
 
-def test_an_increment_cannot_be_settled_once_another_one_followed(store: CounterStore, lost: Faults) -> None:
-    other = CounterStore(make_client("dynamodb", attempts=1), "CountersTable", Names("other"))
+def test_an_increment_cannot_be_settled_once_another_one_followed(store: Counting, lost: Faults, faults: Faults) -> None:
+    other = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"), prefix="other")
+    lost.on("UpdateItem", "after")
 
-    def plan(operation: str, number: int) -> str | None:
+    def plan(operation: str, number: int) -> None:
         if operation == "GetItem":  # between the lost answer and the read that would settle it
-            other.increment("a", "hits", 1)
-        return "after" if operation == "UpdateItem" else None
+            add(other)
 
-    lost.plan = plan
+    faults.plan = plan
     with pytest.raises(OutcomeUnknown):
-        counters.increment(store, tenant="a", name="hits")
-    lost.plan = lambda operation, number: None
-    assert counters.read(store, tenant="a", name="hits").value == 2
+        add(store)
+    assert value(store) == 2
 
 
-def test_a_refused_increment_is_certain_to_have_written_nothing(store: CounterStore, lost: Faults) -> None:
+def test_what_leaves_no_nonce_does_not_unsettle(store: Counting, lost: Faults, faults: Faults) -> None:
+    """Keyed and approximate increments, and those of jobs, leave the nonce of the one before."""
+    other = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"), prefix="other")
+    lost.on("UpdateItem", "after")
+
+    def plan(operation: str, number: int) -> None:
+        if operation == "GetItem":
+            add(other, idempotency_key="k")
+            add(other, approximate=True)
+
+    faults.plan = plan
+    assert add(store) == 3
+
+
+def test_a_refused_increment_is_certain_to_have_written_nothing(store: Counting, lost: Faults) -> None:
     lost.on("UpdateItem", "throttle")
-    with pytest.raises(StoreUnavailable):
-        counters.increment(store, tenant="a", name="hits")
+    with pytest.raises(StoreUnavailable) as refusal:
+        add(store)
+    assert not isinstance(refusal.value, OutcomeUnknown)
     assert lost.requests == ["UpdateItem"]
-    assert counters.read(store, tenant="a", name="hits").value == 0
+    assert value(store) == 0
 
 
-def test_a_server_error_is_settled_by_reading(store: CounterStore, lost: Faults) -> None:
+def test_a_server_error_is_settled_by_reading(store: Counting, lost: Faults, faults: Faults) -> None:
     lost.on("UpdateItem", "error")
     with pytest.raises(OutcomeUnknown):
-        counters.increment(store, tenant="a", name="hits")
-    assert lost.requests == ["UpdateItem", "GetItem"]
+        add(store)
+    assert (lost.requests, faults.requests) == (["UpdateItem"], ["GetItem"])
 
 
-def test_a_plain_add_under_sdk_retries_counts_twice(tables: dict[str, str]) -> None:
+@pytest.mark.parametrize("mode", ["standard", "adaptive", "legacy"])
+def test_a_plain_add_under_sdk_retries_counts_twice_in_every_mode(tables: dict[str, str], mode: str) -> None:
     """The control: the reason why the client of a counter has its retries off."""
-    retrying = make_client("dynamodb", attempts=3)
+    import boto3
+    from botocore.config import Config
+
+    retries: Any = {"mode": mode, "total_max_attempts": 3}
+    config = Config(retries=retries)
+    retrying = boto3.client("dynamodb", config=config)  # noqa: TID251 - as anybody makes one
     Faults(retrying).on("UpdateItem", "after")
-    assert CounterStore(retrying, "CountersTable", Names()).increment("a", "hits", 1) == 2
+    add(Counting(retrying, retrying), approximate=True)
+    assert value(Counting(retrying, retrying)) == 2
 
 
-def test_more_than_38_digits_are_refused(store: CounterStore, lost: Faults, client: Any) -> None:
-    # moto takes any number of digits; DynamoDB answers with this error.
-    def refuse(operation: str, number: int) -> str | None:
-        return "validation" if operation == "UpdateItem" else None
+# ---------------------------------------------------------------- shards
 
-    from tests import faults
 
-    faults._REFUSALS["validation"] = (400, "ValidationException", "{}")
-    lost.plan = refuse
-    with pytest.raises(CounterOutOfRange):
-        counters.increment(store, tenant="a", name="hits", by=10**30)
+class Turn:
+    """Picks one shard after another."""
+
+    def __init__(self) -> None:
+        self.next = -1
+
+    def __call__(self, shards: int) -> int:
+        self.next = (self.next + 1) % shards
+        return self.next
+
+
+@pytest.fixture
+def sharded(client: Any, dynamodb: Any) -> Counting:
+    store = Counting(client, dynamodb, pick=Turn())
+    counters.create_sharded(store, tenant="acme", name="hits", shards=4)
+    return store
+
+
+def shards(dynamodb: Any) -> list[int]:
+    items = dynamodb.scan(TableName="CountersTable")["Items"]
+    return [int(each["value"]["N"]) for each in sorted(items, key=lambda item: item["sk"]["S"]) if "shards" in each]
+
+
+def test_a_sharded_counter_spreads_its_steps_and_sums_them(sharded: Counting, dynamodb: Any) -> None:
+    assert value(sharded) == 0
+    assert [add(sharded, by=by) for by in (1, 2, 3, 4, 5)] == [1, 3, 6, 10, 15]
+    assert shards(dynamodb) == [6, 2, 3, 4]
+
+
+def test_a_process_that_does_not_know_the_shards_learns_them_by_one_more_call(
+    sharded: Counting, client: Any, dynamodb: Any, lost: Faults
+) -> None:
+    other = Counting(client, dynamodb, prefix="other")
+    add(other)
+    assert lost.requests == ["UpdateItem", "UpdateItem"]
+    add(other)
+    assert lost.requests == ["UpdateItem"] * 3
+
+
+@pytest.mark.parametrize("way", [{"floor": 0}, {"ceiling": 9}, {"ttl_seconds": 9}, {"ceiling": 9, "idempotency_key": "k"}])
+def test_a_sharded_counter_has_neither_bounds_nor_time_to_live(sharded: Counting, client: Any, dynamodb: Any, way: dict[str, Any]) -> None:
+    add(sharded)  # which knows the shards now
+    for store in (sharded, Counting(client, dynamodb, prefix="other")):
+        with pytest.raises(CounterIsSharded):
+            add(store, **way)
+    assert value(sharded) == 1
+
+
+def test_a_key_counts_once_on_whatever_shard(sharded: Counting) -> None:
+    assert [add(sharded, idempotency_key="k") for _ in range(3)] == [1, 1, 1]
+    assert add(sharded, approximate=True) == 2
+
+
+def test_a_lost_answer_of_a_shard_is_settled_there(sharded: Counting, lost: Faults) -> None:
+    add(sharded)
+    lost.on("UpdateItem", "after")
+    assert add(sharded) == 2
+
+
+def test_shards_are_fixed_when_a_counter_is_made(sharded: Counting) -> None:
+    counters.create_sharded(sharded, tenant="acme", name="hits", shards=4)  # as it is
+    with pytest.raises(CounterExists):
+        counters.create_sharded(sharded, tenant="acme", name="hits", shards=5)
+    add(sharded, "plain")
+    with pytest.raises(CounterExists):
+        counters.create_sharded(sharded, tenant="acme", name="plain", shards=2)
+    assert value(sharded, "plain") == 1
+
+
+def test_an_expired_counter_may_be_made_anew_with_shards(store: Counting) -> None:
+    add(store, by=5, ttl_seconds=60)
+    store.time.advance(60)
+    counters.create_sharded(store, tenant="acme", name="hits", shards=2)
+    assert add(store) == 1
+
+
+@pytest.mark.parametrize("shards_after", [None, 2, 8])
+def test_a_counter_that_is_made_anew_otherwise_is_met_as_it_is(
+    sharded: Counting, client: Any, dynamodb: Any, shards_after: int | None
+) -> None:
+    for _ in range(6):
+        add(sharded)
+    other = Counting(client, dynamodb, prefix="other")
+    counters.delete(other, tenant="acme", name="hits")
+    assert value(sharded) == 0
+    if shards_after:
+        counters.create_sharded(other, tenant="acme", name="hits", shards=shards_after)
+    for _ in range(9):
+        add(sharded)  # which thinks of four shards
+    assert value(other) == 9
+    assert all(("shards" in each) == bool(shards_after) for each in dynamodb.scan(TableName="CountersTable")["Items"])
+
+
+def test_a_sharded_counter_of_the_most_shards_is_made_and_deleted_at_once(store: Counting, dynamodb: Any, faults: Faults) -> None:
+    counters.create_sharded(store, tenant="acme", name="hits", shards=100)
+    assert faults.requests == ["TransactWriteItems"]
+    counters.delete(store, tenant="acme", name="hits")
+    assert faults.requests == ["TransactWriteItems", "DeleteItem", "TransactWriteItems"]
+    assert dynamodb.scan(TableName="CountersTable")["Items"] == []
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def test_a_deleted_counter_is_zero_and_its_keys_stay_remembered(store: Counting, faults: Faults) -> None:
+    add(store, by=5, idempotency_key="k")
+    faults.requests.clear()
+    counters.delete(store, tenant="acme", name="hits")
+    assert faults.requests == ["DeleteItem"]
+    assert value(store) == 0
+    assert add(store, by=5, idempotency_key="k") == 0  # it was counted, and deleted
+    counters.delete(store, tenant="acme", name="never-was")
+
+
+def test_many_counters_are_read_in_one_call(sharded: Counting, faults: Faults) -> None:
+    for name in ("a", "b"):
+        add(sharded, name)
+    add(sharded, by=3)
+    faults.requests.clear()
+    found = counters.read_many(sharded, tenant="acme", names=["b", "hits", "absent", "a", "b"])
+    assert [(each.name, each.value) for each in found] == [("b", 1), ("hits", 3), ("absent", 0), ("a", 1), ("b", 1)]
+    assert faults.requests == ["BatchGetItem", "Query"]
+
+
+def test_health_asks_the_table(store: Counting, faults: Faults) -> None:
+    store.ping()
+    faults.refuse("GetItem", "ProvisionedThroughputExceededException")
+    with pytest.raises(StoreUnavailable):
+        store.ping()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from mayfly import sessions, wiring
-from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.ids import new_secret
@@ -16,6 +15,7 @@ from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.tasks import Declaration
+from mayfly.limits import LimitStore
 from mayfly.observe import observer
 from mayfly.sqs import Queue, entrypoint
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
@@ -29,8 +29,10 @@ from functions.relay_jobs.app import build as build_relay
 from functions.sweep_jobs.app import build as build_sweep
 from local.harness import wait_until
 from tests.conftest import make_client
+from tests.counting import Counting, counted
 from tests.events import http, sqs
 from tests.fakes import Context, FixedClock, Names
+from tests.faults import Faults
 from tests.stage import VisibleQueue
 
 CALLER = {"tenant": "acme", "scopes": "jobs:read jobs:write"}
@@ -49,9 +51,23 @@ def call(handler: Any, event: dict[str, Any]) -> tuple[int, Any, dict[str, str]]
 
 @pytest.fixture
 def hello(tables: dict[str, str]) -> Any:
-    store = CounterStore(make_client("dynamodb", attempts=1), "CountersTable", Names())
+    return page()
+
+
+def page(page_limit: int = 0, limits_client: Any = None) -> Any:
+    store = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"))
+    limits = LimitStore(DynamoDB(limits_client or make_client("dynamodb"), lambda attempt: None), "CountersTable", clock=FixedClock())
     visitors = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
-    return build_hello(wiring.HelloDeps(counters=store, sessions=lambda: visitors, tenant="default", observe=observer("hello")))
+    return build_hello(
+        wiring.HelloDeps(
+            counters=store,
+            sessions=lambda: visitors,
+            limits=lambda: limits,
+            page_limit=page_limit,
+            tenant="default",
+            observe=observer("hello"),
+        )
+    )
 
 
 def test_the_page_counts_its_visits_in_the_store(hello: Any) -> None:
@@ -113,12 +129,46 @@ def test_health_asks_the_store(hello: Any) -> None:
     assert call(hello, http("GET /health"))[:2] == (200, {"status": "ok"})
 
 
+def unusable(store: Any) -> wiring.HelloDeps:
+    return wiring.HelloDeps(
+        counters=store, sessions=lambda: store, limits=lambda: store, page_limit=0, tenant="t", observe=observer("hello")
+    )
+
+
+def visits(handler: Any, address: str, count: int) -> list[tuple[int, Any, dict[str, str]]]:
+    event = http("GET /", headers={"X-Forwarded-For": "203.0.113.9"})
+    event["requestContext"]["http"]["sourceIp"] = address
+    return [call(handler, event) for _ in range(count)]
+
+
+def test_the_page_is_limited_by_the_address_that_the_gateway_saw(tables: dict[str, str]) -> None:
+    handler = page(page_limit=3)
+    assert [status for status, _, _ in visits(handler, "198.51.100.1", 4)] == [200, 200, 200, 429]
+    assert visits(handler, "198.51.100.2", 1)[0][0] == 200
+    status, problem, headers = visits(handler, "198.51.100.1", 1)[0]
+    assert (status, problem["type"], problem["code"]) == (
+        429,
+        "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "quota-exceeded",
+    )
+    assert headers["RateLimit-Policy"] == '"page";q=3;w=60'
+    assert headers["RateLimit"] == '"page";r=0;t=20'
+    assert headers["Retry-After"] == "20"
+    assert counted(make_client("dynamodb"), "CountersTable", "hits", tenant="default") == 4
+
+
+def test_a_limit_that_cannot_be_asked_lets_the_page_through(tables: dict[str, str]) -> None:
+    client = make_client("dynamodb")
+    Faults(client).refuse("UpdateItem", "ProvisionedThroughputExceededException")
+    assert visits(page(page_limit=1, limits_client=client), "198.51.100.1", 2)[1][0] == 200
+
+
 def test_a_store_that_is_down_is_503_with_retry_after() -> None:
     class Down:
         def ping(self) -> None:
             raise StoreUnavailable("ping", "EndpointConnectionError")
 
-    handler = build_hello(wiring.HelloDeps(counters=Down(), sessions=Down, tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
+    handler = build_hello(unusable(Down()))
     status, body, headers = call(handler, http("GET /health"))
     assert (status, body["code"], headers["Retry-After"]) == (503, "store-unavailable", "1")
     assert headers["Content-Type"] == "application/problem+json"
@@ -129,7 +179,7 @@ def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
         def ping(self) -> None:
             raise RuntimeError("secret detail")
 
-    handler = build_hello(wiring.HelloDeps(counters=Broken(), sessions=Broken, tenant="t", observe=observer("hello")))  # type: ignore[arg-type]  # all that is used
+    handler = build_hello(unusable(Broken()))
     status, body, _ = call(handler, http("GET /health"))
     assert (status, body["code"], body["request_id"]) == (500, "internal-error", "r-1")
     assert "secret detail" not in json.dumps(body)

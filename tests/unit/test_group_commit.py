@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import Contended, EffectRefused, Fenced, StoreUnavailable
 from mayfly.jobs.effects import Effect, Effects
@@ -14,6 +13,7 @@ from mayfly.jobs.model import Job, Status
 from mayfly.jobs.store import JobStore
 
 from tests.conftest import make_tables
+from tests.counting import counted
 from tests.faults import Faults
 from tests.stage import Stage
 
@@ -42,6 +42,7 @@ class Bench:
             serialize=_serialize,
             follow_up=lambda *_: [],
             checkpoint=lambda: None,
+            clock=lambda: NOW,
         )
         (effects or (lambda each: each.increment("n")))(collected)
         return Member("acme", name, job.owner or "", self.store.completion(job, result="1", now_ms=NOW), collected.collected())
@@ -56,7 +57,7 @@ class Bench:
         return outcomes
 
     def count(self, name: str = "n") -> int:
-        return CounterStore(self.client, self.tables["CountersTable"], str).read("acme", name)
+        return counted(self.client, self.tables["CountersTable"], name)
 
     def completed(self) -> list[str]:
         items = self.client.scan(TableName=self.tables["JobsTable"], ConsistentRead=True)["Items"]

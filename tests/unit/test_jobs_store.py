@@ -14,6 +14,8 @@ from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
 
 from tests.conftest import make_client
+from tests.counting import counted
+from tests.fakes import FixedClock
 from tests.faults import Faults
 
 NOW = 1_800_000_000_000
@@ -50,13 +52,14 @@ def read(store: JobStore) -> Job:
 
 
 def increments(dynamodb: Any, name: str = "n") -> int:
-    from mayfly.counters import CounterStore
 
-    return CounterStore(dynamodb, "CountersTable", str).read("acme", name)
+    return counted(dynamodb, "CountersTable", name)
 
 
 def one_increment() -> list[Effect]:
-    effects = Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None)
+    effects = Effects(
+        "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=FixedClock()
+    )
     effects.increment("n")
     return effects.collected()
 
@@ -272,7 +275,9 @@ def test_a_commit_of_unknown_outcome_says_so(store: JobStore, job: Job, faults: 
 def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: Job, dynamodb: Any) -> None:
     mine = claim(store)
     refused = {"Update": {**one_increment()[0].write["Update"], "ConditionExpression": "attribute_exists(pk)"}}
-    other = Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None)
+    other = Effects(
+        "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=FixedClock()
+    )
     other.increment("m")
     with pytest.raises(EffectRefused, match="the effect floor was refused"):
         store.commit(mine, result="1", effects=[*other.collected(), Effect("floor", refused)], now_ms=NOW)

@@ -141,6 +141,7 @@ def test_a_session_that_was_acknowledged_is_there(store: Sessions, faults: Fault
         faults.arrive()
         if acknowledged[0]:
             assert opens(store, token)
+        assert acknowledged[0] or times == 3 or "kill" in kind  # one lost answer is nobody's problem
 
 
 def test_keys_that_the_store_leaves_unprocessed_are_never_taken_for_absent(dynamodb: Any, store: Sessions) -> None:

@@ -413,6 +413,24 @@ def test_a_touch_that_comes_late_moves_no_deadline_back_and_revives_nothing(stor
     assert items(dynamodb) == []
 
 
+def test_a_touch_that_is_overtaken_by_a_later_one_moves_no_deadline_back(store: Sessions) -> None:
+    token = make(store)
+    seen = read(store, token)
+    store.time.advance(200)
+    store.touch(seen, now_ms=store.time.now_ms)
+    store.touch(seen, now_ms=store.time.now_ms - 100_000)
+    assert read(store, token).idle_expires_at_ms == store.time.now_ms + IDLE * 1000
+
+
+def test_a_creation_takes_no_other_sessions_place(store: Sessions, dynamodb: Any) -> None:
+    token = make(store, "ada", data={"a": 1})
+    other = Sessions(dynamodb)  # which draws the same ids
+    other.new_nonce = lambda: "another"
+    with pytest.raises(StoreUnavailable):
+        make(other, "ada")
+    assert read(store, token).data == {"a": 1}
+
+
 def test_writers_that_never_come_first_are_told_to_try_again(store: Sessions, dynamodb: Any) -> None:
     token = make(store)
     other = Sessions(dynamodb, prefix="other")

@@ -14,7 +14,7 @@ from mayfly.errors import StoreUnavailable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["ConditionFailed", "DynamoDB", "Item", "Reason", "RequestRefused", "TransactionCancelled"]
+__all__ = ["AnswerLost", "ConditionFailed", "DynamoDB", "Item", "Reason", "RequestRefused", "TransactionCancelled"]
 
 #: An item or a key as DynamoDB's JSON has it.
 Item = dict[str, Any]
@@ -65,6 +65,10 @@ class RequestRefused(StoreUnavailable):
         self.is_malformed = code == "ValidationException"
         self.message = message
         super().__init__(operation, message)
+
+
+class AnswerLost(StoreUnavailable):
+    """The request was sent, and nobody knows whether it took effect."""
 
 
 class DynamoDB:
@@ -147,7 +151,7 @@ class DynamoDB:
         except (ParamValidationError, TypeError, ValueError) as problem:  # it cannot even be written down, and never left
             raise RequestRefused(operation, "ValidationException", str(problem)) from problem
         except BotoCoreError as problem:
-            raise StoreUnavailable(operation, type(problem).__name__) from problem
+            raise AnswerLost(operation, type(problem).__name__) from problem
 
 
 def _named(operation: str, refusal: ClientError) -> Exception:
@@ -159,6 +163,8 @@ def _named(operation: str, refusal: ClientError) -> Exception:
         return TransactionCancelled([Reason(each["Code"], each.get("Item")) for each in answer["CancellationReasons"]])
     if code in _REFUSED:
         return RequestRefused(operation, code, answer["Error"].get("Message", code))
+    if answer["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+        return AnswerLost(operation, code)
     return StoreUnavailable(operation, code)
 
 

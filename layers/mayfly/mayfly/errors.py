@@ -10,6 +10,9 @@ __all__ = [
     "BadTask",
     "ConfigError",
     "Contended",
+    "CounterExists",
+    "CounterIsSharded",
+    "CounterLimit",
     "CounterOutOfRange",
     "EffectRefused",
     "Fenced",
@@ -24,6 +27,7 @@ __all__ = [
     "MethodNotAllowed",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "QuotaExceeded",
     "ResultTooLarge",
     "RouteNotFound",
     "SessionNotFound",
@@ -45,6 +49,8 @@ class MayflyError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = True
+    #: A registered URI for the kind of problem (RFC 9457, 3.1.1), where there is one.
+    type_uri: ClassVar[str | None] = None
 
 
 class ConfigError(MayflyError):
@@ -223,8 +229,8 @@ class IdempotencyKeyReused(MayflyError):
     title = "Idempotency key reused"
     retryable = False
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"this Idempotency-Key belongs to job {job_id!r}, which was submitted with another body")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this Idempotency-Key belongs to {what}, which was asked for with another body")
 
 
 class JobEnded(MayflyError):
@@ -295,6 +301,65 @@ class CounterOutOfRange(MayflyError):
 
     def __init__(self, counter: str) -> None:
         super().__init__(f"{counter!r} would leave the range of 38 digits")
+
+
+class CounterLimit(MayflyError):
+    """A floor or a ceiling refuses an increment; nothing was added."""
+
+    code = "counter-limit"
+    status = 409
+    title = "Counter limit"
+    retryable = False
+
+    def __init__(self, counter: str, value: int, by: int) -> None:
+        self.value = value
+        super().__init__(f"{counter!r} stands at {value}; {by:+d} would leave the floor or ceiling of this increment")
+
+
+class CounterExists(MayflyError):
+    """A counter of this name exists with another number of shards, or with none: shards are fixed when it is made."""
+
+    code = "counter-exists"
+    status = 409
+    title = "Counter exists"
+    retryable = False
+
+    def __init__(self, counter: str) -> None:
+        super().__init__(
+            f"{counter!r} exists otherwise; the number of shards is fixed when a counter is made: delete it, or take another name"
+        )
+
+
+class CounterIsSharded(MayflyError):
+    """No condition can see the sum of several items, so a sharded counter has neither floor, ceiling nor time to live."""
+
+    code = "counter-sharded"
+    status = 409
+    title = "Counter is sharded"
+    retryable = False
+
+    def __init__(self, counter: str) -> None:
+        super().__init__(f"{counter!r} has shards, and so neither floor, ceiling nor time to live")
+
+
+class QuotaExceeded(MayflyError):
+    """A limit refuses a request (RateLimit header fields draft, 4; RFC 6585, 4). Nothing was taken from it.
+
+    Times in seconds, rounded up.
+    """
+
+    code = "quota-exceeded"
+    status = 429
+    title = "Quota exceeded"
+    type_uri = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+    def __init__(self, policy: str, *, limit: int, period_seconds: int, remaining: int, reset_seconds: int) -> None:
+        self.policy = policy
+        self.limit = limit
+        self.period_seconds = period_seconds
+        self.remaining = remaining
+        self.reset_seconds = reset_seconds
+        super().__init__(f"the limit {policy!r} ({limit} in {period_seconds} s) is used up; come back in {reset_seconds} s")
 
 
 class LeaseHeld(MayflyError):

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from mayfly.errors import InvalidRequest, PayloadTooLarge
 
-__all__ = ["NAME", "Fields", "canonical_json", "parse_json"]
+__all__ = ["NAME", "Fields", "canonical_json", "parse_json", "read_idempotency_key"]
 
 #: Names of counters, tasks, schedules and subjects (design: one alphabet, safe in URLs, keys and logs).
 NAME: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,128}")
+_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _MISSING: Final = object()
 #: Levels of arrays and objects that a value may have: what can be read at one depth of the call stack must not fail at another.
 _MAX_DEPTH: Final = 100
@@ -47,6 +48,16 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
 def canonical_json(value: Any) -> str:
     """The shortest JSON of a value, keys sorted: equal values give equal texts. Raises ValueError for NaN and infinities."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def read_idempotency_key(text: str | None) -> str | None:
+    """An idempotency key as sent, bare or as the quoted string of Idempotency-Key draft-07. Raises InvalidRequest."""
+    if text is None:
+        return None
+    bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if not _IDEMPOTENCY_KEY.fullmatch(bare):
+        raise InvalidRequest("Idempotency-Key", "must have 1 to 255 printable ASCII characters, none of them a space")
+    return bare
 
 
 class Fields:

@@ -13,7 +13,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from mayfly.errors import Forbidden, InvalidRequest, MayflyError, MethodNotAllowed, RouteNotFound, Unauthenticated
+from mayfly.errors import Forbidden, InvalidRequest, MayflyError, MethodNotAllowed, QuotaExceeded, RouteNotFound, Unauthenticated
 from mayfly.fields import canonical_json, parse_json
 from mayfly.observe import Observer
 
@@ -29,6 +29,7 @@ __all__ = [
     "json_body",
     "nothing",
     "query",
+    "rate_limit",
     "resolver",
     "text",
 ]
@@ -112,6 +113,12 @@ def nothing() -> Response[str]:
     return Response(204, headers=dict(_HEADERS))
 
 
+def rate_limit(name: str, limit: int, period_seconds: int, remaining: int, reset_seconds: int, *, is_allowed: bool) -> dict[str, str]:
+    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), and Retry-After with a refusal, never earlier."""
+    found = {"RateLimit-Policy": f'"{name}";q={limit};w={period_seconds}', "RateLimit": f'"{name}";r={remaining};t={reset_seconds}'}
+    return found if is_allowed else {**found, "Retry-After": str(max(1, reset_seconds))}
+
+
 def caller(app: APIGatewayHttpResolver) -> Caller:
     """The caller whom the door let in. Only for routes that need a scope."""
     found = app.context["caller"]
@@ -167,7 +174,7 @@ def _found_by_authorizer(event: Mapping[str, Any]) -> Caller:
 def _problem(app: APIGatewayHttpResolver, error: MayflyError) -> Response[str]:
     """`error` as RFC 9457 problem details."""
     body: dict[str, Any] = {
-        "type": f"urn:mayfly:problem:{error.code}",
+        "type": error.type_uri or f"urn:mayfly:problem:{error.code}",
         "title": error.title,
         "status": error.status,
         "detail": str(error),
@@ -181,6 +188,8 @@ def _problem(app: APIGatewayHttpResolver, error: MayflyError) -> Response[str]:
         headers["Allow"] = ", ".join(error.allowed)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, QuotaExceeded):
+        headers |= rate_limit(error.policy, error.limit, error.period_seconds, error.remaining, error.reset_seconds, is_allowed=False)
     if retry_after := getattr(error, "retry_after_seconds", None):
         headers["Retry-After"] = str(retry_after)
     # ASCII: a message may quote what cannot be encoded.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mayfly.jobs.dead_letters import DeadLetters
     from mayfly.jobs.tasks import Declaration
     from mayfly.jobs.worker import Worker
+    from mayfly.limits import LimitStore
     from mayfly.sessions import SessionStore
     from mayfly.sqs import Queue
     from mayfly.stopping import Stopping
@@ -35,6 +36,7 @@ __all__ = [
     "AuthorizerDeps",
     "AwaitDeps",
     "BuryDeps",
+    "CountersDeps",
     "HelloDeps",
     "JobsDeps",
     "RelayDeps",
@@ -44,8 +46,11 @@ __all__ = [
     "authorizer",
     "await_job",
     "bury_jobs",
+    "counter_store",
+    "counters",
     "hello",
     "jobs",
+    "limit_store",
     "relay_jobs",
     "run_jobs",
     "session_store",
@@ -60,10 +65,15 @@ _READ_TIMEOUT: Final = 3
 
 @dataclass(frozen=True)
 class HelloDeps:
-    """What `hello` needs. `tenant` owns the page's counter and its visitors' sessions, whose store is made when first asked for."""
+    """What `hello` needs. `tenant` owns the page's counter, its limit and its visitors' sessions; stores are made when first asked for.
+
+    `page_limit` is how often a client address gets the page in a minute, 0 for no limit.
+    """
 
     counters: "CounterStore"
     sessions: Callable[[], "SessionStore"]
+    limits: Callable[[], "LimitStore"]
+    page_limit: int
     tenant: str
     observe: Observer
 
@@ -127,6 +137,15 @@ class RelayDeps:
 
 
 @dataclass(frozen=True)
+class CountersDeps:
+    """What `counters` needs."""
+
+    counters: "CounterStore"
+    limits: "LimitStore"
+    observe: Observer
+
+
+@dataclass(frozen=True)
 class SessionsDeps:
     """What `sessions` needs."""
 
@@ -144,12 +163,34 @@ class AuthorizerDeps:
 
 def hello(env: Mapping[str, str]) -> HelloDeps:
     """The dependencies of functions/hello. Raises ConfigError."""
-    from mayfly.counters import CounterStore
-
     settings = read_settings(_Hello, env)
-    # SDK retries off: what an SDK repeats after a lost answer, a counter counts twice.
-    store = CounterStore(_client("dynamodb", attempts=1), settings.counters_table, new_nonce)
-    return HelloDeps(counters=store, sessions=cache(lambda: session_store(env)), tenant=settings.default_tenant, observe=observer("hello"))
+    db = cache(_dynamodb)
+    return HelloDeps(
+        counters=_counter_store(settings.counters_table, db),
+        sessions=cache(lambda: session_store(env, db())),
+        limits=cache(lambda: _limit_store(settings.counters_table, db())),
+        page_limit=settings.page_limit,
+        tenant=settings.default_tenant,
+        observe=observer("hello"),
+    )
+
+
+def counters(env: Mapping[str, str]) -> CountersDeps:
+    """The dependencies of functions/counters. Raises ConfigError."""
+    table = read_settings(_Counters, env).counters_table
+    db = _dynamodb()
+    return CountersDeps(counters=_counter_store(table, lambda: db), limits=_limit_store(table, db), observe=observer("counters"))
+
+
+def counter_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "CounterStore":
+    """Counters for handlers of your own, by COUNTERS_TABLE. Raises ConfigError."""
+    found = db or _dynamodb()
+    return _counter_store(read_settings(_Counters, env).counters_table, lambda: found)
+
+
+def limit_store(env: Mapping[str, str]) -> "LimitStore":
+    """Limits for handlers of your own, by COUNTERS_TABLE. Raises ConfigError."""
+    return _limit_store(read_settings(_Counters, env).counters_table, _dynamodb())
 
 
 def sessions(env: Mapping[str, str]) -> SessionsDeps:
@@ -157,17 +198,14 @@ def sessions(env: Mapping[str, str]) -> SessionsDeps:
     return SessionsDeps(store=session_store(env), observe=observer("sessions"))
 
 
-def session_store(env: Mapping[str, str], client: Any = None) -> "SessionStore":
-    """Sessions for handlers and framework adapters of your own, by SESSIONS_TABLE and SUBJECT_KEY. Raises ConfigError.
-
-    `client` is a DynamoDB client, where not the usual one.
-    """
+def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "SessionStore":
+    """Sessions for handlers and framework adapters of your own, by SESSIONS_TABLE and SUBJECT_KEY. Raises ConfigError."""
     from mayfly.sessions import SessionStore
     from mayfly.sessions.rules import BASE62, SECRET_CHARACTERS
 
     settings = read_settings(_Sessions, env)
     return SessionStore(
-        _dynamodb(client),
+        db or _dynamodb(),
         settings.sessions_table,
         subject_key=settings.subject_key,
         clock=system_clock,
@@ -281,9 +319,15 @@ class _Sessions:
 
 
 @dataclass(frozen=True)
+class _Counters:
+    counters_table: str
+
+
+@dataclass(frozen=True)
 class _Hello(_Sessions):
     counters_table: str
     default_tenant: str
+    page_limit: int
 
 
 @dataclass(frozen=True)
@@ -341,10 +385,30 @@ def _job_stores(table: str) -> "tuple[JobStore, JobOperations]":
     return JobStore(db, table), JobOperations(db, table)
 
 
-def _dynamodb(client: Any = None) -> "DynamoDB":
+def _counter_store(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
+    from mayfly.counters import CounterStore
+
+    return CounterStore(
+        # SDK retries off: what an SDK repeats after a lost answer, a counter counts twice.
+        _dynamodb(attempts=1),
+        db,
+        table,
+        clock=system_clock,
+        new_nonce=new_nonce,
+        pick=random.randrange,
+    )
+
+
+def _limit_store(table: str, db: "DynamoDB") -> "LimitStore":
+    from mayfly.limits import LimitStore
+
+    return LimitStore(db, table, clock=system_clock)
+
+
+def _dynamodb(*, attempts: int = 3) -> "DynamoDB":
     from mayfly.dynamodb import DynamoDB
 
-    return DynamoDB(client or _client("dynamodb"), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
+    return DynamoDB(_client("dynamodb", attempts=attempts), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
 
 
 def _client(service: str, *, attempts: int = 3) -> Any:

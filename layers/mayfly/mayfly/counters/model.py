@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Count"]
+__all__ = ["Count", "Step"]
 
 
 @dataclass(frozen=True)
@@ -11,3 +11,16 @@ class Count:
 
     name: str
     value: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One increment as it was asked for.
+
+    `floor` and `ceiling` refuse it where the value would leave them. With `ttl_seconds` the counter expires so long after it.
+    """
+
+    by: int = 1
+    floor: int | None = None
+    ceiling: int | None = None
+    ttl_seconds: int | None = None

@@ -1,37 +1,60 @@
-"""Counters on DynamoDB."""
+"""Counters on DynamoDB: sends the requests of transitions.py, and says what their refusals mean."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from mayfly.counters.rules import SHARD, partition
-from mayfly.errors import CounterOutOfRange, OutcomeUnknown, StoreUnavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from mayfly.clock import Clock
+from mayfly.counters import transitions
+from mayfly.counters.model import Step
+from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, room
+from mayfly.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
+from mayfly.errors import (
+    CounterExists,
+    CounterIsSharded,
+    CounterLimit,
+    CounterOutOfRange,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
 
 __all__ = ["CounterStore"]
 
-
-#: A read changes nothing, so it is repeated here, where the SDK must not repeat.
-_READ_TRIES: Final = 3
+#: How often a write is prepared anew because the counter was not as it was thought to be.
+_TRIES: Final = 8
+#: Refusals of a transaction that may be gone at the next try.
+_PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
 class CounterStore:
-    """Counters of all tenants, one item each.
+    """Counters of all tenants.
 
-    The client must be made with SDK retries off: an SDK that repeats a plain ADD after a lost answer counts twice, in
-    each of its retry modes. What is safe to repeat is repeated here.
+    `adds` sends each request once: an SDK that repeats a plain ADD after a lost answer counts twice, in each of its retry modes.
+    `repeats` makes a client whose SDK does repeat, for all that is safe to repeat. `pick(n)` draws a shard from 0 to n - 1.
     """
 
-    def __init__(self, client: "DynamoDBClient", table: str, new_nonce: Callable[[], str]) -> None:
-        self._client = client
+    def __init__(
+        self,
+        adds: DynamoDB,
+        repeats: Callable[[], DynamoDB],
+        table: str,
+        *,
+        clock: Clock,
+        new_nonce: Callable[[], str],
+        pick: Callable[[int], int],
+    ) -> None:
+        self._adds = adds
+        self._repeats = repeats
         self._table = table
+        self._clock = clock
         self._new_nonce = new_nonce
+        self._pick = pick
+        #: How many shards counters have, as far as this process has met them. A hint: every write checks it.
+        self._shards: dict[str, int] = {}
 
-    def increment(self, tenant: str, name: str, by: int) -> int:
-        """Adds `by` once and returns the value, in one write.
+    def increment(self, tenant: str, name: str, step: Step) -> int:
+        """Adds once and returns the value, in one write; for a counter with shards, in a write and a read.
 
         ::
 
@@ -39,59 +62,197 @@ class CounterStore:
             another call                          ADD value, SET last = other                   no: cannot be known
 
         Raises OutcomeUnknown where the answer was lost and another writer has since replaced the nonce, or the write may
-        still be on its way; StoreUnavailable where it is certain that nothing was written.
+        still be on its way; StoreUnavailable where it is certain that nothing was written; CounterLimit, CounterOutOfRange.
         """
-        nonce = self._new_nonce()
-        try:
-            return self._add(tenant, name, by, nonce)
-        except ClientError as refusal:
-            code = refusal.response["Error"]["Code"]
-            if code == "ValidationException":
-                raise CounterOutOfRange(name) from refusal
-            if refusal.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # refused: certain to have written nothing
-                raise StoreUnavailable("increment", code) from refusal
-            return self._settle(tenant, name, nonce)
-        except BotoCoreError:
-            return self._settle(tenant, name, nonce)
+        return self._add(tenant, name, step, self._adds, exact=True)
+
+    def increment_approximately(self, tenant: str, name: str, step: Step) -> int:
+        """Adds, and again where an answer is lost, so that it may count twice. Raises StoreUnavailable, CounterOutOfRange."""
+        return self._add(tenant, name, step, self._repeats(), exact=False)
+
+    def increment_once(self, tenant: str, name: str, step: Step, idempotency_key: str) -> int:
+        """Adds once for this key, however often it is asked, and returns the value then or later: a transaction and a read.
+
+        Raises IdempotencyKeyReused where the key came with another step, CounterLimit, CounterOutOfRange, StoreUnavailable: repeat it.
+        """
+        for attempt in range(_TRIES):
+            if attempt:
+                self._repeats().pause(attempt)
+            now_ms = self._clock()
+            shards = self._known_shards(tenant, name, step)
+            record = transitions.remember(self._table, tenant, name, idempotency_key, step, now_ms=now_ms)
+            add = (
+                transitions.add(self._table, tenant, name, step, nonce=None, now_ms=now_ms)
+                if shards is None
+                else transitions.add_to_shard(self._table, tenant, name, self._pick(shards), step.by, nonce=None)
+            )
+            try:
+                self._repeats().transact("increment", [{"Put": record}, {"Update": add}])
+            except TransactionCancelled as refusal:
+                kept, added = refusal.reasons
+                if kept.code == "ConditionalCheckFailed":
+                    if (kept.item or {}).get("fingerprint") != {"S": fingerprint(step)}:
+                        raise IdempotencyKeyReused(f"an increment of {name!r}") from refusal
+                    break  # made before; maybe by this very call, whose answer was lost
+                if added.code == "ConditionalCheckFailed":
+                    self._prepare(tenant, name, step, added.item, now_ms)
+                elif not {kept.code, added.code} & _PASSING:
+                    raise StoreUnavailable("increment", f"{kept.code}, {added.code}") from refusal
+                continue
+            break
+        else:
+            raise StoreUnavailable("increment", f"others came first {_TRIES} times in a row")
+        return self.read(tenant, name)
 
     def read(self, tenant: str, name: str) -> int:
-        """The value, 0 where there is no counter. Strongly consistent. Raises StoreUnavailable."""
-        item = self._get(tenant, name, "read")
-        return int(item["value"]["N"]) if "value" in item else 0
+        """The value, 0 where there is no counter; shards summed. One call, strongly consistent. Raises StoreUnavailable.
+
+        Shards are read one after another: what is added meanwhile may be in the sum or not, what was added before is.
+        """
+        reply = self._repeats().query(
+            "read",
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :shards)",
+            ExpressionAttributeValues={":pk": {"S": partition(tenant, name)}, ":shards": {"S": SHARDS}},
+            ConsistentRead=True,
+        )
+        return sum(self._value(item) for item in reply["Items"])
+
+    def read_many(self, tenant: str, names: Sequence[str]) -> dict[str, int]:
+        """The values of counters by their names: one call for each hundred, and one for each that has shards."""
+        keys = [_key(tenant, name) for name in dict.fromkeys(names)]
+        found = {item["pk"]["S"]: item for item in self._repeats().get_many("read counters", self._table, keys)}
+        values = {}
+        for name in names:
+            item = found.get(partition(tenant, name), {})
+            values[name] = self.read(tenant, name) if "shards" in item else self._value(item)
+        return values
+
+    def create(self, tenant: str, name: str, shards: int) -> None:
+        """Makes a counter with shards; done where it has been made with as many. Raises CounterExists, StoreUnavailable."""
+        puts = transitions.create_shards(self._table, tenant, name, shards, now_ms=self._clock())
+        try:
+            self._repeats().transact("create", [{"Put": put} for put in puts])
+        except TransactionCancelled as refusal:
+            first = refusal.reasons[0]
+            if (first.item or {}).get("shards") == {"N": str(shards)}:
+                return
+            if any(reason.code == "ConditionalCheckFailed" for reason in refusal.reasons):
+                raise CounterExists(name) from refusal
+            raise StoreUnavailable("create", first.code) from refusal
+
+    def delete(self, tenant: str, name: str) -> None:
+        """Deletes a counter with all its shards, at once. Idempotency keys stay remembered. Raises StoreUnavailable."""
+        for _ in range(_TRIES):
+            try:
+                self._repeats().delete("delete", **transitions.delete_single(self._table, tenant, name))
+                return
+            except ConditionFailed as refusal:
+                if refusal.item is None:
+                    return
+                shards = int(refusal.item["shards"]["N"])
+            self._shards.pop(partition(tenant, name), None)
+            try:
+                deletes = transitions.delete_shards(self._table, tenant, name, shards)
+                self._repeats().transact("delete", [{"Delete": each} for each in deletes])
+                return
+            except TransactionCancelled:
+                continue  # deleted, or made anew, or written to at this moment
+        raise StoreUnavailable("delete", f"others came first {_TRIES} times in a row")
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless the table answers."""
-        self._get("", "", "ping")
+        self._repeats().get("ping", self._table, _key("", ""))
 
-    def _add(self, tenant: str, name: str, by: int, nonce: str) -> int:
-        reply = self._client.update_item(
-            TableName=self._table,
-            Key=self._key(tenant, name),
-            UpdateExpression="ADD #value :by SET #last = :nonce",
-            ExpressionAttributeNames={"#value": "value", "#last": "last"},
-            ExpressionAttributeValues={":by": {"N": str(by)}, ":nonce": {"S": nonce}},
-            ReturnValues="UPDATED_NEW",
-        )
-        return int(reply["Attributes"]["value"]["N"])
-
-    def _settle(self, tenant: str, name: str, nonce: str) -> int:
-        try:
-            item = self._get(tenant, name, "increment")
-        except StoreUnavailable as problem:
-            raise OutcomeUnknown(name) from problem
-        if item.get("last") != {"S": nonce}:
-            raise OutcomeUnknown(name)
-        return int(item["value"]["N"])
-
-    def _get(self, tenant: str, name: str, operation: str) -> dict[str, Any]:
-        problem: Exception | None = None
-        for _ in range(_READ_TRIES):
+    def _add(self, tenant: str, name: str, step: Step, db: DynamoDB, *, exact: bool) -> int:
+        for _ in range(_TRIES):
+            now_ms, nonce = self._clock(), self._new_nonce() if exact else None
+            shards = self._known_shards(tenant, name, step)
+            number = None if shards is None else self._pick(shards)
+            request = (
+                transitions.add(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms)
+                if number is None
+                else transitions.add_to_shard(self._table, tenant, name, number, step.by, nonce=nonce)
+            )
             try:
-                reply = self._client.get_item(TableName=self._table, Key=self._key(tenant, name), ConsistentRead=True)
-                return dict(reply.get("Item", {}))
-            except (BotoCoreError, ClientError) as failure:
-                problem = failure
-        raise StoreUnavailable(operation, type(problem).__name__) from problem
+                item = db.update("increment", ReturnValues="ALL_NEW", **request)
+            except ConditionFailed as refusal:
+                made = self._prepare(tenant, name, step, refusal.item, now_ms, restarts=True)
+                if made is not None:
+                    return made
+                continue
+            except AnswerLost as problem:
+                if nonce is None:
+                    raise
+                item = self._settle(name, request["Key"], nonce, problem)
+            return int(item["value"]["N"]) if number is None else self.read(tenant, name)
+        raise StoreUnavailable("increment", f"others came first {_TRIES} times in a row")
 
-    def _key(self, tenant: str, name: str) -> dict[str, Any]:
-        return {"pk": {"S": partition(tenant, name)}, "sk": {"S": SHARD}}
+    def _prepare(self, tenant: str, name: str, step: Step, found: Item | None, now_ms: int, *, restarts: bool = False) -> int | None:
+        """After a refusal: learns what the counter is, so that the next try fits, or raises where none will.
+
+        An expired counter is put anew; the value then, where that has made the increment already.
+        """
+        place = partition(tenant, name)
+        if found is not None and "shards" in found:
+            is_new = place not in self._shards
+            self._shards[place] = int(found["shards"]["N"])
+            if is_new:
+                return None
+            raise CounterOutOfRange(name)
+        if self._shards.pop(place, None) is not None:  # it was deleted meanwhile
+            return None
+        if found is not None and self._has_expired(found):
+            if restarts:
+                return self._restart(tenant, name, step, found, now_ms)
+            self._clear(tenant, name, found)
+            return None
+        value = int(found["value"]["N"]) if found else 0
+        if not -LIMIT <= value + step.by <= LIMIT:
+            raise CounterOutOfRange(name)
+        raise CounterLimit(name, value, step.by)
+
+    def _restart(self, tenant: str, name: str, step: Step, found: Item, now_ms: int) -> int | None:
+        least, most = room(step)
+        if not least <= 0 <= most:
+            raise CounterLimit(name, 0, step.by)
+        nonce = self._new_nonce()
+        put = transitions.restart(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms, seen=found)
+        try:
+            self._adds.put("increment", **put)
+        except ConditionFailed:
+            return None
+        except AnswerLost as problem:
+            return int(self._settle(name, _key(tenant, name), nonce, problem)["value"]["N"])
+        return step.by
+
+    def _clear(self, tenant: str, name: str, found: Item) -> None:
+        with suppress(ConditionFailed):
+            self._repeats().delete("clear", **transitions.delete_expired(self._table, tenant, name, seen=found))
+
+    def _settle(self, name: str, key: Item, nonce: str, problem: StoreUnavailable) -> Item:
+        """The item, if the last increment that was written there is the one whose answer was lost."""
+        try:
+            item = self._repeats().get("increment", self._table, key)
+        except StoreUnavailable as second:
+            raise OutcomeUnknown(name) from second
+        if item is None or item.get("last") != {"S": nonce}:
+            raise OutcomeUnknown(name) from problem
+        return item
+
+    def _known_shards(self, tenant: str, name: str, step: Step) -> int | None:
+        """How many shards a counter has, as far as this process knows. Raises CounterIsSharded for a step that shards do not take."""
+        shards = self._shards.get(partition(tenant, name))
+        if shards is not None and step != Step(step.by):
+            raise CounterIsSharded(name)
+        return shards
+
+    def _value(self, item: Item) -> int:
+        return 0 if "value" not in item or self._has_expired(item) else int(item["value"]["N"])
+
+    def _has_expired(self, item: Item) -> bool:
+        return "expires_at" in item and int(item["expires_at"]["N"]) * 1000 <= self._clock()
+
+
+def _key(tenant: str, name: str) -> Item:
+    return {"pk": {"S": partition(tenant, name)}, "sk": {"S": SHARD}}

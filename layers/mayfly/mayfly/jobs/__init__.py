@@ -35,7 +35,7 @@ def submit(
         store.create(job)
     except JobExists as exists:
         if exists.job.fingerprint != job.fingerprint:
-            raise IdempotencyKeyReused(exists.job.id) from None
+            raise IdempotencyKeyReused(f"job {exists.job.id!r}") from None
         if is_overdue(exists.job, now_ms):
             try:
                 return operations.resend(tenant, exists.job.id, now_ms=now_ms), False

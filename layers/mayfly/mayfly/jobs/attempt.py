@@ -105,6 +105,7 @@ class Attempt:
             serialize=worker.serialize,
             follow_up=self._follow_up,
             checkpoint=self._checkpoint,
+            clock=worker.clock,
         )
 
     # ------------------------------------------------------------ before the run

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mayfly.clock import Clock
 from mayfly.counters.rules import MAX_STEP, SHARD, partition
 from mayfly.errors import InvalidRequest, TooManyEffects
 from mayfly.fields import NAME
+from mayfly.limits.model import Algorithm, Limit
+from mayfly.limits.rules import Write, check, item_key, plan, update
 
 __all__ = ["EFFECT_LIMIT", "Effect", "Effects", "Item", "merged"]
 
@@ -77,12 +80,14 @@ class Effects:
         serialize: Callable[[Any], Mapping[str, Any]],
         follow_up: FollowUp,
         checkpoint: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._tenant = tenant
         self._counters_table = counters_table
         self._serialize = serialize
         self._follow_up = follow_up
         self._checkpoint = checkpoint
+        self._clock = clock
         self._increments: dict[str, int] = {}
         self._others: list[Effect] = []
         self._follow_ups = 0
@@ -95,7 +100,10 @@ class Effects:
         self._checkpoint()
 
     def increment(self, counter: str, by: int = 1) -> None:
-        """Adds `by` to a counter of the job's tenant. Raises InvalidRequest for a name or a step that no counter takes."""
+        """Adds `by` to a counter of the job's tenant, to the first shard of one that has some; not for counters that expire.
+
+        Raises InvalidRequest for a name or a step that no counter takes.
+        """
         if not isinstance(counter, str) or not NAME.fullmatch(counter):
             raise InvalidRequest("counter", f"must match {NAME.pattern}")
         if isinstance(by, bool) or not isinstance(by, int):
@@ -103,6 +111,21 @@ class Effects:
         if not -MAX_STEP <= by <= MAX_STEP:
             raise InvalidRequest("by", f"must be from -{MAX_STEP} to {MAX_STEP}")
         self._increments[counter] = self._increments.get(counter, 0) + by
+
+    def take(self, limit: Limit, key: str, cost: int = 1) -> None:
+        """Lets the job succeed only if a limit of its tenant admits it, and takes from the limit in the same transaction.
+
+        Of fixed windows only: the others' conditions depend on what was taken before. Where the limit refuses, the job ends as any whose
+        effect is refused: dead, or with `@task(..., retry_refused=True)` it comes back. Raises InvalidRequest.
+        """
+        check(limit, cost)
+        if limit.algorithm is not Algorithm.FIXED:
+            raise InvalidRequest("limit", "must be a fixed window, to be an effect")
+        now_ms = self._clock()
+        write = plan(limit, cost, now_ms, {})
+        assert isinstance(write, Write)  # `check` has seen to it that an empty window admits it
+        request = update(self._counters_table, item_key(limit, self._tenant, key, now_ms), write)
+        self._others.append(Effect(f"take from {limit.name!r}", {"Update": request}))
 
     def put(
         self, table: str, item: Mapping[str, Any], *, condition: str | None = None,

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from mayfly.clock import rfc3339
 from mayfly.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
-from mayfly.fields import NAME, Fields, canonical_json, parse_json
+from mayfly.fields import NAME, Fields, canonical_json, parse_json, read_idempotency_key
 from mayfly.ids import derived_id
 from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake
 
@@ -35,7 +35,6 @@ __all__ = [
     "public",
     "public_status",
     "read_cursor",
-    "read_idempotency_key",
     "read_message",
     "read_rfc3339",
     "read_stream_gap",
@@ -73,7 +72,6 @@ OVERDUE_MS: Final = 120_000
 
 _FIRST_BACKOFF_MS: Final = 1_000
 _LONGEST_BACKOFF_MS: Final = 300_000
-_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _DIGITS: Final = re.compile(r"[0-9]{1,64}")
 _ERROR_CHARACTERS: Final = 500
 _PUBLIC: Final = {
@@ -140,16 +138,6 @@ def read_stream_gap(body: str) -> StreamGap:
         last=fields.text("endSequenceNumber", pattern=_DIGITS),
         size=fields.integer("batchSize", 0, 10_000),
     )
-
-
-def read_idempotency_key(text: str | None) -> str | None:
-    """An idempotency key as sent, bare or as the quoted string of Idempotency-Key draft-07. Raises InvalidRequest."""
-    if text is None:
-        return None
-    bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
-    if not _IDEMPOTENCY_KEY.fullmatch(bare):
-        raise InvalidRequest("Idempotency-Key", "must have 1 to 255 printable ASCII characters, none of them a space")
-    return bare
 
 
 def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 import boto3
 
+from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import ConfigError
 from mayfly.fields import NAME
 from mayfly.jobs import JobOperations, JobStore
 from mayfly.sessions import SessionStore
 from mayfly.tenants import TenantStore
-from mayfly.wiring import session_store
+from mayfly.wiring import counter_store, session_store
 
 __all__ = ["Stack", "name", "show", "target", "tenant_option"]
 
@@ -34,13 +35,20 @@ class Stack:
 
     def jobs(self) -> tuple[JobStore, JobOperations]:
         """Its jobs."""
-        db, table = DynamoDB(self._client("dynamodb"), pause=lambda attempt: None), self._physical_id("JobsTable")
+        db, table = self._db(), self._physical_id("JobsTable")
         return JobStore(db, table), JobOperations(db, table)
 
     def sessions(self) -> SessionStore:
         """Its sessions."""
         names = {"SESSIONS_TABLE": self._physical_id("SessionsTable"), "SUBJECT_KEY": self._output("SubjectKey")}
-        return session_store(names, self._client("dynamodb"))
+        return session_store(names, self._db())
+
+    def counters(self) -> CounterStore:
+        """Its counters."""
+        return counter_store({"COUNTERS_TABLE": self._physical_id("CountersTable")}, self._db())
+
+    def _db(self) -> DynamoDB:
+        return DynamoDB(self._client("dynamodb"), pause=lambda attempt: None)
 
     def _output(self, key: str) -> str:
         """One of its outputs. Raises ConfigError where it has none of that name."""

@@ -132,7 +132,7 @@ class SessionStore:
             first, *rest = refusal.reasons
             if _is_mine(first.item, after):  # the answer to the first of two tries was lost
                 return
-            _explain(refusal, [*([] if is_moved else [first]), *rest], list(checked), seen)
+            _explain(refusal, *([] if is_moved else [first]), *rest, seen=seen)
 
     def end(self, tenant: str, token: Token, *, now_ms: int) -> None:
         """Deletes the session that a token opens. Raises SessionNotFound."""
@@ -191,16 +191,12 @@ class SessionStore:
                 raise SessionNotFound from refusal
 
 
-def _explain(refusal: TransactionCancelled, reasons: list[Reason], partitions: list[str], seen: Session) -> None:
-    """Why a write was cancelled: `reasons` are those of the session that was seen, then of the generations."""
+def _explain(refusal: TransactionCancelled, own: Reason, *generations: Reason, seen: Session) -> None:
+    """Why a write was cancelled: for the session that was seen, or for a generation that was raised."""
     if any(reason.code in _PASSING for reason in refusal.reasons):
         raise Superseded from refusal
-    own, *generations = reasons
-    ended = {each for each, reason in zip(partitions, generations, strict=True) if reason.code == "ConditionalCheckFailed"}
-    if seen.partition in ended:
-        raise SessionNotFound from refusal
-    if ended:  # all sessions of the subject that it goes to: it is to start in the new generation
-        raise Superseded from refusal
+    if any(reason.code == "ConditionalCheckFailed" for reason in generations):
+        raise Superseded from refusal  # ended, as it will be read then; or it starts in the new generation of where it goes
     if own.code == "ConditionalCheckFailed":
         is_still_it = own.item is not None and own.item["secret_hash"]["S"] == seen.secret_hash
         raise Superseded if is_still_it else SessionNotFound from refusal

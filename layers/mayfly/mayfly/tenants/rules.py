@@ -18,7 +18,9 @@ from mayfly.tenants.model import ApiKey
 __all__ = ["ALL_SCOPES", "Credential", "mint", "read_credential", "verify"]
 
 #: Scopes that exist, one per feature and verb.
-ALL_SCOPES: Final = frozenset({"jobs:read", "jobs:write", "sessions:read", "sessions:write"})
+ALL_SCOPES: Final = frozenset(
+    {"counters:read", "counters:write", "jobs:read", "jobs:write", "limits:write", "sessions:read", "sessions:write"}
+)
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256

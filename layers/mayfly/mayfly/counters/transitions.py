@@ -1,0 +1,165 @@
+"""Every write of a counter, as the one conditional request that makes it.
+
+A counter is one item, or as many as it has shards, which all say how many. An item with `expires_at` in the past is absent, whether
+TTL has deleted it or not. Functions here return requests and send nothing.
+"""
+
+from typing import Any
+
+from mayfly.counters.model import Step
+from mayfly.counters.rules import KEY_RETENTION_SECONDS, SHARD, fingerprint, key_record, partition, room, shard
+
+__all__ = ["add", "add_to_shard", "create_shards", "delete_expired", "delete_shards", "delete_single", "remember", "restart"]
+
+
+def add(table: str, tenant: str, name: str, step: Step, *, nonce: str | None, now_ms: int) -> dict[str, Any]:
+    """Adds to an unsharded counter, or makes it, if the value stays within the step's bounds.
+
+    `nonce` says whose the last such write was, for the one whose answer is lost; a write that is safe to repeat needs none.
+    """
+    least, most = room(step)
+    is_single = "attribute_not_exists(#shards)"
+    is_alive = "(attribute_not_exists(#expires_at) OR #expires_at > :now)"
+    fits = "#value BETWEEN :least AND :most"
+    condition = f"{is_single} AND {is_alive} AND {fits}"
+    if least <= 0 <= most:  # what is absent counts as 0
+        condition = f"attribute_not_exists(pk) OR ({condition})"
+    sets: list[str] = []
+    values: dict[str, Any] = {}
+    if nonce is not None:
+        sets.append("#last = :last")
+        values[":last"] = {"S": nonce}
+    if step.ttl_seconds is not None:
+        sets.append("#expires_at = :until")
+        values[":until"] = _expiry(step.ttl_seconds, now_ms)
+    names = {"#value": "value", "#shards": "shards", "#expires_at": "expires_at", **({"#last": "last"} if nonce else {})}
+    return {
+        "TableName": table,
+        "Key": _key(tenant, name, SHARD),
+        "UpdateExpression": "ADD #value :by" + (f" SET {', '.join(sets)}" if sets else ""),
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": {
+            ":by": {"N": str(step.by)},
+            ":least": {"N": str(least)},
+            ":most": {"N": str(most)},
+            ":now": {"N": str(now_ms // 1000)},
+            **values,
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def restart(table: str, tenant: str, name: str, step: Step, *, nonce: str, now_ms: int, seen: dict[str, Any]) -> dict[str, Any]:
+    """Puts a counter anew in the place of the expired one that was seen."""
+    item = {**_key(tenant, name, SHARD), "value": {"N": str(step.by)}, "last": {"S": nonce}}
+    if step.ttl_seconds is not None:
+        item["expires_at"] = _expiry(step.ttl_seconds, now_ms)
+    return {
+        "TableName": table,
+        "Item": item,
+        "ConditionExpression": "#expires_at = :seen AND #value = :seen_value",
+        "ExpressionAttributeNames": {"#expires_at": "expires_at", "#value": "value"},
+        "ExpressionAttributeValues": {":seen": seen["expires_at"], ":seen_value": seen["value"]},
+    }
+
+
+def add_to_shard(table: str, tenant: str, name: str, number: int, by: int, *, nonce: str | None) -> dict[str, Any]:
+    """Adds to one shard of a counter that has some."""
+    least, most = room(Step(by))
+    exists = "attribute_exists(#shards)"
+    fits = "#value BETWEEN :least AND :most"
+    return {
+        "TableName": table,
+        "Key": _key(tenant, name, shard(number)),
+        "UpdateExpression": "ADD #value :by" + (" SET #last = :last" if nonce else ""),
+        "ConditionExpression": f"{exists} AND {fits}",
+        "ExpressionAttributeNames": {"#value": "value", "#shards": "shards", **({"#last": "last"} if nonce else {})},
+        "ExpressionAttributeValues": {
+            ":by": {"N": str(by)},
+            ":least": {"N": str(least)},
+            ":most": {"N": str(most)},
+            **({":last": {"S": nonce}} if nonce else {}),
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def remember(table: str, tenant: str, name: str, idempotency_key: str, step: Step, *, now_ms: int) -> dict[str, Any]:
+    """The put, in an increment's transaction, that lets the same key count once."""
+    is_free = "attribute_not_exists(pk)"
+    has_expired = "#expires_at <= :now"
+    return {
+        "TableName": table,
+        "Item": {
+            **_key(tenant, name, key_record(idempotency_key)),
+            "fingerprint": {"S": fingerprint(step)},
+            "expires_at": _expiry(KEY_RETENTION_SECONDS, now_ms),
+        },
+        "ConditionExpression": f"{is_free} OR {has_expired}",
+        "ExpressionAttributeNames": {"#expires_at": "expires_at"},
+        "ExpressionAttributeValues": {":now": {"N": str(now_ms // 1000)}},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def create_shards(table: str, tenant: str, name: str, shards: int, *, now_ms: int) -> list[dict[str, Any]]:
+    """The puts of all shards of a counter that does not exist yet."""
+    is_free = "attribute_not_exists(pk)"
+    has_expired = "#expires_at <= :now"
+    return [
+        {
+            "TableName": table,
+            "Item": {**_key(tenant, name, shard(number)), "value": {"N": "0"}, "shards": {"N": str(shards)}},
+            "ConditionExpression": f"{is_free} OR {has_expired}",
+            "ExpressionAttributeNames": {"#expires_at": "expires_at"},
+            "ExpressionAttributeValues": {":now": {"N": str(now_ms // 1000)}},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        for number in range(shards)
+    ]
+
+
+def delete_expired(table: str, tenant: str, name: str, *, seen: dict[str, Any]) -> dict[str, Any]:
+    """Deletes the expired counter that was seen."""
+    return {
+        "TableName": table,
+        "Key": _key(tenant, name, SHARD),
+        "ConditionExpression": "#expires_at = :seen",
+        "ExpressionAttributeNames": {"#expires_at": "expires_at"},
+        "ExpressionAttributeValues": {":seen": seen["expires_at"]},
+    }
+
+
+def delete_single(table: str, tenant: str, name: str) -> dict[str, Any]:
+    """Deletes a counter, unless it has shards."""
+    return {
+        "TableName": table,
+        "Key": _key(tenant, name, SHARD),
+        "ConditionExpression": "attribute_not_exists(#shards)",
+        "ExpressionAttributeNames": {"#shards": "shards"},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def delete_shards(table: str, tenant: str, name: str, shards: int) -> list[dict[str, Any]]:
+    """The deletes of all shards of a counter that still has so many."""
+    return [
+        {
+            "TableName": table,
+            "Key": _key(tenant, name, shard(number)),
+            "ConditionExpression": "#shards = :shards",
+            "ExpressionAttributeNames": {"#shards": "shards"},
+            "ExpressionAttributeValues": {":shards": {"N": str(shards)}},
+        }
+        for number in range(shards)
+    ]
+
+
+def _expiry(seconds: int, now_ms: int) -> dict[str, str]:
+    """`expires_at`: whole seconds, and never before its time."""
+    return {"N": str(-(-now_ms // 1000) + seconds)}
+
+
+def _key(tenant: str, name: str, sort: str) -> dict[str, Any]:
+    return {"pk": {"S": partition(tenant, name)}, "sk": {"S": sort}}

@@ -1,0 +1,273 @@
+"""The three algorithms, as arithmetic on a stored state: whole numbers throughout, so that every process decides alike.
+
+`plan` says what to write for a state that is known or guessed, or that nothing is to be had. What it writes carries a condition on the
+branch it took, not on the whole state: takes of one branch do not disturb each other. In none of them can what others take make more
+room, so a refusal that follows from a state seen before is certain.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mayfly.errors import InvalidRequest
+from mayfly.fields import NAME, Fields
+from mayfly.ids import key
+from mayfly.limits.model import Algorithm, Decision, Limit
+
+__all__ = ["Take", "Write", "check", "decide", "item_key", "plan", "read_take", "update"]
+
+#: A limit's state, by attribute; empty where there is none.
+State = Mapping[str, int]
+
+_MAX_LIMIT: Final = 10**9
+_MAX_PERIOD_SECONDS: Final = 366 * 24 * 3600
+#: Kept for so long after it has lost its meaning, so that a clock which lags behind does not find it gone.
+_SLACK_SECONDS: Final = 120
+_KEY: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+
+
+@dataclass(frozen=True)
+class Take:
+    """A request as it was made."""
+
+    limit: Limit
+    key: str
+    cost: int
+
+
+@dataclass(frozen=True)
+class Write:
+    """An update of the state and the condition of its branch, in DynamoDB's words. All values are numbers; `#x` stands for `x`."""
+
+    expression: str
+    condition: str
+    values: Mapping[str, int]
+
+
+def item_key(limit: Limit, tenant: str, subject: str, now_ms: int) -> dict[str, Any]:
+    """Where the state stands for one subject. A fixed window has an item of its own."""
+    period = str(limit.period_seconds)
+    if limit.algorithm is Algorithm.FIXED:
+        sort = key("fixed", period, str(now_ms // _period_ms(limit)))
+    elif limit.algorithm is Algorithm.SLIDING:
+        sort = key("sliding", period)
+    else:
+        sort = key("gcra")
+    return {"pk": {"S": key(tenant, "limit", limit.name, subject)}, "sk": {"S": sort}}
+
+
+def check(limit: Limit, cost: int) -> None:
+    """Raises InvalidRequest for a limit that makes no sense, and for a cost that it could never admit."""
+    if not NAME.fullmatch(limit.name):
+        raise InvalidRequest("name", f"must match {NAME.pattern}")
+    if not 1 <= limit.limit <= _MAX_LIMIT:
+        raise InvalidRequest("limit", f"must be from 1 to {_MAX_LIMIT}")
+    if not 1 <= limit.period_seconds <= _MAX_PERIOD_SECONDS:
+        raise InvalidRequest("period_seconds", f"must be from 1 to {_MAX_PERIOD_SECONDS}")
+    if limit.burst is not None and limit.algorithm is not Algorithm.GCRA:
+        raise InvalidRequest("burst", "goes with gcra only")
+    if not 1 <= limit.most <= _MAX_LIMIT:
+        raise InvalidRequest("burst", f"must be from 1 to {_MAX_LIMIT}")
+    if not 1 <= cost <= limit.most:
+        raise InvalidRequest("cost", f"must be from 1 to {limit.most}: more could never be admitted")
+
+
+def plan(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
+    """What to write to take `cost`, if the state is this one; the refusal, where there is no room in it."""
+    return _PLANS[limit.algorithm](limit, cost, now_ms, state)
+
+
+def decide(limit: Limit, now_ms: int, state: State) -> Decision:
+    """The admission that led to this state."""
+    return _ADMISSIONS[limit.algorithm](limit, now_ms, state)
+
+
+def update(table: str, key: dict[str, Any], step: Write) -> dict[str, Any]:
+    """A planned write as an UpdateItem request."""
+    words = f"{step.expression} {step.condition}".replace("(", " ").replace(")", " ").replace(",", " ").split()
+    return {
+        "TableName": table,
+        "Key": key,
+        "UpdateExpression": step.expression,
+        "ConditionExpression": step.condition,
+        "ExpressionAttributeNames": {word: word[1:] for word in words if word.startswith("#")},
+        "ExpressionAttributeValues": {name: {"N": str(value)} for name, value in step.values.items()},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+# ---------------------------------------------------------------- fixed window
+
+
+def _plan_fixed(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
+    used = state.get("used", 0)
+    if used + cost > limit.limit:
+        return _refused(limit, max(0, limit.limit - used), _window_end(limit, now_ms) - now_ms)
+    is_new = "attribute_not_exists(#used)"
+    has_room = "#used <= :room"
+    return Write(
+        "ADD #used :cost SET #expires_at = :expires_at",
+        f"{is_new} OR {has_room}",
+        {":cost": cost, ":room": limit.limit - cost, ":expires_at": _expiry(_window_end(limit, now_ms))},
+    )
+
+
+def _admit_fixed(limit: Limit, now_ms: int, state: State) -> Decision:
+    return _admitted(limit, limit.limit - state["used"], max(0, _window_end(limit, now_ms) - now_ms))
+
+
+# ---------------------------------------------------------------- sliding window
+
+
+def _plan_sliding(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
+    period = _period_ms(limit)
+    window, elapsed = divmod(now_ms, period)
+    if state and state["window"] > window:  # by a clock that is ahead: time goes on from there
+        window, elapsed = state["window"], 0
+    previous, current = _counts(state, window)
+    room = limit.limit - cost - previous * (period - elapsed) // period
+    if current > room:
+        wait = _wait_for_room(limit, cost, previous, current, elapsed) + max(0, window * period - now_ms)
+        return _refused(limit, max(0, room + cost - current), wait)
+    values = {":window": window, ":cost": cost, ":expires_at": _expiry((window + 2) * period)}
+    if state and state["window"] == window:
+        is_same = "#window = :window AND #previous = :previous"
+        has_room = "#current <= :room"
+        return Write(
+            "ADD #current :cost SET #expires_at = :expires_at",
+            f"{is_same} AND {has_room}",
+            {**values, ":previous": previous, ":room": room},
+        )
+    is_as_seen = "#window = :seen_window AND #current = :seen_current" if state else "attribute_not_exists(#window)"
+    seen = {":seen_window": state["window"], ":seen_current": state["current"]} if state else {}
+    return Write(
+        "SET #window = :window, #previous = :previous, #current = :cost, #expires_at = :expires_at",
+        is_as_seen,
+        {**values, ":previous": previous, **seen},
+    )
+
+
+def _admit_sliding(limit: Limit, now_ms: int, state: State) -> Decision:
+    period = _period_ms(limit)
+    elapsed = max(0, now_ms - state["window"] * period)
+    used = state["current"] + state["previous"] * (period - elapsed) // period
+    return _admitted(limit, max(0, limit.limit - used), (state["window"] + 2) * period - now_ms)
+
+
+def _counts(state: State, window: int) -> tuple[int, int]:
+    """What was taken in the window before this one, and in this one."""
+    if not state or state["window"] < window - 1:
+        return 0, 0
+    return (state["previous"], state["current"]) if state["window"] == window else (state["current"], 0)
+
+
+def _wait_for_room(limit: Limit, cost: int, previous: int, current: int, elapsed: int) -> int:
+    """Until the window before counts for so little that `cost` fits, in milliseconds, if nothing is taken meanwhile."""
+    period = _period_ms(limit)
+    if current + cost <= limit.limit:
+        return _covered(previous, limit.limit - cost - current, period) - elapsed
+    return period - elapsed + _covered(current, limit.limit - cost, period)
+
+
+def _covered(count: int, allowed: int, period: int) -> int:
+    """The first moment of a window at which `count` of the one before weighs no more than `allowed`."""
+    return 0 if count <= allowed else period - ((allowed + 1) * period - 1) // count
+
+
+# ---------------------------------------------------------------- GCRA
+
+
+def _plan_gcra(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
+    now, interval = _ns(now_ms), _interval(limit)
+    until = max(state.get("until", 0), now)
+    excess = until + cost * interval - now - limit.most * interval
+    if excess > 0:
+        return _refused(limit, max(0, limit.most * interval + now - until) // interval, _ms(excess))
+    step = cost * interval
+    expires_at = _expiry(_ms(now + limit.most * interval))
+    if until == now:
+        is_idle = "attribute_not_exists(#until) OR #until <= :now"
+        return Write(
+            "SET #until = :next, #expires_at = :expires_at", is_idle, {":now": now, ":next": now + step, ":expires_at": expires_at}
+        )
+    is_busy = "#until > :now"
+    has_room = "#until <= :last"
+    return Write(
+        "ADD #until :step SET #expires_at = :expires_at",
+        f"{is_busy} AND {has_room}",
+        {":now": now, ":last": now + (limit.most - cost) * interval, ":step": step, ":expires_at": expires_at},
+    )
+
+
+def _admit_gcra(limit: Limit, now_ms: int, state: State) -> Decision:
+    now, interval = _ns(now_ms), _interval(limit)
+    return _admitted(limit, max(0, now + limit.most * interval - state["until"]) // interval, _ms(max(0, state["until"] - now)))
+
+
+def _interval(limit: Limit) -> int:
+    """Nanoseconds from one to the next, rounded up: it admits less, never more."""
+    return -(-limit.period_seconds * 10**9 // limit.limit)
+
+
+_PLANS: Final[dict[Algorithm, Callable[[Limit, int, int, State], Write | Decision]]] = {
+    Algorithm.FIXED: _plan_fixed,
+    Algorithm.SLIDING: _plan_sliding,
+    Algorithm.GCRA: _plan_gcra,
+}
+_ADMISSIONS: Final[dict[Algorithm, Callable[[Limit, int, State], Decision]]] = {
+    Algorithm.FIXED: _admit_fixed,
+    Algorithm.SLIDING: _admit_sliding,
+    Algorithm.GCRA: _admit_gcra,
+}
+
+
+# ---------------------------------------------------------------- requests
+
+
+def read_take(name: str, body: Any) -> Take:
+    """The body of POST /limits/{name}/take. Raises InvalidRequest."""
+    fields = Fields(body)
+    subject = fields.text("key", pattern=_KEY)
+    algorithm = fields.text("algorithm")
+    if algorithm not in list(Algorithm):
+        raise InvalidRequest("algorithm", f"must be {', '.join(Algorithm)}")
+    limit = Limit(
+        name=name,
+        algorithm=Algorithm(algorithm),
+        limit=fields.integer("limit", 1, _MAX_LIMIT),
+        period_seconds=fields.integer("period_seconds", 1, _MAX_PERIOD_SECONDS),
+        burst=fields.integer("burst", 1, _MAX_LIMIT, default=None),
+    )
+    cost = fields.integer("cost", 1, _MAX_LIMIT, default=1)
+    fields.finish()
+    check(limit, cost)
+    return Take(limit, subject, cost)
+
+
+def _admitted(limit: Limit, remaining: int, reset_ms: int) -> Decision:
+    return Decision(limit, is_allowed=True, remaining=remaining, reset_ms=reset_ms)
+
+
+def _refused(limit: Limit, remaining: int, reset_ms: int) -> Decision:
+    return Decision(limit, is_allowed=False, remaining=remaining, reset_ms=reset_ms)
+
+
+def _period_ms(limit: Limit) -> int:
+    return limit.period_seconds * 1000
+
+
+def _window_end(limit: Limit, now_ms: int) -> int:
+    return (now_ms // _period_ms(limit) + 1) * _period_ms(limit)
+
+
+def _expiry(at_ms: int) -> int:
+    return -(-at_ms // 1000) + _SLACK_SECONDS
+
+
+def _ns(at_ms: int) -> int:
+    return at_ms * 10**6
+
+
+def _ms(ns: int) -> int:
+    return -(-ns // 10**6)

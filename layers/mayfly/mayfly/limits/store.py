@@ -1,0 +1,94 @@
+"""Limits on DynamoDB: each take is a conditional write, or a transaction of several."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mayfly.clock import Clock
+from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, TransactionCancelled
+from mayfly.errors import StoreUnavailable
+from mayfly.limits.model import Decision, Limit
+from mayfly.limits.rules import Write, decide, item_key, plan, update
+
+__all__ = ["LimitStore"]
+
+#: How often a take is planned anew because the state was not what it was thought to be.
+_TRIES: Final = 12
+#: States that this process remembers, to guess better by. Forgetting one costs a call, no more.
+_REMEMBERED: Final = 10_000
+_PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+
+
+class LimitStore:
+    """Limits of all tenants, in the table of the counters."""
+
+    def __init__(self, db: DynamoDB, table: str, *, clock: Clock) -> None:
+        self._db = db
+        self._table = table
+        self._clock = clock
+        #: The states as this process last saw them. A guess: every admission is decided by the store. A refusal that follows from
+        #: one is certain (rules.py), and costs no call.
+        self._seen: dict[str, Mapping[str, int]] = {}
+
+    def take(self, tenant: str, limit: Limit, subject: str, cost: int) -> Decision:
+        """Takes from one limit, or refuses: one write where the guess of the state was good enough, and two otherwise.
+
+        An answer that is lost may have taken: the SDK's repeat takes again. The bound holds, since that only makes less room.
+        Raises StoreUnavailable.
+        """
+        for _ in range(_TRIES):
+            now_ms = self._clock()
+            key = item_key(limit, tenant, subject, now_ms)
+            step = plan(limit, cost, now_ms, self._guess(key))
+            if isinstance(step, Decision):
+                return step
+            try:
+                item = self._db.update("take from the limit", ReturnValues="ALL_NEW", **update(self._table, key, step))
+            except ConditionFailed as refusal:
+                self._remember(key, refusal.item)
+                continue
+            return decide(limit, now_ms, self._remember(key, item))
+        raise StoreUnavailable("take from the limit", f"others came first {_TRIES} times in a row")
+
+    def take_all(self, tenant: str, limits: Sequence[Limit], subject: str, cost: int) -> Decision:
+        """Takes from all limits in one transaction, or from none. Returns the tightest admission, or a refusal. Raises StoreUnavailable."""
+        for attempt in range(_TRIES):
+            if attempt:
+                self._db.pause(min(attempt, 4))
+            now_ms = self._clock()
+            keys = [item_key(limit, tenant, subject, now_ms) for limit in limits]
+            steps = [plan(limit, cost, now_ms, self._guess(key)) for limit, key in zip(limits, keys, strict=True)]
+            refused = [step for step in steps if isinstance(step, Decision)]
+            if refused:
+                return max(refused, key=lambda decision: decision.reset_ms)
+            writes = [update(self._table, key, step) for key, step in zip(keys, steps, strict=True) if isinstance(step, Write)]
+            try:
+                self._db.transact("take from the limits", [{"Update": write} for write in writes])
+            except TransactionCancelled as refusal:
+                codes = {reason.code for reason in refusal.reasons}
+                if not codes & {*_PASSING, "ConditionalCheckFailed"}:
+                    raise StoreUnavailable("take from the limits", ", ".join(sorted(codes))) from refusal
+                for key, reason in zip(keys, refusal.reasons, strict=True):
+                    if reason.code == "ConditionalCheckFailed":
+                        self._remember(key, reason.item)
+                continue
+            found = {(item["pk"]["S"], item["sk"]["S"]): item for item in self._db.get_many("read the limits", self._table, keys)}
+            states = [self._remember(key, found.get((key["pk"]["S"], key["sk"]["S"]))) for key in keys]
+            return min(
+                (decide(limit, now_ms, state) for limit, state in zip(limits, states, strict=True) if state),
+                key=lambda decision: decision.remaining,
+            )
+        raise StoreUnavailable("take from the limits", f"others came first {_TRIES} times in a row")
+
+    def _guess(self, key: Item) -> Mapping[str, int]:
+        return self._seen.get(_name(key), {})
+
+    def _remember(self, key: Item, item: Item | None) -> Mapping[str, int]:
+        state = {name: int(value["N"]) for name, value in (item or {}).items() if "N" in value}
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.clear()
+        self._seen[_name(key)] = state
+        return state
+
+
+def _name(key: Item) -> str:
+    return f"{key['pk']['S']} {key['sk']['S']}"

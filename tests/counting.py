@@ -1,0 +1,35 @@
+"""A counter store with a clock, and shards, that a test holds in its hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mayfly.counters import CounterStore
+from mayfly.dynamodb import DynamoDB
+
+from tests.fakes import FixedClock, Names
+
+__all__ = ["Counting", "counted"]
+
+
+class Counting(CounterStore):
+    """Counters on two clients, the first one without retries."""
+
+    def __init__(
+        self, adds: Any, repeats: Any, table: str = "CountersTable", *, prefix: str = "n", pick: Callable[[int], int] = lambda shards: 0
+    ) -> None:
+        self.time = FixedClock()
+        self.pauses: list[int] = []
+        db = DynamoDB(repeats, self.pauses.append)
+        super().__init__(
+            DynamoDB(adds, self.pauses.append),
+            lambda: db,
+            table,
+            clock=self.time,
+            new_nonce=Names(prefix),
+            pick=pick,
+        )
+
+
+def counted(client: Any, table: str, name: str, tenant: str = "acme") -> int:
+    """The value of a counter."""
+    return Counting(client, client, table).read(tenant, name)

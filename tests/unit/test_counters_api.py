@@ -1,0 +1,195 @@
+"""/counters and /limits: the handler through `build`, on moto."""
+
+import json
+from typing import Any
+
+import pytest
+from mayfly import wiring
+from mayfly.observe import observer
+
+from functions.counters.app import build
+from tests.conftest import make_client
+from tests.counting import Counting
+from tests.events import http
+from tests.fakes import Context
+from tests.faults import Faults
+from tests.limiting import Limiting
+
+CALLER = {"tenant": "acme", "scopes": "counters:read counters:write limits:write"}
+INCREMENT, COUNTER, TAKE = "POST /counters/{name}/increment", "/counters/{name}", "POST /limits/{name}/take"
+
+
+class Api:
+    """Calls the handler as one tenant."""
+
+    def __init__(self, client: Any) -> None:
+        self.once = make_client("dynamodb", attempts=1)
+        self.counters, self.limits = Counting(self.once, client), Limiting(client)
+        self.handler = build(wiring.CountersDeps(counters=self.counters, limits=self.limits, observe=observer("counters")))
+
+    def call(self, route: str, name: str = "hits", **more: Any) -> tuple[int, Any, dict[str, str]]:
+        path = route.split(" ")[1].replace("{name}", name)
+        reply = self.handler(http(route, path, **{"caller": CALLER, **more}), Context())
+        return reply["statusCode"], json.loads(reply["body"]) if reply.get("body") else None, reply["headers"]
+
+    def add(self, key: str | None = None, **body: Any) -> tuple[int, Any]:
+        return self.call(INCREMENT, body=body, headers={"Idempotency-Key": key} if key else {})[:2]
+
+
+@pytest.fixture
+def api(dynamodb: Any) -> Api:
+    return Api(dynamodb)
+
+
+def test_a_counter_is_added_to_read_and_deleted(api: Api) -> None:
+    assert api.call(f"GET {COUNTER}")[:2] == (200, {"name": "hits", "value": 0})
+    assert api.call(INCREMENT)[:2] == (200, {"name": "hits", "value": 1})  # a body is not needed
+    assert api.add(by=41) == (200, {"name": "hits", "value": 42})
+    assert api.call(f"GET {COUNTER}")[:2] == (200, {"name": "hits", "value": 42})
+    assert api.call(f"DELETE {COUNTER}")[:2] == (204, None)
+    assert api.call(f"GET {COUNTER}")[1]["value"] == 0
+
+
+def test_a_name_may_come_percent_encoded(api: Api) -> None:
+    assert api.call(INCREMENT, "a%40b%2Bc")[:2] == (200, {"name": "a@b+c", "value": 1})
+    assert api.call(INCREMENT, "a%2Fb")[1]["field"] == "name"
+
+
+def test_a_key_counts_once(api: Api) -> None:
+    assert [api.add("k", by=2) for _ in range(2)] == [(200, {"name": "hits", "value": 2})] * 2
+    status, problem = api.add("k", by=3)
+    assert (status, problem["code"]) == (422, "idempotency-key-reused")
+
+
+def test_a_bound_refuses_with_409(api: Api) -> None:
+    assert api.add(by=5, ceiling=5) == (200, {"name": "hits", "value": 5})
+    status, problem = api.add(by=1, ceiling=5)
+    assert (status, problem["code"]) == (409, "counter-limit")
+    assert "stands at 5" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"by": 1.5}, "by"),
+        ({"by": "1"}, "by"),
+        ({"by": 10**31}, "by"),
+        ({"floor": 10**38}, "floor"),
+        ({"floor": 2, "ceiling": 1}, "floor"),
+        ({"ttl_seconds": 0}, "ttl_seconds"),
+        ({"approximate": 1}, "approximate"),
+        ({"approximate": True, "ceiling": 1}, "approximate"),
+        ({"step": 1}, "step"),
+        ([], "body"),
+    ],
+)
+def test_a_malformed_increment_is_refused_naming_the_field(api: Api, body: Any, field: str) -> None:
+    status, problem, _ = api.call(INCREMENT, body=body)
+    assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
+
+
+def test_what_is_approximate_is_not_keyed(api: Api) -> None:
+    assert api.add(approximate=True) == (200, {"name": "hits", "value": 1})
+    assert api.add("k", approximate=True)[1]["field"] == "approximate"
+
+
+def test_a_sharded_counter_is_made_once(api: Api) -> None:
+    assert api.call(f"PUT {COUNTER}", body={"shards": 4})[:2] == (200, {"name": "hits", "shards": 4})
+    assert api.call(f"PUT {COUNTER}", body={"shards": 4})[0] == 200
+    assert api.call(f"PUT {COUNTER}", body={"shards": 8})[1]["code"] == "counter-exists"
+    assert [api.add(by=3)[1]["value"] for _ in range(3)] == [3, 6, 9]
+    assert api.add(ceiling=9)[1]["code"] == "counter-sharded"
+    for shards in (1, 101, None):
+        assert api.call(f"PUT {COUNTER}", body={"shards": shards})[1]["field"] == "shards"
+
+
+def test_an_answer_that_cannot_be_settled_is_503_outcome_unknown(api: Api) -> None:
+    Faults(api.once).on("UpdateItem", "before")
+    status, problem, headers = api.call(INCREMENT, body={})
+    assert (status, problem["code"], headers["Retry-After"]) == (503, "outcome-unknown", "1")
+
+
+def take(api: Api, **body: Any) -> tuple[int, Any, dict[str, str]]:
+    return api.call(TAKE, "api", body={"key": "ada", "algorithm": "fixed", "limit": 2, "period_seconds": 10, **body})
+
+
+@pytest.mark.parametrize(("algorithm", "waits"), [("fixed", 8), ("sliding", 8), ("gcra", 5)])
+def test_a_limit_says_what_is_left_and_when_to_come_back(api: Api, algorithm: str, waits: int) -> None:
+    if algorithm != "gcra":
+        api.limits.time.advance(2)
+    status, body, headers = take(api, algorithm=algorithm)
+    assert (status, body["allowed"], body["remaining"]) == (200, True, 1)
+    assert headers["RateLimit-Policy"] == '"api";q=2;w=10'
+    assert headers["RateLimit"] == f'"api";r=1;t={body["reset_seconds"]}'
+    assert "Retry-After" not in headers
+    assert take(api, algorithm=algorithm)[1]["remaining"] == 0
+    status, body, headers = take(api, algorithm=algorithm)
+    assert (status, body["allowed"], body["remaining"]) == (429, False, 0)
+    assert body["reset_seconds"] == waits + (algorithm == "sliding")  # the last window still weighs two at its first moment
+    assert headers["Retry-After"] == str(body["reset_seconds"])
+    assert headers["RateLimit"] == f'"api";r=0;t={body["reset_seconds"]}'
+    assert headers["Content-Type"] == "application/json"
+
+
+def test_cost_and_burst_are_taken_at_their_word(api: Api) -> None:
+    assert take(api, algorithm="gcra", burst=5, cost=5)[0] == 200
+    assert take(api, algorithm="gcra", burst=5)[0] == 429
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"key": ""}, "key"),
+        ({"key": "a\nb"}, "key"),
+        ({"key": "x" * 129}, "key"),
+        ({"key": None}, "key"),
+        ({"algorithm": "leaky"}, "algorithm"),
+        ({"limit": 0}, "limit"),
+        ({"period_seconds": 0}, "period_seconds"),
+        ({"burst": 3}, "burst"),
+        ({"cost": 0}, "cost"),
+        ({"cost": 3}, "cost"),
+        ({"window": 1}, "window"),
+    ],
+)
+def test_a_malformed_take_is_refused_naming_the_field(api: Api, body: Any, field: str) -> None:
+    status, problem, _ = take(api, **body)
+    assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
+
+
+def test_any_text_may_be_a_key(api: Api) -> None:
+    for key in ("2001:db8::1", "ada@example.org", "a/b", "ü \N{SNOWMAN}" * 30):
+        assert take(api, key=key)[1]["remaining"] == 1
+
+
+@pytest.mark.parametrize(
+    ("route", "scope"),
+    [
+        (INCREMENT, "counters:write"),
+        (f"GET {COUNTER}", "counters:read"),
+        (f"PUT {COUNTER}", "counters:write"),
+        (f"DELETE {COUNTER}", "counters:write"),
+        (TAKE, "limits:write"),
+    ],
+)
+def test_each_route_needs_its_scope_and_sees_its_own_tenant(api: Api, route: str, scope: str) -> None:
+    others = " ".join({"counters:read", "counters:write", "limits:write", "jobs:write"} - {scope})
+    assert api.call(route, body={}, caller={"tenant": "acme", "scopes": others})[1]["code"] == "forbidden"
+    api.add(by=7)
+    assert api.call(f"GET {COUNTER}", caller={**CALLER, "tenant": "other"})[1]["value"] == 0
+
+
+def test_tenants_share_no_limit(api: Api) -> None:
+    assert [take(api)[0] for _ in range(3)] == [200, 200, 429]
+    body = {"key": "ada", "algorithm": "fixed", "limit": 2, "period_seconds": 10}
+    assert api.call(TAKE, "api", body=body, caller={**CALLER, "tenant": "other"})[0] == 200
+
+
+@pytest.mark.parametrize("route", [INCREMENT, f"GET {COUNTER}", f"PUT {COUNTER}", f"DELETE {COUNTER}", TAKE])
+def test_a_store_that_does_not_answer_is_503(api: Api, faults: Faults, route: str) -> None:
+    Faults(api.once).plan = lambda operation, number: "throttle"
+    once = Faults(api.once)
+    once.plan = faults.plan = lambda operation, number: "throttle"
+    body = {"shards": 2} if route.startswith("PUT") else {"key": "k", "algorithm": "gcra", "limit": 1, "period_seconds": 1}
+    status, problem, headers = api.call(route, body={} if route == INCREMENT else body)
+    assert (status, problem["code"], headers["Retry-After"]) == (503, "store-unavailable", "1")

@@ -1,0 +1,254 @@
+"""Limits on moto: edges, bounds, calls; references are in test_limit_references.py. `time` is the store's own clock."""
+
+from typing import Any
+
+import pytest
+from mayfly import limits
+from mayfly.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
+from mayfly.jobs import Effects
+from mayfly.limits import Algorithm, Limit
+
+from tests.counting import counted
+from tests.fakes import FixedClock
+from tests.faults import Faults
+from tests.limiting import EDGE_MS, Limiting
+
+FIXED = Limit("l", 3, 10, Algorithm.FIXED)
+SLIDING = Limit("l", 3, 10, Algorithm.SLIDING)
+GCRA = Limit("l", 3, 10)
+every = pytest.mark.parametrize("limit", [FIXED, SLIDING, GCRA], ids=lambda limit: limit.algorithm)
+
+
+@pytest.fixture
+def store(dynamodb: Any) -> Limiting:
+    return Limiting(dynamodb)
+
+
+# ---------------------------------------------------------------- edges
+
+
+def test_a_fixed_window_starts_anew_at_its_edge_and_no_millisecond_earlier(store: Limiting) -> None:
+    assert [store.takes(FIXED) for _ in range(4)] == [True, True, True, False]
+    store.time.now_ms += 9_999
+    assert not store.takes(FIXED)
+    store.time.now_ms += 1
+    assert [store.takes(FIXED) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_sliding_window_gives_back_as_the_last_window_leaves_it(store: Limiting) -> None:
+    assert [store.takes(SLIDING) for _ in range(4)] == [True, True, True, False]
+    store.time.now_ms += 10_000  # 3 x 10/10
+    assert not store.takes(SLIDING)
+    store.time.now_ms += 1  # 3 x 9.999/10, rounded down
+    assert [store.takes(SLIDING) for _ in range(2)] == [True, False]
+    store.time.now_ms += 3_333  # 3 x 6.666/10
+    assert [store.takes(SLIDING) for _ in range(2)] == [True, False]
+
+
+def test_a_burst_is_admitted_at_once_and_then_one_by_one(store: Limiting) -> None:
+    limit = Limit("l", 10, 10, burst=2)
+    assert [store.takes(limit) for _ in range(3)] == [True, True, False]
+    store.time.now_ms += 999
+    assert not store.takes(limit)
+    store.time.now_ms += 1
+    assert [store.takes(limit) for _ in range(2)] == [True, False]
+    store.time.now_ms += 60_000  # nothing is saved up beyond the burst
+    assert [store.takes(limit) for _ in range(3)] == [True, True, False]
+
+
+@every
+def test_what_was_refused_is_admitted_when_it_was_said_and_not_before(store: Limiting, limit: Limit) -> None:
+    for ahead, cost in ((0, 2), (300, 1), (700, 2), (10_000, 3), (1, 1), (4_000, 2)):
+        store.time.now_ms += ahead
+        decision = limits.take(store, limit, tenant="acme", key="k", cost=cost)
+        if decision.is_allowed:
+            continue
+        now_ms = store.time.now_ms
+        store.time.now_ms = now_ms + decision.reset_ms - 1
+        assert not store.takes(limit, cost)
+        store.time.now_ms += 1
+        assert store.takes(limit, cost)
+        assert decision.reset_seconds * 1000 >= decision.reset_ms > 0
+
+
+@every
+def test_what_remains_can_be_taken_and_no_more(store: Limiting, limit: Limit) -> None:
+    first = limits.take(store, limit, tenant="acme", key="k")
+    assert (first.is_allowed, first.remaining) == (True, 2)
+    assert not store.takes(limit, 3)
+    second = limits.take(store, limit, tenant="acme", key="k", cost=2)
+    assert (second.is_allowed, second.remaining) == (True, 0)
+    store.time.now_ms += second.reset_ms
+    assert limits.take(store, limit, tenant="acme", key="k").remaining == 2
+
+
+@every
+def test_keys_names_and_tenants_have_shares_of_their_own(store: Limiting, limit: Limit) -> None:
+    assert store.takes(limit, 3)
+    assert not store.takes(limit)
+    assert store.takes(limit, 3, key="other")
+    assert store.takes(limit, 3, key="k/other")
+    assert store.takes(limit, 3, tenant="other")
+    assert store.takes(Limit("other", 3, 10, limit.algorithm), 3)
+
+
+@pytest.mark.parametrize(
+    ("limit", "cost", "field"),
+    [
+        (Limit("a b", 1, 1), 1, "name"),
+        (Limit("l", 0, 1), 1, "limit"),
+        (Limit("l", 10**9 + 1, 1), 1, "limit"),
+        (Limit("l", 1, 0), 1, "period_seconds"),
+        (Limit("l", 1, 1, burst=0), 1, "burst"),
+        (Limit("l", 1, 1, Algorithm.FIXED, burst=1), 1, "burst"),
+        (Limit("l", 3, 1), 0, "cost"),
+        (Limit("l", 3, 1), 4, "cost"),
+        (Limit("l", 3, 1, burst=5), 6, "cost"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused(store: Limiting, limit: Limit, cost: int, field: str) -> None:
+    with pytest.raises(InvalidRequest, match=field):
+        store.takes(limit, cost)
+
+
+# ---------------------------------------------------------------- clocks, losses
+
+
+@every
+def test_with_clocks_a_minute_apart_no_more_is_admitted_than_its_bound_says(dynamodb: Any, limit: Limit) -> None:
+    """Two processes, the second one's clock a minute ahead, each asking four times a second for five minutes of real time."""
+    behind, ahead = Limiting(dynamodb, FixedClock(EDGE_MS)), Limiting(dynamodb, FixedClock(EDGE_MS + 60_000))
+    seconds, admitted = 150, 0
+    for _ in range(seconds * 2):
+        for store in (behind, ahead):
+            admitted += store.takes(limit) + store.takes(limit)
+            store.time.now_ms += 500
+    windows = (seconds + 60) // limit.period_seconds + 1
+    bound = {Algorithm.FIXED: 3 * windows, Algorithm.SLIDING: 3 * windows + windows, Algorithm.GCRA: 3 + 3 * (seconds + 60) // 10}
+    assert admitted <= bound[limit.algorithm]
+    assert admitted >= 0.7 * 3 * seconds / 10
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "late", "error", "throttle"])
+@every
+def test_lost_answers_admit_no_more(store: Limiting, faults: Faults, limit: Limit, kind: str) -> None:
+    faults.plan = lambda operation, number: kind if number % 3 == 2 else None
+    admitted = sum(store.takes(limit) for _ in range(6))
+    faults.plan = lambda operation, number: None
+    faults.arrive()
+    assert 1 <= admitted <= 3
+    assert not store.takes(limit) or admitted < 3
+
+
+# ---------------------------------------------------------------- calls
+
+
+@every
+def test_an_admission_is_one_write_and_a_refusal_that_is_known_is_none(store: Limiting, faults: Faults, limit: Limit) -> None:
+    assert [store.takes(limit) for _ in range(3)] == [True] * 3
+    assert faults.requests == ["UpdateItem"] * 3
+    assert [store.takes(limit) for _ in range(5)] == [False] * 5
+    assert faults.requests == ["UpdateItem"] * 3
+
+
+@every
+def test_a_process_that_knows_nothing_decides_in_two_writes_at_most(store: Limiting, dynamodb: Any, faults: Faults, limit: Limit) -> None:
+    store.takes(limit)
+    faults.requests.clear()
+    assert Limiting(dynamodb, store.time).takes(limit, 2)
+    assert len(faults.requests) <= 2
+    faults.requests.clear()
+    assert not Limiting(dynamodb, store.time).takes(limit)
+    assert faults.requests == ["UpdateItem"]
+
+
+# ---------------------------------------------------------------- several at once
+
+
+SECOND, DAY = Limit("second", 2, 1, Algorithm.FIXED), Limit("day", 3, 86_400, Algorithm.SLIDING)
+
+
+def test_several_limits_admit_together_or_not_at_all(store: Limiting) -> None:
+    def takes(cost: int = 1) -> Any:
+        return limits.take_all(store, [SECOND, DAY], tenant="acme", key="k", cost=cost)
+
+    assert [takes().is_allowed for _ in range(3)] == [True, True, False]
+    store.time.advance(1)
+    refused = takes(2)
+    assert (refused.is_allowed, refused.limit.name) == (False, "day")
+    assert takes().is_allowed  # the refusals took nothing
+    last = takes()
+    assert (last.is_allowed, last.limit.name, last.remaining) == (False, "day", 0)
+
+
+def test_several_limits_are_one_transaction_and_a_read(store: Limiting, faults: Faults) -> None:
+    assert limits.take_all(store, [SECOND, DAY, GCRA], tenant="acme", key="k").is_allowed
+    assert faults.requests == ["TransactWriteItems", "BatchGetItem"]
+
+
+@pytest.mark.parametrize("kind", ["conflict", "throttle", "error", "before"])
+def test_several_limits_are_tried_again_where_they_meet_others(store: Limiting, faults: Faults, kind: str) -> None:
+    faults.on("TransactWriteItems", kind, times=2)
+    assert limits.take_all(store, [SECOND, DAY], tenant="acme", key="k").is_allowed
+    assert limits.take(store, SECOND, tenant="acme", key="k").remaining == 0
+
+
+def test_several_limits_need_names_that_differ(store: Limiting) -> None:
+    for wrong in ([], [GCRA, GCRA], [FIXED, SLIDING]):
+        with pytest.raises(InvalidRequest, match="names"):
+            limits.take_all(store, wrong, tenant="acme", key="k")
+
+
+# ---------------------------------------------------------------- guard
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+def test_a_guard_lets_through_what_the_limit_admits(store: Limiting, faults: Faults, fail_open: bool) -> None:
+    def whose(name: str, *, loud: bool = False) -> str:
+        return name
+
+    @limits.guard(lambda: store, GCRA, tenant="acme", key=whose, fail_open=fail_open)
+    def greet(name: str, *, loud: bool = False) -> str:
+        """Greets."""
+        return f"hello {name}{'!' * loud}"
+
+    assert [greet("ada"), greet("ada", loud=True), greet("ada")] == ["hello ada", "hello ada!", "hello ada"]
+    with pytest.raises(QuotaExceeded) as refusal:
+        greet("ada")
+    assert (refusal.value.policy, refusal.value.limit, refusal.value.remaining, refusal.value.reset_seconds) == ("l", 3, 0, 4)
+    assert greet("grace") == "hello grace"
+    assert greet.__doc__ == "Greets."
+    faults.refuse("UpdateItem", "ProvisionedThroughputExceededException")
+    if fail_open:
+        assert greet("lin") == "hello lin"
+    else:
+        with pytest.raises(StoreUnavailable):
+            greet("lin")
+
+
+# ---------------------------------------------------------------- as an effect of a job
+
+
+def test_a_job_takes_from_a_fixed_window_in_its_own_transaction(dynamodb: Any) -> None:
+    def effects() -> Effects:
+        return Effects(
+            "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=lambda: EDGE_MS
+        )
+
+    def commit(cost: int) -> None:
+        found = effects()
+        found.increment("mails")
+        found.take(FIXED, "ada", cost)
+        dynamodb.transact_write_items(TransactItems=[effect.write for effect in found.collected()])
+
+    commit(2)
+    with pytest.raises(dynamodb.exceptions.TransactionCanceledException, match="None, ConditionalCheckFailed"):
+        commit(2)
+    commit(1)
+    assert counted(dynamodb, "CountersTable", "mails") == 2
+    assert not Limiting(dynamodb).takes(FIXED, key="ada")
+    for limit in (GCRA, SLIDING):
+        with pytest.raises(InvalidRequest, match="fixed window"):
+            effects().take(limit, "ada")
+    with pytest.raises(InvalidRequest, match="cost"):
+        effects().take(FIXED, "ada", cost=4)
