@@ -49,6 +49,8 @@ def metered() -> Iterator[Cost]:
 
     def count(parsed: dict[str, Any], model: Any, **_: Any) -> None:
         cost.calls[model.name] += 1
+        # A write that its condition refuses costs what it would have; the embedded store does not say so.
+        cost.write_units += parsed.get("Error", {}).get("Code") == "ConditionalCheckFailedException"
         found = parsed.get("ConsumedCapacity", [])
         units = sum(each["CapacityUnits"] for each in (found if isinstance(found, list) else [found]))
         if model.name not in _READS:

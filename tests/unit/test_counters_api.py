@@ -187,7 +187,6 @@ def test_tenants_share_no_limit(api: Api) -> None:
 
 @pytest.mark.parametrize("route", [INCREMENT, f"GET {COUNTER}", f"PUT {COUNTER}", f"DELETE {COUNTER}", TAKE])
 def test_a_store_that_does_not_answer_is_503(api: Api, faults: Faults, route: str) -> None:
-    Faults(api.once).plan = lambda operation, number: "throttle"
     once = Faults(api.once)
     once.plan = faults.plan = lambda operation, number: "throttle"
     body = {"shards": 2} if route.startswith("PUT") else {"key": "k", "algorithm": "gcra", "limit": 1, "period_seconds": 1}

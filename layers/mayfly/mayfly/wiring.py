@@ -188,9 +188,9 @@ def counter_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "Coun
     return _counter_store(read_settings(_Counters, env).counters_table, lambda: found)
 
 
-def limit_store(env: Mapping[str, str]) -> "LimitStore":
+def limit_store(env: Mapping[str, str], *, clock: Clock = system_clock) -> "LimitStore":
     """Limits for handlers of your own, by COUNTERS_TABLE. Raises ConfigError."""
-    return _limit_store(read_settings(_Counters, env).counters_table, _dynamodb())
+    return _limit_store(read_settings(_Counters, env).counters_table, _dynamodb(), clock)
 
 
 def sessions(env: Mapping[str, str]) -> SessionsDeps:
@@ -399,10 +399,10 @@ def _counter_store(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
     )
 
 
-def _limit_store(table: str, db: "DynamoDB") -> "LimitStore":
+def _limit_store(table: str, db: "DynamoDB", clock: Clock = system_clock) -> "LimitStore":
     from mayfly.limits import LimitStore
 
-    return LimitStore(db, table, clock=system_clock)
+    return LimitStore(db, table, clock=clock)
 
 
 def _dynamodb(*, attempts: int = 3) -> "DynamoDB":

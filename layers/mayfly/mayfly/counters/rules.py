@@ -18,7 +18,7 @@ __all__ = [
     "SHARDS",
     "Increment",
     "fingerprint",
-    "key_record",
+    "key_partition",
     "partition",
     "read_creation",
     "read_increment",
@@ -63,9 +63,12 @@ def shard(number: int) -> str:
     return key("shard", str(number))
 
 
-def key_record(idempotency_key: str) -> str:
-    """The sort key under which it is remembered that an increment was made. Any key fits: it is hashed."""
-    return key("key", hashlib.sha256(idempotency_key.encode()).hexdigest())
+def key_partition(tenant: str, name: str, idempotency_key: str) -> str:
+    """The partition in which it is remembered that an increment was made: one of its own, so that keys spread over all of DynamoDB's.
+
+    Any key fits: it is hashed.
+    """
+    return key(tenant, "key", name, hashlib.sha256(idempotency_key.encode()).hexdigest())
 
 
 def fingerprint(step: Step) -> str:

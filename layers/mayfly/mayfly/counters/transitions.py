@@ -7,7 +7,7 @@ TTL has deleted it or not. Functions here return requests and send nothing.
 from typing import Any
 
 from mayfly.counters.model import Step
-from mayfly.counters.rules import KEY_RETENTION_SECONDS, SHARD, fingerprint, key_record, partition, room, shard
+from mayfly.counters.rules import KEY_RETENTION_SECONDS, SHARD, fingerprint, key_partition, partition, room, shard
 
 __all__ = ["add", "add_to_shard", "create_shards", "delete_expired", "delete_shards", "delete_single", "remember", "restart"]
 
@@ -92,7 +92,8 @@ def remember(table: str, tenant: str, name: str, idempotency_key: str, step: Ste
     return {
         "TableName": table,
         "Item": {
-            **_key(tenant, name, key_record(idempotency_key)),
+            "pk": {"S": key_partition(tenant, name, idempotency_key)},
+            "sk": {"S": "key"},
             "fingerprint": {"S": fingerprint(step)},
             "expires_at": _expiry(KEY_RETENTION_SECONDS, now_ms),
         },

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mayfly.clock import Clock
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Reason, RequestRefused, TransactionCancelled
+from mayfly.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
 from mayfly.errors import SessionNotFound, StoreUnavailable
 from mayfly.sessions import transitions
 from mayfly.sessions.items import Item, generation_key, generation_of, read_item, session_id_in, session_key, session_sort
@@ -17,8 +17,8 @@ __all__ = ["SessionRotated", "SessionStore", "Superseded"]
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Refusals of a transaction that may be gone at the next try.
-_PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+#: Refusals of a transaction by what another writer did, or does at this moment: what stands there now is to be read again.
+_PASSING: Final = {"ConditionalCheckFailed", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
 class Superseded(Exception):
@@ -114,7 +114,7 @@ class SessionStore:
     def replace(self, seen: Session, after: Session, *, now_ms: int) -> None:
         """Writes the next version of a session, in another subject's partition where it has another subject.
 
-        Raises Superseded, or SessionNotFound where the session has ended or its token was rotated away.
+        Raises Superseded where it is not as it was seen, and SessionNotFound where it has expired since.
         """
         tenant, table = seen.tenant, self._table
         checked = {each.partition: each.generation for each in (seen, after) if each.subject is not None}
@@ -129,10 +129,12 @@ class SessionStore:
         try:
             self._db.transact("write the session", writes)
         except TransactionCancelled as refusal:
-            first, *rest = refusal.reasons
-            if _is_mine(first.item, after):  # the answer to the first of two tries was lost
+            if _is_mine(refusal.reasons[0].item, after):  # the answer to the first of two tries was lost
                 return
-            _explain(refusal, *([] if is_moved else [first]), *rest, seen=seen)
+            codes = [reason.code for reason in refusal.reasons]
+            if _PASSING.isdisjoint(codes):
+                raise StoreUnavailable("write the session", ", ".join(codes)) from refusal
+            raise Superseded from refusal
 
     def end(self, tenant: str, token: Token, *, now_ms: int) -> None:
         """Deletes the session that a token opens. Raises SessionNotFound."""
@@ -189,18 +191,6 @@ class SessionStore:
             # After a lost answer its absence may be this very call's doing. That it is gone is what was asked for.
             if not (refusal.was_repeated and refusal.item is None):
                 raise SessionNotFound from refusal
-
-
-def _explain(refusal: TransactionCancelled, own: Reason, *generations: Reason, seen: Session) -> None:
-    """Why a write was cancelled: for the session that was seen, or for a generation that was raised."""
-    if any(reason.code in _PASSING for reason in refusal.reasons):
-        raise Superseded from refusal
-    if any(reason.code == "ConditionalCheckFailed" for reason in generations):
-        raise Superseded from refusal  # ended, as it will be read then; or it starts in the new generation of where it goes
-    if own.code == "ConditionalCheckFailed":
-        is_still_it = own.item is not None and own.item["secret_hash"]["S"] == seen.secret_hash
-        raise Superseded if is_still_it else SessionNotFound from refusal
-    raise StoreUnavailable("write the session", ", ".join(reason.code for reason in refusal.reasons)) from refusal
 
 
 def _is_mine(found: Item | None, after: Session) -> bool:

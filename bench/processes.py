@@ -1,0 +1,74 @@
+"""Several processes of bench.hammer on one embedded store, started together."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mayfly import wiring
+from mayfly.counters import CounterStore
+
+from bench.batch import make_stores
+from local.clients import CREDENTIALS
+from local.harness import ROOT, embedded_store
+from local.template import REGION
+
+__all__ = ["PROCESSES", "THREADS", "Ground", "ground"]
+
+#: Sixteen threads in all.
+PROCESSES, THREADS = 4, 4
+
+
+@dataclass
+class Ground:
+    """The tables, and how processes find them."""
+
+    env: dict[str, str]
+
+    def hammer(self, **order: Any) -> list[dict[str, Any]]:
+        """What each thread of all processes did."""
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "bench.hammer", json.dumps({"process": number, "threads": THREADS, **order})],
+                cwd=ROOT, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            for number in range(PROCESSES)
+        ]  # fmt: skip
+        done: list[dict[str, Any]] = []
+        for each in started:
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
+        for each in started:
+            printed, _ = each.communicate()
+            assert each.returncode == 0, printed
+            done += json.loads(printed.splitlines()[-1])
+        return done
+
+    def counters(self) -> CounterStore:
+        """The counters, for this process."""
+        return wiring.counter_store(self.env)
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    """An embedded store with the template's tables, which this process's clients use too."""
+    with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
+        make_stores(endpoint, Path(folder))
+        ours = {
+            **CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
+            "COUNTERS_TABLE": "CountersTable", "PYTHONPATH": f"{ROOT / 'layers' / 'mayfly'}{os.pathsep}{ROOT}",
+        }  # fmt: skip
+        before = dict(os.environ)
+        os.environ.update(ours)
+        try:
+            yield Ground({**before, **ours})
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
