@@ -25,7 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def shell_examples() -> str:
     """Every marked shell block of README, in order, as one script."""
     blocks = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     return "\n".join(blocks)
 
 
@@ -38,7 +38,9 @@ def test_the_shell_examples_of_the_readme_do_what_they_say(stack: Stack) -> None
     assert '"status":"succeeded"' in done.stdout
     assert "Hello World! 41 times." in done.stdout
     assert '"data":{"cart":["tea"],"theme":"dark"}' in done.stdout
-    assert '"code": "session-not-found"' in done.stdout.splitlines()[-1]
+    assert '"code": "session-not-found"' in done.stdout
+    assert done.stdout.count('{"name":"orders","value":3}') == 2
+    assert '"allowed":true,"remaining":9' in done.stdout.splitlines()[-1]
 
 
 def test_the_producers_example_is_a_job(stack: Stack) -> None:

@@ -243,12 +243,14 @@ def test_invoke_runs_a_function_against_the_running_stack(stack: Stack) -> None:
     assert json.loads(done.stdout)["body"] == f"Hello World! {before + 1} times."
 
 
-@pytest.mark.parametrize("function", ["authorizer", "await_job", "hello", "jobs", "relay_jobs", "run_jobs", "sessions", "sweep_jobs"])
+@pytest.mark.parametrize(
+    "function", ["authorizer", "await_job", "counters", "hello", "jobs", "relay_jobs", "run_jobs", "sessions", "sweep_jobs"]
+)
 def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str) -> None:
     done = subprocess.run([MAYFLY, "invoke", function, "--work", stack.work], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     reply = json.loads(done.stdout)
-    expected = {"await_job": 404, "hello": 200, "jobs": 202, "sessions": 201}
+    expected = {"await_job": 404, "hello": 200, "jobs": 202, "sessions": 201, "counters": 200}
     assert reply.get("statusCode") == expected.get(function)
     assert not reply.get("batchItemFailures")
 

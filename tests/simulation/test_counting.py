@@ -1,0 +1,41 @@
+"""Exactness under fire: 16 threads in 4 processes on the embedded store, as `python -m bench counters limits` does it at full size."""
+
+from collections.abc import Iterator
+
+import pytest
+from mayfly.limits import Algorithm
+
+from bench import counters, limits
+from bench.processes import Ground, ground
+
+THREADS = 16
+EACH = 40
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Ground]:
+    with ground() as found:
+        yield found
+
+
+@pytest.mark.parametrize("lose", [0, 0.1])
+def test_keyed_increments_that_are_all_sent_twice_count_exactly(store: Ground, lose: float) -> None:
+    found = counters.keyed(store, EACH, lose=lose)
+    assert [value for what, value in found.items() if what.endswith((": expected", ": value"))] == [THREADS * EACH] * 2
+
+
+def test_unkeyed_increments_with_lost_answers_count_once_or_say_that_they_do_not_know(store: Ground) -> None:
+    found = {what.rpartition(": ")[2]: value for what, value in counters.unkeyed(store, EACH, lose=0.1).items()}
+    known = found["acknowledged"] + found["settled"]
+    assert known + found["unknown"] + found["refused"] == found["sent"] == THREADS * EACH
+    assert known <= found["value"] <= known + found["unknown"]
+    assert found["settled"] + found["unknown"] >= THREADS * EACH * 0.04  # answers were lost
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_a_limit_that_is_hammered_holds_its_bound(store: Ground, algorithm: Algorithm) -> None:
+    found = limits.hammered(store, algorithm, 4)
+    assert found[f"{algorithm}: most of its bound"] <= 1
+    # How much of it is admitted is a matter of the machine's speed; the benchmark says.
+    assert found[f"{algorithm}: admitted"] > 40
+    assert found[f"{algorithm}: refused"] > 100
