@@ -99,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("keys", help="make API keys", add_help=False)
     commands.add_parser("jobs", help="look at jobs, cancel, redrive and resend them", add_help=False)
+    commands.add_parser("sessions", help="look at a subject's sessions, and end them", add_help=False)
+    commands.add_parser("counters", help="look at counters, add to them, make and delete them", add_help=False)
     return parser
 
 

@@ -19,4 +19,6 @@ class PortTaken(LocalError):
     """Somebody listens on the port already."""
 
     def __init__(self, port: int, holder: str, free: int) -> None:
-        super().__init__(f"port {port} is taken by {holder}; stop it, or choose another port: make run PORT={free}")
+        super().__init__(
+            f"port {port} is taken by {holder}; stop it, or choose another port: make run PORT={free} (or mayfly up --port {free}); a stack takes its port and the next one"
+        )

@@ -103,7 +103,8 @@ class Logs:
 
 
 def _request_line(entry: dict[str, Any]) -> str:
-    return f"{entry['method']} {entry['path']} {entry['status']} in {entry['milliseconds']} ms"
+    path = entry["path"].encode("unicode_escape").decode()  # a path may hold line breaks, and must not write lines of its own
+    return f"{entry['method']} {path} {entry['status']} in {entry['milliseconds']} ms"
 
 
 def _now() -> str:

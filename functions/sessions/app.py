@@ -40,7 +40,7 @@ def _serve_holders(app: APIGatewayHttpResolver, deps: SessionsDeps) -> None:
 
     @app.post("/sessions")
     def create() -> Response[str]:
-        asked = read_creation(http.json_body(app))
+        asked = read_creation(http.json_body(app) if app.current_event.body else {})
         token, session = sessions.create(
             store,
             tenant=http.caller(app).tenant,

@@ -101,6 +101,7 @@ def test_keys_names_and_tenants_have_shares_of_their_own(store: Limiting, limit:
         (Limit("l", 1, 0), 1, "period_seconds"),
         (Limit("l", 1, 1, burst=0), 1, "burst"),
         (Limit("l", 1, 1, Algorithm.FIXED, burst=1), 1, "burst"),
+        (Limit("l", 1, 366 * 24 * 3600, burst=2), 1, "burst"),
         (Limit("l", 3, 1), 0, "cost"),
         (Limit("l", 3, 1), 4, "cost"),
         (Limit("l", 3, 1, burst=5), 6, "cost"),

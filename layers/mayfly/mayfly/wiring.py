@@ -184,8 +184,9 @@ def counters(env: Mapping[str, str]) -> CountersDeps:
 
 def counter_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "CounterStore":
     """Counters for handlers of your own, by COUNTERS_TABLE. Raises ConfigError."""
+    table = read_settings(_Counters, env).counters_table
     found = db or _dynamodb()
-    return _counter_store(read_settings(_Counters, env).counters_table, lambda: found)
+    return _counter_store(table, lambda: found)
 
 
 def limit_store(env: Mapping[str, str], *, clock: Clock = system_clock) -> "LimitStore":

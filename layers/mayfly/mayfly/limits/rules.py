@@ -69,6 +69,8 @@ def check(limit: Limit, cost: int) -> None:
         raise InvalidRequest("burst", "goes with gcra only")
     if not 1 <= limit.most <= _MAX_LIMIT:
         raise InvalidRequest("burst", f"must be from 1 to {_MAX_LIMIT}")
+    if limit.most * limit.period_seconds > _MAX_PERIOD_SECONDS * limit.limit:
+        raise InvalidRequest("burst", "would take more than 366 days to be free again")
     if not 1 <= cost <= limit.most:
         raise InvalidRequest("cost", f"must be from 1 to {limit.most}: more could never be admitted")
 
