@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from mayfly import wiring
 from mayfly.observe import observer
+from mayfly.sessions.rules import read_token
 
 from functions.sessions.app import build
 from tests.events import http
@@ -240,3 +241,22 @@ def test_a_store_that_does_not_answer_is_503_and_no_404(api: Api, faults: Faults
     faults.plan = lambda operation, number: "throttle"
     status, problem, headers = api.call(route, token, body=body)
     assert (status, problem["code"], headers["Retry-After"]) == (503, "store-unavailable", "1")
+
+
+@pytest.mark.parametrize("kind", ["throttle", "unforeseen"])
+def test_no_log_of_a_failure_holds_a_token(api: Api, faults: Faults, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    token = api.create(subject="ada")["token"]
+    if kind == "throttle":
+        faults.plan = lambda operation, number: "throttle"
+    else:
+        api.store.clock = lambda: 1 // 0  # the unforeseen: a traceback is logged
+    statuses = [api.call(route, token, body=body)[0] for route, body in ROUTES]
+    logged = "".join(capsys.readouterr())
+    assert statuses == [503 if kind == "throttle" else 500] * 4
+    assert logged.count("session") > 0
+    assert token not in logged
+    assert token.rpartition("_")[2] not in logged
+
+
+def test_a_token_in_parts_shows_no_secret() -> None:
+    assert "A" * 43 not in repr(read_token("mfs_a" + "0" * 32 + "_" + "A" * 43))

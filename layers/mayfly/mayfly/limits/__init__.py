@@ -1,8 +1,9 @@
 """Rate limits that no process keeps: each admission is decided by a conditional write."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from mayfly.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
 from mayfly.limits.model import Algorithm, Decision, Limit
@@ -10,6 +11,8 @@ from mayfly.limits.rules import check
 from mayfly.limits.store import LimitStore
 
 __all__ = ["Algorithm", "Decision", "Limit", "LimitStore", "guard", "take", "take_all"]
+
+_LOG: Final = logging.getLogger(__name__)
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -54,6 +57,7 @@ def guard(
             except StoreUnavailable:
                 if not fail_open:
                     raise
+                _LOG.warning("the limit %r could not be asked; the call was let through, as its guard says", limit.name)
             else:
                 if not decision.is_allowed:
                     raise _exceeded(decision)
