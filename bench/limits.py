@@ -46,9 +46,7 @@ def _GCRA(times: list[int]) -> tuple[float, float]:  # noqa: N802 - an acronym
     """The tightest interval between two admissions, beside burst + time x rate; and the whole run beside that."""
     rate = LIMIT / 1000
     tightest = max(
-        (end - start + 1) / (BURST + (times[end] - times[start]) * rate)
-        for start in range(len(times))
-        for end in range(start, len(times), 7)
+        (end - start + 1) / (BURST + (times[end] - times[start]) * rate) for start in range(len(times)) for end in range(start, len(times))
     )
     return tightest, len(times) / (BURST + (times[-1] - times[0]) * rate)
 

@@ -11,6 +11,7 @@ from mayfly.errors import (
     CounterLimit,
     CounterOutOfRange,
     IdempotencyKeyReused,
+    InvalidRequest,
     OutcomeUnknown,
     StoreUnavailable,
 )
@@ -58,7 +59,7 @@ def test_a_counter_starts_at_zero_and_adds(store: Counting) -> None:
 
 def test_tenants_and_names_do_not_share_a_counter(store: Counting) -> None:
     add(store)
-    assert (value(store, tenant="other"), value(store, "hit"), value(store, "hits/0")) == (0, 0, 0)
+    assert (value(store, tenant="other"), value(store, "hit"), value(store, "hits.0")) == (0, 0, 0)
 
 
 def test_an_increment_is_one_call_and_a_read_is_one(store: Counting, lost: Faults, faults: Faults) -> None:
@@ -387,7 +388,90 @@ def test_a_sharded_counter_of_the_most_shards_is_made_and_deleted_at_once(store:
     assert dynamodb.scan(TableName="CountersTable")["Items"] == []
 
 
+def test_a_step_that_counted_and_whose_sum_cannot_be_read_is_not_to_be_repeated(sharded: Counting, faults: Faults) -> None:
+    faults.refuse("Query", "ProvisionedThroughputExceededException")
+    with pytest.raises(OutcomeUnknown):
+        add(sharded)
+    faults.plan = lambda operation, number: None
+    assert value(sharded) == 1
+
+
+def test_threads_that_meet_shards_at_once_both_count(sharded: Counting, client: Any, dynamodb: Any, lost: Faults) -> None:
+    store = Counting(client, dynamodb, prefix="shared")
+    others = [1]
+
+    def meanwhile(operation: str, number: int) -> None:
+        if others:
+            others.pop()
+            add(store)  # another thread, which learns of the shards before this one's request arrives
+
+    lost.plan = meanwhile
+    assert add(store) == 2
+
+
+def test_threads_that_meet_a_deleted_counter_at_once_both_count(sharded: Counting, lost: Faults) -> None:
+    add(sharded)
+    counters.delete(Counting(make_client("dynamodb"), make_client("dynamodb")), tenant="acme", name="hits")
+    others = [1]
+
+    def meanwhile(operation: str, number: int) -> None:
+        if others:
+            others.pop()
+            add(sharded)
+
+    lost.plan = meanwhile
+    assert add(sharded) == 2
+
+
+def test_bounds_are_taken_again_when_a_counter_has_no_shards_any_more(sharded: Counting, client: Any, dynamodb: Any) -> None:
+    add(sharded)
+    other = Counting(client, dynamodb, prefix="other")
+    counters.delete(other, tenant="acme", name="hits")
+    assert add(sharded, ceiling=5) == 1
+    assert add(sharded, ceiling=5, idempotency_key="k") == 2
+
+
+@pytest.mark.parametrize("way", [{}, {"idempotency_key": "k"}])
+def test_what_another_clock_still_adds_is_not_taken_away(store: Counting, client: Any, dynamodb: Any, way: dict[str, Any]) -> None:
+    add(store, by=5, ttl_seconds=10)
+    ahead = Counting(client, dynamodb, prefix="ahead")
+    ahead.time.advance(11)
+    others = [1]
+
+    def meanwhile(act: Any) -> Any:
+        def acting(*args: Any) -> Any:
+            if others:
+                others.pop()
+                add(store, ttl_seconds=100)  # for whom it has not expired
+            return act(*args)
+
+        return acting
+
+    ahead._clear, ahead._restart = meanwhile(ahead._clear), meanwhile(ahead._restart)  # type: ignore[method-assign]  # an interleaving
+    add(ahead, **way)
+    assert value(store) == 7
+
+
 # ---------------------------------------------------------------- the rest
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"name": "a b"}, "name"),
+        ({"by": 0.5}, "by"),
+        ({"by": True}, "by"),
+        ({"by": 10**31}, "by"),
+        ({"floor": 10**38}, "floor"),
+        ({"ceiling": 1.0}, "ceiling"),
+        ({"floor": 2, "ceiling": 1}, "floor"),
+        ({"ttl_seconds": 0}, "ttl_seconds"),
+    ],
+)
+def test_what_no_counter_takes_is_refused_before_it_is_sent(store: Counting, lost: Faults, wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest, match=field):
+        add(store, **wrong)
+    assert lost.requests == []
 
 
 def test_a_deleted_counter_is_zero_and_its_keys_stay_remembered(store: Counting, faults: Faults) -> None:

@@ -106,7 +106,8 @@ def test_a_sharded_counter_is_made_once(api: Api) -> None:
 def test_an_answer_that_cannot_be_settled_is_503_outcome_unknown(api: Api) -> None:
     Faults(api.once).on("UpdateItem", "before")
     status, problem, headers = api.call(INCREMENT, body={})
-    assert (status, problem["code"], headers["Retry-After"]) == (503, "outcome-unknown", "1")
+    assert (status, problem["code"]) == (503, "outcome-unknown")
+    assert "Retry-After" not in headers  # a repeat may count twice
 
 
 def take(api: Api, **body: Any) -> tuple[int, Any, dict[str, str]]:

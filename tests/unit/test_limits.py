@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from mayfly import limits
+from mayfly.dynamodb import RequestRefused
 from mayfly.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
 from mayfly.jobs import Effects
 from mayfly.limits import Algorithm, Limit
@@ -80,6 +81,57 @@ def test_what_remains_can_be_taken_and_no_more(store: Limiting, limit: Limit) ->
     assert (second.is_allowed, second.remaining) == (True, 0)
     store.time.now_ms += second.reset_ms
     assert limits.take(store, limit, tenant="acme", key="k").remaining == 2
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, "a\nb", "\ud800"])
+def test_a_key_that_is_none_is_refused_and_passes_no_guard(store: Limiting, key: str) -> None:
+    @limits.guard(lambda: store, GCRA, tenant="acme", key=lambda name: name, fail_open=True)
+    def greet(name: str) -> str:
+        return f"hello {name}"
+
+    with pytest.raises(InvalidRequest, match="key"):
+        greet(key)
+
+
+def test_a_guard_is_no_way_around_a_missing_permission(store: Limiting, faults: Faults) -> None:
+    faults.refuse("UpdateItem", "AccessDeniedException")
+
+    @limits.guard(lambda: store, GCRA, tenant="acme", key=lambda: "k", fail_open=True)
+    def greet() -> str:
+        return "hello"
+
+    with pytest.raises(RequestRefused):
+        greet()
+
+
+def test_a_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
+    clock = FixedClock(EDGE_MS)
+    found = [
+        Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=clock)
+        for _ in range(4)
+    ]
+    for each in found:
+        each.take(FIXED, "ada")
+        clock.advance(10)  # each describes it in a window of its own, and all return in one
+    committed = 0
+    for each in found:
+        try:
+            dynamodb.transact_write_items(TransactItems=[effect.write for effect in each.collected()])
+            committed += 1
+        except dynamodb.exceptions.TransactionCanceledException:
+            pass
+    assert committed == 3
+
+
+def test_takes_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
+    found = Effects(
+        "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=lambda: EDGE_MS
+    )
+    found.take(FIXED, "ada")
+    found.take(FIXED, "ada", 2)
+    assert len(found.collected()) == 1
+    with pytest.raises(InvalidRequest, match="cost"):
+        found.take(FIXED, "ada")
 
 
 @every

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
 
 from mayfly.errors import StoreUnavailable
 
@@ -148,6 +149,8 @@ class DynamoDB:
             return getattr(self._client, method)(**request)
         except ClientError as refusal:
             raise _named(operation, refusal) from refusal
+        except (ResponseParserError, UnicodeDecodeError) as problem:  # it was answered, in words that nobody understands
+            raise AnswerLost(operation, type(problem).__name__) from problem
         except (ParamValidationError, TypeError, ValueError) as problem:  # it cannot even be written down, and never left
             raise RequestRefused(operation, "ValidationException", str(problem)) from problem
         except BotoCoreError as problem:

@@ -280,12 +280,15 @@ class StreamTrimmed(MayflyError):
 
 
 class OutcomeUnknown(MayflyError):
-    """An increment was sent and its answer lost, and reading back did not settle whether it counted."""
+    """An increment was sent and its answer lost, and reading back did not settle whether it counted.
+
+    Without Retry-After: whoever repeats it may count twice.
+    """
 
     code = "outcome-unknown"
     status = 503
     title = "Outcome unknown"
-    retry_after_seconds: ClassVar[int] = 1
+    retryable = False
 
     def __init__(self, counter: str) -> None:
         super().__init__(f"the increment of {counter!r} may or may not have counted; read it, or use an Idempotency-Key to repeat safely")

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from mayfly.counters.model import Count, Step
-from mayfly.counters.rules import MAX_SHARDS, MAX_STEP
+from mayfly.counters.rules import MAX_SHARDS, MAX_STEP, check
 from mayfly.counters.store import CounterStore
+from mayfly.errors import InvalidRequest
 
 __all__ = ["MAX_SHARDS", "MAX_STEP", "Count", "CounterStore", "Step", "create_sharded", "delete", "increment", "read", "read_many"]
 
@@ -27,11 +28,12 @@ def increment(
     repeat a lost answer, so that it may count twice. `floor` and `ceiling` refuse what would leave them. With `ttl_seconds` the
     counter expires so long after this increment.
 
-    Raises CounterLimit where a bound refuses, CounterOutOfRange beyond 38 digits, IdempotencyKeyReused, CounterIsSharded for a bound or a
+    Raises InvalidRequest for a name or number that no counter takes, CounterLimit where a bound refuses, CounterOutOfRange beyond 38 digits, IdempotencyKeyReused, CounterIsSharded for a bound or a
     time to live of a sharded counter; OutcomeUnknown when the answer was lost and cannot be settled, StoreUnavailable when nothing
     was written, or with a key: repeat it.
     """
     step = Step(by, floor, ceiling, ttl_seconds)
+    check(name, step)
     if idempotency_key is not None:
         return Count(name, store.increment_once(tenant, name, step, idempotency_key))
     if approximate:
@@ -41,20 +43,27 @@ def increment(
 
 def read(store: CounterStore, *, tenant: str, name: str) -> Count:
     """The value of a counter, 0 where there is none. One call. Raises StoreUnavailable."""
+    check(name)
     return Count(name, store.read(tenant, name))
 
 
 def read_many(store: CounterStore, *, tenant: str, names: Sequence[str]) -> list[Count]:
     """The values of counters, in the order of their names: a call for each hundred. Raises StoreUnavailable."""
+    for name in names:
+        check(name)
     values = store.read_many(tenant, names)
     return [Count(name, values[name]) for name in names]
 
 
 def create_sharded(store: CounterStore, *, tenant: str, name: str, shards: int) -> None:
     """Makes a counter of 2 to 100 items, for more than the 1,000 writes a second that DynamoDB takes on one. Raises CounterExists."""
+    check(name)
+    if not 2 <= shards <= MAX_SHARDS:
+        raise InvalidRequest("shards", f"must be from 2 to {MAX_SHARDS}")
     store.create(tenant, name, shards)
 
 
 def delete(store: CounterStore, *, tenant: str, name: str) -> None:
     """Deletes a counter, which counts as 0 from then on. Raises StoreUnavailable."""
+    check(name)
     store.delete(tenant, name)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mayfly.counters.model import Step
 from mayfly.errors import InvalidRequest
-from mayfly.fields import Fields, canonical_json
+from mayfly.fields import NAME, Fields, canonical_json
 from mayfly.ids import key
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SHARD",
     "SHARDS",
     "Increment",
+    "check",
     "fingerprint",
     "key_partition",
     "partition",
@@ -83,6 +84,20 @@ def room(step: Step) -> tuple[int, int]:
     return max(-LIMIT, least - step.by), min(LIMIT, most - step.by)
 
 
+def check(name: str, step: Step = Step()) -> None:  # noqa: B008 - a constant
+    """Raises InvalidRequest for a name, or a step, that no counter takes."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidRequest("name", f"must match {NAME.pattern}")
+    for field, bound in (("by", MAX_STEP), ("floor", _MAX_BOUND), ("ceiling", _MAX_BOUND), ("ttl_seconds", _MAX_TTL_SECONDS)):
+        value = getattr(step, field)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not -bound <= value <= bound):
+            raise InvalidRequest(field, f"must be a whole number from -{bound} to {bound}")
+    if step.ttl_seconds is not None and step.ttl_seconds < 1:
+        raise InvalidRequest("ttl_seconds", "must be at least 1")
+    if step.floor is not None and step.ceiling is not None and step.floor > step.ceiling:
+        raise InvalidRequest("floor", "must not be above the ceiling")
+
+
 def read_increment(body: Any, *, is_keyed: bool) -> Increment:
     """The body of POST /counters/{name}/increment. Raises InvalidRequest."""
     fields = Fields(body)
@@ -94,8 +109,6 @@ def read_increment(body: Any, *, is_keyed: bool) -> Increment:
     )
     approximate = fields.boolean("approximate", default=False)
     fields.finish()
-    if step.floor is not None and step.ceiling is not None and step.floor > step.ceiling:
-        raise InvalidRequest("floor", "must not be above the ceiling")
     if approximate and (is_keyed or step.floor is not None or step.ceiling is not None):
         raise InvalidRequest("approximate", "goes with neither an Idempotency-Key nor a floor or ceiling: those are exact")
     return Increment(step, approximate)

@@ -79,12 +79,12 @@ class CounterStore:
             if attempt:
                 self._repeats().pause(attempt)
             now_ms = self._clock()
-            shards = self._known_shards(tenant, name, step)
+            number = self._shard_for(tenant, name, step)
             record = transitions.remember(self._table, tenant, name, idempotency_key, step, now_ms=now_ms)
             add = (
                 transitions.add(self._table, tenant, name, step, nonce=None, now_ms=now_ms)
-                if shards is None
-                else transitions.add_to_shard(self._table, tenant, name, self._pick(shards), step.by, nonce=None)
+                if number is None
+                else transitions.add_to_shard(self._table, tenant, name, number, step.by, nonce=None)
             )
             try:
                 self._repeats().transact("increment", [{"Put": record}, {"Update": add}])
@@ -95,7 +95,7 @@ class CounterStore:
                         raise IdempotencyKeyReused(f"an increment of {name!r}") from refusal
                     break  # made before; maybe by this very call, whose answer was lost
                 if added.code == "ConditionalCheckFailed":
-                    self._prepare(tenant, name, step, added.item, now_ms)
+                    self._prepare(tenant, name, step, sent_to=number, found=added.item, now_ms=now_ms)
                 elif not {kept.code, added.code} & _PASSING:
                     raise StoreUnavailable("increment", f"{kept.code}, {added.code}") from refusal
                 continue
@@ -131,19 +131,24 @@ class CounterStore:
     def create(self, tenant: str, name: str, shards: int) -> None:
         """Makes a counter with shards; done where it has been made with as many. Raises CounterExists, StoreUnavailable."""
         puts = transitions.create_shards(self._table, tenant, name, shards, now_ms=self._clock())
-        try:
-            self._repeats().transact("create", [{"Put": put} for put in puts])
-        except TransactionCancelled as refusal:
-            first = refusal.reasons[0]
-            if (first.item or {}).get("shards") == {"N": str(shards)}:
+        for attempt in range(_TRIES):
+            if attempt:
+                self._repeats().pause(attempt)
+            try:
+                self._repeats().transact("create", [{"Put": put} for put in puts])
                 return
-            if any(reason.code == "ConditionalCheckFailed" for reason in refusal.reasons):
-                raise CounterExists(name) from refusal
-            raise StoreUnavailable("create", first.code) from refusal
+            except TransactionCancelled as refusal:
+                if (refusal.reasons[0].item or {}).get("shards") == {"N": str(shards)}:
+                    return
+                if any(reason.code == "ConditionalCheckFailed" for reason in refusal.reasons):
+                    raise CounterExists(name) from refusal
+        raise StoreUnavailable("create", f"others were at it {_TRIES} times in a row")
 
     def delete(self, tenant: str, name: str) -> None:
         """Deletes a counter with all its shards, at once. Idempotency keys stay remembered. Raises StoreUnavailable."""
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
+            if attempt:
+                self._repeats().pause(attempt)
             try:
                 self._repeats().delete("delete", **transitions.delete_single(self._table, tenant, name))
                 return
@@ -167,8 +172,7 @@ class CounterStore:
     def _add(self, tenant: str, name: str, step: Step, db: DynamoDB, *, exact: bool) -> int:
         for _ in range(_TRIES):
             now_ms, nonce = self._clock(), self._new_nonce() if exact else None
-            shards = self._known_shards(tenant, name, step)
-            number = None if shards is None else self._pick(shards)
+            number = self._shard_for(tenant, name, step)
             request = (
                 transitions.add(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms)
                 if number is None
@@ -177,7 +181,7 @@ class CounterStore:
             try:
                 item = db.update("increment", ReturnValues="ALL_NEW", **request)
             except ConditionFailed as refusal:
-                made = self._prepare(tenant, name, step, refusal.item, now_ms, restarts=True)
+                made = self._prepare(tenant, name, step, sent_to=number, found=refusal.item, now_ms=now_ms, restarts=True)
                 if made is not None:
                     return made
                 continue
@@ -185,22 +189,28 @@ class CounterStore:
                 if nonce is None:
                     raise
                 item = self._settle(name, request["Key"], nonce, problem)
-            return int(item["value"]["N"]) if number is None else self.read(tenant, name)
+            return int(item["value"]["N"]) if number is None else self._sum_after(tenant, name)
         raise StoreUnavailable("increment", f"others came first {_TRIES} times in a row")
 
-    def _prepare(self, tenant: str, name: str, step: Step, found: Item | None, now_ms: int, *, restarts: bool = False) -> int | None:
-        """After a refusal: learns what the counter is, so that the next try fits, or raises where none will.
+    def _prepare(
+        self, tenant: str, name: str, step: Step, *, sent_to: int | None, found: Item | None, now_ms: int, restarts: bool = False
+    ) -> int | None:
+        """After a refusal of what was sent to a shard, or to the one item of a counter without: learns what the counter is, so that the
+        next try fits, or raises where none will.
 
         An expired counter is put anew; the value then, where that has made the increment already.
         """
         place = partition(tenant, name)
-        if found is not None and "shards" in found:
-            is_new = place not in self._shards
+        is_sharded = found is not None and "shards" in found
+        if sent_to is not None:
+            if is_sharded:
+                raise CounterOutOfRange(name)
+            self._shards.pop(place, None)  # it was deleted, or made anew without shards
+            return None
+        if found is not None and is_sharded:
             self._shards[place] = int(found["shards"]["N"])
-            if is_new:
-                return None
-            raise CounterOutOfRange(name)
-        if self._shards.pop(place, None) is not None:  # it was deleted meanwhile
+            if step != Step(step.by):
+                raise CounterIsSharded(name)
             return None
         if found is not None and self._has_expired(found):
             if restarts:
@@ -240,12 +250,20 @@ class CounterStore:
             raise OutcomeUnknown(name) from problem
         return item
 
-    def _known_shards(self, tenant: str, name: str, step: Step) -> int | None:
-        """How many shards a counter has, as far as this process knows. Raises CounterIsSharded for a step that shards do not take."""
+    def _shard_for(self, tenant: str, name: str, step: Step) -> int | None:
+        """Where to send a step: to a shard, where this process has met some, or to the one item of a counter without.
+
+        What shards do not take goes to the item, too, which says whether there are shards now.
+        """
         shards = self._shards.get(partition(tenant, name))
-        if shards is not None and step != Step(step.by):
-            raise CounterIsSharded(name)
-        return shards
+        return None if shards is None or step != Step(step.by) else self._pick(shards)
+
+    def _sum_after(self, tenant: str, name: str) -> int:
+        """The sum of the shards, after an increment that counted. Raises OutcomeUnknown: it must not be repeated."""
+        try:
+            return self.read(tenant, name)
+        except StoreUnavailable as problem:
+            raise OutcomeUnknown(name) from problem
 
     def _value(self, item: Item) -> int:
         return 0 if "value" not in item or self._has_expired(item) else int(item["value"]["N"])

@@ -126,9 +126,9 @@ def delete_expired(table: str, tenant: str, name: str, *, seen: dict[str, Any]) 
     return {
         "TableName": table,
         "Key": _key(tenant, name, SHARD),
-        "ConditionExpression": "#expires_at = :seen",
-        "ExpressionAttributeNames": {"#expires_at": "expires_at"},
-        "ExpressionAttributeValues": {":seen": seen["expires_at"]},
+        "ConditionExpression": "#expires_at = :seen AND #value = :seen_value",
+        "ExpressionAttributeNames": {"#expires_at": "expires_at", "#value": "value"},
+        "ExpressionAttributeValues": {":seen": seen["expires_at"], ":seen_value": seen["value"]},
     }
 
 

@@ -89,6 +89,7 @@ class Effects:
         self._checkpoint = checkpoint
         self._clock = clock
         self._increments: dict[str, int] = {}
+        self._takes: dict[tuple[Limit, str], int] = {}
         self._others: list[Effect] = []
         self._follow_ups = 0
 
@@ -115,17 +116,15 @@ class Effects:
     def take(self, limit: Limit, key: str, cost: int = 1) -> None:
         """Lets the job succeed only if a limit of its tenant admits it, and takes from the limit in the same transaction.
 
-        Of fixed windows only: the others' conditions depend on what was taken before. Where the limit refuses, the job ends as any whose
+        Takes of one limit and key add up. They are from the window in which the task has returned. Of fixed windows only: the others'
+        conditions depend on what was taken before. Where the limit refuses, the job ends as any whose
         effect is refused: dead, or with `@task(..., retry_refused=True)` it comes back. Raises InvalidRequest.
         """
-        check(limit, cost)
+        total = self._takes.get((limit, key), 0) + cost
+        check(limit, key, total)
         if limit.algorithm is not Algorithm.FIXED:
             raise InvalidRequest("limit", "must be a fixed window, to be an effect")
-        now_ms = self._clock()
-        write = plan(limit, cost, now_ms, {})
-        assert isinstance(write, Write)  # `check` has seen to it that an empty window admits it
-        request = update(self._counters_table, item_key(limit, self._tenant, key, now_ms), write)
-        self._others.append(Effect(f"take from {limit.name!r}", {"Update": request}))
+        self._takes[limit, key] = total
 
     def put(
         self, table: str, item: Mapping[str, Any], *, condition: str | None = None,
@@ -166,14 +165,22 @@ class Effects:
 
     def collected(self) -> list[Effect]:
         """The writes to make. Raises TooManyEffects when they do not fit into one transaction."""
-        count = len(self._increments) + len(self._others)
+        count = len(self._increments) + len(self._takes) + len(self._others)
         if count > EFFECT_LIMIT:
             raise TooManyEffects(count, EFFECT_LIMIT)
         increments = [
             Effect(f"increment {name!r}", _increment_write(self._counters_table, self._tenant, name, by), by)
             for name, by in self._increments.items()
         ]
-        return [*increments, *self._others]
+        return [*increments, *(self._take(limit, key, cost) for (limit, key), cost in self._takes.items()), *self._others]
+
+    def _take(self, limit: Limit, key: str, cost: int) -> Effect:
+        now_ms = self._clock()
+        write = plan(limit, cost, now_ms, {})
+        assert isinstance(write, Write)  # `check` has seen to it that an empty window admits it
+        return Effect(
+            f"take from {limit.name!r}", {"Update": update(self._counters_table, item_key(limit, self._tenant, key, now_ms), write)}
+        )
 
     def _add(
         self, verb: str, table: str, write: dict[str, Any], condition: str | None, *,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
+from mayfly.dynamodb import RequestRefused
 from mayfly.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
 from mayfly.limits.model import Algorithm, Decision, Limit
 from mayfly.limits.rules import check
@@ -24,7 +25,7 @@ def take(store: LimitStore, limit: Limit, *, tenant: str, key: str, cost: int = 
     Raises InvalidRequest for a limit that makes no sense and a cost that it could never admit, StoreUnavailable where nothing is known: to
     let in or to refuse then is the caller's choice.
     """
-    check(limit, cost)
+    check(limit, key, cost)
     return store.take(tenant, limit, key, cost)
 
 
@@ -34,7 +35,7 @@ def take_all(store: LimitStore, limits: Sequence[Limit], *, tenant: str, key: st
     Returns the refusal that lasts longest, or the admission that leaves least. Raises as `take`.
     """
     for limit in limits:
-        check(limit, cost)
+        check(limit, key, cost)
     if not limits or len({limit.name for limit in limits}) < len(limits):
         raise InvalidRequest("limits", "must be at least one, with names that differ")
     return store.take_all(tenant, limits, key, cost)
@@ -54,6 +55,8 @@ def guard(
         def guarded(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             try:
                 decision = take(store(), limit, tenant=tenant, key=key(*args, **kwargs))
+            except RequestRefused:  # no outage: a table or a permission is missing, for good
+                raise
             except StoreUnavailable:
                 if not fail_open:
                     raise

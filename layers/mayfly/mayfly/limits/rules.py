@@ -24,7 +24,7 @@ _MAX_LIMIT: Final = 10**9
 _MAX_PERIOD_SECONDS: Final = 366 * 24 * 3600
 #: Kept for so long after it has lost its meaning, so that a clock which lags behind does not find it gone.
 _SLACK_SECONDS: Final = 120
-_KEY: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+_KEY: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ def item_key(limit: Limit, tenant: str, subject: str, now_ms: int) -> dict[str, 
     return {"pk": {"S": key(tenant, "limit", limit.name, subject)}, "sk": {"S": sort}}
 
 
-def check(limit: Limit, cost: int) -> None:
-    """Raises InvalidRequest for a limit that makes no sense, and for a cost that it could never admit."""
+def check(limit: Limit, key: str, cost: int) -> None:
+    """Raises InvalidRequest for a limit that makes no sense, a key that is none, and a cost that it could never admit."""
+    if not _KEY.fullmatch(key):
+        raise InvalidRequest("key", "must have 1 to 128 characters, none of them a control character")
     if not NAME.fullmatch(limit.name):
         raise InvalidRequest("name", f"must match {NAME.pattern}")
     if not 1 <= limit.limit <= _MAX_LIMIT:
@@ -116,7 +118,7 @@ def _plan_fixed(limit: Limit, cost: int, now_ms: int, state: State) -> Write | D
 
 
 def _admit_fixed(limit: Limit, now_ms: int, state: State) -> Decision:
-    return _admitted(limit, limit.limit - state["used"], max(0, _window_end(limit, now_ms) - now_ms))
+    return _admitted(limit, max(0, limit.limit - state["used"]), max(0, _window_end(limit, now_ms) - now_ms))
 
 
 # ---------------------------------------------------------------- sliding window
@@ -134,12 +136,12 @@ def _plan_sliding(limit: Limit, cost: int, now_ms: int, state: State) -> Write |
         return _refused(limit, max(0, room + cost - current), wait)
     values = {":window": window, ":cost": cost, ":expires_at": _expiry((window + 2) * period)}
     if state and state["window"] == window:
-        is_same = "#window = :window AND #previous = :previous"
+        is_same = "#window = :window"  # and with it what was taken in the one before
         has_room = "#current <= :room"
         return Write(
             "ADD #current :cost SET #expires_at = :expires_at",
             f"{is_same} AND {has_room}",
-            {**values, ":previous": previous, ":room": room},
+            {**values, ":room": room},
         )
     is_as_seen = "#window = :seen_window AND #current = :seen_current" if state else "attribute_not_exists(#window)"
     seen = {":seen_window": state["window"], ":seen_current": state["current"]} if state else {}
@@ -230,7 +232,7 @@ _ADMISSIONS: Final[dict[Algorithm, Callable[[Limit, int, State], Decision]]] = {
 def read_take(name: str, body: Any) -> Take:
     """The body of POST /limits/{name}/take. Raises InvalidRequest."""
     fields = Fields(body)
-    subject = fields.text("key", pattern=_KEY)
+    subject = fields.text("key")
     algorithm = fields.text("algorithm")
     if algorithm not in list(Algorithm):
         raise InvalidRequest("algorithm", f"must be {', '.join(Algorithm)}")
@@ -243,7 +245,7 @@ def read_take(name: str, body: Any) -> Take:
     )
     cost = fields.integer("cost", 1, _MAX_LIMIT, default=1)
     fields.finish()
-    check(limit, cost)
+    check(limit, subject, cost)
     return Take(limit, subject, cost)
 
 

@@ -73,10 +73,10 @@ class LimitStore:
                 continue
             found = {(item["pk"]["S"], item["sk"]["S"]): item for item in self._db.get_many("read the limits", self._table, keys)}
             states = [self._remember(key, found.get((key["pk"]["S"], key["sk"]["S"]))) for key in keys]
-            return min(
-                (decide(limit, now_ms, state) for limit, state in zip(limits, states, strict=True) if state),
-                key=lambda decision: decision.remaining,
-            )
+            found_decisions = [decide(limit, now_ms, state) for limit, state in zip(limits, states, strict=True) if state]
+            if not found_decisions:
+                raise StoreUnavailable("read the limits", "what was just written is gone")
+            return min(found_decisions, key=lambda decision: decision.remaining)
         raise StoreUnavailable("take from the limits", f"others came first {_TRIES} times in a row")
 
     def _guess(self, key: Item) -> Mapping[str, int]:
