@@ -259,7 +259,7 @@ def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str
     ("arguments", "said"),
     [
         (["invoke", "hello", "--event", "gone.json"], "there is no event file gone.json"),
-        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, BuryJobs, Hello"),
+        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, BuryJobs, Counters, Hello"),
         (["invoke", "hello", "--event", "README.md"], "README.md is not valid JSON"),
         (["invoke", "hello", "--work", "/nowhere"], "no local stack is running here"),
     ],
