@@ -20,5 +20,5 @@ class PortTaken(LocalError):
 
     def __init__(self, port: int, holder: str, free: int) -> None:
         super().__init__(
-            f"port {port} is taken by {holder}; stop it, or choose another port: make run PORT={free} (or mayfly up --port {free}); a stack takes its port and the next one"
+            f"port {port} is taken by {holder} (a stack takes its port and the next one); stop it, or choose another port: make run PORT={free}"
         )

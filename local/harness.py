@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from local.logs import Logs
 from local.processes import Children
 from local.store import EmbeddedStore, free_port
 
-__all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "wait_until"]
+__all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "unused_port", "wait_until"]
 
 T = TypeVar("T")
 
@@ -140,12 +141,20 @@ class Stack:
         return self.process.wait(60)
 
 
+def unused_port() -> int:
+    """A port that is free, as is the one after it, which a stack's store takes; both below those that outgoing connections take."""
+    while True:
+        port = random.randrange(20_000, 32_000, 2)
+        if free_port(port) == port and free_port(port + 1) == port + 1:
+            return port
+
+
 @contextmanager
 def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml", work: Path | None = None) -> Iterator[Stack]:
     """A stack that is up; killed at the end where the test has not stopped it. Its output is part of a failure."""
     work = work or folder / "work"
     folder.mkdir(parents=True, exist_ok=True)
-    port, printed = free_port(), folder / "output"
+    port, printed = unused_port(), folder / "output"
     command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work), *options]
     with printed.open("wb") as output:
         process = subprocess.Popen(
@@ -176,7 +185,7 @@ def embedded_store(work: Path) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
-    store = EmbeddedStore(free_port(), work=work, state=None, log=logs.of("store"))
+    store = EmbeddedStore(unused_port(), work=work, state=None, log=logs.of("store"))
 
     async def start() -> None:
         await children.open()

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from local.harness import ROOT, Stack, running, wait_until
-from local.store import free_port
+from local.harness import ROOT, Stack, running, unused_port, wait_until
 from tests.conftest import make_tables
 
 EXAMPLE = ROOT / "examples" / "flask_hits"
@@ -45,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def gunicorn(embedded: Any, endpoint: str, tmp_path: Path) -> Iterator[str]:
     make_tables(embedded, "flask-")
-    port = free_port()
+    port = unused_port()
     env = {
         **os.environ,
         "AWS_ENDPOINT_URL": endpoint,
