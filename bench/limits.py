@@ -33,7 +33,7 @@ def hammered(store: Ground, algorithm: Algorithm, seconds: float) -> dict[str, A
     burst = BURST if algorithm is Algorithm.GCRA else None
     done = store.hammer(mode="limit", name=algorithm, algorithm=algorithm, limit=LIMIT, period_seconds=1, burst=burst, seconds=seconds)
     times = sorted(time for thread in done for time in thread["admitted"])
-    most, share = _GCRA(times) if burst else _windows(times, is_sliding=algorithm is Algorithm.SLIDING)
+    most, share = _spaced(times) if burst else _windows(times, is_sliding=algorithm is Algorithm.SLIDING)
     return {
         f"{algorithm}: admitted": len(times),
         f"{algorithm}: refused": sum(thread["refused"] for thread in done),
@@ -42,7 +42,7 @@ def hammered(store: Ground, algorithm: Algorithm, seconds: float) -> dict[str, A
     }
 
 
-def _GCRA(times: list[int]) -> tuple[float, float]:  # noqa: N802 - an acronym
+def _spaced(times: list[int]) -> tuple[float, float]:
     """The tightest interval between two admissions, beside burst + time x rate; and the whole run beside that."""
     rate = LIMIT / 1000
     tightest = max(
