@@ -68,13 +68,13 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether the operating system still has it; asks, since the end may not have been noticed yet."""
+        """Whether the operating system still has it and has not been told to kill it; asks, since neither may have been noticed."""
         if self._transport.get_returncode() is not None:
             return False
         if not hasattr(os, "waitid"):  # macOS: what asyncio has noticed is all there is
             return True
         try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and not _is_being_killed(self.pid)
         except ChildProcessError:  # reaped a moment ago
             return False
 
@@ -113,6 +113,20 @@ class Child:
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def _is_being_killed(pid: int) -> bool:
+    """Whether a SIGKILL is on its way to a process. Linux only: False where the system does not tell.
+
+    On a busy machine it can be a while until the process has a turn to die in. A read that it waits in still takes what comes
+    meanwhile, and then the end of its connection looks like that of one who has read everything.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    pending = [int(value, 16) for name, _, value in (line.partition(":") for line in status.splitlines()) if name in ("SigPnd", "ShdPnd")]
+    return any(mask & 1 << (signal.SIGKILL - 1) for mask in pending)
 
 
 class Children:

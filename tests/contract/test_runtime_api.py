@@ -309,6 +309,8 @@ def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(ben
         environment = await bench.started()
         await environment.invoke(wish("fine"))
         os.kill(environment.pid, signal.SIGKILL)
+        if sys.platform == "linux":
+            assert not environment.is_alive, "it has had no turn to die in, but the kill is on its way"
         with pytest.raises(NotSent):
             await environment.invoke(wish("fine"))
         await environment.kill()
