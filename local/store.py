@@ -21,7 +21,7 @@ from local.template import ACCOUNT, REGION
 
 __all__ = ["EmbeddedStore", "free_port"]
 
-_SERVICES: Final = "dynamodb,dynamodbstreams,sqs,s3,cloudformation,iam,sts"
+_SERVICES: Final = "dynamodb,dynamodbstreams,sqs,s3,ssm,cloudformation,iam,sts"
 _START_SECONDS: Final = 30.0
 _SAVE_SECONDS: Final = 10.0
 

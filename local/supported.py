@@ -19,7 +19,9 @@ STATE: Final = {
         "ContentBasedDeduplication", "DelaySeconds", "FifoQueue", "MaximumMessageSize", "MessageRetentionPeriod", "QueueName",
         "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "SqsManagedSseEnabled", "Tags", "VisibilityTimeout",
     },
-    "AWS::S3::Bucket": {"BucketEncryption", "BucketName", "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration"},
+    "AWS::S3::Bucket": {
+        "BucketEncryption", "BucketName", "NotificationConfiguration", "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
+    },
 }  # fmt: skip
 
 #: Resources that this runtime plays itself.

@@ -1,7 +1,9 @@
-"""POST /jobs, GET /jobs, POST /jobs/{id}/cancel, POST /jobs/{id}/redrive: accept jobs once per key, list, end and revive them."""
+"""/jobs and /schedules: accept jobs once per key, list, end and revive them; keep schedules."""
 
-from aws_lambda_powertools.event_handler import Response
-from mayfly import http, jobs
+from urllib.parse import unquote
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from mayfly import http, jobs, schedules
 from mayfly.errors import InvalidRequest, JobNotFound
 from mayfly.fields import NAME
 from mayfly.jobs.model import Status
@@ -15,6 +17,12 @@ _SCOPES = {
     "GET /jobs": "jobs:read",
     "POST /jobs/{id}/cancel": "jobs:write",
     "POST /jobs/{id}/redrive": "jobs:write",
+    "GET /schedules": "schedules:read",
+    "GET /schedules/{name}": "schedules:read",
+    "PUT /schedules/{name}": "schedules:write",
+    "DELETE /schedules/{name}": "schedules:write",
+    "POST /schedules/{name}/pause": "schedules:write",
+    "POST /schedules/{name}/resume": "schedules:write",
 }
 _LISTED = {"scheduled": Status.SCHEDULED, "dead": Status.DEAD}
 _PAGE = 50
@@ -62,7 +70,54 @@ def build(deps: JobsDeps) -> http.Handler:
         deps.observe.count("JobRedriven")
         return http.answer(public(job, now_ms), status=202)
 
+    _add_schedules(app, deps)
     return http.entrypoint(app, deps.observe)
+
+
+def _add_schedules(app: APIGatewayHttpResolver, deps: JobsDeps) -> None:
+    keeper = deps.schedules
+
+    def shown(schedule: schedules.Schedule, status: int = 200) -> Response[str]:
+        return http.answer(schedules.public(schedule, deps.clock()), status=status)
+
+    @app.get("/schedules")
+    def list_schedules() -> Response[str]:
+        cursor = http.query(app, "cursor")
+        found, following = keeper.store.list(
+            http.caller(app).tenant, limit=_PAGE, after=None if cursor is None else _name(cursor, "cursor")
+        )
+        return http.answer({"items": [schedules.public(each, deps.clock()) for each in found], "next": following})
+
+    @app.get("/schedules/<name>")
+    def read_schedule(name: str) -> Response[str]:
+        return shown(schedules.read(keeper, _name(name), tenant=http.caller(app).tenant))
+
+    @app.put("/schedules/<name>")
+    def define(name: str) -> Response[str]:
+        definition = schedules.read_definition(http.json_body(app))
+        schedule, is_new = schedules.define(keeper, _name(name), definition, tenant=http.caller(app).tenant)
+        return shown(schedule, 201 if is_new else 200)
+
+    @app.delete("/schedules/<name>")
+    def delete(name: str) -> Response[str]:
+        schedules.delete(keeper, _name(name), tenant=http.caller(app).tenant)
+        return http.nothing()
+
+    @app.post("/schedules/<name>/pause")
+    def pause(name: str) -> Response[str]:
+        return shown(schedules.pause(keeper, _name(name), tenant=http.caller(app).tenant))
+
+    @app.post("/schedules/<name>/resume")
+    def resume(name: str) -> Response[str]:
+        return shown(schedules.resume(keeper, _name(name), tenant=http.caller(app).tenant))
+
+
+def _name(part: str, field: str = "name") -> str:
+    """A name in a path, where `@` and `+` may come percent-encoded."""
+    name = unquote(part)
+    if not NAME.fullmatch(name):
+        raise InvalidRequest(field, f"must match {NAME.pattern}")
+    return name
 
 
 def _known(job_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Jobs table stream -> jobs queue: whatever waits to be run is announced to the workers (the outbox's second half).
+"""Jobs table stream -> queues: whatever waits to be run is announced to its workers (the outbox's second half).
 
 The template's filter lets only QUEUED and SCHEDULED records through. A record that could not be sent is reported alone;
 sent twice is harmless, since a claim is won once.
@@ -18,13 +18,12 @@ def build(deps: RelayDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of the relay."""
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        wakes, delays, now_ms = {}, {}, deps.clock()
+        wakes, now_ms = {}, deps.clock()
         for record in event["Records"]:
             found = announcement(record["dynamodb"]["NewImage"], now_ms)
             if found is not None:
-                number = record["dynamodb"]["SequenceNumber"]
-                wakes[number], delays[number] = found.body, found.delay_seconds
-        unsent = deps.queue.send(wakes, delays)
+                wakes[record["dynamodb"]["SequenceNumber"]] = found
+        unsent = deps.outbox.send(wakes)
         if unsent:
             deps.observe.log.warning("jobs could not be announced; the stream gives them again", jobs=len(unsent))
         return {"batchItemFailures": [{"itemIdentifier": number} for number in wakes if number in unsent]}

@@ -1,6 +1,6 @@
 import os
 
-from app import build
 from mayfly import wiring
+from sweep_jobs.app import build
 
 handler = build(wiring.sweep_jobs(os.environ))

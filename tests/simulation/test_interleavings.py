@@ -121,7 +121,8 @@ class Interleavings(RuleBasedStateMachine):
             counters_table=self.tables["CountersTable"],
             serialize=dict,
             follow_up=lambda *_: [],
-            checkpoint=lambda: None,
+            checkpoint=lambda *_: None,
+            seconds_left=lambda: 60.0,
             clock=FixedClock(),
         )
         if adds:

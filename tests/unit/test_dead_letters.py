@@ -10,6 +10,7 @@ from mayfly.errors import JobEnded, JobIsLive, JobNotFound, StoreUnavailable, St
 from mayfly.jobs.dead_letters import DeadLetters
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
+from mayfly.jobs.outbox import Outbox
 from mayfly.jobs.rules import job_id_for
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration
@@ -50,7 +51,7 @@ class Keeper:
         letters = DeadLetters(
             store=self.store,
             operations=self.operations,
-            send=self._send,
+            outbox=Outbox(self._send, {}),
             images=self._images,
             tasks={"t": Declaration("t", max_attempts=7)},
             producer_tenant="acme",
@@ -216,7 +217,7 @@ def test_a_letter_that_cannot_be_kept_comes_again(keeper: Keeper) -> None:
 
 
 def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:
-    return {"sk": {"S": "job"}, "status": {"S": status}, "tenant": {"S": "acme"}, "id": {"S": job_id}, **more}
+    return {"sk": {"S": "job"}, "status": {"S": status}, "tenant": {"S": "acme"}, "id": {"S": job_id}, "task": {"S": "t"}, **more}
 
 
 def test_jobs_in_records_that_the_relay_gave_up_on_are_announced(keeper: Keeper) -> None:

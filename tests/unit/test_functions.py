@@ -13,10 +13,12 @@ from mayfly.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.ids import new_secret
 from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
+from mayfly.jobs.outbox import Outbox
 from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.tasks import Declaration
 from mayfly.limits import LimitStore
 from mayfly.observe import observer
+from mayfly.schedules import Keeper, ScheduleStore
 from mayfly.sqs import Queue, entrypoint
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 from mayfly.wiring import session_store
@@ -214,10 +216,13 @@ class JobsApi:
         db = DynamoDB(client, lambda attempt: None)
         self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
         self.pauses: list[float] = []
+        tasks = {"t": Declaration("t", max_attempts=7)}
+        self.keeper = Keeper(ScheduleStore(db, "JobsTable"), self.operations, tasks, self.clock, Names("edition"))
         deps = wiring.JobsDeps(
             store=self.store,
             operations=self.operations,
-            tasks={"t": Declaration("t", max_attempts=7)},
+            tasks=tasks,
+            schedules=self.keeper,
             observe=observer("jobs"),
             clock=self.clock,
             new_id=Names("id"),
@@ -417,15 +422,17 @@ def test_a_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None
 
 
 def sweep(api: JobsApi) -> Any:
-    return build_sweep(wiring.SweepDeps(operations=api.operations, observe=observer("sweep"), clock=api.clock))({}, Context())
+    return build_sweep(wiring.SweepDeps(operations=api.operations, schedules=api.keeper, observe=observer("sweep"), clock=api.clock))(
+        {}, Context()
+    )
 
 
 def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> None:
     near = api.submit({"task": "t", "delay_seconds": 1000})[1]["id"]
     api.submit({"task": "t", "delay_seconds": 5000})
-    assert sweep(api) == {"released": 0}
+    assert sweep(api) == {"handed_out": 0, "released": 0}
     api.clock.advance(915)
-    assert (sweep(api), sweep(api)) == ({"released": 1}, {"released": 0})
+    assert (sweep(api), sweep(api)) == ({"handed_out": 0, "released": 1}, {"handed_out": 0, "released": 0})
     left = [item["id"]["S"] for item in api.client.scan(TableName="JobsTable")["Items"] if "due" not in item]
     assert left == [near]
 
@@ -434,7 +441,7 @@ def test_a_sweep_of_many_goes_through_all_of_them(api: JobsApi) -> None:
     for _ in range(230):
         api.submit({"task": "t", "delay_seconds": 1000})
     api.clock.advance(915)
-    assert sweep(api) == {"released": 230}
+    assert sweep(api) == {"handed_out": 0, "released": 230}
 
 
 def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> None:
@@ -450,7 +457,7 @@ def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> No
     for record, seconds in zip(event["Records"], (30, -5, 5000), strict=True):
         record["dynamodb"]["NewImage"]["not_before"] = {"N": str(clock() + seconds * 1000)}
     event["Records"][2]["dynamodb"]["NewImage"]["due"] = {"S": "due"}
-    build_relay(wiring.RelayDeps(queue=Queue(), observe=observer("relay"), clock=clock))(event, Context())  # type: ignore[arg-type]  # all that is used
+    build_relay(wiring.RelayDeps(outbox=Outbox(Queue().send, {}), observe=observer("relay"), clock=clock))(event, Context())
     assert ([each["id"] for each in sent[0][0].values()], sent[0][1]) == (["soon", "late"], {"s-soon": 30.0, "s-late": 0.0})
 
 
@@ -669,7 +676,13 @@ def stream_event(*ids: str) -> dict[str, Any]:
             {
                 "dynamodb": {
                     "SequenceNumber": f"s-{each}",
-                    "NewImage": {"sk": {"S": "job"}, "status": {"S": "QUEUED"}, "tenant": {"S": "acme"}, "id": {"S": each}},
+                    "NewImage": {
+                        "sk": {"S": "job"},
+                        "status": {"S": "QUEUED"},
+                        "tenant": {"S": "acme"},
+                        "id": {"S": each},
+                        "task": {"S": "t"},
+                    },
                 }
             }
             for each in ids
@@ -686,17 +699,19 @@ def received(queue: Queue) -> list[dict[str, str]]:
 
 def test_the_relay_announces_every_queued_job(queue: Queue) -> None:
     ids = [f"j{number}" for number in range(25)]
-    reply = build_relay(wiring.RelayDeps(queue=queue, observe=observer("relay"), clock=FixedClock()))(stream_event(*ids), Context())
+    reply = build_relay(wiring.RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock()))(
+        stream_event(*ids), Context()
+    )
     assert reply == {"batchItemFailures": []}
     assert sorted(each["id"] for each in received(queue)) == sorted(ids)
 
 
 def test_the_relay_reports_only_what_could_not_be_sent() -> None:
     class Half:
-        def send(self, bodies: dict[str, Any], delays: dict[str, float]) -> set[str]:
+        def send(self, bodies: Any, delays: Any) -> set[str]:
             return {name for name in bodies if name.endswith("2")}
 
-    handler = build_relay(wiring.RelayDeps(queue=Half(), observe=observer("relay"), clock=FixedClock()))  # type: ignore[arg-type]  # all that is used
+    handler = build_relay(wiring.RelayDeps(outbox=Outbox(Half().send, {}), observe=observer("relay"), clock=FixedClock()))
     assert handler(stream_event("1", "2", "3"), Context()) == {"batchItemFailures": [{"itemIdentifier": "s-2"}]}
 
 

@@ -41,7 +41,8 @@ class Bench:
             counters_table=self.tables["CountersTable"],
             serialize=_serialize,
             follow_up=lambda *_: [],
-            checkpoint=lambda: None,
+            checkpoint=lambda *_: None,
+            seconds_left=lambda: 60.0,
             clock=lambda: NOW,
         )
         (effects or (lambda each: each.increment("n")))(collected)

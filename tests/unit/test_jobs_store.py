@@ -58,7 +58,13 @@ def increments(dynamodb: Any, name: str = "n") -> int:
 
 def one_increment() -> list[Effect]:
     effects = Effects(
-        "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=FixedClock()
+        "acme",
+        counters_table="CountersTable",
+        serialize=dict,
+        follow_up=lambda *_: [],
+        checkpoint=lambda *_: None,
+        seconds_left=lambda: 60.0,
+        clock=FixedClock(),
     )
     effects.increment("n")
     return effects.collected()
@@ -276,7 +282,13 @@ def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: 
     mine = claim(store)
     refused = {"Update": {**one_increment()[0].write["Update"], "ConditionExpression": "attribute_exists(pk)"}}
     other = Effects(
-        "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=FixedClock()
+        "acme",
+        counters_table="CountersTable",
+        serialize=dict,
+        follow_up=lambda *_: [],
+        checkpoint=lambda *_: None,
+        seconds_left=lambda: 60.0,
+        clock=FixedClock(),
     )
     other.increment("m")
     with pytest.raises(EffectRefused, match="the effect floor was refused"):

@@ -107,7 +107,15 @@ def test_a_guard_is_no_way_around_a_missing_permission(store: Limiting, faults: 
 def test_a_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
     clock = FixedClock(EDGE_MS)
     found = [
-        Effects("acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=clock)
+        Effects(
+            "acme",
+            counters_table="CountersTable",
+            serialize=dict,
+            follow_up=lambda *_: [],
+            checkpoint=lambda *_: None,
+            seconds_left=lambda: 60.0,
+            clock=clock,
+        )
         for _ in range(4)
     ]
     for each in found:
@@ -125,7 +133,13 @@ def test_a_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
 
 def test_takes_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
     found = Effects(
-        "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=lambda: EDGE_MS
+        "acme",
+        counters_table="CountersTable",
+        serialize=dict,
+        follow_up=lambda *_: [],
+        checkpoint=lambda *_: None,
+        seconds_left=lambda: 60.0,
+        clock=lambda: EDGE_MS,
     )
     found.take(FIXED, "ada")
     found.take(FIXED, "ada", 2)
@@ -285,7 +299,13 @@ def test_a_guard_lets_through_what_the_limit_admits(store: Limiting, faults: Fau
 def test_a_job_takes_from_a_fixed_window_in_its_own_transaction(dynamodb: Any) -> None:
     def effects() -> Effects:
         return Effects(
-            "acme", counters_table="CountersTable", serialize=dict, follow_up=lambda *_: [], checkpoint=lambda: None, clock=lambda: EDGE_MS
+            "acme",
+            counters_table="CountersTable",
+            serialize=dict,
+            follow_up=lambda *_: [],
+            checkpoint=lambda *_: None,
+            seconds_left=lambda: 60.0,
+            clock=lambda: EDGE_MS,
         )
 
     def commit(cost: int) -> None:

@@ -7,6 +7,8 @@ Errors take facts, not sentences: the class writes the message from them, so tha
 from typing import ClassVar
 
 __all__ = [
+    "BadImport",
+    "BadSecret",
     "BadTask",
     "ConfigError",
     "Contended",
@@ -17,6 +19,7 @@ __all__ = [
     "EffectRefused",
     "Fenced",
     "Forbidden",
+    "ForbiddenAddress",
     "IdempotencyKeyReused",
     "InvalidRequest",
     "JobEnded",
@@ -30,12 +33,16 @@ __all__ = [
     "QuotaExceeded",
     "ResultTooLarge",
     "RouteNotFound",
+    "ScheduleBusy",
+    "ScheduleNotFound",
     "SessionNotFound",
     "StoreUnavailable",
     "StreamTrimmed",
     "TooManyEffects",
     "Unauthenticated",
+    "UnknownSecret",
     "UnknownTask",
+    "Unreachable",
     "UnreadableMessage",
     "UnsupportedMediaType",
     "VersionConflict",
@@ -429,3 +436,80 @@ class UnreadableMessage(MayflyError):
     def __init__(self, message_id: str, problem: str) -> None:
         self.problem = problem
         super().__init__(f"message {message_id}: {problem}")
+
+
+class ForbiddenAddress(MayflyError):
+    """The host of a webhook leads to an address that no webhook may go to, or to none."""
+
+    code = "forbidden-address"
+    title = "Forbidden address"
+    retryable = False
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} does not lead to public addresses only; webhooks go nowhere else")
+
+
+class Unreachable(MayflyError):
+    """A webhook's endpoint gave no answer; `where` is its origin or its host."""
+
+    code = "unreachable"
+    title = "Unreachable"
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+
+
+class UnknownSecret(MayflyError):
+    """A webhook is to be signed with a secret that its tenant does not have."""
+
+    code = "unknown-secret"
+    title = "Unknown secret"
+    retryable = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no webhook secret {name!r}; make one with 'mayfly webhooks secret {name}', then redrive the job")
+
+
+class BadSecret(MayflyError):
+    """A webhook secret is not one."""
+
+    code = "bad-secret"
+    title = "Bad secret"
+    retryable = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the webhook secret {name!r} must be 'whsec_' and 24 to 64 bytes in base64, or several of these apart by spaces")
+
+
+class ScheduleNotFound(MayflyError):
+    """The tenant has no schedule of this name."""
+
+    code = "schedule-not-found"
+    status = 404
+    title = "Schedule not found"
+    retryable = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name!r}")
+
+
+class ScheduleBusy(MayflyError):
+    """A schedule was changed by somebody else at the same time, again and again."""
+
+    code = "schedule-busy"
+    status = 409
+    title = "Schedule busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the schedule {name!r} is being changed by somebody else; look at it and try again")
+
+
+class BadImport(MayflyError):
+    """A file that cannot be imported; `path` is its place in the imports bucket."""
+
+    code = "bad-import"
+    title = "Bad import"
+    retryable = False
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")

@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mayfly.clock import Clock, system_clock
 from mayfly.config import read_settings
+from mayfly.errors import ConfigError, InvalidRequest
 from mayfly.ids import new_id, new_nonce, new_secret
 from mayfly.observe import Observer, observer
 
 if TYPE_CHECKING:
     from mayfly.counters import CounterStore
     from mayfly.dynamodb import DynamoDB
+    from mayfly.imports import Objects
     from mayfly.jobs import JobOperations, JobStore
     from mayfly.jobs.dead_letters import DeadLetters
-    from mayfly.jobs.tasks import Declaration
+    from mayfly.jobs.outbox import Outbox
+    from mayfly.jobs.tasks import Declaration, Task
     from mayfly.jobs.worker import Worker
     from mayfly.limits import LimitStore
+    from mayfly.schedules import Keeper
     from mayfly.sessions import SessionStore
     from mayfly.sqs import Queue
     from mayfly.stopping import Stopping
@@ -38,6 +42,7 @@ __all__ = [
     "BuryDeps",
     "CountersDeps",
     "HelloDeps",
+    "ImportsDeps",
     "JobsDeps",
     "RelayDeps",
     "RunDeps",
@@ -48,13 +53,16 @@ __all__ = [
     "bury_jobs",
     "counter_store",
     "counters",
+    "deliver_webhooks",
     "hello",
+    "import_objects",
     "jobs",
     "limit_store",
     "relay_jobs",
     "run_jobs",
     "session_store",
     "sessions",
+    "start_imports",
     "sweep_jobs",
 ]
 
@@ -85,6 +93,20 @@ class JobsDeps:
     store: "JobStore"
     operations: "JobOperations"
     tasks: Mapping[str, "Declaration"]
+    schedules: "Keeper"
+    observe: Observer
+    clock: Clock
+    new_id: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class ImportsDeps:
+    """What `start_imports` needs. `bucket` is the one whose uploads count."""
+
+    store: "JobStore"
+    operations: "JobOperations"
+    tasks: Mapping[str, "Declaration"]
+    bucket: str
     observe: Observer
     clock: Clock
     new_id: Callable[[], str]
@@ -105,13 +127,14 @@ class SweepDeps:
     """What `sweep_jobs` needs."""
 
     operations: "JobOperations"
+    schedules: "Keeper"
     observe: Observer
     clock: Clock
 
 
 @dataclass(frozen=True)
 class RunDeps:
-    """What `run_jobs` needs."""
+    """What `run_jobs` needs, and `deliver_webhooks`."""
 
     worker: "Worker"
     queue: "Queue"
@@ -131,7 +154,7 @@ class BuryDeps:
 class RelayDeps:
     """What `relay_jobs` needs."""
 
-    queue: "Queue"
+    outbox: "Outbox"
     observe: Observer
     clock: Clock
 
@@ -218,14 +241,14 @@ def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "Sess
 
 def jobs(env: Mapping[str, str]) -> JobsDeps:
     """The dependencies of functions/jobs. Raises ConfigError."""
-    from mayfly.jobs.tasks import declared
-
     settings = read_settings(_Jobs, env)
     store, operations = _job_stores(settings.jobs_table)
+    tasks = _declared(settings.lambda_task_root, local=settings.aws_sam_local)
     return JobsDeps(
         store=store,
         operations=operations,
-        tasks=declared(_tasks_folder(settings.lambda_task_root), local=settings.aws_sam_local),
+        tasks=tasks,
+        schedules=_keeper(settings.jobs_table, operations, tasks),
         observe=observer("jobs"),
         clock=system_clock,
         new_id=new_id,
@@ -242,50 +265,88 @@ def await_job(env: Mapping[str, str]) -> AwaitDeps:
 
 def sweep_jobs(env: Mapping[str, str]) -> SweepDeps:
     """The dependencies of functions/sweep_jobs. Raises ConfigError."""
-    _, operations = _job_stores(read_settings(_JobReader, env).jobs_table)
-    return SweepDeps(operations=operations, observe=observer("sweep_jobs"), clock=system_clock)
+    settings = read_settings(_Jobs, env)
+    _, operations = _job_stores(settings.jobs_table)
+    tasks = _declared(settings.lambda_task_root, local=settings.aws_sam_local)
+    keeper = _keeper(settings.jobs_table, operations, tasks)
+    return SweepDeps(operations=operations, schedules=keeper, observe=observer("sweep_jobs"), clock=system_clock)
+
+
+def start_imports(env: Mapping[str, str]) -> ImportsDeps:
+    """The dependencies of functions/start_imports. Raises ConfigError."""
+    settings = read_settings(_StartImports, env)
+    store, operations = _job_stores(settings.jobs_table)
+    return ImportsDeps(
+        store=store,
+        operations=operations,
+        tasks=_declared(settings.lambda_task_root, local=settings.aws_sam_local),
+        bucket=settings.imports_bucket,
+        observe=observer("start_imports"),
+        clock=system_clock,
+        new_id=new_id,
+    )
+
+
+def import_objects(env: Mapping[str, str]) -> "Objects":
+    """The imports bucket, for the task that reads it. Raises ConfigError."""
+    from mayfly.imports import Objects
+
+    return Objects(_client("s3"), read_settings(_Imports, env).imports_bucket)
 
 
 def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
     """The dependencies of functions/run_jobs, with the package that holds its tasks. Raises ConfigError."""
-    from boto3.dynamodb.types import TypeSerializer
-
+    from mayfly.jobs.built_in import BUILT_IN
     from mayfly.jobs.tasks import imported
-    from mayfly.jobs.worker import Worker
     from mayfly.sqs import Queue
 
     settings = read_settings(_RunJobs, env)
     observe = observer("run_jobs")
-    store, operations = _job_stores(settings.jobs_table)
-    worker = Worker(
-        store=store,
-        keep_unreadable=operations.keep_unreadable,
-        tasks=imported(tasks, local=settings.aws_sam_local),
-        counters_table=settings.counters_table,
-        producer_tenant=settings.default_tenant,
-        observe=observe,
-        clock=system_clock,
-        new_nonce=new_nonce,
-        jitter=random.random,
-        serialize=TypeSerializer().serialize,
-        lease_ms=settings.lease_seconds * 1000,
-    )
+    worker = _worker(settings, settings.counters_table, imported(tasks, local=settings.aws_sam_local), BUILT_IN, observe)
     return RunDeps(worker=worker, queue=Queue(_client("sqs"), settings.jobs_queue_url), observe=observe)
+
+
+def deliver_webhooks(env: Mapping[str, str]) -> RunDeps:
+    """The dependencies of functions/deliver_webhooks. Raises ConfigError."""
+    from aws_lambda_powertools.utilities.parameters import SSMProvider
+
+    from mayfly.jobs.built_in import DELIVER
+    from mayfly.jobs.tasks import Task
+    from mayfly.sqs import Queue
+    from mayfly.webhooks import Courier, deliver
+    from mayfly.webhooks.model import LOCAL, PUBLIC
+    from mayfly.webhooks.rules import read_pauses
+    from mayfly.webhooks.store import Endpoints, Secrets
+    from mayfly.webhooks.wire import resolve
+
+    settings = read_settings(_DeliverWebhooks, env)
+    observe = observer("deliver_webhooks")
+    try:
+        pauses = read_pauses(settings.webhook_pauses)
+    except InvalidRequest as problem:
+        raise ConfigError([f"WEBHOOK_{problem}"]) from None
+    courier = Courier(
+        secrets=Secrets(SSMProvider(boto3_client=_client("ssm")), settings.secrets_prefix),
+        endpoints=Endpoints(_dynamodb(), settings.endpoints_table, system_clock),
+        policy=LOCAL if settings.aws_sam_local else PUBLIC,
+        pauses=pauses,
+        resolve=resolve,
+        clock=system_clock,
+    )
+    task = Task(DELIVER, lambda job, effects: deliver(job, effects, courier))
+    worker = _worker(settings, "", {DELIVER.name: task}, {}, observe)
+    return RunDeps(worker=worker, queue=Queue(_client("sqs"), settings.webhooks_queue_url), observe=observe)
 
 
 def relay_jobs(env: Mapping[str, str]) -> RelayDeps:
     """The dependencies of functions/relay_jobs. Raises ConfigError."""
-    from mayfly.sqs import Queue
-
-    queue = Queue(_client("sqs"), read_settings(_Relay, env).jobs_queue_url)
-    return RelayDeps(queue=queue, observe=observer("relay_jobs"), clock=system_clock)
+    settings = read_settings(_Relay, env)
+    return RelayDeps(outbox=_outbox(settings), observe=observer("relay_jobs"), clock=system_clock)
 
 
 def bury_jobs(env: Mapping[str, str]) -> BuryDeps:
     """The dependencies of functions/bury_jobs. Raises ConfigError."""
     from mayfly.jobs.dead_letters import DeadLetters
-    from mayfly.jobs.tasks import declared
-    from mayfly.sqs import Queue
     from mayfly.streams import Streams
 
     settings = read_settings(_Bury, env)
@@ -294,9 +355,9 @@ def bury_jobs(env: Mapping[str, str]) -> BuryDeps:
     dead_letters = DeadLetters(
         store=store,
         operations=operations,
-        send=Queue(_client("sqs"), settings.jobs_queue_url).send,
+        outbox=_outbox(settings),
         images=Streams(_client("dynamodbstreams")).images,
-        tasks=declared(_tasks_folder(settings.lambda_task_root), local=settings.aws_sam_local),
+        tasks=_declared(settings.lambda_task_root, local=settings.aws_sam_local),
         producer_tenant=settings.default_tenant,
         observe=observe,
         clock=system_clock,
@@ -339,9 +400,24 @@ class _Jobs:
 
 
 @dataclass(frozen=True)
-class _Bury:
-    jobs_table: str
+class _Imports:
+    imports_bucket: str
+
+
+@dataclass(frozen=True)
+class _StartImports(_Jobs):
+    imports_bucket: str = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class _Relay:
     jobs_queue_url: str
+    webhooks_queue_url: str
+
+
+@dataclass(frozen=True)
+class _Bury(_Relay):
+    jobs_table: str
     relay_failures_arn: str
     default_tenant: str
     lambda_task_root: str
@@ -354,10 +430,8 @@ class _JobReader:
 
 
 @dataclass(frozen=True)
-class _RunJobs:
+class _Worker:
     jobs_table: str
-    counters_table: str
-    jobs_queue_url: str
     default_tenant: str
     #: How long a claim holds without being renewed: the longest that a crash delays a job, less 2 s.
     lease_seconds: int = 15
@@ -365,8 +439,20 @@ class _RunJobs:
 
 
 @dataclass(frozen=True)
-class _Relay:
-    jobs_queue_url: str
+class _RunJobs(_Worker):
+    counters_table: str = field(kw_only=True)
+    jobs_queue_url: str = field(kw_only=True)
+    #: Read by the task that imports, when it first runs.
+    imports_bucket: str = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class _DeliverWebhooks(_Worker):
+    webhooks_queue_url: str = field(kw_only=True)
+    endpoints_table: str = field(kw_only=True)
+    #: Where in Parameter Store the signing secrets are.
+    secrets_prefix: str = field(kw_only=True)
+    webhook_pauses: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -374,8 +460,51 @@ class _Authorizer:
     tenants_table: str
 
 
-def _tasks_folder(task_root: str) -> Path:
-    return Path(task_root, "run_jobs", "tasks")
+def _declared(task_root: str, *, local: bool) -> "Mapping[str, Declaration]":
+    """All tasks that there are: those of run_jobs, by their files, and those with a function of their own."""
+    from mayfly.jobs.built_in import BUILT_IN
+    from mayfly.jobs.tasks import declared
+
+    return {**declared(Path(task_root, "run_jobs", "tasks"), local=local), **BUILT_IN}
+
+
+def _outbox(settings: _Relay) -> "Outbox":
+    from mayfly.jobs.built_in import DELIVER
+    from mayfly.jobs.outbox import Outbox
+    from mayfly.sqs import Queue
+
+    client = _client("sqs")
+    return Outbox(Queue(client, settings.jobs_queue_url).send, {DELIVER.name: Queue(client, settings.webhooks_queue_url).send})
+
+
+def _keeper(table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]") -> "Keeper":
+    from mayfly.schedules import Keeper, ScheduleStore
+
+    return Keeper(ScheduleStore(_dynamodb(), table), operations, tasks, system_clock, new_id)
+
+
+def _worker(
+    settings: _Worker, counters_table: str, tasks: "Mapping[str, Task]", known: "Mapping[str, Declaration]", observe: Observer
+) -> "Worker":
+    from boto3.dynamodb.types import TypeSerializer
+
+    from mayfly.jobs.worker import Worker
+
+    store, operations = _job_stores(settings.jobs_table)
+    return Worker(
+        store=store,
+        keep_unreadable=operations.keep_unreadable,
+        tasks=tasks,
+        known=known,
+        counters_table=counters_table,
+        producer_tenant=settings.default_tenant,
+        observe=observe,
+        clock=system_clock,
+        new_nonce=new_nonce,
+        jitter=random.random,
+        serialize=TypeSerializer().serialize,
+        lease_ms=settings.lease_seconds * 1000,
+    )
 
 
 def _job_stores(table: str) -> "tuple[JobStore, JobOperations]":

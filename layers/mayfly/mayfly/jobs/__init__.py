@@ -9,10 +9,11 @@ from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
 from mayfly.jobs.store import JobExists, JobStore
-from mayfly.jobs.tasks import Declaration, Permanent, Retry, task
+from mayfly.jobs.tasks import Continue, Declaration, Permanent, Retry, task
 
 __all__ = [
-    "Effects", "Job", "JobOperations", "JobStore", "Permanent", "Retry", "Submission", "cancel", "read", "redrive", "submit", "task", "wait",
+    "Continue", "Effects", "Job", "JobOperations", "JobStore", "Permanent", "Retry", "Submission",
+    "cancel", "read", "redrive", "submit", "task", "wait",
 ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """One delivery of one message: claim its job, run the task, commit; or leave the job as it should be found."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mayfly.clock import Clock
@@ -15,6 +15,7 @@ from mayfly.jobs.persistence import AlreadyCompleted
 from mayfly.jobs.rules import (
     DEFAULT_MAX_ATTEMPTS,
     backoff_ms,
+    check_progress,
     check_result,
     describe,
     is_expired,
@@ -27,7 +28,7 @@ from mayfly.jobs.rules import (
     waits_by_message,
 )
 from mayfly.jobs.store import Claim, ClaimRefused, JobExists, JobStore
-from mayfly.jobs.tasks import Retry, Task
+from mayfly.jobs.tasks import Continue, Declaration, Retry, Task
 from mayfly.jobs.transitions import claimed
 from mayfly.observe import Observer
 
@@ -59,13 +60,16 @@ class Worker:
     serialize: Callable[[Any], Mapping[str, Any]]
     keep_unreadable: Callable[[Unreadable], None]
     lease_ms: int
+    #: Tasks that other functions run: jobs of theirs may be asked for here, too.
+    known: Mapping[str, Declaration] = field(default_factory=dict)
     #: How long what has finished may wait to be committed with others, in milliseconds.
     stage_ms: int = 50
 
     def new_job(self, tenant: str, job_id: str, submission: Submission) -> Job:
         """A job as it is before its first claim."""
         task = self.tasks.get(submission.task)
-        return new_job(tenant, job_id, submission, task.declaration if task else None, now_ms=self.clock())
+        declaration = task.declaration if task else self.known.get(submission.task)
+        return new_job(tenant, job_id, submission, declaration, now_ms=self.clock())
 
 
 class Attempt:
@@ -77,7 +81,7 @@ class Attempt:
 
     def __init__(
         self, worker: Worker, message: Wake | Submission, message_id: str, *, is_first_receive: bool,
-        stage: Callable[["Attempt", Member], None],
+        stage: Callable[["Attempt", Member], None], seconds_left: Callable[[], float],
     ) -> None:  # fmt: skip
         self._worker = worker
         self._message_id = message_id
@@ -88,6 +92,7 @@ class Attempt:
         self._is_fresh = False
         self._job: Job | None = None
         self._is_claim_written = False
+        self._has_progressed = False
         self._result = "null"
         self._lost: Fenced | None = None
         self.is_optimistic = False
@@ -105,6 +110,7 @@ class Attempt:
             serialize=worker.serialize,
             follow_up=self._follow_up,
             checkpoint=self._checkpoint,
+            seconds_left=seconds_left,
             clock=worker.clock,
         )
 
@@ -114,6 +120,11 @@ class Attempt:
     def request(self) -> str | None:
         """What the message asks for beside the job's id: equal for copies of one message, None where it only wakes a job."""
         return self._new.fingerprint if self._new else None
+
+    @property
+    def new(self) -> Job | None:
+        """The job that the message asks for, as it would be made; None where it only wakes one."""
+        return self._new
 
     @property
     def job(self) -> Job:
@@ -261,6 +272,11 @@ class Attempt:
         worker, job, now_ms = self._worker, self.job, self._worker.clock()
         if failure is self._lost:
             raise failure
+        if isinstance(failure, Continue) and self._has_progressed:
+            worker.store.put_off(job, now_ms=now_ms)
+            worker.observe.count("JobContinued")
+            worker.observe.log.info("the invocation is nearly over; the job goes on in another one")
+            raise JobFailed(job.id, 0)
         is_final = self._is_hopeless(failure) or job.attempt >= job.max_attempts
         pause_ms = backoff_ms(job.attempt, worker.jitter())
         if isinstance(failure, Retry) and failure.after_seconds is not None:
@@ -296,6 +312,10 @@ class Attempt:
             worker.store.hand_back(self.job, now_ms=worker.clock())
         raise LeaseHeld(self.job_id, 1 + worker.jitter())
 
+    def key_taken(self) -> UnreadableMessage:
+        """What a message is whose idempotency key came with another body before: no job."""
+        return UnreadableMessage(self._message_id, f"its idempotency key belongs to job {self.job_id!r}, with another body")
+
     def settle(self, cause: BaseException) -> None:
         """Decides what an error of claim, commit or release means for the message: gone (returns) or wanted again (raises)."""
         match cause:
@@ -306,7 +326,7 @@ class Attempt:
             case _MessageDone():
                 pass
             case Fenced() if self._new is not None and cause.fingerprint not in (None, self._new.fingerprint):
-                raise self._key_taken(self.job_id) from cause
+                raise self.key_taken() from cause
             case Fenced():
                 self._worker.observe.log.warning("this attempt came too late; nothing of it was applied", error=describe(cause))
                 if not cause.has_ended:  # the new owner may die, too, and its message is another one or this one
@@ -360,7 +380,7 @@ class Attempt:
                 raise LeaseHeld(found.id, worker.jitter()) from None
             return
         if not self._is_same_request(found):
-            raise self._key_taken(found.id) from None
+            raise self.key_taken() from None
         if found.status is Status.COMPLETED:
             raise AlreadyCompleted(canonical_json(found.result)) from None
         if is_terminal(found):
@@ -369,9 +389,6 @@ class Attempt:
             raise LeaseHeld(found.id, wait / 1000 + worker.jitter()) from None
         self._bury_if_exhausted(found)
         raise LeaseHeld(found.id, worker.jitter()) from None
-
-    def _key_taken(self, job_id: str) -> UnreadableMessage:
-        return UnreadableMessage(self._message_id, f"its idempotency key belongs to job {job_id!r}, with another body")
 
     def _is_same_request(self, found: Job) -> bool:
         """Whether a job is the one that the message asks for, where it asks for one; another body under its key makes another."""
@@ -382,9 +399,24 @@ class Attempt:
             return failure.is_malformed or (failure.is_by_condition and not self._worker.tasks[self.job.task].declaration.retry_refused)
         return isinstance(failure, MayflyError) and not failure.retryable
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *progress: Any) -> None:
         if self._lost is not None:
             raise self._lost
+        for found in progress:
+            self._save(found)
+
+    def _save(self, progress: Any) -> None:
+        text = check_progress(progress)
+        if not self._is_claim_written:
+            self.claim_late()
+        if not self._is_claim_written:
+            raise self._lost or StoreUnavailable("save", "the job could not be claimed")
+        try:
+            self._worker.store.save(self.job, progress=text)
+        except Fenced as lost:
+            self._lost = lost
+            raise
+        self._job, self._has_progressed = replace(self.job, progress=progress), True
 
     def _bury_if_exhausted(self, found: Job) -> None:
         if found.attempt < found.max_attempts:
@@ -397,8 +429,8 @@ class Attempt:
 
     def _follow_up(self, task: str, payload: Any, max_attempts: int | None, delay_seconds: float, ordinal: int) -> list[dict[str, Any]]:
         """The puts of a follow-up job. Its id follows from this one's, so that no attempt makes another."""
-        if task not in self._worker.tasks:
-            raise UnknownTask(task, list(self._worker.tasks))
+        if task not in self._worker.tasks and task not in self._worker.known:
+            raise UnknownTask(task, [*self._worker.tasks, *self._worker.known])
         submission = read_submission(
             {"task": task, "payload": payload, "max_attempts": max_attempts or DEFAULT_MAX_ATTEMPTS, "delay_seconds": delay_seconds},
             idempotency_key=None,

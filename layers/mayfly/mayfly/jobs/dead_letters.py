@@ -11,7 +11,7 @@ from mayfly.clock import Clock
 from mayfly.errors import InvalidRequest, JobNotFound, PayloadTooLarge, StoreUnavailable, StreamTrimmed
 from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wake
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.outbox import announcement, wake_body
+from mayfly.jobs.outbox import Announcement, Outbox, announcement, wake
 from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, read_message, read_stream_gap, wait_before_claim_ms
 from mayfly.jobs.store import JobExists, JobStore
 from mayfly.jobs.tasks import Declaration
@@ -19,8 +19,6 @@ from mayfly.observe import Observer
 
 __all__ = ["DeadLetters"]
 
-#: Sends bodies by name, each after its seconds of delay; returns the names of those that were not sent (`mayfly.sqs.Queue.send`).
-Send = Callable[[Mapping[str, Any], Mapping[str, float]], set[str]]
 #: The new images of a range of a stream (`mayfly.streams.Streams.images`).
 Images = Callable[[str, str, str, str], Any]
 
@@ -31,7 +29,7 @@ class DeadLetters:
 
     store: JobStore
     operations: JobOperations
-    send: Send
+    outbox: Outbox
     images: Images
     tasks: Mapping[str, Declaration]
     producer_tenant: str
@@ -71,7 +69,7 @@ class DeadLetters:
             self.observe.count("JobDead")
             self.observe.log.error("the job is dead; its last attempt was interrupted", job=job_id)
             return
-        self._send({job_id: wake_body(tenant, job_id)}, {job_id: wait_ms / 1000})
+        self._send({job_id: wake(tenant, job_id, job.task, wait_ms / 1000)})
         self.observe.log.warning("a message was received too often; its job lives, and is announced again", job=job_id)
 
     def _submit(self, submission: Submission, body: str, message_id: str) -> None:
@@ -95,22 +93,22 @@ class DeadLetters:
 
     def _announce_gap(self, gap: StreamGap) -> None:
         """The relay gave these records up: their jobs wait in the table, and nobody has told the queue."""
-        bodies, delays = {}, {}
+        found: dict[str, Announcement] = {}
         try:
             for index, image in enumerate(self.images(gap.stream_arn, gap.shard_id, gap.first, gap.last)):
-                if found := announcement(image, self.clock()):
-                    bodies[str(index)], delays[str(index)] = found.body, found.delay_seconds
+                if each := announcement(image, self.clock()):
+                    found[str(index)] = each
         except StreamTrimmed:
             self.observe.log.exception("jobs may be stranded; run 'mayfly jobs resend --stranded'")
             self.observe.count("StreamRecordsLost", gap.size)
-        self._send(bodies, delays)
-        self.observe.log.warning("the relay gave records up; their jobs are announced again", jobs=len(bodies))
+        self._send(found)
+        self.observe.log.warning("the relay gave records up; their jobs are announced again", jobs=len(found))
 
     def _keep(self, body: str, message_id: str, problem: str) -> None:
         self.operations.keep_unreadable(Unreadable(message_id, body, problem, self.clock()))
         self.observe.count("MessageUnreadable")
         self.observe.log.error("a message is no job; it is kept, see 'mayfly jobs unreadable'", message_id=message_id, problem=problem)
 
-    def _send(self, bodies: Mapping[str, Any], delays: Mapping[str, float]) -> None:
-        if self.send(bodies, delays):
+    def _send(self, announcements: Mapping[str, Announcement]) -> None:
+        if self.outbox.send(announcements):
             raise StoreUnavailable("announce", "the queue did not take it")

@@ -79,7 +79,8 @@ class Effects:
         counters_table: str,
         serialize: Callable[[Any], Mapping[str, Any]],
         follow_up: FollowUp,
-        checkpoint: Callable[[], None],
+        checkpoint: Callable[..., None],
+        seconds_left: Callable[[], float],
         clock: Clock,
     ) -> None:
         self._tenant = tenant
@@ -87,18 +88,27 @@ class Effects:
         self._serialize = serialize
         self._follow_up = follow_up
         self._checkpoint = checkpoint
+        self._seconds_left = seconds_left
         self._clock = clock
         self._increments: dict[str, int] = {}
         self._takes: dict[tuple[Limit, str], int] = {}
         self._others: list[Effect] = []
         self._follow_ups = 0
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, *progress: Any) -> None:
         """For long tasks, now and then: stops the task here where its job was cancelled or has another owner by now.
 
         Nothing of such a job can be committed, so going on would only be wasted. Raises Fenced; let it pass.
+
+        With an argument, any JSON of up to 64 KB, that is kept on the job at once: the next attempt finds it as
+        `job.progress`, and whoever reads the job sees it. It is a claim's write: a job that ran without a claim has one from here on.
+        Raises InvalidRequest where it is too large, StoreUnavailable.
         """
-        self._checkpoint()
+        self._checkpoint(*progress)
+
+    def seconds_left(self) -> float:
+        """Until the invocation's deadline. Long tasks save a checkpoint and raise `Continue` before it."""
+        return self._seconds_left()
 
     def increment(self, counter: str, by: int = 1) -> None:
         """Adds `by` to a counter of the job's tenant, to the first shard of one that has some; not for counters that expire.

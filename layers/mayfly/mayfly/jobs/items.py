@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mayfly.fields import canonical_json
 from mayfly.ids import key
-from mayfly.jobs.model import Attempt, Job, Outcome, Status
+from mayfly.jobs.model import Attempt, Job, Outcome, Status, Tick
 from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS, waits_by_message
 
 __all__ = [
@@ -57,6 +57,8 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         "max_attempts": {"N": str(job.max_attempts)},
         **state(job),
     }
+    if job.tick is not None:
+        item["tick"] = {"S": canonical_json({"schedule": job.tick.schedule, "at": job.tick.at_ms, "missed": job.tick.missed})}
     text = canonical_json(job.payload)
     payload = {"S": text}
     if len(text.encode()) <= INLINE_PAYLOAD_LIMIT:
@@ -129,6 +131,8 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
         result=json.loads(item["result"]["S"]) if "result" in item else None,
         error=_text(item, "error"),
         expires_at_s=_number(item, "expires_at"),
+        progress=json.loads(item["progress"]["S"]) if "progress" in item else None,
+        tick=_tick(item["tick"]["S"]) if "tick" in item else None,
         **{name: int(item[name]["N"]) for name in _NUMBERS},
     )
 
@@ -137,6 +141,11 @@ def _attempt(entry: str) -> Attempt:
     found = json.loads(entry)
     outcome = Outcome(found["outcome"]) if found["outcome"] else None
     return Attempt(found["started"], found["ended"], outcome, found["error"])
+
+
+def _tick(entry: str) -> Tick:
+    found = json.loads(entry)
+    return Tick(found["schedule"], found["at"], found["missed"])
 
 
 def _text(item: dict[str, Any], name: str) -> str | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "StreamGap", "Submission", "Unreadable", "Wake"]
+__all__ = ["TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "StreamGap", "Submission", "Tick", "Unreadable", "Wake"]
 
 
 class Status(StrEnum):
@@ -29,6 +29,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
+    CONTINUED = "continued"
     RUNNING = "running"
 
 
@@ -91,10 +92,20 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class Tick:
+    """What a job of a schedule is for: one time of it, and how many times before it were missed and are made up for by this job."""
+
+    schedule: str
+    at_ms: int
+    missed: int = 0
+
+
+@dataclass(frozen=True)
 class Job:
     """One job, as read. Times are milliseconds since the epoch.
 
-    `fence` grows by one with every claim, over all runs: outside systems can refuse what comes with an older one.
+    `fence` grows by one with every claim, over all runs: outside systems can refuse what comes with an older one. `progress`
+    is what the job's task saved last (`effects.checkpoint`), `tick` says which time of a schedule it is for.
     """
 
     id: str
@@ -116,3 +127,5 @@ class Job:
     result: Any = None
     error: str | None = None
     expires_at_s: int | None = None
+    progress: Any = None
+    tick: Tick | None = None

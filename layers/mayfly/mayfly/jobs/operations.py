@@ -54,6 +54,12 @@ class JobOperations:
                 return self._store.read(tenant, job_id, now_ms=now_ms)
         raise StoreUnavailable("cancel", "the job changed hands again and again")
 
+    def cancel_scheduled(self, tenant: str, job_id: str, *, now_ms: int) -> None:
+        """Ends a job whose time has not come; one that has begun, or ended, is left as it is. Raises JobNotFound, StoreUnavailable."""
+        job = self._store.read(tenant, job_id, now_ms=now_ms)
+        if job.status is Status.SCHEDULED:
+            self._change("cancel", transitions.cancel(self._table, job, now_ms=now_ms))  # refused: it has begun
+
     def redrive(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Opens a new run of a dead job, with all its attempts, and returns it; the stream announces it.
 

@@ -18,10 +18,12 @@ __all__ = [
     "LARGE_PAYLOAD_RETENTION_SECONDS",
     "OVERDUE_MS",
     "PAYLOAD_LIMIT",
+    "PROGRESS_LIMIT",
     "QUEUE_DELAY_LIMIT_MS",
     "RESULT_LIMIT",
     "RETENTION_SECONDS",
     "backoff_ms",
+    "check_progress",
     "check_result",
     "describe",
     "fingerprint",
@@ -53,6 +55,8 @@ INLINE_PAYLOAD_LIMIT: Final = 1024
 MESSAGE_LIMIT: Final = 1024 * 1024
 #: Results above this many bytes of JSON end the job; DynamoDB items hold 400 KB, history and keys included.
 RESULT_LIMIT: Final = 256 * 1024
+#: Progress above this many bytes of JSON is refused: it is part of the job's item, and every later write pays for it.
+PROGRESS_LIMIT: Final = 64 * 1024
 #: How long a finished job can be read, and its duplicates recognised: queue and dead-letter retention (14 d each) and some.
 RETENTION_SECONDS: Final = 30 * 24 * 3600
 #: A payload in an item of its own expires by itself, since marking it at the job's end would cost its whole size again.
@@ -218,6 +222,14 @@ def check_result(result: Any) -> str:
     return encoded
 
 
+def check_progress(progress: Any) -> str:
+    """`progress` as the JSON to store. Raises InvalidRequest where it is too large, or TypeError or ValueError for what JSON cannot hold."""
+    encoded = canonical_json(progress)
+    if (size := len(encoded.encode())) > PROGRESS_LIMIT:
+        raise InvalidRequest("progress", f"has {size} bytes of JSON; at most {PROGRESS_LIMIT} are kept")
+    return encoded
+
+
 def describe(error: BaseException) -> str:
     """An exception as the attempt's history keeps it: its type and message, cut to a bounded length."""
     return f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
@@ -245,6 +257,10 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
     }
     if job.status in (Status.RETRY, Status.SCHEDULED) and job.not_before_ms is not None:
         shown["not_before"] = rfc3339(job.not_before_ms)
+    if job.progress is not None:
+        shown["progress"] = job.progress
+    if job.tick is not None:
+        shown["schedule"] = {"name": job.tick.schedule, "tick": rfc3339(job.tick.at_ms), "missed": job.tick.missed}
     return shown
 
 

@@ -206,6 +206,17 @@ class JobStore:
         """Undoes the caller's claim of a job of which nothing was done; the attempt counts for nothing. Raises Fenced, StoreUnavailable."""
         self._leave(job, transitions.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY)
 
+    def put_off(self, job: Job, *, now_ms: int) -> None:
+        """Leaves the caller's job to another invocation, at once; no attempt is spent. Raises Fenced, StoreUnavailable."""
+        self._leave(job, transitions.put_off(self._table, job, now_ms=now_ms), "put off", Status.RETRY)
+
+    def save(self, job: Job, *, progress: str) -> None:
+        """Keeps the progress (JSON) of a job that the caller owns. Raises Fenced, StoreUnavailable."""
+        try:
+            self._db.update("save", **transitions.save(self._table, job, progress=progress))
+        except ConditionFailed as refusal:
+            raise fenced(job.id, job.owner or "", refusal.item) from refusal
+
     def _advance(self, operation: str, seen: Job, target: Job, *, is_new: bool) -> Fenced | None:
         ((verb, request),) = transitions.advance(self._table, seen, target, is_new=is_new).items()
         try:

@@ -20,7 +20,7 @@ from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, MAX_MAX_ATTEMPTS
 
-__all__ = ["Declaration", "Permanent", "Retry", "Task", "declared", "imported", "task"]
+__all__ = ["Continue", "Declaration", "Permanent", "Retry", "Task", "declared", "imported", "task"]
 
 
 class Permanent(MayflyError):
@@ -41,6 +41,18 @@ class Retry(MayflyError):
     def __init__(self, reason: str, after_seconds: float | None = None) -> None:
         self.after_seconds = after_seconds
         super().__init__(reason)
+
+
+class Continue(MayflyError):
+    """Raised by a task whose invocation is nearly over: its job goes on at once in another one, from its last checkpoint.
+
+    Spends no attempt where a checkpoint was saved in this one; without, it is a failure like any other.
+    """
+
+    code = "continue"
+
+    def __init__(self) -> None:
+        super().__init__("out of time before the first checkpoint")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
           (not before its time) │ │    ▼
              lease ran out  ────┘ └── RETRY (not before its time; SCHEDULED where that is far away)
              (process died)     └──────────────────────► DEAD         permanent, or the last attempt; redrive: QUEUED again
+                       save (progress): INPROGRESS stays; put_off: RETRY at once, no attempt spent
           whatever has not ended ── cancel ────────────► CANCELLED    and its owner is refused
 
 Nothing is ever deleted and no write is unconditional, so that a late worker can only be refused. Functions here return
@@ -25,7 +26,7 @@ from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
 
 __all__ = [
     "advance", "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "completed", "create", "failed", "hand_back",
-    "insert_claimed", "put_payload", "redrive", "release", "renew", "renew_seen", "resend", "take_due",
+    "insert_claimed", "put_off", "put_payload", "redrive", "release", "renew", "renew_seen", "resend", "save", "take_due",
 ]  # fmt: skip
 
 #: Attributes that place a job in the indexes.
@@ -170,6 +171,8 @@ def advance(table: str, seen: Job, target: Job, *, is_new: bool, result: str | N
     is_as_seen = "(#status = :seen_status AND #fence = :seen_fence)"
     written = {**state(target), **({} if result is None else {"result": {"S": result}})}
     gone = [name for name in ("lease_until", "not_before") if name not in written]
+    if target.status is Status.COMPLETED and target.progress is not None:  # the result says it all
+        gone.append("progress")
     return {
         "Update": {
             "TableName": table,
@@ -259,7 +262,63 @@ def complete(table: str, job: Job, *, result: str, now_ms: int) -> dict[str, Any
         owner B            lease ran out ─ claim ── runs ── complete ── its answer is lost ── repeat: COMPLETED by me, done
     """
     ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
-    return _end(table, job, Status.COMPLETED, ended, now_ms=now_ms, extra={"result": {"S": result}})
+    write = _end(table, job, Status.COMPLETED, ended, now_ms=now_ms, extra={"result": {"S": result}})
+    if job.progress is not None:  # the result says it all
+        write["UpdateExpression"] += ", #progress"
+        write["ExpressionAttributeNames"]["#progress"] = "progress"
+    return write
+
+
+def save(table: str, job: Job, *, progress: str) -> dict[str, Any]:
+    """Keeps how far a job has come, while the caller is its owner. `progress` is JSON.
+
+    ::
+
+        owner A   claim ── save 1 ── save 2 ── killed
+        owner B                                 claim: finds 2, goes on from there
+        late A                     save 2 of a process that was taken for dead: refused, B is the owner
+    """
+    is_mine = "#status = :inprogress AND #owner = :nonce"
+    return {
+        "TableName": table,
+        "Key": job_key(job.tenant, job.id),
+        "UpdateExpression": "SET #progress = :progress",
+        "ConditionExpression": is_mine,
+        "ExpressionAttributeNames": _names(("status", "owner", "progress")),
+        "ExpressionAttributeValues": {
+            ":inprogress": {"S": Status.INPROGRESS},
+            ":nonce": {"S": job.owner},
+            ":progress": {"S": progress},
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def put_off(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
+    """Leaves a job that has come further to another invocation, at once: the attempt is on record and counts for nothing.
+
+    RETRY, which the relay does not announce: the message that was received is the one that comes back.
+    """
+    is_mine = "#status = :inprogress AND #owner = :nonce"
+    ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.CONTINUED)
+    return {
+        "TableName": table,
+        "Key": job_key(job.tenant, job.id),
+        "UpdateExpression": (
+            f"SET #status = :retry, #not_before = :now, #history[{len(job.history) - 1}] = :attempt REMOVE #lease_until ADD #attempt :less"
+        ),
+        "ConditionExpression": is_mine,
+        "ExpressionAttributeNames": _names(("status", "not_before", "lease_until", "owner", "history", "attempt")),
+        "ExpressionAttributeValues": {
+            ":inprogress": {"S": Status.INPROGRESS},
+            ":nonce": {"S": job.owner},
+            ":retry": {"S": Status.RETRY},
+            ":now": {"N": str(now_ms)},
+            ":attempt": attempt_value(ended),
+            ":less": {"N": "-1"},
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
 
 
 def release(table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> dict[str, Any]:

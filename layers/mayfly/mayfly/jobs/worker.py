@@ -18,7 +18,7 @@ from mayfly.jobs.group_commit import Member
 from mayfly.jobs.model import Unreadable
 from mayfly.jobs.persistence import TransactionalLayer, attempting
 from mayfly.jobs.rules import RETENTION_SECONDS, describe, read_message
-from mayfly.jobs.store import Claim
+from mayfly.jobs.store import Claim, JobExists
 
 __all__ = ["Batch", "Runner", "Worker"]
 
@@ -46,7 +46,7 @@ class Runner:
     def open(self, records: Sequence[SQSRecord], context: LambdaContext) -> "Batch":
         """The jobs of one invocation. Nothing is kept from one invocation to the next."""
         self._config.register_lambda_context(context)
-        return Batch(self._worker, self._run, records)
+        return Batch(self._worker, self._run, records, seconds_left=lambda: context.get_remaining_time_in_millis() / 1000)
 
     def _run(self, attempt: Attempt) -> None:
         log = self._worker.observe.log
@@ -73,13 +73,17 @@ class Batch:
     A record that `run` returned for may still be staged: only `close` tells whether it is done.
     """
 
-    def __init__(self, worker: Worker, run: Callable[[Attempt], None], records: Sequence[SQSRecord]) -> None:
+    def __init__(
+        self, worker: Worker, run: Callable[[Attempt], None], records: Sequence[SQSRecord], *, seconds_left: Callable[[], float]
+    ) -> None:
         self._worker = worker
+        self._seconds_left = seconds_left
         self._run = run
         self.records: Sequence[SQSRecord] = records
         self._unreadable: dict[str, UnreadableMessage] = {}
         self._attempts: dict[str, Attempt] = {}
         # What a run and what a commit came to are kept apart: either may be known first, from any thread.
+        self._for_others: dict[str, Attempt] = {}
         self._run_failures: dict[Attempt, MayflyError] = {}
         self._commit_failures: dict[Attempt, MayflyError] = {}
         self._returned: list[SQSRecord] = []
@@ -94,7 +98,9 @@ class Batch:
         leaders: dict[Any, Attempt] = {}
         for record in records:
             attempt = self._read(record)
-            if attempt is not None:
+            if attempt is not None and attempt.new is not None and attempt.new.task in worker.known:
+                self._for_others[record.message_id] = attempt
+            elif attempt is not None:
                 # Copies of a message are one attempt: a store takes a job once in a batch, and once is enough.
                 leader = leaders.setdefault((attempt.tenant, attempt.job_id, attempt.request), attempt)
                 self._attempts[record.message_id] = leader
@@ -134,6 +140,9 @@ class Batch:
         """
         if record.message_id in self._unreadable:
             self._keep(record, self._unreadable[record.message_id])
+            return
+        if record.message_id in self._for_others:
+            self._hand_on(record, self._for_others[record.message_id])
             return
         attempt = self._attempts[record.message_id]
         if attempt in self._running:
@@ -198,13 +207,29 @@ class Batch:
         except (InvalidRequest, PayloadTooLarge) as problem:
             self._unreadable[record.message_id] = UnreadableMessage(record.message_id, str(problem))
             return None
-        return Attempt(self._worker, message, record.message_id, is_first_receive=not _was_received_before(record), stage=self._stage)
+        return Attempt(
+            self._worker,
+            message,
+            record.message_id,
+            is_first_receive=not _was_received_before(record),
+            stage=self._stage,
+            seconds_left=self._seconds_left,
+        )
 
     def _keep(self, record: SQSRecord, problem: UnreadableMessage) -> None:
         """A message that is no job is kept for the operator; receiving it again would change nothing."""
         self._worker.keep_unreadable(Unreadable(record.message_id, record.body, problem.problem, self._worker.clock()))
         self._worker.observe.count("MessageUnreadable")
         self._worker.observe.log.error("a message is no job; it is kept, see 'mayfly jobs unreadable'", error=describe(problem))
+
+    def _hand_on(self, record: SQSRecord, attempt: Attempt) -> None:
+        """A message asks for a job that another function runs: the job is made here, and the stream takes it there."""
+        assert attempt.new is not None
+        try:
+            self._worker.store.create(attempt.new)
+        except JobExists as exists:
+            if exists.job.fingerprint != attempt.new.fingerprint:
+                self._keep(record, attempt.key_taken())
 
     def _all(self) -> list[Attempt]:
         return list(dict.fromkeys(self._attempts.values()))

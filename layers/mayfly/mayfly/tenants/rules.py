@@ -19,7 +19,17 @@ __all__ = ["ALL_SCOPES", "Credential", "mint", "read_credential", "verify"]
 
 #: Scopes that exist, one per feature and verb.
 ALL_SCOPES: Final = frozenset(
-    {"counters:read", "counters:write", "jobs:read", "jobs:write", "limits:write", "sessions:read", "sessions:write"}
+    {
+        "counters:read",
+        "counters:write",
+        "jobs:read",
+        "jobs:write",
+        "limits:write",
+        "schedules:read",
+        "schedules:write",
+        "sessions:read",
+        "sessions:write",
+    }
 )
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

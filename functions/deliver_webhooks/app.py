@@ -1,0 +1,17 @@
+"""Webhooks queue -> receivers: runs the jobs of `http.deliver`, and no others. What it may reach of the stack is in its role."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from mayfly import sqs
+from mayfly.jobs.worker import Runner
+from mayfly.wiring import RunDeps
+
+__all__ = ["build"]
+
+
+def build(deps: RunDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
+    """The handler of deliveries."""
+    runner = Runner(deps.worker)
+    return sqs.entrypoint(runner.open, queue=deps.queue, lease_seconds=deps.worker.lease_ms / 1000, observe=deps.observe)

@@ -1,0 +1,37 @@
+"""Uploads to the imports bucket -> jobs: each upload starts one `csv.import`, however often S3 tells of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from mayfly import jobs, sqs
+from mayfly.imports.rules import read_uploads
+from mayfly.jobs import Submission
+from mayfly.wiring import ImportsDeps
+
+__all__ = ["build"]
+
+
+def build(deps: ImportsDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
+    """The handler of S3's notices. One that cannot be read comes back until it is a dead letter."""
+
+    def start(record: SQSRecord) -> None:
+        for upload in read_uploads(record.body, deps.bucket):
+            if upload is None:
+                deps.observe.log.warning("an object was uploaded outside of any tenant's prefix; it is not imported")
+                continue
+            submission = Submission("csv.import", {"key": upload.key}, idempotency_key=upload.mark)
+            job, is_new = jobs.submit(
+                submission,
+                tenant=upload.tenant,
+                store=deps.store,
+                operations=deps.operations,
+                tasks=deps.tasks,
+                now_ms=deps.clock(),
+                new_id=deps.new_id,
+            )
+            deps.observe.count("ImportStarted" if is_new else "ImportRepeated")
+            deps.observe.log.info("an upload is imported", job=job.id)
+
+    return sqs.each(start, observe=deps.observe)

@@ -1,0 +1,261 @@
+"""Reads CSV piece by piece (RFC 4180, UTF-8), and adds its columns up. No I/O.
+
+Memory is that of a piece and of one row, whatever the size of the object; all that is known at a row's end fits into a job's progress.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Context, Decimal, localcontext
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from mayfly.errors import BadImport, InvalidRequest
+from mayfly.fields import NAME, Fields, parse_json
+from mayfly.ids import derived_id
+from mayfly.imports.model import Source, Upload
+
+__all__ = ["CHECKPOINT_BYTES", "PIECE_BYTES", "Tally", "read_key", "read_uploads"]
+
+#: How much is fetched at once, in bytes.
+PIECE_BYTES: Final = 1024 * 1024
+#: The most that is read again after a crash, in bytes.
+CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
+#: A row longer than this ends the import, in bytes.
+ROW_LIMIT: Final = 1024 * 1024
+#: Rows that could not be read are kept up to this many, and counted beyond.
+KEPT: Final = 100
+
+_COLUMN_LIMIT: Final = 64
+_COLUMN_CHARACTERS: Final = 64
+_TEXT_BYTES: Final = 120
+_ROWS_AT_ONCE: Final = 2000
+_KEY_CHARACTERS: Final = 900
+_EVENT_LIMIT: Final = 1024 * 1024
+#: A number as sums take it: plain, of up to thirty digits on each side of the point, so that sums are exact.
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
+_EXACT: Final = Context(prec=120)
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Tally:
+    """How far an import has come, and what it has found so far."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        #: The first byte behind the last row that is in the tally.
+        self.offset = 0
+        self.rows = 0
+        self.malformed = 0
+        self._kept: list[dict[str, Any]] = []
+        self._columns: dict[str, _Column] | None = None
+        self._rest = b""
+
+    @classmethod
+    def resumed(cls, source: Source, progress: Any) -> "Tally":
+        """Goes on from what `progress` gave. Raises BadImport where the object is another one by now."""
+        tally = cls(source)
+        if progress is None:
+            return tally
+        if progress["etag"] != source.etag:
+            raise BadImport(source.path, "the object was replaced while it was being imported; submit a new job")
+        tally.offset, tally.rows, tally.malformed = progress["bytes"], progress["rows"], progress["malformed"]
+        tally._kept = progress["rejected"]
+        tally._columns = None if progress["columns"] is None else {name: _Column.of(each) for name, each in progress["columns"].items()}
+        return tally
+
+    @property
+    def fetched(self) -> int:
+        """The first byte that was not taken yet."""
+        return self.offset + len(self._rest)
+
+    def take(self, piece: bytes, *, is_last: bool) -> None:
+        """Takes the bytes behind those taken before, all up to the last row's end. Raises BadImport."""
+        if self.offset == 0 and not self._rest:
+            self.offset += len(_BOM) if piece.startswith(_BOM) else 0
+            piece = piece.removeprefix(_BOM)
+        block = self._rest + piece
+        end = len(block) if is_last else block.rfind(b"\n") + 1
+        whole = block[:end]
+        used = self._take_lines(whole, is_last=is_last)
+        self._rest = block[used:]
+        self.offset += used
+        if len(self._rest) > ROW_LIMIT:
+            raise BadImport(self.source.path, f"the row at byte {self.offset} is longer than {ROW_LIMIT} bytes")
+        if is_last and self._columns is None:
+            raise BadImport(self.source.path, "it is empty; its first row must name the columns")
+
+    def progress(self) -> dict[str, Any]:
+        """What `resumed` needs, and what users read meanwhile."""
+        columns = None if self._columns is None else {name: each.shown() for name, each in self._columns.items()}
+        return {
+            "bytes": self.offset,
+            "of_bytes": self.source.size,
+            "etag": self.source.etag,
+            "rows": self.rows,
+            "malformed": self.malformed,
+            "rejected": self._kept,
+            "columns": columns,
+        }
+
+    def result(self) -> dict[str, Any]:
+        """What came of it."""
+        found = self.progress()
+        return {name: found[name] for name in ("bytes", "rows", "malformed", "rejected", "columns")}
+
+    def _take_lines(self, block: bytes, *, is_last: bool) -> int:
+        """Takes the whole rows of some whole lines; returns how many bytes of them. A row that goes on behind them is left."""
+        text, dropped = self._decoded(block)
+        # Lines end with \n alone; whatever else looks like a line's end stands in its field.
+        reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+        rows: list[list[str]] = []
+        lines = 0
+        while True:
+            try:
+                for row in reader:
+                    lines = reader.line_num
+                    rows.append(row)
+                    if len(rows) == _ROWS_AT_ONCE:
+                        self._add(rows)
+                        rows.clear()
+                break
+            except csv.Error as problem:
+                is_cut = str(problem) == "unexpected end of data" and not is_last
+                if is_cut and not dropped:
+                    break
+                lines = reader.line_num
+                self._add(rows)
+                rows.clear()
+                self._reject(str(problem), f"(ends with line {lines} of its piece)")
+        self._add(rows)
+        is_whole = dropped or lines == text.count("\n") + (not text.endswith("\n"))
+        return len(block) if is_whole or not text else len(block) - len(block.split(b"\n", lines)[-1])
+
+    def _decoded(self, block: bytes) -> tuple[str, bool]:
+        """The text of some lines; lines that are no UTF-8 are rejected. Says whether there were any."""
+        try:
+            return block.decode(), False
+        except UnicodeDecodeError:
+            pass
+        texts = []
+        for line in block.splitlines(keepends=True) if b"\r" not in block else _lines(block):
+            try:
+                texts.append(line.decode())
+            except UnicodeDecodeError:
+                self._reject("not UTF-8", line.decode(errors="replace"))
+        return "".join(texts), True
+
+    def _add(self, rows: Sequence[list[str]]) -> None:
+        """Adds rows up; the first one ever names the columns."""
+        left = iter(rows)
+        if self._columns is None:
+            header = next((row for row in left if row), None)
+            if header is None:
+                return
+            self._columns = _columns(header, self.source.path)
+        width = len(self._columns)
+        good = []
+        for row in left:
+            if len(row) == width:
+                good.append(row)
+            elif row:  # an empty line is no row
+                self._reject(f"{len(row)} fields instead of {width}", ",".join(row))
+        self.rows += len(good)
+        for column, cells in zip(self._columns.values(), zip(*good, strict=True), strict=bool(good)):
+            column.add(cells)
+
+    def _reject(self, problem: str, text: str) -> None:
+        self.malformed += 1
+        if len(self._kept) < KEPT:
+            self._kept.append({"problem": problem, "text": text.encode()[:_TEXT_BYTES].decode(errors="ignore")})
+
+
+class _Column:
+    """What is known of one column."""
+
+    def __init__(self) -> None:
+        self.empty = 0
+        self.texts = 0
+        self.numbers = 0
+        self.sum = Decimal(0)
+        self.min: Decimal | None = None
+        self.max: Decimal | None = None
+
+    @classmethod
+    def of(cls, shown: dict[str, Any]) -> "_Column":
+        column = cls()
+        column.empty, column.texts, column.numbers = shown["empty"], shown["texts"], shown["numbers"]
+        column.sum = Decimal(shown["sum"])
+        column.min, column.max = (None if shown[name] is None else Decimal(shown[name]) for name in ("min", "max"))
+        return column
+
+    def add(self, cells: Sequence[str]) -> None:
+        filled = [cell for cell in cells if cell]
+        self.empty += len(cells) - len(filled)
+        numbers = filled
+        if not all(map(_NUMBER.fullmatch, filled)):
+            numbers = [cell for cell in filled if _NUMBER.fullmatch(cell)]
+            self.texts += len(filled) - len(numbers)
+        if not numbers:
+            return
+        self.numbers += len(numbers)
+        values: list[Any] = list(map(Decimal if any("." in cell for cell in numbers) else int, numbers))
+        with localcontext(_EXACT):
+            self.sum += sum(values)
+        low, high = Decimal(min(values)), Decimal(max(values))
+        self.min = low if self.min is None else min(self.min, low)
+        self.max = high if self.max is None else max(self.max, high)
+
+    def shown(self) -> dict[str, Any]:
+        """Sums and bounds as texts: JSON's numbers do not keep their digits everywhere."""
+        low, high = (None if each is None else f"{each:f}" for each in (self.min, self.max))
+        return {"empty": self.empty, "texts": self.texts, "numbers": self.numbers, "sum": f"{self.sum:f}", "min": low, "max": high}
+
+
+def read_key(payload: Any) -> str:
+    """The object's key in a job's payload, without the tenant in front of it. Raises InvalidRequest."""
+    fields = Fields(payload, "payload")
+    found: str = fields.text("key")
+    fields.finish()
+    if not 1 <= len(found) <= _KEY_CHARACTERS:
+        raise InvalidRequest("key", f"must have 1 to {_KEY_CHARACTERS} characters")
+    return found
+
+
+def read_uploads(body: str, bucket: str) -> list[Upload | None]:
+    """The uploads that a notice of S3 tells of; None for one outside of any tenant's prefix. Raises InvalidRequest, PayloadTooLarge.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    """
+    notice = parse_json(body, limit=_EVENT_LIMIT)
+    if isinstance(notice, dict) and notice.get("Event") == "s3:TestEvent":  # sent once, when the notification is set up
+        return []
+    try:
+        records = [each["s3"] for each in notice["Records"] if each["eventName"].removeprefix("s3:").startswith("ObjectCreated:")]
+        return [_upload(each["object"]) for each in records if each["bucket"]["name"] == bucket]
+    except (KeyError, TypeError, AttributeError):
+        raise InvalidRequest("body", "is no notice of S3") from None
+
+
+def _upload(found: dict[str, str]) -> Upload | None:
+    path = unquote_plus(found["key"])
+    tenant, _, key = path.partition("/")
+    if not NAME.fullmatch(tenant) or not key:
+        return None
+    return Upload(tenant, key, derived_id("upload", path, found.get("sequencer", ""), found.get("versionId", ""), found.get("eTag", "")))
+
+
+def _columns(header: list[str], path: str) -> dict[str, _Column]:
+    if len(header) > _COLUMN_LIMIT:
+        raise BadImport(path, f"it has {len(header)} columns; at most {_COLUMN_LIMIT} are added up")
+    if any(not 1 <= len(name) <= _COLUMN_CHARACTERS for name in header) or len(set(header)) < len(header):
+        raise BadImport(path, f"its first row must name each column once, by 1 to {_COLUMN_CHARACTERS} characters")
+    return {name: _Column() for name in header}
+
+
+def _lines(block: bytes) -> Iterator[bytes]:
+    """The lines of a block, ended by \\n alone."""
+    yield from (line + b"\n" for line in block.split(b"\n")[:-1])
+    if tail := block.rsplit(b"\n", 1)[-1]:
+        yield tail

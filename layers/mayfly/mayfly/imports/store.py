@@ -1,0 +1,51 @@
+"""The objects of the imports bucket, read in pieces."""
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mayfly.errors import BadImport, StoreUnavailable
+from mayfly.imports.model import Source
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Objects"]
+
+#: Without leave to list, S3 says of a missing object that it is forbidden.
+_MISSING = {"404", "403", "NoSuchKey", "AccessDenied", "NotFound", "Forbidden"}
+_CHANGED = {"412", "PreconditionFailed"}
+
+
+class Objects:
+    """Objects of all tenants: `<tenant>/<key>`."""
+
+    def __init__(self, client: "S3Client", bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def find(self, tenant: str, key: str) -> Source:
+        """An object as it is now. Raises BadImport where there is none, StoreUnavailable."""
+        path = f"{tenant}/{key}"
+        try:
+            found = self._client.head_object(Bucket=self._bucket, Key=path)
+        except (ClientError, BotoCoreError) as problem:
+            raise _named(problem, path) from problem
+        return Source(path, found["ContentLength"], found["ETag"])
+
+    def read(self, source: Source, start: int, size: int) -> bytes:
+        """Up to `size` bytes from `start` on. Raises BadImport where the object is gone or another one by now, StoreUnavailable."""
+        span = f"bytes={start}-{min(start + size, source.size) - 1}"
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=source.path, Range=span, IfMatch=source.etag)["Body"].read()
+        except (ClientError, BotoCoreError) as problem:
+            raise _named(problem, source.path) from problem
+
+
+def _named(problem: Exception, path: str) -> Exception:
+    code = problem.response["Error"]["Code"] if isinstance(problem, ClientError) else ""
+    if code in _MISSING:
+        return BadImport(path, "there is no such object in the imports bucket")
+    if code in _CHANGED:
+        return BadImport(path, "the object was replaced while it was being imported; submit a new job")
+    return StoreUnavailable("read object", code or type(problem).__name__)

@@ -1,0 +1,47 @@
+"""A schedule: what to run, and when."""
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Definition", "HandOut", "Schedule"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What its owner says of a schedule. Exactly one of `cron` (five fields, in `timezone`) and `every_seconds` is set."""
+
+    task: str
+    payload: Any
+    max_attempts: int | None
+    cron: str | None
+    every_seconds: int | None
+    timezone: str
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule, as read. Times are milliseconds since the epoch; its times are called ticks.
+
+    `edition` names this definition, and is part of the ids of its jobs; `version` grows with every write. `next_ms` is the first
+    tick that has no job yet, None while none is to get one: paused, or in the middle of a change. `made_ms` is the last that has one.
+    Intervals count from `anchor_ms`.
+    """
+
+    tenant: str
+    name: str
+    definition: Definition
+    edition: str
+    anchor_ms: int
+    next_ms: int | None
+    made_ms: int = 0
+    version: int = 1
+    is_paused: bool = False
+
+
+@dataclass(frozen=True)
+class HandOut:
+    """The ticks to make jobs of, the number of those that were missed before the first of them, and the tick after the last."""
+
+    ticks: tuple[int, ...]
+    missed: int
+    next_ms: int

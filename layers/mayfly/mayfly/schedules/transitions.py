@@ -1,0 +1,130 @@
+"""Every change of a schedule, as the one conditional write that makes it.
+
+::
+
+    create ──► runs ──── advance: the jobs of some ticks and the next tick, in one transaction ──┐
+                ▲ │  ▲────────────────────────────────────────────────────────────────────────────┘
+            set │ │ hold: no tick gets a job any more; what has one and has not begun is cancelled, then
+                │ ▼
+               held ──── delete: gone
+
+Each write states the version that it has seen, so that of two only one counts. Functions here return requests and send nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from mayfly.fields import canonical_json
+from mayfly.ids import key
+from mayfly.schedules.model import Definition, Schedule
+
+__all__ = ["DUE", "advance", "create", "delete", "partition", "read_item", "schedule_key", "set_"]
+
+#: The partition of the jobs table's `due` index with the schedules that run, by their next tick.
+DUE: Final = "schedules"
+
+
+def partition(tenant: str) -> str:
+    """The partition with a tenant's schedules."""
+    return key(tenant, "schedules")
+
+
+def schedule_key(tenant: str, name: str) -> dict[str, Any]:
+    """The primary key of a schedule."""
+    return {"pk": {"S": partition(tenant)}, "sk": {"S": key("schedule", name)}}
+
+
+def create(table: str, schedule: Schedule) -> dict[str, Any]:
+    """The put of a new schedule."""
+    is_free = "attribute_not_exists(pk)"
+    return {"TableName": table, "Item": _item(schedule), "ConditionExpression": is_free}
+
+
+def set_(table: str, seen: Schedule, target: Schedule) -> dict[str, Any]:
+    """The put that makes `target` of a schedule, in the version that was seen: holds it, changes it, or sets it going."""
+    return {"TableName": table, "Item": _item(replace(target, version=seen.version + 1)), **_is_as_seen(seen)}
+
+
+def advance(table: str, seen: Schedule, *, made_ms: int, next_ms: int, puts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The transaction that makes jobs of ticks and notes which comes next; the schedule's own write first."""
+    condition = _is_as_seen(seen)
+    update = {
+        "TableName": table,
+        "Key": schedule_key(seen.tenant, seen.name),
+        "UpdateExpression": "SET #attention_at = :next, #made = :made, #version = :version",
+        "ConditionExpression": condition["ConditionExpression"],
+        "ExpressionAttributeNames": {**condition["ExpressionAttributeNames"], "#attention_at": "attention_at", "#made": "made"},
+        "ExpressionAttributeValues": {
+            **condition["ExpressionAttributeValues"],
+            ":next": {"N": str(next_ms)},
+            ":made": {"N": str(made_ms)},
+            ":version": {"N": str(seen.version + 1)},
+        },
+    }
+    return [{"Update": update}, *({"Put": dict(put)} for put in puts)]
+
+
+def delete(table: str, seen: Schedule) -> dict[str, Any]:
+    """The delete of a schedule, in the version that was seen."""
+    return {"TableName": table, "Key": schedule_key(seen.tenant, seen.name), **_is_as_seen(seen)}
+
+
+def read_item(item: Mapping[str, Any]) -> Schedule:
+    """The schedule in an item."""
+    return Schedule(
+        tenant=item["tenant"]["S"],
+        name=item["name"]["S"],
+        definition=Definition(
+            task=item["task"]["S"],
+            payload=json.loads(item["payload"]["S"]),
+            max_attempts=_number(item, "max_attempts"),
+            cron=item["cron"]["S"] if "cron" in item else None,
+            every_seconds=_number(item, "every_seconds"),
+            timezone=item["timezone"]["S"],
+        ),
+        edition=item["edition"]["S"],
+        anchor_ms=int(item["anchor"]["N"]),
+        next_ms=_number(item, "attention_at"),
+        made_ms=int(item["made"]["N"]),
+        version=int(item["version"]["N"]),
+        is_paused=item["paused"]["BOOL"],
+    )
+
+
+def _item(schedule: Schedule) -> dict[str, Any]:
+    definition = schedule.definition
+    item: dict[str, Any] = {
+        **schedule_key(schedule.tenant, schedule.name),
+        "tenant": {"S": schedule.tenant},
+        "name": {"S": schedule.name},
+        "task": {"S": definition.task},
+        "payload": {"S": canonical_json(definition.payload)},
+        "timezone": {"S": definition.timezone},
+        "edition": {"S": schedule.edition},
+        "anchor": {"N": str(schedule.anchor_ms)},
+        "made": {"N": str(schedule.made_ms)},
+        "version": {"N": str(schedule.version)},
+        "paused": {"BOOL": schedule.is_paused},
+    }
+    numbers = {"max_attempts": definition.max_attempts, "every_seconds": definition.every_seconds}
+    item |= {name: {"N": str(value)} for name, value in numbers.items() if value is not None}
+    if definition.cron is not None:
+        item["cron"] = {"S": definition.cron}
+    if schedule.next_ms is not None:
+        item |= {"due": {"S": DUE}, "attention_at": {"N": str(schedule.next_ms)}}
+    return item
+
+
+def _is_as_seen(seen: Schedule) -> dict[str, Any]:
+    is_as_seen = "#version = :seen AND #edition = :edition"
+    return {
+        "ConditionExpression": is_as_seen,
+        "ExpressionAttributeNames": {"#version": "version", "#edition": "edition"},
+        "ExpressionAttributeValues": {":seen": {"N": str(seen.version)}, ":edition": {"S": seen.edition}},
+    }
+
+
+def _number(item: Mapping[str, Any], name: str) -> int | None:
+    return int(item[name]["N"]) if name in item else None

@@ -1,0 +1,109 @@
+"""One HTTP request to one checked address. The edge to the outside: the only module that opens sockets.
+
+Nothing here looks a name up, follows a redirect or reads a body, and an answer that trickles is cut off: the whole exchange has one time limit.
+"""
+
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+
+from mayfly.errors import Unreachable
+from mayfly.webhooks.model import Endpoint
+
+__all__ = ["Answer", "post", "resolve"]
+
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is read of an answer."""
+
+    status: int
+    retry_after: str | None
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host, by the system's resolver, each once. Raises Unreachable."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as problem:
+        raise Unreachable(host, "its name has no address") from problem
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def post(endpoint: Endpoint, address: str, headers: Mapping[str, str], body: bytes, *, seconds: float) -> Answer:
+    """POSTs to `address`, as the endpoint's host: its name is in the Host header and, with TLS, in SNI and in the certificate.
+
+    Raises Unreachable where there is no answer within `seconds`.
+    """
+    try:
+        plain = socket.create_connection((address, endpoint.port), timeout=min(_CONNECT_SECONDS, seconds))
+    except OSError as problem:
+        raise Unreachable(endpoint.origin, f"no connection ({_reason(problem)})") from problem
+    with plain, _cut_off(plain, seconds) as is_over:
+        try:
+            plain.settimeout(seconds)
+            if endpoint.scheme == "https":
+                with _tls().wrap_socket(plain, server_hostname=endpoint.host) as secure:
+                    return _exchange(endpoint, secure, headers, body)
+            return _exchange(endpoint, plain, headers, body)
+        except (OSError, http.client.HTTPException) as problem:
+            reason = f"no answer within {seconds:.0f} s" if is_over() or isinstance(problem, TimeoutError) else _reason(problem)
+            raise Unreachable(endpoint.origin, reason) from problem
+
+
+def _exchange(endpoint: Endpoint, sock: socket.socket, headers: Mapping[str, str], body: bytes) -> Answer:
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
+    connection.sock = sock
+    connection.putrequest("POST", endpoint.target, skip_host=True, skip_accept_encoding=True)
+    own = {"Host": endpoint.authority, "Content-Length": str(len(body)), "Connection": "close"}
+    for name, value in {**own, **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    with connection.getresponse() as response:
+        return Answer(response.status, response.getheader("Retry-After"))
+
+
+@contextmanager
+def _cut_off(sock: socket.socket, seconds: float) -> Iterator[Callable[[], bool]]:
+    """Ends both directions of a socket after `seconds`, whatever its owner is waiting for; gives a function that says whether it did.
+
+    A timeout of the socket would count anew from every byte.
+    """
+    over = threading.Event()
+    other = sock.dup()  # TLS takes the first one over
+
+    def end() -> None:
+        over.set()
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield over.is_set
+    finally:
+        timer.cancel()
+        timer.join()
+        other.close()
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Verifies certificate and name; reading the authorities takes a while, so once."""
+    return ssl.create_default_context()
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {problem.verify_message}"
+    if isinstance(problem, TimeoutError):
+        return "timed out"
+    return type(problem).__name__ if not isinstance(problem, OSError) or problem.strerror is None else problem.strerror
