@@ -15,7 +15,7 @@ from local.errors import LocalError
 __all__ = ["main"]
 
 #: Commands of the library's own operator tool, which runs in a process of its own against a stack.
-_OPERATE: Final = ("keys", "jobs", "sessions", "counters")
+_OPERATE: Final = ("keys", "jobs", "sessions", "counters", "webhooks")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("jobs", help="look at jobs, cancel, redrive and resend them", add_help=False)
     commands.add_parser("sessions", help="look at a subject's sessions, and end them", add_help=False)
     commands.add_parser("counters", help="look at counters, add to them, make and delete them", add_help=False)
+    commands.add_parser("webhooks", help="make and change the secrets that sign webhooks", add_help=False)
     return parser
 
 

@@ -124,10 +124,11 @@ class Tally:
                 is_cut = str(problem) == "unexpected end of data" and not is_last
                 if is_cut and not dropped:
                     break
-                lines = reader.line_num
                 self._add(rows)
                 rows.clear()
-                self._reject(str(problem), f"(ends with line {lines} of its piece)")
+                first, lines = lines, reader.line_num
+                own = text.split("\n")[first:lines] if len(self._kept) < KEPT else []
+                self._reject(str(problem), "\n".join(own))
         self._add(rows)
         is_whole = dropped or lines == text.count("\n") + (not text.endswith("\n"))
         return len(block) if is_whole or not text else len(block) - len(block.split(b"\n", lines)[-1])

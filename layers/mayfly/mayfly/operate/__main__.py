@@ -6,7 +6,7 @@ import sys
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from mayfly.errors import MayflyError
-from mayfly.operate import counters, jobs, keys, sessions
+from mayfly.operate import counters, jobs, keys, sessions, webhooks
 
 __all__ = ["main"]
 
@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     jobs.add_parser(features)
     sessions.add_parser(features)
     counters.add_parser(features)
+    webhooks.add_parser(features)
     options = parser.parse_args(arguments)
     if options.endpoint_url and not options.stack:
         parser.error("--endpoint-url needs --stack: which stack at that endpoint?")

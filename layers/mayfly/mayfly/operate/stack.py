@@ -47,6 +47,15 @@ class Stack:
         """Its counters."""
         return counter_store({"COUNTERS_TABLE": self._physical_id("CountersTable")}, self._db())
 
+    def parameters(self) -> Any:
+        """Parameter Store, where its webhook secrets are."""
+        return self._client("ssm")
+
+    @property
+    def secrets_prefix(self) -> str:
+        """What the names of its webhook secrets begin with; template.yaml says the same to the function that signs."""
+        return f"/mayfly/{self._name}/webhooks"
+
     def _db(self) -> DynamoDB:
         return DynamoDB(self._client("dynamodb"), pause=lambda attempt: None)
 

@@ -50,12 +50,12 @@ class ScheduleStore:
         return found, found[-1].name if found and "LastEvaluatedKey" in reply else None
 
     def due(self, *, before_ms: int) -> Iterator[Schedule]:
-        """Schedules whose next tick comes before `before_ms`, of all tenants, the earliest first. Eventually consistent. Raises
+        """Schedules whose next tick comes up to `before_ms`, of all tenants, the earliest first. Eventually consistent. Raises
         StoreUnavailable."""
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": "due",
-            "KeyConditionExpression": "#due = :due AND #at < :before",
+            "KeyConditionExpression": "#due = :due AND #at <= :before",
             "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
             "ExpressionAttributeValues": {":due": {"S": transitions.DUE}, ":before": {"N": str(before_ms)}},
         }

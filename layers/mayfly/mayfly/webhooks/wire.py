@@ -51,11 +51,15 @@ def post(endpoint: Endpoint, address: str, headers: Mapping[str, str], body: byt
             plain.settimeout(seconds)
             if endpoint.scheme == "https":
                 with _tls().wrap_socket(plain, server_hostname=endpoint.host) as secure:
-                    return _exchange(endpoint, secure, headers, body)
-            return _exchange(endpoint, plain, headers, body)
+                    answer = _exchange(endpoint, secure, headers, body)
+            else:
+                answer = _exchange(endpoint, plain, headers, body)
         except (OSError, http.client.HTTPException) as problem:
             reason = f"no answer within {seconds:.0f} s" if is_over() or isinstance(problem, TimeoutError) else _reason(problem)
             raise Unreachable(endpoint.origin, reason) from problem
+        if is_over():  # what was cut off may look like an answer that ended
+            raise Unreachable(endpoint.origin, f"no answer within {seconds:.0f} s")
+        return answer
 
 
 def _exchange(endpoint: Endpoint, sock: socket.socket, headers: Mapping[str, str], body: bytes) -> Answer:

@@ -1,0 +1,114 @@
+"""Two hundred webhooks on a whole local stack, to a receiver at its worst, while the workers that deliver them are killed."""
+
+import http.server
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from local.harness import MAYFLY, running, wait_until
+
+COUNT = 200
+
+
+class BadReceiver:
+    """Fails, hangs, redirects, answers 429, or takes a webhook, as the dice say; notes all that reaches it."""
+
+    def __init__(self) -> None:
+        self.dice = random.Random(7)
+        self.requests: list[tuple[dict[str, str], str]] = []
+        self.answers: dict[str, int] = defaultdict(int)
+        self.taken: set[int] = set()
+        self.redirected = 0
+        self.over = threading.Event()
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.answer(self)
+
+            def do_GET(self) -> None:
+                receiver.redirected += 1
+                self.send_error(404)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        if request.path != "/hook":
+            self.redirected += 1
+            request.send_error(404)
+            return
+        body = request.rfile.read(int(request.headers["Content-Length"])).decode()
+        self.requests.append(({name.lower(): value for name, value in request.headers.items()}, body))
+        (kind,) = self.dice.choices(["take", "fail", "redirect", "busy", "hang"], [50, 20, 15, 13, 2])
+        self.answers[kind] += 1
+        with suppress(OSError):
+            if kind == "hang":
+                self.over.wait(60)
+                return
+            status, headers = {
+                "take": (204, {}), "fail": (self.dice.choice([400, 404, 500, 503]), {}), "redirect": (307, {"Location": "/elsewhere"}),
+                "busy": (429, {"Retry-After": "1"}),
+            }[kind]  # fmt: skip
+            request.send_response(status)
+            for name, value in headers.items():
+                request.send_header(name, value)
+            request.end_headers()
+            if kind == "take":
+                self.taken.add(json.loads(body)["n"])
+
+
+@pytest.mark.timeout(420)
+def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoever_dies(tmp_path: Path) -> None:
+    receiver, dice, kills = BadReceiver(), random.Random(8), 0
+    pauses = ",".join(["1"] * 19)
+    with running(tmp_path, "--parameter", f"WebhookPauses={pauses}", "--parameter", "LeaseSeconds=3") as stack:
+        made = subprocess.run([str(MAYFLY), "webhooks", "secret", "--work", str(stack.work)], capture_output=True, text=True, check=True)
+        secret = made.stdout.strip()
+        url = f"http://127.0.0.1:{receiver.server.server_port}/hook"
+        ids = {n: stack.submit("http.deliver", {"url": url, "body": {"n": n}}, max_attempts=20)["id"] for n in range(COUNT)}
+        while len(receiver.taken) < COUNT:
+            with suppress(AssertionError):
+                wait_until(lambda: len(receiver.taken) == COUNT, dice.uniform(0.5, 3))
+            for pid in stack.environments("DeliverWebhooks"):
+                if kills < 40 and dice.random() < 0.5:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        kills += 1
+        jobs = [
+            wait_until(lambda job_id=job_id: (found := stack.job(job_id))["status"] == "succeeded" and found, 60) for job_id in ids.values()
+        ]  # type: ignore[misc]  # bound now
+    receiver.over.set()
+    receiver.server.shutdown()
+
+    sent = defaultdict(set)
+    for headers, body in receiver.requests:
+        sent[Webhook(secret).verify(body, headers)["n"]].add(headers["webhook-id"])
+    assert kills >= 10
+    assert sent == {n: {f"msg_{job_id}"} for n, job_id in ids.items()}
+    assert receiver.redirected == 0
+    assert all(receiver.answers[kind] for kind in ("take", "fail", "redirect", "busy", "hang")), receiver.answers
+    outcomes = [attempt["outcome"] for job in jobs for attempt in job["attempts"]]
+    assert outcomes.count("succeeded") == COUNT
+    facts = {
+        "requests": len(receiver.requests),
+        "answers": dict(receiver.answers),
+        "kills": kills,
+        "interrupted": outcomes.count("interrupted"),
+    }
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    print(facts)

@@ -1,0 +1,358 @@
+"""Imports: CSV in pieces, added up exactly, from any checkpoint on."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mayfly.errors import BadImport, InvalidRequest, LeaseHeld
+from mayfly.imports import import_csv
+from mayfly.imports.model import Source, Upload
+from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally, read_key, read_uploads
+from mayfly.imports.store import Objects
+from mayfly.jobs.model import Status, Wake
+from mayfly.jobs.rules import PROGRESS_LIMIT, public
+from mayfly.jobs.tasks import Declaration
+from mayfly.observe import observer
+from mayfly.wiring import ImportsDeps
+
+from functions.start_imports.app import build as build_start
+from tests.conftest import make_client
+from tests.events import sqs
+from tests.fakes import Context, Names
+from tests.stage import Stage
+
+
+def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Tally:
+    """The whole of `data`, in pieces cut at some places; forgotten and taken up again at each of them where it `resumes`."""
+    source = Source("acme/x.csv", len(data), "e")
+    found = Tally(source)
+    for cut in sorted({min(each, len(data)) for each in cuts} | {len(data)}):
+        if found.fetched > cut:
+            continue
+        found.take(data[found.fetched : cut], is_last=cut == len(data))
+        if resumes:
+            found = Tally.resumed(source, json.loads(json.dumps(found.progress())))
+    return found
+
+
+def test_columns_are_added_up() -> None:
+    result = tally(b"name,amount,note\na,1,\nb,2.50,x\nc,-0.01,7\n").result()
+    assert (result["rows"], result["malformed"], result["bytes"]) == (3, 0, 41)
+    assert result["columns"]["amount"] == {"empty": 0, "texts": 0, "numbers": 3, "sum": "3.49", "min": "-0.01", "max": "2.50"}
+    assert result["columns"]["note"] == {"empty": 1, "texts": 1, "numbers": 1, "sum": "7", "min": "7", "max": "7"}
+    assert result["columns"]["name"] == {"empty": 0, "texts": 3, "numbers": 0, "sum": "0", "min": None, "max": None}
+
+
+def test_sums_keep_every_digit() -> None:
+    big, small = "9" * 30, "0." + "0" * 29 + "1"
+    column = tally(f"n\n{big}\n{small}\n{big}\n".encode()).result()["columns"]["n"]
+    assert column["sum"] == f"{int(big) * 2}." + "0" * 29 + "1"
+
+
+@pytest.mark.parametrize("text", ["1_000", "1e5", "0x1", "NaN", "inf", " 1", "1.", ".5", "\uff11", "--1", "1,0", "9" * 31])
+def test_what_is_no_plain_number_is_a_text(text: str) -> None:
+    column = tally(f'n\n"{text}"\n'.encode()).result()["columns"]["n"]
+    assert (column["texts"], column["numbers"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "rows", "problems"),
+    [
+        (b"a,b\n1,2\n1\n1,2,3\n", 1, ["1 fields instead of 2", "3 fields instead of 2"]),
+        (b"a,b\n\n1,2\n\r\n", 1, []),
+        (b"a,b\r\n1,2\r\n3,4", 2, []),
+        (b'a,b\n"1\n2",3\n4,5\n', 2, []),
+        (b'a,b\n"x""y",3\n', 1, []),
+        (b'a,b\n"x"y,3\n4,5\n', 1, ["',' expected after '\"'"]),
+        (b"a,b\n\xff,1\n2,3\n", 1, ["not UTF-8"]),
+        (b'a,b\n1,2\n"3,4\n', 1, ["unexpected end of data"]),
+        (b"\xef\xbb\xbfa,b\n1,2\n", 1, []),
+        ("a,b\nx\u2028y,2\nz\x0bz,3\n".encode(), 2, []),
+        (b"a,b", 0, []),
+    ],
+)
+def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(data: bytes, rows: int, problems: list[str]) -> None:
+    for cuts in ((), range(len(data))):
+        result = tally(data, cuts).result()
+        assert (result["rows"], [each["problem"] for each in result["rejected"]]) == (rows, problems)
+        assert result["malformed"] == len(problems)
+        assert result["bytes"] == len(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "is empty"), (b"\n\n", "is empty"), (b"a,a\n1,2\n", "each column once"), (b"a,\n1,2\n", "each column once"),
+        (b"x" * 65 + b"\n", "1 to 64 characters"), (",".join(f"c{n}" for n in range(65)).encode() + b"\n", "65 columns"),
+        (b"a\n" + b"x" * (1024 * 1024 + 1), "longer than"),
+    ],
+)  # fmt: skip
+def test_a_file_without_a_usable_header_or_with_a_boundless_row_ends_its_import(data: bytes, said: str) -> None:
+    with pytest.raises(BadImport, match=said):
+        found = Tally(Source("acme/x.csv", len(data) + 1, "e"))
+        found.take(data, is_last=len(data) < 1000)
+
+
+def test_the_first_hundred_malformed_rows_are_kept_and_all_are_counted() -> None:
+    result = tally(b"a,b\n" + b"x\n" * 250).result()
+    assert (result["malformed"], len(result["rejected"]), result["rejected"][0]) == (
+        250,
+        KEPT,
+        {"problem": "1 fields instead of 2", "text": "x"},
+    )
+
+
+def test_the_largest_progress_fits_into_a_job() -> None:
+    names = [f"{n:02}" + "ü" * 62 for n in range(64)]
+    row = ",".join(["9" * 30 + "." + "9" * 30] * 64)
+    data = ",".join(names) + "\n" + f"{row}\n" * 3 + ("ü" * 500 + "\n") * 200
+    assert len(json.dumps(tally(data.encode()).progress(), ensure_ascii=False).encode()) <= PROGRESS_LIMIT
+
+
+CELLS = st.text(alphabet='a1,"\n\r;ü ', max_size=4) | st.integers(-(10**6), 10**6).map(str) | st.decimals(-100, 100, places=2).map(str)
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=20), st.lists(st.integers(0, 400), max_size=8), st.booleans())
+def test_wherever_it_is_cut_and_resumed_a_file_comes_to_the_same_and_to_what_plain_python_makes_of_it(
+    rows: list[list[str]], cuts: list[int], resumes: bool
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([["a", "b"], *rows])
+    data = text.getvalue().encode()
+    result = tally(data, cuts, resumes=resumes).result()
+    assert result == tally(data).result()
+    plain = list(csv.reader(io.StringIO(text.getvalue(), newline="")))[1:]
+    if result["malformed"] == 0:
+        assert result["rows"] == len([row for row in plain if row])
+        for index, name in enumerate(("a", "b")):
+            numbers = [Decimal(row[index]) for row in plain if row and row[index].lstrip("+-").replace(".", "", 1).isdecimal() and row[index].isascii() and row[index][-1] != "." and row[index].lstrip("+-")[0] != "." and len(row[index].lstrip("+-")) >= len(row[index]) - 1]  # fmt: skip
+            assert Decimal(result["columns"][name]["sum"]) == sum(numbers)
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
+def test_any_bytes_are_rows_or_malformed_or_no_csv_whatever_the_pieces(data: bytes, cuts: list[int]) -> None:
+    whole: Any = None
+    try:
+        whole = tally(b"a,b\n" + data).result()
+    except BadImport:
+        with pytest.raises(BadImport):
+            tally(b"a,b\n" + data, cuts)
+        return
+    assert tally(b"a,b\n" + data, cuts).result()["bytes"] == whole["bytes"] == len(data) + 4
+
+
+# ---------------------------------------------------------------- the job
+
+
+class Imports(Stage):
+    """A stage whose one task imports from a bucket on moto, and which counts what is read."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client, exclusive=True)
+        self.s3 = make_client("s3")
+        self.s3.create_bucket(Bucket="imports")
+        self.objects = Objects(self.s3, "imports")
+        self.read: list[tuple[int, int]] = []
+        self.left = 60.0
+        real, stage = self.objects.read, self
+
+        def counted(source: Source, start: int, size: int) -> bytes:
+            found = real(source, start, size)
+            stage.read.append((start, len(found)))
+            stage.during_read()
+            return found
+
+        self.objects.read = counted  # type: ignore[method-assign]  # counts
+        self.body = lambda job, effects: import_csv(job, effects, self.objects)
+
+    def during_read(self) -> None:
+        """What else happens, a test's own."""
+
+    def put(self, body: bytes, key: str = "acme/x.csv") -> None:
+        self.s3.put_object(Bucket="imports", Key=key, Body=body)
+
+    def attempt(self, receives: int = 1) -> None:
+        with suppress(LeaseHeld):
+            self.run(Wake("acme", "j1"), receives=receives)
+
+    def shown(self) -> dict[str, Any]:
+        return public(self.job(), self.clock())
+
+
+@pytest.fixture
+def imports(dynamodb: Any) -> Imports:
+    return Imports(dynamodb)
+
+
+def big(rows: int) -> bytes:
+    return b"n,text\n" + b"".join(b"%d,%s\n" % (n, b"x" * 90) for n in range(rows))
+
+
+def test_a_file_is_imported_once_and_counted_with_it(imports: Imports) -> None:
+    imports.put(b"n\n1\n2\nx,y\n")
+    imports.submit(payload={"key": "x.csv"})
+    imports.attempt()
+    assert imports.job().status is Status.COMPLETED
+    assert imports.shown()["result"]["columns"]["n"]["sum"] == "3"
+    items = imports.client.scan(TableName="CountersTable")["Items"]
+    assert {each["pk"]["S"]: each["value"]["N"] for each in items} == {
+        "acme/csv.import.files": "1", "acme/csv.import.rows": "2", "acme/csv.import.malformed": "1",
+    }  # fmt: skip
+
+
+def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again(imports: Imports) -> None:
+    data = big(200_000)
+    imports.put(data)
+    imports.submit(payload={"key": "x.csv"})
+
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        if len(imports.read) == 14:
+            raise Killed
+
+    imports.during_read = die  # type: ignore[method-assign]  # the test's own
+    with pytest.raises(Killed):
+        imports.attempt()
+    progress = imports.shown()["progress"]
+    assert 0 < progress["bytes"] < sum(size for _, size in imports.read) <= progress["bytes"] + CHECKPOINT_BYTES + PIECE_BYTES
+    assert progress["of_bytes"] == len(data)
+    before = imports.read[-1][0] + imports.read[-1][1]
+    imports.read.clear()
+    imports.clock.advance(16)
+    imports.attempt(receives=2)
+    assert imports.read[0][0] == progress["bytes"]
+    assert before - imports.read[0][0] <= CHECKPOINT_BYTES
+    shown = imports.shown()
+    assert (shown["status"], shown["result"]["rows"]) == ("succeeded", 200_000)
+    assert shown["result"]["columns"]["n"]["sum"] == str(sum(range(200_000)))
+    assert "progress" not in shown
+
+
+def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt(imports: Imports) -> None:
+    imports.put(big(50_000))
+    imports.submit(payload={"key": "x.csv"})
+    context = Context(60_000)
+
+    def hurry() -> None:
+        context._remaining_ms = 60_000 if len(imports.read) % 2 else 9_000
+
+    imports.during_read = hurry  # type: ignore[method-assign]  # the test's own
+    wake = Wake("acme", "j1")
+    invocations = 0
+    while imports.job().status is not Status.COMPLETED:
+        context._remaining_ms = 60_000
+        imports.handle(wake, receives=invocations + 1, context=context)
+        invocations += 1
+        assert invocations < 10
+    job = imports.job()
+    assert (job.attempt, [each.outcome for each in job.history]) == (1, ["continued"] * (invocations - 1) + ["succeeded"])
+    assert invocations == 3
+    assert imports.shown()["result"]["rows"] == 50_000
+    assert imports.visible.asked[1] == {"r-m0": 0}, "it did not come back at once"
+
+
+def test_without_time_for_its_first_piece_an_attempt_has_failed(imports: Imports) -> None:
+    imports.put(b"n\n1\n")
+    imports.submit(payload={"key": "x.csv"})
+    imports.handle(Wake("acme", "j1"), context=Context(9_000))
+    assert imports.job().history[-1].outcome == "failed"
+
+
+def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
+    imports.put(big(200_000))
+    imports.submit(payload={"key": "x.csv"})
+
+    def lose() -> None:
+        if len(imports.read) == 3:
+            imports.clock.advance(16)
+            imports.store.claim("acme", "j1", nonce="other", now_ms=imports.clock(), lease_ms=15_000)
+
+    imports.during_read = lose  # type: ignore[method-assign]  # the test's own
+    imports.attempt()
+    assert (imports.job().owner, imports.job().progress, imports.job().status) == ("other", None, Status.INPROGRESS)
+
+
+def test_an_object_that_is_replaced_meanwhile_ends_its_import(imports: Imports) -> None:
+    imports.put(big(50_000))
+    imports.submit(payload={"key": "x.csv"})
+    imports.during_read = lambda: imports.put(b"n\n1\n")  # type: ignore[method-assign]  # the test's own
+    imports.attempt()
+    assert (imports.job().status, "was replaced" in str(imports.job().error)) == (Status.DEAD, True)
+
+
+def test_an_object_that_was_replaced_between_two_attempts_ends_its_import() -> None:
+    progress = tally(b"n\n1\n").progress()
+    with pytest.raises(BadImport, match="was replaced"):
+        Tally.resumed(Source("acme/x.csv", 4, "another"), progress)
+
+
+@pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"), ({}, "key: is missing"), ({"key": ""}, "1 to 900"), ({"key": "x.csv", "a": 1}, "unknown field")])  # fmt: skip
+def test_what_cannot_be_imported_is_dead_at_once_and_says_why(imports: Imports, payload: Any, said: str) -> None:
+    imports.put(b"n\n1\n")
+    imports.submit(payload=payload)
+    imports.attempt()
+    assert (imports.job().status, said in str(imports.job().error)) == (Status.DEAD, True)
+
+
+def test_a_tenant_imports_its_own_objects_only(imports: Imports) -> None:
+    imports.put(b"n\n1\n", "other/x.csv")
+    imports.submit(payload={"key": "../other/x.csv"})
+    imports.attempt()
+    assert "acme/../other/x.csv: there is no such object" in str(imports.job().error)
+
+
+def test_a_key_is_text() -> None:
+    assert read_key({"key": "a b/ü.csv"}) == "a b/ü.csv"
+
+
+# ---------------------------------------------------------------- uploads
+
+
+def notice(key: str = "acme/a+b%2Bc.csv", *, bucket: str = "imports", event: str = "ObjectCreated:Put", sequencer: str = "1") -> str:
+    record = {"eventName": event, "s3": {"bucket": {"name": bucket}, "object": {"key": key, "eTag": "e", "sequencer": sequencer}}}
+    return json.dumps({"Records": [record]})
+
+
+def test_a_notice_names_tenant_and_key() -> None:
+    (upload,) = read_uploads(notice(), "imports")
+    assert isinstance(upload, Upload)
+    assert (upload.tenant, upload.key) == ("acme", "a b+c.csv")
+    assert read_uploads(notice(), "imports") == [upload]
+    (again,) = read_uploads(notice(sequencer="2"), "imports")
+    assert again is not None
+    assert again.mark != upload.mark
+
+
+def test_notices_of_other_things_ask_for_nothing() -> None:
+    assert read_uploads('{"Service": "Amazon S3", "Event": "s3:TestEvent"}', "imports") == []
+    assert read_uploads(notice(event="ObjectRemoved:Delete"), "imports") == []
+    assert read_uploads(notice(bucket="other"), "imports") == []
+    for key in ("file.csv", "/file.csv", "a%20b/file.csv", "acme/"):
+        assert read_uploads(notice(key), "imports") == [None]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "x", "[]", "{}", '{"Records": 1}', '{"Records": [1]}', '{"Records": [{}]}', '{"Records": [{"eventName": 1}]}']
+)
+def test_what_is_no_notice_is_refused(body: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_uploads(body, "imports")
+
+
+def test_an_upload_starts_one_job_however_often_it_is_told(dynamodb: Any) -> None:
+    stage = Stage(dynamodb)
+    tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}
+    handler = build_start(ImportsDeps(stage.store, stage.operations, tasks, "imports", observer("start_imports"), stage.clock, Names("id")))
+    assert handler(sqs(notice(), notice()), Context()) == {"batchItemFailures": []}
+    assert handler(sqs(notice(), notice("elsewhere.csv"), "x"), Context()) == {"batchItemFailures": [{"itemIdentifier": "m2"}]}
+    (item,) = dynamodb.scan(TableName="JobsTable")["Items"]
+    assert (item["tenant"], item["task"], item["payload"]) == ({"S": "acme"}, {"S": "csv.import"}, {"S": '{"key":"a b+c.csv"}'})

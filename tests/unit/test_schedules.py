@@ -1,0 +1,379 @@
+"""Schedules: their ticks, one job for each of them, and changes while sweeps run."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mayfly import schedules
+from mayfly.dynamodb import DynamoDB
+from mayfly.errors import InvalidRequest, PayloadTooLarge, ScheduleBusy, ScheduleNotFound, UnknownTask
+from mayfly.jobs.items import read_job
+from mayfly.jobs.model import Job, Status
+from mayfly.jobs.operations import JobOperations
+from mayfly.jobs.store import JobStore
+from mayfly.jobs.tasks import Declaration
+from mayfly.schedules import Definition, Keeper, Schedule, ScheduleStore
+from mayfly.schedules.rules import hand_out, job_id, read_definition, ticks_after
+from mayfly.schedules.store import Moved
+
+from tests.fakes import FixedClock, Names
+from tests.faults import Faults, Killed
+
+START = 1_800_000_000_000  # 2027-01-15T08:00:00Z
+TASKS = {"t": Declaration("t", max_attempts=7)}
+
+
+def every(seconds: int, **more: Any) -> Definition:
+    return read_definition({"every_seconds": seconds, "task": "t", **more})
+
+
+def cron(expression: str, timezone: str = "UTC") -> Definition:
+    return read_definition({"cron": expression, "timezone": timezone, "task": "t"})
+
+
+def shown(times: Iterator[int], count: int) -> list[str]:
+    return [datetime.fromtimestamp(each / 1000, UTC).strftime("%d %H:%M") for each in islice(times, count)]
+
+
+# ---------------------------------------------------------------- ticks
+
+
+def test_an_interval_ticks_in_whole_steps_from_its_anchor() -> None:
+    assert list(islice(ticks_after(every(5), START, START), 3)) == [START + 5000, START + 10_000, START + 15_000]
+    assert list(islice(ticks_after(every(5), START, START + 5000), 2)) == [START + 10_000, START + 15_000]
+    assert list(islice(ticks_after(every(5), START, START + 7001), 1)) == [START + 10_000]
+
+
+def test_a_cron_expression_ticks_in_its_time_zone() -> None:
+    after = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    assert shown(ticks_after(cron("30 9 * * *"), 0, after), 2) == ["01 09:30", "02 09:30"]
+    assert shown(ticks_after(cron("30 9 * * *", "Europe/Berlin"), 0, after), 2) == ["01 08:30", "02 08:30"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "day", "expected"),
+    [
+        # 29 March 2026, 2:00 becomes 3:00; 25 October 2026, 3:00 becomes 2:00.
+        ("30 2 * * *", (2026, 3, 28), ["28 01:30", "29 01:00", "30 00:30"]),
+        ("30 2 * * *", (2026, 10, 24), ["24 00:30", "25 00:30", "26 01:30"]),
+        ("0 * * * *", (2026, 10, 24), ["23 23:00", "24 00:00", "24 01:00"]),
+    ],
+)
+def test_a_local_time_that_is_skipped_or_comes_twice_ticks_once(expression: str, day: tuple[int, int, int], expected: list[str]) -> None:
+    after = int(datetime(*day, tzinfo=UTC).timestamp() * 1000) - 3600_000 - 1000
+    assert shown(ticks_after(cron(expression, "Europe/Berlin"), 0, after), 3)[: len(expected)] == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"task": "t"}, "cron"), ({"task": "t", "cron": "* * * * *", "every_seconds": 5}, "cron"), ({"every_seconds": 5}, "task"),
+        ({"task": "t", "every_seconds": 0}, "every_seconds"), ({"task": "t", "every_seconds": 1.5}, "every_seconds"),
+        ({"task": "t", "cron": "* * * *"}, "cron"), ({"task": "t", "cron": "* * * * * *"}, "cron"), ({"task": "t", "cron": "61 * * * *"}, "cron"),
+        ({"task": "t", "cron": "0 0 30 2 *"}, "cron"), ({"task": "t", "cron": "x"}, "cron"), ({"task": "t", "cron": "* * * * *", "timezone": "Nowhere"}, "timezone"),
+        ({"task": "t", "cron": "* * * * *", "timezone": "../etc"}, "timezone"), ({"task": "t", "every_seconds": 5, "timezone": "Europe/Berlin"}, "timezone"),
+        ({"task": "t", "every_seconds": 5, "more": 1}, "more"), ({"task": "t", "every_seconds": 5, "max_attempts": 21}, "max_attempts"),
+    ],
+)  # fmt: skip
+def test_a_definition_of_another_shape_is_refused_by_its_field(body: Any, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_definition(body)
+    assert refused.value.field == field
+
+
+def test_a_payload_too_large_for_a_job_is_too_large_for_a_schedule() -> None:
+    with pytest.raises(PayloadTooLarge):
+        every(5, payload="x" * 262_143)
+
+
+def waiting(definition: Definition, next_ms: int) -> Schedule:
+    return Schedule("acme", "s", definition, "e", START, next_ms)
+
+
+def test_ticks_are_handed_out_a_minute_and_a_half_ahead() -> None:
+    found = hand_out(waiting(every(60), START + 60_000), START, 25)
+    assert found is not None
+    assert (found.ticks, found.missed, found.next_ms) == ((START + 60_000,), 0, START + 120_000)
+    assert hand_out(waiting(every(60), START + 120_000), START, 25) is None
+
+
+def test_ticks_that_are_late_each_get_their_job() -> None:
+    found = hand_out(waiting(every(60), START + 60_000), START + 360_000, 25)
+    assert found is not None
+    assert (found.ticks[0], len(found.ticks), found.missed) == (START + 60_000, 7, 0)
+
+
+@pytest.mark.parametrize("definition", [every(60), cron("* * * * *")])
+def test_ticks_missed_in_an_outage_get_one_job_that_says_so(definition: Definition) -> None:
+    found = hand_out(waiting(definition, START + 60_000), START + 3_600_500, 25)
+    assert found is not None
+    assert (found.ticks, found.missed, found.next_ms) == ((START + 3_600_000,), 59, START + 3_660_000)
+
+
+def test_what_was_missed_is_counted_up_to_a_thousand() -> None:
+    found = hand_out(waiting(every(1), START + 1000), START + 10**8, 25)
+    assert found is not None
+    assert found.missed == 1000
+
+
+# ---------------------------------------------------------------- jobs
+
+
+class Schedules:
+    """Schedules on a real store, and the clock that drives them."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.clock = FixedClock(START)
+        db = DynamoDB(client, lambda _: None)
+        self.store, self.jobs = ScheduleStore(db, "JobsTable"), JobStore(db, "JobsTable")
+        self.keeper = Keeper(self.store, JobOperations(db, "JobsTable"), TASKS, self.clock, Names("e"))
+
+    def define(self, definition: Definition, name: str = "s") -> Schedule:
+        return schedules.define(self.keeper, name, definition, tenant="acme")[0]
+
+    def sweep(self) -> int:
+        return schedules.hand_out_due(self.keeper, is_over=lambda: False)
+
+    def made(self) -> list[Job]:
+        items = self.client.scan(TableName="JobsTable")["Items"]
+        return sorted((read_job(each) for each in items if each["sk"]["S"] == "job"), key=lambda job: job.tick.at_ms if job.tick else 0)
+
+    def ticks(self, *, alive: bool = True) -> list[float]:
+        """The ticks that have jobs, in seconds from the start; cancelled ones left out."""
+        jobs = [each for each in self.made() if each.status is not Status.CANCELLED or not alive]
+        return [(each.tick.at_ms - START) / 1000 for each in jobs if each.tick]
+
+
+@pytest.fixture
+def kept(dynamodb: Any) -> Schedules:
+    return Schedules(dynamodb)
+
+
+def test_a_tick_is_a_job_of_its_own_that_waits_for_its_time(kept: Schedules) -> None:
+    kept.define(every(60, payload={"a": 1}, max_attempts=2))
+    (job,) = kept.made()
+    assert (job.status, job.not_before_ms, job.payload, job.max_attempts) == (Status.SCHEDULED, START + 60_000, {"a": 1}, 2)
+    assert job.tick is not None
+    assert (job.tick.schedule, job.tick.missed, job.tenant) == ("s", 0, "acme")
+
+
+def test_a_task_says_how_often_where_the_schedule_does_not(kept: Schedules) -> None:
+    kept.define(every(60))
+    assert kept.made()[0].max_attempts == 7
+
+
+def test_a_large_payload_stands_beside_each_of_its_jobs(kept: Schedules) -> None:
+    kept.define(every(30, payload="x" * 2000))
+    assert kept.ticks() == [30, 60, 90]
+    job = kept.made()[0]
+    assert kept.jobs.read("acme", job.id, now_ms=START).payload == "x" * 2000
+
+
+def test_sweeps_hand_out_what_comes_and_nothing_twice(kept: Schedules) -> None:
+    kept.define(every(5))
+    for _ in range(10):
+        kept.clock.advance(60)
+        kept.sweep()
+        kept.sweep()
+    assert kept.ticks() == [5 * n for n in range(1, 139)]
+
+
+def test_of_two_sweeps_that_saw_the_same_schedule_one_makes_its_jobs(kept: Schedules) -> None:
+    kept.define(every(60))
+    kept.clock.advance(60)
+    seen = kept.store.read("acme", "s")
+    assert kept.sweep() == 1
+    with pytest.raises(Moved):
+        kept.store.advance(seen, [], made_ms=START + 120_000, next_ms=START + 180_000)
+
+
+@pytest.mark.parametrize("fate", ["kill", "kill after"])
+def test_a_sweep_that_dies_has_made_whole_transactions_or_nothing(kept: Schedules, faults: Faults, fate: str) -> None:
+    kept.define(every(1))
+    kept.clock.advance(60)
+    faults.on("TransactWriteItems", fate, skip=1)
+    with pytest.raises(Killed):
+        kept.sweep()
+    faults.on("nothing", "before")
+    kept.sweep()
+    assert kept.ticks() == list(range(1, 151))
+
+
+def test_after_an_outage_one_job_makes_up_for_what_was_missed(kept: Schedules) -> None:
+    kept.define(every(60))
+    kept.clock.advance(3600)
+    assert kept.sweep() == 2
+    caught_up = kept.made()[-2]
+    assert caught_up.tick is not None
+    assert (caught_up.tick.at_ms, caught_up.tick.missed, caught_up.status) == (START + 3_600_000, 58, Status.QUEUED)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_whenever_sweeps_come_every_tick_has_exactly_one_job(data: st.DataObject) -> None:
+    """Sweeps at any time, twice, and by those who saw an older state, never more than five minutes apart."""
+    from moto import mock_aws
+
+    from tests.conftest import make_client, make_tables
+
+    with mock_aws():
+        client = make_client("dynamodb")
+        make_tables(client)
+        kept = Schedules(client)
+        step = data.draw(st.integers(7, 200))
+        kept.define(every(step))
+        for _ in range(data.draw(st.integers(1, 6))):
+            kept.clock.advance(data.draw(st.integers(1, 290)))
+            stale = kept.store.read("acme", "s")
+            kept.sweep()
+            if data.draw(st.booleans()):
+                with pytest.raises(Moved) if stale != kept.store.read("acme", "s") else _nothing():
+                    schedules._hand_out(kept.keeper, stale)
+        until = kept.clock() + 90_000
+        assert kept.ticks() == [n * step for n in range(1, (until - START) // (step * 1000) + 1)]
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+# ---------------------------------------------------------------- changes
+
+
+def test_the_same_definition_again_changes_nothing(kept: Schedules) -> None:
+    first = kept.define(every(60))
+    kept.clock.advance(30)
+    assert kept.define(every(60)) == first
+
+
+def test_another_definition_counts_from_now_on(kept: Schedules) -> None:
+    kept.define(every(30))
+    kept.clock.advance(31)
+    kept.define(every(45, payload="new"))
+    assert kept.ticks() == [30, 31 + 45, 31 + 90]
+    assert [job.payload for job in kept.made() if job.status is not Status.CANCELLED] == [None, "new", "new"]
+
+
+def test_a_new_definition_may_tick_when_the_old_one_would_have(kept: Schedules) -> None:
+    kept.define(cron("* * * * *"))
+    kept.define(read_definition({"cron": "* * * * *", "task": "t", "payload": "new"}))
+    assert [(job.status, job.payload) for job in kept.made() if job.status is not Status.CANCELLED] == [(Status.SCHEDULED, "new")]
+
+
+def test_a_tick_that_has_begun_is_not_cut_short_by_a_change(kept: Schedules) -> None:
+    kept.define(every(30))
+    first = kept.made()[0]
+    kept.clock.advance(30)
+    kept.jobs.claim("acme", first.id, nonce="w", now_ms=kept.clock(), lease_ms=15_000)
+    kept.define(every(45))
+    assert kept.jobs.read("acme", first.id, now_ms=kept.clock()).status is Status.INPROGRESS
+
+
+def test_a_paused_schedule_makes_no_jobs_and_goes_on_from_now(kept: Schedules) -> None:
+    kept.define(every(30))
+    kept.clock.advance(31)
+    schedules.pause(kept.keeper, "s", tenant="acme")
+    assert kept.ticks() == [30]
+    kept.clock.advance(600)
+    assert kept.sweep() == 0
+    schedules.resume(kept.keeper, "s", tenant="acme")
+    assert kept.ticks() == [30, 660, 690, 720]
+    assert schedules.resume(kept.keeper, "s", tenant="acme") == kept.store.read("acme", "s")
+
+
+def test_resumed_at_once_it_misses_no_tick(kept: Schedules) -> None:
+    kept.define(every(30))
+    schedules.pause(kept.keeper, "s", tenant="acme")
+    kept.clock.advance(10)
+    schedules.resume(kept.keeper, "s", tenant="acme")
+    assert kept.ticks() == [30, 60, 90]
+
+
+def test_a_paused_schedule_stays_paused_when_it_is_defined_anew(kept: Schedules) -> None:
+    kept.define(every(30))
+    schedules.pause(kept.keeper, "s", tenant="acme")
+    assert kept.define(every(45)).next_ms is None
+    assert kept.ticks() == []
+
+
+def test_a_deleted_schedule_is_gone_with_its_ticks_to_come(kept: Schedules) -> None:
+    kept.define(every(30))
+    schedules.delete(kept.keeper, "s", tenant="acme")
+    assert (kept.sweep(), kept.ticks()) == (0, [])
+    with pytest.raises(ScheduleNotFound):
+        schedules.read(kept.keeper, "s", tenant="acme")
+    kept.define(every(30))
+    assert kept.ticks() == [30, 60, 90]
+
+
+def test_a_change_that_was_cut_short_is_finished_by_its_repetition(kept: Schedules, faults: Faults) -> None:
+    kept.define(every(30))
+    faults.on("UpdateItem", "kill", skip=1)  # after the hold and the first of three cancellations
+    with pytest.raises(Killed):
+        kept.define(every(45))
+    assert kept.sweep() == 0
+    kept.define(every(45))
+    assert kept.ticks() == [45, 90]
+
+
+def test_the_old_definition_again_sets_a_schedule_going_whose_change_was_cut_short(kept: Schedules, faults: Faults) -> None:
+    kept.define(every(30))
+    faults.on("UpdateItem", "kill", skip=1)
+    with pytest.raises(Killed):
+        kept.define(every(45))
+    kept.define(every(30))
+    assert kept.ticks() == [30, 60, 90]
+
+
+def test_a_schedule_belongs_to_its_tenant(kept: Schedules) -> None:
+    kept.define(every(60))
+    for act in (schedules.read, schedules.pause, schedules.resume, schedules.delete):
+        with pytest.raises(ScheduleNotFound):
+            act(kept.keeper, "s", tenant="other")
+    assert kept.store.list("other", limit=10, after=None) == ([], None)
+    schedules.define(kept.keeper, "s", every(60), tenant="other")
+    assert len({job.id for job in kept.made()}) == 2
+
+
+def test_an_unknown_task_is_refused(kept: Schedules) -> None:
+    with pytest.raises(UnknownTask):
+        kept.define(read_definition({"every_seconds": 5, "task": "nobody"}))
+
+
+def test_schedules_are_listed_by_name_page_by_page(kept: Schedules) -> None:
+    for name in ("c", "a", "b"):
+        kept.define(every(3600), name)
+    found, following = kept.store.list("acme", limit=2, after=None)
+    assert ([each.name for each in found], following) == (["a", "b"], "b")
+    found, following = kept.store.list("acme", limit=2, after=following)
+    assert ([each.name for each in found], following) == (["c"], None)
+
+
+def test_a_change_that_others_keep_overtaking_gives_up_and_says_so(kept: Schedules) -> None:
+    kept.define(every(3600))
+    read = kept.store.read
+
+    def overtaken(tenant: str, name: str) -> Schedule:
+        seen = read(tenant, name)
+        kept.store.set(seen, seen)
+        return seen
+
+    kept.store.read = overtaken  # type: ignore[method-assign]  # somebody is always quicker
+    with pytest.raises(ScheduleBusy):
+        schedules.pause(kept.keeper, "s", tenant="acme")
+
+
+def test_the_id_of_a_ticks_job_follows_from_the_tick(kept: Schedules) -> None:
+    one = waiting(every(60), START)
+    ids = {job_id(one, tick) for tick in (1, 2)} | {
+        job_id(Schedule("acme", "s", every(60), edition, START, 0), 1) for edition in ("f", "g")
+    }
+    assert len(ids) == 4
+    assert job_id(one, 1) == job_id(waiting(every(60), START + 1), 1)

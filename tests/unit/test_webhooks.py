@@ -1,0 +1,374 @@
+"""Deliveries: real jobs on moto, a receiver on a real socket, a resolver of the test's own."""
+
+import base64
+import datetime as dt
+import http.server
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.utilities.parameters import SSMProvider
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from mayfly.dynamodb import DynamoDB
+from mayfly.errors import LeaseHeld, Unreachable
+from mayfly.jobs.model import Status
+from mayfly.webhooks import Courier, deliver
+from mayfly.webhooks.model import LOCAL, Endpoint, Policy
+from mayfly.webhooks.store import Endpoints, Secrets, parameter
+from mayfly.webhooks.wire import Answer, _tls, post, resolve
+from standardwebhooks.webhooks import Webhook
+
+from tests.conftest import make_client
+from tests.stage import Stage
+
+SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
+Reply = tuple[int, dict[str, str]]
+
+
+class Receiver:
+    """Answers what it is told to, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply] = []
+        self.requests: list[tuple[str, dict[str, str], str]] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                receiver.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                status, headers = receiver.replies.pop(0) if receiver.replies else (204, {})
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with closing(Receiver()) as found:
+        yield found
+
+
+class Deliveries(Stage):
+    """A stage whose one task delivers."""
+
+    def __init__(self, client: Any, receiver: Receiver) -> None:
+        super().__init__(client, exclusive=True)
+        self.receiver = receiver
+        self.looked_up: list[str] = []
+        self.addresses = ["127.0.0.1"]
+        self.policy: Policy = LOCAL
+        ssm = make_client("ssm")
+        ssm.put_parameter(Name="/p/acme/default", Value=SECRET, Type="SecureString")
+        self.endpoints = Endpoints(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
+        self.secrets = Secrets(SSMProvider(boto3_client=ssm), "/p")
+        self.body = self._deliver
+
+    def _deliver(self, job: Any, effects: Any) -> Any:
+        courier = Courier(self.secrets, self.endpoints, self.policy, (5, 300, 1800), self._resolve, self.clock)
+        return deliver(job, effects, courier)
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        self.looked_up.append(host)
+        return self.addresses
+
+    def ask(self, job_id: str = "j1", **payload: Any) -> None:
+        url = f"http://hooks.example.org:{self.receiver.port}/hook?x=1"
+        self.submit(id=job_id, payload={"url": url, **payload}, fingerprint=job_id)
+
+    def attempt(self, job_id: str = "j1", receives: int = 1) -> str | None:
+        """Runs a job's message; gives the error of its last attempt."""
+        from mayfly.jobs.model import Wake
+
+        with suppress(LeaseHeld):
+            self.run(Wake("acme", job_id), receives=receives)
+        return self.job(job_id).history[-1].error
+
+
+@pytest.fixture
+def deliveries(dynamodb: Any, receiver: Receiver) -> Deliveries:
+    return Deliveries(dynamodb, receiver)
+
+
+def test_a_webhook_arrives_signed_under_the_name_of_its_host(deliveries: Deliveries, receiver: Receiver) -> None:
+    deliveries.ask(body={"b": 1, "a": "ü"}, headers={"Authorization": "Basic x"})
+    deliveries.clock.now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)  # noqa: TID251  # the verifier's clock
+    deliveries.attempt()
+    ((path, headers, body),) = receiver.requests
+    assert Webhook(SECRET).verify(body, headers) == {"a": "ü", "b": 1}
+    assert (path, headers["host"], headers["authorization"]) == ("/hook?x=1", f"hooks.example.org:{receiver.port}", "Basic x")
+    assert (deliveries.job().status, deliveries.job().result) == (Status.COMPLETED, {"status": 204})
+
+
+def test_every_attempt_is_under_the_jobs_own_id_and_on_its_record(deliveries: Deliveries, receiver: Receiver) -> None:
+    receiver.replies = [(500, {}), (204, {})]
+    deliveries.ask()
+    deliveries.attempt()
+    deliveries.clock.advance(6)
+    deliveries.attempt(receives=2)
+    assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == {"msg_j1"}
+    first, second = receiver.requests
+    assert int(second[1]["webhook-timestamp"]) - int(first[1]["webhook-timestamp"]) == 6
+    assert first[2] == second[2]
+    assert [each.outcome for each in deliveries.job().history] == ["failed", "succeeded"]
+    assert f"http://hooks.example.org:{receiver.port} answered 500" in str(deliveries.job().history[0].error)
+
+
+def test_the_error_of_an_attempt_shows_neither_path_nor_query(deliveries: Deliveries, receiver: Receiver) -> None:
+    receiver.replies = [(500, {})]
+    deliveries.ask()
+    assert "hook" not in str(deliveries.attempt()).replace("hooks.example.org", "")
+
+
+@pytest.mark.parametrize(
+    ("reply", "least", "most"),
+    [((500, {}), 5, 5.5), ((503, {"Retry-After": "120"}), 120, 120), ((429, {}), 300, 330), ((302, {"Location": "/elsewhere"}), 5, 5.5)],
+)
+def test_a_failed_delivery_waits_as_the_schedule_and_the_receiver_say(
+    deliveries: Deliveries, receiver: Receiver, reply: Reply, least: float, most: float
+) -> None:
+    receiver.replies = [reply]
+    deliveries.ask()
+    deliveries.attempt()
+    pause = ((deliveries.job().not_before_ms or 0) - deliveries.clock()) / 1000
+    assert least <= pause <= most
+    assert len(receiver.requests) == 1, "a redirect was followed"
+
+
+def test_what_is_to_wait_longer_than_a_message_can_waits_in_the_table(deliveries: Deliveries, receiver: Receiver) -> None:
+    receiver.replies = [(503, {"Retry-After": "7200"})]
+    deliveries.ask()
+    deliveries.attempt()
+    assert deliveries.job().status is Status.SCHEDULED
+
+
+def test_an_endpoint_that_is_gone_gets_nothing_more_until_somebody_asks_it_on_purpose(deliveries: Deliveries, receiver: Receiver) -> None:
+    receiver.replies = [(410, {})]
+    deliveries.ask()
+    assert "410" in str(deliveries.attempt())
+    deliveries.ask("j2")
+    assert "has answered 410 before" in str(deliveries.attempt("j2"))
+    assert [deliveries.job(each).status for each in ("j1", "j2")] == [Status.DEAD, Status.DEAD]
+    assert len(receiver.requests) == 1
+    deliveries.operations.redrive("acme", "j2", now_ms=deliveries.clock())
+    deliveries.attempt("j2")
+    deliveries.ask("j3")
+    deliveries.attempt("j3")
+    assert [deliveries.job(each).status for each in ("j2", "j3")] == [Status.COMPLETED, Status.COMPLETED]
+
+
+def test_that_an_endpoint_is_gone_is_forgotten_in_the_end_and_is_nobody_elses_business(deliveries: Deliveries, receiver: Receiver) -> None:
+    deliveries.endpoints.end("acme", "u")
+    assert (deliveries.endpoints.is_gone("acme", "u"), deliveries.endpoints.is_gone("other", "u")) == (True, False)
+    deliveries.clock.advance(91 * 24 * 3600)
+    assert not deliveries.endpoints.is_gone("acme", "u")
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"secret_name": "orders"}, "mayfly webhooks secret orders"),
+        ({"url": "ftp://x/"}, "url: must begin with"),
+        ({"headers": {"Host": "x"}}, "Host is not yours"),
+        ({"more": 1}, "more: unknown field"),
+    ],
+)
+def test_what_no_attempt_can_deliver_is_dead_at_once_and_says_why(
+    deliveries: Deliveries, receiver: Receiver, payload: dict[str, Any], said: str
+) -> None:
+    deliveries.ask(**payload)
+    assert said in str(deliveries.attempt())
+    assert deliveries.job().status is Status.DEAD
+    assert not receiver.requests
+
+
+def test_a_host_with_one_bad_address_is_not_connected_to(deliveries: Deliveries, receiver: Receiver) -> None:
+    deliveries.addresses = ["127.0.0.1", "10.0.0.1"]
+    deliveries.ask()
+    assert "does not lead to public addresses only" in str(deliveries.attempt())
+    assert (deliveries.job().status, receiver.requests) == (Status.DEAD, [])
+
+
+def test_a_host_is_looked_up_once_for_each_attempt(deliveries: Deliveries, receiver: Receiver) -> None:
+    receiver.replies = [(500, {}), (204, {})]
+    deliveries.ask()
+    deliveries.attempt()
+    assert deliveries.looked_up == ["hooks.example.org"]
+    deliveries.clock.advance(6)
+    deliveries.attempt(receives=2)
+    assert deliveries.looked_up == ["hooks.example.org"] * 2
+
+
+def test_secrets_of_two_tenants_or_names_never_share_a_parameter() -> None:
+    names = ["a", "a.b", "a-b", "a_b", "a+b", "a@b", "a:b", "A", "a_2b", "_", "+", "a_5fb"]
+    assert len({parameter(tenant, name) for tenant in names for name in names}) == len(names) ** 2
+
+
+# ---------------------------------------------------------------- the wire
+
+
+@contextmanager
+def server(behave: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A server of one connection."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    behave(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+    thread.join(5)
+
+
+def send(port: int, *, scheme: str = "http", host: str = "hooks.example.org", seconds: float = 5) -> Answer:
+    return post(Endpoint("", scheme, host, port, "/"), "127.0.0.1", {"X": "y"}, b"{}", seconds=seconds)
+
+
+def test_a_receiver_that_trickles_is_cut_off() -> None:
+    over = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        while not over.wait(0.05):
+            connection.sendall(b"X: y\r\n" if over.is_set() else b"x")
+
+    with server(trickle) as port, pytest.raises(Unreachable, match="no answer within 0 s"):
+        send(port, seconds=0.4)
+    over.set()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200],
+)
+def test_an_answer_that_is_none_is_a_failed_attempt(answer: bytes) -> None:
+    with server(lambda connection: (connection.recv(1000), connection.sendall(answer))) as port, pytest.raises(Unreachable):  # type: ignore[func-returns-value]  # in one line
+        send(port)
+
+
+def test_an_answers_body_is_not_read() -> None:
+    over = threading.Event()
+
+    def flood(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 1000)
+        over.wait(5)
+
+    with server(flood) as port:
+        assert send(port) == Answer(200, None)
+        over.set()
+
+
+def test_nobody_listening_is_a_failed_attempt() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(Unreachable, match="no connection"):
+            send(unused.getsockname()[1])
+
+
+def test_a_name_without_an_address_is_a_failed_attempt() -> None:
+    with pytest.raises(Unreachable, match="its name has no address"):
+        resolve("nowhere.invalid", 443)
+
+
+def test_names_are_resolved_as_the_system_does() -> None:
+    assert "127.0.0.1" in resolve("localhost", 443)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """A server's context with a certificate for hooks.example.org, which this process trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)  # noqa: TID251  # a certificate's dates
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("hooks.example.org")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "pair.pem"
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    _tls.cache_clear()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    yield context
+    _tls.cache_clear()
+
+
+@pytest.mark.parametrize(("host", "is_good"), [("hooks.example.org", True), ("other.example.org", False)])
+def test_the_certificate_must_be_the_names_own_whatever_the_address(certificate: ssl.SSLContext, host: str, is_good: bool) -> None:
+    asked: list[str] = []
+    certificate.sni_callback = lambda _sock, name, _context: asked.append(name)
+
+    def answer(connection: socket.socket) -> None:
+        with certificate.wrap_socket(connection, server_side=True) as secure:
+            secure.recv(1000)
+            secure.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with server(answer) as port:
+        if is_good:
+            assert send(port, scheme="https", host=host) == Answer(204, None)
+        else:
+            with pytest.raises(Unreachable, match="its certificate is not valid"):
+                send(port, scheme="https", host=host)
+    assert asked == [host]
+
+
+def test_a_handshake_that_hangs_is_cut_off() -> None:
+    over = threading.Event()
+    with server(lambda _: over.wait(5)) as port, pytest.raises(Unreachable):
+        send(port, scheme="https", seconds=0.3)
+    over.set()
+
+
+def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_own_function(dynamodb: Any) -> None:
+    from mayfly.jobs.built_in import BUILT_IN
+    from mayfly.jobs.model import Submission
+    from mayfly.jobs.outbox import Outbox, announcement
+
+    stage = Stage(dynamodb)
+    object.__setattr__(stage.worker, "known", BUILT_IN)
+    wanted = Submission("http.deliver", {"url": "https://example.org/"}, idempotency_key="k")
+    for message_id in ("m1", "m2"):  # the producer repeats itself
+        assert stage.handle(wanted) == {"batchItemFailures": []}, message_id
+    (item,) = dynamodb.scan(TableName="JobsTable")["Items"]
+    assert (item["status"], item["max_attempts"], stage.ran) == ({"S": "QUEUED"}, {"N": "10"}, [])
+    sent: dict[str, Any] = {}
+    told = announcement(item, stage.clock())
+    assert told is not None
+    outbox = Outbox(
+        lambda bodies, _: sent.update(jobs=bodies) or set(), {"http.deliver": lambda bodies, _: sent.update(webhooks=bodies) or set()}
+    )
+    assert outbox.send({"n": told}) == set()
+    assert list(sent) == ["webhooks"], json.dumps(sent)
