@@ -60,7 +60,7 @@ def test_a_schedule_makes_one_job_for_each_tick_whoever_dies(tmp_path: Path) -> 
         first = datetime.fromisoformat(reply.json()["next_at"]).timestamp()
         threads = killers(stack, over, killed)
         ends = first + SECONDS - STEP / 2  # between two ticks
-        time.sleep(ends - time.time())
+        over.wait(ends - time.time())
         paused = requests.post(f"{stack.url}/schedules/often/pause", headers=stack.headers, timeout=30)
         assert paused.status_code == 200, paused.text
         over.set()

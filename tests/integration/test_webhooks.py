@@ -9,13 +9,14 @@ import subprocess
 import threading
 from collections import defaultdict
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from local.harness import MAYFLY, running, wait_until
+from local.harness import MAYFLY, Stack, running, wait_until
 
 COUNT = 200
 
@@ -72,6 +73,12 @@ class BadReceiver:
                 self.taken.add(json.loads(body)["n"])
 
 
+def ended(stack: Stack, job_id: str) -> Any:
+    """The job, once it has succeeded."""
+    job = stack.job(job_id)
+    return job if job["status"] == "succeeded" else None
+
+
 @pytest.mark.timeout(420)
 def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoever_dies(tmp_path: Path) -> None:
     receiver, dice, kills = BadReceiver(), random.Random(8), 0
@@ -89,9 +96,7 @@ def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoev
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                         kills += 1
-        jobs = [
-            wait_until(lambda job_id=job_id: (found := stack.job(job_id))["status"] == "succeeded" and found, 60) for job_id in ids.values()
-        ]  # type: ignore[misc]  # bound now
+        jobs = [wait_until(partial(ended, stack, job_id), 60) for job_id in ids.values()]
     receiver.over.set()
     receiver.server.shutdown()
 
@@ -110,5 +115,4 @@ def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoev
         "kills": kills,
         "interrupted": outcomes.count("interrupted"),
     }
-    (tmp_path / "facts.json").write_text(json.dumps(facts))
     print(facts)

@@ -62,7 +62,8 @@ class Tally:
             raise BadImport(source.path, "the object was replaced while it was being imported; submit a new job")
         tally.offset, tally.rows, tally.malformed = progress["bytes"], progress["rows"], progress["malformed"]
         tally._kept = progress["rejected"]
-        tally._columns = None if progress["columns"] is None else {name: _Column.of(each) for name, each in progress["columns"].items()}
+        if progress["columns"] is not None:
+            tally._columns = {each["name"]: _Column.of(each) for each in progress["columns"]}
         return tally
 
     @property
@@ -87,8 +88,8 @@ class Tally:
             raise BadImport(self.source.path, "it is empty; its first row must name the columns")
 
     def progress(self) -> dict[str, Any]:
-        """What `resumed` needs, and what users read meanwhile."""
-        columns = None if self._columns is None else {name: each.shown() for name, each in self._columns.items()}
+        """What `resumed` needs, and what users read meanwhile. Columns are a list: an object's members have no order."""
+        columns = None if self._columns is None else [{"name": name, **each.shown()} for name, each in self._columns.items()]
         return {
             "bytes": self.offset,
             "of_bytes": self.source.size,
@@ -102,7 +103,8 @@ class Tally:
     def result(self) -> dict[str, Any]:
         """What came of it."""
         found = self.progress()
-        return {name: found[name] for name in ("bytes", "rows", "malformed", "rejected", "columns")}
+        columns = {name: each.shown() for name, each in (self._columns or {}).items()}
+        return {**{name: found[name] for name in ("bytes", "rows", "malformed", "rejected")}, "columns": columns}
 
     def _take_lines(self, block: bytes, *, is_last: bool) -> int:
         """Takes the whole rows of some whole lines; returns how many bytes of them. A row that goes on behind them is left."""
