@@ -83,8 +83,8 @@ def ended(stack: Stack, job_id: str) -> Any:
 def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoever_dies(tmp_path: Path) -> None:
     receiver, dice, kills = BadReceiver(), random.Random(8), 0
     pauses = ",".join(["1"] * 19)
-    with running(tmp_path, "--parameter", f"WebhookPauses={pauses}", "--parameter", "LeaseSeconds=3") as stack:
-        made = subprocess.run([str(MAYFLY), "webhooks", "secret", "--work", str(stack.work)], capture_output=True, text=True, check=True)
+    with running(tmp_path, "--parameter", f"WebhookPauses={pauses}", "--parameter", "LeaseSeconds=3", work=tmp_path / ".mayfly") as stack:
+        made = subprocess.run([str(MAYFLY), "webhooks", "secret"], cwd=tmp_path, capture_output=True, text=True, check=True)
         secret = made.stdout.strip()
         url = f"http://127.0.0.1:{receiver.server.server_port}/hook"
         ids = {n: stack.submit("http.deliver", {"url": url, "body": {"n": n}}, max_attempts=20)["id"] for n in range(COUNT)}
@@ -99,6 +99,7 @@ def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoev
         jobs = [wait_until(partial(ended, stack, job_id), 60) for job_id in ids.values()]
     receiver.over.set()
     receiver.server.shutdown()
+    receiver.server.server_close()
 
     sent = defaultdict(set)
     for headers, body in receiver.requests:
