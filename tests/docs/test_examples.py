@@ -1,11 +1,13 @@
 """The examples of README and docs, run as they stand."""
 
+import base64
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mayfly.errors import InvalidRequest
@@ -60,6 +62,24 @@ def test_the_job_in_the_documents_has_the_fields_of_a_real_one(stack: Stack) -> 
     assert set(documented) == set(job)
     assert set(documented["attempts"][0]) == set(job["attempts"][0])
     assert (documented["result"], documented["status"]) == (job["result"], job["status"])
+
+
+def test_the_verifier_for_receivers_accepts_what_is_signed_and_nothing_else() -> None:
+    from mayfly.webhooks.rules import headers, read_webhook
+
+    (program,) = re.findall(r"<!-- verifier -->\n```python\n(.*?)```", (ROOT / "docs" / "webhooks.md").read_text(), re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(program, scope)
+    verify, secret, now_s, body = scope["verify"], f"whsec_{base64.b64encode(b'k' * 32).decode()}", int(scope["time"].time()), b'{"a":1}'
+    signed = headers(read_webhook({"url": "https://example.org/"}), [b"o" * 32, b"k" * 32], "msg_1", body, at_s=now_s)
+    assert verify(secret, signed, body)
+    assert not verify(secret, signed, b'{"a":2}')
+    assert not verify(secret, {**signed, "webhook-id": "msg_2"}, body)
+    assert not verify(secret, {**signed, "webhook-timestamp": "x"}, body)
+    assert not verify(f"whsec_{base64.b64encode(b'x' * 32).decode()}", signed, body)
+    old = headers(read_webhook({"url": "https://example.org/"}), [b"k" * 32], "msg_1", body, at_s=now_s - 301)
+    assert not verify(secret, old, body)
+    assert verify(secret, old, body, tolerance_seconds=400)
 
 
 def test_the_schema_of_queue_messages_accepts_what_the_worker_accepts() -> None:

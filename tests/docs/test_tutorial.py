@@ -59,7 +59,7 @@ def stack(project: Path) -> Iterator[Stack]:
 
 def test_the_tutorial_has_steps_of_every_kind() -> None:
     kinds = [step.kind for step in steps()]
-    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"run": 7, "file": 3, "template below": 3}
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"run": 10, "file": 3, "template below": 3}
     assert all(step.shows for step in steps() if step.kind == "run")
 
 
