@@ -244,7 +244,20 @@ def test_invoke_runs_a_function_against_the_running_stack(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", ["authorizer", "await_job", "counters", "hello", "jobs", "relay_jobs", "run_jobs", "sessions", "sweep_jobs"]
+    "function",
+    [
+        "authorizer",
+        "await_job",
+        "counters",
+        "deliver_webhooks",
+        "hello",
+        "jobs",
+        "relay_jobs",
+        "run_jobs",
+        "sessions",
+        "start_imports",
+        "sweep_jobs",
+    ],
 )
 def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str) -> None:
     done = subprocess.run([MAYFLY, "invoke", function, "--work", stack.work], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -259,7 +272,7 @@ def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str
     ("arguments", "said"),
     [
         (["invoke", "hello", "--event", "gone.json"], "there is no event file gone.json"),
-        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, BuryJobs, Counters, Hello"),
+        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, BuryJobs, Counters, DeliverWebhooks"),
         (["invoke", "hello", "--event", "README.md"], "README.md is not valid JSON"),
         (["invoke", "hello", "--work", "/nowhere"], "no local stack is running here"),
     ],

@@ -97,6 +97,9 @@ def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoev
                         os.kill(pid, signal.SIGKILL)
                         kills += 1
         jobs = [wait_until(partial(ended, stack, job_id), 60) for job_id in ids.values()]
+        stored = json.dumps([stack.items(table) for table in ("JobsTable", "EndpointsTable")])
+        logged = "".join(path.read_text() for path in (stack.work / "logs").iterdir())
+        assert secret.removeprefix("whsec_")[:20] not in stored + logged
     receiver.over.set()
     receiver.server.shutdown()
     receiver.server.server_close()
