@@ -19,7 +19,7 @@ def build(deps: ImportsDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     def start(record: SQSRecord) -> None:
         for upload in read_uploads(record.body, deps.bucket):
             if upload is None:
-                deps.observe.log.warning("an object was uploaded outside of any tenant's prefix; it is not imported")
+                deps.observe.log.warning("an object was uploaded that is no tenant's; it is not imported", message_id=record.message_id)
                 continue
             submission = Submission("csv.import", {"key": upload.key}, idempotency_key=upload.mark)
             job, is_new = jobs.submit(

@@ -59,10 +59,13 @@ URLS = ["http://127.0.0.1:{port}/", "https://127.0.0.1:22/", "https://127.0.0.1/
 
 
 class Nothing:
-    """Plays secrets and endpoints: every webhook is signed with one key, and no endpoint is gone."""
+    """Plays secrets, endpoints and effects: every webhook is signed with one key, and no endpoint is gone."""
 
     def read(self, tenant: str, name: str) -> list[bytes]:
         return [b"k" * 32]
+
+    def seconds_left(self) -> float:
+        return 60.0
 
     def is_gone(self, tenant: str, url: str) -> bool:
         return False
@@ -112,7 +115,7 @@ def main() -> None:
             courier = Courier(nothing, nothing, policy, (5,), partial(lookup, answers), lambda: 0)
             job = Job(f"j{index}", "acme", "http.deliver", {"url": url}, Status.INPROGRESS, 10, 0, "f", attempt=1)
             try:
-                became[f"{url} {round_}"] = str(deliver(job, None, courier))  # type: ignore[arg-type]  # none are made
+                became[f"{url} {round_}"] = str(deliver(job, nothing, courier))
             except MayflyError as problem:
                 became[f"{url} {round_}"] = f"{type(problem).__name__}: {problem}"
     sys.stdout.write(json.dumps({"became": became, "connected": CONNECTED, "reached": trap.reached}) + "\n")

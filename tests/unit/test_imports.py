@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mayfly.errors import BadImport, InvalidRequest, LeaseHeld
+from mayfly.errors import BadImport, Fenced, InvalidRequest, LeaseHeld
 from mayfly.fields import canonical_json
 from mayfly.imports import import_csv
 from mayfly.imports.model import Source, Upload
 from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally, read_key, read_uploads
 from mayfly.imports.store import Objects
-from mayfly.jobs.model import Status, Wake
-from mayfly.jobs.rules import PROGRESS_LIMIT, public
+from mayfly.jobs.model import Status, Submission, Wake
+from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress, public
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
 from mayfly.wiring import ImportsDeps
@@ -27,7 +27,7 @@ from functions.start_imports.app import build as build_start
 from tests.conftest import make_client
 from tests.events import sqs
 from tests.fakes import Context, Names
-from tests.stage import Stage
+from tests.stage import Stage, finish
 
 
 def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Tally:
@@ -73,6 +73,8 @@ def test_what_is_no_plain_number_is_a_text(text: str) -> None:
         (b'a,b\n"x""y",3\n', 1, []),
         (b'a,b\n"x"y,3\n4,5\n', 1, ["',' expected after '\"'"]),
         (b"a,b\n\xff,1\n2,3\n", 1, ["not UTF-8"]),
+        (b'a,b\n1,2\n\xff,1\n"x\ny",3\n4,5\n', 3, ["not UTF-8"]),
+        (b"a,b\n1\r,2\n3,4\n", 1, ["a carriage return outside of quotes"]),
         (b'a,b\n1,2\n"3,4\n', 1, ["unexpected end of data"]),
         (b"\xef\xbb\xbfa,b\n1,2\n", 1, []),
         ("a,b\nx\u2028y,2\nz\x0bz,3\n".encode(), 2, []),
@@ -91,7 +93,8 @@ def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(data: bytes,
     ("data", "said"),
     [
         (b"", "is empty"), (b"\n\n", "is empty"), (b"a,a\n1,2\n", "each column once"), (b"a,\n1,2\n", "each column once"),
-        (b"x" * 65 + b"\n", "1 to 64 characters"), (",".join(f"c{n}" for n in range(65)).encode() + b"\n", "65 columns"),
+        (b"x" * 65 + b"\n", "1 to 64 printable"), (b"gr\xf6\xdfe,n\n1,2\n", "printable characters of UTF-8"), (b"a,b\r1,2\r", "a carriage return"),
+        (b'"a,b\n1,2\n', "is no CSV: unexpected end"), ("a,b\n1,2\n".encode("utf-16"), "printable"), (",".join(f"c{n}" for n in range(65)).encode() + b"\n", "65 columns"),
         (b"a\n" + b"x" * (1024 * 1024 + 1), "longer than"),
     ],
 )  # fmt: skip
@@ -113,8 +116,14 @@ def test_the_first_hundred_malformed_rows_are_kept_and_all_are_counted() -> None
 def test_the_largest_progress_fits_into_a_job() -> None:
     names = [f"{n:02}" + "ü" * 62 for n in range(64)]
     row = ",".join(["9" * 30 + "." + "9" * 30] * 64)
-    data = ",".join(names) + "\n" + f"{row}\n" * 3 + ("ü" * 500 + "\n") * 200
-    assert len(json.dumps(tally(data.encode()).progress(), ensure_ascii=False).encode()) <= PROGRESS_LIMIT
+    for junk in ("ü" * 500, "\x00\x01" * 100, '""\\' * 100, "\U0001f600" * 100):
+        data = ",".join(names) + "\n" + f"{row}\n" * 3 + f'"{junk}"\n' * 200
+        assert len(canonical_json(tally(data.encode()).progress()).encode()) <= PROGRESS_LIMIT
+
+
+def test_progress_that_is_too_large_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="progress"):
+        check_progress("x" * PROGRESS_LIMIT)
 
 
 CELLS = st.text(alphabet='a1,"\n\r;ü ', max_size=4) | st.integers(-(10**6), 10**6).map(str) | st.decimals(-100, 100, places=2).map(str)
@@ -268,6 +277,64 @@ def test_without_time_for_its_first_piece_an_attempt_has_failed(imports: Imports
     assert imports.job().history[-1].outcome == "failed"
 
 
+def test_without_time_because_others_had_it_no_attempt_is_spent(imports: Imports) -> None:
+    imports.put(b"n\n1\n")
+    for job_id in ("j1", "j2"):
+        imports.submit(id=job_id, payload={"key": "x.csv"}, fingerprint=job_id)
+    context = Context(60_000)
+    imports.during_read = lambda: setattr(context, "_remaining_ms", 9_000)  # type: ignore[method-assign]  # the test's own
+    reply = imports.handle(Wake("acme", "j1"), Wake("acme", "j2"), receives=2, context=context)
+    assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert (imports.job("j2").attempt, imports.job("j2").history) == (0, ())
+
+
+def test_a_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
+    imports.put(big(100_000))
+    imports.submit(payload={"key": "x.csv"})
+
+    def cancel() -> None:
+        if len(imports.read) == 2:
+            imports.operations.cancel("acme", "j1", now_ms=imports.clock())
+            imports.batch.beat()
+
+    imports.during_read = cancel  # type: ignore[method-assign]  # the test's own
+    imports.batch = imports.deliver(Wake("acme", "j1"), "m1", run=False)
+    finish(imports.batch)
+    assert (imports.job().status, len(imports.read)) == (Status.CANCELLED, 2)
+
+
+def test_a_put_off_job_belongs_to_its_next_owner(imports: Imports) -> None:
+    imports.submit()
+    mine = imports.store.claim("acme", "j1", nonce="a", now_ms=imports.clock(), lease_ms=15_000)
+    imports.store.claim("acme", "j1", nonce="b", now_ms=imports.clock() + 16_000, lease_ms=15_000)
+    with pytest.raises(Fenced):
+        imports.store.put_off(mine, now_ms=imports.clock())
+    assert imports.job().owner == "b"
+
+
+@pytest.mark.parametrize("message", [Wake("acme", "j1"), Submission("t", None, idempotency_key="k")])
+def test_a_checkpoint_of_an_ordinary_task_claims_its_job_and_outlives_a_failure(dynamodb: Any, message: Any) -> None:
+    stage = Stage(dynamodb)
+    if isinstance(message, Wake):
+        stage.submit()
+
+    def body(job: Any, effects: Any) -> None:
+        effects.checkpoint({"at": (job.progress or {"at": 0})["at"] + 1})
+        assert stage.store.read("acme", job.id, now_ms=stage.clock()).status is Status.INPROGRESS
+        if job.progress is None:
+            raise RuntimeError("half-way")
+
+    stage.body = body
+    with suppress(LeaseHeld):
+        stage.run(message)
+    (job_id,) = {each.id for each in stage.ran}
+    assert stage.job(job_id).progress == {"at": 1}
+    stage.clock.advance(10)
+    stage.run(message, receives=2)
+    assert [each.progress for each in stage.ran] == [None, {"at": 1}]
+    assert (stage.job(job_id).status, stage.job(job_id).progress) == (Status.COMPLETED, None)
+
+
 def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
     imports.put(big(200_000))
     imports.submit(payload={"key": "x.csv"})
@@ -296,7 +363,7 @@ def test_an_object_that_was_replaced_between_two_attempts_ends_its_import() -> N
         Tally.resumed(Source("acme/x.csv", 4, "another"), progress)
 
 
-@pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"), ({}, "key: is missing"), ({"key": ""}, "1 to 900"), ({"key": "x.csv", "a": 1}, "unknown field")])  # fmt: skip
+@pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"), ({}, "key: is missing"), ({"key": ""}, "1 to 1000"), ({"key": "x.csv", "a": 1}, "unknown field")])  # fmt: skip
 def test_what_cannot_be_imported_is_dead_at_once_and_says_why(imports: Imports, payload: Any, said: str) -> None:
     imports.put(b"n\n1\n")
     imports.submit(payload=payload)
@@ -308,7 +375,10 @@ def test_a_tenant_imports_its_own_objects_only(imports: Imports) -> None:
     imports.put(b"n\n1\n", "other/x.csv")
     imports.submit(payload={"key": "../other/x.csv"})
     imports.attempt()
-    assert "acme/../other/x.csv: there is no such object" in str(imports.job().error)
+    assert "must not have '.' or '..'" in str(imports.job().error)
+    imports.submit(id="j2", payload={"key": "other/x.csv"})
+    imports.run(Wake("acme", "j2"))
+    assert "acme/other/x.csv: there is no such object" in str(imports.job("j2").error)
 
 
 def test_a_key_is_text() -> None:
@@ -337,7 +407,7 @@ def test_notices_of_other_things_ask_for_nothing() -> None:
     assert read_uploads('{"Service": "Amazon S3", "Event": "s3:TestEvent"}', "imports") == []
     assert read_uploads(notice(event="ObjectRemoved:Delete"), "imports") == []
     assert read_uploads(notice(bucket="other"), "imports") == []
-    for key in ("file.csv", "/file.csv", "a%20b/file.csv", "acme/"):
+    for key in ("file.csv", "/file.csv", "a%20b/file.csv", "acme/", "acme/folder/"):
         assert read_uploads(notice(key), "imports") == [None]
 
 

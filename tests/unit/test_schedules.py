@@ -90,6 +90,27 @@ def test_a_payload_too_large_for_a_job_is_too_large_for_a_schedule() -> None:
         every(5, payload="x" * 262_143)
 
 
+@pytest.mark.parametrize("expression", ["9" * 115 + " * * * *", "1," * 60 + "1 * * * *", "*/0 * * * *", "* * * * 1#9", "0 0 L-99 * *"])
+def test_an_expression_that_the_library_stumbles_over_is_refused(expression: str) -> None:
+    with pytest.raises(InvalidRequest):
+        cron(expression)
+
+
+@pytest.mark.parametrize("zone", ["localtime", "posixrules", "Factory ", "right/UTC", "posix/UTC", "utc0", "/etc/localtime", ""])
+def test_a_zone_that_other_machines_do_not_have_is_refused(zone: str) -> None:
+    with pytest.raises(InvalidRequest):
+        cron("* * * * *", zone)
+
+
+@pytest.mark.parametrize("expression", ["30 2 * * *", "*/7 * * * *", "0 * * * *", "15 */2 * * *"])
+def test_no_tick_comes_before_the_moment_it_is_asked_for_in_an_hour_that_comes_twice(expression: str) -> None:
+    night = int(datetime(2026, 10, 24, 23, tzinfo=UTC).timestamp() * 1000)
+    for minute in range(0, 300, 3):
+        after = night + minute * 60_000
+        first, second = islice(ticks_after(cron(expression, "Europe/Berlin"), 0, after), 2)
+        assert after < first < second
+
+
 def waiting(definition: Definition, next_ms: int) -> Schedule:
     return Schedule("acme", "s", definition, "e", START, next_ms)
 
@@ -129,6 +150,7 @@ class Schedules:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.clock = FixedClock(START)
+        self.failed: list[str] = []
         db = DynamoDB(client, lambda _: None)
         self.store, self.jobs = ScheduleStore(db, "JobsTable"), JobStore(db, "JobsTable")
         self.keeper = Keeper(self.store, JobOperations(db, "JobsTable"), TASKS, self.clock, Names("e"))
@@ -137,7 +159,9 @@ class Schedules:
         return schedules.define(self.keeper, name, definition, tenant="acme")[0]
 
     def sweep(self) -> int:
-        return schedules.hand_out_due(self.keeper, is_over=lambda: False)
+        return schedules.hand_out_due(
+            self.keeper, is_over=lambda: False, failed=lambda schedule, problem: self.failed.append(schedule.name)
+        )
 
     def made(self) -> list[Job]:
         items = self.client.scan(TableName="JobsTable")["Items"]
@@ -202,6 +226,59 @@ def test_a_sweep_that_dies_has_made_whole_transactions_or_nothing(kept: Schedule
     faults.on("nothing", "before")
     kept.sweep()
     assert kept.ticks() == list(range(1, 151))
+
+
+def test_a_schedule_whose_jobs_cannot_be_made_keeps_no_other_back(kept: Schedules) -> None:
+    kept.define(every(60), "good")
+    kept.define(cron("* * * * *", "Europe/Berlin"), "bad")
+    key = {"pk": {"S": "acme/schedules"}, "sk": {"S": "schedule/bad"}}
+    update = {
+        "UpdateExpression": "SET #z = :z",
+        "ExpressionAttributeNames": {"#z": "timezone"},
+        "ExpressionAttributeValues": {":z": {"S": "Gone/Zone"}},
+    }
+    kept.client.update_item(TableName="JobsTable", Key=key, **update)
+    kept.clock.advance(60)
+    assert (kept.sweep(), kept.failed) == (1, ["bad"])
+
+
+def test_a_sweep_that_meets_another_ones_transaction_leaves_the_schedule_to_it(kept: Schedules, faults: Faults) -> None:
+    kept.define(every(60))
+    kept.clock.advance(60)
+    faults.on("TransactWriteItems", "conflict", times=9)
+    assert (kept.sweep(), kept.failed) == (0, [])
+    faults.on("nothing", "before")
+    assert kept.sweep() == 1
+
+
+def test_of_two_who_make_a_schedule_at_once_one_makes_it(kept: Schedules) -> None:
+    first = kept.define(every(60))
+    with pytest.raises(Moved):
+        kept.store.create(first)
+
+
+def test_a_large_payload_goes_tick_by_tick(kept: Schedules, faults: Faults) -> None:
+    kept.define(every(30, payload="x" * 2000))
+    assert faults.requests.count("TransactWriteItems") == 3
+    faults.requests.clear()
+    kept.define(every(30), "small")
+    assert faults.requests.count("TransactWriteItems") == 1
+
+
+def test_a_delete_whose_answer_was_lost_has_deleted(kept: Schedules, faults: Faults) -> None:
+    kept.define(every(3600))
+    faults.on("DeleteItem", "after")
+    schedules.delete(kept.keeper, "s", tenant="acme")
+    with pytest.raises(ScheduleNotFound):
+        schedules.read(kept.keeper, "s", tenant="acme")
+
+
+def test_only_a_job_whose_time_has_not_come_is_cancelled_with_its_schedule(kept: Schedules) -> None:
+    kept.define(every(30))
+    first, *_ = kept.made()
+    kept.jobs.claim("acme", first.id, nonce="w", now_ms=START + 30_000, lease_ms=15_000)
+    kept.keeper.operations.cancel_scheduled("acme", first.id, now_ms=START + 30_000)
+    assert kept.jobs.read("acme", first.id, now_ms=START).status is Status.INPROGRESS
 
 
 def test_after_an_outage_one_job_makes_up_for_what_was_missed(kept: Schedules) -> None:

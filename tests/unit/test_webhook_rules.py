@@ -186,6 +186,9 @@ def test_pauses_follow_the_schedule_spread_by_up_to_a_tenth(attempt: int, planne
         ("x", 5, 5.5),
         ("-5", 5, 5.5),
         ("99999999", 86400, 86400),
+        ("9" * 30, 86400, 86400),
+        ("Mon, 01 Jan 2026 00:00:00 +999999999999999", 5, 5.5),
+        ("Mon, 99 Jan 2026 99:00:00 GMT", 5, 5.5),
         ("Fri, 15 Jan 2027 08:10:00 GMT", 600, 600),
     ],
 )
@@ -197,6 +200,12 @@ def test_a_receiver_may_ask_for_more_and_for_a_day_at_most(retry_after: str, lea
 def test_who_is_overloaded_is_given_more_time(status: int) -> None:
     assert pause(1, status=status) >= 300
     assert pause(1, status=status, retry_after="7") == 7
+    assert pause(1, status=status, retry_after="banana") >= 300
+
+
+@given(st.text(max_size=60))
+def test_whatever_a_receiver_asks_for_the_pause_is_at_most_a_day(text: str) -> None:
+    assert 5 <= pause(1, status=503, retry_after=text) <= 86400
 
 
 def test_pauses_are_read_from_a_parameter() -> None:

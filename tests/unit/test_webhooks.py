@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from mayfly.dynamodb import DynamoDB
 from mayfly.errors import LeaseHeld, Unreachable
-from mayfly.jobs.model import Status
+from mayfly.jobs.model import Status, Wake
+from mayfly.jobs.rules import job_id_for
 from mayfly.webhooks import Courier, deliver
 from mayfly.webhooks.model import LOCAL, Endpoint, Policy
 from mayfly.webhooks.store import Endpoints, Secrets, parameter
@@ -28,6 +29,7 @@ from mayfly.webhooks.wire import Answer, _tls, post, resolve
 from standardwebhooks.webhooks import Webhook
 
 from tests.conftest import make_client
+from tests.fakes import Context
 from tests.stage import Stage
 
 SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
@@ -40,6 +42,7 @@ class Receiver:
     def __init__(self) -> None:
         self.replies: list[Reply] = []
         self.requests: list[tuple[str, dict[str, str], str]] = []
+        self.answered: Callable[[], None] = lambda: None
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,6 +54,7 @@ class Receiver:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
+                receiver.answered()
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -99,8 +103,6 @@ class Deliveries(Stage):
 
     def attempt(self, job_id: str = "j1", receives: int = 1) -> str | None:
         """Runs a job's message; gives the error of its last attempt."""
-        from mayfly.jobs.model import Wake
-
         with suppress(LeaseHeld):
             self.run(Wake("acme", job_id), receives=receives)
         return self.job(job_id).history[-1].error
@@ -247,8 +249,10 @@ def server(behave: Callable[[socket.socket], object]) -> Iterator[int]:
     thread.join(5)
 
 
-def send(port: int, *, scheme: str = "http", host: str = "hooks.example.org", seconds: float = 5) -> Answer:
-    return post(Endpoint("", scheme, host, port, "/"), "127.0.0.1", {"X": "y"}, b"{}", seconds=seconds)
+def send(
+    port: int, *, scheme: str = "http", host: str = "hooks.example.org", seconds: float = 5, addresses: Sequence[str] = ("127.0.0.1",)
+) -> Answer:
+    return post(Endpoint("", scheme, host, port, "/"), addresses, {"X": "y"}, b"{}", seconds=seconds)
 
 
 def test_a_receiver_that_trickles_is_cut_off() -> None:
@@ -292,6 +296,41 @@ def test_nobody_listening_is_a_failed_attempt() -> None:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match="no connection"):
             send(unused.getsockname()[1])
+
+
+def test_where_the_first_address_takes_no_connection_the_second_one_does() -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with server(answer) as port:
+        assert send(port, addresses=("::1", "127.0.0.1")) == Answer(204, None)
+
+
+def test_a_delivery_that_the_invocation_has_no_time_for_is_left_to_another_one_at_no_attempt(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    context = Context(60_000)
+    deliveries.ask("j0")
+    deliveries.ask("j1")
+    receiver.answered = lambda: setattr(context, "_remaining_ms", 20_000)
+    wakes = [Wake("acme", "j0"), Wake("acme", "j1")]
+    assert deliveries.handle(*wakes, receives=2, context=context) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert (deliveries.job("j1").attempt, deliveries.job("j1").history, deliveries.job("j1").status) == (0, (), Status.RETRY)
+    assert len(receiver.requests) == 1
+    context._remaining_ms = 60_000
+    deliveries.handle(wakes[1], receives=3, context=context)
+    assert deliveries.job("j1").status is Status.COMPLETED
+
+
+def test_a_message_that_wakes_a_webhook_on_the_wrong_queue_harms_nothing(dynamodb: Any) -> None:
+    from mayfly.jobs.built_in import BUILT_IN
+
+    stage = Stage(dynamodb)
+    object.__setattr__(stage.worker, "known", BUILT_IN)
+    stage.submit(task="http.deliver")
+    assert stage.handle(Wake("acme", "j1")) == {"batchItemFailures": []}
+    assert (stage.job().status, stage.job().attempt) == (Status.QUEUED, 0)
 
 
 def test_a_name_without_an_address_is_a_failed_attempt() -> None:
@@ -362,7 +401,12 @@ def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_ow
     wanted = Submission("http.deliver", {"url": "https://example.org/"}, idempotency_key="k")
     for message_id in ("m1", "m2"):  # the producer repeats itself
         assert stage.handle(wanted) == {"batchItemFailures": []}, message_id
-    (item,) = dynamodb.scan(TableName="JobsTable")["Items"]
+    other = Submission("http.deliver", {"url": "https://example.org/other"}, idempotency_key="k")
+    stage.handle(other)
+    assert [each.problem for each in stage.operations.unreadable(now_ms=stage.clock())] == [
+        f"its idempotency key belongs to job {job_id_for('acme', 'k', otherwise='')!r}, with another body"
+    ]
+    (item,) = [each for each in dynamodb.scan(TableName="JobsTable")["Items"] if each["sk"]["S"] == "job"]
     assert (item["status"], item["max_attempts"], stage.ran) == ({"S": "QUEUED"}, {"N": "10"}, [])
     sent: dict[str, Any] = {}
     told = announcement(item, stage.clock())

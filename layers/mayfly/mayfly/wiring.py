@@ -241,14 +241,14 @@ def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "Sess
 
 def jobs(env: Mapping[str, str]) -> JobsDeps:
     """The dependencies of functions/jobs. Raises ConfigError."""
-    settings = read_settings(_Jobs, env)
-    store, operations = _job_stores(settings.jobs_table)
+    settings, db = read_settings(_Jobs, env), _dynamodb()
+    store, operations = _job_stores(settings.jobs_table, db)
     tasks = _declared(settings.lambda_task_root, local=settings.aws_sam_local)
     return JobsDeps(
         store=store,
         operations=operations,
         tasks=tasks,
-        schedules=_keeper(settings.jobs_table, operations, tasks),
+        schedules=_keeper(db, settings.jobs_table, operations, tasks),
         observe=observer("jobs"),
         clock=system_clock,
         new_id=new_id,
@@ -265,10 +265,10 @@ def await_job(env: Mapping[str, str]) -> AwaitDeps:
 
 def sweep_jobs(env: Mapping[str, str]) -> SweepDeps:
     """The dependencies of functions/sweep_jobs. Raises ConfigError."""
-    settings = read_settings(_Jobs, env)
-    _, operations = _job_stores(settings.jobs_table)
+    settings, db = read_settings(_Jobs, env), _dynamodb()
+    _, operations = _job_stores(settings.jobs_table, db)
     tasks = _declared(settings.lambda_task_root, local=settings.aws_sam_local)
-    keeper = _keeper(settings.jobs_table, operations, tasks)
+    keeper = _keeper(db, settings.jobs_table, operations, tasks)
     return SweepDeps(operations=operations, schedules=keeper, observe=observer("sweep_jobs"), clock=system_clock)
 
 
@@ -477,10 +477,10 @@ def _outbox(settings: _Relay) -> "Outbox":
     return Outbox(Queue(client, settings.jobs_queue_url).send, {DELIVER.name: Queue(client, settings.webhooks_queue_url).send})
 
 
-def _keeper(table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]") -> "Keeper":
+def _keeper(db: "DynamoDB", table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]") -> "Keeper":
     from mayfly.schedules import Keeper, ScheduleStore
 
-    return Keeper(ScheduleStore(_dynamodb(), table), operations, tasks, system_clock, new_id)
+    return Keeper(ScheduleStore(db, table), operations, tasks, system_clock, new_id)
 
 
 def _worker(
@@ -507,11 +507,11 @@ def _worker(
     )
 
 
-def _job_stores(table: str) -> "tuple[JobStore, JobOperations]":
+def _job_stores(table: str, db: "DynamoDB | None" = None) -> "tuple[JobStore, JobOperations]":
     from mayfly.jobs.operations import JobOperations
     from mayfly.jobs.store import JobStore
 
-    db = _dynamodb()
+    db = db or _dynamodb()
     return JobStore(db, table), JobOperations(db, table)
 
 

@@ -6,7 +6,7 @@ Memory is that of a piece and of one row, whatever the size of the object; all t
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Context, Decimal, localcontext
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -29,12 +29,13 @@ KEPT: Final = 100
 
 _COLUMN_LIMIT: Final = 64
 _COLUMN_CHARACTERS: Final = 64
-_TEXT_BYTES: Final = 120
+_TEXT_BYTES: Final = 80
 _ROWS_AT_ONCE: Final = 2000
-_KEY_CHARACTERS: Final = 900
+_KEY_CHARACTERS: Final = 1000
 _EVENT_LIMIT: Final = 1024 * 1024
 #: A number as sums take it: plain, of up to thirty digits on each side of the point, so that sums are exact.
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
+_NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 _EXACT: Final = Context(prec=120)
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -73,13 +74,10 @@ class Tally:
 
     def take(self, piece: bytes, *, is_last: bool) -> None:
         """Takes the bytes behind those taken before, all up to the last row's end. Raises BadImport."""
-        if self.offset == 0 and not self._rest:
-            self.offset += len(_BOM) if piece.startswith(_BOM) else 0
-            piece = piece.removeprefix(_BOM)
         block = self._rest + piece
         end = len(block) if is_last else block.rfind(b"\n") + 1
-        whole = block[:end]
-        used = self._take_lines(whole, is_last=is_last)
+        start = len(_BOM) if self.offset == 0 and end and block.startswith(_BOM) else 0
+        used = start + self._take_lines(block[start:end], is_last=is_last)
         self._rest = block[used:]
         self.offset += used
         if len(self._rest) > ROW_LIMIT:
@@ -108,7 +106,7 @@ class Tally:
 
     def _take_lines(self, block: bytes, *, is_last: bool) -> int:
         """Takes the whole rows of some whole lines; returns how many bytes of them. A row that goes on behind them is left."""
-        text, dropped = self._decoded(block)
+        text = block.decode(errors="surrogateescape")  # what is no UTF-8 stays in its place, and is found in its row
         # Lines end with \n alone; whatever else looks like a line's end stands in its field.
         reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
         rows: list[list[str]] = []
@@ -123,31 +121,16 @@ class Tally:
                         rows.clear()
                 break
             except csv.Error as problem:
-                is_cut = str(problem) == "unexpected end of data" and not is_last
-                if is_cut and not dropped:
+                if str(problem) == "unexpected end of data" and not is_last:
                     break
                 self._add(rows)
                 rows.clear()
                 first, lines = lines, reader.line_num
                 own = text.split("\n")[first:lines] if len(self._kept) < KEPT else []
-                self._reject(str(problem), "\n".join(own))
+                self._reject(_plainly(problem), "\n".join(own))
         self._add(rows)
-        is_whole = dropped or lines == text.count("\n") + (not text.endswith("\n"))
+        is_whole = lines == text.count("\n") + (not text.endswith("\n"))
         return len(block) if is_whole or not text else len(block) - len(block.split(b"\n", lines)[-1])
-
-    def _decoded(self, block: bytes) -> tuple[str, bool]:
-        """The text of some lines; lines that are no UTF-8 are rejected. Says whether there were any."""
-        try:
-            return block.decode(), False
-        except UnicodeDecodeError:
-            pass
-        texts = []
-        for line in block.splitlines(keepends=True) if b"\r" not in block else _lines(block):
-            try:
-                texts.append(line.decode())
-            except UnicodeDecodeError:
-                self._reject("not UTF-8", line.decode(errors="replace"))
-        return "".join(texts), True
 
     def _add(self, rows: Sequence[list[str]]) -> None:
         """Adds rows up; the first one ever names the columns."""
@@ -160,18 +143,24 @@ class Tally:
         width = len(self._columns)
         good = []
         for row in left:
-            if len(row) == width:
+            if len(row) != width:
+                if row:  # an empty line is no row
+                    self._reject(f"{len(row)} fields instead of {width}", ",".join(row))
+            elif any(map(_NOT_UTF_8.search, row)):
+                self._reject("not UTF-8", ",".join(row))
+            else:
                 good.append(row)
-            elif row:  # an empty line is no row
-                self._reject(f"{len(row)} fields instead of {width}", ",".join(row))
         self.rows += len(good)
         for column, cells in zip(self._columns.values(), zip(*good, strict=True), strict=bool(good)):
             column.add(cells)
 
     def _reject(self, problem: str, text: str) -> None:
+        if self._columns is None:
+            raise BadImport(self.source.path, f"its first row, which must name the columns, is no CSV: {problem}")
         self.malformed += 1
         if len(self._kept) < KEPT:
-            self._kept.append({"problem": problem, "text": text.encode()[:_TEXT_BYTES].decode(errors="ignore")})
+            shown = "".join(each if each.isprintable() else "\ufffd" for each in text[:_TEXT_BYTES])
+            self._kept.append({"problem": problem, "text": shown.encode()[:_TEXT_BYTES].decode(errors="ignore")})
 
 
 class _Column:
@@ -223,6 +212,8 @@ def read_key(payload: Any) -> str:
     fields.finish()
     if not 1 <= len(found) <= _KEY_CHARACTERS:
         raise InvalidRequest("key", f"must have 1 to {_KEY_CHARACTERS} characters")
+    if {".", ".."} & set(found.split("/")):  # S3 takes them as they are; not everybody on the way there does
+        raise InvalidRequest("key", "must not have '.' or '..' as a part")
     return found
 
 
@@ -244,7 +235,7 @@ def read_uploads(body: str, bucket: str) -> list[Upload | None]:
 def _upload(found: dict[str, str]) -> Upload | None:
     path = unquote_plus(found["key"])
     tenant, _, key = path.partition("/")
-    if not NAME.fullmatch(tenant) or not key:
+    if not NAME.fullmatch(tenant) or not key or key.endswith("/"):  # what consoles make when they show a folder
         return None
     return Upload(tenant, key, derived_id("upload", path, found.get("sequencer", ""), found.get("versionId", ""), found.get("eTag", "")))
 
@@ -252,13 +243,12 @@ def _upload(found: dict[str, str]) -> Upload | None:
 def _columns(header: list[str], path: str) -> dict[str, _Column]:
     if len(header) > _COLUMN_LIMIT:
         raise BadImport(path, f"it has {len(header)} columns; at most {_COLUMN_LIMIT} are added up")
-    if any(not 1 <= len(name) <= _COLUMN_CHARACTERS for name in header) or len(set(header)) < len(header):
-        raise BadImport(path, f"its first row must name each column once, by 1 to {_COLUMN_CHARACTERS} characters")
+    if any(not 1 <= len(name) <= _COLUMN_CHARACTERS or not name.isprintable() for name in header) or len(set(header)) < len(header):
+        raise BadImport(path, f"its first row must name each column once, by 1 to {_COLUMN_CHARACTERS} printable characters of UTF-8")
     return {name: _Column() for name in header}
 
 
-def _lines(block: bytes) -> Iterator[bytes]:
-    """The lines of a block, ended by \\n alone."""
-    yield from (line + b"\n" for line in block.split(b"\n")[:-1])
-    if tail := block.rsplit(b"\n", 1)[-1]:
-        yield tail
+def _plainly(problem: csv.Error) -> str:
+    """Python's words for what is wrong with a row, without its advice to programmers."""
+    said = str(problem)
+    return "a carriage return outside of quotes" if said.startswith("new-line character") else said

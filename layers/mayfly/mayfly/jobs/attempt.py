@@ -1,5 +1,6 @@
 """One delivery of one message: claim its job, run the task, commit; or leave the job as it should be found."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -96,7 +97,10 @@ class Attempt:
         self._result = "null"
         self._lost: Fenced | None = None
         self.is_optimistic = False
+        self._claiming = threading.Lock()
         self.has_started = False
+        #: Whether its invocation had run no other job before, so that its time was all there was.
+        self.runs_first = True
         self.has_ended = False
         if isinstance(message, Wake):
             self.tenant, self.job_id, self._new = message.tenant, message.job_id, None
@@ -149,6 +153,10 @@ class Attempt:
         self._is_fresh = self._looks_fresh()
         self.is_optimistic = self._is_fresh and self._task is not None and not self.is_exclusive
 
+    def is_for_others(self) -> bool:
+        """Whether a message wakes a job here that another function runs; that one has a message of its own."""
+        return self._seen is not None and self._seen.task in self._worker.known
+
     def ended_before(self) -> bool:
         """Whether the job had ended when the batch was read, so that nothing is left to do for this message."""
         seen = self._seen
@@ -185,6 +193,11 @@ class Attempt:
 
     def claim_late(self) -> None:
         """Claims a job that has been running without, because it takes long: from here on others see who runs it."""
+        with self._claiming:  # the heartbeat and the task's own thread may both want to
+            if not self._is_claim_written:
+                self._claim_late()
+
+    def _claim_late(self) -> None:
         worker = self._worker
         mine = replace(self.job, lease_until_ms=worker.clock() + worker.lease_ms)
         try:
@@ -272,11 +285,8 @@ class Attempt:
         worker, job, now_ms = self._worker, self.job, self._worker.clock()
         if failure is self._lost:
             raise failure
-        if isinstance(failure, Continue) and self._has_progressed:
-            worker.store.put_off(job, now_ms=now_ms)
-            worker.observe.count("JobContinued")
-            worker.observe.log.info("the invocation is nearly over; the job goes on in another one")
-            raise JobFailed(job.id, 0)
+        if isinstance(failure, Continue) and (self._has_progressed or not self.runs_first):
+            self._continue_later()
         is_final = self._is_hopeless(failure) or job.attempt >= job.max_attempts
         pause_ms = backoff_ms(job.attempt, worker.jitter())
         if isinstance(failure, Retry) and failure.after_seconds is not None:
@@ -302,6 +312,18 @@ class Attempt:
         if not waits_by_message(now_ms + pause_ms, now_ms):  # in the table: a sweep hands it on
             raise _MessageDone
         raise JobFailed(job.id, pause_ms / 1000)
+
+    def _continue_later(self) -> None:
+        """Leaves the job to another invocation, at once. Always raises. Of a job that came to nothing because others had used
+        the invocation up, the attempt is not even on record."""
+        worker = self._worker
+        if self._has_progressed:
+            worker.store.put_off(self.job, now_ms=worker.clock())
+        elif self._is_claim_written:
+            worker.store.hand_back(self.job, now_ms=worker.clock())
+        worker.observe.count("JobContinued")
+        worker.observe.log.info("the invocation is nearly over; the job goes on in another one")
+        raise JobFailed(self.job_id, 0)
 
     def _step_back(self, contended: Contended) -> None:
         """The job runs again soon, and this attempt counts for nothing: nothing of it was written, and it is not its fault."""
@@ -356,7 +378,7 @@ class Attempt:
 
     def _give_up(self, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
         store, job = self._worker.store, self.job
-        if self.is_optimistic:
+        if self.is_optimistic and not self._is_claim_written:
             store.release_unclaimed(self._origin, job, is_new=self._seen is None, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         else:
             store.release(job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)

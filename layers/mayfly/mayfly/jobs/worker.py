@@ -274,7 +274,11 @@ class Batch:
         future.result()
 
     def _perform(self, attempt: Attempt) -> None:
+        attempt.runs_first = not any(each.has_started for each in self._all())
         attempt.has_started = True
+        if attempt.is_for_others():
+            self._worker.observe.log.warning("a message wakes a job that another function runs; it is dropped", job=attempt.job_id)
+            return
         if attempt.ended_before():
             self._worker.observe.log.info("the job has ended before; the message is dropped", job=attempt.job_id)
             return

@@ -1,6 +1,7 @@
 """The commands, and what their failures look like."""
 
 import argparse
+import os
 import sys
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
@@ -24,9 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.endpoint_url and not options.stack:
         parser.error("--endpoint-url needs --stack: which stack at that endpoint?")
     try:
-        return int(options.run(options))
+        done = int(options.run(options))
+        sys.stdout.flush()
+        return done
     except MayflyError as problem:
         print(f"mayfly: {problem}", file=sys.stderr)
+    except BrokenPipeError:  # whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except NoRegionError:
         print("mayfly: no AWS region is set; set AWS_REGION, or a profile that has one", file=sys.stderr)
     except NoCredentialsError:

@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import json
 import secrets
 from typing import Any
 
@@ -41,7 +42,7 @@ def _make(options: argparse.Namespace) -> int:
     before = found[0]["Value"].split() if found else []
     value = " ".join([made, *before][:_KEPT])
     client.put_parameter(Name=path, Value=value, Type="SecureString", Overwrite=options.rotate)
-    print(made)
+    print(json.dumps({"name": options.name, "tenant": options.tenant, "secret": made}) if options.json else made)
     return 0
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mayfly.clock import Clock
-from mayfly.errors import JobNotFound, ScheduleBusy, ScheduleNotFound, UnknownTask
+from mayfly.errors import JobNotFound, ScheduleBusy, ScheduleNotFound, StoreUnavailable, UnknownTask
 from mayfly.jobs.model import Delay, Job, Submission, Tick
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_inline, new_job
@@ -66,7 +66,7 @@ def define(keeper: Keeper, name: str, definition: Definition, *, tenant: str) ->
             except ScheduleNotFound:
                 made = _started(keeper, Schedule(tenant, name, definition, keeper.new_edition(), now_ms, None))
                 keeper.store.create(made)
-                return _hand_out(keeper, made)[0], True
+                return _first_hand_out(keeper, made), True
             is_still = seen.next_ms is None and not seen.is_paused  # a change was cut short: it is finished now
             if seen.definition == definition and not is_still:
                 return seen, False
@@ -110,17 +110,21 @@ def delete(keeper: Keeper, name: str, *, tenant: str) -> None:
     raise ScheduleBusy(name)
 
 
-def hand_out_due(keeper: Keeper, *, is_over: Callable[[], bool]) -> int:
+def hand_out_due(keeper: Keeper, *, is_over: Callable[[], bool], failed: Callable[[Schedule, Exception], None]) -> int:
     """Makes the jobs of all ticks that come soon, or have passed, of all tenants; returns how many. Stops when `is_over()`.
 
-    Several at once do no harm: of two that make the same jobs, one is refused. Raises StoreUnavailable.
+    Several at once do no harm: of two that make the same jobs, one is refused. A schedule whose jobs cannot be made is told to `failed`,
+    and keeps none of the others back. Raises StoreUnavailable where not even the list can be read.
     """
     made = 0
     for found in keeper.store.due(before_ms=keeper.clock() + AHEAD_MS):
         if is_over():
             break
-        with suppress(Moved):  # somebody else is at it, or the index was behind
-            made += _hand_out(keeper, found, is_over)[1]
+        try:
+            with suppress(Moved):  # somebody else is at it, or the index was behind
+                made += _hand_out(keeper, found, is_over)[1]
+        except (StoreUnavailable, ArithmeticError, LookupError, ValueError) as problem:  # a time zone that is gone, for one
+            failed(found, problem)
     return made
 
 
@@ -156,7 +160,15 @@ def _hold(keeper: Keeper, seen: Schedule, *, is_paused: bool | None = None) -> S
 
 
 def _set_going(keeper: Keeper, held: Schedule, target: Schedule) -> Schedule:
-    return _hand_out(keeper, keeper.store.set(held, _started(keeper, target)))[0]
+    return _first_hand_out(keeper, keeper.store.set(held, _started(keeper, target)))
+
+
+def _first_hand_out(keeper: Keeper, schedule: Schedule) -> Schedule:
+    """Makes the first jobs of a schedule that was just set going: the next sweep may be a minute away."""
+    try:
+        return _hand_out(keeper, schedule)[0]
+    except Moved:  # a sweep was quicker
+        return keeper.store.read(schedule.tenant, schedule.name)
 
 
 def _started(keeper: Keeper, schedule: Schedule) -> Schedule:

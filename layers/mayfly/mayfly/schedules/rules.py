@@ -1,10 +1,13 @@
 """When a schedule ticks, and what is to be done about ticks that come or were missed. No I/O, no clock."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from itertools import islice, takewhile
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -21,6 +24,9 @@ AHEAD_MS: Final = 90_000
 #: Ticks that are later than this were missed, and get one job together; up to it, each still gets its own.
 LATE_MS: Final = 300_000
 
+_UTC: Final = "UTC"
+_CRON: Final = re.compile(r"[0-9A-Za-z*,/# -]{1,120}")
+_ZONE: Final = re.compile(r"[0-9A-Za-z_+/-]{1,64}")
 _PAYLOAD_LIMIT: Final = 256 * 1024
 _LONGEST_SECONDS: Final = 365 * 24 * 3600
 _MAX_ATTEMPTS: Final = 20
@@ -35,14 +41,14 @@ def read_definition(body: Any) -> Definition:
         task=fields.text("task", pattern=NAME),
         payload=fields.anything("payload", default=None),
         max_attempts=fields.integer("max_attempts", 1, _MAX_ATTEMPTS, default=None),
-        cron=fields.text("cron", default=None),
+        cron=fields.text("cron", pattern=_CRON, default=None),
         every_seconds=fields.integer("every_seconds", 1, _LONGEST_SECONDS, default=None),
-        timezone=fields.text("timezone", default="UTC"),
+        timezone=fields.text("timezone", pattern=_ZONE, default=None) or _UTC,
     )
     fields.finish()
     if (definition.cron is None) == (definition.every_seconds is None):
         raise InvalidRequest("cron", "give either cron or every_seconds")
-    if definition.cron is None and definition.timezone != "UTC":
+    if definition.cron is None and "timezone" in body:
         raise InvalidRequest("timezone", "goes with cron; an interval knows no hours")
     size = len(canonical_json(definition.payload).encode())
     if size > _PAYLOAD_LIMIT:
@@ -64,7 +70,9 @@ def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterat
     assert definition.cron is not None
     moment = datetime.fromtimestamp(after_ms // 1000, UTC).astimezone(ZoneInfo(definition.timezone))
     for found in CronSim(definition.cron, moment):
-        yield int(found.timestamp() * 1000)
+        at_ms = int(found.timestamp() * 1000)
+        if at_ms > after_ms:  # in an hour that comes twice, a time may belong to its first coming
+            yield at_ms
 
 
 def first_tick(definition: Definition, anchor_ms: int, after_ms: int) -> int:
@@ -85,9 +93,10 @@ def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
         return None
     missed = 0
     if first < now_ms - LATE_MS:
-        passed = takewhile(lambda tick: tick <= now_ms, ticks_after(schedule.definition, schedule.anchor_ms, first))
-        missed = sum(1 for _ in islice(passed, _COUNTED))
-        first = _last_tick(schedule, now_ms, first)
+        later = takewhile(lambda tick: tick <= now_ms, ticks_after(schedule.definition, schedule.anchor_ms, first))
+        passed = [first, *islice(later, _COUNTED)]
+        missed = len(passed) - 1
+        first = passed[-1] if missed < _COUNTED else _last_tick(schedule, now_ms, first)
         limit = 1
     following = ticks_after(schedule.definition, schedule.anchor_ms, first)
     ticks = [first]
@@ -140,17 +149,21 @@ def _last_tick(schedule: Schedule, now_ms: int, first_ms: int) -> int:
 
 
 def _check_times(definition: Definition) -> None:
-    try:
-        ZoneInfo(definition.timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidRequest("timezone", f"{definition.timezone[:64]!r} is no time zone; take a name such as Europe/Berlin") from None
+    if definition.timezone not in _zones():
+        raise InvalidRequest("timezone", f"{definition.timezone!r} is no time zone; take a name such as Europe/Berlin")
     if definition.cron is None:
         return
     try:
         if len(definition.cron.split()) != 5 or not definition.cron.isascii():
             raise CronSimError("it must have five fields: minute, hour, day of month, month, day of week")
         next(CronSim(definition.cron, datetime(2026, 1, 1, tzinfo=UTC)))
-    except CronSimError as problem:
+    except (CronSimError, ValueError) as problem:
         raise InvalidRequest("cron", f"is no cron expression ({problem})") from None
     except StopIteration:
         raise InvalidRequest("cron", "never comes") from None
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """The zones of IANA's database, as every machine has them that runs this; the system's own may be others."""
+    return frozenset((files("tzdata") / "zones").read_text(encoding="ascii").split())

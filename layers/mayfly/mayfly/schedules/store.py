@@ -77,7 +77,11 @@ class ScheduleStore:
 
     def delete(self, seen: Schedule) -> None:
         """Deletes a schedule. Raises Moved, StoreUnavailable."""
-        self._send("delete schedule", self._db.delete, transitions.delete(self._table, seen))
+        try:
+            self._db.delete("delete schedule", **transitions.delete(self._table, seen))
+        except ConditionFailed as refusal:
+            if not (refusal.was_repeated and self._is_gone(seen)):  # the answer was lost, and this is the SDK's repeat
+                raise Moved from refusal
 
     def advance(self, seen: Schedule, jobs: Sequence[Job], *, made_ms: int, next_ms: int) -> Schedule:
         """Makes the jobs of ticks and notes which tick comes next, all or nothing; returns the schedule as it is now.
@@ -89,7 +93,7 @@ class ScheduleStore:
             self._db.transact("hand out", transitions.advance(self._table, seen, made_ms=made_ms, next_ms=next_ms, puts=puts))
         except TransactionCancelled as refusal:
             own, *_ = refusal.reasons
-            if own.code == "ConditionalCheckFailed":
+            if own.code in ("ConditionalCheckFailed", "TransactionConflict"):
                 raise Moved from refusal
             raise StoreUnavailable("hand out", str(refusal)) from refusal
         return replace(seen, made_ms=made_ms, next_ms=next_ms, version=seen.version + 1)
@@ -100,3 +104,6 @@ class ScheduleStore:
             send(operation, **request)
         except ConditionFailed as refusal:
             raise Moved from refusal
+
+    def _is_gone(self, seen: Schedule) -> bool:
+        return self._db.get("delete schedule", self._table, transitions.schedule_key(seen.tenant, seen.name)) is None

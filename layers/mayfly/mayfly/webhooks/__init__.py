@@ -8,7 +8,7 @@ from mayfly.clock import Clock
 from mayfly.errors import BadSecret, ForbiddenAddress, InvalidRequest, UnknownSecret, Unreachable
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job
-from mayfly.jobs.tasks import Permanent, Retry
+from mayfly.jobs.tasks import Continue, Permanent, Retry
 from mayfly.webhooks.model import Endpoint, Policy, Webhook
 from mayfly.webhooks.rules import GONE, check_addresses, content, headers, is_delivered, pause_seconds, read_endpoint, read_webhook
 from mayfly.webhooks.store import Endpoints, Secrets
@@ -18,6 +18,8 @@ __all__ = ["Courier", "deliver"]
 
 #: The whole exchange, in seconds. Standard Webhooks advises receivers to answer within 15 to 30.
 _SECONDS: Final = 15.0
+#: What an attempt may take: to look the host up, to connect, and the exchange. It is not begun with less.
+_NEEDED_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
     The receiver may see an attempt that is not known to have arrived, and so the same `webhook-id` again: it is the job's.
     Raises Retry where there was no answer or not a good one, Permanent where trying again would change nothing.
     """
+    if effects.seconds_left() < _NEEDED_SECONDS:  # others of the batch have used the invocation up
+        raise Continue
     try:
         webhook = read_webhook(job.payload)
         endpoint = read_endpoint(webhook.url, courier.policy)
         # Whoever redrives a job asks on purpose.
         if job.run == 1 and courier.endpoints.is_gone(job.tenant, webhook.url):
-            raise Permanent(f"{endpoint.origin} has answered 410 before; redrive this job to ask it again")
+            raise Permanent(f"this URL of {endpoint.origin} has answered 410 before; redrive this job to ask it again")
         keys = courier.secrets.read(job.tenant, webhook.secret_name)
         answer = _attempt(job, webhook, endpoint, keys, courier)
     except (InvalidRequest, ForbiddenAddress, UnknownSecret, BadSecret) as problem:
@@ -64,9 +68,9 @@ def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
 def _attempt(job: Job, webhook: Webhook, endpoint: Endpoint, keys: Sequence[bytes], courier: Courier) -> Answer:
     body = content(webhook.body)
     # Looked up once, all of them checked, and the connection goes to what was checked: a name cannot change its mind between.
-    address, *_ = check_addresses(endpoint.host, courier.resolve(endpoint.host, endpoint.port), courier.policy)
+    addresses = check_addresses(endpoint.host, courier.resolve(endpoint.host, endpoint.port), courier.policy)
     signed = headers(webhook, keys, f"msg_{job.id}", body, at_s=courier.clock() // 1000)
-    return post(endpoint, address, signed, body, seconds=_SECONDS)
+    return post(endpoint, addresses, signed, body, seconds=_SECONDS)
 
 
 def _again(reason: str, job: Job, courier: Courier, answer: Answer | None) -> Retry:

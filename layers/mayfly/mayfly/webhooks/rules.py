@@ -181,23 +181,24 @@ def pause_seconds(
 
     Who is overloaded and names no time is given the pause after the next.
     """
-    is_unnamed = status in _TOO_MUCH and retry_after is None
+    asked = _asked_seconds(retry_after, now_s)
+    is_unnamed = status in _TOO_MUCH and asked is None
     planned = pauses[min(attempt - 1 + is_unnamed, len(pauses) - 1)]
     spread = int(derived_id("spread", job_id, str(attempt))[:8], 16) / 0xFFFFFFFF
-    return min(_LONGEST_PAUSE_SECONDS, max(planned * (1 + _SPREAD * spread), _asked_seconds(retry_after, now_s)))
+    return min(_LONGEST_PAUSE_SECONDS, max(planned * (1 + _SPREAD * spread), asked or 0))
 
 
-def _asked_seconds(retry_after: str | None, now_s: int) -> float:
-    """What a Retry-After asks for: seconds or a date (RFC 9110, 10.2.3); 0 where it is neither."""
+def _asked_seconds(retry_after: str | None, now_s: int) -> float | None:
+    """What a Retry-After asks for: seconds or a date (RFC 9110, 10.2.3); None where it is neither."""
     if retry_after is None:
-        return 0
-    if re.fullmatch(r"[0-9]{1,9}", retry_after):
-        return int(retry_after)
+        return None
+    if re.fullmatch(r"[0-9]+", retry_after, re.ASCII):
+        return int(retry_after) if len(retry_after) < 10 else _LONGEST_PAUSE_SECONDS
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return 0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s
+    except (ValueError, TypeError, IndexError, OverflowError):  # whatever it is, no date
+        return None
 
 
 def _headers(value: Any) -> dict[str, str]:

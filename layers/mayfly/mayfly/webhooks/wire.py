@@ -7,7 +7,7 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,8 @@ from mayfly.webhooks.model import Endpoint
 __all__ = ["Answer", "post", "resolve"]
 
 _CONNECT_SECONDS = 5.0
+#: How many of a host's addresses are tried.
+_ADDRESSES = 2
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,13 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
-def post(endpoint: Endpoint, address: str, headers: Mapping[str, str], body: bytes, *, seconds: float) -> Answer:
-    """POSTs to `address`, as the endpoint's host: its name is in the Host header and, with TLS, in SNI and in the certificate.
+def post(endpoint: Endpoint, addresses: Sequence[str], headers: Mapping[str, str], body: bytes, *, seconds: float) -> Answer:
+    """POSTs to the first of `addresses` that takes a connection, as the endpoint's host: its name is in the Host header and, with TLS,
+    in SNI and in the certificate.
 
-    Raises Unreachable where there is no answer within `seconds`.
+    Raises Unreachable where nobody takes one, each within 5 s, or there is no answer within `seconds` after it.
     """
-    try:
-        plain = socket.create_connection((address, endpoint.port), timeout=min(_CONNECT_SECONDS, seconds))
-    except OSError as problem:
-        raise Unreachable(endpoint.origin, f"no connection ({_reason(problem)})") from problem
-    with plain, _cut_off(plain, seconds) as is_over:
+    with _connect(endpoint, addresses[:_ADDRESSES]) as plain, _cut_off(plain, seconds) as is_over:
         try:
             plain.settimeout(seconds)
             if endpoint.scheme == "https":
@@ -60,6 +59,16 @@ def post(endpoint: Endpoint, address: str, headers: Mapping[str, str], body: byt
         if is_over():  # what was cut off may look like an answer that ended
             raise Unreachable(endpoint.origin, f"no answer within {seconds:.0f} s")
         return answer
+
+
+def _connect(endpoint: Endpoint, addresses: Sequence[str]) -> socket.socket:
+    reason = ""
+    for address in addresses:
+        try:
+            return socket.create_connection((address, endpoint.port), timeout=_CONNECT_SECONDS)
+        except OSError as problem:
+            reason = _reason(problem)
+    raise Unreachable(endpoint.origin, f"no connection ({reason})")
 
 
 def _exchange(endpoint: Endpoint, sock: socket.socket, headers: Mapping[str, str], body: bytes) -> Answer:
