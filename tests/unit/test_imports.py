@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mayfly import jobs
 from mayfly.errors import BadImport, Fenced, InvalidRequest, LeaseHeld
 from mayfly.fields import canonical_json
 from mayfly.imports import import_csv
@@ -275,6 +276,25 @@ def test_without_time_for_its_first_piece_an_attempt_has_failed(imports: Imports
     imports.submit(payload={"key": "x.csv"})
     imports.handle(Wake("acme", "j1"), context=Context(9_000))
     assert imports.job().history[-1].outcome == "failed"
+
+
+def test_a_task_that_continues_without_coming_further_spends_its_attempts(dynamodb: Any) -> None:
+    stage = Stage(dynamodb, exclusive=True)
+    stage.submit()
+
+    def body(job: Any, effects: Any) -> None:
+        effects.checkpoint("the same")
+        raise jobs.Continue
+
+    stage.body = body
+    for receives in range(1, 9):
+        with suppress(LeaseHeld):
+            stage.run(receives=receives)
+        stage.clock.advance(10)
+    assert (stage.job().status, [each.outcome for each in stage.job().history]) == (
+        Status.DEAD,
+        ["continued", "failed", "failed", "failed"],
+    )
 
 
 def test_without_time_because_others_had_it_no_attempt_is_spent(imports: Imports) -> None:

@@ -438,7 +438,9 @@ class Attempt:
         except Fenced as lost:
             self._lost = lost
             raise
-        self._job, self._has_progressed = replace(self.job, progress=progress), True
+        # The same again is none, or a task that only ever continues would go on for ever.
+        self._has_progressed = self._has_progressed or progress != self.job.progress
+        self._job = replace(self.job, progress=progress)
 
     def _bury_if_exhausted(self, found: Job) -> None:
         if found.attempt < found.max_attempts:
