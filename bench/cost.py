@@ -53,7 +53,13 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             }
         )
         queue = make_stores(endpoint, Path(folder))
-        variables = {"JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "JOBS_QUEUE_URL": queue, "DEFAULT_TENANT": "default"}
+        variables = {
+            "JOBS_TABLE": "JobsTable",
+            "COUNTERS_TABLE": "CountersTable",
+            "IMPORTS_BUCKET": "imports",
+            "JOBS_QUEUE_URL": queue,
+            "DEFAULT_TENANT": "default",
+        }
         with metered() as cost:
             deps = wiring.run_jobs(variables, tasks)
             add = deps.worker.tasks["counter.add"]

@@ -68,7 +68,13 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         effects.increment("n")
         returned[job.id] = time.perf_counter()
 
-    variables = {"JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "JOBS_QUEUE_URL": queue, "DEFAULT_TENANT": "default"}
+    variables = {
+        "JOBS_TABLE": "JobsTable",
+        "COUNTERS_TABLE": "CountersTable",
+        "IMPORTS_BUCKET": "imports",
+        "JOBS_QUEUE_URL": queue,
+        "DEFAULT_TENANT": "default",
+    }
     deps = wiring.run_jobs(variables, tasks)
     deps.worker.tasks["work"] = Task(Declaration("work", exclusive=exclusive), work)  # type: ignore[index]  # a dictionary
     handler = sqs.entrypoint(Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe)

@@ -94,7 +94,7 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
     env = {
         "PATH": os.environ.get("PATH", ""), **store_variables(endpoint), "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
         "POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_LOG_LEVEL": "WARNING", "AWS_LAMBDA_FUNCTION_NAME": "bench",
-        "JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "IDEMPOTENCY_TABLE": "Idempotency", "DEFAULT_TENANT": "default",
+        "JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "IMPORTS_BUCKET": "imports", "IDEMPOTENCY_TABLE": "Idempotency", "DEFAULT_TENANT": "default",
         "JOBS_QUEUE_URL": queue or f"{endpoint}/000000000000/jobs", **({"BENCH_REAL_QUEUE": "1"} if queue else {}),
     }  # fmt: skip
     process = subprocess.Popen(

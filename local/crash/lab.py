@@ -184,6 +184,7 @@ class _Lab:
             "AWS_LAMBDA_FUNCTION_NAME": "crash-lab",
             "JOBS_TABLE": "JobsTable",
             "COUNTERS_TABLE": "CountersTable",
+            "IMPORTS_BUCKET": "imports",
             "IDEMPOTENCY_TABLE": "Idempotency",
             "DEFAULT_TENANT": "default",
             "JOBS_QUEUE_URL": "each delivery has its own",
