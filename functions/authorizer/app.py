@@ -19,10 +19,12 @@ def build(deps: AuthorizerDeps) -> Callable[[dict[str, Any], LambdaContext], dic
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         try:
-            found = tenants.authenticate(event["headers"].get("authorization", ""), deps.tenants)
+            found = tenants.authenticate(event["headers"].get("authorization", ""), deps.tenants, now_ms=deps.clock())
         except Unauthenticated as problem:
             deps.observe.log.info("a credential was refused", reason=problem.reason)
             return {"isAuthorized": True, "context": {"reason": problem.reason}}
+        if not tenants.note_use(found, deps.tenants, now_ms=deps.clock()):
+            deps.observe.log.warning("a key's use could not be noted; the next one tries again", key_id=found.key_id)
         return {"isAuthorized": True, "context": {"tenant": found.tenant, "scopes": " ".join(sorted(found.scopes))}}
 
     return handler

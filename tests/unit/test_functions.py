@@ -644,16 +644,23 @@ def test_a_route_that_names_no_scope_is_closed(api: JobsApi) -> None:
 
 @pytest.fixture
 def authorizer(dynamodb: Any) -> tuple[Any, str]:
-    store = TenantStore(dynamodb, "TenantsTable")
+    store = TenantStore(DynamoDB(dynamodb, pause=lambda attempt: None), "TenantsTable")
     text, key = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
     store.add_key(key)
-    return build_authorizer(wiring.AuthorizerDeps(tenants=store, observe=observer("authorizer"))), text
+    return build_authorizer(wiring.AuthorizerDeps(tenants=store, observe=observer("authorizer"), clock=FixedClock())), text
 
 
 def test_the_authorizer_hands_on_tenant_and_scopes(authorizer: tuple[Any, str]) -> None:
     handler, text = authorizer
     reply = handler({"headers": {"authorization": f"Bearer {text}"}}, Context())
     assert reply == {"isAuthorized": True, "context": {"tenant": "acme", "scopes": " ".join(sorted(ALL_SCOPES))}}
+
+
+def test_the_authorizer_lets_in_whose_use_it_cannot_note(authorizer: tuple[Any, str], faults: Faults) -> None:
+    faults.refuse("UpdateItem", "ThrottlingException")
+    handler, text = authorizer
+    assert handler({"headers": {"authorization": f"Bearer {text}"}}, Context())["context"]["tenant"] == "acme"
+    assert "UpdateItem" in faults.requests
 
 
 def test_the_authorizer_hands_on_why_not(authorizer: tuple[Any, str]) -> None:
@@ -704,6 +711,13 @@ def test_the_relay_announces_every_queued_job(queue: Queue) -> None:
     )
     assert reply == {"batchItemFailures": []}
     assert sorted(each["id"] for each in received(queue)) == sorted(ids)
+
+
+def test_a_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
+    assert queue.send({"1": {"tenant": "acme", "id": "j1"}, "2": {"tenant": "other", "id": "j2"}}) == set()
+    reply = queue._client.receive_message(QueueUrl=queue._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"])
+    groups = {json.loads(each["Body"])["id"]: each["Attributes"]["MessageGroupId"] for each in reply["Messages"]}
+    assert groups == {"j1": "acme", "j2": "other"}
 
 
 def test_the_relay_reports_only_what_could_not_be_sent() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "JobEnded",
     "JobIsLive",
     "JobNotFound",
+    "KeyNotFound",
     "LeaseHeld",
     "MayflyError",
     "MethodNotAllowed",
@@ -168,6 +169,18 @@ class JobNotFound(MayflyError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job {job_id!r}")
+
+
+class KeyNotFound(MayflyError):
+    """The tenant has no API key of this id: it never existed, belongs to another tenant, or was revoked."""
+
+    code = "key-not-found"
+    status = 404
+    title = "Key not found"
+    retryable = False
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key {key_id!r}; 'mayfly keys list' shows a tenant's keys")
 
 
 class SessionNotFound(MayflyError):

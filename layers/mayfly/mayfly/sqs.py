@@ -40,10 +40,11 @@ class Queue:
         self._client = client
         self._url = url
 
-    def send(self, bodies: Mapping[str, Any], delays: Mapping[str, float] | None = None) -> set[str]:
+    def send(self, bodies: Mapping[str, Mapping[str, str]], delays: Mapping[str, float] | None = None) -> set[str]:
         """Sends JSON bodies, by any name that tells them apart, and returns the names of those that were not sent.
 
-        `delays` gives some of them seconds to wait, at most 900.
+        `delays` gives some of them seconds to wait, at most 900. A body's tenant is its message group: where one tenant's messages pile up,
+        SQS hands out the others' first (fair queues, https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html).
         """
         unsent: set[str] = set()
         for names in _chunks(bodies):
@@ -52,6 +53,7 @@ class Queue:
                     "Id": str(index),
                     "MessageBody": canonical_json(bodies[name]),
                     "DelaySeconds": min(_whole((delays or {}).get(name, 0)), 900),
+                    "MessageGroupId": bodies[name]["tenant"],
                 }
                 for index, name in enumerate(names)
             ]

@@ -182,6 +182,7 @@ class AuthorizerDeps:
 
     tenants: "TenantStore"
     observe: Observer
+    clock: Clock
 
 
 def hello(env: Mapping[str, str]) -> HelloDeps:
@@ -370,7 +371,7 @@ def authorizer(env: Mapping[str, str]) -> AuthorizerDeps:
     from mayfly.tenants import TenantStore
 
     settings = read_settings(_Authorizer, env)
-    return AuthorizerDeps(tenants=TenantStore(_client("dynamodb"), settings.tenants_table), observe=observer("authorizer"))
+    return AuthorizerDeps(tenants=TenantStore(_dynamodb(), settings.tenants_table), observe=observer("authorizer"), clock=system_clock)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,19 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mayfly.clock import rfc3339, system_clock
+from mayfly.errors import KeyNotFound
 from mayfly.ids import new_secret
-from mayfly.operate.stack import Stack, target, tenant_option
+from mayfly.operate.stack import Stack, show, target, tenant_option
 from mayfly.tenants import ALL_SCOPES, ApiKey, authenticate, mint
 
 __all__ = ["add_parser"]
 
-_DEVELOPMENT_KEY_FILE = "development-key"
+_DEVELOPMENT_KEY_FILE: Final = "development-key"
+_DAY_MS: Final = 24 * 3600 * 1000
+_CACHED: Final = "its last answers hold for up to 60 s more where API Gateway has cached them"
 
 
 def add_parser(features: Any) -> None:
@@ -30,22 +33,122 @@ def add_parser(features: Any) -> None:
     create.add_argument(
         "--scope", action="append", choices=sorted(ALL_SCOPES), help="what it may do; may be repeated (default: everything)"
     )
-    create.add_argument("--env", default="live", choices=("dev", "test", "live"), help="shown in the key (default: %(default)s)")
+    create.add_argument("--expires-in", type=_days, metavar="DAYS", help="when it stops to work (default: never)")
+    _add_env(create)
     create.set_defaults(run=_create)
+
+    listing = keys.add_parser(
+        "list",
+        parents=[target(), tenant_option()],
+        help="a tenant's keys, without their secrets",
+        description="Lists a tenant's keys. The last use is noted once an hour.",
+    )
+    listing.set_defaults(run=_list)
+
+    revoke = keys.add_parser(
+        "revoke", parents=[target(), tenant_option()], help="end a key now", description=f"Ends a key at once; {_CACHED}."
+    )
+    revoke.add_argument("id", help="the key's id, as list shows it")
+    revoke.set_defaults(run=_revoke)
+
+    rotate = keys.add_parser(
+        "rotate",
+        parents=[target(), tenant_option()],
+        help="make a key's successor; both work for a while",
+        description="Makes another key of the same scopes and shows it, once. The old one works on for the overlap.",
+    )
+    rotate.add_argument("id", help="the id of the key to replace")
+    rotate.add_argument(
+        "--overlap", type=_days, default=7.0, metavar="DAYS", help="how long both work (default: %(default)s; 0 ends it now)"
+    )
+    rotate.add_argument("--expires-in", type=_days, metavar="DAYS", help="when the new one stops to work (default: never)")
+    _add_env(rotate)
+    rotate.set_defaults(run=_rotate)
+
     development = keys.add_parser("development", parents=[target()])  # for `mayfly up` alone: no help, no place in the list
     development.set_defaults(run=_development)
 
 
+def _add_env(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--env", choices=("dev", "test", "live"), help="shown in the key (default: dev on the local stack, live elsewhere)")
+
+
 def _create(options: argparse.Namespace) -> int:
-    text, key = mint(options.env, options.tenant, frozenset(options.scope or ALL_SCOPES), now_ms=system_clock(), new_secret=new_secret)
-    Stack(options).tenants().add_key(key)
-    shown = {"key": text, "id": key.key_id, "tenant": key.tenant, "scopes": sorted(key.scopes), "created_at": rfc3339(key.created_at_ms)}
-    if options.json:
-        print(json.dumps(shown))
-    else:
-        print(text)
-        print(f"tenant {key.tenant}, scopes {' '.join(sorted(key.scopes))}; it is not shown again", file=sys.stderr)
+    _make(Stack(options), options, options.tenant, frozenset(options.scope or ALL_SCOPES))
     return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    now_ms = system_clock()
+    rows = [{**_shown(each), "expired": _has_expired(each, now_ms)} for each in Stack(options).tenants().list_keys(options.tenant)]
+    if not options.json:
+        rows = [{**each, "scopes": " ".join(each["scopes"])} for each in rows]
+    columns = ("id", "created_at", "last_used_at", "expires_at", "expired", "scopes")
+    show(rows, columns, as_json=options.json, none=f"tenant {options.tenant} has no keys")
+    return 0
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    Stack(options).tenants().revoke_key(options.id, options.tenant)
+    print(f"key {options.id} is revoked; {_CACHED}", file=sys.stderr)
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    stack = Stack(options)
+    store, now_ms = stack.tenants(), system_clock()
+    old = store.find_key(options.id)
+    if old is None or old.tenant != options.tenant:
+        raise KeyNotFound(options.id)
+    # The new one first: whoever stops in between has two keys, and never none.
+    _make(stack, options, old.tenant, old.scopes)
+    ends_at_ms = now_ms + round(options.overlap * _DAY_MS)
+    store.end_key(old.key_id, old.tenant, ends_at_ms)
+    print(f"key {old.key_id} works until {rfc3339(ends_at_ms)} at the latest", file=sys.stderr)
+    return 0
+
+
+def _make(stack: Stack, options: argparse.Namespace, tenant: str, scopes: frozenset[str]) -> None:
+    now_ms = system_clock()
+    expires_at_ms = None if options.expires_in is None else now_ms + round(options.expires_in * _DAY_MS)
+    env = options.env or ("dev" if stack.is_local else "live")
+    text, key = mint(env, tenant, scopes, now_ms=now_ms, new_secret=new_secret, expires_at_ms=expires_at_ms)
+    stack.tenants().add_key(key)
+    if options.json:
+        print(json.dumps({"key": text, **_shown(key)}))
+        return
+    print(text)
+    until = "" if expires_at_ms is None else f", expires {rfc3339(expires_at_ms)}"
+    print(f"id {key.key_id}, tenant {key.tenant}, scopes {' '.join(sorted(key.scopes))}{until}; it is not shown again", file=sys.stderr)
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.key_id,
+        "tenant": key.tenant,
+        "scopes": sorted(key.scopes),
+        "created_at": rfc3339(key.created_at_ms),
+        "expires_at": _time(key.expires_at_ms),
+        "last_used_at": _time(key.last_used_at_ms),
+    }
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else rfc3339(at_ms)
+
+
+def _has_expired(key: ApiKey, now_ms: int) -> bool:
+    return key.expires_at_ms is not None and key.expires_at_ms <= now_ms
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1
+    if not 0 <= days <= 3660:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 0 to 3660")
+    return days
 
 
 def _development(options: argparse.Namespace) -> int:
@@ -62,7 +165,7 @@ def _development(options: argparse.Namespace) -> int:
             json.dumps({"key": text, "id": key.key_id, "tenant": key.tenant, "hash": key.secret_hash, "created": key.created_at_ms})
         )
     store.add_key(key)
-    authenticate(f"Bearer {text}", store)
+    authenticate(f"Bearer {text}", store, now_ms=system_clock())
     print(f"key       {text}")
     return 0
 

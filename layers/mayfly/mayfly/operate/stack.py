@@ -31,7 +31,7 @@ class Stack:
 
     def tenants(self) -> TenantStore:
         """Its API keys."""
-        return TenantStore(self._client("dynamodb"), self._physical_id("TenantsTable"))
+        return TenantStore(self._db(), self._physical_id("TenantsTable"))
 
     def jobs(self) -> tuple[JobStore, JobOperations]:
         """Its jobs."""
@@ -50,6 +50,11 @@ class Stack:
     def parameters(self) -> Any:
         """Parameter Store, where its webhook secrets are."""
         return self._client("ssm")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the one on this machine."""
+        return self._is_local
 
     @property
     def secrets_prefix(self) -> str:

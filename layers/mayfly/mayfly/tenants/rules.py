@@ -15,7 +15,10 @@ from typing import Final
 from mayfly.errors import Unauthenticated
 from mayfly.tenants.model import ApiKey
 
-__all__ = ["ALL_SCOPES", "Credential", "mint", "read_credential", "verify"]
+__all__ = ["ALL_SCOPES", "NOTED_EVERY_MS", "Credential", "mint", "must_note_use", "read_credential", "verify"]
+
+#: A key's use is written down this often at most, in milliseconds.
+NOTED_EVERY_MS: Final = 3600 * 1000
 
 #: Scopes that exist, one per feature and verb.
 ALL_SCOPES: Final = frozenset(
@@ -48,11 +51,13 @@ class Credential:
     secret: str
 
 
-def mint(env: str, tenant: str, scopes: frozenset[str], *, now_ms: int, new_secret: Callable[[str, int], str]) -> tuple[str, ApiKey]:
+def mint(
+    env: str, tenant: str, scopes: frozenset[str], *, now_ms: int, new_secret: Callable[[str, int], str], expires_at_ms: int | None = None
+) -> tuple[str, ApiKey]:
     """A new key: the text to show its holder once, and the record to store. `new_secret(alphabet, length)` draws its parts."""
     key_id, secret = new_secret(_BASE62, 12), new_secret(_BASE62, _SECRET_CHARACTERS)
     body = f"mf_{env}_{key_id}_{secret}"
-    return body + _checksum(body), ApiKey(key_id, tenant, scopes, _hash(secret), now_ms)
+    return body + _checksum(body), ApiKey(key_id, tenant, scopes, _hash(secret), now_ms, expires_at_ms)
 
 
 def read_credential(authorization: str) -> Credential:
@@ -66,13 +71,24 @@ def read_credential(authorization: str) -> Credential:
     return Credential(found["id"], found["secret"])
 
 
-def verify(credential: Credential, stored: ApiKey | None) -> ApiKey:
-    """`stored`, if the credential is the one it was made for. Raises Unauthenticated, the same for unknown and for wrong."""
+def verify(credential: Credential, stored: ApiKey | None, *, now_ms: int) -> ApiKey:
+    """`stored`, if the credential is the one it was made for and has not expired. Raises Unauthenticated.
+
+    Unknown and wrong read the same; that it has expired is told to nobody but its holder.
+    """
     expected = stored.secret_hash if stored else ""
     matches = hmac.compare_digest(_hash(credential.secret), expected)  # constant time: ASVS 5.0, 11.2.4
     if stored is None or not matches:
         raise Unauthenticated("the key is not known")
+    if stored.expires_at_ms is not None and stored.expires_at_ms <= now_ms:
+        raise Unauthenticated("the key has expired")
     return stored
+
+
+def must_note_use(found: ApiKey, now_ms: int) -> int | None:
+    """None where a key's last use is noted well enough; otherwise the time at or before which a note of it is too old."""
+    before_ms = now_ms - NOTED_EVERY_MS
+    return before_ms if found.last_used_at_ms is None or found.last_used_at_ms <= before_ms else None
 
 
 def _hash(secret: str) -> str:

@@ -1,53 +1,134 @@
 """Tenants and their API keys on DynamoDB."""
 
-from typing import TYPE_CHECKING
+from typing import Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from mayfly.errors import StoreUnavailable
+from mayfly.dynamodb import ConditionFailed, DynamoDB, Item
+from mayfly.errors import KeyNotFound
 from mayfly.ids import key
 from mayfly.tenants.model import ApiKey
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 __all__ = ["TenantStore"]
+
+#: An expired key is kept for so long, so that its holder is told what is wrong and `mayfly keys list` still shows it.
+_KEPT_SECONDS: Final = 30 * 24 * 3600
 
 
 class TenantStore:
     """API keys by key id; the item holds the tenant, the scopes and the hash of the secret."""
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
-        self._client = client
+    def __init__(self, db: DynamoDB, table: str) -> None:
+        self._db = db
         self._table = table
 
     def add_key(self, api_key: ApiKey) -> None:
-        """Stores a key, over one of the same id. Raises StoreUnavailable."""
-        item = {
-            "pk": {"S": key("key", api_key.key_id)},
+        """Stores a key, over one of the same id. Raises StoreUnavailable, as every method here does."""
+        item: Item = {
+            "pk": {"S": _pk(api_key.key_id)},
             "tenant": {"S": api_key.tenant},
             "scopes": {"S": " ".join(sorted(api_key.scopes))},
             "secret_hash": {"S": api_key.secret_hash},
             "created_at": {"N": str(api_key.created_at_ms)},
         }
-        try:
-            self._client.put_item(TableName=self._table, Item=item)
-        except (BotoCoreError, ClientError) as problem:
-            raise StoreUnavailable("add key", type(problem).__name__) from problem
+        if api_key.expires_at_ms is not None:
+            item |= {"valid_until": {"N": str(api_key.expires_at_ms)}, "expires_at": {"N": _deleted_at(api_key.expires_at_ms)}}
+        self._db.put("add the key", TableName=self._table, Item=item)
 
     def find_key(self, key_id: str) -> ApiKey | None:
-        """The key of this id. Strongly consistent, so that a revoked key is refused at once. Raises StoreUnavailable."""
+        """The key of this id. Strongly consistent, so that a revoked key is refused at once."""
+        item = self._db.get("find the key", self._table, {"pk": {"S": _pk(key_id)}})
+        return None if item is None else _read(item)
+
+    def list_keys(self, tenant: str) -> list[ApiKey]:
+        """A tenant's keys, oldest first. Reads the whole table: for operators, not for requests."""
+        found: list[ApiKey] = []
+        start: Item = {}
+        while True:
+            reply = self._db.scan(
+                "list the keys",
+                TableName=self._table,
+                ConsistentRead=True,
+                FilterExpression="tenant = :tenant AND attribute_exists(secret_hash)",
+                ExpressionAttributeValues={":tenant": {"S": tenant}},
+                **start,
+            )
+            found += [_read(item) for item in reply["Items"]]
+            if "LastEvaluatedKey" not in reply:
+                return sorted(found, key=lambda each: (each.created_at_ms, each.key_id))
+            start = {"ExclusiveStartKey": reply["LastEvaluatedKey"]}
+
+    def revoke_key(self, key_id: str, tenant: str) -> None:
+        """Deletes a key: whoever shows it from now on is unknown. Raises KeyNotFound."""
+        # A tenant ends its own keys only, whatever id it was given.
+        is_its_own = "tenant = :tenant"
         try:
-            reply = self._client.get_item(TableName=self._table, Key={"pk": {"S": key("key", key_id)}}, ConsistentRead=True)
-        except (BotoCoreError, ClientError) as problem:
-            raise StoreUnavailable("find key", type(problem).__name__) from problem
-        item = reply.get("Item")
-        if item is None:
-            return None
-        return ApiKey(
-            key_id=key_id,
-            tenant=item["tenant"]["S"],
-            scopes=frozenset(item["scopes"]["S"].split()),
-            secret_hash=item["secret_hash"]["S"],
-            created_at_ms=int(item["created_at"]["N"]),
-        )
+            self._db.delete(
+                "revoke the key",
+                TableName=self._table,
+                Key={"pk": {"S": _pk(key_id)}},
+                ConditionExpression=is_its_own,
+                ExpressionAttributeValues={":tenant": {"S": tenant}},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionFailed as refusal:
+            if refusal.was_repeated and refusal.item is None:  # the first one deleted it, and its answer was lost
+                return
+            raise KeyNotFound(key_id) from None
+
+    def end_key(self, key_id: str, tenant: str, at_ms: int) -> None:
+        """Makes a key expire at a time, unless it does so earlier. Raises KeyNotFound."""
+        is_its_own = "tenant = :tenant"
+        lasts_longer = "attribute_not_exists(valid_until) OR valid_until > :at"
+        try:
+            self._db.update(
+                "end the key",
+                TableName=self._table,
+                Key={"pk": {"S": _pk(key_id)}},
+                UpdateExpression="SET valid_until = :at, expires_at = :deleted",
+                ConditionExpression=f"{is_its_own} AND ({lasts_longer})",
+                ExpressionAttributeValues={":tenant": {"S": tenant}, ":at": {"N": str(at_ms)}, ":deleted": {"N": _deleted_at(at_ms)}},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionFailed as refusal:
+            if refusal.item is None or refusal.item["tenant"]["S"] != tenant:
+                raise KeyNotFound(key_id) from None
+
+    def note_use(self, key_id: str, now_ms: int, *, unless_after_ms: int) -> None:
+        """Notes that a key was used, unless that was noted after a time: of several processes at once, one writes."""
+        # Only an update: a key that is revoked at this moment must not come back as an item without a secret.
+        is_there = "attribute_exists(pk)"
+        is_old = "attribute_not_exists(last_used_at) OR last_used_at <= :before"
+        try:
+            self._db.update(
+                "note the key's use",
+                TableName=self._table,
+                Key={"pk": {"S": _pk(key_id)}},
+                UpdateExpression="SET last_used_at = :now",
+                ConditionExpression=f"{is_there} AND ({is_old})",
+                ExpressionAttributeValues={":now": {"N": str(now_ms)}, ":before": {"N": str(unless_after_ms)}},
+            )
+        except ConditionFailed:
+            return
+
+
+def _pk(key_id: str) -> str:
+    return key("key", key_id)
+
+
+def _deleted_at(expires_at_ms: int) -> str:
+    return str(expires_at_ms // 1000 + _KEPT_SECONDS)
+
+
+def _read(item: Item) -> ApiKey:
+    return ApiKey(
+        key_id=item["pk"]["S"].removeprefix(key("key", "")),
+        tenant=item["tenant"]["S"],
+        scopes=frozenset(item["scopes"]["S"].split()),
+        secret_hash=item["secret_hash"]["S"],
+        created_at_ms=int(item["created_at"]["N"]),
+        expires_at_ms=_number(item, "valid_until"),
+        last_used_at_ms=_number(item, "last_used_at"),
+    )
+
+
+def _number(item: Item, name: str) -> int | None:
+    return int(item[name]["N"]) if name in item else None
