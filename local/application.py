@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from local.errors import TemplateError
 from local.patterns import check_pattern
+from local.permissions import Role
 from local.schedule_times import ScheduleTimes
 from local.template import ACCOUNT, REGION, UNUSABLE, Template
 
@@ -35,6 +36,9 @@ class Function:
     brings_packages: bool
     layers: tuple[Path, ...]
     limit: int | None
+    log_group: str
+    #: None where it is not in the template.
+    role: Role | None
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class _Builder:
         return [(name, self._resolved(name, each)) for name, each in self._template.of_type(kind).items()]
 
     def _resolved(self, name: str, properties: dict[str, Any]) -> dict[str, Any]:
-        skipped = {"Role", "Tags", "LoggingConfig", "AccessLogSettings", "FunctionName"} if "Handler" in properties else {"Tags"}
+        skipped = {"Tags", "AccessLogSettings", "FunctionName"} if "Handler" in properties else {"Tags"}
         wanted = {key: value for key, value in properties.items() if key not in skipped}
         try:
             found: dict[str, Any] = self._template.resolve(wanted, self._scope)
@@ -247,7 +251,23 @@ class _Builder:
             brings_packages=folder is not None and (folder / "requirements.txt").exists() and not metadata.get("SkipBuild"),
             layers=tuple(self._layer(name, reference) for reference in properties.get("Layers", [])),
             limit=None if limit is None else int(limit),
+            log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
+            role=self._role(properties.get("Role")),
         )
+
+    def _role(self, reference: Any) -> Role | None:
+        """The role that an ARN stands for, with all policies that the template gives it; None for one from elsewhere."""
+        roles = self._template.of_type("AWS::IAM::Role")
+        name = next((each for each in roles if reference in (self._scope[each, "Arn"], each)), None)
+        if name is None:
+            return None
+        role = self._resolved(name, roles[name])
+        documents = [each["PolicyDocument"] for each in role.get("Policies", ())]
+        arns = [str(each) for each in role.get("ManagedPolicyArns", ())]
+        for policy, properties in self._each("AWS::IAM::Policy") + self._each("AWS::IAM::ManagedPolicy"):
+            if name in properties.get("Roles", ()) or policy in arns:
+                documents.append(properties["PolicyDocument"])
+        return Role(name, tuple(documents), tuple(each.rpartition("/")[2] for each in arns))
 
     def _local_folder(self, name: str, code: dict[str, Any]) -> Path | None:
         if code.get("S3Bucket") == "local":

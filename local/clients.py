@@ -9,10 +9,17 @@ from typing import Any, Final
 
 from local.template import REGION
 
-__all__ = ["CREDENTIALS", "Clients"]
+__all__ = ["CREDENTIALS", "FUNCTION_PREFIX", "Clients", "credentials"]
 
 #: Throw-away credentials: the store checks none, and every AWS client insists on some.
 CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+#: What the access keys of functions begin with.
+FUNCTION_PREFIX: Final = "function-"
+
+
+def credentials(function: str) -> dict[str, str]:
+    """A function's credentials: those of its role, as far as the embedded store is concerned."""
+    return {**CREDENTIALS, "AWS_ACCESS_KEY_ID": FUNCTION_PREFIX + function}
 
 
 @dataclass
@@ -20,6 +27,9 @@ class Clients:
     """Makes clients for one endpoint and calls them without blocking the event loop."""
 
     endpoint: str
+    access_key: str = CREDENTIALS["AWS_ACCESS_KEY_ID"]
+    #: Whether it is the embedded store, whose guard knows functions by their access keys.
+    is_guarded: bool = False
     _made: dict[str, Any] = field(default_factory=dict)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, thread_name_prefix="store"))
 
@@ -33,7 +43,7 @@ class Clients:
                 service,  # type: ignore[call-overload]  # by name
                 endpoint_url=self.endpoint,
                 region_name=REGION,
-                aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+                aws_access_key_id=self.access_key,
                 aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
                 config=Config(
                     connect_timeout=2,
@@ -44,6 +54,12 @@ class Clients:
                 ),
             )
         return self._made[service]
+
+    def of(self, function: str) -> "Clients":
+        """Clients for what Lambda does in a function's name: under its role, and on these threads."""
+        if not self.is_guarded:
+            return self
+        return Clients(self.endpoint, credentials(function)["AWS_ACCESS_KEY_ID"], _threads=self._threads)
 
     async def call(self, service: str, operation: str, **arguments: Any) -> Any:
         """Calls an operation in a thread."""

@@ -87,6 +87,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     invoke.set_defaults(run=_invoke)
 
+    roles = commands.add_parser(
+        "roles",
+        help="what each function's role allows, and what of it was used",
+        description="Prints what the role of each function of the running stack allows, with how often it was used since the start, and "
+        "what was refused. With --check it exits with 1 where something was refused or never used.",
+    )
+    roles.add_argument("--unused", action="store_true", help="only what was never used")
+    roles.add_argument("--check", action="store_true", help="exit with 1 unless everything was used and nothing refused")
+    roles.add_argument("--json", action="store_true", help="print JSON")
+    roles.add_argument(
+        "--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files (default: %(default)s)"
+    )
+    roles.set_defaults(run=_roles)
+
     crash = commands.add_parser(
         "crash",
         help="the crash lab: kill workers at every store call, and count",
@@ -162,6 +176,33 @@ def _invoke(options: argparse.Namespace) -> int:
         sam = Path(os.environ.get("MAYFLY_SAM", ".venv-sam/bin/sam"))
         return in_container(options.function, path, work=options.work, sam=sam)
     return asyncio.run(in_process(options.function, event, work=options.work))
+
+
+def _roles(options: argparse.Namespace) -> int:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    from local.roles import shown
+    from local.stack_file import StackFile
+
+    stack = StackFile.read(options.work)
+    try:
+        with urlopen(f"{stack.endpoint}/_mayfly/roles", timeout=10) as reply:  # noqa: S310 - a loopback address
+            found = json.load(reply)
+    except (URLError, ValueError):
+        raise LocalError(f"the store at {stack.endpoint} has no guard: roles are checked in the embedded store only") from None
+    rows = [row for row in shown(found, stack.resources) if not (options.unused and row["used"])]
+    if options.json:
+        print(json.dumps({"grants": rows, "refused": found["refused"], "unchecked": found["unchecked"]}))
+    else:
+        width, middle = (max([len(row[name]) for row in rows], default=0) for name in ("function", "action"))
+        for row in rows:
+            print(f"{row['function']:<{width}}  {row['action']:<{middle}}  {row['used'] or 'unused':>8}  {row['resource']}")
+        for each in found["refused"]:
+            print(f"refused {each['times']} times: {each['function']} {each['action']} on {each['resource']}")
+        unused = sum(not row["used"] for row in rows)
+        print(f"{len(rows)} permissions, {unused} unused, {len(found['refused'])} refused", file=sys.stderr)
+    return int(options.check and (bool(found["refused"]) or any(not row["used"] for row in rows)))
 
 
 def _operate(arguments: list[str]) -> int:

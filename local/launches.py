@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from local.application import Application, Function
-from local.clients import CREDENTIALS
+from local.clients import CREDENTIALS, credentials
 from local.environment import Launch
 from local.packages import has_awslambdaric, python_path, runtime_folder
 from local.template import REGION
@@ -18,7 +18,14 @@ _LOOP: Final = str(Path(__file__).parent / "loop.py")
 
 
 def launches(
-    application: Application, *, endpoint: str, cache: Path, work: Path, say: Callable[[str], None], pure_python: bool = False
+    application: Application,
+    *,
+    endpoint: str,
+    is_guarded: bool,
+    cache: Path,
+    work: Path,
+    say: Callable[[str], None],
+    pure_python: bool = False,
 ) -> dict[str, Launch]:
     """A launch for each function. Installs the packages that are missing; raises LocalError where that fails."""
     runtime, uses_awslambdaric = runtime_folder(cache), has_awslambdaric() and not pure_python
@@ -31,7 +38,7 @@ def launches(
             arn=function.arn,
             handler=function.handler,
             runtime="awslambdaric" if uses_awslambdaric else _LOOP,
-            variables={**function_variables(function, code), **store_variables(endpoint)},
+            variables={**function_variables(function, code), **store_variables(endpoint), **(credentials(name) if is_guarded else {})},
             folder=code,
             path=[*path, runtime],
             timeout_seconds=function.timeout_seconds,
@@ -51,7 +58,7 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_GROUP_NAME": function.log_group,
         # As `sam local` sets it: the one way for code to know that it runs on a laptop.
         "AWS_SAM_LOCAL": "true",
         "LAMBDA_TASK_ROOT": str(code),

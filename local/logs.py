@@ -15,7 +15,7 @@ _COLOURS: Final = {"DEBUG": "2", "INFO": "0", "WARNING": "33", "ERROR": "31", "C
 
 #: Facts of an entry that its readable line has already, or that only a search needs.
 _SHOWN_ELSEWHERE: Final = {
-    "time", "function", "type", "level", "text", "quiet", "environment", "request_id", "method", "path", "status", "milliseconds",
+    "time", "function", "type", "level", "text", "quiet", "environment", "request_id", "method", "path", "status", "milliseconds", "refused",
 }  # fmt: skip
 
 

@@ -39,6 +39,8 @@ class QueuePoller:
     ) -> None:
         self._source = source
         self._clients = clients
+        #: What Lambda does for the mapping, it does under the function's role.
+        self._of_function = clients.of(source.function)
         self._invoke = invoke
         self._log = log
         self._url = ""
@@ -114,7 +116,7 @@ class QueuePoller:
         return batch
 
     async def _receive(self, count: int, wait: int) -> list[dict[str, Any]]:
-        reply = await self._clients.call(
+        reply = await self._of_function.call(
             "sqs", "receive_message", QueueUrl=self._url, MaxNumberOfMessages=count, WaitTimeSeconds=wait,
             MessageAttributeNames=["All"], AttributeNames=["All"],
         )  # fmt: skip
@@ -143,7 +145,7 @@ class QueuePoller:
     async def _delete(self, messages: list[dict[str, Any]]) -> None:
         for chunk in _chunks(messages):
             entries = [{"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]} for index, each in enumerate(chunk)]
-            await self._clients.call("sqs", "delete_message_batch", QueueUrl=self._url, Entries=entries)
+            await self._of_function.call("sqs", "delete_message_batch", QueueUrl=self._url, Entries=entries)
             self._held -= {each["ReceiptHandle"] for each in chunk}
 
     def _is_wanted(self, message: dict[str, Any]) -> bool:

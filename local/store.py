@@ -5,6 +5,7 @@ endpoint can take its place (`mayfly up --endpoint-url`).
 """
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -48,7 +49,7 @@ class EmbeddedStore:
         """Starts the process and returns when it answers. Raises LocalError when it does not come up."""
         temporary = self._work / "store"
         temporary.mkdir(parents=True, exist_ok=True)
-        self._child = await children.spawn("ministack", env=self._variables(temporary), folder=temporary)
+        self._child = await children.spawn("local.guarded_store", env=self._variables(temporary), folder=temporary)
         self._reader = asyncio.ensure_future(self._read_output(self._child))
         await self._answering(self._child)
 
@@ -106,7 +107,15 @@ class EmbeddedStore:
                 continue
             if not line:
                 return
-            self._log.event("store", quiet=True, text=line.decode(errors="replace").rstrip())
+            text = line.decode(errors="replace").rstrip()
+            if text.startswith('{"refused"'):
+                self._report_refusal(json.loads(text)["refused"])
+            else:
+                self._log.event("store", quiet=True, text=text)
+
+    def _report_refusal(self, refused: dict[str, str]) -> None:
+        text = "{function} may not {action} on {resource}; AWS would refuse it, too: allow it in the policies of {role}"
+        self._log.event("refused", "ERROR", text=text.format_map(refused), refused=refused)
 
 
 def free_port(preferred: int | None = None) -> int:

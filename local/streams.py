@@ -45,6 +45,8 @@ class StreamPoller:
     ) -> None:
         self._source = source
         self._clients = clients
+        #: What Lambda does for the mapping, it does under the function's role.
+        self._of_function = clients.of(source.function)
         self._invoke = invoke
         self._log = log
         self._stopping = asyncio.Event()
@@ -75,7 +77,7 @@ class StreamPoller:
         self._stopping.set()
 
     async def _read_shard(self, shard: str) -> None:
-        reply = await self._clients.call(
+        reply = await self._of_function.call(
             "dynamodbstreams", "get_shard_iterator", StreamArn=self._source.stream_arn, ShardId=shard,
             ShardIteratorType=self._source.starts_at,
         )  # fmt: skip
@@ -85,7 +87,7 @@ class StreamPoller:
         while not self._stopping.is_set():
             is_last = self._finishing  # asked before reading: what comes after the question is read in the next turn
             try:
-                reply = await self._clients.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
+                reply = await self._of_function.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
             except (ClientError, BotoCoreError) as problem:
                 self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
                 await self._pause(1)
@@ -160,7 +162,7 @@ class StreamPoller:
         name = self._source.on_failure_arn.rsplit(":", 1)[1]
         try:
             url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
-            await self._clients.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
+            await self._of_function.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
         except (ClientError, BotoCoreError) as problem:
             self._log.event("report lost", "ERROR", queue=name, reason=str(problem), report=report)
 

@@ -26,7 +26,7 @@ from local.application import Application
 from local.clients import CREDENTIALS, Clients
 from local.deployment import Deployment, deploy
 from local.environment import Environment, Failure, Invocation, Launch, Reply
-from local.errors import LocalError, PortTaken
+from local.errors import LocalError, PortTaken, TemplateError
 from local.launches import launches, python_version_note, store_variables
 from local.logs import Log, Logs
 from local.pool import Pool
@@ -34,6 +34,7 @@ from local.processes import Children
 from local.queues import QueuePoller
 from local.reaper import Reaper
 from local.reload import watch
+from local.roles import Roles
 from local.schedules import Scheduler
 from local.servers import HttpServer
 from local.stack_file import StackFile
@@ -127,6 +128,7 @@ class _Stack:
         self._store: EmbeddedStore | None = None
         self._clients: Clients | None = None
         self._server: HttpServer | None = None
+        self._roles: Roles | None = None
         self._pools: dict[str, Pool] = {}
         self._function_logs: dict[str, Log] = {}
         self._launches: dict[str, Launch] = {}
@@ -146,10 +148,15 @@ class _Stack:
         template = await clients.run(load, path=options.template, cache=_cache(options), parameters=options.parameters)
         deployed = await deploy(template, clients)
         self.application = app = application.build(template, deployed.scope, api_url=self._api_url)
-        self._launches = await clients.run(
-            launches, application=app, endpoint=clients.endpoint, cache=_cache(options), work=options.work, say=self._logs.say,
-            pure_python=options.pure_python,
+        making = clients.run(
+            launches, application=app, endpoint=clients.endpoint, is_guarded=clients.is_guarded, cache=_cache(options), work=options.work,
+            say=self._logs.say, pure_python=options.pure_python,
         )  # fmt: skip
+        # The guard loads its engine meanwhile.
+        handing_over = asyncio.ensure_future(self._hand_over_roles(app, clients))
+        self._launches = await making
+        if problems := await handing_over:
+            raise TemplateError(options.template, problems)
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
             limit = min(function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT)
@@ -173,8 +180,9 @@ class _Stack:
             say(f"  {name:<9} {value}")
         say(f"  store     {clients.endpoint}  (region {REGION}, any credentials: {' '.join(f'{k}={v}' for k, v in CREDENTIALS.items())})")
         say(f"  logs      {self._options.work}/logs")
-        if note := python_version_note(app):
-            say(f"  note      {note}")
+        for note in (_role_note(app, clients), python_version_note(app)):
+            if note:
+                say(f"  note      {note}")
         say("stop with Ctrl-C")
 
     async def broken(self) -> str:
@@ -244,7 +252,7 @@ class _Stack:
                 raise LocalError(f"the endpoint {options.endpoint} cannot be used: {problem}") from None
             return self._clients
         self._store = EmbeddedStore(free_port(options.port + 1), work=options.work, state=options.state, log=self._log)
-        self._clients = Clients(self._store.endpoint)
+        self._clients = Clients(self._store.endpoint, is_guarded=True)
         # The store starts in its process while this one loads the SDK.
         starting = asyncio.ensure_future(self._store.start(self._children))
         await self._clients.run(self._clients.get, service="cloudformation")
@@ -258,9 +266,18 @@ class _Stack:
     def _starter(self, name: str) -> Any:
         async def start() -> Environment | Failure:
             environment = Environment(self._launches[name], self._function_logs[name])
-            return await environment.start(self._children) or environment
+            failure = await environment.start(self._children)
+            if self._roles is not None and self.application is not None:
+                await self._roles.note_logging(self.application.functions[name])
+            return failure or environment
 
         return start
+
+    async def _hand_over_roles(self, app: Application, clients: Clients) -> list[str]:
+        if not clients.is_guarded:
+            return []
+        self._roles = Roles(clients.endpoint)
+        return await self._roles.take(app)
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
         return await self._pools[function].invoke(invocation)
@@ -338,6 +355,13 @@ class _Stack:
             if process.returncode != 0:
                 raise LocalError(f"the template's AfterDeploy command failed: {command}\n{text}")
             self._after_deploy += text.splitlines()
+
+
+def _role_note(app: Application, clients: Clients) -> str | None:
+    if not clients.is_guarded:
+        return "roles are not checked at an endpoint of your own"
+    unknown = [name for name, each in app.functions.items() if each.role is None]
+    return f"the calls of {', '.join(unknown)} are not checked: the role is not in the template" if unknown else None
 
 
 def _send_to(log: Log, *names: str) -> None:

@@ -25,7 +25,7 @@ _SECONDS = re.compile(r"[0-9]{1,2}")
 
 def build(deps: AwaitDeps) -> http.Handler:
     """The handler that waits for jobs."""
-    app = http.resolver(deps.observe, _SCOPES)
+    app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
 
     @app.get("/jobs/<job_id>")
     def read(job_id: str) -> Response[str]:

@@ -23,7 +23,7 @@ _SCOPES = {
 
 def build(deps: CountersDeps) -> http.Handler:
     """The handler of counters and limits."""
-    app = http.resolver(deps.observe, _SCOPES)
+    app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
     store = deps.counters
 
     @app.post("/counters/<name>/increment")

@@ -30,7 +30,7 @@ _PAGE = 50
 
 def build(deps: JobsDeps) -> http.Handler:
     """The handler of the jobs API."""
-    app = http.resolver(deps.observe, _SCOPES)
+    app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
 
     @app.post("/jobs")
     def submit() -> Response[str]:

@@ -28,7 +28,7 @@ _UNLABELLED = "application/x-www-form-urlencoded"
 
 def build(deps: SessionsDeps) -> http.Handler:
     """The handler of the sessions API."""
-    app = http.resolver(deps.observe, _SCOPES)
+    app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
     _serve_holders(app, deps)
     _serve_subjects(app, deps)
     return http.entrypoint(app, deps.observe)

@@ -126,8 +126,8 @@ def test_every_route_has_its_handler_and_its_scope() -> None:
 def test_a_function_gets_exactly_the_variables_that_its_wiring_reads(name: str) -> None:
     settings = {
         "Hello": wiring._Hello,
-        "Jobs": wiring._Jobs,
-        "AwaitJob": wiring._JobReader,
+        "Jobs": wiring._HttpJobs,
+        "AwaitJob": wiring._AwaitJob,
         "SweepJobs": wiring._Jobs,
         "StartImports": wiring._StartImports,
         "DeliverWebhooks": wiring._DeliverWebhooks,
@@ -135,8 +135,8 @@ def test_a_function_gets_exactly_the_variables_that_its_wiring_reads(name: str) 
         "RelayJobs": wiring._Relay,
         "BuryJobs": wiring._Bury,
         "Authorizer": wiring._Authorizer,
-        "Sessions": wiring._Sessions,
-        "Counters": wiring._Counters,
+        "Sessions": wiring._HttpSessions,
+        "Counters": wiring._Door,
     }[name]
     given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
     set_by_lambda = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL"}

@@ -21,6 +21,7 @@ __all__ = [
     "PUBLIC",
     "Caller",
     "Handler",
+    "Quota",
     "answer",
     "caller",
     "cookies",
@@ -36,12 +37,22 @@ __all__ = [
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
+#: Takes one request from the share of a tenant (`mayfly.limits.quota`); raises QuotaExceeded.
+Quota = Callable[[str], None]
+
 #: The scope of a route that needs no credential.
 PUBLIC: Final = "public"
 #: Bodies above this are refused before they are parsed, in bytes.
 BODY_LIMIT: Final = 1024 * 1024
 
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+#: On every answer (ASVS 5.0: 3.4.1, 3.4.3 to 3.4.6, 14.3.2): nothing is kept, guessed at, framed, or told to other sites.
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclass(frozen=True)
@@ -52,15 +63,17 @@ class Caller:
     scopes: frozenset[str]
 
 
-def resolver(observe: Observer, scopes: Mapping[str, str], *, all_routes: Mapping[str, list[str]] | None = None) -> APIGatewayHttpResolver:
+def resolver(
+    observe: Observer, scopes: Mapping[str, str], *, quota: Quota | None = None, all_routes: Mapping[str, list[str]] | None = None
+) -> APIGatewayHttpResolver:
     """A Powertools resolver with the error table and the door.
 
     `scopes` maps every route key (`POST /jobs`) to the scope it needs, or to PUBLIC. A route that is not in it is
-    refused, so that a forgotten line closes a door and never opens one. `all_routes` (path templates to methods) is for
+    refused, so that a forgotten line closes a door and never opens one. `quota` is asked for every caller that is let in. `all_routes` (path templates to methods) is for
     the function that answers what no route takes: it tells a wrong method (405) from an unknown path (404).
     """
     app = APIGatewayHttpResolver(json_body_deserializer=lambda raw: parse_json(raw, limit=BODY_LIMIT))
-    app.use([_door(scopes)])
+    app.use([_door(scopes, quota)])
 
     @app.exception_handler(MayflyError)
     def _to_answer(error: MayflyError) -> Response[str]:
@@ -150,7 +163,7 @@ def query(app: APIGatewayHttpResolver, name: str) -> str | None:
     return app.current_event.query_string_parameters.get(name)
 
 
-def _door(scopes: Mapping[str, str]) -> Callable[[APIGatewayHttpResolver, NextMiddleware], Response[Any]]:
+def _door(scopes: Mapping[str, str], quota: Quota | None) -> Callable[[APIGatewayHttpResolver, NextMiddleware], Response[Any]]:
     def let_in(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Response[Any]:
         route = str(app.current_event.get("routeKey"))
         needed = scopes.get(route)
@@ -158,6 +171,8 @@ def _door(scopes: Mapping[str, str]) -> Callable[[APIGatewayHttpResolver, NextMi
             found = _found_by_authorizer(app.current_event.raw_event)
             if needed is None or needed not in found.scopes:
                 raise Forbidden(needed or route)
+            if quota is not None:
+                quota(found.tenant)
             app.append_context(caller=found)
         return next_middleware(app)
 

@@ -23,6 +23,7 @@ from mayfly.observe import Observer, observer
 if TYPE_CHECKING:
     from mayfly.counters import CounterStore
     from mayfly.dynamodb import DynamoDB
+    from mayfly.http import Quota
     from mayfly.imports import Objects
     from mayfly.jobs import JobOperations, JobStore
     from mayfly.jobs.dead_letters import DeadLetters
@@ -97,6 +98,7 @@ class JobsDeps:
     observe: Observer
     clock: Clock
     new_id: Callable[[], str]
+    quota: "Quota | None" = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class AwaitDeps:
     observe: Observer
     clock: Clock
     stopping: "Stopping"
+    quota: "Quota | None" = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ class CountersDeps:
     counters: "CounterStore"
     limits: "LimitStore"
     observe: Observer
+    quota: "Quota | None" = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ class SessionsDeps:
 
     store: "SessionStore"
     observe: Observer
+    quota: "Quota | None" = None
 
 
 @dataclass(frozen=True)
@@ -201,9 +206,14 @@ def hello(env: Mapping[str, str]) -> HelloDeps:
 
 def counters(env: Mapping[str, str]) -> CountersDeps:
     """The dependencies of functions/counters. Raises ConfigError."""
-    table = read_settings(_Counters, env).counters_table
-    db = _dynamodb()
-    return CountersDeps(counters=_counter_store(table, lambda: db), limits=_limit_store(table, db), observe=observer("counters"))
+    settings, db = read_settings(_Door, env), _dynamodb()
+    limits = _limit_store(settings.counters_table, db)
+    return CountersDeps(
+        counters=_counter_store(settings.counters_table, lambda: db),
+        limits=limits,
+        observe=observer("counters"),
+        quota=_quota(settings, db),
+    )
 
 
 def counter_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "CounterStore":
@@ -220,7 +230,8 @@ def limit_store(env: Mapping[str, str], *, clock: Clock = system_clock) -> "Limi
 
 def sessions(env: Mapping[str, str]) -> SessionsDeps:
     """The dependencies of functions/sessions. Raises ConfigError."""
-    return SessionsDeps(store=session_store(env), observe=observer("sessions"))
+    settings, db = read_settings(_HttpSessions, env), _dynamodb()
+    return SessionsDeps(store=session_store(env, db), observe=observer("sessions"), quota=_quota(settings, db))
 
 
 def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "SessionStore":
@@ -242,7 +253,7 @@ def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "Sess
 
 def jobs(env: Mapping[str, str]) -> JobsDeps:
     """The dependencies of functions/jobs. Raises ConfigError."""
-    settings, db = read_settings(_Jobs, env), _dynamodb()
+    settings, db = read_settings(_HttpJobs, env), _dynamodb()
     store, operations = _job_stores(settings.jobs_table, db)
     tasks = _declared(settings.lambda_task_root, local=settings.aws_sam_local)
     return JobsDeps(
@@ -253,6 +264,7 @@ def jobs(env: Mapping[str, str]) -> JobsDeps:
         observe=observer("jobs"),
         clock=system_clock,
         new_id=new_id,
+        quota=_quota(settings, db),
     )
 
 
@@ -260,8 +272,11 @@ def await_job(env: Mapping[str, str]) -> AwaitDeps:
     """The dependencies of functions/await_job. Raises ConfigError."""
     from mayfly.stopping import Stopping
 
-    store, _ = _job_stores(read_settings(_JobReader, env).jobs_table)
-    return AwaitDeps(store=store, observe=observer("await_job"), clock=system_clock, stopping=Stopping().listen())
+    settings, db = read_settings(_AwaitJob, env), _dynamodb()
+    store, _ = _job_stores(settings.jobs_table, db)
+    return AwaitDeps(
+        store=store, observe=observer("await_job"), clock=system_clock, stopping=Stopping().listen(), quota=_quota(settings, db)
+    )
 
 
 def sweep_jobs(env: Mapping[str, str]) -> SweepDeps:
@@ -401,6 +416,21 @@ class _Jobs:
 
 
 @dataclass(frozen=True)
+class _Door:
+    counters_table: str
+    #: How many requests a tenant may make in a minute over the whole API, 0 for no limit; the stack's parameter TenantLimit.
+    tenant_limit: int
+
+
+@dataclass(frozen=True)
+class _HttpJobs(_Jobs, _Door): ...
+
+
+@dataclass(frozen=True)
+class _HttpSessions(_Sessions, _Door): ...
+
+
+@dataclass(frozen=True)
 class _Imports:
     imports_bucket: str
 
@@ -426,7 +456,7 @@ class _Bury(_Relay):
 
 
 @dataclass(frozen=True)
-class _JobReader:
+class _AwaitJob(_Door):
     jobs_table: str
 
 
@@ -528,6 +558,14 @@ def _counter_store(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
         new_nonce=new_nonce,
         pick=random.randrange,
     )
+
+
+def _quota(settings: _Door, db: "DynamoDB") -> "Quota | None":
+    if not settings.tenant_limit:
+        return None
+    from mayfly.limits import quota
+
+    return quota(_limit_store(settings.counters_table, db), settings.tenant_limit)
 
 
 def _limit_store(table: str, db: "DynamoDB", clock: Clock = system_clock) -> "LimitStore":

@@ -11,7 +11,7 @@ from mayfly.limits.model import Algorithm, Decision, Limit
 from mayfly.limits.rules import check
 from mayfly.limits.store import LimitStore
 
-__all__ = ["Algorithm", "Decision", "Limit", "LimitStore", "guard", "take", "take_all"]
+__all__ = ["Algorithm", "Decision", "Limit", "LimitStore", "guard", "quota", "take", "take_all"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -69,6 +69,28 @@ def guard(
         return guarded
 
     return decorate
+
+
+def quota(store: LimitStore, requests_a_minute: int) -> Callable[[str], None]:
+    """A limit on all that each tenant asks of the API: a function that takes one request from a tenant's share, or raises QuotaExceeded.
+
+    A store that does not answer lets the request through, whose own work will find out.
+    """
+    # A name that no request can give, so that nobody else takes from it.
+    limit = Limit("api/requests", requests_a_minute, period_seconds=60)
+
+    def take_one(tenant: str) -> None:
+        try:
+            decision = store.take(tenant, limit, "all", 1)
+        except RequestRefused:  # no outage: a table or a permission is missing, for good
+            raise
+        except StoreUnavailable:
+            _LOG.warning("a tenant's limit could not be asked; its request was let through")
+            return
+        if not decision.is_allowed:
+            raise _exceeded(decision)
+
+    return take_one
 
 
 def _exceeded(decision: Decision) -> QuotaExceeded:

@@ -1,0 +1,71 @@
+"""What the supervisor tells the store's guard about roles, and asks it: may Lambda itself do what it does in a function's name?"""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+import aiohttp
+
+from local.application import Application, Function
+from local.calls import Permission
+from local.template import ACCOUNT, REGION
+
+__all__ = ["Roles", "shown"]
+
+#: What a mapping needs, or Lambda refuses to make it.
+#: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html, .../services-ddb-create.html
+_QUEUE: Final = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+_STREAM: Final = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams")
+#: What of these it needs to make the mapping, once; the rest is what the pollers do.
+_ONCE: Final = {"sqs:GetQueueAttributes", "dynamodb:DescribeStream", "dynamodb:ListStreams", "sqs:SendMessage"}
+
+
+class Roles:
+    """The guard of one stack."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._url = f"{endpoint}/_mayfly"
+        self._logging: set[str] = set()
+
+    async def take(self, application: Application) -> list[str]:
+        """Hands over the roles of all functions, and returns what AWS would refuse to deploy."""
+        roles = {name: None if each.role is None else asdict(each.role) for name, each in application.functions.items()}
+        await self._call("roles", roles)
+        wanted = [(each.function, action, each.queue_arn) for each in application.queues for action in _QUEUE]
+        wanted += [(each.function, action, each.stream_arn) for each in application.streams for action in _STREAM]
+        wanted += [(each.function, "sqs:SendMessage", each.on_failure_arn) for each in application.streams if each.on_failure_arn]
+        return [
+            f"the role of {function} does not allow {action} on {resource}: Lambda would refuse the mapping"
+            for function, action, resource in wanted
+            if not await self._allows(function, Permission(action, resource), note=action in _ONCE)
+        ]
+
+    async def note_logging(self, function: Function) -> None:
+        """That Lambda writes a function's log; where it may not, the guard reports it: on AWS the log would be lost."""
+        if function.name not in self._logging:
+            self._logging.add(function.name)
+            group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{function.log_group}"
+            asked = [Permission(action, f"{group}:log-stream:local") for action in ("logs:CreateLogStream", "logs:PutLogEvents")]
+            for each in asked:
+                await self._allows(function.name, each, note=True)
+
+    async def _allows(self, function: str, asked: Permission, *, note: bool) -> bool:
+        reply = await self._call("check", {"function": function, "action": asked.action, "resource": asked.resource, "note": note})
+        return bool(reply["allowed"])
+
+    async def _call(self, path: str, body: Any) -> Any:
+        async with aiohttp.ClientSession() as session, session.post(f"{self._url}/{path}", json=body) as reply:
+            return await reply.json()
+
+
+def shown(found: dict[str, Any], resources: dict[str, str]) -> list[dict[str, Any]]:
+    """The guard's account as rows: function, action, resource, and how often it was used; resources by their logical ids."""
+    by_physical = sorted(((physical, logical) for logical, physical in resources.items()), key=lambda each: -len(each[0]))
+
+    def short(resource: str) -> str:
+        for physical, logical in by_physical:
+            name = physical.rstrip("/").rpartition("/")[2]
+            resource = resource.replace(name, logical)
+        return resource.removeprefix("arn:aws:").replace(f":{REGION}:{ACCOUNT}:", ":")
+
+    rows = [{**each, "resource": short(each["resource"])} for each in found["grants"]]
+    return sorted(rows, key=lambda row: (row["function"], row["resource"], row["action"]))

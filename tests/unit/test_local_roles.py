@@ -1,0 +1,224 @@
+"""What a request asks permission for, and what a role answers."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from local.calls import Permission, Request, signer
+from local.guarded_store import Guard
+from local.permissions import Grant, Permissions, Role
+
+TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"
+STREAM = f"{TABLE}/stream/2026"
+
+
+def dynamodb(operation: str, service: str = "DynamoDB_20120810", **arguments: Any) -> Request:
+    headers = {"x-amz-target": f"{service}.{operation}"}
+    return Request("dynamodb", "POST", "/", {}, headers, json.dumps(arguments).encode())
+
+
+def sqs(operation: str, **arguments: Any) -> Request:
+    return Request("sqs", "POST", "/", {}, {"x-amz-target": f"AmazonSQS.{operation}"}, json.dumps(arguments).encode())
+
+
+def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: str) -> Request:
+    return Request("s3", method, path, query, headers or {}, b"")
+
+
+@pytest.mark.parametrize(
+    ("request_", "asked"),
+    [
+        (dynamodb("GetItem", TableName="T"), {("dynamodb:GetItem", TABLE)}),
+        (dynamodb("GetItem", TableName=TABLE), {("dynamodb:GetItem", TABLE)}),
+        (dynamodb("Query", TableName="T", IndexName="i"), {("dynamodb:Query", f"{TABLE}/index/i")}),
+        (dynamodb("BatchGetItem", RequestItems={"T": {}, "U": {}}), {("dynamodb:BatchGetItem", TABLE), ("dynamodb:BatchGetItem", TABLE[:-1] + "U")}),
+        (
+            dynamodb("TransactWriteItems", TransactItems=[{"Put": {"TableName": "T"}}, {"ConditionCheck": {"TableName": "T"}}]),
+            {("dynamodb:PutItem", TABLE), ("dynamodb:ConditionCheckItem", TABLE)},
+        ),
+        (dynamodb("TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}]), {("dynamodb:GetItem", TABLE)}),
+        (dynamodb("ExecuteStatement", Statement='SELECT * FROM "T"."i" WHERE pk = ?'), {("dynamodb:PartiQLSelect", f"{TABLE}/index/i")}),
+        (
+            dynamodb("BatchExecuteStatement", Statements=[{"Statement": "UPDATE \"T\" SET a = 1"}, {"Statement": "INSERT INTO \"T\" VALUE {}"}]),
+            {("dynamodb:PartiQLUpdate", TABLE), ("dynamodb:PartiQLInsert", TABLE)},
+        ),
+        (dynamodb("ExecuteStatement", Statement="DELETE FROM T WHERE pk = 'x'"), {("dynamodb:PartiQLDelete", TABLE)}),
+        (dynamodb("ExecuteStatement", Statement="what is this"), {("dynamodb:PartiQLUnknown", "*")}),
+        (dynamodb("ListTables"), {("dynamodb:ListTables", "*")}),
+        (dynamodb("GetShardIterator", "DynamoDBStreams_20120810", StreamArn=STREAM), {("dynamodb:GetShardIterator", STREAM)}),
+        (
+            dynamodb("GetRecords", "DynamoDBStreams_20120810", ShardIterator=base64.urlsafe_b64encode(json.dumps({"arn": STREAM}).encode()).decode()),
+            {("dynamodb:GetRecords", STREAM)},
+        ),
+        (dynamodb("ListStreams", "DynamoDBStreams_20120810", TableName="T"), {("dynamodb:ListStreams", f"{TABLE}/stream/*")}),
+        (sqs("SendMessageBatch", QueueUrl="http://127.0.0.1:1/000000000000/q"), {("sqs:SendMessage", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        (sqs("GetQueueUrl", QueueName="q"), {("sqs:GetQueueUrl", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        (Request("sqs", "POST", "/", {}, {}, b"Action=DeleteMessage&QueueUrl=http%3A%2F%2Fx%2F0%2Fq"), {("sqs:DeleteMessage", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        (s3("GET", "/b/a/k.csv"), {("s3:GetObject", "arn:aws:s3:::b/a/k.csv")}),
+        (s3("HEAD", "/b/k"), {("s3:GetObject", "arn:aws:s3:::b/k")}),
+        (s3("GET", "/b", prefix="x"), {("s3:ListBucket", "arn:aws:s3:::b")}),
+        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObject", "arn:aws:s3:::c/d")}),
+        (s3("GET", "/b/k", versionId="1"), {("s3:GetObjectVersion", "arn:aws:s3:::b/k")}),
+        (s3("POST", "/b", delete=""), {("s3:DeleteObject", "arn:aws:s3:::b/*")}),
+        (s3("PATCH", "/b/k"), {("s3:UnknownPatch", "arn:aws:s3:::b/k")}),
+        (s3("GET", "/"), {("s3:ListAllMyBuckets", "*")}),
+        (
+            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameter"}, b'{"Name": "/a/b"}'),
+            {("ssm:GetParameter", "arn:aws:ssm:us-east-1:000000000000:parameter/a/b")},
+        ),
+        (Request("sts", "POST", "/", {}, {}, b"Action=GetCallerIdentity"), {("sts:GetCallerIdentity", "*")}),
+    ],
+)  # fmt: skip
+def test_a_request_asks_for_actions_on_resources(request_: Request, asked: set[tuple[str, str]]) -> None:
+    assert request_.permissions() == {Permission(*each) for each in asked}
+
+
+def test_who_signed_is_told_by_header_and_by_a_presigned_address() -> None:
+    header = "AWS4-HMAC-SHA256 Credential=function-F/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0"
+    assert signer({"authorization": header}, {}) == ("function-F", "sqs")
+    assert signer({}, {"X-Amz-Credential": "function-F/20260101/us-east-1/s3/aws4_request"}) == ("function-F", "s3")
+    assert signer({}, {}) == ("", "")
+
+
+def role(*statements: dict[str, Any], managed: tuple[str, ...] = ()) -> Role:
+    return Role("R", ({"Version": "2012-10-17", "Statement": list(statements)},), managed)
+
+
+ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], "Resource": TABLE}
+
+
+@pytest.mark.parametrize(
+    ("role_", "action", "resource", "allowed"),
+    [
+        (role(ALLOW), "dynamodb:GetItem", TABLE, True),
+        (role(ALLOW), "dynamodb:Scan", TABLE, False),
+        (role(ALLOW), "dynamodb:GetItem", TABLE + "2", False),
+        (role(ALLOW), "dynamodb:Query", f"{TABLE}/index/i", False),
+        (role({**ALLOW, "Action": "dynamodb:getitem"}), "dynamodb:GetItem", TABLE, True),  # IAM minds no case in actions
+        (role({**ALLOW, "Action": "dynamodb:*"}), "dynamodb:Scan", TABLE, True),
+        (role({**ALLOW, "Resource": "*"}), "dynamodb:GetItem", TABLE, True),
+        (role(ALLOW, {**ALLOW, "Effect": "Deny"}), "dynamodb:GetItem", TABLE, False),
+        (role({**ALLOW, "Condition": {"StringEquals": {"a": "b"}}}), "dynamodb:GetItem", TABLE, True),  # not evaluated
+        (
+            role(ALLOW, {**ALLOW, "Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}),
+            "dynamodb:GetItem",
+            TABLE,
+            True,
+        ),
+        (role(), "sts:GetCallerIdentity", "*", True),
+        (role(managed=("AWSLambdaBasicExecutionRole",)), "logs:PutLogEvents", "arn:aws:logs:us-east-1:000000000000:log-group:g", True),
+        (role(managed=("AWSLambdaBasicExecutionRole",)), "dynamodb:GetItem", TABLE, False),
+        (None, "dynamodb:Scan", TABLE, True),  # a role from elsewhere: nobody knows what it allows
+    ],
+)
+def test_a_role_allows_what_its_policies_say(role_: Role | None, action: str, resource: str, allowed: bool) -> None:
+    permissions = Permissions()
+    permissions.set({"F": role_})
+    assert permissions.allows("F", Permission(action, resource)) is allowed
+
+
+def test_a_function_that_nobody_knows_may_do_nothing() -> None:
+    assert not Permissions().allows("F", Permission("dynamodb:GetItem", TABLE))
+
+
+def test_what_is_used_and_what_is_refused_is_counted_and_what_is_only_asked_is_not() -> None:
+    permissions = Permissions()
+    permissions.set({"F": role(ALLOW)})
+    used, refused = Permission("dynamodb:GetItem", TABLE), Permission("dynamodb:Scan", TABLE)
+    assert [permissions.allows("F", each) for each in (used, used, refused)] == [True, True, False]
+    assert permissions.may("F", Permission("dynamodb:PutItem", TABLE))
+    assert dict(permissions.used) == {Grant("F", "dynamodb:GetItem", TABLE): 2}
+    assert dict(permissions.refused) == {("F", refused): 1}
+    assert [grant.action for grant in permissions.grants()] == ["dynamodb:GetItem", "dynamodb:PutItem"]
+
+
+class Wire:
+    """A guard before a store that answers 200 to everything, and what went over the wire."""
+
+    def __init__(self) -> None:
+        self.stored: list[bytes] = []
+        self.reported: list[dict[str, Any]] = []
+        self.guard = Guard(self._store, self.reported.append)
+
+    async def _store(self, scope: Any, receive: Any, send: Any) -> None:
+        self.stored.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"stored"})
+
+    def ask(self, request: Request, key: str = "function-F", path: str = "/") -> tuple[int, str]:
+        import asyncio
+
+        credential = f"Credential={key}/20260101/us-east-1/{request.service}/aws4_request"
+        headers = {**request.headers, "authorization": credential}
+        scope = {
+            "type": "http",
+            "method": request.method,
+            "path": path if path != "/" else request.path,
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        parts, sent = [request.body[:3], request.body[3:]], []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        asyncio.run(self.guard(scope, receive, send))
+        return sent[0]["status"], sent[1]["body"].decode()
+
+    def set_roles(self, **roles: Any) -> None:
+        self.ask(Request("", "POST", "/", {}, {}, json.dumps(roles).encode()), path="/_mayfly/roles")
+
+
+@pytest.fixture
+def wire() -> Wire:
+    made = Wire()
+    statement = {**ALLOW, "Action": "dynamodb:GetItem"}
+    made.set_roles(F={"name": "R", "documents": [{"Statement": statement}], "managed": []})
+    return made
+
+
+def test_what_is_allowed_reaches_the_store_whole(wire: Wire) -> None:
+    asked = dynamodb("GetItem", TableName="T")
+    assert wire.ask(asked) == (200, "stored")
+    assert wire.stored == [asked.body]
+
+
+def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire: Wire) -> None:
+    status, body = wire.ask(dynamodb("PutItem", TableName="T"))
+    assert status == 400
+    assert json.loads(body)["__type"] == "AccessDeniedException"
+    assert f"R/F is not authorized to perform: dynamodb:PutItem on resource: {TABLE} because" in body
+    status, body = wire.ask(s3("GET", "/b/k"))
+    assert (status, "<Code>AccessDenied</Code>" in body, "s3:GetObject" in body) == (403, True, True)
+    assert wire.stored == []
+    wire.ask(dynamodb("PutItem", TableName="T"))
+    assert wire.reported == [
+        {"function": "F", "role": "R", "action": "dynamodb:PutItem", "resource": TABLE},
+        {"function": "F", "role": "R", "action": "s3:GetObject", "resource": "arn:aws:s3:::b/k"},
+    ]
+
+
+def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire) -> None:
+    asked = dynamodb("TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}, {"Get": {"TableName": "U"}}])
+    assert wire.ask(asked)[0] == 400
+    assert wire.stored == []
+
+
+def test_administrators_are_let_through(wire: Wire) -> None:
+    parts = dynamodb("DeleteTable", TableName="T")
+    assert wire.ask(parts, key="local") == (200, "stored")
+
+
+@pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])
+def test_a_fault_strikes_as_often_as_it_was_asked_for(wire: Wire, kind: str, reaches: int) -> None:
+    wanted = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
+    wire.ask(Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()), path="/_mayfly/faults")
+    asked = dynamodb("GetItem", TableName="T")
+    assert wire.ask(asked)[0] == 500
+    assert len(wire.stored) == reaches
+    assert wire.ask(asked) == (200, "stored")
