@@ -7,7 +7,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: run test lint fix crash bench build deploy invoke docs-check lock clean
+.PHONY: run test lint fix crash bench build deploy invoke openapi access docs-check lock clean
 
 run: .venv/ready ## the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
@@ -40,6 +40,12 @@ deploy: build ## to the AWS account of your environment
 
 invoke: .venv/ready .venv-sam/ready ## one function in a container, against the running stack's store
 	@$(BIN)/mayfly invoke $(FUNCTION) --container
+
+openapi: .venv/ready ## the API's description, /openapi.json, and its page in docs/api
+	@PYTHONPATH=. $(BIN)/python docs/api/build.py
+
+access: .venv/ready ## every route with every kind of credential, on the running stack
+	@$(BIN)/python -m tests.access
 
 docs-check: .venv/ready ## runs the examples of README and docs
 	@$(BIN)/pytest -q tests/docs

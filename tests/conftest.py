@@ -24,6 +24,20 @@ for inherited in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_L
     os.environ.pop(inherited, None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of what takes its time."""
+    parser.addoption("--hostile", type=int, default=6000, metavar="EVENTS", help="hostile events to run (default: 6000)")
+    parser.addoption(
+        "--schema", type=int, default=20, metavar="CASES", help="schemathesis cases for each operation and phase (default: 20)"
+    )
+
+
+@pytest.fixture
+def hostile_events(request: pytest.FixtureRequest) -> int:
+    """How many hostile events to run, over all doors."""
+    return int(request.config.getoption("--hostile"))
+
+
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that reaches for the network fails where it does, and not on the machine without one."""

@@ -5,6 +5,7 @@ with the job as it is; the caller asks again, and nothing is lost but a round tr
 """
 
 import re
+from functools import wraps
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -39,6 +40,7 @@ def build(deps: AwaitDeps) -> http.Handler:
 
     answer = http.entrypoint(app, deps.observe)
 
+    @wraps(answer)
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         with deps.stopping.serving():
             return answer(event, context)

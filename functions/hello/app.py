@@ -1,6 +1,7 @@
 """GET /, GET /health: a page that counts its visits in the store, and the probe. Answers what no route takes, too."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -16,6 +17,7 @@ __all__ = ["ROUTES", "build"]
 ROUTES = {
     "/": ["GET"],
     "/health": ["GET"],
+    "/openapi.json": ["GET"],
     "/counters/{name}": ["DELETE", "GET", "PUT"],
     "/counters/{name}/increment": ["POST"],
     "/jobs": ["GET", "POST"],
@@ -34,9 +36,11 @@ ROUTES = {
     "/subjects/{subject}/sessions/{id}": ["DELETE"],
 }
 
-_SCOPES = {"GET /": http.PUBLIC, "GET /health": http.PUBLIC, "$default": http.PUBLIC}
+_SCOPES = {"GET /": http.PUBLIC, "GET /health": http.PUBLIC, "GET /openapi.json": http.PUBLIC, "$default": http.PUBLIC}
 Page = Callable[[], Response[str]]
 
+#: Made by `make openapi`.
+_DOCUMENT = Path(__file__).with_name("openapi.json")
 _COOKIE = "visitor"
 _IDLE_SECONDS = 30 * 24 * 3600
 _ABSOLUTE_SECONDS = 400 * 24 * 3600
@@ -76,6 +80,10 @@ def build(deps: HelloDeps) -> http.Handler:
     def health() -> Response[str]:
         deps.counters.ping()
         return http.answer({"status": "ok"})
+
+    @app.get("/openapi.json")
+    def describe() -> Response[str]:
+        return http.document(_DOCUMENT.read_text(encoding="utf-8"))
 
     return http.entrypoint(app, deps.observe)
 

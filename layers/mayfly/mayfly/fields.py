@@ -16,6 +16,8 @@ __all__ = ["NAME", "Fields", "canonical_json", "parse_json", "read_idempotency_k
 NAME: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,128}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _MISSING: Final = object()
+#: The whole numbers up to here are exact as floats (RFC 8259, 6).
+_EXACT: Final = 2**53
 #: Levels of arrays and objects that a value may have: what can be read at one depth of the call stack must not fail at another.
 _MAX_DEPTH: Final = 100
 
@@ -81,10 +83,12 @@ class Fields:
         return value
 
     def integer(self, name: str, low: int, high: int, *, default: Any = _MISSING) -> Any:
-        """A whole number from `low` to `high`."""
+        """A whole number from `low` to `high`; `2.0` is one, too (JSON Schema 2020-12, core, 4.2.3), as far as a float is exact."""
         value = self._take(name, default)
         if value is default:
             return value
+        if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise InvalidRequest(name, f"must be a whole number, not {_kind(value, exact=True)}")
         if not low <= value <= high:

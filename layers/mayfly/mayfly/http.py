@@ -25,6 +25,7 @@ __all__ = [
     "answer",
     "caller",
     "cookies",
+    "document",
     "entrypoint",
     "header",
     "json_body",
@@ -32,6 +33,7 @@ __all__ = [
     "query",
     "rate_limit",
     "resolver",
+    "resolver_of",
     "text",
 ]
 
@@ -83,7 +85,7 @@ def resolver(
 
     @app.not_found
     def _no_such_route(_: Exception) -> Response[str]:
-        return _problem(app, _why_not_routed(app, all_routes or {}))
+        return _problem(app, _why_not_routed(app, scopes, all_routes or {}))
 
     return app
 
@@ -108,7 +110,15 @@ def entrypoint(app: APIGatewayHttpResolver, observe: Observer) -> Handler:
             observe.metrics.flush_metrics()
         return reply
 
+    vars(handler)["resolver"] = app
     return handler
+
+
+def resolver_of(handler: Handler) -> APIGatewayHttpResolver:
+    """The resolver behind a handler that `entrypoint` made, for what describes it."""
+    found = vars(handler)["resolver"]
+    assert isinstance(found, APIGatewayHttpResolver)
+    return found
 
 
 def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[str]:
@@ -119,6 +129,11 @@ def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = 
 def text(body: str) -> Response[str]:
     """A plain-text answer that no cache keeps."""
     return Response(200, "text/plain; charset=utf-8", body, headers=dict(_HEADERS))
+
+
+def document(body: str) -> Response[str]:
+    """A JSON answer whose text stands."""
+    return Response(200, "application/json", body, headers=dict(_HEADERS))
 
 
 def nothing() -> Response[str]:
@@ -211,8 +226,10 @@ def _problem(app: APIGatewayHttpResolver, error: MayflyError) -> Response[str]:
     return Response(error.status, "application/problem+json", json.dumps(body), headers=headers)
 
 
-def _why_not_routed(app: APIGatewayHttpResolver, routes: Mapping[str, list[str]]) -> MayflyError:
+def _why_not_routed(app: APIGatewayHttpResolver, scopes: Mapping[str, str], routes: Mapping[str, list[str]]) -> MayflyError:
     event = app.current_event
+    if event.get("routeKey") in scopes and event.get("routeKey") != "$default":
+        return InvalidRequest("path", "has a part with characters that no name and no id has")
     for template, methods in routes.items():
         if _matches(template, event.raw_path):
             return MethodNotAllowed(event.http_method, event.raw_path, methods)

@@ -78,6 +78,7 @@ _FIRST_BACKOFF_MS: Final = 1_000
 _LONGEST_BACKOFF_MS: Final = 300_000
 _DIGITS: Final = re.compile(r"[0-9]{1,64}")
 _ERROR_CHARACTERS: Final = 500
+_STREAM_ARN: Final = re.compile(r"arn:[\w-]+:dynamodb:[\w-]+:[0-9]{12}:table/[\w.-]+/stream/[\w.:-]+", re.ASCII)
 _PUBLIC: Final = {
     Status.SCHEDULED: "scheduled",
     Status.QUEUED: "queued",
@@ -136,7 +137,7 @@ def read_stream_gap(body: str) -> StreamGap:
     report = parse_json(body, limit=MESSAGE_LIMIT)
     fields = Fields(report.get("DDBStreamBatchInfo") if isinstance(report, dict) else None, "DDBStreamBatchInfo")
     return StreamGap(
-        stream_arn=fields.text("streamArn"),
+        stream_arn=fields.text("streamArn", pattern=_STREAM_ARN),
         shard_id=fields.text("shardId"),
         first=fields.text("startSequenceNumber", pattern=_DIGITS),
         last=fields.text("endSequenceNumber", pattern=_DIGITS),

@@ -1,0 +1,209 @@
+"""`make openapi`: functions/hello/openapi.json and docs/api/index.html, from what the handlers say and what operations.yaml adds.
+
+Routes, parameters and operation ids come from the handlers, by Powertools; scopes from the doors; errors from mayfly.errors. pydantic is
+needed here alone and is no part of the layer.
+"""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from mayfly import errors, http
+from mayfly.errors import MayflyError
+
+__all__ = ["DOCUMENT", "FUNCTIONS", "build", "main"]
+
+ROOT: Final = Path(__file__).parent.parent.parent
+DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
+PAGE: Final = Path(__file__).parent / "index.html"
+FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job")
+#: What any operation may answer that needs a key, or reads a body.
+_OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
+_OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
+#: What API Gateway says itself (docs/http.md).
+_OF_GATEWAY: Final = {401: "Unauthorized"}
+
+
+class _Nothing:
+    """Stands for everything that a handler needs to work and not to be described."""
+
+    page_limit = 0
+    quota = None
+
+    def __getattr__(self, name: str) -> Any:
+        return _Nothing()
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return _Nothing()
+
+
+def build() -> dict[str, Any]:
+    """The document. Raises ValueError where handlers and operations.yaml do not agree."""
+    written = yaml.safe_load((Path(__file__).parent / "operations.yaml").read_text(encoding="utf-8"))
+    found = dict(_from_handlers())
+    if set(found) != set(written["operations"]):
+        raise ValueError(f"operations.yaml and the handlers differ in {sorted(set(found) ^ set(written['operations']))}")
+    paths: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    for key, added in written["operations"].items():
+        method, path = key.split(" ")
+        paths.setdefault(path, {})[method.lower()] = _operation(key, found[key], added, written, shared)
+    return {
+        "openapi": "3.1.0",
+        "info": {**written["info"], "version": _version(), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "servers": [{"url": "/"}],
+        "tags": written["tags"],
+        "paths": paths,
+        "components": {
+            "schemas": written["schemas"],
+            "responses": dict(sorted(shared.items())),
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key, `mf_...`, with the scope of the operation."}
+            },
+        },
+    }
+
+
+def _from_handlers() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Operations as Powertools describes them, by route key, with the scope that the door asks for."""
+    for function in FUNCTIONS:
+        app = import_module(f"functions.{function}.app")
+        described = http.resolver_of(app.build(_Nothing())).get_openapi_schema().model_dump(by_alias=True, exclude_none=True, mode="json")
+        scopes: Mapping[str, str] = app._SCOPES
+        for path, operations in described["paths"].items():
+            for method, operation in operations.items():
+                key = _route_key(method.upper(), path, scopes)
+                yield key, {**operation, "scope": scopes[key]}
+
+
+def _route_key(method: str, path: str, scopes: Mapping[str, str]) -> str:
+    """The route as template.yaml spells it: the handlers may name their parameters otherwise."""
+    shape = re.sub(r"\{[^}]*\}", "{}", f"{method} {path}")
+    return next(key for key in scopes if re.sub(r"\{[^}]*\}", "{}", key) == shape)
+
+
+def _operation(
+    key: str, described: Mapping[str, Any], added: Mapping[str, Any], written: Mapping[str, Any], shared: dict[str, Any]
+) -> dict[str, Any]:
+    scope = described["scope"]
+    is_public = scope == http.PUBLIC
+    operation: dict[str, Any] = {"tags": [added["tag"]], "summary": added["summary"], "operationId": described["operationId"]}
+    if "description" in added:
+        operation["description"] = added["description"]
+    if not is_public:
+        operation |= {"security": [{"key": []}], "x-scope": scope}
+    parameters = [written["parameters"][each] if isinstance(each, str) else each for each in added.get("parameters", ())]
+    if sum(each["in"] == "path" for each in parameters) != len(re.findall(r"\{", key)):
+        raise ValueError(f"{key}: its path parameters are not those of operations.yaml")
+    if parameters:
+        operation["parameters"] = parameters
+    if "body" in added:
+        operation["requestBody"] = _body(added["body"])
+    answers = {str(status): _answer(spec, written) for status, spec in added["answers"].items()}
+    codes = [*added.get("errors", ()), *_OF_ALL, *(() if is_public else _OF_KEYS)]
+    if "body" in added and "payload-too-large" not in codes:
+        raise ValueError(f"{key}: a body may be too large")
+    operation["responses"] = _with_errors(answers, codes, shared, is_public=is_public)
+    return operation
+
+
+def _body(spec: Mapping[str, Any]) -> dict[str, Any]:
+    content = {"schema": {"$ref": f"#/components/schemas/{spec['schema']}"}, "example": spec["example"]}
+    return {"required": spec["required"], "content": dict.fromkeys(spec.get("types", ["application/json"]), content)}
+
+
+def _answer(spec: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": spec["description"]}
+    if "headers" in spec:
+        answer["headers"] = {name: written["headers"][name] for name in spec["headers"]}
+    if "links" in spec:
+        answer["links"] = spec["links"]
+    if "content" in spec:
+        answer["content"] = spec["content"]
+    elif "schema" in spec:
+        example = {"example": spec["example"]} if "example" in spec else {}
+        answer["content"] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{spec['schema']}"}, **example}}
+    return answer
+
+
+def _with_errors(answers: dict[str, Any], codes: list[str], shared: dict[str, Any], *, is_public: bool) -> dict[str, Any]:
+    """All answers of an operation; those that are errors only are written once, among the components."""
+    known = {each.code: each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, MayflyError)}
+    by_status: dict[int, list[type[MayflyError]]] = {}
+    for code in dict.fromkeys(codes):
+        by_status.setdefault(known[code].status, []).append(known[code])
+    for status, classes in sorted(by_status.items()):
+        is_its_own = str(status) in answers
+        answer = answers.setdefault(str(status), {"description": ""})
+        said = "; ".join(f"`{each.code}`: {_first_sentence(each)}" for each in classes)
+        answer["description"] = f"{answer['description']} {said}".strip()
+        answer.setdefault("content", {})["application/problem+json"] = {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": {each.code: {"value": _example(each)} for each in classes},
+        }
+        if status in _OF_GATEWAY and not is_public:
+            example = {"message": _OF_GATEWAY[status]}
+            answer["content"]["application/json"] = {"schema": {"$ref": "#/components/schemas/GatewayError"}, "example": example}
+        if not is_its_own:
+            name = ".".join(each.code for each in classes)
+            shared[name] = answer
+            answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    return dict(sorted(answers.items()))
+
+
+def _first_sentence(error: type[MayflyError]) -> str:
+    if error is MayflyError:
+        return "Something went wrong on our side."
+    return re.split(r"(?<=\.)\s", inspect.getdoc(error) or "", maxsplit=1)[0].replace("\n", " ")
+
+
+def _example(error: type[MayflyError]) -> dict[str, Any]:
+    example = {
+        "type": error.type_uri or f"urn:mayfly:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": HTTPStatus(error.status).description or error.title,
+        "code": error.code,
+        "request_id": "b5f0c8e2-0000-4000-8000-000000000000",
+    }
+    return {**example, "field": "task"} if error.code == "invalid-request" else example
+
+
+def _version() -> str:
+    found = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def _page(document: dict[str, Any]) -> str:
+    """A page that works from any folder: the viewer beside it, the document within it."""
+    inline = json.dumps(document).replace("</", "<\\/")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Mayfly: HTTP API</title>\n'
+        '<link rel="stylesheet" href="swagger-ui.min.css">\n</head>\n<body>\n<div id="api"></div>\n'
+        '<script src="swagger-ui-bundle.min.js"></script>\n'
+        f'<script>SwaggerUIBundle({{spec: {inline}, dom_id: "#api", deepLinking: true, supportedSubmitMethods: []}})</script>\n'
+        "</body>\n</html>\n"
+    )
+
+
+def main() -> int:
+    """Writes both files, and the viewer that Powertools brings along."""
+    document = build()
+    DOCUMENT.write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    PAGE.write_text(_page(document), encoding="utf-8")
+    viewer = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
+    for name in ("swagger-ui-bundle.min.js", "swagger-ui.min.css"):
+        (PAGE.parent / name).write_bytes((viewer / name).read_bytes())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Every route with every kind of credential, on a local stack that runs: `make access` prints the table.
+
+Each cell is asked for on things made for it alone, all of them owned by one tenant: whoever is not that tenant must not get at them.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import requests
+from mayfly.clock import rfc3339, system_clock
+from mayfly.dynamodb import DynamoDB
+from mayfly.ids import new_id, new_secret
+from mayfly.tenants import ALL_SCOPES, TenantStore, mint
+
+from local.clients import Clients
+from local.errors import LocalError
+from local.stack_file import StackFile
+
+__all__ = ["CREDENTIALS", "MARK", "VALUE", "Cell", "Matrix", "expected", "is_shown"]
+
+CREDENTIALS: Final = ("none", "bad", "expired", "revoked", "wrong scope", "other tenant", "right")
+_OWNER: Final = "access-owner"
+_OTHER: Final = "access-other"
+#: What is written into everything that the owner has, and shown to nobody else.
+MARK: Final = "of-the-owner-alone"
+VALUE: Final = 8675309
+_BODIES: Final[dict[str, Any]] = {
+    "POST /sessions": {},
+    "PATCH /sessions/current": {"a": 1},
+    "POST /sessions/current/rotate": {},
+    "PUT /counters/{name}": {"shards": 2},
+    "PUT /schedules/{name}": {"every_seconds": 3600, "task": "counter.add", "payload": {"name": "access"}},
+    "POST /jobs": {"task": "counter.add", "payload": {"name": "access"}},
+    "POST /limits/{name}/take": {"key": "k", "algorithm": "gcra", "limit": 9, "period_seconds": 60},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One answer."""
+
+    route: str
+    credential: str
+    status: int
+    text: str
+
+
+@dataclass
+class Matrix:
+    """The keys and things that the table is made with, on one stack."""
+
+    url: str
+    add_key: Callable[[Any], None]
+    document: dict[str, Any]
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stack: StackFile) -> "Matrix":
+        """For the stack of a file."""
+        client = Clients(stack.endpoint).get("dynamodb")
+        store = TenantStore(DynamoDB(client, pause=lambda attempt: None), stack.resources["TenantsTable"])
+        made = cls(stack.api_url, store.add_key, requests.get(f"{stack.api_url}/openapi.json", timeout=60).json())
+        made._make_keys(store)
+        return made
+
+    @property
+    def routes(self) -> dict[str, str | None]:
+        """The scope of each route, None where it is public."""
+        paths = self.document["paths"]
+        return {f"{method.upper()} {path}": each.get("x-scope") for path, methods in paths.items() for method, each in methods.items()}
+
+    def ask(self, route: str, credential: str) -> Cell:
+        """One cell."""
+        method, template = route.split(" ")
+        things = self._things(route)
+        path = template
+        for name in ("subject", "name", "id"):
+            path = path.replace("{" + name + "}", quote(things.get(name, ""), safe=""))
+        if route == "GET /jobs":
+            path += "?status=scheduled"
+        headers = {"Session-Token": things["token"]} if "token" in things else {}
+        reply = self._send(method, path, things.get("body"), self._key(credential, self.routes[route]), headers)
+        return Cell(route, credential, reply.status_code, reply.text)
+
+    def _key(self, credential: str, scope: str | None) -> str | None:
+        if credential == "wrong scope":
+            return self.keys["jobs:read" if scope != "jobs:read" else "counters:read"]
+        return self.keys.get(credential)
+
+    def _send(self, method: str, path: str, body: Any, key: str | None, headers: dict[str, str] | None = None) -> requests.Response:
+        named = dict(headers or {}) if key is None else {**(headers or {}), "Authorization": f"Bearer {key}"}
+        data = None if body is None else json.dumps(body)
+        return requests.request(method, self.url + path, data=data, headers=named, timeout=60)
+
+    def _make_keys(self, store: TenantStore) -> None:
+        now_ms = system_clock()
+        make = partial(mint, "test", now_ms=now_ms, new_secret=new_secret)
+        for name, tenant, scopes, expires in (
+            ("right", _OWNER, ALL_SCOPES, now_ms + 3_600_000),
+            ("other tenant", _OTHER, ALL_SCOPES, None),
+            ("expired", _OWNER, ALL_SCOPES, now_ms - 1),
+            ("revoked", _OWNER, ALL_SCOPES, None),
+            ("jobs:read", _OWNER, frozenset({"jobs:read"}), None),
+            ("counters:read", _OWNER, frozenset({"counters:read"}), None),
+        ):
+            text, key = make(tenant, scopes, expires_at_ms=expires)
+            self.add_key(key)
+            self.keys[name] = text
+            if name == "revoked":
+                store.revoke_key(key.key_id, tenant)
+        self.keys["bad"] = self.keys["right"][:-1] + ("0" if self.keys["right"][-1] != "0" else "1")
+
+    def _things(self, route: str) -> dict[str, Any]:
+        """What a route needs to be answered with success by its owner: names, ids, a token, a body."""
+        owner = partial(self._made, key=self.keys["right"])
+        name, path = new_id(), route.partition(" ")[2]
+        if path.startswith(("/sessions/current", "/subjects")):
+            made = owner("POST", "/sessions", {"subject": name, "data": {"mark": MARK}})
+            return {"subject": name, "token": made["token"], "id": made["id"], "body": _BODIES.get(route)}
+        if path.startswith("/counters"):
+            if route != "PUT /counters/{name}":
+                owner("POST", f"/counters/{name}/increment", {"by": VALUE})
+            return {"name": name, "body": _BODIES.get(route)}
+        if path.startswith("/schedules"):
+            if route != "PUT /schedules/{name}":
+                owner("PUT", f"/schedules/{name}", {"every_seconds": 3600, "task": "counter.add", "payload": {"name": MARK}})
+            return {"name": name, "body": _BODIES.get(route)}
+        if path.startswith("/jobs/"):
+            return {"id": self._dead_job() if path.endswith("redrive") else self._waiting_job()}
+        if route == "GET /jobs":
+            self._waiting_job()
+        return {"name": name, "body": _BODIES.get(route)}
+
+    def _waiting_job(self) -> str:
+        later = {"task": "counter.add", "payload": {"name": MARK}, "delay_seconds": 3000}
+        return str(self._made("POST", "/jobs", later, key=self.keys["right"])["id"])
+
+    def _dead_job(self) -> str:
+        made = self._made("POST", "/jobs", {"task": "fail", "payload": {"times": 9, "permanent": True}}, key=self.keys["right"])
+        while self._send("GET", f"/jobs/{made['id']}?wait=20", None, self.keys["right"]).json()["status"] != "dead":
+            continue
+        return str(made["id"])
+
+    def _made(self, method: str, path: str, body: Any, *, key: str) -> Any:
+        reply = self._send(method, path, body, key)
+        assert reply.ok, (method, path, reply.status_code, reply.text)
+        return reply.json()
+
+
+def expected(route: str, scope: str | None, credential: str) -> set[int]:
+    """The statuses that a cell may have."""
+    if scope is None:
+        return {200}
+    refusals = {"none": {401}, "bad": {401}, "expired": {401}, "revoked": {401}, "wrong scope": {403}}
+    if credential in refusals:
+        return refusals[credential]
+    # Another tenant finds nothing under the owner's names and ids; what it makes under them is its own.
+    is_about_one_thing = "{id}" in route or "current" in route or route.split(" ")[1].startswith("/schedules/")
+    if credential == "other tenant" and is_about_one_thing and not route.startswith("PUT"):
+        return {404}
+    return {200, 201, 202, 204}
+
+
+def is_shown(cell: Cell) -> bool:
+    """Whether an answer shows anything of the owner's."""
+    return MARK in cell.text or str(VALUE) in cell.text
+
+
+def main() -> int:
+    """Prints the table of the stack that runs here; 1 where a cell is not as it must be."""
+    parser = argparse.ArgumentParser(prog="make access", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files")
+    options = parser.parse_args()
+    try:
+        stack = StackFile.read(options.work)
+    except LocalError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    started, matrix, wrong, cells = time.monotonic(), Matrix.of(stack), 0, 0
+    print(f"{stack.api_url}, {rfc3339(system_clock())}\n")
+    print(f"{'route':<42}{'scope':<16}" + "".join(f"{each:<14}" for each in CREDENTIALS))
+    for route, scope in matrix.routes.items():
+        line = f"{route:<42}{scope or 'public':<16}"
+        for credential in CREDENTIALS:
+            cell = matrix.ask(route, credential)
+            is_right = cell.status in expected(route, scope, credential) and (credential == "right" or not is_shown(cell))
+            cells, wrong = cells + 1, wrong + (not is_right)
+            line += f"{cell.status if is_right else f'{cell.status} WRONG':<14}"
+        print(line.rstrip(), flush=True)
+    print(f"\n{cells} cells, {wrong} not as they must be, in {time.monotonic() - started:.0f} s")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The API's description against the code, the template and its own promises."""
+
+import json
+import re
+from importlib import import_module
+
+import mayfly.errors
+from mayfly.errors import MayflyError
+
+from docs.api.build import DOCUMENT, FUNCTIONS, PAGE, ROOT, build
+from local.template import load
+
+FOUND = json.loads(DOCUMENT.read_text())
+OPERATIONS = {f"{method.upper()} {path}": each for path, methods in FOUND["paths"].items() for method, each in methods.items()}
+
+
+def test_the_document_is_what_the_code_says_today() -> None:
+    assert build() == FOUND, "run: make openapi"
+    assert json.dumps(FOUND)[:5000].replace("</", "<\\/") in PAGE.read_text(), "run: make openapi"
+
+
+def test_it_has_exactly_the_routes_of_the_template_and_asks_for_their_scopes() -> None:
+    template = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")
+    (api,) = template.of_type("AWS::ApiGatewayV2::Api").values()
+    routes = {f"{method.upper()} {path}": each for path, methods in api["Body"]["paths"].items() for method, each in methods.items()}
+    del routes["X-AMAZON-APIGATEWAY-ANY-METHOD $default"]
+    assert set(OPERATIONS) == set(routes)
+    assert {key for key, each in OPERATIONS.items() if "security" in each} == {key for key, each in routes.items() if each.get("security")}
+    scopes = {key: scope for name in FUNCTIONS for key, scope in import_module(f"functions.{name}.app")._SCOPES.items()}
+    assert all(each.get("x-scope", "public") == scopes[key] for key, each in OPERATIONS.items())
+
+
+def test_every_error_that_the_api_answers_is_in_it() -> None:
+    told = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
+    classes = [each for each in vars(mayfly.errors).values() if isinstance(each, type) and issubclass(each, MayflyError)]
+    answered = {each.code for each in classes if each.status != 500} - {"key-not-found", "not-found", "method-not-allowed", "job-is-live"}
+    assert answered <= told
+    assert told <= {each.code for each in classes}
+
+
+def test_every_operation_that_takes_or_gives_json_has_an_example_or_a_schema() -> None:
+    for key, operation in OPERATIONS.items():
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            assert "example" in content, key
+        for status, answer in operation["responses"].items():
+            assert status == "204" or "$ref" in answer or answer["content"], (key, status)
+
+
+def test_pydantic_stays_out_of_the_layer() -> None:
+    assert "pydantic" not in (ROOT / "layers" / "mayfly" / "requirements.txt").read_text()

@@ -1,0 +1,224 @@
+"""Hundreds of thousands of hostile events through every door: none is unhandled, and no answer tells more than it should.
+
+`pytest tests/simulation/test_hostile_input.py --hostile 240000 -rP` runs as many and prints how many of each kind there were.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from mayfly import wiring
+from mayfly.errors import MayflyError, StreamTrimmed
+from mayfly.jobs import Permanent
+
+from functions.authorizer.app import build as build_authorizer
+from functions.await_job.app import build as build_await
+from functions.bury_jobs.app import build as build_bury
+from functions.counters.app import build as build_counters
+from functions.deliver_webhooks.app import build as build_deliver
+from functions.hello.app import build as build_hello
+from functions.jobs.app import build as build_jobs
+from functions.run_jobs import tasks
+from functions.run_jobs.app import build as build_run
+from functions.sessions.app import build as build_sessions
+from functions.start_imports.app import build as build_imports
+from tests import hostile
+from tests.conftest import ROOT, make_client, make_tables
+from tests.events import sqs
+from tests.fakes import Context
+
+Handler = Callable[[dict[str, Any], Any], Any]
+
+#: How a round of events is shared among the doors: messages count ten a batch.
+_SHARES = {"http": 0.6, "credentials": 0.1, "messages": 0.3}
+_LOGGERS = (
+    "authorizer", "await_job", "bury_jobs", "counters", "deliver_webhooks", "hello", "jobs", "run_jobs", "sessions", "start_imports",
+)  # fmt: skip
+_RELAY_FAILURES = "arn:aws:sqs:us-east-1:000000000000:relay-failures"
+_STREAM = "arn:aws:dynamodb:us-east-1:000000000000:table/JobsTable/stream/2026-01-01T00:00:00.000"
+_TELLTALES = ("Traceback", "botocore", "boto3", ".py", "arn:aws", "JobsTable", "SessionsTable", "CountersTable")
+
+
+@pytest.fixture
+def env(aws: None) -> dict[str, str]:
+    make_tables(make_client("dynamodb"))
+    make_client("s3").create_bucket(Bucket="imports")
+    queues = {name: make_client("sqs").create_queue(QueueName=name)["QueueUrl"] for name in ("jobs", "webhooks")}
+    return {
+        "JOBS_TABLE": "JobsTable",
+        "SESSIONS_TABLE": "SessionsTable",
+        "COUNTERS_TABLE": "CountersTable",
+        "TENANTS_TABLE": "TenantsTable",
+        "ENDPOINTS_TABLE": "EndpointsTable",
+        "IMPORTS_BUCKET": "imports",
+        "JOBS_QUEUE_URL": queues["jobs"],
+        "WEBHOOKS_QUEUE_URL": queues["webhooks"],
+        "RELAY_FAILURES_ARN": _RELAY_FAILURES,
+        "DEFAULT_TENANT": "default",
+        "SUBJECT_KEY": "k",
+        "PAGE_LIMIT": "0",
+        "TENANT_LIMIT": "0",
+        "SECRETS_PREFIX": "/mayfly/test/webhooks",
+        "WEBHOOK_PAUSES": "1",
+        "LAMBDA_TASK_ROOT": str(ROOT / "functions"),
+        # So that nothing is delivered anywhere: a webhook to a host of the outside fails at its name.
+        "AWS_SAM_LOCAL": "false",
+    }
+
+
+@pytest.fixture
+def unforeseen() -> Iterator[list[str]]:
+    """What was logged because of an error that nobody raises on purpose."""
+    seen: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            if error is not None and not isinstance(error, MayflyError | Permanent):
+                seen.append(f"{record.name}: {record.getMessage()}: {error!r}")
+
+    listener = Listener()
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(listener)
+    yield seen
+    for name in _LOGGERS:
+        logging.getLogger(name).removeHandler(listener)
+
+
+def rounds(count: float) -> settings:
+    """Reproducible, without shrinking for ever: a failure prints its event."""
+    return settings(
+        max_examples=max(1, int(count)), deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+
+
+HTTP: dict[str, tuple[Callable[[dict[str, str]], Handler], tuple[str, ...]]] = {
+    "hello": (lambda env: build_hello(wiring.hello(env)), ("GET /", "GET /health", "$default")),
+    "sessions": (lambda env: build_sessions(wiring.sessions(env)), ("sessions", "subjects")),
+    "counters": (lambda env: build_counters(wiring.counters(env)), ("counters", "limits")),
+    "jobs": (lambda env: build_jobs(wiring.jobs(env)), ("jobs", "schedules")),
+    "await_job": (lambda env: build_await(wiring.await_job(env)), ("GET /jobs/{id}",)),
+}
+
+
+def routes_of(function: str) -> tuple[str, ...]:
+    wanted = HTTP[function][1]
+    if " " in wanted[0]:
+        return wanted
+    found = tuple(each for each in hostile._ROUTES if each.partition("/")[2].split("/")[0] in wanted and each != "GET /jobs/{id}")
+    assert found
+    return found
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("function", HTTP)
+def test_no_request_is_unhandled(function: str, env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
+    handler, statuses = HTTP[function][0](env), Counter[int]()
+
+    @rounds(hostile_events * _SHARES["http"] / len(HTTP))
+    @given(hostile.requests(routes_of(function)))
+    def run(event: dict[str, Any]) -> None:
+        reply = handler(event, Context())
+        status, kind, body = reply["statusCode"], reply["headers"].get("Content-Type", ""), reply.get("body") or ""
+        statuses[status] += 1
+        assert status in {200, 201, 202, 204, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 429}, (status, body)
+        assert reply["headers"]["Cache-Control"] == "no-store"
+        json.dumps(reply, ensure_ascii=False).encode()  # it can be sent
+        if status >= 400 and status != 429:
+            assert kind == "application/problem+json"
+            problem = json.loads(body)
+            assert problem["status"] == status
+            # What the sender wrote may be quoted; nothing else of this kind comes from us.
+            assert not [word for word in _TELLTALES if word in body and word not in json.dumps(event)], body
+
+    run()
+    assert unforeseen == []
+    print(f"{function}: {statuses.total()} requests, {dict(sorted(statuses.items()))}")  # noqa: T201 - the figures that were asked for
+
+
+@pytest.mark.timeout(3600)
+def test_no_credential_is_unhandled(env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
+    handler, seen = build_authorizer(wiring.authorizer(env)), Counter[str]()
+
+    @rounds(hostile_events * _SHARES["credentials"])
+    @given(hostile.credentials())
+    def run(text: str) -> None:
+        reply = handler({"headers": {"authorization": text}}, Context())
+        seen["refused"] += 1
+        assert set(reply["context"]) == {"reason"}
+
+    run()
+    assert unforeseen == []
+    print(f"authorizer: {dict(seen)}")  # noqa: T201 - the figures that were asked for
+
+
+def _without_stream(deps: wiring.BuryDeps) -> wiring.BuryDeps:
+    """moto answers what no stream has by assertions of its own; here nothing is left of any."""
+
+    def gone(arn: str, shard: str, first: str, last: str) -> Iterator[dict[str, Any]]:
+        yield from ()
+        raise StreamTrimmed(arn, first, last)
+
+    return replace(deps, dead_letters=replace(deps.dead_letters, images=gone))
+
+
+MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, Any]]] = {
+    "run_jobs": (
+        lambda env: build_run(wiring.run_jobs(env, tasks)),
+        "jobs",
+        {"task": "counter.add", "payload": {"name": "n", "by": 1}, "idempotency_key": "k"},
+    ),
+    "wakes": (lambda env: build_run(wiring.run_jobs(env, tasks)), "jobs", {"tenant": "acme", "id": "j"}),
+    "deliver_webhooks": (
+        lambda env: build_deliver(wiring.deliver_webhooks(env)),
+        "webhooks",
+        {"task": "http.deliver", "payload": {"url": "http://x/"}},
+    ),
+    "dead letters": (lambda env: build_bury(wiring.bury_jobs(env)), "jobs-dead", {"task": "counter.add", "payload": {"name": "n"}}),
+    "relay failures": (
+        lambda env: build_bury(_without_stream(wiring.bury_jobs(env))),
+        "relay-failures",
+        {
+            "DDBStreamBatchInfo": {
+                "shardId": "s",
+                "startSequenceNumber": "1",
+                "endSequenceNumber": "2",
+                "batchSize": 1,
+                "streamArn": _STREAM,
+            }
+        },
+    ),
+    "start_imports": (
+        lambda env: build_imports(wiring.start_imports(env)),
+        "uploads",
+        {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "imports"}, "object": {"key": "default/a.csv"}}}]},
+    ),
+}
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("door", MESSAGES)
+def test_no_message_is_unhandled(door: str, env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
+    build, queue, good = MESSAGES[door]
+    handler, seen = build(env), Counter[str]()
+
+    @rounds(hostile_events * _SHARES["messages"] / len(MESSAGES) / 10)
+    @given(hostile.messages(good))
+    def run(bodies: list[str]) -> None:
+        event = sqs(*bodies)
+        for record in event["Records"]:
+            record["eventSourceARN"] = f"arn:aws:sqs:us-east-1:000000000000:{queue}"
+        reply = handler(event, Context())
+        failed = {each["itemIdentifier"] for each in reply["batchItemFailures"]}
+        assert failed <= {record["messageId"] for record in event["Records"]}
+        seen["messages"] += len(bodies)
+        seen["come again"] += len(failed)
+
+    run()
+    assert unforeseen == []
+    print(f"{door}: {dict(seen)}")  # noqa: T201 - the figures that were asked for
