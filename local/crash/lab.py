@@ -185,6 +185,7 @@ class _Lab:
             "JOBS_TABLE": "JobsTable",
             "COUNTERS_TABLE": "CountersTable",
             "IMPORTS_BUCKET": "imports",
+            "TENANT_LIMIT": "0",
             "IDEMPOTENCY_TABLE": "Idempotency",
             "DEFAULT_TENANT": "default",
             "JOBS_QUEUE_URL": "each delivery has its own",
