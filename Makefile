@@ -7,7 +7,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: run test lint fix crash bench build deploy invoke openapi access docs-check lock clean
+.PHONY: run test lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
 
 run: .venv/ready ## the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
@@ -50,12 +50,20 @@ access: .venv/ready ## every route with every kind of credential, on the running
 docs-check: .venv/ready ## runs the examples of README and docs
 	@$(BIN)/pytest -q tests/docs
 
+audit: .venv-audit/ready ## known vulnerabilities of everything that is locked (needs the network)
+	@for lock in layers/mayfly/requirements.txt requirements/*.txt examples/*/app/requirements.txt; do \
+	  .venv-audit/bin/pip-audit --disable-pip --require-hashes -r $$lock || exit 1; done
+
 lock: ## resolves all locks anew (needs uv)
-	@for lock in layers/mayfly/requirements requirements/local requirements/sam examples/flask_hits/app/requirements; do \
+	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit examples/flask_hits/app/requirements; do \
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
+	@$(MAKE) --no-print-directory licences
+
+licences: .venv/ready .venv-sam/ready .venv-audit/ready
+	@$(BIN)/python docs/dependencies.py
 
 clean: ## everything that make made
-	@rm -rf .venv .venv-sam .mayfly .aws-sam
+	@rm -rf .venv .venv-sam .venv-audit .mayfly .aws-sam
 
 .venv/ready: requirements/local.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mayfly needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.13 ..."; exit 1; }
@@ -69,4 +77,10 @@ clean: ## everything that make made
 	@echo "setting up .venv-sam (once, about a minute) ..."
 	@$(PYTHON) -m venv .venv-sam
 	@.venv-sam/bin/python $(PIP) --require-hashes --no-deps -r requirements/sam.txt
+	@touch $@
+
+.venv-audit/ready: requirements/audit.txt
+	@echo "setting up .venv-audit (once, about a minute) ..."
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python $(PIP) --require-hashes --no-deps -r requirements/audit.txt
 	@touch $@

@@ -8,8 +8,10 @@ import mayfly.errors
 import pytest
 from mayfly.errors import MayflyError
 
+from docs import dependencies
+
 ROOT = Path(__file__).parent.parent.parent
-LOCKS = ["layers/mayfly/requirements.txt", "requirements/local.txt", "requirements/sam.txt", "examples/flask_hits/app/requirements.txt"]
+LOCKS = list(dependencies.LOCKS)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -27,6 +29,16 @@ def test_layer_and_tests_run_on_the_same_versions() -> None:
 
     layer, local = versions(LOCKS[0]), versions(LOCKS[1])
     assert {name: local.get(name) for name in layer} == layer
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_package_is_listed_with_its_version_and_a_licence(lock: str) -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    section = page[page.index(f"`{lock}`") :].split("\n## ")[0]
+    listed = {name: (version, licence) for name, version, licence in re.findall(r"^\| (\S+) \| (\S+) \| (.+) \|$", section, re.MULTILINE)}
+    del listed["package"]
+    assert {name: version for name, (version, _) in listed.items()} == dependencies.locked(lock), "run: make licences"
+    assert [name for name, (_, licence) in listed.items() if licence in ("?", "UNKNOWN")] == []
 
 
 def test_every_error_has_its_row_in_the_documents() -> None:

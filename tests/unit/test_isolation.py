@@ -1,0 +1,194 @@
+"""What belongs to another tenant looks like what does not exist: the same answer, by the same calls of the store."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from mayfly import limits, wiring
+from mayfly.dynamodb import RequestRefused
+from mayfly.errors import QuotaExceeded, StoreUnavailable
+from mayfly.wiring import limit_store
+
+from functions.await_job.app import build as build_await
+from functions.counters.app import build as build_counters
+from functions.jobs.app import build as build_jobs
+from functions.sessions.app import build as build_sessions
+from tests.conftest import ROOT, make_client, make_tables
+from tests.events import http
+from tests.fakes import Context
+from tests.hostile import SCOPES
+
+Call = tuple[str, int]
+
+ENV = {
+    "JOBS_TABLE": "JobsTable",
+    "SESSIONS_TABLE": "SessionsTable",
+    "COUNTERS_TABLE": "CountersTable",
+    "SUBJECT_KEY": "k",
+    "TENANT_LIMIT": "0",
+    "LAMBDA_TASK_ROOT": str(ROOT / "functions"),
+}
+
+
+class Api:
+    """All functions behind the door, and the store calls that they make."""
+
+    def __init__(self, calls: list[Call], **env: str) -> None:
+        self.calls = calls
+        env = {**ENV, **env}
+        self._handlers = {
+            "jobs": build_jobs(wiring.jobs(env)),
+            "schedules": build_jobs(wiring.jobs(env)),
+            "job": build_await(wiring.await_job(env)),
+            "sessions": build_sessions(wiring.sessions(env)),
+            "subjects": build_sessions(wiring.sessions(env)),
+            "counters": build_counters(wiring.counters(env)),
+            "limits": build_counters(wiring.counters(env)),
+        }
+
+    def ask(self, tenant: str, route: str, body: Any = None, *, token: str = "", **parts: str) -> tuple[int, Any, list[Call]]:
+        """Status, body without what differs from request to request, and the store calls."""
+        path = route.partition(" ")[2]
+        for name, value in parts.items():
+            path = path.replace("{" + name + "}", value)
+        event = http(route, path, body=body, headers={"Session-Token": token}, caller={"tenant": tenant, "scopes": SCOPES})
+        self.calls.clear()
+        handler = self._handlers["job" if route == "GET /jobs/{id}" else path.split("/")[1]]
+        reply = handler(event, Context())
+        text = reply.get("body") or "null"
+        for value in parts.values():
+            text = text.replace(value, "(the name)")
+        return reply["statusCode"], json.loads(text), list(self.calls)
+
+
+@pytest.fixture
+def calls(aws: None) -> Iterator[list[Call]]:
+    """Every call of the store, with how many bytes its request has."""
+    found: list[Call] = []
+    session = boto3.Session()
+    session.events.register("before-call", lambda model, params, **_: found.append((model.name, len(params["body"]))))
+    make_tables(make_client("dynamodb"))
+    boto3.DEFAULT_SESSION = session
+    yield found
+    boto3.DEFAULT_SESSION = None
+
+
+@pytest.fixture
+def api(calls: list[Call]) -> Api:
+    return Api(calls)
+
+
+def job(api: Api) -> dict[str, str]:
+    return {"id": api.ask("acme", "POST /jobs", {"task": "counter.add", "payload": {"name": "n"}})[1]["id"]}
+
+
+def schedule(api: Api) -> dict[str, str]:
+    api.ask("acme", "PUT /schedules/{name}", {"every_seconds": 60, "task": "counter.add"}, name="report")
+    return {"name": "report"}
+
+
+def subject(api: Api) -> dict[str, str]:
+    return {"subject": "subject1", "id": api.ask("acme", "POST /sessions", {"subject": "subject1"})[1]["id"]}
+
+
+#: A route, how to make what it is about, and names of the same lengths that nothing has.
+ABOUT_ONE_THING: list[tuple[str, Callable[[Api], dict[str, str]], dict[str, str]]] = [
+    ("GET /jobs/{id}", job, {"id": "0" * 32}),
+    ("POST /jobs/{id}/cancel", job, {"id": "0" * 32}),
+    ("POST /jobs/{id}/redrive", job, {"id": "0" * 32}),
+    ("GET /schedules/{name}", schedule, {"name": "report".upper()}),
+    ("DELETE /schedules/{name}", schedule, {"name": "report".upper()}),
+    ("POST /schedules/{name}/pause", schedule, {"name": "report".upper()}),
+    ("POST /schedules/{name}/resume", schedule, {"name": "report".upper()}),
+    ("GET /subjects/{subject}/sessions", subject, {"subject": "subject2"}),
+    ("DELETE /subjects/{subject}/sessions/{id}", subject, {"subject": "subject2", "id": "0" * 32}),
+]
+
+
+@pytest.mark.parametrize(("route", "make", "unknown"), ABOUT_ONE_THING, ids=[each[0] for each in ABOUT_ONE_THING])
+def test_what_is_another_tenants_and_what_does_not_exist_get_one_answer_by_the_same_calls(
+    api: Api, route: str, make: Callable[[Api], dict[str, str]], unknown: dict[str, str]
+) -> None:
+    foreign = make(api)
+    # A tenant of as many letters, so that requests of one length are the same request.
+    answers = [api.ask("evil", route, **parts) for parts in (foreign, unknown)]
+    assert answers[0] == answers[1]
+    assert answers[0][0] in (200, 404)
+    assert answers[0][2], "it asked nobody"
+    mine = api.ask("acme", route, **foreign)
+    assert (mine[0], mine[1]) != answers[0][:2]
+
+
+def test_another_tenants_token_opens_nothing_and_costs_what_an_unknown_one_does(api: Api) -> None:
+    token = api.ask("acme", "POST /sessions", {"subject": "ann"})[1]["token"]
+    unknown = token[:-1] + ("0" if token[-1] != "0" else "1")
+    answers = [api.ask("evil", "GET /sessions/current", token=each) for each in (token, unknown)]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 404
+    assert api.ask("acme", "GET /sessions/current", token=token)[0] == 200
+
+
+def test_a_name_means_another_thing_to_each_tenant(api: Api) -> None:
+    api.ask("acme", "POST /counters/{name}/increment", {"by": 5}, name="n1")
+    assert api.ask("evil", "GET /counters/{name}", name="n1")[1]["value"] == 0
+    api.ask("evil", "DELETE /counters/{name}", name="n1")
+    assert api.ask("acme", "GET /counters/{name}", name="n1")[1]["value"] == 5
+
+
+# ---------------------------------------------------------------- what each may ask
+
+
+def test_a_tenant_that_has_used_up_its_requests_gets_429_on_every_route_and_no_other_tenant_does(calls: list[Call]) -> None:
+    api = Api(calls, TENANT_LIMIT="3")
+    assert [api.ask("acme", "GET /counters/{name}", name="n1")[0] for _ in range(3)] == [200] * 3
+    for route in ("GET /jobs/{id}", "GET /schedules/{name}", "GET /subjects/{subject}/sessions", "GET /counters/{name}"):
+        status, problem, made = api.ask("acme", route, id="x1", name="n1", subject="s1")
+        assert (status, problem["code"]) == (429, "quota-exceeded"), route
+        assert [name for name, _ in made] in ([], ["UpdateItem"], ["UpdateItem", "UpdateItem"]), route  # nothing but the limit was asked
+    assert api.ask("evil", "GET /counters/{name}", name="n1")[0] == 200
+
+
+def test_without_a_limit_a_request_costs_no_call_more(calls: list[Call]) -> None:
+    assert [name for name, _ in Api(calls).ask("acme", "GET /jobs/{id}", id="x1")[2]] == ["GetItem"]
+    assert [name for name, _ in Api(calls, TENANT_LIMIT="9").ask("acme", "GET /jobs/{id}", id="x1")[2]] == ["UpdateItem", "GetItem"]
+
+
+def test_who_lacks_the_scope_takes_nothing_from_the_tenants_share(calls: list[Call]) -> None:
+    api = Api(calls, TENANT_LIMIT="1")
+    event = http("GET /counters/{name}", "/counters/n1", caller={"tenant": "acme", "scopes": "jobs:read"})
+    assert [api._handlers["counters"](event, Context())["statusCode"] for _ in range(3)] == [403] * 3
+    assert api.ask("acme", "GET /counters/{name}", name="n1")[0] == 200
+
+
+def test_a_tenant_cannot_take_from_its_own_share_by_name(calls: list[Call]) -> None:
+    api = Api(calls, TENANT_LIMIT="1")
+    assert (
+        api.ask(
+            "evil", "POST /limits/{name}/take", {"key": "all", "algorithm": "gcra", "limit": 9, "period_seconds": 60}, name="api%2Frequests"
+        )[0]
+        == 400
+    )
+
+
+def test_a_limit_that_cannot_be_asked_lets_requests_through(calls: list[Call], caplog: pytest.LogCaptureFixture) -> None:
+    class Away:
+        def take(self, *_: Any) -> Any:
+            raise StoreUnavailable("take", "gone")
+
+    limits.quota(Away(), 1)("acme")  # type: ignore[arg-type]  # plays it
+    assert "let through" in caplog.text
+
+
+def test_a_limit_whose_table_is_missing_is_an_error_and_no_open_door(aws: None) -> None:
+    with pytest.raises(RequestRefused):
+        limits.quota(limit_store({"COUNTERS_TABLE": "nothing"}), 1)("acme")
+
+
+def test_a_quota_says_when_to_come_back(calls: list[Call]) -> None:
+    take = limits.quota(limit_store(ENV), 1)
+    take("acme")
+    with pytest.raises(QuotaExceeded) as refused:
+        take("acme")
+    assert 1 <= refused.value.reset_seconds <= 60
