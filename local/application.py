@@ -264,9 +264,14 @@ class _Builder:
         role = self._resolved(name, roles[name])
         documents = [each["PolicyDocument"] for each in role.get("Policies", ())]
         arns = [str(each) for each in role.get("ManagedPolicyArns", ())]
+        if "PermissionsBoundary" in role:
+            self._problems.append(f"resource {name}: PermissionsBoundary is not supported locally")
         for policy, properties in self._each("AWS::IAM::Policy") + self._each("AWS::IAM::ManagedPolicy"):
             if name in properties.get("Roles", ()) or policy in arns:
                 documents.append(properties["PolicyDocument"])
+        statements = [each for document in documents for each in _many(document.get("Statement"))]
+        if any("NotResource" in each for each in statements):
+            self._problems.append(f"resource {name}: NotResource in a policy is not supported locally")
         return Role(name, tuple(documents), tuple(each.rpartition("/")[2] for each in arns))
 
     def _local_folder(self, name: str, code: dict[str, Any]) -> Path | None:
@@ -452,6 +457,10 @@ def _cors(spec: dict[str, Any] | None) -> Cors | None:
         max_age=lower.get("maxAge"),
         credentials=bool(lower.get("allowCredentials", False)),
     )
+
+
+def _many(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _text(value: Any) -> str:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
+from xml.sax.saxutils import unescape
 
 from local.template import ACCOUNT, REGION
 
@@ -18,8 +19,9 @@ __all__ = ["Permission", "Request", "signer"]
 _CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d{8}/[^/]+/([^/]+)/aws4_request")
 _TABLE_ARN: Final = re.compile(r"arn:[^:]+:dynamodb:[^:]*:[^:]*:table/([^/]+)")
 _STATEMENT: Final = re.compile(
-    r'\s*(SELECT|INSERT|UPDATE|DELETE)\b(?:.*?\b(?:FROM|INTO))?\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?', re.IGNORECASE | re.DOTALL
+    r'\s*(?:(SELECT)\b.*?\bFROM|(INSERT)\s+INTO|(UPDATE)|(DELETE)\s+FROM)\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?', re.IGNORECASE | re.DOTALL
 )
+_EXISTS: Final = re.compile(r"\s*EXISTS\s*\(", re.IGNORECASE)
 _TRANSACTED: Final = {
     "Put": "PutItem",
     "Update": "UpdateItem",
@@ -42,8 +44,18 @@ _OBJECT: Final = {
     ("POST", ""): "PutObject",
     ("DELETE", "uploadId"): "AbortMultipartUpload",
     ("DELETE", "tagging"): "DeleteObjectTagging",
+    ("DELETE", "versionId"): "DeleteObjectVersion",
+    ("PUT", "uploadId"): "PutObject",
+    ("POST", "uploads"): "PutObject",
+    ("POST", "uploadId"): "PutObject",
     ("DELETE", ""): "DeleteObject",
 }
+#: Query parameters that make another operation of a request; one that is not in the tables here is refused as what it is.
+_PARTS: Final = {
+    "accelerate", "acl", "analytics", "attributes", "cors", "encryption", "inventory", "legal-hold", "lifecycle", "location", "logging", "metrics",
+    "notification", "object-lock", "ownershipControls", "policy", "policyStatus", "publicAccessBlock", "replication", "requestPayment", "restore",
+    "retention", "select", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website",
+}  # fmt: skip
 _BUCKET: Final = {
     ("GET", "location"): "GetBucketLocation",
     ("GET", "versions"): "ListBucketVersions",
@@ -65,6 +77,8 @@ class Permission(NamedTuple):
 def signer(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
     """The access key that signed a request, and the service it was signed for; empty where nobody did."""
     found = _CREDENTIAL.search(headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}")
+    if found is None and "AWSAccessKeyId" in query:  # S3's older signatures, which SDKs still presign with by default in some regions
+        return query["AWSAccessKeyId"], "s3"
     return (found[1], found[2]) if found else ("", "")
 
 
@@ -87,10 +101,10 @@ class Request:
         if self.service == "dynamodb":
             return set(_of_dynamodb(operation, arguments))
         if self.service == "sqs":
-            return {Permission(f"sqs:{operation.removesuffix('Batch')}", _queue(arguments))}
+            return {Permission(f"sqs:{operation.removesuffix('Batch')}", _queue(arguments, self.path))}
         if self.service == "ssm":
             names = arguments.get("Names") or [arguments.get("Name") or arguments.get("Path")]
-            return {Permission(f"ssm:{operation}", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{str(name).lstrip('/')}") for name in names}
+            return {Permission(f"ssm:{operation}", _parameter(name)) for name in names}
         return {Permission(f"{self.service}:{operation}", "*")}
 
     def _operation(self) -> tuple[str, dict[str, Any]]:
@@ -108,13 +122,17 @@ class Request:
             yield Permission("s3:ListAllMyBuckets", "*")
             return
         if self.method == "POST" and "delete" in self.query:
-            yield Permission("s3:DeleteObject", f"arn:aws:s3:::{bucket}/*")
+            for each in re.findall(r"<Key>(.*?)</Key>", self.body.decode("utf-8", "replace"), re.DOTALL):
+                yield Permission("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{unescape(each)}")
             return
         names, resource = (_OBJECT, f"arn:aws:s3:::{bucket}/{key}") if key else (_BUCKET, f"arn:aws:s3:::{bucket}")
-        part = next((part for method, part in names if method == self.method and part and part in self.query), "")
-        yield Permission(f"s3:{names.get((self.method, part), f'Unknown{self.method.title()}')}", resource)
+        part = next((part for part in self.query if part in _PARTS), "")
+        yield Permission(f"s3:{names.get((self.method, part), f'Unknown{self.method.title()}{part.title()}')}", resource)
         if source := self.headers.get("x-amz-copy-source"):
-            yield Permission("s3:GetObject", f"arn:aws:s3:::{source.lstrip('/')}")
+            yield Permission("s3:GetObject", f"arn:aws:s3:::{unquote(source).lstrip('/').partition('?versionId=')[0]}")
+        for header, action in (("x-amz-acl", "PutObjectAcl"), ("x-amz-tagging", "PutObjectTagging")):
+            if key and self.method == "PUT" and header in self.headers:
+                yield Permission(f"s3:{action}", resource)
 
 
 def _of_dynamodb(operation: str, arguments: dict[str, Any]) -> Iterator[Permission]:
@@ -146,11 +164,12 @@ def _resource(operation: str, arguments: dict[str, Any]) -> str:
 
 
 def _of_statement(statement: str) -> Permission:
-    found = _STATEMENT.match(statement)
+    found = _STATEMENT.match(_EXISTS.sub("", statement))
     if found is None:
         return Permission("dynamodb:PartiQLUnknown", "*")
-    index = f"/index/{found[3]}" if found[3] else ""
-    return Permission(f"dynamodb:PartiQL{found[1].title()}", _table({"TableName": found[2]}) + index)
+    verb = next(each for each in found.groups()[:4] if each)
+    index = f"/index/{found[6]}" if found[6] else ""
+    return Permission(f"dynamodb:PartiQL{verb.title()}", _table({"TableName": found[5]}) + index)
 
 
 def _table(arguments: Mapping[str, Any]) -> str:
@@ -164,6 +183,15 @@ def _stream_of(iterator: str) -> str:
     return str(json.loads(base64.urlsafe_b64decode(iterator)).get("arn", "*"))
 
 
-def _queue(arguments: Mapping[str, Any]) -> str:
-    name = str(arguments.get("QueueUrl", "")).rstrip("/").rpartition("/")[2] or arguments.get("QueueName")
+def _parameter(name: Any) -> str:
+    """The ARN of a parameter by its name, its ARN, or either with a version; `*` where an operation names none."""
+    if not isinstance(name, str):
+        return "*"
+    text = name.partition(":parameter/")[2] if name.startswith("arn:") else name.lstrip("/")
+    return f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{text.partition(':')[0]}"
+
+
+def _queue(arguments: Mapping[str, Any], path: str) -> str:
+    """The ARN of a queue by its URL, its name, or the path that a request was sent to."""
+    name = arguments.get("QueueName") or str(arguments.get("QueueUrl", path)).rstrip("/").rpartition("/")[2]
     return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" if name else "*"

@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "roles",
         help="what each function's role allows, and what of it was used",
         description="Prints what the role of each function of the running stack allows, with how often it was used since the start, and "
-        "what was refused. With --check it exits with 1 where something was refused or never used.",
+        "what was refused. With --check it exits with 1 where something was refused, never used, or could not be checked.",
     )
     roles.add_argument("--unused", action="store_true", help="only what was never used")
     roles.add_argument("--check", action="store_true", help="exit with 1 unless everything was used and nothing refused")
@@ -200,9 +200,12 @@ def _roles(options: argparse.Namespace) -> int:
             print(f"{row['function']:<{width}}  {row['action']:<{middle}}  {row['used'] or 'unused':>8}  {row['resource']}")
         for each in found["refused"]:
             print(f"refused {each['times']} times: {each['function']} {each['action']} on {each['resource']}")
+        for each in found["unchecked"]:
+            print(f"not checked: {each}, whose role is not in the template")
         unused = sum(not row["used"] for row in rows)
         print(f"{len(rows)} permissions, {unused} unused, {len(found['refused'])} refused", file=sys.stderr)
-    return int(options.check and (bool(found["refused"]) or any(not row["used"] for row in rows)))
+    is_whole = not found["refused"] and not found["unchecked"] and all(row["used"] for row in rows)
+    return int(options.check and not is_whole)
 
 
 def _operate(arguments: list[str]) -> int:

@@ -21,6 +21,8 @@ __all__ = ["Guard"]
 
 #: The guard's own paths.
 PREFIX: Final = "/_mayfly/"
+#: What reading a malformed request raises.
+_UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 _JSON: Final = "application/x-amz-json-1.0"
 
 _Message = dict[str, Any]
@@ -43,7 +45,10 @@ class _Faults:
         """What happens to a request."""
         if not self._wanted:
             return None
-        actions = {each.action for each in request.permissions()}
+        try:
+            actions = {each.action for each in request.permissions()}
+        except _UNREADABLE:
+            return None
         for each in self._wanted:
             if each["function"] == function and each["action"] in actions:
                 each["times"] -= 1
@@ -76,7 +81,10 @@ class Guard:
         if not key.startswith(FUNCTION_PREFIX):
             await self._store(scope, receive, send)
             return
-        body = await _body(receive)
+        try:
+            body = await _body(receive)
+        except ConnectionError:  # half a request is none
+            return
         function = key.removeprefix(FUNCTION_PREFIX)
         request = Request(service, scope["method"], scope["path"], query, headers, body)
         refused = self._refused(function, request)
@@ -93,7 +101,7 @@ class Guard:
         """The first permission that a request lacks."""
         try:
             asked = request.permissions()
-        except (ValueError, TypeError, AttributeError):  # a body that is none: the store says what is wrong with it
+        except _UNREADABLE:  # a body that is none: the store says what is wrong with it
             return None
         return next((each for each in sorted(asked) if not self._allows(function, each)), None)
 
@@ -146,8 +154,10 @@ async def _body(receive: _Receive) -> bytes:
     parts = []
     while True:
         message = await receive()
+        if message["type"] != "http.request":
+            raise ConnectionError
         parts.append(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body"):
+        if not message.get("more_body"):
             return b"".join(parts)
 
 

@@ -4,6 +4,7 @@ Of a policy, conditions are not evaluated: a statement that allows is taken to, 
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +16,8 @@ __all__ = ["Grant", "Permissions", "Role"]
 
 #: Decisions that are remembered; there are few but for objects in buckets.
 _REMEMBERED: Final = 20_000
+#: Refusals that are told apart; there are few but for objects in buckets.
+_COUNTED: Final = 1_000
 #: What everybody may do who has credentials at all.
 _ALWAYS: Final = {"sts:GetCallerIdentity"}
 
@@ -39,7 +42,10 @@ class Grant:
 
 @dataclass
 class Permissions:
-    """The roles of all functions, asked for each call. A function whose role is unknown may do anything, and one without an entry nothing."""
+    """The roles of all functions, asked for each call.
+
+    A function that is not among `roles` may do nothing. One whose role is None, since nobody here knows its policies, may do anything.
+    """
 
     roles: dict[str, Role | None] = field(default_factory=dict)
     used: Counter[Grant] = field(default_factory=Counter)
@@ -58,7 +64,7 @@ class Permissions:
         is_allowed, grants = self._decision(function, asked)
         if is_allowed:
             self.used.update(grants)
-        else:
+        elif len(self.refused) < _COUNTED or (function, asked) in self.refused:
             self.refused[function, asked] += 1
         return is_allowed
 
@@ -67,7 +73,7 @@ class Permissions:
         return self._decision(function, asked)[0]
 
     def grants(self) -> list[Grant]:
-        """Everything that is allowed, in the order of the policies."""
+        """Everything that is allowed, in the order of the policies, AWS's own among them; `NotAction` is written as `!` and the action."""
         return [grant for function, role in self.roles.items() if role is not None for grant in _grants(function, role)]
 
     def _decision(self, function: str, asked: Permission) -> tuple[bool, tuple[Grant, ...]]:
@@ -98,17 +104,20 @@ class Permissions:
 def _covers(grant: Grant, action: str, resource: str) -> bool:
     from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 
-    statement = {"Effect": "Allow", "Action": grant.action.lower(), "Resource": grant.resource}
-    return bool(IAMPolicyStatement(statement).is_action_permitted(action, resource) is PermissionResult.PERMITTED)
+    element = "NotAction" if grant.action.startswith("!") else "Action"
+    statement = {"Effect": "Allow", element: grant.action.lstrip("!"), "Resource": grant.resource}
+    (plain,) = _plain({"Statement": statement})["Statement"]
+    return bool(IAMPolicyStatement(plain).is_action_permitted(action, resource) is PermissionResult.PERMITTED)
 
 
 def _grants(function: str, role: Role) -> list[Grant]:
+    managed = [_managed()[name] for name in role.managed if name in _managed()] if role.managed else []
     return [
         Grant(function, action, resource)
-        for document in role.documents
+        for document in (*role.documents, *managed)
         for statement in _many(document.get("Statement"))
         if statement.get("Effect") == "Allow"
-        for action in _many(statement.get("Action"))
+        for action in (*_many(statement.get("Action")), *(f"!{each}" for each in _many(statement.get("NotAction"))))
         for resource in _many(statement.get("Resource"))
     ]
 
@@ -130,18 +139,29 @@ def _managed() -> dict[str, Any]:
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """A document as the engine takes it: actions in one case, since IAM does not mind it, and no conditions."""
+    """A document as the engine takes it: actions in one case, since IAM does not mind it; patterns as regular expressions that are right
+    once it has made `.*` of each star, which is all that it does; no conditions."""
     return {
         "Version": "2012-10-17",
         "Statement": [
             {
                 **{name: value for name, value in statement.items() if name != "Condition"},
-                **{name: [each.lower() for each in _many(statement[name])] for name in ("Action", "NotAction") if name in statement},
+                **{
+                    name: [_pattern(each.lower()) for each in _many(statement[name])]
+                    for name in ("Action", "NotAction")
+                    if name in statement
+                },
+                **({"Resource": [_pattern(each) for each in _many(statement["Resource"])]} if "Resource" in statement else {}),
             }
             for statement in _many(document.get("Statement"))
             if not (statement.get("Effect") == "Deny" and "Condition" in statement)
         ],
     }
+
+
+def _pattern(text: str) -> str:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html: `*` is any text, `?` any character."""
+    return "(?s:" + "".join({"*": "*", "?": "."}.get(each) or re.escape(each) for each in text) + ")"
 
 
 def _many(value: Any) -> list[Any]:

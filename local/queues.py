@@ -60,6 +60,8 @@ class QueuePoller:
         """Polls until `stop`."""
         name = self._source.queue_arn.rsplit(":", 1)[1]
         self._url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
+        # As Lambda does before it polls.
+        await self._of_function.call("sqs", "get_queue_attributes", QueueUrl=self._url, AttributeNames=["VisibilityTimeout"])
         while not self._stopping.is_set():
             await self._slots.acquire()
             self._is_collecting = True

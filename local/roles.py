@@ -15,8 +15,8 @@ __all__ = ["Roles", "shown"]
 #: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html, .../services-ddb-create.html
 _QUEUE: Final = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 _STREAM: Final = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams")
-#: What of these it needs to make the mapping, once; the rest is what the pollers do.
-_ONCE: Final = {"sqs:GetQueueAttributes", "dynamodb:DescribeStream", "dynamodb:ListStreams", "sqs:SendMessage"}
+#: What of these Lambda asks for when it makes the mapping, and no poller does here unless something fails.
+_ONCE: Final = {"dynamodb:ListStreams", "sqs:SendMessage"}
 
 
 class Roles:

@@ -65,7 +65,7 @@ class StreamPoller:
 
     async def run(self) -> None:
         """Reads all shards until `stop`."""
-        shards = await wait_until_streams(self._clients, self._source.stream_arn)
+        shards = await wait_until_streams(self._of_function, self._source.stream_arn)
         await asyncio.gather(*(self._read_shard(shard) for shard in shards))
 
     def finish(self) -> None:

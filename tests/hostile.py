@@ -142,14 +142,24 @@ def requests(draw: Any, routes: tuple[str, ...]) -> dict[str, Any]:
     return event
 
 
-def credentials() -> st.SearchStrategy[str]:
-    """Authorization headers."""
-    return st.one_of(_texts, _texts.map(lambda text: f"Bearer {text}"), _texts.map(lambda text: f"Bearer mf_dev_{text}_{text}"))
+def credentials(known: list[str]) -> st.SearchStrategy[str]:
+    """Authorization headers: of any text, of keys that are cut, stretched or changed, and of keys as they are, which must be none that open."""
+    keys = st.sampled_from(known)
+    changed = st.tuples(keys, st.integers(0, 70), st.sampled_from("A0z_ \x00é")).map(
+        lambda each: each[0][: each[1]] + each[2] + each[0][each[1] + 1 :]
+    )
+    cut = st.tuples(keys, st.integers(0, 70)).map(lambda each: each[0][: each[1]])
+    return st.one_of(
+        _texts,
+        st.one_of(keys, changed, cut, _texts).map(lambda text: f"Bearer {text}"),
+        keys.map(lambda text: f"bearer   {text}"),
+        keys.map(lambda text: f"Basic {text}"),
+    )
 
 
 def messages(good: dict[str, Any]) -> st.SearchStrategy[list[str]]:
-    """Batches of ten bodies; what SQS does not let through is left out: it takes some characters only, and 1 MiB."""
-    return st.lists(bodies(good).map(_sendable), min_size=10, max_size=10)
+    """Batches of nine bodies; what SQS does not let through is left out: it takes some characters only, and 1 MiB."""
+    return st.lists(bodies(good).map(_sendable), min_size=9, max_size=9)
 
 
 def _json(value: Any) -> str:

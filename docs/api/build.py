@@ -18,7 +18,7 @@ import yaml
 from mayfly import errors, http
 from mayfly.errors import MayflyError
 
-__all__ = ["DOCUMENT", "FUNCTIONS", "build", "main"]
+__all__ = ["DOCUMENT", "FUNCTIONS", "PAGE", "ROOT", "build", "main", "page"]
 
 ROOT: Final = Path(__file__).parent.parent.parent
 DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
@@ -28,7 +28,9 @@ FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job")
 _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
 _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
 #: What API Gateway says itself (docs/http.md).
-_OF_GATEWAY: Final = {401: "Unauthorized"}
+_OF_GATEWAY: Final = {
+    401: "Unauthorized", 413: "Request Entity Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+}  # fmt: skip
 
 
 class _Nothing:
@@ -148,9 +150,14 @@ def _with_errors(answers: dict[str, Any], codes: list[str], shared: dict[str, An
             "schema": {"$ref": "#/components/schemas/Problem"},
             "examples": {each.code: {"value": _example(each)} for each in classes},
         }
-        if status in _OF_GATEWAY and not is_public:
+        if status in _OF_GATEWAY and not (status == 401 and is_public):
             example = {"message": _OF_GATEWAY[status]}
-            answer["content"]["application/json"] = {"schema": {"$ref": "#/components/schemas/GatewayError"}, "example": example}
+            own = answer["content"].get("application/json")
+            schema = {"$ref": "#/components/schemas/GatewayError"}
+            answer["content"]["application/json"] = {
+                "schema": schema if own is None else {"anyOf": [own["schema"], schema]},
+                "example": example,
+            }
         if not is_its_own:
             name = ".".join(each.code for each in classes)
             shared[name] = answer
@@ -182,7 +189,7 @@ def _version() -> str:
     return found[1]
 
 
-def _page(document: dict[str, Any]) -> str:
+def page(document: dict[str, Any]) -> str:
     """A page that works from any folder: the viewer beside it, the document within it."""
     inline = json.dumps(document).replace("</", "<\\/")
     return (
@@ -198,7 +205,7 @@ def main() -> int:
     """Writes both files, and the viewer that Powertools brings along."""
     document = build()
     DOCUMENT.write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
-    PAGE.write_text(_page(document), encoding="utf-8")
+    PAGE.write_text(page(document), encoding="utf-8")
     viewer = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
     for name in ("swagger-ui-bundle.min.js", "swagger-ui.min.css"):
         (PAGE.parent / name).write_bytes((viewer / name).read_bytes())

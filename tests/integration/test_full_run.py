@@ -43,7 +43,7 @@ def test_the_command_ends_with_1_where_something_is_unused_or_refused(tour: Tour
 
 
 def everything_left(tour: Tour) -> dict[str, str]:
-    """All that a stranger could get hold of, by where it lies: logs with metrics and traces, tables, messages, answers, the terminal."""
+    """All that a stranger could get hold of, by where it lies: logs with metrics and traces, tables, refusals, the terminal."""
     found = {path.name: path.read_text() for path in (tour.stack.work / "logs").iterdir()}
     tables = [name for name in tour.stack.facts["resources"] if name.endswith("Table")]
     found |= {name: json.dumps(tour.stack.items(name), default=repr) for name in tables}

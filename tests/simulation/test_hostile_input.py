@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from mayfly import wiring
-from mayfly.errors import MayflyError, StreamTrimmed
+from mayfly import counters, wiring
+from mayfly.clock import system_clock
+from mayfly.errors import InvalidRequest, MayflyError, PayloadTooLarge, StreamTrimmed
+from mayfly.ids import new_secret
 from mayfly.jobs import Permanent
+from mayfly.jobs.rules import read_message
+from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
 from functions.authorizer.app import build as build_authorizer
 from functions.await_job.app import build as build_await
@@ -143,18 +147,29 @@ def test_no_request_is_unhandled(function: str, env: dict[str, str], unforeseen:
 
 @pytest.mark.timeout(3600)
 def test_no_credential_is_unhandled(env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
-    handler, seen = build_authorizer(wiring.authorizer(env)), Counter[str]()
+    deps = wiring.authorizer(env)
+    handler, seen = build_authorizer(deps), Counter[str]()
 
     @rounds(hostile_events * _SHARES["credentials"])
-    @given(hostile.credentials())
+    @given(hostile.credentials(closed_keys(deps.tenants)))
     def run(text: str) -> None:
         reply = handler({"headers": {"authorization": text}}, Context())
-        seen["refused"] += 1
         assert set(reply["context"]) == {"reason"}
+        seen[reply["context"]["reason"]] += 1
 
     run()
+    assert set(seen) >= {"the key is not known", "the key has expired"}
     assert unforeseen == []
     print(f"authorizer: {dict(seen)}")  # noqa: T201 - the figures that were asked for
+
+
+def is_job(body: str) -> bool:
+    """Whether a message can be read."""
+    try:
+        read_message(body)
+    except (InvalidRequest, PayloadTooLarge):
+        return False
+    return True
 
 
 def _without_stream(deps: wiring.BuryDeps) -> wiring.BuryDeps:
@@ -165,6 +180,19 @@ def _without_stream(deps: wiring.BuryDeps) -> wiring.BuryDeps:
         raise StreamTrimmed(arn, first, last)
 
     return replace(deps, dead_letters=replace(deps.dead_letters, images=gone))
+
+
+def closed_keys(store: TenantStore) -> list[str]:
+    """Keys of the right shape that open nothing: one that was never stored, an expired one, a revoked one, one with another's secret."""
+    made = {name: mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret, expires_at_ms=1) for name in ("expired", "revoked")}
+    for _, key in made.values():
+        store.add_key(key)
+    store.revoke_key(made["revoked"][1].key_id, "acme")
+    _, live = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
+    store.add_key(live)
+    forged, _ = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=lambda letters, n: live.key_id if n == 12 else new_secret(letters, n))
+    unknown, _ = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
+    return [unknown, forged, *(text for text, _ in made.values())]
 
 
 MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, Any]]] = {
@@ -205,20 +233,29 @@ MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, An
 @pytest.mark.parametrize("door", MESSAGES)
 def test_no_message_is_unhandled(door: str, env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
     build, queue, good = MESSAGES[door]
-    handler, seen = build(env), Counter[str]()
+    handler, seen, no_jobs = build(env), Counter[str](), set[str]()
 
     @rounds(hostile_events * _SHARES["messages"] / len(MESSAGES) / 10)
     @given(hostile.messages(good))
     def run(bodies: list[str]) -> None:
-        event = sqs(*bodies)
-        for record in event["Records"]:
+        seen["batches"] += 1
+        neighbour = json.dumps({"task": "counter.add", "payload": {"name": "neighbours"}, "idempotency_key": f"n{seen['batches']}"})
+        event = sqs(*bodies, neighbour)
+        for index, record in enumerate(event["Records"]):
             record["eventSourceARN"] = f"arn:aws:sqs:us-east-1:000000000000:{queue}"
+            record["messageId"] = f"{seen['batches']}-{index}"
         reply = handler(event, Context())
         failed = {each["itemIdentifier"] for each in reply["batchItemFailures"]}
         assert failed <= {record["messageId"] for record in event["Records"]}
-        seen["messages"] += len(bodies)
+        seen["messages"] += len(event["Records"])
         seen["come again"] += len(failed)
+        no_jobs.update(record["messageId"] for record in event["Records"] if not is_job(record["body"]))
 
     run()
     assert unforeseen == []
+    if door in ("run_jobs", "wakes"):  # whatever stands beside them, good messages are done, once each, and bad ones are kept
+        assert counters.read(wiring.counter_store(env), tenant="default", name="neighbours").value == seen["batches"]
+        kept = list(wiring.sweep_jobs(env).operations.unreadable(now_ms=system_clock()))
+        assert no_jobs
+        assert no_jobs <= {each.message_id for each in kept}
     print(f"{door}: {dict(seen)}")  # noqa: T201 - the figures that were asked for

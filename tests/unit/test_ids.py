@@ -4,12 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mayfly.ids import derived_id, key, new_id, new_nonce
 
-parts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4)
+# Any text; and of the separator and what encodes it, so that what looks alike meets.
+parts = st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.text("a/%2F", max_size=3), min_size=1, max_size=4)
 
 
 @given(parts, parts)
 def test_different_parts_never_share_a_key(one: list[str], other: list[str]) -> None:
     assert (key(*one) == key(*other)) == (one == other)
+
+
+@given(st.text("a/%2F", max_size=8))
+def test_no_way_to_cut_a_text_into_parts_gives_the_key_of_another(text: str) -> None:
+    cuts = [[text], *([text[:at], text[at + 1 :]] for at, each in enumerate(text) if each == "/")]
+    assert len({key(*each) for each in cuts}) == len(cuts)
 
 
 @given(parts, parts)

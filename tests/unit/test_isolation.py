@@ -9,6 +9,7 @@ import pytest
 from mayfly import limits, wiring
 from mayfly.dynamodb import RequestRefused
 from mayfly.errors import QuotaExceeded, StoreUnavailable
+from mayfly.fields import NAME
 from mayfly.wiring import limit_store
 
 from functions.await_job.app import build as build_await
@@ -163,6 +164,10 @@ def test_who_lacks_the_scope_takes_nothing_from_the_tenants_share(calls: list[Ca
 
 
 def test_a_tenant_cannot_take_from_its_own_share_by_name(calls: list[Call]) -> None:
+    with pytest.raises(QuotaExceeded) as refused:
+        for _ in range(2):
+            limits.quota(limit_store(ENV), 1)("acme")
+    assert not NAME.fullmatch(refused.value.policy)
     api = Api(calls, TENANT_LIMIT="1")
     assert (
         api.ask(
@@ -192,3 +197,9 @@ def test_a_quota_says_when_to_come_back(calls: list[Call]) -> None:
     with pytest.raises(QuotaExceeded) as refused:
         take("acme")
     assert 1 <= refused.value.reset_seconds <= 60
+
+
+@pytest.mark.parametrize(("route", "part"), [("GET /counters/{name}", "name"), ("GET /jobs/{id}", "id"), ("GET /schedules/{name}", "name")])
+def test_a_path_with_characters_that_no_name_has_is_400_and_asks_nobody(api: Api, route: str, part: str) -> None:
+    status, problem, made = api.ask("acme", route, **{part: "\x84"})
+    assert (status, problem["code"], made) == (400, "invalid-request", [])

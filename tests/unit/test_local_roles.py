@@ -3,12 +3,14 @@
 import base64
 import json
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from local.calls import Permission, Request, signer
 from local.guarded_store import Guard
 from local.permissions import Grant, Permissions, Role
+from tests.conftest import make_client
 
 TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"
 STREAM = f"{TABLE}/stream/2026"
@@ -45,6 +47,8 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
             {("dynamodb:PartiQLUpdate", TABLE), ("dynamodb:PartiQLInsert", TABLE)},
         ),
         (dynamodb("ExecuteStatement", Statement="DELETE FROM T WHERE pk = 'x'"), {("dynamodb:PartiQLDelete", TABLE)}),
+        (dynamodb("ExecuteStatement", Statement="UPDATE \"T\" SET x = 'from U', y = 'into V'"), {("dynamodb:PartiQLUpdate", TABLE)}),
+        (dynamodb("ExecuteTransaction", TransactStatements=[{"Statement": "EXISTS(SELECT * FROM \"T\" WHERE pk = 'x')"}]), {("dynamodb:PartiQLSelect", TABLE)}),
         (dynamodb("ExecuteStatement", Statement="what is this"), {("dynamodb:PartiQLUnknown", "*")}),
         (dynamodb("ListTables"), {("dynamodb:ListTables", "*")}),
         (dynamodb("GetShardIterator", "DynamoDBStreams_20120810", StreamArn=STREAM), {("dynamodb:GetShardIterator", STREAM)}),
@@ -61,13 +65,24 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         (s3("GET", "/b", prefix="x"), {("s3:ListBucket", "arn:aws:s3:::b")}),
         (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObject", "arn:aws:s3:::c/d")}),
         (s3("GET", "/b/k", versionId="1"), {("s3:GetObjectVersion", "arn:aws:s3:::b/k")}),
-        (s3("POST", "/b", delete=""), {("s3:DeleteObject", "arn:aws:s3:::b/*")}),
+        (Request("s3", "POST", "/b", {"delete": ""}, {}, b"<Delete><Object><Key>a/&amp;b</Key></Object></Delete>"), {("s3:DeleteObject", "arn:aws:s3:::b/a/&b")}),
+        (s3("DELETE", "/b/k", versionId="1"), {("s3:DeleteObjectVersion", "arn:aws:s3:::b/k")}),
+        (s3("PUT", "/b/k", uploadId="u", partNumber="1"), {("s3:PutObject", "arn:aws:s3:::b/k")}),
+        (s3("PUT", "/b/k", {"x-amz-acl": "public-read"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectAcl", "arn:aws:s3:::b/k")}),
+        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d%20e?versionId=1"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObject", "arn:aws:s3:::c/d e")}),
+        (s3("GET", "/b", policy=""), {("s3:UnknownGetPolicy", "arn:aws:s3:::b")}),
+        (s3("PUT", "/b", acl=""), {("s3:UnknownPutAcl", "arn:aws:s3:::b")}),
         (s3("PATCH", "/b/k"), {("s3:UnknownPatch", "arn:aws:s3:::b/k")}),
         (s3("GET", "/"), {("s3:ListAllMyBuckets", "*")}),
         (
             Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameter"}, b'{"Name": "/a/b"}'),
             {("ssm:GetParameter", "arn:aws:ssm:us-east-1:000000000000:parameter/a/b")},
         ),
+        (
+            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameters"}, b'{"Names": ["/a/b:3", "arn:aws:ssm:us-east-1:1:parameter/c"]}'),
+            {("ssm:GetParameters", f"arn:aws:ssm:us-east-1:000000000000:parameter/{each}") for each in ("a/b", "c")},
+        ),
+        (Request("sqs", "POST", "/000000000000/q", {}, {"x-amz-target": "AmazonSQS.PurgeQueue"}, b"{}"), {("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:000000000000:q")}),
         (Request("sts", "POST", "/", {}, {}, b"Action=GetCallerIdentity"), {("sts:GetCallerIdentity", "*")}),
     ],
 )  # fmt: skip
@@ -79,7 +94,14 @@ def test_who_signed_is_told_by_header_and_by_a_presigned_address() -> None:
     header = "AWS4-HMAC-SHA256 Credential=function-F/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0"
     assert signer({"authorization": header}, {}) == ("function-F", "sqs")
     assert signer({}, {"X-Amz-Credential": "function-F/20260101/us-east-1/s3/aws4_request"}) == ("function-F", "s3")
+    assert signer({}, {"AWSAccessKeyId": "function-F", "Signature": "x"}) == ("function-F", "s3")
     assert signer({}, {}) == ("", "")
+
+
+def test_an_address_that_an_sdk_presigns_by_default_is_its_signers() -> None:
+    made = make_client("s3").generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+    query = dict(parse_qsl(urlsplit(made).query))
+    assert signer({}, query)[0] == "test"
 
 
 def role(*statements: dict[str, Any], managed: tuple[str, ...] = ()) -> Role:
@@ -98,8 +120,20 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
         (role(ALLOW), "dynamodb:Query", f"{TABLE}/index/i", False),
         (role({**ALLOW, "Action": "dynamodb:getitem"}), "dynamodb:GetItem", TABLE, True),  # IAM minds no case in actions
         (role({**ALLOW, "Action": "dynamodb:*"}), "dynamodb:Scan", TABLE, True),
+        (role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}), "dynamodb:GetItem", TABLE, True),
+        (role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}), "dynamodb:Scan", TABLE, False),
+        (role({**ALLOW, "Resource": TABLE + "?"}), "dynamodb:GetItem", TABLE + "x", True),
+        (role({**ALLOW, "Resource": TABLE + "?"}), "dynamodb:GetItem", TABLE, False),
+        (
+            role({**ALLOW, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::my.bucket/*"}),
+            "s3:GetObject",
+            "arn:aws:s3:::my-bucket/k",
+            False,
+        ),
+        (role({**ALLOW, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/a+[b/*"}), "s3:GetObject", "arn:aws:s3:::b/a+[b/k\nl", True),
         (role({**ALLOW, "Resource": "*"}), "dynamodb:GetItem", TABLE, True),
         (role(ALLOW, {**ALLOW, "Effect": "Deny"}), "dynamodb:GetItem", TABLE, False),
+        (Role("R", ({"Statement": [ALLOW]}, {"Statement": {**ALLOW, "Effect": "Deny"}})), "dynamodb:GetItem", TABLE, False),
         (role({**ALLOW, "Condition": {"StringEquals": {"a": "b"}}}), "dynamodb:GetItem", TABLE, True),  # not evaluated
         (
             role(ALLOW, {**ALLOW, "Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}),
@@ -132,6 +166,17 @@ def test_what_is_used_and_what_is_refused_is_counted_and_what_is_only_asked_is_n
     assert dict(permissions.used) == {Grant("F", "dynamodb:GetItem", TABLE): 2}
     assert dict(permissions.refused) == {("F", refused): 1}
     assert [grant.action for grant in permissions.grants()] == ["dynamodb:GetItem", "dynamodb:PutItem"]
+
+
+def test_what_aws_own_policies_allow_is_listed_and_counted_too() -> None:
+    permissions = Permissions()
+    permissions.set({"F": role(managed=("AWSLambdaBasicExecutionRole",))})
+    assert permissions.allows("F", Permission("logs:PutLogEvents", "arn:aws:logs:us-east-1:000000000000:log-group:g"))
+    assert [(each.action, permissions.used[each]) for each in permissions.grants()] == [
+        ("logs:CreateLogGroup", 0),
+        ("logs:CreateLogStream", 0),
+        ("logs:PutLogEvents", 1),
+    ]
 
 
 class Wire:
@@ -212,6 +257,12 @@ def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire)
 def test_administrators_are_let_through(wire: Wire) -> None:
     parts = dynamodb("DeleteTable", TableName="T")
     assert wire.ask(parts, key="local") == (200, "stored")
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff", b"[]", b'{"TransactItems": [1]}'])
+def test_a_body_that_is_none_is_left_to_the_store(wire: Wire, body: bytes) -> None:
+    headers = {"x-amz-target": "DynamoDB_20120810.TransactWriteItems"}
+    assert wire.ask(Request("dynamodb", "POST", "/", {}, headers, body)) == (200, "stored")
 
 
 @pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])

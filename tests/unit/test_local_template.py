@@ -128,3 +128,26 @@ def test_the_transformed_template_is_kept_by_content(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("Queue:", "Other:"))
     assert (set(first.resources), set(load(path, cache=tmp_path / "cache").resources)) == ({"Queue"}, {"Other"})
     assert len(list((tmp_path / "cache" / "templates").iterdir())) == 2
+
+
+def test_what_of_a_role_cannot_be_checked_is_refused_by_name(tmp_path: Path) -> None:
+    path = template(
+        tmp_path,
+        """
+        F: {Type: AWS::Serverless::Function, Properties: {Runtime: python3.13, Handler: a.b, CodeUri: code, Role: !GetAtt R.Arn}}
+        R:
+          Type: AWS::IAM::Role
+          Properties:
+            AssumeRolePolicyDocument: {}
+            PermissionsBoundary: arn:aws:iam::aws:policy/ReadOnlyAccess
+            Policies:
+              - PolicyName: p
+                PolicyDocument: {Statement: {Effect: Deny, Action: "dynamodb:*", NotResource: "arn:aws:dynamodb:*:*:table/T"}}
+        """,
+    )
+    with pytest.raises(TemplateError) as caught:
+        build(load(path, cache=tmp_path / "cache"), {}, api_url="http://127.0.0.1:3000")
+    assert caught.value.problems == [
+        "resource R: PermissionsBoundary is not supported locally",
+        "resource R: NotResource in a policy is not supported locally",
+    ]

@@ -74,7 +74,8 @@ def _add_env(parser: argparse.ArgumentParser) -> None:
 
 
 def _create(options: argparse.Namespace) -> int:
-    _make(Stack(options), options, options.tenant, frozenset(options.scope or ALL_SCOPES))
+    text, key = _make(Stack(options), options, options.tenant, frozenset(options.scope or ALL_SCOPES))
+    _show_once(text, key, as_json=options.json)
     return 0
 
 
@@ -89,7 +90,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    Stack(options).tenants().revoke_key(options.id, options.tenant)
+    store = Stack(options).tenants()
+    # Looked for first: to a deletion that is repeated for want of an answer, one that was never there looks like its own doing.
+    if store.find_key(options.id) is None:
+        raise KeyNotFound(options.id)
+    store.revoke_key(options.id, options.tenant)
     print(f"key {options.id} is revoked; {_CACHED}", file=sys.stderr)
     return 0
 
@@ -100,25 +105,37 @@ def _rotate(options: argparse.Namespace) -> int:
     old = store.find_key(options.id)
     if old is None or old.tenant != options.tenant:
         raise KeyNotFound(options.id)
-    # The new one first: whoever stops in between has two keys, and never none.
-    _make(stack, options, old.tenant, old.scopes)
-    ends_at_ms = now_ms + round(options.overlap * _DAY_MS)
-    store.end_key(old.key_id, old.tenant, ends_at_ms)
-    print(f"key {old.key_id} works until {rfc3339(ends_at_ms)} at the latest", file=sys.stderr)
+    if _has_expired(old, now_ms):
+        print(f"mayfly: key {old.key_id} has expired, and has no successor; make another one with: mayfly keys create", file=sys.stderr)
+        return 1
+    # The new one first: whoever stops in between has two keys, and never none. It is shown when both stand as they should.
+    text, new = _make(stack, options, old.tenant, old.scopes)
+    ends_at_ms = min(now_ms + round(options.overlap * _DAY_MS), old.expires_at_ms or sys.maxsize)
+    try:
+        store.end_key(old.key_id, old.tenant, ends_at_ms)
+    except KeyNotFound:  # revoked at this moment: whoever did that wants no successor
+        store.revoke_key(new.key_id, new.tenant)
+        raise
+    _show_once(text, new, as_json=options.json)
+    print(f"key {old.key_id} works until {rfc3339(ends_at_ms)}; {_CACHED}", file=sys.stderr)
     return 0
 
 
-def _make(stack: Stack, options: argparse.Namespace, tenant: str, scopes: frozenset[str]) -> None:
+def _make(stack: Stack, options: argparse.Namespace, tenant: str, scopes: frozenset[str]) -> tuple[str, ApiKey]:
     now_ms = system_clock()
     expires_at_ms = None if options.expires_in is None else now_ms + round(options.expires_in * _DAY_MS)
     env = options.env or ("dev" if stack.is_local else "live")
     text, key = mint(env, tenant, scopes, now_ms=now_ms, new_secret=new_secret, expires_at_ms=expires_at_ms)
     stack.tenants().add_key(key)
-    if options.json:
+    return text, key
+
+
+def _show_once(text: str, key: ApiKey, *, as_json: bool) -> None:
+    if as_json:
         print(json.dumps({"key": text, **_shown(key)}))
         return
     print(text)
-    until = "" if expires_at_ms is None else f", expires {rfc3339(expires_at_ms)}"
+    until = ", never expires" if key.expires_at_ms is None else f", expires {rfc3339(key.expires_at_ms)}"
     print(f"id {key.key_id}, tenant {key.tenant}, scopes {' '.join(sorted(key.scopes))}{until}; it is not shown again", file=sys.stderr)
 
 

@@ -9,7 +9,7 @@ import hmac
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mayfly.errors import Unauthenticated
@@ -48,7 +48,8 @@ class Credential:
     """A well-formed key as its holder sends it."""
 
     key_id: str
-    secret: str
+    #: Not in its representation, which may end in a log.
+    secret: str = field(repr=False)
 
 
 def mint(
