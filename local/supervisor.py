@@ -153,10 +153,10 @@ class _Stack:
             say=self._logs.say, pure_python=options.pure_python,
         )  # fmt: skip
         # The guard loads its engine meanwhile.
-        handing_over = asyncio.ensure_future(self._hand_over_roles(app, clients))
-        self._launches = await making
-        if problems := await handing_over:
+        made, problems = await asyncio.gather(making, self._hand_over_roles(app, clients))
+        if problems:
             raise TemplateError(options.template, problems)
+        self._launches = made
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
             limit = min(function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT)
