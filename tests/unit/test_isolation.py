@@ -131,6 +131,44 @@ def test_another_tenants_token_opens_nothing_and_costs_what_an_unknown_one_does(
     assert api.ask("acme", "GET /sessions/current", token=token)[0] == 200
 
 
+def counter(api: Api) -> dict[str, str]:
+    api.ask("acme", "POST /counters/{name}/increment", {"by": 5}, name="n1")
+    return {"name": "n1"}
+
+
+#: What somebody writes under a name, and how its owner reads what it has there.
+WRITES: list[tuple[str, Any, Callable[[Api], dict[str, str]], str]] = [
+    ("POST /counters/{name}/increment", {}, counter, "GET /counters/{name}"),
+    ("PUT /counters/{name}", {"shards": 2}, counter, "GET /counters/{name}"),
+    ("DELETE /counters/{name}", None, counter, "GET /counters/{name}"),
+    ("PUT /schedules/{name}", {"every_seconds": 99, "task": "counter.add"}, schedule, "GET /schedules/{name}"),
+    ("DELETE /schedules/{name}", None, schedule, "GET /schedules/{name}"),
+    ("POST /schedules/{name}/pause", None, schedule, "GET /schedules/{name}"),
+    ("DELETE /subjects/{subject}/sessions", None, subject, "GET /subjects/{subject}/sessions"),
+    ("DELETE /subjects/{subject}/sessions/{id}", None, subject, "GET /subjects/{subject}/sessions"),
+    ("POST /jobs/{id}/cancel", None, job, "GET /jobs/{id}"),
+]
+
+
+@pytest.mark.parametrize(("route", "body", "make", "reading"), WRITES, ids=[each[0] for each in WRITES])
+def test_what_another_tenant_writes_under_a_name_changes_nothing_of_mine(
+    api: Api, route: str, body: Any, make: Callable[[Api], dict[str, str]], reading: str
+) -> None:
+    mine = make(api)
+
+    def seen() -> Any:
+        status, shown, _ = api.ask("acme", reading, **mine)
+        shown.pop("next_at", None)
+        return status, shown
+
+    before = seen()
+    assert before[0] == 200
+    api.ask("evil", route, body, **mine)
+    assert seen() == before
+    api.ask("acme", route, body, **mine)
+    assert seen() != before or route == "PUT /counters/{name}"  # which is refused where it exists otherwise
+
+
 def test_a_name_means_another_thing_to_each_tenant(api: Api) -> None:
     api.ask("acme", "POST /counters/{name}/increment", {"by": 5}, name="n1")
     assert api.ask("evil", "GET /counters/{name}", name="n1")[1]["value"] == 0
