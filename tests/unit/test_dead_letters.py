@@ -194,9 +194,8 @@ def test_a_message_whose_key_belongs_to_another_request_is_kept(keeper: Keeper) 
         "ü" * 500_000,
         '"\\ud800"',
         json.dumps({"DDBStreamBatchInfo": {}}),
-        NO_STREAM,
     ],
-    ids=["no json", "bad name", "no id", "array", "a megabyte", "surrogate", "half a gap", "a gap of no stream"],
+    ids=["no json", "bad name", "no id", "array", "a megabyte", "surrogate", "half a gap"],
 )
 def test_what_cannot_be_read_is_kept_whole_for_the_operator(keeper: Keeper, body: str) -> None:
     for _ in range(2):  # a letter may come twice
@@ -206,6 +205,12 @@ def test_what_cannot_be_read_is_kept_whole_for_the_operator(keeper: Keeper, body
     keeper.operations.forget_unreadable("m0")
     assert list(keeper.operations.unreadable(now_ms=keeper.clock())) == []
     assert keeper.client.scan(TableName="JobsTable")["Items"] == []
+
+
+def test_a_report_on_what_is_no_stream_is_kept_and_nothing_is_asked_for(keeper: Keeper) -> None:
+    assert keeper.settle(NO_STREAM, source="arn:relay-failures") == []
+    (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
+    assert (kept.problem.split(":")[0], keeper.asked) == ("streamArn", [])
 
 
 def test_what_is_kept_expires_like_a_job(keeper: Keeper) -> None:
