@@ -52,7 +52,7 @@ docs-check: .venv/ready ## runs the examples of README and docs
 
 audit: .venv-audit/ready ## known vulnerabilities of everything that is locked (needs the network)
 	@for lock in layers/mayfly/requirements.txt requirements/*.txt examples/*/app/requirements.txt; do \
-	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || { echo "make audit: nothing is known of $$lock: pip-audit found something, or could not ask (the reason is above)"; exit 1; }; done
 
 lock: ## resolves all locks anew (needs uv)
 	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit examples/flask_hits/app/requirements; do \

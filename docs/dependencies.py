@@ -24,6 +24,11 @@ _HEAD: Final = """# Dependencies
 Every package that this repository locks, with its licence as its own metadata says; made by `make lock`. `make audit` asks for known
 vulnerabilities of all of them. What was looked at when the locks last changed is in [SECURITY.md](../SECURITY.md).
 """
+_VENDORED: Final = """## Brought along
+
+`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0), as the locked Powertools for AWS Lambda brings them;
+`make openapi` copies them from there.
+"""
 
 
 def locked(lock: str) -> dict[str, str]:
@@ -62,7 +67,7 @@ def main() -> int:
                 missing.add(name)
             lines.append(f"| {name} | {version} | {said or '?'} |")
         lines.append("")
-    _PAGE.write_text("\n".join(lines))
+    _PAGE.write_text("\n".join([*lines, _VENDORED]))
     if missing:
         print(f"not installed, and so without a licence: {', '.join(sorted(missing))}", file=sys.stderr)
     return int(bool(missing))

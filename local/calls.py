@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, unquote
-from xml.sax.saxutils import unescape
+from urllib.parse import parse_qs
 
+from local.calls_s3 import s3_actions
 from local.template import ACCOUNT, REGION
 
 __all__ = ["Permission", "Request", "signer"]
@@ -30,41 +30,6 @@ _TRANSACTED: Final = {
     "Get": "GetItem",
 }
 _ON_NO_RESOURCE: Final = {"ListTables", "ListQueues", "DescribeLimits", "DescribeEndpoints", "ListBuckets"}
-#: What S3 calls an operation on an object, by the method and the query parameter that selects it.
-_OBJECT: Final = {
-    ("GET", "tagging"): "GetObjectTagging",
-    ("GET", "acl"): "GetObjectAcl",
-    ("GET", "versionId"): "GetObjectVersion",
-    ("GET", "uploadId"): "ListMultipartUploadParts",
-    ("GET", ""): "GetObject",
-    ("HEAD", ""): "GetObject",
-    ("PUT", "tagging"): "PutObjectTagging",
-    ("PUT", "acl"): "PutObjectAcl",
-    ("PUT", ""): "PutObject",
-    ("POST", ""): "PutObject",
-    ("DELETE", "uploadId"): "AbortMultipartUpload",
-    ("DELETE", "tagging"): "DeleteObjectTagging",
-    ("DELETE", "versionId"): "DeleteObjectVersion",
-    ("PUT", "uploadId"): "PutObject",
-    ("POST", "uploads"): "PutObject",
-    ("POST", "uploadId"): "PutObject",
-    ("DELETE", ""): "DeleteObject",
-}
-#: Query parameters that make another operation of a request; one that is not in the tables here is refused as what it is.
-_PARTS: Final = {
-    "accelerate", "acl", "analytics", "attributes", "cors", "encryption", "inventory", "legal-hold", "lifecycle", "location", "logging", "metrics",
-    "notification", "object-lock", "ownershipControls", "policy", "policyStatus", "publicAccessBlock", "replication", "requestPayment", "restore",
-    "retention", "select", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website",
-}  # fmt: skip
-_BUCKET: Final = {
-    ("GET", "location"): "GetBucketLocation",
-    ("GET", "versions"): "ListBucketVersions",
-    ("GET", "uploads"): "ListBucketMultipartUploads",
-    ("GET", ""): "ListBucket",
-    ("HEAD", ""): "ListBucket",
-    ("PUT", ""): "CreateBucket",
-    ("DELETE", ""): "DeleteBucket",
-}
 
 
 class Permission(NamedTuple):
@@ -96,7 +61,10 @@ class Request:
     def permissions(self) -> set[Permission]:
         """What it needs, all of it. Raises ValueError for a body that is none."""
         if self.service == "s3":
-            return set(self._of_s3())
+            return {
+                Permission(f"s3:{action}", resource)
+                for action, resource in s3_actions(self.method, self.path, self.query, self.headers, self.body)
+            }
         operation, arguments = self._operation()
         if self.service == "dynamodb":
             return set(_of_dynamodb(operation, arguments))
@@ -115,24 +83,6 @@ class Request:
             return target, found
         form = {name: values[0] for name, values in parse_qs(self.body.decode("utf-8", "replace")).items()}
         return form.get("Action", self.query.get("Action", "Unknown")), form
-
-    def _of_s3(self) -> Iterator[Permission]:
-        bucket, _, key = self.path.lstrip("/").partition("/")
-        if not bucket:
-            yield Permission("s3:ListAllMyBuckets", "*")
-            return
-        if self.method == "POST" and "delete" in self.query:
-            for each in re.findall(r"<Key>(.*?)</Key>", self.body.decode("utf-8", "replace"), re.DOTALL):
-                yield Permission("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{unescape(each)}")
-            return
-        names, resource = (_OBJECT, f"arn:aws:s3:::{bucket}/{key}") if key else (_BUCKET, f"arn:aws:s3:::{bucket}")
-        part = next((part for part in self.query if part in _PARTS), "")
-        yield Permission(f"s3:{names.get((self.method, part), f'Unknown{self.method.title()}{part.title()}')}", resource)
-        if source := self.headers.get("x-amz-copy-source"):
-            yield Permission("s3:GetObject", f"arn:aws:s3:::{unquote(source).lstrip('/').partition('?versionId=')[0]}")
-        for header, action in (("x-amz-acl", "PutObjectAcl"), ("x-amz-tagging", "PutObjectTagging")):
-            if key and self.method == "PUT" and header in self.headers:
-                yield Permission(f"s3:{action}", resource)
 
 
 def _of_dynamodb(operation: str, arguments: dict[str, Any]) -> Iterator[Permission]:

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("--json", action="store_true", help="print JSON")
     crash.set_defaults(run=_crash)
 
-    commands.add_parser("keys", help="make API keys", add_help=False)
+    commands.add_parser("keys", help="make, list, rotate and revoke API keys", add_help=False)
     commands.add_parser("jobs", help="look at jobs, cancel, redrive and resend them", add_help=False)
     commands.add_parser("sessions", help="look at a subject's sessions, and end them", add_help=False)
     commands.add_parser("counters", help="look at counters, add to them, make and delete them", add_help=False)
@@ -191,7 +191,8 @@ def _roles(options: argparse.Namespace) -> int:
             found = json.load(reply)
     except (URLError, ValueError):
         raise LocalError(f"the store at {stack.endpoint} has no guard: roles are checked in the embedded store only") from None
-    rows = [row for row in shown(found, stack.resources) if not (options.unused and row["used"])]
+    granted = shown(found, stack.resources)
+    rows = [row for row in granted if not (options.unused and row["used"])]
     if options.json:
         print(json.dumps({"grants": rows, "refused": found["refused"], "unchecked": found["unchecked"]}))
     else:
@@ -199,12 +200,12 @@ def _roles(options: argparse.Namespace) -> int:
         for row in rows:
             print(f"{row['function']:<{width}}  {row['action']:<{middle}}  {row['used'] or 'unused':>8}  {row['resource']}")
         for each in found["refused"]:
-            print(f"refused {each['times']} times: {each['function']} {each['action']} on {each['resource']}")
+            print(f"refused {each['times']}x: {each['function']} {each['action']} on {each['resource']}")
         for each in found["unchecked"]:
             print(f"not checked: {each}, whose role is not in the template")
-        unused = sum(not row["used"] for row in rows)
-        print(f"{len(rows)} permissions, {unused} unused, {len(found['refused'])} refused", file=sys.stderr)
-    is_whole = not found["refused"] and not found["unchecked"] and all(row["used"] for row in rows)
+        unused = sum(not row["used"] for row in granted)
+        print(f"{len(granted)} permissions, {unused} unused, {len(found['refused'])} refused", file=sys.stderr)
+    is_whole = not found["refused"] and not found["unchecked"] and all(row["used"] for row in granted)
     return int(options.check and not is_whole)
 
 

@@ -223,7 +223,8 @@ def _identity(source: str, request: HttpRequest) -> str | None:
     """The value of an identity source such as `$request.header.Authorization`; None where the request has none."""
     _, kind, name = source.split(".", 2)  # checked when the template was read
     if kind == "header":
-        return next((value for each, value in request.headers if each == name.lower() and value), None)
+        # All of them, as the event has them: what one caller is remembered by must be what the authorizer sees.
+        return ",".join(value for each, value in request.headers if each == name.lower() and value) or None
     if kind == "querystring":
         from urllib.parse import parse_qs
 

@@ -21,6 +21,8 @@ __all__ = ["Guard"]
 
 #: The guard's own paths.
 PREFIX: Final = "/_mayfly/"
+#: What the store plays. Of other services there is nothing to allow.
+_SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
 #: What reading a malformed request raises.
 _UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 _JSON: Final = "application/x-amz-json-1.0"
@@ -99,6 +101,8 @@ class Guard:
 
     def _refused(self, function: str, request: Request) -> Permission | None:
         """The first permission that a request lacks."""
+        if request.service not in _SERVICES:  # the store says so itself
+            return None
         try:
             asked = request.permissions()
         except _UNREADABLE:  # a body that is none: the store says what is wrong with it
@@ -109,17 +113,28 @@ class Guard:
         is_allowed = self._permissions.allows(function, asked)
         if not is_allowed and self._permissions.refused[function, asked] == 1:
             role = self._permissions.roles.get(function)
-            self._report({"function": function, "role": role.name if role else None, "action": asked.action, "resource": asked.resource})
+            facts = {"function": function, "role": role.name if role else None, "action": asked.action, "resource": asked.resource}
+            self._report({**facts, "advice": self._advice(function, asked)})
         return is_allowed
 
     def _sentence(self, function: str, refused: Permission) -> str:
         """AWS's own words."""
         role = self._permissions.roles.get(function)
         user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name if role else 'none'}/{function}"
-        return (
-            f"User: {user} is not authorized to perform: {refused.action} on resource: {refused.resource} "
-            f"because no identity-based policy allows the {refused.action} action"
-        )
+        if refused.action.endswith(":?"):
+            return f"mayfly does not know which permission this call on {refused.resource} needs, and so cannot say whether {user} has it"
+        why = f"because no identity-based policy allows the {refused.action} action"
+        if self._permissions.denies(function, refused):
+            why = "with an explicit deny in an identity-based policy"
+        return f"User: {user} is not authorized to perform: {refused.action} on resource: {refused.resource} {why}"
+
+    def _advice(self, function: str, refused: Permission) -> str:
+        if refused.action.endswith(":?"):
+            return "mayfly does not know which permission it needs"
+        if self._permissions.denies(function, refused):
+            return "a policy of its role denies it"
+        role = self._permissions.roles.get(function)
+        return f"allow it in the policies of {role.name if role else 'its role'}"
 
     def _serve(self, path: str, body: bytes) -> Any:
         match path.removeprefix(PREFIX):

@@ -30,6 +30,11 @@ class Role:
     documents: tuple[dict[str, Any], ...]
     managed: tuple[str, ...] = ()
 
+    @property
+    def has_conditions(self) -> bool:
+        """Whether a statement of its own has a condition, which nobody evaluates here."""
+        return any("Condition" in each for document in self.documents for each in _many(document.get("Statement")))
+
 
 @dataclass(frozen=True)
 class Grant:
@@ -72,6 +77,13 @@ class Permissions:
         """Whether a function may; notes nothing."""
         return self._decision(function, asked)[0]
 
+    def denies(self, function: str, asked: Permission) -> bool:
+        """Whether a statement of the role denies it, whatever others allow."""
+        from moto.iam.access_control import PermissionResult
+
+        role = self.roles.get(function)
+        return role is not None and PermissionResult.DENIED in _verdicts(role, asked)
+
     def grants(self) -> list[Grant]:
         """Everything that is allowed, in the order of the policies, AWS's own among them; `NotAction` is written as `!` and the action."""
         return [grant for function, role in self.roles.items() if role is not None for grant in _grants(function, role)]
@@ -94,11 +106,15 @@ class Permissions:
             return True, ()
         from moto.iam.access_control import PermissionResult
 
-        action = asked.action.lower()
-        verdicts = [each.is_action_permitted(action, asked.resource) for each in _policies(json.dumps([role.documents, role.managed]))]
+        action, verdicts = asked.action.lower(), _verdicts(role, asked)
         if PermissionResult.DENIED in verdicts or PermissionResult.PERMITTED not in verdicts:
             return False, ()
         return True, tuple(grant for grant in _grants(function, role) if _covers(grant, action, asked.resource))
+
+
+def _verdicts(role: Role, asked: Permission) -> list[Any]:
+    policies = _policies(json.dumps([role.documents, role.managed]))
+    return [each.is_action_permitted(asked.action.lower(), asked.resource) for each in policies]
 
 
 def _covers(grant: Grant, action: str, resource: str) -> bool:

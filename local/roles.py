@@ -44,9 +44,11 @@ class Roles:
         if function.name not in self._logging:
             self._logging.add(function.name)
             group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{function.log_group}"
-            asked = [Permission(action, f"{group}:log-stream:local") for action in ("logs:CreateLogStream", "logs:PutLogEvents")]
-            for each in asked:
-                await self._allows(function.name, each, note=True)
+            # Who may not make the group has it made by the template.
+            if await self._allows(function.name, Permission("logs:CreateLogGroup", group), note=False):
+                await self._allows(function.name, Permission("logs:CreateLogGroup", group), note=True)
+            for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+                await self._allows(function.name, Permission(action, f"{group}:log-stream:local"), note=True)
 
     async def _allows(self, function: str, asked: Permission, *, note: bool) -> bool:
         reply = await self._call("check", {"function": function, "action": asked.action, "resource": asked.resource, "note": note})
@@ -67,5 +69,5 @@ def shown(found: dict[str, Any], resources: dict[str, str]) -> list[dict[str, An
             resource = resource.replace(name, logical)
         return resource.removeprefix("arn:aws:").replace(f":{REGION}:{ACCOUNT}:", ":")
 
-    rows = [{**each, "resource": short(each["resource"])} for each in found["grants"]]
+    rows = [{**each, "resource": short(each["resource"]), "action": each["action"].replace("!", "all but ")} for each in found["grants"]]
     return sorted(rows, key=lambda row: (row["function"], row["resource"], row["action"]))

@@ -114,7 +114,7 @@ class EmbeddedStore:
                 self._log.event("store", quiet=True, text=text)
 
     def _report_refusal(self, refused: dict[str, str]) -> None:
-        text = "{function} may not {action} on {resource}; AWS would refuse it, too: allow it in the policies of {role}"
+        text = "{function} may not {action} on {resource}, here as on AWS: {advice}"
         self._log.event("refused", "ERROR", text=text.format_map(refused), refused=refused)
 
 

@@ -180,7 +180,7 @@ class _Stack:
             say(f"  {name:<9} {value}")
         say(f"  store     {clients.endpoint}  (region {REGION}, any credentials: {' '.join(f'{k}={v}' for k, v in CREDENTIALS.items())})")
         say(f"  logs      {self._options.work}/logs")
-        for note in (_role_note(app, clients), python_version_note(app)):
+        for note in (*_role_notes(app, clients), python_version_note(app)):
             if note:
                 say(f"  note      {note}")
         say("stop with Ctrl-C")
@@ -357,11 +357,16 @@ class _Stack:
             self._after_deploy += text.splitlines()
 
 
-def _role_note(app: Application, clients: Clients) -> str | None:
+def _role_notes(app: Application, clients: Clients) -> list[str]:
     if not clients.is_guarded:
-        return "roles are not checked at an endpoint of your own"
+        return ["roles are not checked at an endpoint of your own"]
     unknown = [name for name, each in app.functions.items() if each.role is None]
-    return f"the calls of {', '.join(unknown)} are not checked: the role is not in the template" if unknown else None
+    conditional = [name for name, each in app.functions.items() if each.role is not None and each.role.has_conditions]
+    notes = {
+        f"the calls of {', '.join(unknown)} are not checked: the role is not in the template": unknown,
+        f"conditions in the policies of {', '.join(conditional)} are not evaluated: what allows under one allows here, what denies does not": conditional,
+    }
+    return [note for note, about in notes.items() if about]
 
 
 def _send_to(log: Log, *names: str) -> None:

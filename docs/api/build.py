@@ -9,7 +9,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,10 @@ _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
 _OF_GATEWAY: Final = {
     401: "Unauthorized", 413: "Request Entity Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
+
+
+#: Headers that errors of a status bring along.
+_HEADERS_OF: Final = {401: ["WWW-Authenticate"], 429: ["RateLimit", "RateLimit-Policy", "Retry-After"], 503: ["Retry-After"]}
 
 
 class _Nothing:
@@ -112,7 +115,7 @@ def _operation(
     codes = [*added.get("errors", ()), *_OF_ALL, *(() if is_public else _OF_KEYS)]
     if "body" in added and "payload-too-large" not in codes:
         raise ValueError(f"{key}: a body may be too large")
-    operation["responses"] = _with_errors(answers, codes, shared, is_public=is_public)
+    operation["responses"] = _with_errors(answers, codes, shared, written["headers"], is_public=is_public)
     return operation
 
 
@@ -135,7 +138,9 @@ def _answer(spec: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, An
     return answer
 
 
-def _with_errors(answers: dict[str, Any], codes: list[str], shared: dict[str, Any], *, is_public: bool) -> dict[str, Any]:
+def _with_errors(
+    answers: dict[str, Any], codes: list[str], shared: dict[str, Any], headers: Mapping[str, Any], *, is_public: bool
+) -> dict[str, Any]:
     """All answers of an operation; those that are errors only are written once, among the components."""
     known = {each.code: each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, MayflyError)}
     by_status: dict[int, list[type[MayflyError]]] = {}
@@ -146,6 +151,8 @@ def _with_errors(answers: dict[str, Any], codes: list[str], shared: dict[str, An
         answer = answers.setdefault(str(status), {"description": ""})
         said = "; ".join(f"`{each.code}`: {_first_sentence(each)}" for each in classes)
         answer["description"] = f"{answer['description']} {said}".strip()
+        for header in _HEADERS_OF.get(status, ()):
+            answer.setdefault("headers", {})[header] = headers[header]
         answer.setdefault("content", {})["application/problem+json"] = {
             "schema": {"$ref": "#/components/schemas/Problem"},
             "examples": {each.code: {"value": _example(each)} for each in classes},
@@ -176,7 +183,7 @@ def _example(error: type[MayflyError]) -> dict[str, Any]:
         "type": error.type_uri or f"urn:mayfly:problem:{error.code}",
         "title": error.title,
         "status": error.status,
-        "detail": HTTPStatus(error.status).description or error.title,
+        "detail": _first_sentence(error),
         "code": error.code,
         "request_id": "b5f0c8e2-0000-4000-8000-000000000000",
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local.harness import MAYFLY, ROOT, Stack, running
+from local.harness import MAYFLY, ROOT, Stack, running, wait_until
 from local.stack_file import StackFile
 from tests.access import CREDENTIALS, MARK, Matrix, expected, is_shown
 
@@ -97,8 +97,11 @@ def test_rotation_without_an_overlap_ends_the_old_key_now(stack: Stack) -> None:
 
 
 def test_an_expired_key_has_no_successor(stack: Stack) -> None:
-    made = json.loads(keys(stack, "create", "--tenant", "late", "--expires-in", "0", "--json").stdout)
-    assert "has expired" in keys(stack, "rotate", made["id"], "--tenant", "late", code=1).stderr
+    made = json.loads(keys(stack, "create", "--tenant", "late", "--expires-in", "0.00001", "--json").stdout)
+    wait_until(lambda: json.loads(keys(stack, "list", "--tenant", "late", "--json").stdout)["expired"], 10)
+    said = keys(stack, "rotate", made["key"], "--tenant", "late", code=1).stderr
+    assert "has expired and cannot be rotated" in said
+    assert made["key"] not in said
     assert len(keys(stack, "list", "--tenant", "late", "--json").stdout.splitlines()) == 1
 
 
@@ -114,6 +117,7 @@ def test_roles_that_were_not_all_used_are_told(stack: Stack) -> None:
         (["revoke", "nothing"], 1, "no key 'nothing'"),
         (["rotate", "nothing"], 1, "no key 'nothing'"),
         (["create", "--expires-in", "soon"], 2, "not a number of days"),
+        (["create", "--expires-in", "0"], 2, "opens nothing"),
         (["create", "--scope", "everything"], 2, "invalid choice"),
         (["list", "--tenant", "a b"], 2, "must match"),
     ],

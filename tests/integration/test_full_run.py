@@ -39,7 +39,7 @@ def test_the_command_ends_with_1_where_something_is_unused_or_refused(tour: Tour
     refused = {"function": "Hello", "action": "dynamodb:Scan", "resource": "arn:aws:dynamodb:::table/x", "note": True}
     subprocess.run(["curl", "-sS", "-d", json.dumps(refused), url], check=True, capture_output=True)
     done = roles(tour, "--check")
-    assert (done.returncode, "refused 1 times: Hello dynamodb:Scan" in done.stdout) == (1, True)
+    assert (done.returncode, "refused 1x: Hello dynamodb:Scan" in done.stdout) == (1, True)
 
 
 def everything_left(tour: Tour) -> dict[str, str]:

@@ -86,6 +86,13 @@ def test_a_request_that_nobody_should_send_is_refused_and_the_next_one_is_served
     assert stack.get("/health").json() == {"status": "ok"}
 
 
+def test_a_second_credential_in_a_request_spoils_only_that_request(stack: Stack) -> None:
+    """The gateway remembers an answer by all that the authorizer saw."""
+    both = get(b"/jobs/x", b"Authorization: Bearer " + stack.key.encode(), b"Authorization: x")
+    assert send(stack, both).split(b" ")[1] == b"401"
+    assert stack.get("/jobs/x", headers=stack.headers).status_code == 404
+
+
 def test_none_of_them_was_unforeseen(stack: Stack) -> None:
     """After the others, in their order: no function failed, none died, and the gateway answered no 500."""
     requests.post(f"{stack.url}/jobs", data=json.dumps({"task": 1}), headers=stack.headers, timeout=60)

@@ -64,7 +64,9 @@ def test_a_call_that_the_role_does_not_allow_is_refused_by_name_in_answer_log_an
         said = stack.get("/").text
         resource = f"arn:aws:dynamodb:us-east-1:000000000000:table/{table(stack)}"
         assert f"is not authorized to perform: dynamodb:PutItem on resource: {resource} because no identity-based policy" in said
-        wait_until(lambda: f"F may not dynamodb:PutItem on {resource}" in stack.output, 10)
+        wait_until(
+            lambda: f"F may not dynamodb:PutItem on {resource}, here as on AWS: allow it in the policies of FRole" in stack.output, 10
+        )
         (entry,) = [each for each in stack.log("mayfly") if each["type"] == "refused"]
         assert entry["refused"]["role"] == "FRole"
 

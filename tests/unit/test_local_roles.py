@@ -69,10 +69,15 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         (s3("DELETE", "/b/k", versionId="1"), {("s3:DeleteObjectVersion", "arn:aws:s3:::b/k")}),
         (s3("PUT", "/b/k", uploadId="u", partNumber="1"), {("s3:PutObject", "arn:aws:s3:::b/k")}),
         (s3("PUT", "/b/k", {"x-amz-acl": "public-read"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectAcl", "arn:aws:s3:::b/k")}),
-        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d%20e?versionId=1"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObject", "arn:aws:s3:::c/d e")}),
-        (s3("GET", "/b", policy=""), {("s3:UnknownGetPolicy", "arn:aws:s3:::b")}),
-        (s3("PUT", "/b", acl=""), {("s3:UnknownPutAcl", "arn:aws:s3:::b")}),
-        (s3("PATCH", "/b/k"), {("s3:UnknownPatch", "arn:aws:s3:::b/k")}),
+        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d%20e?versionId=1"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObjectVersion", "arn:aws:s3:::c/d e")}),
+        (s3("GET", "/b", policy=""), {("s3:GetBucketPolicy", "arn:aws:s3:::b")}),
+        (s3("PUT", "/b", lifecycle=""), {("s3:PutLifecycleConfiguration", "arn:aws:s3:::b")}),
+        (s3("PUT", "/b", versions=""), {("s3:?", "arn:aws:s3:::b")}),
+        (s3("HEAD", "/b/k", versionId="1"), {("s3:GetObjectVersion", "arn:aws:s3:::b/k")}),
+        (s3("GET", "/b/k", versionId="1", tagging=""), {("s3:GetObjectVersionTagging", "arn:aws:s3:::b/k")}),
+        (s3("POST", "/b/k", {"x-amz-tagging": "a=b"}, uploads=""), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectTagging", "arn:aws:s3:::b/k")}),
+        (Request("s3", "POST", "/b", {"delete": ""}, {}, b"<Object><Key>k</Key><VersionId>1</VersionId></Object>"), {("s3:DeleteObjectVersion", "arn:aws:s3:::b/k")}),
+        (s3("PATCH", "/b/k"), {("s3:?", "arn:aws:s3:::b/k")}),
         (s3("GET", "/"), {("s3:ListAllMyBuckets", "*")}),
         (
             Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameter"}, b'{"Name": "/a/b"}'),
@@ -242,10 +247,26 @@ def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire:
     assert (status, "<Code>AccessDenied</Code>" in body, "s3:GetObject" in body) == (403, True, True)
     assert wire.stored == []
     wire.ask(dynamodb("PutItem", TableName="T"))
+    advice = "allow it in the policies of R"
     assert wire.reported == [
-        {"function": "F", "role": "R", "action": "dynamodb:PutItem", "resource": TABLE},
-        {"function": "F", "role": "R", "action": "s3:GetObject", "resource": "arn:aws:s3:::b/k"},
+        {"function": "F", "role": "R", "action": "dynamodb:PutItem", "resource": TABLE, "advice": advice},
+        {"function": "F", "role": "R", "action": "s3:GetObject", "resource": "arn:aws:s3:::b/k", "advice": advice},
     ]
+
+
+def test_a_refusal_tells_a_deny_and_what_is_not_known_from_what_is_not_allowed(wire: Wire) -> None:
+    deny = {"Effect": "Deny", "Action": "dynamodb:GetItem", "Resource": "*"}
+    wire.set_roles(F={"name": "R", "documents": [{"Statement": [ALLOW, deny]}], "managed": []})
+    assert "with an explicit deny in an identity-based policy" in wire.ask(dynamodb("GetItem", TableName="T"))[1]
+    assert "does not know which permission" in wire.ask(s3("PATCH", "/b/k"))[1]
+    assert [each["advice"] for each in wire.reported] == [
+        "a policy of its role denies it",
+        "mayfly does not know which permission it needs",
+    ]
+
+
+def test_a_service_that_the_store_does_not_play_is_the_stores_to_refuse(wire: Wire) -> None:
+    assert wire.ask(Request("sns", "POST", "/", {}, {}, b"Action=Publish")) == (200, "stored")
 
 
 def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire) -> None:

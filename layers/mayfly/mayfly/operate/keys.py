@@ -33,7 +33,7 @@ def add_parser(features: Any) -> None:
     create.add_argument(
         "--scope", action="append", choices=sorted(ALL_SCOPES), help="what it may do; may be repeated (default: everything)"
     )
-    create.add_argument("--expires-in", type=_days, metavar="DAYS", help="when it stops to work (default: never)")
+    create.add_argument("--expires-in", type=_lifetime, metavar="DAYS", help="when it stops to work (default: never)")
     _add_env(create)
     create.set_defaults(run=_create)
 
@@ -48,7 +48,7 @@ def add_parser(features: Any) -> None:
     revoke = keys.add_parser(
         "revoke", parents=[target(), tenant_option()], help="end a key now", description=f"Ends a key at once; {_CACHED}."
     )
-    revoke.add_argument("id", help="the key's id, as list shows it")
+    revoke.add_argument("id", type=_key_id, help="the key's id, as list shows it, or the key itself")
     revoke.set_defaults(run=_revoke)
 
     rotate = keys.add_parser(
@@ -57,11 +57,11 @@ def add_parser(features: Any) -> None:
         help="make a key's successor; both work for a while",
         description="Makes another key of the same scopes and shows it, once. The old one works on for the overlap.",
     )
-    rotate.add_argument("id", help="the id of the key to replace")
+    rotate.add_argument("id", type=_key_id, help="the id of the key to replace, or the key itself")
     rotate.add_argument(
         "--overlap", type=_days, default=7.0, metavar="DAYS", help="how long both work (default: %(default)s; 0 ends it now)"
     )
-    rotate.add_argument("--expires-in", type=_days, metavar="DAYS", help="when the new one stops to work (default: never)")
+    rotate.add_argument("--expires-in", type=_lifetime, metavar="DAYS", help="when the new one stops to work (default: never)")
     _add_env(rotate)
     rotate.set_defaults(run=_rotate)
 
@@ -106,7 +106,7 @@ def _rotate(options: argparse.Namespace) -> int:
     if old is None or old.tenant != options.tenant:
         raise KeyNotFound(options.id)
     if _has_expired(old, now_ms):
-        print(f"mayfly: key {old.key_id} has expired, and has no successor; make another one with: mayfly keys create", file=sys.stderr)
+        print(f"mayfly: key {old.key_id} has expired and cannot be rotated; make another one with: mayfly keys create", file=sys.stderr)
         return 1
     # The new one first: whoever stops in between has two keys, and never none. It is shown when both stand as they should.
     text, new = _make(stack, options, old.tenant, old.scopes)
@@ -156,6 +156,19 @@ def _time(at_ms: int | None) -> str | None:
 
 def _has_expired(key: ApiKey, now_ms: int) -> bool:
     return key.expires_at_ms is not None and key.expires_at_ms <= now_ms
+
+
+def _key_id(text: str) -> str:
+    """A key's id; of a key that was pasted whole, which must not end in a terminal again, the id in it."""
+    parts = text.split("_")
+    return parts[2] if len(parts) == 4 and parts[0] == "mf" else text
+
+
+def _lifetime(text: str) -> float:
+    days = _days(text)
+    if not days:
+        raise argparse.ArgumentTypeError("a key that expires at once opens nothing; to end one: mayfly keys revoke")
+    return days
 
 
 def _days(text: str) -> float:
