@@ -78,8 +78,8 @@ def faults(dynamodb: Any) -> Faults:
     return Faults(dynamodb)
 
 
-def make_tables(client: Any, prefix: str = "") -> dict[str, str]:
-    """Makes the template's tables, and returns their names by logical ids."""
+def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[str, str]:
+    """Makes the template's tables, without their streams if so asked, and returns their names by logical ids."""
     from samtranslator.yaml_helper import yaml_parse
 
     names = {}
@@ -87,6 +87,8 @@ def make_tables(client: Any, prefix: str = "") -> dict[str, str]:
         if resource["Type"] == "AWS::DynamoDB::Table":
             wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "StreamSpecification")
             properties = {key: value for key, value in resource["Properties"].items() if key in wanted}
+            if not streams:
+                properties.pop("StreamSpecification", None)
             if "StreamSpecification" in properties:
                 properties["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
             client.create_table(TableName=prefix + logical, **properties)

@@ -50,9 +50,8 @@ _TELLTALES = ("Traceback", "botocore", "boto3", ".py", "arn:aws", "JobsTable", "
 
 @pytest.fixture
 def env(aws: None) -> dict[str, str]:
-    make_tables(make_client("dynamodb"))
     # moto keeps all that a stream has ever held; megabytes, here.
-    make_client("dynamodb").update_table(TableName="JobsTable", StreamSpecification={"StreamEnabled": False})
+    make_tables(make_client("dynamodb"), streams=False)
     make_client("s3").create_bucket(Bucket="imports")
     queues = {name: make_client("sqs").create_queue(QueueName=name)["QueueUrl"] for name in ("jobs", "webhooks")}
     return {
