@@ -23,15 +23,13 @@ ROOT: Final = Path(__file__).parent.parent.parent
 DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
 PAGE: Final = Path(__file__).parent / "index.html"
 FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job")
-#: What any operation may answer that needs a key, or reads a body.
+#: What any operation may answer that needs a key, and what any at all.
 _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
 _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
 #: What API Gateway says itself (docs/http.md).
 _OF_GATEWAY: Final = {
     401: "Unauthorized", 413: "Request Entity Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
-
-
 #: Headers that errors of a status bring along.
 _HEADERS_OF: Final = {401: ["WWW-Authenticate"], 429: ["RateLimit", "RateLimit-Policy", "Retry-After"], 503: ["Retry-After"]}
 
@@ -106,7 +104,7 @@ def _operation(
         operation |= {"security": [{"key": []}], "x-scope": scope}
     parameters = [written["parameters"][each] if isinstance(each, str) else each for each in added.get("parameters", ())]
     if sum(each["in"] == "path" for each in parameters) != len(re.findall(r"\{", key)):
-        raise ValueError(f"{key}: its path parameters are not those of operations.yaml")
+        raise ValueError(f"{key}: operations.yaml describes other path parameters than its path has")
     if parameters:
         operation["parameters"] = parameters
     if "body" in added:
