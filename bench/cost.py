@@ -19,7 +19,7 @@ from bench.batch import make_stores
 from bench.meter import metered
 from functions.run_jobs import tasks
 from functions.run_jobs.app import build
-from local.clients import CREDENTIALS
+from local.credentials import FOREIGN
 from local.harness import ROOT, embedded_store
 from local.template import REGION
 
@@ -45,7 +45,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
         os.environ.update(
             {
-                **CREDENTIALS,
+                **FOREIGN.variables,
                 "AWS_ENDPOINT_URL": endpoint,
                 "AWS_REGION": REGION,
                 "AWS_DEFAULT_REGION": REGION,

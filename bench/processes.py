@@ -15,7 +15,7 @@ from mayfly import wiring
 from mayfly.counters import CounterStore
 
 from bench.batch import make_stores
-from local.clients import CREDENTIALS
+from local.credentials import FOREIGN
 from local.harness import ROOT, embedded_store
 from local.template import REGION
 
@@ -62,7 +62,7 @@ def ground() -> Iterator[Ground]:
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
         make_stores(endpoint, Path(folder))
         ours = {
-            **CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
+            **FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
             "COUNTERS_TABLE": "CountersTable", "PYTHONPATH": f"{ROOT / 'layers' / 'mayfly'}{os.pathsep}{ROOT}",
         }  # fmt: skip
         before = dict(os.environ)

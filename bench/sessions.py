@@ -11,7 +11,7 @@ from mayfly import sessions, wiring
 
 from bench.batch import make_stores
 from bench.meter import metered
-from local.clients import CREDENTIALS
+from local.credentials import FOREIGN
 from local.harness import embedded_store
 from local.template import REGION
 
@@ -22,7 +22,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     """Calls and units by verb, for a session with a subject and for one without."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
-        os.environ.update({**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION})
+        os.environ.update({**FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION})
         make_stores(endpoint, Path(folder))
         with metered() as cost:
             store = wiring.session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "bench"})

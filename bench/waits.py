@@ -19,7 +19,7 @@ from mayfly.jobs.worker import Runner
 from bench.batch import make_stores
 from bench.cost import Context, delete, received
 from functions.run_jobs import tasks
-from local.clients import CREDENTIALS
+from local.credentials import FOREIGN
 from local.harness import embedded_store
 from local.template import REGION
 
@@ -31,7 +31,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     """Calls a batch, and the milliseconds between a task's return and its commit, in both modes."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
-        os.environ.update({**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION})
+        os.environ.update({**FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION})
         os.environ["POWERTOOLS_METRICS_DISABLED"] = "true"
         queue = make_stores(endpoint, Path(folder))
         for mode in ("optimistic", "exclusive"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from local.credentials import FOREIGN
 from local.harness import ROOT
 from local.launches import store_variables
 
@@ -92,7 +93,7 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
             shutil.copytree(ROOT / "functions", work / "functions", ignore=shutil.ignore_patterns("__pycache__"))
             (folder / "tasks/bench_exclusive.py").write_text(_EXCLUSIVE_TASK)
     env = {
-        "PATH": os.environ.get("PATH", ""), **store_variables(endpoint), "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
+        "PATH": os.environ.get("PATH", ""), **store_variables(endpoint, FOREIGN), "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
         "POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_LOG_LEVEL": "WARNING", "AWS_LAMBDA_FUNCTION_NAME": "bench",
         "JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "IMPORTS_BUCKET": "imports", "IDEMPOTENCY_TABLE": "Idempotency", "DEFAULT_TENANT": "default",
         "JOBS_QUEUE_URL": queue or f"{endpoint}/000000000000/jobs", **({"BENCH_REAL_QUEUE": "1"} if queue else {}),

@@ -96,6 +96,7 @@ class QueueSource:
 class StreamSource:
     """A DynamoDB stream event source mapping."""
 
+    name: str
     function: str
     stream_arn: str
     batch_size: int
@@ -353,6 +354,7 @@ class _Builder:
             if on_failure is not None and ":sqs:" not in str(on_failure):
                 self._problems.append(f"resource {name}: only an SQS queue is supported locally as on-failure destination")
             return StreamSource(
+                name=name,
                 function=function,
                 stream_arn=source,
                 batch_size=int(properties.get("BatchSize", 100)),

@@ -5,21 +5,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
+from local.credentials import FOREIGN, Credentials, Keys
 from local.template import REGION
 
-__all__ = ["CREDENTIALS", "FUNCTION_PREFIX", "Clients", "credentials"]
-
-#: Throw-away credentials: the store checks none, and every AWS client insists on some.
-CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-#: What the access keys of functions begin with.
-FUNCTION_PREFIX: Final = "function-"
-
-
-def credentials(function: str) -> dict[str, str]:
-    """A function's credentials: those of its role, as far as the embedded store is concerned."""
-    return {**CREDENTIALS, "AWS_ACCESS_KEY_ID": FUNCTION_PREFIX + function}
+__all__ = ["Clients"]
 
 
 @dataclass
@@ -27,9 +18,9 @@ class Clients:
     """Makes clients for one endpoint and calls them without blocking the event loop."""
 
     endpoint: str
-    access_key: str = CREDENTIALS["AWS_ACCESS_KEY_ID"]
-    #: Whether it is the embedded store, whose guard knows functions by their access keys.
-    is_guarded: bool = False
+    credentials: Credentials = FOREIGN
+    #: The keys that the guard of the embedded store knows functions by; None for an endpoint of somebody else's.
+    keys: Keys | None = None
     _made: dict[str, Any] = field(default_factory=dict)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, thread_name_prefix="store"))
 
@@ -43,8 +34,8 @@ class Clients:
                 service,  # type: ignore[call-overload]  # by name
                 endpoint_url=self.endpoint,
                 region_name=REGION,
-                aws_access_key_id=self.access_key,
-                aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+                aws_access_key_id=self.credentials.id,
+                aws_secret_access_key=self.credentials.secret,
                 config=Config(
                     connect_timeout=2,
                     read_timeout=30,
@@ -55,11 +46,16 @@ class Clients:
             )
         return self._made[service]
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether functions ask under their own roles."""
+        return self.keys is not None
+
     def of(self, function: str) -> "Clients":
         """Clients for what Lambda does in a function's name: under its role, and on these threads."""
-        if not self.is_guarded:
+        if self.keys is None:
             return self
-        return Clients(self.endpoint, credentials(function)["AWS_ACCESS_KEY_ID"], _threads=self._threads)
+        return Clients(self.endpoint, self.keys.of(function), _threads=self._threads)
 
     async def call(self, service: str, operation: str, **arguments: Any) -> Any:
         """Calls an operation in a thread."""

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from local.errors import LocalError
+from local.stack_file import StackFile
 
 __all__ = ["main"]
 
@@ -71,6 +73,19 @@ def _parser() -> argparse.ArgumentParser:
         default="awslambdaric",
         help="the loop that calls handlers (default: awslambdaric, python where it has no wheels)",
     )
+    up.add_argument(
+        "--allow-host",
+        action="append",
+        type=str.lower,
+        default=[],
+        metavar="NAME",
+        help="a host name, beside localhost, by which the stack may be asked; may be repeated",
+    )
+    up.add_argument(
+        "--any-credentials",
+        action="store_true",
+        help="let the store take any AWS credentials, as before 0.2.0; every program of this machine reads and writes it then",
+    )
     up.add_argument("--no-reload", action="store_true", help="do not watch the code for changes")
     up.set_defaults(run=_up)
 
@@ -101,6 +116,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     roles.set_defaults(run=_roles)
 
+    env = commands.add_parser(
+        "env",
+        help="the exports for SDKs and the AWS CLI",
+        description="Prints what makes SDKs and the AWS CLI use the running stack's store: lines for a shell, as in "
+        'eval "$(mayfly env)". The access key in them is this stack\'s own, the same at every start.',
+    )
+    env.add_argument("--json", action="store_true", help="print JSON")
+    env.add_argument(
+        "--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files (default: %(default)s)"
+    )
+    env.set_defaults(run=_env)
+
     crash = commands.add_parser(
         "crash",
         help="the crash lab: kill workers at every store call, and count",
@@ -123,7 +150,7 @@ def _up(options: argparse.Namespace) -> int:
     from local.supervisor import Options, up
 
     template = options.template.resolve()
-    return asyncio.run(
+    code = asyncio.run(
         up(
             Options(
                 template=template,
@@ -138,15 +165,17 @@ def _up(options: argparse.Namespace) -> int:
                 idle=options.idle,
                 pure_python=options.runtime == "python",
                 reload=not options.no_reload,
+                hosts=frozenset(options.allow_host),
+                any_credentials=options.any_credentials,
             )
         )
     )
+    sys.stdout.flush()
+    os._exit(code)  # a thread that waits in a call to a store that is gone is not waited for
 
 
 def _work_folder(options: argparse.Namespace, template: Path) -> Path:
     """The folder asked for; by default `.mayfly`, and one below it for a stack beside another one that runs."""
-    from local.stack_file import StackFile
-
     if options.work is not None:
         return Path(options.work).resolve()
     folder = template.parent / ".mayfly"
@@ -178,16 +207,28 @@ def _invoke(options: argparse.Namespace) -> int:
     return asyncio.run(in_process(options.function, event, work=options.work))
 
 
-def _roles(options: argparse.Namespace) -> int:
-    from urllib.error import URLError
-    from urllib.request import urlopen
-
-    from local.roles import shown
-    from local.stack_file import StackFile
+def _env(options: argparse.Namespace) -> int:
+    from local.launches import store_variables
 
     stack = StackFile.read(options.work)
+    variables = store_variables(stack.endpoint, stack.people)
+    if options.json:
+        print(json.dumps(dict(variables)))
+    else:
+        print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+    return 0
+
+
+def _roles(options: argparse.Namespace) -> int:
+    from urllib.error import URLError
+    from urllib.request import Request, urlopen
+
+    from local.roles import shown
+
+    stack = StackFile.read(options.work)
+    asked = Request(f"{stack.endpoint}/_mayfly/roles", headers={"Authorization": f"Bearer {stack.people.id}"})  # noqa: S310 - a loopback address
     try:
-        with urlopen(f"{stack.endpoint}/_mayfly/roles", timeout=10) as reply:  # noqa: S310 - a loopback address
+        with urlopen(asked, timeout=10) as reply:  # noqa: S310
             found = json.load(reply)
     except (URLError, ValueError):
         raise LocalError(f"the store at {stack.endpoint} has no guard: roles are checked in the embedded store only") from None
@@ -214,14 +255,13 @@ def _operate(arguments: list[str]) -> int:
     env = dict(os.environ)
     if not any(each.startswith(("--stack", "--endpoint-url", "-h", "--help")) for each in arguments):
         from local.launches import store_variables
-        from local.stack_file import StackFile
 
         try:
             stack = StackFile.read(Path(".mayfly"))
         except LocalError as problem:
             print(f"mayfly: {problem}", file=sys.stderr)
             return 1
-        env |= {**store_variables(stack.endpoint), "MAYFLY_STACK": stack.name, "MAYFLY_OUTPUTS": json.dumps(stack.outputs)}
+        env |= {**store_variables(stack.endpoint, stack.people), "MAYFLY_STACK": stack.name, "MAYFLY_OUTPUTS": json.dumps(stack.outputs)}
     return subprocess.run([sys.executable, "-m", "mayfly.operate", *arguments], env=env, check=False).returncode
 
 

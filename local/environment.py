@@ -7,6 +7,7 @@ its own for every environment, as AWS's client expects.
 import asyncio
 import contextlib
 import json
+import secrets
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from typing import Any, Final
 import psutil
 from aiohttp import web
 
+from local import peers
+from local.access import Access, is_browser
 from local.logs import Log
 from local.processes import Child, Children
 from local.servers import Connection, HttpServer
@@ -92,18 +95,20 @@ class NotSent(Exception):
 class Environment:
     """A started process of a function."""
 
-    def __init__(self, launch: Launch, log: Log) -> None:
+    def __init__(self, launch: Launch, log: Log, *, tells_peers: bool | None = None) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.idle_since = 0.0
         self.invocations = 0
         self._launch = launch
         self._log = log
         self._child: Child | None = None
-        self._api = HttpServer(self._serve, body_limit=PAYLOAD_LIMIT + 1)
+        self._api = HttpServer(self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, refused=self._note_refusal)
+        #: What its process's paths begin with, where the system does not tell that a request is this process's.
+        self._token = "" if (peers.can_tell() if tells_peers is None else tells_peers) else f"/{secrets.token_hex(16)}"
         self._connection: Connection | None = None
         self._was_written = False
         self._polls: asyncio.Queue[asyncio.Future[Invocation]] = asyncio.Queue()
-        self._open_polls: set[asyncio.Future[Invocation]] = set()
+        self._open_polls: dict[asyncio.Future[Invocation], Connection] = {}
         self._current: Invocation | None = None
         self._outcome: asyncio.Future[Reply | Failure] | None = None
         self._init_error: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
@@ -124,17 +129,26 @@ class Environment:
         return self._child is not None and self._child.is_running
 
     async def start(self, children: Children) -> Failure | None:
-        """Starts the process and waits until it asks for its first event; returns why it never did."""
-        await self._api.listen(0)
-        variables = {
-            **self._launch.variables,
-            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": f"local/{self.id}",
-            "PYTHONPATH": ":".join(str(each) for each in self._launch.path),
-        }
-        self._child = await children.spawn(
-            self._launch.runtime, [self._launch.handler], env=variables, folder=self._launch.folder, isolated=True
-        )
+        """Starts the process and waits until it asks for its first event; returns why it never did.
+
+        A machine that has no file or process left for it is a Failure as well: the next invocation tries again.
+        """
+        try:
+            await self._api.listen(0)
+            variables = {
+                **self._launch.variables,
+                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}{self._token}",
+                "AWS_LAMBDA_LOG_STREAM_NAME": f"local/{self.id}",
+                "PYTHONPATH": ":".join(str(each) for each in self._launch.path),
+            }
+            self._child = await children.spawn(
+                self._launch.runtime, [self._launch.handler], env=variables, folder=self._launch.folder, isolated=True
+            )
+        except OSError as problem:
+            await self._close()
+            failure = Failure("Sandbox.StartFailed", f"no process could be started for the function: {problem.strerror or problem}")
+            self._log.event("start failed", "ERROR", environment=self.id, reason=failure.message, next="the next invocation tries again")
+            return failure
         self._reader = asyncio.ensure_future(self._read_output(self._child))
         self._memory = asyncio.ensure_future(self._watch_memory(self._child))
         started = time.monotonic()
@@ -247,7 +261,10 @@ class Environment:
                 return poll
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path.removeprefix(_PREFIX)
+        if (why := self._intrusion(request)) is not None:
+            self._note_refusal(request.path, why)
+            return _refusal(403, "Forbidden", why)
+        path = request.path.removeprefix(self._token + _PREFIX)
         if request.method == "GET" and path == "/invocation/next":
             return await self._serve_next(request)
         if request.method != "POST":
@@ -274,16 +291,42 @@ class Environment:
         self._outcome.set_result(Reply(body) if parts[3] == "response" else _reported(body, request))
         return _accepted()
 
+    def _intrusion(self, request: web.BaseRequest) -> str | None:
+        """Why a request is not one of the function's own process, None if it is."""
+        if is_browser((name.lower(), value) for name, value in request.headers.items()):
+            return "a browser may not use a function's Runtime API"
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        if self._token:
+            is_own = request.path.startswith(f"{self._token}/")
+        elif connection.peer_pid is None and self._child is not None and request.transport is not None:
+            client_port = request.transport.get_extra_info("peername")[1]
+            is_own = peers.is_peer(self._child.pid, client_port=client_port, server_port=self._api.port)
+            connection.peer_pid = self._child.pid if is_own else None
+        else:
+            is_own = self._child is not None and connection.peer_pid == self._child.pid
+        if not is_own:
+            return "another process may not use a function's Runtime API"
+        if request.path.endswith("/invocation/next") and any(not each.lost.done() for each in self._open_polls.values()):
+            return "the function waits for its next event already; a second poller gets none"
+        return None
+
+    def _note_refusal(self, path: str, why: str) -> None:
+        self._log.event("refused", "ERROR", environment=self.id, path=path, reason=why)
+
     async def _serve_next(self, request: web.BaseRequest) -> web.Response:
         if self._outcome is not None and not self._outcome.done():
             # The runtime gave up on its invocation and asks for another: the caller must not wait for the deadline.
             self._outcome.set_result(Failure("Runtime.NoResponse", "The runtime asked for a new event without answering the last one"))
         poll: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
-        self._polls.put_nowait(poll)
-        self._open_polls.add(poll)
-        poll.add_done_callback(self._open_polls.discard)
-        invocation = await poll
         assert isinstance(request.protocol, Connection)
+        for left, connection in list(self._open_polls.items()):
+            if connection.lost.done():
+                left.cancel()
+        self._polls.put_nowait(poll)
+        self._open_polls[poll] = request.protocol
+        poll.add_done_callback(lambda _: self._open_polls.pop(poll, None))
+        invocation = await poll
         self._connection, self._was_written = request.protocol, False
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
@@ -301,16 +344,13 @@ class Environment:
     async def _watch_memory(self, child: Child) -> None:
         """Kills the process above its memory size: its own memory often, with that of its children now and then."""
         try:
-            process, looks = psutil.Process(child.pid), 0
+            process, looks, used = psutil.Process(child.pid), 0, 0
             while True:
                 is_active = self._current is not None or not self.invocations
                 await asyncio.sleep(_MEMORY_INTERVAL if is_active else _IDLE_MEMORY_INTERVAL)
                 looks += 1
-                used = process.memory_info().rss
-                if not looks % _LOOKS_BETWEEN_CHILDREN:
-                    for each in process.children(recursive=True):
-                        with contextlib.suppress(psutil.Error):  # ended between two looks
-                            used += each.memory_info().rss
+                with contextlib.suppress(OSError):  # no file is left to look with; the next look may find one
+                    used = self._memory_of(process, with_children=not looks % _LOOKS_BETWEEN_CHILDREN)
                 if used > self._launch.memory_mb * 1024 * 1024:
                     limit, found = self._launch.memory_mb, used / 1024 / 1024
                     self._verdict = Failure(
@@ -320,6 +360,15 @@ class Environment:
                     return
         except psutil.Error:  # it has ended
             return
+
+    def _memory_of(self, process: psutil.Process, *, with_children: bool) -> int:
+        """Resident bytes. Raises psutil.Error once the process has ended, OSError if the system cannot be asked."""
+        used: int = process.memory_info().rss
+        if with_children:
+            for each in process.children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # ended between two looks
+                    used += each.memory_info().rss
+        return used
 
     async def _read_output(self, child: Child) -> None:
         while True:

@@ -1,36 +1,111 @@
-"""The embedded store's process, with a guard before it: what a function asks for is checked against its role in the template.
+"""The embedded store's process, with a guard before it: who asks, and may it?
 
-A function signs with an access key that is its name (`local.clients.credentials`), so that the guard knows who asks. Everybody else on this
-machine is let through: it plays the account's administrators. The guard keeps the stack from working here and failing on AWS; it is no
-defence against code that means ill, which could sign as it likes.
+Every request is signed with an access key of this stack (`local.credentials`), or refused. What a function asks for is checked
+against its role in the template; people, tools and the runtime play the account's administrators. Only the runtime makes stacks.
+Checking roles keeps an application from working here and failing on AWS. It is not a defence against code that means ill: a function
+is a process of the same user.
 """
 
 import json
-import sys
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
+from local.access import Access
 from local.calls import Permission, Request, signer
-from local.clients import FUNCTION_PREFIX
 from local.permissions import Permissions, Role
 from local.template import ACCOUNT
 
-__all__ = ["Guard"]
+__all__ = ["OWNER", "Cors", "Guard", "Identities", "Kept"]
 
 #: The guard's own paths.
 PREFIX: Final = "/_mayfly/"
+#: Paths of the store's that are not AWS's: nothing of them is served.
+_INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
 #: What the store plays. Of other services there is nothing to allow.
 _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
 #: What reading a malformed request raises.
 _UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 _JSON: Final = "application/x-amz-json-1.0"
+#: The form field that carries the access key of a presigned POST, among the first fields of its body.
+_POSTED_CREDENTIAL: Final = re.compile(rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE)
+_FORM_START: Final = 64 * 1024
+
+#: Who makes the request that is being served: `runtime`, `people` or `function NAME`.
+OWNER: Final[ContextVar[str]] = ContextVar("OWNER", default="")
 
 _Message = dict[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[Mapping[str, Any], _Receive, _Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Cors:
+    """What a bucket's own CORS configuration says to a page of another site."""
+
+    headers: Mapping[str, str]
+    is_preflight: bool
+
+
+class Kept(Protocol):
+    """What keeps the store's state."""
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last time it could not be done."""
+
+    def commit(self) -> None:
+        """Keeps what has changed. Raises OSError if that could not be done."""
+
+    def serve(self, what: str, asked: Any) -> Any:
+        """Answers a control request of the runtime's: JSON in, JSON out."""
+
+    async def started(self) -> None:
+        """Called when the store is about to serve."""
+
+    def stopped(self) -> None:
+        """Called when the store serves no more."""
+
+
+class _NothingKept:
+    is_failing = False
+
+    def commit(self) -> None:
+        return
+
+    def serve(self, what: str, asked: Any) -> Any:
+        return {}
+
+    async def started(self) -> None:
+        return
+
+    def stopped(self) -> None:
+        return
+
+
+@dataclass
+class Identities:
+    """Access key ids. `functions` maps each function's to its name; with `any_credentials` every other key is people's."""
+
+    people: str = ""
+    runtime: str = ""
+    any_credentials: bool = False
+    functions: dict[str, str] = field(default_factory=dict)
+
+    def of(self, key: str) -> str | None:
+        """Who has a key: `runtime`, `people`, `function NAME`, or None for nobody."""
+        if key in self.functions:
+            return f"function {self.functions[key]}"
+        for owner, own in (("runtime", self.runtime), ("people", self.people)):
+            if key and compare_digest(key.encode(), own.encode()):
+                return owner
+        return "people" if self.any_credentials else None
 
 
 class _Faults:
@@ -63,41 +138,136 @@ class _Faults:
 class Guard:
     """An ASGI application around the store's."""
 
-    def __init__(self, store: _App, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        store: _App,
+        report: Callable[[dict[str, Any]], None],
+        identities: Identities,
+        access: Access | None = None,
+        *,
+        cors: "Callable[[str, str, Mapping[str, str]], Cors | None]" = lambda method, path, headers: None,
+        kept: Kept | None = None,
+    ) -> None:
         self._store = store
         self._report = report
+        self._identities = identities
+        self._access = access or Access()
+        self._cors = cors
+        self._kept = kept or _NothingKept()
         self._permissions = Permissions()
         self._faults = _Faults()
 
     async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         """Serves one connection event."""
-        if scope["type"] != "http":
-            await self._store(scope, receive, send)
-            return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "websocket":  # of what the store plays, nothing uses them
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _lifespan(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        async def told(message: _Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._kept.started()
+            if message["type"] == "lifespan.shutdown.complete":
+                self._kept.stopped()
+            await send(message)
+
+        await self._store(scope, receive, told)
+
+    async def _http(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        headers, path = dict(pairs), str(scope["path"])
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
-        key, service = signer(headers, query)
-        if scope["path"].startswith(PREFIX):
-            await _answer(send, 200, json.dumps(self._serve(scope["path"], await _body(receive))).encode(), "application/json")
+        if (why := self._access.host_refusal(path, pairs)) is not None:
+            await _answer(send, 403, *_message(why))
             return
-        if not key.startswith(FUNCTION_PREFIX):
-            await self._store(scope, receive, send)
+        cors: Cors | None = None
+        if (why := self._access.page_refusal(pairs)) is not None:
+            cors = self._cors(scope["method"], path, headers)
+            if cors is None:
+                await _answer(send, 403, *_message(why))
+                return
+            if cors.is_preflight:
+                await _answer(send, 200, b"", "text/plain", cors.headers)
+                return
+        if path.startswith(PREFIX):
+            await self._control(path.removeprefix(PREFIX), headers, receive, send)
             return
+        if _INTERNAL.match(path):
+            await _answer(send, 404, *_message(f"{path} is not served here"))
+            return
+        if self._kept.is_failing:
+            try:
+                self._kept.commit()
+            except OSError as problem:  # refused before anything is done: what is not done is not lost
+                await _answer(send, 500, *_not_kept(problem))
+                return
+        await self._aws(Request("", scope["method"], path, query, headers, b""), scope, receive, _keeping(send, self._kept, cors))
+
+    async def _aws(self, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        key, service = signer(request.headers, request.query)
+        body: bytes | None = None
         try:
-            body = await _body(receive)
+            if not key and request.headers.get("content-type", "").startswith("multipart/form-data"):
+                body = await _body(receive)
+                found = _POSTED_CREDENTIAL.search(body[:_FORM_START])
+                key, service = (found[1].decode("latin-1"), "s3") if found else ("", "")
+            owner = self._identities.of(key)
+            if owner is None:
+                await _answer(send, 403, *_unknown_key(request, service, is_signed=bool(key)))
+                return
+            OWNER.set(owner)
+            function = owner.removeprefix("function ")
+            if function != owner:
+                body = await _body(receive) if body is None else body
         except ConnectionError:  # half a request is none
             return
-        function = key.removeprefix(FUNCTION_PREFIX)
-        request = Request(service, scope["method"], scope["path"], query, headers, body)
+        if function == owner:
+            await self._store(scope, receive if body is None else _replay(body, receive), send)
+            return
+        assert body is not None
+        await self._as_function(
+            function, Request(service, request.method, request.path, request.query, request.headers, body), scope, receive, send
+        )
+
+    async def _as_function(self, function: str, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         refused = self._refused(function, request)
         if refused is not None:
-            await _answer(send, *_refusal(service, self._sentence(function, refused)))
+            await _answer(send, *_refusal(request.service, self._sentence(function, refused)))
             return
         fault = self._faults.strike(function, request)
         if fault != "refuse":
-            await self._store(scope, _replay(body, receive), send if fault is None else _nowhere)
+            await self._store(scope, _replay(request.body, receive), send if fault is None else _nowhere)
         if fault is not None:
             await _answer(send, 500, b'{"__type": "InternalServerError", "message": "a fault that was asked for"}', _JSON)
+
+    async def _control(self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send) -> None:
+        """Serves the runtime and people, who show their access key's id as a bearer token."""
+        owner = self._identities.of(headers.get("authorization", "").removeprefix("Bearer "))
+        if owner not in ("runtime", "people"):
+            await _answer(send, 401, *_message("show this stack's access key: Authorization: Bearer ID (mayfly env prints it)"))
+            return
+        try:
+            body = await _body(receive)
+            asked = json.loads(body) if body else None
+        except ConnectionError:
+            return
+        except ValueError as problem:
+            await _answer(send, 400, *_message(f"the body is not JSON: {problem}"))
+            return
+        is_read = what in ("health", "roles") and asked is None
+        if owner != "runtime" and not is_read and what not in ("faults", "check"):
+            await _answer(send, 403, *_message(f"{PREFIX}{what} is the runtime's alone"))
+            return
+        try:
+            reply = self._serve(what, asked)
+            self._kept.commit()
+        except OSError as problem:
+            await _answer(send, 500, *_message(f"the state could not be kept: {problem.strerror}"))
+            return
+        await _answer(send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json")
 
     def _refused(self, function: str, request: Request) -> Permission | None:
         """The first permission that a request lacks."""
@@ -136,22 +306,23 @@ class Guard:
         role = self._permissions.roles.get(function)
         return f"allow it in the policies of {role.name if role else 'its role'}"
 
-    def _serve(self, path: str, body: bytes) -> Any:
-        match path.removeprefix(PREFIX):
-            case "roles" if body:
-                given = json.loads(body)
-                self._permissions.set({name: None if each is None else Role(**each) for name, each in given.items()})
+    def _serve(self, what: str, asked: Any) -> Any:
+        match what:
+            case "health":
+                return {"status": "ok"}
+            case "roles" if asked is not None:
+                self._identities.functions = dict(asked["keys"])
+                self._permissions.set({name: None if role is None else Role(**role) for name, role in asked["roles"].items()})
                 return {}
             case "roles":
                 return self._shown()
             case "faults":
-                self._faults.add(json.loads(body))
+                self._faults.add(asked)
                 return {}
             case "check":
-                asked = json.loads(body)
                 function, permission = asked["function"], Permission(asked["action"], asked["resource"])
                 return {"allowed": self._allows(function, permission) if asked["note"] else self._permissions.may(function, permission)}
-        return {"message": f"there is nothing at {path}"}
+        return self._kept.serve(what, asked)
 
     def _shown(self) -> dict[str, Any]:
         permissions = self._permissions
@@ -196,24 +367,56 @@ def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
     return 400, json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(), _JSON
 
 
-async def _answer(send: _Send, status: int, body: bytes, kind: str) -> None:
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
+    """Sends an answer once what it tells of is kept, and an error in its place if that could not be done.
+
+    The store's own CORS headers, which let every page read, are left out.
+    """
+    is_lost = False
+
+    async def sending(message: _Message) -> None:
+        nonlocal is_lost
+        if message["type"] == "http.response.start":
+            try:
+                kept.commit()
+            except OSError as problem:
+                is_lost = True
+                await _answer(send, 500, *_not_kept(problem))
+                return
+            own = [(name, value) for name, value in message.get("headers", ()) if not name.lower().startswith(b"access-control-")]
+            allowed = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (cors.headers if cors else {}).items()]
+            message = {**message, "headers": own + allowed}
+        if not is_lost:
+            await send(message)
+
+    return sending
+
+
+def _not_kept(problem: OSError) -> tuple[bytes, str]:
+    text = f"the state could not be kept, so nothing is acknowledged: {problem.strerror}"
+    return json.dumps({"__type": "InternalServerError", "message": text}).encode(), _JSON
+
+
+def _unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[bytes, str]:
+    """AWS's own refusal of a key, with what to do here."""
+    advice = 'take this stack\'s credentials, in a shell: eval "$(mayfly env)"'
+    sentence = f"The security token included in the request is invalid: {advice}"
+    code = "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId"
+    if not is_signed:
+        code, sentence = "MissingAuthenticationToken", f"The request is not signed: {advice}"
+    if service in ("dynamodb", "sqs", "ssm") and "x-amz-target" in request.headers:
+        return json.dumps({"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}).encode(), _JSON
+    text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
+    body = f"<Error>{text}</Error>" if service == "s3" else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode(), "application/xml"
+
+
+def _message(text: str) -> tuple[bytes, str]:
+    return json.dumps({"message": text}).encode(), "application/json"
+
+
+async def _answer(send: _Send, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
+    headers = {"content-type": kind, "content-length": str(len(body)), **(more or {})}
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
-
-
-def _report(refused: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({"refused": refused}) + "\n")
-    sys.stdout.flush()
-
-
-def main() -> None:
-    """Runs the store behind the guard, on what its variables say."""
-    from ministack import app as store
-
-    store.app = Guard(store.app, _report)
-    store.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -22,11 +22,12 @@ import psutil
 import requests
 
 from local.clients import Clients
+from local.credentials import FOREIGN, Credentials, Keys
 from local.logs import Logs
 from local.processes import Children
 from local.store import EmbeddedStore, free_port
 
-__all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "unused_port", "wait_until"]
+__all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "unbuffered", "unused_port", "wait_until"]
 
 T = TypeVar("T")
 
@@ -109,7 +110,18 @@ class Stack:
 
     def client(self, service: str) -> Any:
         """An AWS client for its store."""
-        return Clients(self.facts["endpoint"]).get(service)
+        return Clients(self.facts["endpoint"], self.credentials).get(service)
+
+    @property
+    def credentials(self) -> Credentials:
+        """The access key of people and tools."""
+        kept = self.facts["credentials"]
+        return Credentials(kept["AWS_ACCESS_KEY_ID"], kept["AWS_SECRET_ACCESS_KEY"])
+
+    def control(self, path: str, asked: Any = None) -> requests.Response:
+        """Asks the store's guard something, as people may."""
+        url, headers = f"{self.facts['endpoint']}/_mayfly/{path}", {"Authorization": f"Bearer {self.credentials.id}"}
+        return requests.request("GET" if asked is None else "POST", url, json=asked, headers=headers, timeout=10)
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """All items of a table, by its logical id."""
@@ -141,6 +153,11 @@ class Stack:
         return self.process.wait(60)
 
 
+def unbuffered() -> dict[str, str]:
+    """This process's variables, for a child whose output is to be read while it runs."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
 def unused_port() -> int:
     """A port that is free, as is the one after it, which a stack's store takes; both below those that outgoing connections take."""
     while True:
@@ -157,9 +174,7 @@ def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml"
     port, printed = unused_port(), folder / "output"
     command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work), *options]
     with printed.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=unbuffered())
     stack = Stack(process, port, work, printed)
     try:
         wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, 90, what="start")
@@ -181,11 +196,12 @@ def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml"
 
 @contextmanager
 def embedded_store(work: Path) -> Iterator[str]:
-    """The embedded store alone, in memory; gives its endpoint."""
+    """The embedded store alone, in memory, for anybody's credentials; gives its endpoint."""
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
-    store = EmbeddedStore(unused_port(), work=work, state=None, log=logs.of("store"))
+    keys = Keys(people=FOREIGN, runtime=Credentials.new("runtime"))
+    store = EmbeddedStore(unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True)
 
     async def start() -> None:
         await children.open()

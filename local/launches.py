@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from local.application import Application, Function
-from local.clients import CREDENTIALS, credentials
+from local.credentials import Credentials, Keys
 from local.environment import Launch
 from local.packages import has_awslambdaric, python_path, runtime_folder
+from local.peers import can_tell
 from local.template import REGION
 
 __all__ = ["function_variables", "launches", "python_version_note", "store_variables"]
@@ -21,14 +22,16 @@ def launches(
     application: Application,
     *,
     endpoint: str,
-    is_guarded: bool,
+    keys: Keys,
     cache: Path,
     work: Path,
     say: Callable[[str], None],
     pure_python: bool = False,
 ) -> dict[str, Launch]:
     """A launch for each function. Installs the packages that are missing; raises LocalError where that fails."""
-    runtime, uses_awslambdaric = runtime_folder(cache), has_awslambdaric() and not pure_python
+    runtime = runtime_folder(cache)
+    # AWS's client takes no token, which has to stand in where the system does not tell whose a connection is.
+    uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
     found = {}
     for name, function in application.functions.items():
         code = function.code or _inline(function, work)
@@ -38,7 +41,7 @@ def launches(
             arn=function.arn,
             handler=function.handler,
             runtime="awslambdaric" if uses_awslambdaric else _LOOP,
-            variables={**function_variables(function, code), **store_variables(endpoint), **(credentials(name) if is_guarded else {})},
+            variables={**function_variables(function, code), **store_variables(endpoint, keys.of(name))},
             folder=code,
             path=[*path, runtime],
             timeout_seconds=function.timeout_seconds,
@@ -67,10 +70,10 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
     }
 
 
-def store_variables(endpoint: str) -> Mapping[str, str]:
-    """What makes every AWS SDK talk to the local store."""
+def store_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str]:
+    """What makes every AWS SDK talk to the local store, as the one whose credentials these are."""
     return {
-        **CREDENTIALS,
+        **credentials.variables,
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,

@@ -43,11 +43,13 @@ class Client:
     """The Runtime API over one kept connection."""
 
     def __init__(self, address: str) -> None:
-        self._connection = http.client.HTTPConnection(address)
+        host, slash, token = address.partition("/")  # a token where the system does not tell whose a connection is
+        self._prefix = slash + token + _PREFIX
+        self._connection = http.client.HTTPConnection(host)
 
     def next(self) -> tuple[http.client.HTTPMessage, bytes]:
         """Waits for the next invocation."""
-        self._connection.request("GET", f"{_PREFIX}/invocation/next")
+        self._connection.request("GET", f"{self._prefix}/invocation/next")
         response = self._connection.getresponse()
         body = response.read()
         if response.status != 200:
@@ -59,7 +61,7 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if error_type:
             headers["Lambda-Runtime-Function-Error-Type"] = error_type
-        self._connection.request("POST", f"{_PREFIX}{path}", body, headers)
+        self._connection.request("POST", f"{self._prefix}{path}", body, headers)
         response = self._connection.getresponse()
         response.read()
         return response.status

@@ -81,7 +81,7 @@ class Child:
     def kill(self) -> None:
         """SIGKILL for the whole group and every descendant."""
         descendants: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or no file is left to look with
             descendants = psutil.Process(self.pid).children(recursive=True)
         self._kill_group()
         for each in descendants:
@@ -151,9 +151,16 @@ class Children:
             await self._guard.wait()
 
     async def spawn(
-        self, target: str, arguments: Sequence[str] = (), *, env: Mapping[str, str], folder: Path, isolated: bool = False
+        self,
+        target: str,
+        arguments: Sequence[str] = (),
+        *,
+        env: Mapping[str, str],
+        folder: Path,
+        isolated: bool = False,
+        umask: int = 0o022,
     ) -> Child:
-        """Starts a Python module or file as a child in `folder`.
+        """Starts a Python module or file as a child in `folder`. Raises OSError if the machine has no room for it.
 
         `isolated` hides this environment's packages from it: it sees the standard library and PYTHONPATH only.
         """
@@ -161,6 +168,7 @@ class Children:
         transport, protocol = await asyncio.get_running_loop().subprocess_exec(
             _Protocol, sys.executable, *flags, str(_HERE / "launch.py"), str(os.getpid()), target, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder, start_new_session=True,
+            umask=umask,
         )  # fmt: skip
         self._tell("+", transport.get_pid())
         return Child(transport, protocol, self)

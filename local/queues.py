@@ -67,7 +67,7 @@ class QueuePoller:
             self._is_collecting = True
             try:
                 messages = await self._collect()
-            except (ClientError, BotoCoreError) as problem:
+            except (ClientError, BotoCoreError, OSError) as problem:
                 self._log.event("poll failed", "ERROR", queue=name, reason=str(problem))
                 self._slots.release()
                 with contextlib.suppress(TimeoutError):
@@ -139,7 +139,7 @@ class QueuePoller:
             if not (self._stopping.is_set() and isinstance(result, Failure)):
                 # What failed comes back by its visibility timeout; what a stop cut short is handed back.
                 self._held -= {each["ReceiptHandle"] for each in messages}
-        except (ClientError, BotoCoreError) as problem:
+        except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event("delete failed", "ERROR", queue=self._url, reason=str(problem), messages=len(messages))
         finally:
             self._slots.release()

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Any, Final
 
-import aiohttp
-
 from local.application import Application, Function
 from local.calls import Permission
+from local.control import Control
+from local.credentials import Keys
 from local.template import ACCOUNT, REGION
 
 __all__ = ["Roles", "shown"]
@@ -22,14 +22,15 @@ _ONCE: Final = {"dynamodb:ListStreams", "sqs:SendMessage"}
 class Roles:
     """The guard of one stack."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._url = f"{endpoint}/_mayfly"
+    def __init__(self, control: Control, keys: Keys) -> None:
+        self._control = control
+        self._keys = keys
         self._logging: set[str] = set()
 
     async def take(self, application: Application) -> list[str]:
-        """Hands over the roles of all functions, and returns what AWS would refuse to deploy."""
+        """Hands over the roles and keys of all functions, and returns what AWS would refuse to deploy."""
         roles = {name: None if each.role is None else asdict(each.role) for name, each in application.functions.items()}
-        await self._call("roles", roles)
+        await self._control.ask("roles", {"roles": roles, "keys": {key.id: name for name, key in self._keys.functions.items()}})
         wanted = [(each.function, action, each.queue_arn) for each in application.queues for action in _QUEUE]
         wanted += [(each.function, action, each.stream_arn) for each in application.streams for action in _STREAM]
         wanted += [(each.function, "sqs:SendMessage", each.on_failure_arn) for each in application.streams if each.on_failure_arn]
@@ -50,13 +51,9 @@ class Roles:
             for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
                 await self._allows(function.name, Permission(action, f"{group}:log-stream:local"), note=True)
 
-    async def _allows(self, function: str, asked: Permission, *, note: bool) -> bool:
-        reply = await self._call("check", {"function": function, "action": asked.action, "resource": asked.resource, "note": note})
-        return bool(reply["allowed"])
-
-    async def _call(self, path: str, body: Any) -> Any:
-        async with aiohttp.ClientSession() as session, session.post(f"{self._url}/{path}", json=body) as reply:
-            return await reply.json()
+    async def _allows(self, function: str, permission: Permission, *, note: bool) -> bool:
+        asked = {"function": function, "action": permission.action, "resource": permission.resource, "note": note}
+        return bool((await self._control.ask("check", asked))["allowed"])
 
 
 def shown(found: dict[str, Any], resources: dict[str, str]) -> list[dict[str, Any]]:

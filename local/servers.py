@@ -1,37 +1,98 @@
-"""HTTP servers on loopback."""
+"""HTTP servers on loopback. The only module that opens a port; what may be asked of one, `local.access` decides."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import select
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-__all__ = ["Connection", "HttpServer"]
+from local.access import Access
+
+__all__ = ["Connection", "Handler", "HttpServer"]
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+#: Seconds that a new connection has to send its first request's headers.
+_HEAD_SECONDS: Final = 15.0
+#: Seconds that a connection may idle between two requests.
+_IDLE_SECONDS: Final = 60.0
+#: What is still read of a request that is refused while it is being sent: seconds of silence that end it, and seconds in all.
+_SILENCE_SECONDS: Final = 0.1
+_DRAIN_SECONDS: Final = 3.0
+_OLDEST_VERSION: Final = (1, 0)
 
 
 class Connection(web.RequestHandler):
     """One connection of a client, which remembers how it ended.
 
     The kernel resets a connection whose owner died with data unread, or to which data comes when it is gone, and closes it in
-    the ordinary way where everything was read (RFC 1122, 4.2.2.13): so a reset tells that a dead client has not seen all
+    the ordinary way if everything was read (RFC 1122, 4.2.2.13): so a reset tells that a dead client has not seen all
     of its answer.
     """
 
-    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(manager, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]  # None turns it off
+    def __init__(self, manager: web.Server, server: HttpServer, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(manager, loop=loop, access_log=None, auto_decompress=False, keepalive_timeout=_IDLE_SECONDS)  # type: ignore[arg-type]  # None turns the log off
         self.lost: asyncio.Future[bool] = loop.create_future()
+        self.used_at = loop.time()
+        #: The process at the other end, once somebody has found that out.
+        self.peer_pid: int | None = None
+        self._server = server
+        self._received_at = 0.0
+        self._is_refused = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return not self._request_in_progress and not self._messages
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._server.connected(self)
+        self._loop.call_later(_HEAD_SECONDS, self._close_if_silent)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            self._received_at = self._loop.time()
+            return
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._server.disconnected(self)
         if not self.lost.done():
             self.lost.set_result(isinstance(exc, ConnectionError) or _has_error(self.transport))
         super().connection_lost(exc)
 
+    def _make_error_handler(self, err_info: Any) -> Handler:
+        """Answers a request that cannot be read, once its sender has stopped sending.
+
+        An earlier answer is lost: the kernel resets a connection that is closed with data unread.
+        """
+        self._is_refused = True
+        answer = super()._make_error_handler(err_info)
+
+        async def drained(request: web.BaseRequest) -> web.StreamResponse:
+            started = self._received_at = self._loop.time()
+            quiet_at = started + _SILENCE_SECONDS
+            while (now := self._loop.time()) < min(quiet_at, started + _DRAIN_SECONDS):
+                await asyncio.sleep(quiet_at - now)
+                quiet_at = self._received_at + _SILENCE_SECONDS
+            return await answer(request)
+
+        return drained
+
+    def _close_if_silent(self) -> None:
+        if not self._request_count:
+            self.force_close()
+
 
 def _has_error(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether the socket was reset, also where its end was noticed first. Asked before it is closed."""
+    """Whether the socket was reset, also if its end was noticed first. Asked before it is closed."""
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.fileno() < 0:
         return False
@@ -41,12 +102,29 @@ def _has_error(transport: asyncio.BaseTransport | None) -> bool:
 
 
 class HttpServer:
-    """Gives each request to `handler`; refuses bodies above `body_limit` bytes while they arrive."""
+    """Gives each request that `access` allows to `handler`.
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], *, body_limit: int) -> None:
+    Refuses bodies above `body_limit` bytes while they arrive. Holds at most `most_connections`: above them the one that has
+    idled longest is closed. `refused` is told what was refused and why.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        access: Access,
+        *,
+        body_limit: int,
+        most_connections: int = 100,
+        refused: Callable[[str, str], None] = lambda target, why: None,
+    ) -> None:
+        self._handler = handler
+        self._access = access
         self._body_limit = body_limit
-        self._manager = web.Server(handler, request_factory=self._request)
+        self._most_connections = most_connections
+        self._refused = refused
+        self._manager = web.Server(self._serve, request_factory=self._request)
         self._listener: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
 
     @property
     def port(self) -> int:
@@ -56,9 +134,11 @@ class HttpServer:
         return found
 
     async def listen(self, port: int) -> None:
-        """Listens on loopback; port 0 chooses a free one. Raises OSError where the port is taken."""
+        """Listens on loopback; port 0 chooses a free one. Raises OSError if the port is taken, or no socket can be made."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: Connection(self._manager, loop=loop), "127.0.0.1", port)
+        self._listener = await loop.create_server(lambda: Connection(self._manager, self, loop=loop), "127.0.0.1", port)
+        if not self._listener.sockets:  # asyncio takes a failed socket() for an address family that the machine does not have
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def refuse(self) -> None:
         """Takes no new connection, and no further request on those that were kept alive."""
@@ -71,5 +151,31 @@ class HttpServer:
         self.refuse()
         await self._manager.shutdown(timeout=1)
 
+    def connected(self, connection: Connection) -> None:
+        """Called by a new connection."""
+        self._connections.add(connection)
+        if len(self._connections) > self._most_connections:
+            idle = [each for each in self._connections if each.is_idle and each is not connection]
+            (min(idle, key=lambda each: each.used_at) if idle else connection).force_close()
+
+    def disconnected(self, connection: Connection) -> None:
+        """Called by a connection that has ended."""
+        self._connections.discard(connection)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.version < _OLDEST_VERSION:
+            return _refusal(505, "HTTP/1.1 or HTTP/1.0 is needed")
+        headers = [(name.lower(), value) for name, value in request.headers.items()]
+        if (why := self._access.refusal(request.raw_path, headers)) is not None:
+            self._refused(request.path, why)
+            return _refusal(403, why)
+        return await self._handler(request)
+
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        protocol.used_at = time.monotonic()
         return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=self._body_limit)
+
+
+def _refusal(status: int, why: str) -> web.Response:
+    """An answer without the connection's further use: what follows on it is not looked at."""
+    return web.json_response({"message": why}, status=status, headers={hdrs.CONNECTION: "close"})

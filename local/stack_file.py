@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from local.credentials import Credentials
 from local.environment import Launch
 from local.errors import LocalError
 
@@ -33,6 +36,11 @@ class StackFile:
         found = self.launches[function]
         return Launch(**{**found, "folder": Path(found["folder"]), "path": [Path(each) for each in found["path"]]})
 
+    @property
+    def people(self) -> Credentials:
+        """The access key of people and tools."""
+        return Credentials(self.credentials["AWS_ACCESS_KEY_ID"], self.credentials["AWS_SECRET_ACCESS_KEY"])
+
     def write(self, work: Path) -> None:
         """Leaves it for others, readable by this user alone."""
         path = _path(work)
@@ -46,8 +54,9 @@ class StackFile:
         """The file of a stack that runs. Raises LocalError when none does."""
         try:
             found = cls(**json.loads(_path(work).read_text()))
-            os.kill(found.pid, 0)
-        except (OSError, TypeError, ValueError):
+            if psutil.Process(found.pid).status() == psutil.STATUS_ZOMBIE:  # killed, and its parent has not asked yet
+                raise ProcessLookupError(found.pid)
+        except (OSError, TypeError, ValueError, psutil.Error):
             raise LocalError(f"no local stack is running here ({_path(work)} names none); start one with: make run") from None
         return found
 

@@ -1,7 +1,7 @@
 """The embedded store: an AWS-compatible server as a child on loopback, for state only.
 
 Which one and why: docs/decisions/0003. It is started, watched and stopped here and nowhere else; any other AWS-compatible
-endpoint can take its place (`mayfly up --endpoint-url`).
+endpoint can take its place (`mayfly up --endpoint-url`). How it keeps its state: docs/decisions/0015.
 """
 
 import asyncio
@@ -10,34 +10,59 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
+from local.credentials import Keys
 from local.errors import LocalError
 from local.logs import Log
 from local.processes import Child, Children
+from local.store_process import SETTINGS
 from local.template import ACCOUNT, REGION
 
 __all__ = ["EmbeddedStore", "free_port"]
 
 _SERVICES: Final = "dynamodb,dynamodbstreams,sqs,s3,ssm,cloudformation,iam,sts"
+#: Without a word from it: reading a large state says how far it is.
 _START_SECONDS: Final = 30.0
-_SAVE_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 10.0
 
 
 class EmbeddedStore:
-    """The store's process. Keeps its state in `state` across clean stops, in memory only where that is None."""
+    """The store's process. Keeps its state in the folder `state`, in memory only if that is None.
 
-    def __init__(self, port: int, *, work: Path, state: Path | None, log: Log) -> None:
+    `hosts` are names that it may be asked by, beside the loopback names. `say` tells the person at the terminal what became of
+    the state.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        work: Path,
+        state: Path | None,
+        log: Log,
+        keys: Keys,
+        hosts: Iterable[str] = (),
+        any_credentials: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.endpoint = f"http://127.0.0.1:{port}"
         self._port = port
         self._work = work
         self._state = state
         self._log = log
+        self._keys = keys
+        self._hosts = list(hosts)
+        self._any_credentials = any_credentials
+        self._say = say
         self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._heard_at = 0.0
+        self._problem: str | None = None
 
     @property
     def pid(self) -> int:
@@ -45,11 +70,17 @@ class EmbeddedStore:
         assert self._child is not None
         return self._child.pid
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its state outlives it."""
+        return self._state is not None
+
     async def start(self, children: Children) -> None:
         """Starts the process and returns when it answers. Raises LocalError when it does not come up."""
         temporary = self._work / "store"
         temporary.mkdir(parents=True, exist_ok=True)
-        self._child = await children.spawn("local.guarded_store", env=self._variables(temporary), folder=temporary)
+        self._problem, self._heard_at = None, time.monotonic()
+        self._child = await children.spawn("local.store_process", env=self._variables(temporary), folder=temporary, umask=0o077)
         self._reader = asyncio.ensure_future(self._read_output(self._child))
         await self._answering(self._child)
 
@@ -59,12 +90,15 @@ class EmbeddedStore:
         return await asyncio.shield(self._child.ended)
 
     async def stop(self) -> None:
-        """Stops it, with the time it takes to save its state."""
+        """Stops it. Its state is kept already, so that this takes no longer for a large one."""
         if self._child is not None:
-            await self._child.stop(_SAVE_SECONDS)
+            await self._child.stop(_STOP_SECONDS)
 
     def _variables(self, temporary: Path) -> dict[str, str]:
-        saved = {"PERSIST_STATE": "1", "S3_PERSIST": "1", "STATE_DIR": str(self._state), "S3_DATA_DIR": f"{self._state}/s3"}
+        identities = {"people": self._keys.people.id, "runtime": self._keys.runtime.id, "any_credentials": self._any_credentials}
+        settings = {"identities": identities, "hosts": self._hosts, "state": str(self._state) if self._state else None, "port": self._port}
+        # Objects of buckets are files; everything else stands in the journal.
+        objects = {"S3_PERSIST": "1", "S3_DATA_DIR": f"{self._state}/s3"} if self._state else {}
         return {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(temporary),
@@ -77,20 +111,25 @@ class EmbeddedStore:
             "SERVICES": _SERVICES,
             # With a port here it would also listen on all interfaces.
             "IOT_MTLS_PORT": "0",
+            "SFTP_ENABLED": "0",
             "LOG_LEVEL": "WARNING",
-            **(saved if self._state else {"PERSIST_STATE": "0"}),
+            "PERSIST_STATE": "0",
+            **objects,
+            SETTINGS: json.dumps(settings),
         }
 
     async def _answering(self, child: Child) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+        headers = {"Authorization": f"Bearer {self._keys.runtime.id}"}
         async with aiohttp.ClientSession() as session:
-            while time.monotonic() < deadline:
+            while time.monotonic() < self._heard_at + _START_SECONDS:
                 if child.ended.done():
+                    await self._last_words()
                     raise LocalError(
-                        f"the embedded store ended at start (exit code {child.ended.result()}); see mayfly.jsonl in {self._work}/logs"
+                        self._problem
+                        or f"the embedded store ended at start (exit code {child.ended.result()}); see mayfly.jsonl in {self._work}/logs"
                     )
                 try:
-                    async with session.get(f"{self.endpoint}/_ministack/health") as response:
+                    async with session.get(f"{self.endpoint}/_mayfly/health", headers=headers) as response:
                         if response.status == 200:
                             return
                 except aiohttp.ClientError:
@@ -98,6 +137,10 @@ class EmbeddedStore:
         raise LocalError(
             f"the embedded store did not answer at {self.endpoint} within {_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
         )
+
+    async def _last_words(self) -> None:
+        if self._reader is not None:
+            await asyncio.wait([self._reader], timeout=1)
 
     async def _read_output(self, child: Child) -> None:
         while True:
@@ -107,13 +150,22 @@ class EmbeddedStore:
                 continue
             if not line:
                 return
+            self._heard_at = time.monotonic()
             text = line.decode(errors="replace").rstrip()
-            if text.startswith('{"refused"'):
-                self._report_refusal(json.loads(text)["refused"])
-            else:
-                self._log.event("store", quiet=True, text=text)
+            told = json.loads(text) if text.startswith(('{"refused"', '{"said"', '{"problem"', '{"warning"')) else {}
+            match told:
+                case {"refused": refused}:
+                    self._report_refusal(refused)
+                case {"said": words}:
+                    self._say(str(words))
+                case {"warning": words}:
+                    self._log.event("state", "ERROR", text=str(words))
+                case {"problem": words}:
+                    self._problem = str(words)
+                case _:
+                    self._log.event("store", quiet=True, text=text)
 
-    def _report_refusal(self, refused: dict[str, str]) -> None:
+    def _report_refusal(self, refused: dict[str, Any]) -> None:
         text = "{function} may not {action} on {resource}, here as on AWS: {advice}"
         self._log.event("refused", "ERROR", text=text.format_map(refused), refused=refused)
 

@@ -21,6 +21,7 @@ from local.environment import Failure, Invocation, Reply
 from local.events import stream_record
 from local.logs import Log
 from local.patterns import matches
+from local.positions import Positions
 from local.queues import failed_ids
 from local.template import ACCOUNT, REGION
 
@@ -29,6 +30,7 @@ __all__ = ["StreamPoller"]
 _QUICKEST_POLL: Final = 0.02
 _SLOWEST_POLL: Final = 0.2
 _LONGEST_BACKOFF: Final = 10.0
+_NOTE_SECONDS: Final = 0.25
 
 
 @dataclass
@@ -38,11 +40,17 @@ class _Batch:
 
 
 class StreamPoller:
-    """Serves one mapping until stopped."""
+    """Serves one mapping until stopped. `positions` keeps how far it has read, where the store keeps such a thing."""
 
     def __init__(
-        self, source: StreamSource, clients: Clients, invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]], log: Log
+        self,
+        source: StreamSource,
+        clients: Clients,
+        invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
+        log: Log,
+        positions: Positions | None = None,
     ) -> None:
+        self._positions = positions
         self._source = source
         self._clients = clients
         #: What Lambda does for the mapping, it does under the function's role.
@@ -50,8 +58,9 @@ class StreamPoller:
         self._invoke = invoke
         self._log = log
         self._stopping = asyncio.Event()
-        self._finishing = False
         self._running = 0
+        self._noted = ""
+        self._noted_at = 0.0
 
     @property
     def function(self) -> str:
@@ -68,27 +77,18 @@ class StreamPoller:
         shards = await wait_until_streams(self._of_function, self._source.stream_arn)
         await asyncio.gather(*(self._read_shard(shard) for shard in shards))
 
-    def finish(self) -> None:
-        """Ends reading as soon as nothing new comes: the store forgets the stream when it stops."""
-        self._finishing = True
-
     def stop(self) -> None:
         """Ends reading; a batch that runs goes on."""
         self._stopping.set()
 
     async def _read_shard(self, shard: str) -> None:
-        reply = await self._of_function.call(
-            "dynamodbstreams", "get_shard_iterator", StreamArn=self._source.stream_arn, ShardId=shard,
-            ShardIteratorType=self._source.starts_at,
-        )  # fmt: skip
-        position = reply["ShardIterator"]
+        position = await self._start_position(shard)
         waiting: list[dict[str, Any]] = []
-        closes, pause = 0.0, _QUICKEST_POLL
+        closes, pause, read = 0.0, _QUICKEST_POLL, ""
         while not self._stopping.is_set():
-            is_last = self._finishing  # asked before reading: what comes after the question is read in the next turn
             try:
                 reply = await self._of_function.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
-            except (ClientError, BotoCoreError) as problem:
+            except (ClientError, BotoCoreError, OSError) as problem:
                 self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
                 await self._pause(1)
                 continue
@@ -100,10 +100,48 @@ class StreamPoller:
             while waiting and (len(waiting) >= self._source.batch_size or time.monotonic() >= closes):
                 batch, waiting = waiting[: self._source.batch_size], waiting[self._source.batch_size :]
                 await self._deliver(shard, _Batch(batch))
-            if is_last and not records and not waiting:
-                return
+                if not self._stopping.is_set():
+                    read = batch[-1]["dynamodb"]["SequenceNumber"]
+            if records and not waiting and not self._stopping.is_set():
+                read = records[-1]["dynamodb"]["SequenceNumber"]
+            await self._note_read(read)
             pause = _QUICKEST_POLL if records else min(pause * 1.5, _SLOWEST_POLL)
             await self._pause(pause)
+        await self._note_read(read, is_last=True)
+
+    async def _start_position(self, shard: str) -> str:
+        """The iterator to begin with: after what was read before the last stop, else where the mapping is to begin."""
+        where: dict[str, str] = {"ShardIteratorType": self._source.starts_at}
+        if self._positions is not None:
+            if self._source.name in self._positions.lost:
+                await self._report_lost(shard)
+            if (read := self._positions.read.get(self._source.name)) is not None:
+                where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": read}
+        arguments = {"StreamArn": self._source.stream_arn, "ShardId": shard}
+        try:
+            reply = await self._of_function.call("dynamodbstreams", "get_shard_iterator", **arguments, **where)
+        except ClientError as refusal:
+            if refusal.response["Error"]["Code"] != "TrimmedDataAccessException":
+                raise
+            # What was read has been dropped since: what there still is comes after it.
+            where = {"ShardIteratorType": "TRIM_HORIZON"}
+            reply = await self._of_function.call("dynamodbstreams", "get_shard_iterator", **arguments, **where)
+        return str(reply["ShardIterator"])
+
+    async def _note_read(self, number: str, *, is_last: bool = False) -> None:
+        """Keeps how far the mapping has read, now and then: what was read since is read again after a crash."""
+        if self._positions is None or number == self._noted:
+            return
+        if is_last or time.monotonic() - self._noted_at >= _NOTE_SECONDS:
+            self._noted, self._noted_at = number, time.monotonic()
+            await self._positions.note(self._source.name, number)
+
+    async def _report_lost(self, shard: str) -> None:
+        """Tells the on-failure destination that records are gone which this mapping has not read; which ones is not known."""
+        assert self._positions is not None
+        self._log.event("stream records lost", "WARNING", stream=self._source.stream_arn, function=self._source.function)
+        if await self._report(shard, "RecordAgeExceeded", 0, {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}):
+            await self._positions.reported(self._source.name)
 
     async def _deliver(self, shard: str, batch: _Batch) -> None:
         """Returns when every record of the batch has been taken, or given up."""
@@ -139,32 +177,42 @@ class StreamPoller:
     async def _give_up(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
         numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
         self._log.event("batch given up", "ERROR", stream=self._source.stream_arn, records=len(records), retries=retries)
-        if self._source.on_failure_arn is None:
-            return
         condition = "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
-        # https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
+        times = [each["dynamodb"].get("ApproximateCreationDateTime", time.time()) for each in records]
+        facts = {
+            "startSequenceNumber": numbers[0],
+            "endSequenceNumber": numbers[-1],
+            "approximateArrivalOfFirstRecord": _rfc3339(min(times)),
+            "approximateArrivalOfLastRecord": _rfc3339(max(times)),
+            "batchSize": len(records),
+        }
+        await self._report(shard, condition, retries + 1, facts)
+
+    async def _report(self, shard: str, condition: str, tries: int, facts: dict[str, Any]) -> bool:
+        """Sends the on-failure destination what was given up; False if it was not taken.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
+        """
+        if self._source.on_failure_arn is None:
+            return True
         report = {
             "requestContext": {
                 "functionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self._source.function}",
                 "condition": condition,
-                "approximateInvokeCount": retries + 1,
+                "approximateInvokeCount": tries,
             },
             "version": "1.0",
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "DDBStreamBatchInfo": {
-                "shardId": shard,
-                "startSequenceNumber": numbers[0],
-                "endSequenceNumber": numbers[-1],
-                "batchSize": len(records),
-                "streamArn": self._source.stream_arn,
-            },
+            "timestamp": _rfc3339(time.time()),
+            "DDBStreamBatchInfo": {"shardId": shard, "streamArn": self._source.stream_arn, **facts},
         }
         name = self._source.on_failure_arn.rsplit(":", 1)[1]
         try:
             url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
             await self._of_function.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
-        except (ClientError, BotoCoreError) as problem:
+        except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event("report lost", "ERROR", queue=name, reason=str(problem), report=report)
+            return False
+        return True
 
     def _is_wanted(self, record: dict[str, Any]) -> bool:
         return not self._source.patterns or any(matches(pattern, record) for pattern in self._source.patterns)
@@ -180,3 +228,7 @@ class StreamPoller:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -18,18 +19,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import psutil
 from botocore.exceptions import BotoCoreError
 
 from local import application, gateway
+from local.access import Access
 from local.application import Application
-from local.clients import CREDENTIALS, Clients
+from local.clients import Clients
+from local.control import Control
+from local.credentials import FOREIGN, Credentials, Keys, make_private, people
 from local.deployment import Deployment, deploy
 from local.environment import Environment, Failure, Invocation, Launch, Reply
 from local.errors import LocalError, PortTaken, TemplateError
+from local.file_limit import raise_file_limit
 from local.launches import launches, python_version_note, store_variables
 from local.logs import Log, Logs
-from local.pool import Pool
+from local.pool import Pool, Starts
+from local.positions import Positions
 from local.processes import Children
 from local.queues import QueuePoller
 from local.reaper import Reaper
@@ -49,6 +56,11 @@ _DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
 #: What API Gateway takes, and one byte to tell when a body has more.
 _BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
+#: How often the store may end within a time, in seconds, before the stack gives up.
+_MOST_ENDS: Final = 3
+_ENDS_SECONDS: Final = 60.0
+#: Clients that the API takes at once, however few files the system allows.
+_FEWEST_CONNECTIONS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -67,18 +79,24 @@ class Options:
     idle: float
     pure_python: bool
     reload: bool
+    hosts: frozenset[str]
+    any_credentials: bool
 
 
 async def up(options: Options) -> int:
     """Runs the stack until a signal, and returns the exit code: 0 when everything could be finished in time."""
     started = time.monotonic()
+    os.umask(0o077)  # what this process writes is its user's alone; functions get Lambda's 022 back
+    files = raise_file_limit()
     _check_port(options.port)
     StackFile.refuse_a_second(options.work)
-    _check_folder(options.work)
+    opened = _check_folder(options.work)
     if options.state is not None:
-        _check_folder(options.state)
+        opened += _check_folder(options.state)
     logs = Logs(options.work / "logs", form=options.log)
-    stack = _Stack(options, logs)
+    for path in opened:
+        logs.say(f"{path} could be read by other users of this machine; it is closed to them now")
+    stack = _Stack(options, logs, files=files)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -119,8 +137,9 @@ async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options,
 
 
 class _Stack:
-    def __init__(self, options: Options, logs: Logs) -> None:
+    def __init__(self, options: Options, logs: Logs, *, files: int) -> None:
         self._options = options
+        self._files = files
         self._logs = logs
         self._log = logs.of("mayfly")
         _send_to(self._log, "aiohttp", "asyncio")
@@ -129,6 +148,10 @@ class _Stack:
         self._clients: Clients | None = None
         self._server: HttpServer | None = None
         self._roles: Roles | None = None
+        self._control: Control | None = None
+        self._positions: Positions | None = None
+        self._starts = Starts()
+        self._keys = Keys.foreign()
         self._pools: dict[str, Pool] = {}
         self._function_logs: dict[str, Log] = {}
         self._launches: dict[str, Launch] = {}
@@ -148,19 +171,21 @@ class _Stack:
         template = await clients.run(load, path=options.template, cache=_cache(options), parameters=options.parameters)
         deployed = await deploy(template, clients)
         self.application = app = application.build(template, deployed.scope, api_url=self._api_url)
+        if clients.is_guarded:
+            clients.keys = self._keys = self._keys.for_functions(app.functions)
         making = clients.run(
-            launches, application=app, endpoint=clients.endpoint, is_guarded=clients.is_guarded, cache=_cache(options), work=options.work,
+            launches, application=app, endpoint=clients.endpoint, keys=self._keys, cache=_cache(options), work=options.work,
             say=self._logs.say, pure_python=options.pure_python,
         )  # fmt: skip
         # The guard loads its engine meanwhile.
-        made, problems = await asyncio.gather(making, self._hand_over_roles(app, clients))
+        made, problems = await asyncio.gather(making, self._hand_over(app))
         if problems:
             raise TemplateError(options.template, problems)
         self._launches = made
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
             limit = min(function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT)
-            self._pools[name] = Pool(self._starter(name), limit=limit, idle_seconds=options.idle)
+            self._pools[name] = Pool(self._starter(name), limit=limit, idle_seconds=options.idle, starts=self._starts)
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
@@ -178,9 +203,12 @@ class _Stack:
             say(f"  {line}")
         for name, value in app.outputs.items():
             say(f"  {name:<9} {value}")
-        say(f"  store     {clients.endpoint}  (region {REGION}, any credentials: {' '.join(f'{k}={v}' for k, v in CREDENTIALS.items())})")
+        say(f"  store     {clients.endpoint}  (for SDKs and the AWS CLI: {self._env_command})")
         say(f"  logs      {self._options.work}/logs")
-        for note in (*_role_notes(app, clients), python_version_note(app)):
+        notes = [*_role_notes(app, clients), python_version_note(app)]
+        if self._options.any_credentials:
+            notes.append("the store takes any credentials (--any-credentials): every program of this machine reads and writes it")
+        for note in notes:
             if note:
                 say(f"  note      {note}")
         say("stop with Ctrl-C")
@@ -188,17 +216,20 @@ class _Stack:
     async def broken(self) -> str:
         """Waits for something to fail that the stack cannot do without, and says what."""
         parts = {*self._background, *self._poller_tasks}
-        store = asyncio.ensure_future(self._store.ended() if self._store is not None else asyncio.Event().wait())
-        while not store.done():
-            done, _ = await asyncio.wait([store, *parts], return_when=asyncio.FIRST_COMPLETED)
-            for part in done & parts:
-                parts.discard(part)  # a schedule that has no more times ends; so may others, but not by an error
-                if (error := part.exception()) is not None:
-                    return f"a part of the runtime failed: {type(error).__name__}: {error}"
-        return f"the embedded store ended (exit code {store.result()}); see {self._options.work}/logs/mayfly.jsonl"
+        while parts:
+            done, parts = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:  # a schedule that has no more times ends; so may others, but not by an error
+                if part.cancelled() or (error := part.exception()) is None:
+                    continue
+                return str(error) if isinstance(error, LocalError) else f"a part of the runtime failed: {type(error).__name__}: {error}"
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def drain(self) -> None:
-        """Takes nothing new, and returns when nothing runs any more: requests and batches, then streams."""
+        """Takes nothing new, and returns when no request and no batch of messages runs any more.
+
+        What these wrote to streams stands there for the next start.
+        """
         if self._server is not None:
             self._server.refuse()
         for task in self._background:
@@ -208,14 +239,12 @@ class _Stack:
             queue.stop()
         while self._requests:
             await asyncio.sleep(0.02)
-        streams = [each for each in self._pollers if isinstance(each, StreamPoller)]
-        read_streams = {each.function for each in streams}
+        read_streams = {each.function for each in self._pollers if isinstance(each, StreamPoller)}
         others = [pool for name, pool in self._pools.items() if name not in read_streams]
         while any(each.is_busy for each in queues) or any(pool.is_busy for pool in others):
             await asyncio.sleep(0.02)
-        # What all these wrote is still to be announced, and the store forgets its streams.
-        for stream in streams:
-            stream.finish()
+        for poller in self._pollers:
+            poller.stop()
         await asyncio.gather(*self._poller_tasks, return_exceptions=True)
 
     async def hand_back(self) -> int:
@@ -236,6 +265,8 @@ class _Stack:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        if self._control is not None:
+            await self._control.close()
         if self._store is not None:
             await self._store.stop()
         if self._clients is not None:
@@ -245,14 +276,19 @@ class _Stack:
     async def _open_store(self) -> Clients:
         options = self._options
         if options.endpoint is not None:
-            self._clients = Clients(options.endpoint)
+            self._clients = Clients(options.endpoint, FOREIGN)
             try:
                 await self._clients.call("sqs", "list_queues")
             except (BotoCoreError, ValueError) as problem:
                 raise LocalError(f"the endpoint {options.endpoint} cannot be used: {problem}") from None
             return self._clients
-        self._store = EmbeddedStore(free_port(options.port + 1), work=options.work, state=options.state, log=self._log)
-        self._clients = Clients(self._store.endpoint, is_guarded=True)
+        self._keys = Keys(people(options.work), Credentials.new("runtime"))
+        self._store = EmbeddedStore(
+            free_port(options.port + 1), work=options.work, state=options.state, log=self._log, keys=self._keys, hosts=options.hosts,
+            any_credentials=options.any_credentials, say=self._logs.say,
+        )  # fmt: skip
+        self._clients = Clients(self._store.endpoint, self._keys.runtime, self._keys)
+        self._control = Control(self._store.endpoint, self._keys.runtime, self._log)
         # The store starts in its process while this one loads the SDK.
         starting = asyncio.ensure_future(self._store.start(self._children))
         await self._clients.run(self._clients.get, service="cloudformation")
@@ -263,21 +299,56 @@ class _Stack:
     def _api_url(self) -> str:
         return f"http://127.0.0.1:{self._options.port}"
 
+    @property
+    def _env_command(self) -> str:
+        """What is said to a shell to use this stack's store."""
+        program, work = Path(sys.argv[0]), self._options.work
+        with contextlib.suppress(ValueError):
+            program = program.absolute().relative_to(Path.cwd())
+        where = "" if work == Path.cwd() / ".mayfly" else f" --work {shlex.quote(str(work))}"
+        return f'eval "$({shlex.quote(str(program))} env{where})"'
+
     def _starter(self, name: str) -> Any:
         async def start() -> Environment | Failure:
             environment = Environment(self._launches[name], self._function_logs[name])
             failure = await environment.start(self._children)
             if self._roles is not None and self.application is not None:
-                await self._roles.note_logging(self.application.functions[name])
+                with contextlib.suppress(aiohttp.ClientError):  # the store is being started again: an account of use less
+                    await self._roles.note_logging(self.application.functions[name])
             return failure or environment
 
         return start
 
-    async def _hand_over_roles(self, app: Application, clients: Clients) -> list[str]:
-        if not clients.is_guarded:
+    async def _hand_over(self, app: Application) -> list[str]:
+        """Tells the store of roles, keys and mappings; returns what AWS would refuse to deploy."""
+        if self._control is None:
             return []
-        self._roles = Roles(clients.endpoint)
-        return await self._roles.take(app)
+        self._roles = Roles(self._control, self._keys)
+        self._positions = self._positions or Positions(self._control)
+        problems = await self._roles.take(app)
+        await self._positions.declare({each.name: each.stream_arn for each in app.streams})
+        return problems
+
+    async def _keep_store(self, app: Application, expiring: dict[str, str]) -> None:
+        """Starts the store again from its state when it ends. Raises LocalError if it keeps none, or ends again and again."""
+        assert self._store is not None
+        ends: list[float] = []
+        while True:
+            code = await self._store.ended()
+            logs = f"see {self._options.work}/logs/mayfly.jsonl"
+            if not self._store.is_kept:
+                raise LocalError(
+                    f"the embedded store ended (exit code {code}), and what was in it is gone; with --state it would be kept; {logs}"
+                )
+            ends = [each for each in ends if time.monotonic() - each < _ENDS_SECONDS] + [time.monotonic()]
+            if len(ends) > _MOST_ENDS:
+                raise LocalError(f"the embedded store has ended {len(ends)} times within {_ENDS_SECONDS:.0f} s (exit code {code}); {logs}")
+            self._logs.say(f"the embedded store ended (exit code {code}); it is started again from its state")
+            await self._store.start(self._children)
+            await self._hand_over(app)
+            if self._control is not None:
+                await self._control.ask("expiring", expiring)
+            self._logs.say("the embedded store is up again")
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
         return await self._pools[function].invoke(invocation)
@@ -292,22 +363,30 @@ class _Stack:
             finally:
                 self._requests -= 1
 
-        self._server = HttpServer(serve, body_limit=_BODY_LIMIT)
+        access = Access(self._options.hosts, for_pages=True)
+        self._server = HttpServer(
+            serve, access, body_limit=_BODY_LIMIT, most_connections=max(_FEWEST_CONNECTIONS, self._files // 2), refused=self._note_refusal
+        )
         try:
             await self._server.listen(self._options.port)
         except OSError:
             raise _port_taken(self._options.port) from None
 
+    def _note_refusal(self, path: str, why: str) -> None:
+        self._log.event("refused", "WARNING", path=path, reason=why)
+
     def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
         for queue in app.queues:
             self._pollers.append(QueuePoller(queue, clients, self._invoke, self._log))
         for stream in app.streams:
-            self._pollers.append(StreamPoller(stream, clients, self._invoke, self._log))
+            self._pollers.append(StreamPoller(stream, clients, self._invoke, self._log, self._positions))
         self._poller_tasks = [asyncio.ensure_future(each.run()) for each in self._pollers]
         for schedule in app.schedules:
             self._in_background(Scheduler(schedule, self._invoke, self._log).run())
         if deployed.ttl:
-            self._in_background(Reaper(deployed.ttl, clients, self._log, lag_seconds=self._options.ttl_lag).run())
+            self._in_background(Reaper(deployed.ttl, clients, self._log, lag_seconds=self._options.ttl_lag, control=self._control).run())
+        if self._store is not None:
+            self._in_background(self._keep_store(app, deployed.ttl))
         self._in_background(self._reap_idle())
         if self._options.reload:
             self._in_background(watch(app, self._options.template, self._pools, self._logs.say))
@@ -329,7 +408,7 @@ class _Stack:
             api_url=self._api_url,
             endpoint=clients.endpoint,
             region=REGION,
-            credentials=dict(CREDENTIALS),
+            credentials=self._keys.people.variables,
             resources=deployed.physical,
             launches={name: asdict(each) for name, each in self._launches.items()},
             outputs=app.outputs,
@@ -343,7 +422,7 @@ class _Stack:
             "PYTHONPATH": ":".join(dict.fromkeys(str(each) for each in layers)),
             "MAYFLY_WORK": str(self._options.work.resolve()),
             "MAYFLY_STACK": app.name,
-            **store_variables(clients.endpoint),
+            **store_variables(clients.endpoint, self._keys.people),
         }
         for command in app.after_deploy:
             process = await asyncio.create_subprocess_shell(
@@ -385,11 +464,14 @@ def _cache(options: Options) -> Path:
     return options.template.resolve().parent / ".mayfly" / "cache"
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> list[str]:
+    """Makes a folder, or looks whether it can be used. Closes it to other users; returns what had been open to them."""
+    is_own = not folder.exists() or folder.name == ".mayfly" or folder.parent.name == ".mayfly"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f".write-{os.getpid()}").touch()
         (folder / f".write-{os.getpid()}").unlink()
+        return make_private(folder, is_own=is_own)
     except OSError as problem:
         raise LocalError(f"the folder {folder} cannot be written to: {problem.strerror}") from None
 

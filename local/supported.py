@@ -20,7 +20,7 @@ STATE: Final = {
         "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "SqsManagedSseEnabled", "Tags", "VisibilityTimeout",
     },
     "AWS::S3::Bucket": {
-        "BucketEncryption", "BucketName", "NotificationConfiguration", "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
+        "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration", "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
     },
 }  # fmt: skip
 

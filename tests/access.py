@@ -67,7 +67,7 @@ class Matrix:
     @classmethod
     def of(cls, stack: StackFile) -> "Matrix":
         """For the stack of a file."""
-        client = Clients(stack.endpoint).get("dynamodb")
+        client = Clients(stack.endpoint, stack.people).get("dynamodb")
         store = TenantStore(DynamoDB(client, pause=lambda attempt: None), stack.resources["TenantsTable"])
         made = cls(stack.api_url, store.add_key, requests.get(f"{stack.api_url}/openapi.json", timeout=60).json())
         made._make_keys(store)

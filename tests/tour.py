@@ -221,7 +221,7 @@ class Tour:
     def fail_next(self, function: str, action: str, kind: str, times: int = 1) -> None:
         """The next calls of a function fail in the store: they never take effect (`refuse`), or their answers are lost (`lose`)."""
         wanted = {"function": function, "action": action, "kind": kind, "times": times}
-        assert requests.post(f"{self.stack.facts['endpoint']}/_mayfly/faults", json=wanted, timeout=10).ok
+        assert self.stack.control("faults", wanted).ok
 
     def rewrite(self, job_id: str, **changes: Any) -> None:
         """Changes a job's item behind everybody's back, as time and crashes would."""
@@ -294,6 +294,16 @@ class Tour:
         self.send("RelayFailures", self._gap())
         queues = ("JobsDeadLetters", "WebhooksDeadLetters", "RelayFailures")
         wait_until(lambda: not any(self.left(queue) for queue in queues), 60, what="settled")
+        self.stranded()
+
+    def stranded(self) -> None:
+        """A job whose announcement was lost with records that the stream no longer has: the search for stranded jobs resends it."""
+        job = self.call("POST", "/jobs", {"task": "counter.add", "payload": {"name": "d"}}, status=202).json()
+        self.wait_for(job["id"], "succeeded")
+        self.rewrite(job["id"], status={"S": "RETRY"}, not_before={"N": "1"})  # which the relay does not announce
+        self.send("RelayFailures", self._gap(startSequenceNumber="1", endSequenceNumber="2"))
+        self.wait_for(job["id"], "succeeded")
+        wait_until(lambda: not self.left("RelayFailures"), 60, what="settled")
 
     def interrupted(self) -> dict[str, Any]:
         """A job whose worker is gone after its last attempt had begun: as it was then, once more."""
@@ -317,8 +327,8 @@ class Tour:
         reply = self.stack.client("sqs").get_queue_attributes(QueueUrl=self.stack.facts["resources"][queue], AttributeNames=names)
         return sum(int(value) for value in reply["Attributes"].values())
 
-    def _gap(self) -> dict[str, Any]:
-        """A report of the relay's mapping on the first records of the stream."""
+    def _gap(self, **changes: Any) -> dict[str, Any]:
+        """A report of the relay's mapping on the first records of the stream, or on others."""
         streams = self.stack.client("dynamodbstreams")
         arn = streams.list_streams(TableName=self.stack.facts["resources"]["JobsTable"])["Streams"][0]["StreamArn"]
         shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"]
@@ -332,6 +342,7 @@ class Tour:
                 "endSequenceNumber": numbers[-1],
                 "batchSize": len(numbers),
                 "streamArn": arn,
+                **changes,
             },
         }
 

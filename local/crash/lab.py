@@ -23,6 +23,7 @@ import psutil
 
 from local.clients import Clients
 from local.crash.worker import FAULTS
+from local.credentials import FOREIGN
 from local.errors import LocalError
 from local.harness import embedded_store
 from local.launches import store_variables
@@ -177,7 +178,7 @@ class _Lab:
         """A subject's process, until the end of the block. Raises LocalError where it does not start."""
         env = {
             "PATH": os.environ.get("PATH", ""),
-            **store_variables(self._endpoint),
+            **store_variables(self._endpoint, FOREIGN),
             "PYTHONPATH": os.pathsep.join(str(each) for each in subject.path),
             "POWERTOOLS_SERVICE_NAME": "crash-lab",
             "POWERTOOLS_METRICS_NAMESPACE": "crash-lab",

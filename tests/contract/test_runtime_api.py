@@ -62,8 +62,8 @@ class Bench:
         )  # fmt: skip
         return replace(base, **changes)
 
-    async def started(self, handler: str = "behaviour.handler", **changes: Any) -> Environment:
-        environment = Environment(self.launch(handler, **changes), self.logs.of("Test"))
+    async def started(self, handler: str = "behaviour.handler", *, tells_peers: bool | None = None, **changes: Any) -> Environment:
+        environment = Environment(self.launch(handler, **changes), self.logs.of("Test"), tells_peers=tells_peers)
         assert await environment.start(self.children) is None
         return environment
 
@@ -106,8 +106,8 @@ def facts(result: Reply | Failure) -> dict[str, Any]:
     return found
 
 
-def wish(name: str) -> Invocation:
-    return Invocation.of({"wish": name})
+def wish(name: str, **facts: str) -> Invocation:
+    return Invocation.of({"wish": name, **facts})
 
 
 def test_one_process_serves_one_event_after_another(bench: Bench) -> None:
@@ -272,15 +272,73 @@ def test_output_is_logged_line_by_line_with_its_request(bench: Bench) -> None:
 def test_an_answer_to_another_invocation_is_refused(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
-        port = environment._api.port
+        asked = facts(await environment.invoke(wish("ask", method="POST", path="/invocation/forged/response", body="1")))["asked"]
+        assert (asked["status"], asked["body"]["errorType"]) == (400, "InvalidRequestID")
+        assert facts(await environment.invoke(wish("ask", path="/nonsense")))["asked"]["status"] == 404
+        assert facts(await environment.invoke(wish("fine")))["calls"] == 3
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+@pytest.mark.parametrize("tells_peers", [None, False], ids=["by the peer's process", "by a token in the path"])
+def test_the_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: bool | None) -> None:
+    if tells_peers is False and bench.loop_name == "awslambdaric":
+        pytest.skip("AWS's client takes no token; our loop stands in where the system does not tell peers")
+
+    async def test() -> None:
+        environment = await bench.started(tells_peers=tells_peers)
         async with aiohttp.ClientSession() as session:
-            url = f"http://127.0.0.1:{port}/2018-06-01/runtime"
-            async with session.post(f"{url}/invocation/forged/response", data=b"1") as refused:
-                assert (refused.status, (await refused.json())["errorType"]) == (400, "InvalidRequestID")
-            async with session.get(f"{url}/nonsense") as refused:
-                assert refused.status == 404
+            url = f"http://127.0.0.1:{environment._api.port}/2018-06-01/runtime"
+            for method, path in (("GET", "/invocation/next"), ("POST", "/invocation/x/response"), ("POST", "/init/error")):
+                async with session.request(method, url + path, data=b"{}" if method == "POST" else None) as refused:
+                    assert (refused.status, "another process" in await refused.text()) == (403, True)
         assert facts(await environment.invoke(wish("fine")))["calls"] == 1
         await environment.stop(1)
+
+    run(bench, test())
+    assert len([each for each in bench.entries() if each["type"] == "refused"]) == 3
+
+
+@pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode"])
+def test_a_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> None:
+    if bench.loop_name == "awslambdaric":
+        pytest.skip("AWS's client takes no token")
+
+    async def test() -> None:
+        environment = await bench.started(tells_peers=False)
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{environment._api.port}"
+            value = url if header == "Origin" else "same-origin"
+            async with session.get(f"{url}{environment._token}/2018-06-01/runtime/invocation/next", headers={header: value}) as refused:
+                assert (refused.status, "browser" in await refused.text()) == (403, True)
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Bench) -> None:
+    if bench.loop_name == "awslambdaric":
+        pytest.skip("AWS's client takes no token, by which this test plays the function's own process")
+
+    async def test() -> None:
+        environment = await bench.started(tells_peers=False)
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{environment._api.port}{environment._token}/2018-06-01/runtime/invocation/next"
+            async with session.get(url) as refused:
+                assert (refused.status, "second poller" in await refused.text()) == (403, True)
+        assert facts(await environment.invoke(wish("fine")))["calls"] == 1
+        await environment.stop(1)
+
+    run(bench, test())
+    assert [each["path"].endswith("/invocation/next") for each in bench.entries() if each["type"] == "refused"] == [True]
+
+
+def test_a_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> None:
+    async def test() -> None:
+        failure = await bench.refused("behaviour.handler", folder=HANDLERS / "is not there")
+        assert failure.kind == "Sandbox.StartFailed"
+        assert "no process could be started" in failure.message
 
     run(bench, test())
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from local.calls import Permission, Request, signer
-from local.guarded_store import Guard
+from local.guarded_store import Guard, Identities
 from local.permissions import Grant, Permissions, Role
 from tests.conftest import make_client
 
@@ -190,18 +190,20 @@ class Wire:
     def __init__(self) -> None:
         self.stored: list[bytes] = []
         self.reported: list[dict[str, Any]] = []
-        self.guard = Guard(self._store, self.reported.append)
+        identities = Identities(people="people", runtime="runtime")
+        self.guard = Guard(self._store, self.reported.append, identities)
 
     async def _store(self, scope: Any, receive: Any, send: Any) -> None:
         self.stored.append((await receive())["body"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"stored"})
 
-    def ask(self, request: Request, key: str = "function-F", path: str = "/") -> tuple[int, str]:
+    def ask(self, request: Request, key: str = "key-of-F", path: str = "/") -> tuple[int, str]:
         import asyncio
 
         credential = f"Credential={key}/20260101/us-east-1/{request.service}/aws4_request"
-        headers = {**request.headers, "authorization": credential}
+        token = f"Bearer {key}" if path.startswith("/_mayfly/") else credential
+        headers = {"host": "127.0.0.1:3001", **request.headers, "authorization": token}
         scope = {
             "type": "http",
             "method": request.method,
@@ -221,7 +223,8 @@ class Wire:
         return sent[0]["status"], sent[1]["body"].decode()
 
     def set_roles(self, **roles: Any) -> None:
-        self.ask(Request("", "POST", "/", {}, {}, json.dumps(roles).encode()), path="/_mayfly/roles")
+        asked = {"roles": roles, "keys": {f"key-of-{name}": name for name in roles}}
+        self.ask(Request("", "POST", "/", {}, {}, json.dumps(asked).encode()), key="runtime", path="/_mayfly/roles")
 
 
 @pytest.fixture
@@ -277,7 +280,7 @@ def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire)
 
 def test_administrators_are_let_through(wire: Wire) -> None:
     parts = dynamodb("DeleteTable", TableName="T")
-    assert wire.ask(parts, key="local") == (200, "stored")
+    assert wire.ask(parts, key="people") == (200, "stored")
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff", b"[]", b'{"TransactItems": [1]}'])
@@ -289,7 +292,7 @@ def test_a_body_that_is_none_is_left_to_the_store(wire: Wire, body: bytes) -> No
 @pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])
 def test_a_fault_strikes_as_often_as_it_was_asked_for(wire: Wire, kind: str, reaches: int) -> None:
     wanted = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
-    wire.ask(Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()), path="/_mayfly/faults")
+    wire.ask(Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()), key="people", path="/_mayfly/faults")
     asked = dynamodb("GetItem", TableName="T")
     assert wire.ask(asked)[0] == 500
     assert len(wire.stored) == reaches

@@ -1,5 +1,6 @@
 """Handlers that do what handlers should not."""
 
+import http.client
 import json
 import os
 import signal
@@ -30,6 +31,16 @@ def fine(event, context):
         "path": [each for each in sys.path if "site-packages" in each],
     }
     return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": json.dumps(facts)}
+
+
+def ask(event, context):
+    """Asks the Runtime API something by itself."""
+    host, slash, token = os.environ["AWS_LAMBDA_RUNTIME_API"].partition("/")
+    connection = http.client.HTTPConnection(host)
+    connection.request(event.get("method", "GET"), f"{slash}{token}/2018-06-01/runtime{event['path']}", event.get("body"))
+    reply = connection.getresponse()
+    facts = {"calls": CALLS, "asked": {"status": reply.status, "body": json.loads(reply.read())}}
+    return {"statusCode": 200, "body": json.dumps(facts)}
 
 
 def crash(event, context):
@@ -106,6 +117,7 @@ def shout(event, context):
 
 
 BEHAVIOURS = {
+    "ask": ask,
     "crash": crash,
     "hang": hang,
     "exit": leave,

@@ -1,0 +1,88 @@
+"""Who may ask a server of this stack. One place decides it for every port that `mayfly up` opens.
+
+A loopback port is not private: any web page that is open in a browser can send requests to it, and so can every user of the machine.
+A page is told apart by what browsers add to its requests and scripts cannot change:
+
+- `Host` is the name that the page was told to ask. A name that is not a loopback name may have been pointed here by its owner
+  (DNS rebinding). RFC 9110, 7.2; RFC 6761, 6.3.
+- `Origin` is the origin of the page. RFC 6454, 7.
+- `Sec-Fetch-Site` says how that origin relates to this one. https://www.w3.org/TR/fetch-metadata/
+
+SDKs, the AWS CLI and curl send neither of the last two. Other users are kept out by secrets (`local.credentials`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+
+__all__ = ["Access", "Headers", "is_browser", "is_loopback_name"]
+
+#: Names in lower case and values, in the order of the request.
+Headers = Iterable[tuple[str, str]]
+
+_OWN_SITES: Final = ("same-origin", "none")
+
+
+@dataclass(frozen=True)
+class Access:
+    """The rule of one server. `hosts` are names beside the loopback names that its owner allows.
+
+    `for_pages`: other sites' pages may ask, as the API is for front ends; what they may read is up to the template's CORS.
+    """
+
+    hosts: frozenset[str] = field(default_factory=frozenset)
+    for_pages: bool = False
+
+    def refusal(self, target: str, headers: Headers) -> str | None:
+        """Why a request is refused, as a sentence for its sender; None if it is not. `target` is as sent (RFC 9112, 3.2)."""
+        headers = list(headers)
+        return self.host_refusal(target, headers) or (None if self.for_pages else self.page_refusal(headers))
+
+    def host_refusal(self, target: str, headers: Headers) -> str | None:
+        """Why the name that a request was sent to is refused; None if it is not."""
+        hosts = [value for name, value in headers if name == "host"]
+        if len(hosts) != 1:
+            return "a request needs one Host header (RFC 9112, 3.2)"
+        authority = "" if target.startswith(("/", "*")) else target.partition("://")[2].partition("/")[0] or target
+        for name in map(_host_name, [hosts[0], *([authority] if authority else [])]):
+            if not is_loopback_name(name) and name not in self.hosts:
+                return (
+                    f"the host name {name!r} is refused: a web page may have pointed it at this machine. "
+                    f"Use 127.0.0.1 or localhost, or allow the name with: mayfly up --allow-host NAME"
+                )
+        return None
+
+    def page_refusal(self, headers: Headers) -> str | None:
+        """Why a request is refused that a browser sent for another site's page; None if it is not."""
+        headers = list(headers)
+        own = {f"http://{value.lower()}" for name, value in headers if name == "host"}
+        for name, value in headers:
+            if name == "origin" and value.lower() not in own:
+                return f"a page of {value[:100]!r} may not ask this server"
+            if name == "sec-fetch-site" and value not in _OWN_SITES:
+                return f"a page of another site may not ask this server (Sec-Fetch-Site: {value[:100]})"
+        return None
+
+
+def is_browser(headers: Headers) -> bool:
+    """Whether a browser sent a request: for servers that only programs have to do with."""
+    return any(name == "origin" or name.startswith("sec-fetch-") for name, _ in headers)
+
+
+def is_loopback_name(name: str) -> bool:
+    """Whether a host name, without its port, always means this machine. Browsers resolve `*.localhost` themselves (RFC 6761, 6.3)."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(authority: str) -> str:
+    """`authority` without user, port and the brackets of IPv6, in lower case."""
+    host = authority.rpartition("@")[2].strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rsplit(":", 1)[0].rstrip(".")

@@ -1,0 +1,40 @@
+"""The runtime's own questions to the embedded store's process, over the same port."""
+
+from typing import Any
+
+import aiohttp
+
+from local.credentials import Credentials
+from local.logs import Log
+
+__all__ = ["Control"]
+
+
+class Control:
+    """Asks as the one whose key it is."""
+
+    def __init__(self, endpoint: str, key: Credentials, log: Log) -> None:
+        self._url = f"{endpoint}/_mayfly"
+        self._headers = {"Authorization": f"Bearer {key.id}"}
+        self._log = log
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ask(self, what: str, asked: Any) -> Any:
+        """The answer to a question. Raises aiohttp.ClientError if there is none."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(headers=self._headers)
+        async with self._session.post(f"{self._url}/{what}", json=asked) as reply:
+            reply.raise_for_status()
+            return await reply.json()
+
+    async def tell(self, what: str, told: Any) -> None:
+        """Tells the store something that may get lost; the log says so."""
+        try:
+            await self.ask(what, told)
+        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            self._log.event("not kept", "WARNING", quiet=True, what=what, reason=str(problem))
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,96 @@
+"""Access keys of one stack: whoever asks the store says with a key who it is.
+
+The store compares a key's id and no signature, so that the id is the secret. Ids are random: one for people and tools, the same
+at every start; one for each function and one for the runtime, new at every start.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from local.errors import LocalError
+
+__all__ = ["FOREIGN", "Credentials", "Keys", "make_private", "people"]
+
+_FILE: Final = "access-key"
+#: Of a random id: enough that nobody guesses it.
+_BYTES: Final = 20
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An access key as SDKs take it."""
+
+    id: str
+    secret: str
+
+    @classmethod
+    def new(cls, owner: str) -> "Credentials":
+        """A random key. `owner` makes its id recognisable in a log."""
+        return cls(f"{owner}{secrets.token_hex(_BYTES)}", secrets.token_hex(_BYTES))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What makes every AWS SDK use it."""
+        return {"AWS_ACCESS_KEY_ID": self.id, "AWS_SECRET_ACCESS_KEY": self.secret}
+
+
+#: For an endpoint of somebody else's, which may check none; every AWS client insists on some.
+FOREIGN: Final = Credentials("local", "local")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """All keys of a running stack. `functions` are by function name."""
+
+    people: Credentials
+    runtime: Credentials
+    functions: Mapping[str, Credentials] = field(default_factory=dict)
+
+    @classmethod
+    def foreign(cls) -> "Keys":
+        """The keys for an endpoint that knows none of this stack's."""
+        return cls(FOREIGN, FOREIGN)
+
+    def of(self, function: str) -> Credentials:
+        """A function's key; where roles are not checked, everybody's."""
+        return self.functions.get(function, self.runtime)
+
+    def for_functions(self, names: Iterable[str]) -> "Keys":
+        """These keys, with a new one for each function."""
+        return Keys(self.people, self.runtime, {name: Credentials.new("function") for name in names})
+
+
+def people(folder: Path) -> Credentials:
+    """The key of people and tools, kept in `folder`; made if there is none. Raises LocalError for a file that cannot be read."""
+    path = folder / _FILE
+    try:
+        kept = json.loads(path.read_text())
+        return Credentials(str(kept["id"]), str(kept["secret"]))
+    except FileNotFoundError:
+        made = Credentials.new("people")
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise LocalError(f"the access key in {path} cannot be read ({problem}); delete the file, and a new key is made") from None
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(json.dumps({"id": made.id, "secret": made.secret}))
+    unfinished.replace(path)
+    return made
+
+
+def make_private(folder: Path, *, is_own: bool) -> list[str]:
+    """Closes a folder of secrets to other users: folder 700, its files 600. Returns what had been open to them.
+
+    A folder that is not this stack's own, as one that somebody named, keeps its mode.
+    """
+    opened = []
+    paths = [each for each in folder.iterdir() if each.is_file() and not each.is_symlink()] if folder.is_dir() else []
+    for path, mode in [*((each, 0o600) for each in paths), *([(folder, 0o700)] if is_own else [])]:
+        if path.exists() and path.stat().st_mode & 0o077:
+            path.chmod(mode)
+            opened.append(str(path))
+    return opened

@@ -1,0 +1,400 @@
+"""Keeps the emulator's state: what changes is noted where it changes, and written to the journal before the answer that tells of it.
+
+    item, record, token, message ... ──► noted rows ──► one frame in the journal ──► the answer goes out
+
+The emulator serves one request after another on one event loop, so that what was noted when an answer is about to start is complete.
+Without a journal (no --state) nothing is written, and the packed forms only save memory. Rows, by the first part of their keys:
+
+    item, account, region, table, pk, sk    an item's bytes
+    record, account, region, table, n       the stream's n-th record
+    horizon, account, region, table         the first record that is still there
+    token, account, region, token           a transaction's token
+    message, account, region, queue, id     a message with its receipt and visibility
+    fifo, account, region, queue            a FIFO queue's numbers and deduplication
+    table, ... / queue, ...                 None: it was deleted, with all that was in it
+    service, name                           everything else of a service, in the emulator's own JSON
+    position, mapping                       how far an event source mapping has read
+"""
+
+import asyncio
+import gc
+import heapq
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from local.journal import Journal, Row, StateError
+from local.packed import dump, load
+
+__all__ = ["Durable"]
+
+Key = tuple[Any, ...]
+#: Services with settings to keep, by the emulator's own names; `dynamodb` and `sqs` without their items and messages.
+_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm")
+_TICK_SECONDS: Final = 1.0
+#: CloudFormation works on after its answer; this long after the last call that may change settings they are looked at.
+_UNSETTLED_SECONDS: Final = 60.0
+#: The journal is copied when it is this much larger than what counted when it was copied last.
+_COPY_FACTOR: Final = 2
+_COPY_ABOVE: Final = 16 * 1024 * 1024
+#: Rows of one frame while the journal is copied, and seconds of copying between two answers.
+_COPY_ROWS: Final = 100
+_COPY_SECONDS: Final = 0.002
+#: When an expired item is given out again, if it has not been deleted meanwhile.
+_AGAIN_SECONDS: Final = 60
+_FULL: Final = "the state cannot be written to {folder}: {reason}. Nothing is acknowledged until it can; free some space there"
+
+
+class Durable:
+    """The state of this process's emulator."""
+
+    def __init__(self, journal: Journal | None, say: Callable[[dict[str, Any]], None]) -> None:
+        self._journal = journal
+        self._say = say
+        self._noted: dict[Key, bytes | None] = {}
+        self._changed_messages: dict[Key, dict[str, Any]] = {}
+        self._stale: set[str] = set()
+        self._kept: dict[str, bytes] = {}
+        self._unsettled_until = 0.0
+        self._mappings: dict[str, str] = {}
+        self._positions: dict[str, dict[str, Any]] = {}
+        #: Mappings, or "*" for all, whose streams have lost records before they were read.
+        self._lost: set[str] = set()
+        self._expiring: dict[str, str] = {}
+        self._due: list[tuple[int, str, Any, Any]] = []
+        self._copying: Iterator[Row] | None = None
+        self._copied_size = 0
+        self._is_failing = False
+        self._failed_file: OSError | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    @classmethod
+    def open(cls, settings: Mapping[str, Any], say: Callable[[dict[str, Any]], None]) -> "Durable":
+        """Reads the state, if it is kept, and hooks into the emulator. Ends the process for state that cannot be used."""
+        folder = Path(settings["state"]) if settings["state"] else None
+        try:
+            durable = cls(Journal(folder, lambda text: say({"said": text})) if folder else None, say)
+            gc.disable()  # millions of small objects, none of them garbage
+            durable._begin(int(settings["port"]))
+            gc.enable()
+            gc.freeze()
+        except StateError as problem:
+            say({"problem": str(problem)})
+            raise SystemExit(1) from None
+        except OSError as problem:
+            say({"problem": f"the state in {folder} cannot be used: {problem.strerror or problem}"})
+            raise SystemExit(1) from None
+        return durable
+
+    # ---- what the guard asks
+
+    def commit(self) -> None:
+        """Writes what has changed since the last call as one frame. Raises OSError if the disk does not take it.
+
+        What was not taken stays noted, so that the next call tries again.
+        """
+        if self._journal is None:
+            return
+        if self._failed_file is not None:
+            failed, self._failed_file = self._failed_file, None
+            self._failing(failed)
+            raise failed
+        if self._stale:
+            self._note_services()
+        if self._noted or self._changed_messages:
+            self._write(self._take())
+        elif self._is_failing:
+            self._write([])
+        if self._copying is not None:
+            self._copy_some()
+        elif self._journal.size > _COPY_FACTOR * self._copied_size + _COPY_ABOVE:
+            self._begin_copy()
+
+    def serve(self, what: str, asked: Any) -> Any:
+        """Answers the runtime: where its mappings have read to, and which items have expired."""
+        match what:
+            case "mappings":
+                return self._declare(asked)
+            case "read":
+                self._read_to(asked["mapping"], asked["sequence_number"])
+                return {}
+            case "reported":
+                self._lost.discard(asked["mapping"])
+                self.note(("lost", asked["mapping"]), None)
+                return {}
+            case "expiring":
+                self._index_expiring(asked)
+                return {}
+            case "expired":
+                return self._expired(asked["before"], asked["limit"])
+        return None
+
+    async def started(self) -> None:
+        """Begins to look at what changes between requests."""
+        self._ticking = asyncio.ensure_future(self._tick())
+
+    def stopped(self) -> None:
+        """Writes what is left, and that the stop was clean."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._journal is not None:
+            self._stale.update(_SERVICES)
+            with suppress(OSError):  # told already; what was acknowledged is written
+                self.commit()
+            self._journal.close()
+
+    # ---- changes
+
+    def note(self, key: Key, value: bytes | None) -> None:
+        """Takes note of a row; of several with one key the last counts."""
+        if self._journal is not None:
+            self._noted[key] = value
+
+    def note_message(self, key: Key, message: dict[str, Any] | None) -> None:
+        """Takes note of a message, as it will be when the request is done; None if it is gone."""
+        if self._journal is None:
+            return
+        if message is None:
+            self._changed_messages.pop(key, None)
+            self._noted[key] = None
+        else:
+            self._noted.pop(key, None)
+            self._changed_messages[key] = message
+
+    def note_service(self, name: str) -> None:
+        """Takes note that a service's settings may have changed."""
+        self._stale.add(name)
+        self._unsettled_until = time.monotonic() + _UNSETTLED_SECONDS
+
+    def note_failed_file(self, problem: OSError) -> None:
+        """Takes note that an object of a bucket could not be written, so that the request in hand is not acknowledged."""
+        self._failed_file = problem
+
+    def note_file(self, path: str) -> None:
+        """Takes note of an object's file, to be synced with the journal."""
+        if self._journal is not None:
+            self._journal.files.add(path)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last write did not work."""
+        return self._is_failing
+
+    def _take(self) -> list[Row]:
+        # Swapped before they are read: CloudFormation's threads note, too.
+        noted, self._noted = self._noted, {}
+        messages, self._changed_messages = self._changed_messages, {}
+        return [*noted.items(), *((key, dump(message)) for key, message in messages.items())]
+
+    def _write(self, rows: list[Row]) -> None:
+        assert self._journal is not None
+        try:
+            self._journal.append(rows)
+        except OSError as problem:
+            for key, value in rows:
+                if key not in self._changed_messages:
+                    self._noted.setdefault(key, value)
+            self._failing(problem)
+            raise
+        if self._is_failing:
+            self._is_failing = False
+            self._say({"said": "the state is written again"})
+
+    def _failing(self, problem: OSError) -> None:
+        assert self._journal is not None
+        if not self._is_failing:
+            self._is_failing = True
+            self._say({"warning": _FULL.format(folder=self._journal.folder, reason=problem.strerror)})
+
+    def _note_services(self) -> None:
+        stale, self._stale = self._stale, set()
+        for name in stale:
+            data = self._emulator.settings_of(name)
+            if data != self._kept.get(name):
+                self._kept[name] = data
+                self.note(("service", name), data)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            if time.monotonic() < self._unsettled_until:
+                self._stale.update(_SERVICES)
+            with suppress(OSError):  # told on the terminal; what has changed stays noted
+                self.commit()
+            if self._journal is not None and self._journal.sync_error:
+                self._say({"warning": f"the state in {self._journal.folder} is written, and not synced: {self._journal.sync_error}"})
+
+    # ---- the start
+
+    def _begin(self, port: int) -> None:
+        from local import emulator_state as emulator
+
+        self._emulator = emulator
+        emulator.hook(self)
+        if self._journal is None:
+            return
+        taken_over = (
+            emulator.TakenOver.find(self._journal.folder) if self._journal.is_new else emulator.TakenOver.refuse(self._journal.folder)
+        )
+        found = emulator.Found()
+        story = self._journal.read(found.take)
+        if taken_over is not None:
+            self._take_over(taken_over, port)
+        else:
+            self._kept = found.restore(self, port)
+            self._positions, self._lost = found.positions, set(found.lost)
+            self._noted.clear()  # what was read is written already
+            self._changed_messages.clear()
+        self._copied_size = self._journal.size
+        self._tell(story, taken_over)
+
+    def _take_over(self, taken_over: Any, port: int) -> None:
+        """Writes a folder of the form before 0.2.0 into the journal, and puts its files aside."""
+        assert self._journal is not None
+        taken_over.restore(self, port)
+        self._lost.add("*")  # that form held no streams
+        self._noted.clear()
+        self._changed_messages.clear()
+        batch: list[Row] = []
+        for row in self._emulator.rows(self):
+            batch.append(row)
+            if len(batch) >= _COPY_ROWS:
+                self._journal.append(batch)
+                batch = []
+        self._stale.update(_SERVICES)
+        self._note_services()
+        self._journal.append([*batch, *self._take()])
+        taken_over.put_aside()
+
+    def _tell(self, story: Any, taken_over: Any) -> None:
+        assert self._journal is not None
+        folder = self._journal.folder
+        if taken_over is not None:
+            self._say(
+                {"said": f"the state in {folder} has been taken over from an older version, whose files are kept in {taken_over.aside}"}
+            )
+        if story.cut:
+            self._say(
+                {
+                    "said": f"the state in {folder}: {story.cut} bytes of an unfinished write at its end were cut; they were never acknowledged"
+                }
+            )
+        if story.lost_power:
+            self._say(
+                {"said": f"the state in {folder}: the machine went down while the stack ran; changes of the last second may be missing"}
+            )
+        elif not story.was_clean:
+            self._say({"said": f"the state in {folder}: the last run was killed; everything that it acknowledged is here"})
+
+    # ---- copying the journal
+
+    def _begin_copy(self) -> None:
+        assert self._journal is not None
+        try:
+            self._journal.begin_copy()
+        except OSError as problem:
+            self._copied_size = self._journal.size  # tried again when it has grown as much again
+            self._failing(problem)
+            return
+        self._copying = self._emulator.rows(self)
+
+    def _copy_some(self) -> None:
+        """Copies rows that still count, for a moment. A row that is changed meanwhile is written to the new file by its change."""
+        assert self._journal is not None
+        assert self._copying is not None
+        until = time.monotonic() + _COPY_SECONDS
+        while time.monotonic() < until:
+            rows = list(islice(self._copying, _COPY_ROWS))
+            try:
+                if rows:
+                    self._journal.append(rows)
+                    continue
+                self._journal.append([(("service", name), data) for name, data in self._kept.items()])
+                self._journal.end_copy()
+            except OSError as problem:
+                self._failing(problem)
+                self._copying = self._emulator.rows(self)  # from the start, when there is room
+                return
+            self._copying = None
+            self._copied_size = self._journal.size
+            return
+
+    # ---- streams
+
+    def _declare(self, mappings: Mapping[str, str]) -> dict[str, Any]:
+        """Takes the mappings that there are, each with its stream; returns how far each has read, and which missed records."""
+        for gone in [name for name, position in self._positions.items() if mappings.get(name) != position["stream"]]:
+            del self._positions[gone]
+            self.note(("position", gone), None)
+        self._mappings = dict(mappings)
+        if "*" in self._lost:
+            self._lost.discard("*")
+            self.note(("lost", "*"), None)
+            for name in mappings:
+                self._note_lost(name)
+        self._emulator.drop_aged_records()
+        read = {name: position["sequence_number"] for name, position in self._positions.items()}
+        return {"read": read, "lost": sorted(self._lost & set(mappings))}
+
+    def _read_to(self, mapping: str, sequence_number: str) -> None:
+        stream = self._mappings[mapping]
+        self._positions[mapping] = {"stream": stream, "sequence_number": sequence_number}
+        self.note(("position", mapping), json.dumps(self._positions[mapping]).encode())
+        readers = [name for name, arn in self._mappings.items() if arn == stream]
+        if all(name in self._positions for name in readers):
+            self._emulator.drop_records(self, stream, [self._positions[name]["sequence_number"] for name in readers])
+
+    def note_aged(self, stream: str | None, last: str) -> None:
+        """Takes note that a stream has dropped its records up to a sequence number for their age, read or not."""
+        for name, arn in self._mappings.items():
+            if arn == stream and self._positions.get(name, {}).get("sequence_number", "") < last:
+                self._note_lost(name)
+
+    def _note_lost(self, mapping: str) -> None:
+        self._lost.add(mapping)
+        self.note(("lost", mapping), b"")
+
+    def position_rows(self) -> Iterable[Row]:
+        """How far mappings have read, and what they missed, as rows."""
+        read = [(("position", name), json.dumps(position).encode()) for name, position in self._positions.items()]
+        return [*read, *((("lost", name), b"") for name in self._lost)]
+
+    # ---- expiry
+
+    def _index_expiring(self, tables: Mapping[str, str]) -> None:
+        """Notes when the items of tables expire, by the attribute of each. Those that there are are looked through bit by bit."""
+        self._expiring = dict(tables)
+        self._due = []
+        self._indexing = asyncio.ensure_future(self._index_items())
+
+    async def _index_items(self) -> None:
+        for table, items in self._emulator.tables():
+            if (attribute := self._expiring.get(table)) is None:
+                continue
+            for number, (pk, sk, data) in enumerate(items.rows()):
+                self._note_expiry(table, attribute, pk, sk, load(data))
+                if not number % 200:
+                    await asyncio.sleep(0.01)
+
+    def note_expiry(self, table: str, pk: Any, sk: Any, item: Mapping[str, Any]) -> None:
+        """Takes note of when an item of a table expires."""
+        if (attribute := self._expiring.get(table)) is not None:
+            self._note_expiry(table, attribute, pk, sk, item)
+
+    def _note_expiry(self, table: str, attribute: str, pk: Any, sk: Any, item: Mapping[str, Any]) -> None:
+        with suppress(KeyError, ValueError, TypeError):  # only a number is a time to live
+            heapq.heappush(self._due, (int(item[attribute]["N"]), table, pk, sk))
+
+    def _expired(self, before: int, limit: int) -> list[dict[str, Any]]:
+        """Items that may have expired before a time, at most `limit`: table and key. Whoever deletes them looks whether they have."""
+        found: list[dict[str, Any]] = []
+        while self._due and self._due[0][0] <= before and len(found) < limit:
+            _, table, pk, sk = heapq.heappop(self._due)
+            if (key := self._emulator.key_of(table, pk, sk)) is not None:
+                found.append({"table": table, "key": key})
+                heapq.heappush(self._due, (before + _AGAIN_SECONDS, table, pk, sk))
+        return found

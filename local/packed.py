@@ -1,0 +1,218 @@
+"""The emulator's items, stream records and transaction tokens as bytes: a third of the memory, and ready to be written to a file.
+
+Each class behaves as the emulator's own list or dict does and notes every change, so that none of the emulator's functions has to be
+known. `marshal` version 4 is read by Python 3.4 to 3.14; it is used for what this process or a checked file made, and nothing else.
+"""
+
+import hashlib
+import json
+import marshal
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence
+from typing import Any, Final, overload
+
+__all__ = ["Items", "Partition", "Records", "Token", "dump", "load"]
+
+_VERSION: Final = 4
+
+Item = dict[str, Any]
+#: Told of each change of an item: partition key, sort key, the item and its bytes; both None when it was deleted.
+NoteItem = Callable[[Any, Any, "Item | None", "bytes | None"], None]
+
+
+def dump(value: Any) -> bytes:
+    """A value of JSON's types, bytes and tuples as bytes."""
+    return marshal.dumps(value, _VERSION)
+
+
+def load(data: bytes) -> Any:
+    """What `dump` was given."""
+    return marshal.loads(data)  # noqa: S302 - made here, or read from a file whose sum was checked
+
+
+class Items(MutableMapping[Any, "Partition"]):
+    """A table's items by partition key. A partition that is missing is made, as by the emulator's defaultdict."""
+
+    __slots__ = ("note", "partitions")
+
+    def __init__(self, note: NoteItem) -> None:
+        self.note = note
+        self.partitions: dict[Any, Partition] = {}
+
+    def __getitem__(self, pk: Any) -> "Partition":
+        partition = self.partitions.get(pk)
+        if partition is None:
+            partition = self.partitions[pk] = Partition(self, pk)
+        return partition
+
+    def __setitem__(self, pk: Any, rows: Mapping[Any, Item]) -> None:
+        partition = self[pk]
+        for gone in [sk for sk in partition.rows if sk not in rows]:
+            del partition[gone]
+        for sk, item in rows.items():
+            partition[sk] = item
+
+    def __delitem__(self, pk: Any) -> None:
+        partition = self.partitions[pk]
+        for sk in list(partition.rows):
+            del partition[sk]
+        del self.partitions[pk]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.partitions)
+
+    def __len__(self) -> int:
+        return len(self.partitions)
+
+    def __contains__(self, pk: object) -> bool:
+        return pk in self.partitions
+
+    def get(self, pk: Any, default: Any = None) -> Any:
+        return self.partitions.get(pk, default)
+
+    def put(self, pk: Any, sk: Any, data: bytes) -> None:
+        """Takes an item as it was read from a file; notes nothing."""
+        self[pk].rows[sk] = data
+
+    def rows(self) -> Iterator[tuple[Any, Any, bytes]]:
+        """All items as partition key, sort key and bytes; items may change meanwhile."""
+        for pk in list(self.partitions):
+            if (partition := self.partitions.get(pk)) is not None:
+                for sk, data in list(partition.rows.items()):
+                    yield pk, sk, data
+
+
+class Partition(MutableMapping[Any, Item]):
+    """The items of one partition key, by sort key."""
+
+    __slots__ = ("_items", "_pk", "rows")
+
+    def __init__(self, items: Items, pk: Any) -> None:
+        self._items = items
+        self._pk = pk
+        self.rows: dict[Any, bytes] = {}
+
+    def __getitem__(self, sk: Any) -> Item:
+        found: Item = load(self.rows[sk])
+        return found
+
+    def __setitem__(self, sk: Any, item: Item) -> None:
+        self.rows[sk] = data = dump(item)
+        self._items.note(self._pk, sk, item, data)
+
+    def __delitem__(self, sk: Any) -> None:
+        del self.rows[sk]
+        self._items.note(self._pk, sk, None, None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __contains__(self, sk: object) -> bool:
+        return sk in self.rows
+
+    def get(self, sk: Any, default: Any = None) -> Any:
+        data = self.rows.get(sk)
+        return default if data is None else load(data)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Item]:
+        return {sk: load(data) for sk, data in self.rows.items()}
+
+
+class Records(MutableSequence[Item]):
+    """The records of a table's stream, oldest first.
+
+    `note` is told of each new one: its index, and its bytes; `aged` of those that the emulator drops for their age.
+    """
+
+    __slots__ = ("_aged", "_note", "rows")
+
+    def __init__(self, note: Callable[[int, bytes], None], aged: Callable[[list[bytes]], None], rows: list[bytes] | None = None) -> None:
+        self._note = note
+        self._aged = aged
+        self.rows = rows or []
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [load(data) for data in self.rows[index]]
+        found: Item = load(self.rows[index])
+        return found
+
+    def __setitem__(self, index: Any, record: Any) -> None:
+        raise TypeError("a stream's records do not change")
+
+    def __delitem__(self, index: int | slice) -> None:
+        self._aged(self.rows[index] if isinstance(index, slice) else [self.rows[index]])
+        del self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def insert(self, index: int, record: Item) -> None:
+        if index != len(self.rows):
+            raise TypeError("a stream's records are appended")
+        data = dump(record)
+        self.rows.append(data)
+        self._note(index, data)
+
+    def append(self, record: Item) -> None:
+        self.insert(len(self.rows), record)
+
+
+class Token:
+    """What the emulator remembers of a transaction's token. The request itself is told by its digest."""
+
+    __slots__ = ("completed_at", "digest", "reply")
+
+    def __init__(self, digest: bytes, reply: bytes, completed_at: float) -> None:
+        self.digest = digest
+        self.reply = reply
+        self.completed_at = completed_at
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "Token":
+        """The token for the emulator's own entry: `signature`, `response`, `sizes`."""
+        reply = dump({name: value for name, value in entry.items() if name not in ("signature", "completed_at")})
+        return cls(_digest(entry["signature"]), reply, float(entry.get("completed_at", 0.0)))
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "completed_at":
+            return self.completed_at
+        if name == "signature":
+            return _Signature(self.digest)
+        return load(self.reply)[name]
+
+    def __setitem__(self, name: str, value: float) -> None:
+        if name != "completed_at":
+            raise TypeError(f"a token's {name} does not change")
+        self.completed_at = value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a dict's."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+class _Signature:
+    """A request by its digest, equal to the request itself."""
+
+    __slots__ = ("_digest",)
+
+    def __init__(self, digest: bytes) -> None:
+        self._digest = digest
+
+    def __eq__(self, other: object) -> bool:
+        return self._digest == _digest(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it equals what has no hash
+
+
+def _digest(request: Any) -> bytes:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).digest()[:16]

@@ -1,0 +1,58 @@
+"""Which process is at the other end of a loopback connection, where the system tells (Linux)."""
+
+import os
+import socket
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+__all__ = ["can_tell", "is_peer"]
+
+_CONNECTIONS: Final = Path("/proc/net/tcp")
+_LOOPBACK: Final = "127.0.0.1"
+#: Of a line in /proc/net/tcp: proc(5).
+_INODE_COLUMN: Final = 9
+
+
+def is_peer(pid: int, *, client_port: int, server_port: int) -> bool:
+    """Whether the process holds the client's end of a connection on loopback. False if the system does not tell."""
+    inode = _inode(client_port, server_port)
+    return inode is not None and _holds(pid, inode)
+
+
+@cache
+def can_tell() -> bool:
+    """Whether this system tells who is at the other end, found out by a connection of this process with itself."""
+    try:
+        with socket.create_server((_LOOPBACK, 0)) as server, socket.create_connection(server.getsockname()) as client:
+            return is_peer(os.getpid(), client_port=client.getsockname()[1], server_port=server.getsockname()[1])
+    except OSError:
+        return False
+
+
+def _inode(client_port: int, server_port: int) -> str | None:
+    """The inode of the client's socket, by the kernel's table of connections."""
+    address = f"{int.from_bytes(socket.inet_aton(_LOOPBACK), sys.byteorder):08X}"
+    wanted = f" {address}:{client_port:04X} {address}:{server_port:04X} "
+    try:
+        table = _CONNECTIONS.read_text()
+    except OSError:
+        return None
+    line = next((line for line in table.splitlines() if wanted in line), None)
+    return line.split()[_INODE_COLUMN] if line else None
+
+
+def _holds(pid: int, inode: str) -> bool:
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as files:
+            return any(_target(file.path) == f"socket:[{inode}]" for file in files)
+    except OSError:  # it has ended
+        return False
+
+
+def _target(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:  # closed meanwhile
+        return ""

@@ -1,0 +1,259 @@
+"""Every port of a running stack against a page, a rebinding host and another user: refused; programs with the key: served."""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import psutil
+import pytest
+import requests
+
+from local.harness import MAYFLY, ROOT, Stack, running, wait_until
+
+PAGE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+FORM = {**PAGE, "Content-Type": "application/x-www-form-urlencoded"}
+NEXT = "/2018-06-01/runtime/invocation/next"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("ports")) as found:
+        assert found.get("/").status_code == 200
+        yield found
+
+
+def listening(stack: Stack) -> dict[int, set[str]]:
+    """Ports and the addresses that they are open at, of the whole stack, by the kernel's own table."""
+    found: dict[int, set[str]] = {}
+    for process in stack.tree():
+        for each in process.net_connections("all"):
+            if each.status == psutil.CONN_LISTEN:
+                found.setdefault(each.laddr.port, set()).add(each.laddr.ip)
+    return found
+
+
+def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body or b"")), **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        reply = connection.getresponse()
+        return reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read()
+    finally:
+        connection.close()
+
+
+def attacks(stack: Stack) -> dict[str, tuple[str, str, dict[str, str], bytes | None]]:
+    queue, table = stack.facts["outputs"]["JobsQueueUrl"], stack.facts["resources"]["CountersTable"]
+    send = urlencode({"Action": "SendMessage", "QueueUrl": queue, "MessageBody": '{"task": "counter.add", "payload": {"name": "page"}}'})
+    item = json.dumps({"TableName": table, "Item": {"pk": {"S": "default/owned"}, "value": {"N": "666"}}}).encode()
+    target = {"X-Amz-Target": "DynamoDB_20120810.PutItem", "Content-Type": "application/x-amz-json-1.0"}
+    key = {"Authorization": f"AWS4-HMAC-SHA256 Credential={stack.credentials.id}/20260101/us-east-1/dynamodb/aws4_request, Signature=0"}
+    preflight = {**PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-amz-target"}
+    return {
+        "foreign host": ("POST", "/", {"Host": "evil.example", **target, **key}, item),
+        "foreign origin with the key": ("POST", "/", {**PAGE, **target, **key}, item),
+        "page on another port with the key": ("POST", "/", {"Sec-Fetch-Site": "same-site", **target, **key}, item),
+        "form": ("POST", "/", FORM, send.encode()),
+        "preflight": ("OPTIONS", "/", preflight, None),
+        "image": ("GET", "/?" + send, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}, None),
+        "unsigned": ("POST", "/", target, item),
+        "signed with another key": (
+            "POST",
+            "/",
+            {**target, "Authorization": key["Authorization"].replace(stack.credentials.id, "local")},
+            item,
+        ),
+        "reset": ("POST", "/_ministack/reset", {}, None),
+        "reset with the key": ("POST", "/_ministack/reset", key, None),
+        "faults": ("POST", "/_mayfly/faults", {}, b'{"function": "Hello", "action": "x", "kind": "refuse", "times": 1}'),
+        "roles by people": ("POST", "/_mayfly/roles", {"Authorization": f"Bearer {stack.credentials.id}"}, b'{"roles": {}, "keys": {}}'),
+        "next event": ("GET", NEXT, {}, None),
+    }
+
+
+def test_every_port_but_the_gateway_refuses_what_is_not_its_stacks_own(stack: Stack) -> None:
+    inner = sorted(set(listening(stack)) - {stack.port})
+    assert len(inner) >= 3, "the store and some functions"
+    rows, wanted = {}, attacks(stack)
+    for port in inner:
+        found = {name: ask(port, *attack) for name, attack in wanted.items()}
+        rows[port] = {name: status for name, (status, _, _) in found.items()}
+        assert not [name for name, (_, headers, _) in found.items() if any(each.startswith("access-control-") for each in headers)]
+    print("\n".join(f"{port} {row}" for port, row in rows.items()))  # noqa: T201 - the table that was asked for; pytest -rP shows it
+    assert {status for row in rows.values() for status in row.values()} <= {401, 403, 404}
+    assert stack.counter("page") == 0
+    assert not [item for item in stack.items("CountersTable") if item["pk"]["S"] == "default/owned"]
+    assert stack.get("/").status_code == 200
+
+
+def test_the_gateway_refuses_a_foreign_host_and_says_nothing_of_cors_that_the_template_does_not(stack: Stack) -> None:
+    status, headers, body = ask(stack.port, "GET", "/", {"Host": "evil.example"})
+    assert (status, b"--allow-host" in body) == (403, True)
+    for method, path, more in (("GET", "/", {}), ("OPTIONS", "/jobs", {"Access-Control-Request-Method": "POST"}), ("POST", "/jobs", {})):
+        _, headers, _ = ask(stack.port, method, path, {**PAGE, **more})
+        assert not [name for name in headers if name.startswith("access-control-")]
+
+
+def test_nothing_listens_on_anything_but_loopback(stack: Stack) -> None:
+    assert set().union(*listening(stack).values()) == {"127.0.0.1"}
+    pids = {each.pid for each in stack.tree()}
+    inodes = {os.readlink(file) for pid in pids for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in (Path("/proc/net") / table).read_text().splitlines()[1:]:
+            columns = line.split()
+            if f"socket:[{columns[9]}]" in inodes and (columns[3] == "0A" or table.startswith("udp")):
+                assert columns[1].split(":")[0] == "0100007F", line
+
+
+def test_code_of_a_pages_form_does_not_run(stack: Stack, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    code = f"def handler(event, context):\n    open({str(marker)!r}, 'w').close()\n    return {{}}\n"
+    template = {
+        "Resources": {
+            "R": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": []}}},
+            "F": {
+                "Type": "AWS::Lambda::Function",
+                "Properties": {
+                    "Handler": "index.handler",
+                    "Runtime": "python3.11",
+                    "Code": {"ZipFile": code},
+                    "Role": {"Fn::GetAtt": ["R", "Arn"]},
+                },
+            },
+            "C": {"Type": "Custom::X", "Properties": {"ServiceToken": {"Fn::GetAtt": ["F", "Arn"]}, "ServiceTimeout": "5"}},
+        }
+    }
+    fields = {"Action": "CreateStack", "StackName": "evil", "TemplateBody": json.dumps(template), "Capabilities.member.1": "CAPABILITY_IAM"}
+    store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
+    assert ask(store, "POST", "/", FORM, urlencode(fields).encode())[0] == 403
+    client = stack.client("cloudformation")
+    with pytest.raises(client.exceptions.ClientError, match="mayfly up alone makes stacks"):
+        client.create_stack(StackName="evil", TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("service", ["cloudformation", "sns", "sts", "s3"])
+def test_a_functions_key_makes_no_stack_whatever_service_it_names(stack: Stack, service: str) -> None:
+    key = stack.facts["launches"]["Hello"]["variables"]["AWS_ACCESS_KEY_ID"]
+    assert key != stack.credentials.id
+    store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/{service}/aws4_request, Signature=0"}
+    body = urlencode({"Action": "CreateStack", "StackName": "x", "TemplateBody": '{"Resources": {}}', "Version": "2010-05-15"}).encode()
+    assert ask(store, "POST", "/", {**headers, "Content-Type": "application/x-www-form-urlencoded"}, body)[0] >= 400
+    assert [each["StackName"] for each in stack.client("cloudformation").describe_stacks()["Stacks"]] == [stack.facts["name"]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv, to be another user")
+def test_another_user_of_the_machine_gets_nothing(stack: Stack) -> None:
+    program = f"""
+import http.client, json, sys
+def ask(port, method, path, headers, body=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, body, headers)
+    reply = connection.getresponse()
+    return reply.status, reply.read().decode()
+found = {{}}
+for port in {sorted(set(listening(stack)) - {stack.port})}:
+    found[port] = [ask(port, "GET", "{NEXT}", {{}})[0], ask(port, "POST", "/", {{"X-Amz-Target": "DynamoDB_20120810.ListTables"}}, "{{}}")[0]]
+for path in ("access-key", "stack.json", "development-key"):
+    try:
+        open({str(stack.work)!r} + "/" + path).read()
+        found[path] = "read"
+    except OSError as problem:
+        found[path] = type(problem).__name__
+print(json.dumps(found))
+"""
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin:/bin") or sys.executable
+    done = subprocess.run(
+        ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", python, "-I", "-c", program], capture_output=True, text=True, check=False, cwd="/"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    files = {path: found.pop(path) for path in ("access-key", "stack.json", "development-key")}
+    assert set(files.values()) == {"PermissionError"}
+    assert {status for statuses in found.values() for status in statuses} <= {403}
+
+
+def test_sdks_and_the_aws_cli_are_served_with_what_mayfly_env_prints(stack: Stack) -> None:
+    printed = subprocess.run([MAYFLY, "env", "--work", stack.work], capture_output=True, text=True, check=True).stdout
+    code = "import boto3; print(len(boto3.client('dynamodb').list_tables()['TableNames']), len(boto3.client('sqs').list_queues()['QueueUrls']))"
+    shell = f"{printed}\n{sys.executable} -c {json.dumps(code)}"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True, env={"PATH": os.defpath})
+    tables, queues = map(int, done.stdout.split())
+    assert (tables >= 5, queues >= 5) == (True, True)
+    as_json = json.loads(subprocess.run([MAYFLY, "env", "--json", "--work", stack.work], capture_output=True, text=True, check=True).stdout)
+    assert as_json["AWS_ACCESS_KEY_ID"] == stack.credentials.id
+    assert {line.partition("=")[0].removeprefix("export ") for line in printed.splitlines()} == set(as_json)
+
+
+def test_a_browsers_upload_goes_where_the_buckets_cors_lets_it(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(
+        """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Open:
+    Type: AWS::S3::Bucket
+    Properties:
+      CorsConfiguration:
+        CorsRules:
+          - {AllowedOrigins: ["https://shop.example"], AllowedMethods: [PUT, GET], AllowedHeaders: ["*"], MaxAge: 60}
+  Closed: {Type: AWS::S3::Bucket}
+"""
+    )
+    page = {"Origin": "https://shop.example", "Sec-Fetch-Site": "cross-site"}
+    with running(tmp_path / "run", template=template) as stack:
+        s3, names = stack.client("s3"), stack.facts["resources"]
+        for name, status in (("Open", 200), ("Closed", 403)):
+            url = s3.generate_presigned_url("put_object", Params={"Bucket": names[name], "Key": "a.txt"})
+            preflight = requests.options(url, headers={**page, "Access-Control-Request-Method": "PUT"}, timeout=20)
+            put = requests.put(url, data=b"hello", headers=page, timeout=20)
+            assert (preflight.status_code, put.status_code) == (status, status)
+            allowed = {each.headers.get("access-control-allow-origin") for each in (preflight, put)}
+            assert allowed == ({"https://shop.example"} if name == "Open" else {None})
+        other = requests.put(
+            s3.generate_presigned_url("put_object", Params={"Bucket": names["Open"], "Key": "b.txt"}),
+            data=b"x", headers={**page, "Origin": "https://evil.example"}, timeout=20,
+        )  # fmt: skip
+        unsigned = requests.put(f"{stack.facts['endpoint']}/{names['Open']}/c.txt", data=b"x", headers=page, timeout=20)
+        assert (other.status_code, unsigned.status_code) == (403, 403)
+        posted = s3.generate_presigned_post(names["Open"], "posted.txt")
+        form = requests.post(posted["url"], data=posted["fields"], files={"file": b"by form"}, timeout=20)
+        assert form.status_code in (200, 204), form.text
+        assert s3.get_object(Bucket=names["Open"], Key="posted.txt")["Body"].read() == b"by form"
+
+
+def test_a_host_of_your_own_is_allowed_by_a_flag_and_any_credentials_come_with_a_warning(tmp_path: Path) -> None:
+    with running(
+        tmp_path, "--allow-host", "shop.test", "--any-credentials", template=ROOT / "tests/apps/misbehaving/template.yaml"
+    ) as stack:
+        assert ask(stack.port, "GET", "/fine", {"Host": "shop.test"})[0] == 200
+        assert "any credentials" in stack.output
+        store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
+        body, target = b"{}", {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0"}
+        assert ask(store, "POST", "/", target, body)[0] == 200
+        assert ask(store, "POST", "/", {**target, **PAGE}, body)[0] == 403
+
+
+def test_what_others_could_read_is_closed_at_start_with_a_line(tmp_path: Path) -> None:
+    work = tmp_path / ".mayfly"
+    work.mkdir()
+    (work / "development-key").write_text("{}")
+    work.chmod(0o755)
+    (work / "development-key").chmod(0o644)
+    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml", work=work) as stack:
+        assert f"{work} could be read by other users" in stack.output
+        modes: dict[str, Any] = {path.name: oct(path.stat().st_mode & 0o777) for path in work.iterdir() if path.is_file()}
+        assert set(modes.values()) == {"0o600"}
+        assert work.stat().st_mode & 0o777 == 0o700
+        wait_until(lambda: "stop with" in stack.output, 10)

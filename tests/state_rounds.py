@@ -1,0 +1,380 @@
+"""Rounds of kills on one state folder: a stack under load is struck at a random moment, started again, and counted.
+
+What was acknowledged is there after every round; a job's effect and its end stand or fall together. For the tests in
+tests/integration/test_state.py, and by hand: `python -m tests.state_rounds KIND ROUNDS`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from local.harness import MAYFLY, ROOT, Stack, unbuffered, unused_port, wait_until
+
+__all__ = ["Acknowledged", "Folder", "Load", "grow", "kill_rounds", "small_disk", "truncation_rounds"]
+
+_START_SECONDS = 90
+
+
+@dataclass
+class Acknowledged:
+    """What callers were told, over all rounds. Increments that were not answered may have counted or not."""
+
+    jobs: dict[str, int] = field(default_factory=dict)
+    increments: int = 0
+    unanswered: int = 0
+    sessions: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many things were acknowledged."""
+        return len(self.jobs) + self.increments + len(self.sessions)
+
+    def after(self, more: int) -> None:
+        """Waits until so many more things were acknowledged: a moment under load, that chance has chosen."""
+        wanted = self.count + more
+        wait_until(lambda: self.count >= wanted, 90, what=f"{more} acknowledgements", interval=0.001)
+
+
+class Load:
+    """Callers on threads, each with one request at a time, until stopped."""
+
+    def __init__(self, stack: Stack, told: Acknowledged, *, callers: int = 4) -> None:
+        self._url, self._headers, self._told = stack.url, stack.headers, told
+        self._lock = threading.Lock()
+        self._ends = threading.Event()
+        self.errors: Counter[str] = Counter()
+        self._threads = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(callers)]
+        for thread in self._threads:
+            thread.start()
+
+    def refused(self, more: int) -> None:
+        """Waits until so many more requests were not answered as they should be."""
+        wanted = self.errors.total() + more
+        wait_until(lambda: self.errors.total() >= wanted, 60, what=f"{more} refusals")
+
+    def stop(self) -> None:
+        """Ends the callers; what is in flight counts as unanswered."""
+        self._ends.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _call(self, number: int) -> None:
+        with requests.Session() as session:
+            session.headers.update(self._headers)
+            turn = number
+            while not self._ends.is_set():
+                turn += 1
+                try:
+                    (self._submit, self._increment, self._submit, self._begin)[turn % 4](session)
+                except requests.RequestException as problem:
+                    self.errors[type(problem).__name__] += 1
+                    self._ends.wait(0.05)
+
+    def _submit(self, session: requests.Session) -> None:
+        by = random.randrange(1, 9)
+        body = {"task": "counter.add", "payload": {"name": "rounds-jobs", "by": by}}
+        reply = session.post(f"{self._url}/jobs", json=body, headers={"Idempotency-Key": uuid.uuid4().hex}, timeout=40)
+        if reply.status_code == 202:
+            self._told.jobs[reply.json()["id"]] = by
+        else:
+            self.errors[str(reply.status_code)] += 1
+
+    def _increment(self, session: requests.Session) -> None:
+        with self._lock:
+            self._told.unanswered += 1
+        reply = session.post(f"{self._url}/counters/rounds-plain/increment", json={"by": 1}, timeout=40)
+        if reply.status_code == 200:
+            with self._lock:
+                self._told.unanswered -= 1
+                self._told.increments += 1
+        else:
+            self.errors[str(reply.status_code)] += 1
+
+    def _begin(self, session: requests.Session) -> None:
+        reply = session.post(f"{self._url}/sessions", json={"subject": "rounds"}, timeout=40)
+        if reply.status_code == 201:
+            self._told.sessions.append(reply.json()["token"])
+        else:
+            self.errors[str(reply.status_code)] += 1
+
+
+class Folder:
+    """One stack after the other on the same folder and port."""
+
+    def __init__(self, folder: Path, *, state: Path | None = None, template: Path = ROOT / "template.yaml") -> None:
+        self.folder, self.state, self._template = folder, state or folder / "state", template
+        self.port = unused_port()
+        self.said = ""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def running(self, *options: str) -> Iterator[Stack]:
+        """A stack that is up; all its processes are gone afterwards."""
+        printed = self.folder / "output"
+        command = [str(MAYFLY), "up", "--template", str(self._template), "--port", str(self.port), "--work", str(self.folder / "work")]
+        with printed.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, "--state", str(self.state), "--no-reload", *options], stdout=output, stderr=subprocess.STDOUT, cwd=self.folder,
+                env=unbuffered(),
+            )  # fmt: skip
+        stack = Stack(process, self.port, self.folder / "work", printed)
+        try:
+            wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, _START_SECONDS, what="start")
+            self.said = stack.output
+            if process.poll() is not None:
+                raise AssertionError(f"mayfly up ended with {process.returncode}:\n{stack.output[-3000:]}")
+            yield stack
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait(30)
+
+
+def strike(stack: Stack, dice: random.Random) -> str:
+    """Strikes a stack in one of the ways that a machine or its owner has; returns which."""
+    way = dice.choice(["kill up", "kill store", "kill all", "term", "term term"])
+    match way:
+        case "kill up":
+            stack.process.kill()
+        case "kill store":
+            store_of(stack).kill()
+        case "kill all":
+            for each in reversed(stack.tree()):
+                with contextlib.suppress(psutil.Error):
+                    each.kill()
+        case "term" | "term term":
+            stack.process.terminate()
+            if way == "term term":
+                wait_until(lambda: "stopping: " in stack.output or dice.random() < 0.1, 30, what="the first signal's effect")
+                with contextlib.suppress(ProcessLookupError):
+                    stack.process.terminate()
+    return way
+
+
+def store_of(stack: Stack) -> psutil.Process:
+    """The process that holds a stack's state."""
+    return next(each for each in stack.tree() if "local.store_process" in each.cmdline())
+
+
+def kill_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None) -> Acknowledged:
+    """Strikes a stack under load again and again; after each restart everything acknowledged must be there."""
+    dice, told = random.Random(seed), Acknowledged()
+    for number in range(1, rounds + 1):
+        with folder.running() as stack:
+            check_present(stack, told)
+            load = Load(stack, told)
+            told.after(dice.randrange(1, 60))
+            way = strike(stack, dice)
+            if way == "kill store":
+                wait_until(lambda: "store is up again" in stack.output, _START_SECONDS, what="the store's second start")
+                told.after(10)
+                load.stop()
+                check_present(stack, told)
+            else:
+                stack.process.wait(60)
+                load.stop()
+        say(
+            f"round {number}: {way:<10} {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions acknowledged, lost 0"
+        )
+    with folder.running() as stack:
+        check_present(stack, told)
+        check_settled(stack, told)
+    return told
+
+
+def truncation_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None) -> None:
+    """Cuts the newest file at a random byte after each stop: what is left is told of, and consistent."""
+    dice = random.Random(seed)
+    cut = 0
+    for number in range(1, rounds + 1):
+        with folder.running() as stack:
+            assert not cut or "bytes of an unfinished write" in folder.said or "was killed" in folder.said, folder.said
+            check_consistent(stack)
+            told = Acknowledged()
+            load = Load(stack, told)
+            told.after(dice.randrange(10, 60))
+            stack.process.kill()
+            stack.process.wait(30)
+            load.stop()
+        wait_until(lambda: not is_held(folder.state), 10, what="the store's end")
+        path = max(folder.state.glob("journal-*.log"), key=lambda each: int(each.stem.partition("-")[2]))
+        size = path.stat().st_size
+        cut = min(size // 2, dice.randrange(1, 20_000))
+        os.truncate(path, size - cut)
+        say(f"round {number}: {cut} of {size} bytes cut")
+    with folder.running() as stack:
+        check_consistent(stack)
+
+
+def is_held(state: Path) -> bool:
+    """Whether a process has the folder's lock."""
+    import fcntl
+
+    with (state / "lock").open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def check_present(stack: Stack, told: Acknowledged) -> None:
+    """Fails if anything that was acknowledged is not there."""
+    ids = {item["id"]["S"] for item in stack.items("JobsTable") if item["sk"]["S"] == "job"}
+    lost = set(told.jobs) - ids
+    assert not lost, f"{len(lost)} of {len(told.jobs)} acknowledged jobs are lost:\n{stack.output[-2000:]}"
+    plain = stack.counter("rounds-plain")
+    assert told.increments <= plain <= told.increments + told.unanswered, (plain, told.increments, told.unanswered)
+    for token in told.sessions[-20:]:
+        reply = requests.get(f"{stack.url}/sessions/current", headers={**stack.headers, "Session-Token": token}, timeout=60)
+        assert reply.status_code == 200, reply.text
+
+
+def check_consistent(stack: Stack) -> None:
+    """Fails if a job's end is there without its effect, or the other way round."""
+    wait_until(
+        lambda: stack.counter("rounds-jobs") == sum(each["by"] for each in _completed(stack)), 30, what="agreement of jobs and counter"
+    )
+
+
+def check_settled(stack: Stack, told: Acknowledged) -> None:
+    """Fails unless every job ends, and each effect counts once."""
+    wait_until(lambda: all(item["status"]["S"] == "COMPLETED" for item in _jobs(stack)), 150, what="the end of every job", interval=0.5)
+    done = {item["id"]["S"]: json.loads(item["payload"]["S"])["by"] for item in _jobs(stack)}
+    assert set(told.jobs) <= set(done)
+    assert stack.counter("rounds-jobs") == sum(done.values())
+
+
+def _jobs(stack: Stack) -> list[dict[str, Any]]:
+    return [item for item in stack.items("JobsTable") if item["sk"]["S"] == "job" and "rounds-jobs" in item.get("payload", {}).get("S", "")]
+
+
+def _completed(stack: Stack) -> list[dict[str, Any]]:
+    return [json.loads(item["payload"]["S"]) for item in _jobs(stack) if item["status"]["S"] == "COMPLETED"]
+
+
+def grow(state: Path, megabytes: int) -> int:
+    """Makes a state as large as longer use would: clones an ended job under new ids. Returns how many."""
+    from local.journal import Journal
+    from local.packed import dump, load
+
+    journal = Journal(state, lambda text: None)
+    jobs: dict[Any, bytes] = {}
+
+    def take(key: tuple[Any, ...], value: bytes | None) -> None:
+        if key[0] == "item" and "JobsTable" in key[3] and value is not None and load(value).get("status") == {"S": "COMPLETED"}:
+            jobs[key] = value
+
+    journal.read(take)
+    key, value = next(iter(jobs.items()))
+    item, made = load(value), 0
+    while journal.size < megabytes * 1_000_000:
+        rows = []
+        for _ in range(500):
+            made += 1
+            item["id"], item["pk"] = {"S": f"grown-{made}"}, {"S": f"grown/grown-{made}"}
+            rows.append((("item", *key[1:4], item["pk"]["S"], *key[5:]), dump(item)))
+        journal.append(rows)
+    journal.close()
+    return made
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
+    """A file system that is soon full. Needs root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=700", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def full_disk_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None) -> Acknowledged:
+    """Fills the disk under load: nothing more is acknowledged, nothing acknowledged is lost, and it goes on when there is room."""
+    dice, told = random.Random(seed), Acknowledged()
+    ballast = folder.state.parent / "ballast"
+    for number in range(1, rounds + 1):
+        with folder.running() as stack:
+            check_present(stack, told)
+            load = Load(stack, told)
+            told.after(dice.randrange(1, 30))
+            free = shutil.disk_usage(folder.state).free
+            with contextlib.suppress(OSError), ballast.open("wb") as file:
+                file.write(bytes(max(0, free - dice.randrange(4_000, 60_000))))
+            wait_until(lambda: "Nothing is acknowledged until it can" in stack.output, 60, what="a full disk")
+            load.refused(dice.randrange(1, 5))
+            ends = dice.choice(["room", "kill", "term"])
+            if ends == "room":
+                ballast.unlink()
+                wait_until(lambda: "the state is written again" in stack.output, 30, what="a disk with room")
+                load.stop()
+                check_present(stack, told)
+            load.stop()
+            (stack.process.kill if ends == "kill" else stack.process.terminate)()
+            stack.process.wait(60)
+        ballast.unlink(missing_ok=True)
+        say(f"round {number}: {ends:<5} {len(told.jobs)} jobs, {told.increments} increments acknowledged, lost 0; {dict(load.errors)}")
+    with folder.running() as stack:
+        check_present(stack, told)
+        check_settled(stack, told)
+    return told
+
+
+def main() -> int:
+    """Runs one kind of rounds and prints each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["kill", "full", "large", "truncated"])
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--megabytes", type=int, default=500)
+    options = parser.parse_args()
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    say(f"seed {options.seed}")
+    with tempfile.TemporaryDirectory(prefix="mayfly-rounds-") as name, contextlib.ExitStack() as stack:
+        folder = Folder(Path(name))
+        match options.kind:
+            case "kill":
+                told: Acknowledged | None = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
+            case "truncated":
+                told = truncation_rounds(folder, options.rounds, seed=options.seed, say=say)  # type: ignore[func-returns-value]
+            case "full":
+                disk = stack.enter_context(small_disk(Path(name) / "disk", kilobytes=40_000))
+                told = full_disk_rounds(Folder(Path(name), state=disk / "state"), options.rounds, seed=options.seed, say=say)
+            case _:
+                with folder.running() as running:
+                    running.submit("counter.add", {"name": "rounds-jobs", "by": 1})
+                    wait_until(lambda: _completed(running), 30)
+                    running.stop()
+                grow(folder.state, options.megabytes)
+                told = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
+    counted = (
+        f"{len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions acknowledged: lost 0" if told else "consistent"
+    )
+    say(f"{options.rounds} rounds of {options.kind} in {time.monotonic() - started:.0f} s; {counted}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Who may ask a server of the local stack: the rules of `local.access`, and keys."""
+
+from pathlib import Path
+
+import pytest
+
+from local.access import Access, is_browser, is_loopback_name
+from local.credentials import Credentials, Keys, make_private, people
+from local.errors import LocalError
+from local.guarded_store import Identities
+
+HOST = ("host", "127.0.0.1:3001")
+
+
+@pytest.mark.parametrize("name", ["localhost", "app.localhost", "127.0.0.1", "127.9.9.9", "::1"])
+def test_a_loopback_name_always_means_this_machine(name: str) -> None:
+    assert is_loopback_name(name)
+
+
+@pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example", "0.0.0.0", "10.0.0.1", "169.254.169.254", "notlocalhost", ""])
+def test_any_other_name_may_have_been_pointed_here(name: str) -> None:
+    assert not is_loopback_name(name)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:3001", "LOCALHOST:1", "localhost.:80", "[::1]:3001", "a.localhost"])
+def test_a_loopback_host_is_served(host: str) -> None:
+    assert Access().refusal("/", [("host", host)]) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:3001", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "0.0.0.0:1", "", "[::2]"]
+)
+def test_another_host_is_refused_with_what_to_do(host: str) -> None:
+    for access in (Access(), Access(for_pages=True)):
+        assert "mayfly up --allow-host NAME" in str(access.refusal("/", [("host", host)]))
+
+
+def test_a_host_that_the_owner_allows_is_served() -> None:
+    assert Access(frozenset({"shop.test"})).refusal("/", [("host", "Shop.test:3000")]) is None
+
+
+def test_a_request_has_one_host() -> None:
+    assert Access().refusal("/", []) is not None
+    assert Access().refusal("/", [HOST, HOST]) is not None
+
+
+@pytest.mark.parametrize("target", ["http://evil.example/health", "evil.example:443"])
+def test_the_name_in_the_target_counts_as_the_host_does(target: str) -> None:
+    assert Access(for_pages=True).refusal(target, [HOST]) is not None
+    assert Access(for_pages=True).refusal("http://127.0.0.1:3001/health", [HOST]) is None
+    assert Access(for_pages=True).refusal("*", [HOST]) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://127.0.0.1:3000"),
+        ("origin", "https://127.0.0.1:3001"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("sec-fetch-site", "something new"),
+    ],
+    ids=": ".join,
+)
+def test_a_page_of_another_site_is_refused_where_only_programs_ask(header: tuple[str, str]) -> None:
+    assert Access().refusal("/", [HOST, header]) is not None
+    assert Access(for_pages=True).refusal("/", [HOST, header]) is None
+
+
+@pytest.mark.parametrize(
+    "header", [("origin", "http://127.0.0.1:3001"), ("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none")], ids=": ".join
+)
+def test_this_very_origin_and_the_address_bar_are_served(header: tuple[str, str]) -> None:
+    assert Access().refusal("/", [HOST, header]) is None
+
+
+def test_a_browser_is_told_by_what_it_alone_sends() -> None:
+    assert is_browser([("origin", "null")])
+    assert is_browser([("sec-fetch-dest", "image")])
+    assert not is_browser([HOST, ("user-agent", "Boto3"), ("authorization", "x")])
+
+
+def test_the_key_of_people_is_random_and_the_same_at_every_start(tmp_path: Path) -> None:
+    made = people(tmp_path)
+    assert people(tmp_path) == made
+    assert people(tmp_path / "..").id != made.id
+    assert (tmp_path / "access-key").stat().st_mode & 0o777 == 0o600
+    assert len(made.id) > 40
+
+
+def test_a_key_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "access-key").write_text("{")
+    with pytest.raises(LocalError, match="delete the file"):
+        people(tmp_path)
+
+
+def test_each_function_has_a_key_of_its_own() -> None:
+    keys = Keys(Credentials.new("people"), Credentials.new("runtime")).for_functions(["A", "B"])
+    assert len({keys.people.id, keys.runtime.id, keys.of("A").id, keys.of("B").id}) == 4
+
+
+def test_a_key_tells_its_owner_and_an_unknown_one_nobody() -> None:
+    identities = Identities(people="p", runtime="r", functions={"f": "F"})
+    assert [identities.of(key) for key in ("p", "r", "f", "x", "", "P")] == ["people", "runtime", "function F", None, None, None]
+    assert Identities().of("") is None
+
+
+def test_any_credentials_make_people_of_strangers_and_not_of_functions() -> None:
+    identities = Identities(people="p", runtime="r", functions={"f": "F"}, any_credentials=True)
+    assert [identities.of(key) for key in ("x", "f", "r")] == ["people", "function F", "runtime"]
+
+
+def test_what_other_users_could_read_is_closed_to_them_and_named(tmp_path: Path) -> None:
+    folder = tmp_path / ".mayfly"
+    folder.mkdir(mode=0o755)
+    secret = folder / "stack.json"
+    secret.touch(mode=0o644)
+    secret.chmod(0o644)
+    assert make_private(folder, is_own=True) == [str(secret), str(folder)]
+    assert (secret.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert make_private(folder, is_own=True) == []
+
+
+def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert make_private(tmp_path, is_own=False) == []
+    assert tmp_path.stat().st_mode & 0o777 == 0o755

@@ -1,0 +1,257 @@
+"""The journal: what is written whole is read again, what is not is cut, and what is damaged is left alone."""
+
+import errno
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import journal as module
+from local.journal import Journal, Row, StateError, Story
+from local.packed import dump
+
+
+def opened(folder: Path, **options: Any) -> Journal:
+    return Journal(folder, lambda text: None, **options)
+
+
+def read(folder: Path) -> tuple[dict[tuple[Any, ...], bytes], Story]:
+    """What a start finds, by key; the journal is let go of without a word, as by a kill."""
+    found: dict[tuple[Any, ...], bytes] = {}
+
+    def take(key: tuple[Any, ...], value: bytes | None) -> None:
+        found.pop(key, None) if value is None else found.update({key: value})
+
+    journal = opened(folder)
+    story = journal.read(take)
+    killed(journal)
+    return found, story
+
+
+def killed(journal: Journal) -> None:
+    """Lets go of a journal as a kill does."""
+    journal._stopping.set()
+    journal._thread.join(5)
+    os.close(journal._file)
+    os.close(journal._lock)
+
+
+def written(folder: Path, *frames: Iterable[Row]) -> None:
+    journal = opened(folder)
+    journal.read(lambda key, value: None)
+    for rows in frames:
+        journal.append(rows)
+    killed(journal)
+
+
+def row(name: str, value: str | None = "v") -> Row:
+    return ("item", name), None if value is None else value.encode()
+
+
+def test_the_last_value_of_each_key_is_read_again(tmp_path: Path) -> None:
+    written(tmp_path, [row("a", "1"), row("b")], [row("a", "2"), row("b", None)])
+    assert read(tmp_path)[0] == {("item", "a"): b"2"}
+
+
+def test_a_kill_is_told_from_a_clean_stop(tmp_path: Path) -> None:
+    written(tmp_path, [row("a")])
+    assert not read(tmp_path)[1].was_clean
+    journal = opened(tmp_path)
+    journal.read(lambda key, value: None)
+    journal.close()
+    assert read(tmp_path)[1].was_clean
+
+
+@pytest.mark.parametrize("cut", [1, 5, 11, 12, 13, 20])
+def test_a_frame_that_was_not_written_whole_is_cut_with_all_its_rows(tmp_path: Path, cut: int) -> None:
+    written(tmp_path, [row("a")], [row("b"), row("c")])
+    path = tmp_path / "journal-1.log"
+    size = path.stat().st_size
+    os.truncate(path, size - cut)
+    found, story = read(tmp_path)
+    assert found == {("item", "a"): b"v"}
+    assert story.cut > 0
+    assert read(tmp_path)[1].cut == 0, "the file is right again"
+
+
+def test_what_is_written_after_a_cut_is_read_again(tmp_path: Path) -> None:
+    written(tmp_path, [row("a")], [row("b")])
+    os.truncate(tmp_path / "journal-1.log", (tmp_path / "journal-1.log").stat().st_size - 3)
+    written(tmp_path, [row("c")])
+    assert set(read(tmp_path)[0]) == {("item", "a"), ("item", "c")}
+
+
+def test_damage_before_readable_rows_is_an_error_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
+    written(tmp_path, [row("a", "x" * 50)], [row("b")])
+    path = tmp_path / "journal-1.log"
+    data = path.read_bytes()
+    damaged = data.replace(b"x" * 50, b"x" * 49 + b"y")
+    path.write_bytes(damaged)
+    with pytest.raises(StateError, match=r"damaged at byte \d+, with readable rows behind it; it is left as it is"):
+        read(tmp_path)
+    assert path.read_bytes() == damaged
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    written(tmp_path, [row("a", "first")], [row("b", "second")])
+    path = tmp_path / "journal-1.log"
+    data = path.read_bytes()
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
+        try:
+            found, story = read(tmp_path)
+        except StateError:
+            continue
+        assert story.cut > 0, position
+        assert found in ({}, {("item", "a"): b"first"}), position
+
+
+def test_a_newer_form_is_an_error_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal-1.log"
+    path.write_bytes(b"mayfly-state 2\nwhatever")
+    with pytest.raises(StateError, match="written by a newer Mayfly"):
+        read(tmp_path)
+    assert path.read_bytes() == b"mayfly-state 2\nwhatever"
+
+
+def test_a_file_of_something_else_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "journal-1.log").write_bytes(b"{}\n")
+    with pytest.raises(StateError, match="is not a state file"):
+        read(tmp_path)
+
+
+def test_one_process_has_the_folder_and_the_other_is_told_which(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    with pytest.raises(StateError, match=f"process {os.getpid()}"):
+        opened(tmp_path, lock_seconds=0.1)
+    os.close(journal._lock)
+
+
+class _Disk:
+    """The system's pwrite with room for so many bytes."""
+
+    room = 10_000
+
+    def pwrite(self, file: int, data: bytes, position: int) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = os.pwrite(file, data[: self.room], position)
+        self.room -= count
+        return count
+
+
+@pytest.mark.parametrize("room", [0, 1, 12, 40])
+def test_a_full_disk_is_an_error_and_leaves_no_half_frame(tmp_path: Path, room: int) -> None:
+    disk = _Disk()
+    journal = opened(tmp_path, write=disk.pwrite)
+    journal.read(lambda key, value: None)
+    journal.append([row("a")])
+    disk.room = room
+    with pytest.raises(OSError, match="No space left"):
+        journal.append([row("b", "x" * 100)])
+    disk.room = 10_000
+    journal.append([row("c")])
+    killed(journal)
+    found, story = read(tmp_path)
+    assert set(found) == {("item", "a"), ("item", "c")}
+    assert story.cut == 0
+
+
+def test_a_copy_keeps_what_counts_and_drops_the_old_file(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.read(lambda key, value: None)
+    for number in range(100):
+        journal.append([row("a", str(number))])
+    journal.append([row("gone"), row("b")])
+    journal.append([row("gone", None)])
+    before = journal.size
+    journal.begin_copy()
+    journal.append([row("b", "changed meanwhile")])
+    journal.append([row("a", "99"), row("b", "changed meanwhile")])
+    journal.end_copy()
+    assert journal.size < before / 3
+    killed(journal)
+    assert [path.name for path in sorted(tmp_path.glob("*.log"))] == ["journal-2.log"]
+    assert read(tmp_path)[0] == {("item", "a"): b"99", ("item", "b"): b"changed meanwhile"}
+
+
+def test_a_kill_in_the_middle_of_a_copy_loses_nothing(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.read(lambda key, value: None)
+    journal.append([row("a"), row("b")])
+    journal.begin_copy()
+    journal.append([row("a", "new")])
+    killed(journal)
+    assert read(tmp_path)[0] == {("item", "a"): b"new", ("item", "b"): b"v"}
+
+
+def test_a_disk_that_takes_no_second_file_goes_on_with_the_first(tmp_path: Path) -> None:
+    disk = _Disk()
+    journal = opened(tmp_path, write=disk.pwrite)
+    journal.read(lambda key, value: None)
+    disk.room = 3
+    with pytest.raises(OSError, match="No space left"):
+        journal.begin_copy()
+    disk.room = 10_000
+    journal.append([row("a")])
+    killed(journal)
+    assert set(read(tmp_path)[0]) == {("item", "a")}
+
+
+def after_a_power_cut(path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """Makes a file look as if another run of the machine had written it, and its last pages were not all kept."""
+    data = path.read_bytes()
+    own = json.dumps(module._boot())[1:-1].encode()
+    path.write_bytes(damage(data.replace(own, own[::-1])))
+
+
+def reframed(path: Path) -> bytes:
+    """The file with its sums made right again."""
+    data = path.read_bytes()
+    start = data.index(b"\n") + 1
+    out, position = data[:start], start
+    while position < len(data):
+        magic, length, _ = module._FRAME.unpack_from(data, position)
+        payload = data[position + module._FRAME.size : position + module._FRAME.size + length]
+        out += module._FRAME.pack(magic, length, zlib.crc32(payload)) + payload
+        position += module._FRAME.size + length
+    return out
+
+
+def test_a_power_cut_costs_what_was_not_synced_and_is_told(tmp_path: Path) -> None:
+    written(tmp_path, [row("a", "x" * 40)], [row("b", "y" * 40)], [row("c")])
+    path = tmp_path / "journal-1.log"
+    after_a_power_cut(path, lambda data: data)
+    path.write_bytes(reframed(path))
+    path.write_bytes(path.read_bytes().replace(b"y" * 40, bytes(40)))  # a page that never reached the disk, before one that did
+    found, story = read(tmp_path)
+    assert set(found) == {("item", "a")}
+    assert (story.lost_power, story.cut > 0) == (True, True)
+
+
+def test_damage_of_what_was_synced_is_no_power_cut(tmp_path: Path) -> None:
+    written(tmp_path, [row("a", "x" * 40)], [(("journal", "synced"), b"100000")])
+    path = tmp_path / "journal-1.log"
+    after_a_power_cut(path, lambda data: data)
+    path.write_bytes(reframed(path))
+    path.write_bytes(path.read_bytes().replace(b"x" * 40, bytes(40)))
+    with pytest.raises(StateError, match="damaged"):
+        read(tmp_path)
+
+
+def test_what_was_written_is_synced_within_a_second_or_two(tmp_path: Path) -> None:
+    from local.harness import wait_until
+
+    journal = opened(tmp_path)
+    journal.read(lambda key, value: None)
+    journal.append([row("a")])
+    wait_until(lambda: journal._synced == journal._size, 5, what="a sync")
+    killed(journal)
+
+
+def test_rows_are_plain_data() -> None:
+    assert dump([(("item", "a"), b"v")]) == dump([(("item", "a"), b"v")])
