@@ -7,13 +7,16 @@ PIP := -m pip install --quiet --disable-pip-version-check
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: run test lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
+.PHONY: run test test-all lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
 
 run: .venv/ready ## the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
 
 test: .venv/ready ## every test that needs no AWS account
 	@$(BIN)/pytest -n auto --dist loadfile tests
+
+test-all: .venv/ready ## the same with long runs: 200 rounds of kills, 500 MB of state
+	@$(BIN)/pytest -n auto --dist loadfile --rounds 200 --timeout 7200 tests
 
 lint: .venv/ready .venv-sam/ready ## read-only checks
 	@$(BIN)/ruff format --check --quiet .

@@ -167,12 +167,19 @@ def unused_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, *options: str, template: Path = ROOT / "template.yaml", work: Path | None = None) -> Iterator[Stack]:
-    """A stack that is up; killed at the end where the test has not stopped it. Its output is part of a failure."""
+def running(
+    folder: Path, *options: str, template: Path = ROOT / "template.yaml", work: Path | None = None, files: int | None = None
+) -> Iterator[Stack]:
+    """A stack that is up; killed at the end if the test has not stopped it. Its output is part of a failure.
+
+    `files` is how many files it may hold open, as macOS starts with 256.
+    """
     work = work or folder / "work"
     folder.mkdir(parents=True, exist_ok=True)
     port, printed = unused_port(), folder / "output"
     command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work), *options]
+    if files is not None:
+        command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
     with printed.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=unbuffered())
     stack = Stack(process, port, work, printed)

@@ -163,8 +163,11 @@ class HttpServer:
         self._connections.discard(connection)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.version < _OLDEST_VERSION:
-            return _refusal(505, "HTTP/1.1 or HTTP/1.0 is needed")
+        if request.version < _OLDEST_VERSION:  # HTTP/0.9, to which an answer has no status line
+            assert request.transport is not None
+            request.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            request.transport.close()
+            raise ConnectionError
         headers = [(name.lower(), value) for name, value in request.headers.items()]
         if (why := self._access.refusal(request.raw_path, headers)) is not None:
             self._refused(request.path, why)

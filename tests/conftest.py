@@ -28,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of what takes its time."""
     parser.addoption("--hostile", type=int, default=6000, metavar="EVENTS", help="hostile events to run (default: 6000)")
     parser.addoption(
+        "--rounds", type=int, default=3, metavar="N", help="rounds of kills on one state, and a quarter of each other kind (default: 3)"
+    )
+    parser.addoption(
         "--schema", type=int, default=20, metavar="CASES", help="schemathesis cases for each operation and phase (default: 20)"
     )
 

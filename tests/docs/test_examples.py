@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -51,7 +52,10 @@ def test_the_producers_example_is_a_job(stack: Stack) -> None:
     ]
     (stack.work.parent / ".mayfly").symlink_to(stack.work)
     before = stack.counter("hits")
-    subprocess.run([sys.executable, "-c", program], cwd=stack.work.parent, check=True)
+    (exports,) = [each for each in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "mayfly env" in each]
+    (stack.work.parent / ".venv").symlink_to(ROOT / ".venv")
+    script = f"{exports}\n{sys.executable} - <<'PYTHON'\n{program}\nPYTHON"
+    subprocess.run(["sh", "-ec", script], cwd=stack.work.parent, check=True, env={"PATH": os.defpath})
     wait_until(lambda: stack.counter("hits") == before + 1, 20)
 
 

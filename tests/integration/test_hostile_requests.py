@@ -30,12 +30,12 @@ def send(stack: Stack, raw: bytes) -> bytes:
 
 
 def post(key: str, body: bytes, *headers: bytes, path: bytes = b"/jobs") -> bytes:
-    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Connection: close", b"Authorization: Bearer " + key.encode(), *headers]
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close", b"Authorization: Bearer " + key.encode(), *headers]
     return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
 def get(path: bytes, *headers: bytes) -> bytes:
-    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: x", b"Connection: close", *headers, b"", b""])
+    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close", *headers, b"", b""])
 
 
 JOB = b'{"task": "counter.add", "payload": {"name": "n"}}'

@@ -31,7 +31,9 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
     if size > limit:
         raise PayloadTooLarge(where, size, limit)
     try:
-        value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        # Decoded here: `json.loads` would take UTF-16 and UTF-32 as well. RFC 8259, 8.1: UTF-8 only.
+        text = raw.decode() if isinstance(raw, bytes) else raw
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
         # A lone surrogate parses, but cannot be stored or sent; find it here, where its sender can be told.
         json.dumps(value, ensure_ascii=False).encode()
     except InvalidRequest:

@@ -1,0 +1,83 @@
+"""A machine that has too little: files, processes, patience. The stack goes on, and says what is wrong."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.harness import ROOT, Stack, running, wait_until
+
+
+def job(stack: Stack) -> int:
+    """Submits a job on a connection of its own; the status, 0 for none."""
+    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=40)
+    try:
+        connection.request("POST", "/jobs", json.dumps({"task": "counter.add", "payload": {"name": "n"}}), stack.headers)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def test_three_hundred_idle_connections_leave_room_for_a_job(tmp_path: Path) -> None:
+    with running(tmp_path, files=256) as stack, ExitStack() as held:
+        for _ in range(300):
+            held.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=5))
+        assert job(stack) == 202
+        wait_until(lambda: stack.environments("RunJobs"), 30, what="a worker")
+        for pid in stack.environments("RunJobs") | stack.environments("Jobs"):
+            os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: job(stack) == 202, 30)
+        assert stack.process.poll() is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="changes a running process's limits, by prlimit")
+def test_a_process_that_cannot_be_made_is_a_failed_request_and_the_next_one_works(tmp_path: Path) -> None:
+    with running(tmp_path) as stack:
+        assert stack.get("/").status_code == 200
+        process = psutil.Process(stack.process.pid)
+        before = process.rlimit(psutil.RLIMIT_NOFILE)
+        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds() + 2, before[1]))  # a connection, and nothing for a process
+        assert wait_until(lambda: (found := job(stack)) != 202 and (found or "none"), 30) in (500, "none")
+        process.rlimit(psutil.RLIMIT_NOFILE, before)
+        assert wait_until(lambda: job(stack) == 202, 30)
+        wait_until(lambda: stack.counter("n") >= 1, 60, what="the job's effect")
+        assert stack.process.poll() is None
+        assert "next=the next invocation tries again" in stack.output
+
+
+def test_connections_that_say_nothing_or_not_enough_are_closed(tmp_path: Path) -> None:
+    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack, ExitStack() as held:
+        silent = [held.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=30)) for _ in range(5)]
+        for each in silent[:3]:
+            each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
+        assert [each.recv(100) for each in silent] == [b""] * 5
+
+
+def test_more_connections_than_the_bound_cost_those_that_idle_longest(tmp_path: Path) -> None:
+    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml", files=256) as stack, ExitStack() as held:
+        used = held.enter_context(closing(http.client.HTTPConnection("127.0.0.1", stack.port, timeout=30)))
+        for _ in range(4):
+            for _ in range(60):
+                held.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=5))
+            used.request("GET", "/fine")
+            assert used.getresponse().read()
+        assert psutil.Process(stack.process.pid).num_fds() < 256
+
+
+def test_the_stack_raises_its_own_limit_of_open_files(tmp_path: Path) -> None:
+    hard = subprocess.run(["sh", "-c", "ulimit -Hn"], capture_output=True, text=True, check=True).stdout.strip()
+    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1])); "
+    program += "from local.file_limit import raise_file_limit; print(raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert printed[0] == printed[1]
+    assert int(printed[0]) == (65_536 if hard == "unlimited" else min(65_536, int(hard)))

@@ -1,0 +1,288 @@
+"""State that outlives the stack: kills, full disks, damage, older forms, two stacks, and what a stop costs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.harness import MAYFLY, ROOT, unused_port, wait_until
+from tests.state_rounds import (
+    Acknowledged,
+    Folder,
+    Load,
+    check_present,
+    check_settled,
+    full_disk_rounds,
+    grow,
+    kill_rounds,
+    small_disk,
+    store_of,
+    truncation_rounds,
+)
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="needs root on Linux, to mount a small disk"
+)
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How many rounds: three in `make test`; `make test-all` asks for 200 kills and a quarter of that for each of the others."""
+    return int(request.config.getoption("--rounds"))
+
+
+def refused(folder: Folder, *options: str) -> str:
+    """What a start says that ends with 1."""
+    command = [MAYFLY, "up", "--template", folder.template, "--port", str(folder.port), "--work", folder.folder / "work"]
+    done = subprocess.run(
+        [*command, "--state", folder.state, *options], capture_output=True, text=True, check=False, timeout=90, cwd=folder.folder
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def with_jobs(folder: Folder) -> Acknowledged:
+    """A state with some ended jobs, stopped cleanly."""
+    told = Acknowledged()
+    with folder.running() as stack:
+        load = Load(stack, told)
+        told.after(30)
+        load.stop()
+        check_settled(stack, told)
+        assert stack.stop() == 0
+    return told
+
+
+@pytest.mark.timeout(3600)
+def test_no_kill_at_any_moment_loses_what_was_acknowledged(tmp_path: Path, rounds: int) -> None:
+    kill_rounds(Folder(tmp_path), rounds, seed=rounds)
+
+
+@needs_root
+@pytest.mark.timeout(3600)
+def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(tmp_path: Path, rounds: int) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=40_000) as disk:
+        full_disk_rounds(Folder(tmp_path / "run", state=disk / "state"), max(3, rounds // 4), seed=rounds)
+
+
+@pytest.mark.timeout(3600)
+def test_a_file_that_was_cut_short_is_told_of_and_jobs_agree_with_their_effects(tmp_path: Path, rounds: int) -> None:
+    truncation_rounds(Folder(tmp_path), max(3, rounds // 4), seed=rounds)
+
+
+@pytest.mark.timeout(3600)
+def test_a_large_state_is_killed_and_stopped_as_a_small_one(tmp_path: Path, rounds: int) -> None:
+    """50 MB in `make test`, 500 in `make test-all`."""
+    folder = Folder(tmp_path)
+    told = with_jobs(folder)
+    grow(folder.state, 50 if rounds <= 3 else 500)
+    kill_rounds(folder, max(3, rounds // 4), seed=rounds, told=told)
+    with folder.running() as stack:
+        started = time.monotonic()
+        assert stack.stop() == 0
+        assert time.monotonic() - started < 10, "a stop writes nothing but a mark"
+
+
+def test_a_start_after_a_kill_says_so_and_one_after_a_stop_does_not(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    told = with_jobs(folder)
+    with folder.running() as stack:
+        assert "killed" not in folder.said
+        check_present(stack, told)
+        stack.process.kill()
+    with folder.running():
+        assert "the last run was killed; everything that it acknowledged is here" in folder.said
+
+
+def test_without_state_nothing_is_written(tmp_path: Path) -> None:
+    from local.harness import running
+
+    with running(tmp_path, template=ROOT / "tests/apps/orders/template.yaml") as stack:
+        assert stack.get("/").status_code < 500
+        assert not list(tmp_path.rglob("journal-*"))
+
+
+def test_without_state_the_stores_death_ends_the_stack_at_once_and_says_what_is_gone(tmp_path: Path) -> None:
+    from local.harness import running
+
+    with running(tmp_path) as stack:
+        assert stack.get("/").status_code == 200
+        store_of(stack).kill()
+        started = time.monotonic()
+        assert stack.process.wait(30) == 1
+        assert time.monotonic() - started < 3
+        assert "what was in it is gone; with --state it would be kept" in stack.output
+
+
+def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
+    first, second = Folder(tmp_path / "a", state=tmp_path / "state"), Folder(tmp_path / "b", state=tmp_path / "state")
+    with first.running() as stack:
+        assert "another stack uses the state" in refused(second)
+        assert stack.get("/").status_code == 200
+
+
+def test_a_damaged_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with_jobs(folder)
+    path = folder.state / "journal-1.log"
+    data = path.read_bytes()
+    damaged = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+    path.write_bytes(damaged)
+    assert "is damaged at byte" in refused(folder)
+    assert path.read_bytes() == damaged
+    path.write_bytes(data)
+    with folder.running():
+        assert "killed" not in folder.said
+
+
+def test_a_newer_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.state.mkdir()
+    path = folder.state / "journal-1.log"
+    path.write_bytes(b"mayfly-state 99\n")
+    assert "written by a newer Mayfly" in refused(folder)
+    assert path.read_bytes() == b"mayfly-state 99\n"
+
+
+def old_form(folder: Folder) -> Acknowledged:
+    """A folder as 0.1.0 left it, with the state that this version has in the journal: by the emulator's own way to save it."""
+    told = with_jobs(folder)
+    program = """
+import json, os, sys
+from pathlib import Path
+state = Path(sys.argv[1])
+os.environ.update(MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1", S3_PERSIST="1", S3_DATA_DIR=str(state / "s3"))
+from local.durable import Durable
+Durable.open({"state": str(state), "port": 4000}, print)
+from local import emulator_state
+from ministack.core import persistence
+from ministack.services import dynamodb, sqs
+persistence.PERSIST_STATE, persistence.STATE_DIR = True, str(state)
+for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
+    data = json.loads(emulator_state.settings_of(name), object_hook=persistence._json_object_hook)
+    if name == "dynamodb":
+        for scope, table in dynamodb._tables.all_items():
+            data["tables"]._data[scope]["items"] = {pk: {sk: rows[sk] for sk in rows} for pk, rows in table["items"].items()}
+    if name == "sqs":
+        for scope, queue in sqs._queues.all_items():
+            data["queues"]._data[scope].update(messages=list(queue["messages"]), dedup_cache={}, fifo_seq=0)
+    persistence.save_state(name, data)
+"""
+    subprocess.run(
+        [sys.executable, "-c", program, folder.state],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.defpath},
+    )
+    for path in folder.state.glob("journal-*"):
+        path.unlink()
+    return told
+
+
+def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    told = old_form(folder)
+    strand(folder)
+    with folder.running() as stack:
+        assert "has been taken over from an older version" in folder.said
+        check_present(stack, told)
+        assert {path.name for path in (folder.state / "before-0.2.0").iterdir()} >= {"dynamodb.json", "sqs.json"}
+        # That form held no streams: a job that nobody was told of is found and announced.
+        wait_until(lambda: stack.job("stranded")["status"] == "succeeded", 150, what="the end of a stranded job", interval=0.5)
+    with folder.running() as stack:
+        assert "taken over" not in folder.said
+        check_present(stack, told)
+
+
+def strand(folder: Folder) -> None:
+    """Puts a queued job into an old-form state whose message is on no queue."""
+    path = folder.state / "dynamodb.json"
+    data = json.loads(path.read_text())
+    for name, table in data["payload"]["tables"]["data"].items():
+        if "JobsTable" not in name:
+            continue
+        items = table["items"].get("data", table["items"])
+        found: dict[str, Any] = next(rows["job"] for rows in items.values() if rows.get("job", {}).get("status") == {"S": "COMPLETED"})
+        job = {key: value for key, value in found.items() if key not in ("result", "owner", "lease_until", "expires_at")}
+        job |= {"pk": {"S": "default/stranded"}, "id": {"S": "stranded"}, "status": {"S": "QUEUED"}, "history": {"L": []}}
+        job |= {"attempt": {"N": "0"}, "fence": {"N": "0"}}
+        items["default/stranded"] = {"job": job}
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("damage", ["{", '{"__ministack_format__": 99, "payload": {}}'])
+def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path: Path, damage: str) -> None:
+    folder = Folder(tmp_path)
+    folder.state.mkdir()
+    (folder.state / "dynamodb.json").write_text(damage)
+    said = refused(folder)
+    assert "dynamodb.json" in said
+    assert (folder.state / "dynamodb.json").read_text() == damage
+
+
+def test_an_old_file_beside_a_journal_is_an_error(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with_jobs(folder)
+    (folder.state / "sqs.json").write_text("{}")
+    assert "of an older one (sqs.json)" in refused(folder)
+
+
+def test_the_state_moves_to_another_port(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    told = with_jobs(folder)
+    folder.port = unused_port()
+    with folder.running() as stack:
+        check_present(stack, told)
+        assert f":{stack.facts['endpoint'].rsplit(':', 1)[1]}/" in stack.facts["outputs"]["JobsQueueUrl"]
+        job = stack.submit("counter.add", {"name": "moved"})
+        assert stack.job(job["id"], wait=20)["status"] == "succeeded"
+
+
+def test_objects_and_their_notices_outlive_a_kill(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with folder.running() as stack:
+        bucket = stack.facts["outputs"]["ImportsBucketName"]
+        stack.client("s3").put_object(Bucket=bucket, Key="default/rows.csv", Body=b"a,b\n1,2\n3,4\n")
+        for each in reversed(stack.tree()):
+            each.kill()
+        stack.process.wait(30)
+    with folder.running() as stack:
+        assert stack.client("s3").get_object(Bucket=bucket, Key="default/rows.csv")["Body"].read() == b"a,b\n1,2\n3,4\n"
+        wait_until(
+            lambda: [each for each in stack.items("JobsTable") if each.get("task") == {"S": "csv.import"}], 30, what="the import's job"
+        )
+
+
+@needs_root
+def test_an_object_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=20_000) as disk:
+        folder = Folder(tmp_path / "run", state=disk / "state")
+        with folder.running() as stack:
+            s3, bucket = stack.client("s3"), stack.facts["outputs"]["ImportsBucketName"]
+            free = shutil.disk_usage(disk).free
+            with pytest.raises(s3.exceptions.ClientError):
+                s3.put_object(Bucket=bucket, Key="default/large", Body=bytes(free))
+            wait_until(lambda: "the state is written again" in stack.output or stack.get("/").status_code == 200, 30)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_fresh_start_reads_is_what_the_emulator_held(tmp_path: Path, seed: int) -> None:
+    """Random calls of every kind; then the journal is read by another process."""
+
+    def held(calls: int) -> Any:
+        command = [sys.executable, ROOT / "tests/contract/state_process.py", tmp_path / "state", str(seed), str(calls)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT), "PATH": os.defpath})
+        return json.loads(done.stdout)
+
+    live = held(400)
+    assert held(0) == live
+    assert live["count"]["item"] > 5
+    assert held(0) == live, "a start changes nothing"

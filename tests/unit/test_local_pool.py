@@ -1,0 +1,192 @@
+"""Environments of one function: who gets the next one that is free, and how many start at once."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import pytest
+
+from local.environment import Environment, Failure, Invocation, NotSent, Reply
+from local.pool import Pool, Starts
+
+
+class Process:
+    """An environment that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.is_alive = True
+        self.idle_since = 0.0
+        self.served = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.never_reads = False
+
+    async def invoke(self, invocation: Invocation) -> Reply:
+        if self.never_reads:
+            self.is_alive = False
+            raise NotSent
+        self.served += 1
+        await self.may_answer.wait()
+        return Reply(b"{}")
+
+    async def stop(self, grace_seconds: float) -> None:
+        self.is_alive = False
+
+    async def kill(self) -> None:
+        self.is_alive = False
+
+
+class Machine:
+    """Starts processes when it is told to, and counts how many start at once."""
+
+    def __init__(self) -> None:
+        self.starting = 0
+        self.most = 0
+        self.processes: list[Process] = []
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.failures: list[Failure] = []
+
+    async def start(self) -> Environment | Failure:
+        self.starting += 1
+        self.most = max(self.most, self.starting)
+        await self.may_start.wait()
+        self.starting -= 1
+        if self.failures:
+            return self.failures.pop()
+        self.processes.append(Process())
+        return cast("Environment", self.processes[-1])
+
+
+EVENT = Invocation.of({})
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 10))
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_an_invocation_that_waits_takes_the_first_environment_that_becomes_free() -> None:
+    async def test() -> None:
+        machine = Machine()
+        pool = Pool(machine.start, limit=10, idle_seconds=60)
+        assert await pool.invoke(EVENT) == Reply(b"{}")
+        (first,) = machine.processes
+        first.may_answer.clear()
+        running = asyncio.ensure_future(pool.invoke(EVENT))
+        await settled()
+        machine.may_start.clear()  # a second one would have to be started, and takes long
+        waiting = asyncio.ensure_future(pool.invoke(EVENT))
+        await settled()
+        assert not waiting.done()
+        first.may_answer.set()
+        assert await running == await waiting == Reply(b"{}")
+        assert first.served == 3
+        machine.may_start.set()
+
+    run(test())
+
+
+def test_about_as_many_environments_start_at_once_as_there_are_processors() -> None:
+    async def test() -> None:
+        machine, starts = Machine(), Starts(2)
+        machine.may_start.clear()
+        pools = [Pool(machine.start, limit=10, idle_seconds=60, starts=starts) for _ in range(3)]
+        calls = [asyncio.ensure_future(pool.invoke(EVENT)) for pool in pools for _ in range(10)]
+        await settled()
+        assert machine.starting == 2
+        machine.may_start.set()
+        assert set(await asyncio.gather(*calls)) == {Reply(b"{}")}
+        assert machine.most == 2
+
+    run(test())
+
+
+def test_a_start_that_waits_for_long_does_not_hold_up_the_others() -> None:
+    async def test() -> None:
+        slow, quick, starts = Machine(), Machine(), Starts(1)
+        slow.may_start.clear()
+        slow_call = asyncio.ensure_future(Pool(slow.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT))
+        await settled()
+        assert await Pool(quick.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT) == Reply(b"{}")
+        assert not slow_call.done()
+        slow.may_start.set()
+        assert await slow_call == Reply(b"{}")
+        assert await asyncio.wait_for(Pool(quick.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT), 1) == Reply(b"{}")
+
+    run(test())
+
+
+def test_a_failed_start_is_one_failed_invocation_and_the_next_one_tries_again() -> None:
+    async def test() -> None:
+        machine = Machine()
+        machine.failures = [Failure("Sandbox.StartFailed", "no process could be started")]
+        pool = Pool(machine.start, limit=1, idle_seconds=60)
+        found = await asyncio.gather(pool.invoke(EVENT), pool.invoke(EVENT), pool.invoke(EVENT))
+        assert sorted(type(each).__name__ for each in found) == ["Failure", "Reply", "Reply"]
+        assert not pool.is_busy
+
+    run(test())
+
+
+def test_no_more_environments_run_than_the_limit() -> None:
+    async def test() -> None:
+        machine = Machine()
+        pool = Pool(machine.start, limit=3, idle_seconds=60)
+        await asyncio.gather(*(pool.invoke(EVENT) for _ in range(20)))
+        assert len(machine.processes) <= 3
+
+    run(test())
+
+
+@pytest.mark.parametrize(("dead", "kind"), [(1, "Reply"), (2, "Failure")])
+def test_an_event_that_was_never_read_is_given_once_more(dead: int, kind: str) -> None:
+    async def test() -> None:
+        machine = Machine()
+
+        async def start() -> Environment | Failure:
+            found = await machine.start()
+            cast("Any", found).never_reads = len(machine.processes) <= dead
+            return found
+
+        assert type(await Pool(start, limit=1, idle_seconds=60).invoke(EVENT)).__name__ == kind
+
+    run(test())
+
+
+def test_a_caller_that_goes_away_while_it_waits_leaves_its_environment_to_the_next() -> None:
+    async def test() -> None:
+        machine = Machine()
+        machine.may_start.clear()
+        pool = Pool(machine.start, limit=1, idle_seconds=60)
+        gone, stays = asyncio.ensure_future(pool.invoke(EVENT)), asyncio.ensure_future(pool.invoke(EVENT))
+        await settled()
+        gone.cancel()
+        machine.may_start.set()
+        assert await stays == Reply(b"{}")
+        assert not pool.is_busy
+
+    run(test())
+
+
+def test_a_closed_pool_answers_those_who_wait_and_starts_no_more() -> None:
+    async def test() -> None:
+        machine = Machine()
+        machine.may_start.clear()
+        pool = Pool(machine.start, limit=1, idle_seconds=60)
+        waiting = asyncio.ensure_future(pool.invoke(EVENT))
+        await settled()
+        await pool.close(0)
+        found = await waiting
+        assert isinstance(found, Failure)
+        assert found.kind == "Runtime.Stopped"
+        machine.may_start.set()
+        await settled()
+        assert [each.is_alive for each in machine.processes] == [False], "the one that was about to start is stopped"
+        assert isinstance(await pool.invoke(EVENT), Failure)
+
+    run(test())
