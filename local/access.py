@@ -1,14 +1,14 @@
-"""Who may ask a server of this stack. One place decides it for every port that `mayfly up` opens.
+"""Access to the servers of this stack. One place decides it for every port that `mayfly up` opens.
 
 A loopback port is not private: any web page that is open in a browser can send requests to it, and so can every user of the machine.
-A page is told apart by what browsers add to its requests and scripts cannot change:
+Browsers add headers to a page's requests that its scripts cannot change:
 
-- `Host` is the name that the page was told to ask. A name that is not a loopback name may have been pointed here by its owner
+- `Host` is the host name of the request. If it is not a loopback name, its owner may have pointed it at this machine
   (DNS rebinding). RFC 9110, 7.2; RFC 6761, 6.3.
 - `Origin` is the origin of the page. RFC 6454, 7.
-- `Sec-Fetch-Site` says how that origin relates to this one. https://www.w3.org/TR/fetch-metadata/
+- `Sec-Fetch-Site` is the relation of that origin to this one. https://www.w3.org/TR/fetch-metadata/
 
-SDKs, the AWS CLI and curl send neither of the last two. Other users are kept out by secrets (`local.credentials`).
+SDKs, the AWS CLI and curl send neither of the last two. Secrets keep other users out (`local.credentials`).
 """
 
 from collections.abc import Iterable
@@ -26,21 +26,21 @@ _OWN_SITES: Final = ("same-origin", "none")
 
 @dataclass(frozen=True)
 class Access:
-    """The rule of one server. `hosts` are names beside the loopback names that its owner allows.
+    """The rule of one server. `hosts` are allowed names next to the loopback names.
 
-    `for_pages`: other sites' pages may ask, as the API is for front ends; what they may read is up to the template's CORS.
+    With `for_pages`, pages of other sites may send requests, as front ends do. The template's CORS decides what they can read.
     """
 
     hosts: frozenset[str] = field(default_factory=frozenset)
     for_pages: bool = False
 
     def refusal(self, target: str, headers: Headers) -> str | None:
-        """Why a request is refused, as a sentence for its sender; None if it is not. `target` is as sent (RFC 9112, 3.2)."""
+        """Returns the reason to refuse a request, as a sentence for its sender, or None. `target` is as sent (RFC 9112, 3.2)."""
         headers = list(headers)
         return self.host_refusal(target, headers) or (None if self.for_pages else self.page_refusal(headers))
 
     def host_refusal(self, target: str, headers: Headers) -> str | None:
-        """Why the name that a request was sent to is refused; None if it is not."""
+        """Returns the reason to refuse the host name of a request, or None."""
         hosts = [value for name, value in headers if name == "host"]
         if len(hosts) != 1:
             return "a request needs one Host header (RFC 9112, 3.2)"
@@ -54,7 +54,7 @@ class Access:
         return None
 
     def page_refusal(self, headers: Headers) -> str | None:
-        """Why a request is refused that a browser sent for another site's page; None if it is not."""
+        """Returns the reason to refuse a request that a browser sent for a page of another site, or None."""
         headers = list(headers)
         own = {f"http://{value.lower()}" for name, value in headers if name == "host"}
         for name, value in headers:
@@ -66,12 +66,12 @@ class Access:
 
 
 def is_browser(headers: Headers) -> bool:
-    """Whether a browser sent a request: for servers that only programs have to do with."""
+    """Returns True if a browser sent the request. For servers that only programs use."""
     return any(name == "origin" or name.startswith("sec-fetch-") for name, _ in headers)
 
 
 def is_loopback_name(name: str) -> bool:
-    """Whether a host name, without its port, always means this machine. Browsers resolve `*.localhost` themselves (RFC 6761, 6.3)."""
+    """Returns True if a host name, without its port, always means this machine. Browsers resolve `*.localhost` themselves (RFC 6761, 6.3)."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -81,7 +81,7 @@ def is_loopback_name(name: str) -> bool:
 
 
 def _host_name(authority: str) -> str:
-    """`authority` without user, port and the brackets of IPv6, in lower case."""
+    """Returns the host of an authority in lower case, without user, port and the brackets of IPv6."""
     host = authority.rpartition("@")[2].strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -19,7 +19,7 @@ class Clients:
 
     endpoint: str
     credentials: Credentials = FOREIGN
-    #: The keys that the guard of the embedded store knows functions by; None for an endpoint of somebody else's.
+    #: The functions' keys, known to the guard of the embedded store; None for any other endpoint.
     keys: Keys | None = None
     _made: dict[str, Any] = field(default_factory=dict)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, thread_name_prefix="store"))
@@ -48,7 +48,7 @@ class Clients:
 
     @property
     def is_guarded(self) -> bool:
-        """Whether functions ask under their own roles."""
+        """True if functions use their own roles."""
         return self.keys is not None
 
     def of(self, function: str) -> "Clients":

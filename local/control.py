@@ -1,4 +1,4 @@
-"""The runtime's own questions to the embedded store's process, over the same port."""
+"""Control requests of the runtime to the embedded store's process, over the store's port."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["Control"]
 
 
 class Control:
-    """Asks as the one whose key it is."""
+    """Sends control requests with one access key."""
 
     def __init__(self, endpoint: str, key: Credentials, log: Log) -> None:
         self._url = f"{endpoint}/_mayfly"
@@ -20,7 +20,7 @@ class Control:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, what: str, asked: Any) -> Any:
-        """The answer to a question. Raises aiohttp.ClientError if there is none."""
+        """Sends a request and returns the answer. Raises aiohttp.ClientError."""
         if self._session is None:
             self._session = aiohttp.ClientSession(headers=self._headers)
         async with self._session.post(f"{self._url}/{what}", json=asked) as reply:
@@ -28,7 +28,7 @@ class Control:
             return await reply.json()
 
     async def tell(self, what: str, told: Any) -> None:
-        """Tells the store something that may get lost; the log says so."""
+        """Sends a request whose failure is only logged."""
         try:
             await self.ask(what, told)
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:

@@ -1,6 +1,6 @@
-"""Access keys of one stack: whoever asks the store says with a key who it is.
+"""Access keys of one stack. The key of a request identifies its caller.
 
-The store compares a key's id and no signature, so that the id is the secret. Ids are random: one for people and tools, the same
+The store compares the key's id and does not check signatures, so the id is the secret. Ids are random: one for people and tools, the same
 at every start; one for each function and one for the runtime, new at every start.
 """
 
@@ -17,7 +17,7 @@ from local.errors import LocalError
 __all__ = ["FOREIGN", "Credentials", "Keys", "make_private", "people"]
 
 _FILE: Final = "access-key"
-#: Of a random id: enough that nobody guesses it.
+#: Length of a random id in bytes; too long to be guessed.
 _BYTES: Final = 20
 
 
@@ -35,11 +35,11 @@ class Credentials:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What makes every AWS SDK use it."""
+        """Environment variables that make every AWS SDK use it."""
         return {"AWS_ACCESS_KEY_ID": self.id, "AWS_SECRET_ACCESS_KEY": self.secret}
 
 
-#: For an endpoint of somebody else's, which may check none; every AWS client insists on some.
+#: For any other endpoint. Every AWS client needs some credentials.
 FOREIGN: Final = Credentials("local", "local")
 
 
@@ -57,7 +57,7 @@ class Keys:
         return cls(FOREIGN, FOREIGN)
 
     def of(self, function: str) -> Credentials:
-        """A function's key; where roles are not checked, everybody's."""
+        """The key of a function, or the runtime's key if roles are not checked."""
         return self.functions.get(function, self.runtime)
 
     def for_functions(self, names: Iterable[str]) -> "Keys":
@@ -66,7 +66,7 @@ class Keys:
 
 
 def people(folder: Path) -> Credentials:
-    """The key of people and tools, kept in `folder`; made if there is none. Raises LocalError for a file that cannot be read."""
+    """Returns the key of people and tools, stored in `folder`; makes one if there is none. Raises LocalError if the file cannot be read."""
     path = folder / _FILE
     try:
         kept = json.loads(path.read_text())
@@ -83,9 +83,9 @@ def people(folder: Path) -> Credentials:
 
 
 def make_private(folder: Path, *, is_own: bool) -> list[str]:
-    """Closes a folder of secrets to other users: folder 700, its files 600. Returns what had been open to them.
+    """Closes a folder of secrets to other users: folder 700, its files 600. Returns the paths that were open to them.
 
-    A folder that is not this stack's own, as one that somebody named, keeps its mode.
+    With `is_own` False, as for a folder given with --work, the folder keeps its mode.
     """
     opened = []
     paths = [each for each in folder.iterdir() if each.is_file() and not each.is_symlink()] if folder.is_dir() else []

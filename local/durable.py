@@ -95,7 +95,7 @@ class Durable:
     def commit(self) -> None:
         """Writes what has changed since the last call as one frame. Raises OSError if the disk does not take it.
 
-        What was not taken stays noted, so that the next call tries again.
+        Rows that were not written stay noted; the next call retries.
         """
         if self._journal is None:
             return
@@ -115,7 +115,7 @@ class Durable:
             self._begin_copy()
 
     def serve(self, what: str, asked: Any) -> Any:
-        """Answers the runtime: where its mappings have read to, and which items have expired."""
+        """Answers the runtime's questions on stream positions and expired items."""
         match what:
             case "mappings":
                 return self._declare(asked)
@@ -181,7 +181,7 @@ class Durable:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last write did not work."""
+        """True if the last write failed."""
         return self._is_failing
 
     def _take(self) -> list[Row]:
@@ -359,7 +359,7 @@ class Durable:
         self.note(("lost", mapping), b"")
 
     def position_rows(self) -> Iterable[Row]:
-        """How far mappings have read, and what they missed, as rows."""
+        """Returns stream positions and missed records of all mappings as rows."""
         read = [(("position", name), json.dumps(position).encode()) for name, position in self._positions.items()]
         return [*read, *((("lost", name), b"") for name in self._lost)]
 

@@ -1,6 +1,6 @@
-"""What this stack changes in the emulator, ministack, before it serves: what runs code is taken out, and its state is kept.
+"""Changes of the emulator, ministack, before it serves: parts that run code are removed, and its state is journaled.
 
-Relies on names that ministack does not promise; its version is pinned, and a name that is missing ends the start.
+Relies on private names of ministack. Its version is pinned, and a missing name ends the start.
 """
 
 import json
@@ -15,13 +15,13 @@ from local.supported import STATE
 
 __all__ = ["bucket_cors", "prepare"]
 
-#: What everybody may ask of CloudFormation. The rest makes resources.
+#: Prefixes of CloudFormation actions that every caller may use. The rest makes resources.
 _READS_STACKS: Final = ("Describe", "List", "Get", "Validate", "Estimate")
 _Handler = Callable[..., Any]
 
 
 def prepare(store: Any, settings: Mapping[str, Any], say: Callable[[dict[str, Any]], None]) -> Kept:
-    """Prepares ministack's application module `store`; returns what keeps its state."""
+    """Prepares ministack's application module `store`; returns the keeper of its state."""
     raise_file_limit()
     handlers = store.SERVICE_HANDLERS
     handlers["cloudformation"] = _runtime_only(handlers["cloudformation"])
@@ -33,7 +33,7 @@ def prepare(store: Any, settings: Mapping[str, Any], say: Callable[[dict[str, An
 
 
 def bucket_cors(method: str, path: str, headers: Mapping[str, str]) -> Cors | None:
-    """What a bucket's own CORS configuration says to another site's page; None if nothing allows it."""
+    """Returns the CORS headers of a bucket for a page of another site, or None if its configuration does not allow the request."""
     s3 = sys.modules.get("ministack.services.s3")
     bucket, _, key = path.lstrip("/").partition("/")
     if s3 is None or not bucket or s3._bucket_owner_account(bucket) is None:

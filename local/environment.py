@@ -103,7 +103,7 @@ class Environment:
         self._log = log
         self._child: Child | None = None
         self._api = HttpServer(self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, refused=self._note_refusal)
-        #: What its process's paths begin with, where the system does not tell that a request is this process's.
+        #: Prefix of the paths that its process uses, if the system does not tell which process sent a request.
         self._token = "" if (peers.can_tell() if tells_peers is None else tells_peers) else f"/{secrets.token_hex(16)}"
         self._connection: Connection | None = None
         self._was_written = False
@@ -131,7 +131,7 @@ class Environment:
     async def start(self, children: Children) -> Failure | None:
         """Starts the process and waits until it asks for its first event; returns why it never did.
 
-        A machine that has no file or process left for it is a Failure as well: the next invocation tries again.
+        Returns a Failure as well if the system has no file or process left; the next invocation tries again.
         """
         try:
             await self._api.listen(0)
@@ -292,7 +292,7 @@ class Environment:
         return _accepted()
 
     def _intrusion(self, request: web.BaseRequest) -> str | None:
-        """Why a request is not one of the function's own process, None if it is."""
+        """Returns the reason to refuse a request, or None if the function's own process sent it."""
         if is_browser((name.lower(), value) for name, value in request.headers.items()):
             return "a browser may not use a function's Runtime API"
         connection = request.protocol

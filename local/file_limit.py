@@ -1,4 +1,4 @@
-"""How many files this process may hold open."""
+"""The limit of open files of this process."""
 
 import resource
 from contextlib import suppress

@@ -1,8 +1,8 @@
-"""The embedded store's process, with a guard before it: who asks, and may it?
+"""The guard in front of the embedded store: authentication and roles.
 
-Every request is signed with an access key of this stack (`local.credentials`), or refused. What a function asks for is checked
-against its role in the template; people, tools and the runtime play the account's administrators. Only the runtime makes stacks.
-Checking roles keeps an application from working here and failing on AWS. It is not a defence against code that means ill: a function
+Every request is signed with an access key of this stack (`local.credentials`), or refused. Requests of functions are checked
+against their roles in the template. People, tools and the runtime are administrators of the account. Only the runtime makes stacks.
+Checking roles keeps an application from working here and failing on AWS. It is not a defence against malicious functions: a function
 is a process of the same user.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["OWNER", "Cors", "Guard", "Identities", "Kept"]
 
 #: The guard's own paths.
 PREFIX: Final = "/_mayfly/"
-#: Paths of the store's that are not AWS's: nothing of them is served.
+#: Paths of the emulator that AWS does not have. None of them is served.
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
 #: What the store plays. Of other services there is nothing to allow.
 _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
@@ -36,7 +36,7 @@ _JSON: Final = "application/x-amz-json-1.0"
 _POSTED_CREDENTIAL: Final = re.compile(rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE)
 _FORM_START: Final = 64 * 1024
 
-#: Who makes the request that is being served: `runtime`, `people` or `function NAME`.
+#: The caller of the request in progress: `runtime`, `people` or `function NAME`.
 OWNER: Final[ContextVar[str]] = ContextVar("OWNER", default="")
 
 _Message = dict[str, Any]
@@ -47,21 +47,21 @@ _App = Callable[[Mapping[str, Any], _Receive, _Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Cors:
-    """What a bucket's own CORS configuration says to a page of another site."""
+    """CORS headers that a bucket's configuration gives to a page of another site."""
 
     headers: Mapping[str, str]
     is_preflight: bool
 
 
 class Kept(Protocol):
-    """What keeps the store's state."""
+    """The keeper of the store's state."""
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last time it could not be done."""
+        """True if the last commit failed."""
 
     def commit(self) -> None:
-        """Keeps what has changed. Raises OSError if that could not be done."""
+        """Writes all changes. Raises OSError if the disk does not take them."""
 
     def serve(self, what: str, asked: Any) -> Any:
         """Answers a control request of the runtime's: JSON in, JSON out."""
@@ -99,7 +99,7 @@ class Identities:
     functions: dict[str, str] = field(default_factory=dict)
 
     def of(self, key: str) -> str | None:
-        """Who has a key: `runtime`, `people`, `function NAME`, or None for nobody."""
+        """Returns the owner of a key: `runtime`, `people` or `function NAME`; None for an unknown key."""
         if key in self.functions:
             return f"function {self.functions[key]}"
         for owner, own in (("runtime", self.runtime), ("people", self.people)):
@@ -222,7 +222,7 @@ class Guard:
             function = owner.removeprefix("function ")
             if function != owner:
                 body = await _body(receive) if body is None else body
-        except ConnectionError:  # half a request is none
+        except ConnectionError:  # the client left before the request was complete
             return
         if function == owner:
             await self._store(scope, receive if body is None else _replay(body, receive), send)
@@ -244,7 +244,7 @@ class Guard:
             await _answer(send, 500, b'{"__type": "InternalServerError", "message": "a fault that was asked for"}', _JSON)
 
     async def _control(self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send) -> None:
-        """Serves the runtime and people, who show their access key's id as a bearer token."""
+        """Serves the runtime and people. They send the id of their access key as a bearer token."""
         owner = self._identities.of(headers.get("authorization", "").removeprefix("Bearer "))
         if owner not in ("runtime", "people"):
             await _answer(send, 401, *_message("show this stack's access key: Authorization: Bearer ID (mayfly env prints it)"))
@@ -368,9 +368,9 @@ def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
 
 
 def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
-    """Sends an answer once what it tells of is kept, and an error in its place if that could not be done.
+    """Returns a `send` that commits the changes before the answer starts, and answers with an error if that fails.
 
-    The store's own CORS headers, which let every page read, are left out.
+    Removes the emulator's own CORS headers, which let every page read.
     """
     is_lost = False
 

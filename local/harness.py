@@ -203,7 +203,7 @@ def running(
 
 @contextmanager
 def embedded_store(work: Path) -> Iterator[str]:
-    """The embedded store alone, in memory, for anybody's credentials; gives its endpoint."""
+    """The embedded store alone, in memory, for any credentials; gives its endpoint."""
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())

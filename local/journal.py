@@ -1,10 +1,10 @@
-"""Rows kept in files: each change is appended before it is acknowledged, so that a process may die at any instant.
+"""Rows in files. Each change is appended before it is acknowledged, so a process may die at any instant.
 
     journal-1.log   header, then frames: magic, length, CRC-32, rows
     journal-2.log   the next file, while rows that still count are copied forward from the last one
 
-A frame is written whole or counts for nothing, so that rows of one frame stand or fall together. A write that has returned is the
-system's: only a power cut or the kernel's death can take it back, and a thread's fdatasync bounds that to about a second.
+An incomplete frame is ignored, so the rows of one frame are all there or none is. A completed write is in the page cache:
+only a power cut or a kernel crash can lose it, and fdatasync in a thread bounds that loss to about a second.
 Why so: docs/decisions/0015.
 """
 
@@ -43,18 +43,18 @@ _FRAME: Final = struct.Struct("<4sII")
 #: The kind of rows about the journal itself.
 _MARK: Final = "journal"
 _SYNC_SECONDS: Final = 1.0
-#: How long a start waits for the process that holds the folder, which may be about to die.
+#: Seconds that a start waits for the process that holds the folder; it may be about to die.
 _LOCK_SECONDS: Final = 5.0
 _PROGRESS_BYTES: Final = 100 * 1024 * 1024
 
 
 class StateError(Exception):
-    """State that cannot be used; its files are left as they are. The text is for the person at the terminal."""
+    """State that cannot be used; its files are unchanged. The text is for the terminal."""
 
 
 @dataclass
 class Story:
-    """What reading the files found. `lost_power`: the machine went down while they were written."""
+    """Findings of reading the files. `lost_power`: the machine went down while they were written."""
 
     rows: int = 0
     bytes: int = 0
@@ -93,7 +93,7 @@ class Journal:
 
     @property
     def is_new(self) -> bool:
-        """Whether the folder has no files of a journal yet."""
+        """True if the folder has no journal files yet."""
         return not _files(self.folder)
 
     def read(self, take: Callable[[tuple[Any, ...], bytes | None], None]) -> Story:
@@ -190,7 +190,7 @@ class Journal:
         return (_MARK, "start"), json.dumps({"boot": _boot(), "at": time.time(), "pid": os.getpid()}).encode()
 
     def end_copy(self) -> None:
-        """Deletes the files before the newest, once all that counts stands in it. Raises OSError."""
+        """Deletes the older files, after all live rows were copied to the newest. Raises OSError."""
         os.fsync(self._file)
         _sync_folder(self.folder)
         for path in self._older:
@@ -288,7 +288,7 @@ def _number(path: Path) -> int:
 
 
 def _after_header(path: Path) -> int:
-    """Where the frames of a file begin. Raises StateError for a file that is not of this form, or of a newer one."""
+    """Returns the offset of the first frame. Raises StateError for a file that is not of this form, or of a newer one."""
     with path.open("rb") as file:
         line = file.readline(64)
     version = line.removeprefix(_TITLE).strip()
@@ -319,9 +319,9 @@ def _frames(file: Any, position: int) -> Iterator[tuple[list[Row], int]]:
 
 
 def _check_tail(path: Path, position: int, *, may_have_holes: bool, is_last: bool) -> None:
-    """Raises StateError unless what stands behind `position` is the end of a write that was cut off.
+    """Raises StateError unless the bytes from `position` on are the end of an interrupted write.
 
-    After a power cut the system may have kept later pages and not earlier ones, of what was not synced yet.
+    After a power cut, later pages of unsynced data may be on the disk and earlier ones not.
     """
     data = path.read_bytes()
     at = data.find(_MAGIC, position + 1)

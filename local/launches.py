@@ -30,7 +30,7 @@ def launches(
 ) -> dict[str, Launch]:
     """A launch for each function. Installs the packages that are missing; raises LocalError where that fails."""
     runtime = runtime_folder(cache)
-    # AWS's client takes no token, which has to stand in where the system does not tell whose a connection is.
+    # AWS's client does not support the token that is needed if the system does not tell which process holds a connection.
     uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
     found = {}
     for name, function in application.functions.items():
@@ -71,7 +71,7 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
 
 
 def store_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str]:
-    """What makes every AWS SDK talk to the local store, as the one whose credentials these are."""
+    """Environment variables that make every AWS SDK use the local store with these credentials."""
     return {
         **credentials.variables,
         "AWS_ENDPOINT_URL": endpoint,

@@ -1,7 +1,7 @@
 """The emulator's items, stream records and transaction tokens as bytes: a third of the memory, and ready to be written to a file.
 
-Each class behaves as the emulator's own list or dict does and notes every change, so that none of the emulator's functions has to be
-known. `marshal` version 4 is read by Python 3.4 to 3.14; it is used for what this process or a checked file made, and nothing else.
+Each class behaves like the list or dict that it replaces and notes every change, so the emulator's functions need no changes.
+Python 3.4 to 3.14 read `marshal` version 4. It is only used for data of this process or of a file with a checked sum.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ __all__ = ["Items", "Partition", "Records", "Token", "dump", "load"]
 _VERSION: Final = 4
 
 Item = dict[str, Any]
-#: Told of each change of an item: partition key, sort key, the item and its bytes; both None when it was deleted.
+#: Called with each change of an item: partition key, sort key, the item and its bytes; both None for a deletion.
 NoteItem = Callable[[Any, Any, "Item | None", "bytes | None"], None]
 
 
@@ -25,7 +25,7 @@ def dump(value: Any) -> bytes:
 
 
 def load(data: bytes) -> Any:
-    """What `dump` was given."""
+    """Returns the value that `dump` was given."""
     return marshal.loads(data)  # noqa: S302 - made here, or read from a file whose sum was checked
 
 
@@ -123,7 +123,7 @@ class Partition(MutableMapping[Any, Item]):
 class Records(MutableSequence[Item]):
     """The records of a table's stream, oldest first.
 
-    `note` is told of each new one: its index, and its bytes; `aged` of those that the emulator drops for their age.
+    Calls `note` with index and bytes of each new record, and `aged` with the records that the emulator drops by age.
     """
 
     __slots__ = ("_aged", "_note", "rows")
@@ -165,7 +165,7 @@ class Records(MutableSequence[Item]):
 
 
 class Token:
-    """What the emulator remembers of a transaction's token. The request itself is told by its digest."""
+    """The record of a transaction's token. A digest stands for the request."""
 
     __slots__ = ("completed_at", "digest", "reply")
 

@@ -13,12 +13,12 @@ __all__ = ["Pool", "Starts"]
 
 #: Starts an environment; gives back the reason if it did not come up.
 Starter = Callable[[], Awaitable[Environment | Failure]]
-#: After which a start that waits for something else than a processor lets the next one begin.
+#: Seconds after which a slow start no longer holds up the next one.
 _START_SECONDS: Final = 2.0
 
 
 class Starts:
-    """Lets about as many environments start at once as there are processors: more would only make each of them slower."""
+    """Bounds the environments that start at once to about the number of processors. More would only make each of them slower."""
 
     def __init__(self, at_once: int = max(2, os.cpu_count() or 1)) -> None:
         self._slots = asyncio.Semaphore(at_once)
@@ -62,9 +62,9 @@ class Pool:
         return bool(self._busy or self._starting or self._waiting)
 
     async def invoke(self, invocation: Invocation) -> Reply | Failure:
-        """Runs an invocation on the first environment that is free or comes up.
+        """Runs an invocation on the first environment that becomes free or comes up.
 
-        An environment that is found dead before the event left is replaced, a second one in a row is a Failure.
+        If the environment died before it read the event, another one gets it. After two such deaths in a row it returns a Failure.
         """
         for _ in range(2):
             environment = await self._acquire()

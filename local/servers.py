@@ -1,4 +1,4 @@
-"""HTTP servers on loopback. The only module that opens a port; what may be asked of one, `local.access` decides."""
+"""HTTP servers on loopback. The only module that opens a port of the runtime; `local.access` decides on each request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _HEAD_SECONDS: Final = 15.0
 #: Seconds that a connection may idle between two requests.
 _IDLE_SECONDS: Final = 60.0
-#: What is still read of a request that is refused while it is being sent: seconds of silence that end it, and seconds in all.
+#: Reading on after a refusal, until the client is silent: seconds of silence, and seconds in all.
 _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
 _OLDEST_VERSION: Final = (1, 0)
@@ -40,7 +40,7 @@ class Connection(web.RequestHandler):
         super().__init__(manager, loop=loop, access_log=None, auto_decompress=False, keepalive_timeout=_IDLE_SECONDS)  # type: ignore[arg-type]  # None turns the log off
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.used_at = loop.time()
-        #: The process at the other end, once somebody has found that out.
+        #: The process at the other end, if it is known already.
         self.peer_pid: int | None = None
         self._server = server
         self._received_at = 0.0
@@ -48,7 +48,7 @@ class Connection(web.RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being answered."""
+        """True while no request is in progress."""
         return not self._request_in_progress and not self._messages
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,9 +69,9 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def _make_error_handler(self, err_info: Any) -> Handler:
-        """Answers a request that cannot be read, once its sender has stopped sending.
+        """Answers an unreadable request after the client has stopped sending.
 
-        An earlier answer is lost: the kernel resets a connection that is closed with data unread.
+        An earlier answer would be lost: the kernel resets a connection that is closed with unread data.
         """
         self._is_refused = True
         answer = super()._make_error_handler(err_info)
@@ -92,7 +92,7 @@ class Connection(web.RequestHandler):
 
 
 def _has_error(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether the socket was reset, also if its end was noticed first. Asked before it is closed."""
+    """Returns True if the socket was reset, also if its end was noticed first. To be called before it is closed."""
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.fileno() < 0:
         return False
@@ -104,8 +104,8 @@ def _has_error(transport: asyncio.BaseTransport | None) -> bool:
 class HttpServer:
     """Gives each request that `access` allows to `handler`.
 
-    Refuses bodies above `body_limit` bytes while they arrive. Holds at most `most_connections`: above them the one that has
-    idled longest is closed. `refused` is told what was refused and why.
+    Refuses bodies above `body_limit` bytes while they arrive. Holds at most `most_connections`; above that, the longest idle
+    connection is closed. Calls `refused` with path and reason of each refusal.
     """
 
     def __init__(

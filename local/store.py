@@ -26,7 +26,7 @@ from local.template import ACCOUNT, REGION
 __all__ = ["EmbeddedStore", "free_port"]
 
 _SERVICES: Final = "dynamodb,dynamodbstreams,sqs,s3,ssm,cloudformation,iam,sts"
-#: Without a word from it: reading a large state says how far it is.
+#: Seconds without a line of output. Reading a large state prints its progress.
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 
@@ -34,8 +34,7 @@ _STOP_SECONDS: Final = 10.0
 class EmbeddedStore:
     """The store's process. Keeps its state in the folder `state`, in memory only if that is None.
 
-    `hosts` are names that it may be asked by, beside the loopback names. `say` tells the person at the terminal what became of
-    the state.
+    `hosts` are allowed host names next to the loopback names. `say` prints a line on the terminal.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class EmbeddedStore:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its state outlives it."""
+        """True if its state is in a folder."""
         return self._state is not None
 
     async def start(self, children: Children) -> None:
@@ -90,14 +89,14 @@ class EmbeddedStore:
         return await asyncio.shield(self._child.ended)
 
     async def stop(self) -> None:
-        """Stops it. Its state is kept already, so that this takes no longer for a large one."""
+        """Stops it. All state is written already, so this takes no longer with a large state."""
         if self._child is not None:
             await self._child.stop(_STOP_SECONDS)
 
     def _variables(self, temporary: Path) -> dict[str, str]:
         identities = {"people": self._keys.people.id, "runtime": self._keys.runtime.id, "any_credentials": self._any_credentials}
         settings = {"identities": identities, "hosts": self._hosts, "state": str(self._state) if self._state else None, "port": self._port}
-        # Objects of buckets are files; everything else stands in the journal.
+        # Objects of buckets are files; everything else is in the journal.
         objects = {"S3_PERSIST": "1", "S3_DATA_DIR": f"{self._state}/s3"} if self._state else {}
         return {
             "PATH": os.environ.get("PATH", ""),

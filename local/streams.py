@@ -40,7 +40,7 @@ class _Batch:
 
 
 class StreamPoller:
-    """Serves one mapping until stopped. `positions` keeps how far it has read, where the store keeps such a thing."""
+    """Serves one mapping until stopped. `positions` stores how far it has read, if the store supports that."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class StreamPoller:
         await self._note_read(read, is_last=True)
 
     async def _start_position(self, shard: str) -> str:
-        """The iterator to begin with: after what was read before the last stop, else where the mapping is to begin."""
+        """Returns the first iterator: after the stored position, else at the mapping's starting position."""
         where: dict[str, str] = {"ShardIteratorType": self._source.starts_at}
         if self._positions is not None:
             if self._source.name in self._positions.lost:
@@ -123,13 +123,13 @@ class StreamPoller:
         except ClientError as refusal:
             if refusal.response["Error"]["Code"] != "TrimmedDataAccessException":
                 raise
-            # What was read has been dropped since: what there still is comes after it.
+            # All mappings have read it, and it was dropped. The remaining records come after it.
             where = {"ShardIteratorType": "TRIM_HORIZON"}
             reply = await self._of_function.call("dynamodbstreams", "get_shard_iterator", **arguments, **where)
         return str(reply["ShardIterator"])
 
     async def _note_read(self, number: str, *, is_last: bool = False) -> None:
-        """Keeps how far the mapping has read, now and then: what was read since is read again after a crash."""
+        """Stores the position now and then. After a crash, records read since are read again."""
         if self._positions is None or number == self._noted:
             return
         if is_last or time.monotonic() - self._noted_at >= _NOTE_SECONDS:
@@ -137,7 +137,7 @@ class StreamPoller:
             await self._positions.note(self._source.name, number)
 
     async def _report_lost(self, shard: str) -> None:
-        """Tells the on-failure destination that records are gone which this mapping has not read; which ones is not known."""
+        """Reports to the on-failure destination that unread records are gone. Their numbers are unknown."""
         assert self._positions is not None
         self._log.event("stream records lost", "WARNING", stream=self._source.stream_arn, function=self._source.function)
         if await self._report(shard, "RecordAgeExceeded", 0, {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}):

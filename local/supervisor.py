@@ -56,7 +56,7 @@ _DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
 #: What API Gateway takes, and one byte to tell when a body has more.
 _BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
-#: How often the store may end within a time, in seconds, before the stack gives up.
+#: The stack gives up if the store ends more often than this within these seconds.
 _MOST_ENDS: Final = 3
 _ENDS_SECONDS: Final = 60.0
 #: Clients that the API takes at once, however few files the system allows.
@@ -228,7 +228,7 @@ class _Stack:
     async def drain(self) -> None:
         """Takes nothing new, and returns when no request and no batch of messages runs any more.
 
-        What these wrote to streams stands there for the next start.
+        Stream records that they wrote are read after the next start.
         """
         if self._server is not None:
             self._server.refuse()
@@ -301,7 +301,7 @@ class _Stack:
 
     @property
     def _env_command(self) -> str:
-        """What is said to a shell to use this stack's store."""
+        """The shell command that selects this stack's store."""
         program, work = Path(sys.argv[0]), self._options.work
         with contextlib.suppress(ValueError):
             program = program.absolute().relative_to(Path.cwd())
@@ -320,7 +320,7 @@ class _Stack:
         return start
 
     async def _hand_over(self, app: Application) -> list[str]:
-        """Tells the store of roles, keys and mappings; returns what AWS would refuse to deploy."""
+        """Hands roles, keys and mappings to the store; returns what AWS would refuse to deploy."""
         if self._control is None:
             return []
         self._roles = Roles(self._control, self._keys)

@@ -25,7 +25,7 @@ for inherited in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_L
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How much of what takes its time."""
+    """Sizes of long tests."""
     parser.addoption("--hostile", type=int, default=6000, metavar="EVENTS", help="hostile events to run (default: 6000)")
     parser.addoption(
         "--rounds", type=int, default=3, metavar="N", help="rounds of kills on one state, and a quarter of each other kind (default: 3)"

@@ -1,6 +1,6 @@
 """Rounds of kills on one state folder: a stack under load is struck at a random moment, started again, and counted.
 
-What was acknowledged is there after every round; a job's effect and its end stand or fall together. For the tests in
+Checks after every round that all acknowledged changes are there. For the tests in
 tests/integration/test_state.py, and by hand: `python -m tests.state_rounds KIND ROUNDS`.
 """
 
@@ -34,7 +34,7 @@ _START_SECONDS = 90
 
 @dataclass
 class Acknowledged:
-    """What callers were told, over all rounds: jobs by their effect. What was not answered may have counted or not."""
+    """Acknowledged changes over all rounds; jobs with their effect. Unanswered requests may have counted or not."""
 
     jobs: dict[str, int] = field(default_factory=dict)
     increments: int = 0
@@ -44,11 +44,11 @@ class Acknowledged:
 
     @property
     def count(self) -> int:
-        """How many things were acknowledged."""
+        """Number of acknowledged changes."""
         return len(self.jobs) + self.increments + len(self.sessions)
 
     def after(self, more: int) -> None:
-        """Waits until so many more things were acknowledged: a moment under load, that chance has chosen."""
+        """Waits for this many more acknowledgements: a random moment under load."""
         wanted = self.count + more
         wait_until(lambda: self.count >= wanted, 90, what=f"{more} acknowledgements", interval=0.001)
 
@@ -66,7 +66,7 @@ class Load:
             thread.start()
 
     def refused(self, more: int) -> None:
-        """Waits until so many more requests were not answered as they should be."""
+        """Waits for this many more failed requests."""
         wanted = self.errors.total() + more
         wait_until(lambda: self.errors.total() >= wanted, 60, what=f"{more} refusals")
 
@@ -220,7 +220,7 @@ def kill_rounds(
 
 
 def truncation_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None) -> None:
-    """Cuts the newest file at a random byte after each stop: what is left is told of, and consistent."""
+    """Cuts the newest file at a random byte after each kill. The next start reports it, and the rest is consistent."""
     dice = random.Random(seed)
     cut = 0
     for number in range(1, rounds + 1):
@@ -244,7 +244,7 @@ def truncation_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[
 
 
 def is_held(state: Path) -> bool:
-    """Whether a process has the folder's lock."""
+    """Returns True if a process holds the folder's lock."""
     import fcntl
 
     with (state / "lock").open("r+") as lock:
@@ -344,7 +344,7 @@ def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
 
 
 def full_disk_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None) -> Acknowledged:
-    """Fills the disk under load: nothing more is acknowledged, nothing acknowledged is lost, and it goes on when there is room."""
+    """Fills the disk under load. Failed writes are not acknowledged, and the stack continues when there is room."""
     dice, told = random.Random(seed), Acknowledged()
     ballast = folder.state.parent / "ballast"
     for number in range(1, rounds + 1):

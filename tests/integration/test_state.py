@@ -37,11 +37,11 @@ def rounds(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--rounds"))
 
 
-def refused(folder: Folder, *options: str) -> str:
-    """What a start says that ends with 1."""
+def refused(folder: Folder) -> str:
+    """Returns the output of a start that ends with 1."""
     command = [MAYFLY, "up", "--template", folder.template, "--port", str(folder.port), "--work", folder.folder / "work"]
     done = subprocess.run(
-        [*command, "--state", folder.state, *options], capture_output=True, text=True, check=False, timeout=90, cwd=folder.folder
+        [*command, "--state", str(folder.state)], capture_output=True, text=True, check=False, timeout=90, cwd=folder.folder
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

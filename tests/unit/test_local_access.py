@@ -1,4 +1,4 @@
-"""Who may ask a server of the local stack: the rules of `local.access`, and keys."""
+"""Access to the servers of the local stack: rules and keys."""
 
 from pathlib import Path
 

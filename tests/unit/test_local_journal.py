@@ -1,4 +1,4 @@
-"""The journal: what is written whole is read again, what is not is cut, and what is damaged is left alone."""
+"""The journal: complete frames are read again, incomplete ones are cut, damaged files are left as they are."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ def opened(folder: Path, **options: Any) -> Journal:
 
 
 def read(folder: Path) -> tuple[dict[tuple[Any, ...], bytes], Story]:
-    """What a start finds, by key; the journal is let go of without a word, as by a kill."""
+    """Returns the rows that a start reads, by key. Leaves the journal as a kill does."""
     found: dict[tuple[Any, ...], bytes] = {}
 
     def take(key: tuple[Any, ...], value: bytes | None) -> None:
@@ -132,7 +132,7 @@ def test_one_process_has_the_folder_and_the_other_is_told_which(tmp_path: Path) 
 
 
 class _Disk:
-    """The system's pwrite with room for so many bytes."""
+    """The system's pwrite with room for `room` bytes."""
 
     room = 10_000
 
