@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("batch", "cost", "waits", "contention", "start", "warm", "jobs", "recovery", "sessions", "counters", "limits")
+BENCHMARKS = ("batch", "cost", "waits", "contention", "start", "warm", "jobs", "recovery", "sessions", "counters", "limits", "memory")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -39,13 +39,14 @@ def rounds(request: pytest.FixtureRequest) -> int:
 
 def refused(folder: Folder) -> str:
     """Returns the output of a start that ends with 1."""
-    command = [MAYFLY, "up", "--template", folder.template, "--port", str(folder.port), "--work", folder.folder / "work"]
+    command = [str(MAYFLY), "up", "--template", str(folder.template), "--port", str(folder.port), "--work", str(folder.folder / "work")]
     done = subprocess.run(
         [*command, "--state", str(folder.state)], capture_output=True, text=True, check=False, timeout=90, cwd=folder.folder
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
+    said: str = done.stdout + done.stderr
+    return said
 
 
 def with_jobs(folder: Folder) -> Acknowledged:
@@ -278,7 +279,7 @@ def test_what_a_fresh_start_reads_is_what_the_emulator_held(tmp_path: Path, seed
     """Random calls of every kind; then the journal is read by another process."""
 
     def held(calls: int) -> Any:
-        command = [sys.executable, ROOT / "tests/contract/state_process.py", tmp_path / "state", str(seed), str(calls)]
+        command = [sys.executable, str(ROOT / "tests/contract/state_process.py"), str(tmp_path / "state"), str(seed), str(calls)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT), "PATH": os.defpath})
         return json.loads(done.stdout)
 
