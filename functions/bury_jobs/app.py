@@ -10,12 +10,39 @@ from mayfly.wiring import BuryDeps
 
 __all__ = ["build"]
 
+#: A search stops with this much left before the deadline, in milliseconds: more than a store call
+#: takes with its retries.
+_MARGIN_MS = 15_000
+
 
 def build(deps: BuryDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The handler of dead letters."""
+    """The handler of dead letters.
 
-    def settle(record: SQSRecord) -> None:
-        is_from_relay = record.event_source_arn == deps.relay_failures_arn
-        deps.dead_letters.settle(record.body, record.message_id, is_from_relay=is_from_relay)
+    A message whose search is not done is reported like a failed one, so that it comes again. It is
+    not logged as a failure.
+    """
 
-    return sqs.each(settle, observe=deps.observe)
+    def handler(event: dict[str, Any], context: LambdaContext) -> Any:
+        again: list[str] = []
+
+        def is_over() -> bool:
+            return context.get_remaining_time_in_millis() <= _MARGIN_MS
+
+        def settle(record: SQSRecord) -> None:
+            is_from_relay = record.event_source_arn == deps.relay_failures_arn
+            sent = record.raw_event["attributes"].get("SentTimestamp")
+            is_settled = deps.dead_letters.settle(
+                record.body,
+                record.message_id,
+                is_from_relay=is_from_relay,
+                sent_ms=None if sent is None else int(sent),
+                is_over=is_over,
+            )
+            if not is_settled:
+                again.append(record.message_id)
+
+        report = sqs.each(settle, observe=deps.observe)(event, context)
+        report["batchItemFailures"] += [{"itemIdentifier": message_id} for message_id in again]
+        return report
+
+    return handler

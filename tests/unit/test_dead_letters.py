@@ -13,6 +13,7 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.outbox import Outbox
 from mayfly.jobs.rules import job_id_for
 from mayfly.jobs.store import JobStore
+from mayfly.jobs.stranded import StrandedSearch
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import observer
 from mayfly.streams import Streams
@@ -20,7 +21,7 @@ from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build
 from tests.events import sqs
-from tests.fakes import Context, FixedClock
+from tests.fakes import Context, FixedClock, Names
 from tests.faults import Faults
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs/stream/1"
@@ -51,11 +52,23 @@ class Keeper:
         self.queue_is_down = False
         self.stream: Any = []
         self.asked: list[tuple[str, ...]] = []
+        outbox = Outbox(self._send, {})
+        search = StrandedSearch(
+            db=db,
+            table="JobsTable",
+            operations=self.operations,
+            outbox=outbox,
+            observe=observer("bury"),
+            clock=self.clock,
+            pause=self.clock.advance,
+            new_nonce=Names("receive"),
+        )
         letters = DeadLetters(
             store=self.store,
             operations=self.operations,
-            outbox=Outbox(self._send, {}),
+            outbox=outbox,
             images=self._images,
+            search=search,
             tasks={"t": Declaration("t", max_attempts=7)},
             producer_tenant="acme",
             observe=observer("bury"),
@@ -252,12 +265,15 @@ def test_jobs_in_records_that_the_relay_gave_up_on_are_announced(keeper: Keeper)
     assert keeper.sent == [({"tenant": "acme", "id": "a"}, 0.0), ({"tenant": "acme", "id": "b"}, 60.0)]
 
 
-def test_records_that_the_stream_no_longer_has_are_an_error_that_names_the_way_out(
+def test_jobs_in_records_that_the_stream_no_longer_has_are_searched_for_and_resent(
     keeper: Keeper, caplog: pytest.LogCaptureFixture
 ) -> None:
+    keeper.submit()
+    keeper.clock.advance(10)
     keeper.stream = StreamTrimmed(ARN, "5", "9")
     assert keeper.settle(GAP) == []
-    assert "mayfly jobs resend --stranded" in caplog.text
+    assert (keeper.job().resent_at_ms, keeper.sent) == (keeper.clock() - 500, [])
+    assert "the stream no longer has the records of a report" in caplog.text
 
 
 def test_records_that_cannot_be_announced_come_again(keeper: Keeper) -> None:
@@ -272,15 +288,16 @@ def test_a_report_of_a_gap_that_did_not_come_from_the_relay_is_no_report(keeper:
     assert (keeper.asked, len(list(keeper.operations.unreadable(now_ms=keeper.clock())))) == ([], 1)
 
 
-def test_what_is_left_of_a_gap_is_announced(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_left_of_a_gap_is_announced_and_the_rest_is_searched_for(keeper: Keeper) -> None:
     def trimmed() -> Any:
         yield image("b")
         raise StreamTrimmed(ARN, "5", "9")
 
+    keeper.submit()
     keeper.stream = trimmed()
     assert keeper.settle(GAP) == []
     assert [body["id"] for body, _ in keeper.sent] == ["b"]
-    assert "mayfly jobs resend --stranded" in caplog.text
+    assert keeper.job().resent_at_ms is not None
 
 
 class PagedStream:
@@ -414,6 +431,19 @@ def test_stranded_jobs_are_those_that_nobody_has_touched_for_long(keeper: Keeper
     keeper.submit(id="early", status=Status.SCHEDULED, not_before_ms=keeper.clock() + 60_000)
     found = [job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job]
     assert sorted(found) == ["j1", "late", "old"]
+
+
+def test_stranded_jobs_are_found_on_every_page_of_the_table(keeper: Keeper) -> None:
+    for job_id in "abcdef":
+        keeper.submit(id=job_id, created_at_ms=0)
+        keeper.client.update_item(
+            TableName="JobsTable",
+            Key={"pk": {"S": f"acme/{job_id}"}, "sk": {"S": "job"}},
+            UpdateExpression="SET progress = :progress",
+            ExpressionAttributeValues={":progress": {"S": json.dumps("x" * 300_000)}},
+        )
+    found = list(keeper.operations.stranded(before_ms=keeper.clock()))
+    assert ([job.id for job in found if job], found.count(None)) == (["a", "b", "c", "d", "e", "f"], 2)
 
 
 def test_a_store_that_does_not_answer_is_no_stranded_job(keeper: Keeper) -> None:

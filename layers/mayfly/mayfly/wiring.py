@@ -363,16 +363,28 @@ def relay_jobs(env: Mapping[str, str]) -> RelayDeps:
 def bury_jobs(env: Mapping[str, str]) -> BuryDeps:
     """The dependencies of functions/bury_jobs. Raises ConfigError."""
     from mayfly.jobs.dead_letters import DeadLetters
+    from mayfly.jobs.stranded import StrandedSearch
     from mayfly.streams import Streams
 
-    settings = read_settings(_Bury, env)
-    observe = observer("bury_jobs")
-    store, operations = _job_stores(settings.jobs_table)
+    settings, db = read_settings(_Bury, env), _dynamodb()
+    observe, outbox = observer("bury_jobs"), _outbox(settings)
+    store, operations = _job_stores(settings.jobs_table, db)
+    search = StrandedSearch(
+        db=db,
+        table=settings.jobs_table,
+        operations=operations,
+        outbox=outbox,
+        observe=observe,
+        clock=system_clock,
+        pause=time.sleep,
+        new_nonce=new_nonce,
+    )
     dead_letters = DeadLetters(
         store=store,
         operations=operations,
-        outbox=_outbox(settings),
+        outbox=outbox,
         images=Streams(_client("dynamodbstreams")).images,
+        search=search,
         tasks=_declared(settings.lambda_task_root, local=settings.aws_sam_local),
         producer_tenant=settings.default_tenant,
         observe=observe,

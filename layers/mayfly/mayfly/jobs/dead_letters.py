@@ -12,8 +12,18 @@ from mayfly.errors import InvalidRequest, JobNotFound, PayloadTooLarge, StoreUna
 from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.outbox import Announcement, Outbox, announcement, wake
-from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, read_message, read_stream_gap, wait_before_claim_ms
+from mayfly.jobs.rules import (
+    gap_window,
+    is_expired,
+    is_terminal,
+    job_id_for,
+    new_job,
+    read_message,
+    read_stream_gap,
+    wait_before_claim_ms,
+)
 from mayfly.jobs.store import JobExists, JobStore
+from mayfly.jobs.stranded import StrandedSearch
 from mayfly.jobs.tasks import Declaration
 from mayfly.observe import Observer
 
@@ -25,34 +35,41 @@ Images = Callable[[str, str, str, str], Any]
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """What it takes to settle them. `producer_tenant` owns the jobs that messages ask for."""
+    """Dependencies of settling them. `producer_tenant` owns the jobs that messages ask for.
+
+    `search` finds the jobs of records that the stream no longer has.
+    """
 
     store: JobStore
     operations: JobOperations
     outbox: Outbox
     images: Images
+    search: StrandedSearch
     tasks: Mapping[str, Declaration]
     producer_tenant: str
     observe: Observer
     clock: Clock
 
-    def settle(self, body: str, message_id: str, *, is_from_relay: bool) -> None:
+    def settle(self, body: str, message_id: str, *, is_from_relay: bool, sent_ms: int | None, is_over: Callable[[], bool]) -> bool:
         """Deals with one message for good: one of the jobs queue's, or a report of what the relay gave up on.
 
-        Raises StoreUnavailable where it has to come again.
+        Returns False if the search that the message asks for is not done: this receive works on it
+        until `is_over()`, and the message has to come again. `sent_ms` is when the message was sent,
+        None if that is unknown. Raises StoreUnavailable: the message has to come again, too.
         """
         try:
             message = read_stream_gap(body) if is_from_relay else read_message(body)
         except (InvalidRequest, PayloadTooLarge) as problem:
             self._keep(body, message_id, str(problem))
-            return
+            return True
         match message:
             case StreamGap():
-                self._announce_gap(message)
+                return self._settle_gap(message, self.clock() if sent_ms is None else sent_ms, is_over)
             case Wake():
                 self._revive(message.tenant, message.job_id)
             case Submission():
                 self._submit(message, body, message_id)
+        return True
 
     def _revive(self, tenant: str, job_id: str) -> None:
         try:
@@ -91,18 +108,41 @@ class DeadLetters:
             return
         self._revive(found.tenant, found.id)
 
-    def _announce_gap(self, gap: StreamGap) -> None:
-        """The relay gave these records up: their jobs wait in the table, and nobody has told the queue."""
+    def _settle_gap(self, gap: StreamGap, sent_ms: int, is_over: Callable[[], bool]) -> bool:
+        """Announces the jobs of records that the relay gave up: they wait in the table, without a message.
+
+        The records are read again from the stream. If it no longer has them, the jobs of their time
+        are searched for.
+        """
+        window, search = gap_window(gap, sent_ms), self.search.read()
+        if search.has_searched(window):
+            self.observe.log.info(
+                "the jobs of this time have been searched for; the report is settled", from_ms=window.from_ms, to_ms=window.to_ms
+            )
+            return True
+        if not search.is_to_search(window):  # the first receive of the report
+            if gap.names_records and self._announce(gap):
+                return True
+            self.observe.count("StreamRecordsLost", gap.size)
+            self.observe.log.warning(
+                "the stream no longer has the records of a report; the jobs of their time are searched for",
+                from_ms=window.from_ms, to_ms=window.to_ms, records=gap.size,
+            )  # fmt: skip
+        return self.search.work(search, window, is_over=is_over)
+
+    def _announce(self, gap: StreamGap) -> bool:
+        """Announces the jobs in the records that the stream still has; returns whether those were all."""
         found: dict[str, Announcement] = {}
+        is_whole = True
         try:
             for index, image in enumerate(self.images(gap.stream_arn, gap.shard_id, gap.first, gap.last)):
                 if each := announcement(image, self.clock()):
                     found[str(index)] = each
         except StreamTrimmed:
-            self.observe.log.exception("jobs may be stranded; run 'mayfly jobs resend --stranded'")
-            self.observe.count("StreamRecordsLost", gap.size)
+            is_whole = False
         self._send(found)
         self.observe.log.warning("the relay gave records up; their jobs are announced again", jobs=len(found))
+        return is_whole
 
     def _keep(self, body: str, message_id: str, problem: str) -> None:
         self.operations.keep_unreadable(Unreadable(message_id, body, problem, self.clock()))

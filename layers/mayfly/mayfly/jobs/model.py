@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "StreamGap", "Submission", "Tick", "Unreadable", "Wake"]
+__all__ = [
+    "TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "StreamGap", "Submission", "Tick", "Unreadable", "Wake", "Window",
+]  # fmt: skip
 
 
 class Status(StrEnum):
@@ -72,13 +74,31 @@ class Wake:
 
 @dataclass(frozen=True)
 class StreamGap:
-    """Records of the jobs table's stream that the relay was not given in the end: sequence numbers from `first` to `last`."""
+    """Records of the jobs table's stream that the relay was not given in the end: sequence numbers from `first` to `last`.
+
+    `from_ms` and `to_ms` say when they arrived: 0 if the beginning is unknown, None if the end is.
+    """
 
     stream_arn: str
     shard_id: str
     first: str
     last: str
     size: int
+    from_ms: int = 0
+    to_ms: int | None = None
+
+    @property
+    def names_records(self) -> bool:
+        """True if there are records to read again. A report without any says: all that was there may be lost."""
+        return self.size > 0 and int(self.last) > 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time in which announcements may have been lost, both ends included."""
+
+    from_ms: int
+    to_ms: int
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What people and sweeps do to jobs that they do not run: list, cancel, redrive, announce again, keep what cannot be read."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from mayfly.jobs.model import TERMINAL, Job, Status, Unreadable
 from mayfly.jobs.rules import RETENTION_SECONDS, idle_since_ms, is_expired, wait_before_claim_ms
 from mayfly.jobs.store import JobStore
 
-__all__ = ["JobOperations", "Page"]
+__all__ = ["JobOperations", "Page", "Unfinished"]
 
 _CANCEL_TRIES: Final = 5
 #: The one partition of what could not be read.
@@ -29,6 +28,15 @@ class Page:
 
     jobs: list[Job]
     next: tuple[str, int] | None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Items of jobs that have not ended, the number of items read, and where the next page begins."""
+
+    items: list[Item]
+    read: int
+    next: Item | None
 
 
 class JobOperations:
@@ -82,12 +90,24 @@ class JobOperations:
             raise JobEnded(job_id, job.status)
         if job.status is not Status.SCHEDULED and (wait_ms := wait_before_claim_ms(job, now_ms)) > 0:
             raise JobIsLive(job_id, wait_ms / 1000)
-        if job.status is Status.INPROGRESS and job.attempt >= job.max_attempts:
-            with suppress(Fenced):  # it has moved on by itself, here as below
-                self._store.bury(job, now_ms=now_ms)
-        else:
-            self._change("resend", transitions.resend(self._table, job, now_ms=now_ms))
+        self.resend_seen(job, now_ms=now_ms)  # a conflict: it has moved on by itself
         return self._store.read(tenant, job_id, now_ms=now_ms)
+
+    def resend_seen(self, job: Job, *, now_ms: int) -> Status | None:
+        """Has the stream announce a job again that may be claimed now, in the version that was seen.
+
+        Returns the status that was written: DEAD if the job's last attempt was interrupted. None if
+        the job has changed since it was seen. Raises StoreUnavailable.
+        """
+        if job.status is Status.INPROGRESS and job.attempt >= job.max_attempts:
+            try:
+                self._store.bury(job, now_ms=now_ms)
+            except Fenced:
+                return None
+            return Status.DEAD
+        if not self._change("resend", transitions.resend(self._table, job, now_ms=now_ms)):
+            return None
+        return Status.SCHEDULED if job.status is Status.SCHEDULED else Status.QUEUED
 
     def list(self, tenant: str, status: Status, *, limit: int, after: tuple[str, int] | None, now_ms: int) -> Page:
         """A page of a tenant's scheduled or dead jobs, by their time. Raises StoreUnavailable.
@@ -117,6 +137,21 @@ class JobOperations:
         Reads the whole table, since an ordinary job is in no index; gives None after each page, for progress. Raises
         StoreUnavailable.
         """
+        after: Item | None = None
+        while True:
+            page = self.unfinished(after=after)
+            yield from (job for job in map(read_job, page.items) if idle_since_ms(job) < before_ms)
+            yield None
+            if page.next is None:
+                return
+            after = page.next
+
+    def unfinished(self, *, after: Item | None, limit: int | None = None, is_consistent: bool = False) -> Unfinished:
+        """Reads a page of the table, and returns the jobs on it that have not ended. Raises StoreUnavailable.
+
+        `after` is where the page before ended, `limit` the number of items that are read, whatever
+        they are. A page ends after 1 MB at the latest: 128 read units, 256 if it `is_consistent`.
+        """
         scan: dict[str, Any] = {
             "TableName": self._table,
             "FilterExpression": "#sk = :job AND #status IN (:queued, :scheduled, :retry, :inprogress)",
@@ -129,13 +164,14 @@ class JobOperations:
                 ":inprogress": {"S": Status.INPROGRESS},
             },
         }
-        while True:
-            reply = self._db.scan("resend", **scan)
-            yield from (job for job in map(read_job, reply["Items"]) if idle_since_ms(job) < before_ms)
-            yield None
-            if "LastEvaluatedKey" not in reply:
-                return
-            scan["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+        if after is not None:
+            scan["ExclusiveStartKey"] = after
+        if limit is not None:
+            scan["Limit"] = limit
+        if is_consistent:
+            scan["ConsistentRead"] = True
+        reply = self._db.scan("resend", **scan)
+        return Unfinished(reply["Items"], reply["ScannedCount"], reply.get("LastEvaluatedKey"))
 
     def release_due(self, *, before_ms: int, limit: int) -> int:
         """Takes up to `limit` jobs whose time comes before `before_ms` out of the `due` index; returns how many it found.

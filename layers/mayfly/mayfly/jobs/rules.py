@@ -3,6 +3,9 @@
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -10,7 +13,7 @@ from mayfly.clock import rfc3339
 from mayfly.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
 from mayfly.fields import NAME, Fields, canonical_json, parse_json, read_idempotency_key
 from mayfly.ids import derived_id
-from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake
+from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake, Window
 
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
@@ -22,17 +25,22 @@ __all__ = [
     "QUEUE_DELAY_LIMIT_MS",
     "RESULT_LIMIT",
     "RETENTION_SECONDS",
+    "WINDOW_SLACK_MS",
     "backoff_ms",
     "check_progress",
     "check_result",
+    "covers",
     "describe",
     "fingerprint",
+    "gap_window",
+    "hull",
     "idle_since_ms",
     "is_expired",
     "is_inline",
     "is_overdue",
     "is_terminal",
     "job_id_for",
+    "may_be_stranded",
     "new_job",
     "public",
     "public_status",
@@ -73,6 +81,9 @@ MAX_MAX_ATTEMPTS: Final = 20
 
 #: A job that should have started this long ago may have lost its message, in milliseconds: above the queue's own visibility.
 OVERDUE_MS: Final = 120_000
+#: The most by which a job's own times and the stream's may differ: the longest invocation that makes
+#: jobs takes 60 s, and clocks differ.
+WINDOW_SLACK_MS: Final = 120_000
 
 _FIRST_BACKOFF_MS: Final = 1_000
 _LONGEST_BACKOFF_MS: Final = 300_000
@@ -130,19 +141,63 @@ def read_message(body: str) -> Wake | Submission:
 
 
 def read_stream_gap(body: str) -> StreamGap:
-    """What a stream's mapping gave up on, by its report. Raises InvalidRequest.
+    """Returns the records that a stream's mapping gave up on, by its report. Raises InvalidRequest.
 
+    A time that is missing or malformed is unknown, which makes the window wider. A report without
+    records has no time but its own: all that was there may be lost.
     https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
     """
     report = parse_json(body, limit=MESSAGE_LIMIT)
-    fields = Fields(report.get("DDBStreamBatchInfo") if isinstance(report, dict) else None, "DDBStreamBatchInfo")
-    return StreamGap(
+    batch = report.get("DDBStreamBatchInfo") if isinstance(report, dict) else None
+    fields = Fields(batch, "DDBStreamBatchInfo")
+    gap = StreamGap(
         stream_arn=fields.text("streamArn", pattern=_STREAM_ARN),
         shard_id=fields.text("shardId"),
         first=fields.text("startSequenceNumber", pattern=_DIGITS),
         last=fields.text("endSequenceNumber", pattern=_DIGITS),
         size=fields.integer("batchSize", 0, 10_000),
     )
+    reported_ms = _moment(report, "timestamp")
+    if not gap.names_records:
+        return replace(gap, to_ms=reported_ms)
+    first_ms, last_ms = _moment(batch, "approximateArrivalOfFirstRecord"), _moment(batch, "approximateArrivalOfLastRecord")
+    # AWS cuts these times down to the second.
+    return replace(gap, from_ms=first_ms or 0, to_ms=reported_ms if last_ms is None else last_ms + 999)
+
+
+def gap_window(gap: StreamGap, sent_ms: int) -> Window:
+    """The time in which announcements were lost. It ends at `sent_ms`, when the report was sent, or before."""
+    to_ms = sent_ms if gap.to_ms is None else min(gap.to_ms, sent_ms)
+    return Window(gap.from_ms if gap.from_ms <= to_ms else 0, to_ms)
+
+
+def covers(windows: Iterable[Window], wanted: Window) -> bool:
+    """Returns whether one of the windows has all of the wanted one in it."""
+    return any(each.from_ms <= wanted.from_ms and wanted.to_ms <= each.to_ms for each in windows)
+
+
+def hull(one: Window | None, other: Window) -> Window:
+    """The shortest window that covers both."""
+    return other if one is None else Window(min(one.from_ms, other.from_ms), max(one.to_ms, other.to_ms))
+
+
+def may_be_stranded(job: Job, window: Window) -> bool:
+    """Returns whether an unfinished job's last announcement may lie in a window of lost announcements.
+
+    ::
+
+        made ───── started ───── resent          the last of these is the job's last sign
+                                   │
+        window       [from ──────────── to]      after it, the job asked for a message or had one that was not lost
+
+    A redrive and the sweep of due jobs announce a job and leave no time on it: such an announcement
+    may be later than the sign. A job that was only made, or resent, was announced at its sign.
+    """
+    sign_ms = max(job.created_at_ms, job.resent_at_ms or 0, *(max(each.started_at_ms, each.ended_at_ms or 0) for each in job.history))
+    may_be_later = job.status is Status.SCHEDULED or (job.status is Status.QUEUED and job.run > 1)
+    is_before_the_end = sign_ms <= window.to_ms + WINDOW_SLACK_MS
+    is_after_the_beginning = sign_ms >= window.from_ms - WINDOW_SLACK_MS
+    return is_before_the_end and (is_after_the_beginning or may_be_later)
 
 
 def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> str:
@@ -320,6 +375,12 @@ def read_rfc3339(field: str, text: str) -> int:
     if moment is None or moment.tzinfo is None or "T" not in text.upper():
         raise InvalidRequest(field, "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z")
     return int(moment.timestamp() * 1000)
+
+
+def _moment(report: Any, field: str) -> int | None:
+    with suppress(InvalidRequest):
+        return read_rfc3339(field, found) if isinstance(found := report.get(field), str) else None
+    return None
 
 
 def _payload(fields: Fields) -> Any:
