@@ -1,0 +1,366 @@
+"""Releases: their archives are whole, and this library reads everything that they have stored.
+
+A release's folder holds its code, its items, and what it read from them itself. See tests/releases/README.md.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import tarfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from mayfly.jobs.model import Outcome, Status
+from mayfly.limits import Algorithm
+from moto import mock_aws
+
+from tests.conftest import ROOT, make_client, make_tables
+from tests.fakes import FixedClock
+from tests.releases.make import READINGS, Stores, fill, load, make, members, read, stores
+
+FIRST = "0.1.0"
+FOLDERS = {path.parent.name: path.parent for path in sorted((ROOT / "tests" / "releases").glob("*/manifest.json"))}
+LIBRARY = ROOT / "layers" / "mayfly" / "mayfly"
+
+#: Kinds of items: their table, and a pattern of partition key and sort key, a space between them.
+KINDS = {
+    "job": ("JobsTable", r"\S+ job"),
+    "payload next to its job": ("JobsTable", r"\S+ payload/\S+"),
+    "schedule": ("JobsTable", r"\S+/schedules schedule/\S+"),
+    "unreadable message": ("JobsTable", r"unreadable \S+/[0-9]+"),
+    "search for stranded jobs": ("JobsTable", r"stranded search"),
+    "counter": ("CountersTable", r"\S+ shard/[0-9]+"),
+    "key of an increment": ("CountersTable", r"\S+/key/\S+ key"),
+    "fixed limit": ("CountersTable", r"\S+/limit/\S+ fixed/\S+"),
+    "sliding limit": ("CountersTable", r"\S+/limit/\S+ sliding/\S+"),
+    "gcra limit": ("CountersTable", r"\S+/limit/\S+ gcra"),
+    "session": ("SessionsTable", r"\S+ session/\S+"),
+    "generation of a subject": ("SessionsTable", r"\S+ generation"),
+    "API key": ("TenantsTable", r"key/\S+ "),
+    "endpoint that is gone": ("EndpointsTable", r"\S+/[0-9a-f]{64} "),
+}
+#: The places in the library that build an item's key, by feature and name, with their kinds.
+BUILDERS = {
+    "counters._key": ["counter"],
+    "counters.remember": ["key of an increment"],
+    "jobs._KEY": ["search for stranded jobs"],
+    "jobs._increment_write": ["counter"],
+    "jobs._unreadable_key": ["unreadable message"],
+    "jobs.job_key": ["job"],
+    "jobs.payload_key": ["payload next to its job"],
+    "limits.item_key": ["fixed limit", "gcra limit", "sliding limit"],
+    "schedules.schedule_key": ["schedule"],
+    "sessions.generation_key": ["generation of a subject"],
+    "sessions.session_key": ["session"],
+    **{f"tenants.{method}": ["API key"] for method in ("add_key", "end_key", "find_key", "note_use", "revoke_key")},
+    "webhooks.key": ["endpoint that is gone"],
+}
+#: The version that first stores a kind, status, outcome, algorithm or `kind: attribute`.
+SINCE = {"search for stranded jobs": "0.2.0"}
+
+
+def is_of_its_time(what: str, version: str) -> bool:
+    """Tells whether a release can hold something."""
+    return _number(SINCE.get(what, FIRST)) <= _number(version)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+@cache
+def held(version: str) -> dict[str, Any]:
+    return load(FOLDERS[version])
+
+
+@cache
+def document(version: str, name: str) -> Any:
+    return json.loads((FOLDERS[version] / name).read_text())
+
+
+def kind_of(table: str, item: Mapping[str, Any]) -> str:
+    """The kind of an item; its key if the kind is not known here."""
+    key = " ".join(item[name]["S"] if name in item else "" for name in ("pk", "sk"))
+    return next((kind for kind, (place, pattern) in KINDS.items() if place == table and re.fullmatch(pattern, key)), f"{table}: {key}")
+
+
+def items_of(version: str, kind: str) -> list[dict[str, Any]]:
+    return [item for table, items in held(version)["tables"].items() for item in items if kind_of(table, item) == kind]
+
+
+# ---------------------------------------------------------------- the archive
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_the_archive_unpacks_to_the_files_of_its_manifest(version: str) -> None:
+    with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
+        found = {member.name: hashlib.sha256(_content(archive, member)).hexdigest() for member in archive}
+    assert found == document(version, "manifest.json")["code"]
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    return b"" if file is None else file.read()
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_the_archive_holds_handlers_library_requirements_and_template(version: str) -> None:
+    files = document(version, "manifest.json")["code"]
+    wanted = {"functions/hello/main.py", "layers/mayfly/mayfly/__init__.py", "layers/mayfly/requirements.txt", "template.yaml"}
+    assert wanted - set(files) == set()
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_the_archive_names_no_time_and_no_owner_and_is_in_order(version: str) -> None:
+    with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
+        found = archive.getmembers()
+    assert {(each.mtime, each.uid, each.gid, each.uname, each.gname) for each in found} == {(0, 0, 0, "", "")}
+    assert [each.name for each in found] == sorted(each.name for each in found)
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_the_documents_of_a_release_are_as_they_were_made(version: str) -> None:
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FOLDERS[version].iterdir() if path.name != "manifest.json"
+    }
+    assert found == document(version, "manifest.json")["documents"]
+
+
+def test_the_first_release_is_there() -> None:
+    assert FIRST in FOLDERS
+
+
+# ---------------------------------------------------------------- what the items cover
+
+
+def test_every_place_that_builds_a_key_is_listed_with_its_kinds() -> None:
+    found = {name for path in sorted(LIBRARY.rglob("*.py")) for name in _key_builders(path)}
+    assert found - set(BUILDERS) == set(), "list it in BUILDERS, and its kind in KINDS and SINCE"
+
+
+def _key_builders(path: Path) -> Iterator[str]:
+    """The functions and constants of a module in which an item's key is written down."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = getattr(node, "name", None) if isinstance(node, ast.FunctionDef) else None
+        if isinstance(node, ast.AnnAssign | ast.Assign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            name = target.id if isinstance(target, ast.Name) and target.id.isupper() else None
+        if name is not None and any(_is_key(each) for each in ast.walk(node)):
+            yield f"{path.parent.name}.{name}"
+
+
+def _is_key(node: ast.AST) -> bool:
+    return isinstance(node, ast.Dict) and any(isinstance(each, ast.Constant) and each.value == "pk" for each in node.keys)
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+@pytest.mark.parametrize("kind", sorted({kind for kinds in BUILDERS.values() for kind in kinds}))
+def test_a_release_holds_items_of_every_kind(version: str, kind: str) -> None:
+    assert bool(items_of(version, kind)) == is_of_its_time(kind, version)
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_a_release_holds_no_item_of_a_kind_that_is_not_listed(version: str) -> None:
+    found = {kind_of(table, item) for table, items in held(version)["tables"].items() for item in items}
+    assert found - set(KINDS) == set()
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+@pytest.mark.parametrize("status", Status)
+def test_a_release_holds_jobs_of_every_status(version: str, status: Status) -> None:
+    found = {item["status"]["S"] for item in items_of(version, "job")}
+    assert (status in found) == is_of_its_time(status, version)
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.RUNNING])
+def test_a_release_holds_attempts_of_every_outcome_that_is_stored(version: str, outcome: Outcome) -> None:
+    attempts = [json.loads(entry["S"]) for item in items_of(version, "job") for entry in item["history"]["L"]]
+    assert (outcome in {each["outcome"] for each in attempts}) == is_of_its_time(outcome, version)
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_a_release_holds_limits_of_every_algorithm(version: str, algorithm: Algorithm) -> None:
+    assert bool(items_of(version, f"{algorithm} limit")) == is_of_its_time(algorithm, version)
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+@pytest.mark.parametrize("queue", ["JobsQueue", "WebhooksQueue", "RelayFailures", "UploadsQueue"])
+def test_a_release_holds_messages_of_every_queue(version: str, queue: str) -> None:
+    assert queue in {each["queue"] for each in held(version)["messages"].values()}
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+@pytest.mark.parametrize("kind", READINGS)
+def test_a_release_is_read_in_every_way(version: str, kind: str) -> None:
+    found = {case["kind"] for case in document(version, "expected.json")["cases"]}
+    assert (kind in found) == is_of_its_time(kind, version)
+
+
+# ---------------------------------------------------------------- reading
+
+
+class Asked(dict[str, Any]):
+    """An item that keeps the names of the attributes that its reader asks for."""
+
+    def __init__(self, item: Mapping[str, Any], names: set[str]) -> None:
+        super().__init__(item)
+        self._names = names
+
+    def __getitem__(self, name: str) -> Any:
+        self._names.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._names.add(str(name))
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._names.add(name)
+        return super().get(name, default)
+
+
+class Watched:
+    """A DynamoDB client that keeps which items it gives out, and what is asked of them."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.given: set[tuple[str, str, str]] = set()
+        self.asked: dict[str, set[str]] = defaultdict(set)
+
+    def __getattr__(self, method: str) -> Any:
+        send = getattr(self._client, method)
+
+        def watched(**request: Any) -> Any:
+            try:
+                return self._watch(send(**request), request)
+            except ClientError as refusal:
+                self._watch(refusal.response, request)
+                raise
+
+        return watched
+
+    def _watch(self, reply: Any, request: Mapping[str, Any]) -> Any:
+        table = request.get("TableName", "")
+        for name in ("Item", "Attributes"):
+            if name in reply:
+                reply[name] = self._given(table, reply[name])
+        if "Items" in reply:
+            reply["Items"] = [self._given(table, item) for item in reply["Items"]]
+        for place, items in reply.get("Responses", {}).items():
+            reply["Responses"][place] = [self._given(place, item) for item in items]
+        for write, reason in zip(request.get("TransactItems", ()), reply.get("CancellationReasons", ()), strict=False):
+            if "Item" in reason:
+                (body,) = write.values()
+                reason["Item"] = self._given(body["TableName"], reason["Item"])
+        return reply
+
+    def _given(self, table: str, item: dict[str, Any]) -> dict[str, Any]:
+        if "pk" not in item:
+            return item
+        self.given.add(_place(table, item))
+        return Asked(item, self.asked[kind_of(table, item)])
+
+
+def _place(table: str, item: Mapping[str, Any]) -> tuple[str, str, str]:
+    return table, item["pk"]["S"], item["sk"]["S"] if "sk" in item else ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A release whose items stand in tables of their own, and this library's stores on them."""
+
+    version: str
+    client: Watched
+    stores: Stores
+
+
+@pytest.fixture(scope="module")
+def open_release() -> Iterator[Callable[[str], Opened]]:
+    """Opens a release by its version. One is open at a time, so that releases share nothing."""
+    current: list[Opened] = []
+    with ExitStack() as aws:
+
+        def opened(version: str) -> Opened:
+            if not current or current[0].version != version:
+                aws.close()
+                aws.enter_context(mock_aws())
+                current[:] = [_open(version)]
+            return current[0]
+
+        yield opened
+
+
+def _open(version: str) -> Opened:
+    client = make_client("dynamodb")
+    tables = make_tables(client)
+    fill(client, tables, held(version))
+    watched = Watched(client)
+    clock = FixedClock(document(version, "expected.json")["read_at_ms"])
+    return Opened(version, watched, stores(watched, tables, clock, held(version)["messages"]))
+
+
+CASES = [(version, case) for version in FOLDERS for case in document(version, "expected.json")["cases"]]
+
+
+@pytest.mark.parametrize(("version", "case"), CASES, ids=[f"{version}: {case['kind']}: {case['name']}" for version, case in CASES])
+def test_this_library_reads_what_the_release_read(open_release: Callable[[str], Opened], version: str, case: dict[str, Any]) -> None:
+    found, gives = read(open_release(version).stores, case["kind"], case["of"]), case["gives"]
+    if isinstance(gives, dict) and isinstance(found, dict):
+        found = {name: found.get(name, "missing") for name in gives}  # a later library may know more
+    assert found == gives
+
+
+@pytest.fixture
+def read_whole(open_release: Callable[[str], Opened], version: str) -> Opened:
+    """A release of which everything was read. A reading that fails does so in its own test, too."""
+    opened = open_release(version)
+    for case in document(version, "expected.json")["cases"]:
+        with suppress(Exception):
+            read(opened.stores, case["kind"], case["of"])
+    return opened
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_every_item_of_a_release_is_read(read_whole: Opened, version: str) -> None:
+    every = {_place(table, item) for table, items in held(version)["tables"].items() for item in items}
+    assert every - read_whole.client.given == set()
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_every_attribute_that_this_library_asks_for_is_in_an_item(read_whole: Opened, version: str) -> None:
+    asked = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
+    given = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
+    missing = {f"{kind}: {name}" for kind, name in asked - given}
+    assert {each for each in missing if is_of_its_time(each, version)} == set()
+
+
+# ---------------------------------------------------------------- answers
+
+
+ANSWERS = [(version, name) for version in FOLDERS for name in document(version, "answers.json")]
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Any]:
+    """The answers of this checkout's handlers to the requests by which a release is made."""
+    with mock_aws():
+        client = make_client("dynamodb")
+        return make(client, make_tables(client, "answers-")).answers
+
+
+@pytest.mark.parametrize(("version", "name"), ANSWERS, ids=[f"{version}: {name}" for version, name in ANSWERS])
+def test_an_answer_keeps_its_status_its_members_and_its_headers(answers: dict[str, Any], version: str, name: str) -> None:
+    before, now = document(version, "answers.json")[name], answers[name]
+    assert now["status"] == before["status"]
+    assert members(before["body"]) - members(now["body"]) == set()
+    assert set(before["headers"]) - set(now["headers"]) == set()
