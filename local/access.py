@@ -46,7 +46,7 @@ class Access:
             return "a request needs one Host header (RFC 9112, 3.2)"
         authority = "" if target.startswith(("/", "*")) else target.partition("://")[2].partition("/")[0] or target
         for name in map(_host_name, [hosts[0], *([authority] if authority else [])]):
-            if not is_loopback_name(name) and name not in self.hosts:
+            if not is_loopback_name(name) and name not in map(_host_name, self.hosts):
                 return (
                     f"the host name {name!r} is refused: a web page may have pointed it at this machine. "
                     f"Use 127.0.0.1 or localhost, or allow the name with: mayfly up --allow-host NAME"
@@ -61,7 +61,7 @@ class Access:
             if name == "origin" and value.lower() not in own:
                 return f"a page of {value[:100]!r} may not ask this server"
             if name == "sec-fetch-site" and value not in _OWN_SITES:
-                return f"a page of another site may not ask this server (Sec-Fetch-Site: {value[:100]})"
+                return f"a page of another site may not ask this server (Sec-Fetch-Site: {value[:100]!r})"
         return None
 
 

@@ -16,7 +16,8 @@ from local.template import ACCOUNT, REGION
 
 __all__ = ["Permission", "Request", "signer"]
 
-_CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d{8}/[^/]+/([^/]+)/aws4_request")
+_CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d{8}/(?:[^/]+/)?([^/]+)/aws4_request")
+_SIGNED_V2: Final = re.compile(r"AWS ([^:\s]+):")
 _TABLE_ARN: Final = re.compile(r"arn:[^:]+:dynamodb:[^:]*:[^:]*:table/([^/]+)")
 _STATEMENT: Final = re.compile(
     r'\s*(?:(SELECT)\b.*?\bFROM|(INSERT)\s+INTO|(UPDATE)|(DELETE)\s+FROM)\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?', re.IGNORECASE | re.DOTALL
@@ -42,6 +43,8 @@ class Permission(NamedTuple):
 def signer(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
     """The access key that signed a request, and the service it was signed for; empty where nobody did."""
     found = _CREDENTIAL.search(headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}")
+    if found is None and (old := _SIGNED_V2.match(headers.get("authorization", ""))):
+        return old[1], "s3"
     if found is None and "AWSAccessKeyId" in query:  # S3's older signatures, which SDKs still presign with by default in some regions
         return query["AWSAccessKeyId"], "s3"
     return (found[1], found[2]) if found else ("", "")

@@ -17,6 +17,8 @@ from local.errors import LocalError
 __all__ = ["FOREIGN", "Credentials", "Keys", "make_private", "people"]
 
 _FILE: Final = "access-key"
+#: Folders that the stack makes in its folders.
+_INNER: Final = {"before-0.2.0", "inline", "logs", "s3", "sam", "store"}
 #: Length of a random id in bytes; too long to be guessed.
 _BYTES: Final = 20
 
@@ -88,8 +90,9 @@ def make_private(folder: Path, *, is_own: bool) -> list[str]:
     With `is_own` False, as for a folder given with --work, the folder keeps its mode.
     """
     opened = []
-    paths = [each for each in folder.iterdir() if each.is_file() and not each.is_symlink()] if folder.is_dir() else []
-    for path, mode in [*((each, 0o600) for each in paths), *([(folder, 0o700)] if is_own else [])]:
+    found = [each for each in folder.iterdir() if not each.is_symlink()] if folder.is_dir() else []
+    modes = [(each, 0o600) for each in found if each.is_file()] + [(each, 0o700) for each in found if each.is_dir() and each.name in _INNER]
+    for path, mode in [*modes, *([(folder, 0o700)] if is_own else [])]:
         if path.exists() and path.stat().st_mode & 0o077:
             path.chmod(mode)
             opened.append(str(path))

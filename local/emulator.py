@@ -3,30 +3,41 @@
 Relies on private names of ministack. Its version is pinned, and a missing name ends the start.
 """
 
+import asyncio
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from local.file_limit import raise_file_limit
-from local.guarded_store import OWNER, Cors, Kept
+from local.guarded_store import OWNER, SERVICE, Cors, Identities, Kept
 from local.supported import STATE
 
 __all__ = ["bucket_cors", "prepare"]
 
 #: Prefixes of CloudFormation actions that every caller may use. The rest makes resources.
-_READS_STACKS: Final = ("Describe", "List", "Get", "Validate", "Estimate")
+_READS_STACKS: Final = ("Describe", "Detect", "List", "Get", "Validate", "Estimate")
+#: Modules of ministack, by the service that their requests are signed for.
+_SIGNED_AS: Final = {
+    "cloudformation": "cloudformation", "dynamodb": "dynamodb", "dynamodb_streams": "dynamodb", "iam": "iam", "s3": "s3", "sqs": "sqs",
+    "ssm": "ssm", "sts": "sts",
+}  # fmt: skip
+#: Entries of ministack's application that stay.
+_ENTRIES: Final = {
+    "_handle_lifespan", "_handle_options_request", "_handle_post_body_shortcuts", "_handle_pre_body_request",
+    "_handle_s3_vhost_request", "_handle_special_data_plane_request",
+}  # fmt: skip
 _Handler = Callable[..., Any]
 
 
-def prepare(store: Any, settings: Mapping[str, Any], say: Callable[[dict[str, Any]], None]) -> Kept:
+def prepare(store: Any, settings: Mapping[str, Any], identities: Identities, say: Callable[[dict[str, Any]], None]) -> Kept:
     """Prepares ministack's application module `store`; returns the keeper of its state."""
     raise_file_limit()
-    handlers = store.SERVICE_HANDLERS
-    handlers["cloudformation"] = _runtime_only(handlers["cloudformation"])
-    handlers["ssm"] = _without_commands(handlers["ssm"])
+    _serve_only_what_is_signed_for()
+    _leave_out_other_entries(store)
     _leave_out_what_runs_code()
+    _know_keys(identities)
     from local.durable import Durable
 
     return Durable.open(settings, say)
@@ -49,37 +60,82 @@ def _cors_headers(answer: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in answer.items() if name.lower().startswith("access-control-")}
 
 
-def _runtime_only(original: _Handler) -> _Handler:
-    """CloudFormation, whose resources may be code: only the runtime makes stacks."""
+def _serve_only_what_is_signed_for() -> None:
+    """Refuses a request that reaches another service than it is signed for: the guard has checked that one's permissions."""
+    for module, service in _SIGNED_AS.items():
+        services: Any = importlib.import_module(f"ministack.services.{module}")
+        services.handle_request = _signed_for(service, services.handle_request)
 
-    async def handler(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]) -> Any:
-        named = [*query.get("Action", []), *parse_qs(body.decode("utf-8", "replace")).get("Action", [])]
-        named += [headers["x-amz-target"].rpartition(".")[2]] if "x-amz-target" in headers else []
-        if OWNER.get() == "runtime" or all(each.startswith(_READS_STACKS) for each in named):
-            return await original(method, path, headers, body, query)
+
+def _signed_for(service: str, original: _Handler) -> _Handler:
+    async def handler(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]], **more: Any) -> Any:
+        if SERVICE.get() not in (service, ""):  # empty: the emulator's own calls
+            text = f"the request is signed for {SERVICE.get()}, and asks {service}"
+            return 403, {"Content-Type": "application/json"}, json.dumps({"__type": "AccessDeniedException", "message": text}).encode()
+        if headers.get("x-amz-target", "").endswith(".SendCommand"):
+            text = "no commands are run here"
+            return (
+                400,
+                {"Content-Type": "application/x-amz-json-1.1"},
+                json.dumps({"__type": "AccessDeniedException", "message": text}).encode(),
+            )
+        return await original(method, path, headers, body, query, **more)
+
+    return handler
+
+
+def _leave_out_other_entries(store: Any) -> None:
+    """Removes the emulator's entries past the services: paths and hosts of its own, and of services that are not served here."""
+    names = [name for name in vars(store) if name.startswith("_handle_") and name not in _ENTRIES]
+    assert len(names) > 15, names  # a name that has moved ends the start
+    for name in names:
+        setattr(store, name, _nothing_async if asyncio.iscoroutinefunction(getattr(store, name)) else _nothing)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+async def _nothing_async(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _know_keys(identities: Identities) -> None:
+    """Lets the emulator check presigned URLs, version 4, with this stack's own secrets."""
+    from ministack.core.iam_evaluator import ResolvedCredential
+    from ministack.services import s3
+
+    resolve = s3.resolve_credential
+
+    def resolved(key: str, account: str, *more: Any, **named: Any) -> Any:
+        if (secret := identities.secrets.get(key)) is None:
+            return resolve(key, account, *more, **named)
+        arn = f"arn:aws:iam::{account}:root"
+        return ResolvedCredential(key, secret, account_id=account, principal_arn=arn, principal_id=account, principal_type="Root")
+
+    s3.resolve_credential = resolved
+
+
+def _runtime_only(act: _Handler) -> _Handler:
+    """An action of CloudFormation that makes resources, which may be code: only the runtime makes stacks."""
+
+    def acted(params: Any) -> Any:
+        if OWNER.get() == "runtime":
+            return act(params)
         sentence = "mayfly up alone makes stacks here, from its template: add the resource there, and start again"
         text = f"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>{sentence}</Message></Error></ErrorResponse>"
         return 403, {"Content-Type": "text/xml"}, text.encode()
 
-    return handler
-
-
-def _without_commands(original: _Handler) -> _Handler:
-    """Systems Manager, without its commands for machines."""
-
-    async def handler(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]) -> Any:
-        if headers.get("x-amz-target", "").endswith(".SendCommand"):
-            refusal = {"__type": "AccessDeniedException", "message": "no commands are run here"}
-            return 400, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(refusal).encode()
-        return await original(method, path, headers, body, query)
-
-    return handler
+    return acted
 
 
 def _leave_out_what_runs_code() -> None:
     """Leaves CloudFormation with the resources of `local.supported.STATE`; functions are the runtime's own, and run outside."""
-    from ministack.services.cloudformation import provisioners
+    from ministack.services.cloudformation import handlers, provisioners
 
+    for name, act in handlers._ACTION_HANDLERS.items():
+        if not name.startswith(_READS_STACKS):
+            handlers._ACTION_HANDLERS[name] = _runtime_only(act)
     resources = provisioners._RESOURCE_HANDLERS
     for kind in [each for each in resources if each not in STATE]:
         del resources[kind]

@@ -395,10 +395,10 @@ def _hook_objects(durable: "Durable") -> None:
 def _noting_settings(name: str, handle: Callable[..., Any], durable: "Durable") -> Callable[..., Any]:
     """A service's handler that tells when a call may have changed settings."""
 
-    async def handled(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]) -> Any:
+    async def handled(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]], **more: Any) -> Any:
         if headers.get("x-amz-target", "").rpartition(".")[2] not in _DATA_CALLS and not (name == "s3" and method in ("GET", "HEAD")):
             durable.note_service(name)
-        return await handle(method, path, headers, body, query)
+        return await handle(method, path, headers, body, query, **more)
 
     return handled
 

@@ -8,6 +8,7 @@ is a process of the same user.
 
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ from xml.sax.saxutils import escape
 from local.access import Access
 from local.calls import Permission, Request, signer
 from local.permissions import Permissions, Role
+from local.presigned import presigned_v2_problem
 from local.template import ACCOUNT
 
-__all__ = ["OWNER", "Cors", "Guard", "Identities", "Kept"]
+__all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]
 
 #: The guard's own paths.
 PREFIX: Final = "/_mayfly/"
@@ -32,12 +34,16 @@ _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "st
 #: What reading a malformed request raises.
 _UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 _JSON: Final = "application/x-amz-json-1.0"
+#: An object that is opened in a browser runs no script in the store's origin.
+_FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
 #: The form field that carries the access key of a presigned POST, among the first fields of its body.
 _POSTED_CREDENTIAL: Final = re.compile(rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE)
 _FORM_START: Final = 64 * 1024
 
 #: The caller of the request in progress: `runtime`, `people` or `function NAME`.
 OWNER: Final[ContextVar[str]] = ContextVar("OWNER", default="")
+#: The service that the request in progress is signed for.
+SERVICE: Final[ContextVar[str]] = ContextVar("SERVICE", default="")
 
 _Message = dict[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -91,12 +97,16 @@ class _NothingKept:
 
 @dataclass
 class Identities:
-    """Access key ids. `functions` maps each function's to its name; with `any_credentials` every other key is people's."""
+    """Access key ids. `functions` maps the id of each function to its name; `secrets` maps ids to secrets.
+
+    With `any_credentials` every other key is people's.
+    """
 
     people: str = ""
     runtime: str = ""
     any_credentials: bool = False
     functions: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
 
     def of(self, key: str) -> str | None:
         """Returns the owner of a key: `runtime`, `people` or `function NAME`; None for an unknown key."""
@@ -184,8 +194,11 @@ class Guard:
             await _answer(send, 403, *_message(why))
             return
         cors: Cors | None = None
+        if sum(name == "authorization" for name, _ in pairs) > 1:
+            await _answer(send, 403, *_message("a request has one Authorization header"))
+            return
         if (why := self._access.page_refusal(pairs)) is not None:
-            cors = self._cors(scope["method"], path, headers)
+            cors = None if _asks_another_service(headers, query) else self._cors(scope["method"], path, headers)
             if cors is None:
                 await _answer(send, 403, *_message(why))
                 return
@@ -208,29 +221,42 @@ class Guard:
 
     async def _aws(self, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         key, service = signer(request.headers, request.query)
-        body: bytes | None = None
         try:
             if not key and request.headers.get("content-type", "").startswith("multipart/form-data"):
-                body = await _body(receive)
-                found = _POSTED_CREDENTIAL.search(body[:_FORM_START])
+                start, receive = await _start(receive, _FORM_START)
+                found = _POSTED_CREDENTIAL.search(start)
                 key, service = (found[1].decode("latin-1"), "s3") if found else ("", "")
             owner = self._identities.of(key)
             if owner is None:
                 await _answer(send, 403, *_unknown_key(request, service, is_signed=bool(key)))
                 return
+            if (why := self._mismatch(request, key, service)) is not None:
+                await _answer(send, 403, *_message(why))
+                return
             OWNER.set(owner)
+            SERVICE.set(service)
             function = owner.removeprefix("function ")
-            if function != owner:
-                body = await _body(receive) if body is None else body
+            if function == owner:
+                await self._store(scope, receive, send)
+                return
+            body = await _body(receive)
         except ConnectionError:  # the client left before the request was complete
             return
-        if function == owner:
-            await self._store(scope, receive if body is None else _replay(body, receive), send)
-            return
-        assert body is not None
-        await self._as_function(
-            function, Request(service, request.method, request.path, request.query, request.headers, body), scope, receive, send
-        )
+        whole = Request(service, request.method, request.path, request.query, request.headers, body)
+        await self._as_function(function, whole, scope, receive, send)
+
+    def _mismatch(self, request: Request, key: str, service: str) -> str | None:
+        """Returns the reason to refuse a request by a known key, or None."""
+        if not service and self._identities.any_credentials:
+            return None
+        if service not in _SERVICES:  # the emulator would look for it in all models of AWS
+            return f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(_SERVICES))}"
+        is_by_query = "authorization" not in request.headers and request.query
+        if is_by_query and service != "s3" and {"X-Amz-Credential", "AWSAccessKeyId"} & set(request.query):
+            return "only requests to S3 may be signed in their query"
+        if is_by_query and "AWSAccessKeyId" in request.query and not self._identities.any_credentials:
+            return presigned_v2_problem(request, self._identities.secrets.get(key, ""), now=time.time())
+        return None
 
     async def _as_function(self, function: str, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         refused = self._refused(function, request)
@@ -245,7 +271,8 @@ class Guard:
 
     async def _control(self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send) -> None:
         """Serves the runtime and people. They send the id of their access key as a bearer token."""
-        owner = self._identities.of(headers.get("authorization", "").removeprefix("Bearer "))
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        owner = self._identities.of(token if scheme.lower() == "bearer" else "")
         if owner not in ("runtime", "people"):
             await _answer(send, 401, *_message("show this stack's access key: Authorization: Bearer ID (mayfly env prints it)"))
             return
@@ -260,6 +287,9 @@ class Guard:
         is_read = what in ("health", "roles") and asked is None
         if owner != "runtime" and not is_read and what not in ("faults", "check"):
             await _answer(send, 403, *_message(f"{PREFIX}{what} is the runtime's alone"))
+            return
+        if (problem_of_it := _malformed(what, asked)) is not None:
+            await _answer(send, 400, *_message(problem_of_it))
             return
         try:
             reply = self._serve(what, asked)
@@ -311,7 +341,8 @@ class Guard:
             case "health":
                 return {"status": "ok"}
             case "roles" if asked is not None:
-                self._identities.functions = dict(asked["keys"])
+                self._identities.functions = {key: known["function"] for key, known in asked["keys"].items()}
+                self._identities.secrets |= {key: known["secret"] for key, known in asked["keys"].items()}
                 self._permissions.set({name: None if role is None else Role(**role) for name, role in asked["roles"].items()})
                 return {}
             case "roles":
@@ -345,6 +376,48 @@ async def _body(receive: _Receive) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
+    """Reads at least `limit` bytes of a body, or all of it; returns them, and a `receive` that gives the whole body."""
+    messages: list[_Message] = []
+    size = 0
+    while size < limit and (not messages or messages[-1].get("more_body")):
+        messages.append(await receive())
+        if messages[-1]["type"] != "http.request":
+            raise ConnectionError
+        size += len(messages[-1].get("body", b""))
+
+    left = list(messages)
+
+    async def again() -> _Message:
+        return left.pop(0) if left else await receive()
+
+    return b"".join(message.get("body", b"") for message in messages), again
+
+
+def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+    """Returns True if a request, or the one that a preflight announces, is not one of S3's own."""
+    announced = headers.get("access-control-request-headers", "").lower()
+    return "x-amz-target" in headers or "x-amz-target" in announced or "Action" in query
+
+
+def _malformed(what: str, asked: Any) -> str | None:
+    """Returns what is wrong with a control request of people's, or None."""
+    shapes = {
+        "faults": {"function": str, "action": str, "kind": str, "times": int},
+        "check": {"function": str, "action": str, "resource": str, "note": bool},
+    }
+    if what not in shapes:
+        return None
+    if not isinstance(asked, dict) or set(asked) != set(shapes[what]):
+        return f"{what} needs {', '.join(shapes[what])}"
+    wrong = [name for name, kind in shapes[what].items() if type(asked[name]) is not kind]
+    if wrong:
+        return f"{', '.join(wrong)}: of the wrong type"
+    if what == "faults" and (asked["kind"] not in ("refuse", "lose") or asked["times"] < 1):
+        return "kind is refuse or lose, times at least 1"
+    return None
 
 
 async def _nowhere(message: _Message) -> None:
@@ -384,8 +457,8 @@ def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
                 await _answer(send, 500, *_not_kept(problem))
                 return
             own = [(name, value) for name, value in message.get("headers", ()) if not name.lower().startswith(b"access-control-")]
-            allowed = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (cors.headers if cors else {}).items()]
-            message = {**message, "headers": own + allowed}
+            more = {**_FOR_BROWSERS, **({**cors.headers, "vary": "Origin"} if cors else {})}
+            message = {**message, "headers": own + [(name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()]}
         if not is_lost:
             await send(message)
 

@@ -65,6 +65,7 @@ def in_container(name: str, event: Path, *, work: Path, sam: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     template = _container_template(stack, folder)
     variables = folder / "environment.json"
+    variables.touch(mode=0o600)
     variables.write_text(json.dumps({each: _variables(stack, each) for each in stack.launches}))
     command = [
         sam,
@@ -148,6 +149,7 @@ def _container_template(stack: StackFile, folder: Path) -> Path:
             properties["ContentUri"] = str(_container_layer(content, folder / name, wheels, properties))
             properties.pop("CompatibleArchitectures", None)
     path = folder / "template.json"
+    path.touch(mode=0o600)
     path.write_text(json.dumps(template, default=str))
     return path
 

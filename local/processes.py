@@ -159,16 +159,17 @@ class Children:
         folder: Path,
         isolated: bool = False,
         umask: int = 0o022,
+        files: Sequence[int] = (),
     ) -> Child:
         """Starts a Python module or file as a child in `folder`. Raises OSError if the machine has no room for it.
 
-        `isolated` hides this environment's packages from it: it sees the standard library and PYTHONPATH only.
+        It inherits `files`. `isolated` hides this environment's packages from it: it sees the standard library and PYTHONPATH only.
         """
         flags = ["-S", "-s", "-P"] if isolated else ["-P"]
         transport, protocol = await asyncio.get_running_loop().subprocess_exec(
             _Protocol, sys.executable, *flags, str(_HERE / "launch.py"), str(os.getpid()), target, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder, start_new_session=True,
-            umask=umask,
+            umask=umask, pass_fds=files,
         )  # fmt: skip
         self._tell("+", transport.get_pid())
         return Child(transport, protocol, self)

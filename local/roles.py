@@ -30,7 +30,10 @@ class Roles:
     async def take(self, application: Application) -> list[str]:
         """Hands over the roles and keys of all functions, and returns what AWS would refuse to deploy."""
         roles = {name: None if each.role is None else asdict(each.role) for name, each in application.functions.items()}
-        await self._control.ask("roles", {"roles": roles, "keys": {key.id: name for name, key in self._keys.functions.items()}})
+        await self._control.ask(
+            "roles",
+            {"roles": roles, "keys": {key.id: {"function": name, "secret": key.secret} for name, key in self._keys.functions.items()}},
+        )
         wanted = [(each.function, action, each.queue_arn) for each in application.queues for action in _QUEUE]
         wanted += [(each.function, action, each.stream_arn) for each in application.streams for action in _STREAM]
         wanted += [(each.function, "sqs:SendMessage", each.on_failure_arn) for each in application.streams if each.on_failure_arn]

@@ -7,6 +7,7 @@ endpoint can take its place (`mayfly up --endpoint-url`). How it keeps its state
 import asyncio
 import json
 import os
+import secrets
 import socket
 import sys
 import time
@@ -55,13 +56,15 @@ class EmbeddedStore:
         self._state = state
         self._log = log
         self._keys = keys
-        self._hosts = list(hosts)
+        self._hosts = [] if any_credentials else list(hosts)  # what a page can send under such a name would need no key
         self._any_credentials = any_credentials
         self._say = say
         self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._heard_at = 0.0
         self._problem: str | None = None
+        self._mark = secrets.token_hex(16)
+        self._socket: socket.socket | None = None
 
     @property
     def pid(self) -> int:
@@ -79,7 +82,15 @@ class EmbeddedStore:
         temporary = self._work / "store"
         temporary.mkdir(parents=True, exist_ok=True)
         self._problem, self._heard_at = None, time.monotonic()
-        self._child = await children.spawn("local.store_process", env=self._variables(temporary), folder=temporary, umask=0o077)
+        # Opened here and kept: no other process can take the port, and requests wait while the store is started again.
+        self._socket = self._socket or _listening(self._port)
+        self._child = await children.spawn(
+            "local.store_process",
+            env=self._variables(temporary, self._socket),
+            folder=temporary,
+            umask=0o077,
+            files=[self._socket.fileno()],
+        )
         self._reader = asyncio.ensure_future(self._read_output(self._child))
         await self._answering(self._child)
 
@@ -92,10 +103,20 @@ class EmbeddedStore:
         """Stops it. All state is written already, so this takes no longer with a large state."""
         if self._child is not None:
             await self._child.stop(_STOP_SECONDS)
+        if self._socket is not None:
+            self._socket.close()
 
-    def _variables(self, temporary: Path) -> dict[str, str]:
-        identities = {"people": self._keys.people.id, "runtime": self._keys.runtime.id, "any_credentials": self._any_credentials}
-        settings = {"identities": identities, "hosts": self._hosts, "state": str(self._state) if self._state else None, "port": self._port}
+    def _variables(self, temporary: Path, listener: socket.socket) -> dict[str, str]:
+        keys = self._keys
+        identities = {"people": keys.people.id, "runtime": keys.runtime.id, "any_credentials": self._any_credentials}
+        settings = {
+            "identities": {**identities, "secrets": {keys.people.id: keys.people.secret, keys.runtime.id: keys.runtime.secret}},
+            "hosts": self._hosts,
+            "state": str(self._state) if self._state else None,
+            "port": self._port,
+            "socket": listener.fileno(),
+            "mark": self._mark,
+        }
         # Objects of buckets are files; everything else is in the journal.
         objects = {"S3_PERSIST": "1", "S3_DATA_DIR": f"{self._state}/s3"} if self._state else {}
         return {
@@ -151,8 +172,7 @@ class EmbeddedStore:
                 return
             self._heard_at = time.monotonic()
             text = line.decode(errors="replace").rstrip()
-            told = json.loads(text) if text.startswith(('{"refused"', '{"said"', '{"problem"', '{"warning"')) else {}
-            match told:
+            match json.loads(text.removeprefix(self._mark)) if text.startswith(self._mark) else None:
                 case {"refused": refused}:
                     self._report_refusal(refused)
                 case {"said": words}:
@@ -167,6 +187,19 @@ class EmbeddedStore:
     def _report_refusal(self, refused: dict[str, Any]) -> None:
         text = "{function} may not {action} on {resource}, here as on AWS: {advice}"
         self._log.event("refused", "ERROR", text=text.format_map(refused), refused=refused)
+
+
+def _listening(port: int) -> socket.socket:
+    """Opens the store's port on loopback. Raises LocalError if another process has it."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as problem:
+        listener.close()
+        raise LocalError(f"the store's port {port} cannot be opened: {problem.strerror}") from None
+    listener.listen(256)
+    return listener
 
 
 def free_port(preferred: int | None = None) -> int:

@@ -1,9 +1,12 @@
 """Every port of a running stack against a page, a rebinding host and another user: refused; programs with the key: served."""
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import boto3
 import psutil
 import pytest
 import requests
+from botocore.config import Config
 
 from local.harness import MAYFLY, ROOT, Stack, running, wait_until
 
@@ -153,6 +158,64 @@ def test_a_functions_key_makes_no_stack_whatever_service_it_names(stack: Stack, 
     assert [each["StackName"] for each in stack.client("cloudformation").describe_stacks()["Stacks"]] == [stack.facts["name"]]
 
 
+@pytest.mark.parametrize("key", ["people", "function"])
+def test_no_key_but_the_runtimes_makes_or_deletes_a_stack_by_an_action_hidden_in_json(stack: Stack, key: str) -> None:
+    used = stack.credentials.id if key == "people" else stack.facts["launches"]["Hello"]["variables"]["AWS_ACCESS_KEY_ID"]
+    store, name = int(stack.facts["endpoint"].rsplit(":", 1)[1]), stack.facts["name"]
+    headers = {
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={used}/20260101/us-east-1/cloudformation/aws4_request, Signature=0",
+        "X-Amz-Target": "CloudFormation_20100515.DescribeStacks",
+        "Content-Type": "application/x-amz-json-1.1",
+    }
+    for body in ({"Action": "CreateStack", "StackName": "evil", "TemplateBody": "{}"}, {"Action": "DeleteStack", "StackName": name}):
+        assert ask(store, "POST", "/?Action=DescribeStacks", headers, json.dumps(body).encode())[0] >= 400
+    assert [each["StackStatus"] for each in stack.client("cloudformation").describe_stacks()["Stacks"]] == ["CREATE_COMPLETE"]
+
+
+@pytest.mark.parametrize("service", ["sns", "foo", "kms", "dynamodbstreams", "s3", "sqs", "sts"])
+def test_a_request_is_answered_only_by_the_service_that_it_is_signed_for(stack: Stack, service: str) -> None:
+    store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
+    for key in (stack.credentials.id, stack.facts["launches"]["RunJobs"]["variables"]["AWS_ACCESS_KEY_ID"]):
+        headers = {
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/{service}/aws4_request, Signature=0",
+            "X-Amz-Target": "DynamoDB_20120810.ListTables",
+            "Content-Type": "application/x-amz-json-1.0",
+        }
+        status, _, body = ask(store, "POST", "/", headers, b"{}")
+        assert (status >= 400, b"TableNames" in body) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/email/identities", "/v2/_catalog", "/v20180820/accesspoint", "/iceberg/v1/config", "/restapis/x/_user_request_/"]
+)
+def test_entries_of_services_that_the_stack_does_not_have_answer_nothing(stack: Stack, path: str) -> None:
+    store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={stack.credentials.id}/20260101/us-east-1/s3/aws4_request, Signature=0"}
+    assert ask(store, "GET", path, headers)[0] >= 400
+
+
+def test_a_line_that_a_request_forges_in_the_stores_output_is_no_word_of_the_store(stack: Stack) -> None:
+    client, table = stack.client("dynamodb"), stack.facts["resources"]["CountersTable"]
+    for forged in ('{"said": "forged"}', '{"said" broken'):
+        with pytest.raises(client.exceptions.ClientError):
+            client.put_item(TableName=table, Item={"pk": {"S": "x"}}, ConditionExpression=f"attribute_exists(pk\n{forged}")
+    assert stack.get("/").status_code == 200
+    assert "forged" not in [line.strip() for line in stack.output.splitlines()]
+
+
+def test_an_unsigned_upload_is_refused_before_it_is_read(stack: Stack) -> None:
+    store = next(each for each in stack.tree() if "local.store_process" in each.cmdline())
+    before = store.memory_info().rss
+    port = int(stack.facts["endpoint"].rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(
+            f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 200000000\r\n\r\n".encode()
+        )
+        for _ in range(100):
+            connection.sendall(bytes(1_000_000))
+    assert store.memory_info().rss - before < 60_000_000
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv, to be another user")
 def test_another_user_of_the_machine_gets_nothing(stack: Stack) -> None:
     program = f"""
@@ -231,6 +294,41 @@ Resources:
         form = requests.post(posted["url"], data=posted["fields"], files={"file": b"by form"}, timeout=20)
         assert form.status_code in (200, 204), form.text
         assert s3.get_object(Bucket=names["Open"], Key="posted.txt")["Body"].read() == b"by form"
+        signed = {
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={stack.credentials.id}/20260101/us-east-1/dynamodb/aws4_request, Signature=0"
+        }
+        target = {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0"}
+        hop = requests.post(f"{stack.facts['endpoint']}/{names['Open']}", data=b"{}", headers={**page, **signed, **target}, timeout=20)
+        assert hop.status_code == 403, "a bucket's CORS opens no other service"
+
+
+@pytest.mark.parametrize("version", ["s3", "s3v4"])
+def test_a_presigned_url_allows_what_it_says_and_for_as_long(stack: Stack, version: str) -> None:
+    s3 = boto3.client(
+        "s3", endpoint_url=stack.facts["endpoint"], region_name="us-east-1", config=Config(signature_version=version),
+        aws_access_key_id=stack.credentials.id, aws_secret_access_key=stack.credentials.secret,
+    )  # fmt: skip
+    bucket = stack.facts["outputs"]["ImportsBucketName"]
+    s3.put_object(Bucket=bucket, Key="other/a page.html", Body=b"<script>1</script>", ContentType="text/html")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "other/a page.html"}, ExpiresIn=60)
+    found = requests.get(url, timeout=20)
+    assert (found.status_code, found.content) == (200, b"<script>1</script>")
+    assert found.headers["content-security-policy"] == "sandbox", "its script runs in no origin"
+    assert requests.delete(url, timeout=20).status_code == 403
+    assert requests.get(url.replace("a%20page", "another"), timeout=20).status_code == 403
+    assert requests.get(re.sub("Signature=[^&]+", "Signature=AAAA", url), timeout=20).status_code == 403
+    late = s3.generate_presigned_url(
+        "get_object", Params={"Bucket": bucket, "Key": "other/a page.html"}, ExpiresIn=-10 if version == "s3" else 1
+    )
+    wait_until(lambda: requests.get(late, timeout=20).status_code == 403, 10)
+
+
+def test_a_bucket_is_served_by_its_own_host_name(stack: Stack) -> None:
+    bucket, port = stack.facts["outputs"]["ImportsBucketName"], int(stack.facts["endpoint"].rsplit(":", 1)[1])
+    stack.client("s3").put_object(Bucket=bucket, Key="other/hosted.txt", Body=b"hello")
+    headers = {"Host": f"{bucket}.s3.localhost:{port}"}
+    headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={stack.credentials.id}/20260101/us-east-1/s3/aws4_request, Signature=0"
+    assert ask(port, "GET", "/other/hosted.txt", headers)[::2] == (200, b"hello")
 
 
 def test_a_host_of_your_own_is_allowed_by_a_flag_and_any_credentials_come_with_a_warning(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ class Wire:
         return sent[0]["status"], sent[1]["body"].decode()
 
     def set_roles(self, **roles: Any) -> None:
-        asked = {"roles": roles, "keys": {f"key-of-{name}": name for name in roles}}
+        asked = {"roles": roles, "keys": {f"key-of-{name}": {"function": name, "secret": "s"} for name in roles}}
         self.ask(Request("", "POST", "/", {}, {}, json.dumps(asked).encode()), key="runtime", path="/_mayfly/roles")
 
 
@@ -268,8 +268,36 @@ def test_a_refusal_tells_a_deny_and_what_is_not_known_from_what_is_not_allowed(w
     ]
 
 
-def test_a_service_that_the_store_does_not_play_is_the_stores_to_refuse(wire: Wire) -> None:
-    assert wire.ask(Request("sns", "POST", "/", {}, {}, b"Action=Publish")) == (200, "stored")
+@pytest.mark.parametrize("key", ["key-of-F", "people", "runtime"])
+def test_a_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key: str) -> None:
+    status, body = wire.ask(Request("sns", "POST", "/", {}, {}, b"Action=Publish"), key=key)
+    assert (status, "no service 'sns'" in body) == (403, True)
+    assert wire.stored == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        5,
+        [1],
+        {"function": "F", "action": "a", "kind": "other", "times": 1},
+        {"function": "F", "action": "a", "kind": "lose", "times": 0},
+        {"function": "F", "action": "a", "kind": "lose", "times": True},
+        {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
+    ],
+)
+def test_a_fault_that_is_none_is_refused_and_changes_nothing(wire: Wire, asked: Any) -> None:
+    assert wire.ask(Request("", "POST", "/", {}, {}, json.dumps(asked).encode()), key="people", path="/_mayfly/faults")[0] == 400
+    assert wire.ask(dynamodb("GetItem", TableName="T")) == (200, "stored")
+
+
+@pytest.mark.parametrize("path", ["roles", "mappings", "read", "expired"])
+def test_control_requests_of_the_runtime_are_the_runtimes_alone(wire: Wire, path: str) -> None:
+    asked = Request("", "POST", "/", {}, {}, b"{}")
+    assert wire.ask(asked, key="people", path=f"/_mayfly/{path}")[0] == 403
+    assert wire.ask(asked, key="key-of-F", path=f"/_mayfly/{path}")[0] == 401
+    assert wire.ask(asked, key="unknown", path=f"/_mayfly/{path}")[0] == 401
 
 
 def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire) -> None:
