@@ -60,7 +60,7 @@ class Store:
                 AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}], **more,
             )  # fmt: skip
         await self.queue("CreateQueue", QueueName="q")
-        self.durable.serve("mappings", {"relay": self.dynamodb._tables["jobs"]["LatestStreamArn"]})
+        self.durable.serve("mappings", {"relay": {"stream": self.dynamodb._tables["jobs"]["LatestStreamArn"], "starts_at": "TRIM_HORIZON"}})
         self.durable.serve("expiring", {"jobs": "expires_at"})
 
     async def run_jobs(self, count: int, *, kept_seconds: int) -> None:

@@ -10,17 +10,23 @@ Without a journal (no --state) nothing is written, and the packed forms only sav
     horizon, account, region, table         the first record that is still there
     token, account, region, token           a transaction's token
     message, account, region, queue, id     a message with its receipt and visibility
-    fifo, account, region, queue            a FIFO queue's numbers and deduplication
-    table, ... / queue, ...                 None: it was deleted, with all that was in it
+    fifo, account, region, queue            a FIFO queue's sequence number
+    dedup, account, region, queue, key      an entry of its deduplication
     service, name                           everything else of a service, in the emulator's own JSON
     position, mapping                       how far an event source mapping has read
+    aged, stream                            the last record that a stream dropped for its age
+    lost, mapping                           its stream dropped records that it had not read
+    staged, file                            the file that takes its place: an object that was overwritten
 """
 
 import asyncio
+import errno
 import gc
-import heapq
 import json
+import os
+import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
@@ -41,6 +47,10 @@ _UNSETTLED_SECONDS: Final = 60.0
 #: The journal is copied when it is this much larger than what counted when it was copied last.
 _COPY_FACTOR: Final = 2
 _COPY_ABOVE: Final = 16 * 1024 * 1024
+#: About what a row's key and its frame need.
+_ROW_BYTES: Final = 120
+#: Where files wait that take the place of others.
+_STAGED: Final = "staged"
 #: Rows of one frame while the journal is copied, and seconds of copying between two answers.
 _COPY_ROWS: Final = 100
 _COPY_SECONDS: Final = 0.002
@@ -64,10 +74,14 @@ class Durable:
         self._positions: dict[str, dict[str, Any]] = {}
         #: Mappings, or "*" for all, whose streams have lost records before they were read.
         self._lost: set[str] = set()
+        self._aged: dict[str, str] = {}
         self._expiring: dict[str, str] = {}
-        self._due: list[tuple[int, str, Any, Any]] = []
+        #: Items by the minute in which they expire. One that was renewed stands in several; its own value decides.
+        self._due: dict[int, set[tuple[str, Any, Any]]] = {}
+        #: Files of objects that were overwritten, each with the one that takes its place at the commit.
+        self._staged: dict[str, str] = {}
         self._copying: Iterator[Row] | None = None
-        self._copied_size = 0
+        self._copy_above = _COPY_ABOVE
         self._is_failing = False
         self._failed_file: OSError | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -101,17 +115,19 @@ class Durable:
             return
         if self._failed_file is not None:
             failed, self._failed_file = self._failed_file, None
+            self._forget_staged()
             self._failing(failed)
             raise failed
         if self._stale:
             self._note_services()
         if self._noted or self._changed_messages:
             self._write(self._take())
+            self._replace_staged()
         elif self._is_failing:
             self._write([])
         if self._copying is not None:
             self._copy_some()
-        elif self._journal.size > _COPY_FACTOR * self._copied_size + _COPY_ABOVE:
+        elif self._journal.size > self._copy_above:
             self._begin_copy()
 
     def serve(self, what: str, asked: Any) -> Any:
@@ -168,11 +184,36 @@ class Durable:
     def note_service(self, name: str) -> None:
         """Takes note that a service's settings may have changed."""
         self._stale.add(name)
-        self._unsettled_until = time.monotonic() + _UNSETTLED_SECONDS
+        if name == "cloudformation":  # it works on after its answer
+            self._unsettled_until = time.monotonic() + _UNSETTLED_SECONDS
 
     def note_failed_file(self, problem: OSError) -> None:
         """Takes note that an object of a bucket could not be written, so that the request in hand is not acknowledged."""
         self._failed_file = problem
+
+    def staging(self, path: str) -> str:
+        """The place of a file that takes the place of `path` with the next commit."""
+        assert self._journal is not None
+        return str(self._journal.folder / _STAGED / f"{uuid.uuid4().hex}-{os.path.basename(path)[-40:]}")
+
+    def note_staged(self, path: str, staged: str) -> None:
+        """Takes note of the file that takes the place of another one with the next commit."""
+        self._staged[path] = staged
+        self.note(("staged", path), staged.encode())
+
+    def _replace_staged(self) -> None:
+        staged, self._staged = self._staged, {}
+        for path, new in staged.items():
+            os.replace(new, path)
+            self.note_file(path)
+            self.note(("staged", path), None)
+
+    def _forget_staged(self) -> None:
+        staged, self._staged = self._staged, {}
+        for path, new in staged.items():
+            self._noted.pop(("staged", path), None)
+            with suppress(OSError):
+                os.unlink(new)
 
     def note_file(self, path: str) -> None:
         """Takes note of an object's file, to be synced with the journal."""
@@ -211,6 +252,10 @@ class Durable:
             self._say({"warning": _FULL.format(folder=self._journal.folder, reason=problem.strerror)})
 
     def _note_services(self) -> None:
+        if "cloudformation" in self._stale:
+            if not self._emulator.is_settled():  # a stack and its resources are written together, when all are made
+                return
+            self._stale.update(_SERVICES)
         stale, self._stale = self._stale, set()
         for name in stale:
             data = self._emulator.settings_of(name)
@@ -231,144 +276,180 @@ class Durable:
     # ---- the start
 
     def _begin(self, port: int) -> None:
-        from local import emulator_state as emulator
+        from local import emulator_hooks, emulator_state
+        from local.old_state import OldState
 
-        self._emulator = emulator
-        emulator.hook(self)
+        self._hooks, self._emulator = emulator_hooks, emulator_state
+        emulator_hooks.hook(self)
         if self._journal is None:
             return
-        taken_over = (
-            emulator.TakenOver.find(self._journal.folder) if self._journal.is_new else emulator.TakenOver.refuse(self._journal.folder)
-        )
-        found = emulator.Found()
-        story = self._journal.read(found.take)
-        if taken_over is not None:
-            self._take_over(taken_over, port)
+        (self._journal.folder / _STAGED).mkdir(exist_ok=True)
+        old = OldState.find(self._journal.folder) if self._journal.is_new else None
+        if old is not None:
+            self._take_over(old, port)
         else:
+            found = emulator_state.Found()
+            story = self._journal.read(found.take)
+            OldState.settle(self._journal.folder, story.taken_over)
             self._kept = found.restore(self, port)
-            self._positions, self._lost = found.positions, set(found.lost)
+            self._positions, self._lost, self._aged = found.positions, set(found.lost), found.aged
             self._noted.clear()  # what was read is written already
             self._changed_messages.clear()
-        self._copied_size = self._journal.size
-        self._tell(story, taken_over)
+            self._finish_staged(found.staged)
+            self._tell(story)
+        self._settle_copy()
 
-    def _take_over(self, taken_over: Any, port: int) -> None:
+    def _finish_staged(self, staged: Mapping[str, bytes]) -> None:
+        """Puts files in place whose commit was written, and deletes those whose was not."""
+        assert self._journal is not None
+        for path, new in staged.items():
+            with suppress(FileNotFoundError):  # done before the kill
+                os.replace(new.decode(), path)
+            self.note(("staged", path), None)
+        for left in (self._journal.folder / _STAGED).iterdir():
+            left.unlink()
+        if staged:
+            self._hooks.load_objects()
+
+    def _take_over(self, old: Any, port: int) -> None:
         """Writes a folder of the form before 0.2.0 into the journal, and puts its files aside."""
         assert self._journal is not None
-        taken_over.restore(self, port)
+        old.restore(self, port)
         self._lost.add("*")  # that form held no streams
         self._noted.clear()
         self._changed_messages.clear()
-        batch: list[Row] = []
-        for row in self._emulator.rows(self):
-            batch.append(row)
-            if len(batch) >= _COPY_ROWS:
-                self._journal.append(batch)
-                batch = []
-        self._stale.update(_SERVICES)
-        self._note_services()
-        self._journal.append([*batch, *self._take()])
-        taken_over.put_aside()
+        self._kept = {name: self._emulator.settings_of(name) for name in _SERVICES}
+        settings = [(("service", name), data) for name, data in self._kept.items()]
+        self._journal.make([*settings, *self._emulator.rows(self)], taken_over=old.names)
+        old.put_aside()
+        text = f"the state in {self._journal.folder} has been taken over from an older version, whose files are kept in {old.aside}"
+        self._say({"said": text})
 
-    def _tell(self, story: Any, taken_over: Any) -> None:
+    def _tell(self, story: Any) -> None:
         assert self._journal is not None
         folder = self._journal.folder
-        if taken_over is not None:
+        if story.lost_power:
+            cut = f" ({story.cut} bytes at its end were cut)" if story.cut else ""
             self._say(
-                {"said": f"the state in {folder} has been taken over from an older version, whose files are kept in {taken_over.aside}"}
+                {
+                    "said": f"the state in {folder}: the machine went down while the stack ran; changes of the last second may be missing{cut}"
+                }
             )
+            return
         if story.cut:
             self._say(
                 {
                     "said": f"the state in {folder}: {story.cut} bytes of an unfinished write at its end were cut; they were never acknowledged"
                 }
             )
-        if story.lost_power:
-            self._say(
-                {"said": f"the state in {folder}: the machine went down while the stack ran; changes of the last second may be missing"}
-            )
-        elif not story.was_clean:
+        if not story.was_clean:
             self._say({"said": f"the state in {folder}: the last run was killed; everything that it acknowledged is here"})
 
     # ---- copying the journal
 
+    def _settle_copy(self) -> None:
+        """Decides how large the journal may grow: twice what counts, and some more."""
+        self._live = sum(len(value or b"") + _ROW_BYTES for _, value in self._emulator.rows(self))
+        self._copy_above = _COPY_FACTOR * self._live + _COPY_ABOVE
+
     def _begin_copy(self) -> None:
         assert self._journal is not None
         try:
+            if shutil.disk_usage(self._journal.folder).free < 2 * self._live + _COPY_ABOVE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._journal.begin_copy()
         except OSError as problem:
-            self._copied_size = self._journal.size  # tried again when it has grown as much again
-            self._failing(problem)
+            self._put_off_copy(problem)
             return
         self._copying = self._emulator.rows(self)
+
+    def _put_off_copy(self, problem: OSError) -> None:
+        """Goes on with the files that there are, and tries again when they have grown."""
+        assert self._journal is not None
+        self._copying, self._copy_above = None, self._journal.size + max(_COPY_ABOVE, self._live)
+        text = f"the state in {self._journal.folder} grows, since there is no room to write it anew: {problem.strerror}"
+        self._say({"warning": text})
 
     def _copy_some(self) -> None:
         """Copies rows that still count, for a moment. A row that is changed meanwhile is written to the new file by its change."""
         assert self._journal is not None
         assert self._copying is not None
         until = time.monotonic() + _COPY_SECONDS
-        while time.monotonic() < until:
-            rows = list(islice(self._copying, _COPY_ROWS))
-            try:
-                if rows:
+        try:
+            while time.monotonic() < until:
+                if rows := list(islice(self._copying, _COPY_ROWS)):
                     self._journal.append(rows)
                     continue
                 self._journal.append([(("service", name), data) for name, data in self._kept.items()])
                 self._journal.end_copy()
-            except OSError as problem:
-                self._failing(problem)
-                self._copying = self._emulator.rows(self)  # from the start, when there is room
+                self._copying = None
+                self._settle_copy()
                 return
-            self._copying = None
-            self._copied_size = self._journal.size
-            return
+        except OSError as problem:
+            self._put_off_copy(problem)
 
     # ---- streams
 
-    def _declare(self, mappings: Mapping[str, str]) -> dict[str, Any]:
-        """Takes the mappings that there are, each with its stream; returns how far each has read, and which missed records."""
-        for gone in [name for name, position in self._positions.items() if mappings.get(name) != position["stream"]]:
+    def _declare(self, mappings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+        """Takes the mappings: `stream`, and `starts_at` as Lambda names it. Returns how far each has read, and which missed records."""
+        streams = {name: mapping["stream"] for name, mapping in mappings.items()}
+        for gone in [name for name, position in self._positions.items() if streams.get(name) != position["stream"]]:
             del self._positions[gone]
             self.note(("position", gone), None)
-        self._mappings = dict(mappings)
+        self._mappings = streams
         if "*" in self._lost:
             self._lost.discard("*")
             self.note(("lost", "*"), None)
-            for name in mappings:
+            for name in streams:
                 self._note_lost(name)
-        self._emulator.drop_aged_records()
+        self._hooks.drop_aged_records()
+        for stream, last in self._aged.items():
+            self._note_missed(stream, last)
+        for name, mapping in mappings.items():
+            if mapping["starts_at"] == "LATEST" and name not in self._positions:  # from now on, whenever it begins to read
+                self._note_position(name, self._hooks.last_number(mapping["stream"]))
         read = {name: position["sequence_number"] for name, position in self._positions.items()}
-        return {"read": read, "lost": sorted(self._lost & set(mappings))}
+        return {"read": read, "lost": sorted(self._lost & set(streams))}
 
     def _read_to(self, mapping: str, sequence_number: str) -> None:
         stream = self._mappings[mapping]
-        self._positions[mapping] = {"stream": stream, "sequence_number": sequence_number}
-        self.note(("position", mapping), json.dumps(self._positions[mapping]).encode())
+        self._note_position(mapping, sequence_number)
         readers = [name for name, arn in self._mappings.items() if arn == stream]
         if all(name in self._positions for name in readers):
-            self._emulator.drop_records(self, stream, [self._positions[name]["sequence_number"] for name in readers])
+            self._hooks.drop_records(self, stream, [self._positions[name]["sequence_number"] for name in readers])
+
+    def _note_position(self, mapping: str, sequence_number: str) -> None:
+        self._positions[mapping] = {"stream": self._mappings[mapping], "sequence_number": sequence_number}
+        self.note(("position", mapping), json.dumps(self._positions[mapping]).encode())
 
     def note_aged(self, stream: str | None, last: str) -> None:
         """Takes note that a stream has dropped its records up to a sequence number for their age, read or not."""
+        if stream is not None:
+            self._aged[stream] = last
+            self.note(("aged", stream), last.encode())
+            self._note_missed(stream, last)
+
+    def _note_missed(self, stream: str, last: str) -> None:
         for name, arn in self._mappings.items():
-            if arn == stream and self._positions.get(name, {}).get("sequence_number", "") < last:
+            if arn == stream and self._positions.get(name, {}).get("sequence_number", last) < last:
                 self._note_lost(name)
 
     def _note_lost(self, mapping: str) -> None:
         self._lost.add(mapping)
         self.note(("lost", mapping), b"")
 
-    def position_rows(self) -> Iterable[Row]:
-        """Returns stream positions and missed records of all mappings as rows."""
-        read = [(("position", name), json.dumps(position).encode()) for name, position in self._positions.items()]
-        return [*read, *((("lost", name), b"") for name in self._lost)]
+    def own_rows(self) -> Iterable[Row]:
+        """Returns the rows of mappings and of files that are to be put in place."""
+        yield from ((("position", name), json.dumps(position).encode()) for name, position in list(self._positions.items()))
+        yield from ((("lost", name), b"") for name in list(self._lost))
+        yield from ((("aged", stream), last.encode()) for stream, last in list(self._aged.items()))
 
     # ---- expiry
 
     def _index_expiring(self, tables: Mapping[str, str]) -> None:
         """Notes when the items of tables expire, by the attribute of each. Those that there are are looked through bit by bit."""
         self._expiring = dict(tables)
-        self._due = []
+        self._due = {}
         self._indexing = asyncio.ensure_future(self._index_items())
 
     async def _index_items(self) -> None:
@@ -386,15 +467,36 @@ class Durable:
             self._note_expiry(table, attribute, pk, sk, item)
 
     def _note_expiry(self, table: str, attribute: str, pk: Any, sk: Any, item: Mapping[str, Any]) -> None:
-        with suppress(KeyError, ValueError, TypeError):  # only a number is a time to live
-            heapq.heappush(self._due, (int(item[attribute]["N"]), table, pk, sk))
+        if (expires := _expiry(item, attribute)) is not None:
+            self._due.setdefault(int(expires) // 60, set()).add((table, pk, sk))
 
     def _expired(self, before: int, limit: int) -> list[dict[str, Any]]:
-        """Items that may have expired before a time, at most `limit`: table and key. Whoever deletes them looks whether they have."""
+        """Items that have expired before a time, at most `limit`: table and key. An item that is not deleted is given again later."""
         found: list[dict[str, Any]] = []
-        while self._due and self._due[0][0] <= before and len(found) < limit:
-            _, table, pk, sk = heapq.heappop(self._due)
-            if (key := self._emulator.key_of(table, pk, sk)) is not None:
-                found.append({"table": table, "key": key})
-                heapq.heappush(self._due, (before + _AGAIN_SECONDS, table, pk, sk))
+        again: list[tuple[str, Any, Any]] = []
+        for minute in sorted(each for each in self._due if each <= before // 60):
+            places = self._due[minute]
+            for place in list(places):
+                if len(found) == limit:
+                    break
+                item = self._emulator.item_of(*place)
+                expires = None if item is None else _expiry(item[0], self._expiring.get(place[0], ""))
+                if item is not None and expires is not None and expires <= before:
+                    found.append({"table": place[0], "key": item[1]})
+                    again.append(place)
+                elif expires is not None and int(expires) // 60 == minute:  # later in this minute
+                    continue
+                places.discard(place)
+            if not places:
+                del self._due[minute]
+        if again:
+            self._due.setdefault((before + _AGAIN_SECONDS) // 60 + 1, set()).update(again)
         return found
+
+
+def _expiry(item: Mapping[str, Any], attribute: str) -> float | None:
+    """The time to live of an item in seconds since the epoch. Only a number is one."""
+    try:
+        return float(item[attribute]["N"])
+    except (KeyError, ValueError, TypeError):
+        return None

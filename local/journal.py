@@ -19,7 +19,8 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,8 @@ _FRAME: Final = struct.Struct("<4sII")
 #: The kind of rows about the journal itself.
 _MARK: Final = "journal"
 _SYNC_SECONDS: Final = 1.0
+#: Rows of one frame when many are written.
+_BATCH: Final = 100
 #: Seconds that a start waits for the process that holds the folder; it may be about to die.
 _LOCK_SECONDS: Final = 5.0
 _PROGRESS_BYTES: Final = 100 * 1024 * 1024
@@ -61,6 +64,8 @@ class Story:
     was_clean: bool = True
     lost_power: bool = False
     cut: int = 0
+    #: Services whose files of the form before were taken over into these.
+    taken_over: set[str] = field(default_factory=set)
 
 
 class Journal:
@@ -77,6 +82,7 @@ class Journal:
         self._size = 0
         self._synced = 0
         self._marked = 0
+        self._is_marked = True
         self._older: list[Path] = []
         self._older_size = 0
         #: Other files that were written and are to be synced, too.
@@ -108,9 +114,28 @@ class Journal:
             os.close(self._lock)
             raise
         self._open()
-        self.append([self._start_mark()])
-        self._thread.start()
+        self._start()
         return story
+
+    def make(self, rows: Iterable[Row], *, taken_over: list[str]) -> None:
+        """Makes the first file, with these rows or not at all, and opens it. Raises OSError."""
+        self._path = self.folder / "journal.new"
+        self._path.unlink(missing_ok=True)
+        self._open()
+        self.append([((_MARK, "taken over"), json.dumps(taken_over).encode())])
+        rows = iter(rows)
+        while batch := list(islice(rows, _BATCH)):
+            self.append(batch)
+        os.fsync(self._file)
+        self._path = self._path.rename(self.folder / "journal-1.log")
+        _sync_folder(self.folder)
+        self._start()
+
+    def _start(self) -> None:
+        self._is_marked = False
+        with contextlib.suppress(OSError):  # written with the first rows that the disk takes
+            self.append([])
+        self._thread.start()
 
     def _read(self, take: Callable[[tuple[Any, ...], bytes | None], None]) -> Story:
         story, boot = Story(), ""
@@ -130,6 +155,8 @@ class Journal:
                             boot, story.was_clean = json.loads(value or b"{}")["boot"], False
                         elif key[1] == "clean":
                             story.was_clean = True
+                        elif key[1] == "taken over":
+                            story.taken_over = set(json.loads(value or b"[]"))
                     story.rows += len(rows)
                     if position // _PROGRESS_BYTES > story.bytes // _PROGRESS_BYTES:
                         self._say(f"reading the state: {position // 1_000_000} of {end // 1_000_000} MB")
@@ -148,6 +175,9 @@ class Journal:
     def append(self, rows: Iterable[Row]) -> None:
         """Writes rows as one frame. Raises OSError if the disk did not take it; then it is as if it had not been tried."""
         rows = list(rows)
+        is_marked = self._is_marked
+        if not is_marked:
+            rows.insert(0, self._start_mark())
         if self._synced != self._marked:
             rows.append(((_MARK, "synced"), str(self._synced).encode()))
         payload = dump(rows)
@@ -165,7 +195,7 @@ class Journal:
                     os.ftruncate(self._file, self._size)
             raise
         self._size += len(frame)
-        self._marked = self._synced
+        self._marked, self._is_marked = self._synced, True
 
     def begin_copy(self) -> None:
         """Opens the next file: from now on rows go there, and those that still count are to be copied after. Raises OSError."""
@@ -183,7 +213,7 @@ class Journal:
             raise
         self._older, self._older_size = older, self._older_size + kept[1]
         os.close(kept[0])
-        self.append([self._start_mark()])
+        self._is_marked = False
 
     @staticmethod
     def _start_mark() -> Row:
@@ -231,8 +261,8 @@ class Journal:
 
     def _sync_for_ever(self) -> None:
         while not self._stopping.wait(_SYNC_SECONDS):
-            self._sync_files()
             with self._syncing:
+                self._sync_files()
                 file, size = self._file, self._size
                 if size == self._synced:
                     continue
@@ -246,12 +276,17 @@ class Journal:
     def _sync_files(self) -> None:
         files, self.files = self.files, set()
         for name in files:
-            with contextlib.suppress(FileNotFoundError):  # deleted since
+            try:
                 handle = os.open(name, os.O_RDONLY)
                 try:
                     os.fsync(handle)
                 finally:
                     os.close(handle)
+            except FileNotFoundError:  # deleted since
+                continue
+            except OSError as problem:
+                self.files.add(name)
+                self._sync_error = problem.strerror
 
 
 def _sync(file: int) -> None:
@@ -326,10 +361,12 @@ def _check_tail(path: Path, position: int, *, may_have_holes: bool, is_last: boo
     data = path.read_bytes()
     at = data.find(_MAGIC, position + 1)
     while is_last and at >= 0:
-        for rows, _ in _frames(_Bytes(memoryview(data)[at:]), 0):
+        end = 1
+        for rows, after in _frames(_Bytes(memoryview(data)[at:]), 0):
             synced = next((int(value or b"0") for key, value in rows if key[:2] == (_MARK, "synced")), 0)
             is_last = is_last and may_have_holes and synced <= position
-        at = data.find(_MAGIC, at + 1)
+            end = after
+        at = data.find(_MAGIC, at + end)
     if not is_last:
         raise StateError(f"{path} is damaged at byte {position}, with readable rows behind it; it is left as it is: {_ADVICE}")
 

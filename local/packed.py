@@ -76,8 +76,9 @@ class Items(MutableMapping[Any, "Partition"]):
     def rows(self) -> Iterator[tuple[Any, Any, bytes]]:
         """All items as partition key, sort key and bytes; items may change meanwhile."""
         for pk in list(self.partitions):
-            if (partition := self.partitions.get(pk)) is not None:
-                for sk, data in list(partition.rows.items()):
+            for sk in list(self.partitions[pk].rows) if pk in self.partitions else ():
+                partition = self.partitions.get(pk)  # each time: it may be another one, or gone
+                if partition is not None and (data := partition.rows.get(sk)) is not None:
                     yield pk, sk, data
 
 
@@ -96,8 +97,10 @@ class Partition(MutableMapping[Any, Item]):
         return found
 
     def __setitem__(self, sk: Any, item: Item) -> None:
-        self.rows[sk] = data = dump(item)
-        self._items.note(self._pk, sk, item, data)
+        data = dump(item)
+        if self.rows.get(sk) != data:
+            self.rows[sk] = data
+            self._items.note(self._pk, sk, item, data)
 
     def __delitem__(self, sk: Any) -> None:
         del self.rows[sk]
@@ -162,6 +165,14 @@ class Records(MutableSequence[Item]):
 
     def append(self, record: Item) -> None:
         self.insert(len(self.rows), record)
+
+    def detach(self) -> None:
+        """Notes nothing from now on."""
+        self._note, self._aged = _nothing, _nothing
+
+
+def _nothing(*_: Any) -> None:
+    return
 
 
 class Token:

@@ -16,7 +16,7 @@ class Positions:
     read: dict[str, str] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
 
-    async def declare(self, mappings: dict[str, str]) -> None:
+    async def declare(self, mappings: dict[str, dict[str, str]]) -> None:
         """Declares all mappings, each with its stream, and reads their positions."""
         known: dict[str, Any] = await self.control.ask("mappings", mappings)
         self.read, self.lost = dict(known["read"]), set(known["lost"])

@@ -5,6 +5,7 @@ endpoint can take its place (`mayfly up --endpoint-url`). How it keeps its state
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -99,6 +100,12 @@ class EmbeddedStore:
         assert self._child is not None
         return await asyncio.shield(self._child.ended)
 
+    async def kill(self) -> None:
+        """Ends the process at once."""
+        if self._child is not None:
+            self._child.kill()
+            await self._child.ended
+
     async def stop(self) -> None:
         """Stops it. All state is written already, so this takes no longer with a large state."""
         if self._child is not None:
@@ -139,24 +146,31 @@ class EmbeddedStore:
         }
 
     async def _answering(self, child: Child) -> None:
+        asking = asyncio.ensure_future(self._ask_health())
+        while not asking.done() and not child.ended.done() and time.monotonic() < self._heard_at + _START_SECONDS:
+            await asyncio.wait([asking, child.ended], timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        asking.cancel()
+        if child.ended.done():
+            await self._last_words()
+            raise LocalError(
+                self._problem
+                or f"the embedded store ended at start (exit code {child.ended.result()}); see mayfly.jsonl in {self._work}/logs"
+            )
+        if asking.cancelled() or not asking.done():
+            raise LocalError(
+                f"the embedded store did not answer at {self.endpoint} within {_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
+            )
+
+    async def _ask_health(self) -> None:
+        """Returns when the process answers. Its port is open already, so the request waits for it."""
         headers = {"Authorization": f"Bearer {self._keys.runtime.id}"}
-        async with aiohttp.ClientSession() as session:
-            while time.monotonic() < self._heard_at + _START_SECONDS:
-                if child.ended.done():
-                    await self._last_words()
-                    raise LocalError(
-                        self._problem
-                        or f"the embedded store ended at start (exit code {child.ended.result()}); see mayfly.jsonl in {self._work}/logs"
-                    )
-                try:
-                    async with session.get(f"{self.endpoint}/_mayfly/health", headers=headers) as response:
+        async with aiohttp.ClientSession(headers=headers) as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):  # it has ended meanwhile
+                    async with session.get(f"{self.endpoint}/_mayfly/health") as response:
                         if response.status == 200:
                             return
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.01)
-        raise LocalError(
-            f"the embedded store did not answer at {self.endpoint} within {_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
-        )
+                await asyncio.sleep(0.01)
 
     async def _last_words(self) -> None:
         if self._reader is not None:

@@ -31,6 +31,8 @@ _QUICKEST_POLL: Final = 0.02
 _SLOWEST_POLL: Final = 0.2
 _LONGEST_BACKOFF: Final = 10.0
 _NOTE_SECONDS: Final = 0.25
+_REPORT_PAUSE: Final = 2.0
+_USELESS_ITERATOR: Final = {"ExpiredIteratorException", "TrimmedDataAccessException"}
 
 
 @dataclass
@@ -84,15 +86,18 @@ class StreamPoller:
     async def _read_shard(self, shard: str) -> None:
         position = await self._start_position(shard)
         waiting: list[dict[str, Any]] = []
-        closes, pause, read = 0.0, _QUICKEST_POLL, ""
+        closes, pause, read, fetched = 0.0, _QUICKEST_POLL, "", ""
         while not self._stopping.is_set():
             try:
                 reply = await self._of_function.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
             except (ClientError, BotoCoreError, OSError) as problem:
                 self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
                 await self._pause(1)
+                if _code(problem) in _USELESS_ITERATOR:  # a batch that took long, or a laptop that slept
+                    position = await self._start_position(shard, after=fetched)
                 continue
             position = reply.get("NextShardIterator", position)
+            fetched = reply["Records"][-1]["dynamodb"]["SequenceNumber"] if reply["Records"] else fetched
             records = [stream_record(each, self._source.stream_arn) for each in reply["Records"]]
             if records and not waiting:
                 closes = time.monotonic() + self._source.window_seconds
@@ -109,10 +114,12 @@ class StreamPoller:
             await self._pause(pause)
         await self._note_read(read, is_last=True)
 
-    async def _start_position(self, shard: str) -> str:
-        """Returns the first iterator: after the stored position, else at the mapping's starting position."""
+    async def _start_position(self, shard: str, *, after: str = "") -> str:
+        """Returns an iterator: after a record, else after the stored position, else at the mapping's starting position."""
         where: dict[str, str] = {"ShardIteratorType": self._source.starts_at}
-        if self._positions is not None:
+        if after:
+            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        elif self._positions is not None:
             if self._source.name in self._positions.lost:
                 await self._report_lost(shard)
             if (read := self._positions.read.get(self._source.name)) is not None:
@@ -186,7 +193,8 @@ class StreamPoller:
             "approximateArrivalOfLastRecord": _rfc3339(max(times)),
             "batchSize": len(records),
         }
-        await self._report(shard, condition, retries + 1, facts)
+        while not await self._report(shard, condition, retries + 1, facts) and not self._stopping.is_set():
+            await self._pause(_REPORT_PAUSE)  # nothing may be read past a batch that nobody knows of
 
     async def _report(self, shard: str, condition: str, tries: int, facts: dict[str, Any]) -> bool:
         """Sends the on-failure destination what was given up; False if it was not taken.
@@ -228,6 +236,10 @@ class StreamPoller:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _code(problem: Exception) -> str:
+    return str(problem.response["Error"]["Code"]) if isinstance(problem, ClientError) else ""
 
 
 def _rfc3339(seconds: float) -> str:

@@ -326,7 +326,7 @@ class _Stack:
         self._roles = Roles(self._control, self._keys)
         self._positions = self._positions or Positions(self._control)
         problems = await self._roles.take(app)
-        await self._positions.declare({each.name: each.stream_arn for each in app.streams})
+        await self._positions.declare({each.name: {"stream": each.stream_arn, "starts_at": each.starts_at} for each in app.streams})
         return problems
 
     async def _keep_store(self, app: Application, expiring: dict[str, str]) -> None:
@@ -344,10 +344,15 @@ class _Stack:
             if len(ends) > _MOST_ENDS:
                 raise LocalError(f"the embedded store has ended {len(ends)} times within {_ENDS_SECONDS:.0f} s (exit code {code}); {logs}")
             self._logs.say(f"the embedded store ended (exit code {code}); it is started again from its state")
-            await self._store.start(self._children)
-            await self._hand_over(app)
-            if self._control is not None:
-                await self._control.ask("expiring", expiring)
+            try:
+                await self._store.start(self._children)
+                await self._hand_over(app)
+                if self._control is not None:
+                    await self._control.ask("expiring", expiring)
+            except (LocalError, aiohttp.ClientError, OSError) as problem:
+                self._log.event("the store's start failed", "ERROR", reason=str(problem))
+                await self._store.kill()
+                continue
             self._logs.say("the embedded store is up again")
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
