@@ -51,7 +51,6 @@ _COPY_ABOVE: Final = 16 * 1024 * 1024
 _ROW_BYTES: Final = 120
 #: Where files wait that take the place of others.
 _STAGED: Final = "staged"
-#: Rows of one frame while the journal is copied, and seconds of copying between two answers.
 _COPY_ROWS: Final = 100
 _COPY_SECONDS: Final = 0.002
 #: When an expired item is given out again, if it has not been deleted meanwhile.
@@ -82,6 +81,8 @@ class Durable:
         self._staged: dict[str, str] = {}
         self._copying: Iterator[Row] | None = None
         self._copy_above = _COPY_ABOVE
+        #: Rows of one frame while the journal is copied, and seconds of copying between two answers.
+        self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
         self._is_failing = False
         self._failed_file: OSError | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -128,7 +129,7 @@ class Durable:
         if self._copying is not None:
             self._copy_some()
         elif self._journal.size > self._copy_above:
-            self._begin_copy()
+            self.begin_copy()
 
     def serve(self, what: str, asked: Any) -> Any:
         """Answers the runtime's questions on stream positions and expired items."""
@@ -352,7 +353,8 @@ class Durable:
         self._live = sum(len(value or b"") + _ROW_BYTES for _, value in self._emulator.rows(self))
         self._copy_above = _COPY_FACTOR * self._live + _COPY_ABOVE
 
-    def _begin_copy(self) -> None:
+    def begin_copy(self) -> None:
+        """Begins to write what counts into the next file."""
         assert self._journal is not None
         try:
             if shutil.disk_usage(self._journal.folder).free < 2 * self._live + _COPY_ABOVE:
@@ -374,11 +376,13 @@ class Durable:
         """Copies rows that still count, for a moment. A row that is changed meanwhile is written to the new file by its change."""
         assert self._journal is not None
         assert self._copying is not None
-        until = time.monotonic() + _COPY_SECONDS
+        until = time.monotonic() + self.copy_seconds
         try:
-            while time.monotonic() < until:
-                if rows := list(islice(self._copying, _COPY_ROWS)):
+            while True:
+                if rows := list(islice(self._copying, self.copy_rows)):
                     self._journal.append(rows)
+                    if time.monotonic() >= until:
+                        return
                     continue
                 self._journal.append([(("service", name), data) for name, data in self._kept.items()])
                 self._journal.end_copy()

@@ -189,7 +189,10 @@ async def work() -> None:
     await queue("CreateQueue", QueueName="q", Attributes={"RedrivePolicy": redrive})
     verbs = [put, update, update_if, delete, batch, transact, statement, drop, send, receive, purge, settings, store_object, read_stream]
     made: Counter[str] = Counter()
+    durable.copy_rows, durable.copy_seconds = 3, 0.0  # a copy goes on between all calls
     for _ in range(calls):
+        if durable._copying is None:
+            durable.begin_copy()
         verb = dice.choice(verbs)
         made[verb.__name__] += 1
         await verb()
