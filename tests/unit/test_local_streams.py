@@ -1,0 +1,197 @@
+"""A stream's event source mapping: where it begins, what it reports, and what it keeps of its position."""
+
+import asyncio
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.application import StreamSource
+from local.clients import Clients
+from local.environment import Failure, Invocation, Reply
+from local.logs import Logs
+from local.positions import Positions
+from local.streams import StreamPoller
+
+ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/T/stream/1"
+
+
+class Stream:
+    """A stream of numbered records, and a queue for reports that may refuse them."""
+
+    def __init__(self, count: int) -> None:
+        self.numbers = [f"{number:030d}" for number in range(1, count + 1)]
+        self.asked: list[dict[str, str]] = []
+        self.reports: list[dict[str, Any]] = []
+        self.refusals = 0
+        self.at_report: Callable[[], None] = lambda: None
+        self.expired: set[str] = set()
+        self.dropped = 0
+
+    def of(self, function: str) -> "Stream":
+        return self
+
+    async def call(self, service: str, operation: str, **asked: Any) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return dict(getattr(self, f"_{operation}")(**asked))
+
+    def _describe_stream(self, **_: Any) -> Any:
+        return {"StreamDescription": {"Shards": [{"ShardId": "shard"}]}}
+
+    def _get_shard_iterator(self, *, ShardIteratorType: str, SequenceNumber: str = "", **_: Any) -> Any:  # noqa: N803
+        self.asked.append({"type": ShardIteratorType, "number": SequenceNumber})
+        if ShardIteratorType == "LATEST":
+            return {"ShardIterator": f"{len(self.numbers)}"}
+        if ShardIteratorType == "TRIM_HORIZON":
+            return {"ShardIterator": f"{self.dropped}"}
+        if SequenceNumber not in self.numbers[self.dropped :]:
+            raise refused("TrimmedDataAccessException")
+        return {"ShardIterator": f"{self.numbers.index(SequenceNumber) + 1}"}
+
+    def _get_records(self, *, ShardIterator: str, **_: Any) -> Any:  # noqa: N803
+        if ShardIterator in self.expired:
+            raise refused("ExpiredIteratorException")
+        first = int(ShardIterator)
+        found = self.numbers[first : first + 2]
+        return {"Records": [record(number) for number in found], "NextShardIterator": f"{first + len(found)}"}
+
+    def _get_queue_url(self, **_: Any) -> Any:
+        return {"QueueUrl": "failures"}
+
+    def _send_message(self, *, MessageBody: str, **_: Any) -> Any:  # noqa: N803
+        self.at_report()
+        if self.refusals:
+            self.refusals -= 1
+            raise refused("InternalError")
+        self.reports.append(json.loads(MessageBody))
+        return {}
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": code}}, "call")
+
+
+def record(number: str) -> dict[str, Any]:
+    image = {"SequenceNumber": number, "Keys": {}, "NewImage": {}, "SizeBytes": 1, "StreamViewType": "NEW_IMAGE"}
+    return {
+        "eventID": number,
+        "eventName": "INSERT",
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "r",
+        "dynamodb": image,
+    }
+
+
+class Control:
+    """Positions as the store keeps them."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.reported: list[str] = []
+
+    async def tell(self, what: str, told: dict[str, str]) -> None:
+        getattr(self, what).append(told.get("sequence_number", told["mapping"]))
+
+
+class Run:
+    """A poller on a stream, until a condition holds."""
+
+    def __init__(self, folder: Path, stream: Stream, *, starts_at: str = "TRIM_HORIZON", fails: bool = False, **known: Any) -> None:
+        source = StreamSource(
+            name="M", function="F", stream_arn=ARN, batch_size=2, window_seconds=0, reports_failures=False, starts_at=starts_at, bisects=False,
+            max_retries=0, max_age_seconds=None, on_failure_arn="arn:aws:sqs:us-east-1:000000000000:failures", patterns=(),
+        )  # fmt: skip
+        self.control, self.delivered = Control(), list[str]()
+        self._fails = fails
+        positions = Positions(cast("Any", self.control), **known)
+        self._logs = Logs(folder, form="json", out=io.StringIO())
+        self.poller = StreamPoller(source, cast("Clients", stream), self._invoke, self._logs.of("test"), positions)
+
+    async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
+        records = json.loads(invocation.event)["Records"]
+        self.delivered += [each["dynamodb"]["SequenceNumber"] for each in records]
+        return Failure("Error", "failed") if self._fails else Reply(b"null")
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        async def run() -> None:
+            running = asyncio.ensure_future(self.poller.run())
+            async with asyncio.timeout(20):
+                while not condition() and not running.done():  # noqa: ASYNC110 - any condition, also of the fakes
+                    await asyncio.sleep(0.01)
+            self.poller.stop()
+            await running
+
+        asyncio.run(run())
+        self._logs.close()
+
+
+def test_the_position_is_kept_after_a_batch_was_taken(tmp_path: Path) -> None:
+    stream = Stream(5)
+    run = Run(tmp_path, stream)
+    run.until(lambda: len(run.delivered) == 5)
+    assert run.delivered == stream.numbers
+    assert run.control.read[-1] == stream.numbers[-1]
+
+
+def test_a_kept_position_is_where_it_goes_on(tmp_path: Path) -> None:
+    stream = Stream(5)
+    run = Run(tmp_path, stream, read={"M": stream.numbers[2]})
+    run.until(lambda: len(run.delivered) == 2)
+    assert run.delivered == stream.numbers[3:]
+
+
+def test_a_position_whose_record_was_dropped_goes_on_with_what_is_left(tmp_path: Path) -> None:
+    stream = Stream(5)
+    stream.dropped = 3
+    run = Run(tmp_path, stream, read={"M": stream.numbers[2]})
+    run.until(lambda: len(run.delivered) == 2)
+    assert run.delivered == stream.numbers[3:]
+
+
+@pytest.mark.parametrize("at", ["2", "4"])
+def test_an_iterator_that_has_expired_is_made_anew_after_the_last_record(tmp_path: Path, at: str) -> None:
+    stream = Stream(6)
+    stream.expired = {at}
+    run = Run(tmp_path, stream)
+
+    def has_come() -> bool:
+        if len(stream.asked) > 1:
+            stream.expired.clear()
+        return len(run.delivered) == 6
+
+    run.until(has_come)
+    assert run.delivered == stream.numbers
+    assert stream.asked[1] == {"type": "AFTER_SEQUENCE_NUMBER", "number": stream.numbers[int(at) - 1]}
+
+
+def test_nothing_is_read_past_a_batch_that_was_given_up_and_not_yet_reported(tmp_path: Path) -> None:
+    stream = Stream(2)
+    stream.refusals = 1
+    run = Run(tmp_path, stream, fails=True)
+    seen: list[list[str]] = []
+    stream.at_report = lambda: seen.append(list(run.control.read))
+    run.until(lambda: stream.reports)
+    assert [report["DDBStreamBatchInfo"]["batchSize"] for report in stream.reports] == [2]
+    assert seen == [[], []], "no position was kept before the report was taken"
+
+
+def test_a_stop_before_the_report_is_taken_keeps_no_position(tmp_path: Path) -> None:
+    stream = Stream(2)
+    stream.refusals = 10**6
+    run = Run(tmp_path, stream, fails=True)
+    run.until(lambda: stream.refusals < 10**6)
+    assert run.control.read == []
+
+
+def test_records_that_were_lost_are_reported_once_as_everything_before(tmp_path: Path) -> None:
+    stream = Stream(1)
+    run = Run(tmp_path, stream, lost={"M"})
+    run.until(lambda: run.delivered)
+    facts = stream.reports[0]["DDBStreamBatchInfo"]
+    assert (facts["startSequenceNumber"], facts["endSequenceNumber"], facts["batchSize"]) == ("0", "0", 0)
+    assert run.control.reported == ["M"]
