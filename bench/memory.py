@@ -141,7 +141,7 @@ async def _ended(store: Store, sizes: list[int]) -> list[dict[str, Any]]:
     for size in sizes:
         await store.run_jobs(size - store.number, kept_seconds=7 * 86_400)
         running = _rss()
-        _OFFSET[0] += 700  # tokens live for ten minutes
+        _OFFSET[0] += 1000  # tokens live for ten minutes, read records for fifteen
         await store.run_jobs(10, kept_seconds=7 * 86_400)
         _OFFSET[0] += 70
         await store.run_jobs(10, kept_seconds=7 * 86_400)

@@ -7,9 +7,11 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Coroutine
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from local.errors import LocalError
 from local.stack_file import StackFile
@@ -150,7 +152,7 @@ def _up(options: argparse.Namespace) -> int:
     from local.supervisor import Options, up
 
     template = options.template.resolve()
-    code = asyncio.run(
+    code = _run(
         up(
             Options(
                 template=template,
@@ -172,6 +174,14 @@ def _up(options: argparse.Namespace) -> int:
     )
     sys.stdout.flush()
     os._exit(code)  # a thread that waits in a call to a store that is gone is not waited for
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    try:
+        return asyncio.run(work)
+    except LocalError as problem:
+        print(f"mayfly: {problem}", file=sys.stderr, flush=True)
+        return 1
 
 
 def _work_folder(options: argparse.Namespace, template: Path) -> Path:
@@ -252,7 +262,7 @@ def _roles(options: argparse.Namespace) -> int:
 
 def _operate(arguments: list[str]) -> int:
     """The library's operator tool, pointed at the running local stack unless the call names another one."""
-    env = dict(os.environ)
+    env = {**os.environ, **_known_credentials(arguments)}
     if not any(each.startswith(("--stack", "--endpoint-url", "-h", "--help")) for each in arguments):
         from local.launches import store_variables
 
@@ -263,6 +273,17 @@ def _operate(arguments: list[str]) -> int:
             return 1
         env |= {**store_variables(stack.endpoint, stack.people), "MAYFLY_STACK": stack.name, "MAYFLY_OUTPUTS": json.dumps(stack.outputs)}
     return subprocess.run([sys.executable, "-m", "mayfly.operate", *arguments], env=env, check=False).returncode
+
+
+def _known_credentials(arguments: list[str]) -> dict[str, str]:
+    """The access key of the running local stack, if a call names its endpoint."""
+    given = [each.partition("=")[2] for each in arguments if each.startswith("--endpoint-url=")]
+    given += [value for name, value in pairwise(arguments) if name == "--endpoint-url"]
+    try:
+        stack = StackFile.read(Path(".mayfly"))
+    except LocalError:
+        return {}
+    return stack.people.variables if stack.endpoint in given else {}
 
 
 def _port(text: str) -> int:

@@ -42,6 +42,8 @@ Key = tuple[Any, ...]
 #: Services with settings to keep, by the emulator's own names; `dynamodb` and `sqs` without their items and messages.
 _SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm")
 _TICK_SECONDS: Final = 1.0
+_DROP_SECONDS: Final = 30.0
+_READ_RECORDS_SECONDS: Final = 900.0
 #: CloudFormation works on after its answer; this long after the last call that may change settings they are looked at.
 _UNSETTLED_SECONDS: Final = 60.0
 #: The journal is copied when it is this much larger than what counted when it was copied last.
@@ -83,6 +85,9 @@ class Durable:
         self._copy_above = _COPY_ABOVE
         #: Rows of one frame while the journal is copied, and seconds of copying between two answers.
         self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
+        #: How long stream records stay that every mapping has read, for people who look and for reports that come late.
+        self.read_records_seconds = _READ_RECORDS_SECONDS
+        self._next_drop = 0.0
         self._is_failing = False
         self._failed_file: OSError | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -269,6 +274,10 @@ class Durable:
             await asyncio.sleep(_TICK_SECONDS)
             if time.monotonic() < self._unsettled_until:
                 self._stale.update(_SERVICES)
+            if time.monotonic() > self._next_drop:
+                self._next_drop = time.monotonic() + _DROP_SECONDS
+                for stream in set(self._mappings.values()):
+                    self._drop_read(stream)
             with suppress(OSError):  # told on the terminal; what has changed stays noted
                 self.commit()
             if self._journal is not None and self._journal.sync_error:
@@ -418,9 +427,14 @@ class Durable:
     def _read_to(self, mapping: str, sequence_number: str) -> None:
         stream = self._mappings[mapping]
         self._note_position(mapping, sequence_number)
+        self._drop_read(stream)
+
+    def _drop_read(self, stream: str) -> None:
+        """Drops the records that every mapping has read a while ago."""
         readers = [name for name, arn in self._mappings.items() if arn == stream]
         if all(name in self._positions for name in readers):
-            self._hooks.drop_records(self, stream, [self._positions[name]["sequence_number"] for name in readers])
+            read = [self._positions[name]["sequence_number"] for name in readers]
+            self._hooks.drop_records(self, stream, read, before=time.time() - self.read_records_seconds)
 
     def _note_position(self, mapping: str, sequence_number: str) -> None:
         self._positions[mapping] = {"stream": self._mappings[mapping], "sequence_number": sequence_number}

@@ -207,7 +207,7 @@ def embedded_store(work: Path) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
-    keys = Keys(people=FOREIGN, runtime=Credentials.new("runtime"))
+    keys = Keys(people=FOREIGN, runtime=FOREIGN)  # everybody may make stacks, as with an endpoint of their own
     store = EmbeddedStore(unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True)
 
     async def start() -> None:

@@ -34,10 +34,12 @@ class Reaper:
 
     async def run(self) -> None:
         """Looks for expired items again and again: the embedded store knows which they are, other endpoints are read through."""
-        if self._control is not None:
-            await self._control.ask("expiring", self._tables)
+        is_declared = self._control is None
         while True:
             try:
+                if self._control is not None and not is_declared:
+                    await self._control.ask("expiring", self._tables)
+                    is_declared = True
                 await (self._reap_known(self._control) if self._control is not None else self._reap_all())
             except (ClientError, BotoCoreError, aiohttp.ClientError, OSError) as problem:
                 self._log.event("expiry failed", "ERROR", reason=str(problem))

@@ -156,7 +156,9 @@ class HttpServer:
         self._connections.add(connection)
         if len(self._connections) > self._most_connections:
             idle = [each for each in self._connections if each.is_idle and each is not connection]
-            (min(idle, key=lambda each: each.used_at) if idle else connection).force_close()
+            longest = min(idle, key=lambda each: each.used_at) if idle else connection
+            self._connections.discard(longest)  # now: its end is noticed later than the next connection
+            longest.force_close()
 
     def disconnected(self, connection: Connection) -> None:
         """Called by a connection that has ended."""

@@ -370,7 +370,7 @@ class _Stack:
 
         access = Access(self._options.hosts, for_pages=True)
         self._server = HttpServer(
-            serve, access, body_limit=_BODY_LIMIT, most_connections=max(_FEWEST_CONNECTIONS, self._files // 2), refused=self._note_refusal
+            serve, access, body_limit=_BODY_LIMIT, most_connections=max(_FEWEST_CONNECTIONS, self._files // 4), refused=self._note_refusal
         )
         try:
             await self._server.listen(self._options.port)

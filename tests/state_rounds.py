@@ -60,6 +60,7 @@ class Load:
         self._url, self._headers, self._told = stack.url, stack.headers, told
         self._lock = threading.Lock()
         self._ends = threading.Event()
+        self._dice = random.Random()
         self.errors: Counter[str] = Counter()
         self._threads = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(callers)]
         for thread in self._threads:
@@ -89,7 +90,7 @@ class Load:
                     self._ends.wait(0.05)
 
     def _submit(self, session: requests.Session) -> None:
-        by = random.randrange(1, 9)
+        by = self._dice.randrange(1, 9)
         body = {"task": "counter.add", "payload": {"name": "rounds-jobs", "by": by}}
         with self._lock:
             self._told.unanswered_jobs += by

@@ -180,6 +180,7 @@ async def sessions_of_updates(case: Case, step: str) -> Any:
     if step == "before":
         await case.table()
     case.declare()
+    case.durable.read_records_seconds = -2.0
     for number in range(1500):
         await case.put("one", text={"S": f"{number}" + "x" * 10_000})
         if number % 50 == 49:  # the mapping reads along

@@ -189,6 +189,7 @@ async def work() -> None:
     await queue("CreateQueue", QueueName="q", Attributes={"RedrivePolicy": redrive})
     verbs = [put, update, update_if, delete, batch, transact, statement, drop, send, receive, purge, settings, store_object, read_stream]
     made: Counter[str] = Counter()
+    durable.read_records_seconds = -2.0  # dropped when they are read
     durable.copy_rows, durable.copy_seconds = 3, 0.0  # a copy goes on between all calls
     for _ in range(calls):
         if durable._copying is None:

@@ -18,7 +18,7 @@ import pytest
 import requests
 from mayfly.clock import system_clock
 
-from local.harness import MAYFLY, ROOT, Stack, running, wait_until
+from local.harness import MAYFLY, ROOT, Stack, running, unbuffered, wait_until
 from local.store import free_port
 
 
@@ -212,7 +212,7 @@ def test_the_door_is_closed_without_a_key(stack: Stack, headers: dict[str, str],
 def test_a_key_made_by_the_command_opens_the_door_with_its_scopes(stack: Stack) -> None:
     made = subprocess.run(
         [str(MAYFLY), "keys", "create", "--tenant", "acme", "--scope", "jobs:read", "--json", "--stack", stack.facts["name"], "--endpoint-url", stack.facts["endpoint"]],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, env={**unbuffered(), **stack.credentials.variables},
     )  # fmt: skip
     headers = {"Authorization": f"Bearer {json.loads(made.stdout)['key']}"}
     mine = stack.submit("counter.add", {"name": "x"})["id"]
