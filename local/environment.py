@@ -144,6 +144,9 @@ class Environment:
             self._child = await children.spawn(
                 self._launch.runtime, [self._launch.handler], env=variables, folder=self._launch.folder, isolated=True
             )
+        except asyncio.CancelledError:
+            await self._close()
+            raise
         except OSError as problem:
             await self._close()
             failure = Failure("Sandbox.StartFailed", f"no process could be started for the function: {problem.strerror or problem}")
@@ -155,7 +158,12 @@ class Environment:
         poll = asyncio.ensure_future(self._next_poll())
         ended = self._child.ended
         waits: list[asyncio.Future[Any]] = [poll, ended, self._init_error]
-        await asyncio.wait(waits, timeout=INIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(waits, timeout=INIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # its pool closes
+            poll.cancel()
+            await self.kill()
+            raise
         if poll.done():
             self._polls.put_nowait(poll.result())
             self._log.event("init", quiet=True, environment=self.id, pid=self.pid, milliseconds=round((time.monotonic() - started) * 1000))

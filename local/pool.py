@@ -93,10 +93,17 @@ class Pool:
         self._start_for_waiting()
 
     async def close(self, grace_seconds: float) -> None:
-        """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace, SIGKILL. Starts no more."""
+        """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace, SIGKILL. Starts no more.
+
+        What is starting is cancelled, and has ended when this returns.
+        """
         self._is_closed = True
         while self._waiting:
             self._give(_STOPPED)
+        starting = list(self._starting)
+        for each in starting:
+            each.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
         idle, self._idle = self._idle, []
         await asyncio.gather(*(each.stop(grace_seconds) for each in [*idle, *self._busy]))
 

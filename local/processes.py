@@ -164,13 +164,26 @@ class Children:
         """Starts a Python module or file as a child in `folder`. Raises OSError if the machine has no room for it.
 
         It inherits `files`. `isolated` hides this environment's packages from it: it sees the standard library and PYTHONPATH only.
+        If the caller is cancelled meanwhile, no process is left behind.
         """
         flags = ["-S", "-s", "-P"] if isolated else ["-P"]
-        transport, protocol = await asyncio.get_running_loop().subprocess_exec(
+        starting = asyncio.get_running_loop().subprocess_exec(
             _Protocol, sys.executable, *flags, str(_HERE / "launch.py"), str(os.getpid()), target, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder, start_new_session=True,
             umask=umask, pass_fds=files,
         )  # fmt: skip
+        spawning = asyncio.ensure_future(starting)
+        try:
+            # A cancelled subprocess_exec can wait for ever, for pipes that nobody connects any more.
+            transport, protocol = await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            child = self._child(*await spawning)
+            child.kill()
+            await child.ended
+            raise
+        return self._child(transport, protocol)
+
+    def _child(self, transport: asyncio.SubprocessTransport, protocol: _Protocol) -> Child:
         self._tell("+", transport.get_pid())
         return Child(transport, protocol, self)
 

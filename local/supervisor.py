@@ -310,12 +310,11 @@ class _Stack:
 
     def _starter(self, name: str) -> Any:
         async def start() -> Environment | Failure:
-            environment = Environment(self._launches[name], self._function_logs[name])
-            failure = await environment.start(self._children)
             if self._roles is not None and self.application is not None:
                 with contextlib.suppress(aiohttp.ClientError):  # the store is being started again: an account of use less
                     await self._roles.note_logging(self.application.functions[name])
-            return failure or environment
+            environment = Environment(self._launches[name], self._function_logs[name])
+            return await environment.start(self._children) or environment
 
         return start
 

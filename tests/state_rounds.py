@@ -54,7 +54,7 @@ class Acknowledged:
 
 
 class Load:
-    """Callers on threads, each with one request at a time, until stopped."""
+    """Callers on threads, each with one request at a time, until stopped. The end of its context stops them, too."""
 
     def __init__(self, stack: Stack, told: Acknowledged, *, callers: int = 4) -> None:
         self._url, self._headers, self._told = stack.url, stack.headers, told
@@ -65,6 +65,12 @@ class Load:
         self._threads = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(callers)]
         for thread in self._threads:
             thread.start()
+
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def refused(self, more: int) -> None:
         """Waits for this many more failed requests."""
@@ -200,17 +206,17 @@ def kill_rounds(
     for number in range(1, rounds + 1):
         with folder.running() as stack:
             check_present(stack, told)
-            load = Load(stack, told)
-            told.after(dice.randrange(1, 60))
-            way = strike(stack, dice)
-            if way == "kill store":
-                wait_until(lambda: "store is up again" in stack.output, _START_SECONDS, what="the store's second start")
-                told.after(10)
-                load.stop()
-                check_present(stack, told)
-            else:
-                stack.process.wait(60)
-                load.stop()
+            with Load(stack, told) as load:
+                told.after(dice.randrange(1, 60))
+                way = strike(stack, dice)
+                if way == "kill store":
+                    wait_until(lambda: "store is up again" in stack.output, _START_SECONDS, what="the store's second start")
+                    told.after(10)
+                    load.stop()
+                    check_present(stack, told)
+                else:
+                    stack.process.wait(60)
+                    load.stop()
         say(
             f"round {number}: {way:<10} {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions acknowledged, lost 0"
         )
@@ -229,11 +235,11 @@ def truncation_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[
             assert not cut or "bytes of an unfinished write" in folder.said or "was killed" in folder.said, folder.said
             check_consistent(stack)
             told = Acknowledged()
-            load = Load(stack, told)
-            told.after(dice.randrange(10, 60))
-            stack.process.kill()
-            stack.process.wait(30)
-            load.stop()
+            with Load(stack, told) as load:
+                told.after(dice.randrange(10, 60))
+                stack.process.kill()
+                stack.process.wait(30)
+                load.stop()
         wait_until(lambda: not is_held(folder.state), 10, what="the store's end")
         path = max(folder.state.glob("journal-*.log"), key=lambda each: int(each.stem.partition("-")[2]))
         size = path.stat().st_size
@@ -351,22 +357,22 @@ def full_disk_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[s
     for number in range(1, rounds + 1):
         with folder.running() as stack:
             check_present(stack, told)
-            load = Load(stack, told)
-            told.after(dice.randrange(1, 30))
-            free = shutil.disk_usage(folder.state).free
-            with contextlib.suppress(OSError), ballast.open("wb") as file:
-                file.write(bytes(max(0, free - dice.randrange(4_000, 60_000))))
-            wait_until(lambda: "Nothing is acknowledged until it can" in stack.output, 60, what="a full disk")
-            load.refused(dice.randrange(1, 5))
-            ends = dice.choice(["room", "kill", "term"])
-            if ends == "room":
-                ballast.unlink()
-                wait_until(lambda: "the state is written again" in stack.output, 30, what="a disk with room")
+            with Load(stack, told) as load:
+                told.after(dice.randrange(1, 30))
+                free = shutil.disk_usage(folder.state).free
+                with contextlib.suppress(OSError), ballast.open("wb") as file:
+                    file.write(bytes(max(0, free - dice.randrange(4_000, 60_000))))
+                wait_until(lambda: "Nothing is acknowledged until it can" in stack.output, 60, what="a full disk")
+                load.refused(dice.randrange(1, 5))
+                ends = dice.choice(["room", "kill", "term"])
+                if ends == "room":
+                    ballast.unlink()
+                    wait_until(lambda: "the state is written again" in stack.output, 30, what="a disk with room")
+                    load.stop()
+                    check_present(stack, told)
                 load.stop()
-                check_present(stack, told)
-            load.stop()
-            (stack.process.kill if ends == "kill" else stack.process.terminate)()
-            stack.process.wait(60)
+                (stack.process.kill if ends == "kill" else stack.process.terminate)()
+                stack.process.wait(60)
         ballast.unlink(missing_ok=True)
         say(f"round {number}: {ends:<5} {len(told.jobs)} jobs, {told.increments} increments acknowledged, lost 0; {dict(load.errors)}")
     with folder.running() as stack:

@@ -376,6 +376,22 @@ def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(ben
     run(bench, test())
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 20, 100])
+def test_a_start_that_is_cancelled_ends_at_once_and_leaves_no_process(bench: Bench, turns: int) -> None:
+    async def test() -> None:
+        environment = Environment(bench.launch("behaviour.handler"), bench.logs.of("Test"))
+        before = set(psutil.Process().children())
+        starting = asyncio.ensure_future(environment.start(bench.children))
+        for _ in range(turns):  # of the event loop: inside the listening, the fork, the pipes or the wait for the first poll
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting], timeout=5)
+        assert starting.cancelled()
+        assert not [each for each in psutil.Process().children() if each not in before and _runs(each.pid)]
+
+    run(bench, test())
+
+
 def _runs(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -52,8 +52,7 @@ def refused(folder: Folder) -> str:
 def with_jobs(folder: Folder) -> Acknowledged:
     """A state with some ended jobs, stopped cleanly."""
     told = Acknowledged()
-    with folder.running() as stack:
-        load = Load(stack, told)
+    with folder.running() as stack, Load(stack, told) as load:
         told.after(30)
         load.stop()
         check_settled(stack, told)
