@@ -41,7 +41,7 @@ class Permission(NamedTuple):
 
 
 def signer(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
-    """The access key that signed a request, and the service it was signed for; empty where nobody did."""
+    """The access key that signed a request, and the service it was signed for; empty if it is unsigned."""
     found = _CREDENTIAL.search(headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}")
     if found is None and (old := _SIGNED_V2.match(headers.get("authorization", ""))):
         return old[1], "s3"

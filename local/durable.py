@@ -77,7 +77,7 @@ class Durable:
         self._lost: set[str] = set()
         self._aged: dict[str, str] = {}
         self._expiring: dict[str, str] = {}
-        #: Items by the minute in which they expire. One that was renewed stands in several; its own value decides.
+        #: Items by the minute in which they expire. A renewed item stands in several; its own value decides.
         self._due: dict[int, set[tuple[str, Any, Any]]] = {}
         #: Files of objects that were overwritten, each with the one that takes its place at the commit.
         self._staged: dict[str, str] = {}
@@ -85,7 +85,7 @@ class Durable:
         self._copy_above = _COPY_ABOVE
         #: Rows of one frame while the journal is copied, and seconds of copying between two answers.
         self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
-        #: How long stream records stay that every mapping has read, for people who look and for reports that come late.
+        #: Seconds for which records stay that every mapping has read: people look at them, and reports come late.
         self.read_records_seconds = _READ_RECORDS_SECONDS
         self._next_drop = 0.0
         self._is_failing = False

@@ -1,4 +1,4 @@
-"""Where the emulator's state changes: its tables, streams, tokens, queues and objects note every change.
+"""Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
 All that relies on ministack's private names is here, in `local.emulator_state` and in `local.emulator`. A missing name ends the start.
 """
@@ -390,7 +390,7 @@ def _hook_objects(durable: "Durable") -> None:
             durable.note_staged(path, target)
 
     def persisted(bucket: str, key: str, obj: Any) -> None:
-        persist(bucket, key, obj)  # logs what fails, and goes on
+        persist(bucket, key, obj)  # a failure is only logged there
         path = s3._object_disk_path(bucket, key)
         if path is not None and not (os.path.exists(path) and os.path.exists(f"{path}.meta.json")):
             durable.note_failed_file(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "at_port", "is_settled", "item_of", "rows", "settings_of", "tables"]
 
-#: What of a table is not a setting: its items, and what is counted from them.
+#: The parts of a table that are no settings: its items, and the counts of them.
 _NOT_SETTINGS: Final = {"items", "_index_members", "ItemCount", "TableSizeBytes"}
 _TABLE_SETTINGS: Final = (
     "tags", "ttl_settings", "pitr_settings", "kinesis_destinations", "contributor_insights", "backups", "resource_policies", "exports",

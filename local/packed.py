@@ -176,7 +176,7 @@ def _nothing(*_: Any) -> None:
 
 
 class Token:
-    """The record of a transaction's token. A digest stands for the request."""
+    """The record of a transaction's token. It holds a digest of the request."""
 
     __slots__ = ("completed_at", "digest", "reply")
 

@@ -36,7 +36,7 @@ class Starts:
 
 
 class Pool:
-    """Runs invocations of one function, each on an environment that nobody else uses meanwhile."""
+    """Runs invocations of one function, each on an environment that serves no other one meanwhile."""
 
     def __init__(self, start: Starter, *, limit: int, idle_seconds: float, starts: Starts | None = None) -> None:
         self.limit = limit
@@ -95,7 +95,7 @@ class Pool:
     async def close(self, grace_seconds: float) -> None:
         """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace, SIGKILL. Starts no more.
 
-        What is starting is cancelled, and has ended when this returns.
+        Starts that are under way are cancelled, and have ended when this returns.
         """
         self._is_closed = True
         while self._waiting:

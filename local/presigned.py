@@ -27,6 +27,6 @@ def presigned_v2_problem(request: Request, secret: str, *, now: float) -> str | 
     for name, value in request.headers.items():
         headers[name] = value
     auth: Any = HmacV1Auth(Credentials("", secret))
-    auth._get_date = lambda: expires  # the expiry stands in the date's place
+    auth._get_date = lambda: expires  # a link is signed with its expiry as the date
     signature = auth.sign_string(auth.canonical_string(request.method, split, headers))
     return None if compare_digest(signature, request.query.get("Signature", "")) else "the signature of the presigned URL is wrong"

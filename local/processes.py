@@ -174,7 +174,7 @@ class Children:
         )  # fmt: skip
         spawning = asyncio.ensure_future(starting)
         try:
-            # A cancelled subprocess_exec can wait for ever, for pipes that nobody connects any more.
+            # A cancelled subprocess_exec can wait for ever, for pipes that are no longer connected.
             transport, protocol = await asyncio.shield(spawning)
         except asyncio.CancelledError:
             child = self._child(*await spawning)

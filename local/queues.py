@@ -137,7 +137,7 @@ class QueuePoller:
             failed = failed_ids(result, [each["MessageId"] for each in messages], reports=self._source.reports_failures)
             await self._delete([each for each in messages if each["MessageId"] not in failed])
             if not (self._stopping.is_set() and isinstance(result, Failure)):
-                # What failed comes back by its visibility timeout; what a stop cut short is handed back.
+                # A failed message comes back by its visibility timeout; one that a stop cut short is handed back.
                 self._held -= {each["ReceiptHandle"] for each in messages}
         except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event("delete failed", "ERROR", queue=self._url, reason=str(problem), messages=len(messages))

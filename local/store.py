@@ -107,7 +107,7 @@ class EmbeddedStore:
             await self._child.ended
 
     async def stop(self) -> None:
-        """Stops it. All state is written already, so this takes no longer with a large state."""
+        """Stops it. Takes no longer with a large state, which is written before."""
         if self._child is not None:
             await self._child.stop(_STOP_SECONDS)
         if self._socket is not None:

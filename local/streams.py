@@ -194,7 +194,7 @@ class StreamPoller:
             "batchSize": len(records),
         }
         while not await self._report(shard, condition, retries + 1, facts) and not self._stopping.is_set():
-            await self._pause(_REPORT_PAUSE)  # nothing may be read past a batch that nobody knows of
+            await self._pause(_REPORT_PAUSE)  # nothing may be read past a batch that no report names
 
     async def _report(self, shard: str, condition: str, tries: int, facts: dict[str, Any]) -> bool:
         """Sends the on-failure destination what was given up; False if it was not taken.

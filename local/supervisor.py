@@ -54,7 +54,7 @@ __all__ = ["Options", "up"]
 #: Environments of a function that reserves no concurrency: enough for a burst, few enough for a laptop.
 _DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
-#: What API Gateway takes, and one byte to tell when a body has more.
+#: API Gateway's limit, and one byte more, which tells that a body is above it.
 _BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
 #: The stack gives up if the store ends more often than this within these seconds.
 _MOST_ENDS: Final = 3

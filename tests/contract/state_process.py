@@ -189,15 +189,15 @@ async def work() -> None:
     await queue("CreateQueue", QueueName="q", Attributes={"RedrivePolicy": redrive})
     verbs = [put, update, update_if, delete, batch, transact, statement, drop, send, receive, purge, settings, store_object, read_stream]
     made: Counter[str] = Counter()
-    durable.read_records_seconds = -2.0  # dropped when they are read
-    durable.copy_rows, durable.copy_seconds = 3, 0.0  # a copy goes on between all calls
+    durable.read_records_seconds = -2.0  # read records are dropped at once
+    durable.copy_rows, durable.copy_seconds = 3, 0.0  # a copy makes a step between all calls
     for _ in range(calls):
         if durable._copying is None:
             durable.begin_copy()
         verb = dice.choice(verbs)
         made[verb.__name__] += 1
         await verb()
-    # What time alone changes while nothing is called is not compared: expired tokens, retention.
+    # Changes by time alone are not compared: expired tokens, retention.
     durable._stale.update(("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"))
     durable.commit()
 

@@ -1,4 +1,4 @@
-"""What strangers put on the wire of the API: framing, addresses and bodies. Each is answered as it should be, and the next is served."""
+"""Hostile requests to the API: framing, addresses and bodies. Each is answered as it should be, and the next is served."""
 
 import re
 import socket

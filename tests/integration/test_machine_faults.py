@@ -1,4 +1,4 @@
-"""A machine that has too little: files, processes, patience. The stack goes on, and says what is wrong."""
+"""A machine that has too little: files, processes, patience. The stack keeps running, and its log says what is wrong."""
 
 import http.client
 import json

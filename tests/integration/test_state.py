@@ -33,7 +33,7 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
-    """How many rounds: three in `make test`; `make test-all` asks for 200 kills and a quarter of that for each of the others."""
+    """The number of rounds: three in `make test`; `make test-all` asks for 200 kills and a quarter of that for each of the others."""
     return int(request.config.getoption("--rounds"))
 
 
@@ -195,7 +195,7 @@ def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(t
         assert "has been taken over from an older version" in folder.said
         check_present(stack, told)
         assert {path.name for path in (folder.state / "before-0.2.0").iterdir()} >= {"dynamodb.json", "sqs.json"}
-        # That form held no streams: a job that nobody was told of is found and announced.
+        # That form held no streams: a job that was never announced is found.
         wait_until(lambda: stack.job("stranded")["status"] == "succeeded", 150, what="the end of a stranded job", interval=0.5)
     with folder.running() as stack:
         assert "taken over" not in folder.said

@@ -11,7 +11,7 @@ from local.pool import Pool, Starts
 
 
 class Process:
-    """An environment that answers when it is told to."""
+    """An environment that answers when its test allows it."""
 
     def __init__(self) -> None:
         self.is_alive = True
@@ -37,7 +37,7 @@ class Process:
 
 
 class Machine:
-    """Starts processes when it is told to, and counts how many start at once."""
+    """Starts processes when its test allows it, and counts how many start at once."""
 
     def __init__(self) -> None:
         self.starting = 0

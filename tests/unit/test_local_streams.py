@@ -1,4 +1,4 @@
-"""A stream's event source mapping: where it begins, what it reports, and what it keeps of its position."""
+"""A stream's event source mapping: its first position, its reports, and the position that it keeps."""
 
 import asyncio
 import io
