@@ -1,5 +1,6 @@
 """Access to the servers of the local stack: rules and keys."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from local.access import Access, is_browser, is_loopback_name
 from local.credentials import Credentials, Keys, make_private, people
 from local.errors import LocalError
 from local.guarded_store import Identities
+from local.servers import HttpServer
+from tests.conftest import ROOT
 
 HOST = ("host", "127.0.0.1:3001")
 
@@ -127,3 +130,24 @@ def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     assert make_private(tmp_path, is_own=False) == []
     assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+#: Calls that open a port. `store` opens the store's, on which its process serves the guard; `peers` opens one for a moment, to see
+#: whether the system tells a peer's process.
+OPENERS = {"bind", "create_server", "start_server", "TCPSite", "SockSite", "HTTPServer", "ThreadingHTTPServer", "TCPServer"}
+OPEN_PORTS = {"servers.py": {"create_server"}, "store.py": {"bind"}, "store_process.py": {"bind"}, "peers.py": {"create_server"}}
+
+
+def test_no_other_module_opens_a_port() -> None:
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "local").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+            if name in OPENERS:
+                found.setdefault(path.relative_to(ROOT / "local").as_posix(), set()).add(name)
+    assert found == OPEN_PORTS, "a server of the local runtime is an HttpServer, which has rules of access"
+
+
+def test_a_server_cannot_be_made_without_rules_of_access() -> None:
+    with pytest.raises(TypeError, match="access"):
+        HttpServer(None, body_limit=1)  # type: ignore[call-arg, arg-type]  # that is the point
