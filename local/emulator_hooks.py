@@ -259,8 +259,11 @@ def _note_dropped(durable: "Durable", scope: Scope, first: int, count: int) -> N
     durable.note(("horizon", *scope), str(first + count).encode())
 
 
-def drop_records(durable: "Durable", stream: str, read: list[str], *, before: float) -> None:
-    """Drops the records made before a time that every mapping has read; `read` are the sequence numbers that they have read to."""
+def drop_records(durable: "Durable", stream: str, read: list[str], *, before: float, most: int) -> None:
+    """Drops records that every mapping has read: those made before a time, and the oldest above `most`.
+
+    `read` are the sequence numbers that the mappings have read to.
+    """
     for scope, table in dynamodb._tables.all_items():
         records = dynamodb._stream_records.get_scoped(*scope)
         if table.get("LatestStreamArn") != stream or not records:
@@ -269,7 +272,7 @@ def drop_records(durable: "Durable", stream: str, read: list[str], *, before: fl
         if any(index is None for index in indexes):  # one of them is before what is left
             return
         read_by_all = min(index for index in indexes if index is not None) + 1
-        count = 0
+        count = max(0, read_by_all - most)
         while count < read_by_all and records[count]["dynamodb"]["ApproximateCreationDateTime"] < before:
             count += 1
         first = dynamodb._stream_trimmed.get_scoped(*scope, 0)

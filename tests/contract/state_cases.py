@@ -190,6 +190,19 @@ async def sessions_of_updates(case: Case, step: str) -> Any:
     return case.durable._journal.size < 64_000_000
 
 
+async def read_records(case: Case, step: str) -> Any:
+    """The newest thousand of the records that were read stay, and all that were not."""
+    if step == "before":
+        await case.table()
+        case.declare()
+        for number in range(1500):
+            await case.put(f"{number}")
+        records = case.dynamodb._stream_records["ttt"]
+        case.durable.serve("read", {"mapping": "M", "sequence_number": records[1199]["dynamodb"]["SequenceNumber"]})
+        case.durable.commit()
+    return len(case.dynamodb._stream_records["ttt"])
+
+
 async def out_of_files(case: Case, step: str) -> Any:
     """The thread that syncs survives a while without files, and then catches up."""
     import resource
