@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--template", type=Path, default=Path("template.yaml"), help="the SAM template (default: %(default)s)")
     up.add_argument("--port", type=_port, default=3000, help="where the HTTP API answers (default: %(default)s)")
-    up.add_argument("--state", type=Path, metavar="DIR", help="keep tables and queues here across clean restarts (default: in memory)")
+    up.add_argument("--state", type=Path, metavar="DIR", help="keep what is stored here, through any kill (default: in memory, gone at the stop)")
     up.add_argument("--log", choices=("json", "text"), default="text", help="what the terminal shows (default: %(default)s)")
     up.add_argument("--endpoint-url", metavar="URL", help="use this AWS-compatible endpoint for state, not the embedded store")
     up.add_argument(
@@ -99,9 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     invoke.add_argument("function", help="its logical id, or its folder's name")
     invoke.add_argument("--event", type=Path, metavar="FILE", help="the event as JSON (default: events/FUNCTION.json)")
     invoke.add_argument("--container", action="store_true", help="by `sam local invoke`, in a container")
-    invoke.add_argument(
-        "--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files (default: %(default)s)"
-    )
+    _add_work(invoke)
     invoke.set_defaults(run=_invoke)
 
     roles = commands.add_parser(
@@ -113,9 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     roles.add_argument("--unused", action="store_true", help="only what was never used")
     roles.add_argument("--check", action="store_true", help="exit with 1 unless everything was used and nothing refused")
     roles.add_argument("--json", action="store_true", help="print JSON")
-    roles.add_argument(
-        "--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files (default: %(default)s)"
-    )
+    _add_work(roles)
     roles.set_defaults(run=_roles)
 
     env = commands.add_parser(
@@ -125,9 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         'eval "$(mayfly env)". The access key in them is this stack\'s own, the same at every start.',
     )
     env.add_argument("--json", action="store_true", help="print JSON")
-    env.add_argument(
-        "--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files (default: %(default)s)"
-    )
+    _add_work(env)
     env.set_defaults(run=_env)
 
     crash = commands.add_parser(
@@ -146,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("counters", help="look at counters, add to them, make and delete them", add_help=False)
     commands.add_parser("webhooks", help="make and change the secrets that sign webhooks", add_help=False)
     return parser
+
+
+def _add_work(command: argparse.ArgumentParser) -> None:
+    """The option of each command that uses the running stack."""
+    command.add_argument(
+        "--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files (default: %(default)s)"
+    )
 
 
 def _up(options: argparse.Namespace) -> int:

@@ -78,6 +78,7 @@ class Durable:
         self._lost: set[str] = set()
         self._aged: dict[str, str] = {}
         self._expiring: dict[str, str] = {}
+        self._indexing: asyncio.Task[None] | None = None
         #: Items by the minute in which they expire. A renewed item stands in several; its own value decides.
         self._due: dict[int, set[tuple[str, Any, Any]]] = {}
         #: Files of objects that were overwritten, each with the one that takes its place at the commit.
@@ -467,6 +468,8 @@ class Durable:
 
     def _index_expiring(self, tables: Mapping[str, str]) -> None:
         """Notes when the items of tables expire, by the attribute of each. Those that there are are looked through bit by bit."""
+        if self._indexing is not None:
+            self._indexing.cancel()
         self._expiring = dict(tables)
         self._due = {}
         self._indexing = asyncio.ensure_future(self._index_items())

@@ -275,6 +275,8 @@ def drop_records(durable: "Durable", stream: str, read: list[str], *, before: fl
         count = max(0, read_by_all - most)
         while count < read_by_all and records[count]["dynamodb"]["ApproximateCreationDateTime"] < before:
             count += 1
+        if not count:
+            return
         first = dynamodb._stream_trimmed.get_scoped(*scope, 0)
         _note_dropped(durable, scope, first, count)
         del records.rows[:count]

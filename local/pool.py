@@ -30,7 +30,7 @@ class Starts:
         try:
             return await start()
         finally:
-            if not giving.cancelled() and giving.when() > asyncio.get_running_loop().time():
+            if giving.when() > asyncio.get_running_loop().time():  # else the slot is given back already, or will be
                 giving.cancel()
                 self._slots.release()
 
