@@ -185,6 +185,11 @@ def test_a_request_is_answered_only_by_the_service_that_it_is_signed_for(stack: 
         assert (status >= 400, b"TableNames" in body) == (True, False)
 
 
+def test_no_commands_are_run_by_the_parameter_store(stack: Stack) -> None:
+    with pytest.raises(stack.client("ssm").exceptions.ClientError, match="no commands are run here"):
+        stack.client("ssm").send_command(InstanceIds=["i-1"], DocumentName="AWS-RunShellScript", Parameters={"commands": ["true"]})
+
+
 @pytest.mark.parametrize(
     "path", ["/v2/email/identities", "/v2/_catalog", "/v20180820/accesspoint", "/iceberg/v1/config", "/restapis/x/_user_request_/"]
 )

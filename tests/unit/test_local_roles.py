@@ -3,12 +3,12 @@
 import base64
 import json
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
 from local.calls import Permission, Request, signer
-from local.guarded_store import Guard, Identities
+from local.guarded_store import Cors, Guard, Identities
 from local.permissions import Grant, Permissions, Role
 from tests.conftest import make_client
 
@@ -184,6 +184,10 @@ def test_what_aws_own_policies_allow_is_listed_and_counted_too() -> None:
     ]
 
 
+def credential(key: str, service: str) -> str:
+    return f"Credential={key}/20260101/us-east-1/{service}/aws4_request"
+
+
 class Wire:
     """A guard before a store that answers 200 to everything, and what went over the wire."""
 
@@ -191,7 +195,9 @@ class Wire:
         self.stored: list[bytes] = []
         self.reported: list[dict[str, Any]] = []
         identities = Identities(people="people", runtime="runtime")
-        self.guard = Guard(self._store, self.reported.append, identities)
+        #: Every bucket is open to every page.
+        open_to_pages = Cors({"access-control-allow-origin": "*"}, is_preflight=False)
+        self.guard = Guard(self._store, self.reported.append, identities, cors=lambda method, path, headers: open_to_pages)
 
     async def _store(self, scope: Any, receive: Any, send: Any) -> None:
         self.stored.append((await receive())["body"])
@@ -199,17 +205,19 @@ class Wire:
         await send({"type": "http.response.body", "body": b"stored"})
 
     def ask(self, request: Request, key: str = "key-of-F", path: str = "/") -> tuple[int, str]:
+        token = f"Bearer {key}" if path.startswith("/_mayfly/") else credential(key, request.service)
+        headers = {"host": "127.0.0.1:3001", **request.headers, "authorization": token}
+        return self.send(request, list(headers.items()), path=path if path != "/" else request.path)
+
+    def send(self, request: Request, headers: list[tuple[str, str]], *, path: str = "/", query: str = "") -> tuple[int, str]:
         import asyncio
 
-        credential = f"Credential={key}/20260101/us-east-1/{request.service}/aws4_request"
-        token = f"Bearer {key}" if path.startswith("/_mayfly/") else credential
-        headers = {"host": "127.0.0.1:3001", **request.headers, "authorization": token}
         scope = {
             "type": "http",
             "method": request.method,
-            "path": path if path != "/" else request.path,
-            "query_string": b"",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "path": path,
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in headers],
         }
         parts, sent = [request.body[:3], request.body[3:]], []
 
@@ -298,6 +306,27 @@ def test_control_requests_of_the_runtime_are_the_runtimes_alone(wire: Wire, path
     assert wire.ask(asked, key="people", path=f"/_mayfly/{path}")[0] == 403
     assert wire.ask(asked, key="key-of-F", path=f"/_mayfly/{path}")[0] == 401
     assert wire.ask(asked, key="unknown", path=f"/_mayfly/{path}")[0] == 401
+
+
+def test_a_request_has_one_signature_so_that_none_is_checked_and_another_used(wire: Wire) -> None:
+    signed = [("host", "127.0.0.1:3001"), *[("authorization", credential(key, "dynamodb")) for key in ("key-of-F", "people")]]
+    assert wire.send(dynamodb("GetItem", TableName="T"), signed)[0] == 403
+    assert wire.stored == []
+
+
+@pytest.mark.parametrize(("service", "status"), [("sqs", 403), ("dynamodb", 403), ("s3", 200)])
+def test_only_requests_to_s3_are_signed_in_their_query(wire: Wire, service: str, status: int) -> None:
+    query = urlencode({"X-Amz-Credential": f"people/20260101/us-east-1/{service}/aws4_request", "Action": "ListQueues"})
+    assert wire.send(Request(service, "GET", "/", {}, {}, b""), [("host", "127.0.0.1:3001")], query=query)[0] == status
+    assert len(wire.stored) == (status == 200)
+
+
+def test_the_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
+    page = [("host", "127.0.0.1:3001"), ("origin", "https://evil.example"), ("authorization", credential("people", "s3"))]
+    assert wire.send(s3("GET", "/b/k"), page, path="/b/k")[0] == 200
+    assert wire.send(s3("POST", "/b"), [*page, ("x-amz-target", "DynamoDB_20120810.ListTables")], path="/b")[0] == 403
+    assert wire.send(s3("GET", "/b"), page, path="/b", query="Action=ListQueues")[0] == 403
+    assert len(wire.stored) == 1
 
 
 def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire) -> None:
