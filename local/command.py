@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--template", type=Path, default=Path("template.yaml"), help="the SAM template (default: %(default)s)")
     up.add_argument("--port", type=_port, default=3000, help="where the HTTP API answers (default: %(default)s)")
-    up.add_argument("--state", type=Path, metavar="DIR", help="keep what is stored here, through any kill (default: in memory, gone at the stop)")
+    up.add_argument(
+        "--state", type=Path, metavar="DIR", help="keep what is stored here, through any kill (default: in memory, gone at the stop)"
+    )
     up.add_argument("--log", choices=("json", "text"), default="text", help="what the terminal shows (default: %(default)s)")
     up.add_argument("--endpoint-url", metavar="URL", help="use this AWS-compatible endpoint for state, not the embedded store")
     up.add_argument(
