@@ -44,7 +44,7 @@ _SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm")
 _TICK_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 30.0
 _READ_RECORDS_SECONDS: Final = 900.0
-_READ_RECORDS: Final = 1000
+_READ_RECORDS: Final = 250
 #: CloudFormation works on after its answer; this long after the last call that may change settings they are looked at.
 _UNSETTLED_SECONDS: Final = 60.0
 #: The journal is copied when it is this much larger than what counted when it was copied last.
@@ -432,7 +432,7 @@ class Durable:
         self._drop_read(stream)
 
     def _drop_read(self, stream: str) -> None:
-        """Drops the records that every mapping has read a while ago; of those read lately it keeps the newest thousand."""
+        """Drops the records that every mapping has read a while ago; of those read lately it keeps the newest 250."""
         readers = [name for name, arn in self._mappings.items() if arn == stream]
         if all(name in self._positions for name in readers):
             read = [self._positions[name]["sequence_number"] for name in readers]
