@@ -46,8 +46,8 @@ def test_records_that_aged_unread_are_told(tmp_path: Path) -> None:
     assert run("records_that_aged_before_they_were_read", "after", tmp_path) == ["M"]
 
 
-def test_of_the_records_that_were_read_the_newest_thousand_stay(tmp_path: Path) -> None:
-    assert run("read_records", "before", tmp_path) == run("read_records", "after", tmp_path) == 1000 + 300
+def test_of_the_records_that_were_read_the_newest_250_stay(tmp_path: Path) -> None:
+    assert run("read_records", "before", tmp_path) == run("read_records", "after", tmp_path) == 250 + 300
 
 
 def test_a_closed_stream_leaves_the_new_one_alone(tmp_path: Path) -> None:
