@@ -27,7 +27,7 @@ import requests
 
 from local.harness import MAYFLY, ROOT, Stack, unbuffered, unused_port, wait_until
 
-__all__ = ["Acknowledged", "Folder", "Load", "grow", "kill_rounds", "small_disk", "truncation_rounds"]
+__all__ = ["Acknowledged", "Folder", "Load", "grow", "grown", "kill_rounds", "small_disk", "times", "truncation_rounds"]
 
 _START_SECONDS = 90
 
@@ -339,6 +339,34 @@ def grow(state: Path, megabytes: int) -> int:
     return made
 
 
+def grown(base: Path, megabytes: int) -> Folder:
+    """A folder whose state is at least as large as this, with one job that counts for 1."""
+    folder = Folder(base)
+    with folder.running() as running:
+        running.submit("counter.add", {"name": "rounds-jobs", "by": 1})
+        wait_until(lambda: _completed(running), 30)
+        running.stop()
+    grow(folder.state, megabytes)
+    return folder
+
+
+def times(base: Path, rounds: int, *, sizes: tuple[int, ...] = (1, 50, 500), say: Callable[[str], None] = lambda text: None) -> None:
+    """Tells for each size of state, in MB, how long a start takes until the stack is up, and a stop until its process has ended."""
+    for megabytes in sizes:
+        folder = grown(base / str(megabytes), megabytes)
+        starts, stops = [], []
+        for _ in range(rounds):
+            before = time.monotonic()
+            with folder.running() as stack:
+                starts.append(time.monotonic() - before)
+                before = time.monotonic()
+                stack.process.terminate()
+                assert stack.process.wait(60) == 0, stack.output
+                stops.append(time.monotonic() - before)
+        said = [f"{name} {', '.join(f'{each:.2f}' for each in seconds)} s" for name, seconds in (("start", starts), ("stop", stops))]
+        say(f"{megabytes:>4} MB: {'; '.join(said)}")
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
     """A file system that is soon full. Needs root."""
@@ -384,7 +412,7 @@ def full_disk_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[s
 def main() -> int:
     """Runs one kind of rounds and prints each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["kill", "full", "large", "truncated"])
+    parser.add_argument("kind", choices=["kill", "full", "large", "truncated", "times"])
     parser.add_argument("rounds", type=int)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--megabytes", type=int, default=500)
@@ -395,27 +423,24 @@ def main() -> int:
         print(text, flush=True)
 
     say(f"seed {options.seed}")
+    told: Acknowledged | None = None
     with tempfile.TemporaryDirectory(prefix="mayfly-rounds-") as name, contextlib.ExitStack() as stack:
         folder = Folder(Path(name))
         match options.kind:
             case "kill":
-                told: Acknowledged | None = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
+                told = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
             case "truncated":
-                told = truncation_rounds(folder, options.rounds, seed=options.seed, say=say)  # type: ignore[func-returns-value]
+                truncation_rounds(folder, options.rounds, seed=options.seed, say=say)
+            case "times":
+                times(Path(name), options.rounds, say=say)
             case "full":
                 disk = stack.enter_context(small_disk(Path(name) / "disk", kilobytes=40_000))
                 told = full_disk_rounds(Folder(Path(name), state=disk / "state"), options.rounds, seed=options.seed, say=say)
             case _:
-                with folder.running() as running:
-                    running.submit("counter.add", {"name": "rounds-jobs", "by": 1})
-                    wait_until(lambda: _completed(running), 30)
-                    running.stop()
-                grow(folder.state, options.megabytes)
+                folder = grown(Path(name) / "large", options.megabytes)
                 told = kill_rounds(folder, options.rounds, seed=options.seed, told=Acknowledged(unanswered_jobs=1), say=say)
-    counted = (
-        f"{len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions acknowledged: lost 0" if told else "consistent"
-    )
-    say(f"{options.rounds} rounds of {options.kind} in {time.monotonic() - started:.0f} s; {counted}")
+    counted = f"; {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions acknowledged: lost 0" if told else ""
+    say(f"{options.rounds} rounds of {options.kind} in {time.monotonic() - started:.0f} s{counted}")
     return 0
 
 
