@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     invoke.add_argument("function", help="its logical id, or its folder's name")
     invoke.add_argument("--event", type=Path, metavar="FILE", help="the event as JSON (default: events/FUNCTION.json)")
     invoke.add_argument("--container", action="store_true", help="by `sam local invoke`, in a container")
+    invoke.add_argument("--skip-pull-image", action="store_true", help="with --container: use the image that is on this machine")
     _add_work(invoke)
     invoke.set_defaults(run=_invoke)
 
@@ -211,12 +212,12 @@ def _crash(options: argparse.Namespace) -> int:
 def _invoke(options: argparse.Namespace) -> int:
     from local.invoke import in_container, in_process, read_event, require_engine
 
-    if options.container:
-        require_engine(options.function)
+    bridge = asyncio.run(require_engine(options.function)) if options.container else ""
     event, path = read_event(options.event, options.function, work=options.work)
     if options.container:
         sam = Path(os.environ.get("MAYFLY_SAM", ".venv-sam/bin/sam"))
-        return in_container(options.function, path, work=options.work, sam=sam)
+        more = ["--skip-pull-image"] if options.skip_pull_image else []
+        return asyncio.run(in_container(options.function, path, work=options.work, sam=sam, bridge=bridge, more=more))
     return asyncio.run(in_process(options.function, event, work=options.work))
 
 

@@ -3,16 +3,18 @@
 In a process here, or in a container by `sam local invoke`.
 """
 
+import asyncio
 import json
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from local.containers import gateway, way_to_store
 from local.environment import Environment, Failure, Invocation, NotSent
 from local.errors import LocalError
 from local.logs import Logs
@@ -51,46 +53,40 @@ async def in_process(name: str, event: Any, *, work: Path) -> int:
     return 1 if isinstance(result, Failure) else 0
 
 
-def in_container(name: str, event: Path, *, work: Path, sam: Path) -> int:
-    """Runs `sam local invoke`, and returns its exit code. Raises LocalError where there is no sam.
+async def in_container(name: str, event: Path, *, work: Path, sam: Path, bridge: str, more: Sequence[str] = ()) -> int:
+    """Runs `sam local invoke` with options of one's own in `more`, and returns its exit code. Raises LocalError if there is no sam.
 
-    The container shares this machine's network, so that it reaches the store on loopback, and gets the layer's packages
-    built for this machine's architecture.
+    The container reaches the store through this process, at the address `bridge`, and gets the layer's packages built for this
+    machine's architecture.
     """
-    if not sam.exists():
+    if shutil.which(sam) is None:
         raise LocalError(f"there is no {sam}; make it with: make .venv-sam/ready")
     stack = StackFile.read(work)
     function = _find(stack, name)
     folder = work / "sam"
     folder.mkdir(parents=True, exist_ok=True)
-    template = _container_template(stack, folder)
-    variables = folder / "environment.json"
-    variables.touch(mode=0o600)
-    variables.write_text(json.dumps({each: _variables(stack, each) for each in stack.launches}))
-    command = [
-        sam,
-        "local",
-        "invoke",
-        function,
-        "--template",
-        template,
-        "--event",
-        event,
-        "--env-vars",
-        variables,
-        "--docker-network",
-        "host",
-    ]
-    return subprocess.run([str(part) for part in command], check=False).returncode
+    async with way_to_store(stack.endpoint, bridge) as endpoint:
+        variables = {each: _variables(stack, each, endpoint) for each in stack.launches}
+        template = _write_private(folder / "template.json", _container_template(stack, folder, variables))
+        arguments = ["--template", template, "--event", event, "--env-vars", _write_private(folder / "environment.json", variables)]
+        sam_process = await asyncio.create_subprocess_exec(sam, "local", "invoke", function, *map(str, arguments), *more)
+        return await sam_process.wait()
 
 
-def require_engine(name: str) -> None:
-    """Raises LocalError, with the other way to invoke, where no container engine answers."""
-    engine = shutil.which("docker")
-    if engine is None or subprocess.run([engine, "info"], capture_output=True, check=False).returncode != 0:
+def _write_private(path: Path, what: Any) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(what, default=str))
+    return path
+
+
+async def require_engine(name: str) -> str:
+    """Returns this machine's address on the engine's network. Raises LocalError, with the other way to invoke, if no engine answers."""
+    try:
+        return await gateway()
+    except LocalError as problem:
         raise LocalError(
-            f"no container engine answers here, so `sam local invoke` cannot run; without one, use: mayfly invoke {name} --event events/{name}.json"
-        )
+            f"{problem}, so `sam local invoke` cannot run; without one, use: mayfly invoke {name} --event events/{name}.json"
+        ) from None
 
 
 def read_event(path: Path | None, name: str, *, work: Path) -> tuple[Any, Path]:
@@ -122,15 +118,17 @@ def _plain(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
-def _variables(stack: StackFile, function: str) -> Mapping[str, str]:
-    # What the container sets by itself, or would find at other places.
+def _variables(stack: StackFile, function: str, endpoint: str) -> Mapping[str, str]:
+    """The variables of a function in a container, with the store's URL there, which queues' URLs begin with, too."""
+    # The container sets these itself, or has them at other places.
     own = {"PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "PYTHONPATH", "_HANDLER"}
-    return {name: value for name, value in stack.launch(function).variables.items() if name not in own}
+    variables = stack.launch(function).variables
+    return {name: value.replace(stack.endpoint, endpoint) for name, value in variables.items() if name not in own}
 
 
-def _container_template(stack: StackFile, folder: Path) -> Path:
+def _container_template(stack: StackFile, folder: Path, variables: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The template with absolute paths, this machine's architecture, layers that are folders of installed packages, and
-    each function's variables as they are in the running stack: `sam local` passes on only what a template declares."""
+    each function's variables: `sam local` passes on only what a template declares."""
     source = Path(stack.template)
     architecture, wheels = _ARCHITECTURES[platform.machine()]
     template = parse(source)
@@ -142,16 +140,13 @@ def _container_template(stack: StackFile, folder: Path) -> Path:
         resource.pop("Metadata", None)
         if "CodeUri" in properties:
             properties["CodeUri"] = str((source.parent / properties["CodeUri"]).resolve())
-        if name in stack.launches:
-            properties["Environment"] = {"Variables": dict(_variables(stack, name))}
+        if name in variables:
+            properties["Environment"] = {"Variables": dict(variables[name])}
         if resource["Type"] == "AWS::Serverless::LayerVersion":
             content = (source.parent / properties["ContentUri"]).resolve()
             properties["ContentUri"] = str(_container_layer(content, folder / name, wheels, properties))
             properties.pop("CompatibleArchitectures", None)
-    path = folder / "template.json"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(template, default=str))
-    return path
+    return template
 
 
 def _container_layer(content: Path, folder: Path, wheels: str, properties: Mapping[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""HTTP servers on loopback. The only module that opens a port of the runtime; `local.access` decides on each request."""
+"""HTTP servers, on loopback but for the one that containers reach. The only module that opens a port of the runtime; `local.access` decides on each request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import select
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -26,6 +27,8 @@ _IDLE_SECONDS: Final = 60.0
 _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
 _OLDEST_VERSION: Final = (1, 0)
+#: A socket option of Linux that Python has no name for. https://man7.org/linux/man-pages/man7/ip.7.html
+_IP_FREEBIND: Final = 15
 
 
 class Connection(web.RequestHandler):
@@ -133,10 +136,14 @@ class HttpServer:
         found: int = self._listener.sockets[0].getsockname()[1]
         return found
 
-    async def listen(self, port: int) -> None:
-        """Listens on loopback; port 0 chooses a free one. Raises OSError if the port is taken, or no socket can be made."""
+    async def listen(self, port: int, *, bridge: str | None = None) -> None:
+        """Listens on loopback; port 0 chooses a free one. Raises OSError if the port is taken, or no socket can be made.
+
+        With `bridge`, it listens on this address of a container engine's network instead, which may not exist yet.
+        """
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: Connection(self._manager, self, loop=loop), "127.0.0.1", port)
+        where: dict[str, Any] = {"host": "127.0.0.1", "port": port} if bridge is None else {"sock": _bound(bridge, port)}
+        self._listener = await loop.create_server(lambda: Connection(self._manager, self, loop=loop), **where)
         if not self._listener.sockets:  # asyncio takes a failed socket() for an address family that the machine does not have
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -179,6 +186,18 @@ class HttpServer:
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         protocol.used_at = time.monotonic()
         return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=self._body_limit)
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """Returns a socket at an address that this machine need not have yet: an engine makes its bridge with the first container."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+        bound.bind((address, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def _refusal(status: int, why: str) -> web.Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local.access import is_loopback_name
 from tests.faults import Faults
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +48,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback_name(address[0]):
             raise AssertionError(f"a test connects to {address}")
         connect(self, address)
 

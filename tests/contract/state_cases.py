@@ -191,7 +191,7 @@ async def sessions_of_updates(case: Case, step: str) -> Any:
 
 
 async def read_records(case: Case, step: str) -> Any:
-    """The newest thousand of the records that were read stay, and all that were not."""
+    """The newest 250 of the records that were read stay, and all that were not."""
     if step == "before":
         await case.table()
         case.declare()
@@ -199,6 +199,20 @@ async def read_records(case: Case, step: str) -> Any:
             await case.put(f"{number}")
         records = case.dynamodb._stream_records["ttt"]
         case.durable.serve("read", {"mapping": "M", "sequence_number": records[1199]["dynamodb"]["SequenceNumber"]})
+        case.durable.commit()
+    return len(case.dynamodb._stream_records["ttt"])
+
+
+async def a_reader_that_has_not_begun(case: Case, step: str) -> Any:
+    """Records stay while a mapping of the stream has not read them, however far the other one has read."""
+    if step == "before":
+        await case.table()
+        arn = case.dynamodb._tables["ttt"]["LatestStreamArn"]
+        case.durable.serve("mappings", {name: {"stream": arn, "starts_at": "TRIM_HORIZON"} for name in ("M", "N")})
+        case.durable.read_records_seconds = -2.0
+        await case.put("one")
+        last = case.dynamodb._stream_records["ttt"][0]["dynamodb"]["SequenceNumber"]
+        assert case.durable.serve("read", {"mapping": "M", "sequence_number": last}) == {}
         case.durable.commit()
     return len(case.dynamodb._stream_records["ttt"])
 

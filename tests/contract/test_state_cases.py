@@ -50,6 +50,10 @@ def test_of_the_records_that_were_read_the_newest_250_stay(tmp_path: Path) -> No
     assert run("read_records", "before", tmp_path) == run("read_records", "after", tmp_path) == 250 + 300
 
 
+def test_records_that_one_mapping_has_not_read_stay_for_it(tmp_path: Path) -> None:
+    assert run("a_reader_that_has_not_begun", "before", tmp_path) == run("a_reader_that_has_not_begun", "after", tmp_path) == 1
+
+
 def test_a_closed_stream_leaves_the_new_one_alone(tmp_path: Path) -> None:
     assert run("a_closed_stream", "before", tmp_path) == run("a_closed_stream", "after", tmp_path) == ["new"]
 

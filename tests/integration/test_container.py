@@ -1,28 +1,32 @@
 """`make invoke`: a function in a container, by `sam local invoke`, against the running stack's store.
 
-Needs a container engine that answers and AWS's runtime image; skips with the reason where there is none. (No machine of this
-project has had one yet; docs/local.md says so.)
+Needs a container engine that answers and the runtime's image; skips with the reason if one is missing.
 """
 
-import json
-import shutil
+import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from local.containers import gateway
+from local.errors import LocalError
 from local.harness import MAYFLY, ROOT, running
 
-IMAGE = "public.ecr.aws/lambda/python:3.13"
+IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
+SAM_PYTHON = ROOT / ".venv-sam" / "bin" / "python"
 
 
 def why_not() -> str | None:
     """The reason why a container cannot run here."""
-    if shutil.which("docker") is None:
-        return "there is no docker command"
-    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0:
-        return "no container engine answers"
-    if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode != 0:
+    try:
+        asyncio.run(gateway())
+    except LocalError as problem:
+        return str(problem)
+    if not SAM_PYTHON.exists():
+        return "there is no .venv-sam; make it with: make .venv-sam/ready"
+    look = f"import docker; docker.from_env().images.get({IMAGE!r})"
+    if subprocess.run([SAM_PYTHON, "-c", look], capture_output=True, check=False).returncode != 0:
         return f"the image {IMAGE} is not here"
     return None
 
@@ -30,7 +34,7 @@ def why_not() -> str | None:
 @pytest.mark.skipif(why_not() is not None, reason=f"no container: {why_not()}")
 def test_a_container_counts_in_the_running_stacks_store(tmp_path: Path) -> None:
     with running(tmp_path) as stack:
-        command = [str(MAYFLY), "invoke", "hello", "--container", "--event", str(ROOT / "events" / "hello.json"), "--work", str(stack.work)]
+        command = [str(MAYFLY), "invoke", "hello", "--container", "--skip-pull-image", "--work", str(stack.work)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "Hello World! 1 times." in done.stdout
@@ -49,15 +53,19 @@ def test_without_an_engine_the_command_says_so_and_names_the_other_way(tmp_path:
 
 def test_the_template_for_the_container_declares_the_running_stacks_variables_and_has_its_layer(tmp_path: Path) -> None:
     """`sam local` passes on only the variables that a template declares, and mounts folders as they are."""
-    from local.invoke import _container_template
+    from local.invoke import _container_template, _variables
     from local.stack_file import StackFile
 
+    at = "http://10.88.0.1:5000"
     with running(tmp_path) as stack:
         stack_file = StackFile.read(stack.work)
-        template = json.loads(_container_template(stack_file, tmp_path).read_text())
+        variables = {name: _variables(stack_file, name, at) for name in stack_file.launches}
+        template = _container_template(stack_file, tmp_path, variables)
     hello = template["Resources"]["Hello"]["Properties"]
-    assert hello["Environment"]["Variables"]["AWS_ENDPOINT_URL"] == stack_file.endpoint
+    assert hello["Environment"]["Variables"]["AWS_ENDPOINT_URL"] == at
     assert hello["Environment"]["Variables"]["COUNTERS_TABLE"]
+    relay = template["Resources"]["RelayJobs"]["Properties"]
+    assert relay["Environment"]["Variables"]["JOBS_QUEUE_URL"].startswith(f"{at}/")
     assert (Path(hello["CodeUri"]) / "main.py").exists()
     layer = Path(template["Resources"]["MayflyLayer"]["Properties"]["ContentUri"]) / "python"
     assert (layer / "mayfly" / "http.py").exists()

@@ -191,13 +191,13 @@ def credential(key: str, service: str) -> str:
 class Wire:
     """A guard before a store that answers 200 to everything, and what went over the wire."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Any = None) -> None:
         self.stored: list[bytes] = []
         self.reported: list[dict[str, Any]] = []
         identities = Identities(people="people", runtime="runtime")
         #: Every bucket is open to every page.
         open_to_pages = Cors({"access-control-allow-origin": "*"}, is_preflight=False)
-        self.guard = Guard(self._store, self.reported.append, identities, cors=lambda method, path, headers: open_to_pages)
+        self.guard = Guard(self._store, self.reported.append, identities, cors=lambda method, path, headers: open_to_pages, kept=kept)
 
     async def _store(self, scope: Any, receive: Any, send: Any) -> None:
         self.stored.append((await receive())["body"])
@@ -247,6 +247,29 @@ def test_what_is_allowed_reaches_the_store_whole(wire: Wire) -> None:
     asked = dynamodb("GetItem", TableName="T")
     assert wire.ask(asked) == (200, "stored")
     assert wire.stored == [asked.body]
+
+
+class FullDisk:
+    """A keeper of state whose last write failed, and whose next one fails while `is_full`."""
+
+    is_failing = is_full = True
+
+    def commit(self) -> None:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        self.is_failing = False
+
+
+def test_no_request_begins_while_the_disk_is_full() -> None:
+    """Otherwise a change that is not written would be visible to all callers, and gone after a kill."""
+    disk = FullDisk()
+    wire = Wire(disk)
+    status, body = wire.ask(dynamodb("PutItem", TableName="T"), key="people")
+    assert (status, "No space left on device" in body) == (500, True)
+    assert wire.stored == []
+    disk.is_full = False
+    assert wire.ask(dynamodb("PutItem", TableName="T"), key="people") == (200, "stored")
+    assert len(wire.stored) == 1
 
 
 def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire: Wire) -> None:
