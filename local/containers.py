@@ -12,6 +12,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from typing import Any, Final
 
 import aiohttp
@@ -20,7 +21,7 @@ from yarl import URL
 
 from local.access import Access
 from local.errors import LocalError
-from local.servers import HttpServer
+from local.servers import HttpServer, bridge_socket
 
 __all__ = ["gateway", "way_to_store"]
 
@@ -46,9 +47,12 @@ async def gateway() -> str:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, session.get(f"{base}/networks/bridge") as reply:
             reply.raise_for_status()
             found: dict[str, Any] = await reply.json()
-            return str(found["IPAM"]["Config"][0]["Gateway"])
+            address = str(ip_address(found["IPAM"]["Config"][0]["Gateway"]))
     except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as problem:
         raise LocalError(f"no container engine answers here ({where}: {problem or type(problem).__name__})") from None
+    if (parsed := ip_address(address)).is_unspecified or not parsed.is_private:
+        raise LocalError(f"the engine at {where} gives {address} as its bridge's address, which is not a private one")
+    return address
 
 
 @contextlib.asynccontextmanager
@@ -73,7 +77,7 @@ async def way_to_store(store: str, bridge: str) -> AsyncIterator[str]:
                 return answer
 
         server = HttpServer(forward, Access(frozenset({name})), body_limit=_BODY_LIMIT)
-        await server.listen(0, bridge=bridge if is_linux else None)
+        await server.listen(bridge_socket(bridge) if is_linux else 0)
         try:
             yield f"http://{name}:{server.port}"
         finally:

@@ -26,6 +26,7 @@ import json
 import os
 import shutil
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -84,6 +85,7 @@ class Durable:
         #: Files of objects that were overwritten, each with the one that takes its place at the commit.
         self._staged: dict[str, str] = {}
         self._copying: Iterator[Row] | None = None
+        self._copied = self._live = 0
         self._copy_above = _COPY_ABOVE
         #: Rows of one frame while the journal is copied, and seconds of copying between two answers.
         self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
@@ -160,6 +162,7 @@ class Durable:
     async def started(self) -> None:
         """Begins to look at what changes between requests."""
         self._ticking = asyncio.ensure_future(self._tick())
+        self._ticking.add_done_callback(_end_process_if_failed)
 
     def stopped(self) -> None:
         """Writes what is left, and that the stop was clean."""
@@ -309,7 +312,7 @@ class Durable:
             self._changed_messages.clear()
             self._finish_staged(found.staged)
             self._tell(story)
-        self._settle_copy()
+        self._settle_copy(_bytes_of(self._emulator.rows(self)))
 
     def _finish_staged(self, staged: Mapping[str, bytes]) -> None:
         """Puts files in place whose commit was written, and deletes those whose was not."""
@@ -339,29 +342,21 @@ class Durable:
 
     def _tell(self, story: Any) -> None:
         assert self._journal is not None
-        folder = self._journal.folder
+        told = []
         if story.lost_power:
-            cut = f" ({story.cut} bytes at its end were cut)" if story.cut else ""
-            self._say(
-                {
-                    "said": f"the state in {folder}: the machine went down while the stack ran; changes of the last second may be missing{cut}"
-                }
-            )
-            return
+            told.append("the machine went down while the stack ran; changes of the last second may be missing")
+        elif not story.was_clean:
+            told.append("the last run was killed; all that could be read is here")
         if story.cut:
-            self._say(
-                {
-                    "said": f"the state in {folder}: {story.cut} bytes of an unfinished write at its end were cut; they were never acknowledged"
-                }
-            )
-        if not story.was_clean:
-            self._say({"said": f"the state in {folder}: the last run was killed; everything that it acknowledged is here"})
+            told.append(f"{story.cut} bytes at its end were no whole write, and were cut: a kill interrupted it, or the file was damaged")
+        if told:
+            self._say({"said": f"the state in {self._journal.folder}: {'; '.join(told)}"})
 
     # ---- copying the journal
 
-    def _settle_copy(self) -> None:
-        """Decides how large the journal may grow: twice what counts, and some more."""
-        self._live = sum(len(value or b"") + _ROW_BYTES for _, value in self._emulator.rows(self))
+    def _settle_copy(self, live: int) -> None:
+        """Decides how large the journal may grow: twice what counts, which are `live` bytes, and some more."""
+        self._live = live
         self._copy_above = _COPY_FACTOR * self._live + _COPY_ABOVE
 
     def begin_copy(self) -> None:
@@ -374,7 +369,7 @@ class Durable:
         except OSError as problem:
             self._put_off_copy(problem)
             return
-        self._copying = self._emulator.rows(self)
+        self._copying, self._copied = self._emulator.rows(self), 0
 
     def _put_off_copy(self, problem: OSError) -> None:
         """Goes on with the files that there are, and tries again when they have grown."""
@@ -392,13 +387,14 @@ class Durable:
             while True:
                 if rows := list(islice(self._copying, self.copy_rows)):
                     self._journal.append(rows)
+                    self._copied += _bytes_of(rows)
                     if time.monotonic() >= until:
                         return
                     continue
                 self._journal.append([(("service", name), data) for name, data in self._kept.items()])
                 self._journal.end_copy()
                 self._copying = None
-                self._settle_copy()
+                self._settle_copy(self._copied)
                 return
         except OSError as problem:
             self._put_off_copy(problem)
@@ -514,6 +510,17 @@ class Durable:
         if again:
             self._due.setdefault((before + _AGAIN_SECONDS) // 60 + 1, set()).update(again)
         return found
+
+
+def _end_process_if_failed(ticking: "asyncio.Task[None]") -> None:
+    """A store that no longer writes what changes between answers must not go on: it is started again from its journal."""
+    if not ticking.cancelled() and (problem := ticking.exception()) is not None:
+        traceback.print_exception(problem)
+        os._exit(70)
+
+
+def _bytes_of(rows: Iterable[Row]) -> int:
+    return sum(len(value or b"") + _ROW_BYTES for _, value in rows)
 
 
 def _expiry(item: Mapping[str, Any], attribute: str) -> float | None:

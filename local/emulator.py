@@ -14,7 +14,7 @@ from local.file_limit import raise_file_limit
 from local.guarded_store import OWNER, SERVICE, Cors, Identities, Kept
 from local.supported import STATE
 
-__all__ = ["bucket_cors", "prepare"]
+__all__ = ["bucket_cors", "bucket_of_host", "prepare"]
 
 #: Prefixes of CloudFormation actions that every caller may use. The rest makes resources.
 _READS_STACKS: Final = ("Describe", "Detect", "List", "Get", "Validate", "Estimate")
@@ -54,6 +54,13 @@ def bucket_cors(method: str, path: str, headers: Mapping[str, str]) -> Cors | No
         return Cors(_cors_headers(answer), is_preflight=True) if status == 200 else None
     allowed = _cors_headers(s3.cors_response_headers(bucket, method, dict(headers)))
     return Cors(allowed, is_preflight=False) if allowed else None
+
+
+def bucket_of_host(host: str) -> str | None:
+    """Returns the bucket that the emulator takes from a host name, as in `bucket.s3.localhost`, or None."""
+    app = importlib.import_module("ministack.app")
+    bucket = app._extract_s3_vhost_bucket(host)
+    return None if not bucket or app._S3_VHOST_EXCLUDE_RE.search(host) or bucket in app._NON_S3_VHOST_NAMES else str(bucket)
 
 
 def _cors_headers(answer: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,8 @@ Checking roles keeps an application from working here and failing on AWS. It is 
 is a process of the same user.
 """
 
+import asyncio
+import contextlib
 import json
 import re
 import time
@@ -39,6 +41,8 @@ _FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-op
 #: The form field that carries the access key of a presigned POST, among the first fields of its body.
 _POSTED_CREDENTIAL: Final = re.compile(rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE)
 _FORM_START: Final = 64 * 1024
+#: Seconds for which a request waits whose key may be a function's that the runtime has not told yet.
+_KEY_SECONDS: Final = 10.0
 
 #: The caller of the request in progress: `runtime`, `people` or `function NAME`.
 OWNER: Final[ContextVar[str]] = ContextVar("OWNER", default="")
@@ -146,23 +150,29 @@ class _Faults:
 
 
 class Guard:
-    """An ASGI application around the store's."""
+    """An ASGI application around the store's. `bucket_of` returns the bucket of a host name, or None."""
 
     def __init__(
         self,
         store: _App,
         report: Callable[[dict[str, Any]], None],
         identities: Identities,
-        access: Access | None = None,
+        access: Access,
         *,
         cors: "Callable[[str, str, Mapping[str, str]], Cors | None]" = lambda method, path, headers: None,
+        bucket_of: Callable[[str], str | None] = lambda host: None,
         kept: Kept | None = None,
+        key_seconds: float = _KEY_SECONDS,
     ) -> None:
         self._store = store
         self._report = report
         self._identities = identities
-        self._access = access or Access()
+        self._access = access
         self._cors = cors
+        self._bucket_of = bucket_of
+        self._key_seconds = key_seconds
+        #: Set when the runtime has handed over the functions' keys and roles.
+        self._knows_functions = asyncio.Event()
         self._kept = kept or _NothingKept()
         self._permissions = Permissions()
         self._faults = _Faults()
@@ -173,8 +183,6 @@ class Guard:
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif scope["type"] == "websocket":  # of what the store plays, nothing uses them
-            await send({"type": "websocket.close", "code": 1008})
 
     async def _lifespan(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         async def told(message: _Message) -> None:
@@ -189,10 +197,9 @@ class Guard:
     async def _http(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
         headers, path = dict(pairs), str(scope["path"])
+        if (bucket := self._bucket_of(headers.get("host", ""))) is not None:
+            path = f"/{bucket}{path}"
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
-        if (why := self._access.host_refusal(path, pairs)) is not None:
-            await _answer(send, 403, *_message(why))
-            return
         cors: Cors | None = None
         if sum(name == "authorization" for name, _ in pairs) > 1:
             await _answer(send, 403, *_message("a request has one Authorization header"))
@@ -227,6 +234,11 @@ class Guard:
                 found = _POSTED_CREDENTIAL.search(start)
                 key, service = (found[1].decode("latin-1"), "s3") if found else ("", "")
             owner = self._identities.of(key)
+            if owner is None and key and not self._knows_functions.is_set():
+                # The store was started again, and functions ask already: the runtime is about to tell their keys.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._knows_functions.wait(), self._key_seconds)
+                owner = self._identities.of(key)
             if owner is None:
                 await _answer(send, 403, *_unknown_key(request, service, is_signed=bool(key)))
                 return
@@ -344,6 +356,7 @@ class Guard:
                 self._identities.functions = {key: known["function"] for key, known in asked["keys"].items()}
                 self._identities.secrets |= {key: known["secret"] for key, known in asked["keys"].items()}
                 self._permissions.set({name: None if role is None else Role(**role) for name, role in asked["roles"].items()})
+                self._knows_functions.set()
                 return {}
             case "roles":
                 return self._shown()
@@ -399,7 +412,8 @@ async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
 def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
     """Returns True if a request, or the one that a preflight announces, is not one of S3's own."""
     announced = headers.get("access-control-request-headers", "").lower()
-    return "x-amz-target" in headers or "x-amz-target" in announced or "Action" in query
+    is_query_protocol = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    return is_query_protocol or "x-amz-target" in headers or "x-amz-target" in announced or "Action" in query
 
 
 def _malformed(what: str, asked: Any) -> str | None:

@@ -105,8 +105,7 @@ class Journal:
     def read(self, take: Callable[[tuple[Any, ...], bytes | None], None]) -> Story:
         """Gives every row to `take`, oldest first, and opens the newest file to go on with.
 
-        An incomplete frame at the end, which was never acknowledged, is cut. Raises StateError for anything else that cannot be read,
-        and lets go of the folder.
+        An incomplete frame at the end is cut. Raises StateError for anything else that cannot be read, and lets go of the folder.
         """
         try:
             story = self._read(take)
@@ -244,20 +243,25 @@ class Journal:
         return self._sync_error
 
     def _open(self) -> None:
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            size = os.fstat(file).st_size
-            if not size:
-                header = _HEADER % _VERSION
-                if self._write(file, header, 0) != len(header):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                size = len(header)
-                _sync_folder(self.folder)
-        except OSError:
-            os.close(file)
-            raise
-        self._file, self._size = file, size
+        if not self._path.exists():
+            self._create(self._path)
+        self._file = os.open(self._path, os.O_RDWR)
+        self._size = os.fstat(self._file).st_size
         self._synced = self._marked = 0
+
+    def _create(self, path: Path) -> None:
+        """Makes a file with its header, or none: a file without a whole header is always a damaged one."""
+        unfinished = self.folder / "journal.unfinished"
+        file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            header = _HEADER % _VERSION
+            if self._write(file, header, 0) != len(header):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file)
+        finally:
+            os.close(file)
+        unfinished.rename(path)
+        _sync_folder(self.folder)
 
     def _sync_for_ever(self) -> None:
         while not self._stopping.wait(_SYNC_SECONDS):
@@ -274,8 +278,9 @@ class Journal:
                 self._synced, self._sync_error = size, None
 
     def _sync_files(self) -> None:
-        files, self.files = self.files, set()
-        for name in files:
+        failed: set[str] = set()
+        while self.files:  # one by one: the event loop adds to them meanwhile
+            name = self.files.pop()
             try:
                 handle = os.open(name, os.O_RDONLY)
                 try:
@@ -285,8 +290,9 @@ class Journal:
             except FileNotFoundError:  # deleted since
                 continue
             except OSError as problem:
-                self.files.add(name)
+                failed.add(name)
                 self._sync_error = problem.strerror
+        self.files.update(failed)
 
 
 def _sync(file: int) -> None:
@@ -327,9 +333,6 @@ def _after_header(path: Path) -> int:
     with path.open("rb") as file:
         line = file.readline(64)
     version = line.removeprefix(_TITLE).strip()
-    if (_HEADER % _VERSION).startswith(line) and not line.endswith(b"\n"):  # made, and its header not written whole
-        path.write_bytes(_HEADER % _VERSION)
-        return len(_HEADER % _VERSION)
     if not line.startswith(_TITLE) or not version.isdigit() or not line.endswith(b"\n"):
         raise StateError(f"{path} is not a state file of Mayfly's, or is damaged at its beginning; it is left as it is: {_ADVICE}")
     if int(version) > _VERSION:

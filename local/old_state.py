@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ministack.core import persistence
 from ministack.core.responses import AccountRegionScopedDict
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from local.durable import Durable
 
 __all__ = ["OldState"]
+
+#: Fields by account and region, which the emulator needs.
+_SCOPED: Final = {"dynamodb": ["tables"], "sqs": ["queues"]}
 
 
 class OldState:
@@ -63,14 +66,31 @@ class OldState:
         return data["payload"]
 
     def restore(self, durable: "Durable", port: int) -> None:
-        """Makes it the emulator's state."""
+        """Makes it the emulator's state. Raises StateError for a file that does not hold what the emulator writes."""
         for name, state in self._states.items():
-            if name == "dynamodb":
-                for table in state.get("tables", AccountRegionScopedDict())._data.values():
-                    table["items"] = dict(table.get("items") or {})
-            MODULES[name].load_persisted_state(_with_port(name, state, port))
-        for _, table in dynamodb._tables.all_items():
-            dynamodb._update_counts(table)
+            try:
+                self._restore(name, state, port)
+            except (LookupError, TypeError, ValueError, AttributeError) as problem:
+                path = self._folder / f"{name}.json"
+                raise StateError(
+                    f"{path} does not hold a service's state, and is left as it is ({type(problem).__name__}: {problem}); "
+                    "move it away to start without it"
+                ) from None
+
+    @staticmethod
+    def _restore(name: str, state: Any, port: int) -> None:
+        if not isinstance(state, dict):
+            raise TypeError(f"a JSON object was expected, found {type(state).__name__}")
+        for field in _SCOPED.get(name, ()):
+            if not isinstance(state.get(field), AccountRegionScopedDict):
+                raise TypeError(f"{field} is not as the emulator writes it")
+        if name == "dynamodb":
+            for table in state["tables"]._data.values():
+                table["items"] = dict(table.get("items") or {})
+        MODULES[name].load_persisted_state(_with_port(name, state, port))
+        if name == "dynamodb":
+            for _, table in dynamodb._tables.all_items():
+                dynamodb._update_counts(table)
 
     def put_aside(self) -> None:
         """Moves its files into a folder of their own."""

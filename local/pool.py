@@ -82,7 +82,6 @@ class Pool:
         tired = [each for each in self._idle if now - each.idle_since > self._idle_seconds or not each.is_alive]
         self._idle = [each for each in self._idle if each not in tired]
         await asyncio.gather(*(each.stop(grace_seconds=2) for each in tired))
-        self._start_for_waiting()
 
     async def replace_all(self) -> None:
         """Makes every later invocation start on new code; what runs is let finish."""
@@ -90,7 +89,6 @@ class Pool:
         self._stale |= self._busy
         self._generation += 1
         await asyncio.gather(*(each.stop(grace_seconds=0.5) for each in idle))
-        self._start_for_waiting()
 
     async def close(self, grace_seconds: float) -> None:
         """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace, SIGKILL. Starts no more.
@@ -129,7 +127,7 @@ class Pool:
             return await turn
         except asyncio.CancelledError:
             given = turn.result() if turn.done() and not turn.cancelled() else None
-            if isinstance(given, Environment):
+            if given is not None and not isinstance(given, Failure):
                 self._free(given)
             raise
 

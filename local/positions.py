@@ -28,3 +28,4 @@ class Positions:
     async def reported(self, mapping: str) -> None:
         """Stores that the on-failure destination has a report of the missed records."""
         await self.control.tell("reported", {"mapping": mapping})
+        self.lost.discard(mapping)

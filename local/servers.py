@@ -1,4 +1,8 @@
-"""HTTP servers, on loopback but for the one that containers reach. The only module that opens a port of the runtime; `local.access` decides on each request."""
+"""HTTP servers: the API's, the store's, one for each function's Runtime API, and one for a container's way to the store.
+
+`local.access` decides on each request; no other server is made. All listen on loopback but the last one, which listens on the
+container engine's bridge.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,22 @@ import errno
 import os
 import select
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 
 from local.access import Access
 
-__all__ = ["Connection", "Handler", "HttpServer"]
+__all__ = ["Connection", "Handler", "HttpServer", "bridge_socket"]
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 #: Seconds that a new connection has to send its first request's headers.
 _HEAD_SECONDS: Final = 15.0
+#: Seconds without a byte of a body that is not complete, and seconds for a whole body.
+_STALL_SECONDS: Final = 15.0
+_BODY_SECONDS: Final = 120.0
 #: Seconds that a connection may idle between two requests.
 _IDLE_SECONDS: Final = 60.0
 #: Reading on after a refusal, until the client is silent: seconds of silence, and seconds in all.
@@ -47,6 +53,8 @@ class Connection(web.RequestHandler):
         self.peer_pid: int | None = None
         self._server = server
         self._received_at = 0.0
+        self._began_at = 0.0
+        self._payload: StreamReader | None = None
         self._is_refused = False
 
     @property
@@ -57,13 +65,17 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._server.connected(self)
-        self._loop.call_later(_HEAD_SECONDS, self._close_if_silent)
+        self._loop.call_later(_HEAD_SECONDS, self._close_if_stalled)
+
+    def begin(self, payload: StreamReader) -> None:
+        """Called with the body of a request whose headers are complete."""
+        self.used_at = self._began_at = self._loop.time()
+        self._payload = payload
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
-            self._received_at = self._loop.time()
-            return
-        super().data_received(data)
+        self._received_at = self._loop.time()
+        if not self._is_refused:
+            super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.disconnected(self)
@@ -89,9 +101,16 @@ class Connection(web.RequestHandler):
 
         return drained
 
-    def _close_if_silent(self) -> None:
-        if not self._request_count:
+    def _close_if_stalled(self) -> None:
+        """Closes a connection whose client does not complete its request, and looks again later."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        now = self._loop.time()
+        is_open = self._payload is not None and not self._payload.is_eof()
+        if self._payload is None or (is_open and (now - self._received_at >= _STALL_SECONDS or now - self._began_at >= _BODY_SECONDS)):
             self.force_close()
+        else:
+            self._loop.call_later(_STALL_SECONDS / 3, self._close_if_stalled)
 
 
 def _has_error(transport: asyncio.BaseTransport | None) -> bool:
@@ -136,14 +155,14 @@ class HttpServer:
         found: int = self._listener.sockets[0].getsockname()[1]
         return found
 
-    async def listen(self, port: int, *, bridge: str | None = None) -> None:
-        """Listens on loopback; port 0 chooses a free one. Raises OSError if the port is taken, or no socket can be made.
+    async def listen(self, where: int | socket.socket) -> None:
+        """Listens on a port of loopback, or on a socket that is bound; port 0 chooses a free one.
 
-        With `bridge`, it listens on this address of a container engine's network instead, which may not exist yet.
+        Raises OSError if the port is taken, or no socket can be made.
         """
         loop = asyncio.get_running_loop()
-        where: dict[str, Any] = {"host": "127.0.0.1", "port": port} if bridge is None else {"sock": _bound(bridge, port)}
-        self._listener = await loop.create_server(lambda: Connection(self._manager, self, loop=loop), **where)
+        how: dict[str, Any] = {"host": "127.0.0.1", "port": where} if isinstance(where, int) else {"sock": where}
+        self._listener = await loop.create_server(lambda: Connection(self._manager, self, loop=loop), **how)
         if not self._listener.sockets:  # asyncio takes a failed socket() for an address family that the machine does not have
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -181,19 +200,25 @@ class HttpServer:
         if (why := self._access.refusal(request.raw_path, headers)) is not None:
             self._refused(request.path, why)
             return _refusal(403, why)
+        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":  # RFC 9110, 10.1.1
+            assert request.transport is not None
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return await self._handler(request)
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        protocol.used_at = time.monotonic()
+        protocol.begin(payload)
         return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=self._body_limit)
 
 
-def _bound(address: str, port: int) -> socket.socket:
-    """Returns a socket at an address that this machine need not have yet: an engine makes its bridge with the first container."""
+def bridge_socket(address: str) -> socket.socket:
+    """Returns a socket on a port of a container engine's bridge. Raises OSError.
+
+    This machine need not have the address yet: an engine makes its bridge with the first container.
+    """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
-        bound.bind((address, port))
+        bound.bind((address, 0))
     except OSError:
         bound.close()
         raise

@@ -84,17 +84,19 @@ class StreamPoller:
         self._stopping.set()
 
     async def _read_shard(self, shard: str) -> None:
-        position = await self._start_position(shard)
+        position: str | None = None
         waiting: list[dict[str, Any]] = []
         closes, pause, read, fetched = 0.0, _QUICKEST_POLL, "", ""
         while not self._stopping.is_set():
             try:
+                if position is None:
+                    position = await self._start_position(shard, after=fetched)
                 reply = await self._of_function.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
             except (ClientError, BotoCoreError, OSError) as problem:
                 self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
-                await self._pause(1)
                 if _code(problem) in _USELESS_ITERATOR:  # a batch that took long, or a laptop that slept
-                    position = await self._start_position(shard, after=fetched)
+                    position = None
+                await self._pause(1)
                 continue
             position = reply.get("NextShardIterator", position)
             fetched = reply["Records"][-1]["dynamodb"]["SequenceNumber"] if reply["Records"] else fetched
@@ -147,8 +149,12 @@ class StreamPoller:
         """Reports to the on-failure destination that unread records are gone. Their numbers are unknown."""
         assert self._positions is not None
         self._log.event("stream records lost", "WARNING", stream=self._source.stream_arn, function=self._source.function)
-        if await self._report(shard, "RecordAgeExceeded", 0, {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}):
-            await self._positions.reported(self._source.name)
+        facts = {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}
+        while not await self._report(shard, "RecordAgeExceeded", 0, facts):
+            await self._pause(_REPORT_PAUSE)
+            if self._stopping.is_set():  # the next start reports it
+                return
+        await self._positions.reported(self._source.name)
 
     async def _deliver(self, shard: str, batch: _Batch) -> None:
         """Returns when every record of the batch has been taken, or given up."""

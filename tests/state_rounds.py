@@ -232,7 +232,7 @@ def truncation_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[
     cut = 0
     for number in range(1, rounds + 1):
         with folder.running() as stack:
-            assert not cut or "bytes of an unfinished write" in folder.said or "was killed" in folder.said, folder.said
+            assert not cut or "were no whole write" in folder.said or "was killed" in folder.said, folder.said
             check_consistent(stack)
             told = Acknowledged()
             with Load(stack, told) as load:

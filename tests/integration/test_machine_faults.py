@@ -3,12 +3,14 @@
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -26,6 +28,11 @@ def job(stack: Stack) -> int:
         return 0
     finally:
         connection.close()
+
+
+def until_end(connection: socket.socket) -> bytes:
+    """The bytes that come until the other side closes."""
+    return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
 def test_three_hundred_idle_connections_leave_room_for_a_job(tmp_path: Path) -> None:
@@ -61,6 +68,39 @@ def test_connections_that_say_nothing_or_not_enough_are_closed(tmp_path: Path) -
         for each in silent[:3]:
             each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
         assert [each.recv(100) for each in silent] == [b""] * 5
+
+
+def test_a_request_whose_body_stalls_is_closed(tmp_path: Path) -> None:
+    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack, ExitStack() as held:
+        begun = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx"
+        ports = (stack.port, urlsplit(stack.facts["endpoint"]).port or 0)
+        stalled = [held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=40)) for port in ports for _ in range(3)]
+        for each in stalled:
+            each.sendall(begun)
+        for each in stalled[:3]:
+            assert each.recv(100) == b""
+        for each in stalled[3:]:  # refused before it is read: nothing is signed
+            assert until_end(each).startswith(b"HTTP/1.1 403 ")
+        assert stack.get("/fine").status_code == 200
+
+
+def test_a_slow_body_that_goes_on_is_served(tmp_path: Path) -> None:
+    template = ROOT / "tests/apps/misbehaving/template.yaml"
+    with running(tmp_path, template=template) as stack, socket.create_connection(("127.0.0.1", stack.port), timeout=40) as slow:
+        slow.sendall(b"POST /fine HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\n")
+        for _ in range(5):
+            assert select.select([slow], [], [], 4)[0] == []  # longer than a stall in all, shorter than one each time
+            slow.sendall(b"x")
+        assert slow.recv(100).startswith(b"HTTP/1.1 ")
+
+
+def test_idle_connections_to_the_store_leave_room_for_functions(tmp_path: Path) -> None:
+    with running(tmp_path, files=256) as stack, ExitStack() as held:
+        port = urlsplit(stack.facts["endpoint"]).port or 0
+        for _ in range(320):
+            held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        assert job(stack) == 202
+        wait_until(lambda: stack.counter("n") >= 1, 60, what="the job's effect")
 
 
 def test_more_connections_than_the_bound_cost_those_that_idle_longest(tmp_path: Path) -> None:

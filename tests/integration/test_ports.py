@@ -252,7 +252,7 @@ print(json.dumps(found))
     assert {status for statuses in found.values() for status in statuses} <= {403}
 
 
-def test_sdks_and_the_aws_cli_are_served_with_what_mayfly_env_prints(stack: Stack) -> None:
+def test_sdks_are_served_with_what_mayfly_env_prints(stack: Stack) -> None:
     printed = subprocess.run([MAYFLY, "env", "--work", stack.work], capture_output=True, text=True, check=True).stdout
     code = "import boto3; print(len(boto3.client('dynamodb').list_tables()['TableNames']), len(boto3.client('sqs').list_queues()['QueueUrls']))"
     shell = f"{printed}\n{sys.executable} -c {json.dumps(code)}"
@@ -307,6 +307,37 @@ Resources:
         assert hop.status_code == 403, "a bucket's CORS opens no other service"
 
 
+OPEN_AND_CLOSED = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Open:
+    Type: AWS::S3::Bucket
+    Properties: {CorsConfiguration: {CorsRules: [{AllowedOrigins: ["*"], AllowedMethods: [POST, GET]}]}}
+  Closed: {Type: AWS::S3::Bucket}
+  Queue: {Type: AWS::SQS::Queue}
+"""
+
+
+def test_a_bucket_that_is_open_to_pages_opens_nothing_else_even_with_any_credentials(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(OPEN_AND_CLOSED)
+    page = {"Origin": "https://evil.example"}
+    with running(tmp_path / "run", "--any-credentials", "--allow-host", "shop.test", template=template) as stack:
+        store, names = stack.facts["endpoint"], stack.facts["resources"]
+        for bucket in ("Open", "Closed"):
+            stack.client("s3").put_object(Bucket=names[bucket], Key="k", Body=bucket.encode())
+        form = requests.post(f"{store}/{names['Open']}", data={"Action": "ListQueues"}, headers=page, timeout=20)
+        assert (form.status_code, "access-control-allow-origin" in form.headers) == (403, False)
+        asks = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-Amz-Target"}
+        assert requests.options(f"{store}/{names['Open']}", headers=asks, timeout=20).status_code == 403
+        named = requests.get(f"{store}/{names['Open']}/k", headers={"Host": "shop.test"}, timeout=20)
+        assert named.status_code == 403, "what a page sends under such a name would need no key"
+        found = requests.get(f"{store}/{names['Open']}/k", headers=page, timeout=20)
+        assert (found.content, found.headers["access-control-allow-origin"], found.headers["vary"]) == (b"Open", "*", "Origin")
+        by_host = {**page, "Host": f"{names['Closed'].lower()}.s3.localhost:{store.rsplit(':', 1)[1]}"}
+        assert requests.get(f"{store}/{names['Open']}/k", headers=by_host, timeout=20).status_code == 403
+
+
 @pytest.mark.parametrize("version", ["s3", "s3v4"])
 def test_a_presigned_url_allows_what_it_says_and_for_as_long(stack: Stack, version: str) -> None:
     s3 = boto3.client(
@@ -319,6 +350,7 @@ def test_a_presigned_url_allows_what_it_says_and_for_as_long(stack: Stack, versi
     found = requests.get(url, timeout=20)
     assert (found.status_code, found.content) == (200, b"<script>1</script>")
     assert found.headers["content-security-policy"] == "sandbox", "its script runs in no origin"
+    assert found.headers["x-content-type-options"] == "nosniff"
     assert requests.delete(url, timeout=20).status_code == 403
     assert requests.get(url.replace("a%20page", "another"), timeout=20).status_code == 403
     assert requests.get(re.sub("Signature=[^&]+", "Signature=AAAA", url), timeout=20).status_code == 403

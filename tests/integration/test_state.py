@@ -98,7 +98,7 @@ def test_a_start_after_a_kill_says_so_and_one_after_a_stop_does_not(tmp_path: Pa
         check_present(stack, told)
         stack.process.kill()
     with folder.running():
-        assert "the last run was killed; everything that it acknowledged is here" in folder.said
+        assert "the last run was killed; all that could be read is here" in folder.said
 
 
 def test_without_state_nothing_is_written(tmp_path: Path) -> None:
@@ -218,14 +218,26 @@ def strand(folder: Folder) -> None:
     path.write_text(json.dumps(data))
 
 
-@pytest.mark.parametrize("damage", ["{", '{"__ministack_format__": 99, "payload": {}}'])
-def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("dynamodb", "{"),
+        ("dynamodb", '{"__ministack_format__": 99, "payload": {}}'),
+        ("dynamodb", "[]"),
+        ("dynamodb", '{"tables": 5}'),
+        ("sqs", '{"queues": null}'),
+        ("ssm", "7"),
+    ],
+)
+def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path: Path, name: str, damage: str) -> None:
     folder = Folder(tmp_path)
     folder.state.mkdir()
-    (folder.state / "dynamodb.json").write_text(damage)
+    (folder.state / f"{name}.json").write_text(damage)
     said = refused(folder)
-    assert "dynamodb.json" in said
-    assert (folder.state / "dynamodb.json").read_text() == damage
+    assert f"{name}.json" in said
+    assert "move it away" in said or "newer emulator" in said
+    assert (folder.state / f"{name}.json").read_text() == damage
+    assert not list(folder.state.glob("journal-*.log"))
 
 
 def test_an_old_file_beside_a_journal_is_an_error(tmp_path: Path) -> None:

@@ -132,19 +132,25 @@ def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path) -> None:
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-#: Calls that open a port. `store` opens the store's, on which its process serves the guard; `peers` opens one for a moment, to see
-#: whether the system tells a peer's process.
-OPENERS = {"bind", "create_server", "start_server", "TCPSite", "SockSite", "HTTPServer", "ThreadingHTTPServer", "TCPServer"}
-OPEN_PORTS = {"servers.py": {"bind", "create_server"}, "store.py": {"bind"}, "store_process.py": {"bind"}, "peers.py": {"create_server"}}
+#: Names of calls that open a port, and of modules that do. `store` opens the store's, which its process serves by an HttpServer;
+#: `peers` opens one for a moment, to see whether the system tells a peer's process.
+OPENERS = {"bind", "create_server", "start_server", "create_unix_server", "start_unix_server", "run_app", "make_server"}
+OPENERS |= {"TCPSite", "SockSite", "UnixSite", "AppRunner", "HTTPServer", "ThreadingHTTPServer", "TCPServer"}
+OPENERS |= {"hypercorn", "uvicorn", "gunicorn", "http.server", "socketserver", "wsgiref"}
+OPEN_PORTS = {"servers.py": {"bind", "create_server"}, "store.py": {"bind"}, "peers.py": {"create_server"}}
 
 
 def test_no_other_module_opens_a_port() -> None:
     found: dict[str, set[str]] = {}
     for path in (ROOT / "local").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-            if name in OPENERS:
-                found.setdefault(path.relative_to(ROOT / "local").as_posix(), set()).add(name)
+            names = {node.attr} if isinstance(node, ast.Attribute) else {node.id} if isinstance(node, ast.Name) else set()
+            if isinstance(node, ast.Import):
+                names = {each.name for each in node.names} | {each.name.partition(".")[0] for each in node.names}
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {node.module, node.module.partition(".")[0], *(each.name for each in node.names)}
+            if opening := names & OPENERS:
+                found.setdefault(path.relative_to(ROOT / "local").as_posix(), set()).update(opening)
     assert found == OPEN_PORTS, "a server of the local runtime is an HttpServer, which has rules of access"
 
 

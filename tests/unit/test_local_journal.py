@@ -124,6 +124,44 @@ def test_a_file_of_something_else_is_an_error(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("kept", [0, 1, 14])
+@pytest.mark.parametrize("name", ["journal-1.log", "journal-2.log"])
+def test_a_file_that_was_emptied_is_an_error_and_no_new_state(tmp_path: Path, name: str, kept: int) -> None:
+    journal = opened(tmp_path)
+    journal.read(lambda key, value: None)
+    journal.append([row("a")])
+    journal.begin_copy()
+    killed(journal)
+    os.truncate(tmp_path / name, kept)
+    with pytest.raises(StateError, match=f"{name} is not a state file of Mayfly's, or is damaged at its beginning"):
+        read(tmp_path)
+    assert (tmp_path / name).stat().st_size == kept
+
+
+def test_a_kill_while_the_first_file_is_made_leaves_none(tmp_path: Path) -> None:
+    disk = _Disk()
+    disk.room = 3
+    journal = opened(tmp_path, write=disk.pwrite)
+    with pytest.raises(OSError, match="No space left"):
+        journal.read(lambda key, value: None)
+    os.close(journal._lock)
+    assert read(tmp_path)[0] == {}
+
+
+def test_an_older_file_that_was_cut_is_an_error(tmp_path: Path) -> None:
+    """Rows between its end and the next file would be missing."""
+    journal = opened(tmp_path)
+    journal.read(lambda key, value: None)
+    journal.append([row("a")])
+    journal.begin_copy()
+    journal.append([row("b")])
+    killed(journal)
+    older = tmp_path / "journal-1.log"
+    os.truncate(older, older.stat().st_size - 3)
+    with pytest.raises(StateError, match="is damaged at byte"):
+        read(tmp_path)
+
+
 def test_one_process_has_the_folder_and_the_other_is_told_which(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     with pytest.raises(StateError, match=f"process {os.getpid()}"):
@@ -193,13 +231,24 @@ def test_a_disk_that_takes_no_second_file_goes_on_with_the_first(tmp_path: Path)
     disk = _Disk()
     journal = opened(tmp_path, write=disk.pwrite)
     journal.read(lambda key, value: None)
+    journal.append([row("before")])
     disk.room = 3
     with pytest.raises(OSError, match="No space left"):
         journal.begin_copy()
     disk.room = 10_000
     journal.append([row("a")])
     killed(journal)
-    assert set(read(tmp_path)[0]) == {("item", "a")}
+    assert set(read(tmp_path)[0]) == {("item", "before"), ("item", "a")}
+    assert [path.name for path in tmp_path.glob("journal-*.log")] == ["journal-1.log"]
+
+
+def test_a_disk_that_takes_no_byte_and_gives_no_error_is_full(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.read(lambda key, value: None)
+    journal._write = lambda file, data, position: 0
+    with pytest.raises(OSError, match="No space left"):
+        journal.append([row("a")])
+    killed(journal)
 
 
 def after_a_power_cut(path: Path, damage: Callable[[bytes], bytes]) -> None:

@@ -173,6 +173,39 @@ def test_a_caller_that_goes_away_while_it_waits_leaves_its_environment_to_the_ne
     run(test())
 
 
+def test_an_environment_that_was_given_to_a_caller_who_left_at_that_moment_is_free() -> None:
+    async def test() -> None:
+        machine = Machine()
+        machine.may_start.clear()
+        pool = Pool(machine.start, limit=2, idle_seconds=60)
+        gone = asyncio.ensure_future(pool.invoke(EVENT))
+        await settled()
+        given = cast("Environment", Process())
+        pool._free(given)
+        gone.cancel()  # before it has run again
+        await asyncio.gather(gone, return_exceptions=True)
+        assert pool._idle == [given]
+        machine.may_start.set()
+
+    run(test())
+
+
+def test_an_environment_whose_code_was_saved_while_it_started_serves_once() -> None:
+    async def test() -> None:
+        machine = Machine()
+        machine.may_start.clear()
+        pool = Pool(machine.start, limit=1, idle_seconds=60)
+        first = asyncio.ensure_future(pool.invoke(EVENT))
+        await settled()
+        await pool.replace_all()
+        machine.may_start.set()
+        assert await first == Reply(b"{}")
+        assert await pool.invoke(EVENT) == Reply(b"{}")
+        assert [each.served for each in machine.processes] == [1, 1]
+
+    run(test())
+
+
 def test_a_closed_pool_answers_those_who_wait_and_starts_no_more() -> None:
     async def test() -> None:
         machine = Machine()

@@ -2,11 +2,13 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from local.access import Access
 from local.calls import Permission, Request, signer
 from local.guarded_store import Cors, Guard, Identities
 from local.permissions import Grant, Permissions, Role
@@ -197,7 +199,15 @@ class Wire:
         identities = Identities(people="people", runtime="runtime")
         #: Every bucket is open to every page.
         open_to_pages = Cors({"access-control-allow-origin": "*"}, is_preflight=False)
-        self.guard = Guard(self._store, self.reported.append, identities, cors=lambda method, path, headers: open_to_pages, kept=kept)
+        self.guard = Guard(
+            self._store,
+            self.reported.append,
+            identities,
+            Access(),
+            key_seconds=0,
+            cors=lambda method, path, headers: open_to_pages,
+            kept=kept,
+        )
 
     async def _store(self, scope: Any, receive: Any, send: Any) -> None:
         self.stored.append((await receive())["body"])
@@ -212,14 +222,19 @@ class Wire:
     def send(self, request: Request, headers: list[tuple[str, str]], *, path: str = "/", query: str = "") -> tuple[int, str]:
         import asyncio
 
+        sent: list[dict[str, Any]] = []
+        asyncio.run(self.serve(replace(request, path=path), headers, sent, query=query))
+        return sent[0]["status"], sent[1]["body"].decode()
+
+    async def serve(self, request: Request, headers: list[tuple[str, str]], sent: list[dict[str, Any]], *, query: str = "") -> None:
         scope = {
             "type": "http",
             "method": request.method,
-            "path": path,
+            "path": request.path,
             "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in headers],
         }
-        parts, sent = [request.body[:3], request.body[3:]], []
+        parts = [request.body[:3], request.body[3:]]
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
@@ -227,8 +242,7 @@ class Wire:
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        asyncio.run(self.guard(scope, receive, send))
-        return sent[0]["status"], sent[1]["body"].decode()
+        await self.guard(scope, receive, send)
 
     def set_roles(self, **roles: Any) -> None:
         asked = {"roles": roles, "keys": {f"key-of-{name}": {"function": name, "secret": "s"} for name in roles}}
@@ -247,6 +261,32 @@ def test_what_is_allowed_reaches_the_store_whole(wire: Wire) -> None:
     asked = dynamodb("GetItem", TableName="T")
     assert wire.ask(asked) == (200, "stored")
     assert wire.stored == [asked.body]
+
+
+def test_a_request_by_a_key_that_the_runtime_is_about_to_tell_waits_for_it() -> None:
+    """After the store has been started again, functions ask before their keys are known."""
+    import asyncio
+
+    wire = Wire()
+    wire.guard._key_seconds = 5.0
+    sent: list[dict[str, Any]] = []
+
+    async def scenario() -> None:
+        asked = dynamodb("GetItem", TableName="T")
+        asking = asyncio.ensure_future(
+            wire.serve(asked, [*asked.headers.items(), ("authorization", credential("key-of-F", "dynamodb"))], sent)
+        )
+        await asyncio.sleep(0.01)
+        assert not asking.done()
+        roles = {"F": {"name": "R", "documents": [{"Statement": {**ALLOW, "Action": "dynamodb:GetItem"}}], "managed": []}}
+        told = {"roles": roles, "keys": {"key-of-F": {"function": "F", "secret": "s"}}}
+        await wire.serve(
+            Request("", "POST", "/_mayfly/roles", {}, {}, json.dumps(told).encode()), [("authorization", "Bearer runtime")], []
+        )
+        await asking
+
+    asyncio.run(scenario())
+    assert sent[0]["status"] == 200
 
 
 class FullDisk:

@@ -27,7 +27,7 @@ class Stream:
         self.numbers = [f"{number:030d}" for number in range(1, count + 1)]
         self.asked: list[dict[str, str]] = []
         self.reports: list[dict[str, Any]] = []
-        self.refusals = 0
+        self.refusals = self.failing_iterators = 0
         self.at_report: Callable[[], None] = lambda: None
         self.expired: set[str] = set()
         self.dropped = 0
@@ -44,6 +44,9 @@ class Stream:
 
     def _get_shard_iterator(self, *, ShardIteratorType: str, SequenceNumber: str = "", **_: Any) -> Any:  # noqa: N803
         self.asked.append({"type": ShardIteratorType, "number": SequenceNumber})
+        if self.failing_iterators:
+            self.failing_iterators -= 1
+            raise refused("InternalServerError")
         if ShardIteratorType == "LATEST":
             return {"ShardIterator": f"{len(self.numbers)}"}
         if ShardIteratorType == "TRIM_HORIZON":
@@ -195,3 +198,19 @@ def test_records_that_were_lost_are_reported_once_as_everything_before(tmp_path:
     facts = stream.reports[0]["DDBStreamBatchInfo"]
     assert (facts["startSequenceNumber"], facts["endSequenceNumber"], facts["batchSize"]) == ("0", "0", 0)
     assert run.control.reported == ["M"]
+
+
+def test_a_report_of_lost_records_that_the_queue_refuses_is_tried_again_and_made_once(tmp_path: Path) -> None:
+    stream = Stream(1)
+    stream.refusals = 1
+    stream.expired = {"0"}
+    run = Run(tmp_path, stream, lost={"M"})
+    run.until(lambda: len(stream.asked) > 1)  # the iterator has expired before a record was read: another one is made
+    assert (len(stream.reports), run.control.reported) == (1, ["M"])
+
+
+def test_a_stream_that_gives_no_iterator_is_asked_again(tmp_path: Path) -> None:
+    stream = Stream(1)
+    stream.failing_iterators = 1
+    run = Run(tmp_path, stream)
+    run.until(lambda: run.delivered)

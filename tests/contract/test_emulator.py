@@ -1,0 +1,31 @@
+"""The emulator before it serves: the parts of it that run code are gone."""
+
+import subprocess
+import sys
+
+from local.harness import ROOT
+
+PROGRAM = """
+from ministack.services.cloudformation import handlers, provisioners
+from local import emulator
+from local.supported import STATE
+
+emulator._leave_out_what_runs_code()
+assert set(provisioners._RESOURCE_HANDLERS) <= set(STATE), set(provisioners._RESOURCE_HANDLERS) - set(STATE)
+for name in ("create", "update", "delete"):
+    try:
+        getattr(provisioners, f"_custom_resource_{name}")("Custom::Any", {}, "stack")
+    except ValueError as refused:
+        assert "do not run here" in str(refused)
+    else:
+        raise SystemExit(f"a custom resource would {name}")
+for name in ("CreateStack", "UpdateStack", "DeleteStack", "CreateChangeSet", "ExecuteChangeSet"):
+    status, _, body = handlers._ACTION_HANDLERS[name]({})
+    assert (status, b"mayfly up alone makes stacks" in body) == (403, True), name
+print("refused")
+"""
+
+
+def test_no_resource_that_runs_code_can_be_made() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "refused\n", done.stderr
