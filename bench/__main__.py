@@ -7,7 +7,21 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("batch", "cost", "waits", "contention", "start", "warm", "jobs", "recovery", "sessions", "counters", "limits", "memory")
+BENCHMARKS = (
+    "batch",
+    "cost",
+    "waits",
+    "contention",
+    "start",
+    "warm",
+    "jobs",
+    "recovery",
+    "sessions",
+    "counters",
+    "limits",
+    "memory",
+    "state",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
