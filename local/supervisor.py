@@ -205,7 +205,7 @@ class _Stack:
             say(f"  {name:<9} {value}")
         say(f"  store     {clients.endpoint}  (for SDKs and the AWS CLI: {self._env_command})")
         if self._store is not None:
-            say(f"  key       {self._keys.people.id}  (of the store, for people and tools)")
+            say(f"  access    {self._keys.people.id}  (the store's access key of people and tools)")
         say(f"  logs      {self._options.work}/logs")
         notes = [*_role_notes(app, clients), python_version_note(app)]
         if self._options.any_credentials:
