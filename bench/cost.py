@@ -19,9 +19,9 @@ from bench.batch import make_stores
 from bench.meter import metered
 from functions.run_jobs import tasks
 from functions.run_jobs.app import build
-from local.credentials import FOREIGN
-from local.harness import ROOT, embedded_store
-from local.template import REGION
+from mayfly_local.credentials import FOREIGN
+from mayfly_local.harness import ROOT, embedded_store
+from mayfly_local.template import REGION
 
 QUESTION = "how many store calls and units does a batch of ten jobs cost, one increment each, everything within 1 KB?"
 BATCH = 10
@@ -67,7 +67,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]  # a dictionary
             handler = build(deps)
             os.environ |= {"IDEMPOTENCY_TABLE": "Idempotency", "COUNTERS_TABLE": "CountersTable", "POWERTOOLS_SERVICE_NAME": "bench"}
-            recipe = runpy.run_path(str(ROOT / "local/crash/stock/main.py"))["handler"]
+            recipe = runpy.run_path(str(ROOT / "mayfly_local/crash/stock/main.py"))["handler"]
             for way, run, task, is_submitted in (
                 ("documented recipe", recipe, "", False),
                 ("ours, optimistic, messages", handler, "counter.add", False),

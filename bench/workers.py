@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from local.credentials import FOREIGN
-from local.harness import ROOT
-from local.launches import store_variables
+from mayfly_local.credentials import FOREIGN
+from mayfly_local.harness import ROOT
+from mayfly_local.launches import store_variables
 
 __all__ = ["EXCLUSIVE", "OPTIMISTIC", "PEERS", "RECIPE", "Peer", "Worker", "canned", "canned_figures", "worker"]
 
@@ -32,7 +32,7 @@ class Peer:
 
 OPTIMISTIC: Final = Peer("ours, optimistic", "ours", "counter.add")
 EXCLUSIVE: Final = Peer("ours, exclusive", "ours", "bench.exclusive")
-RECIPE: Final = Peer("documented recipe", "local/crash/stock")
+RECIPE: Final = Peer("documented recipe", "mayfly_local/crash/stock")
 PEERS: Final = (
     RECIPE,
     Peer("documented recipe, 10 threads", "bench/peers/threads"),

@@ -20,9 +20,9 @@ from mayfly.dynamodb import DynamoDB
 from mayfly.ids import new_id, new_secret
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
-from local.clients import Clients
-from local.errors import LocalError
-from local.stack_file import StackFile
+from mayfly_local.clients import Clients
+from mayfly_local.errors import LocalError
+from mayfly_local.stack_file import StackFile
 
 __all__ = ["CREDENTIALS", "MARK", "VALUE", "Cell", "Matrix", "expected", "is_shown"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local.access import is_loopback_name
+from mayfly_local.access import is_loopback_name
 from tests.faults import Faults
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +103,7 @@ def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded store as a process: for what moto cannot (PartiQL, races)."""
-    from local.harness import embedded_store
+    from mayfly_local.harness import embedded_store
 
     with embedded_store(tmp_path_factory.mktemp("store")) as found:
         yield found

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from local.harness import MAYFLY, Stack, running, wait_until
+from mayfly_local.harness import MAYFLY, Stack, running, wait_until
 
 __all__ = ["PARAMETERS", "Tour", "touring"]
 

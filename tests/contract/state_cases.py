@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from local.file_limit import raise_file_limit
+from mayfly_local.file_limit import raise_file_limit
 
 _OFFSET = [0.0]
 _REAL = time.time
@@ -27,7 +27,7 @@ class Case:
         time.time = lambda: _REAL() + _OFFSET[0]  # the emulator's clock
         from ministack.services import dynamodb, s3, sqs, ssm
 
-        from local.durable import Durable
+        from mayfly_local.durable import Durable
 
         self.dynamodb, self.s3, self.sqs, self.ssm = dynamodb, s3, sqs, ssm
         self.durable = Durable.open({"state": str(folder), "port": port}, lambda told: None)

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.harness import wait_until
+from mayfly_local.harness import wait_until
 
 THREADS = 8
 
 
 def client(service: str, endpoint: str) -> Any:
-    from local.clients import Clients
+    from mayfly_local.clients import Clients
 
     return Clients(endpoint).get(service)
 

@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from local.harness import ROOT
+from mayfly_local.harness import ROOT
 
 PROGRAM = """
 from ministack.services.cloudformation import handlers, provisioners
-from local import emulator
-from local.supported import STATE
+from mayfly_local import emulator
+from mayfly_local.supported import STATE
 
 emulator._leave_out_what_runs_code()
 assert set(provisioners._RESOURCE_HANDLERS) <= set(STATE), set(provisioners._RESOURCE_HANDLERS) - set(STATE)

@@ -10,7 +10,9 @@ ROOT = Path(__file__).parent.parent.parent
 LIBRARY = ROOT / "layers" / "mayfly" / "mayfly"
 AWS = {"boto3", "botocore"}
 
-FILES = [path for folder in ("functions", "layers/mayfly/mayfly", "local", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+FILES = [
+    path for folder in ("functions", "layers/mayfly/mayfly", "mayfly_local", "bench") for path in sorted((ROOT / folder).rglob("*.py"))
+]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -31,10 +33,10 @@ def name(path: Path) -> str:
 def test_nothing_imports_tests_and_nothing_but_the_runtime_imports_local(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
     assert "tests" not in tops
-    assert "local" not in tops or path.is_relative_to(ROOT / "local") or path.is_relative_to(ROOT / "bench")
+    assert "mayfly_local" not in tops or path.is_relative_to(ROOT / "mayfly_local") or path.is_relative_to(ROOT / "bench")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "local").rglob("*.py")), ids=name)
+@pytest.mark.parametrize("path", sorted((ROOT / "mayfly_local").rglob("*.py")), ids=name)
 def test_the_runtime_knows_neither_functions_nor_library(path: Path) -> None:
     assert not {module.split(".")[0] for module in imports(path)} & {"functions", "mayfly"}
 
@@ -42,7 +44,7 @@ def test_the_runtime_knows_neither_functions_nor_library(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
 def test_the_library_knows_no_function_and_names_aws_at_its_edges_only(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
-    assert not tops & {"functions", "local"}
+    assert not tops & {"functions", "mayfly_local"}
     is_edge = path.name in ("store.py", "dynamodb.py", "streams.py", "sqs.py", "wiring.py") or path.parent.name == "operate"
     assert is_edge or not tops & AWS
 

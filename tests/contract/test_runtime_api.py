@@ -20,15 +20,15 @@ import aiohttp
 import psutil
 import pytest
 
-from local.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
-from local.harness import wait_until
-from local.logs import Logs
-from local.packages import runtime_folder
-from local.processes import Children
+from mayfly_local.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
+from mayfly_local.harness import wait_until
+from mayfly_local.logs import Logs
+from mayfly_local.packages import runtime_folder
+from mayfly_local.processes import Children
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"
-LOOPS = {"awslambdaric": "awslambdaric", "our loop": str(ROOT / "local" / "loop.py")}
+LOOPS = {"awslambdaric": "awslambdaric", "our loop": str(ROOT / "mayfly_local" / "loop.py")}
 
 
 @pytest.fixture(params=LOOPS)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local.containers import gateway
-from local.errors import LocalError
-from local.harness import MAYFLY, ROOT, running
+from mayfly_local.containers import gateway
+from mayfly_local.errors import LocalError
+from mayfly_local.harness import MAYFLY, ROOT, running
 
 IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 SAM_PYTHON = ROOT / ".venv-sam" / "bin" / "python"
@@ -53,8 +53,8 @@ def test_without_an_engine_the_command_says_so_and_names_the_other_way(tmp_path:
 
 def test_the_template_for_the_container_declares_the_running_stacks_variables_and_has_its_layer(tmp_path: Path) -> None:
     """`sam local` passes on only the variables that a template declares, and mounts folders as they are."""
-    from local.invoke import _container_template, _variables
-    from local.stack_file import StackFile
+    from mayfly_local.invoke import _container_template, _variables
+    from mayfly_local.stack_file import StackFile
 
     at = "http://10.88.0.1:5000"
     with running(tmp_path) as stack:

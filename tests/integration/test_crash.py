@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
-from local.crash.lab import CONTROL, Outcome
-from local.crash.report import verdict
-from local.crash.worker import FAULTS
-from local.harness import MAYFLY, ROOT
+from mayfly_local.crash.lab import CONTROL, Outcome
+from mayfly_local.crash.report import verdict
+from mayfly_local.crash.worker import FAULTS
+from mayfly_local.harness import MAYFLY, ROOT
 
 
 @pytest.mark.timeout(600)

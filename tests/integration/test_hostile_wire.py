@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from local.harness import Stack, running
+from mayfly_local.harness import Stack, running
 
 JSON = b"Content-Type: application/json\r\n"
 TASK = b'{"task":"counter.add","payload":'

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from local.clients import Clients
-from local.harness import embedded_store, running, wait_until
+from mayfly_local.clients import Clients
+from mayfly_local.harness import embedded_store, running, wait_until
 
 SIZE = 100 * 1024 * 1024
 CHECKPOINT = 8 * 1024 * 1024

@@ -20,7 +20,7 @@ import pytest
 import requests
 from botocore.config import Config
 
-from local.harness import MAYFLY, ROOT, Stack, running, wait_until
+from mayfly_local.harness import MAYFLY, ROOT, Stack, running, wait_until
 
 PAGE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
 FORM = {**PAGE, "Content-Type": "application/x-www-form-urlencoded"}
@@ -209,7 +209,7 @@ def test_a_line_that_a_request_forges_in_the_stores_output_is_no_word_of_the_sto
 
 
 def test_an_unsigned_upload_is_refused_before_it_is_read(stack: Stack) -> None:
-    store = next(each for each in stack.tree() if "local.store_process" in each.cmdline())
+    store = next(each for each in stack.tree() if "mayfly_local.store_process" in each.cmdline())
     before = store.memory_info().rss
     port = int(stack.facts["endpoint"].rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, contextlib.suppress(ConnectionError):

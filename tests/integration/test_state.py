@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from local.harness import MAYFLY, ROOT, unused_port, wait_until
+from mayfly_local.harness import MAYFLY, ROOT, unused_port, wait_until
 from tests.state_rounds import (
     Acknowledged,
     Folder,
@@ -102,7 +102,7 @@ def test_a_start_after_a_kill_says_so_and_one_after_a_stop_does_not(tmp_path: Pa
 
 
 def test_without_state_nothing_is_written(tmp_path: Path) -> None:
-    from local.harness import running
+    from mayfly_local.harness import running
 
     with running(tmp_path, template=ROOT / "tests/apps/orders/template.yaml") as stack:
         assert stack.get("/").status_code < 500
@@ -110,7 +110,7 @@ def test_without_state_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_without_state_the_stores_death_ends_the_stack_at_once_and_says_what_is_gone(tmp_path: Path) -> None:
-    from local.harness import running
+    from mayfly_local.harness import running
 
     with running(tmp_path) as stack:
         assert stack.get("/").status_code == 200
@@ -159,9 +159,9 @@ import json, os, sys
 from pathlib import Path
 state = Path(sys.argv[1])
 os.environ.update(MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1", S3_PERSIST="1", S3_DATA_DIR=str(state / "s3"))
-from local.durable import Durable
+from mayfly_local.durable import Durable
 Durable.open({"state": str(state), "port": 4000}, print)
-from local import emulator_state
+from mayfly_local import emulator_state
 from ministack.core import persistence
 from ministack.services import dynamodb, sqs
 persistence.PERSIST_STATE, persistence.STATE_DIR = True, str(state)

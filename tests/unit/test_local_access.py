@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from local.access import Access, is_browser, is_loopback_name
-from local.credentials import Credentials, Keys, make_private, people
-from local.errors import LocalError
-from local.guarded_store import Identities
-from local.servers import HttpServer
+from mayfly_local.access import Access, is_browser, is_loopback_name
+from mayfly_local.credentials import Credentials, Keys, make_private, people
+from mayfly_local.errors import LocalError
+from mayfly_local.guarded_store import Identities
+from mayfly_local.servers import HttpServer
 from tests.conftest import ROOT
 
 HOST = ("host", "127.0.0.1:3001")
@@ -142,7 +142,7 @@ OPEN_PORTS = {"servers.py": {"bind", "create_server"}, "store.py": {"bind"}, "pe
 
 def test_no_other_module_opens_a_port() -> None:
     found: dict[str, set[str]] = {}
-    for path in (ROOT / "local").rglob("*.py"):
+    for path in (ROOT / "mayfly_local").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = {node.attr} if isinstance(node, ast.Attribute) else {node.id} if isinstance(node, ast.Name) else set()
             if isinstance(node, ast.Import):
@@ -150,7 +150,7 @@ def test_no_other_module_opens_a_port() -> None:
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = {node.module, node.module.partition(".")[0], *(each.name for each in node.names)}
             if opening := names & OPENERS:
-                found.setdefault(path.relative_to(ROOT / "local").as_posix(), set()).update(opening)
+                found.setdefault(path.relative_to(ROOT / "mayfly_local").as_posix(), set()).update(opening)
     assert found == OPEN_PORTS, "a server of the local runtime is an HttpServer, which has rules of access"
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from local import journal as module
-from local.journal import Journal, Row, StateError, Story
-from local.packed import dump
+from mayfly_local import journal as module
+from mayfly_local.journal import Journal, Row, StateError, Story
+from mayfly_local.packed import dump
 
 
 def opened(folder: Path, **options: Any) -> Journal:
@@ -293,7 +293,7 @@ def test_damage_of_what_was_synced_is_no_power_cut(tmp_path: Path) -> None:
 
 
 def test_what_was_written_is_synced_within_a_second_or_two(tmp_path: Path) -> None:
-    from local.harness import wait_until
+    from mayfly_local.harness import wait_until
 
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)

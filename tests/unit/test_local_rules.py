@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from local.application import Route
-from local.environment import Failure, Reply
-from local.events import HttpRequest, http_event, sqs_record, stream_record
-from local.gateway import match, respond
-from local.intrinsics import Unresolvable, references, resolve
-from local.patterns import check_pattern, matches
-from local.queues import failed_ids
-from local.schedule_times import ScheduleTimes
+from mayfly_local.application import Route
+from mayfly_local.environment import Failure, Reply
+from mayfly_local.events import HttpRequest, http_event, sqs_record, stream_record
+from mayfly_local.gateway import match, respond
+from mayfly_local.intrinsics import Unresolvable, references, resolve
+from mayfly_local.patterns import check_pattern, matches
+from mayfly_local.queues import failed_ids
+from mayfly_local.schedule_times import ScheduleTimes
 
 # ---------------------------------------------------------------- filter patterns
 

@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 from botocore.exceptions import ClientError
 
-from local.application import StreamSource
-from local.clients import Clients
-from local.environment import Failure, Invocation, Reply
-from local.logs import Logs
-from local.positions import Positions
-from local.streams import StreamPoller
+from mayfly_local.application import StreamSource
+from mayfly_local.clients import Clients
+from mayfly_local.environment import Failure, Invocation, Reply
+from mayfly_local.logs import Logs
+from mayfly_local.positions import Positions
+from mayfly_local.streams import StreamPoller
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/T/stream/1"
 

@@ -5,9 +5,9 @@ from textwrap import dedent, indent
 
 import pytest
 
-from local.application import build
-from local.errors import TemplateError
-from local.template import load
+from mayfly_local.application import build
+from mayfly_local.errors import TemplateError
+from mayfly_local.template import load
 
 
 def template(folder: Path, resources: str, head: str = "") -> Path:

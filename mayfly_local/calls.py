@@ -1,0 +1,150 @@
+"""What a request to AWS asks permission for: actions, each on a resource, as IAM names them.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs
+
+from mayfly_local.calls_s3 import s3_actions
+from mayfly_local.template import ACCOUNT, REGION
+
+__all__ = ["Permission", "Request", "signer"]
+
+_CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d{8}/(?:[^/]+/)?([^/]+)/aws4_request")
+_SIGNED_V2: Final = re.compile(r"AWS ([^:\s]+):")
+_TABLE_ARN: Final = re.compile(r"arn:[^:]+:dynamodb:[^:]*:[^:]*:table/([^/]+)")
+_STATEMENT: Final = re.compile(
+    r'\s*(?:(SELECT)\b.*?\bFROM|(INSERT)\s+INTO|(UPDATE)|(DELETE)\s+FROM)\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?', re.IGNORECASE | re.DOTALL
+)
+_EXISTS: Final = re.compile(r"\s*EXISTS\s*\(", re.IGNORECASE)
+_TRANSACTED: Final = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+    "Get": "GetItem",
+}
+_ON_NO_RESOURCE: Final = {"ListTables", "ListQueues", "DescribeLimits", "DescribeEndpoints", "ListBuckets"}
+
+
+class Permission(NamedTuple):
+    """An action (`dynamodb:GetItem`) on a resource (an ARN, or `*` where the action has none)."""
+
+    action: str
+    resource: str
+
+
+def signer(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
+    """The access key that signed a request, and the service it was signed for; empty if it is unsigned."""
+    found = _CREDENTIAL.search(headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}")
+    if found is None and (old := _SIGNED_V2.match(headers.get("authorization", ""))):
+        return old[1], "s3"
+    if found is None and "AWSAccessKeyId" in query:  # S3's older signatures, which SDKs still presign with by default in some regions
+        return query["AWSAccessKeyId"], "s3"
+    return (found[1], found[2]) if found else ("", "")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came in. Header names are lower case, the path is decoded."""
+
+    service: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+    def permissions(self) -> set[Permission]:
+        """What it needs, all of it. Raises ValueError for a body that is none."""
+        if self.service == "s3":
+            return {
+                Permission(f"s3:{action}", resource)
+                for action, resource in s3_actions(self.method, self.path, self.query, self.headers, self.body)
+            }
+        operation, arguments = self._operation()
+        if self.service == "dynamodb":
+            return set(_of_dynamodb(operation, arguments))
+        if self.service == "sqs":
+            return {Permission(f"sqs:{operation.removesuffix('Batch')}", _queue(arguments, self.path))}
+        if self.service == "ssm":
+            names = arguments.get("Names") or [arguments.get("Name") or arguments.get("Path")]
+            return {Permission(f"ssm:{operation}", _parameter(name)) for name in names}
+        return {Permission(f"{self.service}:{operation}", "*")}
+
+    def _operation(self) -> tuple[str, dict[str, Any]]:
+        if target := self.headers.get("x-amz-target", "").rpartition(".")[2]:
+            found = json.loads(self.body or b"{}")
+            if not isinstance(found, dict):
+                raise ValueError("the body is no JSON object")
+            return target, found
+        form = {name: values[0] for name, values in parse_qs(self.body.decode("utf-8", "replace")).items()}
+        return form.get("Action", self.query.get("Action", "Unknown")), form
+
+
+def _of_dynamodb(operation: str, arguments: dict[str, Any]) -> Iterator[Permission]:
+    if operation in _ON_NO_RESOURCE:
+        yield Permission(f"dynamodb:{operation}", "*")
+    elif operation in ("TransactWriteItems", "TransactGetItems"):
+        for each in arguments.get("TransactItems", ()):
+            for kind, write in each.items():
+                yield Permission(f"dynamodb:{_TRANSACTED.get(kind, kind)}", _table(write))
+    elif operation in ("BatchGetItem", "BatchWriteItem"):
+        for table in arguments.get("RequestItems", ()):
+            yield Permission(f"dynamodb:{operation}", _table({"TableName": table}))
+    elif operation in ("ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"):
+        for each in arguments.get("Statements") or arguments.get("TransactStatements") or [arguments]:
+            yield _of_statement(str(each.get("Statement", "")))
+    else:
+        yield Permission(f"dynamodb:{operation}", _resource(operation, arguments))
+
+
+def _resource(operation: str, arguments: dict[str, Any]) -> str:
+    """What an operation on one thing is about: a stream, an index, or a table."""
+    if "ShardIterator" in arguments:
+        return _stream_of(arguments["ShardIterator"])
+    if "StreamArn" in arguments:
+        return str(arguments["StreamArn"])
+    if operation == "ListStreams":
+        return f"{_table(arguments)}/stream/*"
+    return _table(arguments) + (f"/index/{arguments['IndexName']}" if arguments.get("IndexName") else "")
+
+
+def _of_statement(statement: str) -> Permission:
+    found = _STATEMENT.match(_EXISTS.sub("", statement))
+    if found is None:
+        return Permission("dynamodb:PartiQLUnknown", "*")
+    verb = next(each for each in found.groups()[:4] if each)
+    index = f"/index/{found[6]}" if found[6] else ""
+    return Permission(f"dynamodb:PartiQL{verb.title()}", _table({"TableName": found[5]}) + index)
+
+
+def _table(arguments: Mapping[str, Any]) -> str:
+    name = str(arguments.get("TableName", "*"))
+    arn = _TABLE_ARN.match(name)
+    return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{arn[1] if arn else name}"
+
+
+def _stream_of(iterator: str) -> str:
+    """The stream that an iterator of the embedded store reads. On AWS, too, an iterator names its stream."""
+    return str(json.loads(base64.urlsafe_b64decode(iterator)).get("arn", "*"))
+
+
+def _parameter(name: Any) -> str:
+    """The ARN of a parameter by its name, its ARN, or either with a version; `*` where an operation names none."""
+    if not isinstance(name, str):
+        return "*"
+    text = name.partition(":parameter/")[2] if name.startswith("arn:") else name.lstrip("/")
+    return f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{text.partition(':')[0]}"
+
+
+def _queue(arguments: Mapping[str, Any], path: str) -> str:
+    """The ARN of a queue by its URL, its name, or the path that a request was sent to."""
+    name = arguments.get("QueueName") or str(arguments.get("QueueUrl", path)).rstrip("/").rpartition("/")[2]
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" if name else "*"

@@ -1,0 +1,99 @@
+"""Access keys of one stack. The key of a request identifies its caller.
+
+The store compares the key's id and does not check signatures, so the id is the secret. Ids are random: one for people and tools, the same
+at every start; one for each function and one for the runtime, new at every start.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mayfly_local.errors import LocalError
+
+__all__ = ["FOREIGN", "Credentials", "Keys", "make_private", "people"]
+
+_FILE: Final = "access-key"
+#: Folders that the stack makes in its folders.
+_INNER: Final = {"before-0.2.0", "inline", "logs", "s3", "sam", "store"}
+#: Length of a random id in bytes; too long to be guessed.
+_BYTES: Final = 20
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An access key as SDKs take it."""
+
+    id: str
+    secret: str
+
+    @classmethod
+    def new(cls, owner: str) -> "Credentials":
+        """A random key. `owner` makes its id recognisable in a log."""
+        return cls(f"{owner}{secrets.token_hex(_BYTES)}", secrets.token_hex(_BYTES))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables that make every AWS SDK use it."""
+        return {"AWS_ACCESS_KEY_ID": self.id, "AWS_SECRET_ACCESS_KEY": self.secret}
+
+
+#: For any other endpoint. Every AWS client needs some credentials.
+FOREIGN: Final = Credentials("local", "local")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """All keys of a running stack. `functions` are by function name."""
+
+    people: Credentials
+    runtime: Credentials
+    functions: Mapping[str, Credentials] = field(default_factory=dict)
+
+    @classmethod
+    def foreign(cls) -> "Keys":
+        """The keys for an endpoint that knows none of this stack's."""
+        return cls(FOREIGN, FOREIGN)
+
+    def of(self, function: str) -> Credentials:
+        """The key of a function, or the runtime's key if roles are not checked."""
+        return self.functions.get(function, self.runtime)
+
+    def for_functions(self, names: Iterable[str]) -> "Keys":
+        """These keys, with a new one for each function."""
+        return Keys(self.people, self.runtime, {name: Credentials.new("function") for name in names})
+
+
+def people(folder: Path) -> Credentials:
+    """Returns the key of people and tools, stored in `folder`; makes one if there is none. Raises LocalError if the file cannot be read."""
+    path = folder / _FILE
+    try:
+        kept = json.loads(path.read_text())
+        return Credentials(str(kept["id"]), str(kept["secret"]))
+    except FileNotFoundError:
+        made = Credentials.new("people")
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise LocalError(f"the access key in {path} cannot be read ({problem}); delete the file, and a new key is made") from None
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(json.dumps({"id": made.id, "secret": made.secret}))
+    unfinished.replace(path)
+    return made
+
+
+def make_private(folder: Path, *, is_own: bool) -> list[str]:
+    """Closes a folder of secrets to other users: folder 700, its files 600. Returns the paths that were open to them.
+
+    With `is_own` False, as for a folder given with --work, the folder keeps its mode.
+    """
+    opened = []
+    found = [each for each in folder.iterdir() if not each.is_symlink()] if folder.is_dir() else []
+    modes = [(each, 0o600) for each in found if each.is_file()] + [(each, 0o700) for each in found if each.is_dir() and each.name in _INNER]
+    for path, mode in [*modes, *([(folder, 0o700)] if is_own else [])]:
+        if path.exists() and path.stat().st_mode & 0o077:
+            path.chmod(mode)
+            opened.append(str(path))
+    return opened

@@ -1,0 +1,248 @@
+"""The emulator's state as rows of the journal, and rows as the emulator's state."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ministack.core import persistence
+from ministack.core.responses import AccountRegionScopedDict
+from ministack.services import dynamodb, sqs
+
+from mayfly_local.emulator_hooks import MODULES, Queue, Scope, new_records
+from mayfly_local.journal import Row, StateError
+from mayfly_local.packed import Items, Records, Token, dump, load
+
+if TYPE_CHECKING:
+    from mayfly_local.durable import Durable
+
+__all__ = ["Found", "at_port", "is_settled", "item_of", "rows", "settings_of", "tables"]
+
+#: The parts of a table that are no settings: its items, and the counts of them.
+_NOT_SETTINGS: Final = {"items", "_index_members", "ItemCount", "TableSizeBytes"}
+_TABLE_SETTINGS: Final = (
+    "tags", "ttl_settings", "pitr_settings", "kinesis_destinations", "contributor_insights", "backups", "resource_policies", "exports",
+    "imports",
+)  # fmt: skip
+_QUEUE_STATE: Final = {"messages", "dedup_cache", "fifo_seq"}
+_COUNTS: Final = "ApproximateNumberOf"
+_QUEUE_URL: Final = re.compile(rb"http://127\.0\.0\.1:\d+/(\d{12}/)")
+
+
+def tables() -> Iterator[tuple[str, Items]]:
+    """All tables: name and items."""
+    for (_, _, name), table in dynamodb._tables.all_items():
+        yield name, table["items"]
+
+
+def item_of(table: str, pk: Any, sk: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """An item and its primary key, as DynamoDB's API has it; None if there is no such item."""
+    for (_, _, name), found in dynamodb._tables.all_items():
+        if name == table and pk in found["items"] and (item := found["items"][pk].get(sk)) is not None:
+            return item, {each["AttributeName"]: item[each["AttributeName"]] for each in found["KeySchema"]}
+    return None
+
+
+def rows(durable: "Durable") -> Iterator[Row]:
+    """Every row that counts now, with the value of the moment in which it is taken. State may change between two rows."""
+    for scope, table in dynamodb._tables.all_items():
+        for pk, sk, data in table["items"].rows():
+            if dynamodb._tables.get_scoped(*scope) is not table:  # deleted, or made again
+                break
+            yield ("item", *scope, pk, sk), data
+    for scope, records in dynamodb._stream_records.all_items():
+        yield from _record_rows(scope, records)
+    for scope, token in dynamodb._txn_idempotency.all_items():
+        if dynamodb._txn_idempotency.get_scoped(*scope) is token and time.time() - token.completed_at < dynamodb._TXN_TOKEN_TTL:
+            yield ("token", *scope), dump([token.digest, token.reply, token.completed_at])
+    for scope, queue in sqs._queues.all_items():
+        if sqs._queues.get_scoped(*scope) is queue:
+            yield from _queue_rows(scope, queue)
+    yield from durable.own_rows()
+
+
+def _record_rows(scope: Scope, records: Records) -> Iterator[Row]:
+    first = dynamodb._stream_trimmed.get_scoped(*scope, 0)
+    yield ("horizon", *scope), str(first).encode()
+    for number in range(first, first + len(records.rows)):
+        if dynamodb._stream_records.get_scoped(*scope) is not records:
+            return
+        index = number - dynamodb._stream_trimmed.get_scoped(*scope, 0)  # records before it may have been dropped meanwhile
+        if 0 <= index < len(records.rows):
+            yield ("record", *scope, number), records.rows[index]
+
+
+def _queue_rows(scope: Scope, queue: Queue) -> Iterator[Row]:
+    queue.gone = set()
+    if queue["is_fifo"]:
+        yield ("fifo", *queue.scope), dump(queue["fifo_seq"])
+        for key, entry in list(queue["dedup_cache"].items()):
+            yield ("dedup", *queue.scope, key), dump(entry)
+    for message in list(queue["messages"]):
+        if sqs._queues.get_scoped(*scope) is not queue:
+            return
+        if message["id"] not in queue.gone:
+            yield ("message", *queue.scope, message["id"]), dump(message)
+    queue.gone = None
+
+
+def settings_of(name: str) -> bytes:
+    """A service's settings in the emulator's own JSON, without items, messages and what is counted from them."""
+    state = _settings_of_tables() if name == "dynamodb" else _settings_of_queues() if name == "sqs" else MODULES[name].get_state()
+    return json.dumps(state, default=persistence._json_default, sort_keys=True).encode()
+
+
+def _settings_of_tables() -> dict[str, Any]:
+    found = AccountRegionScopedDict()
+    for scope, table in dynamodb._tables.all_items():
+        found.set_scoped(*scope, {name: value for name, value in table.items() if name not in _NOT_SETTINGS})
+    names = (
+        "tags",
+        "ttl_settings",
+        "pitr_settings",
+        "kinesis_destinations",
+        "contributor_insights",
+        "backups",
+        "resource_policies",
+        "exports",
+        "imports",
+    )
+    return {"tables": found, **{name: getattr(dynamodb, f"_{name}") for name in names}}
+
+
+def _settings_of_queues() -> dict[str, Any]:
+    found = AccountRegionScopedDict()
+    for scope, queue in sqs._queues.all_items():
+        attributes = {name: value for name, value in queue["attributes"].items() if not name.startswith(_COUNTS)}
+        found.set_scoped(*scope, {**{name: value for name, value in queue.items() if name not in _QUEUE_STATE}, "attributes": attributes})
+    return {"queues": found, "queue_name_to_url": sqs._queue_name_to_url}
+
+
+@dataclass
+class Found:
+    """Rows of a journal as they are read, and what becomes of them."""
+
+    items: dict[Scope, dict[Any, dict[Any, bytes]]] = field(default_factory=dict)
+    records: dict[Scope, dict[int, bytes]] = field(default_factory=dict)
+    horizons: dict[Scope, int] = field(default_factory=dict)
+    tokens: dict[Scope, bytes] = field(default_factory=dict)
+    messages: dict[Scope, dict[str, bytes]] = field(default_factory=dict)
+    numbers: dict[Scope, bytes] = field(default_factory=dict)
+    deduplicated: dict[Scope, dict[str, bytes]] = field(default_factory=dict)
+    staged: dict[str, bytes] = field(default_factory=dict)
+    aged: dict[str, str] = field(default_factory=dict)
+    services: dict[str, bytes] = field(default_factory=dict)
+    positions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lost: dict[str, bytes] = field(default_factory=dict)
+
+    def take(self, key: tuple[Any, ...], value: bytes | None) -> None:
+        """One row, in the order of the journal. Raises StateError for one of a kind that is not known."""
+        kind, *rest = key
+        taker = getattr(self, f"_take_{kind}", None)
+        if taker is None:
+            raise StateError(f"the state has rows of a kind that this Mayfly does not know ({kind!r}); it was written by a newer one")
+        taker(rest, value)
+
+    def _take_item(self, key: list[Any], value: bytes | None) -> None:
+        *scope, pk, sk = key
+        partitions = self.items.setdefault(tuple(scope), {})
+        if value is not None:
+            partitions.setdefault(pk, {})[sk] = value
+        elif (partition := partitions.get(pk)) is not None:
+            partition.pop(sk, None)
+            if not partition:
+                del partitions[pk]
+
+    def _take_record(self, key: list[Any], value: bytes | None) -> None:
+        *scope, number = key
+        _keep(self.records.setdefault(tuple(scope), {}), number, value)
+
+    def _take_horizon(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.horizons, tuple(key), None if value is None else int(value))
+
+    def _take_token(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.tokens, tuple(key), value)
+
+    def _take_message(self, key: list[Any], value: bytes | None) -> None:
+        *scope, message_id = key
+        _keep(self.messages.setdefault(tuple(scope), {}), message_id, value)
+
+    def _take_fifo(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.numbers, tuple(key), value)
+
+    def _take_dedup(self, key: list[Any], value: bytes | None) -> None:
+        *scope, name = key
+        _keep(self.deduplicated.setdefault(tuple(scope), {}), name, value)
+
+    def _take_staged(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.staged, key[0], value)
+
+    def _take_aged(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.aged, key[0], None if value is None else value.decode())
+
+    def _take_service(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.services, key[0], value)
+
+    def _take_position(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.positions, key[0], None if value is None else json.loads(value))
+
+    def _take_lost(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.lost, key[0], value)
+
+    def restore(self, durable: "Durable", port: int) -> dict[str, bytes]:
+        """Makes it the emulator's state; returns the settings by service, as they are now."""
+        for name, data in self.services.items():
+            state = json.loads(at_port(name, data, port), object_hook=persistence._json_object_hook)
+            for table in state["tables"]._data.values() if name == "dynamodb" else ():
+                table["items"] = {}
+            for queue in state["queues"]._data.values() if name == "sqs" else ():
+                queue.update(messages=[], dedup_cache={}, fifo_seq=0)
+            MODULES[name].load_persisted_state(state)
+        for scope, table in dynamodb._tables.all_items():
+            for pk, partition in self.items.pop(scope, {}).items():
+                table["items"][pk].rows = partition
+            dynamodb._update_counts(table)
+            self._restore_stream(scope, durable)
+        for scope, data in self.tokens.items():
+            dynamodb._txn_idempotency.set_scoped(*scope, Token(*load(data)))
+        for queue in sqs._queues.all_values():
+            self._restore_queue(queue)
+        return {name: settings_of(name) for name in self.services}
+
+    def _restore_stream(self, scope: Scope, durable: "Durable") -> None:
+        records = self.records.get(scope, {})
+        first = max(self.horizons.get(scope, 0), min(records, default=0))
+        if first or records:
+            dynamodb._stream_trimmed.set_scoped(*scope, first)
+            ordered = [records[number] for number in sorted(records) if number >= first]
+            dynamodb._stream_records.set_scoped(*scope, new_records(scope, durable, ordered))
+
+    def _restore_queue(self, queue: Queue) -> None:
+        found = [load(data) for data in self.messages.get(queue.scope, {}).values()]
+        queue.hold(sorted(found, key=lambda message: (message.get("seq") or "", message.get("sent_at", 0))))
+        if (sequence := self.numbers.get(queue.scope)) is not None:
+            entries = [(key, load(data)) for key, data in self.deduplicated.get(queue.scope, {}).items()]
+            queue["fifo_seq"] = load(sequence)
+            queue["dedup_cache"] = {
+                key: entry for key, entry in sorted(entries, key=lambda each: each[1]["expire"]) if entry["expire"] > time.time()
+            }
+
+
+def _keep(where: dict[Any, Any], key: Any, value: Any) -> None:
+    if value is None:
+        where.pop(key, None)
+    else:
+        where[key] = value
+
+
+def at_port(service: str, data: bytes, port: int) -> bytes:
+    """Settings with the URLs of queues at this start's port. Only queues and stacks hold them; other text is the users'."""
+    return _QUEUE_URL.sub(rb"http://127.0.0.1:%d/\1" % port, data) if service in ("cloudformation", "sqs") else data
+
+
+def is_settled() -> bool:
+    """True if CloudFormation is not in the middle of a change."""
+    stacks = MODULES["cloudformation"]._stacks.all_values()
+    return not any(str(stack.get("StackStatus", "")).endswith("_IN_PROGRESS") for stack in stacks)

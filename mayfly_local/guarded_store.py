@@ -1,0 +1,509 @@
+"""The guard in front of the embedded store: authentication and roles.
+
+Every request is signed with an access key of this stack (`mayfly_local.credentials`), or refused. Requests of functions are checked
+against their roles in the template. People, tools and the runtime are administrators of the account. Only the runtime makes stacks.
+Checking roles keeps an application from working here and failing on AWS. It is not a defence against malicious functions: a function
+is a process of the same user.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from mayfly_local.access import Access
+from mayfly_local.calls import Permission, Request, signer
+from mayfly_local.permissions import Permissions, Role
+from mayfly_local.presigned import presigned_v2_problem
+from mayfly_local.template import ACCOUNT
+
+__all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]
+
+#: The guard's own paths.
+PREFIX: Final = "/_mayfly/"
+#: Paths of the emulator that AWS does not have. None of them is served.
+_INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
+#: What the store plays. Of other services there is nothing to allow.
+_SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
+#: What reading a malformed request raises.
+_UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
+_JSON: Final = "application/x-amz-json-1.0"
+#: An object that is opened in a browser runs no script in the store's origin.
+_FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
+#: The form field that carries the access key of a presigned POST, among the first fields of its body.
+_POSTED_CREDENTIAL: Final = re.compile(rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE)
+_FORM_START: Final = 64 * 1024
+#: Seconds for which a request waits whose key may be a function's that the runtime has not told yet.
+_KEY_SECONDS: Final = 10.0
+
+#: The caller of the request in progress: `runtime`, `people` or `function NAME`.
+OWNER: Final[ContextVar[str]] = ContextVar("OWNER", default="")
+#: The service that the request in progress is signed for.
+SERVICE: Final[ContextVar[str]] = ContextVar("SERVICE", default="")
+
+_Message = dict[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[Mapping[str, Any], _Receive, _Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Cors:
+    """CORS headers that a bucket's configuration gives to a page of another site."""
+
+    headers: Mapping[str, str]
+    is_preflight: bool
+
+
+class Kept(Protocol):
+    """The keeper of the store's state."""
+
+    @property
+    def is_failing(self) -> bool:
+        """True if the last commit failed."""
+
+    def commit(self) -> None:
+        """Writes all changes. Raises OSError if the disk does not take them."""
+
+    def serve(self, what: str, asked: Any) -> Any:
+        """Answers a control request of the runtime's: JSON in, JSON out."""
+
+    async def started(self) -> None:
+        """Called when the store is about to serve."""
+
+    def stopped(self) -> None:
+        """Called when the store serves no more."""
+
+
+class _NothingKept:
+    is_failing = False
+
+    def commit(self) -> None:
+        return
+
+    def serve(self, what: str, asked: Any) -> Any:
+        return {}
+
+    async def started(self) -> None:
+        return
+
+    def stopped(self) -> None:
+        return
+
+
+@dataclass
+class Identities:
+    """Access key ids. `functions` maps the id of each function to its name; `secrets` maps ids to secrets.
+
+    With `any_credentials` every other key is people's.
+    """
+
+    people: str = ""
+    runtime: str = ""
+    any_credentials: bool = False
+    functions: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def of(self, key: str) -> str | None:
+        """Returns the owner of a key: `runtime`, `people` or `function NAME`; None for an unknown key."""
+        if key in self.functions:
+            return f"function {self.functions[key]}"
+        for owner, own in (("runtime", self.runtime), ("people", self.people)):
+            if key and compare_digest(key.encode(), own.encode()):
+                return owner
+        return "people" if self.any_credentials else None
+
+
+class _Faults:
+    """Calls of functions that are to fail, on demand: some that never take effect (`refuse`), some whose answers get lost (`lose`)."""
+
+    def __init__(self) -> None:
+        self._wanted: list[dict[str, Any]] = []
+
+    def add(self, wanted: dict[str, Any]) -> None:
+        """The next calls of a function's action: `{function, action, kind, times}`."""
+        self._wanted.append(dict(wanted))
+
+    def strike(self, function: str, request: Request) -> str | None:
+        """What happens to a request."""
+        if not self._wanted:
+            return None
+        try:
+            actions = {each.action for each in request.permissions()}
+        except _UNREADABLE:
+            return None
+        for each in self._wanted:
+            if each["function"] == function and each["action"] in actions:
+                each["times"] -= 1
+                if not each["times"]:
+                    self._wanted.remove(each)
+                return str(each["kind"])
+        return None
+
+
+class Guard:
+    """An ASGI application around the store's. `bucket_of` returns the bucket of a host name, or None."""
+
+    def __init__(
+        self,
+        store: _App,
+        report: Callable[[dict[str, Any]], None],
+        identities: Identities,
+        access: Access,
+        *,
+        cors: "Callable[[str, str, Mapping[str, str]], Cors | None]" = lambda method, path, headers: None,
+        bucket_of: Callable[[str], str | None] = lambda host: None,
+        kept: Kept | None = None,
+        key_seconds: float = _KEY_SECONDS,
+    ) -> None:
+        self._store = store
+        self._report = report
+        self._identities = identities
+        self._access = access
+        self._cors = cors
+        self._bucket_of = bucket_of
+        self._key_seconds = key_seconds
+        #: Set when the runtime has handed over the functions' keys and roles.
+        self._knows_functions = asyncio.Event()
+        self._kept = kept or _NothingKept()
+        self._permissions = Permissions()
+        self._faults = _Faults()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """Serves one connection event."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+
+    async def _lifespan(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        async def told(message: _Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._kept.started()
+            if message["type"] == "lifespan.shutdown.complete":
+                self._kept.stopped()
+            await send(message)
+
+        await self._store(scope, receive, told)
+
+    async def _http(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        headers, path = dict(pairs), str(scope["path"])
+        if (bucket := self._bucket_of(headers.get("host", ""))) is not None:
+            path = f"/{bucket}{path}"
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
+        cors: Cors | None = None
+        if sum(name == "authorization" for name, _ in pairs) > 1:
+            await _answer(send, 403, *_message("a request has one Authorization header"))
+            return
+        if (why := self._access.page_refusal(pairs)) is not None:
+            cors = None if _asks_another_service(headers, query) else self._cors(scope["method"], path, headers)
+            if cors is None:
+                await _answer(send, 403, *_message(why))
+                return
+            if cors.is_preflight:
+                await _answer(send, 200, b"", "text/plain", cors.headers)
+                return
+        if path.startswith(PREFIX):
+            await self._control(path.removeprefix(PREFIX), headers, receive, send)
+            return
+        if _INTERNAL.match(path):
+            await _answer(send, 404, *_message(f"{path} is not served here"))
+            return
+        if self._kept.is_failing:
+            try:
+                self._kept.commit()
+            except OSError as problem:  # refused before anything is done: what is not done is not lost
+                await _answer(send, 500, *_not_kept(problem))
+                return
+        await self._aws(Request("", scope["method"], path, query, headers, b""), scope, receive, _keeping(send, self._kept, cors))
+
+    async def _aws(self, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        key, service = signer(request.headers, request.query)
+        try:
+            if not key and request.headers.get("content-type", "").startswith("multipart/form-data"):
+                start, receive = await _start(receive, _FORM_START)
+                found = _POSTED_CREDENTIAL.search(start)
+                key, service = (found[1].decode("latin-1"), "s3") if found else ("", "")
+            owner = self._identities.of(key)
+            if owner is None and key and not self._knows_functions.is_set():
+                # The store was started again, and functions ask already: the runtime is about to tell their keys.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._knows_functions.wait(), self._key_seconds)
+                owner = self._identities.of(key)
+            if owner is None:
+                await _answer(send, 403, *_unknown_key(request, service, is_signed=bool(key)))
+                return
+            if (why := self._mismatch(request, key, service)) is not None:
+                await _answer(send, 403, *_message(why))
+                return
+            OWNER.set(owner)
+            SERVICE.set(service)
+            function = owner.removeprefix("function ")
+            if function == owner:
+                await self._store(scope, receive, send)
+                return
+            body = await _body(receive)
+        except ConnectionError:  # the client left before the request was complete
+            return
+        whole = Request(service, request.method, request.path, request.query, request.headers, body)
+        await self._as_function(function, whole, scope, receive, send)
+
+    def _mismatch(self, request: Request, key: str, service: str) -> str | None:
+        """Returns the reason to refuse a request by a known key, or None."""
+        if not service and self._identities.any_credentials:
+            return None
+        if service not in _SERVICES:  # the emulator would look for it in all models of AWS
+            return f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(_SERVICES))}"
+        is_by_query = "authorization" not in request.headers and request.query
+        if is_by_query and service != "s3" and {"X-Amz-Credential", "AWSAccessKeyId"} & set(request.query):
+            return "only requests to S3 may be signed in their query"
+        if is_by_query and "AWSAccessKeyId" in request.query and not self._identities.any_credentials:
+            return presigned_v2_problem(request, self._identities.secrets.get(key, ""), now=time.time())
+        return None
+
+    async def _as_function(self, function: str, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        refused = self._refused(function, request)
+        if refused is not None:
+            await _answer(send, *_refusal(request.service, self._sentence(function, refused)))
+            return
+        fault = self._faults.strike(function, request)
+        if fault != "refuse":
+            await self._store(scope, _replay(request.body, receive), send if fault is None else _nowhere)
+        if fault is not None:
+            await _answer(send, 500, b'{"__type": "InternalServerError", "message": "a fault that was asked for"}', _JSON)
+
+    async def _control(self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send) -> None:
+        """Serves the runtime and people. They send the id of their access key as a bearer token."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        owner = self._identities.of(token if scheme.lower() == "bearer" else "")
+        if owner not in ("runtime", "people"):
+            await _answer(send, 401, *_message("show this stack's access key: Authorization: Bearer ID (mayfly env prints it)"))
+            return
+        try:
+            body = await _body(receive)
+            asked = json.loads(body) if body else None
+        except ConnectionError:
+            return
+        except ValueError as problem:
+            await _answer(send, 400, *_message(f"the body is not JSON: {problem}"))
+            return
+        is_read = what in ("health", "roles") and asked is None
+        if owner != "runtime" and not is_read and what not in ("faults", "check"):
+            await _answer(send, 403, *_message(f"{PREFIX}{what} is the runtime's alone"))
+            return
+        if (problem_of_it := _malformed(what, asked)) is not None:
+            await _answer(send, 400, *_message(problem_of_it))
+            return
+        try:
+            reply = self._serve(what, asked)
+            self._kept.commit()
+        except OSError as problem:
+            await _answer(send, 500, *_message(f"the state could not be kept: {problem.strerror}"))
+            return
+        await _answer(send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json")
+
+    def _refused(self, function: str, request: Request) -> Permission | None:
+        """The first permission that a request lacks."""
+        if request.service not in _SERVICES:  # the store says so itself
+            return None
+        try:
+            asked = request.permissions()
+        except _UNREADABLE:  # a body that is none: the store says what is wrong with it
+            return None
+        return next((each for each in sorted(asked) if not self._allows(function, each)), None)
+
+    def _allows(self, function: str, asked: Permission) -> bool:
+        is_allowed = self._permissions.allows(function, asked)
+        if not is_allowed and self._permissions.refused[function, asked] == 1:
+            role = self._permissions.roles.get(function)
+            facts = {"function": function, "role": role.name if role else None, "action": asked.action, "resource": asked.resource}
+            self._report({**facts, "advice": self._advice(function, asked)})
+        return is_allowed
+
+    def _sentence(self, function: str, refused: Permission) -> str:
+        """AWS's own words."""
+        role = self._permissions.roles.get(function)
+        user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name if role else 'none'}/{function}"
+        if refused.action.endswith(":?"):
+            return f"mayfly does not know which permission this call on {refused.resource} needs, and so cannot say whether {user} has it"
+        why = f"because no identity-based policy allows the {refused.action} action"
+        if self._permissions.denies(function, refused):
+            why = "with an explicit deny in an identity-based policy"
+        return f"User: {user} is not authorized to perform: {refused.action} on resource: {refused.resource} {why}"
+
+    def _advice(self, function: str, refused: Permission) -> str:
+        if refused.action.endswith(":?"):
+            return "mayfly does not know which permission it needs"
+        if self._permissions.denies(function, refused):
+            return "a policy of its role denies it"
+        role = self._permissions.roles.get(function)
+        return f"allow it in the policies of {role.name if role else 'its role'}"
+
+    def _serve(self, what: str, asked: Any) -> Any:
+        match what:
+            case "health":
+                return {"status": "ok"}
+            case "roles" if asked is not None:
+                self._identities.functions = {key: known["function"] for key, known in asked["keys"].items()}
+                self._identities.secrets |= {key: known["secret"] for key, known in asked["keys"].items()}
+                self._permissions.set({name: None if role is None else Role(**role) for name, role in asked["roles"].items()})
+                self._knows_functions.set()
+                return {}
+            case "roles":
+                return self._shown()
+            case "faults":
+                self._faults.add(asked)
+                return {}
+            case "check":
+                function, permission = asked["function"], Permission(asked["action"], asked["resource"])
+                return {"allowed": self._allows(function, permission) if asked["note"] else self._permissions.may(function, permission)}
+        return self._kept.serve(what, asked)
+
+    def _shown(self) -> dict[str, Any]:
+        permissions = self._permissions
+        return {
+            "grants": [{**vars(grant), "used": permissions.used[grant]} for grant in permissions.grants()],
+            "refused": [
+                {"function": function, "action": asked.action, "resource": asked.resource, "times": times}
+                for (function, asked), times in permissions.refused.items()
+            ],
+            "unchecked": [name for name, role in permissions.roles.items() if role is None],
+        }
+
+
+async def _body(receive: _Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ConnectionError
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
+    """Reads at least `limit` bytes of a body, or all of it; returns them, and a `receive` that gives the whole body."""
+    messages: list[_Message] = []
+    size = 0
+    while size < limit and (not messages or messages[-1].get("more_body")):
+        messages.append(await receive())
+        if messages[-1]["type"] != "http.request":
+            raise ConnectionError
+        size += len(messages[-1].get("body", b""))
+
+    left = list(messages)
+
+    async def again() -> _Message:
+        return left.pop(0) if left else await receive()
+
+    return b"".join(message.get("body", b"") for message in messages), again
+
+
+def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+    """Returns True if a request, or the one that a preflight announces, is not one of S3's own."""
+    announced = headers.get("access-control-request-headers", "").lower()
+    is_query_protocol = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    return is_query_protocol or "x-amz-target" in headers or "x-amz-target" in announced or "Action" in query
+
+
+def _malformed(what: str, asked: Any) -> str | None:
+    """Returns what is wrong with a control request of people's, or None."""
+    shapes = {
+        "faults": {"function": str, "action": str, "kind": str, "times": int},
+        "check": {"function": str, "action": str, "resource": str, "note": bool},
+    }
+    if what not in shapes:
+        return None
+    if not isinstance(asked, dict) or set(asked) != set(shapes[what]):
+        return f"{what} needs {', '.join(shapes[what])}"
+    wrong = [name for name, kind in shapes[what].items() if type(asked[name]) is not kind]
+    if wrong:
+        return f"{', '.join(wrong)}: of the wrong type"
+    if what == "faults" and (asked["kind"] not in ("refuse", "lose") or asked["times"] < 1):
+        return "kind is refuse or lose, times at least 1"
+    return None
+
+
+async def _nowhere(message: _Message) -> None:
+    """Where a lost answer goes."""
+
+
+def _replay(body: bytes, receive: _Receive) -> _Receive:
+    left = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> _Message:
+        return left.pop() if left else await receive()
+
+    return again
+
+
+def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
+    if service == "s3":
+        text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{escape(sentence)}</Message></Error>'
+        return 403, text.encode(), "application/xml"
+    return 400, json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(), _JSON
+
+
+def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
+    """Returns a `send` that commits the changes before the answer starts, and answers with an error if that fails.
+
+    Removes the emulator's own CORS headers, which let every page read.
+    """
+    is_lost = False
+
+    async def sending(message: _Message) -> None:
+        nonlocal is_lost
+        if message["type"] == "http.response.start":
+            try:
+                kept.commit()
+            except OSError as problem:
+                is_lost = True
+                await _answer(send, 500, *_not_kept(problem))
+                return
+            own = [(name, value) for name, value in message.get("headers", ()) if not name.lower().startswith(b"access-control-")]
+            more = {**_FOR_BROWSERS, **({**cors.headers, "vary": "Origin"} if cors else {})}
+            message = {**message, "headers": own + [(name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()]}
+        if not is_lost:
+            await send(message)
+
+    return sending
+
+
+def _not_kept(problem: OSError) -> tuple[bytes, str]:
+    text = f"the state could not be kept, so nothing is acknowledged: {problem.strerror}"
+    return json.dumps({"__type": "InternalServerError", "message": text}).encode(), _JSON
+
+
+def _unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[bytes, str]:
+    """AWS's own refusal of a key, with what to do here."""
+    advice = 'take this stack\'s credentials, in a shell: eval "$(mayfly env)"'
+    sentence = f"The security token included in the request is invalid: {advice}"
+    code = "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId"
+    if not is_signed:
+        code, sentence = "MissingAuthenticationToken", f"The request is not signed: {advice}"
+    if service in ("dynamodb", "sqs", "ssm") and "x-amz-target" in request.headers:
+        return json.dumps({"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}).encode(), _JSON
+    text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
+    body = f"<Error>{text}</Error>" if service == "s3" else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode(), "application/xml"
+
+
+def _message(text: str) -> tuple[bytes, str]:
+    return json.dumps({"message": text}).encode(), "application/json"
+
+
+async def _answer(send: _Send, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
+    headers = {"content-type": kind, "content-length": str(len(body)), **(more or {})}
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,243 @@
+"""A local stack as its users have it: the `mayfly up` command as a process of its own. For tests and benchmarks."""
+
+import asyncio
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import requests
+
+from mayfly_local.clients import Clients
+from mayfly_local.credentials import FOREIGN, Credentials, Keys
+from mayfly_local.logs import Logs
+from mayfly_local.processes import Children
+from mayfly_local.store import EmbeddedStore, free_port
+
+__all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "unbuffered", "unused_port", "wait_until"]
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parent.parent
+MAYFLY = Path(sys.executable).parent / "mayfly"
+
+
+@dataclass
+class Stack:
+    """A running stack. `output` reads what it has printed so far."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    work: Path
+    printed: Path
+
+    @property
+    def url(self) -> str:
+        """Where its API answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return self.printed.read_text()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Its stack file."""
+        found: dict[str, Any] = json.loads((self.work / "stack.json").read_text())
+        return found
+
+    @property
+    def key(self) -> str:
+        """Its development key."""
+        found = re.search(r"mf_dev_\w+", self.output)
+        assert found, self.output
+        return found[0]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a caller with the development key sends."""
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """A request without credentials."""
+        return requests.get(self.url + path, timeout=60, **options)
+
+    def submit(self, task: str, payload: Any = None, **more: Any) -> dict[str, Any]:
+        """Submits a job by HTTP."""
+        reply = requests.post(f"{self.url}/jobs", json={"task": task, "payload": payload, **more}, headers=self.headers, timeout=60)
+        assert reply.status_code == 202, (reply.text, self.output)
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def knows(self, task: str) -> bool:
+        """Whether the API takes jobs of a task by now; submits none."""
+        body = {"task": task, "run_at": "2999-01-01T00:00:00Z"}  # refused for its time, where the task is known
+        reply = requests.post(f"{self.url}/jobs", json=body, headers=self.headers, timeout=60)
+        return bool(reply.json()["code"] != "unknown-task")
+
+    def job(self, job_id: str, wait: int = 0) -> dict[str, Any]:
+        """Reads a job by HTTP."""
+        found: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
+        return found
+
+    def slowness(self) -> float:
+        """How late a job starts at this moment that is due at once, in seconds: what a loaded machine adds to any start."""
+        submitted = time.time()
+        job_id = self.submit("counter.add", {"name": "slowness"})["id"]
+        job = wait_until(lambda: (found := self.job(job_id, wait=20))["status"] == "succeeded" and found, 90)
+        return datetime.fromisoformat(job["attempts"][0]["started_at"]).timestamp() - submitted
+
+    def redrive(self, job_id: str) -> dict[str, Any]:
+        """Redrives a dead job by HTTP."""
+        reply = requests.post(f"{self.url}/jobs/{job_id}/redrive", headers=self.headers, timeout=60)
+        assert reply.status_code == 202, reply.text
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def client(self, service: str) -> Any:
+        """An AWS client for its store."""
+        return Clients(self.facts["endpoint"], self.credentials).get(service)
+
+    @property
+    def credentials(self) -> Credentials:
+        """The access key of people and tools."""
+        kept = self.facts["credentials"]
+        return Credentials(kept["AWS_ACCESS_KEY_ID"], kept["AWS_SECRET_ACCESS_KEY"])
+
+    def control(self, path: str, asked: Any = None) -> requests.Response:
+        """Asks the store's guard something, as people may."""
+        url, headers = f"{self.facts['endpoint']}/_mayfly/{path}", {"Authorization": f"Bearer {self.credentials.id}"}
+        return requests.request("GET" if asked is None else "POST", url, json=asked, headers=headers, timeout=10)
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """All items of a table, by its logical id."""
+        pages = self.client("dynamodb").get_paginator("scan").paginate(TableName=self.facts["resources"][table], ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+    def counter(self, name: str, tenant: str = "default") -> int:
+        """The value of a counter, read from its table."""
+        found = [item for item in self.items("CountersTable") if item["pk"]["S"] == f"{tenant}/{name}"]
+        return int(found[0]["value"]["N"]) if found else 0
+
+    def log(self, function: str) -> list[dict[str, Any]]:
+        """The entries of a function's log."""
+        return [json.loads(line) for line in (self.work / "logs" / f"{function}.jsonl").read_text().splitlines()]
+
+    def tree(self) -> list[psutil.Process]:
+        """Its processes, itself first."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def environments(self, function: str) -> set[int]:
+        """The process ids of a function's environments that are up, by its log."""
+        started = {each["pid"] for each in self.log(function) if each["type"] == "init"}
+        return started & {each.pid for each in self.tree()}
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def unbuffered() -> dict[str, str]:
+    """This process's variables, for a child whose output is to be read while it runs."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def unused_port() -> int:
+    """A port that is free, as is the one after it, which a stack's store takes; both below those that outgoing connections take."""
+    while True:
+        port = random.randrange(20_000, 32_000, 2)  # noqa: S311 - only where to look first
+        if free_port(port) == port and free_port(port + 1) == port + 1:
+            return port
+
+
+@contextmanager
+def running(
+    folder: Path, *options: str, template: Path = ROOT / "template.yaml", work: Path | None = None, files: int | None = None
+) -> Iterator[Stack]:
+    """A stack that is up; killed at the end if the test has not stopped it. Its output is part of a failure.
+
+    `files` is how many files it may hold open, as macOS starts with 256.
+    """
+    work = work or folder / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    port, printed = unused_port(), folder / "output"
+    command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work), *options]
+    if files is not None:
+        command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
+    with printed.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=unbuffered())
+    stack = Stack(process, port, work, printed)
+    try:
+        wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, 90, what="start")
+        if process.poll() is not None:
+            raise AssertionError(f"mayfly up ended with {process.returncode}:\n{stack.output}")
+        yield stack
+    except BaseException:
+        print(stack.output[-5000:])
+        raise
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def embedded_store(work: Path) -> Iterator[str]:
+    """The embedded store alone, in memory, for any credentials; gives its endpoint."""
+    loop = asyncio.new_event_loop()
+    runner = threading.Thread(target=loop.run_forever, daemon=True)
+    children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
+    keys = Keys(people=FOREIGN, runtime=FOREIGN)  # everybody may make stacks, as with an endpoint of their own
+    store = EmbeddedStore(unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True)
+
+    async def start() -> None:
+        await children.open()
+        await store.start(children)
+
+    async def stop() -> None:
+        await store.stop()
+        await children.close()
+
+    # The loop's own thread must start the child: it dies with the thread that made it.
+    runner.start()
+    asyncio.run_coroutine_threadsafe(start(), loop).result(60)
+    try:
+        yield store.endpoint
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        runner.join(5)
+        loop.close()
+        logs.close()
+
+
+def wait_until(predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float = 0.02) -> T:
+    """The first true value of `predicate`; fails when there is none within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what or 'it'} did not happen within {timeout} s")
+        time.sleep(interval)

@@ -1,0 +1,97 @@
+"""Third-party packages of functions and layers, installed for this machine and kept by content of their requirements.
+
+What `sam build` makes is for Lambda's system and architecture; a laptop needs a copy of its own.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from mayfly_local.errors import LocalError
+
+__all__ = ["has_awslambdaric", "installed", "python_path", "runtime_folder"]
+
+_RUNTIME_PACKAGES: Final = (
+    "awslambdaric", "simplejson", "snapshot-restore-py",
+    "boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3",
+)  # fmt: skip
+
+
+def python_path(code: Path, layers: Sequence[Path], *, brings_packages: bool, cache: Path, say: Callable[[str], None]) -> list[Path]:
+    """Where a function finds modules: its own folder, then its layers, as on Lambda. Installs what is missing."""
+    path = [code]
+    if brings_packages:
+        path.append(installed(code / "requirements.txt", cache=cache, say=say))
+    for layer in layers:
+        path.append(layer / "python" if (layer / "python").is_dir() else layer)
+        if (layer / "requirements.txt").exists():
+            path.append(installed(layer / "requirements.txt", cache=cache, say=say))
+    return path
+
+
+def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) -> Path:
+    """A folder with the packages of a requirements file. Raises LocalError with pip's own words."""
+    text = requirements.read_text()
+    name = hashlib.sha256(f"{sys.version_info[:2]} {platform.machine()} {sys.platform}\n{text}".encode()).hexdigest()[:24]
+    folder = cache / "packages" / name
+    if folder.exists():
+        return folder
+    say(f"installing the packages of {requirements} for this machine (once) ...")
+    unfinished = folder.with_name(f"{name}.{os.getpid()}")
+    # A hashed lock is complete by itself; anything else is resolved as `sam build` would.
+    strict = ["--require-hashes", "--no-deps"] if "--hash=" in text else []
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *strict, "--target", str(unfinished)]
+    done = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise LocalError(f"the packages of {requirements} could not be installed:\n{done.stderr.strip()}")
+    try:
+        unfinished.rename(folder)
+    except OSError:  # another start was faster
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def runtime_folder(cache: Path) -> Path:
+    """A folder that shows what Lambda's own Python runtime brings, and nothing else of this environment.
+
+    That is boto3 and, where it has wheels, `awslambdaric`. It stands last on the path: a layer's versions win.
+    """
+    packages = [each for each in _RUNTIME_PACKAGES if _is_installed(each)]
+    versions = "".join(importlib.metadata.version(each) for each in packages)
+    folder = cache / "runtime" / hashlib.sha256(f"{sys.prefix} {versions}".encode()).hexdigest()[:16]
+    if folder.exists():
+        return folder
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        distribution = importlib.metadata.distribution(package)
+        for top in {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}:
+            link = unfinished / top
+            if not link.exists():
+                link.symlink_to(Path(str(distribution.locate_file(top))).resolve())
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def has_awslambdaric() -> bool:
+    """Whether AWS's runtime client is installed; it has wheels for Linux only."""
+    return _is_installed("awslambdaric")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

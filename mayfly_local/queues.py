@@ -1,0 +1,182 @@
+"""An SQS event source mapping: polls a queue, gives batches to a function, deletes what succeeded.
+
+https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mayfly_local.application import QueueSource
+from mayfly_local.clients import Clients
+from mayfly_local.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
+from mayfly_local.events import sqs_record
+from mayfly_local.logs import Log
+from mayfly_local.patterns import matches
+
+__all__ = ["QueuePoller", "failed_ids"]
+
+#: Messages of one receive, delete or visibility call.
+_CALL_LIMIT: Final = 10
+#: Seconds of one long poll: short enough for a prompt stop.
+_POLL_SECONDS: Final = 1
+_WINDOW_POLL_SECONDS: Final = 0.05
+#: Concurrent batches of a mapping that sets no limit: Lambda starts with five, a laptop has few cores.
+_DEFAULT_CONCURRENCY: Final = max(2, min(5, 2 * (os.cpu_count() or 1)))
+
+
+class QueuePoller:
+    """Serves one mapping until stopped."""
+
+    def __init__(
+        self, source: QueueSource, clients: Clients, invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]], log: Log
+    ) -> None:
+        self._source = source
+        self._clients = clients
+        #: What Lambda does for the mapping, it does under the function's role.
+        self._of_function = clients.of(source.function)
+        self._invoke = invoke
+        self._log = log
+        self._url = ""
+        self._slots = asyncio.Semaphore(min(source.concurrency or _DEFAULT_CONCURRENCY, _DEFAULT_CONCURRENCY))
+        self._stopping = asyncio.Event()
+        #: Receipts of messages that were received and are neither deleted nor left to their visibility timeout.
+        self._held: set[str] = set()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._is_collecting = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch runs, or is being received."""
+        return bool(self._batches) or self._is_collecting
+
+    async def run(self) -> None:
+        """Polls until `stop`."""
+        name = self._source.queue_arn.rsplit(":", 1)[1]
+        self._url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
+        # As Lambda does before it polls.
+        await self._of_function.call("sqs", "get_queue_attributes", QueueUrl=self._url, AttributeNames=["VisibilityTimeout"])
+        while not self._stopping.is_set():
+            await self._slots.acquire()
+            self._is_collecting = True
+            try:
+                messages = await self._collect()
+            except (ClientError, BotoCoreError, OSError) as problem:
+                self._log.event("poll failed", "ERROR", queue=name, reason=str(problem))
+                self._slots.release()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), 1)
+                continue
+            finally:
+                self._is_collecting = False
+            if not messages or self._stopping.is_set():
+                self._slots.release()
+                continue
+            batch = asyncio.ensure_future(self._process(messages))
+            self._batches.add(batch)
+            batch.add_done_callback(self._batches.discard)
+
+    def stop(self) -> None:
+        """Ends polling; batches that run go on."""
+        self._stopping.set()
+
+    async def hand_back(self) -> int:
+        """Makes every message that is still held visible at once. Returns how many there were.
+
+        To be called after `stop`, when whoever worked on them has ended.
+        """
+        if self._batches:
+            await asyncio.wait(self._batches, timeout=2)
+        receipts = list(self._held)
+        for chunk in _chunks(receipts):
+            entries = [{"Id": str(index), "ReceiptHandle": each, "VisibilityTimeout": 0} for index, each in enumerate(chunk)]
+            await self._clients.call("sqs", "change_message_visibility_batch", QueueUrl=self._url, Entries=entries)
+        return len(receipts)
+
+    async def _collect(self) -> list[dict[str, Any]]:
+        """A batch: what is there, up to the batch size; where there is a window, what comes until it closes."""
+        batch: list[dict[str, Any]] = []
+        size, closes = 0, 0.0
+        while not self._stopping.is_set():
+            wait = _POLL_SECONDS if not batch else max(0, min(_POLL_SECONDS, int(closes - time.monotonic())))
+            received = await self._receive(min(_CALL_LIMIT, self._source.batch_size - len(batch)), wait)
+            if batch and not received:
+                await asyncio.sleep(_WINDOW_POLL_SECONDS)  # SQS waits in whole seconds; the window's last one is looked at
+            if received and not batch:
+                closes = time.monotonic() + self._source.window_seconds
+            batch += received
+            size += sum(len(each["Body"]) for each in received)
+            is_full = len(batch) >= self._source.batch_size or size >= PAYLOAD_LIMIT
+            if is_full or (batch and time.monotonic() >= closes) or (not batch and not received):
+                break
+        return batch
+
+    async def _receive(self, count: int, wait: int) -> list[dict[str, Any]]:
+        reply = await self._of_function.call(
+            "sqs", "receive_message", QueueUrl=self._url, MaxNumberOfMessages=count, WaitTimeSeconds=wait,
+            MessageAttributeNames=["All"], AttributeNames=["All"],
+        )  # fmt: skip
+        messages: list[dict[str, Any]] = reply.get("Messages", [])
+        self._held |= {each["ReceiptHandle"] for each in messages}
+        wanted = [each for each in messages if self._is_wanted(each)]
+        if len(wanted) < len(messages):
+            # A message that the filter does not let through is dropped for good, as on AWS.
+            await self._delete([each for each in messages if each not in wanted])
+        return wanted
+
+    async def _process(self, messages: list[dict[str, Any]]) -> None:
+        try:
+            event = {"Records": [sqs_record(each, self._source.queue_arn) for each in messages]}
+            result = await self._invoke(self._source.function, Invocation.of(event))
+            failed = failed_ids(result, [each["MessageId"] for each in messages], reports=self._source.reports_failures)
+            await self._delete([each for each in messages if each["MessageId"] not in failed])
+            if not (self._stopping.is_set() and isinstance(result, Failure)):
+                # A failed message comes back by its visibility timeout; one that a stop cut short is handed back.
+                self._held -= {each["ReceiptHandle"] for each in messages}
+        except (ClientError, BotoCoreError, OSError) as problem:
+            self._log.event("delete failed", "ERROR", queue=self._url, reason=str(problem), messages=len(messages))
+        finally:
+            self._slots.release()
+
+    async def _delete(self, messages: list[dict[str, Any]]) -> None:
+        for chunk in _chunks(messages):
+            entries = [{"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]} for index, each in enumerate(chunk)]
+            await self._of_function.call("sqs", "delete_message_batch", QueueUrl=self._url, Entries=entries)
+            self._held -= {each["ReceiptHandle"] for each in chunk}
+
+    def _is_wanted(self, message: dict[str, Any]) -> bool:
+        if not self._source.patterns:
+            return True
+        record = {"body": message["Body"]}
+        with contextlib.suppress(ValueError):
+            record["body"] = json.loads(message["Body"])
+        return any(matches(pattern, record) for pattern in self._source.patterns)
+
+
+def failed_ids(result: Reply | Failure, ids: list[str], *, reports: bool) -> set[str]:
+    """Which records of a batch failed, by AWS's reading of a function's result.
+
+    All where the function failed, or where its report cannot be understood; none where it reports nothing.
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+    """
+    if isinstance(result, Failure):
+        return set(ids)
+    if not reports:
+        return set()
+    reply = json.loads(result.payload)
+    entries = (reply or {}).get("batchItemFailures") if isinstance(reply, dict) or reply is None else "unreadable"
+    if not entries:
+        return set()
+    if not isinstance(entries, list) or not all(isinstance(each, dict) and each.get("itemIdentifier") in ids for each in entries):
+        return set(ids)
+    return {each["itemIdentifier"] for each in entries}
+
+
+def _chunks(items: list[Any]) -> list[list[Any]]:
+    return [items[start : start + _CALL_LIMIT] for start in range(0, len(items), _CALL_LIMIT)]

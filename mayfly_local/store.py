@@ -1,0 +1,231 @@
+"""The embedded store: an AWS-compatible server as a child on loopback, for state only.
+
+Which one and why: docs/decisions/0003. It is started, watched and stopped here and nowhere else; any other AWS-compatible
+endpoint can take its place (`mayfly up --endpoint-url`). How it keeps its state: docs/decisions/0015.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from mayfly_local.credentials import Keys
+from mayfly_local.errors import LocalError
+from mayfly_local.logs import Log
+from mayfly_local.processes import Child, Children
+from mayfly_local.store_process import SETTINGS
+from mayfly_local.template import ACCOUNT, REGION
+
+__all__ = ["EmbeddedStore", "free_port"]
+
+_SERVICES: Final = "dynamodb,dynamodbstreams,sqs,s3,ssm,cloudformation,iam,sts"
+#: Seconds without a line of output. Reading a large state prints its progress.
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 10.0
+
+
+class EmbeddedStore:
+    """The store's process. Keeps its state in the folder `state`, in memory only if that is None.
+
+    `hosts` are allowed host names next to the loopback names. `say` prints a line on the terminal.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        work: Path,
+        state: Path | None,
+        log: Log,
+        keys: Keys,
+        hosts: Iterable[str] = (),
+        any_credentials: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self._port = port
+        self._work = work
+        self._state = state
+        self._log = log
+        self._keys = keys
+        self._hosts = [] if any_credentials else list(hosts)  # what a page can send under such a name would need no key
+        self._any_credentials = any_credentials
+        self._say = say
+        self._child: Child | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._heard_at = 0.0
+        self._problem: str | None = None
+        self._mark = secrets.token_hex(16)
+        self._socket: socket.socket | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._child is not None
+        return self._child.pid
+
+    @property
+    def is_kept(self) -> bool:
+        """True if its state is in a folder."""
+        return self._state is not None
+
+    async def start(self, children: Children) -> None:
+        """Starts the process and returns when it answers. Raises LocalError when it does not come up."""
+        temporary = self._work / "store"
+        temporary.mkdir(parents=True, exist_ok=True)
+        self._problem, self._heard_at = None, time.monotonic()
+        # Opened here and kept: no other process can take the port, and requests wait while the store is started again.
+        self._socket = self._socket or _listening(self._port)
+        self._child = await children.spawn(
+            "mayfly_local.store_process",
+            env=self._variables(temporary, self._socket),
+            folder=temporary,
+            umask=0o077,
+            files=[self._socket.fileno()],
+        )
+        self._reader = asyncio.ensure_future(self._read_output(self._child))
+        await self._answering(self._child)
+
+    async def ended(self) -> int:
+        """Waits until the process ends, and returns its exit code."""
+        assert self._child is not None
+        return await asyncio.shield(self._child.ended)
+
+    async def kill(self) -> None:
+        """Ends the process at once."""
+        if self._child is not None:
+            self._child.kill()
+            await self._child.ended
+
+    async def stop(self) -> None:
+        """Stops it. Takes no longer with a large state, which is written before."""
+        if self._child is not None:
+            await self._child.stop(_STOP_SECONDS)
+        if self._socket is not None:
+            self._socket.close()
+
+    def _variables(self, temporary: Path, listener: socket.socket) -> dict[str, str]:
+        keys = self._keys
+        identities = {"people": keys.people.id, "runtime": keys.runtime.id, "any_credentials": self._any_credentials}
+        settings = {
+            "identities": {**identities, "secrets": {keys.people.id: keys.people.secret, keys.runtime.id: keys.runtime.secret}},
+            "hosts": self._hosts,
+            "state": str(self._state) if self._state else None,
+            "port": self._port,
+            "socket": listener.fileno(),
+            "mark": self._mark,
+        }
+        # Objects of buckets are files; everything else is in the journal.
+        objects = {"S3_PERSIST": "1", "S3_DATA_DIR": f"{self._state}/s3"} if self._state else {}
+        return {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(temporary),
+            "TMPDIR": str(temporary),
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self._port),
+            "MINISTACK_REGION": REGION,
+            "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "SERVICES": _SERVICES,
+            # With a port here it would also listen on all interfaces.
+            "IOT_MTLS_PORT": "0",
+            "SFTP_ENABLED": "0",
+            "LOG_LEVEL": "WARNING",
+            "PERSIST_STATE": "0",
+            **objects,
+            SETTINGS: json.dumps(settings),
+        }
+
+    async def _answering(self, child: Child) -> None:
+        asking = asyncio.ensure_future(self._ask_health())
+        while not asking.done() and not child.ended.done() and time.monotonic() < self._heard_at + _START_SECONDS:
+            await asyncio.wait([asking, child.ended], timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        asking.cancel()
+        if child.ended.done():
+            await self._last_words()
+            raise LocalError(
+                self._problem
+                or f"the embedded store ended at start (exit code {child.ended.result()}); see mayfly.jsonl in {self._work}/logs"
+            )
+        if asking.cancelled() or not asking.done():
+            raise LocalError(
+                f"the embedded store did not answer at {self.endpoint} within {_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
+            )
+
+    async def _ask_health(self) -> None:
+        """Returns when the process answers. Its port is open already, so the request waits for it."""
+        headers = {"Authorization": f"Bearer {self._keys.runtime.id}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):  # it has ended meanwhile
+                    async with session.get(f"{self.endpoint}/_mayfly/health") as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(0.01)
+
+    async def _last_words(self) -> None:
+        if self._reader is not None:
+            await asyncio.wait([self._reader], timeout=1)
+
+    async def _read_output(self, child: Child) -> None:
+        while True:
+            try:
+                line = await child.output.readline()
+            except ValueError:
+                continue
+            if not line:
+                return
+            self._heard_at = time.monotonic()
+            text = line.decode(errors="replace").rstrip()
+            match json.loads(text.removeprefix(self._mark)) if text.startswith(self._mark) else None:
+                case {"refused": refused}:
+                    self._report_refusal(refused)
+                case {"said": words}:
+                    self._say(str(words))
+                case {"warning": words}:
+                    self._log.event("state", "ERROR", text=str(words))
+                case {"problem": words}:
+                    self._problem = str(words)
+                case _:
+                    self._log.event("store", quiet=True, text=text)
+
+    def _report_refusal(self, refused: dict[str, Any]) -> None:
+        text = "{function} may not {action} on {resource}, here as on AWS: {advice}"
+        self._log.event("refused", "ERROR", text=text.format_map(refused), refused=refused)
+
+
+def _listening(port: int) -> socket.socket:
+    """Opens the store's port on loopback. Raises LocalError if another process has it."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as problem:
+        listener.close()
+        raise LocalError(f"the store's port {port} cannot be opened: {problem.strerror}") from None
+    listener.listen(256)
+    return listener
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A loopback port that nobody listens on: the preferred one where that is free."""
+    for port in (preferred, 0) if preferred else (0,):
+        with socket.socket() as probe:
+            if sys.platform != "win32":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise LocalError("no loopback port is free")

@@ -1,0 +1,69 @@
+"""The embedded store's process: the emulator, its changes, and the guard in front of it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from mayfly_local import emulator
+from mayfly_local.access import Access
+from mayfly_local.asgi import handler_of, lifespan
+from mayfly_local.file_limit import raise_file_limit
+from mayfly_local.guarded_store import Guard, Identities
+from mayfly_local.servers import HttpServer
+
+__all__ = ["SETTINGS"]
+
+#: Variable with the supervisor's settings as JSON: `identities`, `hosts`, `socket`, `mark`, and the place of the state.
+SETTINGS: Final = "MAYFLY_STORE"
+#: Files that are open next to connections: the journal, objects, and what a library opens for a moment.
+_OWN_FILES: Final = 96
+_FEWEST_CONNECTIONS: Final = 64
+
+
+def main() -> None:
+    """Runs the store with its settings, on the socket that the supervisor has opened."""
+    settings = json.loads(os.environ.pop(SETTINGS))
+    say = _speaker(settings["mark"])
+    from ministack import app as store
+
+    identities = Identities(**settings["identities"])
+    kept = emulator.prepare(store, settings, identities, say)
+    access = Access(frozenset(settings["hosts"]))
+    guard = Guard(
+        store.app, lambda refused: say({"refused": refused}), identities, access, cors=emulator.bucket_cors,
+        bucket_of=emulator.bucket_of_host, kept=kept,
+    )  # fmt: skip
+    asyncio.run(_serve(guard, access, socket.socket(fileno=settings["socket"])))
+
+
+async def _serve(guard: Guard, access: Access, listener: socket.socket) -> None:
+    """Serves until a signal. The guard decides on pages, since a bucket may be open to some; the server on host names."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    most = max(_FEWEST_CONNECTIONS, raise_file_limit() - _OWN_FILES)
+    server = HttpServer(handler_of(guard), replace(access, for_pages=True), body_limit=sys.maxsize, most_connections=most)
+    async with lifespan(guard):
+        await server.listen(listener)
+        await stopping.wait()
+        await server.close()
+
+
+def _speaker(mark: str) -> Callable[[dict[str, Any]], None]:
+    """Returns a function that prints a line for the supervisor. The mark tells it from lines that a request may have forged."""
+
+    def say(what: dict[str, Any]) -> None:
+        sys.stdout.write(f"{mark}{json.dumps(what)}\n")
+        sys.stdout.flush()
+
+    return say
+
+
+if __name__ == "__main__":
+    main()

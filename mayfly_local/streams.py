@@ -1,0 +1,252 @@
+"""A DynamoDB stream event source mapping: reads each shard in order and gives batches to a function.
+
+A batch that fails is tried again, halved where the mapping says so, until its retries or its records' age run out; then it
+is reported to the on-failure destination and the shard goes on. https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mayfly_local.application import StreamSource
+from mayfly_local.clients import Clients
+from mayfly_local.deployment import wait_until_streams
+from mayfly_local.environment import Failure, Invocation, Reply
+from mayfly_local.events import stream_record
+from mayfly_local.logs import Log
+from mayfly_local.patterns import matches
+from mayfly_local.positions import Positions
+from mayfly_local.queues import failed_ids
+from mayfly_local.template import ACCOUNT, REGION
+
+__all__ = ["StreamPoller"]
+
+_QUICKEST_POLL: Final = 0.02
+_SLOWEST_POLL: Final = 0.2
+_LONGEST_BACKOFF: Final = 10.0
+_NOTE_SECONDS: Final = 0.25
+_REPORT_PAUSE: Final = 2.0
+_USELESS_ITERATOR: Final = {"ExpiredIteratorException", "TrimmedDataAccessException"}
+
+
+@dataclass
+class _Batch:
+    records: list[dict[str, Any]]
+    retries: int = 0
+
+
+class StreamPoller:
+    """Serves one mapping until stopped. `positions` stores how far it has read, if the store supports that."""
+
+    def __init__(
+        self,
+        source: StreamSource,
+        clients: Clients,
+        invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
+        log: Log,
+        positions: Positions | None = None,
+    ) -> None:
+        self._positions = positions
+        self._source = source
+        self._clients = clients
+        #: What Lambda does for the mapping, it does under the function's role.
+        self._of_function = clients.of(source.function)
+        self._invoke = invoke
+        self._log = log
+        self._stopping = asyncio.Event()
+        self._running = 0
+        self._noted = ""
+        self._noted_at = 0.0
+
+    @property
+    def function(self) -> str:
+        """The function that it calls."""
+        return self._source.function
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch runs."""
+        return self._running > 0
+
+    async def run(self) -> None:
+        """Reads all shards until `stop`."""
+        shards = await wait_until_streams(self._of_function, self._source.stream_arn)
+        await asyncio.gather(*(self._read_shard(shard) for shard in shards))
+
+    def stop(self) -> None:
+        """Ends reading; a batch that runs goes on."""
+        self._stopping.set()
+
+    async def _read_shard(self, shard: str) -> None:
+        position: str | None = None
+        waiting: list[dict[str, Any]] = []
+        closes, pause, read, fetched = 0.0, _QUICKEST_POLL, "", ""
+        while not self._stopping.is_set():
+            try:
+                if position is None:
+                    position = await self._start_position(shard, after=fetched)
+                reply = await self._of_function.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
+            except (ClientError, BotoCoreError, OSError) as problem:
+                self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
+                if _code(problem) in _USELESS_ITERATOR:  # a batch that took long, or a laptop that slept
+                    position = None
+                await self._pause(1)
+                continue
+            position = reply.get("NextShardIterator", position)
+            fetched = reply["Records"][-1]["dynamodb"]["SequenceNumber"] if reply["Records"] else fetched
+            records = [stream_record(each, self._source.stream_arn) for each in reply["Records"]]
+            if records and not waiting:
+                closes = time.monotonic() + self._source.window_seconds
+            waiting += [each for each in records if self._is_wanted(each)]
+            while waiting and (len(waiting) >= self._source.batch_size or time.monotonic() >= closes):
+                batch, waiting = waiting[: self._source.batch_size], waiting[self._source.batch_size :]
+                await self._deliver(shard, _Batch(batch))
+                if not self._stopping.is_set():
+                    read = batch[-1]["dynamodb"]["SequenceNumber"]
+            if records and not waiting and not self._stopping.is_set():
+                read = records[-1]["dynamodb"]["SequenceNumber"]
+            await self._note_read(read)
+            pause = _QUICKEST_POLL if records else min(pause * 1.5, _SLOWEST_POLL)
+            await self._pause(pause)
+        await self._note_read(read, is_last=True)
+
+    async def _start_position(self, shard: str, *, after: str = "") -> str:
+        """Returns an iterator: after a record, else after the stored position, else at the mapping's starting position."""
+        where: dict[str, str] = {"ShardIteratorType": self._source.starts_at}
+        if after:
+            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        elif self._positions is not None:
+            if self._source.name in self._positions.lost:
+                await self._report_lost(shard)
+            if (read := self._positions.read.get(self._source.name)) is not None:
+                where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": read}
+        arguments = {"StreamArn": self._source.stream_arn, "ShardId": shard}
+        try:
+            reply = await self._of_function.call("dynamodbstreams", "get_shard_iterator", **arguments, **where)
+        except ClientError as refusal:
+            if refusal.response["Error"]["Code"] != "TrimmedDataAccessException":
+                raise
+            # All mappings have read it, and it was dropped. The remaining records come after it.
+            where = {"ShardIteratorType": "TRIM_HORIZON"}
+            reply = await self._of_function.call("dynamodbstreams", "get_shard_iterator", **arguments, **where)
+        return str(reply["ShardIterator"])
+
+    async def _note_read(self, number: str, *, is_last: bool = False) -> None:
+        """Stores the position now and then. After a crash, records read since are read again."""
+        if self._positions is None or number == self._noted:
+            return
+        if is_last or time.monotonic() - self._noted_at >= _NOTE_SECONDS:
+            self._noted, self._noted_at = number, time.monotonic()
+            await self._positions.note(self._source.name, number)
+
+    async def _report_lost(self, shard: str) -> None:
+        """Reports to the on-failure destination that unread records are gone. Their numbers are unknown."""
+        assert self._positions is not None
+        self._log.event("stream records lost", "WARNING", stream=self._source.stream_arn, function=self._source.function)
+        facts = {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}
+        while not await self._report(shard, "RecordAgeExceeded", 0, facts):
+            await self._pause(_REPORT_PAUSE)
+            if self._stopping.is_set():  # the next start reports it
+                return
+        await self._positions.reported(self._source.name)
+
+    async def _deliver(self, shard: str, batch: _Batch) -> None:
+        """Returns when every record of the batch has been taken, or given up."""
+        todo = [batch]
+        while todo and not self._stopping.is_set():
+            batch = todo.pop(0)
+            left = await self._attempt(batch.records)
+            if not left:
+                continue
+            is_exhausted = self._source.max_retries is not None and batch.retries >= self._source.max_retries
+            if self._source.bisects and len(left) > 1:
+                # Halving costs no retry: it only finds out which record it is.
+                half = len(left) // 2
+                todo[:0] = [_Batch(left[:half], batch.retries), _Batch(left[half:], batch.retries)]
+            elif is_exhausted or self._is_too_old(left[0]):
+                await self._give_up(shard, left, batch.retries)
+            else:
+                todo.insert(0, _Batch(left, batch.retries + 1))
+                await self._pause(min(0.1 * 2**batch.retries, _LONGEST_BACKOFF))
+
+    async def _attempt(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Calls the function; returns what must be delivered again: everything from the first failed record on."""
+        self._running += 1
+        try:
+            result = await self._invoke(self._source.function, Invocation.of({"Records": records}))
+        finally:
+            self._running -= 1
+        numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
+        failed = failed_ids(result, numbers, reports=self._source.reports_failures)
+        first = next((index for index, number in enumerate(numbers) if number in failed), len(records))
+        return records[first:]
+
+    async def _give_up(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
+        numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
+        self._log.event("batch given up", "ERROR", stream=self._source.stream_arn, records=len(records), retries=retries)
+        condition = "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
+        times = [each["dynamodb"].get("ApproximateCreationDateTime", time.time()) for each in records]
+        facts = {
+            "startSequenceNumber": numbers[0],
+            "endSequenceNumber": numbers[-1],
+            "approximateArrivalOfFirstRecord": _rfc3339(min(times)),
+            "approximateArrivalOfLastRecord": _rfc3339(max(times)),
+            "batchSize": len(records),
+        }
+        while not await self._report(shard, condition, retries + 1, facts) and not self._stopping.is_set():
+            await self._pause(_REPORT_PAUSE)  # nothing may be read past a batch that no report names
+
+    async def _report(self, shard: str, condition: str, tries: int, facts: dict[str, Any]) -> bool:
+        """Sends the on-failure destination what was given up; False if it was not taken.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
+        """
+        if self._source.on_failure_arn is None:
+            return True
+        report = {
+            "requestContext": {
+                "functionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self._source.function}",
+                "condition": condition,
+                "approximateInvokeCount": tries,
+            },
+            "version": "1.0",
+            "timestamp": _rfc3339(time.time()),
+            "DDBStreamBatchInfo": {"shardId": shard, "streamArn": self._source.stream_arn, **facts},
+        }
+        name = self._source.on_failure_arn.rsplit(":", 1)[1]
+        try:
+            url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
+            await self._of_function.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
+        except (ClientError, BotoCoreError, OSError) as problem:
+            self._log.event("report lost", "ERROR", queue=name, reason=str(problem), report=report)
+            return False
+        return True
+
+    def _is_wanted(self, record: dict[str, Any]) -> bool:
+        return not self._source.patterns or any(matches(pattern, record) for pattern in self._source.patterns)
+
+    def _is_too_old(self, record: dict[str, Any]) -> bool:
+        created = record["dynamodb"].get("ApproximateCreationDateTime")
+        if self._source.max_age_seconds is None or created is None:
+            return False
+        return bool(time.time() - created > self._source.max_age_seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _code(problem: Exception) -> str:
+    return str(problem.response["Error"]["Code"]) if isinstance(problem, ClientError) else ""
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

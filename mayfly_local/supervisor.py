@@ -1,0 +1,502 @@
+"""`mayfly up`: starts everything, keeps it running, and stops it without losing anything.
+
+template ──► store (child) ──► state deployed and verified ──► compute: pools of processes
+                                                                 ▲   ▲   ▲   ▲
+                                         HTTP API ───────────────┘   │   │   └── schedules
+                                         queues ─────────────────────┘   └────── streams
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import psutil
+from botocore.exceptions import BotoCoreError
+
+from mayfly_local import application, gateway
+from mayfly_local.access import Access
+from mayfly_local.application import Application
+from mayfly_local.clients import Clients
+from mayfly_local.control import Control
+from mayfly_local.credentials import FOREIGN, Credentials, Keys, make_private, people
+from mayfly_local.deployment import Deployment, deploy
+from mayfly_local.environment import Environment, Failure, Invocation, Launch, Reply
+from mayfly_local.errors import LocalError, PortTaken, TemplateError
+from mayfly_local.file_limit import raise_file_limit
+from mayfly_local.launches import launches, python_version_note, store_variables
+from mayfly_local.logs import Log, Logs
+from mayfly_local.pool import Pool, Starts
+from mayfly_local.positions import Positions
+from mayfly_local.processes import Children
+from mayfly_local.queues import QueuePoller
+from mayfly_local.reaper import Reaper
+from mayfly_local.reload import watch
+from mayfly_local.roles import Roles
+from mayfly_local.schedules import Scheduler
+from mayfly_local.servers import HttpServer
+from mayfly_local.stack_file import StackFile
+from mayfly_local.store import EmbeddedStore, free_port
+from mayfly_local.streams import StreamPoller
+from mayfly_local.template import REGION, load
+
+__all__ = ["Options", "up"]
+
+#: Environments of a function that reserves no concurrency: enough for a burst, few enough for a laptop.
+_DEFAULT_LIMIT: Final = 10
+_REAP_SECONDS: Final = 1.0
+#: API Gateway's limit, and one byte more, which tells that a body is above it.
+_BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
+#: The stack gives up if the store ends more often than this within these seconds.
+_MOST_ENDS: Final = 3
+_ENDS_SECONDS: Final = 60.0
+#: Clients that the API takes at once, however few files the system allows.
+_FEWEST_CONNECTIONS: Final = 64
+
+
+@dataclass(frozen=True)
+class Options:
+    """How `mayfly up` was called. Times are in seconds."""
+
+    template: Path
+    port: int
+    work: Path
+    state: Path | None
+    log: str
+    endpoint: str | None
+    parameters: dict[str, str]
+    ttl_lag: float
+    grace: float
+    idle: float
+    pure_python: bool
+    reload: bool
+    hosts: frozenset[str]
+    any_credentials: bool
+
+
+async def up(options: Options) -> int:
+    """Runs the stack until a signal, and returns the exit code: 0 when everything could be finished in time."""
+    started = time.monotonic()
+    os.umask(0o077)  # what this process writes is its user's alone; functions get Lambda's 022 back
+    files = raise_file_limit()
+    _check_port(options.port)
+    StackFile.refuse_a_second(options.work)
+    opened = _check_folder(options.work)
+    if options.state is not None:
+        opened += _check_folder(options.state)
+    logs = Logs(options.work / "logs", form=options.log)
+    for path in opened:
+        logs.say(f"{path} could be read by other users of this machine; it is closed to them now")
+    stack = _Stack(options, logs, files=files)
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    try:
+        starting = asyncio.ensure_future(stack.start())
+        stopped = asyncio.ensure_future(signals.get())
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+            return 0
+        starting.result()
+        stack.announce(time.monotonic() - started)
+        broken = asyncio.ensure_future(stack.broken())
+        await asyncio.wait([stopped, broken], return_when=asyncio.FIRST_COMPLETED)
+        if broken.done():
+            raise LocalError(broken.result())
+        broken.cancel()
+        return await _drain(stack, signals, options, logs)
+    finally:
+        await stack.close()
+        logs.close()
+
+
+async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options, logs: Logs) -> int:
+    logs.say(f"stopping: finishing what runs, at most {options.grace:.0f} s; once more to stop now")
+    draining = asyncio.ensure_future(stack.drain())
+    again = asyncio.ensure_future(signals.get())
+    await asyncio.wait([draining, again], timeout=options.grace, return_when=asyncio.FIRST_COMPLETED)
+    is_clean = draining.done()
+    again.cancel()
+    draining.cancel()
+    if returned := await stack.hand_back():
+        logs.say(f"{returned} unfinished messages are back on their queues")
+    logs.say("stopped" if is_clean else "stopped; what still ran was killed")
+    return 0 if is_clean else 1
+
+
+class _Stack:
+    def __init__(self, options: Options, logs: Logs, *, files: int) -> None:
+        self._options = options
+        self._files = files
+        self._logs = logs
+        self._log = logs.of("mayfly")
+        _send_to(self._log, "aiohttp", "asyncio")
+        self._children = Children()
+        self._store: EmbeddedStore | None = None
+        self._clients: Clients | None = None
+        self._server: HttpServer | None = None
+        self._roles: Roles | None = None
+        self._control: Control | None = None
+        self._positions: Positions | None = None
+        self._starts = Starts()
+        self._keys = Keys.foreign()
+        self._pools: dict[str, Pool] = {}
+        self._function_logs: dict[str, Log] = {}
+        self._launches: dict[str, Launch] = {}
+        self._pollers: list[QueuePoller | StreamPoller] = []
+        self._background: list[asyncio.Task[Any]] = []
+        self._poller_tasks: list[asyncio.Task[Any]] = []
+        self._requests = 0
+        self._after_deploy: list[str] = []
+        self.application: Application | None = None
+
+    async def start(self) -> None:
+        """Brings everything up, in the order of the picture above."""
+        options = self._options
+        await self._children.open()
+        clients = await self._open_store()
+        # Reading the template needs no store: both at once.
+        template = await clients.run(load, path=options.template, cache=_cache(options), parameters=options.parameters)
+        deployed = await deploy(template, clients)
+        self.application = app = application.build(template, deployed.scope, api_url=self._api_url)
+        if clients.is_guarded:
+            clients.keys = self._keys = self._keys.for_functions(app.functions)
+        making = clients.run(
+            launches, application=app, endpoint=clients.endpoint, keys=self._keys, cache=_cache(options), work=options.work,
+            say=self._logs.say, pure_python=options.pure_python,
+        )  # fmt: skip
+        # The guard loads its engine meanwhile.
+        made, problems = await asyncio.gather(making, self._hand_over(app))
+        if problems:
+            raise TemplateError(options.template, problems)
+        self._launches = made
+        for name, function in app.functions.items():
+            self._function_logs[name] = self._logs.of(name)
+            limit = min(function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT)
+            self._pools[name] = Pool(self._starter(name), limit=limit, idle_seconds=options.idle, starts=self._starts)
+        self._write_stack_file(app, deployed, clients)
+        await self._listen(app)
+        self._serve_sources(app, deployed, clients)
+        await self._run_after_deploy(app, clients)
+
+    def announce(self, seconds: float) -> None:
+        """Tells the person at the terminal where everything is."""
+        app, clients = self.application, self._clients
+        assert app is not None
+        assert clients is not None
+        say = self._logs.say
+        say(f"{app.name} is up after {seconds:.1f} s")
+        say(f"  API       {self._api_url}")
+        for line in self._after_deploy:
+            say(f"  {line}")
+        for name, value in app.outputs.items():
+            say(f"  {name:<9} {value}")
+        say(f"  store     {clients.endpoint}  (for SDKs and the AWS CLI: {self._env_command})")
+        if self._store is not None:
+            say(f"  access    {self._keys.people.id}  (the store's access key of people and tools)")
+        say(f"  logs      {self._options.work}/logs")
+        notes = [*_role_notes(app, clients), python_version_note(app)]
+        if self._options.any_credentials:
+            notes.append("the store takes any credentials (--any-credentials): every program of this machine reads and writes it")
+        for note in notes:
+            if note:
+                say(f"  note      {note}")
+        say("stop with Ctrl-C")
+
+    async def broken(self) -> str:
+        """Waits for something to fail that the stack cannot do without, and says what."""
+        parts = {*self._background, *self._poller_tasks}
+        while parts:
+            done, parts = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:  # a schedule that has no more times ends; so may others, but not by an error
+                if part.cancelled() or (error := part.exception()) is None:
+                    continue
+                return str(error) if isinstance(error, LocalError) else f"a part of the runtime failed: {type(error).__name__}: {error}"
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def drain(self) -> None:
+        """Takes nothing new, and returns when no request and no batch of messages runs any more.
+
+        Stream records that they wrote are read after the next start.
+        """
+        if self._server is not None:
+            self._server.refuse()
+        for task in self._background:
+            task.cancel()
+        queues = [each for each in self._pollers if isinstance(each, QueuePoller)]
+        for queue in queues:
+            queue.stop()
+        while self._requests:
+            await asyncio.sleep(0.02)
+        read_streams = {each.function for each in self._pollers if isinstance(each, StreamPoller)}
+        others = [pool for name, pool in self._pools.items() if name not in read_streams]
+        while any(each.is_busy for each in queues) or any(pool.is_busy for pool in others):
+            await asyncio.sleep(0.02)
+        for poller in self._pollers:
+            poller.stop()
+        await asyncio.gather(*self._poller_tasks, return_exceptions=True)
+
+    async def hand_back(self) -> int:
+        """Makes the messages that were not finished visible again, after killing whoever still works on them."""
+        for poller in self._pollers:
+            poller.stop()
+        await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        queues = [each for each in self._pollers if isinstance(each, QueuePoller)]
+        return sum(await asyncio.gather(*(each.hand_back() for each in queues)))
+
+    async def close(self) -> None:
+        """Stops everything that is still there."""
+        StackFile.remove(self._options.work, pid=os.getpid())
+        if self._server is not None:
+            await self._server.close()
+        tasks = [*self._background, *self._poller_tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        if self._control is not None:
+            await self._control.close()
+        if self._store is not None:
+            await self._store.stop()
+        if self._clients is not None:
+            self._clients.close()
+        await self._children.close()
+
+    async def _open_store(self) -> Clients:
+        options = self._options
+        if options.endpoint is not None:
+            self._clients = Clients(options.endpoint, FOREIGN)
+            try:
+                await self._clients.call("sqs", "list_queues")
+            except (BotoCoreError, ValueError) as problem:
+                raise LocalError(f"the endpoint {options.endpoint} cannot be used: {problem}") from None
+            return self._clients
+        self._keys = Keys(people(options.work), Credentials.new("runtime"))
+        self._store = EmbeddedStore(
+            free_port(options.port + 1), work=options.work, state=options.state, log=self._log, keys=self._keys, hosts=options.hosts,
+            any_credentials=options.any_credentials, say=self._logs.say,
+        )  # fmt: skip
+        self._clients = Clients(self._store.endpoint, self._keys.runtime, self._keys)
+        self._control = Control(self._store.endpoint, self._keys.runtime, self._log)
+        # The store starts in its process while this one loads the SDK.
+        starting = asyncio.ensure_future(self._store.start(self._children))
+        await self._clients.run(self._clients.get, service="cloudformation")
+        await starting
+        return self._clients
+
+    @property
+    def _api_url(self) -> str:
+        return f"http://127.0.0.1:{self._options.port}"
+
+    @property
+    def _env_command(self) -> str:
+        """The shell command that selects this stack's store."""
+        program, work = Path(sys.argv[0]), self._options.work
+        with contextlib.suppress(ValueError):
+            program = program.absolute().relative_to(Path.cwd())
+        where = "" if work == Path.cwd() / ".mayfly" else f" --work {shlex.quote(str(work))}"
+        return f'eval "$({shlex.quote(str(program))} env{where})"'
+
+    def _starter(self, name: str) -> Any:
+        async def start() -> Environment | Failure:
+            if self._roles is not None and self.application is not None:
+                with contextlib.suppress(aiohttp.ClientError):  # the store is being started again: an account of use less
+                    await self._roles.note_logging(self.application.functions[name])
+            environment = Environment(self._launches[name], self._function_logs[name])
+            return await environment.start(self._children) or environment
+
+        return start
+
+    async def _hand_over(self, app: Application) -> list[str]:
+        """Hands roles, keys and mappings to the store; returns what AWS would refuse to deploy."""
+        if self._control is None:
+            return []
+        self._roles = Roles(self._control, self._keys)
+        self._positions = self._positions or Positions(self._control)
+        problems = await self._roles.take(app)
+        await self._positions.declare({each.name: {"stream": each.stream_arn, "starts_at": each.starts_at} for each in app.streams})
+        return problems
+
+    async def _keep_store(self, app: Application, expiring: dict[str, str]) -> None:
+        """Starts the store again from its state when it ends. Raises LocalError if it keeps none, or ends again and again."""
+        assert self._store is not None
+        ends: list[float] = []
+        while True:
+            code = await self._store.ended()
+            logs = f"see {self._options.work}/logs/mayfly.jsonl"
+            if not self._store.is_kept:
+                raise LocalError(
+                    f"the embedded store ended (exit code {code}), and what was in it is gone; with --state it would be kept; {logs}"
+                )
+            ends = [each for each in ends if time.monotonic() - each < _ENDS_SECONDS] + [time.monotonic()]
+            if len(ends) > _MOST_ENDS:
+                raise LocalError(f"the embedded store has ended {len(ends)} times within {_ENDS_SECONDS:.0f} s (exit code {code}); {logs}")
+            self._logs.say(f"the embedded store ended (exit code {code}); it is started again from its state")
+            try:
+                await self._store.start(self._children)
+                await self._hand_over(app)
+                if self._control is not None:
+                    await self._control.ask("expiring", expiring)
+            except (LocalError, aiohttp.ClientError, OSError) as problem:
+                self._log.event("the store's start failed", "ERROR", reason=str(problem))
+                await self._store.kill()
+                continue
+            self._logs.say("the embedded store is up again")
+
+    async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
+        return await self._pools[function].invoke(invocation)
+
+    async def _listen(self, app: Application) -> None:
+        api = gateway.Gateway(app, self._invoke, self._log)
+
+        async def serve(request: Any) -> Any:
+            self._requests += 1
+            try:
+                return await api.serve(request)
+            finally:
+                self._requests -= 1
+
+        access = Access(self._options.hosts, for_pages=True)
+        self._server = HttpServer(
+            serve, access, body_limit=_BODY_LIMIT, most_connections=max(_FEWEST_CONNECTIONS, self._files // 4), refused=self._note_refusal
+        )
+        try:
+            await self._server.listen(self._options.port)
+        except OSError:
+            raise _port_taken(self._options.port) from None
+
+    def _note_refusal(self, path: str, why: str) -> None:
+        self._log.event("refused", "WARNING", path=path, reason=why)
+
+    def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
+        for queue in app.queues:
+            self._pollers.append(QueuePoller(queue, clients, self._invoke, self._log))
+        for stream in app.streams:
+            self._pollers.append(StreamPoller(stream, clients, self._invoke, self._log, self._positions))
+        self._poller_tasks = [asyncio.ensure_future(each.run()) for each in self._pollers]
+        for schedule in app.schedules:
+            self._in_background(Scheduler(schedule, self._invoke, self._log).run())
+        if deployed.ttl:
+            self._in_background(Reaper(deployed.ttl, clients, self._log, lag_seconds=self._options.ttl_lag, control=self._control).run())
+        if self._store is not None:
+            self._in_background(self._keep_store(app, deployed.ttl))
+        self._in_background(self._reap_idle())
+        if self._options.reload:
+            self._in_background(watch(app, self._options.template, self._pools, self._logs.say))
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._background.append(asyncio.ensure_future(work))
+
+    async def _reap_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_REAP_SECONDS)
+            for pool in self._pools.values():
+                await pool.reap()
+
+    def _write_stack_file(self, app: Application, deployed: Deployment, clients: Clients) -> None:
+        StackFile(
+            pid=os.getpid(),
+            name=app.name,
+            template=str(self._options.template.resolve()),
+            api_url=self._api_url,
+            endpoint=clients.endpoint,
+            region=REGION,
+            credentials=self._keys.people.variables,
+            resources=deployed.physical,
+            launches={name: asdict(each) for name, each in self._launches.items()},
+            outputs=app.outputs,
+        ).write(self._options.work)
+
+    async def _run_after_deploy(self, app: Application, clients: Clients) -> None:
+        """The template's own commands, in the environment of its layers; what they print belongs to the announcement."""
+        layers = [each for launch in self._launches.values() for each in launch.path]
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+            "PYTHONPATH": ":".join(dict.fromkeys(str(each) for each in layers)),
+            "MAYFLY_WORK": str(self._options.work.resolve()),
+            "MAYFLY_STACK": app.name,
+            **store_variables(clients.endpoint, self._keys.people),
+        }
+        for command in app.after_deploy:
+            process = await asyncio.create_subprocess_shell(
+                command, env=env, cwd=self._options.template.resolve().parent,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            printed, _ = await process.communicate()
+            text = printed.decode(errors="replace").strip()
+            if process.returncode != 0:
+                raise LocalError(f"the template's AfterDeploy command failed: {command}\n{text}")
+            self._after_deploy += text.splitlines()
+
+
+def _role_notes(app: Application, clients: Clients) -> list[str]:
+    if not clients.is_guarded:
+        return ["roles are not checked at an endpoint of your own"]
+    unknown = [name for name, each in app.functions.items() if each.role is None]
+    conditional = [name for name, each in app.functions.items() if each.role is not None and each.role.has_conditions]
+    notes = {
+        f"the calls of {', '.join(unknown)} are not checked: the role is not in the template": unknown,
+        f"conditions in the policies of {', '.join(conditional)} are not evaluated: what allows under one allows here, what denies does not": conditional,
+    }
+    return [note for note, about in notes.items() if about]
+
+
+def _send_to(log: Log, *names: str) -> None:
+    """Sends what libraries log to the runtime's own log, off the terminal: a client that hangs up is no news there."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log.event("library", record.levelname, quiet=True, logger=record.name, text=self.format(record))
+
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [Handler()], False
+
+
+def _cache(options: Options) -> Path:
+    return options.template.resolve().parent / ".mayfly" / "cache"
+
+
+def _check_folder(folder: Path) -> list[str]:
+    """Makes a folder, or looks whether it can be used. Closes it to other users; returns what had been open to them."""
+    is_own = not folder.exists() or folder.name == ".mayfly" or folder.parent.name == ".mayfly"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f".write-{os.getpid()}").touch()
+        (folder / f".write-{os.getpid()}").unlink()
+        return make_private(folder, is_own=is_own)
+    except OSError as problem:
+        raise LocalError(f"the folder {folder} cannot be written to: {problem.strerror}") from None
+
+
+def _check_port(port: int) -> None:
+    if free_port(port) != port:
+        raise _port_taken(port)
+
+
+def _port_taken(port: int) -> PortTaken:
+    return PortTaken(port, _holder(port), next(each for each in range(port + 1, port + 1000) if free_port(each) == each))
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    with contextlib.suppress(psutil.AccessDenied):
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(each.pid)
+                    return f"process {each.pid} ({' '.join(process.cmdline()[:4]) or process.name()})"
+    return "another process"

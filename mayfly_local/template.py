@@ -1,0 +1,222 @@
+"""A SAM template, transformed to CloudFormation and split: state for the store, compute for this runtime."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mayfly_local.errors import TemplateError
+from mayfly_local.intrinsics import Unresolvable, references, resolve
+from mayfly_local.supported import STATE, unsupported
+
+__all__ = ["ACCOUNT", "REGION", "UNUSABLE", "Template", "load", "parse"]
+
+REGION: Final = "us-east-1"
+ACCOUNT: Final = "000000000000"
+#: How a local path travels through the SAM translator, which accepts only uploaded code.
+_LOCAL_CODE: Final = "s3://local/"
+#: What reading a property of the wrong shape raises.
+UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A transformed template with its parameters' values. Resources whose condition does not hold are gone."""
+
+    path: Path
+    name: str
+    resources: dict[str, Any]
+    outputs: dict[str, Any]
+    metadata: dict[str, Any]
+    conditions: dict[str, Any]
+    mappings: dict[str, Any]
+    parameters: dict[str, str | list[str]]
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths in the template start from."""
+        return self.path.parent
+
+    def of_type(self, *kinds: str) -> dict[str, Any]:
+        """The properties of all resources of these types, by logical id."""
+        return {name: each.get("Properties", {}) for name, each in self.resources.items() if each["Type"] in kinds}
+
+    def state(self) -> dict[str, Any]:
+        """The resources that the store holds."""
+        return {name: each for name, each in self.resources.items() if each["Type"] in STATE}
+
+    def wanted_from_state(self) -> set[tuple[str, str | None]]:
+        """What compute and outputs refer to among the state."""
+        state = self.state()
+        rest = [each for name, each in self.resources.items() if name not in state]
+        return {found for found in references([rest, self.outputs]) if found[0] in state}
+
+    def resolve(self, value: Any, scope: dict[tuple[str, str | None], Any]) -> Any:
+        """`value` with its intrinsic functions evaluated; `scope` beside the parameters and pseudo parameters."""
+        given: dict[tuple[str, str | None], Any] = {(name, None): text for name, text in self.parameters.items()}
+        known = {**self._pseudo(), **given, **scope}
+        try:
+            return resolve(value, known, conditions=self.conditions, mappings=self.mappings)
+        except Unresolvable as problem:
+            raise TemplateError(self.path, [str(problem)]) from None
+        except RecursionError:
+            raise TemplateError(self.path, ["a condition refers to itself"]) from None
+
+    def _pseudo(self) -> dict[tuple[str, str | None], Any]:
+        return {
+            ("AWS::Region", None): REGION,
+            ("AWS::AccountId", None): ACCOUNT,
+            ("AWS::Partition", None): "aws",
+            ("AWS::URLSuffix", None): "amazonaws.com",
+            ("AWS::StackName", None): self.name,
+            ("AWS::StackId", None): f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{self.name}/local",
+            ("AWS::NotificationARNs", None): [],
+        }
+
+
+def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -> Template:
+    """Reads, transforms and checks a template. Raises TemplateError with every problem found.
+
+    The transformation takes longer than anything else at start, so its result is kept in `cache`, by content.
+    """
+    text = _read(path)
+    version = importlib.metadata.version("aws-sam-translator")
+    kept = cache / "templates" / (hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:32] + ".json")
+    if kept.exists():
+        transformed = json.loads(kept.read_text())
+    else:
+        try:
+            transformed = _transform(path, parse(path))
+        except UNUSABLE as problem:
+            raise TemplateError(path, [f"a value has a shape that SAM cannot read: {problem!r}"]) from None
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(transformed))
+        unfinished.replace(kept)
+    return _check(path, transformed, parameters or {})
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """The template as written, with short forms of intrinsic functions spelled out. Raises TemplateError."""
+    from samtranslator.yaml_helper import yaml_parse
+
+    try:
+        found = yaml_parse(_read(path))
+    except yaml.YAMLError as problem:
+        raise TemplateError(path, [f"it is not valid YAML: {problem}"]) from None
+    if not isinstance(found, dict) or not isinstance(found.get("Resources"), dict):
+        raise TemplateError(path, ["it has no Resources"])
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise TemplateError(path, [f"it cannot be read: {problem.strerror}"]) from None
+    except UnicodeDecodeError as problem:
+        raise TemplateError(path, [f"it is not UTF-8 ({problem.reason} at byte {problem.start})"]) from None
+
+
+def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)  # the translator asks botocore for a region and fails without
+    from samtranslator.model.exceptions import InvalidDocumentException
+    from samtranslator.translator.transform import transform
+
+    if "AWS::Serverless-2016-10-31" not in str(source.get("Transform")) and "AWS::Serverless::" in str(source["Resources"]):
+        raise TemplateError(path, ["it has AWS::Serverless resources but no 'Transform: AWS::Serverless-2016-10-31'"])
+    missing = []
+    for name, resource in source["Resources"].items():
+        if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
+            raise TemplateError(path, [f"resource {name} has no Type"])
+        missing += _mark_local_code(path, f"resource {name}", resource.get("Properties") or {})
+    for kind, properties in (source.get("Globals") or {}).items():
+        missing += _mark_local_code(path, f"Globals {kind}", properties or {})
+    if missing:
+        raise TemplateError(path, missing)
+
+    class NoManagedPolicies:
+        def load(self) -> dict[str, str]:
+            return {}
+
+    try:
+        result = transform(source, {}, NoManagedPolicies())
+    except InvalidDocumentException as problem:
+        raise TemplateError(path, [str(cause.message) for cause in problem.causes]) from None
+    return dict(result)
+
+
+def _mark_local_code(path: Path, where: str, properties: dict[str, Any]) -> list[str]:
+    missing = []
+    for key in ("CodeUri", "ContentUri"):
+        if isinstance(uri := properties.get(key), str) and not uri.startswith("s3://"):
+            if not (path.parent / uri).exists():
+                missing.append(f"{where}: {key} {uri} does not exist")
+            properties[key] = _LOCAL_CODE + uri
+    return missing
+
+
+def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Template:
+    declared = transformed.get("Parameters") or {}
+    local = ((transformed.get("Metadata") or {}).get("Mayfly") or {}).get("LocalParameters") or {}
+    given = {**local, **given}
+    problems = [f"there is no parameter {name}" for name in given if name not in declared]
+    parameters: dict[str, str | list[str]] = {}
+    for name, spec in declared.items():
+        if name in given or "Default" in spec:
+            text = str(given.get(name, spec.get("Default")))
+            problems += _parameter_problems(name, text, spec)
+            parameters[name] = text.split(",") if str(spec.get("Type", "")).startswith(("CommaDelimitedList", "List<")) else text
+        else:
+            problems.append(f"parameter {name} has no default: give it with --parameter {name}=VALUE")
+    if problems:
+        raise TemplateError(path, problems)
+    template = Template(
+        path=path,
+        name=_stack_name(path.parent.resolve().name),
+        resources=transformed["Resources"],
+        outputs=transformed.get("Outputs") or {},
+        metadata=transformed.get("Metadata") or {},
+        conditions=transformed.get("Conditions") or {},
+        mappings=transformed.get("Mappings") or {},
+        parameters=parameters,
+    )
+    try:
+        kept = {name: each for name, each in template.resources.items() if _is_wanted(template, each)}
+        problems = unsupported(kept)
+    except UNUSABLE as problem:
+        raise TemplateError(path, [f"a value has a shape that cannot be used: {problem!r}"]) from None
+    if problems:
+        raise TemplateError(path, problems)
+    return Template(**{**vars(template), "resources": kept})
+
+
+def _parameter_problems(name: str, text: str, spec: dict[str, Any]) -> list[str]:
+    allowed = [str(each) for each in spec.get("AllowedValues", ())]
+    if allowed and text not in allowed:
+        return [f"parameter {name} is {text!r}; it may be {', '.join(allowed)}"]
+    if "AllowedPattern" in spec and not re.fullmatch(spec["AllowedPattern"], text):
+        return [f"parameter {name} is {text!r}; it must match {spec['AllowedPattern']}"]
+    if spec.get("Type") == "Number":
+        try:
+            value = float(text)
+        except ValueError:
+            return [f"parameter {name} is {text!r}; it must be a number"]
+        if not float(spec.get("MinValue", "-inf")) <= value <= float(spec.get("MaxValue", "inf")):
+            return [f"parameter {name} is {text}; it must be from {spec.get('MinValue')} to {spec.get('MaxValue')}"]
+    return []
+
+
+def _stack_name(folder: str) -> str:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html: letters, digits, hyphens."""
+    return "app-" + re.sub(r"[^A-Za-z0-9-]", "-", folder)
+
+
+def _is_wanted(template: Template, resource: dict[str, Any]) -> bool:
+    return "Condition" not in resource or bool(template.resolve({"Condition": resource["Condition"]}, {}))
