@@ -291,11 +291,12 @@ class Durable:
     # ---- the start
 
     def _begin(self, port: int) -> None:
-        from mayfly_local import emulator_hooks, emulator_state
+        import mayfly_local.emulator_hooks as hooks
+        import mayfly_local.emulator_state as contents
         from mayfly_local.old_state import OldState
 
-        self._hooks, self._emulator = emulator_hooks, emulator_state
-        emulator_hooks.hook(self)
+        self._hooks, self._emulator = hooks, contents
+        hooks.hook(self)
         if self._journal is None:
             return
         (self._journal.folder / _STAGED).mkdir(exist_ok=True)
@@ -303,7 +304,7 @@ class Durable:
         if old is not None:
             self._take_over(old, port)
         else:
-            found = emulator_state.Found()
+            found = contents.Found()
             story = self._journal.read(found.take)
             OldState.settle(self._journal.folder, story.taken_over)
             self._kept = found.restore(self, port)

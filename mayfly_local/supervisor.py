@@ -23,9 +23,8 @@ import aiohttp
 import psutil
 from botocore.exceptions import BotoCoreError
 
-from mayfly_local import application, gateway
 from mayfly_local.access import Access
-from mayfly_local.application import Application
+from mayfly_local.application import Application, build
 from mayfly_local.clients import Clients
 from mayfly_local.control import Control
 from mayfly_local.credentials import FOREIGN, Credentials, Keys, make_private, people
@@ -33,6 +32,7 @@ from mayfly_local.deployment import Deployment, deploy
 from mayfly_local.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
 from mayfly_local.file_limit import raise_file_limit
+from mayfly_local.gateway import Gateway
 from mayfly_local.launches import launches, python_version_note, store_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.pool import Pool, Starts
@@ -170,7 +170,7 @@ class _Stack:
         # Reading the template needs no store: both at once.
         template = await clients.run(load, path=options.template, cache=_cache(options), parameters=options.parameters)
         deployed = await deploy(template, clients)
-        self.application = app = application.build(template, deployed.scope, api_url=self._api_url)
+        self.application = app = build(template, deployed.scope, api_url=self._api_url)
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         making = clients.run(
@@ -360,7 +360,7 @@ class _Stack:
         return await self._pools[function].invoke(invocation)
 
     async def _listen(self, app: Application) -> None:
-        api = gateway.Gateway(app, self._invoke, self._log)
+        api = Gateway(app, self._invoke, self._log)
 
         async def serve(request: Any) -> Any:
             self._requests += 1
