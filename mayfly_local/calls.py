@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
+from mayfly_local.application.template import ACCOUNT, REGION
 from mayfly_local.calls_s3 import s3_actions
-from mayfly_local.template import ACCOUNT, REGION
 
 __all__ = ["Permission", "Request", "signer"]
 

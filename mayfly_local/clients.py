@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from mayfly_local.application.template import REGION
 from mayfly_local.credentials import FOREIGN, Credentials, Keys
-from mayfly_local.template import REGION
 
 __all__ = ["Clients"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError, WaiterError
 
+from mayfly_local.application.template import Template
 from mayfly_local.clients import Clients
 from mayfly_local.errors import LocalError, TemplateError
-from mayfly_local.template import Template
 
 __all__ = ["Deployment", "deploy"]
 

@@ -20,10 +20,10 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from mayfly_local.access import Access
+from mayfly_local.application.template import ACCOUNT
 from mayfly_local.calls import Permission, Request, signer
 from mayfly_local.permissions import Permissions, Role
 from mayfly_local.presigned import presigned_v2_problem
-from mayfly_local.template import ACCOUNT
 
 __all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]
 

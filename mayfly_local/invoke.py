@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mayfly_local.application.template import parse
 from mayfly_local.containers import gateway, way_to_store
 from mayfly_local.environment import Environment, Failure, Invocation, NotSent
 from mayfly_local.errors import LocalError
 from mayfly_local.logs import Logs
 from mayfly_local.processes import Children
 from mayfly_local.stack_file import StackFile
-from mayfly_local.template import parse
 
 __all__ = ["in_container", "in_process", "read_event", "require_engine"]
 

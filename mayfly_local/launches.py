@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from mayfly_local.application import Application, Function
+from mayfly_local.application.build import Application, Function
+from mayfly_local.application.template import REGION
 from mayfly_local.credentials import Credentials, Keys
 from mayfly_local.environment import Launch
 from mayfly_local.packages import has_awslambdaric, python_path, runtime_folder
 from mayfly_local.peers import can_tell
-from mayfly_local.template import REGION
 
 __all__ = ["function_variables", "launches", "python_version_note", "store_variables"]
 

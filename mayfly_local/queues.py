@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly_local.application import QueueSource
+from mayfly_local.application.build import QueueSource
+from mayfly_local.application.patterns import matches
 from mayfly_local.clients import Clients
 from mayfly_local.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
 from mayfly_local.events import sqs_record
 from mayfly_local.logs import Log
-from mayfly_local.patterns import matches
 
 __all__ = ["QueuePoller", "failed_ids"]
 

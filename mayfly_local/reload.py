@@ -5,7 +5,7 @@ from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, awatch
 
-from mayfly_local.application import Application
+from mayfly_local.application.build import Application
 from mayfly_local.pool import Pool
 
 __all__ = ["watch"]

@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from typing import Any, Final
 
-from mayfly_local.application import Application, Function
+from mayfly_local.application.build import Application, Function
+from mayfly_local.application.template import ACCOUNT, REGION
 from mayfly_local.calls import Permission
 from mayfly_local.control import Control
 from mayfly_local.credentials import Keys
-from mayfly_local.template import ACCOUNT, REGION
 
 __all__ = ["Roles", "shown"]
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from mayfly_local.application import Schedule
+from mayfly_local.application.build import Schedule
 from mayfly_local.environment import Failure, Invocation, Reply
 from mayfly_local.events import schedule_event
 from mayfly_local.logs import Log

@@ -14,16 +14,16 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly_local.application import StreamSource
+from mayfly_local.application.build import StreamSource
+from mayfly_local.application.patterns import matches
+from mayfly_local.application.template import ACCOUNT, REGION
 from mayfly_local.clients import Clients
 from mayfly_local.deployment import wait_until_streams
 from mayfly_local.environment import Failure, Invocation, Reply
 from mayfly_local.events import stream_record
 from mayfly_local.logs import Log
-from mayfly_local.patterns import matches
 from mayfly_local.positions import Positions
 from mayfly_local.queues import failed_ids
-from mayfly_local.template import ACCOUNT, REGION
 
 __all__ = ["StreamPoller"]
 

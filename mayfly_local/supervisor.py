@@ -24,7 +24,8 @@ import psutil
 from botocore.exceptions import BotoCoreError
 
 from mayfly_local.access import Access
-from mayfly_local.application import Application, build
+from mayfly_local.application.build import Application, build
+from mayfly_local.application.template import REGION, load
 from mayfly_local.clients import Clients
 from mayfly_local.control import Control
 from mayfly_local.credentials import FOREIGN, Credentials, Keys, make_private, people
@@ -47,7 +48,6 @@ from mayfly_local.servers import HttpServer
 from mayfly_local.stack_file import StackFile
 from mayfly_local.store import EmbeddedStore, free_port
 from mayfly_local.streams import StreamPoller
-from mayfly_local.template import REGION, load
 
 __all__ = ["Options", "up"]
 

@@ -21,13 +21,13 @@ from typing import Any, Final
 
 import psutil
 
+from mayfly_local.application.template import load
 from mayfly_local.clients import Clients
 from mayfly_local.crash.worker import FAULTS
 from mayfly_local.credentials import FOREIGN
 from mayfly_local.errors import LocalError
 from mayfly_local.harness import embedded_store
 from mayfly_local.launches import store_variables
-from mayfly_local.template import load
 
 __all__ = ["CONTROL", "Outcome", "Subject", "run"]
 

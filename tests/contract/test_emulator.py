@@ -8,7 +8,7 @@ from mayfly_local.harness import ROOT
 PROGRAM = """
 from ministack.services.cloudformation import handlers, provisioners
 from mayfly_local import emulator
-from mayfly_local.supported import STATE
+from mayfly_local.application.supported import STATE
 
 emulator._leave_out_what_runs_code()
 assert set(provisioners._RESOURCE_HANDLERS) <= set(STATE), set(provisioners._RESOURCE_HANDLERS) - set(STATE)

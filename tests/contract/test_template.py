@@ -11,7 +11,7 @@ from mayfly import wiring
 from mayfly.jobs.rules import MAX_MAX_ATTEMPTS
 
 from functions.hello.app import ROUTES
-from mayfly_local.template import load
+from mayfly_local.application.template import load
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from mayfly_local.application import Route
+from mayfly_local.application.build import Route
+from mayfly_local.application.intrinsics import Unresolvable, references, resolve
+from mayfly_local.application.patterns import check_pattern, matches
+from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.environment import Failure, Reply
 from mayfly_local.events import HttpRequest, http_event, sqs_record, stream_record
 from mayfly_local.gateway import match, respond
-from mayfly_local.intrinsics import Unresolvable, references, resolve
-from mayfly_local.patterns import check_pattern, matches
 from mayfly_local.queues import failed_ids
-from mayfly_local.schedule_times import ScheduleTimes
 
 # ---------------------------------------------------------------- filter patterns
 

@@ -5,9 +5,9 @@ from textwrap import dedent, indent
 
 import pytest
 
-from mayfly_local.application import build
+from mayfly_local.application.build import build
+from mayfly_local.application.template import load
 from mayfly_local.errors import TemplateError
-from mayfly_local.template import load
 
 
 def template(folder: Path, resources: str, head: str = "") -> Path:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mayfly_local.application.patterns import check_pattern
+from mayfly_local.application.schedule_times import ScheduleTimes
+from mayfly_local.application.template import ACCOUNT, REGION, UNUSABLE, Template
 from mayfly_local.errors import TemplateError
-from mayfly_local.patterns import check_pattern
 from mayfly_local.permissions import Role
-from mayfly_local.schedule_times import ScheduleTimes
-from mayfly_local.template import ACCOUNT, REGION, UNUSABLE, Template
 
 __all__ = ["Application", "Authorizer", "Cors", "Function", "QueueSource", "Route", "Schedule", "StreamSource", "build"]
 

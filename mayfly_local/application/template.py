@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import yaml
 
+from mayfly_local.application.intrinsics import Unresolvable, references, resolve
+from mayfly_local.application.supported import STATE, unsupported
 from mayfly_local.errors import TemplateError
-from mayfly_local.intrinsics import Unresolvable, references, resolve
-from mayfly_local.supported import STATE, unsupported
 
 __all__ = ["ACCOUNT", "REGION", "UNUSABLE", "Template", "load", "parse"]
 
