@@ -19,7 +19,7 @@ from mayfly_local.containers import gateway, way_to_store
 from mayfly_local.environment import Environment, Failure, Invocation, NotSent
 from mayfly_local.errors import LocalError
 from mayfly_local.logs import Logs
-from mayfly_local.processes import Children
+from mayfly_local.processes.children import Children
 from mayfly_local.stack_file import StackFile
 
 __all__ = ["in_container", "in_process", "read_event", "require_engine"]

@@ -38,7 +38,7 @@ from mayfly_local.launches import launches, python_version_note, store_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.pool import Pool, Starts
 from mayfly_local.positions import Positions
-from mayfly_local.processes import Children
+from mayfly_local.processes.children import Children
 from mayfly_local.queues import QueuePoller
 from mayfly_local.reaper import Reaper
 from mayfly_local.reload import watch

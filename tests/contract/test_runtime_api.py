@@ -24,7 +24,7 @@ from mayfly_local.environment import PAYLOAD_LIMIT, Environment, Failure, Invoca
 from mayfly_local.harness import wait_until
 from mayfly_local.logs import Logs
 from mayfly_local.packages import runtime_folder
-from mayfly_local.processes import Children
+from mayfly_local.processes.children import Children
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"
