@@ -18,11 +18,11 @@ from typing import Any, Final
 import psutil
 from aiohttp import web
 
-from mayfly_local import peers
-from mayfly_local.access import Access, is_browser
 from mayfly_local.logs import Log
+from mayfly_local.ports import peers
+from mayfly_local.ports.access import Access, is_browser
+from mayfly_local.ports.http_server import Connection, HttpServer
 from mayfly_local.processes.children import Child, Children
-from mayfly_local.servers import Connection, HttpServer
 
 __all__ = ["PAYLOAD_LIMIT", "Environment", "Failure", "Invocation", "Launch", "NotSent", "Reply"]
 

@@ -19,10 +19,10 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
-from mayfly_local.access import Access
 from mayfly_local.application.template import ACCOUNT
 from mayfly_local.calls import Permission, Request, signer
 from mayfly_local.permissions import Permissions, Role
+from mayfly_local.ports.access import Access
 from mayfly_local.presigned import presigned_v2_problem
 
 __all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]

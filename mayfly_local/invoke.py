@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.template import parse
-from mayfly_local.containers import gateway, way_to_store
 from mayfly_local.environment import Environment, Failure, Invocation, NotSent
 from mayfly_local.errors import LocalError
 from mayfly_local.logs import Logs
+from mayfly_local.ports.containers import gateway, way_to_store
 from mayfly_local.processes.children import Children
 from mayfly_local.stack_file import StackFile
 

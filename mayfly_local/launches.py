@@ -11,7 +11,7 @@ from mayfly_local.application.template import REGION
 from mayfly_local.credentials import Credentials, Keys
 from mayfly_local.environment import Launch
 from mayfly_local.packages import has_awslambdaric, python_path, runtime_folder
-from mayfly_local.peers import can_tell
+from mayfly_local.ports.peers import can_tell
 
 __all__ = ["function_variables", "launches", "python_version_note", "store_variables"]
 

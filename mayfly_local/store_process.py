@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mayfly_local import emulator
-from mayfly_local.access import Access
-from mayfly_local.asgi import handler_of, lifespan
-from mayfly_local.file_limit import raise_file_limit
 from mayfly_local.guarded_store import Guard, Identities
-from mayfly_local.servers import HttpServer
+from mayfly_local.ports.access import Access
+from mayfly_local.ports.asgi import handler_of, lifespan
+from mayfly_local.ports.file_limit import raise_file_limit
+from mayfly_local.ports.http_server import HttpServer
 
 __all__ = ["SETTINGS"]
 

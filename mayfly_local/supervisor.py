@@ -23,7 +23,6 @@ import aiohttp
 import psutil
 from botocore.exceptions import BotoCoreError
 
-from mayfly_local.access import Access
 from mayfly_local.application.build import Application, build
 from mayfly_local.application.template import REGION, load
 from mayfly_local.clients import Clients
@@ -32,11 +31,13 @@ from mayfly_local.credentials import FOREIGN, Credentials, Keys, make_private, p
 from mayfly_local.deployment import Deployment, deploy
 from mayfly_local.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
-from mayfly_local.file_limit import raise_file_limit
 from mayfly_local.gateway import Gateway
 from mayfly_local.launches import launches, python_version_note, store_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.pool import Pool, Starts
+from mayfly_local.ports.access import Access
+from mayfly_local.ports.file_limit import raise_file_limit
+from mayfly_local.ports.http_server import HttpServer
 from mayfly_local.positions import Positions
 from mayfly_local.processes.children import Children
 from mayfly_local.queues import QueuePoller
@@ -44,7 +45,6 @@ from mayfly_local.reaper import Reaper
 from mayfly_local.reload import watch
 from mayfly_local.roles import Roles
 from mayfly_local.schedules import Scheduler
-from mayfly_local.servers import HttpServer
 from mayfly_local.stack_file import StackFile
 from mayfly_local.store import EmbeddedStore, free_port
 from mayfly_local.streams import StreamPoller

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mayfly_local.file_limit import raise_file_limit
+from mayfly_local.ports.file_limit import raise_file_limit
 
 _OFFSET = [0.0]
 _REAL = time.time

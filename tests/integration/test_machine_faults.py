@@ -117,9 +117,7 @@ def test_more_connections_than_the_bound_cost_those_that_idle_longest(tmp_path: 
 def test_the_stack_raises_its_own_limit_of_open_files(tmp_path: Path) -> None:
     hard = subprocess.run(["sh", "-c", "ulimit -Hn"], capture_output=True, text=True, check=True).stdout.strip()
     program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1])); "
-    program += (
-        "from mayfly_local.file_limit import raise_file_limit; print(raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
-    )
+    program += "from mayfly_local.ports.file_limit import raise_file_limit; print(raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
     assert printed[0] == printed[1]
     assert int(printed[0]) == (65_536 if hard == "unlimited" else min(65_536, int(hard)))

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mayfly_local.containers import gateway, way_to_store
 from mayfly_local.errors import LocalError
+from mayfly_local.ports.containers import gateway, way_to_store
 
 #: An address that only this machine has, in place of an engine's bridge.
 BRIDGE = "127.0.0.77"

@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from mayfly_local.access import Access
 from mayfly_local.calls import Permission, Request, signer
 from mayfly_local.guarded_store import Cors, Guard, Identities
 from mayfly_local.permissions import Grant, Permissions, Role
+from mayfly_local.ports.access import Access
 from tests.conftest import make_client
 
 TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from aiohttp import ClientError, web
 
-from mayfly_local.servers import Connection, Handler
+from mayfly_local.ports.http_server import Connection, Handler
 
 __all__ = ["App", "handler_of", "lifespan"]
 

@@ -1,6 +1,6 @@
 """HTTP servers: the API's, the store's, one for each function's Runtime API, and one for a container's way to the store.
 
-`mayfly_local.access` decides on each request; no other server is made. All listen on loopback but the last one, which listens on the
+`mayfly_local.ports.access` decides on each request; no other server is made. All listen on loopback but the last one, which listens on the
 container engine's bridge.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from aiohttp import StreamReader, hdrs, web
 
-from mayfly_local.access import Access
+from mayfly_local.ports.access import Access
 
 __all__ = ["Connection", "Handler", "HttpServer", "bridge_socket"]
 

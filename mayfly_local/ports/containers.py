@@ -19,9 +19,9 @@ import aiohttp
 from aiohttp import hdrs, web
 from yarl import URL
 
-from mayfly_local.access import Access
 from mayfly_local.errors import LocalError
-from mayfly_local.servers import HttpServer, bridge_socket
+from mayfly_local.ports.access import Access
+from mayfly_local.ports.http_server import HttpServer, bridge_socket
 
 __all__ = ["gateway", "way_to_store"]
 
