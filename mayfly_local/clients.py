@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from mayfly_local.application.template import REGION
-from mayfly_local.credentials import FOREIGN, Credentials, Keys
+from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 
 __all__ = ["Clients"]
 

@@ -237,7 +237,7 @@ def _roles(options: argparse.Namespace) -> int:
     from urllib.error import URLError
     from urllib.request import Request, urlopen
 
-    from mayfly_local.roles import shown
+    from mayfly_local.iam.handover import shown
 
     stack = StackFile.read(options.work)
     asked = Request(f"{stack.endpoint}/_mayfly/roles", headers={"Authorization": f"Bearer {stack.people.id}"})  # noqa: S310 - a loopback address

@@ -4,7 +4,7 @@ from typing import Any
 
 import aiohttp
 
-from mayfly_local.credentials import Credentials
+from mayfly_local.iam.credentials import Credentials
 from mayfly_local.logs import Log
 
 __all__ = ["Control"]

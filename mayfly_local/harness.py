@@ -22,7 +22,7 @@ import psutil
 import requests
 
 from mayfly_local.clients import Clients
-from mayfly_local.credentials import FOREIGN, Credentials, Keys
+from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
 from mayfly_local.store import EmbeddedStore, free_port

@@ -8,8 +8,8 @@ from typing import Final
 
 from mayfly_local.application.build import Application, Function
 from mayfly_local.application.template import REGION
-from mayfly_local.credentials import Credentials, Keys
 from mayfly_local.environment import Launch
+from mayfly_local.iam.credentials import Credentials, Keys
 from mayfly_local.packages import has_awslambdaric, python_path, runtime_folder
 from mayfly_local.ports.peers import can_tell
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import psutil
 
-from mayfly_local.credentials import Credentials
 from mayfly_local.environment import Launch
 from mayfly_local.errors import LocalError
+from mayfly_local.iam.credentials import Credentials
 
 __all__ = ["StackFile"]
 

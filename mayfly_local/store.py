@@ -19,8 +19,8 @@ from typing import Any, Final
 import aiohttp
 
 from mayfly_local.application.template import ACCOUNT, REGION
-from mayfly_local.credentials import Keys
 from mayfly_local.errors import LocalError
+from mayfly_local.iam.credentials import Keys
 from mayfly_local.logs import Log
 from mayfly_local.processes.children import Child, Children
 from mayfly_local.store_process import SETTINGS

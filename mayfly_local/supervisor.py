@@ -27,11 +27,12 @@ from mayfly_local.application.build import Application, build
 from mayfly_local.application.template import REGION, load
 from mayfly_local.clients import Clients
 from mayfly_local.control import Control
-from mayfly_local.credentials import FOREIGN, Credentials, Keys, make_private, people
 from mayfly_local.deployment import Deployment, deploy
 from mayfly_local.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
 from mayfly_local.gateway import Gateway
+from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_private, people
+from mayfly_local.iam.handover import Roles
 from mayfly_local.launches import launches, python_version_note, store_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.pool import Pool, Starts
@@ -43,7 +44,6 @@ from mayfly_local.processes.children import Children
 from mayfly_local.queues import QueuePoller
 from mayfly_local.reaper import Reaper
 from mayfly_local.reload import watch
-from mayfly_local.roles import Roles
 from mayfly_local.schedules import Scheduler
 from mayfly_local.stack_file import StackFile
 from mayfly_local.store import EmbeddedStore, free_port

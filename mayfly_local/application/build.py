@@ -10,7 +10,7 @@ from mayfly_local.application.patterns import check_pattern
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.application.template import ACCOUNT, REGION, UNUSABLE, Template
 from mayfly_local.errors import TemplateError
-from mayfly_local.permissions import Role
+from mayfly_local.iam.permissions import Role
 
 __all__ = ["Application", "Authorizer", "Cors", "Function", "QueueSource", "Route", "Schedule", "StreamSource", "build"]
 

@@ -24,9 +24,9 @@ import psutil
 from mayfly_local.application.template import load
 from mayfly_local.clients import Clients
 from mayfly_local.crash.worker import FAULTS
-from mayfly_local.credentials import FOREIGN
 from mayfly_local.errors import LocalError
 from mayfly_local.harness import embedded_store
+from mayfly_local.iam.credentials import FOREIGN
 from mayfly_local.launches import store_variables
 
 __all__ = ["CONTROL", "Outcome", "Subject", "run"]

@@ -8,7 +8,7 @@ Browsers add headers to a page's requests that its scripts cannot change:
 - `Origin` is the origin of the page. RFC 6454, 7.
 - `Sec-Fetch-Site` is the relation of that origin to this one. https://www.w3.org/TR/fetch-metadata/
 
-SDKs, the AWS CLI and curl send neither of the last two. Secrets keep other users out (`mayfly_local.credentials`).
+SDKs, the AWS CLI and curl send neither of the last two. Secrets keep other users out (`mayfly_local.iam.credentials`).
 """
 
 from collections.abc import Iterable

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mayfly_local.credentials import Credentials, Keys, make_private, people
 from mayfly_local.errors import LocalError
-from mayfly_local.guarded_store import Identities
+from mayfly_local.iam.credentials import Credentials, Keys, make_private, people
+from mayfly_local.iam.guard import Identities
 from mayfly_local.ports.access import Access, is_browser, is_loopback_name
 from mayfly_local.ports.http_server import HttpServer
 from tests.conftest import ROOT

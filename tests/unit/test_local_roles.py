@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from mayfly_local.calls import Permission, Request, signer
-from mayfly_local.guarded_store import Cors, Guard, Identities
-from mayfly_local.permissions import Grant, Permissions, Role
+from mayfly_local.iam.guard import Cors, Guard, Identities
+from mayfly_local.iam.permissions import Grant, Permissions, Role
+from mayfly_local.iam.requests import Permission, Request, signer
 from mayfly_local.ports.access import Access
 from tests.conftest import make_client
 

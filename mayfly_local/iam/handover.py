@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from mayfly_local.application.build import Application, Function
 from mayfly_local.application.template import ACCOUNT, REGION
-from mayfly_local.calls import Permission
 from mayfly_local.control import Control
-from mayfly_local.credentials import Keys
+from mayfly_local.iam.credentials import Keys
+from mayfly_local.iam.requests import Permission
 
 __all__ = ["Roles", "shown"]
 

@@ -1,6 +1,6 @@
 """The guard in front of the embedded store: authentication and roles.
 
-Every request is signed with an access key of this stack (`mayfly_local.credentials`), or refused. Requests of functions are checked
+Every request is signed with an access key of this stack (`mayfly_local.iam.credentials`), or refused. Requests of functions are checked
 against their roles in the template. People, tools and the runtime are administrators of the account. Only the runtime makes stacks.
 Checking roles keeps an application from working here and failing on AWS. It is not a defence against malicious functions: a function
 is a process of the same user.
@@ -20,10 +20,10 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from mayfly_local.application.template import ACCOUNT
-from mayfly_local.calls import Permission, Request, signer
-from mayfly_local.permissions import Permissions, Role
+from mayfly_local.iam.permissions import Permissions, Role
+from mayfly_local.iam.presigned import presigned_v2_problem
+from mayfly_local.iam.requests import Permission, Request, signer
 from mayfly_local.ports.access import Access
-from mayfly_local.presigned import presigned_v2_problem
 
 __all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]
 

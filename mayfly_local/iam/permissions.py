@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from mayfly_local.calls import Permission
+from mayfly_local.iam.requests import Permission
 
 __all__ = ["Grant", "Permissions", "Role"]
 

@@ -7,7 +7,7 @@ from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from mayfly_local.calls import Request
+from mayfly_local.iam.requests import Request
 
 __all__ = ["presigned_v2_problem"]
 

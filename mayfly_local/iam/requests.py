@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from mayfly_local.application.template import ACCOUNT, REGION
-from mayfly_local.calls_s3 import s3_actions
+from mayfly_local.iam.s3_requests import s3_actions
 
 __all__ = ["Permission", "Request", "signer"]
 
