@@ -34,7 +34,7 @@ class Store:
         time.time = lambda: _REAL() + _OFFSET[0]  # the emulator's clock
         from ministack.services import dynamodb, sqs
 
-        from mayfly_local.durable import Durable
+        from mayfly_local.emulator.durable import Durable
 
         self.dynamodb, self.sqs = dynamodb, sqs
         self.durable = Durable.open({"state": str(folder), "port": 4000}, lambda told: None)

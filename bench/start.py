@@ -10,8 +10,8 @@ from typing import Any
 
 import requests
 
+from mayfly_local.emulator.process import free_port
 from mayfly_local.harness import MAYFLY, ROOT, wait_until
-from mayfly_local.store import free_port
 
 QUESTION = "how long does `mayfly up` take to the first 200 of GET /, once installed?"
 RUNS = 7

@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 import psutil
 import requests
 
-from mayfly_local.clients import Clients
+from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.process import EmbeddedStore, free_port
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
-from mayfly_local.store import EmbeddedStore, free_port
 
 __all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "unbuffered", "unused_port", "wait_until"]
 

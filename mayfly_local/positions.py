@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mayfly_local.control import Control
+from mayfly_local.emulator.control import Control
 
 __all__ = ["Positions"]
 

@@ -17,8 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mayfly_local.application.build import StreamSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.application.template import ACCOUNT, REGION
-from mayfly_local.clients import Clients
-from mayfly_local.deployment import wait_until_streams
+from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.deployment import wait_until_streams
 from mayfly_local.environment import Failure, Invocation, Reply
 from mayfly_local.events import stream_record
 from mayfly_local.logs import Log

@@ -25,9 +25,11 @@ from botocore.exceptions import BotoCoreError
 
 from mayfly_local.application.build import Application, build
 from mayfly_local.application.template import REGION, load
-from mayfly_local.clients import Clients
-from mayfly_local.control import Control
-from mayfly_local.deployment import Deployment, deploy
+from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.control import Control
+from mayfly_local.emulator.deployment import Deployment, deploy
+from mayfly_local.emulator.process import EmbeddedStore, free_port
+from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
 from mayfly_local.gateway import Gateway
@@ -42,11 +44,9 @@ from mayfly_local.ports.http_server import HttpServer
 from mayfly_local.positions import Positions
 from mayfly_local.processes.children import Children
 from mayfly_local.queues import QueuePoller
-from mayfly_local.reaper import Reaper
 from mayfly_local.reload import watch
 from mayfly_local.schedules import Scheduler
 from mayfly_local.stack_file import StackFile
-from mayfly_local.store import EmbeddedStore, free_port
 from mayfly_local.streams import StreamPoller
 
 __all__ = ["Options", "up"]

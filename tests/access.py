@@ -20,7 +20,7 @@ from mayfly.dynamodb import DynamoDB
 from mayfly.ids import new_id, new_secret
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
-from mayfly_local.clients import Clients
+from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import LocalError
 from mayfly_local.stack_file import StackFile
 

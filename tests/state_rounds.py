@@ -195,7 +195,7 @@ def strike(stack: Stack, dice: random.Random) -> str:
 
 def store_of(stack: Stack) -> psutil.Process:
     """The process that holds a stack's state."""
-    return next(each for each in stack.tree() if "mayfly_local.store_process" in each.cmdline())
+    return next(each for each in stack.tree() if "mayfly_local.emulator.main" in each.cmdline())
 
 
 def kill_rounds(
@@ -315,8 +315,8 @@ def _completed(stack: Stack) -> list[dict[str, Any]]:
 
 def grow(state: Path, megabytes: int) -> int:
     """Makes a state as large as longer use would: clones an ended job under new ids. Returns how many."""
-    from mayfly_local.journal import Journal
-    from mayfly_local.packed import dump, load
+    from mayfly_local.emulator.journal import Journal
+    from mayfly_local.emulator.packed import dump, load
 
     journal = Journal(state, lambda text: None)
     jobs: dict[Any, bytes] = {}

@@ -27,7 +27,7 @@ class Case:
         time.time = lambda: _REAL() + _OFFSET[0]  # the emulator's clock
         from ministack.services import dynamodb, s3, sqs, ssm
 
-        from mayfly_local.durable import Durable
+        from mayfly_local.emulator.durable import Durable
 
         self.dynamodb, self.s3, self.sqs, self.ssm = dynamodb, s3, sqs, ssm
         self.durable = Durable.open({"state": str(folder), "port": port}, lambda told: None)

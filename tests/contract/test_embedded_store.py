@@ -21,7 +21,7 @@ THREADS = 8
 
 
 def client(service: str, endpoint: str) -> Any:
-    from mayfly_local.clients import Clients
+    from mayfly_local.emulator.clients import Clients
 
     return Clients(endpoint).get(service)
 

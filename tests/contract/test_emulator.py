@@ -7,7 +7,7 @@ from mayfly_local.harness import ROOT
 
 PROGRAM = """
 from ministack.services.cloudformation import handlers, provisioners
-from mayfly_local import emulator
+from mayfly_local.emulator import preparation as emulator
 from mayfly_local.application.supported import STATE
 
 emulator._leave_out_what_runs_code()

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mayfly_local.clients import Clients
+from mayfly_local.emulator.clients import Clients
 from mayfly_local.harness import embedded_store, running, wait_until
 
 SIZE = 100 * 1024 * 1024

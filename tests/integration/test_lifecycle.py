@@ -14,8 +14,8 @@ import psutil
 import pytest
 import requests
 
+from mayfly_local.emulator.process import free_port
 from mayfly_local.harness import MAYFLY, ROOT, Stack, running, wait_until
-from mayfly_local.store import free_port
 
 MISBEHAVING = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
 

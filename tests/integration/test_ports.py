@@ -209,7 +209,7 @@ def test_a_line_that_a_request_forges_in_the_stores_output_is_no_word_of_the_sto
 
 
 def test_an_unsigned_upload_is_refused_before_it_is_read(stack: Stack) -> None:
-    store = next(each for each in stack.tree() if "mayfly_local.store_process" in each.cmdline())
+    store = next(each for each in stack.tree() if "mayfly_local.emulator.main" in each.cmdline())
     before = store.memory_info().rss
     port = int(stack.facts["endpoint"].rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, contextlib.suppress(ConnectionError):

@@ -18,8 +18,8 @@ import pytest
 import requests
 from mayfly.clock import system_clock
 
+from mayfly_local.emulator.process import free_port
 from mayfly_local.harness import MAYFLY, ROOT, Stack, running, unbuffered, wait_until
-from mayfly_local.store import free_port
 
 
 @pytest.fixture(scope="module")

@@ -159,9 +159,9 @@ import json, os, sys
 from pathlib import Path
 state = Path(sys.argv[1])
 os.environ.update(MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1", S3_PERSIST="1", S3_DATA_DIR=str(state / "s3"))
-from mayfly_local.durable import Durable
+from mayfly_local.emulator.durable import Durable
 Durable.open({"state": str(state), "port": 4000}, print)
-from mayfly_local import emulator_state
+from mayfly_local.emulator import contents as emulator_state
 from ministack.core import persistence
 from ministack.services import dynamodb, sqs
 persistence.PERSIST_STATE, persistence.STATE_DIR = True, str(state)

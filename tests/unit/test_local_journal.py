@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mayfly_local import journal as module
-from mayfly_local.journal import Journal, Row, StateError, Story
-from mayfly_local.packed import dump
+from mayfly_local.emulator import journal as module
+from mayfly_local.emulator.journal import Journal, Row, StateError, Story
+from mayfly_local.emulator.packed import dump
 
 
 def opened(folder: Path, **options: Any) -> Journal:

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mayfly_local.application.build import StreamSource
-from mayfly_local.clients import Clients
+from mayfly_local.emulator.clients import Clients
 from mayfly_local.environment import Failure, Invocation, Reply
 from mayfly_local.logs import Logs
 from mayfly_local.positions import Positions

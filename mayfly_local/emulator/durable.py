@@ -34,8 +34,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from mayfly_local.journal import Journal, Row, StateError
-from mayfly_local.packed import dump, load
+from mayfly_local.emulator.journal import Journal, Row, StateError
+from mayfly_local.emulator.packed import dump, load
 
 __all__ = ["Durable"]
 
@@ -291,9 +291,9 @@ class Durable:
     # ---- the start
 
     def _begin(self, port: int) -> None:
-        import mayfly_local.emulator_hooks as hooks
-        import mayfly_local.emulator_state as contents
-        from mayfly_local.old_state import OldState
+        import mayfly_local.emulator.contents as contents
+        import mayfly_local.emulator.hooks as hooks
+        from mayfly_local.emulator.old_state import OldState
 
         self._hooks, self._emulator = hooks, contents
         hooks.hook(self)

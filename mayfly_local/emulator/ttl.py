@@ -12,8 +12,8 @@ from typing import Any, Final
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly_local.clients import Clients
-from mayfly_local.control import Control
+from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.control import Control
 from mayfly_local.logs import Log
 
 __all__ = ["Reaper"]

@@ -1,6 +1,6 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
-All that relies on ministack's private names is here, in `mayfly_local.emulator_state` and in `mayfly_local.emulator`. A missing name ends the start.
+All that relies on ministack's private names is here, in `mayfly_local.emulator.contents` and in `mayfly_local.emulator.preparation`. A missing name ends the start.
 """
 
 import errno
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudformation, dynamodb, iam, s3, sqs, ssm
 
-from mayfly_local.packed import Items, Records, Token, dump, load
+from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 
 if TYPE_CHECKING:
-    from mayfly_local.durable import Durable
+    from mayfly_local.emulator.durable import Durable
 
 __all__ = ["MODULES", "Queue", "Scope", "drop_aged_records", "drop_records", "hook", "last_number", "load_objects", "new_records"]
 

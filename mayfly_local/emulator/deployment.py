@@ -9,7 +9,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError, WaiterError
 
 from mayfly_local.application.template import Template
-from mayfly_local.clients import Clients
+from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import LocalError, TemplateError
 
 __all__ = ["Deployment", "deploy"]

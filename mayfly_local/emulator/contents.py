@@ -11,12 +11,12 @@ from ministack.core import persistence
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import dynamodb, sqs
 
-from mayfly_local.emulator_hooks import MODULES, Queue, Scope, new_records
-from mayfly_local.journal import Row, StateError
-from mayfly_local.packed import Items, Records, Token, dump, load
+from mayfly_local.emulator.hooks import MODULES, Queue, Scope, new_records
+from mayfly_local.emulator.journal import Row, StateError
+from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 
 if TYPE_CHECKING:
-    from mayfly_local.durable import Durable
+    from mayfly_local.emulator.durable import Durable
 
 __all__ = ["Found", "at_port", "is_settled", "item_of", "rows", "settings_of", "tables"]
 

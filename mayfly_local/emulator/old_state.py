@@ -9,12 +9,12 @@ from ministack.core import persistence
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import dynamodb
 
-from mayfly_local.emulator_hooks import MODULES
-from mayfly_local.emulator_state import at_port
-from mayfly_local.journal import StateError
+from mayfly_local.emulator.contents import at_port
+from mayfly_local.emulator.hooks import MODULES
+from mayfly_local.emulator.journal import StateError
 
 if TYPE_CHECKING:
-    from mayfly_local.durable import Durable
+    from mayfly_local.emulator.durable import Durable
 
 __all__ = ["OldState"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from mayfly_local import emulator
+from mayfly_local.emulator import preparation as emulator
 from mayfly_local.iam.guard import Guard, Identities
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.asgi import handler_of, lifespan

@@ -19,11 +19,11 @@ from typing import Any, Final
 import aiohttp
 
 from mayfly_local.application.template import ACCOUNT, REGION
+from mayfly_local.emulator.main import SETTINGS
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import Keys
 from mayfly_local.logs import Log
 from mayfly_local.processes.children import Child, Children
-from mayfly_local.store_process import SETTINGS
 
 __all__ = ["EmbeddedStore", "free_port"]
 
@@ -86,7 +86,7 @@ class EmbeddedStore:
         # Opened here and kept: no other process can take the port, and requests wait while the store is started again.
         self._socket = self._socket or _listening(self._port)
         self._child = await children.spawn(
-            "mayfly_local.store_process",
+            "mayfly_local.emulator.main",
             env=self._variables(temporary, self._socket),
             folder=temporary,
             umask=0o077,

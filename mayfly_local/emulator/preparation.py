@@ -38,7 +38,7 @@ def prepare(store: Any, settings: Mapping[str, Any], identities: Identities, say
     _leave_out_other_entries(store)
     _leave_out_what_runs_code()
     _know_keys(identities)
-    from mayfly_local.durable import Durable
+    from mayfly_local.emulator.durable import Durable
 
     return Durable.open(settings, say)
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import psutil
 
-from mayfly_local.packed import dump, load
+from mayfly_local.emulator.packed import dump, load
 
 __all__ = ["Journal", "Row", "StateError", "Story"]
 
