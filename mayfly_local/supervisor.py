@@ -32,7 +32,6 @@ from mayfly_local.emulator.process import EmbeddedStore, free_port
 from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
-from mayfly_local.gateway import Gateway
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_private, people
 from mayfly_local.iam.handover import Roles
 from mayfly_local.launches import launches, python_version_note, store_variables
@@ -41,13 +40,14 @@ from mayfly_local.pool import Pool, Starts
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.ports.http_server import HttpServer
-from mayfly_local.positions import Positions
 from mayfly_local.processes.children import Children
-from mayfly_local.queues import QueuePoller
 from mayfly_local.reload import watch
-from mayfly_local.schedules import Scheduler
+from mayfly_local.sources.http_api import Gateway
+from mayfly_local.sources.positions import Positions
+from mayfly_local.sources.queues import QueuePoller
+from mayfly_local.sources.schedules import Scheduler
+from mayfly_local.sources.streams import StreamPoller
 from mayfly_local.stack_file import StackFile
-from mayfly_local.streams import StreamPoller
 
 __all__ = ["Options", "up"]
 

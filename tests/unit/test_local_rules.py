@@ -12,9 +12,9 @@ from mayfly_local.application.intrinsics import Unresolvable, references, resolv
 from mayfly_local.application.patterns import check_pattern, matches
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.environment import Failure, Reply
-from mayfly_local.events import HttpRequest, http_event, sqs_record, stream_record
-from mayfly_local.gateway import match, respond
-from mayfly_local.queues import failed_ids
+from mayfly_local.sources.http_api import match, respond
+from mayfly_local.sources.payloads import HttpRequest, http_event, sqs_record, stream_record
+from mayfly_local.sources.queues import failed_ids
 
 # ---------------------------------------------------------------- filter patterns
 

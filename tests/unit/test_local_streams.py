@@ -14,8 +14,8 @@ from mayfly_local.application.build import StreamSource
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.environment import Failure, Invocation, Reply
 from mayfly_local.logs import Logs
-from mayfly_local.positions import Positions
-from mayfly_local.streams import StreamPoller
+from mayfly_local.sources.positions import Positions
+from mayfly_local.sources.streams import StreamPoller
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/T/stream/1"
 

@@ -20,10 +20,10 @@ from mayfly_local.application.template import ACCOUNT, REGION
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.deployment import wait_until_streams
 from mayfly_local.environment import Failure, Invocation, Reply
-from mayfly_local.events import stream_record
 from mayfly_local.logs import Log
-from mayfly_local.positions import Positions
-from mayfly_local.queues import failed_ids
+from mayfly_local.sources.payloads import stream_record
+from mayfly_local.sources.positions import Positions
+from mayfly_local.sources.queues import failed_ids
 
 __all__ = ["StreamPoller"]
 

@@ -17,8 +17,8 @@ from mayfly_local.application.build import QueueSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
-from mayfly_local.events import sqs_record
 from mayfly_local.logs import Log
+from mayfly_local.sources.payloads import sqs_record
 
 __all__ = ["QueuePoller", "failed_ids"]
 

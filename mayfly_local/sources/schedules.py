@@ -7,8 +7,8 @@ from typing import Final
 
 from mayfly_local.application.build import Schedule
 from mayfly_local.environment import Failure, Invocation, Reply
-from mayfly_local.events import schedule_event
 from mayfly_local.logs import Log
+from mayfly_local.sources.payloads import schedule_event
 
 __all__ = ["Scheduler"]
 

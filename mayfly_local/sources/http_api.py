@@ -18,8 +18,8 @@ from aiohttp import web
 
 from mayfly_local.application.build import Application, Authorizer, Cors, Route
 from mayfly_local.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
-from mayfly_local.events import HttpRequest, authorizer_event, http_event
 from mayfly_local.logs import Log
+from mayfly_local.sources.payloads import HttpRequest, authorizer_event, http_event
 
 __all__ = ["Gateway"]
 
