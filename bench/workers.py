@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mayfly_local.compute.launches import store_variables
 from mayfly_local.harness import ROOT
 from mayfly_local.iam.credentials import FOREIGN
-from mayfly_local.launches import store_variables
 
 __all__ = ["EXCLUSIVE", "OPTIMISTIC", "PEERS", "RECIPE", "Peer", "Worker", "canned", "canned_figures", "worker"]
 

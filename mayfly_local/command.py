@@ -210,7 +210,7 @@ def _crash(options: argparse.Namespace) -> int:
 
 
 def _invoke(options: argparse.Namespace) -> int:
-    from mayfly_local.invoke import in_container, in_process, read_event, require_engine
+    from mayfly_local.compute.invoke import in_container, in_process, read_event, require_engine
 
     bridge = asyncio.run(require_engine(options.function)) if options.container else ""
     event, path = read_event(options.event, options.function, work=options.work)
@@ -222,7 +222,7 @@ def _invoke(options: argparse.Namespace) -> int:
 
 
 def _env(options: argparse.Namespace) -> int:
-    from mayfly_local.launches import store_variables
+    from mayfly_local.compute.launches import store_variables
 
     stack = StackFile.read(options.work)
     variables = store_variables(stack.endpoint, stack.people)
@@ -268,7 +268,7 @@ def _operate(arguments: list[str]) -> int:
     """The library's operator tool, pointed at the running local stack unless the call names another one."""
     env = {**os.environ, **_known_credentials(arguments)}
     if not any(each.startswith(("--stack", "--endpoint-url", "-h", "--help")) for each in arguments):
-        from mayfly_local.launches import store_variables
+        from mayfly_local.compute.launches import store_variables
 
         try:
             stack = StackFile.read(Path(".mayfly"))

@@ -25,23 +25,23 @@ from botocore.exceptions import BotoCoreError
 
 from mayfly_local.application.build import Application, build
 from mayfly_local.application.template import REGION, load
+from mayfly_local.compute.environment import Environment, Failure, Invocation, Launch, Reply
+from mayfly_local.compute.launches import launches, python_version_note, store_variables
+from mayfly_local.compute.pool import Pool, Starts
+from mayfly_local.compute.reload import watch
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.control import Control
 from mayfly_local.emulator.deployment import Deployment, deploy
 from mayfly_local.emulator.process import EmbeddedStore, free_port
 from mayfly_local.emulator.ttl import Reaper
-from mayfly_local.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_private, people
 from mayfly_local.iam.handover import Roles
-from mayfly_local.launches import launches, python_version_note, store_variables
 from mayfly_local.logs import Log, Logs
-from mayfly_local.pool import Pool, Starts
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.ports.http_server import HttpServer
 from mayfly_local.processes.children import Children
-from mayfly_local.reload import watch
 from mayfly_local.sources.http_api import Gateway
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller

@@ -15,8 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mayfly_local.application.build import QueueSource
 from mayfly_local.application.patterns import matches
+from mayfly_local.compute.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
-from mayfly_local.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import sqs_record
 

@@ -17,9 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mayfly_local.application.build import StreamSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.application.template import ACCOUNT, REGION
+from mayfly_local.compute.environment import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.deployment import wait_until_streams
-from mayfly_local.environment import Failure, Invocation, Reply
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import stream_record
 from mayfly_local.sources.positions import Positions

@@ -20,10 +20,10 @@ import aiohttp
 import psutil
 import pytest
 
-from mayfly_local.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
+from mayfly_local.compute.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
+from mayfly_local.compute.packages import runtime_folder
 from mayfly_local.harness import wait_until
 from mayfly_local.logs import Logs
-from mayfly_local.packages import runtime_folder
 from mayfly_local.processes.children import Children
 
 ROOT = Path(__file__).parent.parent.parent

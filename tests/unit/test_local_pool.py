@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from mayfly_local.environment import Environment, Failure, Invocation, NotSent, Reply
-from mayfly_local.pool import Pool, Starts
+from mayfly_local.compute.environment import Environment, Failure, Invocation, NotSent, Reply
+from mayfly_local.compute.pool import Pool, Starts
 
 
 class Process:

@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mayfly_local.application.build import StreamSource
+from mayfly_local.compute.environment import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
-from mayfly_local.environment import Failure, Invocation, Reply
 from mayfly_local.logs import Logs
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.streams import StreamPoller

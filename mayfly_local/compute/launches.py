@@ -8,9 +8,9 @@ from typing import Final
 
 from mayfly_local.application.build import Application, Function
 from mayfly_local.application.template import REGION
-from mayfly_local.environment import Launch
+from mayfly_local.compute.environment import Launch
+from mayfly_local.compute.packages import has_awslambdaric, python_path, runtime_folder
 from mayfly_local.iam.credentials import Credentials, Keys
-from mayfly_local.packages import has_awslambdaric, python_path, runtime_folder
 from mayfly_local.ports.peers import can_tell
 
 __all__ = ["function_variables", "launches", "python_version_note", "store_variables"]
