@@ -15,7 +15,7 @@ from mayfly_local.ports.peers import can_tell
 
 __all__ = ["function_variables", "launches", "python_version_note", "store_variables"]
 
-_LOOP: Final = str(Path(__file__).parent / "loop.py")
+_LOOP: Final = str(Path(__file__).parent / "python_runtime.py")
 
 
 def launches(

@@ -138,7 +138,7 @@ class Children:
 
     async def open(self) -> None:
         """Starts the guard."""
-        script = str(_HERE / "guard.py")
+        script = str(_HERE / "watchdog.py")
         self._guard = await asyncio.create_subprocess_exec(
             sys.executable, "-S", "-P", script, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
         )
@@ -168,7 +168,7 @@ class Children:
         """
         flags = ["-S", "-s", "-P"] if isolated else ["-P"]
         starting = asyncio.get_running_loop().subprocess_exec(
-            _Protocol, sys.executable, *flags, str(_HERE / "launch.py"), str(os.getpid()), target, *arguments,
+            _Protocol, sys.executable, *flags, str(_HERE / "bootstrap.py"), str(os.getpid()), target, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder, start_new_session=True,
             umask=umask, pass_fds=files,
         )  # fmt: skip

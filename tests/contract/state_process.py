@@ -19,7 +19,7 @@ os.environ.update(S3_PERSIST="1", S3_DATA_DIR=str(folder / "s3"))
 
 from ministack.services import dynamodb, s3, sqs, ssm  # noqa: E402
 
-from mayfly_local import emulator_state  # noqa: E402
+import mayfly_local.emulator.contents as emulator_state  # noqa: E402
 from mayfly_local.emulator.durable import Durable  # noqa: E402
 from mayfly_local.emulator.packed import load  # noqa: E402
 

@@ -28,7 +28,7 @@ from mayfly_local.processes.children import Children
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"
-LOOPS = {"awslambdaric": "awslambdaric", "our loop": str(ROOT / "mayfly_local" / "loop.py")}
+LOOPS = {"awslambdaric": "awslambdaric", "our loop": str(ROOT / "mayfly_local" / "compute" / "python_runtime.py")}
 
 
 @pytest.fixture(params=LOOPS)
