@@ -67,7 +67,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]  # a dictionary
             handler = build(deps)
             os.environ |= {"IDEMPOTENCY_TABLE": "Idempotency", "COUNTERS_TABLE": "CountersTable", "POWERTOOLS_SERVICE_NAME": "bench"}
-            recipe = runpy.run_path(str(ROOT / "mayfly_local/crash/stock/main.py"))["handler"]
+            recipe = runpy.run_path(str(ROOT / "mayfly_lab/stock/main.py"))["handler"]
             for way, run, task, is_submitted in (
                 ("documented recipe", recipe, "", False),
                 ("ours, optimistic, messages", handler, "counter.add", False),

@@ -32,7 +32,7 @@ class Peer:
 
 OPTIMISTIC: Final = Peer("ours, optimistic", "ours", "counter.add")
 EXCLUSIVE: Final = Peer("ours, exclusive", "ours", "bench.exclusive")
-RECIPE: Final = Peer("documented recipe", "mayfly_local/crash/stock")
+RECIPE: Final = Peer("documented recipe", "mayfly_lab/stock")
 PEERS: Final = (
     RECIPE,
     Peer("documented recipe, 10 threads", "bench/peers/threads"),

@@ -201,8 +201,8 @@ def _work_folder(options: argparse.Namespace, template: Path) -> Path:
 
 
 def _crash(options: argparse.Namespace) -> int:
-    from mayfly_local.crash.lab import run
-    from mayfly_local.crash.report import verdict, write
+    from mayfly_lab.lab import run
+    from mayfly_lab.report import verdict, write
 
     outcomes = run(Path(__file__).parent.parent, repeats=options.repeats, say=lambda text: print(text, file=sys.stderr, flush=True))
     write(outcomes, as_json=options.json)

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from mayfly_local.crash.lab import CONTROL, Outcome
-from mayfly_local.crash.report import verdict
-from mayfly_local.crash.worker import FAULTS
+from mayfly_lab.lab import CONTROL, Outcome
+from mayfly_lab.report import verdict
+from mayfly_lab.worker import FAULTS
 from mayfly_local.harness import MAYFLY, ROOT
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "mayfly_local/crash"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "mayfly_lab"))
 from stock.main import add, config
 
 threads = ThreadPoolExecutor(10)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from mayfly_local.crash.lab import CONTROL, Outcome
+from mayfly_lab.lab import CONTROL, Outcome
 
 __all__ = ["verdict", "write"]
 

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import psutil
 
+from mayfly_lab.worker import FAULTS
 from mayfly_local.application.template import load
 from mayfly_local.compute.launches import store_variables
-from mayfly_local.crash.worker import FAULTS
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import LocalError
 from mayfly_local.harness import embedded_store
