@@ -10,7 +10,7 @@ from typing import Any
 from bench.workers import PEERS, RECIPE, Peer, Worker, canned, worker
 from mayfly_local.application.template import load
 from mayfly_local.emulator.clients import Clients
-from mayfly_local.harness import ROOT, embedded_store
+from mayfly_testing.stack import ROOT, embedded_store
 
 QUESTION = "what does a batch of ten messages cost, one effect each, beside the documented recipe, in the same interleaved rounds?"
 ROUNDS, PER_ROUND, WARM = 15, 4, 10

@@ -20,8 +20,8 @@ from bench.meter import metered
 from functions.run_jobs import tasks
 from functions.run_jobs.app import build
 from mayfly_local.application.template import REGION
-from mayfly_local.harness import ROOT, embedded_store
 from mayfly_local.iam.credentials import FOREIGN
+from mayfly_testing.stack import ROOT, embedded_store
 
 QUESTION = "how many store calls and units does a batch of ten jobs cost, one increment each, everything within 1 KB?"
 BATCH = 10

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mayfly_local.harness import Stack, running, wait_until
+from mayfly_testing.stack import Stack, running, wait_until
 
 QUESTION = "how many jobs a second does the local stack complete, from the first submit to the last commit, in batches of 10?"
 JOBS = 400

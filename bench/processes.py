@@ -16,8 +16,8 @@ from mayfly.counters import CounterStore
 
 from bench.batch import make_stores
 from mayfly_local.application.template import REGION
-from mayfly_local.harness import ROOT, embedded_store
 from mayfly_local.iam.credentials import FOREIGN
+from mayfly_testing.stack import ROOT, embedded_store
 
 __all__ = ["PROCESSES", "THREADS", "Ground", "ground"]
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mayfly_local.harness import Stack, running, wait_until
+from mayfly_testing.stack import Stack, running, wait_until
 
 QUESTION = "how long after kill -9 does the next request answer, and a job that was running run again?"
 REQUESTS, BATCHES = 9, 2

@@ -12,8 +12,8 @@ from mayfly import sessions, wiring
 from bench.batch import make_stores
 from bench.meter import metered
 from mayfly_local.application.template import REGION
-from mayfly_local.harness import embedded_store
 from mayfly_local.iam.credentials import FOREIGN
+from mayfly_testing.stack import embedded_store
 
 QUESTION = "how many store calls and units does each verb of sessions cost, everything within 1 KB?"
 

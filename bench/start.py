@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 from mayfly_local.emulator.process import free_port
-from mayfly_local.harness import MAYFLY, ROOT, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, wait_until
 
 QUESTION = "how long does `mayfly up` take to the first 200 of GET /, once installed?"
 RUNS = 7

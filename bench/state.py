@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from mayfly_local.harness import Stack, running, wait_until
+from mayfly_testing.stack import Stack, running, wait_until
 
 QUESTION = "what does --state cost in jobs a second and in latency, and how long do requests take in the first 10 s after a restart?"
 ROUNDS, JOBS, CALLS, CLIENTS = 3, 2000, 300, 8

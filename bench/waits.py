@@ -20,8 +20,8 @@ from bench.batch import make_stores
 from bench.cost import Context, delete, received
 from functions.run_jobs import tasks
 from mayfly_local.application.template import REGION
-from mayfly_local.harness import embedded_store
 from mayfly_local.iam.credentials import FOREIGN
+from mayfly_testing.stack import embedded_store
 
 QUESTION = "with jobs of 1 to 300 ms: how many store calls does a batch of ten make, and how long does a finished job wait for its commit?"
 BATCHES = 12

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mayfly_local.harness import running
+from mayfly_testing.stack import running
 
 QUESTION = "how long does a warm GET / take, against the one update that it makes, on the same store in the same run?"
 ROUNDS, PER_ROUND = 20, 25

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.compute.launches import store_variables
-from mayfly_local.harness import ROOT
 from mayfly_local.iam.credentials import FOREIGN
+from mayfly_testing.stack import ROOT
 
 __all__ = ["EXCLUSIVE", "OPTIMISTIC", "PEERS", "RECIPE", "Peer", "Worker", "canned", "canned_figures", "worker"]
 

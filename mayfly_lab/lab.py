@@ -26,8 +26,8 @@ from mayfly_local.application.template import load
 from mayfly_local.compute.launches import store_variables
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import LocalError
-from mayfly_local.harness import embedded_store
 from mayfly_local.iam.credentials import FOREIGN
+from mayfly_testing.stack import embedded_store
 
 __all__ = ["CONTROL", "Outcome", "Subject", "run"]
 

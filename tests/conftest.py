@@ -103,7 +103,7 @@ def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded store as a process: for what moto cannot (PartiQL, races)."""
-    from mayfly_local.harness import embedded_store
+    from mayfly_testing.stack import embedded_store
 
     with embedded_store(tmp_path_factory.mktemp("store")) as found:
         yield found

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 import requests
 
-from mayfly_local.harness import MAYFLY, ROOT, Stack, unbuffered, unused_port, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, unbuffered, unused_port, wait_until
 
 __all__ = ["Acknowledged", "Folder", "Load", "grow", "grown", "kill_rounds", "small_disk", "times", "truncation_rounds"]
 

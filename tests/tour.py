@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from mayfly_local.harness import MAYFLY, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 
 __all__ = ["PARAMETERS", "Tour", "touring"]
 

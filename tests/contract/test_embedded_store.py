@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from mayfly_local.harness import wait_until
+from mayfly_testing.stack import wait_until
 
 THREADS = 8
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from mayfly_local.harness import ROOT
+from mayfly_testing.stack import ROOT
 
 PROGRAM = """
 from ministack.services.cloudformation import handlers, provisioners

@@ -22,9 +22,9 @@ import pytest
 
 from mayfly_local.compute.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
 from mayfly_local.compute.packages import runtime_folder
-from mayfly_local.harness import wait_until
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
+from mayfly_testing.stack import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"

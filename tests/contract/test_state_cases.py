@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mayfly_local.harness import ROOT
+from mayfly_testing.stack import ROOT
 
 
 def run(case: str, step: str, folder: Path, port: int = 4000) -> Any:

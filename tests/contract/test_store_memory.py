@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from mayfly_local.harness import ROOT
+from mayfly_testing.stack import ROOT
 
 #: Megabytes for 1,000 ended jobs: while they run, and when read stream records and old tokens are gone.
 RUNNING, SETTLED = 7, 2.5

@@ -14,7 +14,7 @@ import pytest
 from mayfly.errors import InvalidRequest
 from mayfly.jobs import rules
 
-from mayfly_local.harness import ROOT, Stack, running, wait_until
+from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 

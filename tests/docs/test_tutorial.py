@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mayfly_local.harness import ROOT, Stack, running, wait_until
+from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mayfly_local.harness import MAYFLY, ROOT, Stack, running, wait_until
 from mayfly_local.stack_file import StackFile
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, wait_until
 from tests.access import CREDENTIALS, MARK, Matrix, expected, is_shown
 
 pytestmark = pytest.mark.timeout(300)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mayfly_local.harness import Stack, running
+from mayfly_testing.stack import Stack, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 IN_CI = sys.platform == "linux" and bool(os.environ.get("CI"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mayfly_local.errors import LocalError
-from mayfly_local.harness import MAYFLY, ROOT, running
 from mayfly_local.ports.containers import gateway
+from mayfly_testing.stack import MAYFLY, ROOT, running
 
 IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 SAM_PYTHON = ROOT / ".venv-sam" / "bin" / "python"

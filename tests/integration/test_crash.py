@@ -8,7 +8,7 @@ import pytest
 from mayfly_lab.lab import CONTROL, Outcome
 from mayfly_lab.report import verdict
 from mayfly_lab.worker import FAULTS
-from mayfly_local.harness import MAYFLY, ROOT
+from mayfly_testing.stack import MAYFLY, ROOT
 
 
 @pytest.mark.timeout(600)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from mayfly_local.harness import ROOT, Stack, running, unused_port, wait_until
+from mayfly_testing.stack import ROOT, Stack, running, unused_port, wait_until
 from tests.conftest import make_tables
 
 EXAMPLE = ROOT / "examples" / "flask_hits"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mayfly_local.harness import MAYFLY
+from mayfly_testing.stack import MAYFLY
 from tests.tour import Tour, touring
 
 pytestmark = pytest.mark.timeout(400)

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import requests
 
-from mayfly_local.harness import Stack, running
+from mayfly_testing.stack import Stack, running
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from mayfly_local.harness import Stack, running
+from mayfly_testing.stack import Stack, running
 
 JSON = b"Content-Type: application/json\r\n"
 TASK = b'{"task":"counter.add","payload":'

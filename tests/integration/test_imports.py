@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from mayfly_local.emulator.clients import Clients
-from mayfly_local.harness import embedded_store, running, wait_until
+from mayfly_testing.stack import embedded_store, running, wait_until
 
 SIZE = 100 * 1024 * 1024
 CHECKPOINT = 8 * 1024 * 1024

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from mayfly_local.emulator.process import free_port
-from mayfly_local.harness import MAYFLY, ROOT, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, wait_until
 
 MISBEHAVING = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from mayfly_local.harness import ROOT, Stack, running, wait_until
+from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
 TEMPLATE = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
 

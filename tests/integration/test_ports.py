@@ -20,7 +20,7 @@ import pytest
 import requests
 from botocore.config import Config
 
-from mayfly_local.harness import MAYFLY, ROOT, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, wait_until
 
 PAGE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
 FORM = {**PAGE, "Content-Type": "application/x-www-form-urlencoded"}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from mayfly.clock import rfc3339, system_clock
 
-from mayfly_local.harness import ROOT, Stack, running, wait_until
+from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
 _POISON = """
 import os, signal

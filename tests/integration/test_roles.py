@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mayfly_local.harness import MAYFLY, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 
 HEAD = """
 Transform: AWS::Serverless-2016-10-31

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from mayfly_local.harness import MAYFLY, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 
 SECONDS = 120
 STEP = 5

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mayfly_local.harness import ROOT, running
+from mayfly_testing.stack import ROOT, running
 
 pytestmark = pytest.mark.timeout(3600)
 

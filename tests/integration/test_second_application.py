@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from mayfly_local.harness import ROOT, Stack, running, wait_until
+from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 import requests
 from mayfly.clock import system_clock
 
-from mayfly_local.harness import MAYFLY, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 
 TWO_DAYS = 2 * 24 * 3600
 CURRENT = "/sessions/current"

@@ -19,7 +19,7 @@ import requests
 from mayfly.clock import system_clock
 
 from mayfly_local.emulator.process import free_port
-from mayfly_local.harness import MAYFLY, ROOT, Stack, running, unbuffered, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, unbuffered, wait_until
 
 
 @pytest.fixture(scope="module")

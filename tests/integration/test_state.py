@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mayfly_local.harness import MAYFLY, ROOT, unused_port, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, unused_port, wait_until
 from tests.state_rounds import (
     Acknowledged,
     Folder,
@@ -102,7 +102,7 @@ def test_a_start_after_a_kill_says_so_and_one_after_a_stop_does_not(tmp_path: Pa
 
 
 def test_without_state_nothing_is_written(tmp_path: Path) -> None:
-    from mayfly_local.harness import running
+    from mayfly_testing.stack import running
 
     with running(tmp_path, template=ROOT / "tests/apps/orders/template.yaml") as stack:
         assert stack.get("/").status_code < 500
@@ -110,7 +110,7 @@ def test_without_state_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_without_state_the_stores_death_ends_the_stack_at_once_and_says_what_is_gone(tmp_path: Path) -> None:
-    from mayfly_local.harness import running
+    from mayfly_testing.stack import running
 
     with running(tmp_path) as stack:
         assert stack.get("/").status_code == 200

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from mayfly_local.harness import MAYFLY, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 
 COUNT = 200
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mayfly.jobs.model import Status
 
-from mayfly_local.harness import ROOT
+from mayfly_testing.stack import ROOT
 from tests.conftest import make_tables
 from tests.stage import Stage
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from mayfly import sessions, wiring
 from mayfly.errors import SessionNotFound
 
-from mayfly_local.harness import ROOT
+from mayfly_testing.stack import ROOT
 from tests.conftest import make_client, make_tables
 from tests.fakes import FixedClock
 from tests.sessions import Sessions

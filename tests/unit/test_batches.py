@@ -12,7 +12,7 @@ from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.store import Claim
 from mayfly.jobs.tasks import Permanent
 
-from mayfly_local.harness import wait_until
+from mayfly_testing.stack import wait_until
 from tests.conftest import make_tables
 from tests.fakes import Context
 from tests.faults import Faults

@@ -29,7 +29,7 @@ from functions.hello.app import build as build_hello
 from functions.jobs.app import build as build_jobs
 from functions.relay_jobs.app import build as build_relay
 from functions.sweep_jobs.app import build as build_sweep
-from mayfly_local.harness import wait_until
+from mayfly_testing.stack import wait_until
 from tests.conftest import make_client
 from tests.counting import Counting, counted
 from tests.events import http, sqs

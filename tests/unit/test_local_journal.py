@@ -293,7 +293,7 @@ def test_damage_of_what_was_synced_is_no_power_cut(tmp_path: Path) -> None:
 
 
 def test_what_was_written_is_synced_within_a_second_or_two(tmp_path: Path) -> None:
-    from mayfly_local.harness import wait_until
+    from mayfly_testing.stack import wait_until
 
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)

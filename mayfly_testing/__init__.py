@@ -1,0 +1,1 @@
+"""Support for tests of applications that run on Mayfly."""
