@@ -2,6 +2,6 @@
 
 import sys
 
-from mayfly_local.command import main
+from mayfly_cli.command import main
 
 sys.exit(main())
