@@ -153,7 +153,7 @@ def _add_work(command: argparse.ArgumentParser) -> None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from mayfly_local.supervisor import Options, up
+    from mayfly_local.stack import Options, up
 
     template = options.template.resolve()
     code = _run(
