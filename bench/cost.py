@@ -19,7 +19,7 @@ from bench.batch import make_stores
 from bench.meter import metered
 from functions.run_jobs import tasks
 from functions.run_jobs.app import build
-from mayfly_local.application.template import REGION
+from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import ROOT, embedded_store
 

@@ -15,7 +15,7 @@ from mayfly import wiring
 from mayfly.counters import CounterStore
 
 from bench.batch import make_stores
-from mayfly_local.application.template import REGION
+from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import ROOT, embedded_store
 

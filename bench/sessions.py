@@ -11,7 +11,7 @@ from mayfly import sessions, wiring
 
 from bench.batch import make_stores
 from bench.meter import metered
-from mayfly_local.application.template import REGION
+from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import embedded_store
 

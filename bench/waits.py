@@ -19,7 +19,7 @@ from mayfly.jobs.worker import Runner
 from bench.batch import make_stores
 from bench.cost import Context, delete, received
 from functions.run_jobs import tasks
-from mayfly_local.application.template import REGION
+from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import embedded_store
 

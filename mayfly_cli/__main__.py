@@ -1,4 +1,4 @@
-"""`python -m local`: the `mayfly` command."""
+"""`python -m mayfly_cli` is the command `mayfly`."""
 
 import sys
 

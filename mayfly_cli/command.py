@@ -210,7 +210,7 @@ def _crash(options: argparse.Namespace) -> int:
 
 
 def _invoke(options: argparse.Namespace) -> int:
-    from mayfly_local.compute.invoke import in_container, in_process, read_event, require_engine
+    from mayfly_local.invoke import in_container, in_process, read_event, require_engine
 
     bridge = asyncio.run(require_engine(options.function)) if options.container else ""
     event, path = read_event(options.event, options.function, work=options.work)
@@ -237,7 +237,7 @@ def _roles(options: argparse.Namespace) -> int:
     from urllib.error import URLError
     from urllib.request import Request, urlopen
 
-    from mayfly_local.iam.handover import shown
+    from mayfly_local.emulator.handover import shown
 
     stack = StackFile.read(options.work)
     asked = Request(f"{stack.endpoint}/_mayfly/roles", headers={"Authorization": f"Bearer {stack.people.id}"})  # noqa: S310 - a loopback address

@@ -23,8 +23,9 @@ import aiohttp
 import psutil
 from botocore.exceptions import BotoCoreError
 
+from mayfly_local.account import REGION
 from mayfly_local.application.build import Application, build
-from mayfly_local.application.template import REGION, load
+from mayfly_local.application.template import load
 from mayfly_local.compute.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.compute.launches import launches, python_version_note, store_variables
 from mayfly_local.compute.pool import Pool, Starts
@@ -32,11 +33,11 @@ from mayfly_local.compute.reload import watch
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.control import Control
 from mayfly_local.emulator.deployment import Deployment, deploy
+from mayfly_local.emulator.handover import Roles
 from mayfly_local.emulator.process import EmbeddedStore, free_port
 from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_private, people
-from mayfly_local.iam.handover import Roles
 from mayfly_local.logs import Log, Logs
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.patterns import check_pattern
 from mayfly_local.application.schedule_times import ScheduleTimes
-from mayfly_local.application.template import ACCOUNT, REGION, UNUSABLE, Template
+from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
 from mayfly_local.iam.permissions import Role
 

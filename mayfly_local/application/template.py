@@ -11,14 +11,13 @@ from typing import Any, Final
 
 import yaml
 
+from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.intrinsics import Unresolvable, references, resolve
 from mayfly_local.application.supported import STATE, unsupported
 from mayfly_local.errors import TemplateError
 
-__all__ = ["ACCOUNT", "REGION", "UNUSABLE", "Template", "load", "parse"]
+__all__ = ["UNUSABLE", "Template", "load", "parse"]
 
-REGION: Final = "us-east-1"
-ACCOUNT: Final = "000000000000"
 #: How a local path travels through the SAM translator, which accepts only uploaded code.
 _LOCAL_CODE: Final = "s3://local/"
 #: What reading a property of the wrong shape raises.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from mayfly_local.application.template import REGION
+from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 
 __all__ = ["Clients"]

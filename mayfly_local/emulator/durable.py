@@ -291,8 +291,7 @@ class Durable:
     # ---- the start
 
     def _begin(self, port: int) -> None:
-        import mayfly_local.emulator.contents as contents
-        import mayfly_local.emulator.hooks as hooks
+        from mayfly_local.emulator import contents, hooks
         from mayfly_local.emulator.old_state import OldState
 
         self._hooks, self._emulator = hooks, contents

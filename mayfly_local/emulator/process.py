@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from mayfly_local.application.template import ACCOUNT, REGION
+from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.emulator.main import SETTINGS
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import Keys

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
-from mayfly_local.application.template import ACCOUNT
+from mayfly_local.account import ACCOUNT
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.presigned import presigned_v2_problem
 from mayfly_local.iam.requests import Permission, Request, signer

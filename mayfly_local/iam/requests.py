@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-from mayfly_local.application.template import ACCOUNT, REGION
+from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.iam.s3_requests import s3_actions
 
 __all__ = ["Permission", "Request", "signer"]

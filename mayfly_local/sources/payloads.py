@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.build import Route, Schedule
-from mayfly_local.application.template import ACCOUNT, REGION
 
 __all__ = ["HttpRequest", "authorizer_event", "http_event", "schedule_event", "sqs_record", "stream_record"]
 

@@ -10,9 +10,35 @@ ROOT = Path(__file__).parent.parent.parent
 LIBRARY = ROOT / "layers" / "mayfly" / "mayfly"
 AWS = {"boto3", "botocore"}
 
-FILES = [
-    path for folder in ("functions", "layers/mayfly/mayfly", "mayfly_local", "bench") for path in sorted((ROOT / folder).rglob("*.py"))
+#: What each top folder of the product may import of the others.
+ARROWS: dict[str, set[str]] = {
+    "functions": {"mayfly"},
+    "mayfly": set(),
+    "mayfly_local": set(),
+    "mayfly_testing": {"mayfly", "mayfly_local"},
+    "mayfly_lab": {"mayfly", "mayfly_local", "mayfly_testing"},
+    "mayfly_cli": {"mayfly", "mayfly_local", "mayfly_lab"},
+    "bench": {"functions", "mayfly", "mayfly_local", "mayfly_lab", "mayfly_testing"},
+}
+#: Folders of the product by the names that they are imported by.
+FOLDERS = {name: LIBRARY if name == "mayfly" else ROOT / name for name in ARROWS}
+#: Rooms of the local runtime, from the lowest floor up. A room imports rooms before it only.
+ROOMS = [
+    "errors",
+    "account",
+    "logs",
+    "processes",
+    "ports",
+    "iam",
+    "application",
+    "compute",
+    "stack_file",
+    "emulator",
+    "sources",
+    "invoke",
+    "stack",
 ]
+FILES = [path for folder in FOLDERS.values() for path in sorted(folder.rglob("*.py"))]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -29,22 +55,30 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def folder_of(path: Path) -> str:
+    return next(name for name, folder in FOLDERS.items() if path.is_relative_to(folder))
+
+
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_nothing_imports_tests_and_nothing_but_the_runtime_imports_local(path: Path) -> None:
+def test_an_import_follows_the_arrows(path: Path) -> None:
+    own = folder_of(path)
     tops = {module.split(".")[0] for module in imports(path)}
-    assert "tests" not in tops
-    assert "mayfly_local" not in tops or path.is_relative_to(ROOT / "mayfly_local") or path.is_relative_to(ROOT / "bench")
+    assert tops & {*ARROWS, "tests"} - {own} <= ARROWS[own]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mayfly_local").rglob("*.py")), ids=name)
-def test_the_runtime_knows_neither_functions_nor_library(path: Path) -> None:
-    assert not {module.split(".")[0] for module in imports(path)} & {"functions", "mayfly"}
+def test_a_room_of_the_local_runtime_imports_lower_rooms_only(path: Path) -> None:
+    own = path.relative_to(ROOT / "mayfly_local").parts[0].removesuffix(".py")
+    if own == "__init__":
+        assert not list(imports(path))
+        return
+    others = {module.split(".")[1] for module in imports(path) if module.startswith("mayfly_local.")} - {own}
+    assert others <= set(ROOMS[: ROOMS.index(own)])
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
 def test_the_library_knows_no_function_and_names_aws_at_its_edges_only(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
-    assert not tops & {"functions", "mayfly_local"}
     is_edge = path.name in ("store.py", "dynamodb.py", "streams.py", "sqs.py", "wiring.py") or path.parent.name == "operate"
     assert is_edge or not tops & AWS
 

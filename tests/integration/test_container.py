@@ -53,7 +53,7 @@ def test_without_an_engine_the_command_says_so_and_names_the_other_way(tmp_path:
 
 def test_the_template_for_the_container_declares_the_running_stacks_variables_and_has_its_layer(tmp_path: Path) -> None:
     """`sam local` passes on only the variables that a template declares, and mounts folders as they are."""
-    from mayfly_local.compute.invoke import _container_template, _variables
+    from mayfly_local.invoke import _container_template, _variables
     from mayfly_local.stack_file import StackFile
 
     at = "http://10.88.0.1:5000"

@@ -132,12 +132,12 @@ def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path) -> None:
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-#: Names of calls that open a port, and of modules that do. `store` opens the store's, which its process serves by an HttpServer;
+#: Names of calls that open a port, and of modules that do. `process` opens the store's, which its process serves by an HttpServer;
 #: `peers` opens one for a moment, to see whether the system tells a peer's process.
 OPENERS = {"bind", "create_server", "start_server", "create_unix_server", "start_unix_server", "run_app", "make_server"}
 OPENERS |= {"TCPSite", "SockSite", "UnixSite", "AppRunner", "HTTPServer", "ThreadingHTTPServer", "TCPServer"}
 OPENERS |= {"hypercorn", "uvicorn", "gunicorn", "http.server", "socketserver", "wsgiref"}
-OPEN_PORTS = {"servers.py": {"bind", "create_server"}, "store.py": {"bind"}, "peers.py": {"create_server"}}
+OPEN_PORTS = {"ports/http_server.py": {"bind", "create_server"}, "emulator/process.py": {"bind"}, "ports/peers.py": {"create_server"}}
 
 
 def test_no_other_module_opens_a_port() -> None:
