@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mayfly_local.ports.access import is_loopback_name
-from tests.faults import Faults
+from tests.support.faults import Faults
 
 ROOT = Path(__file__).parent.parent
 

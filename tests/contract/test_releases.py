@@ -23,10 +23,10 @@ from mayfly.limits import Algorithm
 from moto import mock_aws
 
 from tests.conftest import ROOT, make_client, make_tables
-from tests.fakes import FixedClock
 from tests.releases.make import fill, load, members
 from tests.releases.maker import make
 from tests.releases.readings import READINGS, Stores, read, stores
+from tests.support.fakes import FixedClock
 
 FIRST = "0.1.0"
 FOLDERS = {path.parent.name: path.parent for path in sorted((ROOT / "tests" / "releases").glob("*/manifest.json"))}

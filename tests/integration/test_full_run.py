@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mayfly_testing.stack import MAYFLY
-from tests.tour import Tour, touring
+from tests.support.tour import Tour, touring
 
 pytestmark = pytest.mark.timeout(400)
 

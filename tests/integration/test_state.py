@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mayfly_testing.stack import MAYFLY, ROOT, unused_port, wait_until
-from tests.state_rounds import (
+from tests.support.state_rounds import (
     Acknowledged,
     Folder,
     Load,

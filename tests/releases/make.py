@@ -24,9 +24,9 @@ import mayfly
 from moto import mock_aws
 
 from tests.conftest import make_client, make_tables
-from tests.fakes import FixedClock
 from tests.releases.maker import Made, make
 from tests.releases.readings import BUCKET, read, stores
+from tests.support.fakes import FixedClock
 
 __all__ = ["fill", "load", "members", "write"]
 

@@ -48,9 +48,9 @@ from functions.run_jobs.tasks.counter_add import add as counter_add
 from functions.sessions.app import build as build_sessions
 from functions.start_imports.app import build as build_start_imports
 from functions.sweep_jobs.app import build as build_sweep_jobs
-from tests.events import http, sqs
-from tests.fakes import Context, FixedClock
 from tests.releases.readings import BUCKET, SECRETS_PREFIX, TASKS, Numbered, Quiet, Stores, Watched, stores, upload
+from tests.support.events import http, sqs
+from tests.support.fakes import Context, FixedClock
 
 __all__ = ["Made", "make"]
 

@@ -33,7 +33,7 @@ from mayfly.webhooks.store import Endpoints, Secrets
 
 from functions.run_jobs.tasks.counter_add import add as counter_add
 from tests.conftest import make_client
-from tests.fakes import FixedClock
+from tests.support.fakes import FixedClock
 
 __all__ = [
     "BUCKET",

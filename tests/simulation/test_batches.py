@@ -14,9 +14,9 @@ from mayfly.jobs.model import Job, Status, Wake
 from mayfly.jobs.tasks import Permanent
 
 from tests.conftest import make_client, make_tables
-from tests.counting import counted
-from tests.faults import Faults, Killed
-from tests.stage import Stage, a_record
+from tests.support.counting import counted
+from tests.support.faults import Faults, Killed
+from tests.support.stage import Stage, a_record
 
 RUNS = 1000
 KINDS = ["before", "after", "late", "throttle", "error", "conflict", "kill", "kill after"]

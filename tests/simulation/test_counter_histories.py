@@ -11,7 +11,7 @@ from mayfly import counters
 from mayfly.errors import CounterExists, CounterIsSharded, CounterLimit, IdempotencyKeyReused
 
 from tests.conftest import make_client, make_tables
-from tests.counting import Counting
+from tests.support.counting import Counting
 
 NAMES = st.sampled_from(["a", "b"])
 BY = st.integers(-3, 3)

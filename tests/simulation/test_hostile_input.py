@@ -33,8 +33,8 @@ from functions.sessions.app import build as build_sessions
 from functions.start_imports.app import build as build_imports
 from tests import hostile
 from tests.conftest import ROOT, make_client, make_tables
-from tests.events import sqs
-from tests.fakes import Context
+from tests.support.events import sqs
+from tests.support.fakes import Context
 
 Handler = Callable[[dict[str, Any], Any], Any]
 

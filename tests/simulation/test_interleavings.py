@@ -22,9 +22,9 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import Claim, ClaimRefused, JobStore
 
 from tests.conftest import make_client, make_tables
-from tests.counting import Counting
-from tests.fakes import FixedClock
-from tests.faults import Faults
+from tests.support.counting import Counting
+from tests.support.fakes import FixedClock
+from tests.support.faults import Faults
 
 EXAMPLES, STEPS = 1000, 24
 LEASE_MS, MAX_ATTEMPTS = 15_000, 3

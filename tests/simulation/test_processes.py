@@ -11,7 +11,7 @@ from mayfly.jobs.model import Status
 
 from mayfly_testing.stack import ROOT
 from tests.conftest import make_tables
-from tests.stage import Stage
+from tests.support.stage import Stage
 
 WIDE = 16
 NAMES = [f"j{number}" for number in range(10)]

@@ -21,9 +21,9 @@ from mayfly.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
 from tests.conftest import make_client, make_tables
-from tests.fakes import FixedClock
-from tests.sessions import Sessions
 from tests.simulation.linearizability import Call, is_linearizable
+from tests.support.fakes import FixedClock
+from tests.support.sessions import Sessions
 
 # ---------------------------------------------------------------- one after another, against a model
 

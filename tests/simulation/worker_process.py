@@ -10,7 +10,7 @@ import sys
 from mayfly.jobs.model import Wake
 
 from tests.conftest import make_client
-from tests.stage import Stage
+from tests.support.stage import Stage
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from tests.faults import Faults
-from tests.sessions import Sessions
+from tests.support.faults import Faults
+from tests.support.sessions import Sessions
 
 COOKIE = "__Host-session"
 

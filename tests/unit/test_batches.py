@@ -14,9 +14,9 @@ from mayfly.jobs.tasks import Permanent
 
 from mayfly_testing.stack import wait_until
 from tests.conftest import make_tables
-from tests.fakes import Context
-from tests.faults import Faults
-from tests.stage import Stage, a_record
+from tests.support.fakes import Context
+from tests.support.faults import Faults
+from tests.support.stage import Stage, a_record
 
 _prefixes = (f"batch{number}-" for number in itertools.count())
 

@@ -17,8 +17,8 @@ from mayfly.errors import (
 )
 
 from tests.conftest import make_client
-from tests.counting import Counting
-from tests.faults import Faults
+from tests.support.counting import Counting
+from tests.support.faults import Faults
 
 TOP = 10**38 - 1
 

@@ -9,11 +9,11 @@ from mayfly.observe import observer
 
 from functions.counters.app import build
 from tests.conftest import make_client
-from tests.counting import Counting
-from tests.events import http
-from tests.fakes import Context
-from tests.faults import Faults
-from tests.limiting import Limiting
+from tests.support.counting import Counting
+from tests.support.events import http
+from tests.support.fakes import Context
+from tests.support.faults import Faults
+from tests.support.limiting import Limiting
 
 CALLER = {"tenant": "acme", "scopes": "counters:read counters:write limits:write"}
 INCREMENT, COUNTER, TAKE = "POST /counters/{name}/increment", "/counters/{name}", "POST /limits/{name}/take"

@@ -20,9 +20,9 @@ from mayfly.streams import Streams
 from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build
-from tests.events import sqs
-from tests.fakes import Context, FixedClock, Names
-from tests.faults import Faults
+from tests.support.events import sqs
+from tests.support.fakes import Context, FixedClock, Names
+from tests.support.faults import Faults
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs/stream/1"
 GAP = {

@@ -8,8 +8,8 @@ import pytest
 from mayfly import sessions
 from mayfly.integrations.flask import MayflySessionInterface, rotate
 
-from tests.faults import Faults
-from tests.sessions import Sessions
+from tests.support.faults import Faults
+from tests.support.sessions import Sessions
 
 COOKIE = "__Host-session"
 

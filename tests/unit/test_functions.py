@@ -31,11 +31,11 @@ from functions.relay_jobs.app import build as build_relay
 from functions.sweep_jobs.app import build as build_sweep
 from mayfly_testing.stack import wait_until
 from tests.conftest import make_client
-from tests.counting import Counting, counted
-from tests.events import http, sqs
-from tests.fakes import Context, FixedClock, Names
-from tests.faults import Faults
-from tests.stage import VisibleQueue
+from tests.support.counting import Counting, counted
+from tests.support.events import http, sqs
+from tests.support.fakes import Context, FixedClock, Names
+from tests.support.faults import Faults
+from tests.support.stage import VisibleQueue
 
 CALLER = {"tenant": "acme", "scopes": "jobs:read jobs:write"}
 

@@ -13,9 +13,9 @@ from mayfly.jobs.model import Job, Status
 from mayfly.jobs.store import JobStore
 
 from tests.conftest import make_tables
-from tests.counting import counted
-from tests.faults import Faults
-from tests.stage import Stage
+from tests.support.counting import counted
+from tests.support.faults import Faults
+from tests.support.stage import Stage
 
 NOW = 1_800_000_000_000
 _prefixes = (f"group{number}-" for number in itertools.count())

@@ -26,9 +26,9 @@ from mayfly.wiring import ImportsDeps
 
 from functions.start_imports.app import build as build_start
 from tests.conftest import make_client
-from tests.events import sqs
-from tests.fakes import Context, Names
-from tests.stage import Stage, finish
+from tests.support.events import sqs
+from tests.support.fakes import Context, Names
+from tests.support.stage import Stage, finish
 
 
 def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Tally:

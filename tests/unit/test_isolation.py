@@ -17,9 +17,9 @@ from functions.counters.app import build as build_counters
 from functions.jobs.app import build as build_jobs
 from functions.sessions.app import build as build_sessions
 from tests.conftest import ROOT, make_client, make_tables
-from tests.events import http
-from tests.fakes import Context
-from tests.hostile import SCOPES
+from tests.support.events import http
+from tests.support.fakes import Context
+from tests.support.hostile import SCOPES
 
 Call = tuple[str, int]
 

@@ -14,9 +14,9 @@ from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
 
 from tests.conftest import make_client
-from tests.counting import counted
-from tests.fakes import FixedClock
-from tests.faults import Faults
+from tests.support.counting import counted
+from tests.support.fakes import FixedClock
+from tests.support.faults import Faults
 
 NOW = 1_800_000_000_000
 LEASE = 15_000

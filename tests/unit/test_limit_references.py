@@ -14,8 +14,8 @@ from limits.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLi
 from mayfly.limits import Algorithm, Limit
 
 from tests.conftest import make_client, make_tables
-from tests.fakes import FixedClock
-from tests.limiting import EDGE_MS, Limiting
+from tests.support.fakes import FixedClock
+from tests.support.limiting import EDGE_MS, Limiting
 
 
 class Gcra:

@@ -9,10 +9,10 @@ from mayfly.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
 from mayfly.jobs import Effects
 from mayfly.limits import Algorithm, Limit
 
-from tests.counting import counted
-from tests.fakes import FixedClock
-from tests.faults import Faults
-from tests.limiting import EDGE_MS, Limiting
+from tests.support.counting import counted
+from tests.support.fakes import FixedClock
+from tests.support.faults import Faults
+from tests.support.limiting import EDGE_MS, Limiting
 
 FIXED = Limit("l", 3, 10, Algorithm.FIXED)
 SLIDING = Limit("l", 3, 10, Algorithm.SLIDING)

@@ -12,9 +12,9 @@ from mayfly.jobs.tasks import Permanent
 
 from bench.meter import Cost, metered
 from tests.conftest import make_client, make_tables
-from tests.fakes import Context
-from tests.faults import Faults
-from tests.stage import Stage, a_record
+from tests.support.fakes import Context
+from tests.support.faults import Faults
+from tests.support.stage import Stage, a_record
 
 _prefixes = (f"optimistic{number}-" for number in itertools.count())
 NAMES = [f"j{number}" for number in range(10)]

@@ -10,8 +10,8 @@ from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.worker import Runner
 
 from tests.conftest import make_client, make_tables
-from tests.fakes import Context
-from tests.stage import Stage, a_record, finish
+from tests.support.fakes import Context
+from tests.support.stage import Stage, a_record, finish
 
 WIDE = 16
 

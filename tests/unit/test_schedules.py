@@ -20,8 +20,8 @@ from mayfly.schedules import Definition, Keeper, Schedule, ScheduleStore
 from mayfly.schedules.rules import hand_out, job_id, read_definition, ticks_after
 from mayfly.schedules.store import Moved
 
-from tests.fakes import FixedClock, Names
-from tests.faults import Faults, Killed
+from tests.support.fakes import FixedClock, Names
+from tests.support.faults import Faults, Killed
 
 START = 1_800_000_000_000  # 2027-01-15T08:00:00Z
 TASKS = {"t": Declaration("t", max_attempts=7)}

@@ -8,8 +8,8 @@ from mayfly import wiring
 from mayfly.observe import observer
 
 from functions.jobs.app import build
-from tests.events import http
-from tests.fakes import Context, Names
+from tests.support.events import http
+from tests.support.fakes import Context, Names
 from tests.unit.test_schedules import Schedules
 
 CALLER = {"tenant": "acme", "scopes": "schedules:read schedules:write"}

@@ -12,8 +12,8 @@ import pytest
 from mayfly import sessions
 from mayfly.errors import SessionNotFound, StoreUnavailable
 
-from tests.faults import Faults, Killed
-from tests.sessions import Sessions
+from tests.support.faults import Faults, Killed
+from tests.support.sessions import Sessions
 
 KINDS = ["before", "after", "late", "throttle", "error", "kill", "kill after"]
 #: Faults that let the call take effect, whatever its caller hears.

@@ -11,8 +11,8 @@ from mayfly import sessions
 from mayfly.errors import SessionNotFound
 
 from tests.conftest import make_client, make_tables
-from tests.faults import Faults
-from tests.sessions import Sessions
+from tests.support.faults import Faults
+from tests.support.sessions import Sessions
 
 _NUMBERS = count()
 

@@ -10,8 +10,8 @@ from mayfly.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, Stor
 from mayfly.sessions.model import Session
 from mayfly.sessions.store import SessionRotated
 
-from tests.faults import Faults
-from tests.sessions import Sessions
+from tests.support.faults import Faults
+from tests.support.sessions import Sessions
 
 IDLE, ABSOLUTE = 600, 3600
 

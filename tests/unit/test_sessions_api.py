@@ -9,10 +9,10 @@ from mayfly.observe import observer
 from mayfly.sessions.rules import read_token
 
 from functions.sessions.app import build
-from tests.events import http
-from tests.fakes import Context
-from tests.faults import Faults
-from tests.sessions import Sessions
+from tests.support.events import http
+from tests.support.fakes import Context
+from tests.support.faults import Faults
+from tests.support.sessions import Sessions
 
 WRITER = {"tenant": "acme", "scopes": "sessions:read sessions:write"}
 CURRENT = "/sessions/current"

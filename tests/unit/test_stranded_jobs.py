@@ -20,10 +20,10 @@ from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build
 from tests.conftest import make_client
-from tests.events import sqs
-from tests.fakes import Context, FixedClock, Names
-from tests.faults import Faults, Killed
-from tests.stage import Counting, Stage
+from tests.support.events import sqs
+from tests.support.fakes import Context, FixedClock, Names
+from tests.support.faults import Faults, Killed
+from tests.support.stage import Counting, Stage
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs/stream/1"
 NOW = FixedClock().now_ms

@@ -10,7 +10,7 @@ from mayfly.ids import new_secret
 from mayfly.tenants import ApiKey, TenantStore, mint
 from mayfly.tenants.rules import NOTED_EVERY_MS
 
-from tests.faults import Faults
+from tests.support.faults import Faults
 
 NOW = 1_800_000_000_000
 

@@ -29,8 +29,8 @@ from mayfly.webhooks.wire import Answer, _tls, post, resolve
 from standardwebhooks.webhooks import Webhook
 
 from tests.conftest import make_client
-from tests.fakes import Context
-from tests.stage import Stage
+from tests.support.fakes import Context
+from tests.support.stage import Stage
 
 SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
 Reply = tuple[int, dict[str, str]]

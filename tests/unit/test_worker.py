@@ -10,8 +10,8 @@ from mayfly.jobs.attempt import JobFailed
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.tasks import Permanent, Retry
 
-from tests.faults import Faults
-from tests.stage import Stage
+from tests.support.faults import Faults
+from tests.support.stage import Stage
 
 
 @pytest.fixture(params=["optimistic", "exclusive"])

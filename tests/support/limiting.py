@@ -6,7 +6,7 @@ from mayfly import limits
 from mayfly.dynamodb import DynamoDB
 from mayfly.limits import Limit, LimitStore
 
-from tests.fakes import FixedClock
+from tests.support.fakes import FixedClock
 
 __all__ = ["EDGE_MS", "Limiting"]
 

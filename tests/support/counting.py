@@ -6,7 +6,7 @@ from typing import Any
 from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
 
-from tests.fakes import FixedClock, Names
+from tests.support.fakes import FixedClock, Names
 
 __all__ = ["Counting", "counted"]
 

@@ -16,9 +16,9 @@ from mayfly.jobs.worker import Batch, Runner, Worker
 from mayfly.observe import Observer, observer
 from mayfly.sqs import entrypoint
 
-from tests.counting import counted
-from tests.events import sqs
-from tests.fakes import Context, FixedClock
+from tests.support.counting import counted
+from tests.support.events import sqs
+from tests.support.fakes import Context, FixedClock
 
 
 def a_record(message: Wake | Submission, message_id: str, receives: int = 1) -> SQSRecord:

@@ -7,7 +7,7 @@ from typing import Any
 from mayfly.dynamodb import DynamoDB
 from mayfly.sessions import SessionStore
 
-from tests.fakes import FixedClock
+from tests.support.fakes import FixedClock
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Rounds of kills on one state folder: a stack under load is struck at a random moment, started again, and counted.
 
 Checks after every round that all acknowledged changes are there. For the tests in
-tests/integration/test_state.py, and by hand: `python -m tests.state_rounds KIND ROUNDS`.
+tests/integration/test_state.py, and by hand: `python -m tests.support.state_rounds KIND ROUNDS`.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-from tests.events import http
+from tests.support.events import http
 
 __all__ = ["SCOPES", "bodies", "credentials", "messages", "requests"]
 
