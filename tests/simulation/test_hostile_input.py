@@ -31,8 +31,8 @@ from functions.run_jobs import tasks
 from functions.run_jobs.app import build as build_run
 from functions.sessions.app import build as build_sessions
 from functions.start_imports.app import build as build_imports
-from tests import hostile
 from tests.conftest import ROOT, make_client, make_tables
+from tests.support import hostile
 from tests.support.events import sqs
 from tests.support.fakes import Context
 
