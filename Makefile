@@ -45,10 +45,10 @@ invoke: .venv/ready .venv-sam/ready ## one function in a container, against the 
 	@$(BIN)/mayfly invoke $(FUNCTION) --container
 
 openapi: .venv/ready ## the API's description, /openapi.json, and its page in docs/api
-	@PYTHONPATH=. $(BIN)/python docs/api/build.py
+	@$(BIN)/python -m tools.openapi.build
 
 access: .venv/ready ## every route with every kind of credential, on the running stack
-	@$(BIN)/python -m tests.access
+	@$(BIN)/python -m tools.access
 
 docs-check: .venv/ready ## runs the examples of README and docs
 	@$(BIN)/pytest -q tests/docs
@@ -63,7 +63,7 @@ lock: ## resolves all locks anew (needs uv)
 	@$(MAKE) --no-print-directory licences
 
 licences: .venv/ready .venv-sam/ready .venv-audit/ready
-	@$(BIN)/python docs/dependencies.py
+	@$(BIN)/python -m tools.licences
 
 clean: ## everything that make made
 	@rm -rf .venv .venv-sam .venv-audit .mayfly .aws-sam

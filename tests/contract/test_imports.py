@@ -18,6 +18,7 @@ ARROWS: dict[str, set[str]] = {
     "mayfly_testing": {"mayfly", "mayfly_local"},
     "mayfly_lab": {"mayfly", "mayfly_local", "mayfly_testing"},
     "mayfly_cli": {"mayfly", "mayfly_local", "mayfly_lab"},
+    "tools": {"functions", "mayfly", "mayfly_local", "mayfly_testing"},
     "bench": {"functions", "mayfly", "mayfly_local", "mayfly_lab", "mayfly_testing"},
 }
 #: Folders of the product by the names that they are imported by.

@@ -7,8 +7,8 @@ from importlib import import_module
 import mayfly.errors
 from mayfly.errors import MayflyError
 
-from docs.api.build import DOCUMENT, FUNCTIONS, PAGE, ROOT, build, page
 from mayfly_local.application.template import load
+from tools.openapi.build import DOCUMENT, FUNCTIONS, PAGE, ROOT, build, page
 
 FOUND = json.loads(DOCUMENT.read_text())
 OPERATIONS = {f"{method.upper()} {path}": each for path, methods in FOUND["paths"].items() for method, each in methods.items()}

@@ -8,7 +8,7 @@ import mayfly.errors
 import pytest
 from mayfly.errors import MayflyError
 
-from docs import dependencies
+from tools import licences as dependencies
 
 ROOT = Path(__file__).parent.parent.parent
 LOCKS = list(dependencies.LOCKS)

@@ -10,7 +10,7 @@ import pytest
 
 from mayfly_local.stack_file import StackFile
 from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, wait_until
-from tests.access import CREDENTIALS, MARK, Matrix, expected, is_shown
+from tools.access import CREDENTIALS, MARK, Matrix, expected, is_shown
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -53,7 +53,7 @@ def test_the_owner_is_shown_what_nobody_else_is(matrix: Matrix) -> None:
 
 def test_the_command_prints_the_table_and_ends_with_1_where_there_is_no_stack(stack: Stack) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.access", "--work", "nowhere"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.access", "--work", "nowhere"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, "no local stack is running here" in done.stderr) == (1, True)
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(3600)
 def test_every_answer_is_as_described_and_none_is_a_500(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with running(tmp_path, work=tmp_path / ".mayfly") as stack:
         command = [
-            str(Path(sys.executable).parent / "st"), "--config-file", str(ROOT / "docs" / "api" / "schemathesis.toml"),
+            str(Path(sys.executable).parent / "st"), "--config-file", str(ROOT / "tools" / "openapi" / "schemathesis.toml"),
             "run", f"{stack.url}/openapi.json", "-H", f"Authorization: Bearer {stack.key}", "--checks", "all",
             "-n", str(request.config.getoption("--schema")), "--seed", "8", "--continue-on-failure", "--no-color",
             "-w", "1",  # before Python 3.11.8 ast.parse fails now and then on two threads: https://github.com/python/cpython/issues/106905

@@ -21,7 +21,7 @@ __all__ = ["DOCUMENT", "FUNCTIONS", "PAGE", "ROOT", "build", "main", "page"]
 
 ROOT: Final = Path(__file__).parent.parent.parent
 DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
-PAGE: Final = Path(__file__).parent / "index.html"
+PAGE: Final = ROOT / "docs" / "api" / "index.html"
 FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job")
 #: What any operation may answer that needs a key, and what any at all.
 _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")

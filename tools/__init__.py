@@ -1,0 +1,1 @@
+"""Programs that targets of the Makefile run."""
