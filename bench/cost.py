@@ -11,7 +11,7 @@ from typing import Any
 
 import boto3
 from mayfly import wiring
-from mayfly.ids import new_id
+from mayfly.core.ids import new_id
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.tasks import Task
 

@@ -17,8 +17,8 @@ import boto3
 import botocore.exceptions
 from botocore.httpsession import URLLib3Session
 from mayfly import counters, limits, wiring
-from mayfly.clock import system_clock
-from mayfly.errors import OutcomeUnknown, StoreUnavailable
+from mayfly.core.clock import system_clock
+from mayfly.core.errors import OutcomeUnknown, StoreUnavailable
 from mayfly.limits import Algorithm, Limit
 
 _lost = threading.local()

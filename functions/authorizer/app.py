@@ -8,7 +8,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import tenants
-from mayfly.errors import Unauthenticated
+from mayfly.core.errors import Unauthenticated
 from mayfly.wiring import AuthorizerDeps
 
 __all__ = ["build"]

@@ -11,8 +11,8 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import http, jobs
-from mayfly.errors import InvalidRequest, JobNotFound
-from mayfly.fields import NAME
+from mayfly.core.errors import InvalidRequest, JobNotFound
+from mayfly.core.json_input import NAME
 from mayfly.jobs.rules import public
 from mayfly.wiring import AwaitDeps
 

@@ -4,9 +4,9 @@ from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import counters, http, limits
+from mayfly.core.errors import InvalidRequest
+from mayfly.core.json_input import NAME, read_idempotency_key
 from mayfly.counters.rules import read_creation, read_increment
-from mayfly.errors import InvalidRequest
-from mayfly.fields import NAME, read_idempotency_key
 from mayfly.limits.rules import read_take
 from mayfly.wiring import CountersDeps
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from mayfly import counters, http, limits, sessions
-from mayfly.errors import SessionNotFound
+from mayfly.core.errors import SessionNotFound
 from mayfly.sessions.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.sessions.rules import is_anonymous
 from mayfly.wiring import HelloDeps

@@ -4,8 +4,8 @@ from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from mayfly import http, jobs, schedules
-from mayfly.errors import InvalidRequest, JobNotFound
-from mayfly.fields import NAME
+from mayfly.core.errors import InvalidRequest, JobNotFound
+from mayfly.core.json_input import NAME
 from mayfly.jobs.model import Status
 from mayfly.jobs.rules import public, read_cursor, read_submission, write_cursor
 from mayfly.wiring import JobsDeps

@@ -4,8 +4,8 @@ import json
 import re
 from importlib import import_module
 
-import mayfly.errors
-from mayfly.errors import MayflyError
+import mayfly.core.errors
+from mayfly.core.errors import MayflyError
 
 from mayfly_local.application.template import load
 from tools.openapi.build import DOCUMENT, FUNCTIONS, PAGE, ROOT, build, page
@@ -32,7 +32,7 @@ def test_it_has_exactly_the_routes_of_the_template_and_asks_for_their_scopes() -
 
 def test_every_error_that_the_api_answers_is_in_it() -> None:
     told = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
-    classes = [each for each in vars(mayfly.errors).values() if isinstance(each, type) and issubclass(each, MayflyError)]
+    classes = [each for each in vars(mayfly.core.errors).values() if isinstance(each, type) and issubclass(each, MayflyError)]
     answered = {each.code for each in classes if each.status != 500} - {"key-not-found", "not-found", "method-not-allowed", "job-is-live"}
     assert answered <= told
     assert told <= {each.code for each in classes}

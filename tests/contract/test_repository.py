@@ -4,9 +4,9 @@ import re
 import subprocess
 from pathlib import Path
 
-import mayfly.errors
+import mayfly.core.errors
 import pytest
-from mayfly.errors import MayflyError
+from mayfly.core.errors import MayflyError
 
 from tools import licences as dependencies
 
@@ -45,7 +45,7 @@ def test_every_error_has_its_row_in_the_documents() -> None:
     documented = (ROOT / "docs" / "errors.md").read_text()
     classes = [
         each
-        for each in vars(mayfly.errors).values()
+        for each in vars(mayfly.core.errors).values()
         if isinstance(each, type) and issubclass(each, MayflyError) and each.code != "internal-error"
     ]
     assert len(classes) > 15

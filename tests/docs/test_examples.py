@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mayfly.errors import InvalidRequest
+from mayfly.core.errors import InvalidRequest
 from mayfly.jobs import rules
 
 from mayfly_testing.stack import ROOT, Stack, running, wait_until

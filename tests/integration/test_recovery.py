@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from mayfly.clock import rfc3339, system_clock
+from mayfly.core.clock import rfc3339, system_clock
 
 from mayfly_testing.stack import ROOT, Stack, running, wait_until
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from mayfly.clock import system_clock
+from mayfly.core.clock import system_clock
 
 from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from mayfly.clock import system_clock
+from mayfly.core.clock import system_clock
 
 from mayfly_local.emulator.process import free_port
 from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, unbuffered, wait_until

@@ -10,9 +10,10 @@ from typing import Any, Final
 from aws_lambda_powertools.utilities.parameters import SSMProvider
 from boto3.dynamodb.types import TypeSerializer
 from mayfly import counters, jobs, schedules, sessions
+from mayfly.core.errors import MayflyError
+from mayfly.core.observability import Observer
 from mayfly.counters import CounterStore
 from mayfly.dynamodb import DynamoDB
-from mayfly.errors import MayflyError
 from mayfly.imports import Objects, import_csv
 from mayfly.imports.model import Source
 from mayfly.imports.rules import read_uploads
@@ -23,7 +24,6 @@ from mayfly.jobs.outbox import announcement
 from mayfly.jobs.rules import read_message, read_stream_gap, read_submission
 from mayfly.jobs.tasks import Declaration
 from mayfly.limits import Algorithm, Decision, Limit, LimitStore
-from mayfly.observe import Observer
 from mayfly.schedules import Keeper, Schedule, ScheduleStore
 from mayfly.schedules.rules import handed_out_after
 from mayfly.schedules.rules import job_id as tick_job_id

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from mayfly import sessions, wiring
-from mayfly.errors import SessionNotFound, StoreUnavailable
+from mayfly.core.errors import SessionNotFound, StoreUnavailable
 
 #: Ends are rare, so that there is something for the others to meet.
 _OPERATIONS = ("read",) * 12 + ("patch",) * 12 + ("rotate",) * 3 + ("end",)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from mayfly.errors import MayflyError
+from mayfly.core.errors import MayflyError
 from mayfly.jobs.model import Job, Status
 from mayfly.webhooks import Courier, deliver
 from mayfly.webhooks.model import LOCAL, PUBLIC

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from mayfly import counters, wiring
-from mayfly.clock import system_clock
-from mayfly.errors import InvalidRequest, MayflyError, PayloadTooLarge, StreamTrimmed
-from mayfly.ids import new_secret
+from mayfly.core.clock import system_clock
+from mayfly.core.errors import InvalidRequest, MayflyError, PayloadTooLarge, StreamTrimmed
+from mayfly.core.ids import new_secret
 from mayfly.jobs import Permanent
 from mayfly.jobs.rules import read_message
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint

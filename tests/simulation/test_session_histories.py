@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule, run_state_machine_as_test
 from mayfly import sessions, wiring
-from mayfly.errors import SessionNotFound
+from mayfly.core.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
 from tests.conftest import make_client, make_tables

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 @dataclass
 class FixedClock:
-    """A clock that stands still until it is moved; a millisecond count like mayfly.clock."""
+    """A clock that stands still until it is moved; a millisecond count like mayfly.core.clock."""
 
     now_ms: int = 1_800_000_000_000
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from boto3.dynamodb.types import TypeSerializer
+from mayfly.core.ids import new_nonce
+from mayfly.core.observability import Observer, observer
 from mayfly.dynamodb import DynamoDB
-from mayfly.ids import new_nonce
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.tasks import Declaration, Task
 from mayfly.jobs.worker import Batch, Runner, Worker
-from mayfly.observe import Observer, observer
 from mayfly.sqs import entrypoint
 
 from tests.support.counting import counted

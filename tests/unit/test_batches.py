@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from mayfly.errors import LeaseHeld, MayflyError, StoreUnavailable
+from mayfly.core.errors import LeaseHeld, MayflyError, StoreUnavailable
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.store import Claim
 from mayfly.jobs.tasks import Permanent

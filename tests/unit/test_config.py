@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import pytest
-from mayfly.config import read_settings
-from mayfly.errors import ConfigError
+from mayfly.core.errors import ConfigError
+from mayfly.core.settings import read_settings
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 from mayfly import counters
-from mayfly.counters import CounterStore
-from mayfly.errors import (
+from mayfly.core.errors import (
     CounterExists,
     CounterIsSharded,
     CounterLimit,
@@ -15,6 +14,7 @@ from mayfly.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
+from mayfly.counters import CounterStore
 
 from tests.conftest import make_client
 from tests.support.counting import Counting

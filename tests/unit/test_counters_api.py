@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly import wiring
-from mayfly.observe import observer
+from mayfly.core.observability import observer
 
 from functions.counters.app import build
 from tests.conftest import make_client

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mayfly.errors import InvalidRequest, PayloadTooLarge
-from mayfly.fields import NAME, Fields, canonical_json, parse_json
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
+from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json
 
 
 @pytest.mark.parametrize(

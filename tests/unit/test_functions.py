@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 from mayfly import sessions, wiring
+from mayfly.core.errors import Fenced, LeaseHeld, StoreUnavailable
+from mayfly.core.ids import new_secret
+from mayfly.core.observability import observer
 from mayfly.dynamodb import DynamoDB
-from mayfly.errors import Fenced, LeaseHeld, StoreUnavailable
-from mayfly.ids import new_secret
 from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.outbox import Outbox
 from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.tasks import Declaration
 from mayfly.limits import LimitStore
-from mayfly.observe import observer
 from mayfly.schedules import Keeper, ScheduleStore
 from mayfly.sqs import Queue, entrypoint
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint

@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from mayfly.ids import derived_id, key, new_id, new_nonce
+from mayfly.core.ids import derived_id, key, new_id, new_nonce
 
 # Any text; and of the separator and what encodes it, so that what looks alike meets.
 parts = st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.text("a/%2F", max_size=3), min_size=1, max_size=4)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mayfly import jobs
-from mayfly.errors import BadImport, Fenced, InvalidRequest, LeaseHeld
-from mayfly.fields import canonical_json
+from mayfly.core.errors import BadImport, Fenced, InvalidRequest, LeaseHeld
+from mayfly.core.json_input import canonical_json
+from mayfly.core.observability import observer
 from mayfly.imports import import_csv
 from mayfly.imports.model import Source, Upload
 from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally, read_key, read_uploads
@@ -21,7 +22,6 @@ from mayfly.imports.store import Objects
 from mayfly.jobs.model import Status, Submission, Wake
 from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress, public
 from mayfly.jobs.tasks import Declaration
-from mayfly.observe import observer
 from mayfly.wiring import ImportsDeps
 
 from functions.start_imports.app import build as build_start

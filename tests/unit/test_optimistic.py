@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import pytest
-from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.core.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.rules import job_id_for, public_status
 from mayfly.jobs.tasks import Permanent

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly import wiring
-from mayfly.observe import observer
+from mayfly.core.observability import observer
 
 from functions.jobs.app import build
 from tests.support.events import http

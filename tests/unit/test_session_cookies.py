@@ -1,7 +1,7 @@
 """Cookies and the verdict on cross-site requests: texts in, texts out."""
 
 import pytest
-from mayfly.errors import InvalidRequest
+from mayfly.core.errors import InvalidRequest
 from mayfly.sessions.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
 from mayfly.sessions.rules import merge_patch, read_cursor, read_if_match, write_cursor
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from mayfly import sessions
-from mayfly.errors import SessionNotFound, StoreUnavailable
+from mayfly.core.errors import SessionNotFound, StoreUnavailable
 
 from tests.support.faults import Faults, Killed
 from tests.support.sessions import Sessions

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly import wiring
-from mayfly.observe import observer
+from mayfly.core.observability import observer
 from mayfly.sessions.rules import read_token
 
 from functions.sessions.app import build

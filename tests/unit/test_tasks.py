@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from mayfly.errors import BadTask
+from mayfly.core.errors import BadTask
 from mayfly.jobs.tasks import Declaration, declared, imported, task
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mayfly.errors import BadSecret, ForbiddenAddress, InvalidRequest
+from mayfly.core.errors import BadSecret, ForbiddenAddress, InvalidRequest
 from mayfly.webhooks.model import LOCAL, PUBLIC
 from mayfly.webhooks.rules import check_addresses, content, headers, pause_seconds, read_endpoint, read_pauses, read_secrets, read_webhook
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError

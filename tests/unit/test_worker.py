@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mayfly.errors import LeaseHeld, StoreUnavailable
+from mayfly.core.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.attempt import JobFailed
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.tasks import Permanent, Retry

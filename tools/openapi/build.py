@@ -1,6 +1,6 @@
 """`make openapi`: functions/hello/openapi.json and docs/api/index.html, from what the handlers say and what operations.yaml adds.
 
-Routes, parameters and operation ids come from the handlers, by Powertools; scopes from the doors; errors from mayfly.errors. pydantic is
+Routes, parameters and operation ids come from the handlers, by Powertools; scopes from the doors; errors from mayfly.core.errors. pydantic is
 needed here alone and is no part of the layer.
 """
 
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from mayfly import errors, http
-from mayfly.errors import MayflyError
+from mayfly import http
+from mayfly.core import errors
+from mayfly.core.errors import MayflyError
 
 __all__ = ["DOCUMENT", "FUNCTIONS", "PAGE", "ROOT", "build", "main", "page"]
 

@@ -1,8 +1,8 @@
 """counter.add: adds to a counter, once per job."""
 
+from mayfly.core.errors import InvalidRequest
+from mayfly.core.json_input import NAME, Fields
 from mayfly.counters import MAX_STEP
-from mayfly.errors import InvalidRequest
-from mayfly.fields import NAME, Fields
 from mayfly.jobs import Effects, Job, Permanent, task
 
 

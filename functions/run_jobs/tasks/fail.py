@@ -1,7 +1,7 @@
 """fail: fails as often as it is told to. For trying out retries on a laptop."""
 
-from mayfly.errors import InvalidRequest
-from mayfly.fields import Fields
+from mayfly.core.errors import InvalidRequest
+from mayfly.core.json_input import Fields
 from mayfly.jobs import Effects, Job, Permanent, task
 
 

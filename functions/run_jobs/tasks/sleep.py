@@ -2,8 +2,8 @@
 
 import threading
 
-from mayfly.errors import InvalidRequest
-from mayfly.fields import Fields
+from mayfly.core.errors import InvalidRequest
+from mayfly.core.json_input import Fields
 from mayfly.jobs import Effects, Job, Permanent, task
 
 _STEP_SECONDS = 0.2

@@ -13,9 +13,9 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from mayfly.errors import Forbidden, InvalidRequest, MayflyError, MethodNotAllowed, QuotaExceeded, RouteNotFound, Unauthenticated
-from mayfly.fields import canonical_json, parse_json
-from mayfly.observe import Observer
+from mayfly.core.errors import Forbidden, InvalidRequest, MayflyError, MethodNotAllowed, QuotaExceeded, RouteNotFound, Unauthenticated
+from mayfly.core.json_input import canonical_json, parse_json
+from mayfly.core.observability import Observer
 
 __all__ = [
     "PUBLIC",

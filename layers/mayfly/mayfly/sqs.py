@@ -16,9 +16,9 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly.errors import LeaseHeld, MayflyError
-from mayfly.fields import canonical_json
-from mayfly.observe import Observer
+from mayfly.core.errors import LeaseHeld, MayflyError
+from mayfly.core.json_input import canonical_json
+from mayfly.core.observability import Observer
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

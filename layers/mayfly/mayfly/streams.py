@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly.errors import StoreUnavailable, StreamTrimmed
+from mayfly.core.errors import StoreUnavailable, StreamTrimmed
 
 __all__ = ["Streams"]
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from mayfly.clock import Clock, system_clock
-from mayfly.config import read_settings
-from mayfly.errors import ConfigError, InvalidRequest
-from mayfly.ids import new_id, new_nonce, new_secret
-from mayfly.observe import Observer, observer
+from mayfly.core.clock import Clock, system_clock
+from mayfly.core.errors import ConfigError, InvalidRequest
+from mayfly.core.ids import new_id, new_nonce, new_secret
+from mayfly.core.observability import Observer, observer
+from mayfly.core.settings import read_settings
 
 if TYPE_CHECKING:
+    from mayfly.core.shutdown import Stopping
     from mayfly.counters import CounterStore
     from mayfly.dynamodb import DynamoDB
     from mayfly.http import Quota
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from mayfly.schedules import Keeper
     from mayfly.sessions import SessionStore
     from mayfly.sqs import Queue
-    from mayfly.stopping import Stopping
     from mayfly.tenants import TenantStore
 
 __all__ = [
@@ -270,7 +270,7 @@ def jobs(env: Mapping[str, str]) -> JobsDeps:
 
 def await_job(env: Mapping[str, str]) -> AwaitDeps:
     """The dependencies of functions/await_job. Raises ConfigError."""
-    from mayfly.stopping import Stopping
+    from mayfly.core.shutdown import Stopping
 
     settings, db = read_settings(_AwaitJob, env), _dynamodb()
     store, _ = _job_stores(settings.jobs_table, db)

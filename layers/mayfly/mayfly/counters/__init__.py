@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from mayfly.core.errors import InvalidRequest
 from mayfly.counters.model import Count, Step
 from mayfly.counters.rules import MAX_SHARDS, MAX_STEP, check
 from mayfly.counters.store import CounterStore
-from mayfly.errors import InvalidRequest
 
 __all__ = ["MAX_SHARDS", "MAX_STEP", "Count", "CounterStore", "Step", "create_sharded", "delete", "increment", "read", "read_many"]
 

@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mayfly.core.errors import InvalidRequest
+from mayfly.core.ids import key
+from mayfly.core.json_input import NAME, Fields, canonical_json
 from mayfly.counters.model import Step
-from mayfly.errors import InvalidRequest
-from mayfly.fields import NAME, Fields, canonical_json
-from mayfly.ids import key
 
 __all__ = [
     "KEY_RETENTION_SECONDS",

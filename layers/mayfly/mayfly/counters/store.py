@@ -4,12 +4,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from mayfly.clock import Clock
-from mayfly.counters import transitions
-from mayfly.counters.model import Step
-from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, room
-from mayfly.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
-from mayfly.errors import (
+from mayfly.core.clock import Clock
+from mayfly.core.errors import (
     CounterExists,
     CounterIsSharded,
     CounterLimit,
@@ -18,6 +14,10 @@ from mayfly.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
+from mayfly.counters import transitions
+from mayfly.counters.model import Step
+from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, room
+from mayfly.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
 
 __all__ = ["CounterStore"]
 

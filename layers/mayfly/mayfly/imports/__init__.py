@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from mayfly.errors import BadImport, InvalidRequest
+from mayfly.core.errors import BadImport, InvalidRequest
 from mayfly.imports.rules import CHECKPOINT_BYTES, PIECE_BYTES, Tally, read_key
 from mayfly.imports.store import Objects
 from mayfly.jobs import Continue, Effects, Job, Permanent

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly.errors import BadImport, StoreUnavailable
+from mayfly.core.errors import BadImport, StoreUnavailable
 from mayfly.imports.model import Source
 
 if TYPE_CHECKING:

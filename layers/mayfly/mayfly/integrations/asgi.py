@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mayfly.errors import MayflyError, StoreUnavailable
+from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.integrations.request_session import RequestSession, Rotation, Settings
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, SessionStore
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly import sessions
-from mayfly.errors import SessionNotFound
-from mayfly.fields import canonical_json
+from mayfly.core.errors import SessionNotFound
+from mayfly.core.json_input import canonical_json
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, Session, SessionStore
 from mayfly.sessions.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
 from mayfly.sessions.store import SessionRotated

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from mayfly.clock import Clock
-from mayfly.errors import IdempotencyKeyReused, JobEnded, JobIsLive, UnknownTask
+from mayfly.core.clock import Clock
+from mayfly.core.errors import IdempotencyKeyReused, JobEnded, JobIsLive, UnknownTask
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations

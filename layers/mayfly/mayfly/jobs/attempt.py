@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mayfly.clock import Clock
-from mayfly.errors import Contended, EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask, UnreadableMessage
-from mayfly.fields import canonical_json
-from mayfly.ids import derived_id
+from mayfly.core.clock import Clock
+from mayfly.core.errors import Contended, EffectRefused, Fenced, LeaseHeld, MayflyError, StoreUnavailable, UnknownTask, UnreadableMessage
+from mayfly.core.ids import derived_id
+from mayfly.core.json_input import canonical_json
+from mayfly.core.observability import Observer
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.group_commit import Member, Outcome
 from mayfly.jobs.model import Job, Status, Submission, Unreadable, Wake
@@ -31,7 +32,6 @@ from mayfly.jobs.rules import (
 from mayfly.jobs.store import Claim, ClaimRefused, JobExists, JobStore
 from mayfly.jobs.tasks import Continue, Declaration, Retry, Task
 from mayfly.jobs.transitions import claimed
-from mayfly.observe import Observer
 
 __all__ = ["Attempt", "JobFailed", "Worker"]
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mayfly.clock import Clock
-from mayfly.errors import InvalidRequest, JobNotFound, PayloadTooLarge, StoreUnavailable, StreamTrimmed
+from mayfly.core.clock import Clock
+from mayfly.core.errors import InvalidRequest, JobNotFound, PayloadTooLarge, StoreUnavailable, StreamTrimmed
+from mayfly.core.observability import Observer
 from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.outbox import Announcement, Outbox, announcement, wake
@@ -25,7 +26,6 @@ from mayfly.jobs.rules import (
 from mayfly.jobs.store import JobExists, JobStore
 from mayfly.jobs.stranded import StrandedSearch
 from mayfly.jobs.tasks import Declaration
-from mayfly.observe import Observer
 
 __all__ = ["DeadLetters"]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mayfly.clock import Clock
+from mayfly.core.clock import Clock
+from mayfly.core.errors import InvalidRequest, TooManyEffects
+from mayfly.core.json_input import NAME
 from mayfly.counters.rules import MAX_STEP, SHARD, partition
-from mayfly.errors import InvalidRequest, TooManyEffects
-from mayfly.fields import NAME
 from mayfly.limits.model import Algorithm, Limit
 from mayfly.limits.rules import Write, check, item_key, plan, update
 

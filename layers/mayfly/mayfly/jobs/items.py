@@ -7,8 +7,8 @@ outbox. Sort key `job`; a payload too large to be paid for with every status wri
 import json
 from typing import Any, Final
 
-from mayfly.fields import canonical_json
-from mayfly.ids import key
+from mayfly.core.ids import key
+from mayfly.core.json_input import canonical_json
 from mayfly.jobs.model import Attempt, Job, Outcome, Status, Tick
 from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS, waits_by_message
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from mayfly.clock import rfc3339
-from mayfly.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
-from mayfly.fields import NAME, Fields, canonical_json, parse_json, read_idempotency_key
-from mayfly.ids import derived_id
+from mayfly.core.clock import rfc3339
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
+from mayfly.core.ids import derived_id
+from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json, read_idempotency_key
 from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake, Window
 
 __all__ = [

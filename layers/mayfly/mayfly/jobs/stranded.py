@@ -27,16 +27,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mayfly.clock import Clock
+from mayfly.core.clock import Clock
+from mayfly.core.errors import StoreUnavailable
+from mayfly.core.json_input import canonical_json
+from mayfly.core.observability import Observer
 from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, RequestRefused
-from mayfly.errors import StoreUnavailable
-from mayfly.fields import canonical_json
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status, Window
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.outbox import Announcement, Outbox, wake
 from mayfly.jobs.rules import covers, describe, hull, may_be_stranded, wait_before_claim_ms
-from mayfly.observe import Observer
 
 __all__ = ["PAGES_A_SECOND", "PAGE_ITEMS", "Search", "StrandedSearch"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mayfly.errors import BadTask, MayflyError
-from mayfly.fields import NAME
+from mayfly.core.errors import BadTask, MayflyError
+from mayfly.core.json_input import NAME
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, MAX_MAX_ATTEMPTS

@@ -11,7 +11,7 @@ from aws_lambda_powertools.utilities.idempotency import IdempotencyConfig, idemp
 from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPersistenceLayerError
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from mayfly.errors import InvalidRequest, LeaseHeld, MayflyError, PayloadTooLarge, StoreUnavailable, UnreadableMessage
+from mayfly.core.errors import InvalidRequest, LeaseHeld, MayflyError, PayloadTooLarge, StoreUnavailable, UnreadableMessage
 from mayfly.jobs.attempt import Attempt, Worker
 from mayfly.jobs.effects import EFFECT_LIMIT
 from mayfly.jobs.group_commit import Member

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mayfly.errors import InvalidRequest
-from mayfly.fields import NAME, Fields
-from mayfly.ids import key
+from mayfly.core.errors import InvalidRequest
+from mayfly.core.ids import key
+from mayfly.core.json_input import NAME, Fields
 from mayfly.limits.model import Algorithm, Decision, Limit
 
 __all__ = ["Take", "Write", "check", "decide", "item_key", "plan", "read_take", "update"]

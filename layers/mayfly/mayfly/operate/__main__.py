@@ -6,7 +6,7 @@ import sys
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
-from mayfly.errors import MayflyError
+from mayfly.core.errors import MayflyError
 from mayfly.operate import counters, jobs, keys, sessions, webhooks
 
 __all__ = ["main"]

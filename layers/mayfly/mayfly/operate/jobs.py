@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mayfly.clock import rfc3339, system_clock
-from mayfly.errors import JobEnded, JobIsLive, JobNotFound, MayflyError
+from mayfly.core.clock import rfc3339, system_clock
+from mayfly.core.errors import JobEnded, JobIsLive, JobNotFound, MayflyError
 from mayfly.jobs.model import Job, Status, Unreadable
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import public

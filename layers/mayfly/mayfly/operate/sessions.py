@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from mayfly import sessions
-from mayfly.errors import MayflyError
+from mayfly.core.errors import MayflyError
 from mayfly.operate.stack import Stack, name, show, target, tenant_option
 from mayfly.sessions.rules import public
 

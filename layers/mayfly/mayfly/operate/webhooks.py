@@ -6,7 +6,7 @@ import json
 import secrets
 from typing import Any
 
-from mayfly.errors import MayflyError
+from mayfly.core.errors import MayflyError
 from mayfly.operate.stack import Stack, name, target, tenant_option
 from mayfly.webhooks.rules import DEFAULT_SECRET
 from mayfly.webhooks.store import parameter

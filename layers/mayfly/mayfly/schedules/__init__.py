@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from mayfly.clock import Clock
-from mayfly.errors import JobNotFound, ScheduleBusy, ScheduleNotFound, StoreUnavailable, UnknownTask
+from mayfly.core.clock import Clock
+from mayfly.core.errors import JobNotFound, ScheduleBusy, ScheduleNotFound, StoreUnavailable, UnknownTask
 from mayfly.jobs.model import Delay, Job, Submission, Tick
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_inline, new_job

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from mayfly.clock import rfc3339
-from mayfly.errors import InvalidRequest, PayloadTooLarge
-from mayfly.fields import NAME, Fields, canonical_json
-from mayfly.ids import derived_id
+from mayfly.core.clock import rfc3339
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
+from mayfly.core.ids import derived_id
+from mayfly.core.json_input import NAME, Fields, canonical_json
 from mayfly.schedules.model import Definition, HandOut, Schedule
 
 __all__ = ["AHEAD_MS", "LATE_MS", "first_tick", "hand_out", "handed_out_after", "job_id", "public", "read_definition", "ticks_after"]

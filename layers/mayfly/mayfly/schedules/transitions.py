@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mayfly.fields import canonical_json
-from mayfly.ids import key
+from mayfly.core.ids import key
+from mayfly.core.json_input import canonical_json
 from mayfly.schedules.model import Definition, Schedule
 
 __all__ = ["DUE", "advance", "create", "delete", "partition", "read_item", "schedule_key", "set_"]

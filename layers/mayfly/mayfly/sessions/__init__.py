@@ -7,8 +7,8 @@ opens nothing (unknown, expired, ended, rotated away) verbs raise SessionNotFoun
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mayfly.errors import SessionNotFound, StoreUnavailable
-from mayfly.fields import canonical_json
+from mayfly.core.errors import SessionNotFound, StoreUnavailable
+from mayfly.core.json_input import canonical_json
 from mayfly.sessions import rules
 from mayfly.sessions.model import Page, Session
 from mayfly.sessions.rules import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, merge_patch

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from mayfly.fields import canonical_json
-from mayfly.ids import key
+from mayfly.core.ids import key
+from mayfly.core.json_input import canonical_json
 from mayfly.sessions.model import Session
 
 __all__ = ["Item", "generation_key", "generation_of", "read_item", "session_id_in", "session_key", "session_sort", "ttl_of", "write_item"]

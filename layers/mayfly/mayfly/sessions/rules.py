@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from mayfly.clock import rfc3339
-from mayfly.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, VersionConflict
-from mayfly.fields import NAME, Fields, canonical_json
-from mayfly.ids import key
+from mayfly.core.clock import rfc3339
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, VersionConflict
+from mayfly.core.ids import key
+from mayfly.core.json_input import NAME, Fields, canonical_json
 from mayfly.sessions.model import Session, Token
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Who may call, and as which tenant."""
 
-from mayfly.errors import StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.tenants.model import ApiKey
 from mayfly.tenants.rules import ALL_SCOPES, mint, must_note_use, read_credential, verify
 from mayfly.tenants.store import TenantStore

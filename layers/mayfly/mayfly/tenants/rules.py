@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from mayfly.errors import Unauthenticated
+from mayfly.core.errors import Unauthenticated
 from mayfly.tenants.model import ApiKey
 
 __all__ = ["ALL_SCOPES", "NOTED_EVERY_MS", "Credential", "mint", "must_note_use", "read_credential", "verify"]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mayfly.clock import Clock
-from mayfly.errors import BadSecret, ForbiddenAddress, InvalidRequest, UnknownSecret, Unreachable
+from mayfly.core.clock import Clock
+from mayfly.core.errors import BadSecret, ForbiddenAddress, InvalidRequest, UnknownSecret, Unreachable
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job
 from mayfly.jobs.tasks import Continue, Permanent, Retry

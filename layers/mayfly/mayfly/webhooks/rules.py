@@ -16,9 +16,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mayfly.errors import BadSecret, ForbiddenAddress, InvalidRequest
-from mayfly.fields import NAME, Fields, canonical_json
-from mayfly.ids import derived_id
+from mayfly.core.errors import BadSecret, ForbiddenAddress, InvalidRequest
+from mayfly.core.ids import derived_id
+from mayfly.core.json_input import NAME, Fields, canonical_json
 from mayfly.webhooks.model import Endpoint, Policy, Webhook
 
 __all__ = [

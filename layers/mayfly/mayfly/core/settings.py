@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from mayfly.errors import ConfigError
+from mayfly.core.errors import ConfigError
 
 __all__ = ["read_settings"]
 

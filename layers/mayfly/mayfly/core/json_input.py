@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any, Final
 
-from mayfly.errors import InvalidRequest, PayloadTooLarge
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 
 __all__ = ["NAME", "Fields", "canonical_json", "parse_json", "read_idempotency_key"]
 

@@ -1,0 +1,1 @@
+"""Modules that every feature uses. They know neither AWS nor HTTP."""
