@@ -1,4 +1,4 @@
-"""API key -> tenant and scopes. Only tells who asks; the door in `mayfly.http` answers 401 and 403.
+"""API key -> tenant and scopes. Only tells who asks; the door in `mayfly.web.http` answers 401 and 403.
 
 Its answers are cached by API Gateway per Authorization header and shared by all routes, so it never looks at the route.
 """

@@ -10,10 +10,11 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly import http, jobs
+from mayfly import jobs
 from mayfly.core.errors import InvalidRequest, JobNotFound
 from mayfly.core.json_input import NAME
 from mayfly.jobs.rules import public
+from mayfly.web import http
 from mayfly.wiring import AwaitDeps
 
 __all__ = ["build"]

@@ -3,11 +3,12 @@
 from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import Response
-from mayfly import counters, http, limits
+from mayfly import counters, limits
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME, read_idempotency_key
 from mayfly.counters.rules import read_creation, read_increment
 from mayfly.limits.rules import read_take
+from mayfly.web import http
 from mayfly.wiring import CountersDeps
 
 __all__ = ["build"]

@@ -3,11 +3,12 @@
 from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from mayfly import http, jobs, schedules
+from mayfly import jobs, schedules
 from mayfly.core.errors import InvalidRequest, JobNotFound
 from mayfly.core.json_input import NAME
 from mayfly.jobs.model import Status
 from mayfly.jobs.rules import public, read_cursor, read_submission, write_cursor
+from mayfly.web import http
 from mayfly.wiring import JobsDeps
 
 __all__ = ["build"]

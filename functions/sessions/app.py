@@ -3,10 +3,11 @@
 from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from mayfly import http, sessions
+from mayfly import sessions
 from mayfly.core.errors import InvalidRequest, UnsupportedMediaType
 from mayfly.core.json_input import NAME
 from mayfly.sessions.rules import public, read_creation, read_cursor, read_if_match, read_rotation, write_cursor
+from mayfly.web import http
 from mayfly.wiring import SessionsDeps
 
 __all__ = ["build"]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from mayfly import http
 from mayfly.core import errors
 from mayfly.core.errors import MayflyError
+from mayfly.web import http
 
 __all__ = ["DOCUMENT", "FUNCTIONS", "PAGE", "ROOT", "build", "main", "page"]
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mayfly.core.shutdown import Stopping
     from mayfly.counters import CounterStore
     from mayfly.dynamodb import DynamoDB
-    from mayfly.http import Quota
     from mayfly.imports import Objects
     from mayfly.jobs import JobOperations, JobStore
     from mayfly.jobs.dead_letters import DeadLetters
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from mayfly.sessions import SessionStore
     from mayfly.sqs import Queue
     from mayfly.tenants import TenantStore
+    from mayfly.web.http import Quota
 
 __all__ = [
     "AuthorizerDeps",

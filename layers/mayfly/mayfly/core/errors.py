@@ -1,7 +1,7 @@
 """Every error that Mayfly raises on purpose, with the HTTP answer it becomes.
 
 Errors take facts, not sentences: the class writes the message from them, so that the same mistake always reads the same.
-`status` is used by `mayfly.http` alone; `retryable` says whether the same work could succeed later. Every class has a row in docs/errors.md.
+`status` is used by `mayfly.web.http` alone; `retryable` says whether the same work could succeed later. Every class has a row in docs/errors.md.
 """
 
 from typing import ClassVar
