@@ -15,9 +15,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import requests
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.clock import rfc3339, system_clock
 from mayfly.core.ids import new_id, new_secret
-from mayfly.dynamodb import DynamoDB
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
 from mayfly_local.emulator.clients import Clients

@@ -10,10 +10,10 @@ from typing import Any, Final
 from aws_lambda_powertools.utilities.parameters import SSMProvider
 from boto3.dynamodb.types import TypeSerializer
 from mayfly import counters, jobs, schedules, sessions
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import MayflyError
 from mayfly.core.observability import Observer
 from mayfly.counters import CounterStore
-from mayfly.dynamodb import DynamoDB
 from mayfly.imports import Objects, import_csv
 from mayfly.imports.model import Source
 from mayfly.imports.rules import read_uploads

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Fenced, JobEnded, JobIsLive, StoreUnavailable
 from mayfly.core.ids import new_nonce
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.effects import Effects
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations

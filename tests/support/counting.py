@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.counters import CounterStore
-from mayfly.dynamodb import DynamoDB
 
 from tests.support.fakes import FixedClock, Names
 

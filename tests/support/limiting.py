@@ -3,7 +3,7 @@
 from typing import Any
 
 from mayfly import limits
-from mayfly.dynamodb import DynamoDB
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.limits import Limit, LimitStore
 
 from tests.support.fakes import FixedClock

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from mayfly.dynamodb import DynamoDB
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.sessions import SessionStore
 
 from tests.support.fakes import FixedClock

@@ -6,9 +6,9 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from boto3.dynamodb.types import TypeSerializer
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.ids import new_nonce
 from mayfly.core.observability import Observer, observer
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore

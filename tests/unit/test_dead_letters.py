@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from mayfly.aws.dynamodb import DynamoDB
+from mayfly.aws.streams import Streams
 from mayfly.core.errors import JobEnded, JobIsLive, JobNotFound, StoreUnavailable, StreamTrimmed
 from mayfly.core.observability import observer
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.dead_letters import DeadLetters
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
@@ -16,7 +17,6 @@ from mayfly.jobs.rules import job_id_for
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.stranded import StrandedSearch
 from mayfly.jobs.tasks import Declaration
-from mayfly.streams import Streams
 from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build

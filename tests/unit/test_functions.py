@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from mayfly import sessions, wiring
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.core.ids import new_secret
 from mayfly.core.observability import observer
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.outbox import Outbox

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Contended, EffectRefused, Fenced, StoreUnavailable
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.effects import Effect, Effects
 from mayfly.jobs.group_commit import Member, plan
 from mayfly.jobs.model import Job, Status

@@ -7,9 +7,9 @@ from typing import Any
 import boto3
 import pytest
 from mayfly import limits, wiring
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import QuotaExceeded, StoreUnavailable
 from mayfly.core.json_input import NAME
-from mayfly.dynamodb import RequestRefused
 from mayfly.wiring import limit_store
 
 from functions.await_job.app import build as build_await

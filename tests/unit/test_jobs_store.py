@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Contended, EffectRefused, Fenced, JobNotFound, StoreUnavailable
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.effects import Effect, Effects
 from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.operations import JobOperations

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from mayfly import limits
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
-from mayfly.dynamodb import RequestRefused
 from mayfly.jobs import Effects
 from mayfly.limits import Algorithm, Limit
 

@@ -194,7 +194,7 @@ def test_an_effect_that_cannot_be_written_down_fails_its_own_job_alone(stage: St
 
 
 def test_a_request_that_cannot_be_written_down_is_refused_and_not_unknown(stage: Stage) -> None:
-    from mayfly.dynamodb import DynamoDB, RequestRefused
+    from mayfly.aws.dynamodb import DynamoDB, RequestRefused
 
     with pytest.raises(RequestRefused):
         DynamoDB(stage.client, lambda attempt: None).put("try", TableName="T", Item={"id": {"N": object()}})

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mayfly import schedules
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge, ScheduleBusy, ScheduleNotFound, UnknownTask
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations

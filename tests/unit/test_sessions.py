@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from mayfly import sessions
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, StoreUnavailable, VersionConflict
-from mayfly.dynamodb import RequestRefused
 from mayfly.sessions.model import Session
 from mayfly.sessions.store import SessionRotated
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import InvalidRequest, StreamTrimmed
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.dead_letters import DeadLetters
 from mayfly.jobs.model import Attempt, Job, Status, StreamGap, Window
 from mayfly.jobs.operations import JobOperations

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from mayfly import tenants
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import KeyNotFound, StoreUnavailable, Unauthenticated
 from mayfly.core.ids import new_secret
-from mayfly.dynamodb import DynamoDB
 from mayfly.tenants import ApiKey, TenantStore, mint
 from mayfly.tenants.rules import NOTED_EVERY_MS
 

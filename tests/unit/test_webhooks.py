@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import LeaseHeld, Unreachable
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs.model import Status, Wake
 from mayfly.jobs.rules import job_id_for
 from mayfly.webhooks import Courier, deliver

@@ -21,9 +21,9 @@ from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 
 if TYPE_CHECKING:
+    from mayfly.aws.dynamodb import DynamoDB
     from mayfly.core.shutdown import Stopping
     from mayfly.counters import CounterStore
-    from mayfly.dynamodb import DynamoDB
     from mayfly.imports import Objects
     from mayfly.jobs import JobOperations, JobStore
     from mayfly.jobs.dead_letters import DeadLetters
@@ -362,9 +362,9 @@ def relay_jobs(env: Mapping[str, str]) -> RelayDeps:
 
 def bury_jobs(env: Mapping[str, str]) -> BuryDeps:
     """The dependencies of functions/bury_jobs. Raises ConfigError."""
+    from mayfly.aws.streams import Streams
     from mayfly.jobs.dead_letters import DeadLetters
     from mayfly.jobs.stranded import StrandedSearch
-    from mayfly.streams import Streams
 
     settings, db = read_settings(_Bury, env), _dynamodb()
     observe, outbox = observer("bury_jobs"), _outbox(settings)
@@ -587,7 +587,7 @@ def _limit_store(table: str, db: "DynamoDB", clock: Clock = system_clock) -> "Li
 
 
 def _dynamodb(*, attempts: int = 3) -> "DynamoDB":
-    from mayfly.dynamodb import DynamoDB
+    from mayfly.aws.dynamodb import DynamoDB
 
     return DynamoDB(_client("dynamodb", attempts=attempts), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from mayfly.aws.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
 from mayfly.core.clock import Clock
 from mayfly.core.errors import (
     CounterExists,
@@ -17,7 +18,6 @@ from mayfly.core.errors import (
 from mayfly.counters import transitions
 from mayfly.counters.model import Step
 from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, room
-from mayfly.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
 
 __all__ = ["CounterStore"]
 

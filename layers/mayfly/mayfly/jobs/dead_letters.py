@@ -29,7 +29,7 @@ from mayfly.jobs.tasks import Declaration
 
 __all__ = ["DeadLetters"]
 
-#: The new images of a range of a stream (`mayfly.streams.Streams.images`).
+#: The new images of a range of a stream (`mayfly.aws.streams.Streams.images`).
 Images = Callable[[str, str, str, str], Any]
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Reason, RequestRefused, TransactionCancelled
 from mayfly.core.errors import Contended, EffectRefused, Fenced, StoreUnavailable
 from mayfly.core.ids import derived_id
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Reason, RequestRefused, TransactionCancelled
 from mayfly.jobs.effects import EFFECT_LIMIT, Effect, Item, merged
 from mayfly.jobs.model import TERMINAL, Status
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
 from mayfly.core.errors import Fenced, JobEnded, JobIsLive, JobNotFound, StoreUnavailable
 from mayfly.core.ids import key
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Item
 from mayfly.jobs import transitions
 from mayfly.jobs.items import DUE, attention, attention_partition, job_key, read_job
 from mayfly.jobs.model import TERMINAL, Job, Status, Unreadable

@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.core.errors import Fenced, JobNotFound, MayflyError, StoreUnavailable
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.jobs import transitions
 from mayfly.jobs.effects import Effect
 from mayfly.jobs.group_commit import GroupCommit, Member, Outcome, fenced

@@ -27,11 +27,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, RequestRefused
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import canonical_json
 from mayfly.core.observability import Observer
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, RequestRefused
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status, Window
 from mayfly.jobs.operations import JobOperations

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
-from mayfly.dynamodb import RequestRefused
 from mayfly.limits.model import Algorithm, Decision, Limit
 from mayfly.limits.rules import check
 from mayfly.limits.store import LimitStore

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, TransactionCancelled
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Item, TransactionCancelled
 from mayfly.limits.model import Decision, Limit
 from mayfly.limits.rules import Write, decide, item_key, plan, update
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import boto3
 
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import ConfigError
 from mayfly.core.json_input import NAME
 from mayfly.counters import CounterStore
-from mayfly.dynamodb import DynamoDB
 from mayfly.jobs import JobOperations, JobStore
 from mayfly.sessions import SessionStore
 from mayfly.tenants import TenantStore

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
 from mayfly.core.errors import ScheduleNotFound, StoreUnavailable
-from mayfly.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
 from mayfly.jobs.model import Job
 from mayfly.jobs.transitions import create as create_job
 from mayfly.schedules import transitions

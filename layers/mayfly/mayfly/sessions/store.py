@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
 from mayfly.core.clock import Clock
 from mayfly.core.errors import SessionNotFound, StoreUnavailable
-from mayfly.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
 from mayfly.sessions import transitions
 from mayfly.sessions.items import Item, generation_key, generation_of, read_item, session_id_in, session_key, session_sort
 from mayfly.sessions.model import Page, Session, Token

@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
 from mayfly.core.errors import KeyNotFound
 from mayfly.core.ids import key
-from mayfly.dynamodb import ConditionFailed, DynamoDB, Item
 from mayfly.tenants.model import ApiKey
 
 __all__ = ["TenantStore"]

@@ -6,10 +6,10 @@ from typing import Any
 from aws_lambda_powertools.utilities.parameters import GetParameterError, SSMProvider
 from botocore.exceptions import ClientError
 
+from mayfly.aws.dynamodb import DynamoDB, Item
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable, UnknownSecret
 from mayfly.core.ids import key
-from mayfly.dynamodb import DynamoDB, Item
 from mayfly.webhooks.rules import read_secrets
 
 __all__ = ["Endpoints", "Secrets", "parameter"]
