@@ -7,8 +7,8 @@ from typing import Any
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from mayfly import counters, limits, sessions
 from mayfly.core.errors import SessionNotFound
-from mayfly.sessions.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.sessions.rules import is_anonymous
+from mayfly.sessions.web.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.web import http
 from mayfly.wiring import HelloDeps
 

@@ -13,7 +13,6 @@ from flask import Flask, Response, session
 from mayfly import jobs, limits, sessions
 from mayfly.core.shutdown import Stopping
 from mayfly.imports import import_csv
-from mayfly.integrations.flask import MayflySessionInterface
 from mayfly.jobs import Effects, Job, Permanent, Retry
 from mayfly.jobs.built_in import BUILT_IN, DELIVER
 from mayfly.jobs.outbox import Outbox
@@ -21,6 +20,7 @@ from mayfly.jobs.rules import job_id_for, new_job, read_submission
 from mayfly.jobs.tasks import Declaration, Task
 from mayfly.jobs.worker import Worker
 from mayfly.limits import Algorithm, Limit
+from mayfly.sessions.web.flask import MayflySessionInterface
 from mayfly.sqs import Queue
 from mayfly.tenants import ALL_SCOPES, mint
 from mayfly.webhooks.store import parameter

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly import sessions
-from mayfly.integrations.asgi import SessionMiddleware
+from mayfly.sessions.web.asgi import SessionMiddleware
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request

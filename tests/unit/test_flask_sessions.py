@@ -6,7 +6,7 @@ from typing import Any
 import flask
 import pytest
 from mayfly import sessions
-from mayfly.integrations.flask import MayflySessionInterface, rotate
+from mayfly.sessions.web.flask import MayflySessionInterface, rotate
 
 from tests.support.faults import Faults
 from tests.support.sessions import Sessions

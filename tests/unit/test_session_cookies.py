@@ -2,8 +2,8 @@
 
 import pytest
 from mayfly.core.errors import InvalidRequest
-from mayfly.sessions.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
 from mayfly.sessions.rules import merge_patch, read_cursor, read_if_match, write_cursor
+from mayfly.sessions.web.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
 
 
 def test_a_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:

@@ -5,7 +5,7 @@ import os
 from flask import Flask, flash, get_flashed_messages, redirect, request, session
 from flask.wrappers import Response
 from mayfly import wiring
-from mayfly.integrations.flask import MayflySessionInterface, rotate
+from mayfly.sessions.web.flask import MayflySessionInterface, rotate
 from werkzeug.wrappers import Response as BaseResponse
 
 app = Flask(__name__)

@@ -20,8 +20,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mayfly.core.errors import MayflyError, StoreUnavailable
-from mayfly.integrations.request_session import RequestSession, Rotation, Settings
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, SessionStore
+from mayfly.sessions.web.request_session import RequestSession, Rotation, Settings
 
 __all__ = ["MayflySession", "SessionMiddleware"]
 

@@ -11,8 +11,8 @@ from mayfly import sessions
 from mayfly.core.errors import SessionNotFound
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, Session, SessionStore
-from mayfly.sessions.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
 from mayfly.sessions.store import SessionRotated
+from mayfly.sessions.web.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
 
 __all__ = ["RequestSession", "Rotation", "Settings"]
 

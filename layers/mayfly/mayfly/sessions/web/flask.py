@@ -19,9 +19,9 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
 from mayfly.core.errors import MayflyError, StoreUnavailable
-from mayfly.integrations.request_session import RequestSession, Rotation, Settings
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, SessionStore
 from mayfly.sessions.rules import MAX_SECONDS
+from mayfly.sessions.web.request_session import RequestSession, Rotation, Settings
 
 __all__ = ["MayflySession", "MayflySessionInterface", "rotate"]
 

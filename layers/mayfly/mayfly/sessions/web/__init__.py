@@ -1,0 +1,1 @@
+"""Sessions in cookies, for Flask, ASGI frameworks and handlers."""
