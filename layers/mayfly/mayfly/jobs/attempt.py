@@ -31,7 +31,7 @@ from mayfly.jobs.rules import (
 )
 from mayfly.jobs.store import Claim, ClaimRefused, JobExists, JobStore
 from mayfly.jobs.tasks import Continue, Declaration, Retry, Task
-from mayfly.jobs.transitions import claimed
+from mayfly.jobs.writes import claimed
 
 __all__ = ["Attempt", "JobFailed", "Worker"]
 

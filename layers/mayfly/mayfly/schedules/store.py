@@ -7,7 +7,7 @@ from typing import Any
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
 from mayfly.core.errors import ScheduleNotFound, StoreUnavailable
 from mayfly.jobs.model import Job
-from mayfly.jobs.transitions import create as create_job
+from mayfly.jobs.writes import create as create_job
 from mayfly.schedules import transitions
 from mayfly.schedules.model import Schedule
 
