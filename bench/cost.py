@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 from mayfly import wiring
 from mayfly.core.ids import new_id
+from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.model import Job, Status
-from mayfly.jobs.tasks import Task
 
 from bench.batch import make_stores
 from bench.meter import metered

@@ -12,9 +12,9 @@ from typing import Any
 
 import boto3
 from mayfly import sqs, wiring
+from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.model import Job
-from mayfly.jobs.tasks import Declaration, Task
-from mayfly.jobs.worker import Runner
+from mayfly.jobs.worker.runner import Runner
 
 from bench.batch import make_stores
 from bench.cost import Context, delete, received

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly.jobs.outbox import announcement
+from mayfly.jobs.routing.outbox import announcement
 from mayfly.wiring import RelayDeps
 
 __all__ = ["build"]

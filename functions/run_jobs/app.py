@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import sqs
-from mayfly.jobs.worker import Runner
+from mayfly.jobs.worker.runner import Runner
 from mayfly.wiring import RunDeps
 
 __all__ = ["build"]

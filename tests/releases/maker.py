@@ -14,11 +14,11 @@ from mayfly import jobs, limits, sessions
 from mayfly.core.shutdown import Stopping
 from mayfly.imports import import_csv
 from mayfly.jobs import Effects, Job, Permanent, Retry
-from mayfly.jobs.built_in import BUILT_IN, DELIVER
-from mayfly.jobs.outbox import Outbox
+from mayfly.jobs.authoring.built_in import BUILT_IN, DELIVER
+from mayfly.jobs.authoring.task import Declaration, Task
+from mayfly.jobs.routing.outbox import Outbox
 from mayfly.jobs.rules import job_id_for, new_job, read_submission
-from mayfly.jobs.tasks import Declaration, Task
-from mayfly.jobs.worker import Worker
+from mayfly.jobs.worker.runner import Worker
 from mayfly.limits import Algorithm, Limit
 from mayfly.sessions.web.flask import MayflySessionInterface
 from mayfly.sqs import Queue

@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from mayfly.jobs.authoring.task import Permanent
 from mayfly.jobs.model import Job, Status, Wake
-from mayfly.jobs.tasks import Permanent
 
 from tests.conftest import make_client, make_tables
 from tests.support.counting import counted

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Fenced, JobEnded, JobIsLive, StoreUnavailable
 from mayfly.core.ids import new_nonce
-from mayfly.jobs.effects import Effects
+from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import Claim, ClaimRefused, JobStore

@@ -9,11 +9,11 @@ from boto3.dynamodb.types import TypeSerializer
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.ids import new_nonce
 from mayfly.core.observability import Observer, observer
+from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
-from mayfly.jobs.tasks import Declaration, Task
-from mayfly.jobs.worker import Batch, Runner, Worker
+from mayfly.jobs.worker.runner import Batch, Runner, Worker
 from mayfly.sqs import entrypoint
 
 from tests.support.counting import counted

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import LeaseHeld, MayflyError, StoreUnavailable
+from mayfly.jobs.authoring.task import Permanent
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.store import Claim
-from mayfly.jobs.tasks import Permanent
 
 from mayfly_testing.stack import wait_until
 from tests.conftest import make_tables

@@ -9,14 +9,14 @@ from mayfly.aws.dynamodb import DynamoDB
 from mayfly.aws.streams import Streams
 from mayfly.core.errors import JobEnded, JobIsLive, JobNotFound, StoreUnavailable, StreamTrimmed
 from mayfly.core.observability import observer
-from mayfly.jobs.dead_letters import DeadLetters
+from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.outbox import Outbox
+from mayfly.jobs.routing.dead_letters import DeadLetters
+from mayfly.jobs.routing.outbox import Outbox
+from mayfly.jobs.routing.stranded import StrandedSearch
 from mayfly.jobs.rules import job_id_for
 from mayfly.jobs.store import JobStore
-from mayfly.jobs.stranded import StrandedSearch
-from mayfly.jobs.tasks import Declaration
 from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build

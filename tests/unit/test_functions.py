@@ -12,11 +12,11 @@ from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.core.ids import new_secret
 from mayfly.core.observability import observer
+from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.outbox import Outbox
+from mayfly.jobs.routing.outbox import Outbox
 from mayfly.jobs.store import ClaimRefused, JobStore
-from mayfly.jobs.tasks import Declaration
 from mayfly.limits import LimitStore
 from mayfly.schedules import Keeper, ScheduleStore
 from mayfly.sqs import Queue, entrypoint

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Contended, EffectRefused, Fenced, StoreUnavailable
-from mayfly.jobs.effects import Effect, Effects
-from mayfly.jobs.group_commit import Member, plan
+from mayfly.jobs.authoring.effects import Effect, Effects
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.store import JobStore
+from mayfly.jobs.worker.group_commit import Member, plan
 
 from tests.conftest import make_tables
 from tests.support.counting import counted

@@ -19,9 +19,9 @@ from mayfly.imports import import_csv
 from mayfly.imports.model import Source, Upload
 from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally, read_key, read_uploads
 from mayfly.imports.store import Objects
+from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Status, Submission, Wake
 from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress, public
-from mayfly.jobs.tasks import Declaration
 from mayfly.wiring import ImportsDeps
 
 from functions.start_imports.app import build as build_start

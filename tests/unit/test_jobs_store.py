@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Contended, EffectRefused, Fenced, JobNotFound, StoreUnavailable
-from mayfly.jobs.effects import Effect, Effects
+from mayfly.jobs.authoring.effects import Effect, Effects
 from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import RETENTION_SECONDS

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import LeaseHeld, StoreUnavailable
+from mayfly.jobs.authoring.task import Permanent
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.rules import job_id_for, public_status
-from mayfly.jobs.tasks import Permanent
 
 from bench.meter import Cost, metered
 from tests.conftest import make_client, make_tables

@@ -7,7 +7,7 @@ from typing import Any
 
 from mayfly.core.errors import LeaseHeld
 from mayfly.jobs.model import Job, Status, Submission, Wake
-from mayfly.jobs.worker import Runner
+from mayfly.jobs.worker.runner import Runner
 
 from tests.conftest import make_client, make_tables
 from tests.support.fakes import Context

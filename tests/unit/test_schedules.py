@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from mayfly import schedules
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge, ScheduleBusy, ScheduleNotFound, UnknownTask
+from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
-from mayfly.jobs.tasks import Declaration
 from mayfly.schedules import Definition, Keeper, Schedule, ScheduleStore
 from mayfly.schedules.rules import hand_out, job_id, read_definition, ticks_after
 from mayfly.schedules.store import Moved

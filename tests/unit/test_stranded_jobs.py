@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import InvalidRequest, StreamTrimmed
-from mayfly.jobs.dead_letters import DeadLetters
 from mayfly.jobs.model import Attempt, Job, Status, StreamGap, Window
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.outbox import Outbox, announcement
+from mayfly.jobs.routing.dead_letters import DeadLetters
+from mayfly.jobs.routing.outbox import Outbox, announcement
+from mayfly.jobs.routing.stranded import HELD_MS, PAGE_ITEMS, PAGES_A_SECOND, StrandedSearch
 from mayfly.jobs.rules import WINDOW_SLACK_MS, covers, gap_window, hull, may_be_stranded, read_stream_gap
 from mayfly.jobs.store import JobStore
-from mayfly.jobs.stranded import HELD_MS, PAGE_ITEMS, PAGES_A_SECOND, StrandedSearch
 from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build

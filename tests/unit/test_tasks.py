@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 from mayfly.core.errors import BadTask
-from mayfly.jobs.tasks import Declaration, declared, imported, task
+from mayfly.jobs.authoring.task import Declaration, declared, imported, task
 
 ROOT = Path(__file__).parent.parent.parent
 

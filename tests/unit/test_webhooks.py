@@ -332,7 +332,7 @@ def test_a_delivery_that_the_invocation_has_no_time_for_is_left_to_another_one_a
 
 
 def test_a_message_that_wakes_a_webhook_on_the_wrong_queue_harms_nothing(dynamodb: Any) -> None:
-    from mayfly.jobs.built_in import BUILT_IN
+    from mayfly.jobs.authoring.built_in import BUILT_IN
 
     stage = Stage(dynamodb)
     object.__setattr__(stage.worker, "known", BUILT_IN)
@@ -400,9 +400,9 @@ def test_a_handshake_that_hangs_is_cut_off() -> None:
 
 
 def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_own_function(dynamodb: Any) -> None:
-    from mayfly.jobs.built_in import BUILT_IN
+    from mayfly.jobs.authoring.built_in import BUILT_IN
     from mayfly.jobs.model import Submission
-    from mayfly.jobs.outbox import Outbox, announcement
+    from mayfly.jobs.routing.outbox import Outbox, announcement
 
     stage = Stage(dynamodb)
     object.__setattr__(stage.worker, "known", BUILT_IN)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import LeaseHeld, StoreUnavailable
-from mayfly.jobs.attempt import JobFailed
+from mayfly.jobs.authoring.task import Permanent, Retry
 from mayfly.jobs.model import Job, Status, Submission, Wake
-from mayfly.jobs.tasks import Permanent, Retry
+from mayfly.jobs.worker.attempt import JobFailed
 
 from tests.support.faults import Faults
 from tests.support.stage import Stage

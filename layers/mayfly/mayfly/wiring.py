@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from mayfly.counters import CounterStore
     from mayfly.imports import Objects
     from mayfly.jobs import JobOperations, JobStore
-    from mayfly.jobs.dead_letters import DeadLetters
-    from mayfly.jobs.outbox import Outbox
-    from mayfly.jobs.tasks import Declaration, Task
-    from mayfly.jobs.worker import Worker
+    from mayfly.jobs.authoring.task import Declaration, Task
+    from mayfly.jobs.routing.dead_letters import DeadLetters
+    from mayfly.jobs.routing.outbox import Outbox
+    from mayfly.jobs.worker.runner import Worker
     from mayfly.limits import LimitStore
     from mayfly.schedules import Keeper
     from mayfly.sessions import SessionStore
@@ -312,8 +312,8 @@ def import_objects(env: Mapping[str, str]) -> "Objects":
 
 def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
     """The dependencies of functions/run_jobs, with the package that holds its tasks. Raises ConfigError."""
-    from mayfly.jobs.built_in import BUILT_IN
-    from mayfly.jobs.tasks import imported
+    from mayfly.jobs.authoring.built_in import BUILT_IN
+    from mayfly.jobs.authoring.task import imported
     from mayfly.sqs import Queue
 
     settings = read_settings(_RunJobs, env)
@@ -326,8 +326,8 @@ def deliver_webhooks(env: Mapping[str, str]) -> RunDeps:
     """The dependencies of functions/deliver_webhooks. Raises ConfigError."""
     from aws_lambda_powertools.utilities.parameters import SSMProvider
 
-    from mayfly.jobs.built_in import DELIVER
-    from mayfly.jobs.tasks import Task
+    from mayfly.jobs.authoring.built_in import DELIVER
+    from mayfly.jobs.authoring.task import Task
     from mayfly.sqs import Queue
     from mayfly.webhooks import Courier, deliver
     from mayfly.webhooks.model import LOCAL, PUBLIC
@@ -363,8 +363,8 @@ def relay_jobs(env: Mapping[str, str]) -> RelayDeps:
 def bury_jobs(env: Mapping[str, str]) -> BuryDeps:
     """The dependencies of functions/bury_jobs. Raises ConfigError."""
     from mayfly.aws.streams import Streams
-    from mayfly.jobs.dead_letters import DeadLetters
-    from mayfly.jobs.stranded import StrandedSearch
+    from mayfly.jobs.routing.dead_letters import DeadLetters
+    from mayfly.jobs.routing.stranded import StrandedSearch
 
     settings, db = read_settings(_Bury, env), _dynamodb()
     observe, outbox = observer("bury_jobs"), _outbox(settings)
@@ -505,15 +505,15 @@ class _Authorizer:
 
 def _declared(task_root: str, *, local: bool) -> "Mapping[str, Declaration]":
     """All tasks that there are: those of run_jobs, by their files, and those with a function of their own."""
-    from mayfly.jobs.built_in import BUILT_IN
-    from mayfly.jobs.tasks import declared
+    from mayfly.jobs.authoring.built_in import BUILT_IN
+    from mayfly.jobs.authoring.task import declared
 
     return {**declared(Path(task_root, "run_jobs", "tasks"), local=local), **BUILT_IN}
 
 
 def _outbox(settings: _Relay) -> "Outbox":
-    from mayfly.jobs.built_in import DELIVER
-    from mayfly.jobs.outbox import Outbox
+    from mayfly.jobs.authoring.built_in import DELIVER
+    from mayfly.jobs.routing.outbox import Outbox
     from mayfly.sqs import Queue
 
     client = _client("sqs")
@@ -531,7 +531,7 @@ def _worker(
 ) -> "Worker":
     from boto3.dynamodb.types import TypeSerializer
 
-    from mayfly.jobs.worker import Worker
+    from mayfly.jobs.worker.runner import Worker
 
     store, operations = _job_stores(settings.jobs_table)
     return Worker(

@@ -8,11 +8,11 @@ from typing import Any
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.core.errors import Fenced, JobNotFound, MayflyError, StoreUnavailable
 from mayfly.jobs import transitions
-from mayfly.jobs.effects import Effect
-from mayfly.jobs.group_commit import GroupCommit, Member, Outcome, fenced
+from mayfly.jobs.authoring.effects import Effect
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import is_expired
+from mayfly.jobs.worker.group_commit import GroupCommit, Member, Outcome, fenced
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 

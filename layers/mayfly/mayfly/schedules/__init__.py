@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from mayfly.core.clock import Clock
 from mayfly.core.errors import JobNotFound, ScheduleBusy, ScheduleNotFound, StoreUnavailable, UnknownTask
+from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Delay, Job, Submission, Tick
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_inline, new_job
-from mayfly.jobs.tasks import Declaration
 from mayfly.schedules.model import Definition, HandOut, Schedule
 from mayfly.schedules.rules import AHEAD_MS, first_tick, hand_out, handed_out_after, job_id, public, read_definition
 from mayfly.schedules.store import Moved, ScheduleStore

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from mayfly.core.clock import Clock
 from mayfly.core.errors import BadSecret, ForbiddenAddress, InvalidRequest, UnknownSecret, Unreachable
-from mayfly.jobs.effects import Effects
+from mayfly.jobs.authoring.effects import Effects
+from mayfly.jobs.authoring.task import Continue, Permanent, Retry
 from mayfly.jobs.model import Job
-from mayfly.jobs.tasks import Continue, Permanent, Retry
 from mayfly.webhooks.model import Endpoint, Policy, Webhook
 from mayfly.webhooks.rules import GONE, check_addresses, content, headers, is_delivered, pause_seconds, read_endpoint, read_webhook
 from mayfly.webhooks.store import Endpoints, Secrets

@@ -10,9 +10,11 @@ from typing import Any
 from mayfly.core.clock import Clock
 from mayfly.core.errors import InvalidRequest, JobNotFound, PayloadTooLarge, StoreUnavailable, StreamTrimmed
 from mayfly.core.observability import Observer
+from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wake
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.outbox import Announcement, Outbox, announcement, wake
+from mayfly.jobs.routing.outbox import Announcement, Outbox, announcement, wake
+from mayfly.jobs.routing.stranded import StrandedSearch
 from mayfly.jobs.rules import (
     gap_window,
     is_expired,
@@ -24,8 +26,6 @@ from mayfly.jobs.rules import (
     wait_before_claim_ms,
 )
 from mayfly.jobs.store import JobExists, JobStore
-from mayfly.jobs.stranded import StrandedSearch
-from mayfly.jobs.tasks import Declaration
 
 __all__ = ["DeadLetters"]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Reason, RequestRefused, TransactionCancelled
 from mayfly.core.errors import Contended, EffectRefused, Fenced, StoreUnavailable
 from mayfly.core.ids import derived_id
-from mayfly.jobs.effects import EFFECT_LIMIT, Effect, Item, merged
+from mayfly.jobs.authoring.effects import EFFECT_LIMIT, Effect, Item, merged
 from mayfly.jobs.model import TERMINAL, Status
 
 __all__ = ["GroupCommit", "Member", "fenced", "plan"]

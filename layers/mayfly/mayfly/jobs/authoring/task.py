@@ -16,7 +16,7 @@ from typing import Any
 
 from mayfly.core.errors import BadTask, MayflyError
 from mayfly.core.json_input import NAME
-from mayfly.jobs.effects import Effects
+from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, MAX_MAX_ATTEMPTS
 

@@ -35,7 +35,7 @@ from mayfly.core.observability import Observer
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status, Window
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.outbox import Announcement, Outbox, wake
+from mayfly.jobs.routing.outbox import Announcement, Outbox, wake
 from mayfly.jobs.rules import covers, describe, hull, may_be_stranded, wait_before_claim_ms
 
 __all__ = ["PAGES_A_SECOND", "PAGE_ITEMS", "Search", "StrandedSearch"]

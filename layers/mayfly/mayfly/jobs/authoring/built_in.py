@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mayfly.jobs.tasks import Declaration
+from mayfly.jobs.authoring.task import Declaration
 
 __all__ = ["BUILT_IN", "DELIVER"]
 

@@ -12,13 +12,13 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPe
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.core.errors import InvalidRequest, LeaseHeld, MayflyError, PayloadTooLarge, StoreUnavailable, UnreadableMessage
-from mayfly.jobs.attempt import Attempt, Worker
-from mayfly.jobs.effects import EFFECT_LIMIT
-from mayfly.jobs.group_commit import Member
+from mayfly.jobs.authoring.effects import EFFECT_LIMIT
 from mayfly.jobs.model import Unreadable
-from mayfly.jobs.persistence import TransactionalLayer, attempting
 from mayfly.jobs.rules import RETENTION_SECONDS, describe, read_message
 from mayfly.jobs.store import Claim, JobExists
+from mayfly.jobs.worker.attempt import Attempt, Worker
+from mayfly.jobs.worker.group_commit import Member
+from mayfly.jobs.worker.powertools import TransactionalLayer, attempting
 
 __all__ = ["Batch", "Runner", "Worker"]
 

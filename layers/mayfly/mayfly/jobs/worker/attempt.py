@@ -10,10 +10,9 @@ from mayfly.core.errors import Contended, EffectRefused, Fenced, LeaseHeld, Mayf
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import canonical_json
 from mayfly.core.observability import Observer
-from mayfly.jobs.effects import Effects
-from mayfly.jobs.group_commit import Member, Outcome
+from mayfly.jobs.authoring.effects import Effects
+from mayfly.jobs.authoring.task import Continue, Declaration, Retry, Task
 from mayfly.jobs.model import Job, Status, Submission, Unreadable, Wake
-from mayfly.jobs.persistence import AlreadyCompleted
 from mayfly.jobs.rules import (
     DEFAULT_MAX_ATTEMPTS,
     backoff_ms,
@@ -30,7 +29,8 @@ from mayfly.jobs.rules import (
     waits_by_message,
 )
 from mayfly.jobs.store import Claim, ClaimRefused, JobExists, JobStore
-from mayfly.jobs.tasks import Continue, Declaration, Retry, Task
+from mayfly.jobs.worker.group_commit import Member, Outcome
+from mayfly.jobs.worker.powertools import AlreadyCompleted
 from mayfly.jobs.writes import claimed
 
 __all__ = ["Attempt", "JobFailed", "Worker"]

@@ -1,0 +1,1 @@
+"""The names that the author of a task reads."""

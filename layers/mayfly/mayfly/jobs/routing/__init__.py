@@ -1,0 +1,1 @@
+"""Announcements of jobs: sent, lost, and found again."""

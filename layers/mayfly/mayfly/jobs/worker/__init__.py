@@ -1,0 +1,1 @@
+"""From a message to the commit of its job."""
