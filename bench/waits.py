@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from mayfly import sqs, wiring
+from mayfly import wiring
 from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.model import Job
+from mayfly.jobs.worker import batch
 from mayfly.jobs.worker.runner import Runner
 
 from bench.batch import make_stores
@@ -77,7 +78,7 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
     }
     deps = wiring.run_jobs(variables, tasks)
     deps.worker.tasks["work"] = Task(Declaration("work", exclusive=exclusive), work)  # type: ignore[index]  # a dictionary
-    handler = sqs.entrypoint(Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe)
+    handler = batch.entrypoint(Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe)
     found = []
     for _ in range(BATCHES):
         event = received(queue, [{"task": "work", "payload": next(names)} for _ in range(10)])

@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly import sqs
+from mayfly.jobs.worker import batch
 from mayfly.wiring import BuryDeps
 
 __all__ = ["build"]
@@ -41,7 +41,7 @@ def build(deps: BuryDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
             if not is_settled:
                 again.append(record.message_id)
 
-        report = sqs.each(settle, observe=deps.observe)(event, context)
+        report = batch.each(settle, observe=deps.observe)(event, context)
         report["batchItemFailures"] += [{"itemIdentifier": message_id} for message_id in again]
         return report
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly import sqs
+from mayfly.jobs.worker import batch
 from mayfly.jobs.worker.runner import Runner
 from mayfly.wiring import RunDeps
 
@@ -14,4 +14,4 @@ __all__ = ["build"]
 def build(deps: RunDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of deliveries."""
     runner = Runner(deps.worker)
-    return sqs.entrypoint(runner.open, queue=deps.queue, lease_seconds=deps.worker.lease_ms / 1000, observe=deps.observe)
+    return batch.entrypoint(runner.open, queue=deps.queue, lease_seconds=deps.worker.lease_ms / 1000, observe=deps.observe)

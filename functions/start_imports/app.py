@@ -5,9 +5,10 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly import jobs, sqs
+from mayfly import jobs
 from mayfly.imports.rules import read_uploads
 from mayfly.jobs import Submission
+from mayfly.jobs.worker import batch
 from mayfly.wiring import ImportsDeps
 
 __all__ = ["build"]
@@ -34,4 +35,4 @@ def build(deps: ImportsDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
             deps.observe.count("ImportStarted" if is_new else "ImportRepeated")
             deps.observe.log.info("an upload is imported", job=job.id)
 
-    return sqs.each(start, observe=deps.observe)
+    return batch.each(start, observe=deps.observe)

@@ -11,6 +11,7 @@ from aws_lambda_powertools import Logger, Metrics
 from boto3.dynamodb.types import TypeSerializer
 from flask import Flask, Response, session
 from mayfly import jobs, limits, sessions
+from mayfly.aws.queue import Queue
 from mayfly.core.shutdown import Stopping
 from mayfly.imports import import_csv
 from mayfly.jobs import Effects, Job, Permanent, Retry
@@ -21,7 +22,6 @@ from mayfly.jobs.rules import job_id_for, new_job, read_submission
 from mayfly.jobs.worker.runner import Worker
 from mayfly.limits import Algorithm, Limit
 from mayfly.sessions.web.flask import MayflySessionInterface
-from mayfly.sqs import Queue
 from mayfly.tenants import ALL_SCOPES, mint
 from mayfly.webhooks.store import parameter
 from mayfly.wiring import (

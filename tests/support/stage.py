@@ -13,8 +13,8 @@ from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
+from mayfly.jobs.worker.batch import entrypoint
 from mayfly.jobs.worker.runner import Batch, Runner, Worker
-from mayfly.sqs import entrypoint
 
 from tests.support.counting import counted
 from tests.support.events import sqs

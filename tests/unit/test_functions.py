@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mayfly import sessions, wiring
 from mayfly.aws.dynamodb import DynamoDB
+from mayfly.aws.queue import Queue
 from mayfly.core.errors import Fenced, LeaseHeld, StoreUnavailable
 from mayfly.core.ids import new_secret
 from mayfly.core.observability import observer
@@ -17,9 +18,9 @@ from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Outbox
 from mayfly.jobs.store import ClaimRefused, JobStore
+from mayfly.jobs.worker.batch import entrypoint
 from mayfly.limits import LimitStore
 from mayfly.schedules import Keeper, ScheduleStore
-from mayfly.sqs import Queue, entrypoint
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 from mayfly.wiring import session_store
 

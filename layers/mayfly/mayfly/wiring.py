@@ -22,6 +22,7 @@ from mayfly.core.settings import read_settings
 
 if TYPE_CHECKING:
     from mayfly.aws.dynamodb import DynamoDB
+    from mayfly.aws.queue import Queue
     from mayfly.core.shutdown import Stopping
     from mayfly.counters import CounterStore
     from mayfly.imports import Objects
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mayfly.limits import LimitStore
     from mayfly.schedules import Keeper
     from mayfly.sessions import SessionStore
-    from mayfly.sqs import Queue
     from mayfly.tenants import TenantStore
     from mayfly.web.http import Quota
 
@@ -312,9 +312,9 @@ def import_objects(env: Mapping[str, str]) -> "Objects":
 
 def run_jobs(env: Mapping[str, str], tasks: ModuleType) -> RunDeps:
     """The dependencies of functions/run_jobs, with the package that holds its tasks. Raises ConfigError."""
+    from mayfly.aws.queue import Queue
     from mayfly.jobs.authoring.built_in import BUILT_IN
     from mayfly.jobs.authoring.task import imported
-    from mayfly.sqs import Queue
 
     settings = read_settings(_RunJobs, env)
     observe = observer("run_jobs")
@@ -326,9 +326,9 @@ def deliver_webhooks(env: Mapping[str, str]) -> RunDeps:
     """The dependencies of functions/deliver_webhooks. Raises ConfigError."""
     from aws_lambda_powertools.utilities.parameters import SSMProvider
 
+    from mayfly.aws.queue import Queue
     from mayfly.jobs.authoring.built_in import DELIVER
     from mayfly.jobs.authoring.task import Task
-    from mayfly.sqs import Queue
     from mayfly.webhooks import Courier, deliver
     from mayfly.webhooks.model import LOCAL, PUBLIC
     from mayfly.webhooks.rules import read_pauses
@@ -512,9 +512,9 @@ def _declared(task_root: str, *, local: bool) -> "Mapping[str, Declaration]":
 
 
 def _outbox(settings: _Relay) -> "Outbox":
+    from mayfly.aws.queue import Queue
     from mayfly.jobs.authoring.built_in import DELIVER
     from mayfly.jobs.routing.outbox import Outbox
-    from mayfly.sqs import Queue
 
     client = _client("sqs")
     return Outbox(Queue(client, settings.jobs_queue_url).send, {DELIVER.name: Queue(client, settings.webhooks_queue_url).send})

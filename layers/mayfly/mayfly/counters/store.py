@@ -1,4 +1,4 @@
-"""Counters on DynamoDB: sends the requests of transitions.py, and says what their refusals mean."""
+"""Counters on DynamoDB: sends the requests of writes.py, and says what their refusals mean."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ from mayfly.core.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
-from mayfly.counters import transitions
+from mayfly.counters import writes
 from mayfly.counters.model import Step
 from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, room
 
@@ -80,11 +80,11 @@ class CounterStore:
                 self._repeats().pause(attempt)
             now_ms = self._clock()
             number = self._shard_for(tenant, name, step)
-            record = transitions.remember(self._table, tenant, name, idempotency_key, step, now_ms=now_ms)
+            record = writes.remember(self._table, tenant, name, idempotency_key, step, now_ms=now_ms)
             add = (
-                transitions.add(self._table, tenant, name, step, nonce=None, now_ms=now_ms)
+                writes.add(self._table, tenant, name, step, nonce=None, now_ms=now_ms)
                 if number is None
-                else transitions.add_to_shard(self._table, tenant, name, number, step.by, nonce=None)
+                else writes.add_to_shard(self._table, tenant, name, number, step.by, nonce=None)
             )
             try:
                 self._repeats().transact("increment", [{"Put": record}, {"Update": add}])
@@ -130,7 +130,7 @@ class CounterStore:
 
     def create(self, tenant: str, name: str, shards: int) -> None:
         """Makes a counter with shards; done where it has been made with as many. Raises CounterExists, StoreUnavailable."""
-        puts = transitions.create_shards(self._table, tenant, name, shards, now_ms=self._clock())
+        puts = writes.create_shards(self._table, tenant, name, shards, now_ms=self._clock())
         for attempt in range(_TRIES):
             if attempt:
                 self._repeats().pause(attempt)
@@ -150,7 +150,7 @@ class CounterStore:
             if attempt:
                 self._repeats().pause(attempt)
             try:
-                self._repeats().delete("delete", **transitions.delete_single(self._table, tenant, name))
+                self._repeats().delete("delete", **writes.delete_single(self._table, tenant, name))
                 return
             except ConditionFailed as refusal:
                 if refusal.item is None:
@@ -158,7 +158,7 @@ class CounterStore:
                 shards = int(refusal.item["shards"]["N"])
             self._shards.pop(partition(tenant, name), None)
             try:
-                deletes = transitions.delete_shards(self._table, tenant, name, shards)
+                deletes = writes.delete_shards(self._table, tenant, name, shards)
                 self._repeats().transact("delete", [{"Delete": each} for each in deletes])
                 return
             except TransactionCancelled:
@@ -174,9 +174,9 @@ class CounterStore:
             now_ms, nonce = self._clock(), self._new_nonce() if exact else None
             number = self._shard_for(tenant, name, step)
             request = (
-                transitions.add(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms)
+                writes.add(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms)
                 if number is None
-                else transitions.add_to_shard(self._table, tenant, name, number, step.by, nonce=nonce)
+                else writes.add_to_shard(self._table, tenant, name, number, step.by, nonce=nonce)
             )
             try:
                 item = db.update("increment", ReturnValues="ALL_NEW", **request)
@@ -227,7 +227,7 @@ class CounterStore:
         if not least <= 0 <= most:
             raise CounterLimit(name, 0, step.by)
         nonce = self._new_nonce()
-        put = transitions.restart(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms, seen=found)
+        put = writes.restart(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms, seen=found)
         try:
             self._adds.put("increment", **put)
         except ConditionFailed:
@@ -238,7 +238,7 @@ class CounterStore:
 
     def _clear(self, tenant: str, name: str, found: Item) -> None:
         with suppress(ConditionFailed):
-            self._repeats().delete("clear", **transitions.delete_expired(self._table, tenant, name, seen=found))
+            self._repeats().delete("clear", **writes.delete_expired(self._table, tenant, name, seen=found))
 
     def _settle(self, name: str, key: Item, nonce: str, problem: StoreUnavailable) -> Item:
         """The item, if the last increment that was written there is the one whose answer was lost."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
 from mayfly.core.errors import Fenced, JobEnded, JobIsLive, JobNotFound, StoreUnavailable
 from mayfly.core.ids import key
-from mayfly.jobs import transitions
+from mayfly.jobs import writes
 from mayfly.jobs.items import DUE, attention, attention_partition, job_key, read_job
 from mayfly.jobs.model import TERMINAL, Job, Status, Unreadable
 from mayfly.jobs.rules import RETENTION_SECONDS, idle_since_ms, is_expired, wait_before_claim_ms
@@ -58,7 +58,7 @@ class JobOperations:
                 return job
             if job.status in TERMINAL:
                 raise JobEnded(job_id, job.status)
-            if self._change("cancel", transitions.cancel(self._table, job, now_ms=now_ms)):
+            if self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms)):
                 return self._store.read(tenant, job_id, now_ms=now_ms)
         raise StoreUnavailable("cancel", "the job changed hands again and again")
 
@@ -66,7 +66,7 @@ class JobOperations:
         """Ends a job whose time has not come; one that has begun, or ended, is left as it is. Raises JobNotFound, StoreUnavailable."""
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status is Status.SCHEDULED:
-            self._change("cancel", transitions.cancel(self._table, job, now_ms=now_ms))  # refused: it has begun
+            self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms))  # refused: it has begun
 
     def redrive(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Opens a new run of a dead job, with all its attempts, and returns it; the stream announces it.
@@ -76,7 +76,7 @@ class JobOperations:
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status is not Status.DEAD:
             raise JobEnded(job_id, job.status)
-        self._change("redrive", transitions.redrive(self._table, job))  # refused: somebody else has just done it
+        self._change("redrive", writes.redrive(self._table, job))  # refused: somebody else has just done it
         return self._store.read(tenant, job_id, now_ms=now_ms)
 
     def resend(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
@@ -105,7 +105,7 @@ class JobOperations:
             except Fenced:
                 return None
             return Status.DEAD
-        if not self._change("resend", transitions.resend(self._table, job, now_ms=now_ms)):
+        if not self._change("resend", writes.resend(self._table, job, now_ms=now_ms)):
             return None
         return Status.SCHEDULED if job.status is Status.SCHEDULED else Status.QUEUED
 
@@ -190,7 +190,7 @@ class JobOperations:
             Limit=limit,
         )["Items"]
         for item in found:
-            self._change("sweep", transitions.take_due(self._table, read_job(item)))
+            self._change("sweep", writes.take_due(self._table, read_job(item)))
         return len(found)
 
     def keep_unreadable(self, found: Unreadable) -> None:

@@ -1,4 +1,4 @@
-"""Jobs on DynamoDB: sends the writes of `transitions` and says what came of them."""
+"""Jobs on DynamoDB: sends the writes of `mayfly.jobs.writes` and says what came of them."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -7,7 +7,7 @@ from typing import Any
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.core.errors import Fenced, JobNotFound, MayflyError, StoreUnavailable
-from mayfly.jobs import transitions
+from mayfly.jobs import writes
 from mayfly.jobs.authoring.effects import Effect
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
@@ -71,7 +71,7 @@ class JobStore:
 
     def puts(self, job: Job) -> list[dict[str, Any]]:
         """The puts that make a new job, the conditional one first, for a transaction of the caller's."""
-        return transitions.create(self._table, job)
+        return writes.create(self._table, job)
 
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """The job. Strongly consistent. Raises JobNotFound (also once it has expired), StoreUnavailable."""
@@ -103,7 +103,7 @@ class JobStore:
         if new:
             for payload_item in new_items(new)[1:]:  # before the job's own item, so that whoever sees the job finds its payload
                 self._put_payload(payload_item)
-        write = transitions.claim(self._table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new)
+        write = writes.claim(self._table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new)
         try:
             item = self._db.update("claim", **write)
         except ConditionFailed as refusal:
@@ -127,9 +127,9 @@ class JobStore:
         Raises StoreUnavailable when the outcome is unknown: then each is to be claimed alone, under the same nonce, which
         recognises a claim that did count.
         """
-        mine = [transitions.claimed(each.seen, nonce=each.nonce, now_ms=now_ms, lease_ms=lease_ms) for each in claims]
+        mine = [writes.claimed(each.seen, nonce=each.nonce, now_ms=now_ms, lease_ms=lease_ms) for each in claims]
         statements = [
-            transitions.insert_claimed(self._table, job) if each.is_new else transitions.claim_seen(self._table, each.seen, job)
+            writes.insert_claimed(self._table, job) if each.is_new else writes.claim_seen(self._table, each.seen, job)
             for each, job in zip(claims, mine, strict=True)
         ]
         answers = self._db.execute_many("claim", statements)
@@ -142,11 +142,11 @@ class JobStore:
         """
         if len(jobs) == 1:
             try:
-                self._db.update("renew", **transitions.renew(self._table, jobs[0], now_ms=now_ms, lease_ms=lease_ms))
+                self._db.update("renew", **writes.renew(self._table, jobs[0], now_ms=now_ms, lease_ms=lease_ms))
             except ConditionFailed as refusal:
                 return [fenced(jobs[0].id, jobs[0].owner or "", refusal.item)]
             return [None]
-        statements = [transitions.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs]
+        statements = [writes.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs]
         answers = self._db.execute_many("renew", statements)
         return [
             fenced(job.id, job.owner or "", answer.item) if answer.code == "ConditionalCheckFailed" else None
@@ -171,11 +171,11 @@ class JobStore:
 
     def completion(self, job: Job, *, result: str, now_ms: int) -> dict[str, Any]:
         """The write that ends a job which the caller owns, for a Member."""
-        return {"Update": transitions.complete(self._table, job, result=result, now_ms=now_ms)}
+        return {"Update": writes.complete(self._table, job, result=result, now_ms=now_ms)}
 
     def completion_unclaimed(self, seen: Job, mine: Job, *, is_new: bool, result: str, now_ms: int) -> dict[str, Any]:
         """The write that ends a job which was not claimed, in the version that was seen; `mine` is what its claim would have made of it."""
-        return transitions.advance(self._table, seen, transitions.completed(mine, now_ms=now_ms), is_new=is_new, result=result)
+        return writes.advance(self._table, seen, writes.completed(mine, now_ms=now_ms), is_new=is_new, result=result)
 
     def claim_late(self, seen: Job, mine: Job, *, is_new: bool) -> Fenced | None:
         """Writes the claim of a job that is being run without one; a Fenced where somebody else has changed it. Raises StoreUnavailable."""
@@ -183,7 +183,7 @@ class JobStore:
 
     def release_unclaimed(self, seen: Job, mine: Job, *, is_new: bool, error: str, retry_at_ms: int | None, now_ms: int) -> None:
         """`release` for a job that was not claimed, in the version that was seen. Raises Fenced, StoreUnavailable."""
-        target = transitions.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        target = writes.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         if lost := self._advance("release", seen, target, is_new=is_new):
             raise lost
 
@@ -192,7 +192,7 @@ class JobStore:
 
         Raises Fenced, StoreUnavailable.
         """
-        write = transitions.release(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        write = writes.release(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         self._leave(job, write, "release", Status(write["ExpressionAttributeValues"][":status"]["S"]))
 
     def bury(self, job: Job, *, now_ms: int) -> None:
@@ -200,25 +200,25 @@ class JobStore:
 
         Raises Fenced when it has moved on since, StoreUnavailable.
         """
-        self._leave(job, transitions.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
+        self._leave(job, writes.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
 
     def hand_back(self, job: Job, *, now_ms: int) -> None:
         """Undoes the caller's claim of a job of which nothing was done; the attempt counts for nothing. Raises Fenced, StoreUnavailable."""
-        self._leave(job, transitions.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY)
+        self._leave(job, writes.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY)
 
     def put_off(self, job: Job, *, now_ms: int) -> None:
         """Leaves the caller's job to another invocation, at once; no attempt is spent. Raises Fenced, StoreUnavailable."""
-        self._leave(job, transitions.put_off(self._table, job, now_ms=now_ms), "put off", Status.RETRY)
+        self._leave(job, writes.put_off(self._table, job, now_ms=now_ms), "put off", Status.RETRY)
 
     def save(self, job: Job, *, progress: str) -> None:
         """Keeps the progress (JSON) of a job that the caller owns. Raises Fenced, StoreUnavailable."""
         try:
-            self._db.update("save", **transitions.save(self._table, job, progress=progress))
+            self._db.update("save", **writes.save(self._table, job, progress=progress))
         except ConditionFailed as refusal:
             raise fenced(job.id, job.owner or "", refusal.item) from refusal
 
     def _advance(self, operation: str, seen: Job, target: Job, *, is_new: bool) -> Fenced | None:
-        ((verb, request),) = transitions.advance(self._table, seen, target, is_new=is_new).items()
+        ((verb, request),) = writes.advance(self._table, seen, target, is_new=is_new).items()
         try:
             (self._db.put if verb == "Put" else self._db.update)(operation, **request)
         except ConditionFailed as refusal:
@@ -235,7 +235,7 @@ class JobStore:
 
     def _put_payload(self, item: Item) -> None:
         try:
-            self._db.put("claim", **transitions.put_payload(self._table, item))
+            self._db.put("claim", **writes.put_payload(self._table, item))
         except ConditionFailed:
             return  # it stands there already
 

@@ -8,7 +8,7 @@ from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
 from mayfly.core.errors import ScheduleNotFound, StoreUnavailable
 from mayfly.jobs.model import Job
 from mayfly.jobs.writes import create as create_job
-from mayfly.schedules import transitions
+from mayfly.schedules import writes
 from mayfly.schedules.model import Schedule
 
 __all__ = ["Moved", "ScheduleStore"]
@@ -27,10 +27,10 @@ class ScheduleStore:
 
     def read(self, tenant: str, name: str) -> Schedule:
         """The schedule, strongly consistent. Raises ScheduleNotFound, StoreUnavailable."""
-        item = self._db.get("read schedule", self._table, transitions.schedule_key(tenant, name))
+        item = self._db.get("read schedule", self._table, writes.schedule_key(tenant, name))
         if item is None:
             raise ScheduleNotFound(name)
-        return transitions.read_item(item)
+        return writes.read_item(item)
 
     def list(self, tenant: str, *, limit: int, after: str | None) -> tuple[list[Schedule], str | None]:
         """Up to `limit` of a tenant's schedules by name, those behind `after`; and the name to go on behind, None at the end.
@@ -39,14 +39,14 @@ class ScheduleStore:
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk",
             "ExpressionAttributeNames": {"#pk": "pk"},
-            "ExpressionAttributeValues": {":pk": {"S": transitions.partition(tenant)}},
+            "ExpressionAttributeValues": {":pk": {"S": writes.partition(tenant)}},
             "ConsistentRead": True,
             "Limit": limit,
         }
         if after is not None:
-            query["ExclusiveStartKey"] = transitions.schedule_key(tenant, after)
+            query["ExclusiveStartKey"] = writes.schedule_key(tenant, after)
         reply = self._db.query("list schedules", **query)
-        found = [transitions.read_item(item) for item in reply["Items"]]
+        found = [writes.read_item(item) for item in reply["Items"]]
         return found, found[-1].name if found and "LastEvaluatedKey" in reply else None
 
     def due(self, *, before_ms: int) -> Iterator[Schedule]:
@@ -57,28 +57,28 @@ class ScheduleStore:
             "IndexName": "due",
             "KeyConditionExpression": "#due = :due AND #at <= :before",
             "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
-            "ExpressionAttributeValues": {":due": {"S": transitions.DUE}, ":before": {"N": str(before_ms)}},
+            "ExpressionAttributeValues": {":due": {"S": writes.DUE}, ":before": {"N": str(before_ms)}},
         }
         while True:
             reply = self._db.query("sweep schedules", **query)
-            yield from map(transitions.read_item, reply["Items"])
+            yield from map(writes.read_item, reply["Items"])
             if "LastEvaluatedKey" not in reply:
                 return
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
     def create(self, schedule: Schedule) -> None:
         """Stores a new schedule. Raises Moved where there is one, StoreUnavailable."""
-        self._send("create schedule", self._db.put, transitions.create(self._table, schedule))
+        self._send("create schedule", self._db.put, writes.create(self._table, schedule))
 
     def set(self, seen: Schedule, target: Schedule) -> Schedule:
         """Makes `target` of a schedule, and returns it as it is now. Raises Moved, StoreUnavailable."""
-        self._send("change schedule", self._db.put, transitions.set_(self._table, seen, target))
+        self._send("change schedule", self._db.put, writes.set_(self._table, seen, target))
         return replace(target, version=seen.version + 1)
 
     def delete(self, seen: Schedule) -> None:
         """Deletes a schedule. Raises Moved, StoreUnavailable."""
         try:
-            self._db.delete("delete schedule", **transitions.delete(self._table, seen))
+            self._db.delete("delete schedule", **writes.delete(self._table, seen))
         except ConditionFailed as refusal:
             if not (refusal.was_repeated and self._is_gone(seen)):  # the answer was lost, and this is the SDK's repeat
                 raise Moved from refusal
@@ -90,7 +90,7 @@ class ScheduleStore:
         """
         puts = [put for job in jobs for put in create_job(self._table, job)]
         try:
-            self._db.transact("hand out", transitions.advance(self._table, seen, made_ms=made_ms, next_ms=next_ms, puts=puts))
+            self._db.transact("hand out", writes.advance(self._table, seen, made_ms=made_ms, next_ms=next_ms, puts=puts))
         except TransactionCancelled as refusal:
             own, *_ = refusal.reasons
             if own.code in ("ConditionalCheckFailed", "TransactionConflict"):
@@ -106,4 +106,4 @@ class ScheduleStore:
             raise Moved from refusal
 
     def _is_gone(self, seen: Schedule) -> bool:
-        return self._db.get("delete schedule", self._table, transitions.schedule_key(seen.tenant, seen.name)) is None
+        return self._db.get("delete schedule", self._table, writes.schedule_key(seen.tenant, seen.name)) is None

@@ -1,4 +1,4 @@
-"""Sessions on DynamoDB: sends the requests of transitions.py, and says what their refusals mean."""
+"""Sessions on DynamoDB: sends the requests of writes.py, and says what their refusals mean."""
 
 import dataclasses
 import logging
@@ -8,7 +8,7 @@ from typing import Any, Final
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
 from mayfly.core.clock import Clock
 from mayfly.core.errors import SessionNotFound, StoreUnavailable
-from mayfly.sessions import transitions
+from mayfly.sessions import writes
 from mayfly.sessions.items import Item, generation_key, generation_of, read_item, session_id_in, session_key, session_sort
 from mayfly.sessions.model import Page, Session, Token
 from mayfly.sessions.rules import hash_secret, is_valid, subject_partition, touched_until, was_rotated_away
@@ -69,7 +69,7 @@ class SessionStore:
     def create(self, session: Session) -> None:
         """Stores a new session."""
         try:
-            self._db.transact("create the session", [{"Put": transitions.create(self._table, session)}])
+            self._db.transact("create the session", [{"Put": writes.create(self._table, session)}])
         except TransactionCancelled as refusal:
             (reason,) = refusal.reasons
             if not _is_mine(reason.item, session):  # or the answer to the first of two tries was lost
@@ -101,7 +101,7 @@ class SessionStore:
         until_ms = touched_until(seen, now_ms)
         try:
             self._refuse_late(seen)
-            self._db.update("touch the session", **transitions.touch(self._table, seen, until_ms))
+            self._db.update("touch the session", **writes.touch(self._table, seen, until_ms))
         except RequestRefused:  # not for now: without the permission, sessions would end although they are used
             raise
         except (ConditionFailed, SessionNotFound):
@@ -119,15 +119,15 @@ class SessionStore:
         tenant, table = seen.tenant, self._table
         checked = {each.partition: each.generation for each in (seen, after) if each.subject is not None}
         is_moved = seen.partition != after.partition
-        writes: list[dict[str, Any]] = (
-            [{"Put": transitions.move_in(table, after)}, {"Update": transitions.move_away(table, seen, now_ms)}]
+        together: list[dict[str, Any]] = (
+            [{"Put": writes.move_in(table, after)}, {"Update": writes.move_away(table, seen, now_ms)}]
             if is_moved
-            else [{"Put": transitions.replace(table, seen, after)}]
+            else [{"Put": writes.replace(table, seen, after)}]
         )
-        writes += [{"ConditionCheck": transitions.check_generation(table, tenant, *each)} for each in checked.items()]
+        together += [{"ConditionCheck": writes.check_generation(table, tenant, *each)} for each in checked.items()]
         self._refuse_late(seen)
         try:
-            self._db.transact("write the session", writes)
+            self._db.transact("write the session", together)
         except TransactionCancelled as refusal:
             if _is_mine(refusal.reasons[0].item, after):  # the answer to the first of two tries was lost
                 return
@@ -139,15 +139,15 @@ class SessionStore:
     def end(self, tenant: str, token: Token, *, now_ms: int) -> None:
         """Deletes the session that a token opens. Raises SessionNotFound."""
         place = (tenant, token.partition, token.session_id)
-        self._delete(transitions.end(self._table, *place, secret_hash=hash_secret(token.secret), now_ms=now_ms))
+        self._delete(writes.end(self._table, *place, secret_hash=hash_secret(token.secret), now_ms=now_ms))
 
     def end_by_id(self, tenant: str, partition: str, session_id: str, *, now_ms: int) -> None:
         """Deletes one of a subject's sessions. Raises SessionNotFound."""
-        self._delete(transitions.end_by_id(self._table, tenant, partition, session_id, now_ms=now_ms))
+        self._delete(writes.end_by_id(self._table, tenant, partition, session_id, now_ms=now_ms))
 
     def end_all(self, tenant: str, partition: str) -> None:
         """Ends all sessions of a subject, at once."""
-        self._db.update("end all sessions", **transitions.end_all(self._table, tenant, partition))
+        self._db.update("end all sessions", **writes.end_all(self._table, tenant, partition))
 
     def page(self, tenant: str, partition: str, *, limit: int, after: str | None, now_ms: int) -> Page:
         """A page of a subject's sessions, by id. A page may be short, even empty, and not the last one.

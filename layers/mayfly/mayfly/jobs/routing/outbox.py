@@ -8,7 +8,7 @@ from mayfly.jobs.model import Status
 
 __all__ = ["Announcement", "Outbox", "Send", "announcement", "wake"]
 
-#: Sends bodies by name, each after its seconds of delay; returns the names of those that were not sent (`mayfly.sqs.Queue.send`).
+#: Sends bodies by name, each after its seconds of delay; returns the names of those that were not sent (`mayfly.aws.queue.Queue.send`).
 Send = Callable[[Mapping[str, Mapping[str, str]], Mapping[str, float]], set[str]]
 
 _ANNOUNCED = (Status.QUEUED, Status.SCHEDULED)

@@ -62,7 +62,7 @@ class Runner:
 
 
 class Batch:
-    """The messages of one invocation and their jobs. See `mayfly.sqs.Batch` for how it is driven.
+    """The messages of one invocation and their jobs. See `mayfly.jobs.worker.batch.Batch` for how it is driven.
 
     ::
 

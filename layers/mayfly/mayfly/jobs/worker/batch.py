@@ -1,86 +1,27 @@
-"""The SQS edge: a queue to send to, and a batch to work through record by record.
+"""The SQS edge: a batch to work through record by record.
 
 A record that fails never takes its neighbours along: it is reported alone (partial batch response) and comes back when
 its error says, by its own visibility timeout.
 """
 
-import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.exceptions import BotoCoreError, ClientError
 
+from mayfly.aws.queue import Queue
 from mayfly.core.errors import LeaseHeld, MayflyError
-from mayfly.core.json_input import canonical_json
 from mayfly.core.observability import Observer
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+__all__ = ["Batch", "each", "entrypoint"]
 
-__all__ = ["Batch", "Queue", "each", "entrypoint"]
-
-#: Entries of one SQS batch call.
-_BATCH = 10
 #: A record is not started with less than this left before the invocation's deadline, in milliseconds.
 _START_MARGIN_MS = 2_000
-#: The longest visibility timeout that SQS takes, in seconds.
-_LONGEST_VISIBILITY = 12 * 3600
-
-
-class Queue:
-    """One SQS queue."""
-
-    def __init__(self, client: "SQSClient", url: str) -> None:
-        self._client = client
-        self._url = url
-
-    def send(self, bodies: Mapping[str, Mapping[str, str]], delays: Mapping[str, float] | None = None) -> set[str]:
-        """Sends JSON bodies, by any name that tells them apart, and returns the names of those that were not sent.
-
-        `delays` gives some of them seconds to wait, at most 900. A body's tenant is its message group: where one tenant's messages pile up,
-        SQS hands out the others' first (fair queues, https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html).
-        """
-        unsent: set[str] = set()
-        for names in _chunks(bodies):
-            entries = [
-                {
-                    "Id": str(index),
-                    "MessageBody": canonical_json(bodies[name]),
-                    "DelaySeconds": min(_whole((delays or {}).get(name, 0)), 900),
-                    "MessageGroupId": bodies[name]["tenant"],
-                }
-                for index, name in enumerate(names)
-            ]
-            try:
-                reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]  # typed dicts
-                unsent |= {names[int(failed["Id"])] for failed in reply.get("Failed", [])}
-            except (BotoCoreError, ClientError):
-                unsent |= set(names)
-        return unsent
-
-    def set_visibility(self, seconds_by_receipt: Mapping[str, float]) -> int:
-        """Hides messages that this invocation received for some seconds from now. Returns how many could not be changed.
-
-        Those come back by the visibility they have: later, never lost.
-        """
-        failed = 0
-        for receipts in _chunks(seconds_by_receipt):
-            entries = [
-                {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": _whole(seconds_by_receipt[receipt])}
-                for index, receipt in enumerate(receipts)
-            ]
-            try:
-                reply = self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]  # typed dicts
-                failed += len(reply.get("Failed", []))
-            except (BotoCoreError, ClientError):
-                failed += len(receipts)
-        return failed
 
 
 class Batch(Protocol):
@@ -261,12 +202,3 @@ def _comes_back_in(error: Exception, lease_seconds: float) -> float:
     if isinstance(error, LeaseHeld):
         return error.seconds
     return 0 if isinstance(error, MayflyError) and not error.retryable else lease_seconds
-
-
-def _whole(seconds: float) -> int:
-    return min(math.ceil(max(seconds, 0)), _LONGEST_VISIBILITY)
-
-
-def _chunks(names: Iterable[str]) -> list[list[str]]:
-    listed = list(names)
-    return [listed[start : start + _BATCH] for start in range(0, len(listed), _BATCH)]
