@@ -1,4 +1,4 @@
-# Every command of this repository, one line of work each; what they do is in local/, tests/ and bench/.
+# Every command of this repository, one line of work each; docs/layout.md says where what they run lives.
 PYTHON ?= python3
 PORT ?= 3000
 FUNCTION ?= hello
