@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from mayfly import wiring
 from mayfly.core.ids import new_id
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.model import Job, Status
 
 from bench.batch import make_stores
 from bench.meter import metered
-from functions.run_jobs import tasks
 from functions.run_jobs.app import build
+from functions.run_jobs.deps import Deps as RunDeps
+from functions.run_jobs.deps import from_environ as run_jobs_deps
 from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import ROOT, embedded_store
@@ -59,9 +59,10 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             "IMPORTS_BUCKET": "imports",
             "JOBS_QUEUE_URL": queue,
             "DEFAULT_TENANT": "default",
+            "MAYFLY_TASKS": "functions.tasks",
         }
         with metered() as cost:
-            deps = wiring.run_jobs(variables, tasks)
+            deps = run_jobs_deps(variables)
             add = deps.worker.tasks["counter.add"]
             exclusive = replace(add.declaration, name="bench.exclusive", exclusive=True)
             deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]  # a dictionary
@@ -93,7 +94,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     return figures
 
 
-def _body(deps: wiring.RunDeps, task: str, payload: Mapping[str, Any], *, is_submitted: bool) -> Mapping[str, Any]:
+def _body(deps: RunDeps, task: str, payload: Mapping[str, Any], *, is_submitted: bool) -> Mapping[str, Any]:
     if not is_submitted:
         return {"task": task, "payload": payload}
     job = Job(new_id(), "default", task, payload, Status.QUEUED, 5, deps.worker.clock(), "0123456789abcdef0123456789abcdef")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import boto3
-from mayfly import counters, wiring
+from mayfly import counters, resources
 
 from bench.meter import metered
 from bench.processes import PROCESSES, THREADS, Ground, ground
@@ -53,7 +53,7 @@ def unkeyed(store: Ground, each: int, *, lose: float) -> dict[str, Any]:
 def _costs(say: Callable[[str], None], store: Ground) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with metered() as cost:
-        own = wiring.counter_store(store.env)
+        own = resources.counter_store(store.env)
         counters.create_sharded(own, tenant="t", name="sharded", shards=16)
         counters.increment(own, tenant="t", name="sharded")  # the process has met the shards
         verbs: list[tuple[str, Callable[[], Any]]] = [

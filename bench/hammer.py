@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import botocore.exceptions
 from botocore.httpsession import URLLib3Session
-from mayfly import counters, limits, wiring
+from mayfly import counters, limits, resources
 from mayfly.core.clock import system_clock
 from mayfly.core.errors import OutcomeUnknown, StoreUnavailable
 from mayfly.limits import Algorithm, Limit
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _keyed(order: dict[str, Any]) -> Callable[[int], Any]:
-    store = wiring.counter_store(os.environ)
+    store = resources.counter_store(os.environ)
 
     def work(thread: int) -> dict[str, int]:
         failed = 0
@@ -66,7 +66,7 @@ def _keyed(order: dict[str, Any]) -> Callable[[int], Any]:
 
 
 def _unkeyed(order: dict[str, Any]) -> Callable[[int], Any]:
-    store = wiring.counter_store(os.environ)
+    store = resources.counter_store(os.environ)
 
     def work(thread: int) -> dict[str, int]:
         done = {"acknowledged": 0, "settled": 0, "unknown": 0, "refused": 0}
@@ -91,7 +91,7 @@ def _limit(order: dict[str, Any]) -> Callable[[int], Any]:
         moment.now = system_clock()
         return int(moment.now)
 
-    store = wiring.limit_store(os.environ, clock=clock)
+    store = resources.limit_store(os.environ, clock=clock)
     limit = Limit("hammer", order["limit"], order["period_seconds"], Algorithm(order["algorithm"]), order.get("burst"))
 
     def work(thread: int) -> dict[str, Any]:

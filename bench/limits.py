@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import boto3
-from mayfly import limits, wiring
+from mayfly import limits, resources
 from mayfly.limits import Algorithm, Limit
 
 from bench.meter import metered
@@ -71,7 +71,7 @@ def _costs(say: Callable[[str], None], store: Ground) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with metered() as cost:
         for algorithm in Algorithm:
-            warm, cold = wiring.limit_store(store.env), wiring.limit_store(store.env)
+            warm, cold = resources.limit_store(store.env), resources.limit_store(store.env)
             limit = Limit("cost", 3, 3600, algorithm)
 
             def note(what: str, take_from: Any, limit: Limit = limit) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mayfly import wiring
+from mayfly import resources
 from mayfly.counters import CounterStore
 
 from bench.batch import make_stores
@@ -53,7 +53,7 @@ class Ground:
 
     def counters(self) -> CounterStore:
         """The counters, for this process."""
-        return wiring.counter_store(self.env)
+        return resources.counter_store(self.env)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the worker logs is not to be taken for an answer
     sys.path.insert(0, os.getcwd())
-    handler = runpy.run_path("main.py")["handler"]
+    handler = runpy.run_module(sys.argv[1])["handler"]
     queue = os.environ["JOBS_QUEUE_URL"]
     sqs = boto3.client("sqs") if os.environ.get("BENCH_REAL_QUEUE") else None
     seam = _Seam()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from mayfly import sessions, wiring
+from mayfly import resources, sessions
 
 from bench.batch import make_stores
 from bench.meter import metered
@@ -25,7 +25,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
         os.environ.update({**FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION})
         make_stores(endpoint, Path(folder))
         with metered() as cost:
-            store = wiring.session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "bench"})
+            store = resources.session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "bench"})
             for subject in ("ada", None):
                 whose = "with a subject" if subject else "without"
 

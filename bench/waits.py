@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from mayfly import wiring
 from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.model import Job
 from mayfly.jobs.worker import batch
@@ -19,7 +18,7 @@ from mayfly.jobs.worker.runner import Runner
 
 from bench.batch import make_stores
 from bench.cost import Context, delete, received
-from functions.run_jobs import tasks
+from functions.run_jobs.deps import from_environ as run_jobs_deps
 from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import embedded_store
@@ -75,8 +74,9 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         "IMPORTS_BUCKET": "imports",
         "JOBS_QUEUE_URL": queue,
         "DEFAULT_TENANT": "default",
+        "MAYFLY_TASKS": "functions.tasks",
     }
-    deps = wiring.run_jobs(variables, tasks)
+    deps = run_jobs_deps(variables)
     deps.worker.tasks["work"] = Task(Declaration("work", exclusive=exclusive), work)  # type: ignore[index]  # a dictionary
     handler = batch.entrypoint(Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe)
     found = []

@@ -86,11 +86,11 @@ class Worker:
 @contextmanager
 def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -> Iterator[Worker]:
     """A peer's process against a store, until the end of the block."""
-    folder, path = ROOT / peer.folder, ""
+    folder, path, main = ROOT / peer.folder, "", "main"
     if peer.folder == "ours":
-        folder, path = work / "functions/run_jobs", str(ROOT / "layers/mayfly")
+        folder, path, main = work / "functions", str(ROOT / "layers/mayfly"), "run_jobs.main"
         if not folder.exists():
-            shutil.copytree(ROOT / "functions", work / "functions", ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / "functions", folder, ignore=shutil.ignore_patterns("__pycache__"))
             (folder / "tasks/bench_exclusive.py").write_text(_EXCLUSIVE_TASK)
     env = {
         "PATH": os.environ.get("PATH", ""), **store_variables(endpoint, FOREIGN), "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
@@ -99,7 +99,7 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
         "JOBS_QUEUE_URL": queue or f"{endpoint}/000000000000/jobs", **({"BENCH_REAL_QUEUE": "1"} if queue else {}),
     }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, _HERE / "runner.py"], cwd=folder, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, _HERE / "runner.py", main], cwd=folder, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None

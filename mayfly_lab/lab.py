@@ -54,13 +54,14 @@ def add(job: Job, effects: Effects) -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """A worker function to be tried: `folder` holds its main.py, `path` what it imports besides its packages."""
+    """A worker function to be tried: `main` is the module of its handler in `folder`, `path` what it imports besides its packages."""
 
     name: str
     folder: Path
     path: tuple[Path, ...] = ()
     task: str = ""
     messages: int = 1
+    main: str = "main"
     #: Whether jobs are submitted to the API first, and the messages only wake them.
     is_submitted: bool = False
     #: What Lambda would say is left of the invocation, in milliseconds; the stock recipe locks for as long.
@@ -68,7 +69,7 @@ class Subject:
 
 
 def _subjects(root: Path, functions: Path) -> list[Subject]:
-    ours = Subject("", functions / "run_jobs", (root / "layers/mayfly",), "counter.add")
+    ours = Subject("", functions, (root / "layers/mayfly",), "counter.add", main="run_jobs.main")
     return [
         Subject(CONTROL, _HERE / "stock", remaining_ms=_LEASE * 1000),
         replace(ours, name="mayfly, one message"),
@@ -111,9 +112,9 @@ def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome
     with tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder, embedded_store(Path(folder)) as endpoint:
         functions = Path(folder) / "functions"
         shutil.copytree(root / "functions", functions, ignore=shutil.ignore_patterns("__pycache__"))
-        (functions / "run_jobs/tasks/lab_exclusive.py").write_text(_EXCLUSIVE_TASK)
+        (functions / "tasks/lab_exclusive.py").write_text(_EXCLUSIVE_TASK)
         lab = _Lab(root, endpoint, Path(folder))
-        api = Subject("the API", functions / "jobs", (functions, root / "layers/mayfly"))
+        api = Subject("the API", functions, (root / "layers/mayfly",), main="jobs.main")
         found = []
         for subject in _subjects(root, functions):
             with lab.worker(subject) as worker, lab.worker(api) as lab.api:
@@ -190,14 +191,19 @@ class _Lab:
             "IDEMPOTENCY_TABLE": "Idempotency",
             "DEFAULT_TENANT": "default",
             "JOBS_QUEUE_URL": "each delivery has its own",
-            "LAMBDA_TASK_ROOT": str(subject.folder.parent),
+            "LAMBDA_TASK_ROOT": str(subject.folder),
             "LEASE_SECONDS": str(_LEASE),
             # For the stock recipe, whose client has the SDK's own ten; a run would only take longer.
             "AWS_RETRY_MODE": "standard",
             "AWS_MAX_ATTEMPTS": "3",
         }
         process = subprocess.Popen(
-            [sys.executable, _HERE / "worker.py"], cwd=subject.folder, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, _HERE / "worker.py", subject.main],
+            cwd=subject.folder,
+            env=env,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert process.stdin is not None
         assert process.stdout is not None

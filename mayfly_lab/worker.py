@@ -105,7 +105,7 @@ class _Context:
 def main() -> None:
     """Serves commands until standard input ends."""
     sys.path.insert(0, os.getcwd())
-    runpy.run_path("main.py")
+    runpy.run_module(sys.argv[1])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks end by themselves
     print("ready", flush=True)
     for line in sys.stdin:
@@ -122,7 +122,7 @@ def _deliver(command: dict[str, Any]) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     os.environ["JOBS_QUEUE_URL"] = command["queue"]
-    handler = runpy.run_path("main.py")["handler"]  # anew, for this delivery's queue; its imports are loaded
+    handler = runpy.run_module(sys.argv[1])["handler"]  # anew, for this delivery's queue; its imports are loaded
     _Seam(command["fault"], command["number"], Path(command["calls"])).install()
     reply = handler(command["event"], _Context(command["remaining_ms"]))
     target = Path(command["reply"])

@@ -118,6 +118,6 @@ def embedded(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def make_client(service: str, *, attempts: int = 3) -> Any:
     """A client made by the production code."""
-    from mayfly.wiring import _client
+    from mayfly.resources import client
 
-    return _client(service, attempts=attempts)
+    return client(service, attempts=attempts)

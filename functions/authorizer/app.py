@@ -9,12 +9,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import tenants
 from mayfly.core.errors import Unauthenticated
-from mayfly.wiring import AuthorizerDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
 
-def build(deps: AuthorizerDeps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any]]:
+def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any]]:
     """The handler of the authorizer. A store that does not answer is an error of the authorizer: 500, and nothing cached."""
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:

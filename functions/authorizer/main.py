@@ -1,6 +1,6 @@
 import os
 
-from app import build
-from mayfly import wiring
+from .app import build
+from .deps import from_environ
 
-handler = build(wiring.authorizer(os.environ))
+handler = build(from_environ(os.environ))

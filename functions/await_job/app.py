@@ -15,7 +15,8 @@ from mayfly.core.errors import InvalidRequest, JobNotFound
 from mayfly.core.json_input import NAME
 from mayfly.jobs.rules import public
 from mayfly.web import http
-from mayfly.wiring import AwaitDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
@@ -25,7 +26,7 @@ _LONGEST_WAIT = 20
 _SECONDS = re.compile(r"[0-9]{1,2}")
 
 
-def build(deps: AwaitDeps) -> http.Handler:
+def build(deps: Deps) -> http.Handler:
     """The handler that waits for jobs."""
     app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
 

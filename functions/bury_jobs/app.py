@@ -6,7 +6,8 @@ from typing import Any
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly.jobs.worker import batch
-from mayfly.wiring import BuryDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
@@ -15,7 +16,7 @@ __all__ = ["build"]
 _MARGIN_MS = 15_000
 
 
-def build(deps: BuryDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
+def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of dead letters.
 
     A message whose search is not done is reported like a failed one, so that it comes again. It is

@@ -9,7 +9,8 @@ from mayfly.core.json_input import NAME, read_idempotency_key
 from mayfly.counters.rules import read_creation, read_increment
 from mayfly.limits.rules import read_take
 from mayfly.web import http
-from mayfly.wiring import CountersDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
@@ -22,7 +23,7 @@ _SCOPES = {
 }
 
 
-def build(deps: CountersDeps) -> http.Handler:
+def build(deps: Deps) -> http.Handler:
     """The handler of counters and limits."""
     app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
     store = deps.counters

@@ -10,7 +10,8 @@ from mayfly.core.errors import SessionNotFound
 from mayfly.sessions.rules import is_anonymous
 from mayfly.sessions.web.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.web import http
-from mayfly.wiring import HelloDeps
+
+from .deps import Deps
 
 __all__ = ["ROUTES", "build"]
 
@@ -47,7 +48,7 @@ _IDLE_SECONDS = 30 * 24 * 3600
 _ABSOLUTE_SECONDS = 400 * 24 * 3600
 
 
-def build(deps: HelloDeps) -> http.Handler:
+def build(deps: Deps) -> http.Handler:
     """The handler of the page."""
     app = http.resolver(deps.observe, _SCOPES, all_routes=ROUTES)
 
@@ -89,7 +90,7 @@ def build(deps: HelloDeps) -> http.Handler:
     return http.entrypoint(app, deps.observe)
 
 
-def _limited(deps: HelloDeps, address: Callable[[], str]) -> Callable[[Page], Page]:
+def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
     """As many as the stack allows one address in a minute; the decorator of a page that it does not limit does nothing."""
     if not deps.page_limit:
         return lambda page: page

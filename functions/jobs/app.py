@@ -9,7 +9,8 @@ from mayfly.core.json_input import NAME
 from mayfly.jobs.model import Status
 from mayfly.jobs.rules import public, read_cursor, read_submission, write_cursor
 from mayfly.web import http
-from mayfly.wiring import JobsDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
@@ -29,7 +30,7 @@ _LISTED = {"scheduled": Status.SCHEDULED, "dead": Status.DEAD}
 _PAGE = 50
 
 
-def build(deps: JobsDeps) -> http.Handler:
+def build(deps: Deps) -> http.Handler:
     """The handler of the jobs API."""
     app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
 
@@ -75,7 +76,7 @@ def build(deps: JobsDeps) -> http.Handler:
     return http.entrypoint(app, deps.observe)
 
 
-def _add_schedules(app: APIGatewayHttpResolver, deps: JobsDeps) -> None:
+def _add_schedules(app: APIGatewayHttpResolver, deps: Deps) -> None:
     keeper = deps.schedules
 
     def shown(schedule: schedules.Schedule, status: int = 200) -> Response[str]:

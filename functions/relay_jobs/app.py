@@ -9,12 +9,13 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly.jobs.routing.outbox import announcement
-from mayfly.wiring import RelayDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
 
-def build(deps: RelayDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
+def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of the relay."""
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:

@@ -6,12 +6,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly.jobs.worker import batch
 from mayfly.jobs.worker.runner import Runner
-from mayfly.wiring import RunDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
 
-def build(deps: RunDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
+def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of the worker."""
     runner = Runner(deps.worker)
     return batch.entrypoint(runner.open, queue=deps.queue, lease_seconds=deps.worker.lease_ms / 1000, observe=deps.observe)

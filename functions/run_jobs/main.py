@@ -1,7 +1,6 @@
 import os
 
-import tasks
-from app import build
-from mayfly import wiring
+from .app import build
+from .deps import from_environ
 
-handler = build(wiring.run_jobs(os.environ, tasks))
+handler = build(from_environ(os.environ))

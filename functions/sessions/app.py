@@ -8,7 +8,8 @@ from mayfly.core.errors import InvalidRequest, UnsupportedMediaType
 from mayfly.core.json_input import NAME
 from mayfly.sessions.rules import public, read_creation, read_cursor, read_if_match, read_rotation, write_cursor
 from mayfly.web import http
-from mayfly.wiring import SessionsDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
@@ -27,7 +28,7 @@ _PATCH_TYPES = ["application/json", "application/merge-patch+json"]
 _UNLABELLED = "application/x-www-form-urlencoded"
 
 
-def build(deps: SessionsDeps) -> http.Handler:
+def build(deps: Deps) -> http.Handler:
     """The handler of the sessions API."""
     app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
     _serve_holders(app, deps)
@@ -35,7 +36,7 @@ def build(deps: SessionsDeps) -> http.Handler:
     return http.entrypoint(app, deps.observe)
 
 
-def _serve_holders(app: APIGatewayHttpResolver, deps: SessionsDeps) -> None:
+def _serve_holders(app: APIGatewayHttpResolver, deps: Deps) -> None:
     """The routes of one session, by its token."""
     store = deps.store
 
@@ -88,7 +89,7 @@ def _serve_holders(app: APIGatewayHttpResolver, deps: SessionsDeps) -> None:
         return found
 
 
-def _serve_subjects(app: APIGatewayHttpResolver, deps: SessionsDeps) -> None:
+def _serve_subjects(app: APIGatewayHttpResolver, deps: Deps) -> None:
     """The routes of all sessions of a subject, by its name."""
     store = deps.store
 

@@ -9,12 +9,13 @@ from mayfly import jobs
 from mayfly.imports.rules import read_uploads
 from mayfly.jobs import Submission
 from mayfly.jobs.worker import batch
-from mayfly.wiring import ImportsDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
 
-def build(deps: ImportsDeps) -> Callable[[dict[str, Any], LambdaContext], Any]:
+def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of S3's notices. One that cannot be read comes back until it is a dead letter."""
 
     def start(record: SQSRecord) -> None:

@@ -1,6 +1,6 @@
 import os
 
-from mayfly import wiring
-from start_imports.app import build
+from .app import build
+from .deps import from_environ
 
-handler = build(wiring.start_imports(os.environ))
+handler = build(from_environ(os.environ))

@@ -10,7 +10,8 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import schedules
 from mayfly.jobs.rules import describe
-from mayfly.wiring import SweepDeps
+
+from .deps import Deps
 
 __all__ = ["build"]
 
@@ -23,7 +24,7 @@ _MARGIN_MS = 5_000
 _FOR_SCHEDULES_MS = 25_000
 
 
-def build(deps: SweepDeps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int]]:
+def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int]]:
     """The handler of the sweep. Answers how many jobs it has made for schedules, and how many it has handed on."""
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:

@@ -1,6 +1,6 @@
 import os
 
-from mayfly import wiring
-from sweep_jobs.app import build
+from .app import build
+from .deps import from_environ
 
-handler = build(wiring.sweep_jobs(os.environ))
+handler = build(from_environ(os.environ))

@@ -34,7 +34,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("recovery")
     for name in ("functions", "layers"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "functions/run_jobs/tasks/poison.py").write_text(_POISON)
+    (folder / "functions/tasks/poison.py").write_text(_POISON)
     template = (ROOT / "template.yaml").read_text()
     assert template.count(" 90\n") == 2  # the worker's timeout, and its queue's visibility with it
     (folder / "template.yaml").write_text(template.replace(" 90\n", " 900\n"))

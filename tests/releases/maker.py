@@ -24,30 +24,28 @@ from mayfly.limits import Algorithm, Limit
 from mayfly.sessions.web.flask import MayflySessionInterface
 from mayfly.tenants import ALL_SCOPES, mint
 from mayfly.webhooks.store import parameter
-from mayfly.wiring import (
-    AuthorizerDeps,
-    AwaitDeps,
-    CountersDeps,
-    HelloDeps,
-    ImportsDeps,
-    JobsDeps,
-    RelayDeps,
-    RunDeps,
-    SessionsDeps,
-    SweepDeps,
-)
 
 from functions.authorizer.app import build as build_authorizer
+from functions.authorizer.deps import Deps as AuthorizerDeps
 from functions.await_job.app import build as build_await_job
+from functions.await_job.deps import Deps as AwaitDeps
 from functions.counters.app import build as build_counters
+from functions.counters.deps import Deps as CountersDeps
 from functions.hello.app import build as build_hello
+from functions.hello.deps import Deps as HelloDeps
 from functions.jobs.app import build as build_jobs
+from functions.jobs.deps import Deps as JobsDeps
 from functions.relay_jobs.app import build as build_relay_jobs
+from functions.relay_jobs.deps import Deps as RelayDeps
 from functions.run_jobs.app import build as build_run_jobs
-from functions.run_jobs.tasks.counter_add import add as counter_add
+from functions.run_jobs.deps import Deps as RunDeps
 from functions.sessions.app import build as build_sessions
+from functions.sessions.deps import Deps as SessionsDeps
 from functions.start_imports.app import build as build_start_imports
+from functions.start_imports.deps import Deps as ImportsDeps
 from functions.sweep_jobs.app import build as build_sweep_jobs
+from functions.sweep_jobs.deps import Deps as SweepDeps
+from functions.tasks.counter_add import add as counter_add
 from tests.releases.readings import BUCKET, SECRETS_PREFIX, TASKS, Numbered, Quiet, Stores, Watched, stores, upload
 from tests.support.events import http, sqs
 from tests.support.fakes import Context, FixedClock

@@ -31,7 +31,7 @@ from mayfly.sessions import Session, SessionStore
 from mayfly.tenants import ApiKey, TenantStore, authenticate
 from mayfly.webhooks.store import Endpoints, Secrets
 
-from functions.run_jobs.tasks.counter_add import add as counter_add
+from functions.tasks.counter_add import add as counter_add
 from tests.conftest import make_client
 from tests.support.fakes import FixedClock
 

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from mayfly import sessions, wiring
+from mayfly import resources, sessions
 from mayfly.core.errors import SessionNotFound, StoreUnavailable
 
 #: Ends are rare, so that there is something for the others to meet.
@@ -20,7 +20,7 @@ _OPERATIONS = ("read",) * 12 + ("patch",) * 12 + ("rotate",) * 3 + ("end",)
 
 def main() -> None:
     """Serves orders until there are no more."""
-    store = wiring.session_store(os.environ)
+    store = resources.session_store(os.environ)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

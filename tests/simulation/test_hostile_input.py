@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from mayfly import counters, wiring
+from mayfly import counters, resources
 from mayfly.core.clock import system_clock
 from mayfly.core.errors import InvalidRequest, MayflyError, PayloadTooLarge, StreamTrimmed
 from mayfly.core.ids import new_secret
@@ -21,16 +21,27 @@ from mayfly.jobs.rules import read_message
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
 from functions.authorizer.app import build as build_authorizer
+from functions.authorizer.deps import from_environ as authorizer_deps
 from functions.await_job.app import build as build_await
+from functions.await_job.deps import from_environ as await_job_deps
 from functions.bury_jobs.app import build as build_bury
+from functions.bury_jobs.deps import Deps as BuryDeps
+from functions.bury_jobs.deps import from_environ as bury_jobs_deps
 from functions.counters.app import build as build_counters
+from functions.counters.deps import from_environ as counters_deps
 from functions.deliver_webhooks.app import build as build_deliver
+from functions.deliver_webhooks.deps import from_environ as deliver_webhooks_deps
 from functions.hello.app import build as build_hello
+from functions.hello.deps import from_environ as hello_deps
 from functions.jobs.app import build as build_jobs
-from functions.run_jobs import tasks
+from functions.jobs.deps import from_environ as jobs_deps
 from functions.run_jobs.app import build as build_run
+from functions.run_jobs.deps import from_environ as run_jobs_deps
 from functions.sessions.app import build as build_sessions
+from functions.sessions.deps import from_environ as sessions_deps
 from functions.start_imports.app import build as build_imports
+from functions.start_imports.deps import from_environ as start_imports_deps
+from functions.sweep_jobs.deps import from_environ as sweep_jobs_deps
 from tests.conftest import ROOT, make_client, make_tables
 from tests.support import hostile
 from tests.support.events import sqs
@@ -70,7 +81,8 @@ def env(aws: None) -> dict[str, str]:
         "TENANT_LIMIT": "0",
         "SECRETS_PREFIX": "/mayfly/test/webhooks",
         "WEBHOOK_PAUSES": "1",
-        "LAMBDA_TASK_ROOT": str(ROOT / "functions"),
+        "LAMBDA_TASK_ROOT": str(ROOT),
+        "MAYFLY_TASKS": "functions.tasks",
         # So that nothing is delivered anywhere: a webhook to a host of the outside fails at its name.
         "AWS_SAM_LOCAL": "false",
     }
@@ -108,11 +120,11 @@ def rounds(count: float) -> settings:
 
 
 HTTP: dict[str, tuple[Callable[[dict[str, str]], Handler], tuple[str, ...]]] = {
-    "hello": (lambda env: build_hello(wiring.hello(env)), ("GET /", "GET /health", "$default")),
-    "sessions": (lambda env: build_sessions(wiring.sessions(env)), ("sessions", "subjects")),
-    "counters": (lambda env: build_counters(wiring.counters(env)), ("counters", "limits")),
-    "jobs": (lambda env: build_jobs(wiring.jobs(env)), ("jobs", "schedules")),
-    "await_job": (lambda env: build_await(wiring.await_job(env)), ("GET /jobs/{id}",)),
+    "hello": (lambda env: build_hello(hello_deps(env)), ("GET /", "GET /health", "$default")),
+    "sessions": (lambda env: build_sessions(sessions_deps(env)), ("sessions", "subjects")),
+    "counters": (lambda env: build_counters(counters_deps(env)), ("counters", "limits")),
+    "jobs": (lambda env: build_jobs(jobs_deps(env)), ("jobs", "schedules")),
+    "await_job": (lambda env: build_await(await_job_deps(env)), ("GET /jobs/{id}",)),
 }
 
 
@@ -154,7 +166,7 @@ def test_no_request_is_unhandled(function: str, env: dict[str, str], unforeseen:
 
 @pytest.mark.timeout(3600)
 def test_no_credential_is_unhandled(env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
-    deps = wiring.authorizer(env)
+    deps = authorizer_deps(env)
     handler, seen = build_authorizer(deps), Counter[str]()
     listen(unforeseen)
 
@@ -180,7 +192,7 @@ def is_job(body: str) -> bool:
     return True
 
 
-def _without_stream(deps: wiring.BuryDeps) -> wiring.BuryDeps:
+def _without_stream(deps: BuryDeps) -> BuryDeps:
     """moto answers what no stream has by assertions of its own; here nothing is left of any."""
 
     def gone(arn: str, shard: str, first: str, last: str) -> Iterator[dict[str, Any]]:
@@ -205,19 +217,19 @@ def closed_keys(store: TenantStore) -> list[str]:
 
 MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, Any]]] = {
     "run_jobs": (
-        lambda env: build_run(wiring.run_jobs(env, tasks)),
+        lambda env: build_run(run_jobs_deps(env)),
         "jobs",
         {"task": "counter.add", "payload": {"name": "n", "by": 1}, "idempotency_key": "k"},
     ),
-    "wakes": (lambda env: build_run(wiring.run_jobs(env, tasks)), "jobs", {"tenant": "acme", "id": "j"}),
+    "wakes": (lambda env: build_run(run_jobs_deps(env)), "jobs", {"tenant": "acme", "id": "j"}),
     "deliver_webhooks": (
-        lambda env: build_deliver(wiring.deliver_webhooks(env)),
+        lambda env: build_deliver(deliver_webhooks_deps(env)),
         "webhooks",
         {"task": "http.deliver", "payload": {"url": "http://x/"}},
     ),
-    "dead letters": (lambda env: build_bury(wiring.bury_jobs(env)), "jobs-dead", {"task": "counter.add", "payload": {"name": "n"}}),
+    "dead letters": (lambda env: build_bury(bury_jobs_deps(env)), "jobs-dead", {"task": "counter.add", "payload": {"name": "n"}}),
     "relay failures": (
-        lambda env: build_bury(_without_stream(wiring.bury_jobs(env))),
+        lambda env: build_bury(_without_stream(bury_jobs_deps(env))),
         "relay-failures",
         {
             "DDBStreamBatchInfo": {
@@ -230,7 +242,7 @@ MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, An
         },
     ),
     "start_imports": (
-        lambda env: build_imports(wiring.start_imports(env)),
+        lambda env: build_imports(start_imports_deps(env)),
         "uploads",
         {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "imports"}, "object": {"key": "default/a.csv"}}}]},
     ),
@@ -241,7 +253,7 @@ MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, An
 @pytest.mark.parametrize("door", MESSAGES)
 def test_no_message_is_unhandled(door: str, env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
     build, queue, good = MESSAGES[door]
-    handler, seen, operations = build(env), Counter[str](), wiring.sweep_jobs(env).operations
+    handler, seen, operations = build(env), Counter[str](), sweep_jobs_deps(env).operations
     listen(unforeseen)
 
     @rounds(hostile_events * _SHARES["messages"] / len(MESSAGES) / 10)
@@ -269,6 +281,6 @@ def test_no_message_is_unhandled(door: str, env: dict[str, str], unforeseen: lis
     run()
     assert unforeseen == []
     if door in ("run_jobs", "wakes"):  # whatever stands beside them, good messages are done, once each, and bad ones are kept
-        assert counters.read(wiring.counter_store(env), tenant="default", name="neighbours").value == seen["batches"]
+        assert counters.read(resources.counter_store(env), tenant="default", name="neighbours").value == seen["batches"]
         assert seen["kept"] > seen["batches"]
     print(f"{door}: {dict(seen)}")  # noqa: T201 - the figures that were asked for

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule, run_state_machine_as_test
-from mayfly import sessions, wiring
+from mayfly import resources, sessions
 from mayfly.core.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
@@ -255,7 +255,7 @@ def _frozen(data: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 def test_concurrent_histories_are_linearizable(endpoint: str, embedded: Any, processes: list["subprocess.Popen[str]"]) -> None:
     make_tables(embedded, "histories-")
-    store = wiring.session_store({"SESSIONS_TABLE": "histories-SessionsTable", "SUBJECT_KEY": "test"})
+    store = resources.session_store({"SESSIONS_TABLE": "histories-SessionsTable", "SUBJECT_KEY": "test"})
     for each in processes:
         assert each.stdout is not None
         assert each.stdout.readline() == "ready\n"

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from mayfly import wiring
 from mayfly.core.observability import observer
 
 from functions.counters.app import build
+from functions.counters.deps import Deps as CountersDeps
 from tests.conftest import make_client
 from tests.support.counting import Counting
 from tests.support.events import http
@@ -25,7 +25,7 @@ class Api:
     def __init__(self, client: Any) -> None:
         self.once = make_client("dynamodb", attempts=1)
         self.counters, self.limits = Counting(self.once, client), Limiting(client)
-        self.handler = build(wiring.CountersDeps(counters=self.counters, limits=self.limits, observe=observer("counters")))
+        self.handler = build(CountersDeps(counters=self.counters, limits=self.limits, observe=observer("counters")))
 
     def call(self, route: str, name: str = "hits", **more: Any) -> tuple[int, Any, dict[str, str]]:
         path = route.split(" ")[1].replace("{name}", name)

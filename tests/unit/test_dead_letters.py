@@ -17,9 +17,9 @@ from mayfly.jobs.routing.outbox import Outbox
 from mayfly.jobs.routing.stranded import StrandedSearch
 from mayfly.jobs.rules import job_id_for
 from mayfly.jobs.store import JobStore
-from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build
+from functions.bury_jobs.deps import Deps as BuryDeps
 from tests.support.events import sqs
 from tests.support.fakes import Context, FixedClock, Names
 from tests.support.faults import Faults

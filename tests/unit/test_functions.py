@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mayfly import sessions, wiring
+from mayfly import sessions
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.aws.queue import Queue
 from mayfly.core.errors import Fenced, LeaseHeld, StoreUnavailable
@@ -20,16 +20,22 @@ from mayfly.jobs.routing.outbox import Outbox
 from mayfly.jobs.store import ClaimRefused, JobStore
 from mayfly.jobs.worker.batch import entrypoint
 from mayfly.limits import LimitStore
+from mayfly.resources import session_store
 from mayfly.schedules import Keeper, ScheduleStore
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
-from mayfly.wiring import session_store
 
 from functions.authorizer.app import build as build_authorizer
+from functions.authorizer.deps import Deps as AuthorizerDeps
 from functions.await_job.app import build as build_await
+from functions.await_job.deps import Deps as AwaitDeps
 from functions.hello.app import build as build_hello
+from functions.hello.deps import Deps as HelloDeps
 from functions.jobs.app import build as build_jobs
+from functions.jobs.deps import Deps as JobsDeps
 from functions.relay_jobs.app import build as build_relay
+from functions.relay_jobs.deps import Deps as RelayDeps
 from functions.sweep_jobs.app import build as build_sweep
+from functions.sweep_jobs.deps import Deps as SweepDeps
 from mayfly_testing.stack import wait_until
 from tests.conftest import make_client
 from tests.support.counting import Counting, counted
@@ -62,7 +68,7 @@ def page(page_limit: int = 0, limits_client: Any = None) -> Any:
     limits = LimitStore(DynamoDB(limits_client or make_client("dynamodb"), lambda attempt: None), "CountersTable", clock=FixedClock())
     visitors = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
     return build_hello(
-        wiring.HelloDeps(
+        HelloDeps(
             counters=store,
             sessions=lambda: visitors,
             limits=lambda: limits,
@@ -132,10 +138,8 @@ def test_health_asks_the_store(hello: Any) -> None:
     assert call(hello, http("GET /health"))[:2] == (200, {"status": "ok"})
 
 
-def unusable(store: Any) -> wiring.HelloDeps:
-    return wiring.HelloDeps(
-        counters=store, sessions=lambda: store, limits=lambda: store, page_limit=0, tenant="t", observe=observer("hello")
-    )
+def unusable(store: Any) -> HelloDeps:
+    return HelloDeps(counters=store, sessions=lambda: store, limits=lambda: store, page_limit=0, tenant="t", observe=observer("hello"))
 
 
 def visits(handler: Any, address: str, count: int) -> list[tuple[int, Any, dict[str, str]]]:
@@ -219,7 +223,7 @@ class JobsApi:
         self.pauses: list[float] = []
         tasks = {"t": Declaration("t", max_attempts=7)}
         self.keeper = Keeper(ScheduleStore(db, "JobsTable"), self.operations, tasks, self.clock, Names("edition"))
-        deps = wiring.JobsDeps(
+        deps = JobsDeps(
             store=self.store,
             operations=self.operations,
             tasks=tasks,
@@ -230,7 +234,7 @@ class JobsApi:
         )
         self.handler = build_jobs(deps)
         self.is_stopping = False
-        self.awaiting = build_await(wiring.AwaitDeps(store=self.store, observe=observer("await"), clock=self.clock, stopping=self))  # type: ignore[arg-type]  # plays it
+        self.awaiting = build_await(AwaitDeps(store=self.store, observe=observer("await"), clock=self.clock, stopping=self))  # type: ignore[arg-type]  # plays it
         self.during_pause: Callable[[], None] = lambda: None
 
     def pause(self, seconds: float) -> bool:
@@ -423,7 +427,7 @@ def test_a_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None
 
 
 def sweep(api: JobsApi) -> Any:
-    return build_sweep(wiring.SweepDeps(operations=api.operations, schedules=api.keeper, observe=observer("sweep"), clock=api.clock))(
+    return build_sweep(SweepDeps(operations=api.operations, schedules=api.keeper, observe=observer("sweep"), clock=api.clock))(
         {}, Context()
     )
 
@@ -458,7 +462,7 @@ def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> No
     for record, seconds in zip(event["Records"], (30, -5, 5000), strict=True):
         record["dynamodb"]["NewImage"]["not_before"] = {"N": str(clock() + seconds * 1000)}
     event["Records"][2]["dynamodb"]["NewImage"]["due"] = {"S": "due"}
-    build_relay(wiring.RelayDeps(outbox=Outbox(Queue().send, {}), observe=observer("relay"), clock=clock))(event, Context())
+    build_relay(RelayDeps(outbox=Outbox(Queue().send, {}), observe=observer("relay"), clock=clock))(event, Context())
     assert ([each["id"] for each in sent[0][0].values()], sent[0][1]) == (["soon", "late"], {"s-soon": 30.0, "s-late": 0.0})
 
 
@@ -648,7 +652,7 @@ def authorizer(dynamodb: Any) -> tuple[Any, str]:
     store = TenantStore(DynamoDB(dynamodb, pause=lambda attempt: None), "TenantsTable")
     text, key = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
     store.add_key(key)
-    return build_authorizer(wiring.AuthorizerDeps(tenants=store, observe=observer("authorizer"), clock=FixedClock())), text
+    return build_authorizer(AuthorizerDeps(tenants=store, observe=observer("authorizer"), clock=FixedClock())), text
 
 
 def test_the_authorizer_hands_on_tenant_and_scopes(authorizer: tuple[Any, str]) -> None:
@@ -707,7 +711,7 @@ def received(queue: Queue) -> list[dict[str, str]]:
 
 def test_the_relay_announces_every_queued_job(queue: Queue) -> None:
     ids = [f"j{number}" for number in range(25)]
-    reply = build_relay(wiring.RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock()))(
+    reply = build_relay(RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock()))(
         stream_event(*ids), Context()
     )
     assert reply == {"batchItemFailures": []}
@@ -726,7 +730,7 @@ def test_the_relay_reports_only_what_could_not_be_sent() -> None:
         def send(self, bodies: Any, delays: Any) -> set[str]:
             return {name for name in bodies if name.endswith("2")}
 
-    handler = build_relay(wiring.RelayDeps(outbox=Outbox(Half().send, {}), observe=observer("relay"), clock=FixedClock()))
+    handler = build_relay(RelayDeps(outbox=Outbox(Half().send, {}), observe=observer("relay"), clock=FixedClock()))
     assert handler(stream_event("1", "2", "3"), Context()) == {"batchItemFailures": [{"itemIdentifier": "s-2"}]}
 
 

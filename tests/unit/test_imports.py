@@ -22,9 +22,9 @@ from mayfly.imports.store import Objects
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Status, Submission, Wake
 from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress, public
-from mayfly.wiring import ImportsDeps
 
 from functions.start_imports.app import build as build_start
+from functions.start_imports.deps import Deps as ImportsDeps
 from tests.conftest import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context, Names

@@ -6,16 +6,20 @@ from typing import Any
 
 import boto3
 import pytest
-from mayfly import limits, wiring
+from mayfly import limits
 from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import QuotaExceeded, StoreUnavailable
 from mayfly.core.json_input import NAME
-from mayfly.wiring import limit_store
+from mayfly.resources import limit_store
 
 from functions.await_job.app import build as build_await
+from functions.await_job.deps import from_environ as await_job_deps
 from functions.counters.app import build as build_counters
+from functions.counters.deps import from_environ as counters_deps
 from functions.jobs.app import build as build_jobs
+from functions.jobs.deps import from_environ as jobs_deps
 from functions.sessions.app import build as build_sessions
+from functions.sessions.deps import from_environ as sessions_deps
 from tests.conftest import ROOT, make_client, make_tables
 from tests.support.events import http
 from tests.support.fakes import Context
@@ -40,13 +44,13 @@ class Api:
         self.calls = calls
         env = {**ENV, **env}
         self._handlers = {
-            "jobs": build_jobs(wiring.jobs(env)),
-            "schedules": build_jobs(wiring.jobs(env)),
-            "job": build_await(wiring.await_job(env)),
-            "sessions": build_sessions(wiring.sessions(env)),
-            "subjects": build_sessions(wiring.sessions(env)),
-            "counters": build_counters(wiring.counters(env)),
-            "limits": build_counters(wiring.counters(env)),
+            "jobs": build_jobs(jobs_deps(env)),
+            "schedules": build_jobs(jobs_deps(env)),
+            "job": build_await(await_job_deps(env)),
+            "sessions": build_sessions(sessions_deps(env)),
+            "subjects": build_sessions(sessions_deps(env)),
+            "counters": build_counters(counters_deps(env)),
+            "limits": build_counters(counters_deps(env)),
         }
 
     def ask(self, tenant: str, route: str, body: Any = None, *, token: str = "", **parts: str) -> tuple[int, Any, list[Call]]:

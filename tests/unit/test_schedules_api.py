@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from mayfly import wiring
 from mayfly.core.observability import observer
 
 from functions.jobs.app import build
+from functions.jobs.deps import Deps as JobsDeps
 from tests.support.events import http
 from tests.support.fakes import Context, Names
 from tests.unit.test_schedules import Schedules
@@ -20,7 +20,7 @@ class Api:
     def __init__(self, client: Any) -> None:
         self.kept = Schedules(client)
         self.handler = build(
-            wiring.JobsDeps(
+            JobsDeps(
                 store=self.kept.jobs,
                 operations=self.kept.keeper.operations,
                 tasks=self.kept.keeper.tasks,

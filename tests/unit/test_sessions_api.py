@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from mayfly import wiring
 from mayfly.core.observability import observer
 from mayfly.sessions.rules import read_token
 
 from functions.sessions.app import build
+from functions.sessions.deps import Deps as SessionsDeps
 from tests.support.events import http
 from tests.support.fakes import Context
 from tests.support.faults import Faults
@@ -23,7 +23,7 @@ class Api:
 
     def __init__(self, client: Any) -> None:
         self.store = Sessions(client)
-        self.handler = build(wiring.SessionsDeps(store=self.store, observe=observer("sessions")))
+        self.handler = build(SessionsDeps(store=self.store, observe=observer("sessions")))
 
     def call(self, route: str, token: str | None = None, path: str | None = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
         headers = {**({"Session-Token": token} if token else {}), **more.pop("headers", {})}

@@ -16,9 +16,9 @@ from mayfly.jobs.routing.outbox import Outbox, announcement
 from mayfly.jobs.routing.stranded import HELD_MS, PAGE_ITEMS, PAGES_A_SECOND, StrandedSearch
 from mayfly.jobs.rules import WINDOW_SLACK_MS, covers, gap_window, hull, may_be_stranded, read_stream_gap
 from mayfly.jobs.store import JobStore
-from mayfly.wiring import BuryDeps
 
 from functions.bury_jobs.app import build
+from functions.bury_jobs.deps import Deps as BuryDeps
 from tests.conftest import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context, FixedClock, Names

@@ -36,7 +36,7 @@ def test_importing_and_reading_find_the_same_tasks(package: ModuleType) -> None:
 
 
 def test_the_stacks_own_tasks_can_be_read(package: ModuleType) -> None:
-    assert "counter.add" in declared(ROOT / "functions" / "run_jobs" / "tasks", local=False)
+    assert "counter.add" in declared(ROOT / "functions" / "tasks", local=False)
 
 
 def test_arguments_that_are_no_literals_are_refused_with_file_and_line(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ import os
 
 from flask import Flask, flash, get_flashed_messages, redirect, request, session
 from flask.wrappers import Response
-from mayfly import wiring
+from mayfly import resources
 from mayfly.sessions.web.flask import MayflySessionInterface, rotate
 from werkzeug.wrappers import Response as BaseResponse
 
 app = Flask(__name__)
-app.session_interface = MayflySessionInterface(wiring.session_store(os.environ))
+app.session_interface = MayflySessionInterface(resources.session_store(os.environ))
 
 
 @app.get("/")

@@ -73,7 +73,7 @@ class ConfigError(MayflyError):
 
 
 class BadTask(MayflyError):
-    """A file under functions/run_jobs/tasks/ declares no usable task; raised at start, with file and line where known."""
+    """A file under functions/tasks/ declares no usable task; raised at start, with file and line where known."""
 
     code = "bad-task"
     title = "Bad task"
@@ -97,7 +97,7 @@ class InvalidRequest(MayflyError):
 
 
 class UnknownTask(MayflyError):
-    """No file under functions/run_jobs/tasks declares a task of this name."""
+    """No file under functions/tasks declares a task of this name."""
 
     code = "unknown-task"
     status = 400

@@ -14,9 +14,9 @@ from mayfly.core.errors import ConfigError
 from mayfly.core.json_input import NAME
 from mayfly.counters import CounterStore
 from mayfly.jobs import JobOperations, JobStore
+from mayfly.resources import counter_store, session_store
 from mayfly.sessions import SessionStore
 from mayfly.tenants import TenantStore
-from mayfly.wiring import counter_store, session_store
 
 __all__ = ["Stack", "name", "show", "target", "tenant_option"]
 

@@ -1,6 +1,6 @@
 """Tasks: what a job runs, and how it is found by name.
 
-A task is a function under functions/run_jobs/tasks/, declared with `@task("name", ...)`. The worker imports those files;
+A task is a function under functions/tasks/, declared with `@task("name", ...)`. The worker imports those files;
 the API only reads their declarations, so that accepting a job never pays for the code that runs it.
 """
 

@@ -2,7 +2,7 @@
 
 ::
 
-    app = Starlette(routes, middleware=[Middleware(SessionMiddleware, store=wiring.session_store(os.environ))])
+    app = Starlette(routes, middleware=[Middleware(SessionMiddleware, store=resources.session_store(os.environ))])
 
 `request.session` is a dictionary, as with Starlette's own middleware; what differs at the end of the request is written, inner
 changes too. Beyond it: `request.session.rotate(subject)` at login; a session that has become empty is ended in the store.

@@ -2,7 +2,7 @@
 
 ::
 
-    app.session_interface = MayflySessionInterface(wiring.session_store(os.environ))
+    app.session_interface = MayflySessionInterface(resources.session_store(os.environ))
 
 `flask.session` works as ever: `permanent`, `modified`, `new`, flash; values are what Flask's own serializer takes. Beyond it:
 `rotate(subject)` at login, `session.clear()` ends the session in the store. Only `flask.session` that is used costs a call.

@@ -3,7 +3,7 @@
 import os
 from functools import cache
 
-from mayfly import wiring
+from mayfly import resources
 from mayfly.imports import Objects, import_csv
 from mayfly.jobs import Effects, Job, task
 
@@ -17,4 +17,4 @@ def run(job: Job, effects: Effects) -> dict[str, object]:
 @cache
 def _objects() -> Objects:
     """Made for the first import of a process: most processes never see one."""
-    return wiring.import_objects(os.environ)
+    return resources.import_objects(os.environ)

@@ -1,0 +1,47 @@
+"""Dependencies of `await_job`, and the settings that they are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mayfly import resources
+from mayfly.core.clock import Clock, system_clock
+from mayfly.core.observability import Observer, observer
+from mayfly.core.settings import read_settings
+from mayfly.core.shutdown import Stopping
+from mayfly.jobs import JobStore
+from mayfly.web.http import Quota
+
+__all__ = ["Deps", "Settings", "from_environ"]
+
+
+@dataclass(frozen=True)
+class Deps:
+    """The store of jobs. `stopping` ends a wait early when the process must stop."""
+
+    store: JobStore
+    observe: Observer
+    clock: Clock
+    stopping: Stopping
+    quota: Quota | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Variables of the function."""
+
+    jobs_table: str
+    counters_table: str
+    tenant_limit: int
+
+
+def from_environ(env: Mapping[str, str]) -> Deps:
+    """Makes the dependencies. Raises ConfigError."""
+    settings, db = read_settings(Settings, env), resources.dynamodb()
+    store, _ = resources.job_stores(settings.jobs_table, db)
+    return Deps(
+        store=store,
+        observe=observer("await_job"),
+        clock=system_clock,
+        stopping=Stopping().listen(),
+        quota=resources.quota(settings.counters_table, settings.tenant_limit, db),
+    )

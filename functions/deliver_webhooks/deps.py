@@ -1,0 +1,72 @@
+"""Dependencies of `deliver_webhooks`, and the settings that they are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aws_lambda_powertools.utilities.parameters import SSMProvider
+from mayfly import resources
+from mayfly.aws.queue import Queue
+from mayfly.core.clock import system_clock
+from mayfly.core.errors import ConfigError, InvalidRequest
+from mayfly.core.observability import Observer, observer
+from mayfly.core.settings import read_settings
+from mayfly.jobs.authoring.built_in import DELIVER
+from mayfly.jobs.authoring.task import Task
+from mayfly.jobs.worker.runner import Worker
+from mayfly.webhooks import Courier, deliver
+from mayfly.webhooks.model import LOCAL, PUBLIC
+from mayfly.webhooks.rules import read_pauses
+from mayfly.webhooks.store import Endpoints, Secrets
+from mayfly.webhooks.wire import resolve
+
+__all__ = ["Deps", "Settings", "from_environ"]
+
+
+@dataclass(frozen=True)
+class Deps:
+    """The worker of webhooks and the queue that feeds it."""
+
+    worker: Worker
+    queue: Queue
+    observe: Observer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Variables of the function. `secrets_prefix` is where in Parameter Store the signing secrets are."""
+
+    jobs_table: str
+    endpoints_table: str
+    webhooks_queue_url: str
+    secrets_prefix: str
+    webhook_pauses: str
+    default_tenant: str
+    lease_seconds: int = 15
+    aws_sam_local: bool = False
+
+
+def from_environ(env: Mapping[str, str]) -> Deps:
+    """Makes the dependencies. Raises ConfigError."""
+    settings, observe = read_settings(Settings, env), observer("deliver_webhooks")
+    try:
+        pauses = read_pauses(settings.webhook_pauses)
+    except InvalidRequest as problem:
+        raise ConfigError([f"WEBHOOK_{problem}"]) from None
+    courier = Courier(
+        secrets=Secrets(SSMProvider(boto3_client=resources.client("ssm")), settings.secrets_prefix),
+        endpoints=Endpoints(resources.dynamodb(), settings.endpoints_table, system_clock),
+        policy=LOCAL if settings.aws_sam_local else PUBLIC,
+        pauses=pauses,
+        resolve=resolve,
+        clock=system_clock,
+    )
+    worker = resources.worker(
+        jobs_table=settings.jobs_table,
+        counters_table="",
+        producer_tenant=settings.default_tenant,
+        lease_seconds=settings.lease_seconds,
+        tasks={DELIVER.name: Task(DELIVER, lambda job, effects: deliver(job, effects, courier))},
+        known={},
+        observe=observe,
+    )
+    return Deps(worker=worker, queue=resources.queue(settings.webhooks_queue_url), observe=observe)

@@ -1,0 +1,36 @@
+"""Dependencies of `relay_jobs`, and the settings that they are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mayfly import resources
+from mayfly.core.clock import Clock, system_clock
+from mayfly.core.observability import Observer, observer
+from mayfly.core.settings import read_settings
+from mayfly.jobs.routing.outbox import Outbox
+
+__all__ = ["Deps", "Settings", "from_environ"]
+
+
+@dataclass(frozen=True)
+class Deps:
+    """The queues to which jobs are announced."""
+
+    outbox: Outbox
+    observe: Observer
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Variables of the function."""
+
+    jobs_queue_url: str
+    webhooks_queue_url: str
+
+
+def from_environ(env: Mapping[str, str]) -> Deps:
+    """Makes the dependencies. Raises ConfigError."""
+    settings = read_settings(Settings, env)
+    outbox = resources.outbox(settings.jobs_queue_url, settings.webhooks_queue_url)
+    return Deps(outbox=outbox, observe=observer("relay_jobs"), clock=system_clock)

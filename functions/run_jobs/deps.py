@@ -1,0 +1,57 @@
+"""Dependencies of `run_jobs`, and the settings that they are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from mayfly import resources
+from mayfly.aws.queue import Queue
+from mayfly.core.observability import Observer, observer
+from mayfly.core.settings import read_settings
+from mayfly.jobs.authoring.built_in import BUILT_IN
+from mayfly.jobs.authoring.task import imported
+from mayfly.jobs.worker.runner import Worker
+
+__all__ = ["Deps", "Settings", "from_environ"]
+
+
+@dataclass(frozen=True)
+class Deps:
+    """The worker and the queue that feeds it."""
+
+    worker: Worker
+    queue: Queue
+    observe: Observer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Variables of the function.
+
+    `lease_seconds` is how long a claim holds without being renewed: the longest that a crash delays a job, less 2 s.
+    `imports_bucket` is read by the task that imports, when it first runs. `mayfly_tasks` is the package of the tasks.
+    """
+
+    jobs_table: str
+    counters_table: str
+    jobs_queue_url: str
+    imports_bucket: str
+    default_tenant: str
+    lease_seconds: int = 15
+    mayfly_tasks: str = "tasks"
+    aws_sam_local: bool = False
+
+
+def from_environ(env: Mapping[str, str]) -> Deps:
+    """Makes the dependencies; imports every task. Raises ConfigError."""
+    settings, observe = read_settings(Settings, env), observer("run_jobs")
+    worker = resources.worker(
+        jobs_table=settings.jobs_table,
+        counters_table=settings.counters_table,
+        producer_tenant=settings.default_tenant,
+        lease_seconds=settings.lease_seconds,
+        tasks=imported(import_module(settings.mayfly_tasks), local=settings.aws_sam_local),
+        known=BUILT_IN,
+        observe=observe,
+    )
+    return Deps(worker=worker, queue=resources.queue(settings.jobs_queue_url), observe=observe)

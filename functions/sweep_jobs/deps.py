@@ -1,0 +1,46 @@
+"""Dependencies of `sweep_jobs`, and the settings that they are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mayfly import resources
+from mayfly.core.clock import Clock, system_clock
+from mayfly.core.observability import Observer, observer
+from mayfly.core.settings import read_settings
+from mayfly.jobs import JobOperations
+from mayfly.schedules import Keeper
+
+__all__ = ["Deps", "Settings", "from_environ"]
+
+
+@dataclass(frozen=True)
+class Deps:
+    """Stores of what becomes due."""
+
+    operations: JobOperations
+    schedules: Keeper
+    observe: Observer
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Variables of the function."""
+
+    jobs_table: str
+    lambda_task_root: str
+    mayfly_tasks: str = "tasks"
+    aws_sam_local: bool = False
+
+
+def from_environ(env: Mapping[str, str]) -> Deps:
+    """Makes the dependencies. Raises ConfigError."""
+    settings, db = read_settings(Settings, env), resources.dynamodb()
+    _, operations = resources.job_stores(settings.jobs_table, db)
+    tasks = resources.declared_tasks(settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local)
+    return Deps(
+        operations=operations,
+        schedules=resources.schedule_keeper(db, settings.jobs_table, operations, tasks),
+        observe=observer("sweep_jobs"),
+        clock=system_clock,
+    )

@@ -1,0 +1,234 @@
+"""Clients and stores for handlers: these functions' and anybody's own. The only module that makes AWS clients.
+
+What a handler does not use is not imported, for a fast start.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mayfly.core.clock import Clock, system_clock
+from mayfly.core.ids import new_id, new_nonce, new_secret
+from mayfly.core.observability import Observer
+from mayfly.core.settings import read_settings
+
+if TYPE_CHECKING:
+    from mayfly.aws.dynamodb import DynamoDB
+    from mayfly.aws.queue import Queue
+    from mayfly.counters import CounterStore
+    from mayfly.imports import Objects
+    from mayfly.jobs import JobOperations, JobStore
+    from mayfly.jobs.authoring.task import Declaration, Task
+    from mayfly.jobs.routing.outbox import Outbox
+    from mayfly.jobs.worker.runner import Worker
+    from mayfly.limits import LimitStore
+    from mayfly.schedules import Keeper
+    from mayfly.sessions import SessionStore
+    from mayfly.web.http import Quota
+
+__all__ = [
+    "client",
+    "counter_store",
+    "declared_tasks",
+    "dynamodb",
+    "import_objects",
+    "job_stores",
+    "lazy_counters",
+    "limit_store",
+    "limits_of",
+    "outbox",
+    "queue",
+    "quota",
+    "schedule_keeper",
+    "session_store",
+    "worker",
+]
+
+#: Seconds. A dead socket must not eat a whole invocation, as botocore's 60 s would; transactions are advised 1 s or more.
+_CONNECT_TIMEOUT: Final = 1
+_READ_TIMEOUT: Final = 3
+
+
+def counter_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "CounterStore":
+    """Returns counters, by COUNTERS_TABLE. Raises ConfigError."""
+    made = db or dynamodb()
+    return lazy_counters(read_settings(_Counters, env).counters_table, lambda: made)
+
+
+def limit_store(env: Mapping[str, str], *, clock: Clock = system_clock) -> "LimitStore":
+    """Returns limits, by COUNTERS_TABLE. Raises ConfigError."""
+    return limits_of(read_settings(_Counters, env).counters_table, dynamodb(), clock)
+
+
+def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "SessionStore":
+    """Returns sessions, by SESSIONS_TABLE and SUBJECT_KEY. Raises ConfigError."""
+    from mayfly.sessions import SessionStore
+    from mayfly.sessions.rules import BASE62, SECRET_CHARACTERS
+
+    settings = read_settings(_Sessions, env)
+    return SessionStore(
+        db or dynamodb(),
+        settings.sessions_table,
+        subject_key=settings.subject_key,
+        clock=system_clock,
+        new_id=new_id,
+        new_secret=lambda: new_secret(BASE62, SECRET_CHARACTERS),
+        new_nonce=new_nonce,
+    )
+
+
+def import_objects(env: Mapping[str, str]) -> "Objects":
+    """Returns the imports bucket, by IMPORTS_BUCKET. Raises ConfigError."""
+    from mayfly.imports import Objects
+
+    return Objects(client("s3"), read_settings(_Imports, env).imports_bucket)
+
+
+def job_stores(table: str, db: "DynamoDB | None" = None) -> "tuple[JobStore, JobOperations]":
+    """Returns jobs as workers and callers change them, and as operators do."""
+    from mayfly.jobs.operations import JobOperations
+    from mayfly.jobs.store import JobStore
+
+    db = db or dynamodb()
+    return JobStore(db, table), JobOperations(db, table)
+
+
+def declared_tasks(task_root: str, package: str, *, local: bool) -> "Mapping[str, Declaration]":
+    """Returns every task: those of the package, read from its files, and those with a function of their own.
+
+    `package` is the dotted name of the package below `task_root`. `local` includes tasks for the local stack only.
+    """
+    from mayfly.jobs.authoring.built_in import BUILT_IN
+    from mayfly.jobs.authoring.task import declared
+
+    return {**declared(Path(task_root, *package.split(".")), local=local), **BUILT_IN}
+
+
+def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
+    """Returns the queues to which jobs are announced."""
+    from mayfly.jobs.authoring.built_in import DELIVER
+    from mayfly.jobs.routing.outbox import Outbox
+
+    sqs = client("sqs")
+    return Outbox(queue(jobs_queue_url, sqs).send, {DELIVER.name: queue(webhooks_queue_url, sqs).send})
+
+
+def schedule_keeper(db: "DynamoDB", table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]") -> "Keeper":
+    """Returns schedules, which make jobs of these tasks."""
+    from mayfly.schedules import Keeper, ScheduleStore
+
+    return Keeper(ScheduleStore(db, table), operations, tasks, system_clock, new_id)
+
+
+def worker(
+    *,
+    jobs_table: str,
+    counters_table: str,
+    producer_tenant: str,
+    lease_seconds: int,
+    tasks: "Mapping[str, Task]",
+    known: "Mapping[str, Declaration]",
+    observe: Observer,
+) -> "Worker":
+    """Returns the dependencies of a worker that runs `tasks`. It knows of those in `known`, which another function runs."""
+    from boto3.dynamodb.types import TypeSerializer
+
+    from mayfly.jobs.worker.runner import Worker
+
+    store, operations = job_stores(jobs_table)
+    return Worker(
+        store=store,
+        keep_unreadable=operations.keep_unreadable,
+        tasks=tasks,
+        known=known,
+        counters_table=counters_table,
+        producer_tenant=producer_tenant,
+        observe=observe,
+        clock=system_clock,
+        new_nonce=new_nonce,
+        jitter=random.random,
+        serialize=TypeSerializer().serialize,
+        lease_ms=lease_seconds * 1000,
+    )
+
+
+def lazy_counters(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
+    """Returns counters of a table. `db` is called for the first request that needs more than a plain increment."""
+    from mayfly.counters import CounterStore
+
+    return CounterStore(
+        # SDK retries off: what an SDK repeats after a lost answer, a counter counts twice.
+        dynamodb(attempts=1),
+        db,
+        table,
+        clock=system_clock,
+        new_nonce=new_nonce,
+        pick=random.randrange,
+    )
+
+
+def limits_of(table: str, db: "DynamoDB", clock: Clock = system_clock) -> "LimitStore":
+    """Returns limits of a table."""
+    from mayfly.limits import LimitStore
+
+    return LimitStore(db, table, clock=clock)
+
+
+def quota(table: str, tenant_limit: int, db: "DynamoDB") -> "Quota | None":
+    """Returns the check of a tenant's requests over the whole API, None if they are not limited."""
+    if not tenant_limit:
+        return None
+    from mayfly.limits import quota as check_of
+
+    return check_of(limits_of(table, db), tenant_limit)
+
+
+def dynamodb(*, attempts: int = 3) -> "DynamoDB":
+    """Returns the adapter that every store uses. `attempts` are those of the SDK, for each request."""
+    from mayfly.aws.dynamodb import DynamoDB
+
+    return DynamoDB(client("dynamodb", attempts=attempts), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
+
+
+def queue(url: str, sqs: Any = None) -> "Queue":
+    """Returns one SQS queue, by a client of its own unless one is given."""
+    from mayfly.aws.queue import Queue
+
+    return Queue(sqs or client("sqs"), url)
+
+
+def client(service: str, *, attempts: int = 3) -> Any:
+    """Returns a client of one AWS service. Region, credentials and endpoint come from the variables that every SDK reads."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=_READ_TIMEOUT,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        # Requests are built here, from typed code; checking each against the service model costs CPU on every call.
+        parameter_validation=False,
+        tcp_keepalive=True,
+    )
+    return boto3.client(service, region_name=os.environ.get("AWS_REGION"), config=config)  # type: ignore[call-overload]  # by name
+
+
+@dataclass(frozen=True)
+class _Sessions:
+    sessions_table: str
+    #: Hides subjects in tokens; the stack's parameter SubjectKey.
+    subject_key: str
+
+
+@dataclass(frozen=True)
+class _Counters:
+    counters_table: str
+
+
+@dataclass(frozen=True)
+class _Imports:
+    imports_bucket: str
