@@ -156,7 +156,7 @@ def _key_builders(path: Path) -> Iterator[str]:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             name = target.id if isinstance(target, ast.Name) and target.id.isupper() else None
         if name is not None and any(_is_key(each) for each in ast.walk(node)):
-            yield f"{path.parent.name}.{name}"
+            yield f"{path.relative_to(LIBRARY).parts[0]}.{name}"
 
 
 def _is_key(node: ast.AST) -> bool:

@@ -66,7 +66,7 @@ def test_the_template_for_the_container_declares_the_running_stacks_variables_an
     assert hello["Environment"]["Variables"]["COUNTERS_TABLE"]
     relay = template["Resources"]["RelayJobs"]["Properties"]
     assert relay["Environment"]["Variables"]["JOBS_QUEUE_URL"].startswith(f"{at}/")
-    assert (Path(hello["CodeUri"]) / "main.py").exists()
+    assert (Path(hello["CodeUri"]) / "hello" / "main.py").exists()
     layer = Path(template["Resources"]["MayflyLayer"]["Properties"]["ContentUri"]) / "python"
-    assert (layer / "mayfly" / "http.py").exists()
+    assert (layer / "mayfly" / "web" / "http.py").exists()
     assert (layer / "aws_lambda_powertools").exists()

@@ -295,7 +295,7 @@ def test_a_call_that_is_off_is_told_what_is_without_a_stack_trace(tmp_path: Path
 
 def test_a_store_that_dies_ends_the_stack_with_the_reason(tmp_path: Path) -> None:
     with running(tmp_path, template=ROOT / "tests" / "apps" / "orders" / "template.yaml") as stack:
-        (store,) = [each for each in stack.tree() if "store_process" in " ".join(each.cmdline())]
+        (store,) = [each for each in stack.tree() if "mayfly_local.emulator.main" in " ".join(each.cmdline())]
         store.kill()
         assert stack.process.wait(20) == 1
         assert "the embedded store ended" in stack.output
