@@ -1,6 +1,7 @@
 # Every command of this repository, one line of work each; docs/layout.md says where what they run lives.
 PYTHON ?= python3
 PORT ?= 3000
+T ?= tests
 FUNCTION ?= hello
 BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -12,11 +13,11 @@ export AWS_DEFAULT_REGION ?= us-east-1
 run: .venv/ready ## the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
 
-test: .venv/ready ## every test that needs no AWS account
-	@$(BIN)/pytest -n auto --dist loadfile tests
+test: .venv/ready ## every test that needs no AWS account; T=tests/unit runs a part
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(T)
 
-test-all: .venv/ready ## the same with long runs: 200 rounds of kills, 500 MB of state
-	@$(BIN)/pytest -n auto --dist loadfile --rounds 200 --timeout 7200 tests
+test-all: .venv/ready ## the same with long runs: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --timeout 7200 $(T)
 
 lint: .venv/ready .venv-sam/ready ## read-only checks
 	@$(BIN)/ruff format --check --quiet .

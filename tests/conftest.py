@@ -31,9 +31,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rounds", type=int, default=3, metavar="N", help="rounds of kills on one state, and a quarter of each other kind (default: 3)"
     )
+    parser.addoption("--searches", type=int, default=100, metavar="CASES", help="cases of each long random search (default: 100)")
     parser.addoption(
         "--schema", type=int, default=20, metavar="CASES", help="schemathesis cases for each operation and phase (default: 20)"
     )
+
+
+#: Files that take longest, in this order. They start before shorter ones, so that no worker ends long after the others.
+SLOWEST = [
+    "test_state", "test_stack", "test_schedules", "test_recovery", "test_lifecycle", "test_crash", "test_full_run", "test_machine_faults",
+    "test_session_histories", "test_second_application", "test_counter_histories", "test_counting", "test_hostile_input", "test_tutorial",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit and contract tests first, where a mistake shows soonest; then the slow files, and the rest."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        is_quick = bool({"unit", "contract"} & set(item.path.parts))
+        return not is_quick, SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST)
+
+    items.sort(key=place)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than processors: many tests wait for processes and timeouts."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture
+def searches(request: pytest.FixtureRequest) -> int:
+    """How many cases a long random search tries."""
+    return int(request.config.getoption("--searches"))
 
 
 @pytest.fixture

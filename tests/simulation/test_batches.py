@@ -18,7 +18,6 @@ from tests.support.counting import counted
 from tests.support.faults import Faults, Killed
 from tests.support.stage import Stage, a_record
 
-RUNS = 1000
 KINDS = ["before", "after", "late", "throttle", "error", "conflict", "kill", "kill after"]
 CALLS = ["TransactWriteItems", "TransactWriteItems", "TransactWriteItems", "UpdateItem", "BatchExecuteStatement", "BatchGetItem"]
 _names = (f"sim{number}" for number in itertools.count())
@@ -143,8 +142,8 @@ def world(embedded: Any) -> World:
 
 
 @pytest.mark.timeout(900)
-def test_no_fault_in_a_batch_loses_or_doubles_anything(world: World) -> None:
-    for seed in range(RUNS):
+def test_no_fault_in_a_batch_loses_or_doubles_anything(world: World, searches: int) -> None:
+    for seed in range(searches):
         if seed % 50 == 0:
             world.tables = make_tables(world.clients[0], f"sim{seed}-")
         play = world.play(seed)

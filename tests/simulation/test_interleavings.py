@@ -26,7 +26,7 @@ from tests.support.counting import Counting
 from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
 
-EXAMPLES, STEPS = 1000, 24
+STEPS = 24
 LEASE_MS, MAX_ATTEMPTS = 15_000, 3
 WORKERS = range(3)
 #: What happens to the calls of a step: nothing, one answer lost (the SDK repeats), or silence without or with effect.
@@ -285,12 +285,12 @@ class Interleavings(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(900)
-def test_no_interleaving_breaks_a_promise(embedded: Any) -> None:
+def test_no_interleaving_breaks_a_promise(embedded: Any, searches: int) -> None:
     client = make_client("dynamodb")
     Interleavings.world = (client, make_tables(client, "interleavings-"), Faults(client, on_moto=False))
     run_state_machine_as_test(
         Interleavings,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+            max_examples=searches, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
         ),
     )
