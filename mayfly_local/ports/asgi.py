@@ -26,20 +26,23 @@ def handler_of(app: App) -> Handler:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         is_read = False
+        unreadable: web.RequestPayloadError | None = None
         connection = request.protocol
         assert isinstance(connection, Connection)
         parts: list[bytes] = []
         answer = web.Response()
 
         async def receive() -> _Message:
-            nonlocal is_read
+            nonlocal is_read, unreadable
             try:
                 if not is_read:
                     body = await request.content.readany()
                     is_read = request.content.at_eof()
                     return {"type": "http.request", "body": body, "more_body": not is_read}
                 await asyncio.shield(connection.lost)
-            except (OSError, ClientError, web.RequestPayloadError):  # the client left, or its body cannot be read
+            except web.RequestPayloadError as problem:
+                is_read, unreadable = True, problem
+            except (OSError, ClientError):  # the client left
                 is_read = True
             return {"type": "http.disconnect"}
 
@@ -51,6 +54,8 @@ def handler_of(app: App) -> Handler:
                 parts.append(message.get("body", b""))
 
         await app(_scope(request), receive, send)
+        if unreadable is not None:
+            raise unreadable
         if request.method != "HEAD":  # its Content-Length is that of a GET
             answer.body = b"".join(parts)
         return answer

@@ -74,8 +74,12 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self._received_at = self._loop.time()
-        if not self._is_refused:
-            super().data_received(data)
+        if self._is_refused:
+            return
+        super().data_received(data)
+        if self._payload is not None and self._messages and not self._payload.is_eof():
+            # A message behind a body that has not ended: the parser's error. It does not tell the body's reader.
+            self._payload.set_exception(web.RequestPayloadError("its transfer coding is broken"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.disconnected(self)
@@ -203,7 +207,10 @@ class HttpServer:
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":  # RFC 9110, 10.1.1
             assert request.transport is not None
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await self._handler(request)
+        try:
+            return await self._handler(request)
+        except web.RequestPayloadError as problem:
+            return _refusal(400, f"the body cannot be read: {problem}")
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         protocol.begin(payload)

@@ -84,6 +84,20 @@ def test_a_request_whose_body_stalls_is_closed(tmp_path: Path) -> None:
         assert stack.get("/fine").status_code == 200
 
 
+@pytest.mark.parametrize("rest", [b"ZZ\r\nabc\r\n", b"2\r\n{}\r\n;"])
+def test_a_body_whose_chunks_cannot_be_read_is_400_on_every_port(tmp_path: Path, rest: bytes) -> None:
+    """Sent after the headers: the request is being handled by then."""
+    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack, ExitStack() as held:
+        signed = f"Authorization: AWS4-HMAC-SHA256 Credential={stack.credentials.id}/20260101/us-east-1/dynamodb/aws4_request, Signature=0"
+        for port in (stack.port, urlsplit(stack.facts["endpoint"]).port or 0):
+            sender = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            sender.sendall(f"POST /fine HTTP/1.1\r\nHost: localhost\r\n{signed}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+            assert select.select([sender], [], [], 0.5)[0] == []
+            sender.sendall(rest)
+            answer = until_end(sender)
+            assert answer.startswith(b"HTTP/1.1 400 "), (port, answer)
+
+
 def test_a_slow_body_that_goes_on_is_served(tmp_path: Path) -> None:
     template = ROOT / "tests/apps/misbehaving/template.yaml"
     with running(tmp_path, template=template) as stack, socket.create_connection(("127.0.0.1", stack.port), timeout=40) as slow:

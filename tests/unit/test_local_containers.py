@@ -106,6 +106,13 @@ def test_an_engine_without_a_bridge_is_an_error(monkeypatch: pytest.MonkeyPatch,
         asyncio.run(ask_engine(monkeypatch, tmp_path, web.Response(text=told, content_type="application/json")))
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "8.8.8.8"])
+def test_a_bridge_that_others_can_reach_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+    told = web.json_response({"IPAM": {"Config": [{"Gateway": address}]}})
+    with pytest.raises(LocalError, match="is not a private one"):
+        asyncio.run(ask_engine(monkeypatch, tmp_path, told))
+
+
 @pytest.mark.parametrize("where", ["unix:///gone/engine.sock", "tcp://127.0.0.1:1", "npipe:////./pipe/docker_engine", "ssh://host"])
 def test_an_engine_that_does_not_answer_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.setenv("DOCKER_HOST", where)
