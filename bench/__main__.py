@@ -29,17 +29,29 @@ def main() -> int:
     """Prints each benchmark's table and writes its figures."""
     names = sys.argv[1:] or BENCHMARKS
     if unknown := set(names) - set(BENCHMARKS):
-        print(f"there is no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(
+            f"there is no benchmark {', '.join(sorted(unknown))}; there are: "
+            f"{', '.join(BENCHMARKS)}",
+            file=sys.stderr,
+        )
         return 2
     RESULTS.mkdir(exist_ok=True)
-    machine = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
+    machine = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
     for name in names:
         module = importlib.import_module(f"bench.{name}")
         print(f"\n{name}: {module.QUESTION}", flush=True)
         figures = module.measure(lambda text: print(f"  {text}", flush=True))
         for figure, value in figures.items():
             print(f"  {figure:<58} {value}")
-        (RESULTS / f"{name}.json").write_text(json.dumps({"question": module.QUESTION, **machine, "figures": figures}, indent=2) + "\n")
+        (RESULTS / f"{name}.json").write_text(
+            json.dumps({"question": module.QUESTION, **machine, "figures": figures}, indent=2)
+            + "\n"
+        )
     return 0
 
 

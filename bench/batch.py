@@ -1,4 +1,6 @@
-"""Ours in both modes beside the documented recipe and others: a batch of ten messages, one effect each."""
+"""Ours in both modes beside the documented recipe and others: a batch of ten messages, one effect
+each.
+"""
 
 import statistics
 import tempfile
@@ -12,7 +14,10 @@ from mayfly_local.application.template import load
 from mayfly_local.emulator.clients import Clients
 from mayfly_testing.stack import ROOT, embedded_store
 
-QUESTION = "what does a batch of ten messages cost, one effect each, beside the documented recipe, in the same interleaved rounds?"
+QUESTION = (
+    "what does a batch of ten messages cost, one effect each, beside the documented "
+    "recipe, in the same interleaved rounds?"
+)
 ROUNDS, PER_ROUND, WARM = 15, 4, 10
 SHARED, DISTINCT = ["n"] * 10, [f"n{number}" for number in range(10)]
 #: What a Lambda function of 128 MB has of a core.
@@ -20,38 +25,66 @@ SMALLEST_SHARE = 128 / 1769
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Calls, serial trips, CPU ratios and wall times, by store and by whether the messages share a counter."""
+    """Calls, serial trips, CPU ratios and wall times, by store and by whether the messages share a
+    counter.
+    """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         with canned() as endpoint, _workers(endpoint, work) as workers:
             for counters, label in ((SHARED, "one counter"), (DISTINCT, "ten counters")):
-                figures |= _table(say, f"store that answers at once, {label}", _rounds(workers, counters))
+                figures |= _table(
+                    say, f"store that answers at once, {label}", _rounds(workers, counters)
+                )
             figures |= _at_smallest_share(say, workers)
         with canned(0.02) as endpoint, _workers(endpoint, work) as workers:
             walls = {peer.name: each.run(3, SHARED)["wall"] for peer, each in workers.items()}
-            say("20 ms a call, wall ms a batch: " + ", ".join(f"{name} {wall:.0f}" for name, wall in walls.items()))
-            figures |= {f"20 ms a call, {name}: wall ms": round(wall) for name, wall in walls.items()}
-        with embedded_store(work) as endpoint, _workers(endpoint, work, queue=make_stores(endpoint, work)) as workers:
+            say(
+                "20 ms a call, wall ms a batch: "
+                + ", ".join(f"{name} {wall:.0f}" for name, wall in walls.items())
+            )
+            figures |= {
+                f"20 ms a call, {name}: wall ms": round(wall) for name, wall in walls.items()
+            }
+        with (
+            embedded_store(work) as endpoint,
+            _workers(endpoint, work, queue=make_stores(endpoint, work)) as workers,
+        ):
             figures |= _table(say, "embedded store, one counter", _rounds(workers, SHARED))
             key = {"pk": {"S": "default/n"}, "sk": {"S": "shard/0"}}
-            item = Clients(endpoint).get("dynamodb").get_item(TableName="CountersTable", Key=key, ConsistentRead=True)["Item"]
-            assert int(item["value"]["N"]) == len(PEERS) * 10 * (WARM + ROUNDS * PER_ROUND)  # all of them did what they cost
+            item = (
+                Clients(endpoint)
+                .get("dynamodb")
+                .get_item(TableName="CountersTable", Key=key, ConsistentRead=True)["Item"]
+            )
+            assert int(item["value"]["N"]) == len(PEERS) * 10 * (
+                WARM + ROUNDS * PER_ROUND
+            )  # all of them did what they cost
     return figures
 
 
 @contextmanager
-def _workers(endpoint: str, work: Path, *, queue: str | None = None) -> Iterator[dict[Peer, Worker]]:
+def _workers(
+    endpoint: str, work: Path, *, queue: str | None = None
+) -> Iterator[dict[Peer, Worker]]:
     with ExitStack() as running:
         # A queue each: nobody receives what another one has left.
-        queues = {peer: queue and make_queue(endpoint, f"jobs-{number}") for number, peer in enumerate(PEERS)}
-        found = {peer: running.enter_context(worker(peer, endpoint, work, queue=queues[peer])) for peer in PEERS}
+        queues = {
+            peer: queue and make_queue(endpoint, f"jobs-{number}")
+            for number, peer in enumerate(PEERS)
+        }
+        found = {
+            peer: running.enter_context(worker(peer, endpoint, work, queue=queues[peer]))
+            for peer in PEERS
+        }
         for each in found.values():
             each.run(WARM, SHARED)
         yield found
 
 
-def _rounds(workers: dict[Peer, Worker], counters: Sequence[str]) -> dict[Peer, list[dict[str, float]]]:
+def _rounds(
+    workers: dict[Peer, Worker], counters: Sequence[str]
+) -> dict[Peer, list[dict[str, float]]]:
     found: dict[Peer, list[dict[str, float]]] = {peer: [] for peer in workers}
     for _ in range(ROUNDS):
         for peer, each in workers.items():
@@ -59,16 +92,29 @@ def _rounds(workers: dict[Peer, Worker], counters: Sequence[str]) -> dict[Peer, 
     return found
 
 
-def _table(say: Callable[[str], None], label: str, rounds: dict[Peer, list[dict[str, float]]]) -> dict[str, Any]:
+def _table(
+    say: Callable[[str], None], label: str, rounds: dict[Peer, list[dict[str, float]]]
+) -> dict[str, Any]:
     say(f"{label}, {ROUNDS} interleaved rounds of {PER_ROUND} batches")
     say(f"  {'':<30} {'calls':>6} {'serial':>6} {'CPU ms':>7} {'of the recipe':>20} {'wall ms':>8}")
     figures: dict[str, Any] = {}
     for peer, runs in rounds.items():
-        ratios = sorted(one["cpu"] / recipe["cpu"] for one, recipe in zip(runs, rounds[RECIPE], strict=True))
-        calls, serial = statistics.median(each["calls"] for each in runs), statistics.median(each["serial"] for each in runs)
-        cpu, wall = statistics.median(each["cpu"] for each in runs), statistics.median(each["wall"] for each in runs)
+        ratios = sorted(
+            one["cpu"] / recipe["cpu"] for one, recipe in zip(runs, rounds[RECIPE], strict=True)
+        )
+        calls, serial = (
+            statistics.median(each["calls"] for each in runs),
+            statistics.median(each["serial"] for each in runs),
+        )
+        cpu, wall = (
+            statistics.median(each["cpu"] for each in runs),
+            statistics.median(each["wall"] for each in runs),
+        )
         ratio = statistics.median(ratios)
-        say(f"  {peer.name:<30} {calls:>6.0f} {serial:>6.0f} {cpu:>7.1f} {ratio:>7.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) {wall:>8.1f}")
+        say(
+            f"  {peer.name:<30} {calls:>6.0f} {serial:>6.0f} {cpu:>7.1f} {ratio:>7.2f} "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}) {wall:>8.1f}"
+        )
         figures |= {
             f"{label}, {peer.name}: calls": calls,
             f"{label}, {peer.name}: serial trips": serial,
@@ -87,7 +133,10 @@ def _at_smallest_share(say: Callable[[str], None], workers: dict[Peer, Worker]) 
         (group / "cpu.cfs_quota_us").write_text(str(round(20000 * SMALLEST_SHARE)))
         (group / "cgroup.procs").write_text(str(next(iter(workers.values())).pid))
     except OSError as problem:
-        say(f"not measured at the share of a 128 MB function: cgroups do not allow it here ({problem})")
+        say(
+            "not measured at the share of a 128 MB function: cgroups do not allow it here "
+            f"({problem})"
+        )
         return {}
     figures: dict[str, Any] = {}
     for peer, each in workers.items():
@@ -99,7 +148,9 @@ def _at_smallest_share(say: Callable[[str], None], workers: dict[Peer, Worker]) 
         group.rmdir()
     say(
         "at the share of a 128 MB function (1/14 of a core), wall ms a batch: "
-        + ", ".join(f"{name.split(', ', 1)[1].split(':')[0]} {wall}" for name, wall in figures.items())
+        + ", ".join(
+            f"{name.split(', ', 1)[1].split(':')[0]} {wall}" for name, wall in figures.items()
+        )
     )
     return figures
 
@@ -108,11 +159,16 @@ def make_stores(endpoint: str, work: Path) -> str:
     """Makes the template's tables, the recipe's, and a queue, and returns the queue's URL."""
     clients = Clients(endpoint)
     client = clients.get("dynamodb")
-    for name, table in load(ROOT / "template.yaml", cache=work).of_type("AWS::DynamoDB::Table").items():
+    for name, table in (
+        load(ROOT / "template.yaml", cache=work).of_type("AWS::DynamoDB::Table").items()
+    ):
         wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
-        client.create_table(TableName=name, **{key: value for key, value in table.items() if key in wanted})
+        client.create_table(
+            TableName=name, **{key: value for key, value in table.items() if key in wanted}
+        )
     client.create_table(
-        TableName="Idempotency", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        TableName="Idempotency", BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
     )  # fmt: skip
     return make_queue(endpoint, "jobs")

@@ -1,7 +1,8 @@
-"""A store that answers at once: what is left of a call is its client's own work. Run as a script, in a process of its own.
+"""A store that answers at once: what is left of a call is its client's own work. Run as a script,
+in a process of its own.
 
-`--latency` seconds pass before each answer. Transactions whose items are in another one's hands are refused while it takes,
-as DynamoDB refuses them (TransactionConflict); nothing is stored.
+`--latency` seconds pass before each answer. Transactions whose items are in another one's hands are
+refused while it takes, as DynamoDB refuses them (TransactionConflict); nothing is stored.
 """
 
 import argparse
@@ -46,10 +47,15 @@ class Canned:
         items = [_item(*write.values()) for write in writes]
         if any(item in self._held for item in items):
             self.conflicts += 1
-            reasons = [{"Code": "TransactionConflict" if item in self._held else "None"} for item in items]
+            reasons = [
+                {"Code": "TransactionConflict" if item in self._held else "None"} for item in items
+            ]
             if self._latency:
                 await asyncio.sleep(self._latency)
-            return 400, {"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException", "CancellationReasons": reasons}
+            return 400, {
+                "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+                "CancellationReasons": reasons,
+            }
         self._held.update(items)
         if self._latency:
             await asyncio.sleep(self._latency)
@@ -63,13 +69,16 @@ class Canned:
                 head = await reader.readuntil(b"\r\n\r\n")
                 headers = {
                     name.strip().lower(): value.strip()
-                    for name, _, value in (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+                    for name, _, value in (
+                        line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:]
+                    )
                 }
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 status, answer = await self.answer(headers.get("x-amz-target", ""), body)
                 text = json.dumps(answer).encode()
                 writer.write(
-                    b"HTTP/1.1 %d OK\r\nContent-Type: application/x-amz-json-1.0\r\nx-amzn-RequestId: 0\r\nContent-Length: %d\r\n\r\n"
+                    b"HTTP/1.1 %d OK\r\nContent-Type: "
+                    b"application/x-amz-json-1.0\r\nx-amzn-RequestId: 0\r\nContent-Length: %d\r\n\r\n"
                     % (status, len(text))
                     + text
                 )
@@ -79,7 +88,11 @@ class Canned:
 
 
 def _item(write: dict[str, Any]) -> str:
-    key = write.get("Key") or {name: write["Item"][name] for name in ("pk", "sk") if name in write["Item"]} or write["Item"]
+    key = (
+        write.get("Key")
+        or {name: write["Item"][name] for name in ("pk", "sk") if name in write["Item"]}
+        or write["Item"]
+    )
     return json.dumps([write["TableName"], key], sort_keys=True)
 
 
@@ -87,7 +100,9 @@ async def _run(latency: float) -> None:
     canned = Canned(latency)
     server = await asyncio.start_server(canned.serve, "127.0.0.1", 0, limit=8 * 1024 * 1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until its owner closes it
+    await asyncio.get_running_loop().run_in_executor(
+        None, sys.stdin.read
+    )  # until its owner closes it
     server.close()
 
 

@@ -1,4 +1,6 @@
-"""Several workers on one counter, and on sixteen shards of it, where the store refuses transactions that meet."""
+"""Several workers on one counter, and on sixteen shards of it, where the store refuses transactions
+that meet.
+"""
 
 import tempfile
 import time
@@ -9,7 +11,10 @@ from typing import Any
 
 from bench.workers import EXCLUSIVE, OPTIMISTIC, canned, canned_figures, worker
 
-QUESTION = "how many jobs a second do 1, 2, 4 and 8 workers commit on one counter, and on a sharded one, where transactions conflict?"
+QUESTION = (
+    "how many jobs a second do 1, 2, 4 and 8 workers commit on one counter, and on a "
+    "sharded one, where transactions conflict?"
+)
 LATENCY, BATCHES, SHARDS = 0.008, 15, 16
 
 
@@ -17,14 +22,18 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     """Jobs a second, conflicts and transactions sent for each that was needed."""
     figures: dict[str, Any] = {}
     say(
-        f"a store that answers after {LATENCY * 1000:.0f} ms and refuses a transaction that meets another one; {BATCHES} batches of ten a worker"
+        f"a store that answers after {LATENCY * 1000:.0f} ms and refuses a transaction that "
+        f"meets another one; {BATCHES} batches of ten a worker"
     )
     with tempfile.TemporaryDirectory() as folder, canned(LATENCY) as endpoint:
         for peer in (OPTIMISTIC, EXCLUSIVE):
             for shards in (1, SHARDS):
                 for count in (1, 2, 4, 8):
                     with ExitStack() as running:
-                        workers = [running.enter_context(worker(peer, endpoint, Path(folder))) for _ in range(count)]
+                        workers = [
+                            running.enter_context(worker(peer, endpoint, Path(folder)))
+                            for _ in range(count)
+                        ]
                         for each in workers:
                             each.run(2, ["warm"] * 10)
                         canned_figures(endpoint)
@@ -34,15 +43,21 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                         failed = sum(each.finish()["failed"] for each in workers)
                         seconds = time.perf_counter() - started
                     asked = canned_figures(endpoint)
-                    label = f"{peer.name}, {count} workers, {'one counter' if shards == 1 else f'{shards} shards'}"
+                    label = (
+                        f"{peer.name}, {count} workers, "
+                        f"{'one counter' if shards == 1 else f'{shards} shards'}"
+                    )
                     jobs = count * BATCHES * 10 - int(failed)
                     figures |= {
                         f"{label}: jobs/s": round(jobs / seconds),
                         f"{label}: conflicts": asked["conflicts"],
-                        f"{label}: transactions sent again": asked["calls"]["TransactWriteItems"] - count * BATCHES,
+                        f"{label}: transactions sent again": asked["calls"]["TransactWriteItems"]
+                        - count * BATCHES,
                         f"{label}: records sent back": int(failed),
                     }
                     say(
-                        f"  {label:<48} {jobs / seconds:>6.0f} jobs/s {asked['conflicts']:>5} conflicts in {asked['calls']['TransactWriteItems']:>4} transactions, {failed:.0f} records sent back"
+                        f"  {label:<48} {jobs / seconds:>6.0f} jobs/s {asked['conflicts']:>5} "
+                        f"conflicts in {asked['calls']['TransactWriteItems']:>4} transactions, "
+                        f"{failed:.0f} records sent back"
                     )
     return figures

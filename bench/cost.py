@@ -23,7 +23,10 @@ from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import ROOT, embedded_store
 
-QUESTION = "how many store calls and units does a batch of ten jobs cost, one increment each, everything within 1 KB?"
+QUESTION = (
+    "how many store calls and units does a batch of ten jobs cost, one increment each, "
+    "everything within 1 KB?"
+)
 BATCH = 10
 
 
@@ -65,9 +68,14 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             deps = run_jobs_deps(variables)
             add = deps.worker.tasks["counter.add"]
             exclusive = replace(add.declaration, name="bench.exclusive", exclusive=True)
-            deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]  # a dictionary
+            # A dictionary.
+            deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]
             handler = build(deps)
-            os.environ |= {"IDEMPOTENCY_TABLE": "Idempotency", "COUNTERS_TABLE": "CountersTable", "POWERTOOLS_SERVICE_NAME": "bench"}
+            os.environ |= {
+                "IDEMPOTENCY_TABLE": "Idempotency",
+                "COUNTERS_TABLE": "CountersTable",
+                "POWERTOOLS_SERVICE_NAME": "bench",
+            }
             recipe = runpy.run_path(str(ROOT / "mayfly_lab/stock/main.py"))["handler"]
             for way, run, task, is_submitted in (
                 ("documented recipe", recipe, "", False),
@@ -79,52 +87,93 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                 for counters in ("one counter", "ten counters"):
                     name = f"{way}, {counters}"
                     prefix = name.replace(", ", ".").replace(" ", "-")
-                    payloads = [{"name": f"{prefix}-{number if counters == 'ten counters' else 0}"} for number in range(BATCH)]
-                    event = received(queue, [_body(deps, task, payload, is_submitted=is_submitted) for payload in payloads])
+                    payloads = [
+                        {"name": f"{prefix}-{number if counters == 'ten counters' else 0}"}
+                        for number in range(BATCH)
+                    ]
+                    event = received(
+                        queue,
+                        [
+                            _body(deps, task, payload, is_submitted=is_submitted)
+                            for payload in payloads
+                        ],
+                    )
                     cost.reset()
-                    assert run(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]  # plays it
+                    # Plays it.
+                    assert run(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]
                     figures |= {
                         f"{name}: calls a batch": sum(cost.calls.values()),
                         f"{name}: write units a job": cost.write_units / BATCH,
-                        f"{name}: units a job, reads at a fifth": round((cost.write_units + cost.read_units / 5) / BATCH, 2),
+                        f"{name}: units a job, reads at a fifth": round(
+                            (cost.write_units + cost.read_units / 5) / BATCH, 2
+                        ),
                     }
-                    say(f"{name}: {', '.join(f'{count} {call}' for call, count in sorted(cost.calls.items()))}")
+                    say(
+                        f"{name}: "
+                        f"{', '.join(f'{count} {call}' for call, count in sorted(cost.calls.items()))}"
+                    )
                     delete(queue, event)
-                    assert sum(_count(each) for each in {payload["name"] for payload in payloads}) == BATCH  # they did what they cost
+                    assert (
+                        sum(_count(each) for each in {payload["name"] for payload in payloads})
+                        == BATCH
+                    )  # they did what they cost
     return figures
 
 
-def _body(deps: RunDeps, task: str, payload: Mapping[str, Any], *, is_submitted: bool) -> Mapping[str, Any]:
+def _body(
+    deps: RunDeps, task: str, payload: Mapping[str, Any], *, is_submitted: bool
+) -> Mapping[str, Any]:
     if not is_submitted:
         return {"task": task, "payload": payload}
-    job = Job(new_id(), "default", task, payload, Status.QUEUED, 5, deps.worker.clock(), "0123456789abcdef0123456789abcdef")
+    job = Job(
+        new_id(),
+        "default",
+        task,
+        payload,
+        Status.QUEUED,
+        5,
+        deps.worker.clock(),
+        "0123456789abcdef0123456789abcdef",
+    )
     deps.worker.store.create(job)
     return {"tenant": "default", "id": job.id}
 
 
 def _count(counter: str) -> int:
     key = {"pk": {"S": f"default/{counter}"}, "sk": {"S": "shard/0"}}
-    item = boto3.client("dynamodb").get_item(TableName="CountersTable", Key=key, ConsistentRead=True)["Item"]
+    item = boto3.client("dynamodb").get_item(
+        TableName="CountersTable", Key=key, ConsistentRead=True
+    )["Item"]
     return int(item["value"]["N"])
 
 
 def delete(queue: str, event: Mapping[str, Any]) -> None:
     """Deletes an event's messages, as Lambda does when they are done."""
-    entries = [{"Id": str(index), "ReceiptHandle": record["receiptHandle"]} for index, record in enumerate(event["Records"])]
-    boto3.client("sqs").delete_message_batch(QueueUrl=queue, Entries=entries)  # type: ignore[arg-type]  # typed dicts
+    entries = [
+        {"Id": str(index), "ReceiptHandle": record["receiptHandle"]}
+        for index, record in enumerate(event["Records"])
+    ]
+    # Typed dicts.
+    boto3.client("sqs").delete_message_batch(QueueUrl=queue, Entries=entries)  # type: ignore[arg-type]
 
 
 def received(queue: str, bodies: list[Mapping[str, Any]]) -> dict[str, Any]:
     """An event with messages that were sent to a queue and received from it."""
     sqs = boto3.client("sqs")
-    sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": str(i), "MessageBody": json.dumps(each)} for i, each in enumerate(bodies)])
+    sqs.send_message_batch(
+        QueueUrl=queue,
+        Entries=[{"Id": str(i), "MessageBody": json.dumps(each)} for i, each in enumerate(bodies)],
+    )
     messages: list[Any] = []
     while len(messages) < len(bodies):
-        messages += sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1, AttributeNames=["All"])["Messages"]
+        messages += sqs.receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1, AttributeNames=["All"]
+        )["Messages"]
     return {
         "Records": [
             {
-                "messageId": each["MessageId"], "receiptHandle": each["ReceiptHandle"], "body": each["Body"],
+                "messageId": each["MessageId"], "receiptHandle": each["ReceiptHandle"],
+                "body": each["Body"],
                 "attributes": each["Attributes"], "messageAttributes": {}, "eventSource": "aws:sqs",
                 "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:jobs", "awsRegion": REGION,
             }

@@ -1,7 +1,9 @@
-"""One of several processes that count or take from limits at once; what it did is one JSON line on stdout.
+"""One of several processes that count or take from limits at once; what it did is one JSON line on
+stdout.
 
-`python -m bench.hammer ORDER`, where ORDER is JSON: {"mode", "process", "threads", ...}. With "lose" that part of all answers is lost
-between the wire and the SDK, so that the SDK's own repeats take part.
+`python -m bench.hammer ORDER`, where ORDER is JSON: {"mode", "process", "threads", ...}. With
+"lose" that part of all answers is lost between the wire and the SDK, so that the SDK's own repeats
+take part.
 """
 
 import json
@@ -54,7 +56,9 @@ def _keyed(order: dict[str, Any]) -> Callable[[int], Any]:
         for number in range(order["each"]):
             key = f"{order['process']}-{thread}-{number}"
             acknowledged = 0
-            while acknowledged < 2:  # every one is sent twice, and again where it was not acknowledged
+            while (
+                acknowledged < 2
+            ):  # every one is sent twice, and again where it was not acknowledged
                 try:
                     counters.increment(store, tenant="t", name=order["name"], idempotency_key=key)
                     acknowledged += 1
@@ -92,7 +96,13 @@ def _limit(order: dict[str, Any]) -> Callable[[int], Any]:
         return int(moment.now)
 
     store = resources.limit_store(os.environ, clock=clock)
-    limit = Limit("hammer", order["limit"], order["period_seconds"], Algorithm(order["algorithm"]), order.get("burst"))
+    limit = Limit(
+        "hammer",
+        order["limit"],
+        order["period_seconds"],
+        Algorithm(order["algorithm"]),
+        order.get("burst"),
+    )
 
     def work(thread: int) -> dict[str, Any]:
         admitted, refused, stop = [], 0, time.monotonic() + order["seconds"]

@@ -10,7 +10,10 @@ from typing import Any
 
 from mayfly_testing.stack import Stack, running, wait_until
 
-QUESTION = "how many jobs a second does the local stack complete, from the first submit to the last commit, in batches of 10?"
+QUESTION = (
+    "how many jobs a second does the local stack complete, from the first submit to the "
+    "last commit, in batches of 10?"
+)
 JOBS = 400
 
 
@@ -39,7 +42,12 @@ def _by_queue(stack: Stack, name: str, count: int) -> float:
     body = json.dumps({"task": "counter.add", "payload": {"name": name}})
     started = time.monotonic()
     for start in range(0, count, 10):
-        sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(each), "MessageBody": body} for each in range(min(10, count - start))])
+        sqs.send_message_batch(
+            QueueUrl=url,
+            Entries=[
+                {"Id": str(each), "MessageBody": body} for each in range(min(10, count - start))
+            ],
+        )
     return _until_counted(stack, name, count, started)
 
 
@@ -48,7 +56,11 @@ def _until_counted(stack: Stack, name: str, count: int, started: float) -> float
     key = {"pk": {"S": f"default/{name}"}, "sk": {"S": "shard/0"}}
 
     def value() -> int:
-        return int(client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item", {}).get("value", {"N": "0"})["N"])
+        return int(
+            client.get_item(TableName=table, Key=key, ConsistentRead=True)
+            .get("Item", {})
+            .get("value", {"N": "0"})["N"]
+        )
 
     wait_until(lambda: value() >= count, 300, interval=0.05)
     taken = time.monotonic() - started

@@ -1,4 +1,6 @@
-"""Whether limits hold when sixteen threads hammer them, how much of what they allow is admitted, and what a take costs."""
+"""Whether limits hold when sixteen threads hammer them, how much of what they allow is admitted,
+and what a take costs.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +13,12 @@ from bench.meter import metered
 from bench.processes import Ground, ground
 
 QUESTION = (
-    "do limits hold under 16 threads in 4 processes for 10 seconds, how much of what they allow is admitted, and what does a take cost?"
+    "do limits hold under 16 threads in 4 processes for 10 seconds, how much of what "
+    "they allow is admitted, and what does a take cost?"
 )
 SECONDS = 10
-#: So many in a second, and so many at once for GCRA. Sixteen threads strive for each place, which is sixteen writes of one item.
+#: So many in a second, and so many at once for GCRA. Sixteen threads strive for each place, which
+#: is sixteen writes of one item.
 LIMIT, BURST = 40, 10
 
 
@@ -29,11 +33,23 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def hammered(store: Ground, algorithm: Algorithm, seconds: float) -> dict[str, Any]:
-    """How the admissions compare with the bound: `most of its bound` above 1 would be a broken promise."""
+    """How the admissions compare with the bound: `most of its bound` above 1 would be a broken
+    promise.
+    """
     burst = BURST if algorithm is Algorithm.GCRA else None
-    done = store.hammer(mode="limit", name=algorithm, algorithm=algorithm, limit=LIMIT, period_seconds=1, burst=burst, seconds=seconds)
+    done = store.hammer(
+        mode="limit",
+        name=algorithm,
+        algorithm=algorithm,
+        limit=LIMIT,
+        period_seconds=1,
+        burst=burst,
+        seconds=seconds,
+    )
     times = sorted(time for thread in done for time in thread["admitted"])
-    most, share = _spaced(times) if burst else _windows(times, is_sliding=algorithm is Algorithm.SLIDING)
+    most, share = (
+        _spaced(times) if burst else _windows(times, is_sliding=algorithm is Algorithm.SLIDING)
+    )
     return {
         f"{algorithm}: admitted": len(times),
         f"{algorithm}: refused": sum(thread["refused"] for thread in done),
@@ -43,16 +59,22 @@ def hammered(store: Ground, algorithm: Algorithm, seconds: float) -> dict[str, A
 
 
 def _spaced(times: list[int]) -> tuple[float, float]:
-    """The tightest interval between two admissions, beside burst + time x rate; and the whole run beside that."""
+    """The tightest interval between two admissions, beside burst + time x rate; and the whole run
+    beside that.
+    """
     rate = LIMIT / 1000
     tightest = max(
-        (end - start + 1) / (BURST + (times[end] - times[start]) * rate) for start in range(len(times)) for end in range(start, len(times))
+        (end - start + 1) / (BURST + (times[end] - times[start]) * rate)
+        for start in range(len(times))
+        for end in range(start, len(times))
     )
     return tightest, len(times) / (BURST + (times[-1] - times[0]) * rate)
 
 
 def _windows(times: list[int], *, is_sliding: bool) -> tuple[float, float]:
-    """The fullest window, or the fullest stretch across an edge, beside the bound; and the whole windows beside the limit."""
+    """The fullest window, or the fullest stretch across an edge, beside the bound; and the whole
+    windows beside the limit.
+    """
     windows: dict[int, list[int]] = {}
     for time in times:
         windows.setdefault(time // 1000, []).append(time)
@@ -62,7 +84,11 @@ def _windows(times: list[int], *, is_sliding: bool) -> tuple[float, float]:
             before = len(windows.get(window - 1, []))
             for count, time in enumerate(within, 1):
                 elapsed = time - window * 1000
-                most = max(most, (before + count) / (LIMIT * (1 + elapsed / 1000) + 1), (before * (1000 - elapsed) // 1000 + count) / LIMIT)
+                most = max(
+                    most,
+                    (before + count) / (LIMIT * (1 + elapsed / 1000) + 1),
+                    (before * (1000 - elapsed) // 1000 + count) / LIMIT,
+                )
     whole = sorted(windows)[1:-1]
     return most, sum(len(windows[each]) for each in whole) / (LIMIT * len(whole))
 
@@ -78,7 +104,10 @@ def _costs(say: Callable[[str], None], store: Ground) -> dict[str, Any]:
                 cost.reset()
                 limits.take(take_from, limit, tenant="t", key="k")
                 name = f"{limit.algorithm}: {what}"
-                figures[f"{name}: calls"], figures[f"{name}: write units"] = sum(cost.calls.values()), cost.write_units
+                figures[f"{name}: calls"], figures[f"{name}: write units"] = (
+                    sum(cost.calls.values()),
+                    cost.write_units,
+                )
                 say(f"{name}: {sum(cost.calls.values())} calls, {cost.write_units:g} write units")
 
             note("admitted, the first of all", warm)

@@ -1,6 +1,8 @@
-"""Memory of the embedded store: after 10,000 and 100,000 ended jobs, and over a day of load whose items expire.
+"""Memory of the embedded store: after 10,000 and 100,000 ended jobs, and over a day of load whose
+items expire.
 
-Drives the emulator with its journal in a process of its own, with the calls of an ordinary job and a clock that is set forward.
+Drives the emulator with its journal in a process of its own, with the calls of an ordinary job and
+a clock that is set forward.
 """
 
 import argparse
@@ -19,7 +21,10 @@ import psutil
 
 __all__ = ["QUESTION", "measure"]
 
-QUESTION = "How much memory does the embedded store need for ended jobs, and does a day of load let it grow?"
+QUESTION = (
+    "How much memory does the embedded store need for ended jobs, and does a day of "
+    "load let it grow?"
+)
 
 _MB = 1024 * 1024
 _OFFSET = [0.0]
@@ -27,10 +32,17 @@ _REAL = time.time
 
 
 class Store:
-    """The emulator with a table of jobs, a table of counters, a queue and one mapping that reads the stream."""
+    """The emulator with a table of jobs, a table of counters, a queue and one mapping that reads
+    the stream.
+    """
 
     def __init__(self, folder: Path) -> None:
-        os.environ.update(MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1", LOG_LEVEL="ERROR")
+        os.environ.update(
+            MINISTACK_REGION="us-east-1",
+            GATEWAY_PORT="4000",
+            MINISTACK_HOST="127.0.0.1",
+            LOG_LEVEL="ERROR",
+        )
         time.time = lambda: _REAL() + _OFFSET[0]  # the emulator's clock
         from ministack.services import dynamodb, sqs
 
@@ -47,37 +59,73 @@ class Store:
         return await self._call(self.sqs, f"AmazonSQS.{action}", body)
 
     async def _call(self, module: Any, target: str, body: dict[str, Any]) -> dict[str, Any]:
-        status, _, reply = await module.handle_request("POST", "/", {"x-amz-target": target}, json.dumps(body).encode(), {})
+        status, _, reply = await module.handle_request(
+            "POST", "/", {"x-amz-target": target}, json.dumps(body).encode(), {}
+        )
         assert status == 200, reply
         self.durable.commit()
         return dict(json.loads(reply or b"{}"))
 
     async def make(self) -> None:
         for name, stream in (("jobs", True), ("counters", False)):
-            more = {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}} if stream else {}
+            more = (
+                {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}}
+                if stream
+                else {}
+            )
             await self.db(
-                "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+                "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST",
+                KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
                 AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}], **more,
             )  # fmt: skip
         await self.queue("CreateQueue", QueueName="q")
-        self.durable.serve("mappings", {"relay": {"stream": self.dynamodb._tables["jobs"]["LatestStreamArn"], "starts_at": "TRIM_HORIZON"}})
+        self.durable.serve(
+            "mappings",
+            {
+                "relay": {
+                    "stream": self.dynamodb._tables["jobs"]["LatestStreamArn"],
+                    "starts_at": "TRIM_HORIZON",
+                }
+            },
+        )
         self.durable.serve("expiring", {"jobs": "expires_at"})
 
     async def run_jobs(self, count: int, *, kept_seconds: int) -> None:
-        """Ten jobs at a time: submitted, announced, received, read, committed in one transaction, deleted."""
+        """Ten jobs at a time: submitted, announced, received, read, committed in one transaction,
+        deleted.
+        """
         for _ in range(count // 10):
             ids = []
             for _ in range(10):
                 self.number += 1
                 ids.append(f"default/{self.number:032x}")
-                await self.db("PutItem", TableName="jobs", Item=_job(ids[-1], "QUEUED", 0), ConditionExpression="attribute_not_exists(pk)")
-            entries = [{"Id": str(index), "MessageBody": json.dumps({"tenant": "default", "id": each})} for index, each in enumerate(ids)]
+                await self.db(
+                    "PutItem",
+                    TableName="jobs",
+                    Item=_job(ids[-1], "QUEUED", 0),
+                    ConditionExpression="attribute_not_exists(pk)",
+                )
+            entries = [
+                {"Id": str(index), "MessageBody": json.dumps({"tenant": "default", "id": each})}
+                for index, each in enumerate(ids)
+            ]
             await self.queue("SendMessageBatch", QueueUrl="q", Entries=entries)
-            messages = (await self.queue("ReceiveMessage", QueueUrl="q", MaxNumberOfMessages=10))["Messages"]
-            await self.db("BatchGetItem", RequestItems={"jobs": {"Keys": [{"pk": {"S": each}} for each in ids]}})
+            messages = (await self.queue("ReceiveMessage", QueueUrl="q", MaxNumberOfMessages=10))[
+                "Messages"
+            ]
+            await self.db(
+                "BatchGetItem",
+                RequestItems={"jobs": {"Keys": [{"pk": {"S": each}} for each in ids]}},
+            )
             ends = int(time.time()) + kept_seconds
             puts = [
-                {"Put": {"TableName": "jobs", "Item": _job(each, "COMPLETED", ends), "ConditionExpression": "attribute_exists(pk)"}}
+                {
+                    "Put": {
+                        "TableName": "jobs",
+                        "Item": _job(each, "COMPLETED", ends),
+                        "ConditionExpression": "attribute_exists(pk)",
+                    }
+                }
                 for each in ids
             ]
             add = {
@@ -85,9 +133,16 @@ class Store:
                 "ExpressionAttributeNames": {"#v": "value"},
                 "ExpressionAttributeValues": {":n": {"N": "10"}},
             }
-            update = {"Update": {"TableName": "counters", "Key": {"pk": {"S": "default/hits"}}, **add}}
-            await self.db("TransactWriteItems", TransactItems=[*puts, update], ClientRequestToken=ids[0][-32:])
-            handles = [{"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]} for index, each in enumerate(messages)]
+            update = {
+                "Update": {"TableName": "counters", "Key": {"pk": {"S": "default/hits"}}, **add}
+            }
+            await self.db(
+                "TransactWriteItems", TransactItems=[*puts, update], ClientRequestToken=ids[0][-32:]
+            )
+            handles = [
+                {"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]}
+                for index, each in enumerate(messages)
+            ]
             await self.queue("DeleteMessageBatch", QueueUrl="q", Entries=handles)
             self.read_stream()
 
@@ -95,7 +150,13 @@ class Store:
         """The relay's mapping reads all there is."""
         records = self.dynamodb._stream_records.get("jobs") or []
         if len(records):
-            self.durable.serve("read", {"mapping": "relay", "sequence_number": records[len(records) - 1]["dynamodb"]["SequenceNumber"]})
+            self.durable.serve(
+                "read",
+                {
+                    "mapping": "relay",
+                    "sequence_number": records[len(records) - 1]["dynamodb"]["SequenceNumber"],
+                },
+            )
 
     async def expire(self) -> None:
         """The reaper deletes what has expired."""
@@ -127,7 +188,11 @@ def _job(key: str, status: str, expires_at: int) -> dict[str, Any]:
         name: {"N": str(value)} for name, value in numbers.items()
     }
     attempt = '{"ended":1764262800000,"error":null,"outcome":"succeeded","started":1764262800000}'
-    item |= {"payload": {"S": '{"by":1,"name":"hits"}'}, "result": {"S": '{"added":1}'}, "history": {"L": [{"S": attempt}]}}
+    item |= {
+        "payload": {"S": '{"by":1,"name":"hits"}'},
+        "result": {"S": '{"added":1}'},
+        "history": {"L": [{"S": attempt}]},
+    }
     return {**item, **({"expires_at": {"N": str(expires_at)}} if expires_at else {})}
 
 
@@ -146,9 +211,17 @@ async def _ended(store: Store, sizes: list[int]) -> list[dict[str, Any]]:
         _OFFSET[0] += 70
         await store.run_jobs(10, kept_seconds=7 * 86_400)
         per_thousand = 1000 / store.number
-        found.append({"jobs": size, "mb": round(running), "mb_per_1000_running": round((running - empty) * per_thousand, 2)})
+        found.append(
+            {
+                "jobs": size,
+                "mb": round(running),
+                "mb_per_1000_running": round((running - empty) * per_thousand, 2),
+            }
+        )
         found[-1]["mb_per_1000_settled"] = round((_rss() - empty) * per_thousand, 2)
-        found[-1]["journal_mb"] = round(store.durable._journal.size / 1e6) if store.durable._journal else 0
+        found[-1]["journal_mb"] = (
+            round(store.durable._journal.size / 1e6) if store.durable._journal else 0
+        )
     return found
 
 
@@ -170,15 +243,28 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for row in _child("ended", "10000", "100000"):
         say(str(row))
-        figures |= {f"{name} after {row['jobs']} ended jobs": value for name, value in row.items() if name != "jobs"}
+        figures |= {
+            f"{name} after {row['jobs']} ended jobs": value
+            for name, value in row.items()
+            if name != "jobs"
+        }
     by_hour = _child("day", "2000")
     say(f"a day, 2,000 jobs an hour kept for an hour, MB by hour: {by_hour}")
-    return {**figures, "MB after hour 3 of a day": by_hour[2], "MB after hour 24 of a day": by_hour[-1]}
+    return {
+        **figures,
+        "MB after hour 3 of a day": by_hour[2],
+        "MB after hour 24 of a day": by_hour[-1],
+    }
 
 
 def _child(kind: str, *arguments: str) -> Any:
     """Runs one kind in a process of its own: `ended` with sizes, `day` with the jobs an hour."""
-    done = subprocess.run([sys.executable, "-m", "bench.memory", kind, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.memory", kind, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -190,7 +276,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        work: Any = _ended(store, options.sizes) if options.kind == "ended" else _day(store, options.sizes[0])
+        work: Any = (
+            _ended(store, options.sizes)
+            if options.kind == "ended"
+            else _day(store, options.sizes[0])
+        )
         print(json.dumps(asyncio.run(work)))
         sys.stdout.flush()
         os._exit(0)

@@ -1,4 +1,6 @@
-"""Counts what AWS clients of this process do: calls, and the capacity units that the store says they cost."""
+"""Counts what AWS clients of this process do: calls, and the capacity units that the store says
+they cost.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +14,8 @@ __all__ = ["Cost", "metered"]
 
 #: Operations whose reply can name its capacity.
 _METERED: Final = (
-    "BatchExecuteStatement", "BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem",
+    "BatchExecuteStatement", "BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query",
+    "TransactWriteItems", "UpdateItem",
 )  # fmt: skip
 _READS: Final = {"BatchGetItem", "GetItem", "Query"}
 
@@ -40,7 +43,8 @@ def metered() -> Iterator[Cost]:
     def ask(params: dict[str, Any], **_: Any) -> None:
         params["ReturnConsumedCapacity"] = "TOTAL"
 
-    # The embedded store does not say. A consistent read costs a unit for each 4 KB: of an item, or of all that a query reads.
+    # The embedded store does not say. A consistent read costs a unit for each 4 KB: of an item, or
+    # of all that a query reads.
     def model_batch(params: dict[str, Any], **_: Any) -> None:
         cost.read_units += sum(len(each["Keys"]) for each in params["RequestItems"].values())
 
@@ -49,10 +53,13 @@ def metered() -> Iterator[Cost]:
 
     def count(parsed: dict[str, Any], model: Any, **_: Any) -> None:
         cost.calls[model.name] += 1
-        # A write that its condition refuses costs what it would have; the embedded store does not say so.
+        # A write that its condition refuses costs what it would have; the embedded store does not
+        # say so.
         cost.write_units += parsed.get("Error", {}).get("Code") == "ConditionalCheckFailedException"
         found = parsed.get("ConsumedCapacity", [])
-        units = sum(each["CapacityUnits"] for each in (found if isinstance(found, list) else [found]))
+        units = sum(
+            each["CapacityUnits"] for each in (found if isinstance(found, list) else [found])
+        )
         if model.name not in _READS:
             cost.write_units += units
 

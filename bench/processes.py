@@ -35,7 +35,8 @@ class Ground:
         """What each thread of all processes did."""
         started = [
             subprocess.Popen(
-                [sys.executable, "-m", "bench.hammer", json.dumps({"process": number, "threads": THREADS, **order})],
+                [sys.executable, "-m", "bench.hammer",
+                json.dumps({"process": number, "threads": THREADS, **order})],
                 cwd=ROOT, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             )
             for number in range(PROCESSES)
@@ -62,8 +63,10 @@ def ground() -> Iterator[Ground]:
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
         make_stores(endpoint, Path(folder))
         ours = {
-            **FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
-            "COUNTERS_TABLE": "CountersTable", "PYTHONPATH": f"{ROOT / 'layers' / 'mayfly'}{os.pathsep}{ROOT}",
+            **FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "COUNTERS_TABLE": "CountersTable",
+            "PYTHONPATH": f"{ROOT / 'layers' / 'mayfly'}{os.pathsep}{ROOT}",
         }  # fmt: skip
         before = dict(os.environ)
         os.environ.update(ours)

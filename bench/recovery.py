@@ -12,7 +12,9 @@ from typing import Any
 
 from mayfly_testing.stack import Stack, running, wait_until
 
-QUESTION = "how long after kill -9 does the next request answer, and a job that was running run again?"
+QUESTION = (
+    "how long after kill -9 does the next request answer, and a job that was running run again?"
+)
 REQUESTS, BATCHES = 9, 2
 
 
@@ -23,7 +25,8 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
         answers = [_next_answer(stack) for _ in range(REQUESTS)]
         batches = [_next_attempt(stack, f"killed-{number}") for number in range(BATCHES)]
     say(
-        f"{REQUESTS} kills of all page processes, {BATCHES} kills of all workers in the middle of 60 jobs; the lease is 15 s, the queue's own visibility 90 s"
+        f"{REQUESTS} kills of all page processes, {BATCHES} kills of all workers in the middle "
+        "of 60 jobs; the lease is 15 s, the queue's own visibility 90 s"
     )
     return {
         "GET / after a kill, median s": round(statistics.median(answers), 2),

@@ -1,7 +1,8 @@
-"""A worker function in a process of its own, for measurements: one JSON command a line, one answer each. Run as a script.
+"""A worker function in a process of its own, for measurements: one JSON command a line, one answer
+each. Run as a script.
 
-Command: `{"batches": n, "counters": [names], "task"}`; answer: CPU and wall milliseconds a batch, calls and serial round trips a
-batch, write units a batch where asked for.
+Command: `{"batches": n, "counters": [names], "task"}`; answer: CPU and wall milliseconds a batch,
+calls and serial round trips a batch, write units a batch where asked for.
 """
 
 import json
@@ -42,7 +43,8 @@ class _Seam:
                 with seam._lock:
                     seam._flying -= 1
 
-        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]  # below all retries
+        # Below all retries.
+        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]
 
 
 class _Context:
@@ -81,13 +83,23 @@ def main() -> None:
             if sqs is not None:  # as Lambda does; what comes back would be cheaper the second time
                 receipts = [record["receiptHandle"] for record in event["Records"]]
                 sqs.delete_message_batch(
-                    QueueUrl=queue, Entries=[{"Id": str(index), "ReceiptHandle": each} for index, each in enumerate(receipts)]
+                    QueueUrl=queue,
+                    Entries=[
+                        {"Id": str(index), "ReceiptHandle": each}
+                        for index, each in enumerate(receipts)
+                    ],
                 )
             failed += len(reply["batchItemFailures"])
         count = command["batches"]
         print(
             json.dumps(
-                {"cpu": cpu / count * 1000, "wall": wall / count * 1000, "calls": calls / count, "serial": serial / count, "failed": failed}
+                {
+                    "cpu": cpu / count * 1000,
+                    "wall": wall / count * 1000,
+                    "calls": calls / count,
+                    "serial": serial / count,
+                    "failed": failed,
+                }
             ),
             file=answers,
             flush=True,
@@ -95,20 +107,34 @@ def main() -> None:
 
 
 def _event(command: dict[str, Any], sqs: Any, queue: str) -> dict[str, Any]:
-    bodies = [json.dumps({"task": command["task"], "payload": {"name": name}}) for name in command["counters"]]
+    bodies = [
+        json.dumps({"task": command["task"], "payload": {"name": name}})
+        for name in command["counters"]
+    ]
     if sqs is None:
         return {"Records": [_record(uuid.uuid4().hex, uuid.uuid4().hex, body) for body in bodies]}
-    sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)])
+    sqs.send_message_batch(
+        QueueUrl=queue,
+        Entries=[{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)],
+    )
     found: list[Any] = []
     while len(found) < len(bodies):
-        found += sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
-    return {"Records": [_record(each["MessageId"], each["ReceiptHandle"], each["Body"]) for each in found]}
+        found += sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
+            "Messages", []
+        )
+    return {
+        "Records": [
+            _record(each["MessageId"], each["ReceiptHandle"], each["Body"]) for each in found
+        ]
+    }
 
 
 def _record(message_id: str, receipt: str, body: str) -> dict[str, Any]:
     return {
-        "messageId": message_id, "receiptHandle": receipt, "body": body, "attributes": {"ApproximateReceiveCount": "1"},
-        "messageAttributes": {}, "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:bench", "awsRegion": "us-east-1",
+        "messageId": message_id, "receiptHandle": receipt, "body": body,
+        "attributes": {"ApproximateReceiveCount": "1"},
+        "messageAttributes": {}, "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:bench", "awsRegion": "us-east-1",
     }  # fmt: skip
 
 

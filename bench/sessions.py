@@ -22,15 +22,26 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     """Calls and units by verb, for a session with a subject and for one without."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
-        os.environ.update({**FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION})
+        os.environ.update(
+            {
+                **FOREIGN.variables,
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_REGION": REGION,
+                "AWS_DEFAULT_REGION": REGION,
+            }
+        )
         make_stores(endpoint, Path(folder))
         with metered() as cost:
-            store = resources.session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "bench"})
+            store = resources.session_store(
+                {"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "bench"}
+            )
             for subject in ("ada", None):
                 whose = "with a subject" if subject else "without"
 
                 def make(subject: str | None = subject, **more: Any) -> str:
-                    return sessions.create(store, tenant="t", subject=subject, data={"theme": "dark"}, **more)[0]
+                    return sessions.create(
+                        store, tenant="t", subject=subject, data={"theme": "dark"}, **more
+                    )[0]
 
                 def touched(token: str) -> None:
                     ahead = store.clock
@@ -44,14 +55,23 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                     ("read", lambda token: sessions.read(store, token, tenant="t")),
                     ("read with a touch", touched),
                     ("patch", lambda token: sessions.patch(store, token, {"n": 1}, tenant="t")),
-                    ("patch that changes nothing", lambda token: sessions.patch(store, token, {"theme": "dark"}, tenant="t")),
+                    (
+                        "patch that changes nothing",
+                        lambda token: sessions.patch(store, token, {"theme": "dark"}, tenant="t"),
+                    ),
                     ("rotate", lambda token: sessions.rotate(store, token, tenant="t")),
-                    ("rotate to another subject", lambda token: sessions.rotate(store, token, tenant="t", subject="grace")),
+                    (
+                        "rotate to another subject",
+                        lambda token: sessions.rotate(store, token, tenant="t", subject="grace"),
+                    ),
                     ("end", lambda token: sessions.end(store, token, tenant="t")),
                 ]
                 if subject:
                     verbs += [
-                        ("list, a page", lambda _: sessions.list_by_subject(store, tenant="t", subject="ada")),
+                        (
+                            "list, a page",
+                            lambda _: sessions.list_by_subject(store, tenant="t", subject="ada"),
+                        ),
                         ("end all", lambda _: sessions.end_all(store, tenant="t", subject="ada")),
                     ]
                 cost.reset()
@@ -73,5 +93,6 @@ def _note(figures: dict[str, Any], say: Callable[[str], None], what: str, cost: 
         f"{what}: write units": cost.write_units,
     }
     say(
-        f"{what}: {', '.join(f'{count} {call}' for call, count in cost.calls.items())}; {cost.read_units:g} read, {cost.write_units:g} write"
+        f"{what}: {', '.join(f'{count} {call}' for call, count in cost.calls.items())}; "
+        f"{cost.read_units:g} read, {cost.write_units:g} write"
     )

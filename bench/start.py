@@ -21,7 +21,10 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     """Seconds, over several starts after one that fills the caches."""
     seconds = [_once() for _ in range(RUNS + 1)][1:]
     say(f"{RUNS} starts: {', '.join(f'{each:.2f}' for each in seconds)} s")
-    return {"median seconds to the first 200": round(statistics.median(seconds), 2), "slowest": round(max(seconds), 2)}
+    return {
+        "median seconds to the first 200": round(statistics.median(seconds), 2),
+        "slowest": round(max(seconds), 2),
+    }
 
 
 def _once() -> float:
@@ -29,7 +32,17 @@ def _once() -> float:
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         process = subprocess.Popen(
-            [MAYFLY, "up", "--template", ROOT / "template.yaml", "--port", str(port), "--work", Path(folder)], stdout=subprocess.DEVNULL
+            [
+                MAYFLY,
+                "up",
+                "--template",
+                ROOT / "template.yaml",
+                "--port",
+                str(port),
+                "--work",
+                Path(folder),
+            ],
+            stdout=subprocess.DEVNULL,
         )
         try:
             wait_until(lambda: _answers(port), 60, interval=0.01)

@@ -14,13 +14,18 @@ import requests
 
 from mayfly_testing.stack import Stack, running, wait_until
 
-QUESTION = "what does --state cost in jobs a second and in latency, and how long do requests take in the first 10 s after a restart?"
+QUESTION = (
+    "what does --state cost in jobs a second and in latency, and how long do requests "
+    "take in the first 10 s after a restart?"
+)
 ROUNDS, JOBS, CALLS, CLIENTS = 3, 2000, 300, 8
 WINDOW_SECONDS = 10.0
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Jobs per second and milliseconds with and without a state folder, in alternation; seconds after a restart."""
+    """Jobs per second and milliseconds with and without a state folder, in alternation; seconds
+    after a restart.
+    """
     rates: dict[bool, list[float]] = {False: [], True: []}
     latencies: dict[bool, list[float]] = {False: [], True: []}
     for number in range(ROUNDS):
@@ -32,9 +37,15 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                     _run_jobs(stack, "warm", 400)
                     rates[is_kept].append(_run_jobs(stack, "counted", JOBS))
                     latencies[is_kept] += _latencies(stack)
-            say(f"round {number + 1}, {'with' if is_kept else 'without'} --state: {rates[is_kept][-1]:.0f} jobs/s")
+            say(
+                f"round {number + 1}, {'with' if is_kept else 'without'} --state: "
+                f"{rates[is_kept][-1]:.0f} jobs/s"
+            )
     after = [_restart() for _ in range(ROUNDS)]
-    say(f"{CLIENTS} clients, latencies in the first {WINDOW_SECONDS:.0f} s after the restarted stack takes connections, {ROUNDS} restarts")
+    say(
+        f"{CLIENTS} clients, latencies in the first {WINDOW_SECONDS:.0f} s after the restarted "
+        f"stack takes connections, {ROUNDS} restarts"
+    )
     ratios = [kept / plain for plain, kept in zip(rates[False], rates[True], strict=True)]
     return {
         "jobs/s without --state, median": round(statistics.median(rates[False]), 1),
@@ -82,7 +93,9 @@ def _latencies(stack: Stack) -> list[float]:
 
 
 def _restart() -> list[float]:
-    """Seconds of each request that was sent in the window after a stop and a start, under load all the time."""
+    """Seconds of each request that was sent in the window after a stop and a start, under load all
+    the time.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         options = ["--state", str(folder / "state")]

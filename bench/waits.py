@@ -23,7 +23,10 @@ from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import embedded_store
 
-QUESTION = "with jobs of 1 to 300 ms: how many store calls does a batch of ten make, and how long does a finished job wait for its commit?"
+QUESTION = (
+    "with jobs of 1 to 300 ms: how many store calls does a batch of ten make, and how "
+    "long does a finished job wait for its commit?"
+)
 BATCHES = 12
 
 
@@ -31,7 +34,14 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     """Calls a batch, and the milliseconds between a task's return and its commit, in both modes."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
-        os.environ.update({**FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION})
+        os.environ.update(
+            {
+                **FOREIGN.variables,
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_REGION": REGION,
+                "AWS_DEFAULT_REGION": REGION,
+            }
+        )
         os.environ["POWERTOOLS_METRICS_DISABLED"] = "true"
         queue = make_stores(endpoint, Path(folder))
         for mode in ("optimistic", "exclusive"):
@@ -41,7 +51,10 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                 f"{mode}: wait for the commit, median ms": round(statistics.median(waits)),
                 f"{mode}: wait for the commit, longest ms": round(max(waits)),
             }
-    say(f"{BATCHES} batches each; durations drawn from 1 to 300 ms, the same in both modes; the visibility call counted")
+    say(
+        f"{BATCHES} batches each; durations drawn from 1 to 300 ms, the same in both modes; the "
+        "visibility call counted"
+    )
     return figures
 
 
@@ -59,7 +72,8 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         waits.extend((now - returned.pop(job)) * 1000 for job in list(returned))
 
     session.events.register("before-call", count)
-    # Everything that had returned when a transaction was answered, and was not in it, is counted too early by this: seldom.
+    # Everything that had returned when a transaction was answered, and was not in it, is counted
+    # too early by this: seldom.
     session.events.register("after-call.dynamodb.TransactWriteItems", committed)
     boto3.DEFAULT_SESSION = session
 
@@ -77,13 +91,17 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         "MAYFLY_TASKS": "functions.tasks",
     }
     deps = run_jobs_deps(variables)
-    deps.worker.tasks["work"] = Task(Declaration("work", exclusive=exclusive), work)  # type: ignore[index]  # a dictionary
-    handler = batch.entrypoint(Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe)
+    # A dictionary.
+    deps.worker.tasks["work"] = Task(Declaration("work", exclusive=exclusive), work)  # type: ignore[index]
+    handler = batch.entrypoint(
+        Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe
+    )
     found = []
     for _ in range(BATCHES):
         event = received(queue, [{"task": "work", "payload": next(names)} for _ in range(10)])
         calls[0] = 0
-        assert handler(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]  # plays it
+        # Plays it.
+        assert handler(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]
         found.append(calls[0])
         delete(queue, event)
     return found, waits

@@ -10,7 +10,10 @@ from typing import Any
 
 from mayfly_testing.stack import running
 
-QUESTION = "how long does a warm GET / take, against the one update that it makes, on the same store in the same run?"
+QUESTION = (
+    "how long does a warm GET / take, against the one update that it makes, on the same "
+    "store in the same run?"
+)
 ROUNDS, PER_ROUND = 20, 25
 
 
@@ -43,14 +46,20 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             update += _timed(write, PER_ROUND)
         connection.close()
     ratios = [
-        statistics.median(page[i : i + PER_ROUND]) / statistics.median(update[i : i + PER_ROUND]) for i in range(0, len(page), PER_ROUND)
+        statistics.median(page[i : i + PER_ROUND]) / statistics.median(update[i : i + PER_ROUND])
+        for i in range(0, len(page), PER_ROUND)
     ]
-    say(f"{ROUNDS} interleaved rounds of {PER_ROUND}; ratio of medians by round: {min(ratios):.2f} to {max(ratios):.2f}")
+    say(
+        f"{ROUNDS} interleaved rounds of {PER_ROUND}; ratio of medians by round: "
+        f"{min(ratios):.2f} to {max(ratios):.2f}"
+    )
     return {
         "GET / p50, ms": round(statistics.median(page) * 1000, 2),
         "GET / p95, ms": round(statistics.quantiles(page, n=20)[18] * 1000, 2),
         "one update p50, ms": round(statistics.median(update) * 1000, 2),
-        "GET / in store updates (ratio of p50)": round(statistics.median(page) / statistics.median(update), 2),
+        "GET / in store updates (ratio of p50)": round(
+            statistics.median(page) / statistics.median(update), 2
+        ),
     }
 
 

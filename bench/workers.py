@@ -16,7 +16,17 @@ from mayfly_local.compute.launches import store_variables
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import ROOT
 
-__all__ = ["EXCLUSIVE", "OPTIMISTIC", "PEERS", "RECIPE", "Peer", "Worker", "canned", "canned_figures", "worker"]
+__all__ = [
+    "EXCLUSIVE",
+    "OPTIMISTIC",
+    "PEERS",
+    "RECIPE",
+    "Peer",
+    "Worker",
+    "canned",
+    "canned_figures",
+    "worker",
+]
 
 _HERE: Final = Path(__file__).parent
 
@@ -67,7 +77,11 @@ class Worker:
     def start(self, batches: int, counters: Sequence[str]) -> None:
         """Begins to work through batches of one message for each counter."""
         assert self._process.stdin is not None
-        print(json.dumps({"batches": batches, "counters": list(counters), "task": self._peer.task}), file=self._process.stdin, flush=True)
+        print(
+            json.dumps({"batches": batches, "counters": list(counters), "task": self._peer.task}),
+            file=self._process.stdin,
+            flush=True,
+        )
 
     def finish(self) -> dict[str, float]:
         """The figures of what was begun."""
@@ -90,16 +104,27 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
     if peer.folder == "ours":
         folder, path, main = work / "functions", str(ROOT / "layers/mayfly"), "run_jobs.main"
         if not folder.exists():
-            shutil.copytree(ROOT / "functions", folder, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / "functions", folder, ignore=shutil.ignore_patterns("__pycache__")
+            )
             (folder / "tasks/bench_exclusive.py").write_text(_EXCLUSIVE_TASK)
     env = {
-        "PATH": os.environ.get("PATH", ""), **store_variables(endpoint, FOREIGN), "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
-        "POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_LOG_LEVEL": "WARNING", "AWS_LAMBDA_FUNCTION_NAME": "bench",
-        "JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "IMPORTS_BUCKET": "imports", "IDEMPOTENCY_TABLE": "Idempotency", "DEFAULT_TENANT": "default",
-        "JOBS_QUEUE_URL": queue or f"{endpoint}/000000000000/jobs", **({"BENCH_REAL_QUEUE": "1"} if queue else {}),
+        "PATH": os.environ.get("PATH", ""), **store_variables(endpoint, FOREIGN),
+        "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
+        "POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_LOG_LEVEL": "WARNING",
+        "AWS_LAMBDA_FUNCTION_NAME": "bench",
+        "JOBS_TABLE": "JobsTable", "COUNTERS_TABLE": "CountersTable", "IMPORTS_BUCKET": "imports",
+        "IDEMPOTENCY_TABLE": "Idempotency", "DEFAULT_TENANT": "default",
+        "JOBS_QUEUE_URL": queue or f"{endpoint}/000000000000/jobs",
+        **({"BENCH_REAL_QUEUE": "1"} if queue else {}),
     }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, _HERE / "runner.py", main], cwd=folder, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, _HERE / "runner.py", main],
+        cwd=folder,
+        env=env,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -116,7 +141,10 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
 def canned(latency: float = 0.0) -> Iterator[str]:
     """A store that answers after `latency` seconds; gives its endpoint."""
     process = subprocess.Popen(
-        [sys.executable, _HERE / "canned.py", "--latency", str(latency)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, _HERE / "canned.py", "--latency", str(latency)],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -130,7 +158,9 @@ def canned(latency: float = 0.0) -> Iterator[str]:
 
 def canned_figures(endpoint: str) -> Mapping[str, Any]:
     """What the canned store was asked since this was called last."""
-    request = urllib.request.Request(endpoint, data=b"{}", headers={"X-Amz-Target": "Bench.Figures"})
+    request = urllib.request.Request(
+        endpoint, data=b"{}", headers={"X-Amz-Target": "Bench.Figures"}
+    )
     with urllib.request.urlopen(request, timeout=10) as reply:
         found: dict[str, Any] = json.loads(reply.read())
         return found

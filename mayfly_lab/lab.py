@@ -1,4 +1,6 @@
-"""Runs the matrix: every store call x every fault, on worker processes of its own, against the embedded store."""
+"""Runs the matrix: every store call x every fault, on worker processes of its own, against the
+embedded store.
+"""
 
 import json
 import os
@@ -54,7 +56,9 @@ def add(job: Job, effects: Effects) -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """A worker function to be tried: `main` is the module of its handler in `folder`, `path` what it imports besides its packages."""
+    """A worker function to be tried: `main` is the module of its handler in `folder`, `path` what
+    it imports besides its packages.
+    """
 
     name: str
     folder: Path
@@ -64,7 +68,8 @@ class Subject:
     main: str = "main"
     #: Whether jobs are submitted to the API first, and the messages only wake them.
     is_submitted: bool = False
-    #: What Lambda would say is left of the invocation, in milliseconds; the stock recipe locks for as long.
+    #: What Lambda would say is left of the invocation, in milliseconds; the stock recipe locks for
+    #: as long.
     remaining_ms: int = 30_000
 
 
@@ -76,13 +81,21 @@ def _subjects(root: Path, functions: Path) -> list[Subject]:
         replace(ours, name="mayfly, three messages", messages=3),
         replace(ours, name="mayfly, three submitted jobs", messages=3, is_submitted=True),
         replace(ours, name="mayfly, three messages, exclusive", messages=3, task="lab.exclusive"),
-        replace(ours, name="mayfly, three submitted, exclusive", messages=3, task="lab.exclusive", is_submitted=True),
+        replace(
+            ours,
+            name="mayfly, three submitted, exclusive",
+            messages=3,
+            task="lab.exclusive",
+            is_submitted=True,
+        ),
     ]
 
 
 @dataclass
 class Outcome:
-    """What came of one subject under one fault: runs, and how often each effect was applied, by number of times."""
+    """What came of one subject under one fault: runs, and how often each effect was applied, by
+    number of times.
+    """
 
     subject: str
     fault: str
@@ -108,8 +121,14 @@ class Outcome:
 
 
 def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome]:
-    """Every subject under every fault at each of its calls, `repeats` times; says how far it is. Raises LocalError."""
-    with tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder, embedded_store(Path(folder)) as endpoint:
+    """Every subject under every fault at each of its calls, `repeats` times; says how far it is.
+
+    Raises LocalError.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder,
+        embedded_store(Path(folder)) as endpoint,
+    ):
         functions = Path(folder) / "functions"
         shutil.copytree(root / "functions", functions, ignore=shutil.ignore_patterns("__pycache__"))
         (functions / "tasks/lab_exclusive.py").write_text(_EXCLUSIVE_TASK)
@@ -124,7 +143,9 @@ def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome
                     outcome = Outcome(subject.name, fault)
                     cells = [number for number in range(1, calls + 1) for _ in range(repeats)]
                     with ThreadPoolExecutor(12) as threads:
-                        for applied in threads.map(partial(lab.deliver, subject, worker, fault), cells):
+                        for applied in threads.map(
+                            partial(lab.deliver, subject, worker, fault), cells
+                        ):
                             outcome.runs += 1
                             outcome.applied.update(applied.applied)
                             outcome.unsettled += not applied.is_settled
@@ -166,7 +187,9 @@ class _Lab:
         template = load(root / "template.yaml", cache=work)
         for name, table in template.of_type("AWS::DynamoDB::Table").items():
             wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
-            self._dynamodb.create_table(TableName=name, **{key: value for key, value in table.items() if key in wanted})
+            self._dynamodb.create_table(
+                TableName=name, **{key: value for key, value in table.items() if key in wanted}
+            )
         self._dynamodb.create_table(
             TableName="Idempotency",
             KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -176,7 +199,10 @@ class _Lab:
 
     @contextmanager
     def worker(self, subject: Subject) -> Iterator[_Worker]:
-        """A subject's process, until the end of the block. Raises LocalError where it does not start."""
+        """A subject's process, until the end of the block.
+
+        Raises LocalError where it does not start.
+        """
         env = {
             "PATH": os.environ.get("PATH", ""),
             **store_variables(self._endpoint, FOREIGN),
@@ -193,7 +219,8 @@ class _Lab:
             "JOBS_QUEUE_URL": "each delivery has its own",
             "LAMBDA_TASK_ROOT": str(subject.folder),
             "LEASE_SECONDS": str(_LEASE),
-            # For the stock recipe, whose client has the SDK's own ten; a run would only take longer.
+            # For the stock recipe, whose client has the SDK's own ten; a run would only take
+            # longer.
             "AWS_RETRY_MODE": "standard",
             "AWS_MAX_ATTEMPTS": "3",
         }
@@ -209,7 +236,9 @@ class _Lab:
         assert process.stdout is not None
         try:
             if process.stdout.readline().strip() != "ready":
-                raise LocalError(f"the worker of {subject.name!r} did not start; what it printed is above")
+                raise LocalError(
+                    f"the worker of {subject.name!r} did not start; what it printed is above"
+                )
             yield _Worker(process)
         finally:
             process.stdin.close()
@@ -217,7 +246,10 @@ class _Lab:
             process.stdout.close()
 
     def count_calls(self, subject: Subject, worker: _Worker) -> int:
-        """How many store calls a delivery makes that nothing disturbs. Raises LocalError where that goes wrong."""
+        """How many store calls a delivery makes that nothing disturbs.
+
+        Raises LocalError where that goes wrong.
+        """
         run = _Run(self, subject, worker, fault=None, number=0)
         result = run.result()
         if list(result.applied.elements()) != [1] * subject.messages or not result.is_settled:
@@ -225,18 +257,27 @@ class _Lab:
         return run.calls
 
     def submit(self, body: Mapping[str, Any]) -> str:
-        """Submits a job to the API function, and returns the message with which the relay would wake it."""
+        """Submits a job to the API function, and returns the message with which the relay would
+        wake it.
+        """
         name = self.name()
         reply = self._work / f"{name}.reply"
-        context = {"http": {"method": "POST", "path": "/jobs"}, "requestId": name, "stage": "$default", "routeKey": "POST /jobs"}
+        context = {
+            "http": {"method": "POST", "path": "/jobs"},
+            "requestId": name,
+            "stage": "$default",
+            "routeKey": "POST /jobs",
+        }
         context["authorizer"] = {"lambda": {"tenant": "default", "scopes": "jobs:write"}}
         event = {
-            "version": "2.0", "routeKey": "POST /jobs", "rawPath": "/jobs", "rawQueryString": "", "headers": {},
+            "version": "2.0", "routeKey": "POST /jobs", "rawPath": "/jobs", "rawQueryString": "",
+            "headers": {},
             "requestContext": context, "body": json.dumps(body), "isBase64Encoded": False,
         }  # fmt: skip
         assert self.api is not None
         pid = self.api.fork({
-            "event": event, "queue": "", "fault": None, "number": 0, "remaining_ms": 30_000, "reply": str(reply),
+            "event": event, "queue": "", "fault": None, "number": 0, "remaining_ms": 30_000,
+            "reply": str(reply),
             "calls": str(self._work / f"{name}.calls"), "log": str(self._work / "worker.log"),
         })  # fmt: skip
         wait_for_end(pid, _LONGEST_DELIVERY)
@@ -245,18 +286,27 @@ class _Lab:
         return json.dumps({"tenant": "default", "id": json.loads(answer["body"])["id"]})
 
     def deliver(self, subject: Subject, worker: _Worker, fault: str, number: int) -> _Result:
-        """How often each effect was applied, when the fault has struck and the message has been dealt with."""
+        """How often each effect was applied, when the fault has struck and the message has been
+        dealt with.
+        """
         return _Run(self, subject, worker, fault=fault, number=number).result()
 
     def queue(self, name: str) -> str:
-        """A queue of this run's own: no other run may take its messages. Its visibility is the stock recipe's lock."""
-        found: str = self._sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(_LEASE)})["QueueUrl"]
+        """A queue of this run's own: no other run may take its messages.
+
+        Its visibility is the stock recipe's lock.
+        """
+        found: str = self._sqs.create_queue(
+            QueueName=name, Attributes={"VisibilityTimeout": str(_LEASE)}
+        )["QueueUrl"]
         return found
 
     def value(self, counter: str) -> int:
         """A counter, 0 where there is none."""
         key = {"pk": {"S": f"default/{counter}"}, "sk": {"S": "shard/0"}}
-        item = self._dynamodb.get_item(TableName="CountersTable", Key=key, ConsistentRead=True).get("Item", {})
+        item = self._dynamodb.get_item(TableName="CountersTable", Key=key, ConsistentRead=True).get(
+            "Item", {}
+        )
         return int(item.get("value", {"N": "0"})["N"])
 
     def name(self) -> str:
@@ -275,9 +325,13 @@ class _Lab:
 
 
 class _Run:
-    """One message, or a few in one batch, delivered until they are dealt with; the first delivery meets the fault."""
+    """One message, or a few in one batch, delivered until they are dealt with; the first delivery
+    meets the fault.
+    """
 
-    def __init__(self, lab: _Lab, subject: Subject, worker: _Worker, *, fault: str | None, number: int) -> None:
+    def __init__(
+        self, lab: _Lab, subject: Subject, worker: _Worker, *, fault: str | None, number: int
+    ) -> None:
         self._lab, self._subject, self._worker = lab, subject, worker
         self._fault, self._number = fault, number
         self._name = lab.name()
@@ -313,13 +367,20 @@ class _Run:
             os.kill(pid, signal.SIGCONT)
             self._finish(pid, reply, messages)
         self._lab.sqs.delete_queue(QueueUrl=self._url)
-        return _Result(Counter(self._lab.value(counter) for counter in counters), is_settled=left == 0)
+        return _Result(
+            Counter(self._lab.value(counter) for counter in counters), is_settled=left == 0
+        )
 
     def _receive(self, count: int) -> list[dict[str, Any]]:
         """The messages that are to be had; on the first delivery all of them, in one batch."""
         found: list[dict[str, Any]] = []
         while not found or (self._is_first and len(found) < count):
-            reply = self._lab.sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=1, AttributeNames=["All"])
+            reply = self._lab.sqs.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=1,
+                AttributeNames=["All"],
+            )
             found += reply.get("Messages", [])
             if not found:
                 break
@@ -330,11 +391,16 @@ class _Run:
         return self._fault is not None
 
     def _fork(self, messages: list[dict[str, Any]], fault: str | None) -> tuple[int, Path]:
-        reply = self._lab.work / f"{self._name}-{messages[0]['ReceiptHandle'][:8]}-{time.monotonic_ns()}.reply"
+        reply = (
+            self._lab.work
+            / f"{self._name}-{messages[0]['ReceiptHandle'][:8]}-{time.monotonic_ns()}.reply"
+        )
         event = {"Records": [_record(message) for message in messages]}
         pid = self._worker.fork({
-            "event": event, "queue": self._url, "fault": fault, "number": self._number, "remaining_ms": self._subject.remaining_ms,
-            "reply": str(reply), "calls": str(self._calls_file), "log": str(self._lab.work / "worker.log"),
+            "event": event, "queue": self._url, "fault": fault, "number": self._number,
+            "remaining_ms": self._subject.remaining_ms,
+            "reply": str(reply), "calls": str(self._calls_file),
+            "log": str(self._lab.work / "worker.log"),
         })  # fmt: skip
         return pid, reply
 
@@ -350,16 +416,24 @@ class _Run:
         return False
 
     def _finish(self, pid: int, reply: Path, messages: list[dict[str, Any]]) -> int:
-        """Waits for the delivery's end and deletes what it reports as done, as Lambda does; returns how many those are."""
+        """Waits for the delivery's end and deletes what it reports as done, as Lambda does; returns
+        how many those are.
+        """
         wait_for_end(pid, _LONGEST_DELIVERY)
         if not reply.exists():
             return 0
-        failed = {each["itemIdentifier"] for each in json.loads(reply.read_text())["batchItemFailures"]}
+        failed = {
+            each["itemIdentifier"] for each in json.loads(reply.read_text())["batchItemFailures"]
+        }
         done = 0
         for message in messages:
             if message["MessageId"] not in failed:
-                with suppress(self._lab.sqs.exceptions.ClientError):  # a receipt that is no longer good deletes nothing
-                    self._lab.sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+                with suppress(
+                    self._lab.sqs.exceptions.ClientError
+                ):  # a receipt that is no longer good deletes nothing
+                    self._lab.sqs.delete_message(
+                        QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"]
+                    )
                     done += 1
         return done
 

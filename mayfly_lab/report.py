@@ -22,18 +22,26 @@ def write(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     for row in rows:
         print(
             "  ".join(
-                text.ljust(width) if index < 2 else text.rjust(width) for index, (text, width) in enumerate(zip(row, widths, strict=True))
+                text.ljust(width) if index < 2 else text.rjust(width)
+                for index, (text, width) in enumerate(zip(row, widths, strict=True))
             )
         )
 
 
 def verdict(outcomes: Sequence[Outcome]) -> int:
-    """0 where the control shows doubles and nobody else does; 1 otherwise, with the reason on standard error."""
+    """0 where the control shows doubles and nobody else does; 1 otherwise, with the reason on
+    standard error.
+    """
     control = sum(each.more for each in outcomes if each.subject == CONTROL)
-    wrong = [each for each in outcomes if each.subject != CONTROL and (each.more or each.never or each.unsettled)]
+    wrong = [
+        each
+        for each in outcomes
+        if each.subject != CONTROL and (each.more or each.never or each.unsettled)
+    ]
     for each in wrong:
         print(
-            f"mayfly: {each.subject}, {each.fault}: {each.more} effects applied more than once, {each.never} never; {each.unsettled} runs unsettled",
+            f"mayfly: {each.subject}, {each.fault}: {each.more} effects applied more than once, "
+            f"{each.never} never; {each.unsettled} runs unsettled",
             file=sys.stderr,
         )
     if not control:

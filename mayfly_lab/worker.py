@@ -1,7 +1,8 @@
-"""A worker of the crash lab, run as a script: loads a function once, and forks a process for each delivery.
+"""A worker of the crash lab, run as a script: loads a function once, and forks a process for each
+delivery.
 
-Commands come as JSON lines; each answer is the pid of the fork, whose reply is left in a file. The fault of its delivery
-is put between the SDK and the wire.
+Commands come as JSON lines; each answer is the pid of the fork, whose reply is left in a file. The
+fault of its delivery is put between the SDK and the wire.
 """
 
 import json
@@ -25,12 +26,15 @@ FAULTS: Final = {
     "lost": "the call takes effect, its answer is lost once",
     "dead": "the call takes effect, and from there on nothing comes back or leaves",
     "throttle": "the store refuses the call and all its repeats",
-    "pause": "the process is stopped before the call for two leases, while the message is delivered again",
+    "pause": "the process is stopped before the call for two leases, while the message is "
+    "delivered again",
 }
 
 
 class _Seam:
-    """Counts the DynamoDB calls of this process and makes the n-th fail; repeats by the SDK are the same call."""
+    """Counts the DynamoDB calls of this process and makes the n-th fail; repeats by the SDK are the
+    same call.
+    """
 
     def __init__(self, fault: str | None, number: int, calls: Path) -> None:
         self._fault = fault
@@ -48,7 +52,8 @@ class _Seam:
         def send(session: Any, request: Any) -> Any:
             return seam.send(session, request)
 
-        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]  # the one seam below all retries
+        # The one seam below all retries.
+        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]
 
     def send(self, session: Any, request: Any) -> Any:
         """Sends a request, or does not."""
@@ -122,7 +127,9 @@ def _deliver(command: dict[str, Any]) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     os.environ["JOBS_QUEUE_URL"] = command["queue"]
-    handler = runpy.run_module(sys.argv[1])["handler"]  # anew, for this delivery's queue; its imports are loaded
+    handler = runpy.run_module(sys.argv[1])[
+        "handler"
+    ]  # anew, for this delivery's queue; its imports are loaded
     _Seam(command["fault"], command["number"], Path(command["calls"])).install()
     reply = handler(command["event"], _Context(command["remaining_ms"]))
     target = Path(command["reply"])
@@ -140,10 +147,15 @@ def _header(request: Any, name: str) -> str:
 def _throttled(request: Any) -> AWSResponse:
     class Raw:
         def stream(self, **_: Any) -> Any:
-            yield b'{"__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", "message": "injected"}'
+            yield (
+                b'{"__type": '
+                b'"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", '
+                b'"message": "injected"}'
+            )
 
     headers = {"x-amzn-requestid": "injected", "Content-Type": "application/x-amz-json-1.0"}
-    return AWSResponse(request.url, 400, headers, Raw())  # type: ignore[arg-type]  # a body is all that is read
+    # A body is all that is read.
+    return AWSResponse(request.url, 400, headers, Raw())  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

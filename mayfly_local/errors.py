@@ -12,7 +12,9 @@ class TemplateError(LocalError):
 
     def __init__(self, path: object, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__("\n".join([f"{path} cannot run here:", *(f"  - {problem}" for problem in problems)]))
+        super().__init__(
+            "\n".join([f"{path} cannot run here:", *(f"  - {problem}" for problem in problems)])
+        )
 
 
 class PortTaken(LocalError):
@@ -20,5 +22,6 @@ class PortTaken(LocalError):
 
     def __init__(self, port: int, holder: str, free: int) -> None:
         super().__init__(
-            f"port {port} is taken by {holder} (a stack takes its port and the next one); stop it, or choose another port: make run PORT={free}"
+            f"port {port} is taken by {holder} (a stack takes its port and the next one); stop "
+            f"it, or choose another port: make run PORT={free}"
         )

@@ -33,7 +33,9 @@ _ARCHITECTURES: Final = {
 
 
 async def in_process(name: str, event: Any, *, work: Path) -> int:
-    """Runs one invocation in a fresh process, prints its result, and returns the exit code: 1 where the function failed."""
+    """Runs one invocation in a fresh process, prints its result, and returns the exit code: 1 where
+    the function failed.
+    """
     stack = StackFile.read(work)
     function = _find(stack, name)
     with tempfile.TemporaryDirectory(prefix="mayfly-invoke-") as folder:
@@ -42,9 +44,13 @@ async def in_process(name: str, event: Any, *, work: Path) -> int:
         await children.open()
         environment = Environment(stack.launch(function), logs.of(function))
         try:
-            result = await environment.start(children) or await environment.invoke(Invocation.of(event))
+            result = await environment.start(children) or await environment.invoke(
+                Invocation.of(event)
+            )
         except NotSent:
-            raise LocalError(f"the process of {function} ended before it took the event; its log is above") from None
+            raise LocalError(
+                f"the process of {function} ended before it took the event; its log is above"
+            ) from None
         finally:
             await environment.stop(grace_seconds=1)
             await children.close()
@@ -53,11 +59,14 @@ async def in_process(name: str, event: Any, *, work: Path) -> int:
     return 1 if isinstance(result, Failure) else 0
 
 
-async def in_container(name: str, event: Path, *, work: Path, sam: Path, bridge: str, more: Sequence[str] = ()) -> int:
-    """Runs `sam local invoke` with options of one's own in `more`, and returns its exit code. Raises LocalError if there is no sam.
+async def in_container(
+    name: str, event: Path, *, work: Path, sam: Path, bridge: str, more: Sequence[str] = ()
+) -> int:
+    """Runs `sam local invoke` with options of one's own in `more`, and returns its exit code.
+    Raises LocalError if there is no sam.
 
-    The container reaches the store through this process, at the address `bridge`, and gets the layer's packages built for this
-    machine's architecture.
+    The container reaches the store through this process, at the address `bridge`, and gets the
+    layer's packages built for this machine's architecture.
     """
     if shutil.which(sam) is None:
         raise LocalError(f"there is no {sam}; make it with: make .venv-sam/ready")
@@ -67,9 +76,20 @@ async def in_container(name: str, event: Path, *, work: Path, sam: Path, bridge:
     folder.mkdir(parents=True, exist_ok=True)
     async with way_to_store(stack.endpoint, bridge) as endpoint:
         variables = {each: _variables(stack, each, endpoint) for each in stack.launches}
-        template = _write_private(folder / "template.json", _container_template(stack, folder, variables))
-        arguments = ["--template", template, "--event", event, "--env-vars", _write_private(folder / "environment.json", variables)]
-        sam_process = await asyncio.create_subprocess_exec(sam, "local", "invoke", function, *map(str, arguments), *more)
+        template = _write_private(
+            folder / "template.json", _container_template(stack, folder, variables)
+        )
+        arguments = [
+            "--template",
+            template,
+            "--event",
+            event,
+            "--env-vars",
+            _write_private(folder / "environment.json", variables),
+        ]
+        sam_process = await asyncio.create_subprocess_exec(
+            sam, "local", "invoke", function, *map(str, arguments), *more
+        )
         return await sam_process.wait()
 
 
@@ -80,17 +100,24 @@ def _write_private(path: Path, what: Any) -> Path:
 
 
 async def require_engine(name: str) -> str:
-    """Returns this machine's address on the engine's network. Raises LocalError, with the other way to invoke, if no engine answers."""
+    """Returns this machine's address on the engine's network.
+
+    Raises LocalError, with the other way to invoke, if no engine answers.
+    """
     try:
         return await gateway()
     except LocalError as problem:
         raise LocalError(
-            f"{problem}, so `sam local invoke` cannot run; without one, use: mayfly invoke {name} --event events/{name}.json"
+            f"{problem}, so `sam local invoke` cannot run; without one, use: mayfly invoke "
+            f"{name} --event events/{name}.json"
         ) from None
 
 
 def read_event(path: Path | None, name: str, *, work: Path) -> tuple[Any, Path]:
-    """The event in a file, by default the function's sample in events/, and the file. Raises LocalError."""
+    """The event in a file, by default the function's sample in events/, and the file.
+
+    Raises LocalError.
+    """
     function = _find(StackFile.read(work), name)
     path = path or Path("events") / f"{_snake(function)}.json"
     try:
@@ -102,15 +129,23 @@ def read_event(path: Path | None, name: str, *, work: Path) -> tuple[Any, Path]:
 
 
 def _snake(name: str) -> str:
-    return "".join(f"_{each.lower()}" if each.isupper() and index else each.lower() for index, each in enumerate(name))
+    return "".join(
+        f"_{each.lower()}" if each.isupper() and index else each.lower()
+        for index, each in enumerate(name)
+    )
 
 
 def _find(stack: StackFile, wanted: str) -> str:
-    """The logical id that is meant: as written, or by its folder's name (`run_jobs` for `RunJobs`). Raises LocalError."""
+    """The logical id that is meant: as written, or by its folder's name (`run_jobs` for `RunJobs`).
+
+    Raises LocalError.
+    """
     by_name = {_plain(name): name for name in stack.launches}
     found = by_name.get(_plain(wanted))
     if found is None:
-        raise LocalError(f"there is no function {wanted!r}; the stack has: {', '.join(sorted(stack.launches))}")
+        raise LocalError(
+            f"there is no function {wanted!r}; the stack has: {', '.join(sorted(stack.launches))}"
+        )
     return found
 
 
@@ -119,16 +154,25 @@ def _plain(name: str) -> str:
 
 
 def _variables(stack: StackFile, function: str, endpoint: str) -> Mapping[str, str]:
-    """The variables of a function in a container, with the store's URL there, which queues' URLs begin with, too."""
+    """The variables of a function in a container, with the store's URL there, which queues' URLs
+    begin with, too.
+    """
     # The container sets these itself, or has them at other places.
     own = {"PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "PYTHONPATH", "_HANDLER"}
     variables = stack.launch(function).variables
-    return {name: value.replace(stack.endpoint, endpoint) for name, value in variables.items() if name not in own}
+    return {
+        name: value.replace(stack.endpoint, endpoint)
+        for name, value in variables.items()
+        if name not in own
+    }
 
 
-def _container_template(stack: StackFile, folder: Path, variables: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """The template with absolute paths, this machine's architecture, layers that are folders of installed packages, and
-    each function's variables: `sam local` passes on only what a template declares."""
+def _container_template(
+    stack: StackFile, folder: Path, variables: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    """The template with absolute paths, this machine's architecture, layers that are folders of
+    installed packages, and each function's variables: `sam local` passes on only what a template
+    declares."""
     source = Path(stack.template)
     architecture, wheels = _ARCHITECTURES[platform.machine()]
     template = parse(source)
@@ -144,20 +188,45 @@ def _container_template(stack: StackFile, folder: Path, variables: Mapping[str, 
             properties["Environment"] = {"Variables": dict(variables[name])}
         if resource["Type"] == "AWS::Serverless::LayerVersion":
             content = (source.parent / properties["ContentUri"]).resolve()
-            properties["ContentUri"] = str(_container_layer(content, folder / name, wheels, properties))
+            properties["ContentUri"] = str(
+                _container_layer(content, folder / name, wheels, properties)
+            )
             properties.pop("CompatibleArchitectures", None)
     return template
 
 
-def _container_layer(content: Path, folder: Path, wheels: str, properties: Mapping[str, Any]) -> Path:
+def _container_layer(
+    content: Path, folder: Path, wheels: str, properties: Mapping[str, Any]
+) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     target = folder / "python"
     shutil.copytree(content, target, ignore=shutil.ignore_patterns("__pycache__"))
     version = str(properties.get("CompatibleRuntimes", ["python3.13"])[0]).removeprefix("python")
     if (content / "requirements.txt").exists():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
-        pip += ["--platform", wheels, "--python-version", version, "--target", str(target), "-r", str(content / "requirements.txt")]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+        ]
+        pip += [
+            "--platform",
+            wheels,
+            "--python-version",
+            version,
+            "--target",
+            str(target),
+            "-r",
+            str(content / "requirements.txt"),
+        ]
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise LocalError(f"the packages of {content} could not be installed for the container:\n{done.stderr.strip()}")
+            raise LocalError(
+                f"the packages of {content} could not be installed for the "
+                f"container:\n{done.stderr.strip()}"
+            )
     return folder

@@ -1,4 +1,6 @@
-"""What functions and the runtime say: JSON lines in a file per function, and on the terminal in the form asked for."""
+"""What functions and the runtime say: JSON lines in a file per function, and on the terminal in the
+form asked for.
+"""
 
 import json
 import sys
@@ -15,7 +17,8 @@ _COLOURS: Final = {"DEBUG": "2", "INFO": "0", "WARNING": "33", "ERROR": "31", "C
 
 #: Facts of an entry that its readable line has already, or that only a search needs.
 _SHOWN_ELSEWHERE: Final = {
-    "time", "function", "type", "level", "text", "quiet", "environment", "request_id", "method", "path", "status", "milliseconds", "refused",
+    "time", "function", "type", "level", "text", "quiet", "environment", "request_id", "method",
+    "path", "status", "milliseconds", "refused",
 }  # fmt: skip
 
 
@@ -28,7 +31,10 @@ class Log:
         self._show = show
 
     def event(self, kind: str, level: str = "INFO", *, quiet: bool = False, **facts: Any) -> None:
-        """Something that the runtime did or saw. `quiet` keeps it off a terminal in readable form."""
+        """Something that the runtime did or saw.
+
+        `quiet` keeps it off a terminal in readable form.
+        """
         self._write({"type": kind, "level": level, **facts}, quiet=quiet)
 
     def line(self, text: str, **facts: Any) -> None:
@@ -70,7 +76,15 @@ class Logs:
     def say(self, text: str) -> None:
         """A line for the person at the terminal; left out where only JSON is wanted."""
         if self._form == "json":
-            self._show_json({"time": _now(), "function": "mayfly", "type": "notice", "text": text, "quiet": False})
+            self._show_json(
+                {
+                    "time": _now(),
+                    "function": "mayfly",
+                    "type": "notice",
+                    "text": text,
+                    "quiet": False,
+                }
+            )
         else:
             print(text, file=self._out, flush=True)
 
@@ -90,22 +104,44 @@ class Logs:
         level = (record or entry).get("level", "INFO")
         if record is not None:
             said = str(record.get("message", ""))
-            known = ("level", "location", "message", "timestamp", "service", "function_request_id", "xray_trace_id", "exception_name")
+            known = (
+                "level",
+                "location",
+                "message",
+                "timestamp",
+                "service",
+                "function_request_id",
+                "xray_trace_id",
+                "exception_name",
+            )
             facts = {name: value for name, value in record.items() if name not in known}
         else:
-            said = _request_line(entry) if entry["type"] == "request" else entry.get("text") or entry["type"]
+            said = (
+                _request_line(entry)
+                if entry["type"] == "request"
+                else entry.get("text") or entry["type"]
+            )
             facts = {name: value for name, value in entry.items() if name not in _SHOWN_ELSEWHERE}
         details = " ".join(f"{name}={value}" for name, value in facts.items())
-        line = f"{entry['time'][11:19]}  {entry['function']:<12}  {said}{'  ' + details if details else ''}"
+        line = (
+            f"{entry['time'][11:19]}  {entry['function']:<12}  "
+            f"{said}{'  ' + details if details else ''}"
+        )
         colour = _COLOURS.get(level, "0") if self._out.isatty() else "0"
         line = line.encode(errors="backslashreplace").decode()
         print(f"\x1b[{colour}m{line}\x1b[0m" if colour != "0" else line, file=self._out, flush=True)
 
 
 def _request_line(entry: dict[str, Any]) -> str:
-    path = entry["path"].encode("unicode_escape").decode()  # a path may hold line breaks, and must not write lines of its own
+    path = (
+        entry["path"].encode("unicode_escape").decode()
+    )  # a path may hold line breaks, and must not write lines of its own
     return f"{entry['method']} {path} {entry['status']} in {entry['milliseconds']} ms"
 
 
 def _now() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(time.time(), UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

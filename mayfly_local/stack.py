@@ -1,9 +1,9 @@
 """`mayfly up`: starts everything, keeps it running, and stops it without losing anything.
 
-template ──► store (child) ──► state deployed and verified ──► compute: pools of processes
-                                                                 ▲   ▲   ▲   ▲
-                                         HTTP API ───────────────┘   │   │   └── schedules
-                                         queues ─────────────────────┘   └────── streams
+template --> store (child) --> state deployed and verified --> compute: pools of processes
+                                                                 ^   ^   ^   ^
+                                         HTTP API ---------------+   |   |   +-- schedules
+                                         queues ---------------------+   +------ streams
 """
 
 import asyncio
@@ -52,7 +52,8 @@ from mayfly_local.stack_file import StackFile
 
 __all__ = ["Options", "up"]
 
-#: Environments of a function that reserves no concurrency: enough for a burst, few enough for a laptop.
+#: Environments of a function that reserves no concurrency: enough for a burst, few enough for a
+#: laptop.
 _DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
 #: API Gateway's limit, and one byte more, which tells that a body is above it.
@@ -85,7 +86,9 @@ class Options:
 
 
 async def up(options: Options) -> int:
-    """Runs the stack until a signal, and returns the exit code: 0 when everything could be finished in time."""
+    """Runs the stack until a signal, and returns the exit code: 0 when everything could be finished
+    in time.
+    """
     started = time.monotonic()
     os.umask(0o077)  # what this process writes is its user's alone; functions get Lambda's 022 back
     files = raise_file_limit()
@@ -127,7 +130,9 @@ async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options,
     logs.say(f"stopping: finishing what runs, at most {options.grace:.0f} s; once more to stop now")
     draining = asyncio.ensure_future(stack.drain())
     again = asyncio.ensure_future(signals.get())
-    await asyncio.wait([draining, again], timeout=options.grace, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(
+        [draining, again], timeout=options.grace, return_when=asyncio.FIRST_COMPLETED
+    )
     is_clean = draining.done()
     again.cancel()
     draining.cancel()
@@ -169,13 +174,16 @@ class _Stack:
         await self._children.open()
         clients = await self._open_store()
         # Reading the template needs no store: both at once.
-        template = await clients.run(load, path=options.template, cache=_cache(options), parameters=options.parameters)
+        template = await clients.run(
+            load, path=options.template, cache=_cache(options), parameters=options.parameters
+        )
         deployed = await deploy(template, clients)
         self.application = app = build(template, deployed.scope, api_url=self._api_url)
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         making = clients.run(
-            launches, application=app, endpoint=clients.endpoint, keys=self._keys, cache=_cache(options), work=options.work,
+            launches, application=app, endpoint=clients.endpoint, keys=self._keys,
+            cache=_cache(options), work=options.work,
             say=self._logs.say, pure_python=options.pure_python,
         )  # fmt: skip
         # The guard loads its engine meanwhile.
@@ -185,8 +193,12 @@ class _Stack:
         self._launches = made
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
-            limit = min(function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT)
-            self._pools[name] = Pool(self._starter(name), limit=limit, idle_seconds=options.idle, starts=self._starts)
+            limit = min(
+                function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT
+            )
+            self._pools[name] = Pool(
+                self._starter(name), limit=limit, idle_seconds=options.idle, starts=self._starts
+            )
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
@@ -210,7 +222,10 @@ class _Stack:
         say(f"  logs      {self._options.work}/logs")
         notes = [*_role_notes(app, clients), python_version_note(app)]
         if self._options.any_credentials:
-            notes.append("the store takes any credentials (--any-credentials): every program of this machine reads and writes it")
+            notes.append(
+                "the store takes any credentials (--any-credentials): every program of this "
+                "machine reads and writes it"
+            )
         for note in notes:
             if note:
                 say(f"  note      {note}")
@@ -221,10 +236,16 @@ class _Stack:
         parts = {*self._background, *self._poller_tasks}
         while parts:
             done, parts = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for part in done:  # a schedule that has no more times ends; so may others, but not by an error
+            for (
+                part
+            ) in done:  # a schedule that has no more times ends; so may others, but not by an error
                 if part.cancelled() or (error := part.exception()) is None:
                     continue
-                return str(error) if isinstance(error, LocalError) else f"a part of the runtime failed: {type(error).__name__}: {error}"
+                return (
+                    str(error)
+                    if isinstance(error, LocalError)
+                    else f"a part of the runtime failed: {type(error).__name__}: {error}"
+                )
         never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         return await never
 
@@ -251,7 +272,9 @@ class _Stack:
         await asyncio.gather(*self._poller_tasks, return_exceptions=True)
 
     async def hand_back(self) -> int:
-        """Makes the messages that were not finished visible again, after killing whoever still works on them."""
+        """Makes the messages that were not finished visible again, after killing whoever still
+        works on them.
+        """
         for poller in self._pollers:
             poller.stop()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
@@ -283,11 +306,14 @@ class _Stack:
             try:
                 await self._clients.call("sqs", "list_queues")
             except (BotoCoreError, ValueError) as problem:
-                raise LocalError(f"the endpoint {options.endpoint} cannot be used: {problem}") from None
+                raise LocalError(
+                    f"the endpoint {options.endpoint} cannot be used: {problem}"
+                ) from None
             return self._clients
         self._keys = Keys(people(options.work), Credentials.new("runtime"))
         self._store = EmbeddedStore(
-            free_port(options.port + 1), work=options.work, state=options.state, log=self._log, keys=self._keys, hosts=options.hosts,
+            free_port(options.port + 1), work=options.work, state=options.state, log=self._log,
+            keys=self._keys, hosts=options.hosts,
             any_credentials=options.any_credentials, say=self._logs.say,
         )  # fmt: skip
         self._clients = Clients(self._store.endpoint, self._keys.runtime, self._keys)
@@ -314,7 +340,9 @@ class _Stack:
     def _starter(self, name: str) -> Any:
         async def start() -> Environment | Failure:
             if self._roles is not None and self.application is not None:
-                with contextlib.suppress(aiohttp.ClientError):  # the store is being started again: an account of use less
+                with contextlib.suppress(
+                    aiohttp.ClientError
+                ):  # the store is being started again: an account of use less
                     await self._roles.note_logging(self.application.functions[name])
             environment = Environment(self._launches[name], self._function_logs[name])
             return await environment.start(self._children) or environment
@@ -328,11 +356,19 @@ class _Stack:
         self._roles = Roles(self._control, self._keys)
         self._positions = self._positions or Positions(self._control)
         problems = await self._roles.take(app)
-        await self._positions.declare({each.name: {"stream": each.stream_arn, "starts_at": each.starts_at} for each in app.streams})
+        await self._positions.declare(
+            {
+                each.name: {"stream": each.stream_arn, "starts_at": each.starts_at}
+                for each in app.streams
+            }
+        )
         return problems
 
     async def _keep_store(self, app: Application, expiring: dict[str, str]) -> None:
-        """Starts the store again from its state when it ends. Raises LocalError if it keeps none, or ends again and again."""
+        """Starts the store again from its state when it ends.
+
+        Raises LocalError if it keeps none, or ends again and again.
+        """
         assert self._store is not None
         ends: list[float] = []
         while True:
@@ -340,12 +376,20 @@ class _Stack:
             logs = f"see {self._options.work}/logs/mayfly.jsonl"
             if not self._store.is_kept:
                 raise LocalError(
-                    f"the embedded store ended (exit code {code}), and what was in it is gone; with --state it would be kept; {logs}"
+                    f"the embedded store ended (exit code {code}), and what was in it is gone; "
+                    f"with --state it would be kept; {logs}"
                 )
-            ends = [each for each in ends if time.monotonic() - each < _ENDS_SECONDS] + [time.monotonic()]
+            ends = [each for each in ends if time.monotonic() - each < _ENDS_SECONDS] + [
+                time.monotonic()
+            ]
             if len(ends) > _MOST_ENDS:
-                raise LocalError(f"the embedded store has ended {len(ends)} times within {_ENDS_SECONDS:.0f} s (exit code {code}); {logs}")
-            self._logs.say(f"the embedded store ended (exit code {code}); it is started again from its state")
+                raise LocalError(
+                    f"the embedded store has ended {len(ends)} times within {_ENDS_SECONDS:.0f} "
+                    f"s (exit code {code}); {logs}"
+                )
+            self._logs.say(
+                f"the embedded store ended (exit code {code}); it is started again from its state"
+            )
             try:
                 await self._store.start(self._children)
                 await self._hand_over(app)
@@ -372,7 +416,11 @@ class _Stack:
 
         access = Access(self._options.hosts, for_pages=True)
         self._server = HttpServer(
-            serve, access, body_limit=_BODY_LIMIT, most_connections=max(_FEWEST_CONNECTIONS, self._files // 4), refused=self._note_refusal
+            serve,
+            access,
+            body_limit=_BODY_LIMIT,
+            most_connections=max(_FEWEST_CONNECTIONS, self._files // 4),
+            refused=self._note_refusal,
         )
         try:
             await self._server.listen(self._options.port)
@@ -386,12 +434,22 @@ class _Stack:
         for queue in app.queues:
             self._pollers.append(QueuePoller(queue, clients, self._invoke, self._log))
         for stream in app.streams:
-            self._pollers.append(StreamPoller(stream, clients, self._invoke, self._log, self._positions))
+            self._pollers.append(
+                StreamPoller(stream, clients, self._invoke, self._log, self._positions)
+            )
         self._poller_tasks = [asyncio.ensure_future(each.run()) for each in self._pollers]
         for schedule in app.schedules:
             self._in_background(Scheduler(schedule, self._invoke, self._log).run())
         if deployed.ttl:
-            self._in_background(Reaper(deployed.ttl, clients, self._log, lag_seconds=self._options.ttl_lag, control=self._control).run())
+            self._in_background(
+                Reaper(
+                    deployed.ttl,
+                    clients,
+                    self._log,
+                    lag_seconds=self._options.ttl_lag,
+                    control=self._control,
+                ).run()
+            )
         if self._store is not None:
             self._in_background(self._keep_store(app, deployed.ttl))
         self._in_background(self._reap_idle())
@@ -422,7 +480,9 @@ class _Stack:
         ).write(self._options.work)
 
     async def _run_after_deploy(self, app: Application, clients: Clients) -> None:
-        """The template's own commands, in the environment of its layers; what they print belongs to the announcement."""
+        """The template's own commands, in the environment of its layers; what they print belongs to
+        the announcement.
+        """
         layers = [each for launch in self._launches.values() for each in launch.path]
         env = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
@@ -447,20 +507,33 @@ def _role_notes(app: Application, clients: Clients) -> list[str]:
     if not clients.is_guarded:
         return ["roles are not checked at an endpoint of your own"]
     unknown = [name for name, each in app.functions.items() if each.role is None]
-    conditional = [name for name, each in app.functions.items() if each.role is not None and each.role.has_conditions]
+    conditional = [
+        name
+        for name, each in app.functions.items()
+        if each.role is not None and each.role.has_conditions
+    ]
     notes = {
         f"the calls of {', '.join(unknown)} are not checked: the role is not in the template": unknown,
-        f"conditions in the policies of {', '.join(conditional)} are not evaluated: what allows under one allows here, what denies does not": conditional,
+        f"conditions in the policies of {', '.join(conditional)} are not evaluated: what allows "
+        "under one allows here, what denies does not": conditional,
     }
     return [note for note, about in notes.items() if about]
 
 
 def _send_to(log: Log, *names: str) -> None:
-    """Sends what libraries log to the runtime's own log, off the terminal: a client that hangs up is no news there."""
+    """Sends what libraries log to the runtime's own log, off the terminal: a client that hangs up
+    is no news there.
+    """
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            log.event("library", record.levelname, quiet=True, logger=record.name, text=self.format(record))
+            log.event(
+                "library",
+                record.levelname,
+                quiet=True,
+                logger=record.name,
+                text=self.format(record),
+            )
 
     for name in names:
         logger = logging.getLogger(name)
@@ -472,7 +545,10 @@ def _cache(options: Options) -> Path:
 
 
 def _check_folder(folder: Path) -> list[str]:
-    """Makes a folder, or looks whether it can be used. Closes it to other users; returns what had been open to them."""
+    """Makes a folder, or looks whether it can be used.
+
+    Closes it to other users; returns what had been open to them.
+    """
     is_own = not folder.exists() or folder.name == ".mayfly" or folder.parent.name == ".mayfly"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -489,15 +565,26 @@ def _check_port(port: int) -> None:
 
 
 def _port_taken(port: int) -> PortTaken:
-    return PortTaken(port, _holder(port), next(each for each in range(port + 1, port + 1000) if free_port(each) == each))
+    return PortTaken(
+        port,
+        _holder(port),
+        next(each for each in range(port + 1, port + 1000) if free_port(each) == each),
+    )
 
 
 def _holder(port: int) -> str:
     """Who listens on a port, as far as this user may know."""
     with contextlib.suppress(psutil.AccessDenied):
         for each in psutil.net_connections("tcp"):
-            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid is not None:
+            if (
+                each.status == psutil.CONN_LISTEN
+                and each.laddr
+                and each.laddr.port == port
+                and each.pid is not None
+            ):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process = psutil.Process(each.pid)
-                    return f"process {each.pid} ({' '.join(process.cmdline()[:4]) or process.name()})"
+                    return (
+                        f"process {each.pid} ({' '.join(process.cmdline()[:4]) or process.name()})"
+                    )
     return "another process"

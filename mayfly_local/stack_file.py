@@ -1,4 +1,6 @@
-"""What a running local stack tells other commands: a JSON file in the work folder, there while the stack runs."""
+"""What a running local stack tells other commands: a JSON file in the work folder, there while the
+stack runs.
+"""
 
 import contextlib
 import json
@@ -34,12 +36,20 @@ class StackFile:
     def launch(self, function: str) -> Launch:
         """How a function is started."""
         found = self.launches[function]
-        return Launch(**{**found, "folder": Path(found["folder"]), "path": [Path(each) for each in found["path"]]})
+        return Launch(
+            **{
+                **found,
+                "folder": Path(found["folder"]),
+                "path": [Path(each) for each in found["path"]],
+            }
+        )
 
     @property
     def people(self) -> Credentials:
         """The access key of people and tools."""
-        return Credentials(self.credentials["AWS_ACCESS_KEY_ID"], self.credentials["AWS_SECRET_ACCESS_KEY"])
+        return Credentials(
+            self.credentials["AWS_ACCESS_KEY_ID"], self.credentials["AWS_SECRET_ACCESS_KEY"]
+        )
 
     def write(self, work: Path) -> None:
         """Leaves it for others, readable by this user alone."""
@@ -54,10 +64,15 @@ class StackFile:
         """The file of a stack that runs. Raises LocalError when none does."""
         try:
             found = cls(**json.loads(_path(work).read_text()))
-            if psutil.Process(found.pid).status() == psutil.STATUS_ZOMBIE:  # killed, and its parent has not asked yet
+            if (
+                psutil.Process(found.pid).status() == psutil.STATUS_ZOMBIE
+            ):  # killed, and its parent has not asked yet
                 raise ProcessLookupError(found.pid)
         except (OSError, TypeError, ValueError, psutil.Error):
-            raise LocalError(f"no local stack is running here ({_path(work)} names none); start one with: make run") from None
+            raise LocalError(
+                f"no local stack is running here ({_path(work)} names none); start one with: "
+                "make run"
+            ) from None
         return found
 
     @classmethod
@@ -75,7 +90,8 @@ class StackFile:
         except LocalError:
             return
         raise LocalError(
-            f"a stack runs here already, at {found.api_url} (process {found.pid}); stop it, or give this one a folder with --work DIR"
+            f"a stack runs here already, at {found.api_url} (process {found.pid}); stop it, or "
+            "give this one a folder with --work DIR"
         )
 
 

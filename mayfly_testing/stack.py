@@ -1,4 +1,7 @@
-"""A local stack as its users have it: the `mayfly up` command as a process of its own. For tests and benchmarks."""
+"""A local stack as its users have it: the `mayfly up` command as a process of its own.
+
+For tests and benchmarks.
+"""
 
 import asyncio
 import io
@@ -27,7 +30,16 @@ from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
 
-__all__ = ["MAYFLY", "ROOT", "Stack", "embedded_store", "running", "unbuffered", "unused_port", "wait_until"]
+__all__ = [
+    "MAYFLY",
+    "ROOT",
+    "Stack",
+    "embedded_store",
+    "running",
+    "unbuffered",
+    "unused_port",
+    "wait_until",
+]
 
 T = TypeVar("T")
 
@@ -78,14 +90,22 @@ class Stack:
 
     def submit(self, task: str, payload: Any = None, **more: Any) -> dict[str, Any]:
         """Submits a job by HTTP."""
-        reply = requests.post(f"{self.url}/jobs", json={"task": task, "payload": payload, **more}, headers=self.headers, timeout=60)
+        reply = requests.post(
+            f"{self.url}/jobs",
+            json={"task": task, "payload": payload, **more},
+            headers=self.headers,
+            timeout=60,
+        )
         assert reply.status_code == 202, (reply.text, self.output)
         found: dict[str, Any] = reply.json()
         return found
 
     def knows(self, task: str) -> bool:
         """Whether the API takes jobs of a task by now; submits none."""
-        body = {"task": task, "run_at": "2999-01-01T00:00:00Z"}  # refused for its time, where the task is known
+        body = {
+            "task": task,
+            "run_at": "2999-01-01T00:00:00Z",
+        }  # refused for its time, where the task is known
         reply = requests.post(f"{self.url}/jobs", json=body, headers=self.headers, timeout=60)
         return bool(reply.json()["code"] != "unknown-task")
 
@@ -95,10 +115,14 @@ class Stack:
         return found
 
     def slowness(self) -> float:
-        """How late a job starts at this moment that is due at once, in seconds: what a loaded machine adds to any start."""
+        """How late a job starts at this moment that is due at once, in seconds: what a loaded
+        machine adds to any start.
+        """
         submitted = time.time()
         job_id = self.submit("counter.add", {"name": "slowness"})["id"]
-        job = wait_until(lambda: (found := self.job(job_id, wait=20))["status"] == "succeeded" and found, 90)
+        job = wait_until(
+            lambda: (found := self.job(job_id, wait=20))["status"] == "succeeded" and found, 90
+        )
         return datetime.fromisoformat(job["attempts"][0]["started_at"]).timestamp() - submitted
 
     def redrive(self, job_id: str) -> dict[str, Any]:
@@ -120,22 +144,36 @@ class Stack:
 
     def control(self, path: str, asked: Any = None) -> requests.Response:
         """Asks the store's guard something, as people may."""
-        url, headers = f"{self.facts['endpoint']}/_mayfly/{path}", {"Authorization": f"Bearer {self.credentials.id}"}
-        return requests.request("GET" if asked is None else "POST", url, json=asked, headers=headers, timeout=10)
+        url, headers = (
+            f"{self.facts['endpoint']}/_mayfly/{path}",
+            {"Authorization": f"Bearer {self.credentials.id}"},
+        )
+        return requests.request(
+            "GET" if asked is None else "POST", url, json=asked, headers=headers, timeout=10
+        )
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """All items of a table, by its logical id."""
-        pages = self.client("dynamodb").get_paginator("scan").paginate(TableName=self.facts["resources"][table], ConsistentRead=True)
+        pages = (
+            self.client("dynamodb")
+            .get_paginator("scan")
+            .paginate(TableName=self.facts["resources"][table], ConsistentRead=True)
+        )
         return [item for page in pages for item in page["Items"]]
 
     def counter(self, name: str, tenant: str = "default") -> int:
         """The value of a counter, read from its table."""
-        found = [item for item in self.items("CountersTable") if item["pk"]["S"] == f"{tenant}/{name}"]
+        found = [
+            item for item in self.items("CountersTable") if item["pk"]["S"] == f"{tenant}/{name}"
+        ]
         return int(found[0]["value"]["N"]) if found else 0
 
     def log(self, function: str) -> list[dict[str, Any]]:
         """The entries of a function's log."""
-        return [json.loads(line) for line in (self.work / "logs" / f"{function}.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (self.work / "logs" / f"{function}.jsonl").read_text().splitlines()
+        ]
 
     def tree(self) -> list[psutil.Process]:
         """Its processes, itself first."""
@@ -159,7 +197,9 @@ def unbuffered() -> dict[str, str]:
 
 
 def unused_port() -> int:
-    """A port that is free, as is the one after it, which a stack's store takes; both below those that outgoing connections take."""
+    """A port that is free, as is the one after it, which a stack's store takes; both below those
+    that outgoing connections take.
+    """
     while True:
         port = random.randrange(20_000, 32_000, 2)  # noqa: S311 - only where to look first
         if free_port(port) == port and free_port(port + 1) == port + 1:
@@ -168,23 +208,44 @@ def unused_port() -> int:
 
 @contextmanager
 def running(
-    folder: Path, *options: str, template: Path = ROOT / "template.yaml", work: Path | None = None, files: int | None = None
+    folder: Path,
+    *options: str,
+    template: Path = ROOT / "template.yaml",
+    work: Path | None = None,
+    files: int | None = None,
 ) -> Iterator[Stack]:
-    """A stack that is up; killed at the end if the test has not stopped it. Its output is part of a failure.
+    """A stack that is up; killed at the end if the test has not stopped it. Its output is part of a
+    failure.
 
     `files` is how many files it may hold open, as macOS starts with 256.
     """
     work = work or folder / "work"
     folder.mkdir(parents=True, exist_ok=True)
     port, printed = unused_port(), folder / "output"
-    command = [str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work), *options]
+    command = [
+        str(MAYFLY),
+        "up",
+        "--template",
+        str(template),
+        "--port",
+        str(port),
+        "--work",
+        str(work),
+        *options,
+    ]
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
     with printed.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=unbuffered())
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=unbuffered()
+        )
     stack = Stack(process, port, work, printed)
     try:
-        wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, 90, what="start")
+        wait_until(
+            lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None,
+            90,
+            what="start",
+        )
         if process.poll() is not None:
             raise AssertionError(f"mayfly up ended with {process.returncode}:\n{stack.output}")
         yield stack
@@ -207,8 +268,12 @@ def embedded_store(work: Path) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
-    keys = Keys(people=FOREIGN, runtime=FOREIGN)  # everybody may make stacks, as with an endpoint of their own
-    store = EmbeddedStore(unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True)
+    keys = Keys(
+        people=FOREIGN, runtime=FOREIGN
+    )  # everybody may make stacks, as with an endpoint of their own
+    store = EmbeddedStore(
+        unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True
+    )
 
     async def start() -> None:
         await children.open()
@@ -231,7 +296,9 @@ def embedded_store(work: Path) -> Iterator[str]:
         logs.close()
 
 
-def wait_until(predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float = 0.02) -> T:
+def wait_until(
+    predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float = 0.02
+) -> T:
     """The first true value of `predicate`; fails when there is none within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:

@@ -1,4 +1,6 @@
-"""What all tests share: no network but loopback, no real credentials, tables as template.yaml says."""
+"""What all tests share: no network but loopback, no real credentials, tables as template.yaml
+says.
+"""
 
 import os
 import socket
@@ -21,35 +23,67 @@ os.environ.update(
     AWS_DEFAULT_REGION="us-east-1",
     AWS_EC2_METADATA_DISABLED="true",
 )
-for inherited in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_LAMBDA_FUNCTION_NAME"):
+for inherited in (
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_LAMBDA_FUNCTION_NAME",
+):
     os.environ.pop(inherited, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Sizes of long tests."""
-    parser.addoption("--hostile", type=int, default=6000, metavar="EVENTS", help="hostile events to run (default: 6000)")
     parser.addoption(
-        "--rounds", type=int, default=3, metavar="N", help="rounds of kills on one state, and a quarter of each other kind (default: 3)"
+        "--hostile",
+        type=int,
+        default=6000,
+        metavar="EVENTS",
+        help="hostile events to run (default: 6000)",
     )
-    parser.addoption("--searches", type=int, default=100, metavar="CASES", help="cases of each long random search (default: 100)")
     parser.addoption(
-        "--schema", type=int, default=20, metavar="CASES", help="schemathesis cases for each operation and phase (default: 20)"
+        "--rounds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="rounds of kills on one state, and a quarter of each other kind (default: 3)",
+    )
+    parser.addoption(
+        "--searches",
+        type=int,
+        default=100,
+        metavar="CASES",
+        help="cases of each long random search (default: 100)",
+    )
+    parser.addoption(
+        "--schema",
+        type=int,
+        default=20,
+        metavar="CASES",
+        help="schemathesis cases for each operation and phase (default: 20)",
     )
 
 
-#: Files that take longest, in this order. They start before shorter ones, so that no worker ends long after the others.
+#: Files that take longest, in this order. They start before shorter ones, so that no worker ends
+#: long after the others.
 SLOWEST = [
-    "test_state", "test_stack", "test_schedules", "test_recovery", "test_lifecycle", "test_crash", "test_full_run", "test_machine_faults",
-    "test_session_histories", "test_second_application", "test_counter_histories", "test_counting", "test_hostile_input", "test_tutorial",
+    "test_state", "test_stack", "test_schedules", "test_recovery", "test_lifecycle", "test_crash",
+    "test_full_run", "test_machine_faults",
+    "test_session_histories", "test_second_application", "test_counter_histories", "test_counting",
+    "test_hostile_input", "test_tutorial",
 ]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit and contract tests first, where a mistake shows soonest; then the slow files, and the rest."""
+    """Unit and contract tests first, where a mistake shows soonest; then the slow files, and the
+    rest.
+    """
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         is_quick = bool({"unit", "contract"} & set(item.path.parts))
-        return not is_quick, SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST)
+        return not is_quick, SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(
+            SLOWEST
+        )
 
     items.sort(key=place)
 
@@ -73,7 +107,9 @@ def hostile_events(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that reaches for the network fails where it does, and not on the machine without one."""
+    """A test that reaches for the network fails where it does, and not on the machine without
+    one.
+    """
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -112,18 +148,31 @@ def faults(dynamodb: Any) -> Faults:
 
 
 def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[str, str]:
-    """Makes the template's tables, without their streams if so asked, and returns their names by logical ids."""
+    """Makes the template's tables, without their streams if so asked, and returns their names by
+    logical ids.
+    """
     from samtranslator.yaml_helper import yaml_parse
 
     names = {}
     for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
         if resource["Type"] == "AWS::DynamoDB::Table":
-            wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes", "StreamSpecification")
-            properties = {key: value for key, value in resource["Properties"].items() if key in wanted}
+            wanted = (
+                "AttributeDefinitions",
+                "KeySchema",
+                "BillingMode",
+                "GlobalSecondaryIndexes",
+                "StreamSpecification",
+            )
+            properties = {
+                key: value for key, value in resource["Properties"].items() if key in wanted
+            }
             if not streams:
                 properties.pop("StreamSpecification", None)
             if "StreamSpecification" in properties:
-                properties["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
+                properties["StreamSpecification"] = {
+                    "StreamEnabled": True,
+                    **properties["StreamSpecification"],
+                }
             client.create_table(TableName=prefix + logical, **properties)
             names[logical] = prefix + logical
     return names

@@ -1,6 +1,8 @@
-"""Every route with every kind of credential, on a local stack that runs: `make access` prints the table.
+"""Every route with every kind of credential, on a local stack that runs: `make access` prints the
+table.
 
-Each cell is asked for on things made for it alone, all of them owned by one tenant: whoever is not that tenant must not get at them.
+Each cell is asked for on things made for it alone, all of them owned by one tenant: whoever is not
+that tenant must not get at them.
 """
 
 import argparse
@@ -37,7 +39,11 @@ _BODIES: Final[dict[str, Any]] = {
     "PATCH /sessions/current": {"a": 1},
     "POST /sessions/current/rotate": {},
     "PUT /counters/{name}": {"shards": 2},
-    "PUT /schedules/{name}": {"every_seconds": 3600, "task": "counter.add", "payload": {"name": "access"}},
+    "PUT /schedules/{name}": {
+        "every_seconds": 3600,
+        "task": "counter.add",
+        "payload": {"name": "access"},
+    },
     "POST /jobs": {"task": "counter.add", "payload": {"name": "access"}},
     "POST /limits/{name}/take": {"key": "k", "algorithm": "gcra", "limit": 9, "period_seconds": 60},
 }
@@ -68,8 +74,14 @@ class Matrix:
     def of(cls, stack: StackFile) -> "Matrix":
         """For the stack of a file."""
         client = Clients(stack.endpoint, stack.people).get("dynamodb")
-        store = TenantStore(DynamoDB(client, pause=lambda attempt: None), stack.resources["TenantsTable"])
-        made = cls(stack.api_url, store.add_key, requests.get(f"{stack.api_url}/openapi.json", timeout=60).json())
+        store = TenantStore(
+            DynamoDB(client, pause=lambda attempt: None), stack.resources["TenantsTable"]
+        )
+        made = cls(
+            stack.api_url,
+            store.add_key,
+            requests.get(f"{stack.api_url}/openapi.json", timeout=60).json(),
+        )
         made._make_keys(store)
         return made
 
@@ -77,7 +89,11 @@ class Matrix:
     def routes(self) -> dict[str, str | None]:
         """The scope of each route, None where it is public."""
         paths = self.document["paths"]
-        return {f"{method.upper()} {path}": each.get("x-scope") for path, methods in paths.items() for method, each in methods.items()}
+        return {
+            f"{method.upper()} {path}": each.get("x-scope")
+            for path, methods in paths.items()
+            for method, each in methods.items()
+        }
 
     def ask(self, route: str, credential: str) -> Cell:
         """One cell."""
@@ -90,16 +106,35 @@ class Matrix:
             path += "?status=scheduled"
         headers = {"Session-Token": things["token"]} if "token" in things else {}
         before = self._as_the_owner_sees_it(things)
-        reply = self._send(method, path, things.get("body"), self._key(credential, self.routes[route]), headers)
-        return Cell(route, credential, reply.status_code, reply.text, self._as_the_owner_sees_it(things) == before)
+        reply = self._send(
+            method, path, things.get("body"), self._key(credential, self.routes[route]), headers
+        )
+        return Cell(
+            route,
+            credential,
+            reply.status_code,
+            reply.text,
+            self._as_the_owner_sees_it(things) == before,
+        )
 
     def _key(self, credential: str, scope: str | None) -> str | None:
         if credential == "wrong scope":
             return self.keys["jobs:read" if scope != "jobs:read" else "counters:read"]
         return self.keys.get(credential)
 
-    def _send(self, method: str, path: str, body: Any, key: str | None, headers: dict[str, str] | None = None) -> requests.Response:
-        named = dict(headers or {}) if key is None else {**(headers or {}), "Authorization": f"Bearer {key}"}
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        key: str | None,
+        headers: dict[str, str] | None = None,
+    ) -> requests.Response:
+        named = (
+            dict(headers or {})
+            if key is None
+            else {**(headers or {}), "Authorization": f"Bearer {key}"}
+        )
         data = None if body is None else json.dumps(body)
         return requests.request(method, self.url + path, data=data, headers=named, timeout=60)
 
@@ -122,14 +157,29 @@ class Matrix:
         # Its id is the owner's, its checksum fits, and its secret is another one's.
         known = self.keys["right"].split("_")[2]
         self.keys["bad"], _ = make(
-            _OWNER, ALL_SCOPES, new_secret=lambda letters, length: known if length == len(known) else new_secret(letters, length)
+            _OWNER,
+            ALL_SCOPES,
+            new_secret=lambda letters, length: (
+                known if length == len(known) else new_secret(letters, length)
+            ),
         )
 
     def _as_the_owner_sees_it(self, things: dict[str, Any]) -> Any:
-        """Everything that there is of the owner's under these names: counter, schedule, job, session."""
-        read, name = partial(self._send, "GET", body=None, key=self.keys["right"]), things.get("name", "nothing")
-        found = [read(f"/counters/{name}"), read(f"/schedules/{name}"), read(f"/jobs/{things.get('id', 'nothing')}")]
-        found.append(read("/sessions/current", headers={"Session-Token": things.get("token", "nothing")}))
+        """Everything that there is of the owner's under these names: counter, schedule, job,
+        session.
+        """
+        read, name = (
+            partial(self._send, "GET", body=None, key=self.keys["right"]),
+            things.get("name", "nothing"),
+        )
+        found = [
+            read(f"/counters/{name}"),
+            read(f"/schedules/{name}"),
+            read(f"/jobs/{things.get('id', 'nothing')}"),
+        ]
+        found.append(
+            read("/sessions/current", headers={"Session-Token": things.get("token", "nothing")})
+        )
         shown = [each.json() for each in found]
         for each in shown:
             for moving in ("request_id", "next_at", "idle_expires_at"):
@@ -137,20 +187,29 @@ class Matrix:
         return shown
 
     def _things(self, route: str, *, is_owner: bool) -> dict[str, Any]:
-        """What a route needs to be answered with success by its owner: names, ids, a token, a body. What others make under a name, the owner
-        has there already."""
+        """What a route needs to be answered with success by its owner: names, ids, a token, a body.
+        What others make under a name, the owner has there already."""
         owner = partial(self._made, key=self.keys["right"])
         name, path = new_id(), route.partition(" ")[2]
         if path.startswith(("/sessions/current", "/subjects")):
             made = owner("POST", "/sessions", {"subject": name, "data": {"mark": MARK}})
-            return {"subject": name, "token": made["token"], "id": made["id"], "body": _BODIES.get(route)}
+            return {
+                "subject": name,
+                "token": made["token"],
+                "id": made["id"],
+                "body": _BODIES.get(route),
+            }
         if path.startswith("/counters"):
             if route != "PUT /counters/{name}" or not is_owner:
                 owner("POST", f"/counters/{name}/increment", {"by": VALUE})
             return {"name": name, "body": _BODIES.get(route)}
         if path.startswith("/schedules"):
             if route != "PUT /schedules/{name}" or not is_owner:
-                owner("PUT", f"/schedules/{name}", {"every_seconds": 3600, "task": "counter.add", "payload": {"name": MARK}})
+                owner(
+                    "PUT",
+                    f"/schedules/{name}",
+                    {"every_seconds": 3600, "task": "counter.add", "payload": {"name": MARK}},
+                )
             return {"name": name, "body": _BODIES.get(route)}
         if path.startswith("/jobs/"):
             return {"id": self._dead_job() if path.endswith("redrive") else self._waiting_job()}
@@ -163,8 +222,18 @@ class Matrix:
         return str(self._made("POST", "/jobs", later, key=self.keys["right"])["id"])
 
     def _dead_job(self) -> str:
-        made = self._made("POST", "/jobs", {"task": "fail", "payload": {"times": 9, "permanent": True}}, key=self.keys["right"])
-        while self._send("GET", f"/jobs/{made['id']}?wait=20", None, self.keys["right"]).json()["status"] != "dead":
+        made = self._made(
+            "POST",
+            "/jobs",
+            {"task": "fail", "payload": {"times": 9, "permanent": True}},
+            key=self.keys["right"],
+        )
+        while (
+            self._send("GET", f"/jobs/{made['id']}?wait=20", None, self.keys["right"]).json()[
+                "status"
+            ]
+            != "dead"
+        ):
             continue
         return str(made["id"])
 
@@ -178,11 +247,20 @@ def expected(route: str, scope: str | None, credential: str) -> set[int]:
     """The statuses that a cell may have."""
     if scope is None:
         return {200}
-    refusals = {"none": {401}, "bad": {401}, "expired": {401}, "revoked": {401}, "wrong scope": {403}}
+    refusals = {
+        "none": {401},
+        "bad": {401},
+        "expired": {401},
+        "revoked": {401},
+        "wrong scope": {403},
+    }
     if credential in refusals:
         return refusals[credential]
-    # Another tenant finds nothing under the owner's names and ids; what it makes under them is its own.
-    is_about_one_thing = "{id}" in route or "current" in route or route.split(" ")[1].startswith("/schedules/")
+    # Another tenant finds nothing under the owner's names and ids; what it makes under them is its
+    # own.
+    is_about_one_thing = (
+        "{id}" in route or "current" in route or route.split(" ")[1].startswith("/schedules/")
+    )
     if credential == "other tenant" and is_about_one_thing and not route.startswith("PUT"):
         return {404}
     return {200, 201, 202, 204}
@@ -196,7 +274,13 @@ def is_shown(cell: Cell) -> bool:
 def main() -> int:
     """Prints the table of the stack that runs here; 1 where a cell is not as it must be."""
     parser = argparse.ArgumentParser(prog="make access", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path(".mayfly"), metavar="DIR", help="the running stack's run files")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(".mayfly"),
+        metavar="DIR",
+        help="the running stack's run files",
+    )
     options = parser.parse_args()
     try:
         stack = StackFile.read(options.work)

@@ -1,4 +1,6 @@
-"""`make lock` writes docs/dependencies.md: every package of every lock, with its version and licence, as the installed ones say."""
+"""`make lock` writes docs/dependencies.md: every package of every lock, with its version and
+licence, as the installed ones say.
+"""
 
 import re
 import sys
@@ -37,11 +39,17 @@ def locked(lock: str) -> dict[str, str]:
 
 
 def licence(found: Distribution) -> str:
-    """What a package says of its licence: its expression, its classifiers, or the first line of its licence field."""
+    """What a package says of its licence: its expression, its classifiers, or the first line of its
+    licence field.
+    """
     metadata = found.metadata
     if "License-Expression" in metadata:
         return str(metadata["License-Expression"])
-    classified = [each.rpartition(" :: ")[2] for each in metadata.get_all("Classifier") or [] if each.startswith("License :: ")]
+    classified = [
+        each.rpartition(" :: ")[2]
+        for each in metadata.get_all("Classifier") or []
+        if each.startswith("License :: ")
+    ]
     named = [each for each in classified if each != "OSI Approved"]
     if named:
         return ", ".join(named)
@@ -50,26 +58,50 @@ def licence(found: Distribution) -> str:
 
 def _installed() -> Iterator[Distribution]:
     for environment in (".venv", ".venv-sam", ".venv-audit"):
-        yield from distributions(path=[str(each) for each in (ROOT / environment).glob("lib/python*/site-packages")])
+        yield from distributions(
+            path=[str(each) for each in (ROOT / environment).glob("lib/python*/site-packages")]
+        )
 
 
 def main() -> int:
     """Writes the page; 1 where a package is not installed and so says nothing."""
-    licences = {re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(): licence(each) for each in _installed()}
-    known = dict(re.findall(r"^\| ([a-z0-9._-]+) \| [^|]+ \| ([^|]+) \|$", _PAGE.read_text() if _PAGE.exists() else "", re.MULTILINE))
+    licences = {
+        re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(): licence(each)
+        for each in _installed()
+    }
+    known = dict(
+        re.findall(
+            r"^\| ([a-z0-9._-]+) \| [^|]+ \| ([^|]+) \|$",
+            _PAGE.read_text() if _PAGE.exists() else "",
+            re.MULTILINE,
+        )
+    )
     lines, missing = [_HEAD], set()
     for lock, purpose in LOCKS.items():
-        lines += [f"## {purpose}", "", f"`{lock}`", "", "| package | version | licence |", "|---|---|---|"]
+        lines += [
+            f"## {purpose}",
+            "",
+            f"`{lock}`",
+            "",
+            "| package | version | licence |",
+            "|---|---|---|",
+        ]
         for name, version in sorted(locked(lock).items()):
             # Packages of other systems are installed nowhere here: what is written of them stands.
-            said = next((each for each in (licences.get(name), known.get(name)) if each not in (None, "?")), None)
+            said = next(
+                (each for each in (licences.get(name), known.get(name)) if each not in (None, "?")),
+                None,
+            )
             if said is None:
                 missing.add(name)
             lines.append(f"| {name} | {version} | {said or '?'} |")
         lines.append("")
     _PAGE.write_text("\n".join([*lines, _VENDORED]))
     if missing:
-        print(f"not installed, and so without a licence: {', '.join(sorted(missing))}", file=sys.stderr)
+        print(
+            f"not installed, and so without a licence: {', '.join(sorted(missing))}",
+            file=sys.stderr,
+        )
     return int(bool(missing))
 
 

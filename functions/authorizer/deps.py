@@ -31,4 +31,8 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings = read_settings(Settings, env)
-    return Deps(tenants=TenantStore(resources.dynamodb(), settings.tenants_table), observe=observer("authorizer"), clock=system_clock)
+    return Deps(
+        tenants=TenantStore(resources.dynamodb(), settings.tenants_table),
+        observe=observer("authorizer"),
+        clock=system_clock,
+    )

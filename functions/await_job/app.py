@@ -1,7 +1,8 @@
 """GET /jobs/{id}?wait=: tell how a job stands, as soon as it has ended or the wait is over.
 
-A function of its own, so that callers who wait take no capacity from those who submit. Asked to stop, it answers at once
-with the job as it is; the caller asks again, and nothing is lost but a round trip.
+A function of its own, so that callers who wait take no capacity from those who submit. Asked to
+stop, it answers at once with the job as it is; the caller asks again, and nothing is lost but a
+round trip.
 """
 
 import re
@@ -21,7 +22,8 @@ from .deps import Deps
 __all__ = ["build"]
 
 _SCOPES = {"GET /jobs/{id}": "jobs:read"}
-#: The longest wait that a caller may ask for, in seconds: below the API's 30 s with room for a cold start.
+#: The longest wait that a caller may ask for, in seconds: below the API's 30 s with room for a cold
+#: start.
 _LONGEST_WAIT = 20
 _SECONDS = re.compile(r"[0-9]{1,2}")
 
@@ -36,7 +38,12 @@ def build(deps: Deps) -> http.Handler:
             raise JobNotFound(job_id[:128])
         until_ms = deps.clock() + _read_wait(http.query(app, "wait")) * 1000
         job = jobs.wait(
-            job_id, tenant=http.caller(app).tenant, store=deps.store, clock=deps.clock, until_ms=until_ms, pause=deps.stopping.pause
+            job_id,
+            tenant=http.caller(app).tenant,
+            store=deps.store,
+            clock=deps.clock,
+            until_ms=until_ms,
+            pause=deps.stopping.pause,
         )
         return http.answer(public(job, deps.clock()))
 

@@ -1,4 +1,6 @@
-"""Dead letters -> back to work, or kept: what the jobs queue and the relay could not get rid of ends here, and is never lost."""
+"""Dead letters -> back to work, or kept: what the jobs queue and the relay could not get rid of
+ends here, and is never lost.
+"""
 
 from collections.abc import Callable
 from typing import Any

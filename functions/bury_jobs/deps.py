@@ -18,7 +18,10 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """What is done with messages that failed. `relay_failures_arn` is the queue of the relay's reports."""
+    """What is done with messages that failed.
+
+    `relay_failures_arn` is the queue of the relay's reports.
+    """
 
     dead_letters: DeadLetters
     relay_failures_arn: str
@@ -41,7 +44,11 @@ class Settings:
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
-    settings, db, observe = read_settings(Settings, env), resources.dynamodb(), observer("bury_jobs")
+    settings, db, observe = (
+        read_settings(Settings, env),
+        resources.dynamodb(),
+        observer("bury_jobs"),
+    )
     outbox = resources.outbox(settings.jobs_queue_url, settings.webhooks_queue_url)
     store, operations = resources.job_stores(settings.jobs_table, db)
     search = StrandedSearch(
@@ -60,9 +67,13 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         outbox=outbox,
         images=Streams(resources.client("dynamodbstreams")).images,
         search=search,
-        tasks=resources.declared_tasks(settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local),
+        tasks=resources.declared_tasks(
+            settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
+        ),
         producer_tenant=settings.default_tenant,
         observe=observe,
         clock=system_clock,
     )
-    return Deps(dead_letters=dead_letters, relay_failures_arn=settings.relay_failures_arn, observe=observe)
+    return Deps(
+        dead_letters=dead_letters, relay_failures_arn=settings.relay_failures_arn, observe=observe
+    )

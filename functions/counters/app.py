@@ -31,9 +31,16 @@ def build(deps: Deps) -> http.Handler:
     @app.post("/counters/<name>/increment")
     def increment(name: str) -> Response[str]:
         key = read_idempotency_key(http.header(app, "idempotency-key"))
-        asked = read_increment(http.json_body(app) if app.current_event.body else {}, is_keyed=key is not None)
+        asked = read_increment(
+            http.json_body(app) if app.current_event.body else {}, is_keyed=key is not None
+        )
         count = counters.increment(
-            store, tenant=http.caller(app).tenant, name=_name(name), **vars(asked.step), idempotency_key=key, approximate=asked.approximate
+            store,
+            tenant=http.caller(app).tenant,
+            name=_name(name),
+            **vars(asked.step),
+            idempotency_key=key,
+            approximate=asked.approximate,
         )
         return _shown(count)
 
@@ -44,7 +51,9 @@ def build(deps: Deps) -> http.Handler:
     @app.put("/counters/<name>")
     def create(name: str) -> Response[str]:
         shards = read_creation(http.json_body(app))
-        counters.create_sharded(store, tenant=http.caller(app).tenant, name=_name(name), shards=shards)
+        counters.create_sharded(
+            store, tenant=http.caller(app).tenant, name=_name(name), shards=shards
+        )
         return http.answer({"name": _name(name), "shards": shards})
 
     @app.delete("/counters/<name>")
@@ -55,7 +64,9 @@ def build(deps: Deps) -> http.Handler:
     @app.post("/limits/<name>/take")
     def take(name: str) -> Response[str]:
         asked = read_take(_name(name), http.json_body(app))
-        decision = limits.take(deps.limits, asked.limit, tenant=http.caller(app).tenant, key=asked.key, cost=asked.cost)
+        decision = limits.take(
+            deps.limits, asked.limit, tenant=http.caller(app).tenant, key=asked.key, cost=asked.cost
+        )
         deps.observe.count("LimitAdmitted" if decision.is_allowed else "LimitRefused")
         return _decided(decision)
 
@@ -68,9 +79,18 @@ def _shown(count: counters.Count) -> Response[str]:
 
 def _decided(decision: limits.Decision) -> Response[str]:
     limit = decision.limit
-    shown = {"allowed": decision.is_allowed, "remaining": decision.remaining, "reset_seconds": decision.reset_seconds}
+    shown = {
+        "allowed": decision.is_allowed,
+        "remaining": decision.remaining,
+        "reset_seconds": decision.reset_seconds,
+    }
     rates = http.rate_limit(
-        limit.name, limit.limit, limit.period_seconds, decision.remaining, decision.reset_seconds, is_allowed=decision.is_allowed
+        limit.name,
+        limit.limit,
+        limit.period_seconds,
+        decision.remaining,
+        decision.reset_seconds,
+        is_allowed=decision.is_allowed,
     )
     return http.answer(shown, status=200 if decision.is_allowed else 429, headers=rates)
 

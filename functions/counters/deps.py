@@ -25,7 +25,11 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function. `tenant_limit` is how many requests a tenant may make in a minute over the whole API, 0 for no limit."""
+    """Variables of the function.
+
+    `tenant_limit` is how many requests a tenant may make in a minute over the whole API, 0 for no
+    limit.
+    """
 
     counters_table: str
     tenant_limit: int

@@ -1,4 +1,7 @@
-"""Webhooks queue -> receivers: runs the jobs of `http.deliver`, and no others. What it may reach of the stack is in its role."""
+"""Webhooks queue -> receivers: runs the jobs of `http.deliver`, and no others.
+
+What it may reach of the stack is in its role.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,4 +18,9 @@ __all__ = ["build"]
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of deliveries."""
     runner = Runner(deps.worker)
-    return batch.entrypoint(runner.open, queue=deps.queue, lease_seconds=deps.worker.lease_ms / 1000, observe=deps.observe)
+    return batch.entrypoint(
+        runner.open,
+        queue=deps.queue,
+        lease_seconds=deps.worker.lease_ms / 1000,
+        observe=deps.observe,
+    )

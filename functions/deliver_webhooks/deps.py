@@ -33,7 +33,10 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function. `secrets_prefix` is where in Parameter Store the signing secrets are."""
+    """Variables of the function.
+
+    `secrets_prefix` is where in Parameter Store the signing secrets are.
+    """
 
     jobs_table: str
     endpoints_table: str

@@ -1,4 +1,7 @@
-"""GET /, GET /health: a page that counts its visits in the store, and the probe. Answers what no route takes, too."""
+"""GET /, GET /health: a page that counts its visits in the store, and the probe.
+
+Answers what no route takes, too.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,8 @@ from .deps import Deps
 
 __all__ = ["ROUTES", "build"]
 
-#: The paths of the whole API and the methods they take, for an honest 405. Kept equal to template.yaml by a test.
+#: The paths of the whole API and the methods they take, for an honest 405. Kept equal to
+#: template.yaml by a test.
 ROUTES = {
     "/": ["GET"],
     "/health": ["GET"],
@@ -38,7 +42,12 @@ ROUTES = {
     "/subjects/{subject}/sessions/{id}": ["DELETE"],
 }
 
-_SCOPES = {"GET /": http.PUBLIC, "GET /health": http.PUBLIC, "GET /openapi.json": http.PUBLIC, "$default": http.PUBLIC}
+_SCOPES = {
+    "GET /": http.PUBLIC,
+    "GET /health": http.PUBLIC,
+    "GET /openapi.json": http.PUBLIC,
+    "$default": http.PUBLIC,
+}
 Page = Callable[[], Response[str]]
 
 #: Made by `make openapi`.
@@ -59,7 +68,11 @@ def build(deps: Deps) -> http.Handler:
             return http.text(f"Hello World! {count_hit()} times.")
         plain = _is_local(app)
         token, yours = count_visit(token_in(http.cookies(app), _COOKIE, plain=plain))
-        cookie = {} if token is None else {"Set-Cookie": set_cookie(_COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS)}
+        cookie = (
+            {}
+            if token is None
+            else {"Set-Cookie": set_cookie(_COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS)}
+        )
         return http.answer({"hits": count_hit(), "yours": yours}, headers=cookie)
 
     def count_hit() -> int:
@@ -67,14 +80,24 @@ def build(deps: Deps) -> http.Handler:
         return counters.increment(deps.counters, tenant=deps.tenant, name="hits").value
 
     def count_visit(token: str | None) -> tuple[str | None, int]:
-        """A visitor's own visits; with a token where it has none yet, or one that opens nothing: that is never taken over."""
+        """A visitor's own visits; with a token where it has none yet, or one that opens nothing:
+        that is never taken over.
+        """
         if token and is_anonymous(token):
             try:
-                return None, int(sessions.change(deps.sessions(), token, _one_more, tenant=deps.tenant).data["visits"])
+                return None, int(
+                    sessions.change(deps.sessions(), token, _one_more, tenant=deps.tenant).data[
+                        "visits"
+                    ]
+                )
             except SessionNotFound:
                 pass
         made, session = sessions.create(
-            deps.sessions(), tenant=deps.tenant, data=_one_more({}), idle_seconds=_IDLE_SECONDS, absolute_seconds=_ABSOLUTE_SECONDS
+            deps.sessions(),
+            tenant=deps.tenant,
+            data=_one_more({}),
+            idle_seconds=_IDLE_SECONDS,
+            absolute_seconds=_ABSOLUTE_SECONDS,
         )
         return made, int(session.data["visits"])
 
@@ -91,7 +114,9 @@ def build(deps: Deps) -> http.Handler:
 
 
 def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
-    """As many as the stack allows one address in a minute; the decorator of a page that it does not limit does nothing."""
+    """As many as the stack allows one address in a minute; the decorator of a page that it does not
+    limit does nothing.
+    """
     if not deps.page_limit:
         return lambda page: page
     limit = limits.Limit("page", deps.page_limit, period_seconds=60)
@@ -100,7 +125,9 @@ def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
 
 
 def _address(app: APIGatewayHttpResolver) -> str:
-    """The client's, as the gateway saw it: what a header says of it, anybody can write (ASVS 5.0, 4.1.3)."""
+    """The client's, as the gateway saw it: what a header says of it, anybody can write (ASVS 5.0,
+    4.1.3).
+    """
     return str(app.current_event.request_context.http.source_ip)
 
 

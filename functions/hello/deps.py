@@ -16,7 +16,8 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """`tenant` owns the page's counter, its limit and its visitors' sessions. Sessions and limits are made when first asked for.
+    """`tenant` owns the page's counter, its limit and its visitors' sessions. Sessions and limits
+    are made when first asked for.
 
     `page_limit` is how often a client address gets the page in a minute, 0 for no limit.
     """

@@ -36,13 +36,25 @@ def build(deps: Deps) -> http.Handler:
 
     @app.post("/jobs")
     def submit() -> Response[str]:
-        submission = read_submission(http.json_body(app), idempotency_key=http.header(app, "idempotency-key"))
+        submission = read_submission(
+            http.json_body(app), idempotency_key=http.header(app, "idempotency-key")
+        )
         tenant, now_ms = http.caller(app).tenant, deps.clock()
         job, is_new = jobs.submit(
-            submission, tenant=tenant, store=deps.store, operations=deps.operations, tasks=deps.tasks, now_ms=now_ms, new_id=deps.new_id
+            submission,
+            tenant=tenant,
+            store=deps.store,
+            operations=deps.operations,
+            tasks=deps.tasks,
+            now_ms=now_ms,
+            new_id=deps.new_id,
         )
         deps.observe.count("JobSubmitted" if is_new else "JobReplayed")
-        return http.answer(public(job, now_ms), status=202 if is_new else 200, headers={"Location": f"/jobs/{job.id}"})
+        return http.answer(
+            public(job, now_ms),
+            status=202 if is_new else 200,
+            headers={"Location": f"/jobs/{job.id}"},
+        )
 
     @app.get("/jobs")
     def list_jobs() -> Response[str]:
@@ -52,23 +64,39 @@ def build(deps: Deps) -> http.Handler:
         cursor = http.query(app, "cursor")
         now_ms = deps.clock()
         page = deps.operations.list(
-            http.caller(app).tenant, status, limit=_PAGE, after=None if cursor is None else read_cursor(cursor), now_ms=now_ms
+            http.caller(app).tenant,
+            status,
+            limit=_PAGE,
+            after=None if cursor is None else read_cursor(cursor),
+            now_ms=now_ms,
         )
         task = http.query(app, "task")
         items = [public(job, now_ms) for job in page.jobs if task in (None, job.task)]
-        return http.answer({"items": items, "next": None if page.next is None else write_cursor(*page.next)})
+        return http.answer(
+            {"items": items, "next": None if page.next is None else write_cursor(*page.next)}
+        )
 
     @app.post("/jobs/<job_id>/cancel")
     def cancel(job_id: str) -> Response[str]:
         now_ms = deps.clock()
-        job = jobs.cancel(_known(job_id), tenant=http.caller(app).tenant, operations=deps.operations, now_ms=now_ms)
+        job = jobs.cancel(
+            _known(job_id),
+            tenant=http.caller(app).tenant,
+            operations=deps.operations,
+            now_ms=now_ms,
+        )
         deps.observe.count("JobCancelled")
         return http.answer(public(job, now_ms))
 
     @app.post("/jobs/<job_id>/redrive")
     def redrive(job_id: str) -> Response[str]:
         now_ms = deps.clock()
-        job = jobs.redrive(_known(job_id), tenant=http.caller(app).tenant, operations=deps.operations, now_ms=now_ms)
+        job = jobs.redrive(
+            _known(job_id),
+            tenant=http.caller(app).tenant,
+            operations=deps.operations,
+            now_ms=now_ms,
+        )
         deps.observe.count("JobRedriven")
         return http.answer(public(job, now_ms), status=202)
 
@@ -86,9 +114,13 @@ def _add_schedules(app: APIGatewayHttpResolver, deps: Deps) -> None:
     def list_schedules() -> Response[str]:
         cursor = http.query(app, "cursor")
         found, following = keeper.store.list(
-            http.caller(app).tenant, limit=_PAGE, after=None if cursor is None else _name(cursor, "cursor")
+            http.caller(app).tenant,
+            limit=_PAGE,
+            after=None if cursor is None else _name(cursor, "cursor"),
         )
-        return http.answer({"items": [schedules.public(each, deps.clock()) for each in found], "next": following})
+        return http.answer(
+            {"items": [schedules.public(each, deps.clock()) for each in found], "next": following}
+        )
 
     @app.get("/schedules/<name>")
     def read_schedule(name: str) -> Response[str]:
@@ -97,7 +129,9 @@ def _add_schedules(app: APIGatewayHttpResolver, deps: Deps) -> None:
     @app.put("/schedules/<name>")
     def define(name: str) -> Response[str]:
         definition = schedules.read_definition(http.json_body(app))
-        schedule, is_new = schedules.define(keeper, _name(name), definition, tenant=http.caller(app).tenant)
+        schedule, is_new = schedules.define(
+            keeper, _name(name), definition, tenant=http.caller(app).tenant
+        )
         return shown(schedule, 201 if is_new else 200)
 
     @app.delete("/schedules/<name>")

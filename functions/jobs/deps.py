@@ -46,7 +46,9 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
     store, operations = resources.job_stores(settings.jobs_table, db)
-    tasks = resources.declared_tasks(settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local)
+    tasks = resources.declared_tasks(
+        settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
+    )
     return Deps(
         store=store,
         operations=operations,

@@ -1,7 +1,8 @@
-"""Jobs table stream -> queues: whatever waits to be run is announced to its workers (the outbox's second half).
+"""Jobs table stream -> queues: whatever waits to be run is announced to its workers (the outbox's
+second half).
 
-The template's filter lets only QUEUED and SCHEDULED records through. A record that could not be sent is reported alone;
-sent twice is harmless, since a claim is won once.
+The template's filter lets only QUEUED and SCHEDULED records through. A record that could not be
+sent is reported alone; sent twice is harmless, since a claim is won once.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,13 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
                 wakes[record["dynamodb"]["SequenceNumber"]] = found
         unsent = deps.outbox.send(wakes)
         if unsent:
-            deps.observe.log.warning("jobs could not be announced; the stream gives them again", jobs=len(unsent))
-        return {"batchItemFailures": [{"itemIdentifier": number} for number in wakes if number in unsent]}
+            deps.observe.log.warning(
+                "jobs could not be announced; the stream gives them again", jobs=len(unsent)
+            )
+        return {
+            "batchItemFailures": [
+                {"itemIdentifier": number} for number in wakes if number in unsent
+            ]
+        }
 
     return handler

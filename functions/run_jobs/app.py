@@ -15,4 +15,9 @@ __all__ = ["build"]
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of the worker."""
     runner = Runner(deps.worker)
-    return batch.entrypoint(runner.open, queue=deps.queue, lease_seconds=deps.worker.lease_ms / 1000, observe=deps.observe)
+    return batch.entrypoint(
+        runner.open,
+        queue=deps.queue,
+        lease_seconds=deps.worker.lease_ms / 1000,
+        observe=deps.observe,
+    )

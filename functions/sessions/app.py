@@ -1,4 +1,6 @@
-"""/sessions and /subjects/{subject}/sessions: make sessions, use them by their token, list and end a subject's."""
+"""/sessions and /subjects/{subject}/sessions: make sessions, use them by their token, list and end
+a subject's.
+"""
 
 from urllib.parse import unquote
 
@@ -6,7 +8,14 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from mayfly import sessions
 from mayfly.core.errors import InvalidRequest, UnsupportedMediaType
 from mayfly.core.json_input import NAME
-from mayfly.sessions.rules import public, read_creation, read_cursor, read_if_match, read_rotation, write_cursor
+from mayfly.sessions.rules import (
+    public,
+    read_creation,
+    read_cursor,
+    read_if_match,
+    read_rotation,
+    write_cursor,
+)
 from mayfly.web import http
 
 from .deps import Deps
@@ -60,19 +69,27 @@ def _serve_holders(app: APIGatewayHttpResolver, deps: Deps) -> None:
 
     @app.patch("/sessions/current")
     def patch() -> Response[str]:
-        kind = (http.header(app, "content-type") or _PATCH_TYPES[0]).partition(";")[0].strip().lower()
+        kind = (
+            (http.header(app, "content-type") or _PATCH_TYPES[0]).partition(";")[0].strip().lower()
+        )
         if kind not in (*_PATCH_TYPES, _UNLABELLED):
             raise UnsupportedMediaType(kind, _PATCH_TYPES)
         body = http.json_body(app)
         if not isinstance(body, dict):
-            raise InvalidRequest("body", "must be a JSON object: what it holds is merged into the session's data")
+            raise InvalidRequest(
+                "body", "must be a JSON object: what it holds is merged into the session's data"
+            )
         if_match = read_if_match(http.header(app, "if-match"))
-        return _shown(sessions.patch(store, _token(), body, tenant=http.caller(app).tenant, if_match=if_match))
+        return _shown(
+            sessions.patch(store, _token(), body, tenant=http.caller(app).tenant, if_match=if_match)
+        )
 
     @app.post("/sessions/current/rotate")
     def rotate() -> Response[str]:
         subject = read_rotation(http.json_body(app) if app.current_event.body else {})
-        token, session = sessions.rotate(store, _token(), tenant=http.caller(app).tenant, subject=subject)
+        token, session = sessions.rotate(
+            store, _token(), tenant=http.caller(app).tenant, subject=subject
+        )
         deps.observe.count("SessionRotated")
         return _shown(session, token=token)
 
@@ -85,7 +102,9 @@ def _serve_holders(app: APIGatewayHttpResolver, deps: Deps) -> None:
     def _token() -> str:
         found = http.header(app, "session-token")
         if not found:
-            raise InvalidRequest("Session-Token", "is missing; send the token of POST /sessions in this header")
+            raise InvalidRequest(
+                "Session-Token", "is missing; send the token of POST /sessions in this header"
+            )
         return found
 
 
@@ -97,7 +116,10 @@ def _serve_subjects(app: APIGatewayHttpResolver, deps: Deps) -> None:
     def list_by_subject(subject: str) -> Response[str]:
         cursor = http.query(app, "cursor")
         page = sessions.list_by_subject(
-            store, tenant=http.caller(app).tenant, subject=_name(subject), after=None if cursor is None else read_cursor(cursor)
+            store,
+            tenant=http.caller(app).tenant,
+            subject=_name(subject),
+            after=None if cursor is None else read_cursor(cursor),
         )
         following = None if page.next is None else write_cursor(page.next)
         return http.answer({"items": [public(each) for each in page.sessions], "next": following})
@@ -110,14 +132,22 @@ def _serve_subjects(app: APIGatewayHttpResolver, deps: Deps) -> None:
 
     @app.delete("/subjects/<subject>/sessions/<session_id>")
     def end_one(subject: str, session_id: str) -> Response[str]:
-        sessions.end_one(store, tenant=http.caller(app).tenant, subject=_name(subject), session_id=session_id)
+        sessions.end_one(
+            store, tenant=http.caller(app).tenant, subject=_name(subject), session_id=session_id
+        )
         deps.observe.count("SessionEnded")
         return http.nothing()
 
 
-def _shown(session: sessions.Session, *, token: str | None = None, status: int = 200) -> Response[str]:
+def _shown(
+    session: sessions.Session, *, token: str | None = None, status: int = 200
+) -> Response[str]:
     shown = public(session)
-    return http.answer(shown if token is None else {**shown, "token": token}, status=status, headers={"ETag": f'"{session.version}"'})
+    return http.answer(
+        shown if token is None else {**shown, "token": token},
+        status=status,
+        headers={"ETag": f'"{session.version}"'},
+    )
 
 
 def _name(part: str) -> str:

@@ -1,4 +1,6 @@
-"""Uploads to the imports bucket -> jobs: each upload starts one `csv.import`, however often S3 tells of it."""
+"""Uploads to the imports bucket -> jobs: each upload starts one `csv.import`, however often S3
+tells of it.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +23,10 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     def start(record: SQSRecord) -> None:
         for upload in read_uploads(record.body, deps.bucket):
             if upload is None:
-                deps.observe.log.warning("an object was uploaded that is no tenant's; it is not imported", message_id=record.message_id)
+                deps.observe.log.warning(
+                    "an object was uploaded that is no tenant's; it is not imported",
+                    message_id=record.message_id,
+                )
                 continue
             submission = Submission("csv.import", {"key": upload.key}, idempotency_key=upload.mark)
             job, is_new = jobs.submit(

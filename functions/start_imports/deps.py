@@ -45,7 +45,9 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     return Deps(
         store=store,
         operations=operations,
-        tasks=resources.declared_tasks(settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local),
+        tasks=resources.declared_tasks(
+            settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
+        ),
         bucket=settings.imports_bucket,
         observe=observer("start_imports"),
         clock=system_clock,

@@ -1,7 +1,8 @@
-"""Every minute: jobs whose time comes soon are handed to the stream, which announces them with the delay that is left; then
-schedules whose ticks come soon get their jobs.
+"""Every minute: jobs whose time comes soon are handed to the stream, which announces them with the
+delay that is left; then schedules whose ticks come soon get their jobs.
 
-Bounded by the invocation's deadline; what one sweep leaves, the next one finds. Several at once do no harm.
+Bounded by the invocation's deadline; what one sweep leaves, the next one finds. Several at once do
+no harm.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from .deps import Deps
 
 __all__ = ["build"]
 
-#: Looks this far ahead, in milliseconds: longer than the pause between two sweeps, so that none comes too late.
+#: Looks this far ahead, in milliseconds: longer than the pause between two sweeps, so that none
+#: comes too late.
 _AHEAD_MS = 90_000
 _PAGE = 100
 #: Stops with this much left before the deadline, in milliseconds: more than a page takes.
@@ -25,7 +27,10 @@ _FOR_SCHEDULES_MS = 25_000
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int]]:
-    """The handler of the sweep. Answers how many jobs it has made for schedules, and how many it has handed on."""
+    """The handler of the sweep.
+
+    Answers how many jobs it has made for schedules, and how many it has handed on.
+    """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         def is_over(margin_ms: int = _MARGIN_MS) -> bool:
@@ -35,7 +40,11 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int
         made = schedules.hand_out_due(deps.schedules, is_over=is_over, failed=failed)
         deps.observe.count("TickHandedOut", made)
         if is_over():
-            deps.observe.log.warning("the deadline ended a sweep; the next one goes on", released=released, handed_out=made)
+            deps.observe.log.warning(
+                "the deadline ended a sweep; the next one goes on",
+                released=released,
+                handed_out=made,
+            )
         return {"handed_out": made, "released": released}
 
     def release(is_over: Callable[[], bool]) -> int:

@@ -8,10 +8,16 @@ from mayfly.jobs import Effects, Job, Permanent, task
 
 @task("counter.add")
 def add(job: Job, effects: Effects) -> dict[str, object]:
-    """Payload `{name, by?}`; `by` is 1 by default. Dead at once when the payload is of another shape."""
+    """Payload `{name, by?}`; `by` is 1 by default.
+
+    Dead at once when the payload is of another shape.
+    """
     try:
         fields = Fields(job.payload, "payload")
-        name, by = fields.text("name", pattern=NAME), fields.integer("by", -MAX_STEP, MAX_STEP, default=1)
+        name, by = (
+            fields.text("name", pattern=NAME),
+            fields.integer("by", -MAX_STEP, MAX_STEP, default=1),
+        )
         fields.finish()
     except InvalidRequest as problem:
         raise Permanent(str(problem)) from None

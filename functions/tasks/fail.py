@@ -7,7 +7,9 @@ from mayfly.jobs import Effects, Job, Permanent, task
 
 @task("fail", local=True)
 def fail(job: Job, effects: Effects) -> dict[str, int]:
-    """Payload `{times, permanent?}`: the first `times` attempts fail, at once for good where `permanent` is true."""
+    """Payload `{times, permanent?}`: the first `times` attempts fail, at once for good where
+    `permanent` is true.
+    """
     try:
         fields = Fields(job.payload, "payload")
         times = fields.integer("times", 0, 50)

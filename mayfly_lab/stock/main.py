@@ -1,4 +1,5 @@
-"""The control: an effect per message, made idempotent by the recipe that Powertools documents for SQS batches.
+"""The control: an effect per message, made idempotent by the recipe that Powertools documents for
+SQS batches.
 
 https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/ and .../utilities/batch/
 """
@@ -7,14 +8,24 @@ import json
 import os
 
 import boto3
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    process_partial_response,
+)
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent_function
+from aws_lambda_powertools.utilities.idempotency import (
+    DynamoDBPersistenceLayer,
+    IdempotencyConfig,
+    idempotent_function,
+)
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 dynamodb = boto3.client("dynamodb")
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-persistence = DynamoDBPersistenceLayer(table_name=os.environ["IDEMPOTENCY_TABLE"], boto3_client=dynamodb)
+persistence = DynamoDBPersistenceLayer(
+    table_name=os.environ["IDEMPOTENCY_TABLE"], boto3_client=dynamodb
+)
 config = IdempotencyConfig(event_key_jmespath="messageId")
 
 
@@ -33,4 +44,9 @@ def add(record: SQSRecord) -> dict[str, bool]:
 
 def handler(event: dict, context: LambdaContext) -> dict:
     config.register_lambda_context(context)
-    return process_partial_response(event=event, record_handler=lambda record: add(record=record), processor=processor, context=context)
+    return process_partial_response(
+        event=event,
+        record_handler=lambda record: add(record=record),
+        processor=processor,
+        context=context,
+    )

@@ -13,17 +13,40 @@ from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
 from mayfly_local.iam.permissions import Role
 
-__all__ = ["Application", "Authorizer", "Cors", "Function", "QueueSource", "Route", "Schedule", "StreamSource", "build"]
+__all__ = [
+    "Application",
+    "Authorizer",
+    "Cors",
+    "Function",
+    "QueueSource",
+    "Route",
+    "Schedule",
+    "StreamSource",
+    "build",
+]
 
 _LAMBDA_URI: Final = re.compile(r"/functions/(?P<arn>arn:[^/]+)/invocations$")
-_METHODS: Final = {"get", "put", "post", "delete", "options", "head", "patch", "trace", "x-amazon-apigateway-any-method"}
+_METHODS: Final = {
+    "get",
+    "put",
+    "post",
+    "delete",
+    "options",
+    "head",
+    "patch",
+    "trace",
+    "x-amazon-apigateway-any-method",
+}
 _BODY_KEYS: Final = {"components", "info", "openapi", "paths", "tags", "x-amazon-apigateway-cors"}
 _SQS_BATCH_WITHOUT_WINDOW: Final = 10
 
 
 @dataclass(frozen=True)
 class Function:
-    """A Lambda function. `code` is a folder, or None with `inline` source; `layers` are folders of layer content."""
+    """A Lambda function.
+
+    `code` is a folder, or None with `inline` source; `layers` are folders of layer content.
+    """
 
     name: str
     arn: str
@@ -55,7 +78,10 @@ class Authorizer:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the HTTP API. The method is upper case, or ANY; the path is `$default` for the route of last resort."""
+    """A route of the HTTP API.
+
+    The method is upper case, or ANY; the path is `$default` for the route of last resort.
+    """
 
     method: str
     path: str
@@ -70,7 +96,9 @@ class Route:
 
 @dataclass(frozen=True)
 class Cors:
-    """What the API answers to browsers' preflight requests. https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html"""
+    """What the API answers to browsers' preflight requests.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
+    """
 
     origins: tuple[str, ...]
     methods: tuple[str, ...]
@@ -138,30 +166,51 @@ class Application:
     after_deploy: tuple[str, ...]
 
 
-def build(template: Template, state: dict[tuple[str, str | None], Any], *, api_url: str) -> Application:
-    """Resolves compute against the deployed state. Raises TemplateError with every problem found."""
+def build(
+    template: Template, state: dict[tuple[str, str | None], Any], *, api_url: str
+) -> Application:
+    """Resolves compute against the deployed state.
+
+    Raises TemplateError with every problem found.
+    """
     try:
         return _Builder(template, state, api_url).build()
     except UNUSABLE as problem:
-        raise TemplateError(template.path, [f"a property has a value that cannot be used: {problem!r}"]) from None
+        raise TemplateError(
+            template.path, [f"a property has a value that cannot be used: {problem!r}"]
+        ) from None
 
 
 class _Builder:
-    def __init__(self, template: Template, state: dict[tuple[str, str | None], Any], api_url: str) -> None:
+    def __init__(
+        self, template: Template, state: dict[tuple[str, str | None], Any], api_url: str
+    ) -> None:
         self._template = template
         self._problems: list[str] = []
         self._scope = {**self._compute_scope(), **state}
         self._api_url = api_url
 
     def build(self) -> Application:
-        functions = {name: self._function_or_problem(name, each) for name, each in self._each("AWS::Lambda::Function")}
+        functions = {
+            name: self._function_or_problem(name, each)
+            for name, each in self._each("AWS::Lambda::Function")
+        }
         self._timeouts = {name: each.timeout_seconds for name, each in functions.items()}
-        self._by_reference = {reference: name for name, each in functions.items() for reference in (name, each.arn)}
+        self._by_reference = {
+            reference: name for name, each in functions.items() for reference in (name, each.arn)
+        }
         apis = self._each("AWS::ApiGatewayV2::Api")
         if len(apis) > 1:
-            self._problems.append(f"more than one HTTP API is not supported locally: {', '.join(name for name, _ in apis)}")
+            self._problems.append(
+                "more than one HTTP API is not supported locally: "
+                f"{', '.join(name for name, _ in apis)}"
+            )
         routes, cors = self._api(*apis[0]) if apis else ((), None)
-        mappings = [self._mapping(name, each) for name, each in self._each("AWS::Lambda::EventSourceMapping") if each.get("Enabled", True)]
+        mappings = [
+            self._mapping(name, each)
+            for name, each in self._each("AWS::Lambda::EventSourceMapping")
+            if each.get("Enabled", True)
+        ]
         schedules = [*self._rules(), *self._schedules()]
         application = Application(
             name=self._template.name,
@@ -194,7 +243,9 @@ class _Builder:
                     scope[name, "Arn"] = f"arn:aws:iam::{ACCOUNT}:role/{name}"
                 case "AWS::Logs::LogGroup":
                     scope[name, None] = f"/aws/lambda/{name}"
-                    scope[name, "Arn"] = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{name}:*"
+                    scope[name, "Arn"] = (
+                        f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{name}:*"
+                    )
                 case "AWS::Events::Rule" | "AWS::Scheduler::Schedule":
                     scope[name, None] = name
                     scope[name, "Arn"] = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}"
@@ -205,24 +256,36 @@ class _Builder:
         return scope
 
     def _each(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
-        return [(name, self._resolved(name, each)) for name, each in self._template.of_type(kind).items()]
+        return [
+            (name, self._resolved(name, each))
+            for name, each in self._template.of_type(kind).items()
+        ]
 
     def _resolved(self, name: str, properties: dict[str, Any]) -> dict[str, Any]:
-        skipped = {"Tags", "AccessLogSettings", "FunctionName"} if "Handler" in properties else {"Tags"}
+        skipped = (
+            {"Tags", "AccessLogSettings", "FunctionName"} if "Handler" in properties else {"Tags"}
+        )
         wanted = {key: value for key, value in properties.items() if key not in skipped}
         try:
             found: dict[str, Any] = self._template.resolve(wanted, self._scope)
         except TemplateError as problem:
-            raise TemplateError(self._template.path, [f"resource {name}: {each}" for each in problem.problems]) from None
+            raise TemplateError(
+                self._template.path, [f"resource {name}: {each}" for each in problem.problems]
+            ) from None
         except UNUSABLE as problem:
-            raise TemplateError(self._template.path, [f"resource {name}: a value cannot be used ({problem})"]) from None
+            raise TemplateError(
+                self._template.path, [f"resource {name}: a value cannot be used ({problem})"]
+            ) from None
         return found
 
     def _function_or_problem(self, name: str, properties: dict[str, Any]) -> Function:
         try:
             return self._function(name, properties)
         except UNUSABLE as problem:
-            raise TemplateError(self._template.path, [f"resource {name}: a property has a value that cannot be used ({problem})"]) from None
+            raise TemplateError(
+                self._template.path,
+                [f"resource {name}: a property has a value that cannot be used ({problem})"],
+            ) from None
 
     def _function(self, name: str, properties: dict[str, Any]) -> Function:
         code = properties.get("Code", {})
@@ -230,16 +293,21 @@ class _Builder:
         runtime = properties.get("Runtime", "")
         if not runtime.startswith("python3"):
             self._problems.append(
-                f"resource {name}: the runtime {runtime or 'of a container image'} is not supported locally (python3.x is)"
+                f"resource {name}: the runtime {runtime or 'of a container image'} is not "
+                "supported locally (python3.x is)"
             )
         variables = properties.get("Environment", {}).get("Variables", {})
         limit = properties.get("ReservedConcurrentExecutions")
         metadata = self._template.resources[name].get("Metadata", {})
         timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
         if not 1 <= timeout <= 900:
-            self._problems.append(f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds")
+            self._problems.append(
+                f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds"
+            )
         if not 128 <= memory <= 10240:
-            self._problems.append(f"resource {name}: MemorySize {memory} is not from 128 to 10240 MB")
+            self._problems.append(
+                f"resource {name}: MemorySize {memory} is not from 128 to 10240 MB"
+            )
         return Function(
             name=name,
             arn=self._scope[name, "Arn"],
@@ -250,15 +318,23 @@ class _Builder:
             variables={key: _text(value) for key, value in variables.items()},
             code=folder,
             inline=code.get("ZipFile"),
-            brings_packages=folder is not None and (folder / "requirements.txt").exists() and not metadata.get("SkipBuild"),
-            layers=tuple(self._layer(name, reference) for reference in properties.get("Layers", [])),
+            brings_packages=folder is not None
+            and (folder / "requirements.txt").exists()
+            and not metadata.get("SkipBuild"),
+            layers=tuple(
+                self._layer(name, reference) for reference in properties.get("Layers", [])
+            ),
             limit=None if limit is None else int(limit),
-            log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
+            log_group=str(
+                properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"
+            ),
             role=self._role(properties.get("Role")),
         )
 
     def _role(self, reference: Any) -> Role | None:
-        """The role that an ARN stands for, with all policies that the template gives it; None for one from elsewhere."""
+        """The role that an ARN stands for, with all policies that the template gives it; None for
+        one from elsewhere.
+        """
         roles = self._template.of_type("AWS::IAM::Role")
         name = next((each for each in roles if reference in (self._scope[each, "Arn"], each)), None)
         if name is None:
@@ -268,12 +344,16 @@ class _Builder:
         arns = [str(each) for each in role.get("ManagedPolicyArns", ())]
         if "PermissionsBoundary" in role:
             self._problems.append(f"resource {name}: PermissionsBoundary is not supported locally")
-        for policy, properties in self._each("AWS::IAM::Policy") + self._each("AWS::IAM::ManagedPolicy"):
+        for policy, properties in self._each("AWS::IAM::Policy") + self._each(
+            "AWS::IAM::ManagedPolicy"
+        ):
             if name in properties.get("Roles", ()) or policy in arns:
                 documents.append(properties["PolicyDocument"])
         statements = [each for document in documents for each in _many(document.get("Statement"))]
         if any("NotResource" in each for each in statements):
-            self._problems.append(f"resource {name}: NotResource in a policy is not supported locally")
+            self._problems.append(
+                f"resource {name}: NotResource in a policy is not supported locally"
+            )
         return Role(name, tuple(documents), tuple(each.rpartition("/")[2] for each in arns))
 
     def _local_folder(self, name: str, code: dict[str, Any]) -> Path | None:
@@ -287,20 +367,27 @@ class _Builder:
         name = str(reference).removeprefix("layer:")
         layer = self._template.of_type("AWS::Lambda::LayerVersion").get(name)
         if layer is None:
-            self._problems.append(f"resource {function}: the layer {reference} is not in this template")
+            self._problems.append(
+                f"resource {function}: the layer {reference} is not in this template"
+            )
             return self._template.folder
         return self._local_folder(name, layer.get("Content", {})) or self._template.folder
 
     def _api(self, name: str, properties: dict[str, Any]) -> tuple[tuple[Route, ...], Cors | None]:
         body = properties.get("Body", {})
-        self._problems += [f"resource {name}: {key} of an API's Body is not supported locally" for key in sorted(set(body) - _BODY_KEYS)]
+        self._problems += [
+            f"resource {name}: {key} of an API's Body is not supported locally"
+            for key in sorted(set(body) - _BODY_KEYS)
+        ]
         schemes = body.get("components", {}).get("securitySchemes", {})
         authorizers = {each: self._authorizer(name, each, spec) for each, spec in schemes.items()}
         routes = []
         for path, operations in body.get("paths", {}).items():
             for method, operation in operations.items():
                 if method not in _METHODS:
-                    self._problems.append(f"resource {name}: {method.upper()} {path} is no method of an HTTP API")
+                    self._problems.append(
+                        f"resource {name}: {method.upper()} {path} is no method of an HTTP API"
+                    )
                     continue
                 if not path.startswith("/") and path != "$default":
                     self._problems.append(f"resource {name}: the path {path} does not start with /")
@@ -309,25 +396,38 @@ class _Builder:
                 function = self._called(where, integration.get("uri", ""))
                 if integration.get("payloadFormatVersion") != "2.0":
                     self._problems.append(f"{where}: only payload format 2.0 is supported locally")
-                names = [each for requirement in operation.get("security", []) for each in requirement if each != "NONE"]
+                names = [
+                    each
+                    for requirement in operation.get("security", [])
+                    for each in requirement
+                    if each != "NONE"
+                ]
                 authorizer = authorizers.get(names[0]) if names else None
                 verb = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
                 routes.append(Route(verb, path, function, authorizer))
-        return tuple(routes), _cors(body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration"))
+        return tuple(routes), _cors(
+            body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")
+        )
 
     def _authorizer(self, api: str, name: str, scheme: dict[str, Any]) -> Authorizer:
         spec = scheme.get("x-amazon-apigateway-authorizer", {})
         where = f"resource {api}: authorizer {name}"
         if spec.get("type") != "request" or spec.get("authorizerPayloadFormatVersion") != "2.0":
-            self._problems.append(f"{where}: only Lambda authorizers of format 2.0 are supported locally")
+            self._problems.append(
+                f"{where}: only Lambda authorizers of format 2.0 are supported locally"
+            )
         for source in spec.get("identitySource", ()):
             if not re.fullmatch(r"\$request\.(header|querystring)\.[^.]+", source):
-                self._problems.append(f"{where}: the identity source {source} is not supported locally")
+                self._problems.append(
+                    f"{where}: the identity source {source} is not supported locally"
+                )
         return Authorizer(
             name=name,
             function=self._called(where, spec.get("authorizerUri", "")),
             identity_sources=tuple(spec.get("identitySource", ())),
-            cache_seconds=int(spec.get("authorizerResultTtlInSeconds", 300 if spec.get("identitySource") else 0)),
+            cache_seconds=int(
+                spec.get("authorizerResultTtlInSeconds", 300 if spec.get("identitySource") else 0)
+            ),
             is_simple=bool(spec.get("enableSimpleResponses", False)),
         )
 
@@ -338,22 +438,41 @@ class _Builder:
         window = int(properties.get("MaximumBatchingWindowInSeconds", 0))
         patterns = self._patterns(name, properties)
         if source.startswith("arn:") and source not in map(str, self._scope.values()):
-            self._problems.append(f"resource {name}: the event source {source} is not in this template")
+            self._problems.append(
+                f"resource {name}: the event source {source} is not in this template"
+            )
         if ":sqs:" in source:
             self._check_visibility(name, source, function)
             size = int(properties.get("BatchSize", _SQS_BATCH_WITHOUT_WINDOW))
             if size > _SQS_BATCH_WITHOUT_WINDOW and not window:
                 self._problems.append(
-                    f"resource {name}: a BatchSize above {_SQS_BATCH_WITHOUT_WINDOW} needs MaximumBatchingWindowInSeconds"
+                    f"resource {name}: a BatchSize above {_SQS_BATCH_WITHOUT_WINDOW} needs "
+                    "MaximumBatchingWindowInSeconds"
                 )
             concurrency = properties.get("ScalingConfig", {}).get("MaximumConcurrency")
-            return QueueSource(function, source, size, window, reports, None if concurrency is None else int(concurrency), patterns)
+            return QueueSource(
+                function,
+                source,
+                size,
+                window,
+                reports,
+                None if concurrency is None else int(concurrency),
+                patterns,
+            )
         if ":dynamodb:" in source:
             # -1 stands for "without limit", as leaving them out does.
-            retries, age = (int(properties.get(key, -1)) for key in ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds"))
-            on_failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+            retries, age = (
+                int(properties.get(key, -1))
+                for key in ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds")
+            )
+            on_failure = (
+                properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+            )
             if on_failure is not None and ":sqs:" not in str(on_failure):
-                self._problems.append(f"resource {name}: only an SQS queue is supported locally as on-failure destination")
+                self._problems.append(
+                    f"resource {name}: only an SQS queue is supported locally as on-failure "
+                    "destination"
+                )
             return StreamSource(
                 name=name,
                 function=function,
@@ -369,21 +488,27 @@ class _Builder:
                 patterns=patterns,
             )
         self._problems.append(
-            f"resource {name}: event source {source or '(none)'} is not supported locally (SQS queues and DynamoDB streams are)"
+            f"resource {name}: event source {source or '(none)'} is not supported locally (SQS "
+            "queues and DynamoDB streams are)"
         )
         return None
 
     def _check_visibility(self, name: str, queue_arn: str, function: str) -> None:
-        """Lambda refuses such a mapping. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+        """Lambda refuses such a mapping.
+        https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+        """
         queues = self._template.of_type("AWS::SQS::Queue")
         queue = next((each for each in queues if self._scope.get((each, "Arn")) == queue_arn), None)
         timeout = self._timeouts.get(function)
         if queue is None or timeout is None:
             return
-        visibility = int(self._template.resolve(queues[queue].get("VisibilityTimeout", 30), self._scope))
+        visibility = int(
+            self._template.resolve(queues[queue].get("VisibilityTimeout", 30), self._scope)
+        )
         if visibility < timeout:
             self._problems.append(
-                f"resource {name}: the visibility timeout of {queue} ({visibility} s) is below the timeout of {function} ({timeout} s)"
+                f"resource {name}: the visibility timeout of {queue} ({visibility} s) is below "
+                f"the timeout of {function} ({timeout} s)"
             )
 
     def _patterns(self, name: str, properties: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -407,21 +532,39 @@ class _Builder:
 
     def _schedules(self) -> list[Schedule | None]:
         return [
-            self._schedule(name, each, self._target(name, each.get("Target", {})), each.get("ScheduleExpressionTimezone", "UTC"))
+            self._schedule(
+                name,
+                each,
+                self._target(name, each.get("Target", {})),
+                each.get("ScheduleExpressionTimezone", "UTC"),
+            )
             for name, each in self._each("AWS::Scheduler::Schedule")
             if each.get("State", "ENABLED") == "ENABLED"
         ]
 
     def _target(self, name: str, target: dict[str, Any]) -> dict[str, Any]:
         for key in sorted(set(target) - {"Arn", "Id", "Input", "RoleArn"}):
-            self._problems.append(f"resource {name}: {key} of a schedule's target is not supported locally")
+            self._problems.append(
+                f"resource {name}: {key} of a schedule's target is not supported locally"
+            )
         return target
 
-    def _schedule(self, name: str, properties: dict[str, Any], target: dict[str, Any], zone: str) -> Schedule | None:
-        function, event = self._called(f"resource {name}", target.get("Arn", "")), target.get("Input")
+    def _schedule(
+        self, name: str, properties: dict[str, Any], target: dict[str, Any], zone: str
+    ) -> Schedule | None:
+        function, event = (
+            self._called(f"resource {name}", target.get("Arn", "")),
+            target.get("Input"),
+        )
         try:
             times = ScheduleTimes.parse(properties.get("ScheduleExpression", ""), zone)
-            return Schedule(name, self._scope[name, "Arn"], function, times, json.loads(event) if event else None)
+            return Schedule(
+                name,
+                self._scope[name, "Arn"],
+                function,
+                times,
+                json.loads(event) if event else None,
+            )
         except ValueError as problem:
             self._problems.append(f"resource {name}: {problem}")
             return None
@@ -437,14 +580,20 @@ class _Builder:
 
     def _stage_variables(self) -> dict[str, str]:
         stages = [each for _, each in self._each("AWS::ApiGatewayV2::Stage")]
-        return {key: _text(value) for each in stages for key, value in each.get("StageVariables", {}).items()}
+        return {
+            key: _text(value)
+            for each in stages
+            for key, value in each.get("StageVariables", {}).items()
+        }
 
     def _outputs(self) -> dict[str, str]:
         found = {}
         for name, output in self._template.outputs.items():
             value = _text(self._template.resolve(output.get("Value", ""), self._scope))
             # The API's own address, wherever it is written out.
-            found[name] = value.replace(f"https://local.execute-api.{REGION}.amazonaws.com", self._api_url)
+            found[name] = value.replace(
+                f"https://local.execute-api.{REGION}.amazonaws.com", self._api_url
+            )
         return found
 
 

@@ -20,7 +20,13 @@ class Unresolvable(LocalError):
     """An expression names something that has no value here."""
 
 
-def resolve(value: Any, scope: "Mapping[Attribute, Any]", *, conditions: Mapping[str, Any], mappings: Mapping[str, Any]) -> Any:
+def resolve(
+    value: Any,
+    scope: "Mapping[Attribute, Any]",
+    *,
+    conditions: Mapping[str, Any],
+    mappings: Mapping[str, Any],
+) -> Any:
     """`value` with every intrinsic function replaced by its result.
 
     `scope` gives `(name, None)` for Ref and `(name, attribute)` for GetAtt. Raises Unresolvable.
@@ -39,7 +45,9 @@ def references(value: Any) -> Iterator[Attribute]:
         elif set(value) == {"Fn::GetAtt"}:
             yield _attribute(value["Fn::GetAtt"])
         elif set(value) == {"Fn::Sub"}:
-            text, own = value["Fn::Sub"] if isinstance(value["Fn::Sub"], list) else (value["Fn::Sub"], {})
+            text, own = (
+                value["Fn::Sub"] if isinstance(value["Fn::Sub"], list) else (value["Fn::Sub"], {})
+            )
             yield from references(own)
             for literal, name in _PLACEHOLDER.findall(text):
                 if not literal and name not in own:
@@ -50,7 +58,12 @@ def references(value: Any) -> Iterator[Attribute]:
 
 
 class _Evaluation:
-    def __init__(self, scope: Mapping[Attribute, Any], conditions: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        scope: Mapping[Attribute, Any],
+        conditions: Mapping[str, Any],
+        mappings: Mapping[str, Any],
+    ) -> None:
         self._scope = scope
         self._conditions = conditions
         self._mappings = mappings
@@ -58,7 +71,9 @@ class _Evaluation:
             "Ref": lambda name: self._lookup((name, None)),
             "Fn::GetAtt": lambda path: self._lookup(_attribute(path)),
             "Fn::Sub": self._sub,
-            "Fn::Join": lambda spec: str(self.value(spec[0])).join(str(part) for part in self.value(spec[1])),
+            "Fn::Join": lambda spec: str(self.value(spec[0])).join(
+                str(part) for part in self.value(spec[1])
+            ),
             "Fn::Split": lambda spec: self.value(spec[1]).split(self.value(spec[0])),
             "Fn::Select": lambda spec: self.value(spec[1])[int(self.value(spec[0]))],
             "Fn::Base64": lambda text: base64.b64encode(str(self.value(text)).encode()).decode(),
@@ -82,7 +97,11 @@ class _Evaluation:
                 return self._functions[name](argument)
             if name.startswith("Fn::"):
                 raise Unresolvable(f"the function {name} is not supported locally")
-        return {name: found for name, member in value.items() if (found := self.value(member)) is not _NO_VALUE}
+        return {
+            name: found
+            for name, member in value.items()
+            if (found := self.value(member)) is not _NO_VALUE
+        }
 
     def _lookup(self, attribute: Attribute) -> Any:
         if attribute == ("AWS::NoValue", None):

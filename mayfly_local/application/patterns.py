@@ -10,22 +10,29 @@ __all__ = ["check_pattern", "matches"]
 
 
 def matches(pattern: dict[str, Any], event: Any) -> bool:
-    """Whether an event has every field that the pattern names, with one of the values that it allows."""
+    """Whether an event has every field that the pattern names, with one of the values that it
+    allows.
+    """
     if not isinstance(event, dict):
         return False
     if "$or" in pattern and not any(matches(each, event) for each in pattern["$or"]):
         return False
     return all(
-        matches(wanted, event.get(name, {})) if isinstance(wanted, dict) else any(_allows(rule, event, name) for rule in wanted)
+        matches(wanted, event.get(name, {}))
+        if isinstance(wanted, dict)
+        else any(_allows(rule, event, name) for rule in wanted)
         for name, wanted in pattern.items()
         if name != "$or"
     )
 
 
 def check_pattern(pattern: Any) -> None:
-    """Raises ValueError, naming the field, for a pattern that is malformed or uses a rule that is not done here."""
+    """Raises ValueError, naming the field, for a pattern that is malformed or uses a rule that is
+    not done here.
+    """
     if not isinstance(pattern, dict):
-        raise ValueError("a pattern is a JSON object")  # noqa: TRY004 - what is wrong is the template's value, not a type of ours
+        # What is wrong is the template's value, not a type of ours.
+        raise ValueError("a pattern is a JSON object")  # noqa: TRY004
     for name, wanted in pattern.items():
         if name == "$or":
             for each in wanted:
@@ -48,7 +55,9 @@ def _allows(rule: Any, event: dict[str, Any], name: str) -> bool:
 
 
 def _equal(wanted: Any, found: Any) -> bool:
-    return (type(wanted) is type(found) and bool(wanted == found)) or (_is_number(wanted) and _is_number(found) and bool(wanted == found))
+    return (type(wanted) is type(found) and bool(wanted == found)) or (
+        _is_number(wanted) and _is_number(found) and bool(wanted == found)
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -58,7 +67,10 @@ def _is_number(value: Any) -> bool:
 def _numeric(argument: list[Any], _: object, found: Any) -> bool:
     if not _is_number(found):
         return False
-    return all(_COMPARISONS[sign](found, bound) for sign, bound in zip(argument[::2], argument[1::2], strict=True))
+    return all(
+        _COMPARISONS[sign](found, bound)
+        for sign, bound in zip(argument[::2], argument[1::2], strict=True)
+    )
 
 
 def _anything_but(argument: Any, present: object, found: Any) -> bool:

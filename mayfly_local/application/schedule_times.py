@@ -42,7 +42,9 @@ class ScheduleTimes:
             if kind == "rate":
                 return cls(every=_rate(inner), zone=zone)
             if kind == "at":
-                return cls(once=datetime.fromisoformat(inner).replace(tzinfo=ZoneInfo(zone)), zone=zone)
+                return cls(
+                    once=datetime.fromisoformat(inner).replace(tzinfo=ZoneInfo(zone)), zone=zone
+                )
             cron = _cron(inner)
             CronSim(cron, datetime.now(UTC))
         except (ValueError, CronSimError) as problem:
@@ -50,7 +52,10 @@ class ScheduleTimes:
         return cls(cron=cron, zone=zone)
 
     def after(self, moment: datetime) -> datetime | None:
-        """The first time after `moment` (aware), None when there is none. A rate counts from the moment it is asked."""
+        """The first time after `moment` (aware), None when there is none.
+
+        A rate counts from the moment it is asked.
+        """
         if self.every is not None:
             return moment + self.every
         if self.once is not None:
@@ -67,10 +72,15 @@ def _rate(inner: str) -> timedelta:
 
 
 def _cron(inner: str) -> str:
-    """EventBridge's six fields as the usual five: no year, Sunday is 0 and not 1, `?` says no more than `*`."""
+    """EventBridge's six fields as the usual five: no year, Sunday is 0 and not 1, `?` says no more
+    than `*`.
+    """
     fields = inner.split()
     if len(fields) != 6:
-        raise ValueError("a cron expression has six fields: minutes, hours, day of month, month, day of week, year")
+        raise ValueError(
+            "a cron expression has six fields: minutes, hours, day of month, month, day of "
+            "week, year"
+        )
     minutes, hours, day, month, weekday, year = fields
     if year not in ("*", "?"):
         raise ValueError("a year is not supported locally")

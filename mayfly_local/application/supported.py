@@ -1,7 +1,7 @@
 """What of CloudFormation runs here: resource types, and the properties of each.
 
-A property is either done locally, or listed as one that changes nothing on a laptop. Whatever is in neither list is an
-error at start, so that nothing is ignored in silence.
+A property is either done locally, or listed as one that changes nothing on a laptop. Whatever is in
+neither list is an error at start, so that nothing is ignored in silence.
 """
 
 from typing import Any, Final
@@ -11,46 +11,60 @@ __all__ = ["COMPUTE", "STATE", "unsupported"]
 #: Resources that the embedded store holds; created through CloudFormation, then verified.
 STATE: Final = {
     "AWS::DynamoDB::Table": {
-        "AttributeDefinitions", "BillingMode", "DeletionProtectionEnabled", "GlobalSecondaryIndexes", "KeySchema",
-        "LocalSecondaryIndexes", "PointInTimeRecoverySpecification", "ProvisionedThroughput", "SSESpecification",
+        "AttributeDefinitions", "BillingMode", "DeletionProtectionEnabled",
+        "GlobalSecondaryIndexes", "KeySchema",
+        "LocalSecondaryIndexes", "PointInTimeRecoverySpecification", "ProvisionedThroughput",
+        "SSESpecification",
         "StreamSpecification", "TableClass", "TableName", "Tags", "TimeToLiveSpecification",
     },
     "AWS::SQS::Queue": {
-        "ContentBasedDeduplication", "DelaySeconds", "FifoQueue", "MaximumMessageSize", "MessageRetentionPeriod", "QueueName",
-        "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "SqsManagedSseEnabled", "Tags", "VisibilityTimeout",
+        "ContentBasedDeduplication", "DelaySeconds", "FifoQueue", "MaximumMessageSize",
+        "MessageRetentionPeriod", "QueueName",
+        "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "SqsManagedSseEnabled", "Tags",
+        "VisibilityTimeout",
     },
     "AWS::S3::Bucket": {
-        "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration", "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
+        "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration",
+        "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
     },
 }  # fmt: skip
 
 #: Resources that this runtime plays itself.
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
-        "Architectures", "Code", "Description", "Environment", "EphemeralStorage", "FunctionName", "Handler", "Layers",
-        "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role", "Runtime", "Tags", "Timeout",
+        "Architectures", "Code", "Description", "Environment", "EphemeralStorage", "FunctionName",
+        "Handler", "Layers",
+        "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
+        "Runtime", "Tags", "Timeout",
         "TracingConfig",
     },
     "AWS::Lambda::LayerVersion": {
-        "CompatibleArchitectures", "CompatibleRuntimes", "Content", "Description", "LayerName", "LicenseInfo",
+        "CompatibleArchitectures", "CompatibleRuntimes", "Content", "Description", "LayerName",
+        "LicenseInfo",
     },
     "AWS::Lambda::EventSourceMapping": {
-        "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn", "FilterCriteria",
-        "FunctionName", "FunctionResponseTypes", "MaximumBatchingWindowInSeconds", "MaximumRecordAgeInSeconds",
+        "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn",
+        "FilterCriteria",
+        "FunctionName", "FunctionResponseTypes", "MaximumBatchingWindowInSeconds",
+        "MaximumRecordAgeInSeconds",
         "MaximumRetryAttempts", "ScalingConfig", "StartingPosition", "Tags",
     },
-    "AWS::ApiGatewayV2::Api": {"Body", "CorsConfiguration", "Description", "FailOnWarnings", "Name", "ProtocolType", "Tags"},
+    "AWS::ApiGatewayV2::Api": {"Body", "CorsConfiguration", "Description", "FailOnWarnings", "Name",
+    "ProtocolType", "Tags"},
     "AWS::ApiGatewayV2::Stage": {
-        "AccessLogSettings", "ApiId", "AutoDeploy", "DefaultRouteSettings", "Description", "RouteSettings", "StageName",
+        "AccessLogSettings", "ApiId", "AutoDeploy", "DefaultRouteSettings", "Description",
+        "RouteSettings", "StageName",
         "StageVariables", "Tags",
     },
     "AWS::Events::Rule": {"Description", "Name", "ScheduleExpression", "State", "Targets"},
     "AWS::Scheduler::Schedule": {
-        "Description", "FlexibleTimeWindow", "Name", "ScheduleExpression", "ScheduleExpressionTimezone", "State", "Target",
+        "Description", "FlexibleTimeWindow", "Name", "ScheduleExpression",
+        "ScheduleExpressionTimezone", "State", "Target",
     },
 }  # fmt: skip
 
-#: Resources that are right to have in a template and have nothing to do on a laptop; any property of theirs is accepted.
+#: Resources that are right to have in a template and have nothing to do on a laptop; any property
+#: of theirs is accepted.
 WITHOUT_EFFECT: Final = {
     "AWS::CloudWatch::Alarm",
     "AWS::IAM::ManagedPolicy",
@@ -63,7 +77,9 @@ WITHOUT_EFFECT: Final = {
 
 
 def unsupported(resources: dict[str, Any]) -> list[str]:
-    """One sentence for each resource type or property of a transformed template that does not run here."""
+    """One sentence for each resource type or property of a transformed template that does not run
+    here.
+    """
     problems = []
     for name, resource in resources.items():
         kind = resource["Type"]
@@ -71,7 +87,10 @@ def unsupported(resources: dict[str, Any]) -> list[str]:
         if known is None:
             if kind not in WITHOUT_EFFECT:
                 supported = ", ".join(sorted([*STATE, *COMPUTE]))
-                problems.append(f"resource {name}: the type {kind} is not supported locally (supported: {supported})")
+                problems.append(
+                    f"resource {name}: the type {kind} is not supported locally (supported: "
+                    f"{supported})"
+                )
             continue
         problems += [
             f"resource {name}: the property {unknown} of {kind} is not supported locally"

@@ -1,4 +1,6 @@
-"""A SAM template, transformed to CloudFormation and split: state for the store, compute for this runtime."""
+"""A SAM template, transformed to CloudFormation and split: state for the store, compute for this
+runtime.
+"""
 
 import hashlib
 import importlib.metadata
@@ -26,7 +28,10 @@ UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, 
 
 @dataclass(frozen=True)
 class Template:
-    """A transformed template with its parameters' values. Resources whose condition does not hold are gone."""
+    """A transformed template with its parameters' values.
+
+    Resources whose condition does not hold are gone.
+    """
 
     path: Path
     name: str
@@ -44,7 +49,11 @@ class Template:
 
     def of_type(self, *kinds: str) -> dict[str, Any]:
         """The properties of all resources of these types, by logical id."""
-        return {name: each.get("Properties", {}) for name, each in self.resources.items() if each["Type"] in kinds}
+        return {
+            name: each.get("Properties", {})
+            for name, each in self.resources.items()
+            if each["Type"] in kinds
+        }
 
     def state(self) -> dict[str, Any]:
         """The resources that the store holds."""
@@ -57,8 +66,12 @@ class Template:
         return {found for found in references([rest, self.outputs]) if found[0] in state}
 
     def resolve(self, value: Any, scope: dict[tuple[str, str | None], Any]) -> Any:
-        """`value` with its intrinsic functions evaluated; `scope` beside the parameters and pseudo parameters."""
-        given: dict[tuple[str, str | None], Any] = {(name, None): text for name, text in self.parameters.items()}
+        """`value` with its intrinsic functions evaluated; `scope` beside the parameters and pseudo
+        parameters.
+        """
+        given: dict[tuple[str, str | None], Any] = {
+            (name, None): text for name, text in self.parameters.items()
+        }
         known = {**self._pseudo(), **given, **scope}
         try:
             return resolve(value, known, conditions=self.conditions, mappings=self.mappings)
@@ -74,7 +87,10 @@ class Template:
             ("AWS::Partition", None): "aws",
             ("AWS::URLSuffix", None): "amazonaws.com",
             ("AWS::StackName", None): self.name,
-            ("AWS::StackId", None): f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{self.name}/local",
+            (
+                "AWS::StackId",
+                None,
+            ): f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{self.name}/local",
             ("AWS::NotificationARNs", None): [],
         }
 
@@ -82,18 +98,25 @@ class Template:
 def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -> Template:
     """Reads, transforms and checks a template. Raises TemplateError with every problem found.
 
-    The transformation takes longer than anything else at start, so its result is kept in `cache`, by content.
+    The transformation takes longer than anything else at start, so its result is kept in `cache`,
+    by content.
     """
     text = _read(path)
     version = importlib.metadata.version("aws-sam-translator")
-    kept = cache / "templates" / (hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:32] + ".json")
+    kept = (
+        cache
+        / "templates"
+        / (hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:32] + ".json")
+    )
     if kept.exists():
         transformed = json.loads(kept.read_text())
     else:
         try:
             transformed = _transform(path, parse(path))
         except UNUSABLE as problem:
-            raise TemplateError(path, [f"a value has a shape that SAM cannot read: {problem!r}"]) from None
+            raise TemplateError(
+                path, [f"a value has a shape that SAM cannot read: {problem!r}"]
+            ) from None
         kept.parent.mkdir(parents=True, exist_ok=True)
         unfinished = kept.with_suffix(f".{os.getpid()}")
         unfinished.write_text(json.dumps(transformed))
@@ -102,7 +125,10 @@ def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """The template as written, with short forms of intrinsic functions spelled out. Raises TemplateError."""
+    """The template as written, with short forms of intrinsic functions spelled out.
+
+    Raises TemplateError.
+    """
     from samtranslator.yaml_helper import yaml_parse
 
     try:
@@ -120,16 +146,25 @@ def _read(path: Path) -> str:
     except OSError as problem:
         raise TemplateError(path, [f"it cannot be read: {problem.strerror}"]) from None
     except UnicodeDecodeError as problem:
-        raise TemplateError(path, [f"it is not UTF-8 ({problem.reason} at byte {problem.start})"]) from None
+        raise TemplateError(
+            path, [f"it is not UTF-8 ({problem.reason} at byte {problem.start})"]
+        ) from None
 
 
 def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
-    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)  # the translator asks botocore for a region and fails without
+    os.environ.setdefault(
+        "AWS_DEFAULT_REGION", REGION
+    )  # the translator asks botocore for a region and fails without
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.translator.transform import transform
 
-    if "AWS::Serverless-2016-10-31" not in str(source.get("Transform")) and "AWS::Serverless::" in str(source["Resources"]):
-        raise TemplateError(path, ["it has AWS::Serverless resources but no 'Transform: AWS::Serverless-2016-10-31'"])
+    if "AWS::Serverless-2016-10-31" not in str(
+        source.get("Transform")
+    ) and "AWS::Serverless::" in str(source["Resources"]):
+        raise TemplateError(
+            path,
+            ["it has AWS::Serverless resources but no 'Transform: AWS::Serverless-2016-10-31'"],
+        )
     missing = []
     for name, resource in source["Resources"].items():
         if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
@@ -171,9 +206,15 @@ def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Te
         if name in given or "Default" in spec:
             text = str(given.get(name, spec.get("Default")))
             problems += _parameter_problems(name, text, spec)
-            parameters[name] = text.split(",") if str(spec.get("Type", "")).startswith(("CommaDelimitedList", "List<")) else text
+            parameters[name] = (
+                text.split(",")
+                if str(spec.get("Type", "")).startswith(("CommaDelimitedList", "List<"))
+                else text
+            )
         else:
-            problems.append(f"parameter {name} has no default: give it with --parameter {name}=VALUE")
+            problems.append(
+                f"parameter {name} has no default: give it with --parameter {name}=VALUE"
+            )
     if problems:
         raise TemplateError(path, problems)
     template = Template(
@@ -187,10 +228,14 @@ def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Te
         parameters=parameters,
     )
     try:
-        kept = {name: each for name, each in template.resources.items() if _is_wanted(template, each)}
+        kept = {
+            name: each for name, each in template.resources.items() if _is_wanted(template, each)
+        }
         problems = unsupported(kept)
     except UNUSABLE as problem:
-        raise TemplateError(path, [f"a value has a shape that cannot be used: {problem!r}"]) from None
+        raise TemplateError(
+            path, [f"a value has a shape that cannot be used: {problem!r}"]
+        ) from None
     if problems:
         raise TemplateError(path, problems)
     return Template(**{**vars(template), "resources": kept})
@@ -208,14 +253,21 @@ def _parameter_problems(name: str, text: str, spec: dict[str, Any]) -> list[str]
         except ValueError:
             return [f"parameter {name} is {text!r}; it must be a number"]
         if not float(spec.get("MinValue", "-inf")) <= value <= float(spec.get("MaxValue", "inf")):
-            return [f"parameter {name} is {text}; it must be from {spec.get('MinValue')} to {spec.get('MaxValue')}"]
+            return [
+                f"parameter {name} is {text}; it must be from {spec.get('MinValue')} to "
+                f"{spec.get('MaxValue')}"
+            ]
     return []
 
 
 def _stack_name(folder: str) -> str:
-    """https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html: letters, digits, hyphens."""
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html:
+    letters, digits, hyphens.
+    """
     return "app-" + re.sub(r"[^A-Za-z0-9-]", "-", folder)
 
 
 def _is_wanted(template: Template, resource: dict[str, Any]) -> bool:
-    return "Condition" not in resource or bool(template.resolve({"Condition": resource["Condition"]}, {}))
+    return "Condition" not in resource or bool(
+        template.resolve({"Condition": resource["Condition"]}, {})
+    )

@@ -1,7 +1,8 @@
-"""One execution environment: a process, the Runtime API that it talks to, and at most one invocation at a time.
+"""One execution environment: a process, the Runtime API that it talks to, and at most one
+invocation at a time.
 
-The Runtime API is the contract of https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html, on a loopback socket of
-its own for every environment, as AWS's client expects.
+The Runtime API is the contract of https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html,
+on a loopback socket of its own for every environment, as AWS's client expects.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ from mayfly_local.processes.children import Child, Children
 
 __all__ = ["PAYLOAD_LIMIT", "Environment", "Failure", "Invocation", "Launch", "NotSent", "Reply"]
 
-#: Bytes of a synchronous request or response. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+#: Bytes of a synchronous request or response.
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 PAYLOAD_LIMIT: Final = 6 * 1024 * 1024
 #: Seconds that a function has to initialise, as on Lambda.
 INIT_SECONDS: Final = 10.0
@@ -40,7 +42,10 @@ _LOOKS_BETWEEN_CHILDREN: Final = 10
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start environments of one function. `runtime` is the module or file of the loop that calls the handler."""
+    """How to start environments of one function.
+
+    `runtime` is the module or file of the loop that calls the handler.
+    """
 
     name: str
     arn: str
@@ -77,7 +82,9 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no reply: the handler raised, or its process timed out, exited, was killed or ran out of memory."""
+    """Why there is no reply: the handler raised, or its process timed out, exited, was killed or
+    ran out of memory.
+    """
 
     kind: str
     message: str
@@ -102,9 +109,16 @@ class Environment:
         self._launch = launch
         self._log = log
         self._child: Child | None = None
-        self._api = HttpServer(self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, refused=self._note_refusal)
-        #: Prefix of the paths that its process uses, if the system does not tell which process sent a request.
-        self._token = "" if (peers.can_tell() if tells_peers is None else tells_peers) else f"/{secrets.token_hex(16)}"
+        self._api = HttpServer(
+            self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, refused=self._note_refusal
+        )
+        #: Prefix of the paths that its process uses, if the system does not tell which process sent
+        #: a request.
+        self._token = (
+            ""
+            if (peers.can_tell() if tells_peers is None else tells_peers)
+            else f"/{secrets.token_hex(16)}"
+        )
         self._connection: Connection | None = None
         self._was_written = False
         self._polls: asyncio.Queue[asyncio.Future[Invocation]] = asyncio.Queue()
@@ -131,7 +145,8 @@ class Environment:
     async def start(self, children: Children) -> Failure | None:
         """Starts the process and waits until it asks for its first event; returns why it never did.
 
-        Returns a Failure as well if the system has no file or process left; the next invocation tries again.
+        Returns a Failure as well if the system has no file or process left; the next invocation
+        tries again.
         """
         try:
             await self._api.listen(0)
@@ -142,15 +157,28 @@ class Environment:
                 "PYTHONPATH": ":".join(str(each) for each in self._launch.path),
             }
             self._child = await children.spawn(
-                self._launch.runtime, [self._launch.handler], env=variables, folder=self._launch.folder, isolated=True
+                self._launch.runtime,
+                [self._launch.handler],
+                env=variables,
+                folder=self._launch.folder,
+                isolated=True,
             )
         except asyncio.CancelledError:
             await self._close()
             raise
         except OSError as problem:
             await self._close()
-            failure = Failure("Sandbox.StartFailed", f"no process could be started for the function: {problem.strerror or problem}")
-            self._log.event("start failed", "ERROR", environment=self.id, reason=failure.message, next="the next invocation tries again")
+            failure = Failure(
+                "Sandbox.StartFailed",
+                f"no process could be started for the function: {problem.strerror or problem}",
+            )
+            self._log.event(
+                "start failed",
+                "ERROR",
+                environment=self.id,
+                reason=failure.message,
+                next="the next invocation tries again",
+            )
             return failure
         self._reader = asyncio.ensure_future(self._read_output(self._child))
         self._memory = asyncio.ensure_future(self._watch_memory(self._child))
@@ -166,21 +194,34 @@ class Environment:
             raise
         if poll.done():
             self._polls.put_nowait(poll.result())
-            self._log.event("init", quiet=True, environment=self.id, pid=self.pid, milliseconds=round((time.monotonic() - started) * 1000))
+            self._log.event(
+                "init",
+                quiet=True,
+                environment=self.id,
+                pid=self.pid,
+                milliseconds=round((time.monotonic() - started) * 1000),
+            )
             return None
         poll.cancel()
         if self._init_error.done():
             failure = self._init_error.result()
         elif ended.done():
-            failure = self._verdict or Failure("Runtime.ExitError", f"Runtime exited during init: {_describe_exit(ended.result())}")
+            failure = self._verdict or Failure(
+                "Runtime.ExitError", f"Runtime exited during init: {_describe_exit(ended.result())}"
+            )
         else:
-            failure = Failure("Sandbox.Timedout", f"Init timed out after {INIT_SECONDS:.2f} seconds")
+            failure = Failure(
+                "Sandbox.Timedout", f"Init timed out after {INIT_SECONDS:.2f} seconds"
+            )
         await self.kill()
-        self._log.event("init failed", "ERROR", environment=self.id, error=failure.kind, reason=failure.message)
+        self._log.event(
+            "init failed", "ERROR", environment=self.id, error=failure.kind, reason=failure.message
+        )
         return failure
 
     async def invoke(self, invocation: Invocation) -> Reply | Failure:
-        """Gives the process one event and waits for what becomes of it, no longer than the function's timeout.
+        """Gives the process one event and waits for what becomes of it, no longer than the
+        function's timeout.
 
         After a Failure that is not the handler's own, the process is dead. Raises NotSent.
         """
@@ -204,7 +245,9 @@ class Environment:
             "milliseconds": round((time.monotonic() - started) * 1000, 1),
         }
         if isinstance(result, Failure):
-            self._log.event("invocation failed", "ERROR", **facts, error=result.kind, reason=result.message)
+            self._log.event(
+                "invocation failed", "ERROR", **facts, error=result.kind, reason=result.message
+            )
         else:
             self._log.event("end", quiet=True, **facts)
         self.idle_since = time.monotonic()
@@ -228,7 +271,9 @@ class Environment:
         assert self._outcome is not None
         ended = self._child.ended
         waits: list[asyncio.Future[Any]] = [self._outcome, ended]
-        await asyncio.wait(waits, timeout=self._launch.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            waits, timeout=self._launch.timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
         if self._outcome.done():
             return self._outcome.result()
         if ended.done():
@@ -239,19 +284,27 @@ class Environment:
                 await self.kill()
                 raise NotSent
             failure = self._verdict or Failure(
-                "Runtime.ExitError", f"RequestId: {self._request_id()} Error: {_describe_exit(ended.result())}"
+                "Runtime.ExitError",
+                f"RequestId: {self._request_id()} Error: {_describe_exit(ended.result())}",
             )
         else:
-            failure = Failure("Sandbox.Timedout", f"Task timed out after {self._launch.timeout_seconds:.2f} seconds")
+            failure = Failure(
+                "Sandbox.Timedout",
+                f"Task timed out after {self._launch.timeout_seconds:.2f} seconds",
+            )
         await self.kill()
         return failure
 
     async def _died_before_reading(self) -> bool:
-        """Whether the process ended without having read its event, so that no line of the handler can have run."""
+        """Whether the process ended without having read its event, so that no line of the handler
+        can have run.
+        """
         if self._connection is None or self._verdict is not None:
             return False
         await asyncio.wait([self._connection.lost], timeout=_RESET_SECONDS)
-        return not self._was_written or (self._connection.lost.done() and self._connection.lost.result())
+        return not self._was_written or (
+            self._connection.lost.done() and self._connection.lost.result()
+        )
 
     async def _poll_or_end(self) -> "asyncio.Future[Invocation] | None":
         assert self._child is not None
@@ -292,11 +345,14 @@ class Environment:
             self._outcome.set_result(
                 Failure(
                     "Function.ResponseSizeTooLarge",
-                    f"Response payload size ({size} bytes) exceeded maximum allowed payload size ({PAYLOAD_LIMIT} bytes).",
+                    f"Response payload size ({size} bytes) exceeded maximum allowed payload "
+                    f"size ({PAYLOAD_LIMIT} bytes).",
                 )
             )
             return _refusal(413, "RequestEntityTooLarge", "Exceeded maximum allowed payload size")
-        self._outcome.set_result(Reply(body) if parts[3] == "response" else _reported(body, request))
+        self._outcome.set_result(
+            Reply(body) if parts[3] == "response" else _reported(body, request)
+        )
         return _accepted()
 
     def _intrusion(self, request: web.BaseRequest) -> str | None:
@@ -307,15 +363,23 @@ class Environment:
         assert isinstance(connection, Connection)
         if self._token:
             is_own = request.path.startswith(f"{self._token}/")
-        elif connection.peer_pid is None and self._child is not None and request.transport is not None:
+        elif (
+            connection.peer_pid is None
+            and self._child is not None
+            and request.transport is not None
+        ):
             client_port = request.transport.get_extra_info("peername")[1]
-            is_own = peers.is_peer(self._child.pid, client_port=client_port, server_port=self._api.port)
+            is_own = peers.is_peer(
+                self._child.pid, client_port=client_port, server_port=self._api.port
+            )
             connection.peer_pid = self._child.pid if is_own else None
         else:
             is_own = self._child is not None and connection.peer_pid == self._child.pid
         if not is_own:
             return "another process may not use a function's Runtime API"
-        if request.path.endswith("/invocation/next") and any(not each.lost.done() for each in self._open_polls.values()):
+        if request.path.endswith("/invocation/next") and any(
+            not each.lost.done() for each in self._open_polls.values()
+        ):
             return "the function waits for its next event already; a second poller gets none"
         return None
 
@@ -324,8 +388,14 @@ class Environment:
 
     async def _serve_next(self, request: web.BaseRequest) -> web.Response:
         if self._outcome is not None and not self._outcome.done():
-            # The runtime gave up on its invocation and asks for another: the caller must not wait for the deadline.
-            self._outcome.set_result(Failure("Runtime.NoResponse", "The runtime asked for a new event without answering the last one"))
+            # The runtime gave up on its invocation and asks for another: the caller must not wait
+            # for the deadline.
+            self._outcome.set_result(
+                Failure(
+                    "Runtime.NoResponse",
+                    "The runtime asked for a new event without answering the last one",
+                )
+            )
         poll: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
         assert isinstance(request.protocol, Connection)
         for left, connection in list(self._open_polls.items()):
@@ -342,27 +412,39 @@ class Environment:
             "Lambda-Runtime-Invoked-Function-Arn": self._launch.arn,
             "Lambda-Runtime-Trace-Id": invocation.trace,
         }
-        response = web.Response(body=invocation.event, headers=headers, content_type="application/json")
-        with contextlib.suppress(ConnectionError):  # it died while it waited; what asks for the outcome finds out
+        response = web.Response(
+            body=invocation.event, headers=headers, content_type="application/json"
+        )
+        with contextlib.suppress(
+            ConnectionError
+        ):  # it died while it waited; what asks for the outcome finds out
             await response.prepare(request)
             await response.write_eof()
             self._was_written = True
         return response
 
     async def _watch_memory(self, child: Child) -> None:
-        """Kills the process above its memory size: its own memory often, with that of its children now and then."""
+        """Kills the process above its memory size: its own memory often, with that of its children
+        now and then.
+        """
         try:
             process, looks, used = psutil.Process(child.pid), 0, 0
             while True:
                 is_active = self._current is not None or not self.invocations
                 await asyncio.sleep(_MEMORY_INTERVAL if is_active else _IDLE_MEMORY_INTERVAL)
                 looks += 1
-                with contextlib.suppress(OSError):  # no file is left to look with; the next look may find one
-                    used = self._memory_of(process, with_children=not looks % _LOOKS_BETWEEN_CHILDREN)
+                with contextlib.suppress(
+                    OSError
+                ):  # no file is left to look with; the next look may find one
+                    used = self._memory_of(
+                        process, with_children=not looks % _LOOKS_BETWEEN_CHILDREN
+                    )
                 if used > self._launch.memory_mb * 1024 * 1024:
                     limit, found = self._launch.memory_mb, used / 1024 / 1024
                     self._verdict = Failure(
-                        "Runtime.OutOfMemory", f"Memory Size: {limit} MB exceeded (used: {found:.0f} MB); the process was killed"
+                        "Runtime.OutOfMemory",
+                        f"Memory Size: {limit} MB exceeded (used: {found:.0f} MB); the process "
+                        "was killed",
                     )
                     child.kill()
                     return
@@ -370,7 +452,10 @@ class Environment:
             return
 
     def _memory_of(self, process: psutil.Process, *, with_children: bool) -> int:
-        """Resident bytes. Raises psutil.Error once the process has ended, OSError if the system cannot be asked."""
+        """Resident bytes.
+
+        Raises psutil.Error once the process has ended, OSError if the system cannot be asked.
+        """
         used: int = process.memory_info().rss
         if with_children:
             for each in process.children(recursive=True):
@@ -408,11 +493,18 @@ def _reported(body: bytes, request: web.BaseRequest) -> Failure:
         found = json.loads(body)
         return Failure(str(found["errorType"]), str(found["errorMessage"]))
     except (ValueError, KeyError, TypeError):
-        return Failure(request.headers.get("Lambda-Runtime-Function-Error-Type", "Function.Unhandled"), body.decode(errors="replace")[:500])
+        return Failure(
+            request.headers.get("Lambda-Runtime-Function-Error-Type", "Function.Unhandled"),
+            body.decode(errors="replace")[:500],
+        )
 
 
 def _describe_exit(code: int) -> str:
-    return f"Runtime exited with error: signal {-code}" if code < 0 else f"Runtime exited with error: exit status {code}"
+    return (
+        f"Runtime exited with error: signal {-code}"
+        if code < 0
+        else f"Runtime exited with error: exit status {code}"
+    )
 
 
 def _accepted() -> web.Response:

@@ -1,4 +1,6 @@
-"""How each function is started: its folder, its path of modules, its variables, and the loop that calls its handler."""
+"""How each function is started: its folder, its path of modules, its variables, and the loop that
+calls its handler.
+"""
 
 import os
 import sys
@@ -28,20 +30,29 @@ def launches(
     say: Callable[[str], None],
     pure_python: bool = False,
 ) -> dict[str, Launch]:
-    """A launch for each function. Installs the packages that are missing; raises LocalError where that fails."""
+    """A launch for each function.
+
+    Installs the packages that are missing; raises LocalError where that fails.
+    """
     runtime = runtime_folder(cache)
-    # AWS's client does not support the token that is needed if the system does not tell which process holds a connection.
+    # AWS's client does not support the token that is needed if the system does not tell which
+    # process holds a connection.
     uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
     found = {}
     for name, function in application.functions.items():
         code = function.code or _inline(function, work)
-        path = python_path(code, function.layers, brings_packages=function.brings_packages, cache=cache, say=say)
+        path = python_path(
+            code, function.layers, brings_packages=function.brings_packages, cache=cache, say=say
+        )
         found[name] = Launch(
             name=name,
             arn=function.arn,
             handler=function.handler,
             runtime="awslambdaric" if uses_awslambdaric else _LOOP,
-            variables={**function_variables(function, code), **store_variables(endpoint, keys.of(name))},
+            variables={
+                **function_variables(function, code),
+                **store_variables(endpoint, keys.of(name)),
+            },
             folder=code,
             path=[*path, runtime],
             timeout_seconds=function.timeout_seconds,
@@ -51,7 +62,9 @@ def launches(
 
 
 def function_variables(function: Function, code: Path) -> dict[str, str]:
-    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html, the function's own included."""
+    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html, the function's own
+    included.
+    """
     return {
         "PATH": os.environ.get("PATH", ""),
         "LANG": "en_US.UTF-8",

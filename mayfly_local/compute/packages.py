@@ -1,4 +1,5 @@
-"""Third-party packages of functions and layers, installed for this machine and kept by content of their requirements.
+"""Third-party packages of functions and layers, installed for this machine and kept by content of
+their requirements.
 
 What `sam build` makes is for Lambda's system and architecture; a laptop needs a copy of its own.
 """
@@ -24,8 +25,18 @@ _RUNTIME_PACKAGES: Final = (
 )  # fmt: skip
 
 
-def python_path(code: Path, layers: Sequence[Path], *, brings_packages: bool, cache: Path, say: Callable[[str], None]) -> list[Path]:
-    """Where a function finds modules: its own folder, then its layers, as on Lambda. Installs what is missing."""
+def python_path(
+    code: Path,
+    layers: Sequence[Path],
+    *,
+    brings_packages: bool,
+    cache: Path,
+    say: Callable[[str], None],
+) -> list[Path]:
+    """Where a function finds modules: its own folder, then its layers, as on Lambda.
+
+    Installs what is missing.
+    """
     path = [code]
     if brings_packages:
         path.append(installed(code / "requirements.txt", cache=cache, say=say))
@@ -39,7 +50,9 @@ def python_path(code: Path, layers: Sequence[Path], *, brings_packages: bool, ca
 def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) -> Path:
     """A folder with the packages of a requirements file. Raises LocalError with pip's own words."""
     text = requirements.read_text()
-    name = hashlib.sha256(f"{sys.version_info[:2]} {platform.machine()} {sys.platform}\n{text}".encode()).hexdigest()[:24]
+    name = hashlib.sha256(
+        f"{sys.version_info[:2]} {platform.machine()} {sys.platform}\n{text}".encode()
+    ).hexdigest()[:24]
     folder = cache / "packages" / name
     if folder.exists():
         return folder
@@ -47,11 +60,25 @@ def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) ->
     unfinished = folder.with_name(f"{name}.{os.getpid()}")
     # A hashed lock is complete by itself; anything else is resolved as `sam build` would.
     strict = ["--require-hashes", "--no-deps"] if "--hash=" in text else []
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *strict, "--target", str(unfinished)]
-    done = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        *strict,
+        "--target",
+        str(unfinished),
+    ]
+    done = subprocess.run(
+        [*command, "-r", str(requirements)], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise LocalError(f"the packages of {requirements} could not be installed:\n{done.stderr.strip()}")
+        raise LocalError(
+            f"the packages of {requirements} could not be installed:\n{done.stderr.strip()}"
+        )
     try:
         unfinished.rename(folder)
     except OSError:  # another start was faster
@@ -60,20 +87,28 @@ def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) ->
 
 
 def runtime_folder(cache: Path) -> Path:
-    """A folder that shows what Lambda's own Python runtime brings, and nothing else of this environment.
+    """A folder that shows what Lambda's own Python runtime brings, and nothing else of this
+    environment.
 
-    That is boto3 and, where it has wheels, `awslambdaric`. It stands last on the path: a layer's versions win.
+    That is boto3 and, where it has wheels, `awslambdaric`. It stands last on the path: a layer's
+    versions win.
     """
     packages = [each for each in _RUNTIME_PACKAGES if _is_installed(each)]
     versions = "".join(importlib.metadata.version(each) for each in packages)
-    folder = cache / "runtime" / hashlib.sha256(f"{sys.prefix} {versions}".encode()).hexdigest()[:16]
+    folder = (
+        cache / "runtime" / hashlib.sha256(f"{sys.prefix} {versions}".encode()).hexdigest()[:16]
+    )
     if folder.exists():
         return folder
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
     unfinished.mkdir(parents=True, exist_ok=True)
     for package in packages:
         distribution = importlib.metadata.distribution(package)
-        for top in {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}:
+        for top in {
+            file.parts[0]
+            for file in distribution.files or ()
+            if file.parts[0] not in ("..", "__pycache__")
+        }:
             link = unfinished / top
             if not link.exists():
                 link.symlink_to(Path(str(distribution.locate_file(top))).resolve())

@@ -1,4 +1,6 @@
-"""The environments of one function: from zero to a limit, newest idle one first, reaped when idle for long."""
+"""The environments of one function: from zero to a limit, newest idle one first, reaped when idle
+for long.
+"""
 
 import asyncio
 import os
@@ -18,7 +20,10 @@ _START_SECONDS: Final = 2.0
 
 
 class Starts:
-    """Bounds the environments that start at once to about the number of processors. More would only make each of them slower."""
+    """Bounds the environments that start at once to about the number of processors.
+
+    More would only make each of them slower.
+    """
 
     def __init__(self, at_once: int = max(2, os.cpu_count() or 1)) -> None:
         self._slots = asyncio.Semaphore(at_once)
@@ -30,15 +35,21 @@ class Starts:
         try:
             return await start()
         finally:
-            if giving.when() > asyncio.get_running_loop().time():  # else the slot is given back already, or will be
+            if (
+                giving.when() > asyncio.get_running_loop().time()
+            ):  # else the slot is given back already, or will be
                 giving.cancel()
                 self._slots.release()
 
 
 class Pool:
-    """Runs invocations of one function, each on an environment that serves no other one meanwhile."""
+    """Runs invocations of one function, each on an environment that serves no other one
+    meanwhile.
+    """
 
-    def __init__(self, start: Starter, *, limit: int, idle_seconds: float, starts: Starts | None = None) -> None:
+    def __init__(
+        self, start: Starter, *, limit: int, idle_seconds: float, starts: Starts | None = None
+    ) -> None:
         self.limit = limit
         self._start = start
         self._starts = starts or Starts()
@@ -64,7 +75,8 @@ class Pool:
     async def invoke(self, invocation: Invocation) -> Reply | Failure:
         """Runs an invocation on the first environment that becomes free or comes up.
 
-        If the environment died before it read the event, another one gets it. After two such deaths in a row it returns a Failure.
+        If the environment died before it read the event, another one gets it. After two such deaths
+        in a row it returns a Failure.
         """
         for _ in range(2):
             environment = await self._acquire()
@@ -74,12 +86,18 @@ class Pool:
                 return await self._run(environment, invocation)
             except NotSent:
                 continue
-        return Failure("Runtime.ExitError", "two environments in a row died before they took the event")
+        return Failure(
+            "Runtime.ExitError", "two environments in a row died before they took the event"
+        )
 
     async def reap(self) -> None:
         """Stops what has been idle for too long."""
         now = time.monotonic()
-        tired = [each for each in self._idle if now - each.idle_since > self._idle_seconds or not each.is_alive]
+        tired = [
+            each
+            for each in self._idle
+            if now - each.idle_since > self._idle_seconds or not each.is_alive
+        ]
         self._idle = [each for each in self._idle if each not in tired]
         await asyncio.gather(*(each.stop(grace_seconds=2) for each in tired))
 
@@ -91,7 +109,8 @@ class Pool:
         await asyncio.gather(*(each.stop(grace_seconds=0.5) for each in idle))
 
     async def close(self, grace_seconds: float) -> None:
-        """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace, SIGKILL. Starts no more.
+        """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace,
+        SIGKILL. Starts no more.
 
         Starts that are under way are cancelled, and have ended when this returns.
         """
@@ -134,7 +153,10 @@ class Pool:
     def _start_for_waiting(self) -> None:
         """Starts one environment for each invocation that waits, within the limit."""
         waiting = sum(not turn.done() for turn in self._waiting)
-        while len(self._starting) < waiting and len(self._busy) + len(self._idle) + len(self._starting) < self.limit:
+        while (
+            len(self._starting) < waiting
+            and len(self._busy) + len(self._idle) + len(self._starting) < self.limit
+        ):
             task = asyncio.ensure_future(self._start_one())
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)

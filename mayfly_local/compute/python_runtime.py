@@ -1,7 +1,8 @@
 """A Lambda runtime in pure Python, for systems that `awslambdaric` has no wheels for.
 
-Speaks the same Runtime API, gives handlers the same context and reports errors in the same shapes; both are held to it
-by tests/contract/test_runtime_api.py. Contract: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+Speaks the same Runtime API, gives handlers the same context and reports errors in the same shapes;
+both are held to it by tests/contract/test_runtime_api.py. Contract:
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
 import http.client
@@ -20,7 +21,9 @@ _PREFIX = "/2018-06-01/runtime"
 
 
 class Context:
-    """What a handler gets as its second argument, as on Lambda: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html"""
+    """What a handler gets as its second argument, as on Lambda:
+    https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+    """
 
     def __init__(self, request_id: str, arn: str, deadline_ms: int) -> None:
         self.aws_request_id = request_id
@@ -43,7 +46,9 @@ class Client:
     """The Runtime API over one kept connection."""
 
     def __init__(self, address: str) -> None:
-        host, slash, token = address.partition("/")  # a token where the system does not tell whose a connection is
+        host, slash, token = address.partition(
+            "/"
+        )  # a token where the system does not tell whose a connection is
         self._prefix = slash + token + _PREFIX
         self._connection = http.client.HTTPConnection(host)
 
@@ -68,9 +73,12 @@ class Client:
 
 
 def main() -> None:
-    """Loads the handler named by the first argument and serves invocations until the API goes away."""
+    """Loads the handler named by the first argument and serves invocations until the API goes
+    away.
+    """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text file; a killed process must not take its last words along
+        # A text file; a killed process must not take its last words along.
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     client = Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
     logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
     sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT", os.getcwd()))
@@ -84,13 +92,22 @@ def main() -> None:
         _serve(client, handler, headers, body)
 
 
-def _serve(client: Client, handler: Callable[[Any, Context], Any], headers: http.client.HTTPMessage, body: bytes) -> None:
+def _serve(
+    client: Client,
+    handler: Callable[[Any, Context], Any],
+    headers: http.client.HTTPMessage,
+    body: bytes,
+) -> None:
     request_id = headers["Lambda-Runtime-Aws-Request-Id"]
     if trace := headers["Lambda-Runtime-Trace-Id"]:
         os.environ["_X_AMZN_TRACE_ID"] = trace
     else:
         os.environ.pop("_X_AMZN_TRACE_ID", None)
-    context = Context(request_id, headers["Lambda-Runtime-Invoked-Function-Arn"], int(headers["Lambda-Runtime-Deadline-Ms"]))
+    context = Context(
+        request_id,
+        headers["Lambda-Runtime-Invoked-Function-Arn"],
+        int(headers["Lambda-Runtime-Deadline-Ms"]),
+    )
     try:
         result = handler(json.loads(body), context)
     except Exception:  # the edge of the runtime: whatever the handler raised is its result
@@ -100,16 +117,29 @@ def _serve(client: Client, handler: Callable[[Any, Context], Any], headers: http
         encoded = json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as problem:
         message = f"Unable to marshal response: {problem}"
-        _report(client, f"/invocation/{request_id}/error", _error("Runtime.MarshalError", message, []), request_id)
+        _report(
+            client,
+            f"/invocation/{request_id}/error",
+            _error("Runtime.MarshalError", message, []),
+            request_id,
+        )
         return
     if client.post(f"/invocation/{request_id}/response", encoded) == 413:
-        sys.exit(1)  # as the original does: the platform has failed the invocation and takes a fresh environment
+        sys.exit(
+            1
+        )  # as the original does: the platform has failed the invocation and takes a fresh environment
 
 
 def _load(handler: str) -> Callable[[Any, Context], Any]:
     module_name, dot, function_name = handler.rpartition(".")
     if not dot:
-        raise _InitFailed(_error("Runtime.MalformedHandlerName", f"Bad handler '{handler}': not enough values to unpack", []))
+        raise _InitFailed(
+            _error(
+                "Runtime.MalformedHandlerName",
+                f"Bad handler '{handler}': not enough values to unpack",
+                [],
+            )
+        )
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as problem:
@@ -118,10 +148,18 @@ def _load(handler: str) -> Callable[[Any, Context], Any]:
     except SyntaxError as problem:
         message = f"Syntax error in module '{module_name}': {problem}"
         raise _InitFailed(_error("Runtime.UserCodeSyntaxError", message, [])) from None
-    except Exception:  # the edge of the runtime: whatever the module raised is the reason of the failed start
+    except (
+        Exception
+    ):  # the edge of the runtime: whatever the module raised is the reason of the failed start
         raise _InitFailed(_fault(*sys.exc_info())) from None
     if not hasattr(module, function_name):
-        raise _InitFailed(_error("Runtime.HandlerNotFound", f"Handler '{function_name}' missing on module '{module_name}'", []))
+        raise _InitFailed(
+            _error(
+                "Runtime.HandlerNotFound",
+                f"Handler '{function_name}' missing on module '{module_name}'",
+                [],
+            )
+        )
     found: Callable[[Any, Context], Any] = getattr(module, function_name)
     return found
 
@@ -131,8 +169,14 @@ class _InitFailed(Exception):
         self.body = body
 
 
-def _fault(kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> dict[str, Any]:
-    frames = [frame for frame in traceback.extract_tb(trace) if frame.filename != __file__ and "importlib" not in frame.filename]
+def _fault(
+    kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+) -> dict[str, Any]:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(trace)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
     return _error(kind.__name__ if kind else "Exception", str(value), traceback.format_list(frames))
 
 
@@ -142,7 +186,11 @@ def _error(kind: str, message: str, frames: list[str]) -> dict[str, Any]:
 
 def _report(client: Client, path: str, error: dict[str, Any], request_id: str = "") -> None:
     error = {**error, "requestId": request_id}
-    lines = [f"[ERROR] {error['errorType']}: {error['errorMessage']}", "Traceback (most recent call last):", *error["stackTrace"]]
+    lines = [
+        f"[ERROR] {error['errorType']}: {error['errorMessage']}",
+        "Traceback (most recent call last):",
+        *error["stackTrace"],
+    ]
     print("\r".join(line.rstrip("\n") for line in lines), flush=True)
     client.post(path, json.dumps(error).encode(), error["errorType"])
 

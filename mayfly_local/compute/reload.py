@@ -11,7 +11,9 @@ from mayfly_local.compute.pool import Pool
 __all__ = ["watch"]
 
 
-async def watch(app: Application, template: Path, pools: Mapping[str, Pool], say: Callable[[str], None]) -> None:
+async def watch(
+    app: Application, template: Path, pools: Mapping[str, Pool], say: Callable[[str], None]
+) -> None:
     """Watches the folders of all functions and layers, and the template; all paths are resolved."""
     users: dict[Path, set[str]] = {}
     for name, function in app.functions.items():
@@ -22,7 +24,12 @@ async def watch(app: Application, template: Path, pools: Mapping[str, Pool], say
         changed = {Path(path) for _, path in changes}
         if template in changed:
             say("the template has changed: stop and start again to apply it")
-        touched = {name for folder, names in users.items() if any(folder in path.parents for path in changed) for name in names}
+        touched = {
+            name
+            for folder, names in users.items()
+            if any(folder in path.parents for path in changed)
+            for name in names
+        }
         for name in sorted(touched):
             await pools[name].replace_all()
         if touched:
@@ -33,4 +40,8 @@ class _Saved(DefaultFilter):
     """What people save, not what tools write."""
 
     def __call__(self, change: Change, path: str) -> bool:
-        return super().__call__(change, path) and not path.endswith((".pyc", "~")) and "/.mayfly/" not in path
+        return (
+            super().__call__(change, path)
+            and not path.endswith((".pyc", "~"))
+            and "/.mayfly/" not in path
+        )

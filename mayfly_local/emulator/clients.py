@@ -22,7 +22,9 @@ class Clients:
     #: The functions' keys, known to the guard of the embedded store; None for any other endpoint.
     keys: Keys | None = None
     _made: dict[str, Any] = field(default_factory=dict)
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, thread_name_prefix="store"))
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(32, thread_name_prefix="store")
+    )
 
     def get(self, service: str) -> Any:
         """The client of a service; one each, safe to share between threads."""
@@ -52,7 +54,9 @@ class Clients:
         return self.keys is not None
 
     def of(self, function: str) -> "Clients":
-        """Clients for what Lambda does in a function's name: under its role, and on these threads."""
+        """Clients for what Lambda does in a function's name: under its role, and on these
+        threads.
+        """
         if self.keys is None:
             return self
         return Clients(self.endpoint, self.keys.of(function), _threads=self._threads)
@@ -63,7 +67,9 @@ class Clients:
 
     async def run(self, function: Callable[..., Any], **arguments: Any) -> Any:
         """Calls a function in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, **arguments))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(function, **arguments)
+        )
 
     def close(self) -> None:
         """Lets the threads end; one that waits in a call is not waited for."""

@@ -23,7 +23,8 @@ __all__ = ["Found", "at_port", "is_settled", "item_of", "rows", "settings_of", "
 #: The parts of a table that are no settings: its items, and the counts of them.
 _NOT_SETTINGS: Final = {"items", "_index_members", "ItemCount", "TableSizeBytes"}
 _TABLE_SETTINGS: Final = (
-    "tags", "ttl_settings", "pitr_settings", "kinesis_destinations", "contributor_insights", "backups", "resource_policies", "exports",
+    "tags", "ttl_settings", "pitr_settings", "kinesis_destinations", "contributor_insights",
+    "backups", "resource_policies", "exports",
     "imports",
 )  # fmt: skip
 _QUEUE_STATE: Final = {"messages", "dedup_cache", "fifo_seq"}
@@ -40,13 +41,22 @@ def tables() -> Iterator[tuple[str, Items]]:
 def item_of(table: str, pk: Any, sk: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """An item and its primary key, as DynamoDB's API has it; None if there is no such item."""
     for (_, _, name), found in dynamodb._tables.all_items():
-        if name == table and pk in found["items"] and (item := found["items"][pk].get(sk)) is not None:
-            return item, {each["AttributeName"]: item[each["AttributeName"]] for each in found["KeySchema"]}
+        if (
+            name == table
+            and pk in found["items"]
+            and (item := found["items"][pk].get(sk)) is not None
+        ):
+            return item, {
+                each["AttributeName"]: item[each["AttributeName"]] for each in found["KeySchema"]
+            }
     return None
 
 
 def rows(durable: "Durable") -> Iterator[Row]:
-    """Every row that counts now, with the value of the moment in which it is taken. State may change between two rows."""
+    """Every row that counts now, with the value of the moment in which it is taken.
+
+    State may change between two rows.
+    """
     for scope, table in dynamodb._tables.all_items():
         for pk, sk, data in table["items"].rows():
             if dynamodb._tables.get_scoped(*scope) is not table:  # deleted, or made again
@@ -55,7 +65,10 @@ def rows(durable: "Durable") -> Iterator[Row]:
     for scope, records in dynamodb._stream_records.all_items():
         yield from _record_rows(scope, records)
     for scope, token in dynamodb._txn_idempotency.all_items():
-        if dynamodb._txn_idempotency.get_scoped(*scope) is token and time.time() - token.completed_at < dynamodb._TXN_TOKEN_TTL:
+        if (
+            dynamodb._txn_idempotency.get_scoped(*scope) is token
+            and time.time() - token.completed_at < dynamodb._TXN_TOKEN_TTL
+        ):
             yield ("token", *scope), dump([token.digest, token.reply, token.completed_at])
     for scope, queue in sqs._queues.all_items():
         if sqs._queues.get_scoped(*scope) is queue:
@@ -69,7 +82,9 @@ def _record_rows(scope: Scope, records: Records) -> Iterator[Row]:
     for number in range(first, first + len(records.rows)):
         if dynamodb._stream_records.get_scoped(*scope) is not records:
             return
-        index = number - dynamodb._stream_trimmed.get_scoped(*scope, 0)  # records before it may have been dropped meanwhile
+        index = number - dynamodb._stream_trimmed.get_scoped(
+            *scope, 0
+        )  # records before it may have been dropped meanwhile
         if 0 <= index < len(records.rows):
             yield ("record", *scope, number), records.rows[index]
 
@@ -89,15 +104,25 @@ def _queue_rows(scope: Scope, queue: Queue) -> Iterator[Row]:
 
 
 def settings_of(name: str) -> bytes:
-    """A service's settings in the emulator's own JSON, without items, messages and what is counted from them."""
-    state = _settings_of_tables() if name == "dynamodb" else _settings_of_queues() if name == "sqs" else MODULES[name].get_state()
+    """A service's settings in the emulator's own JSON, without items, messages and what is counted
+    from them.
+    """
+    state = (
+        _settings_of_tables()
+        if name == "dynamodb"
+        else _settings_of_queues()
+        if name == "sqs"
+        else MODULES[name].get_state()
+    )
     return json.dumps(state, default=persistence._json_default, sort_keys=True).encode()
 
 
 def _settings_of_tables() -> dict[str, Any]:
     found = AccountRegionScopedDict()
     for scope, table in dynamodb._tables.all_items():
-        found.set_scoped(*scope, {name: value for name, value in table.items() if name not in _NOT_SETTINGS})
+        found.set_scoped(
+            *scope, {name: value for name, value in table.items() if name not in _NOT_SETTINGS}
+        )
     names = (
         "tags",
         "ttl_settings",
@@ -115,8 +140,18 @@ def _settings_of_tables() -> dict[str, Any]:
 def _settings_of_queues() -> dict[str, Any]:
     found = AccountRegionScopedDict()
     for scope, queue in sqs._queues.all_items():
-        attributes = {name: value for name, value in queue["attributes"].items() if not name.startswith(_COUNTS)}
-        found.set_scoped(*scope, {**{name: value for name, value in queue.items() if name not in _QUEUE_STATE}, "attributes": attributes})
+        attributes = {
+            name: value
+            for name, value in queue["attributes"].items()
+            if not name.startswith(_COUNTS)
+        }
+        found.set_scoped(
+            *scope,
+            {
+                **{name: value for name, value in queue.items() if name not in _QUEUE_STATE},
+                "attributes": attributes,
+            },
+        )
     return {"queues": found, "queue_name_to_url": sqs._queue_name_to_url}
 
 
@@ -138,11 +173,17 @@ class Found:
     lost: dict[str, bytes] = field(default_factory=dict)
 
     def take(self, key: tuple[Any, ...], value: bytes | None) -> None:
-        """One row, in the order of the journal. Raises StateError for one of a kind that is not known."""
+        """One row, in the order of the journal.
+
+        Raises StateError for one of a kind that is not known.
+        """
         kind, *rest = key
         taker = getattr(self, f"_take_{kind}", None)
         if taker is None:
-            raise StateError(f"the state has rows of a kind that this Mayfly does not know ({kind!r}); it was written by a newer one")
+            raise StateError(
+                f"the state has rows of a kind that this Mayfly does not know ({kind!r}); it "
+                "was written by a newer one"
+            )
         taker(rest, value)
 
     def _take_item(self, key: list[Any], value: bytes | None) -> None:
@@ -221,12 +262,18 @@ class Found:
 
     def _restore_queue(self, queue: Queue) -> None:
         found = [load(data) for data in self.messages.get(queue.scope, {}).values()]
-        queue.hold(sorted(found, key=lambda message: (message.get("seq") or "", message.get("sent_at", 0))))
+        queue.hold(
+            sorted(found, key=lambda message: (message.get("seq") or "", message.get("sent_at", 0)))
+        )
         if (sequence := self.numbers.get(queue.scope)) is not None:
-            entries = [(key, load(data)) for key, data in self.deduplicated.get(queue.scope, {}).items()]
+            entries = [
+                (key, load(data)) for key, data in self.deduplicated.get(queue.scope, {}).items()
+            ]
             queue["fifo_seq"] = load(sequence)
             queue["dedup_cache"] = {
-                key: entry for key, entry in sorted(entries, key=lambda each: each[1]["expire"]) if entry["expire"] > time.time()
+                key: entry
+                for key, entry in sorted(entries, key=lambda each: each[1]["expire"])
+                if entry["expire"] > time.time()
             }
 
 
@@ -238,8 +285,15 @@ def _keep(where: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 def at_port(service: str, data: bytes, port: int) -> bytes:
-    """Settings with the URLs of queues at this start's port. Only queues and stacks hold them; other text is the users'."""
-    return _QUEUE_URL.sub(rb"http://127.0.0.1:%d/\1" % port, data) if service in ("cloudformation", "sqs") else data
+    """Settings with the URLs of queues at this start's port.
+
+    Only queues and stacks hold them; other text is the users'.
+    """
+    return (
+        _QUEUE_URL.sub(rb"http://127.0.0.1:%d/\1" % port, data)
+        if service in ("cloudformation", "sqs")
+        else data
+    )
 
 
 def is_settled() -> bool:

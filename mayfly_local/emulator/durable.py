@@ -1,9 +1,11 @@
-"""Keeps the emulator's state: what changes is noted where it changes, and written to the journal before the answer that tells of it.
+"""Keeps the emulator's state: what changes is noted where it changes, and written to the journal
+before the answer that tells of it.
 
-    item, record, token, message ... ──► noted rows ──► one frame in the journal ──► the answer goes out
+    item, record, token, message ... --> noted rows --> one frame in the journal --> the answer goes out
 
-The emulator serves one request after another on one event loop, so that what was noted when an answer is about to start is complete.
-Without a journal (no --state) nothing is written, and the packed forms only save memory. Rows, by the first part of their keys:
+The emulator serves one request after another on one event loop, so that what was noted when an
+answer is about to start is complete. Without a journal (no --state) nothing is written, and the
+packed forms only save memory. Rows, by the first part of their keys:
 
     item, account, region, table, pk, sk    an item's bytes
     record, account, region, table, n       the stream's n-th record
@@ -40,13 +42,15 @@ from mayfly_local.emulator.packed import dump, load
 __all__ = ["Durable"]
 
 Key = tuple[Any, ...]
-#: Services with settings to keep, by the emulator's own names; `dynamodb` and `sqs` without their items and messages.
+#: Services with settings to keep, by the emulator's own names; `dynamodb` and `sqs` without their
+#: items and messages.
 _SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm")
 _TICK_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 30.0
 _READ_RECORDS_SECONDS: Final = 900.0
 _READ_RECORDS: Final = 250
-#: CloudFormation works on after its answer; this long after the last call that may change settings they are looked at.
+#: CloudFormation works on after its answer; this long after the last call that may change settings
+#: they are looked at.
 _UNSETTLED_SECONDS: Final = 60.0
 #: The journal is copied when it is this much larger than what counted when it was copied last.
 _COPY_FACTOR: Final = 2
@@ -59,7 +63,10 @@ _COPY_ROWS: Final = 100
 _COPY_SECONDS: Final = 0.002
 #: When an expired item is given out again, if it has not been deleted meanwhile.
 _AGAIN_SECONDS: Final = 60
-_FULL: Final = "the state cannot be written to {folder}: {reason}. Nothing is acknowledged until it can; free some space there"
+_FULL: Final = (
+    "the state cannot be written to {folder}: {reason}. Nothing is acknowledged "
+    "until it can; free some space there"
+)
 
 
 class Durable:
@@ -80,16 +87,20 @@ class Durable:
         self._aged: dict[str, str] = {}
         self._expiring: dict[str, str] = {}
         self._indexing: asyncio.Task[None] | None = None
-        #: Items by the minute in which they expire. A renewed item stands in several; its own value decides.
+        #: Items by the minute in which they expire. A renewed item stands in several; its own value
+        #: decides.
         self._due: dict[int, set[tuple[str, Any, Any]]] = {}
-        #: Files of objects that were overwritten, each with the one that takes its place at the commit.
+        #: Files of objects that were overwritten, each with the one that takes its place at the
+        #: commit.
         self._staged: dict[str, str] = {}
         self._copying: Iterator[Row] | None = None
         self._copied = self._live = 0
         self._copy_above = _COPY_ABOVE
-        #: Rows of one frame while the journal is copied, and seconds of copying between two answers.
+        #: Rows of one frame while the journal is copied, and seconds of copying between two
+        #: answers.
         self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
-        #: Seconds for which records stay that every mapping has read: people look at them, and reports come late.
+        #: Seconds for which records stay that every mapping has read: people look at them, and
+        #: reports come late.
         self.read_records_seconds = _READ_RECORDS_SECONDS
         self._next_drop = 0.0
         self._is_failing = False
@@ -98,10 +109,15 @@ class Durable:
 
     @classmethod
     def open(cls, settings: Mapping[str, Any], say: Callable[[dict[str, Any]], None]) -> "Durable":
-        """Reads the state, if it is kept, and hooks into the emulator. Ends the process for state that cannot be used."""
+        """Reads the state, if it is kept, and hooks into the emulator.
+
+        Ends the process for state that cannot be used.
+        """
         folder = Path(settings["state"]) if settings["state"] else None
         try:
-            durable = cls(Journal(folder, lambda text: say({"said": text})) if folder else None, say)
+            durable = cls(
+                Journal(folder, lambda text: say({"said": text})) if folder else None, say
+            )
             gc.disable()  # millions of small objects, none of them garbage
             durable._begin(int(settings["port"]))
             gc.enable()
@@ -117,7 +133,8 @@ class Durable:
     # ---- what the guard asks
 
     def commit(self) -> None:
-        """Writes what has changed since the last call as one frame. Raises OSError if the disk does not take it.
+        """Writes what has changed since the last call as one frame. Raises OSError if the disk does
+        not take it.
 
         Rows that were not written stay noted; the next call retries.
         """
@@ -199,13 +216,17 @@ class Durable:
             self._unsettled_until = time.monotonic() + _UNSETTLED_SECONDS
 
     def note_failed_file(self, problem: OSError) -> None:
-        """Takes note that an object of a bucket could not be written, so that the request in hand is not acknowledged."""
+        """Takes note that an object of a bucket could not be written, so that the request in hand
+        is not acknowledged.
+        """
         self._failed_file = problem
 
     def staging(self, path: str) -> str:
         """The place of a file that takes the place of `path` with the next commit."""
         assert self._journal is not None
-        return str(self._journal.folder / _STAGED / f"{uuid.uuid4().hex}-{os.path.basename(path)[-40:]}")
+        return str(
+            self._journal.folder / _STAGED / f"{uuid.uuid4().hex}-{os.path.basename(path)[-40:]}"
+        )
 
     def note_staged(self, path: str, staged: str) -> None:
         """Takes note of the file that takes the place of another one with the next commit."""
@@ -260,11 +281,15 @@ class Durable:
         assert self._journal is not None
         if not self._is_failing:
             self._is_failing = True
-            self._say({"warning": _FULL.format(folder=self._journal.folder, reason=problem.strerror)})
+            self._say(
+                {"warning": _FULL.format(folder=self._journal.folder, reason=problem.strerror)}
+            )
 
     def _note_services(self) -> None:
         if "cloudformation" in self._stale:
-            if not self._emulator.is_settled():  # a stack and its resources are written together, when all are made
+            if (
+                not self._emulator.is_settled()
+            ):  # a stack and its resources are written together, when all are made
                 return
             self._stale.update(_SERVICES)
         stale, self._stale = self._stale, set()
@@ -286,7 +311,12 @@ class Durable:
             with suppress(OSError):  # told on the terminal; what has changed stays noted
                 self.commit()
             if self._journal is not None and self._journal.sync_error:
-                self._say({"warning": f"the state in {self._journal.folder} is written, and not synced: {self._journal.sync_error}"})
+                self._say(
+                    {
+                        "warning": f"the state in {self._journal.folder} is written, and not "
+                        f"synced: {self._journal.sync_error}"
+                    }
+                )
 
     # ---- the start
 
@@ -337,25 +367,36 @@ class Durable:
         settings = [(("service", name), data) for name, data in self._kept.items()]
         self._journal.make([*settings, *self._emulator.rows(self)], taken_over=old.names)
         old.put_aside()
-        text = f"the state in {self._journal.folder} has been taken over from an older version, whose files are kept in {old.aside}"
+        text = (
+            f"the state in {self._journal.folder} has been taken over from an older version, "
+            f"whose files are kept in {old.aside}"
+        )
         self._say({"said": text})
 
     def _tell(self, story: Any) -> None:
         assert self._journal is not None
         told = []
         if story.lost_power:
-            told.append("the machine went down while the stack ran; changes of the last second may be missing")
+            told.append(
+                "the machine went down while the stack ran; changes of the last second may be "
+                "missing"
+            )
         elif not story.was_clean:
             told.append("the last run was killed; all that could be read is here")
         if story.cut:
-            told.append(f"{story.cut} bytes at its end were no whole write, and were cut: a kill interrupted it, or the file was damaged")
+            told.append(
+                f"{story.cut} bytes at its end were no whole write, and were cut: a kill "
+                "interrupted it, or the file was damaged"
+            )
         if told:
             self._say({"said": f"the state in {self._journal.folder}: {'; '.join(told)}"})
 
     # ---- copying the journal
 
     def _settle_copy(self, live: int) -> None:
-        """Decides how large the journal may grow: twice what counts, which are `live` bytes, and some more."""
+        """Decides how large the journal may grow: twice what counts, which are `live` bytes, and
+        some more.
+        """
         self._live = live
         self._copy_above = _COPY_FACTOR * self._live + _COPY_ABOVE
 
@@ -375,11 +416,17 @@ class Durable:
         """Goes on with the files that there are, and tries again when they have grown."""
         assert self._journal is not None
         self._copying, self._copy_above = None, self._journal.size + max(_COPY_ABOVE, self._live)
-        text = f"the state in {self._journal.folder} grows, since there is no room to write it anew: {problem.strerror}"
+        text = (
+            f"the state in {self._journal.folder} grows, since there is no room to write it "
+            f"anew: {problem.strerror}"
+        )
         self._say({"warning": text})
 
     def _copy_some(self) -> None:
-        """Copies rows that still count, for a moment. A row that is changed meanwhile is written to the new file by its change."""
+        """Copies rows that still count, for a moment.
+
+        A row that is changed meanwhile is written to the new file by its change.
+        """
         assert self._journal is not None
         assert self._copying is not None
         until = time.monotonic() + self.copy_seconds
@@ -391,7 +438,9 @@ class Durable:
                     if time.monotonic() >= until:
                         return
                     continue
-                self._journal.append([(("service", name), data) for name, data in self._kept.items()])
+                self._journal.append(
+                    [(("service", name), data) for name, data in self._kept.items()]
+                )
                 self._journal.end_copy()
                 self._copying = None
                 self._settle_copy(self._copied)
@@ -402,9 +451,16 @@ class Durable:
     # ---- streams
 
     def _declare(self, mappings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        """Takes the mappings: `stream`, and `starts_at` as Lambda names it. Returns how far each has read, and which missed records."""
+        """Takes the mappings: `stream`, and `starts_at` as Lambda names it.
+
+        Returns how far each has read, and which missed records.
+        """
         streams = {name: mapping["stream"] for name, mapping in mappings.items()}
-        for gone in [name for name, position in self._positions.items() if streams.get(name) != position["stream"]]:
+        for gone in [
+            name
+            for name, position in self._positions.items()
+            if streams.get(name) != position["stream"]
+        ]:
             del self._positions[gone]
             self.note(("position", gone), None)
         self._mappings = streams
@@ -417,7 +473,9 @@ class Durable:
         for stream, last in self._aged.items():
             self._note_missed(stream, last)
         for name, mapping in mappings.items():
-            if mapping["starts_at"] == "LATEST" and name not in self._positions:  # from now on, whenever it begins to read
+            if (
+                mapping["starts_at"] == "LATEST" and name not in self._positions
+            ):  # from now on, whenever it begins to read
                 self._note_position(name, self._hooks.last_number(mapping["stream"]))
         read = {name: position["sequence_number"] for name, position in self._positions.items()}
         return {"read": read, "lost": sorted(self._lost & set(streams))}
@@ -428,18 +486,31 @@ class Durable:
         self._drop_read(stream)
 
     def _drop_read(self, stream: str) -> None:
-        """Drops the records that every mapping has read a while ago; of those read lately it keeps the newest 250."""
+        """Drops the records that every mapping has read a while ago; of those read lately it keeps
+        the newest 250.
+        """
         readers = [name for name, arn in self._mappings.items() if arn == stream]
         if all(name in self._positions for name in readers):
             read = [self._positions[name]["sequence_number"] for name in readers]
-            self._hooks.drop_records(self, stream, read, before=time.time() - self.read_records_seconds, most=_READ_RECORDS)
+            self._hooks.drop_records(
+                self,
+                stream,
+                read,
+                before=time.time() - self.read_records_seconds,
+                most=_READ_RECORDS,
+            )
 
     def _note_position(self, mapping: str, sequence_number: str) -> None:
-        self._positions[mapping] = {"stream": self._mappings[mapping], "sequence_number": sequence_number}
+        self._positions[mapping] = {
+            "stream": self._mappings[mapping],
+            "sequence_number": sequence_number,
+        }
         self.note(("position", mapping), json.dumps(self._positions[mapping]).encode())
 
     def note_aged(self, stream: str | None, last: str) -> None:
-        """Takes note that a stream has dropped its records up to a sequence number for their age, read or not."""
+        """Takes note that a stream has dropped its records up to a sequence number for their age,
+        read or not.
+        """
         if stream is not None:
             self._aged[stream] = last
             self.note(("aged", stream), last.encode())
@@ -456,14 +527,20 @@ class Durable:
 
     def own_rows(self) -> Iterable[Row]:
         """Returns the rows of mappings and of files that are to be put in place."""
-        yield from ((("position", name), json.dumps(position).encode()) for name, position in list(self._positions.items()))
+        yield from (
+            (("position", name), json.dumps(position).encode())
+            for name, position in list(self._positions.items())
+        )
         yield from ((("lost", name), b"") for name in list(self._lost))
         yield from ((("aged", stream), last.encode()) for stream, last in list(self._aged.items()))
 
     # ---- expiry
 
     def _index_expiring(self, tables: Mapping[str, str]) -> None:
-        """Notes when the items of tables expire, by the attribute of each. Those that there are are looked through bit by bit."""
+        """Notes when the items of tables expire, by the attribute of each.
+
+        Those that there are are looked through bit by bit.
+        """
         if self._indexing is not None:
             self._indexing.cancel()
         self._expiring = dict(tables)
@@ -484,12 +561,17 @@ class Durable:
         if (attribute := self._expiring.get(table)) is not None:
             self._note_expiry(table, attribute, pk, sk, item)
 
-    def _note_expiry(self, table: str, attribute: str, pk: Any, sk: Any, item: Mapping[str, Any]) -> None:
+    def _note_expiry(
+        self, table: str, attribute: str, pk: Any, sk: Any, item: Mapping[str, Any]
+    ) -> None:
         if (expires := _expiry(item, attribute)) is not None:
             self._due.setdefault(int(expires) // 60, set()).add((table, pk, sk))
 
     def _expired(self, before: int, limit: int) -> list[dict[str, Any]]:
-        """Items that have expired before a time, at most `limit`: table and key. An item that is not deleted is given again later."""
+        """Items that have expired before a time, at most `limit`: table and key.
+
+        An item that is not deleted is given again later.
+        """
         found: list[dict[str, Any]] = []
         again: list[tuple[str, Any, Any]] = []
         for minute in sorted(each for each in self._due if each <= before // 60):
@@ -498,7 +580,9 @@ class Durable:
                 if len(found) == limit:
                     break
                 item = self._emulator.item_of(*place)
-                expires = None if item is None else _expiry(item[0], self._expiring.get(place[0], ""))
+                expires = (
+                    None if item is None else _expiry(item[0], self._expiring.get(place[0], ""))
+                )
                 if item is not None and expires is not None and expires <= before:
                     found.append({"table": place[0], "key": item[1]})
                     again.append(place)
@@ -513,7 +597,9 @@ class Durable:
 
 
 def _end_process_if_failed(ticking: "asyncio.Task[None]") -> None:
-    """A store that no longer writes what changes between answers must not go on: it is started again from its journal."""
+    """A store that no longer writes what changes between answers must not go on: it is started
+    again from its journal.
+    """
     if not ticking.cancelled() and (problem := ticking.exception()) is not None:
         traceback.print_exception(problem)
         os._exit(70)

@@ -1,6 +1,7 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
-All that relies on ministack's private names is here, in `mayfly_local.emulator.contents` and in `mayfly_local.emulator.preparation`. A missing name ends the start.
+All that relies on ministack's private names is here, in `mayfly_local.emulator.contents` and in
+`mayfly_local.emulator.preparation`. A missing name ends the start.
 """
 
 import errno
@@ -17,17 +18,38 @@ from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 if TYPE_CHECKING:
     from mayfly_local.emulator.durable import Durable
 
-__all__ = ["MODULES", "Queue", "Scope", "drop_aged_records", "drop_records", "hook", "last_number", "load_objects", "new_records"]
+__all__ = [
+    "MODULES",
+    "Queue",
+    "Scope",
+    "drop_aged_records",
+    "drop_records",
+    "hook",
+    "last_number",
+    "load_objects",
+    "new_records",
+]
 
 #: Account, region and name.
 Scope = tuple[str, str, str]
-MODULES: Final = {"cloudformation": cloudformation, "dynamodb": dynamodb, "iam": iam, "s3": s3, "sqs": sqs, "ssm": ssm}
+MODULES: Final = {
+    "cloudformation": cloudformation,
+    "dynamodb": dynamodb,
+    "iam": iam,
+    "s3": s3,
+    "sqs": sqs,
+    "ssm": ssm,
+}
 #: Calls that change no settings, by the last part of X-Amz-Target.
 _DATA_CALLS: Final = {
-    "BatchExecuteStatement", "BatchGetItem", "BatchWriteItem", "ChangeMessageVisibility", "ChangeMessageVisibilityBatch", "DeleteItem",
-    "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement", "ExecuteTransaction", "GetItem",
-    "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords", "GetShardIterator", "ListStreams", "PutItem",
-    "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch", "TransactGetItems", "TransactWriteItems", "UpdateItem",
+    "BatchExecuteStatement", "BatchGetItem", "BatchWriteItem", "ChangeMessageVisibility",
+    "ChangeMessageVisibilityBatch", "DeleteItem",
+    "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
+    "ExecuteTransaction", "GetItem",
+    "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
+    "GetShardIterator", "ListStreams", "PutItem",
+    "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch", "TransactGetItems",
+    "TransactWriteItems", "UpdateItem",
 }  # fmt: skip
 
 
@@ -53,7 +75,9 @@ class _Table(dict[str, Any]):
         for pk, rows in list(items.items()):
             self._items[pk] = dict(rows)
 
-    def _note(self, durable: "Durable", pk: Any, sk: Any, item: dict[str, Any] | None, data: bytes | None) -> None:
+    def _note(
+        self, durable: "Durable", pk: Any, sk: Any, item: dict[str, Any] | None, data: bytes | None
+    ) -> None:
         durable.note(("item", *self._scope, pk, sk), data)
         if item is not None:
             durable.note_expiry(self._scope[2], pk, sk, item)
@@ -62,7 +86,8 @@ class _Table(dict[str, Any]):
 class _Watched(AccountRegionScopedDict):  # type: ignore[misc]  # ministack has no types
     """A store of the emulator's by account, region and name.
 
-    Holds what `packed` makes of each value; tells `taken` of what is about to be taken out, and `changed` of both afterwards.
+    Holds what `packed` makes of each value; tells `taken` of what is about to be taken out, and
+    `changed` of both afterwards.
     """
 
     __slots__ = ("_changed", "_packed", "_taken")
@@ -126,7 +151,10 @@ class _Messages(list[dict[str, Any]]):
     """A queue's messages, which tell of each that comes."""
 
     def __init__(
-        self, messages: list[dict[str, Any]], note: Callable[[dict[str, Any]], None], forget: Callable[[dict[str, Any]], None]
+        self,
+        messages: list[dict[str, Any]],
+        note: Callable[[dict[str, Any]], None],
+        forget: Callable[[dict[str, Any]], None],
     ) -> None:
         super().__init__(messages)
         self._note = note
@@ -147,7 +175,10 @@ class _Messages(list[dict[str, Any]]):
 
 
 class Queue(dict[str, Any]):
-    """A queue as the emulator has it. The emulator deletes messages by putting a list without them in the place of the last one."""
+    """A queue as the emulator has it.
+
+    The emulator deletes messages by putting a list without them in the place of the last one.
+    """
 
     def __init__(self, scope: Scope, queue: dict[str, Any], durable: "Durable") -> None:
         super().__init__(queue)
@@ -189,7 +220,9 @@ class Queue(dict[str, Any]):
         self._durable.note_message(("message", *self.scope, message["id"]), None)
 
     def note_sent(self, last: str | None) -> None:
-        """Takes note of a FIFO queue's sequence number and of the deduplication that came after `last`."""
+        """Takes note of a FIFO queue's sequence number and of the deduplication that came after
+        `last`.
+        """
         self._durable.note(("fifo", *self.scope), dump(self["fifo_seq"]))
         if (key := self.last_deduplicated) is not None and key != last:
             self._durable.note(("dedup", *self.scope, key), dump(self["dedup_cache"][key]))
@@ -222,15 +255,24 @@ def _hook_tables(durable: "Durable") -> None:
         for pk, sk, _ in dynamodb._tables.get_scoped(*scope)["items"].rows():
             durable.note(("item", *scope, pk, sk), None)
 
-    dynamodb._tables = _Watched(dynamodb._tables, packed, taken, lambda: durable.note_service("dynamodb"))
+    dynamodb._tables = _Watched(
+        dynamodb._tables, packed, taken, lambda: durable.note_service("dynamodb")
+    )
 
 
 def _hook_streams(durable: "Durable") -> None:
     def packed(scope: Scope, records: Any) -> Any:
-        return records if isinstance(records, Records) else new_records(scope, durable, [dump(record) for record in records])
+        return (
+            records
+            if isinstance(records, Records)
+            else new_records(scope, durable, [dump(record) for record in records])
+        )
 
     def taken(scope: Scope) -> None:
-        horizon, records = dynamodb._stream_trimmed.get_scoped(*scope, 0), dynamodb._stream_records.get_scoped(*scope)
+        horizon, records = (
+            dynamodb._stream_trimmed.get_scoped(*scope, 0),
+            dynamodb._stream_records.get_scoped(*scope),
+        )
         for number in range(len(records)):
             durable.note(("record", *scope, horizon + number), None)
         durable.note(("horizon", *scope), None)
@@ -241,7 +283,9 @@ def _hook_streams(durable: "Durable") -> None:
 
 def new_records(scope: Scope, durable: "Durable", rows: list[bytes]) -> Records:
     def note(index: int, data: bytes) -> None:
-        durable.note(("record", *scope, dynamodb._stream_trimmed.get_scoped(*scope, 0) + index), data)
+        durable.note(
+            ("record", *scope, dynamodb._stream_trimmed.get_scoped(*scope, 0) + index), data
+        )
 
     def aged(gone: list[bytes]) -> None:
         first = dynamodb._stream_trimmed.get_scoped(*scope, 0)
@@ -259,8 +303,11 @@ def _note_dropped(durable: "Durable", scope: Scope, first: int, count: int) -> N
     durable.note(("horizon", *scope), str(first + count).encode())
 
 
-def drop_records(durable: "Durable", stream: str, read: list[str], *, before: float, most: int) -> None:
-    """Drops records that every mapping has read: those made before a time, and the oldest above `most`.
+def drop_records(
+    durable: "Durable", stream: str, read: list[str], *, before: float, most: int
+) -> None:
+    """Drops records that every mapping has read: those made before a time, and the oldest above
+    `most`.
 
     `read` are the sequence numbers that the mappings have read to.
     """
@@ -273,7 +320,10 @@ def drop_records(durable: "Durable", stream: str, read: list[str], *, before: fl
             return
         read_by_all = min(index for index in indexes if index is not None) + 1
         count = max(0, read_by_all - most)
-        while count < read_by_all and records[count]["dynamodb"]["ApproximateCreationDateTime"] < before:
+        while (
+            count < read_by_all
+            and records[count]["dynamodb"]["ApproximateCreationDateTime"] < before
+        ):
             count += 1
         if not count:
             return
@@ -284,7 +334,9 @@ def drop_records(durable: "Durable", stream: str, read: list[str], *, before: fl
 
 
 def _index_of(records: Records, number: str) -> int | None:
-    """The index of a record: by bisection, since sequence numbers grow; one by one if the clock has gone back."""
+    """The index of a record: by bisection, since sequence numbers grow; one by one if the clock has
+    gone back.
+    """
     index = bisect_left(records, number, key=_number)
     if index < len(records) and _number(records[index]) == number:
         return index
@@ -298,7 +350,9 @@ def _number(record: dict[str, Any]) -> str:
 def last_number(stream: str) -> str:
     """The sequence number of a stream's newest record, "0" if there is none."""
     for scope, table in dynamodb._tables.all_items():
-        if table.get("LatestStreamArn") == stream and (records := dynamodb._stream_records.get_scoped(*scope)):
+        if table.get("LatestStreamArn") == stream and (
+            records := dynamodb._stream_records.get_scoped(*scope)
+        ):
             return _number(records[len(records) - 1])
     return "0"
 
@@ -321,7 +375,9 @@ def _hook_tokens(durable: "Durable") -> None:
     def packed(scope: Scope, entry: Any) -> Any:
         return entry if isinstance(entry, Token) else Token.of(entry)
 
-    dynamodb._txn_idempotency = _Watched(dynamodb._txn_idempotency, packed, lambda scope: durable.note(("token", *scope), None))
+    dynamodb._txn_idempotency = _Watched(
+        dynamodb._txn_idempotency, packed, lambda scope: durable.note(("token", *scope), None)
+    )
     dynamodb._txn_token_store = stored
 
 
@@ -379,7 +435,9 @@ def _noting_visibility(act: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _hook_objects(durable: "Durable") -> None:
-    """Objects of buckets: an object that is overwritten changes with the commit, and notices go out before the answer."""
+    """Objects of buckets: an object that is overwritten changes with the commit, and notices go out
+    before the answer.
+    """
     write, persist = s3._atomic_write, s3._persist_object
 
     def written(path: str, data: Any, *, text: bool = False) -> None:
@@ -402,7 +460,9 @@ def _hook_objects(durable: "Durable") -> None:
 
     def fired(bucket: str, key: str, event: str, *facts: Any, **more: Any) -> None:
         if bucket in s3._bucket_notifications:
-            s3._fire_s3_event(bucket, key, event, *facts, sequencer=s3._next_event_sequencer(event), **more)
+            s3._fire_s3_event(
+                bucket, key, event, *facts, sequencer=s3._next_event_sequencer(event), **more
+            )
 
     s3._atomic_write, s3._persist_object = written, persisted
     getattr(s3, "_fire_s3_event_async")  # noqa: B009 - a missing name ends the start
@@ -414,11 +474,22 @@ def load_objects() -> None:
     s3._load_persisted_data()
 
 
-def _noting_settings(name: str, handle: Callable[..., Any], durable: "Durable") -> Callable[..., Any]:
+def _noting_settings(
+    name: str, handle: Callable[..., Any], durable: "Durable"
+) -> Callable[..., Any]:
     """A service's handler that tells when a call may have changed settings."""
 
-    async def handled(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]], **more: Any) -> Any:
-        if headers.get("x-amz-target", "").rpartition(".")[2] not in _DATA_CALLS and not (name == "s3" and method in ("GET", "HEAD")):
+    async def handled(
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        query: dict[str, list[str]],
+        **more: Any,
+    ) -> Any:
+        if headers.get("x-amz-target", "").rpartition(".")[2] not in _DATA_CALLS and not (
+            name == "s3" and method in ("GET", "HEAD")
+        ):
             durable.note_service(name)
         return await handle(method, path, headers, body, query, **more)
 

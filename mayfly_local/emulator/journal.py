@@ -1,11 +1,12 @@
-"""Rows in files. Each change is appended before it is acknowledged, so a process may die at any instant.
+"""Rows in files. Each change is appended before it is acknowledged, so a process may die at any
+instant.
 
     journal-1.log   header, then frames: magic, length, CRC-32, rows
     journal-2.log   the next file, while rows that still count are copied forward from the last one
 
-An incomplete frame is ignored, so the rows of one frame are all there or none is. A completed write is in the page cache:
-only a power cut or a kernel crash can lose it, and fdatasync in a thread bounds that loss to about a second.
-Why so: docs/decisions/0015.
+An incomplete frame is ignored, so the rows of one frame are all there or none is. A completed write
+is in the page cache: only a power cut or a kernel crash can lose it, and fdatasync in a thread
+bounds that loss to about a second. Why so: docs/decisions/0015.
 """
 
 import contextlib
@@ -57,7 +58,10 @@ class StateError(Exception):
 
 @dataclass
 class Story:
-    """Findings of reading the files. `lost_power`: the machine went down while they were written."""
+    """Findings of reading the files.
+
+    `lost_power`: the machine went down while they were written.
+    """
 
     rows: int = 0
     bytes: int = 0
@@ -71,8 +75,17 @@ class Story:
 class Journal:
     """The files of one folder, locked by this process."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None], *, lock_seconds: float = _LOCK_SECONDS, write: Write = os.pwrite) -> None:
-        """Raises StateError if another process uses the folder, OSError if the folder cannot be used."""
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        *,
+        lock_seconds: float = _LOCK_SECONDS,
+        write: Write = os.pwrite,
+    ) -> None:
+        """Raises StateError if another process uses the folder, OSError if the folder cannot be
+        used.
+        """
         self.folder = folder
         self._write = write
         self._say = say
@@ -105,7 +118,8 @@ class Journal:
     def read(self, take: Callable[[tuple[Any, ...], bytes | None], None]) -> Story:
         """Gives every row to `take`, oldest first, and opens the newest file to go on with.
 
-        An incomplete frame at the end is cut. Raises StateError for anything else that cannot be read, and lets go of the folder.
+        An incomplete frame at the end is cut. Raises StateError for anything else that cannot be
+        read, and lets go of the folder.
         """
         try:
             story = self._read(take)
@@ -158,7 +172,9 @@ class Journal:
                             story.taken_over = set(json.loads(value or b"[]"))
                     story.rows += len(rows)
                     if position // _PROGRESS_BYTES > story.bytes // _PROGRESS_BYTES:
-                        self._say(f"reading the state: {position // 1_000_000} of {end // 1_000_000} MB")
+                        self._say(
+                            f"reading the state: {position // 1_000_000} of {end // 1_000_000} MB"
+                        )
                     story.bytes = position
             if position < end:
                 story.lost_power = boot not in ("", _boot())
@@ -172,7 +188,10 @@ class Journal:
         return story
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Writes rows as one frame. Raises OSError if the disk did not take it; then it is as if it had not been tried."""
+        """Writes rows as one frame.
+
+        Raises OSError if the disk did not take it; then it is as if it had not been tried.
+        """
         rows = list(rows)
         is_marked = self._is_marked
         if not is_marked:
@@ -184,7 +203,9 @@ class Journal:
         written = 0
         try:
             while written < len(frame):
-                count = self._write(self._file, frame[written:] if written else frame, self._size + written)
+                count = self._write(
+                    self._file, frame[written:] if written else frame, self._size + written
+                )
                 if not count:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 written += count
@@ -197,7 +218,9 @@ class Journal:
         self._marked, self._is_marked = self._synced, True
 
     def begin_copy(self) -> None:
-        """Opens the next file: from now on rows go there, and those that still count are to be copied after. Raises OSError."""
+        """Opens the next file: from now on rows go there, and those that still count are to be
+        copied after. Raises OSError.
+        """
         _sync(self._file)
         before, older = self._path, [*self._older, self._path]
         kept = self._file, self._size, self._synced, self._marked
@@ -216,10 +239,15 @@ class Journal:
 
     @staticmethod
     def _start_mark() -> Row:
-        return (_MARK, "start"), json.dumps({"boot": _boot(), "at": time.time(), "pid": os.getpid()}).encode()
+        return (_MARK, "start"), json.dumps(
+            {"boot": _boot(), "at": time.time(), "pid": os.getpid()}
+        ).encode()
 
     def end_copy(self) -> None:
-        """Deletes the older files, after all live rows were copied to the newest. Raises OSError."""
+        """Deletes the older files, after all live rows were copied to the newest.
+
+        Raises OSError.
+        """
         os.fsync(self._file)
         _sync_folder(self.folder)
         for path in self._older:
@@ -250,7 +278,9 @@ class Journal:
         self._synced = self._marked = 0
 
     def _create(self, path: Path) -> None:
-        """Makes a file with its header, or none: a file without a whole header is always a damaged one."""
+        """Makes a file with its header, or none: a file without a whole header is always a damaged
+        one.
+        """
         unfinished = self.folder / "journal.unfinished"
         file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -313,7 +343,8 @@ def _locked(folder: Path, seconds: float) -> int:
             holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "another one"
             os.close(lock)
             raise StateError(
-                f"another stack uses the state in {folder} (process {holder}); stop it, or give this one a --state of its own"
+                f"another stack uses the state in {folder} (process {holder}); stop it, or give "
+                "this one a --state of its own"
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
@@ -321,7 +352,10 @@ def _locked(folder: Path, seconds: float) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob("journal-*.log") if path.stem.partition("-")[2].isdigit()), key=_number)
+    return sorted(
+        (path for path in folder.glob("journal-*.log") if path.stem.partition("-")[2].isdigit()),
+        key=_number,
+    )
 
 
 def _number(path: Path) -> int:
@@ -329,14 +363,23 @@ def _number(path: Path) -> int:
 
 
 def _after_header(path: Path) -> int:
-    """Returns the offset of the first frame. Raises StateError for a file that is not of this form, or of a newer one."""
+    """Returns the offset of the first frame.
+
+    Raises StateError for a file that is not of this form, or of a newer one.
+    """
     with path.open("rb") as file:
         line = file.readline(64)
     version = line.removeprefix(_TITLE).strip()
     if not line.startswith(_TITLE) or not version.isdigit() or not line.endswith(b"\n"):
-        raise StateError(f"{path} is not a state file of Mayfly's, or is damaged at its beginning; it is left as it is: {_ADVICE}")
+        raise StateError(
+            f"{path} is not a state file of Mayfly's, or is damaged at its beginning; it is "
+            f"left as it is: {_ADVICE}"
+        )
     if int(version) > _VERSION:
-        raise StateError(f"{path} was written by a newer Mayfly (form {int(version)}, this one reads {_VERSION}); upgrade, or {_ADVICE}")
+        raise StateError(
+            f"{path} was written by a newer Mayfly (form {int(version)}, this one reads "
+            f"{_VERSION}); upgrade, or {_ADVICE}"
+        )
     return len(line)
 
 
@@ -344,7 +387,9 @@ _ADVICE: Final = "move its folder away, or give another one with --state"
 
 
 def _frames(file: Any, position: int) -> Iterator[tuple[list[Row], int]]:
-    """The rows of each frame, and where it ends; ends before the first frame that is not whole and right."""
+    """The rows of each frame, and where it ends; ends before the first frame that is not whole and
+    right.
+    """
     while len(head := file.read(_FRAME.size)) == _FRAME.size:
         magic, length, checksum = _FRAME.unpack(head)
         if magic != _MAGIC:
@@ -366,12 +411,17 @@ def _check_tail(path: Path, position: int, *, may_have_holes: bool, is_last: boo
     while is_last and at >= 0:
         end = 1
         for rows, after in _frames(_Bytes(memoryview(data)[at:]), 0):
-            synced = next((int(value or b"0") for key, value in rows if key[:2] == (_MARK, "synced")), 0)
+            synced = next(
+                (int(value or b"0") for key, value in rows if key[:2] == (_MARK, "synced")), 0
+            )
             is_last = is_last and may_have_holes and synced <= position
             end = after
         at = data.find(_MAGIC, at + end)
     if not is_last:
-        raise StateError(f"{path} is damaged at byte {position}, with readable rows behind it; it is left as it is: {_ADVICE}")
+        raise StateError(
+            f"{path} is damaged at byte {position}, with readable rows behind it; it is left as "
+            f"it is: {_ADVICE}"
+        )
 
 
 class _Bytes:

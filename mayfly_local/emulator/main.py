@@ -19,9 +19,11 @@ from mayfly_local.ports.http_server import HttpServer
 
 __all__ = ["SETTINGS"]
 
-#: Variable with the supervisor's settings as JSON: `identities`, `hosts`, `socket`, `mark`, and the place of the state.
+#: Variable with the supervisor's settings as JSON: `identities`, `hosts`, `socket`, `mark`, and the
+#: place of the state.
 SETTINGS: Final = "MAYFLY_STORE"
-#: Files that are open next to connections: the journal, objects, and what a library opens for a moment.
+#: Files that are open next to connections: the journal, objects, and what a library opens for a
+#: moment.
 _OWN_FILES: Final = 96
 _FEWEST_CONNECTIONS: Final = 64
 
@@ -36,19 +38,28 @@ def main() -> None:
     kept = emulator.prepare(store, settings, identities, say)
     access = Access(frozenset(settings["hosts"]))
     guard = Guard(
-        store.app, lambda refused: say({"refused": refused}), identities, access, cors=emulator.bucket_cors,
+        store.app, lambda refused: say({"refused": refused}), identities, access,
+        cors=emulator.bucket_cors,
         bucket_of=emulator.bucket_of_host, kept=kept,
     )  # fmt: skip
     asyncio.run(_serve(guard, access, socket.socket(fileno=settings["socket"])))
 
 
 async def _serve(guard: Guard, access: Access, listener: socket.socket) -> None:
-    """Serves until a signal. The guard decides on pages, since a bucket may be open to some; the server on host names."""
+    """Serves until a signal.
+
+    The guard decides on pages, since a bucket may be open to some; the server on host names.
+    """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     most = max(_FEWEST_CONNECTIONS, raise_file_limit() - _OWN_FILES)
-    server = HttpServer(handler_of(guard), replace(access, for_pages=True), body_limit=sys.maxsize, most_connections=most)
+    server = HttpServer(
+        handler_of(guard),
+        replace(access, for_pages=True),
+        body_limit=sys.maxsize,
+        most_connections=most,
+    )
     async with lifespan(guard):
         await server.listen(listener)
         await stopping.wait()
@@ -56,7 +67,10 @@ async def _serve(guard: Guard, access: Access, listener: socket.socket) -> None:
 
 
 def _speaker(mark: str) -> Callable[[dict[str, Any]], None]:
-    """Returns a function that prints a line for the supervisor. The mark tells it from lines that a request may have forged."""
+    """Returns a function that prints a line for the supervisor.
+
+    The mark tells it from lines that a request may have forged.
+    """
 
     def say(what: dict[str, Any]) -> None:
         sys.stdout.write(f"{mark}{json.dumps(what)}\n")

@@ -1,4 +1,6 @@
-"""State folders of the form before 0.2.0: one JSON file for each service, written at a clean stop."""
+"""State folders of the form before 0.2.0: one JSON file for each service, written at a clean
+stop.
+"""
 
 import json
 import os
@@ -32,17 +34,32 @@ class OldState:
 
     @classmethod
     def find(cls, folder: Path) -> "OldState | None":
-        """Returns the files of a folder, None if there are none. Raises StateError for a file that cannot be read."""
-        states = {name: cls._read(folder / f"{name}.json") for name in MODULES if (folder / f"{name}.json").exists()}
+        """Returns the files of a folder, None if there are none.
+
+        Raises StateError for a file that cannot be read.
+        """
+        states = {
+            name: cls._read(folder / f"{name}.json")
+            for name in MODULES
+            if (folder / f"{name}.json").exists()
+        }
         return cls(folder, states) if states else None
 
     @classmethod
     def settle(cls, folder: Path, taken_over: set[str]) -> None:
-        """Finishes a move that a kill has interrupted. Raises StateError if an older version has written to the folder since."""
+        """Finishes a move that a kill has interrupted.
+
+        Raises StateError if an older version has written to the folder since.
+        """
         found = cls(folder, {name: None for name in MODULES if (folder / f"{name}.json").exists()})
-        if later := [name for name in found._states if name not in taken_over or (found.aside / f"{name}.json").exists()]:
+        if later := [
+            name
+            for name in found._states
+            if name not in taken_over or (found.aside / f"{name}.json").exists()
+        ]:
             raise StateError(
-                f"{folder} holds state of this version and, written after it, of an older one ({', '.join(f'{name}.json' for name in later)}); "
+                f"{folder} holds state of this version and, written after it, of an older one "
+                f"({', '.join(f'{name}.json' for name in later)}); "
                 "move one of the two away: the journal-*.log files, or the .json files"
             )
         found.put_aside()
@@ -57,23 +74,36 @@ class OldState:
         try:
             data = json.loads(path.read_text(), object_hook=persistence._json_object_hook)
         except (OSError, ValueError) as problem:
-            raise StateError(f"{path} cannot be read, and is left as it is ({problem}); move it away to start without it") from None
+            raise StateError(
+                f"{path} cannot be read, and is left as it is ({problem}); move it away to "
+                "start without it"
+            ) from None
         if not isinstance(data, dict) or "__ministack_format__" not in data:
             return data
         supported = persistence._state_format_version(path.stem)
-        if not isinstance(data["__ministack_format__"], int) or data["__ministack_format__"] > supported:
-            raise StateError(f"{path} was written by a newer emulator (form {data['__ministack_format__']}, this one reads {supported})")
+        if (
+            not isinstance(data["__ministack_format__"], int)
+            or data["__ministack_format__"] > supported
+        ):
+            raise StateError(
+                f"{path} was written by a newer emulator (form {data['__ministack_format__']}, "
+                f"this one reads {supported})"
+            )
         return data["payload"]
 
     def restore(self, durable: "Durable", port: int) -> None:
-        """Makes it the emulator's state. Raises StateError for a file that does not hold what the emulator writes."""
+        """Makes it the emulator's state.
+
+        Raises StateError for a file that does not hold what the emulator writes.
+        """
         for name, state in self._states.items():
             try:
                 self._restore(name, state, port)
             except (LookupError, TypeError, ValueError, AttributeError) as problem:
                 path = self._folder / f"{name}.json"
                 raise StateError(
-                    f"{path} does not hold a service's state, and is left as it is ({type(problem).__name__}: {problem}); "
+                    f"{path} does not hold a service's state, and is left as it is "
+                    f"({type(problem).__name__}: {problem}); "
                     "move it away to start without it"
                 ) from None
 

@@ -1,7 +1,9 @@
-"""The emulator's items, stream records and transaction tokens as bytes: a third of the memory, and ready to be written to a file.
+"""The emulator's items, stream records and transaction tokens as bytes: a third of the memory, and
+ready to be written to a file.
 
-Each class behaves like the list or dict that it replaces and notes every change, so the emulator's functions need no changes.
-Python 3.4 to 3.14 read `marshal` version 4. It is only used for data of this process or of a file with a checked sum.
+Each class behaves like the list or dict that it replaces and notes every change, so the emulator's
+functions need no changes. Python 3.4 to 3.14 read `marshal` version 4. It is only used for data of
+this process or of a file with a checked sum.
 """
 
 import hashlib
@@ -15,7 +17,8 @@ __all__ = ["Items", "Partition", "Records", "Token", "dump", "load"]
 _VERSION: Final = 4
 
 Item = dict[str, Any]
-#: Called with each change of an item: partition key, sort key, the item and its bytes; both None for a deletion.
+#: Called with each change of an item: partition key, sort key, the item and its bytes; both None
+#: for a deletion.
 NoteItem = Callable[[Any, Any, "Item | None", "bytes | None"], None]
 
 
@@ -30,7 +33,10 @@ def load(data: bytes) -> Any:
 
 
 class Items(MutableMapping[Any, "Partition"]):
-    """A table's items by partition key. A partition that is missing is made, as by the emulator's defaultdict."""
+    """A table's items by partition key.
+
+    A partition that is missing is made, as by the emulator's defaultdict.
+    """
 
     __slots__ = ("note", "partitions")
 
@@ -126,12 +132,18 @@ class Partition(MutableMapping[Any, Item]):
 class Records(MutableSequence[Item]):
     """The records of a table's stream, oldest first.
 
-    Calls `note` with index and bytes of each new record, and `aged` with the records that the emulator drops by age.
+    Calls `note` with index and bytes of each new record, and `aged` with the records that the
+    emulator drops by age.
     """
 
     __slots__ = ("_aged", "_note", "rows")
 
-    def __init__(self, note: Callable[[int, bytes], None], aged: Callable[[list[bytes]], None], rows: list[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        note: Callable[[int, bytes], None],
+        aged: Callable[[list[bytes]], None],
+        rows: list[bytes] | None = None,
+    ) -> None:
         self._note = note
         self._aged = aged
         self.rows = rows or []
@@ -188,7 +200,13 @@ class Token:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "Token":
         """The token for the emulator's own entry: `signature`, `response`, `sizes`."""
-        reply = dump({name: value for name, value in entry.items() if name not in ("signature", "completed_at")})
+        reply = dump(
+            {
+                name: value
+                for name, value in entry.items()
+                if name not in ("signature", "completed_at")
+            }
+        )
         return cls(_digest(entry["signature"]), reply, float(entry.get("completed_at", 0.0)))
 
     def __getitem__(self, name: str) -> Any:

@@ -1,4 +1,5 @@
-"""Changes of the emulator, ministack, before it serves: parts that run code are removed, and its state is journaled.
+"""Changes of the emulator, ministack, before it serves: parts that run code are removed, and its
+state is journaled.
 
 Relies on private names of ministack. Its version is pinned, and a missing name ends the start.
 """
@@ -20,18 +21,25 @@ __all__ = ["bucket_cors", "bucket_of_host", "prepare"]
 _READS_STACKS: Final = ("Describe", "Detect", "List", "Get", "Validate", "Estimate")
 #: Modules of ministack, by the service that their requests are signed for.
 _SIGNED_AS: Final = {
-    "cloudformation": "cloudformation", "dynamodb": "dynamodb", "dynamodb_streams": "dynamodb", "iam": "iam", "s3": "s3", "sqs": "sqs",
+    "cloudformation": "cloudformation", "dynamodb": "dynamodb", "dynamodb_streams": "dynamodb",
+    "iam": "iam", "s3": "s3", "sqs": "sqs",
     "ssm": "ssm", "sts": "sts",
 }  # fmt: skip
 #: Entries of ministack's application that stay.
 _ENTRIES: Final = {
-    "_handle_lifespan", "_handle_options_request", "_handle_post_body_shortcuts", "_handle_pre_body_request",
+    "_handle_lifespan", "_handle_options_request", "_handle_post_body_shortcuts",
+    "_handle_pre_body_request",
     "_handle_s3_vhost_request", "_handle_special_data_plane_request",
 }  # fmt: skip
 _Handler = Callable[..., Any]
 
 
-def prepare(store: Any, settings: Mapping[str, Any], identities: Identities, say: Callable[[dict[str, Any]], None]) -> Kept:
+def prepare(
+    store: Any,
+    settings: Mapping[str, Any],
+    identities: Identities,
+    say: Callable[[dict[str, Any]], None],
+) -> Kept:
     """Prepares ministack's application module `store`; returns the keeper of its state."""
     raise_file_limit()
     _serve_only_what_is_signed_for()
@@ -44,7 +52,9 @@ def prepare(store: Any, settings: Mapping[str, Any], identities: Identities, say
 
 
 def bucket_cors(method: str, path: str, headers: Mapping[str, str]) -> Cors | None:
-    """Returns the CORS headers of a bucket for a page of another site, or None if its configuration does not allow the request."""
+    """Returns the CORS headers of a bucket for a page of another site, or None if its configuration
+    does not allow the request.
+    """
     s3 = sys.modules.get("ministack.services.s3")
     bucket, _, key = path.lstrip("/").partition("/")
     if s3 is None or not bucket or s3._bucket_owner_account(bucket) is None:
@@ -57,28 +67,49 @@ def bucket_cors(method: str, path: str, headers: Mapping[str, str]) -> Cors | No
 
 
 def bucket_of_host(host: str) -> str | None:
-    """Returns the bucket that the emulator takes from a host name, as in `bucket.s3.localhost`, or None."""
+    """Returns the bucket that the emulator takes from a host name, as in `bucket.s3.localhost`, or
+    None.
+    """
     app = importlib.import_module("ministack.app")
     bucket = app._extract_s3_vhost_bucket(host)
-    return None if not bucket or app._S3_VHOST_EXCLUDE_RE.search(host) or bucket in app._NON_S3_VHOST_NAMES else str(bucket)
+    return (
+        None
+        if not bucket or app._S3_VHOST_EXCLUDE_RE.search(host) or bucket in app._NON_S3_VHOST_NAMES
+        else str(bucket)
+    )
 
 
 def _cors_headers(answer: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in answer.items() if name.lower().startswith("access-control-")}
+    return {
+        name: value for name, value in answer.items() if name.lower().startswith("access-control-")
+    }
 
 
 def _serve_only_what_is_signed_for() -> None:
-    """Refuses a request that reaches another service than it is signed for: the guard has checked that one's permissions."""
+    """Refuses a request that reaches another service than it is signed for: the guard has checked
+    that one's permissions.
+    """
     for module, service in _SIGNED_AS.items():
         services: Any = importlib.import_module(f"ministack.services.{module}")
         services.handle_request = _signed_for(service, services.handle_request)
 
 
 def _signed_for(service: str, original: _Handler) -> _Handler:
-    async def handler(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]], **more: Any) -> Any:
+    async def handler(
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        query: dict[str, list[str]],
+        **more: Any,
+    ) -> Any:
         if SERVICE.get() not in (service, ""):  # empty: the emulator's own calls
             text = f"the request is signed for {SERVICE.get()}, and asks {service}"
-            return 403, {"Content-Type": "application/json"}, json.dumps({"__type": "AccessDeniedException", "message": text}).encode()
+            return (
+                403,
+                {"Content-Type": "application/json"},
+                json.dumps({"__type": "AccessDeniedException", "message": text}).encode(),
+            )
         if headers.get("x-amz-target", "").endswith(".SendCommand"):
             text = "no commands are run here"
             return (
@@ -92,11 +123,17 @@ def _signed_for(service: str, original: _Handler) -> _Handler:
 
 
 def _leave_out_other_entries(store: Any) -> None:
-    """Removes the emulator's entries past the services: paths and hosts of its own, and of services that are not served here."""
+    """Removes the emulator's entries past the services: paths and hosts of its own, and of services
+    that are not served here.
+    """
     names = [name for name in vars(store) if name.startswith("_handle_") and name not in _ENTRIES]
     assert len(names) > 15, names  # a name that has moved ends the start
     for name in names:
-        setattr(store, name, _nothing_async if asyncio.iscoroutinefunction(getattr(store, name)) else _nothing)
+        setattr(
+            store,
+            name,
+            _nothing_async if asyncio.iscoroutinefunction(getattr(store, name)) else _nothing,
+        )
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -118,18 +155,30 @@ def _know_keys(identities: Identities) -> None:
         if (secret := identities.secrets.get(key)) is None:
             return resolve(key, account, *more, **named)
         arn = f"arn:aws:iam::{account}:root"
-        return ResolvedCredential(key, secret, account_id=account, principal_arn=arn, principal_id=account, principal_type="Root")
+        return ResolvedCredential(
+            key,
+            secret,
+            account_id=account,
+            principal_arn=arn,
+            principal_id=account,
+            principal_type="Root",
+        )
 
     s3.resolve_credential = resolved
 
 
 def _runtime_only(act: _Handler) -> _Handler:
-    """An action of CloudFormation that makes resources, which may be code: only the runtime makes stacks."""
+    """An action of CloudFormation that makes resources, which may be code: only the runtime makes
+    stacks.
+    """
 
     def acted(params: Any) -> Any:
         if OWNER.get() == "runtime":
             return act(params)
-        sentence = "mayfly up alone makes stacks here, from its template: add the resource there, and start again"
+        sentence = (
+            "mayfly up alone makes stacks here, from its template: add the resource "
+            "there, and start again"
+        )
         text = f"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>{sentence}</Message></Error></ErrorResponse>"
         return 403, {"Content-Type": "text/xml"}, text.encode()
 
@@ -137,7 +186,9 @@ def _runtime_only(act: _Handler) -> _Handler:
 
 
 def _leave_out_what_runs_code() -> None:
-    """Leaves CloudFormation with the resources of `mayfly_local.supported.STATE`; functions are the runtime's own, and run outside."""
+    """Leaves CloudFormation with the resources of `mayfly_local.supported.STATE`; functions are the
+    runtime's own, and run outside.
+    """
     from ministack.services.cloudformation import handlers, provisioners
 
     for name, act in handlers._ACTION_HANDLERS.items():

@@ -1,7 +1,8 @@
 """The embedded store: an AWS-compatible server as a child on loopback, for state only.
 
-Which one and why: docs/decisions/0003. It is started, watched and stopped here and nowhere else; any other AWS-compatible
-endpoint can take its place (`mayfly up --endpoint-url`). How it keeps its state: docs/decisions/0015.
+Which one and why: docs/decisions/0003. It is started, watched and stopped here and nowhere else;
+any other AWS-compatible endpoint can take its place (`mayfly up --endpoint-url`). How it keeps its
+state: docs/decisions/0015.
 """
 
 import asyncio
@@ -57,7 +58,9 @@ class EmbeddedStore:
         self._state = state
         self._log = log
         self._keys = keys
-        self._hosts = [] if any_credentials else list(hosts)  # what a page can send under such a name would need no key
+        self._hosts = (
+            [] if any_credentials else list(hosts)
+        )  # what a page can send under such a name would need no key
         self._any_credentials = any_credentials
         self._say = say
         self._child: Child | None = None
@@ -79,11 +82,15 @@ class EmbeddedStore:
         return self._state is not None
 
     async def start(self, children: Children) -> None:
-        """Starts the process and returns when it answers. Raises LocalError when it does not come up."""
+        """Starts the process and returns when it answers.
+
+        Raises LocalError when it does not come up.
+        """
         temporary = self._work / "store"
         temporary.mkdir(parents=True, exist_ok=True)
         self._problem, self._heard_at = None, time.monotonic()
-        # Opened here and kept: no other process can take the port, and requests wait while the store is started again.
+        # Opened here and kept: no other process can take the port, and requests wait while the
+        # store is started again.
         self._socket = self._socket or _listening(self._port)
         self._child = await children.spawn(
             "mayfly_local.emulator.main",
@@ -115,9 +122,19 @@ class EmbeddedStore:
 
     def _variables(self, temporary: Path, listener: socket.socket) -> dict[str, str]:
         keys = self._keys
-        identities = {"people": keys.people.id, "runtime": keys.runtime.id, "any_credentials": self._any_credentials}
+        identities = {
+            "people": keys.people.id,
+            "runtime": keys.runtime.id,
+            "any_credentials": self._any_credentials,
+        }
         settings = {
-            "identities": {**identities, "secrets": {keys.people.id: keys.people.secret, keys.runtime.id: keys.runtime.secret}},
+            "identities": {
+                **identities,
+                "secrets": {
+                    keys.people.id: keys.people.secret,
+                    keys.runtime.id: keys.runtime.secret,
+                },
+            },
             "hosts": self._hosts,
             "state": str(self._state) if self._state else None,
             "port": self._port,
@@ -147,22 +164,33 @@ class EmbeddedStore:
 
     async def _answering(self, child: Child) -> None:
         asking = asyncio.ensure_future(self._ask_health())
-        while not asking.done() and not child.ended.done() and time.monotonic() < self._heard_at + _START_SECONDS:
-            await asyncio.wait([asking, child.ended], timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        while (
+            not asking.done()
+            and not child.ended.done()
+            and time.monotonic() < self._heard_at + _START_SECONDS
+        ):
+            await asyncio.wait(
+                [asking, child.ended], timeout=1, return_when=asyncio.FIRST_COMPLETED
+            )
         asking.cancel()
         if child.ended.done():
             await self._last_words()
             raise LocalError(
                 self._problem
-                or f"the embedded store ended at start (exit code {child.ended.result()}); see mayfly.jsonl in {self._work}/logs"
+                or f"the embedded store ended at start (exit code {child.ended.result()}); see "
+                f"mayfly.jsonl in {self._work}/logs"
             )
         if asking.cancelled() or not asking.done():
             raise LocalError(
-                f"the embedded store did not answer at {self.endpoint} within {_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
+                f"the embedded store did not answer at {self.endpoint} within "
+                f"{_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
             )
 
     async def _ask_health(self) -> None:
-        """Returns when the process answers. Its port is open already, so the request waits for it."""
+        """Returns when the process answers.
+
+        Its port is open already, so the request waits for it.
+        """
         headers = {"Authorization": f"Bearer {self._keys.runtime.id}"}
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:
@@ -186,7 +214,9 @@ class EmbeddedStore:
                 return
             self._heard_at = time.monotonic()
             text = line.decode(errors="replace").rstrip()
-            match json.loads(text.removeprefix(self._mark)) if text.startswith(self._mark) else None:
+            match (
+                json.loads(text.removeprefix(self._mark)) if text.startswith(self._mark) else None
+            ):
                 case {"refused": refused}:
                     self._report_refusal(refused)
                 case {"said": words}:

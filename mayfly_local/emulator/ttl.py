@@ -1,7 +1,7 @@
 """Time to live: deletes expired items, as late as it is told to.
 
-DynamoDB deletes "typically within a few days"; code that only works because items vanish on time is wrong. The embedded
-store's own reaper cannot be slowed, so TTL is off there and this one does it.
+DynamoDB deletes "typically within a few days"; code that only works because items vanish on time is
+wrong. The embedded store's own reaper cannot be slowed, so TTL is off there and this one does it.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 """
 
@@ -23,9 +23,19 @@ _PAGE: Final = 100
 
 
 class Reaper:
-    """Deletes items of the given tables (name to TTL attribute) `lag_seconds` after they expired."""
+    """Deletes items of the given tables (name to TTL attribute) `lag_seconds` after they
+    expired.
+    """
 
-    def __init__(self, tables: dict[str, str], clients: Clients, log: Log, *, lag_seconds: float, control: Control | None = None) -> None:
+    def __init__(
+        self,
+        tables: dict[str, str],
+        clients: Clients,
+        log: Log,
+        *,
+        lag_seconds: float,
+        control: Control | None = None,
+    ) -> None:
         self._tables = tables
         self._clients = clients
         self._log = log
@@ -33,14 +43,20 @@ class Reaper:
         self._control = control
 
     async def run(self) -> None:
-        """Looks for expired items again and again: the embedded store knows which they are, other endpoints are read through."""
+        """Looks for expired items again and again: the embedded store knows which they are, other
+        endpoints are read through.
+        """
         is_declared = self._control is None
         while True:
             try:
                 if self._control is not None and not is_declared:
                     await self._control.ask("expiring", self._tables)
                     is_declared = True
-                await (self._reap_known(self._control) if self._control is not None else self._reap_all())
+                await (
+                    self._reap_known(self._control)
+                    if self._control is not None
+                    else self._reap_all()
+                )
             except (ClientError, BotoCoreError, aiohttp.ClientError, OSError) as problem:
                 self._log.event("expiry failed", "ERROR", reason=str(problem))
             await asyncio.sleep(min(_INTERVAL_SECONDS, max(0.2, self._lag_seconds)))
@@ -48,10 +64,14 @@ class Reaper:
     async def _reap_known(self, control: Control) -> None:
         found = None
         while found is None or len(found) == _PAGE:
-            found = await control.ask("expired", {"before": int(time.time() - self._lag_seconds), "limit": _PAGE})
+            found = await control.ask(
+                "expired", {"before": int(time.time() - self._lag_seconds), "limit": _PAGE}
+            )
             for table in sorted({each["table"] for each in found}):
                 keys = [each["key"] for each in found if each["table"] == table]
-                deleted = await self._clients.run(self.delete, table=table, attribute=self._tables[table], keys=keys)
+                deleted = await self._clients.run(
+                    self.delete, table=table, attribute=self._tables[table], keys=keys
+                )
                 self._log.event("expired items deleted", quiet=True, table=table, items=deleted)
 
     async def _reap_all(self) -> None:
@@ -60,26 +80,41 @@ class Reaper:
                 self._log.event("expired items deleted", quiet=True, table=table, items=deleted)
 
     def reap(self, *, table: str, attribute: str) -> int:
-        """Looks through a whole table and deletes what has expired long enough ago. Returns how many."""
+        """Looks through a whole table and deletes what has expired long enough ago.
+
+        Returns how many.
+        """
         client = self._clients.get("dynamodb")
-        names = [each["AttributeName"] for each in client.describe_table(TableName=table)["Table"]["KeySchema"]]
-        pages = client.get_paginator("scan").paginate(TableName=table, **self._expired(attribute, "FilterExpression"))
+        names = [
+            each["AttributeName"]
+            for each in client.describe_table(TableName=table)["Table"]["KeySchema"]
+        ]
+        pages = client.get_paginator("scan").paginate(
+            TableName=table, **self._expired(attribute, "FilterExpression")
+        )
         keys = [{name: item[name] for name in names} for page in pages for item in page["Items"]]
         return self.delete(table=table, attribute=attribute, keys=keys)
 
     def delete(self, *, table: str, attribute: str, keys: list[dict[str, Any]]) -> int:
-        """Deletes items by their keys, each on the condition that it has expired long enough ago. Returns how many."""
+        """Deletes items by their keys, each on the condition that it has expired long enough ago.
+
+        Returns how many.
+        """
         client, deleted = self._clients.get("dynamodb"), 0
         for key in keys:
             try:
-                client.delete_item(TableName=table, Key=key, **self._expired(attribute, "ConditionExpression"))
+                client.delete_item(
+                    TableName=table, Key=key, **self._expired(attribute, "ConditionExpression")
+                )
                 deleted += 1
             except client.exceptions.ConditionalCheckFailedException:
                 continue  # renewed meanwhile
         return deleted
 
     def _expired(self, attribute: str, expression: str) -> dict[str, Any]:
-        """Only a number is a time to live; an item that expired more than five years ago is left alone, as on AWS."""
+        """Only a number is a time to live; an item that expired more than five years ago is left
+        alone, as on AWS.
+        """
         now = time.time()
         return {
             expression: "attribute_type(#ttl, :number) AND #ttl <= :cut AND #ttl > :oldest",

@@ -1,7 +1,8 @@
 """Access keys of one stack. The key of a request identifies its caller.
 
-The store compares the key's id and does not check signatures, so the id is the secret. Ids are random: one for people and tools, the same
-at every start; one for each function and one for the runtime, new at every start.
+The store compares the key's id and does not check signatures, so the id is the secret. Ids are
+random: one for people and tools, the same at every start; one for each function and one for the
+runtime, new at every start.
 """
 
 import json
@@ -64,11 +65,16 @@ class Keys:
 
     def for_functions(self, names: Iterable[str]) -> "Keys":
         """These keys, with a new one for each function."""
-        return Keys(self.people, self.runtime, {name: Credentials.new("function") for name in names})
+        return Keys(
+            self.people, self.runtime, {name: Credentials.new("function") for name in names}
+        )
 
 
 def people(folder: Path) -> Credentials:
-    """Returns the key of people and tools, stored in `folder`; makes one if there is none. Raises LocalError if the file cannot be read."""
+    """Returns the key of people and tools, stored in `folder`; makes one if there is none.
+
+    Raises LocalError if the file cannot be read.
+    """
     path = folder / _FILE
     try:
         kept = json.loads(path.read_text())
@@ -76,7 +82,10 @@ def people(folder: Path) -> Credentials:
     except FileNotFoundError:
         made = Credentials.new("people")
     except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise LocalError(f"the access key in {path} cannot be read ({problem}); delete the file, and a new key is made") from None
+        raise LocalError(
+            f"the access key in {path} cannot be read ({problem}); delete the file, and a new "
+            "key is made"
+        ) from None
     unfinished = path.with_suffix(f".{os.getpid()}")
     unfinished.touch(mode=0o600)
     unfinished.write_text(json.dumps({"id": made.id, "secret": made.secret}))
@@ -85,13 +94,16 @@ def people(folder: Path) -> Credentials:
 
 
 def make_private(folder: Path, *, is_own: bool) -> list[str]:
-    """Closes a folder of secrets to other users: folder 700, its files 600. Returns the paths that were open to them.
+    """Closes a folder of secrets to other users: folder 700, its files 600. Returns the paths that
+    were open to them.
 
     With `is_own` False, as for a folder given with --work, the folder keeps its mode.
     """
     opened = []
     found = [each for each in folder.iterdir() if not each.is_symlink()] if folder.is_dir() else []
-    modes = [(each, 0o600) for each in found if each.is_file()] + [(each, 0o700) for each in found if each.is_dir() and each.name in _INNER]
+    modes = [(each, 0o600) for each in found if each.is_file()] + [
+        (each, 0o700) for each in found if each.is_dir() and each.name in _INNER
+    ]
     for path, mode in [*modes, *([(folder, 0o700)] if is_own else [])]:
         if path.exists() and path.stat().st_mode & 0o077:
             path.chmod(mode)

@@ -1,9 +1,10 @@
 """The guard in front of the embedded store: authentication and roles.
 
-Every request is signed with an access key of this stack (`mayfly_local.iam.credentials`), or refused. Requests of functions are checked
-against their roles in the template. People, tools and the runtime are administrators of the account. Only the runtime makes stacks.
-Checking roles keeps an application from working here and failing on AWS. It is not a defence against malicious functions: a function
-is a process of the same user.
+Every request is signed with an access key of this stack (`mayfly_local.iam.credentials`), or
+refused. Requests of functions are checked against their roles in the template. People, tools and
+the runtime are administrators of the account. Only the runtime makes stacks. Checking roles keeps
+an application from working here and failing on AWS. It is not a defence against malicious
+functions: a function is a process of the same user.
 """
 
 import asyncio
@@ -38,10 +39,14 @@ _UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 _JSON: Final = "application/x-amz-json-1.0"
 #: An object that is opened in a browser runs no script in the store's origin.
 _FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
-#: The form field that carries the access key of a presigned POST, among the first fields of its body.
-_POSTED_CREDENTIAL: Final = re.compile(rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE)
+#: The form field that carries the access key of a presigned POST, among the first fields of its
+#: body.
+_POSTED_CREDENTIAL: Final = re.compile(
+    rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE
+)
 _FORM_START: Final = 64 * 1024
-#: Seconds for which a request waits whose key may be a function's that the runtime has not told yet.
+#: Seconds for which a request waits whose key may be a function's that the runtime has not told
+#: yet.
 _KEY_SECONDS: Final = 10.0
 
 #: The caller of the request in progress: `runtime`, `people` or `function NAME`.
@@ -101,7 +106,8 @@ class _NothingKept:
 
 @dataclass
 class Identities:
-    """Access key ids. `functions` maps the id of each function to its name; `secrets` maps ids to secrets.
+    """Access key ids. `functions` maps the id of each function to its name; `secrets` maps ids to
+    secrets.
 
     With `any_credentials` every other key is people's.
     """
@@ -113,7 +119,9 @@ class Identities:
     secrets: dict[str, str] = field(default_factory=dict)
 
     def of(self, key: str) -> str | None:
-        """Returns the owner of a key: `runtime`, `people` or `function NAME`; None for an unknown key."""
+        """Returns the owner of a key: `runtime`, `people` or `function NAME`; None for an unknown
+        key.
+        """
         if key in self.functions:
             return f"function {self.functions[key]}"
         for owner, own in (("runtime", self.runtime), ("people", self.people)):
@@ -123,7 +131,9 @@ class Identities:
 
 
 class _Faults:
-    """Calls of functions that are to fail, on demand: some that never take effect (`refuse`), some whose answers get lost (`lose`)."""
+    """Calls of functions that are to fail, on demand: some that never take effect (`refuse`), some
+    whose answers get lost (`lose`).
+    """
 
     def __init__(self) -> None:
         self._wanted: list[dict[str, Any]] = []
@@ -150,7 +160,10 @@ class _Faults:
 
 
 class Guard:
-    """An ASGI application around the store's. `bucket_of` returns the bucket of a host name, or None."""
+    """An ASGI application around the store's.
+
+    `bucket_of` returns the bucket of a host name, or None.
+    """
 
     def __init__(
         self,
@@ -159,7 +172,9 @@ class Guard:
         identities: Identities,
         access: Access,
         *,
-        cors: "Callable[[str, str, Mapping[str, str]], Cors | None]" = lambda method, path, headers: None,
+        cors: "Callable[[str, str, Mapping[str, str]], Cors | None]" = lambda method, path, headers: (
+            None
+        ),
         bucket_of: Callable[[str], str | None] = lambda host: None,
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
@@ -195,17 +210,26 @@ class Guard:
         await self._store(scope, receive, told)
 
     async def _http(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
-        pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        pairs = [
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in scope["headers"]
+        ]
         headers, path = dict(pairs), str(scope["path"])
         if (bucket := self._bucket_of(headers.get("host", ""))) is not None:
             path = f"/{bucket}{path}"
-        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
+        query = dict(
+            parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        )
         cors: Cors | None = None
         if sum(name == "authorization" for name, _ in pairs) > 1:
             await _answer(send, 403, *_message("a request has one Authorization header"))
             return
         if (why := self._access.page_refusal(pairs)) is not None:
-            cors = None if _asks_another_service(headers, query) else self._cors(scope["method"], path, headers)
+            cors = (
+                None
+                if _asks_another_service(headers, query)
+                else self._cors(scope["method"], path, headers)
+            )
             if cors is None:
                 await _answer(send, 403, *_message(why))
                 return
@@ -221,21 +245,33 @@ class Guard:
         if self._kept.is_failing:
             try:
                 self._kept.commit()
-            except OSError as problem:  # refused before anything is done: what is not done is not lost
+            except (
+                OSError
+            ) as problem:  # refused before anything is done: what is not done is not lost
                 await _answer(send, 500, *_not_kept(problem))
                 return
-        await self._aws(Request("", scope["method"], path, query, headers, b""), scope, receive, _keeping(send, self._kept, cors))
+        await self._aws(
+            Request("", scope["method"], path, query, headers, b""),
+            scope,
+            receive,
+            _keeping(send, self._kept, cors),
+        )
 
-    async def _aws(self, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+    async def _aws(
+        self, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send
+    ) -> None:
         key, service = signer(request.headers, request.query)
         try:
-            if not key and request.headers.get("content-type", "").startswith("multipart/form-data"):
+            if not key and request.headers.get("content-type", "").startswith(
+                "multipart/form-data"
+            ):
                 start, receive = await _start(receive, _FORM_START)
                 found = _POSTED_CREDENTIAL.search(start)
                 key, service = (found[1].decode("latin-1"), "s3") if found else ("", "")
             owner = self._identities.of(key)
             if owner is None and key and not self._knows_functions.is_set():
-                # The store was started again, and functions ask already: the runtime is about to tell their keys.
+                # The store was started again, and functions ask already: the runtime is about to
+                # tell their keys.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._knows_functions.wait(), self._key_seconds)
                 owner = self._identities.of(key)
@@ -262,31 +298,65 @@ class Guard:
         if not service and self._identities.any_credentials:
             return None
         if service not in _SERVICES:  # the emulator would look for it in all models of AWS
-            return f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(_SERVICES))}"
+            return (
+                f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(_SERVICES))}"
+            )
         is_by_query = "authorization" not in request.headers and request.query
-        if is_by_query and service != "s3" and {"X-Amz-Credential", "AWSAccessKeyId"} & set(request.query):
+        if (
+            is_by_query
+            and service != "s3"
+            and {"X-Amz-Credential", "AWSAccessKeyId"} & set(request.query)
+        ):
             return "only requests to S3 may be signed in their query"
-        if is_by_query and "AWSAccessKeyId" in request.query and not self._identities.any_credentials:
-            return presigned_v2_problem(request, self._identities.secrets.get(key, ""), now=time.time())
+        if (
+            is_by_query
+            and "AWSAccessKeyId" in request.query
+            and not self._identities.any_credentials
+        ):
+            return presigned_v2_problem(
+                request, self._identities.secrets.get(key, ""), now=time.time()
+            )
         return None
 
-    async def _as_function(self, function: str, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+    async def _as_function(
+        self,
+        function: str,
+        request: Request,
+        scope: Mapping[str, Any],
+        receive: _Receive,
+        send: _Send,
+    ) -> None:
         refused = self._refused(function, request)
         if refused is not None:
             await _answer(send, *_refusal(request.service, self._sentence(function, refused)))
             return
         fault = self._faults.strike(function, request)
         if fault != "refuse":
-            await self._store(scope, _replay(request.body, receive), send if fault is None else _nowhere)
+            await self._store(
+                scope, _replay(request.body, receive), send if fault is None else _nowhere
+            )
         if fault is not None:
-            await _answer(send, 500, b'{"__type": "InternalServerError", "message": "a fault that was asked for"}', _JSON)
+            await _answer(
+                send,
+                500,
+                b'{"__type": "InternalServerError", "message": "a fault that was asked for"}',
+                _JSON,
+            )
 
-    async def _control(self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send) -> None:
+    async def _control(
+        self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send
+    ) -> None:
         """Serves the runtime and people. They send the id of their access key as a bearer token."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         owner = self._identities.of(token if scheme.lower() == "bearer" else "")
         if owner not in ("runtime", "people"):
-            await _answer(send, 401, *_message("show this stack's access key: Authorization: Bearer ID (mayfly env prints it)"))
+            await _answer(
+                send,
+                401,
+                *_message(
+                    "show this stack's access key: Authorization: Bearer ID (mayfly env prints it)"
+                ),
+            )
             return
         try:
             body = await _body(receive)
@@ -309,7 +379,9 @@ class Guard:
         except OSError as problem:
             await _answer(send, 500, *_message(f"the state could not be kept: {problem.strerror}"))
             return
-        await _answer(send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json")
+        await _answer(
+            send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
+        )
 
     def _refused(self, function: str, request: Request) -> Permission | None:
         """The first permission that a request lacks."""
@@ -325,7 +397,12 @@ class Guard:
         is_allowed = self._permissions.allows(function, asked)
         if not is_allowed and self._permissions.refused[function, asked] == 1:
             role = self._permissions.roles.get(function)
-            facts = {"function": function, "role": role.name if role else None, "action": asked.action, "resource": asked.resource}
+            facts = {
+                "function": function,
+                "role": role.name if role else None,
+                "action": asked.action,
+                "resource": asked.resource,
+            }
             self._report({**facts, "advice": self._advice(function, asked)})
         return is_allowed
 
@@ -334,11 +411,17 @@ class Guard:
         role = self._permissions.roles.get(function)
         user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name if role else 'none'}/{function}"
         if refused.action.endswith(":?"):
-            return f"mayfly does not know which permission this call on {refused.resource} needs, and so cannot say whether {user} has it"
+            return (
+                f"mayfly does not know which permission this call on {refused.resource} "
+                f"needs, and so cannot say whether {user} has it"
+            )
         why = f"because no identity-based policy allows the {refused.action} action"
         if self._permissions.denies(function, refused):
             why = "with an explicit deny in an identity-based policy"
-        return f"User: {user} is not authorized to perform: {refused.action} on resource: {refused.resource} {why}"
+        return (
+            f"User: {user} is not authorized to perform: {refused.action} on resource: "
+            f"{refused.resource} {why}"
+        )
 
     def _advice(self, function: str, refused: Permission) -> str:
         if refused.action.endswith(":?"):
@@ -353,9 +436,18 @@ class Guard:
             case "health":
                 return {"status": "ok"}
             case "roles" if asked is not None:
-                self._identities.functions = {key: known["function"] for key, known in asked["keys"].items()}
-                self._identities.secrets |= {key: known["secret"] for key, known in asked["keys"].items()}
-                self._permissions.set({name: None if role is None else Role(**role) for name, role in asked["roles"].items()})
+                self._identities.functions = {
+                    key: known["function"] for key, known in asked["keys"].items()
+                }
+                self._identities.secrets |= {
+                    key: known["secret"] for key, known in asked["keys"].items()
+                }
+                self._permissions.set(
+                    {
+                        name: None if role is None else Role(**role)
+                        for name, role in asked["roles"].items()
+                    }
+                )
                 self._knows_functions.set()
                 return {}
             case "roles":
@@ -364,16 +456,30 @@ class Guard:
                 self._faults.add(asked)
                 return {}
             case "check":
-                function, permission = asked["function"], Permission(asked["action"], asked["resource"])
-                return {"allowed": self._allows(function, permission) if asked["note"] else self._permissions.may(function, permission)}
+                function, permission = (
+                    asked["function"],
+                    Permission(asked["action"], asked["resource"]),
+                )
+                return {
+                    "allowed": self._allows(function, permission)
+                    if asked["note"]
+                    else self._permissions.may(function, permission)
+                }
         return self._kept.serve(what, asked)
 
     def _shown(self) -> dict[str, Any]:
         permissions = self._permissions
         return {
-            "grants": [{**vars(grant), "used": permissions.used[grant]} for grant in permissions.grants()],
+            "grants": [
+                {**vars(grant), "used": permissions.used[grant]} for grant in permissions.grants()
+            ],
             "refused": [
-                {"function": function, "action": asked.action, "resource": asked.resource, "times": times}
+                {
+                    "function": function,
+                    "action": asked.action,
+                    "resource": asked.resource,
+                    "times": times,
+                }
                 for (function, asked), times in permissions.refused.items()
             ],
             "unchecked": [name for name, role in permissions.roles.items() if role is None],
@@ -392,7 +498,9 @@ async def _body(receive: _Receive) -> bytes:
 
 
 async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
-    """Reads at least `limit` bytes of a body, or all of it; returns them, and a `receive` that gives the whole body."""
+    """Reads at least `limit` bytes of a body, or all of it; returns them, and a `receive` that
+    gives the whole body.
+    """
     messages: list[_Message] = []
     size = 0
     while size < limit and (not messages or messages[-1].get("more_body")):
@@ -412,8 +520,15 @@ async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
 def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
     """Returns True if a request, or the one that a preflight announces, is not one of S3's own."""
     announced = headers.get("access-control-request-headers", "").lower()
-    is_query_protocol = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-    return is_query_protocol or "x-amz-target" in headers or "x-amz-target" in announced or "Action" in query
+    is_query_protocol = headers.get("content-type", "").startswith(
+        "application/x-www-form-urlencoded"
+    )
+    return (
+        is_query_protocol
+        or "x-amz-target" in headers
+        or "x-amz-target" in announced
+        or "Action" in query
+    )
 
 
 def _malformed(what: str, asked: Any) -> str | None:
@@ -449,13 +564,17 @@ def _replay(body: bytes, receive: _Receive) -> _Receive:
 
 def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
     if service == "s3":
-        text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{escape(sentence)}</Message></Error>'
+        text = (
+            '<?xml version="1.0" '
+            f'encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{escape(sentence)}</Message></Error>'
+        )
         return 403, text.encode(), "application/xml"
     return 400, json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(), _JSON
 
 
 def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
-    """Returns a `send` that commits the changes before the answer starts, and answers with an error if that fails.
+    """Returns a `send` that commits the changes before the answer starts, and answers with an error
+    if that fails.
 
     Removes the emulator's own CORS headers, which let every page read.
     """
@@ -470,9 +589,20 @@ def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
                 is_lost = True
                 await _answer(send, 500, *_not_kept(problem))
                 return
-            own = [(name, value) for name, value in message.get("headers", ()) if not name.lower().startswith(b"access-control-")]
+            own = [
+                (name, value)
+                for name, value in message.get("headers", ())
+                if not name.lower().startswith(b"access-control-")
+            ]
             more = {**_FOR_BROWSERS, **({**cors.headers, "vary": "Origin"} if cors else {})}
-            message = {**message, "headers": own + [(name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()]}
+            message = {
+                **message,
+                "headers": own
+                + [
+                    (name.encode("latin-1"), value.encode("latin-1"))
+                    for name, value in more.items()
+                ],
+            }
         if not is_lost:
             await send(message)
 
@@ -492,9 +622,15 @@ def _unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[by
     if not is_signed:
         code, sentence = "MissingAuthenticationToken", f"The request is not signed: {advice}"
     if service in ("dynamodb", "sqs", "ssm") and "x-amz-target" in request.headers:
-        return json.dumps({"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}).encode(), _JSON
+        return json.dumps(
+            {"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}
+        ).encode(), _JSON
     text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
-    body = f"<Error>{text}</Error>" if service == "s3" else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
+    body = (
+        f"<Error>{text}</Error>"
+        if service == "s3"
+        else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
+    )
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode(), "application/xml"
 
 
@@ -502,7 +638,9 @@ def _message(text: str) -> tuple[bytes, str]:
     return json.dumps({"message": text}).encode(), "application/json"
 
 
-async def _answer(send: _Send, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
+async def _answer(
+    send: _Send, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None
+) -> None:
     headers = {"content-type": kind, "content-length": str(len(body)), **(more or {})}
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})

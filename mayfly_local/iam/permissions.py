@@ -1,6 +1,8 @@
-"""What the role of each function allows, and what of it was used. Policies are evaluated by moto's engine.
+"""What the role of each function allows, and what of it was used. Policies are evaluated by moto's
+engine.
 
-Of a policy, conditions are not evaluated: a statement that allows is taken to, one that denies under a condition is left out.
+Of a policy, conditions are not evaluated: a statement that allows is taken to, one that denies
+under a condition is left out.
 """
 
 import json
@@ -33,7 +35,11 @@ class Role:
     @property
     def has_conditions(self) -> bool:
         """Whether a statement of its own has a condition, which nobody evaluates here."""
-        return any("Condition" in each for document in self.documents for each in _many(document.get("Statement")))
+        return any(
+            "Condition" in each
+            for document in self.documents
+            for each in _many(document.get("Statement"))
+        )
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,16 @@ class Grant:
 class Permissions:
     """The roles of all functions, asked for each call.
 
-    A function that is not among `roles` may do nothing. One whose role is None, since nobody here knows its policies, may do anything.
+    A function that is not among `roles` may do nothing. One whose role is None, since nobody here
+    knows its policies, may do anything.
     """
 
     roles: dict[str, Role | None] = field(default_factory=dict)
     used: Counter[Grant] = field(default_factory=Counter)
     refused: Counter[tuple[str, Permission]] = field(default_factory=Counter)
-    _decisions: dict[tuple[str, Permission], tuple[bool, tuple[Grant, ...]]] = field(default_factory=dict)
+    _decisions: dict[tuple[str, Permission], tuple[bool, tuple[Grant, ...]]] = field(
+        default_factory=dict
+    )
 
     def set(self, roles: dict[str, Role | None]) -> None:
         """Takes the roles of a stack. Loads the engine, so that no call has to wait for it."""
@@ -85,8 +94,15 @@ class Permissions:
         return role is not None and PermissionResult.DENIED in _verdicts(role, asked)
 
     def grants(self) -> list[Grant]:
-        """Everything that is allowed, in the order of the policies, AWS's own among them; `NotAction` is written as `!` and the action."""
-        return [grant for function, role in self.roles.items() if role is not None for grant in _grants(function, role)]
+        """Everything that is allowed, in the order of the policies, AWS's own among them;
+        `NotAction` is written as `!` and the action.
+        """
+        return [
+            grant
+            for function, role in self.roles.items()
+            if role is not None
+            for grant in _grants(function, role)
+        ]
 
     def _decision(self, function: str, asked: Permission) -> tuple[bool, tuple[Grant, ...]]:
         known = self._decisions.get((function, asked))
@@ -109,7 +125,9 @@ class Permissions:
         action, verdicts = asked.action.lower(), _verdicts(role, asked)
         if PermissionResult.DENIED in verdicts or PermissionResult.PERMITTED not in verdicts:
             return False, ()
-        return True, tuple(grant for grant in _grants(function, role) if _covers(grant, action, asked.resource))
+        return True, tuple(
+            grant for grant in _grants(function, role) if _covers(grant, action, asked.resource)
+        )
 
 
 def _verdicts(role: Role, asked: Permission) -> list[Any]:
@@ -123,17 +141,25 @@ def _covers(grant: Grant, action: str, resource: str) -> bool:
     element = "NotAction" if grant.action.startswith("!") else "Action"
     statement = {"Effect": "Allow", element: grant.action.lstrip("!"), "Resource": grant.resource}
     (plain,) = _plain({"Statement": statement})["Statement"]
-    return bool(IAMPolicyStatement(plain).is_action_permitted(action, resource) is PermissionResult.PERMITTED)
+    return bool(
+        IAMPolicyStatement(plain).is_action_permitted(action, resource)
+        is PermissionResult.PERMITTED
+    )
 
 
 def _grants(function: str, role: Role) -> list[Grant]:
-    managed = [_managed()[name] for name in role.managed if name in _managed()] if role.managed else []
+    managed = (
+        [_managed()[name] for name in role.managed if name in _managed()] if role.managed else []
+    )
     return [
         Grant(function, action, resource)
         for document in (*role.documents, *managed)
         for statement in _many(document.get("Statement"))
         if statement.get("Effect") == "Allow"
-        for action in (*_many(statement.get("Action")), *(f"!{each}" for each in _many(statement.get("NotAction"))))
+        for action in (
+            *_many(statement.get("Action")),
+            *(f"!{each}" for each in _many(statement.get("NotAction"))),
+        )
         for resource in _many(statement.get("Resource"))
     ]
 
@@ -155,8 +181,9 @@ def _managed() -> dict[str, Any]:
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """A document as the engine takes it: actions in one case, since IAM does not mind it; patterns as regular expressions that are right
-    once it has made `.*` of each star, which is all that it does; no conditions."""
+    """A document as the engine takes it: actions in one case, since IAM does not mind it; patterns
+    as regular expressions that are right once it has made `.*` of each star, which is all that it
+    does; no conditions."""
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -167,7 +194,11 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
                     for name in ("Action", "NotAction")
                     if name in statement
                 },
-                **({"Resource": [_pattern(each) for each in _many(statement["Resource"])]} if "Resource" in statement else {}),
+                **(
+                    {"Resource": [_pattern(each) for each in _many(statement["Resource"])]}
+                    if "Resource" in statement
+                    else {}
+                ),
             }
             for statement in _many(document.get("Statement"))
             if not (statement.get("Effect") == "Deny" and "Condition" in statement)
@@ -176,8 +207,12 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pattern(text: str) -> str:
-    """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html: `*` is any text, `?` any character."""
-    return "(?s:" + "".join({"*": "*", "?": "."}.get(each) or re.escape(each) for each in text) + ")"
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html:
+    `*` is any text, `?` any character.
+    """
+    return (
+        "(?s:" + "".join({"*": "*", "?": "."}.get(each) or re.escape(each) for each in text) + ")"
+    )
 
 
 def _many(value: Any) -> list[Any]:

@@ -1,4 +1,5 @@
-"""Presigned URLs of S3 with a signature of version 2, which SDKs still make in some regions. The emulator checks version 4 itself.
+"""Presigned URLs of S3 with a signature of version 2, which SDKs still make in some regions. The
+emulator checks version 4 itself.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html#RESTAuthenticationQueryStringAuth
 """
@@ -21,7 +22,11 @@ def presigned_v2_problem(request: Request, secret: str, *, now: float) -> str | 
     expires = request.query.get("Expires", "")
     if not expires.isdigit() or int(expires) < now:
         return "the presigned URL has expired"
-    others = {name: value for name, value in request.query.items() if name not in ("AWSAccessKeyId", "Signature", "Expires")}
+    others = {
+        name: value
+        for name, value in request.query.items()
+        if name not in ("AWSAccessKeyId", "Signature", "Expires")
+    }
     split = urlsplit(f"http://store{quote(request.path)}?{urlencode(others)}")
     headers: Any = HTTPHeaders()
     for name, value in request.headers.items():
@@ -29,4 +34,8 @@ def presigned_v2_problem(request: Request, secret: str, *, now: float) -> str | 
     auth: Any = HmacV1Auth(Credentials("", secret))
     auth._get_date = lambda: expires  # a link is signed with its expiry as the date
     signature = auth.sign_string(auth.canonical_string(request.method, split, headers))
-    return None if compare_digest(signature, request.query.get("Signature", "")) else "the signature of the presigned URL is wrong"
+    return (
+        None
+        if compare_digest(signature, request.query.get("Signature", ""))
+        else "the signature of the presigned URL is wrong"
+    )

@@ -20,7 +20,8 @@ _CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d{8}/(?:[^/]+/)?([^/]+)
 _SIGNED_V2: Final = re.compile(r"AWS ([^:\s]+):")
 _TABLE_ARN: Final = re.compile(r"arn:[^:]+:dynamodb:[^:]*:[^:]*:table/([^/]+)")
 _STATEMENT: Final = re.compile(
-    r'\s*(?:(SELECT)\b.*?\bFROM|(INSERT)\s+INTO|(UPDATE)|(DELETE)\s+FROM)\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?', re.IGNORECASE | re.DOTALL
+    r'\s*(?:(SELECT)\b.*?\bFROM|(INSERT)\s+INTO|(UPDATE)|(DELETE)\s+FROM)\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?',
+    re.IGNORECASE | re.DOTALL,
 )
 _EXISTS: Final = re.compile(r"\s*EXISTS\s*\(", re.IGNORECASE)
 _TRANSACTED: Final = {
@@ -30,7 +31,13 @@ _TRANSACTED: Final = {
     "ConditionCheck": "ConditionCheckItem",
     "Get": "GetItem",
 }
-_ON_NO_RESOURCE: Final = {"ListTables", "ListQueues", "DescribeLimits", "DescribeEndpoints", "ListBuckets"}
+_ON_NO_RESOURCE: Final = {
+    "ListTables",
+    "ListQueues",
+    "DescribeLimits",
+    "DescribeEndpoints",
+    "ListBuckets",
+}
 
 
 class Permission(NamedTuple):
@@ -41,11 +48,17 @@ class Permission(NamedTuple):
 
 
 def signer(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
-    """The access key that signed a request, and the service it was signed for; empty if it is unsigned."""
-    found = _CREDENTIAL.search(headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}")
+    """The access key that signed a request, and the service it was signed for; empty if it is
+    unsigned.
+    """
+    found = _CREDENTIAL.search(
+        headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}"
+    )
     if found is None and (old := _SIGNED_V2.match(headers.get("authorization", ""))):
         return old[1], "s3"
-    if found is None and "AWSAccessKeyId" in query:  # S3's older signatures, which SDKs still presign with by default in some regions
+    if (
+        found is None and "AWSAccessKeyId" in query
+    ):  # S3's older signatures, which SDKs still presign with by default in some regions
         return query["AWSAccessKeyId"], "s3"
     return (found[1], found[2]) if found else ("", "")
 
@@ -66,13 +79,17 @@ class Request:
         if self.service == "s3":
             return {
                 Permission(f"s3:{action}", resource)
-                for action, resource in s3_actions(self.method, self.path, self.query, self.headers, self.body)
+                for action, resource in s3_actions(
+                    self.method, self.path, self.query, self.headers, self.body
+                )
             }
         operation, arguments = self._operation()
         if self.service == "dynamodb":
             return set(_of_dynamodb(operation, arguments))
         if self.service == "sqs":
-            return {Permission(f"sqs:{operation.removesuffix('Batch')}", _queue(arguments, self.path))}
+            return {
+                Permission(f"sqs:{operation.removesuffix('Batch')}", _queue(arguments, self.path))
+            }
         if self.service == "ssm":
             names = arguments.get("Names") or [arguments.get("Name") or arguments.get("Path")]
             return {Permission(f"ssm:{operation}", _parameter(name)) for name in names}
@@ -84,7 +101,10 @@ class Request:
             if not isinstance(found, dict):
                 raise ValueError("the body is no JSON object")
             return target, found
-        form = {name: values[0] for name, values in parse_qs(self.body.decode("utf-8", "replace")).items()}
+        form = {
+            name: values[0]
+            for name, values in parse_qs(self.body.decode("utf-8", "replace")).items()
+        }
         return form.get("Action", self.query.get("Action", "Unknown")), form
 
 
@@ -99,7 +119,9 @@ def _of_dynamodb(operation: str, arguments: dict[str, Any]) -> Iterator[Permissi
         for table in arguments.get("RequestItems", ()):
             yield Permission(f"dynamodb:{operation}", _table({"TableName": table}))
     elif operation in ("ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"):
-        for each in arguments.get("Statements") or arguments.get("TransactStatements") or [arguments]:
+        for each in (
+            arguments.get("Statements") or arguments.get("TransactStatements") or [arguments]
+        ):
             yield _of_statement(str(each.get("Statement", "")))
     else:
         yield Permission(f"dynamodb:{operation}", _resource(operation, arguments))
@@ -113,7 +135,9 @@ def _resource(operation: str, arguments: dict[str, Any]) -> str:
         return str(arguments["StreamArn"])
     if operation == "ListStreams":
         return f"{_table(arguments)}/stream/*"
-    return _table(arguments) + (f"/index/{arguments['IndexName']}" if arguments.get("IndexName") else "")
+    return _table(arguments) + (
+        f"/index/{arguments['IndexName']}" if arguments.get("IndexName") else ""
+    )
 
 
 def _of_statement(statement: str) -> Permission:
@@ -132,12 +156,17 @@ def _table(arguments: Mapping[str, Any]) -> str:
 
 
 def _stream_of(iterator: str) -> str:
-    """The stream that an iterator of the embedded store reads. On AWS, too, an iterator names its stream."""
+    """The stream that an iterator of the embedded store reads.
+
+    On AWS, too, an iterator names its stream.
+    """
     return str(json.loads(base64.urlsafe_b64decode(iterator)).get("arn", "*"))
 
 
 def _parameter(name: Any) -> str:
-    """The ARN of a parameter by its name, its ARN, or either with a version; `*` where an operation names none."""
+    """The ARN of a parameter by its name, its ARN, or either with a version; `*` where an operation
+    names none.
+    """
     if not isinstance(name, str):
         return "*"
     text = name.partition(":parameter/")[2] if name.startswith("arn:") else name.lstrip("/")
@@ -146,5 +175,8 @@ def _parameter(name: Any) -> str:
 
 def _queue(arguments: Mapping[str, Any], path: str) -> str:
     """The ARN of a queue by its URL, its name, or the path that a request was sent to."""
-    name = arguments.get("QueueName") or str(arguments.get("QueueUrl", path)).rstrip("/").rpartition("/")[2]
+    name = (
+        arguments.get("QueueName")
+        or str(arguments.get("QueueUrl", path)).rstrip("/").rpartition("/")[2]
+    )
     return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" if name else "*"

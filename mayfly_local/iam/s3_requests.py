@@ -1,4 +1,5 @@
-"""What a request to S3 asks permission for. The actions are not named like the operations, and what selects one is a query parameter.
+"""What a request to S3 asks permission for. The actions are not named like the operations, and what
+selects one is a query parameter.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 """
@@ -11,7 +12,8 @@ from xml.sax.saxutils import unescape
 
 __all__ = ["s3_actions"]
 
-#: By the query parameter that makes another operation of a request on an object: its actions to read, write and delete.
+#: By the query parameter that makes another operation of a request on an object: its actions to
+#: read, write and delete.
 _OBJECT: Final = {
     "acl": ("GetObjectAcl", "PutObjectAcl", None),
     "attributes": ("GetObjectAttributes", None, None),
@@ -30,17 +32,37 @@ _BUCKET: Final = {
     "accelerate": ("GetAccelerateConfiguration", "PutAccelerateConfiguration", None),
     "acl": ("GetBucketAcl", "PutBucketAcl", None),
     "cors": ("GetBucketCORS", "PutBucketCORS", "PutBucketCORS"),
-    "encryption": ("GetEncryptionConfiguration", "PutEncryptionConfiguration", "PutEncryptionConfiguration"),
-    "lifecycle": ("GetLifecycleConfiguration", "PutLifecycleConfiguration", "PutLifecycleConfiguration"),
+    "encryption": (
+        "GetEncryptionConfiguration",
+        "PutEncryptionConfiguration",
+        "PutEncryptionConfiguration",
+    ),
+    "lifecycle": (
+        "GetLifecycleConfiguration",
+        "PutLifecycleConfiguration",
+        "PutLifecycleConfiguration",
+    ),
     "location": ("GetBucketLocation", None, None),
     "logging": ("GetBucketLogging", "PutBucketLogging", None),
     "notification": ("GetBucketNotification", "PutBucketNotification", None),
     "object-lock": ("GetBucketObjectLockConfiguration", "PutBucketObjectLockConfiguration", None),
-    "ownershipControls": ("GetBucketOwnershipControls", "PutBucketOwnershipControls", "PutBucketOwnershipControls"),
+    "ownershipControls": (
+        "GetBucketOwnershipControls",
+        "PutBucketOwnershipControls",
+        "PutBucketOwnershipControls",
+    ),
     "policy": ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"),
     "policyStatus": ("GetBucketPolicyStatus", None, None),
-    "publicAccessBlock": ("GetBucketPublicAccessBlock", "PutBucketPublicAccessBlock", "PutBucketPublicAccessBlock"),
-    "replication": ("GetReplicationConfiguration", "PutReplicationConfiguration", "PutReplicationConfiguration"),
+    "publicAccessBlock": (
+        "GetBucketPublicAccessBlock",
+        "PutBucketPublicAccessBlock",
+        "PutBucketPublicAccessBlock",
+    ),
+    "replication": (
+        "GetReplicationConfiguration",
+        "PutReplicationConfiguration",
+        "PutReplicationConfiguration",
+    ),
     "requestPayment": ("GetBucketRequestPayment", "PutBucketRequestPayment", None),
     "tagging": ("GetBucketTagging", "PutBucketTagging", "PutBucketTagging"),
     "uploads": ("ListBucketMultipartUploads", None, None),
@@ -54,25 +76,35 @@ _METHODS: Final = {"GET": 0, "HEAD": 0, "PUT": 1, "POST": 1, "DELETE": 2}
 _OF_VERSION: Final = {
     each: each.replace("Object", "ObjectVersion", 1)
     for each in (
-        "GetObject", "GetObjectAcl", "PutObjectAcl", "GetObjectAttributes", "GetObjectTagging", "PutObjectTagging", "DeleteObjectTagging",
+        "GetObject", "GetObjectAcl", "PutObjectAcl", "GetObjectAttributes", "GetObjectTagging",
+        "PutObjectTagging", "DeleteObjectTagging",
         "DeleteObject",
     )
 }  # fmt: skip
 
 
-def s3_actions(method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes) -> Iterator[tuple[str, str]]:
-    """Actions, without `s3:`, each with the ARN that it is on. `?` is the action of an operation that is not known here."""
+def s3_actions(
+    method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+) -> Iterator[tuple[str, str]]:
+    """Actions, without `s3:`, each with the ARN that it is on.
+
+    `?` is the action of an operation that is not known here.
+    """
     bucket, _, key = path.lstrip("/").partition("/")
     if not bucket:
         yield "ListAllMyBuckets", "*"
         return
     if method == "POST" and "delete" in query:
-        for block in re.findall(r"<Object>(.*?)</Object>", body.decode("utf-8", "replace"), re.DOTALL):
+        for block in re.findall(
+            r"<Object>(.*?)</Object>", body.decode("utf-8", "replace"), re.DOTALL
+        ):
             found = re.search(r"<Key>(.*?)</Key>", block, re.DOTALL)
             action = "DeleteObjectVersion" if "<VersionId>" in block else "DeleteObject"
             yield action, f"arn:aws:s3:::{bucket}/{unescape(found[1]) if found else ''}"
         return
-    table, resource = (_OBJECT, f"arn:aws:s3:::{bucket}/{key}") if key else (_BUCKET, f"arn:aws:s3:::{bucket}")
+    table, resource = (
+        (_OBJECT, f"arn:aws:s3:::{bucket}/{key}") if key else (_BUCKET, f"arn:aws:s3:::{bucket}")
+    )
     part = next((part for part in (*_OBJECT, *_BUCKET) if part and part in query), "")
     named = table.get(part, (None, None, None))[_METHODS[method]] if method in _METHODS else None
     if named is None:

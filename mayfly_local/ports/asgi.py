@@ -1,8 +1,8 @@
-"""Serves an ASGI application by an `HttpServer`, which has bounds, timeouts and rules of access that ASGI servers lack.
+"""Serves an ASGI application by an `HttpServer`, which has bounds, timeouts and rules of access
+that ASGI servers lack.
 
-An application reads bodies as they arrive, so that it can refuse one before it is read. Answers are whole: the embedded store writes
-them so.
-https://asgi.readthedocs.io/en/latest/specs/www.html
+An application reads bodies as they arrive, so that it can refuse one before it is read. Answers are
+whole: the embedded store writes them so. https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
 import asyncio
@@ -18,7 +18,10 @@ from mayfly_local.ports.http_server import Connection, Handler
 __all__ = ["App", "handler_of", "lifespan"]
 
 _Message = dict[str, Any]
-App = Callable[[Mapping[str, Any], Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]]
+App = Callable[
+    [Mapping[str, Any], Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]],
+    Awaitable[None],
+]
 
 
 def handler_of(app: App) -> Handler:
@@ -49,7 +52,10 @@ def handler_of(app: App) -> Handler:
         async def send(message: _Message) -> None:
             if message["type"] == "http.response.start":
                 answer.set_status(message["status"])
-                answer.headers.extend((name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ()))
+                answer.headers.extend(
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in message.get("headers", ())
+                )
             else:
                 parts.append(message.get("body", b""))
 
@@ -86,14 +92,19 @@ def _scope(request: web.BaseRequest) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
-    """Tells an application that serving begins, and at the end that it is over. Raises RuntimeError if the application fails to start.
+    """Tells an application that serving begins, and at the end that it is over. Raises RuntimeError
+    if the application fails to start.
 
     https://asgi.readthedocs.io/en/latest/specs/lifespan.html
     """
     asked: asyncio.Queue[_Message] = asyncio.Queue()
     told: asyncio.Queue[_Message] = asyncio.Queue()
     running: asyncio.Future[Any] = asyncio.ensure_future(
-        app({"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}, asked.get, told.put)
+        app(
+            {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}},
+            asked.get,
+            told.put,
+        )
     )
     await _phase("startup", running, asked, told)
     try:
@@ -103,7 +114,12 @@ async def lifespan(app: App) -> AsyncIterator[None]:
         await running
 
 
-async def _phase(name: str, running: "asyncio.Future[Any]", asked: "asyncio.Queue[_Message]", told: "asyncio.Queue[_Message]") -> None:
+async def _phase(
+    name: str,
+    running: "asyncio.Future[Any]",
+    asked: "asyncio.Queue[_Message]",
+    told: "asyncio.Queue[_Message]",
+) -> None:
     await asked.put({"type": f"lifespan.{name}"})
     answer = asyncio.ensure_future(told.get())
     either: list[asyncio.Future[Any]] = [answer, running]
@@ -113,4 +129,6 @@ async def _phase(name: str, running: "asyncio.Future[Any]", asked: "asyncio.Queu
         await running  # raises what ended it
         raise RuntimeError(f"the application ended at its {name}")
     if answer.result()["type"] != f"lifespan.{name}.complete":
-        raise RuntimeError(f"the application did not survive its {name}: {answer.result().get('message', '')}")
+        raise RuntimeError(
+            f"the application did not survive its {name}: {answer.result().get('message', '')}"
+        )

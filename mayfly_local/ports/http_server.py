@@ -1,7 +1,8 @@
-"""HTTP servers: the API's, the store's, one for each function's Runtime API, and one for a container's way to the store.
+"""HTTP servers: the API's, the store's, one for each function's Runtime API, and one for a
+container's way to the store.
 
-`mayfly_local.ports.access` decides on each request; no other server is made. All listen on loopback but the last one, which listens on the
-container engine's bridge.
+`mayfly_local.ports.access` decides on each request; no other server is made. All listen on loopback
+but the last one, which listens on the container engine's bridge.
 """
 
 from __future__ import annotations
@@ -33,20 +34,29 @@ _IDLE_SECONDS: Final = 60.0
 _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
 _OLDEST_VERSION: Final = (1, 0)
-#: A socket option of Linux that Python has no name for. https://man7.org/linux/man-pages/man7/ip.7.html
+#: A socket option of Linux that Python has no name for.
+#: https://man7.org/linux/man-pages/man7/ip.7.html
 _IP_FREEBIND: Final = 15
 
 
 class Connection(web.RequestHandler):
     """One connection of a client, which remembers how it ended.
 
-    The kernel resets a connection whose owner died with data unread, or to which data comes when it is gone, and closes it in
-    the ordinary way if everything was read (RFC 1122, 4.2.2.13): so a reset tells that a dead client has not seen all
-    of its answer.
+    The kernel resets a connection whose owner died with data unread, or to which data comes when it
+    is gone, and closes it in the ordinary way if everything was read (RFC 1122, 4.2.2.13): so a
+    reset tells that a dead client has not seen all of its answer.
     """
 
-    def __init__(self, manager: web.Server, server: HttpServer, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(manager, loop=loop, access_log=None, auto_decompress=False, keepalive_timeout=_IDLE_SECONDS)  # type: ignore[arg-type]  # None turns the log off
+    def __init__(
+        self, manager: web.Server, server: HttpServer, *, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,
+            keepalive_timeout=_IDLE_SECONDS,
+        )  # None turns the log off
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.used_at = loop.time()
         #: The process at the other end, if it is known already.
@@ -78,7 +88,8 @@ class Connection(web.RequestHandler):
             return
         super().data_received(data)
         if self._payload is not None and self._messages and not self._payload.is_eof():
-            # A message behind a body that has not ended: the parser's error. It does not tell the body's reader.
+            # A message behind a body that has not ended: the parser's error. It does not tell the
+            # body's reader.
             self._payload.set_exception(web.RequestPayloadError("its transfer coding is broken"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -90,7 +101,8 @@ class Connection(web.RequestHandler):
     def _make_error_handler(self, err_info: Any) -> Handler:
         """Answers an unreadable request after the client has stopped sending.
 
-        An earlier answer would be lost: the kernel resets a connection that is closed with unread data.
+        An earlier answer would be lost: the kernel resets a connection that is closed with unread
+        data.
         """
         self._is_refused = True
         answer = super()._make_error_handler(err_info)
@@ -111,14 +123,20 @@ class Connection(web.RequestHandler):
             return
         now = self._loop.time()
         is_open = self._payload is not None and not self._payload.is_eof()
-        if self._payload is None or (is_open and (now - self._received_at >= _STALL_SECONDS or now - self._began_at >= _BODY_SECONDS)):
+        if self._payload is None or (
+            is_open
+            and (now - self._received_at >= _STALL_SECONDS or now - self._began_at >= _BODY_SECONDS)
+        ):
             self.force_close()
         else:
             self._loop.call_later(_STALL_SECONDS / 3, self._close_if_stalled)
 
 
 def _has_error(transport: asyncio.BaseTransport | None) -> bool:
-    """Returns True if the socket was reset, also if its end was noticed first. To be called before it is closed."""
+    """Returns True if the socket was reset, also if its end was noticed first.
+
+    To be called before it is closed.
+    """
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.fileno() < 0:
         return False
@@ -130,8 +148,9 @@ def _has_error(transport: asyncio.BaseTransport | None) -> bool:
 class HttpServer:
     """Gives each request that `access` allows to `handler`.
 
-    Refuses bodies above `body_limit` bytes while they arrive. Holds at most `most_connections`; above that, the longest idle
-    connection is closed. Calls `refused` with path and reason of each refusal.
+    Refuses bodies above `body_limit` bytes while they arrive. Holds at most `most_connections`;
+    above that, the longest idle connection is closed. Calls `refused` with path and reason of each
+    refusal.
     """
 
     def __init__(
@@ -165,9 +184,15 @@ class HttpServer:
         Raises OSError if the port is taken, or no socket can be made.
         """
         loop = asyncio.get_running_loop()
-        how: dict[str, Any] = {"host": "127.0.0.1", "port": where} if isinstance(where, int) else {"sock": where}
-        self._listener = await loop.create_server(lambda: Connection(self._manager, self, loop=loop), **how)
-        if not self._listener.sockets:  # asyncio takes a failed socket() for an address family that the machine does not have
+        how: dict[str, Any] = (
+            {"host": "127.0.0.1", "port": where} if isinstance(where, int) else {"sock": where}
+        )
+        self._listener = await loop.create_server(
+            lambda: Connection(self._manager, self, loop=loop), **how
+        )
+        if (
+            not self._listener.sockets
+        ):  # asyncio takes a failed socket() for an address family that the machine does not have
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def refuse(self) -> None:
@@ -187,7 +212,9 @@ class HttpServer:
         if len(self._connections) > self._most_connections:
             idle = [each for each in self._connections if each.is_idle and each is not connection]
             longest = min(idle, key=lambda each: each.used_at) if idle else connection
-            self._connections.discard(longest)  # now: its end is noticed later than the next connection
+            self._connections.discard(
+                longest
+            )  # now: its end is noticed later than the next connection
             longest.force_close()
 
     def disconnected(self, connection: Connection) -> None:
@@ -197,7 +224,9 @@ class HttpServer:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.version < _OLDEST_VERSION:  # HTTP/0.9, to which an answer has no status line
             assert request.transport is not None
-            request.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            request.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
             request.transport.close()
             raise ConnectionError
         headers = [(name.lower(), value) for name, value in request.headers.items()]
@@ -212,9 +241,19 @@ class HttpServer:
         except web.RequestPayloadError as problem:
             return _refusal(400, f"the body cannot be read: {problem}")
 
-    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    def _request(
+        self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+    ) -> web.BaseRequest:
         protocol.begin(payload)
-        return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=self._body_limit)
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=self._body_limit,
+        )
 
 
 def bridge_socket(address: str) -> socket.socket:

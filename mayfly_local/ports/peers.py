@@ -16,17 +16,29 @@ _INODE_COLUMN: Final = 9
 
 
 def is_peer(pid: int, *, client_port: int, server_port: int) -> bool:
-    """Returns True if the process holds the client's end of a connection on loopback. False if the system does not tell."""
+    """Returns True if the process holds the client's end of a connection on loopback.
+
+    False if the system does not tell.
+    """
     inode = _inode(client_port, server_port)
     return inode is not None and _holds(pid, inode)
 
 
 @cache
 def can_tell() -> bool:
-    """Returns True if this system tells which process holds a connection; tries it with a connection to itself."""
+    """Returns True if this system tells which process holds a connection; tries it with a
+    connection to itself.
+    """
     try:
-        with socket.create_server((_LOOPBACK, 0)) as server, socket.create_connection(server.getsockname()) as client:
-            return is_peer(os.getpid(), client_port=client.getsockname()[1], server_port=server.getsockname()[1])
+        with (
+            socket.create_server((_LOOPBACK, 0)) as server,
+            socket.create_connection(server.getsockname()) as client,
+        ):
+            return is_peer(
+                os.getpid(),
+                client_port=client.getsockname()[1],
+                server_port=server.getsockname()[1],
+            )
     except OSError:
         return False
 

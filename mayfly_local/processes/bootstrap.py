@@ -1,6 +1,8 @@
-"""The first step of every child process: make sure it dies with its supervisor, then become what it is for.
+"""The first step of every child process: make sure it dies with its supervisor, then become what it
+is for.
 
-Run as a script with as little loaded as possible: `bootstrap.py SUPERVISOR_PID MODULE_OR_FILE [ARGUMENT ...]`.
+Run as a script with as little loaded as possible: `bootstrap.py SUPERVISOR_PID MODULE_OR_FILE
+[ARGUMENT ...]`.
 """
 
 import os

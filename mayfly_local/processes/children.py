@@ -1,4 +1,6 @@
-"""Child processes that cannot outlive the supervisor, each the leader of a process group of its own."""
+"""Child processes that cannot outlive the supervisor, each the leader of a process group of its
+own.
+"""
 
 import asyncio
 import contextlib
@@ -24,7 +26,8 @@ _LAST_WORDS_SECONDS: Final = 0.3
 class _Protocol(asyncio.SubprocessProtocol):
     """Feeds the output to a reader, and tells of the end as soon as the process has ended.
 
-    asyncio's own Process waits for the output's end, too, which a child of the child can put off for ever.
+    asyncio's own Process waits for the output's end, too, which a child of the child can put off
+    for ever.
     """
 
     def __init__(self) -> None:
@@ -52,9 +55,14 @@ class _Protocol(asyncio.SubprocessProtocol):
 
 
 class Child:
-    """One running child. Killing it kills its whole group, and what has left the group but still descends from it."""
+    """One running child.
 
-    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol, children: "Children") -> None:
+    Killing it kills its whole group, and what has left the group but still descends from it.
+    """
+
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, protocol: _Protocol, children: "Children"
+    ) -> None:
         self._transport = transport
         self._protocol = protocol
         self._children = children
@@ -68,20 +76,26 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether the operating system still has it and has not been told to kill it; asks, since neither may have been noticed."""
+        """Whether the operating system still has it and has not been told to kill it; asks, since
+        neither may have been noticed.
+        """
         if self._transport.get_returncode() is not None:
             return False
         if not hasattr(os, "waitid"):  # macOS: what asyncio has noticed is all there is
             return True
         try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and not _is_being_killed(self.pid)
+            return os.waitid(
+                os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+            ) is None and not _is_being_killed(self.pid)
         except ChildProcessError:  # reaped a moment ago
             return False
 
     def kill(self) -> None:
         """SIGKILL for the whole group and every descendant."""
         descendants: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or no file is left to look with
+        with contextlib.suppress(
+            psutil.Error, OSError
+        ):  # it has ended, or no file is left to look with
             descendants = psutil.Process(self.pid).children(recursive=True)
         self._kill_group()
         for each in descendants:
@@ -89,7 +103,9 @@ class Child:
                 each.kill()
 
     async def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, and SIGKILL for what is left of the group when the child has ended or the grace is over."""
+        """SIGTERM, and SIGKILL for what is left of the group when the child has ended or the grace
+        is over.
+        """
         if self._transport.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._transport.send_signal(signal.SIGTERM)
@@ -106,7 +122,10 @@ class Child:
         return code if code is not None else -signal.SIGKILL
 
     async def _release(self) -> None:
-        """Closes the pipe. Somebody who left the group may hold it: what is in it is read, no more is waited for."""
+        """Closes the pipe.
+
+        Somebody who left the group may hold it: what is in it is read, no more is waited for.
+        """
         await asyncio.wait([self._protocol.drained], timeout=_LAST_WORDS_SECONDS)
         self._transport.close()
 
@@ -116,21 +135,29 @@ class Child:
 
 
 def _is_being_killed(pid: int) -> bool:
-    """Whether a SIGKILL is on its way to a process. Linux only: False where the system does not tell.
+    """Whether a SIGKILL is on its way to a process. Linux only: False where the system does not
+    tell.
 
-    On a busy machine it can be a while until the process has a turn to die in. A read that it waits in still takes what comes
-    meanwhile, and then the end of its connection looks like that of one who has read everything.
+    On a busy machine it can be a while until the process has a turn to die in. A read that it waits
+    in still takes what comes meanwhile, and then the end of its connection looks like that of one
+    who has read everything.
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-    pending = [int(value, 16) for name, _, value in (line.partition(":") for line in status.splitlines()) if name in ("SigPnd", "ShdPnd")]
+    pending = [
+        int(value, 16)
+        for name, _, value in (line.partition(":") for line in status.splitlines())
+        if name in ("SigPnd", "ShdPnd")
+    ]
     return any(mask & 1 << (signal.SIGKILL - 1) for mask in pending)
 
 
 class Children:
-    """Starts children and tells a guard process about them, which kills their groups when this process is gone."""
+    """Starts children and tells a guard process about them, which kills their groups when this
+    process is gone.
+    """
 
     def __init__(self) -> None:
         self._guard: Process | None = None
@@ -140,7 +167,14 @@ class Children:
         """Starts the guard."""
         script = str(_HERE / "watchdog.py")
         self._guard = await asyncio.create_subprocess_exec(
-            sys.executable, "-S", "-P", script, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
+            sys.executable,
+            "-S",
+            "-P",
+            script,
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            start_new_session=True,
         )
 
     async def close(self) -> None:
@@ -161,15 +195,19 @@ class Children:
         umask: int = 0o022,
         files: Sequence[int] = (),
     ) -> Child:
-        """Starts a Python module or file as a child in `folder`. Raises OSError if the machine has no room for it.
+        """Starts a Python module or file as a child in `folder`. Raises OSError if the machine has
+        no room for it.
 
-        It inherits `files`. `isolated` hides this environment's packages from it: it sees the standard library and PYTHONPATH only.
-        If the caller is cancelled meanwhile, no process is left behind.
+        It inherits `files`. `isolated` hides this environment's packages from it: it sees the
+        standard library and PYTHONPATH only. If the caller is cancelled meanwhile, no process is
+        left behind.
         """
         flags = ["-S", "-s", "-P"] if isolated else ["-P"]
         starting = asyncio.get_running_loop().subprocess_exec(
-            _Protocol, sys.executable, *flags, str(_HERE / "bootstrap.py"), str(os.getpid()), target, *arguments,
-            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder, start_new_session=True,
+            _Protocol, sys.executable, *flags, str(_HERE / "bootstrap.py"), str(os.getpid()),
+            target, *arguments,
+            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder,
+            start_new_session=True,
             umask=umask, pass_fds=files,
         )  # fmt: skip
         spawning = asyncio.ensure_future(starting)
@@ -198,5 +236,9 @@ class Children:
         self._tell("-", pid)
 
     def _tell(self, sign: str, pid: int) -> None:
-        if self._guard is not None and self._guard.stdin is not None and not self._guard.stdin.is_closing():
+        if (
+            self._guard is not None
+            and self._guard.stdin is not None
+            and not self._guard.stdin.is_closing()
+        ):
             self._guard.stdin.write(f"{sign}{pid}\n".encode())

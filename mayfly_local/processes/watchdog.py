@@ -1,8 +1,9 @@
 """Outlives the supervisor by a moment, to kill what it left.
 
-Reads `+PID` and `-PID` lines from standard input: process groups that started and ended. The end of the input means that
-the supervisor is gone, however it went; then every group still listed is killed. It covers what a parent-death signal
-does not: the children of the children, and systems without such a signal.
+Reads `+PID` and `-PID` lines from standard input: process groups that started and ended. The end of
+the input means that the supervisor is gone, however it went; then every group still listed is
+killed. It covers what a parent-death signal does not: the children of the children, and systems
+without such a signal.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""The HTTP API: payload format 2.0 in, responses out, with API Gateway's own answers where it makes them itself.
+"""The HTTP API: payload format 2.0 in, responses out, with API Gateway's own answers where it makes
+them itself.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html
 """
@@ -53,7 +54,8 @@ class Gateway:
         response = await self._answer(request, request_id)
         response.headers.setdefault("apigw-requestid", request_id)
         self._log.event(
-            "request", method=request.method, path=request.path, status=response.status, request_id=request_id,
+            "request", method=request.method, path=request.path, status=response.status,
+            request_id=request_id,
             milliseconds=round((time.monotonic() - started) * 1000, 1),
         )  # fmt: skip
         return response
@@ -68,7 +70,12 @@ class Gateway:
         request = _read(raw, body)
         origin = raw.headers.get("origin")
         cors = self._application.cors
-        if cors and origin and request.method == "OPTIONS" and "access-control-request-method" in raw.headers:
+        if (
+            cors
+            and origin
+            and request.method == "OPTIONS"
+            and "access-control-request-method" in raw.headers
+        ):
             return _preflight(cors, origin)
         response = await self._routed(request, request_id)
         if cors and origin:
@@ -81,9 +88,13 @@ class Gateway:
             return _own(404, "Not Found")
         route, parameters = found
         variables = self._application.stage_variables
-        event = http_event(request, route, parameters, request_id=request_id, stage_variables=variables)
+        event = http_event(
+            request, route, parameters, request_id=request_id, stage_variables=variables
+        )
         if route.authorizer is not None:
-            decision = await self._authorize(request, route, parameters, route.authorizer, request_id)
+            decision = await self._authorize(
+                request, route, parameters, route.authorizer, request_id
+            )
             if isinstance(decision, web.Response):
                 return decision
             event["requestContext"]["authorizer"] = {"lambda": decision.context}
@@ -101,13 +112,22 @@ class Gateway:
         response = respond(result.payload)
         if response is None:
             self._log.event(
-                "bad response", "ERROR", route=route.key, request_id=request_id, response=result.payload[:200].decode(errors="replace")
+                "bad response",
+                "ERROR",
+                route=route.key,
+                request_id=request_id,
+                response=result.payload[:200].decode(errors="replace"),
             )
             return _own(500, "Internal Server Error")
         return response
 
     async def _authorize(
-        self, request: HttpRequest, route: Route, parameters: Mapping[str, str], authorizer: Authorizer, request_id: str
+        self,
+        request: HttpRequest,
+        route: Route,
+        parameters: Mapping[str, str],
+        authorizer: Authorizer,
+        request_id: str,
     ) -> _Decision | web.Response:
         identity = [_identity(source, request) for source in authorizer.identity_sources]
         if any(value is None for value in identity):
@@ -118,20 +138,33 @@ class Gateway:
             decision = kept[1]
         else:
             event = authorizer_event(
-                request, route, parameters, values, request_id=request_id, stage_variables=self._application.stage_variables
+                request,
+                route,
+                parameters,
+                values,
+                request_id=request_id,
+                stage_variables=self._application.stage_variables,
             )
             result = await self._invoke(authorizer.function, Invocation.of(event))
-            found = None if isinstance(result, Failure) else _decision(result.payload, is_simple=authorizer.is_simple)
+            found = (
+                None
+                if isinstance(result, Failure)
+                else _decision(result.payload, is_simple=authorizer.is_simple)
+            )
             if found is None:
                 return _own(500, "Internal Server Error")
             decision = found
             if authorizer.cache_seconds:
-                self._decisions[authorizer.name, values] = (time.monotonic() + authorizer.cache_seconds, decision)
+                self._decisions[authorizer.name, values] = (
+                    time.monotonic() + authorizer.cache_seconds,
+                    decision,
+                )
         return decision if decision.is_allowed else _own(403, "Forbidden")
 
 
 def match(routes: tuple[Route, ...], method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-    """The route for a request and its path parameters: the most specific path first, then the method before ANY.
+    """The route for a request and its path parameters: the most specific path first, then the
+    method before ANY.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
     """
@@ -147,7 +180,10 @@ def match(routes: tuple[Route, ...], method: str, path: str) -> tuple[Route, dic
 
 
 def respond(payload: bytes) -> web.Response | None:
-    """A function's reply as an HTTP response, None where it is not one. Without a statusCode the whole reply is a JSON body."""
+    """A function's reply as an HTTP response, None where it is not one.
+
+    Without a statusCode the whole reply is a JSON body.
+    """
     reply = json.loads(payload)
     if not isinstance(reply, dict) or "statusCode" not in reply:
         body = reply if isinstance(reply, str) else json.dumps(reply)
@@ -157,12 +193,18 @@ def respond(payload: bytes) -> web.Response | None:
         body_text = "" if reply.get("body") is None else reply["body"]
         if not isinstance(body_text, str) or not 100 <= status <= 599:
             return None
-        body_bytes = base64.b64decode(body_text, validate=True) if reply.get("isBase64Encoded") else body_text.encode()
+        body_bytes = (
+            base64.b64decode(body_text, validate=True)
+            if reply.get("isBase64Encoded")
+            else body_text.encode()
+        )
         response = web.Response(status=status, body=body_bytes)
         for name, value in ({} if reply.get("headers") is None else reply["headers"]).items():
             if name.lower() in ("content-length", "transfer-encoding", "connection"):
                 continue  # the API's own
-            response.headers[name] = _one_line(str(value).lower() if isinstance(value, bool) else str(value))
+            response.headers[name] = _one_line(
+                str(value).lower() if isinstance(value, bool) else str(value)
+            )
         for cookie in reply.get("cookies") or ():
             response.headers.add("Set-Cookie", _one_line(cookie))
     except (TypeError, ValueError, AttributeError, binascii.Error):
@@ -211,7 +253,9 @@ def _read(raw: web.BaseRequest, body: bytes) -> HttpRequest:
 
 
 def _readable(text: str) -> str:
-    """Bytes that are no UTF-8 come in as surrogates, which no event can carry; they are read as Latin-1 (RFC 9110, 5.5)."""
+    """Bytes that are no UTF-8 come in as surrogates, which no event can carry; they are read as
+    Latin-1 (RFC 9110, 5.5).
+    """
     raw = text.encode(errors="surrogateescape")
     try:
         return raw.decode()
@@ -220,11 +264,17 @@ def _readable(text: str) -> str:
 
 
 def _identity(source: str, request: HttpRequest) -> str | None:
-    """The value of an identity source such as `$request.header.Authorization`; None where the request has none."""
+    """The value of an identity source such as `$request.header.Authorization`; None where the
+    request has none.
+    """
     _, kind, name = source.split(".", 2)  # checked when the template was read
     if kind == "header":
-        # All of them, as the event has them: what one caller is remembered by must be what the authorizer sees.
-        return ",".join(value for each, value in request.headers if each == name.lower() and value) or None
+        # All of them, as the event has them: what one caller is remembered by must be what the
+        # authorizer sees.
+        return (
+            ",".join(value for each, value in request.headers if each == name.lower() and value)
+            or None
+        )
     if kind == "querystring":
         from urllib.parse import parse_qs
 
@@ -240,7 +290,10 @@ def _decision(payload: bytes, *, is_simple: bool) -> _Decision | None:
         allowed = reply.get("isAuthorized")
         return _Decision(allowed, reply.get("context") or {}) if isinstance(allowed, bool) else None
     statements = (reply.get("policyDocument") or {}).get("Statement") or []
-    return _Decision(bool(statements) and all(each.get("Effect") == "Allow" for each in statements), reply.get("context") or {})
+    return _Decision(
+        bool(statements) and all(each.get("Effect") == "Allow" for each in statements),
+        reply.get("context") or {},
+    )
 
 
 def _preflight(cors: Cors, origin: str) -> web.Response:

@@ -1,4 +1,7 @@
-"""Pure converters: what arrived, as the event that a function gets for it. Dictionaries in, dictionaries out."""
+"""Pure converters: what arrived, as the event that a function gets for it.
+
+Dictionaries in, dictionaries out.
+"""
 
 import base64
 import time
@@ -12,7 +15,14 @@ from urllib.parse import parse_qsl, unquote
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.build import Route, Schedule
 
-__all__ = ["HttpRequest", "authorizer_event", "http_event", "schedule_event", "sqs_record", "stream_record"]
+__all__ = [
+    "HttpRequest",
+    "authorizer_event",
+    "http_event",
+    "schedule_event",
+    "sqs_record",
+    "stream_record",
+]
 
 #: Content types whose bodies travel as text; all others as base64.
 _TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml")
@@ -33,10 +43,19 @@ class HttpRequest:
 
 
 def http_event(
-    request: HttpRequest, route: Route, path_parameters: Mapping[str, str], *, request_id: str, stage_variables: Mapping[str, str]
+    request: HttpRequest,
+    route: Route,
+    path_parameters: Mapping[str, str],
+    *,
+    request_id: str,
+    stage_variables: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Payload format 2.0. https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html"""
-    event = _common(request, route, path_parameters, request_id=request_id, stage_variables=stage_variables)
+    """Payload format 2.0.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+    """
+    event = _common(
+        request, route, path_parameters, request_id=request_id, stage_variables=stage_variables
+    )
     event["isBase64Encoded"] = False
     if request.body:
         text = _as_text(request)
@@ -49,10 +68,16 @@ def authorizer_event(
     request: HttpRequest, route: Route, path_parameters: Mapping[str, str], identity: Sequence[str],
     *, request_id: str, stage_variables: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Format 2.0. https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html"""
-    event = _common(request, route, path_parameters, request_id=request_id, stage_variables=stage_variables)
+    """Format 2.0.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
+    """
+    event = _common(
+        request, route, path_parameters, request_id=request_id, stage_variables=stage_variables
+    )
     event["type"] = "REQUEST"
-    event["routeArn"] = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:local/$default/{request.method}{request.path}"
+    event["routeArn"] = (
+        f"arn:aws:execute-api:{REGION}:{ACCOUNT}:local/$default/{request.method}{request.path}"
+    )
     event["identitySource"] = list(identity)
     return event
 
@@ -60,7 +85,8 @@ def authorizer_event(
 def sqs_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
     """A received message as a record. https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html"""
     attributes = {
-        name: {_lower_first(key): value for key, value in spec.items()} for name, spec in message.get("MessageAttributes", {}).items()
+        name: {_lower_first(key): value for key, value in spec.items()}
+        for name, spec in message.get("MessageAttributes", {}).items()
     }
     return {
         "messageId": message["MessageId"],
@@ -76,7 +102,9 @@ def sqs_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
 
 
 def stream_record(record: Mapping[str, Any], stream_arn: str) -> dict[str, Any]:
-    """A record of a table's stream, as read by boto3. https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html"""
+    """A record of a table's stream, as read by boto3.
+    https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
+    """
     change = dict(record["dynamodb"])
     if isinstance(created := change.get("ApproximateCreationDateTime"), datetime):
         change["ApproximateCreationDateTime"] = created.timestamp()
@@ -89,11 +117,15 @@ def stream_record(record: Mapping[str, Any], stream_arn: str) -> dict[str, Any]:
         "dynamodb": _encodable(change),
         "eventSourceARN": stream_arn,
     }
-    return {**found, "userIdentity": record["userIdentity"]} if record.get("userIdentity") else found
+    return (
+        {**found, "userIdentity": record["userIdentity"]} if record.get("userIdentity") else found
+    )
 
 
 def schedule_event(schedule: Schedule, at: datetime) -> Any:
-    """The schedule's own input, or the event that a rule sends. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html"""
+    """The schedule's own input, or the event that a rule sends.
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html
+    """
     if schedule.event is not None:
         return schedule.event
     return {
@@ -110,7 +142,12 @@ def schedule_event(schedule: Schedule, at: datetime) -> Any:
 
 
 def _common(
-    request: HttpRequest, route: Route, path_parameters: Mapping[str, str], *, request_id: str, stage_variables: Mapping[str, str]
+    request: HttpRequest,
+    route: Route,
+    path_parameters: Mapping[str, str],
+    *,
+    request_id: str,
+    stage_variables: Mapping[str, str],
 ) -> dict[str, Any]:
     headers: dict[str, str] = {}
     cookies: list[str] = []
@@ -159,7 +196,12 @@ def _common(
 
 def _as_text(request: HttpRequest) -> str | None:
     """The body as text where its content type says that it is, and it is."""
-    kind = next((value for name, value in request.headers if name == "content-type"), "text/plain").split(";")[0].strip().lower()
+    kind = (
+        next((value for name, value in request.headers if name == "content-type"), "text/plain")
+        .split(";")[0]
+        .strip()
+        .lower()
+    )
     if not kind.startswith(_TEXT) and not kind.endswith(_TEXT_SUFFIXES):
         return None
     try:

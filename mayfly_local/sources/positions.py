@@ -1,4 +1,7 @@
-"""Stream positions of event source mappings. The embedded store holds them, and drops records that all mappings have read."""
+"""Stream positions of event source mappings.
+
+The embedded store holds them, and drops records that all mappings have read.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +13,10 @@ __all__ = ["Positions"]
 
 @dataclass
 class Positions:
-    """Sequence numbers by mapping at the start. `lost` are mappings whose stream dropped records before they were read."""
+    """Sequence numbers by mapping at the start.
+
+    `lost` are mappings whose stream dropped records before they were read.
+    """
 
     control: Control
     read: dict[str, str] = field(default_factory=dict)
@@ -22,7 +28,10 @@ class Positions:
         self.read, self.lost = dict(known["read"]), set(known["lost"])
 
     async def note(self, mapping: str, sequence_number: str) -> None:
-        """Stores the position of a mapping. If that fails, records are read again: a batch may be delivered twice."""
+        """Stores the position of a mapping.
+
+        If that fails, records are read again: a batch may be delivered twice.
+        """
         await self.control.tell("read", {"mapping": mapping, "sequence_number": sequence_number})
 
     async def reported(self, mapping: str) -> None:

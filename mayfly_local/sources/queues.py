@@ -27,7 +27,8 @@ _CALL_LIMIT: Final = 10
 #: Seconds of one long poll: short enough for a prompt stop.
 _POLL_SECONDS: Final = 1
 _WINDOW_POLL_SECONDS: Final = 0.05
-#: Concurrent batches of a mapping that sets no limit: Lambda starts with five, a laptop has few cores.
+#: Concurrent batches of a mapping that sets no limit: Lambda starts with five, a laptop has few
+#: cores.
 _DEFAULT_CONCURRENCY: Final = max(2, min(5, 2 * (os.cpu_count() or 1)))
 
 
@@ -35,7 +36,11 @@ class QueuePoller:
     """Serves one mapping until stopped."""
 
     def __init__(
-        self, source: QueueSource, clients: Clients, invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]], log: Log
+        self,
+        source: QueueSource,
+        clients: Clients,
+        invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
+        log: Log,
     ) -> None:
         self._source = source
         self._clients = clients
@@ -44,9 +49,12 @@ class QueuePoller:
         self._invoke = invoke
         self._log = log
         self._url = ""
-        self._slots = asyncio.Semaphore(min(source.concurrency or _DEFAULT_CONCURRENCY, _DEFAULT_CONCURRENCY))
+        self._slots = asyncio.Semaphore(
+            min(source.concurrency or _DEFAULT_CONCURRENCY, _DEFAULT_CONCURRENCY)
+        )
         self._stopping = asyncio.Event()
-        #: Receipts of messages that were received and are neither deleted nor left to their visibility timeout.
+        #: Receipts of messages that were received and are neither deleted nor left to their
+        #: visibility timeout.
         self._held: set[str] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._is_collecting = False
@@ -61,7 +69,9 @@ class QueuePoller:
         name = self._source.queue_arn.rsplit(":", 1)[1]
         self._url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
         # As Lambda does before it polls.
-        await self._of_function.call("sqs", "get_queue_attributes", QueueUrl=self._url, AttributeNames=["VisibilityTimeout"])
+        await self._of_function.call(
+            "sqs", "get_queue_attributes", QueueUrl=self._url, AttributeNames=["VisibilityTimeout"]
+        )
         while not self._stopping.is_set():
             await self._slots.acquire()
             self._is_collecting = True
@@ -95,19 +105,34 @@ class QueuePoller:
             await asyncio.wait(self._batches, timeout=2)
         receipts = list(self._held)
         for chunk in _chunks(receipts):
-            entries = [{"Id": str(index), "ReceiptHandle": each, "VisibilityTimeout": 0} for index, each in enumerate(chunk)]
-            await self._clients.call("sqs", "change_message_visibility_batch", QueueUrl=self._url, Entries=entries)
+            entries = [
+                {"Id": str(index), "ReceiptHandle": each, "VisibilityTimeout": 0}
+                for index, each in enumerate(chunk)
+            ]
+            await self._clients.call(
+                "sqs", "change_message_visibility_batch", QueueUrl=self._url, Entries=entries
+            )
         return len(receipts)
 
     async def _collect(self) -> list[dict[str, Any]]:
-        """A batch: what is there, up to the batch size; where there is a window, what comes until it closes."""
+        """A batch: what is there, up to the batch size; where there is a window, what comes until
+        it closes.
+        """
         batch: list[dict[str, Any]] = []
         size, closes = 0, 0.0
         while not self._stopping.is_set():
-            wait = _POLL_SECONDS if not batch else max(0, min(_POLL_SECONDS, int(closes - time.monotonic())))
-            received = await self._receive(min(_CALL_LIMIT, self._source.batch_size - len(batch)), wait)
+            wait = (
+                _POLL_SECONDS
+                if not batch
+                else max(0, min(_POLL_SECONDS, int(closes - time.monotonic())))
+            )
+            received = await self._receive(
+                min(_CALL_LIMIT, self._source.batch_size - len(batch)), wait
+            )
             if batch and not received:
-                await asyncio.sleep(_WINDOW_POLL_SECONDS)  # SQS waits in whole seconds; the window's last one is looked at
+                await asyncio.sleep(
+                    _WINDOW_POLL_SECONDS
+                )  # SQS waits in whole seconds; the window's last one is looked at
             if received and not batch:
                 closes = time.monotonic() + self._source.window_seconds
             batch += received
@@ -119,7 +144,8 @@ class QueuePoller:
 
     async def _receive(self, count: int, wait: int) -> list[dict[str, Any]]:
         reply = await self._of_function.call(
-            "sqs", "receive_message", QueueUrl=self._url, MaxNumberOfMessages=count, WaitTimeSeconds=wait,
+            "sqs", "receive_message", QueueUrl=self._url, MaxNumberOfMessages=count,
+            WaitTimeSeconds=wait,
             MessageAttributeNames=["All"], AttributeNames=["All"],
         )  # fmt: skip
         messages: list[dict[str, Any]] = reply.get("Messages", [])
@@ -134,20 +160,36 @@ class QueuePoller:
         try:
             event = {"Records": [sqs_record(each, self._source.queue_arn) for each in messages]}
             result = await self._invoke(self._source.function, Invocation.of(event))
-            failed = failed_ids(result, [each["MessageId"] for each in messages], reports=self._source.reports_failures)
+            failed = failed_ids(
+                result,
+                [each["MessageId"] for each in messages],
+                reports=self._source.reports_failures,
+            )
             await self._delete([each for each in messages if each["MessageId"] not in failed])
             if not (self._stopping.is_set() and isinstance(result, Failure)):
-                # A failed message comes back by its visibility timeout; one that a stop cut short is handed back.
+                # A failed message comes back by its visibility timeout; one that a stop cut short
+                # is handed back.
                 self._held -= {each["ReceiptHandle"] for each in messages}
         except (ClientError, BotoCoreError, OSError) as problem:
-            self._log.event("delete failed", "ERROR", queue=self._url, reason=str(problem), messages=len(messages))
+            self._log.event(
+                "delete failed",
+                "ERROR",
+                queue=self._url,
+                reason=str(problem),
+                messages=len(messages),
+            )
         finally:
             self._slots.release()
 
     async def _delete(self, messages: list[dict[str, Any]]) -> None:
         for chunk in _chunks(messages):
-            entries = [{"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]} for index, each in enumerate(chunk)]
-            await self._of_function.call("sqs", "delete_message_batch", QueueUrl=self._url, Entries=entries)
+            entries = [
+                {"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]}
+                for index, each in enumerate(chunk)
+            ]
+            await self._of_function.call(
+                "sqs", "delete_message_batch", QueueUrl=self._url, Entries=entries
+            )
             self._held -= {each["ReceiptHandle"] for each in chunk}
 
     def _is_wanted(self, message: dict[str, Any]) -> bool:
@@ -162,18 +204,24 @@ class QueuePoller:
 def failed_ids(result: Reply | Failure, ids: list[str], *, reports: bool) -> set[str]:
     """Which records of a batch failed, by AWS's reading of a function's result.
 
-    All where the function failed, or where its report cannot be understood; none where it reports nothing.
-    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+    All where the function failed, or where its report cannot be understood; none where it reports
+    nothing. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
     """
     if isinstance(result, Failure):
         return set(ids)
     if not reports:
         return set()
     reply = json.loads(result.payload)
-    entries = (reply or {}).get("batchItemFailures") if isinstance(reply, dict) or reply is None else "unreadable"
+    entries = (
+        (reply or {}).get("batchItemFailures")
+        if isinstance(reply, dict) or reply is None
+        else "unreadable"
+    )
     if not entries:
         return set()
-    if not isinstance(entries, list) or not all(isinstance(each, dict) and each.get("itemIdentifier") in ids for each in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(each, dict) and each.get("itemIdentifier") in ids for each in entries
+    ):
         return set(ids)
     return {each["itemIdentifier"] for each in entries}
 

@@ -1,4 +1,6 @@
-"""Calls functions by the clock, as EventBridge does: asynchronously, with two more tries after an error."""
+"""Calls functions by the clock, as EventBridge does: asynchronously, with two more tries after an
+error.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,14 +22,21 @@ _RETRIES: Final = (60.0, 120.0)
 class Scheduler:
     """Runs one schedule until cancelled."""
 
-    def __init__(self, schedule: Schedule, invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]], log: Log) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
+        log: Log,
+    ) -> None:
         self._schedule = schedule
         self._invoke = invoke
         self._log = log
         self._calls: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Sleeps until each time of the schedule and starts a call then; a call that takes long delays no other."""
+        """Sleeps until each time of the schedule and starts a call then; a call that takes long
+        delays no other.
+        """
         due = self._schedule.times.after(datetime.now(UTC))
         while due is not None:
             await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
@@ -43,9 +52,19 @@ class Scheduler:
             if isinstance(result, Reply):
                 return
             if pause is None:
-                self._log.event("schedule failed", "ERROR", schedule=self._schedule.name, reason=result.message, next="given up")
+                self._log.event(
+                    "schedule failed",
+                    "ERROR",
+                    schedule=self._schedule.name,
+                    reason=result.message,
+                    next="given up",
+                )
                 return
             self._log.event(
-                "schedule failed", "WARNING", schedule=self._schedule.name, reason=result.message, next=f"again in {pause:.0f} s"
+                "schedule failed",
+                "WARNING",
+                schedule=self._schedule.name,
+                reason=result.message,
+                next=f"again in {pause:.0f} s",
             )
             await asyncio.sleep(pause)

@@ -1,7 +1,9 @@
-"""A DynamoDB stream event source mapping: reads each shard in order and gives batches to a function.
+"""A DynamoDB stream event source mapping: reads each shard in order and gives batches to a
+function.
 
-A batch that fails is tried again, halved where the mapping says so, until its retries or its records' age run out; then it
-is reported to the on-failure destination and the shard goes on. https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
+A batch that fails is tried again, halved where the mapping says so, until its retries or its
+records' age run out; then it is reported to the on-failure destination and the shard goes on.
+https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
 """
 
 import asyncio
@@ -42,7 +44,10 @@ class _Batch:
 
 
 class StreamPoller:
-    """Serves one mapping until stopped. `positions` stores how far it has read, if the store supports that."""
+    """Serves one mapping until stopped.
+
+    `positions` stores how far it has read, if the store supports that.
+    """
 
     def __init__(
         self,
@@ -91,21 +96,34 @@ class StreamPoller:
             try:
                 if position is None:
                     position = await self._start_position(shard, after=fetched)
-                reply = await self._of_function.call("dynamodbstreams", "get_records", ShardIterator=position, Limit=1000)
+                reply = await self._of_function.call(
+                    "dynamodbstreams", "get_records", ShardIterator=position, Limit=1000
+                )
             except (ClientError, BotoCoreError, OSError) as problem:
-                self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
-                if _code(problem) in _USELESS_ITERATOR:  # a batch that took long, or a laptop that slept
+                self._log.event(
+                    "poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem)
+                )
+                if (
+                    _code(problem) in _USELESS_ITERATOR
+                ):  # a batch that took long, or a laptop that slept
                     position = None
                 await self._pause(1)
                 continue
             position = reply.get("NextShardIterator", position)
-            fetched = reply["Records"][-1]["dynamodb"]["SequenceNumber"] if reply["Records"] else fetched
+            fetched = (
+                reply["Records"][-1]["dynamodb"]["SequenceNumber"] if reply["Records"] else fetched
+            )
             records = [stream_record(each, self._source.stream_arn) for each in reply["Records"]]
             if records and not waiting:
                 closes = time.monotonic() + self._source.window_seconds
             waiting += [each for each in records if self._is_wanted(each)]
-            while waiting and (len(waiting) >= self._source.batch_size or time.monotonic() >= closes):
-                batch, waiting = waiting[: self._source.batch_size], waiting[self._source.batch_size :]
+            while waiting and (
+                len(waiting) >= self._source.batch_size or time.monotonic() >= closes
+            ):
+                batch, waiting = (
+                    waiting[: self._source.batch_size],
+                    waiting[self._source.batch_size :],
+                )
                 await self._deliver(shard, _Batch(batch))
                 if not self._stopping.is_set():
                     read = batch[-1]["dynamodb"]["SequenceNumber"]
@@ -117,7 +135,9 @@ class StreamPoller:
         await self._note_read(read, is_last=True)
 
     async def _start_position(self, shard: str, *, after: str = "") -> str:
-        """Returns an iterator: after a record, else after the stored position, else at the mapping's starting position."""
+        """Returns an iterator: after a record, else after the stored position, else at the
+        mapping's starting position.
+        """
         where: dict[str, str] = {"ShardIteratorType": self._source.starts_at}
         if after:
             where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
@@ -128,13 +148,17 @@ class StreamPoller:
                 where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": read}
         arguments = {"StreamArn": self._source.stream_arn, "ShardId": shard}
         try:
-            reply = await self._of_function.call("dynamodbstreams", "get_shard_iterator", **arguments, **where)
+            reply = await self._of_function.call(
+                "dynamodbstreams", "get_shard_iterator", **arguments, **where
+            )
         except ClientError as refusal:
             if refusal.response["Error"]["Code"] != "TrimmedDataAccessException":
                 raise
             # All mappings have read it, and it was dropped. The remaining records come after it.
             where = {"ShardIteratorType": "TRIM_HORIZON"}
-            reply = await self._of_function.call("dynamodbstreams", "get_shard_iterator", **arguments, **where)
+            reply = await self._of_function.call(
+                "dynamodbstreams", "get_shard_iterator", **arguments, **where
+            )
         return str(reply["ShardIterator"])
 
     async def _note_read(self, number: str, *, is_last: bool = False) -> None:
@@ -146,9 +170,17 @@ class StreamPoller:
             await self._positions.note(self._source.name, number)
 
     async def _report_lost(self, shard: str) -> None:
-        """Reports to the on-failure destination that unread records are gone. Their numbers are unknown."""
+        """Reports to the on-failure destination that unread records are gone.
+
+        Their numbers are unknown.
+        """
         assert self._positions is not None
-        self._log.event("stream records lost", "WARNING", stream=self._source.stream_arn, function=self._source.function)
+        self._log.event(
+            "stream records lost",
+            "WARNING",
+            stream=self._source.stream_arn,
+            function=self._source.function,
+        )
         facts = {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}
         while not await self._report(shard, "RecordAgeExceeded", 0, facts):
             await self._pause(_REPORT_PAUSE)
@@ -164,7 +196,9 @@ class StreamPoller:
             left = await self._attempt(batch.records)
             if not left:
                 continue
-            is_exhausted = self._source.max_retries is not None and batch.retries >= self._source.max_retries
+            is_exhausted = (
+                self._source.max_retries is not None and batch.retries >= self._source.max_retries
+            )
             if self._source.bisects and len(left) > 1:
                 # Halving costs no retry: it only finds out which record it is.
                 half = len(left) // 2
@@ -176,7 +210,9 @@ class StreamPoller:
                 await self._pause(min(0.1 * 2**batch.retries, _LONGEST_BACKOFF))
 
     async def _attempt(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Calls the function; returns what must be delivered again: everything from the first failed record on."""
+        """Calls the function; returns what must be delivered again: everything from the first
+        failed record on.
+        """
         self._running += 1
         try:
             result = await self._invoke(self._source.function, Invocation.of({"Records": records}))
@@ -184,14 +220,26 @@ class StreamPoller:
             self._running -= 1
         numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
         failed = failed_ids(result, numbers, reports=self._source.reports_failures)
-        first = next((index for index, number in enumerate(numbers) if number in failed), len(records))
+        first = next(
+            (index for index, number in enumerate(numbers) if number in failed), len(records)
+        )
         return records[first:]
 
     async def _give_up(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
         numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
-        self._log.event("batch given up", "ERROR", stream=self._source.stream_arn, records=len(records), retries=retries)
-        condition = "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
-        times = [each["dynamodb"].get("ApproximateCreationDateTime", time.time()) for each in records]
+        self._log.event(
+            "batch given up",
+            "ERROR",
+            stream=self._source.stream_arn,
+            records=len(records),
+            retries=retries,
+        )
+        condition = (
+            "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
+        )
+        times = [
+            each["dynamodb"].get("ApproximateCreationDateTime", time.time()) for each in records
+        ]
         facts = {
             "startSequenceNumber": numbers[0],
             "endSequenceNumber": numbers[-1],
@@ -199,8 +247,13 @@ class StreamPoller:
             "approximateArrivalOfLastRecord": _rfc3339(max(times)),
             "batchSize": len(records),
         }
-        while not await self._report(shard, condition, retries + 1, facts) and not self._stopping.is_set():
-            await self._pause(_REPORT_PAUSE)  # nothing may be read past a batch that no report names
+        while (
+            not await self._report(shard, condition, retries + 1, facts)
+            and not self._stopping.is_set()
+        ):
+            await self._pause(
+                _REPORT_PAUSE
+            )  # nothing may be read past a batch that no report names
 
     async def _report(self, shard: str, condition: str, tries: int, facts: dict[str, Any]) -> bool:
         """Sends the on-failure destination what was given up; False if it was not taken.
@@ -222,14 +275,18 @@ class StreamPoller:
         name = self._source.on_failure_arn.rsplit(":", 1)[1]
         try:
             url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
-            await self._of_function.call("sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report))
+            await self._of_function.call(
+                "sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report)
+            )
         except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event("report lost", "ERROR", queue=name, reason=str(problem), report=report)
             return False
         return True
 
     def _is_wanted(self, record: dict[str, Any]) -> bool:
-        return not self._source.patterns or any(matches(pattern, record) for pattern in self._source.patterns)
+        return not self._source.patterns or any(
+            matches(pattern, record) for pattern in self._source.patterns
+        )
 
     def _is_too_old(self, record: dict[str, Any]) -> bool:
         created = record["dynamodb"].get("ApproximateCreationDateTime")
@@ -249,4 +306,8 @@ def _code(problem: Exception) -> str:
 
 
 def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(seconds, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

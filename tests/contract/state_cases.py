@@ -1,4 +1,5 @@
-"""Single cases of state that outlives a kill: `before` makes it and is killed, `after` shows what a fresh start reads.
+"""Single cases of state that outlives a kill: `before` makes it and is killed, `after` shows what a
+fresh start reads.
 
 usage: python -m tests.contract.state_cases CASE STEP FOLDER [PORT]
 """
@@ -22,7 +23,12 @@ class Case:
     """One process of the emulator on one folder."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        os.environ.update(MINISTACK_REGION="us-east-1", GATEWAY_PORT=str(port), MINISTACK_HOST="127.0.0.1", LOG_LEVEL="CRITICAL")
+        os.environ.update(
+            MINISTACK_REGION="us-east-1",
+            GATEWAY_PORT=str(port),
+            MINISTACK_HOST="127.0.0.1",
+            LOG_LEVEL="CRITICAL",
+        )
         os.environ.update(S3_PERSIST="1", S3_DATA_DIR=str(folder / "s3"))
         time.time = lambda: _REAL() + _OFFSET[0]  # the emulator's clock
         from ministack.services import dynamodb, s3, sqs, ssm
@@ -33,7 +39,9 @@ class Case:
         self.durable = Durable.open({"state": str(folder), "port": port}, lambda told: None)
 
     async def call(self, module: Any, target: str, **body: Any) -> dict[str, Any]:
-        _, _, reply = await module.handle_request("POST", "/", {"x-amz-target": target}, json.dumps(body).encode(), {})
+        _, _, reply = await module.handle_request(
+            "POST", "/", {"x-amz-target": target}, json.dumps(body).encode(), {}
+        )
         self.durable.commit()
         return dict(json.loads(reply or b"{}"))
 
@@ -50,7 +58,8 @@ class Case:
 
     async def table(self, name: str = "ttt") -> None:
         await self.db(
-            "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST",
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
             StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
         )  # fmt: skip
@@ -63,7 +72,9 @@ class Case:
         return str(self.dynamodb._tables["ttt"]["LatestStreamArn"])
 
     def declare(self, starts_at: str = "TRIM_HORIZON") -> dict[str, Any]:
-        return dict(self.durable.serve("mappings", {"M": {"stream": self.stream, "starts_at": starts_at}}))
+        return dict(
+            self.durable.serve("mappings", {"M": {"stream": self.stream, "starts_at": starts_at}})
+        )
 
 
 async def queues_at_another_port(case: Case, step: str) -> Any:
@@ -80,16 +91,28 @@ async def queues_at_another_port(case: Case, step: str) -> Any:
 
 async def text_of_users(case: Case, step: str) -> Any:
     if step == "before":
-        await case.call(case.ssm, "AmazonSSM.PutParameter", Name="/hook", Value="http://127.0.0.1:9999/hook", Type="String")
+        await case.call(
+            case.ssm,
+            "AmazonSSM.PutParameter",
+            Name="/hook",
+            Value="http://127.0.0.1:9999/hook",
+            Type="String",
+        )
     return (await case.call(case.ssm, "AmazonSSM.GetParameter", Name="/hook"))["Parameter"]["Value"]
 
 
 async def order_of_a_group(case: Case, step: str) -> Any:
     if step == "before":
-        await case.queue("CreateQueue", QueueName="f.fifo", Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"})
+        await case.queue(
+            "CreateQueue",
+            QueueName="f.fifo",
+            Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"},
+        )
         for number in range(6):
             _OFFSET[0] -= 10 if number == 3 else 0  # the clock goes back
-            await case.queue("SendMessage", QueueUrl="f.fifo", MessageBody=f"m{number}", MessageGroupId="g")
+            await case.queue(
+                "SendMessage", QueueUrl="f.fifo", MessageBody=f"m{number}", MessageGroupId="g"
+            )
     again = await case.queue("SendMessage", QueueUrl="f.fifo", MessageBody="m5", MessageGroupId="g")
     (queue,) = case.sqs._queues.all_values()
     return [[message["body"] for message in queue["messages"]], again["SequenceNumber"]]
@@ -104,7 +127,9 @@ async def a_mapping_that_starts_at_latest(case: Case, step: str) -> Any:
         return None
     known = case.declare("LATEST")["read"]["M"]
     return [
-        each["dynamodb"]["Keys"]["pk"]["S"] for each in case.dynamodb._stream_records["ttt"] if each["dynamodb"]["SequenceNumber"] > known
+        each["dynamodb"]["Keys"]["pk"]["S"]
+        for each in case.dynamodb._stream_records["ttt"]
+        if each["dynamodb"]["SequenceNumber"] > known
     ]
 
 
@@ -128,19 +153,29 @@ async def a_closed_stream(case: Case, step: str) -> Any:
         await case.put("old")
         stream = case.stream
         await case.db("UpdateTable", TableName="ttt", StreamSpecification={"StreamEnabled": False})
-        await case.db("UpdateTable", TableName="ttt", StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"})
+        await case.db(
+            "UpdateTable",
+            TableName="ttt",
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+        )
         _OFFSET[0] = 25 * 3600
         await case.put("new")
         case.dynamodb.closed_stream(stream)
         case.durable.commit()
-    return [each["dynamodb"]["Keys"]["pk"]["S"] for each in case.dynamodb._stream_records.get("ttt") or []]
+    return [
+        each["dynamodb"]["Keys"]["pk"]["S"]
+        for each in case.dynamodb._stream_records.get("ttt") or []
+    ]
 
 
 async def a_table_over_another(case: Case, step: str) -> Any:
     if step == "before":
         await case.table()
         await case.put("old")
-        case.dynamodb._tables["ttt"] = {**case.dynamodb._tables["ttt"], "items": {}}  # as CloudFormation does
+        case.dynamodb._tables["ttt"] = {
+            **case.dynamodb._tables["ttt"],
+            "items": {},
+        }  # as CloudFormation does
         await case.put("new")
     return sorted(case.dynamodb._tables["ttt"]["items"])
 
@@ -150,7 +185,9 @@ async def an_object_that_was_overwritten(case: Case, step: str) -> Any:
         await case.object("PUT", "/bucket")
         await case.object("PUT", "/bucket/k", b"old")
         await case.object("PUT", "/bucket/k", b"a newer one")
-        await case.s3.handle_request("PUT", "/bucket/k", {}, b"never acknowledged", {})  # killed before its commit
+        await case.s3.handle_request(
+            "PUT", "/bucket/k", {}, b"never acknowledged", {}
+        )  # killed before its commit
     if step == "before":
         return None
     _, headers, body = await case.s3.handle_request("HEAD", "/bucket/k", {}, b"", {})
@@ -185,7 +222,13 @@ async def sessions_of_updates(case: Case, step: str) -> Any:
         await case.put("one", text={"S": f"{number}" + "x" * 10_000})
         if number % 50 == 49:  # the mapping reads along
             records = case.dynamodb._stream_records["ttt"]
-            case.durable.serve("read", {"mapping": "M", "sequence_number": records[len(records) - 1]["dynamodb"]["SequenceNumber"]})
+            case.durable.serve(
+                "read",
+                {
+                    "mapping": "M",
+                    "sequence_number": records[len(records) - 1]["dynamodb"]["SequenceNumber"],
+                },
+            )
     assert case.durable._journal is not None
     return case.durable._journal.size < 64_000_000
 
@@ -198,17 +241,23 @@ async def read_records(case: Case, step: str) -> Any:
         for number in range(1500):
             await case.put(f"{number}")
         records = case.dynamodb._stream_records["ttt"]
-        case.durable.serve("read", {"mapping": "M", "sequence_number": records[1199]["dynamodb"]["SequenceNumber"]})
+        case.durable.serve(
+            "read", {"mapping": "M", "sequence_number": records[1199]["dynamodb"]["SequenceNumber"]}
+        )
         case.durable.commit()
     return len(case.dynamodb._stream_records["ttt"])
 
 
 async def a_reader_that_has_not_begun(case: Case, step: str) -> Any:
-    """Records stay while a mapping of the stream has not read them, however far the other one has read."""
+    """Records stay while a mapping of the stream has not read them, however far the other one has
+    read.
+    """
     if step == "before":
         await case.table()
         arn = case.dynamodb._tables["ttt"]["LatestStreamArn"]
-        case.durable.serve("mappings", {name: {"stream": arn, "starts_at": "TRIM_HORIZON"} for name in ("M", "N")})
+        case.durable.serve(
+            "mappings", {name: {"stream": arn, "starts_at": "TRIM_HORIZON"} for name in ("M", "N")}
+        )
         case.durable.read_records_seconds = -2.0
         await case.put("one")
         last = case.dynamodb._stream_records["ttt"][0]["dynamodb"]["SequenceNumber"]
@@ -247,9 +296,15 @@ async def items_that_expire(case: Case, step: str) -> Any:
     await case.put("expired", ttl={"N": str(now - 5)})
     await case.put("a fraction", ttl={"N": f"{now - 5}.5"})
     await case.put("no number", ttl={"S": str(now - 5)})
-    found = {each["key"]["pk"]["S"] for each in case.durable.serve("expired", {"before": now, "limit": 100})}
+    found = {
+        each["key"]["pk"]["S"]
+        for each in case.durable.serve("expired", {"before": now, "limit": 100})
+    }
     entries = sum(len(places) for places in case.durable._due.values())
-    later = {each["key"]["pk"]["S"] for each in case.durable.serve("expired", {"before": now + 700, "limit": 100})}
+    later = {
+        each["key"]["pk"]["S"]
+        for each in case.durable.serve("expired", {"before": now + 700, "limit": 100})
+    }
     return [sorted(found), entries < 20, "renewed" in later]
 
 

@@ -1,4 +1,5 @@
-"""Random calls to the emulator over a state folder, and everything that it holds afterwards, as a digest for each kind of row.
+"""Random calls to the emulator over a state folder, and everything that it holds afterwards, as a
+digest for each kind of row.
 
 usage: state_process.py FOLDER SEED CALLS (0 calls: only what a fresh start reads)
 """
@@ -13,7 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-os.environ.update(MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1", LOG_LEVEL="ERROR")
+os.environ.update(
+    MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1", LOG_LEVEL="ERROR"
+)
 folder, seed, calls = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 os.environ.update(S3_PERSIST="1", S3_DATA_DIR=str(folder / "s3"))
 
@@ -27,7 +30,9 @@ dice = random.Random(seed)
 
 
 async def call(module: Any, target: str, **body: Any) -> tuple[int, dict[str, Any]]:
-    status, _, reply = await module.handle_request("POST", "/", {"x-amz-target": target}, json.dumps(body).encode(), {})
+    status, _, reply = await module.handle_request(
+        "POST", "/", {"x-amz-target": target}, json.dumps(body).encode(), {}
+    )
     durable.commit()
     return status, json.loads(reply or b"{}")
 
@@ -43,9 +48,13 @@ async def queue(action: str, **body: Any) -> tuple[int, dict[str, Any]]:
 async def make_table(name: str) -> None:
     status, reply = await db(
         "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in ("pk", "sk", "g")],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        GlobalSecondaryIndexes=[{"IndexName": "by-g", "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}], "Projection": {"ProjectionType": "ALL"}}],
+        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in ("pk", "sk",
+        "g")],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk",
+        "KeyType": "RANGE"}],
+        GlobalSecondaryIndexes=[{"IndexName": "by-g",
+        "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
+        "Projection": {"ProjectionType": "ALL"}}],
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
     )  # fmt: skip
     assert status == 200, reply
@@ -74,12 +83,19 @@ async def put() -> None:
 
 
 async def update() -> None:
-    await db("UpdateItem", TableName=table(), Key=key(), UpdateExpression="ADD n :one", ExpressionAttributeValues={":one": {"N": "1"}})
+    await db(
+        "UpdateItem",
+        TableName=table(),
+        Key=key(),
+        UpdateExpression="ADD n :one",
+        ExpressionAttributeValues={":one": {"N": "1"}},
+    )
 
 
 async def update_if() -> None:
     await db(
-        "UpdateItem", TableName=table(), Key=key(), UpdateExpression="SET n = :n", ConditionExpression="n > :n",
+        "UpdateItem", TableName=table(), Key=key(), UpdateExpression="SET n = :n",
+        ConditionExpression="n > :n",
         ExpressionAttributeValues={":n": {"N": "50"}},
     )  # fmt: skip
 
@@ -89,16 +105,28 @@ async def delete() -> None:
 
 
 async def batch() -> None:
-    writes = [{"PutRequest": {"Item": {**item(), "pk": {"S": f"q{number}"}}}} for number in range(3)]
+    writes = [
+        {"PutRequest": {"Item": {**item(), "pk": {"S": f"q{number}"}}}} for number in range(3)
+    ]
     await db("BatchWriteItem", RequestItems={table(): [*writes, {"DeleteRequest": {"Key": key()}}]})
 
 
 async def transact() -> None:
     token = {"ClientRequestToken": f"t{dice.randrange(5)}"} if dice.random() < 0.7 else {}
-    update = {"TableName": "aaa", "Key": key(), "UpdateExpression": "ADD n :one", "ExpressionAttributeValues": {":one": {"N": "1"}}}
+    update = {
+        "TableName": "aaa",
+        "Key": key(),
+        "UpdateExpression": "ADD n :one",
+        "ExpressionAttributeValues": {":one": {"N": "1"}},
+    }
     condition = {"ConditionExpression": "attribute_exists(pk)"} if dice.random() < 0.4 else {}
     await db(
-        "TransactWriteItems", TransactItems=[{"Put": {"TableName": "bbb", "Item": item()}}, {"Update": {**update, **condition}}], **token
+        "TransactWriteItems",
+        TransactItems=[
+            {"Put": {"TableName": "bbb", "Item": item()}},
+            {"Update": {**update, **condition}},
+        ],
+        **token,
     )
 
 
@@ -115,7 +143,13 @@ async def statement() -> None:
     if dice.random() < 0.5:
         await db("BatchExecuteStatement", Statements=[{"Statement": kind}])
     else:
-        await db("ExecuteTransaction", TransactStatements=[{"Statement": kind}, {"Statement": f'UPDATE "bbb" SET n = 1 {where}'}])
+        await db(
+            "ExecuteTransaction",
+            TransactStatements=[
+                {"Statement": kind},
+                {"Statement": f'UPDATE "bbb" SET n = 1 {where}'},
+            ],
+        )
 
 
 async def drop() -> None:
@@ -126,14 +160,33 @@ async def drop() -> None:
 
 
 async def send() -> None:
-    await queue("SendMessage", QueueUrl="q", MessageBody=f"m{dice.random()}", DelaySeconds=dice.choice([0, 0, 60]))
-    await queue("SendMessageBatch", QueueUrl="q", Entries=[{"Id": str(number), "MessageBody": "batch"} for number in range(3)])
-    await queue("SendMessage", QueueUrl="f.fifo", MessageBody=f"f{dice.randrange(4)}", MessageGroupId=f"g{dice.randrange(2)}")
+    await queue(
+        "SendMessage",
+        QueueUrl="q",
+        MessageBody=f"m{dice.random()}",
+        DelaySeconds=dice.choice([0, 0, 60]),
+    )
+    await queue(
+        "SendMessageBatch",
+        QueueUrl="q",
+        Entries=[{"Id": str(number), "MessageBody": "batch"} for number in range(3)],
+    )
+    await queue(
+        "SendMessage",
+        QueueUrl="f.fifo",
+        MessageBody=f"f{dice.randrange(4)}",
+        MessageGroupId=f"g{dice.randrange(2)}",
+    )
 
 
 async def receive() -> None:
     name = dice.choice(["q", "f.fifo"])
-    _, reply = await queue("ReceiveMessage", QueueUrl=name, MaxNumberOfMessages=5, VisibilityTimeout=dice.choice([0, 0, 30]))
+    _, reply = await queue(
+        "ReceiveMessage",
+        QueueUrl=name,
+        MaxNumberOfMessages=5,
+        VisibilityTimeout=dice.choice([0, 0, 30]),
+    )
     for message in reply.get("Messages", []):
         handle = {"ReceiptHandle": message["ReceiptHandle"]}
         match dice.randrange(5):
@@ -142,9 +195,18 @@ async def receive() -> None:
             case 1:
                 await queue("DeleteMessageBatch", QueueUrl=name, Entries=[{"Id": "a", **handle}])
             case 2:
-                await queue("ChangeMessageVisibility", QueueUrl=name, VisibilityTimeout=dice.choice([0, 99]), **handle)
+                await queue(
+                    "ChangeMessageVisibility",
+                    QueueUrl=name,
+                    VisibilityTimeout=dice.choice([0, 99]),
+                    **handle,
+                )
             case 3:
-                await queue("ChangeMessageVisibilityBatch", QueueUrl=name, Entries=[{"Id": "a", "VisibilityTimeout": 77, **handle}])
+                await queue(
+                    "ChangeMessageVisibilityBatch",
+                    QueueUrl=name,
+                    Entries=[{"Id": "a", "VisibilityTimeout": 77, **handle}],
+                )
 
 
 async def purge() -> None:
@@ -153,11 +215,24 @@ async def purge() -> None:
 
 
 async def settings() -> None:
-    await queue("SetQueueAttributes", QueueUrl="q", Attributes={"VisibilityTimeout": str(dice.randrange(10, 99))})
+    await queue(
+        "SetQueueAttributes",
+        QueueUrl="q",
+        Attributes={"VisibilityTimeout": str(dice.randrange(10, 99))},
+    )
     await queue("TagQueue", QueueUrl="q", Tags={f"t{dice.randrange(3)}": "v"})
-    await call(ssm, "AmazonSSM.PutParameter", Name=f"/p{dice.randrange(3)}", Value=str(dice.random()), Type="String", Overwrite=True)
+    await call(
+        ssm,
+        "AmazonSSM.PutParameter",
+        Name=f"/p{dice.randrange(3)}",
+        Value=str(dice.random()),
+        Type="String",
+        Overwrite=True,
+    )
     await db(
-        "TagResource", ResourceArn="arn:aws:dynamodb:us-east-1:000000000000:table/aaa", Tags=[{"Key": "k", "Value": str(dice.random())}]
+        "TagResource",
+        ResourceArn="arn:aws:dynamodb:us-east-1:000000000000:table/aaa",
+        Tags=[{"Key": "k", "Value": str(dice.random())}],
     )
 
 
@@ -176,18 +251,41 @@ async def read_stream() -> None:
     records = list(dynamodb._stream_records.get("aaa") or [])
     if records:
         durable.serve("mappings", {"M": {"stream": arn, "starts_at": "TRIM_HORIZON"}})
-        durable.serve("read", {"mapping": "M", "sequence_number": dice.choice(records)["dynamodb"]["SequenceNumber"]})
+        durable.serve(
+            "read",
+            {"mapping": "M", "sequence_number": dice.choice(records)["dynamodb"]["SequenceNumber"]},
+        )
         durable.commit()
 
 
 async def work() -> None:
     await make_table("aaa")
     await make_table("bbb")
-    for name, more in (("dead", {}), ("f.fifo", {"FifoQueue": "true", "ContentBasedDeduplication": "true"})):
+    for name, more in (
+        ("dead", {}),
+        ("f.fifo", {"FifoQueue": "true", "ContentBasedDeduplication": "true"}),
+    ):
         await queue("CreateQueue", QueueName=name, Attributes=more)
-    redrive = json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:000000000000:dead", "maxReceiveCount": 3})
+    redrive = json.dumps(
+        {"deadLetterTargetArn": "arn:aws:sqs:us-east-1:000000000000:dead", "maxReceiveCount": 3}
+    )
     await queue("CreateQueue", QueueName="q", Attributes={"RedrivePolicy": redrive})
-    verbs = [put, update, update_if, delete, batch, transact, statement, drop, send, receive, purge, settings, store_object, read_stream]
+    verbs = [
+        put,
+        update,
+        update_if,
+        delete,
+        batch,
+        transact,
+        statement,
+        drop,
+        send,
+        receive,
+        purge,
+        settings,
+        store_object,
+        read_stream,
+    ]
     made: Counter[str] = Counter()
     durable.read_records_seconds = -2.0  # read records are dropped at once
     durable.copy_rows, durable.copy_seconds = 3, 0.0  # a copy makes a step between all calls
@@ -203,19 +301,32 @@ async def work() -> None:
 
 
 def digests() -> dict[str, Any]:
-    packed = ("item", "record", "token", "message", "fifo", "dedup")  # equal values may be packed differently
-    rows = sorted((repr(key), repr(load(value or b"") if key[0] in packed else value)) for key, value in emulator_state.rows(durable))
+    packed = (
+        "item",
+        "record",
+        "token",
+        "message",
+        "fifo",
+        "dedup",
+    )  # equal values may be packed differently
+    rows = sorted(
+        (repr(key), repr(load(value or b"") if key[0] in packed else value))
+        for key, value in emulator_state.rows(durable)
+    )
     found: dict[str, Any] = {"count": Counter(row[0].split("'")[1] for row in rows)}
     found["rows"] = hashlib.sha256(repr(rows).encode()).hexdigest()
     for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
         found[name] = hashlib.sha256(emulator_state.settings_of(name)).hexdigest()
     found["objects"] = sorted(
-        (key, s3._read_body("bucket", key, entry).hex()) for key, entry in s3._buckets.get("bucket", {"objects": {}})["objects"].items()
+        (key, s3._read_body("bucket", key, entry).hex())
+        for key, entry in s3._buckets.get("bucket", {"objects": {}})["objects"].items()
     )
     return found
 
 
-durable = Durable.open({"state": str(folder), "port": 4000}, lambda told: print(json.dumps(told), file=sys.stderr))
+durable = Durable.open(
+    {"state": str(folder), "port": 4000}, lambda told: print(json.dumps(told), file=sys.stderr)
+)
 if calls:
     asyncio.run(work())
 print(json.dumps(digests()))

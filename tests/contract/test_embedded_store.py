@@ -1,4 +1,5 @@
-"""What the embedded store must do as AWS does, so that an upgrade that loses writes fails here and not in a demo.
+"""What the embedded store must do as AWS does, so that an upgrade that loses writes fails here and
+not in a demo.
 
 Exact counts, eight threads, a real process. The figures of other stores: docs/decisions/0003.
 """
@@ -51,7 +52,9 @@ def table(dynamodb: Any) -> str:
 
 @pytest.fixture
 def queue(sqs: Any) -> str:
-    url: str = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}", Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
+    url: str = sqs.create_queue(
+        QueueName=f"q-{uuid.uuid4().hex[:8]}", Attributes={"VisibilityTimeout": "30"}
+    )["QueueUrl"]
     return url
 
 
@@ -68,11 +71,15 @@ def together(work: Callable[[int], Any]) -> list[Any]:
 
 
 def number(dynamodb: Any, table: str, pk: str, name: str = "n") -> int:
-    item = dynamodb.get_item(TableName=table, Key={"pk": {"S": pk}}, ConsistentRead=True).get("Item", {})
+    item = dynamodb.get_item(TableName=table, Key={"pk": {"S": pk}}, ConsistentRead=True).get(
+        "Item", {}
+    )
     return int(item.get(name, {"N": "0"})["N"])
 
 
-def add(table: str, pk: str, by: int = 1, condition: str | None = None, **values: Any) -> dict[str, Any]:
+def add(
+    table: str, pk: str, by: int = 1, condition: str | None = None, **values: Any
+) -> dict[str, Any]:
     update = {
         "TableName": table,
         "Key": {"pk": {"S": pk}},
@@ -100,7 +107,10 @@ def test_version_checked_increments_are_all_counted(dynamodb: Any, table: str) -
                     Key={"pk": {"S": "a"}},
                     UpdateExpression="SET n = :next",
                     ConditionExpression="n = :seen" if seen else "attribute_not_exists(n)",
-                    ExpressionAttributeValues={":next": {"N": str(seen + 1)}, **({":seen": {"N": str(seen)}} if seen else {})},
+                    ExpressionAttributeValues={
+                        ":next": {"N": str(seen + 1)},
+                        **({":seen": {"N": str(seen)}} if seen else {}),
+                    },
                 )
                 done += 1
             except ClientError as problem:
@@ -116,7 +126,9 @@ def test_of_many_puts_if_absent_one_wins(dynamodb: Any, table: str) -> None:
         for key in range(50):
             try:
                 item = {"pk": {"S": f"k{key}"}, "who": {"N": str(who)}}
-                dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)")
+                dynamodb.put_item(
+                    TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)"
+                )
                 wins += 1
             except ClientError as problem:
                 assert is_code(problem, "ConditionalCheckFailedException")
@@ -131,7 +143,11 @@ def test_transfers_keep_the_sum_and_are_never_seen_half(dynamodb: Any, table: st
         dynamodb.put_item(TableName=table, Item={"pk": {"S": name}, "n": {"N": "100"}})
 
     def balances() -> int:
-        reply = dynamodb.transact_get_items(TransactItems=[{"Get": {"TableName": table, "Key": {"pk": {"S": name}}}} for name in names])
+        reply = dynamodb.transact_get_items(
+            TransactItems=[
+                {"Get": {"TableName": table, "Key": {"pk": {"S": name}}}} for name in names
+            ]
+        )
         return sum(int(each["Item"]["n"]["N"]) for each in reply["Responses"])
 
     def work(who: int) -> None:
@@ -145,7 +161,13 @@ def test_transfers_keep_the_sum_and_are_never_seen_half(dynamodb: Any, table: st
             try:
                 dynamodb.transact_write_items(
                     TransactItems=[
-                        add(table, source, -amount, "n >= :amount", **{":amount": {"N": str(amount)}}),
+                        add(
+                            table,
+                            source,
+                            -amount,
+                            "n >= :amount",
+                            **{":amount": {"N": str(amount)}},
+                        ),
                         add(table, target, amount),
                     ]
                 )
@@ -160,12 +182,19 @@ def test_transfers_keep_the_sum_and_are_never_seen_half(dynamodb: Any, table: st
     assert balances() == 400
 
 
-def test_cancelled_transactions_never_undo_a_neighbours_increments(dynamodb: Any, table: str) -> None:
+def test_cancelled_transactions_never_undo_a_neighbours_increments(
+    dynamodb: Any, table: str
+) -> None:
     def work(who: int) -> None:
         for _ in range(60):
             if who % 2:
                 with pytest.raises(dynamodb.exceptions.TransactionCanceledException):
-                    dynamodb.transact_write_items(TransactItems=[add(table, "x"), add(table, "y", 1, "attribute_exists(nothing)")])
+                    dynamodb.transact_write_items(
+                        TransactItems=[
+                            add(table, "x"),
+                            add(table, "y", 1, "attribute_exists(nothing)"),
+                        ]
+                    )
             else:
                 dynamodb.update_item(**add(table, "a")["Update"])
 
@@ -174,19 +203,26 @@ def test_cancelled_transactions_never_undo_a_neighbours_increments(dynamodb: Any
     assert number(dynamodb, table, "x") == 0
 
 
-def test_a_transaction_token_applies_once_and_refuses_other_content(dynamodb: Any, table: str) -> None:
+def test_a_transaction_token_applies_once_and_refuses_other_content(
+    dynamodb: Any, table: str
+) -> None:
     for _ in range(3):
         dynamodb.transact_write_items(TransactItems=[add(table, "a")], ClientRequestToken="token-1")
     assert number(dynamodb, table, "a") == 1
     with pytest.raises(ClientError) as refused:
-        dynamodb.transact_write_items(TransactItems=[add(table, "a", 2)], ClientRequestToken="token-1")
+        dynamodb.transact_write_items(
+            TransactItems=[add(table, "a", 2)], ClientRequestToken="token-1"
+        )
     assert is_code(refused.value, "IdempotentParameterMismatchException")
 
 
 def test_a_refused_write_shows_what_stands_there(dynamodb: Any, table: str) -> None:
     dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "n": {"N": "7"}})
     with pytest.raises(ClientError) as alone:
-        dynamodb.update_item(**add(table, "a", 1, "attribute_not_exists(pk)")["Update"], ReturnValuesOnConditionCheckFailure="ALL_OLD")
+        dynamodb.update_item(
+            **add(table, "a", 1, "attribute_not_exists(pk)")["Update"],
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
     assert dict(alone.value.response)["Item"] == {"pk": {"S": "a"}, "n": {"N": "7"}}
     write = add(table, "a", 1, "attribute_not_exists(pk)")
     write["Update"]["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
@@ -197,15 +233,21 @@ def test_a_refused_write_shows_what_stands_there(dynamodb: Any, table: str) -> N
     assert reasons[1]["Item"]["n"] == {"N": "7"}
 
 
-def test_the_stream_has_every_change_in_order_and_none_for_a_refused_one(dynamodb: Any, endpoint: str, table: str) -> None:
+def test_the_stream_has_every_change_in_order_and_none_for_a_refused_one(
+    dynamodb: Any, endpoint: str, table: str
+) -> None:
     streams = client("dynamodbstreams", endpoint)
     for value in range(5):
         dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "n": {"N": str(value)}})
     with pytest.raises(ClientError):
-        dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}}, ConditionExpression="attribute_not_exists(pk)")
+        dynamodb.put_item(
+            TableName=table, Item={"pk": {"S": "a"}}, ConditionExpression="attribute_not_exists(pk)"
+        )
     arn = dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
-    position = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    position = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
     records = streams.get_records(ShardIterator=position)["Records"]
     assert [each["dynamodb"]["NewImage"]["n"]["N"] for each in records] == ["0", "1", "2", "3", "4"]
     assert [each["eventName"] for each in records] == ["INSERT", *["MODIFY"] * 4]
@@ -215,7 +257,9 @@ def test_the_stream_has_every_change_in_order_and_none_for_a_refused_one(dynamod
 
 
 def receive(sqs: Any, queue: str, count: int = 10, wait: int = 0) -> list[dict[str, Any]]:
-    reply = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=count, WaitTimeSeconds=wait, AttributeNames=["All"])
+    reply = sqs.receive_message(
+        QueueUrl=queue, MaxNumberOfMessages=count, WaitTimeSeconds=wait, AttributeNames=["All"]
+    )
     return list(reply.get("Messages", []))
 
 
@@ -229,23 +273,33 @@ def test_every_message_is_received_by_one_of_many(sqs: Any, queue: str) -> None:
         while messages := receive(sqs, queue):
             found += [each["Body"] for each in messages]
             sqs.delete_message_batch(
-                QueueUrl=queue, Entries=[{"Id": str(i), "ReceiptHandle": each["ReceiptHandle"]} for i, each in enumerate(messages)]
+                QueueUrl=queue,
+                Entries=[
+                    {"Id": str(i), "ReceiptHandle": each["ReceiptHandle"]}
+                    for i, each in enumerate(messages)
+                ],
             )
         return found
 
     assert sorted(int(body) for found in together(work) for body in found) == list(range(200))
 
 
-def test_a_message_is_hidden_until_its_visibility_ends_and_counts_its_receives(sqs: Any, queue: str) -> None:
+def test_a_message_is_hidden_until_its_visibility_ends_and_counts_its_receives(
+    sqs: Any, queue: str
+) -> None:
     sqs.send_message(QueueUrl=queue, MessageBody="m")
     (first,) = receive(sqs, queue)
     assert receive(sqs, queue) == []
-    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=1)
+    sqs.change_message_visibility(
+        QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=1
+    )
     started = time.monotonic()
     (again,) = wait_until(lambda: receive(sqs, queue), 5)
     assert 0.8 < time.monotonic() - started < 2.5
     assert again["Attributes"]["ApproximateReceiveCount"] == "2"
-    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=again["ReceiptHandle"], VisibilityTimeout=0)
+    sqs.change_message_visibility(
+        QueueUrl=queue, ReceiptHandle=again["ReceiptHandle"], VisibilityTimeout=0
+    )
     assert len(receive(sqs, queue)) == 1
 
 
@@ -259,11 +313,17 @@ def test_a_long_poll_wakes_when_a_message_comes(sqs: Any, queue: str) -> None:
         assert time.monotonic() - started < 2
 
 
-def test_a_message_that_fails_too_often_moves_to_the_dead_letter_queue(sqs: Any, queue: str) -> None:
+def test_a_message_that_fails_too_often_moves_to_the_dead_letter_queue(
+    sqs: Any, queue: str
+) -> None:
     dead = sqs.create_queue(QueueName=f"dead-{uuid.uuid4().hex[:8]}")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"})
+    sqs.set_queue_attributes(
+        QueueUrl=queue, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"}
+    )
     sqs.send_message(QueueUrl=queue, MessageBody="m")
     seen = 0
     while receive(sqs, queue):
@@ -274,7 +334,9 @@ def test_a_message_that_fails_too_often_moves_to_the_dead_letter_queue(sqs: Any,
 
 def test_a_fifo_queue_drops_a_repeat_and_keeps_the_order_of_a_group(sqs: Any) -> None:
     attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
-    fifo = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}.fifo", Attributes=attributes)["QueueUrl"]
+    fifo = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}.fifo", Attributes=attributes)[
+        "QueueUrl"
+    ]
     for body in ("1", "1", "2", "3"):
         sqs.send_message(QueueUrl=fifo, MessageBody=body, MessageGroupId="g")
     found = []
@@ -284,12 +346,18 @@ def test_a_fifo_queue_drops_a_repeat_and_keeps_the_order_of_a_group(sqs: Any) ->
     assert found == ["1", "2", "3"]
 
 
-def test_a_stale_receipt_does_not_delete_what_somebody_else_has_received(sqs: Any, queue: str) -> None:
+def test_a_stale_receipt_does_not_delete_what_somebody_else_has_received(
+    sqs: Any, queue: str
+) -> None:
     sqs.send_message(QueueUrl=queue, MessageBody="m")
     (first,) = receive(sqs, queue)
-    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=0)
+    sqs.change_message_visibility(
+        QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=0
+    )
     (second,) = wait_until(lambda: receive(sqs, queue), 5)
     with pytest.raises(ClientError):
         sqs.delete_message(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"])
-    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=second["ReceiptHandle"], VisibilityTimeout=0)
+    sqs.change_message_visibility(
+        QueueUrl=queue, ReceiptHandle=second["ReceiptHandle"], VisibilityTimeout=0
+    )
     assert len(wait_until(lambda: receive(sqs, queue), 5)) == 1

@@ -27,5 +27,7 @@ print("refused")
 
 
 def test_no_resource_that_runs_code_can_be_made() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.stdout == "refused\n", done.stderr

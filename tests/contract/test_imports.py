@@ -39,7 +39,8 @@ ROOMS = [
     "invoke",
     "stack",
 ]
-#: Features of the library, lower ones first. A feature imports lower ones, and the three rooms below them all.
+#: Features of the library, lower ones first. A feature imports lower ones, and the three rooms
+#: below them all.
 FEATURES = ["tenants", "counters", "limits", "sessions", "jobs", "schedules", "webhooks", "imports"]
 LIBRARY_ARROWS: dict[str, set[str]] = {
     "__init__": set(),
@@ -59,7 +60,9 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.level == 1 and path.parent.parent == ROOT / "functions":  # its own folder: deployed, and as a package
+            if (
+                node.level == 1 and path.parent.parent == ROOT / "functions"
+            ):  # its own folder: deployed, and as a package
                 continue
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
@@ -89,14 +92,18 @@ def test_a_room_of_the_local_runtime_imports_lower_rooms_only(path: Path) -> Non
     if own == "__init__":
         assert not list(imports(path))
         return
-    others = {module.split(".")[1] for module in imports(path) if module.startswith("mayfly_local.")} - {own}
+    others = {
+        module.split(".")[1] for module in imports(path) if module.startswith("mayfly_local.")
+    } - {own}
     assert others <= set(ROOMS[: ROOMS.index(own)])
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
 def test_a_feature_of_the_library_imports_lower_features_only(path: Path) -> None:
     own = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
-    others = {module.split(".")[1] for module in imports(path) if module.startswith("mayfly.")} - {own}
+    others = {module.split(".")[1] for module in imports(path) if module.startswith("mayfly.")} - {
+        own
+    }
     assert others <= LIBRARY_ARROWS[own]
 
 
@@ -107,16 +114,27 @@ def test_the_library_names_aws_at_its_edges_only(path: Path) -> None:
     assert is_edge or not tops & AWS
 
 
-@pytest.mark.parametrize("path", [each for each in sorted(LIBRARY.rglob("*.py")) if each.name in ("model.py", "rules.py")], ids=name)
+@pytest.mark.parametrize(
+    "path",
+    [each for each in sorted(LIBRARY.rglob("*.py")) if each.name in ("model.py", "rules.py")],
+    ids=name,
+)
 def test_models_and_rules_are_pure(path: Path) -> None:
     """The standard library, the errors, and what is as pure as they are."""
     pure = {"mayfly.core.errors", "mayfly.core.json_input", "mayfly.core.ids", "mayfly.core.clock"}
     feature = f"mayfly.{path.parent.name}"
     allowed = pure | {f"{feature}.model", f"{feature}.rules"}
     assert {module for module in imports(path) if module.startswith("mayfly")} <= allowed
-    assert not {module.split(".")[0] for module in imports(path)} & (AWS | {"aws_lambda_powertools"})
+    assert not {module.split(".")[0] for module in imports(path)} & (
+        AWS | {"aws_lambda_powertools"}
+    )
     # Time, randomness and ids come in as values.
-    names = {alias.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert not names & {"system_clock", "new_id", "new_nonce", "new_secret"}
 
 

@@ -11,7 +11,11 @@ from mayfly_local.application.template import load
 from tools.openapi.build import DOCUMENT, FUNCTIONS, PAGE, ROOT, build, page
 
 FOUND = json.loads(DOCUMENT.read_text())
-OPERATIONS = {f"{method.upper()} {path}": each for path, methods in FOUND["paths"].items() for method, each in methods.items()}
+OPERATIONS = {
+    f"{method.upper()} {path}": each
+    for path, methods in FOUND["paths"].items()
+    for method, each in methods.items()
+}
 
 
 def test_the_document_is_what_the_code_says_today() -> None:
@@ -22,18 +26,37 @@ def test_the_document_is_what_the_code_says_today() -> None:
 def test_it_has_exactly_the_routes_of_the_template_and_asks_for_their_scopes() -> None:
     template = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")
     (api,) = template.of_type("AWS::ApiGatewayV2::Api").values()
-    routes = {f"{method.upper()} {path}": each for path, methods in api["Body"]["paths"].items() for method, each in methods.items()}
+    routes = {
+        f"{method.upper()} {path}": each
+        for path, methods in api["Body"]["paths"].items()
+        for method, each in methods.items()
+    }
     del routes["X-AMAZON-APIGATEWAY-ANY-METHOD $default"]
     assert set(OPERATIONS) == set(routes)
-    assert {key for key, each in OPERATIONS.items() if "security" in each} == {key for key, each in routes.items() if each.get("security")}
-    scopes = {key: scope for name in FUNCTIONS for key, scope in import_module(f"functions.{name}.app")._SCOPES.items()}
+    assert {key for key, each in OPERATIONS.items() if "security" in each} == {
+        key for key, each in routes.items() if each.get("security")
+    }
+    scopes = {
+        key: scope
+        for name in FUNCTIONS
+        for key, scope in import_module(f"functions.{name}.app")._SCOPES.items()
+    }
     assert all(each.get("x-scope", "public") == scopes[key] for key, each in OPERATIONS.items())
 
 
 def test_every_error_that_the_api_answers_is_in_it() -> None:
     told = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
-    classes = [each for each in vars(mayfly.core.errors).values() if isinstance(each, type) and issubclass(each, MayflyError)]
-    answered = {each.code for each in classes if each.status != 500} - {"key-not-found", "not-found", "method-not-allowed", "job-is-live"}
+    classes = [
+        each
+        for each in vars(mayfly.core.errors).values()
+        if isinstance(each, type) and issubclass(each, MayflyError)
+    ]
+    answered = {each.code for each in classes if each.status != 500} - {
+        "key-not-found",
+        "not-found",
+        "method-not-allowed",
+        "job-is-live",
+    }
     assert answered <= told
     assert told <= {each.code for each in classes}
 

@@ -1,6 +1,7 @@
 """Releases: their archives are whole, and this library reads everything that they have stored.
 
-A release's folder holds its code, its items, and what it read from them itself. See tests/releases/README.md.
+A release's folder holds its code, its items, and what it read from them itself. See
+tests/releases/README.md.
 """
 
 import ast
@@ -29,7 +30,10 @@ from tests.releases.readings import READINGS, Stores, read, stores
 from tests.support.fakes import FixedClock
 
 FIRST = "0.1.0"
-FOLDERS = {path.parent.name: path.parent for path in sorted((ROOT / "tests" / "releases").glob("*/manifest.json"))}
+FOLDERS = {
+    path.parent.name: path.parent
+    for path in sorted((ROOT / "tests" / "releases").glob("*/manifest.json"))
+}
 LIBRARY = ROOT / "layers" / "mayfly" / "mayfly"
 
 #: Kinds of items: their table, and a pattern of partition key and sort key, a space between them.
@@ -62,7 +66,10 @@ BUILDERS = {
     "schedules.schedule_key": ["schedule"],
     "sessions.generation_key": ["generation of a subject"],
     "sessions.session_key": ["session"],
-    **{f"tenants.{method}": ["API key"] for method in ("add_key", "end_key", "find_key", "note_use", "revoke_key")},
+    **{
+        f"tenants.{method}": ["API key"]
+        for method in ("add_key", "end_key", "find_key", "note_use", "revoke_key")
+    },
     "webhooks.key": ["endpoint that is gone"],
 }
 #: The version that first stores a kind, status, outcome, algorithm or `kind: attribute`.
@@ -91,11 +98,23 @@ def document(version: str, name: str) -> Any:
 def kind_of(table: str, item: Mapping[str, Any]) -> str:
     """The kind of an item; its key if the kind is not known here."""
     key = " ".join(item[name]["S"] if name in item else "" for name in ("pk", "sk"))
-    return next((kind for kind, (place, pattern) in KINDS.items() if place == table and re.fullmatch(pattern, key)), f"{table}: {key}")
+    return next(
+        (
+            kind
+            for kind, (place, pattern) in KINDS.items()
+            if place == table and re.fullmatch(pattern, key)
+        ),
+        f"{table}: {key}",
+    )
 
 
 def items_of(version: str, kind: str) -> list[dict[str, Any]]:
-    return [item for table, items in held(version)["tables"].items() for item in items if kind_of(table, item) == kind]
+    return [
+        item
+        for table, items in held(version)["tables"].items()
+        for item in items
+        if kind_of(table, item) == kind
+    ]
 
 
 # ---------------------------------------------------------------- the archive
@@ -104,7 +123,9 @@ def items_of(version: str, kind: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("version", FOLDERS)
 def test_the_archive_unpacks_to_the_files_of_its_manifest(version: str) -> None:
     with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
-        found = {member.name: hashlib.sha256(_content(archive, member)).hexdigest() for member in archive}
+        found = {
+            member.name: hashlib.sha256(_content(archive, member)).hexdigest() for member in archive
+        }
     assert found == document(version, "manifest.json")["code"]
 
 
@@ -116,7 +137,12 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 @pytest.mark.parametrize("version", FOLDERS)
 def test_the_archive_holds_handlers_library_requirements_and_template(version: str) -> None:
     files = document(version, "manifest.json")["code"]
-    wanted = {"functions/hello/main.py", "layers/mayfly/mayfly/__init__.py", "layers/mayfly/requirements.txt", "template.yaml"}
+    wanted = {
+        "functions/hello/main.py",
+        "layers/mayfly/mayfly/__init__.py",
+        "layers/mayfly/requirements.txt",
+        "template.yaml",
+    }
     assert wanted - set(files) == set()
 
 
@@ -124,14 +150,18 @@ def test_the_archive_holds_handlers_library_requirements_and_template(version: s
 def test_the_archive_names_no_time_and_no_owner_and_is_in_order(version: str) -> None:
     with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
         found = archive.getmembers()
-    assert {(each.mtime, each.uid, each.gid, each.uname, each.gname) for each in found} == {(0, 0, 0, "", "")}
+    assert {(each.mtime, each.uid, each.gid, each.uname, each.gname) for each in found} == {
+        (0, 0, 0, "", "")
+    }
     assert [each.name for each in found] == sorted(each.name for each in found)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 def test_the_documents_of_a_release_are_as_they_were_made(version: str) -> None:
     found = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FOLDERS[version].iterdir() if path.name != "manifest.json"
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in FOLDERS[version].iterdir()
+        if path.name != "manifest.json"
     }
     assert found == document(version, "manifest.json")["documents"]
 
@@ -160,7 +190,9 @@ def _key_builders(path: Path) -> Iterator[str]:
 
 
 def _is_key(node: ast.AST) -> bool:
-    return isinstance(node, ast.Dict) and any(isinstance(each, ast.Constant) and each.value == "pk" for each in node.keys)
+    return isinstance(node, ast.Dict) and any(
+        isinstance(each, ast.Constant) and each.value == "pk" for each in node.keys
+    )
 
 
 @pytest.mark.parametrize("version", FOLDERS)
@@ -171,7 +203,9 @@ def test_a_release_holds_items_of_every_kind(version: str, kind: str) -> None:
 
 @pytest.mark.parametrize("version", FOLDERS)
 def test_a_release_holds_no_item_of_a_kind_that_is_not_listed(version: str) -> None:
-    found = {kind_of(table, item) for table, items in held(version)["tables"].items() for item in items}
+    found = {
+        kind_of(table, item) for table, items in held(version)["tables"].items() for item in items
+    }
     assert found - set(KINDS) == set()
 
 
@@ -184,8 +218,14 @@ def test_a_release_holds_jobs_of_every_status(version: str, status: Status) -> N
 
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.RUNNING])
-def test_a_release_holds_attempts_of_every_outcome_that_is_stored(version: str, outcome: Outcome) -> None:
-    attempts = [json.loads(entry["S"]) for item in items_of(version, "job") for entry in item["history"]["L"]]
+def test_a_release_holds_attempts_of_every_outcome_that_is_stored(
+    version: str, outcome: Outcome
+) -> None:
+    attempts = [
+        json.loads(entry["S"])
+        for item in items_of(version, "job")
+        for entry in item["history"]["L"]
+    ]
     assert (outcome in {each["outcome"] for each in attempts}) == is_of_its_time(outcome, version)
 
 
@@ -260,7 +300,9 @@ class Watched:
             reply["Items"] = [self._given(table, item) for item in reply["Items"]]
         for place, items in reply.get("Responses", {}).items():
             reply["Responses"][place] = [self._given(place, item) for item in items]
-        for write, reason in zip(request.get("TransactItems", ()), reply.get("CancellationReasons", ()), strict=False):
+        for write, reason in zip(
+            request.get("TransactItems", ()), reply.get("CancellationReasons", ()), strict=False
+        ):
             if "Item" in reason:
                 (body,) = write.values()
                 reason["Item"] = self._given(body["TableName"], reason["Item"])
@@ -311,14 +353,24 @@ def _open(version: str) -> Opened:
     return Opened(version, watched, stores(watched, tables, clock, held(version)["messages"]))
 
 
-CASES = [(version, case) for version in FOLDERS for case in document(version, "expected.json")["cases"]]
+CASES = [
+    (version, case) for version in FOLDERS for case in document(version, "expected.json")["cases"]
+]
 
 
-@pytest.mark.parametrize(("version", "case"), CASES, ids=[f"{version}: {case['kind']}: {case['name']}" for version, case in CASES])
-def test_this_library_reads_what_the_release_read(open_release: Callable[[str], Opened], version: str, case: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("version", "case"),
+    CASES,
+    ids=[f"{version}: {case['kind']}: {case['name']}" for version, case in CASES],
+)
+def test_this_library_reads_what_the_release_read(
+    open_release: Callable[[str], Opened], version: str, case: dict[str, Any]
+) -> None:
     found, gives = read(open_release(version).stores, case["kind"], case["of"]), case["gives"]
     if isinstance(gives, dict) and isinstance(found, dict):
-        found = {name: found.get(name, "missing") for name in gives}  # a later library may know more
+        found = {
+            name: found.get(name, "missing") for name in gives
+        }  # a later library may know more
     assert found == gives
 
 
@@ -334,12 +386,16 @@ def read_whole(open_release: Callable[[str], Opened], version: str) -> Opened:
 
 @pytest.mark.parametrize("version", FOLDERS)
 def test_every_item_of_a_release_is_read(read_whole: Opened, version: str) -> None:
-    every = {_place(table, item) for table, items in held(version)["tables"].items() for item in items}
+    every = {
+        _place(table, item) for table, items in held(version)["tables"].items() for item in items
+    }
     assert every - read_whole.client.given == set()
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_every_attribute_that_this_library_asks_for_is_in_an_item(read_whole: Opened, version: str) -> None:
+def test_every_attribute_that_this_library_asks_for_is_in_an_item(
+    read_whole: Opened, version: str
+) -> None:
     asked = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
     given = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
     missing = {f"{kind}: {name}" for kind, name in asked - given}
@@ -360,8 +416,12 @@ def answers() -> dict[str, Any]:
         return make(client, make_tables(client, "answers-")).answers
 
 
-@pytest.mark.parametrize(("version", "name"), ANSWERS, ids=[f"{version}: {name}" for version, name in ANSWERS])
-def test_an_answer_keeps_its_status_its_members_and_its_headers(answers: dict[str, Any], version: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "name"), ANSWERS, ids=[f"{version}: {name}" for version, name in ANSWERS]
+)
+def test_an_answer_keeps_its_status_its_members_and_its_headers(
+    answers: dict[str, Any], version: str, name: str
+) -> None:
     before, now = document(version, "answers.json")[name], answers[name]
     assert now["status"] == before["status"]
     assert members(before["body"]) - members(now["body"]) == set()

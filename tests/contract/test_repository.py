@@ -17,7 +17,9 @@ LOCKS = list(dependencies.LOCKS)
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text()
-    packages = re.findall(r"^([a-z0-9][^ ]*==[^ ]+)((?:.*\\\n    --hash=sha256:[0-9a-f]{64}.*)+)", text, re.MULTILINE)
+    packages = re.findall(
+        r"^([a-z0-9][^ ]*==[^ ]+)((?:.*\\\n    --hash=sha256:[0-9a-f]{64}.*)+)", text, re.MULTILINE
+    )
     assert len(packages) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) > 5
     assert "://" not in text
     assert "--index" not in text
@@ -35,9 +37,16 @@ def test_layer_and_tests_run_on_the_same_versions() -> None:
 def test_every_locked_package_is_listed_with_its_version_and_a_licence(lock: str) -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
     section = page[page.index(f"`{lock}`") :].split("\n## ")[0]
-    listed = {name: (version, licence) for name, version, licence in re.findall(r"^\| (\S+) \| (\S+) \| (.+) \|$", section, re.MULTILINE)}
+    listed = {
+        name: (version, licence)
+        for name, version, licence in re.findall(
+            r"^\| (\S+) \| (\S+) \| (.+) \|$", section, re.MULTILINE
+        )
+    }
     del listed["package"]
-    assert {name: version for name, (version, _) in listed.items()} == dependencies.locked(lock), "run: make licences"
+    assert {name: version for name, (version, _) in listed.items()} == dependencies.locked(lock), (
+        "run: make licences"
+    )
     assert [name for name, (_, licence) in listed.items() if licence in ("?", "UNKNOWN")] == []
 
 
@@ -46,7 +55,9 @@ def test_every_error_has_its_row_in_the_documents() -> None:
     classes = [
         each
         for each in vars(mayfly.core.errors).values()
-        if isinstance(each, type) and issubclass(each, MayflyError) and each.code != "internal-error"
+        if isinstance(each, type)
+        and issubclass(each, MayflyError)
+        and each.code != "internal-error"
     ]
     assert len(classes) > 15
     assert [each.code for each in classes if f"`{each.code}`" not in documented] == []
@@ -60,7 +71,10 @@ def test_every_command_has_help_that_names_it() -> None:
 
 
 def test_nothing_is_patched() -> None:
-    """What a test replaces, it passes in; see CONTRIBUTING.md. The one exception guards the network."""
+    """What a test replaces, it passes in; see CONTRIBUTING.md.
+
+    The one exception guards the network.
+    """
     patching = re.compile(r"unittest\.mock|mocker|monkeypatch\.setattr")
     found = [
         str(path.relative_to(ROOT))
@@ -71,9 +85,21 @@ def test_nothing_is_patched() -> None:
 
 
 def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
     if not tracked:
         pytest.skip("no git checkout: nothing says which files belong to the repository")
-    forbidden = re.compile(r"files\.pythonhosted|pypi\.org|registry\.npmjs|deb\.debian|" + "/ro" + r"ot/|/ho" + r"me/\w|/wo" + "rk/")
-    found = [path for path in tracked if (ROOT / path).is_file() and forbidden.search((ROOT / path).read_text(errors="replace"))]
+    forbidden = re.compile(
+        r"files\.pythonhosted|pypi\.org|registry\.npmjs|deb\.debian|"
+        + "/ro"
+        + r"ot/|/ho"
+        + r"me/\w|/wo"
+        + "rk/"
+    )
+    found = [
+        path
+        for path in tracked
+        if (ROOT / path).is_file() and forbidden.search((ROOT / path).read_text(errors="replace"))
+    ]
     assert found == []

@@ -1,4 +1,5 @@
-"""The Runtime API, held to its contract by both loops that speak it: `awslambdaric` unchanged, and our own.
+"""The Runtime API, held to its contract by both loops that speak it: `awslambdaric` unchanged, and
+our own.
 
 Real processes; only the pool and the gateway are absent.
 """
@@ -20,7 +21,15 @@ import aiohttp
 import psutil
 import pytest
 
-from mayfly_local.compute.environment import PAYLOAD_LIMIT, Environment, Failure, Invocation, Launch, NotSent, Reply
+from mayfly_local.compute.environment import (
+    PAYLOAD_LIMIT,
+    Environment,
+    Failure,
+    Invocation,
+    Launch,
+    NotSent,
+    Reply,
+)
 from mayfly_local.compute.packages import runtime_folder
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
@@ -28,7 +37,10 @@ from mayfly_testing.stack import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"
-LOOPS = {"awslambdaric": "awslambdaric", "our loop": str(ROOT / "mayfly_local" / "compute" / "python_runtime.py")}
+LOOPS = {
+    "awslambdaric": "awslambdaric",
+    "our loop": str(ROOT / "mayfly_local" / "compute" / "python_runtime.py"),
+}
 
 
 @pytest.fixture(params=LOOPS)
@@ -54,7 +66,9 @@ class Bench:
             arn="arn:aws:lambda:us-east-1:000000000000:function:Test",
             handler=handler,
             runtime=LOOPS[self.loop_name],
-            variables={"PATH": os.environ["PATH"], "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", "AWS_LAMBDA_FUNCTION_NAME": "Test", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "LAMBDA_TASK_ROOT": str(HANDLERS)},
+            variables={"PATH": os.environ["PATH"], "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+            "AWS_LAMBDA_FUNCTION_NAME": "Test", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "LAMBDA_TASK_ROOT": str(HANDLERS)},
             folder=HANDLERS,
             path=[HANDLERS, runtime_folder(ROOT / ".mayfly" / "cache")],
             timeout_seconds=5,
@@ -62,18 +76,27 @@ class Bench:
         )  # fmt: skip
         return replace(base, **changes)
 
-    async def started(self, handler: str = "behaviour.handler", *, tells_peers: bool | None = None, **changes: Any) -> Environment:
-        environment = Environment(self.launch(handler, **changes), self.logs.of("Test"), tells_peers=tells_peers)
+    async def started(
+        self, handler: str = "behaviour.handler", *, tells_peers: bool | None = None, **changes: Any
+    ) -> Environment:
+        environment = Environment(
+            self.launch(handler, **changes), self.logs.of("Test"), tells_peers=tells_peers
+        )
         assert await environment.start(self.children) is None
         return environment
 
     async def refused(self, handler: str, **changes: Any) -> Failure:
-        failure = await Environment(self.launch(handler, **changes), self.logs.of("Test")).start(self.children)
+        failure = await Environment(self.launch(handler, **changes), self.logs.of("Test")).start(
+            self.children
+        )
         assert failure is not None
         return failure
 
     def entries(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "logs" / "Test.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (self.folder / "logs" / "Test.jsonl").read_text().splitlines()
+        ]
 
 
 @pytest.fixture
@@ -92,7 +115,8 @@ def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
             await asyncio.wait_for(test, 60)
         finally:
             for child in psutil.Process().children():
-                if child.pid not in before | {bench.children._guard.pid}:  # type: ignore[union-attr]  # open
+                # Open.
+                if child.pid not in before | {bench.children._guard.pid}:  # type: ignore[union-attr]
                     os.killpg(child.pid, signal.SIGKILL)
             await bench.children.close()
 
@@ -128,7 +152,10 @@ def test_a_handler_sees_its_context(bench: Bench) -> None:
         found = facts(await environment.invoke(invocation))
         assert found["request_id"] == invocation.request_id
         assert found["trace"] == invocation.trace
-        assert (found["arn"], found["memory"]) == ("arn:aws:lambda:us-east-1:000000000000:function:Test", "128")
+        assert (found["arn"], found["memory"]) == (
+            "arn:aws:lambda:us-east-1:000000000000:function:Test",
+            "128",
+        )
         assert 4000 < found["remaining_ms"] <= 5000
         await environment.stop(1)
 
@@ -151,7 +178,9 @@ def test_a_handler_sees_no_package_of_this_environment(bench: Bench) -> None:
         ("unmarshalled", "Runtime.MarshalError", "Unable to marshal response"),
     ],
 )
-def test_a_handlers_error_is_typed_and_its_process_lives_on(bench: Bench, name: str, kind: str, message: str) -> None:
+def test_a_handlers_error_is_typed_and_its_process_lives_on(
+    bench: Bench, name: str, kind: str, message: str
+) -> None:
     async def test() -> None:
         environment = await bench.started()
         failed = await environment.invoke(wish(name))
@@ -174,7 +203,9 @@ def test_a_handlers_error_is_typed_and_its_process_lives_on(bench: Bench, name: 
         ("hang", "Sandbox.Timedout", "Task timed out after 1.00 seconds"),
     ],
 )
-def test_the_end_of_a_process_is_typed_and_leaves_nothing(bench: Bench, name: str, kind: str, message: str) -> None:
+def test_the_end_of_a_process_is_typed_and_leaves_nothing(
+    bench: Bench, name: str, kind: str, message: str
+) -> None:
     async def test() -> None:
         environment = await bench.started(timeout_seconds=1.0 if name == "hang" else 20.0)
         failed = await environment.invoke(wish(name))
@@ -215,13 +246,19 @@ def test_a_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> No
     ("handler", "kind", "message"),
     [
         ("unimportable.handler", "Runtime.ImportModuleError", "No module named 'no_such_module'"),
-        ("behaviour.gone", "Runtime.HandlerNotFound", "Handler 'gone' missing on module 'behaviour'"),
+        (
+            "behaviour.gone",
+            "Runtime.HandlerNotFound",
+            "Handler 'gone' missing on module 'behaviour'",
+        ),
         ("behaviour", "Runtime.MalformedHandlerName", "Bad handler 'behaviour'"),
         ("raises.handler", "ValueError", "no configuration"),
         ("exits.handler", "Runtime.ExitError", "exit status 4"),
     ],
 )
-def test_a_failed_start_is_typed_and_leaves_nothing(bench: Bench, handler: str, kind: str, message: str) -> None:
+def test_a_failed_start_is_typed_and_leaves_nothing(
+    bench: Bench, handler: str, kind: str, message: str
+) -> None:
     async def test() -> None:
         failed = await bench.refused(handler)
         assert failed.kind == kind
@@ -250,7 +287,9 @@ def test_what_a_handler_started_dies_with_its_environment(bench: Bench) -> None:
         grandchild = int(json.loads(reply.payload)["body"])
         assert psutil.pid_exists(grandchild)
         await environment.stop(1)
-        await asyncio.to_thread(wait_until, lambda: not _runs(grandchild), 2, what="the end of the grandchild")
+        await asyncio.to_thread(
+            wait_until, lambda: not _runs(grandchild), 2, what="the end of the grandchild"
+        )
 
     run(bench, test())
 
@@ -265,34 +304,59 @@ def test_output_is_logged_line_by_line_with_its_request(bench: Bench) -> None:
 
     run(bench, test())
     said = [each for each in bench.entries() if each["type"] == "function"]
-    assert [each.get("text") or each["record"]["message"] for each in said] == ["a line of text", "a line of JSON", "to the error stream"]
+    assert [each.get("text") or each["record"]["message"] for each in said] == [
+        "a line of text",
+        "a line of JSON",
+        "to the error stream",
+    ]
     assert {each["request_id"] for each in said} == {invocation.request_id}
 
 
 def test_an_answer_to_another_invocation_is_refused(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
-        asked = facts(await environment.invoke(wish("ask", method="POST", path="/invocation/forged/response", body="1")))["asked"]
+        asked = facts(
+            await environment.invoke(
+                wish("ask", method="POST", path="/invocation/forged/response", body="1")
+            )
+        )["asked"]
         assert (asked["status"], asked["body"]["errorType"]) == (400, "InvalidRequestID")
-        assert facts(await environment.invoke(wish("ask", path="/nonsense")))["asked"]["status"] == 404
+        assert (
+            facts(await environment.invoke(wish("ask", path="/nonsense")))["asked"]["status"] == 404
+        )
         assert facts(await environment.invoke(wish("fine")))["calls"] == 3
         await environment.stop(1)
 
     run(bench, test())
 
 
-@pytest.mark.parametrize("tells_peers", [None, False], ids=["by the peer's process", "by a token in the path"])
-def test_the_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: bool | None) -> None:
+@pytest.mark.parametrize(
+    "tells_peers", [None, False], ids=["by the peer's process", "by a token in the path"]
+)
+def test_the_runtime_api_answers_its_own_process_only(
+    bench: Bench, tells_peers: bool | None
+) -> None:
     if tells_peers is False and bench.loop_name == "awslambdaric":
-        pytest.skip("AWS's client takes no token; our loop stands in where the system does not tell peers")
+        pytest.skip(
+            "AWS's client takes no token; our loop stands in where the system does not tell peers"
+        )
 
     async def test() -> None:
         environment = await bench.started(tells_peers=tells_peers)
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{environment._api.port}/2018-06-01/runtime"
-            for method, path in (("GET", "/invocation/next"), ("POST", "/invocation/x/response"), ("POST", "/init/error")):
-                async with session.request(method, url + path, data=b"{}" if method == "POST" else None) as refused:
-                    assert (refused.status, "another process" in await refused.text()) == (403, True)
+            for method, path in (
+                ("GET", "/invocation/next"),
+                ("POST", "/invocation/x/response"),
+                ("POST", "/init/error"),
+            ):
+                async with session.request(
+                    method, url + path, data=b"{}" if method == "POST" else None
+                ) as refused:
+                    assert (refused.status, "another process" in await refused.text()) == (
+                        403,
+                        True,
+                    )
         assert facts(await environment.invoke(wish("fine")))["calls"] == 1
         await environment.stop(1)
 
@@ -310,7 +374,10 @@ def test_a_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> 
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{environment._api.port}"
             value = url if header == "Origin" else "same-origin"
-            async with session.get(f"{url}{environment._token}/2018-06-01/runtime/invocation/next", headers={header: value}) as refused:
+            async with session.get(
+                f"{url}{environment._token}/2018-06-01/runtime/invocation/next",
+                headers={header: value},
+            ) as refused:
                 assert (refused.status, "browser" in await refused.text()) == (403, True)
         await environment.stop(1)
 
@@ -319,7 +386,9 @@ def test_a_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> 
 
 def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Bench) -> None:
     if bench.loop_name == "awslambdaric":
-        pytest.skip("AWS's client takes no token, by which this test plays the function's own process")
+        pytest.skip(
+            "AWS's client takes no token, by which this test plays the function's own process"
+        )
 
     async def test() -> None:
         environment = await bench.started(tells_peers=False)
@@ -331,7 +400,11 @@ def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: B
         await environment.stop(1)
 
     run(bench, test())
-    assert [each["path"].endswith("/invocation/next") for each in bench.entries() if each["type"] == "refused"] == [True]
+    assert [
+        each["path"].endswith("/invocation/next")
+        for each in bench.entries()
+        if each["type"] == "refused"
+    ] == [True]
 
 
 def test_a_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> None:
@@ -344,14 +417,18 @@ def test_a_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> N
 
 
 def test_an_event_that_a_dead_process_never_read_may_be_given_to_another(bench: Bench) -> None:
-    """Killed in the moment of dispatch: the kernel resets a connection whose owner died with data unread."""
+    """Killed in the moment of dispatch: the kernel resets a connection whose owner died with data
+    unread.
+    """
 
     async def test() -> None:
         environment = await bench.started()
         await environment.invoke(wish("fine"))
         await asyncio.to_thread(wait_until, lambda: environment._polls.qsize() == 1, 5)
         os.kill(environment.pid, signal.SIGSTOP)
-        await asyncio.to_thread(wait_until, lambda: psutil.Process(environment.pid).status() == psutil.STATUS_STOPPED, 5)
+        await asyncio.to_thread(
+            wait_until, lambda: psutil.Process(environment.pid).status() == psutil.STATUS_STOPPED, 5
+        )
         invoking = asyncio.ensure_future(environment.invoke(wish("fine")))
         await asyncio.to_thread(wait_until, lambda: environment._current is not None, 5)
         await asyncio.sleep(0.1)  # the event lies in the stopped process's buffer
@@ -368,7 +445,9 @@ def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(ben
         await environment.invoke(wish("fine"))
         os.kill(environment.pid, signal.SIGKILL)
         if sys.platform == "linux":
-            assert not environment.is_alive, "it has had no turn to die in, but the kill is on its way"
+            assert not environment.is_alive, (
+                "it has had no turn to die in, but the kill is on its way"
+            )
         with pytest.raises(NotSent):
             await environment.invoke(wish("fine"))
         await environment.kill()
@@ -377,17 +456,23 @@ def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(ben
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 20, 100])
-def test_a_start_that_is_cancelled_ends_at_once_and_leaves_no_process(bench: Bench, turns: int) -> None:
+def test_a_start_that_is_cancelled_ends_at_once_and_leaves_no_process(
+    bench: Bench, turns: int
+) -> None:
     async def test() -> None:
         environment = Environment(bench.launch("behaviour.handler"), bench.logs.of("Test"))
         before = set(psutil.Process().children())
         starting = asyncio.ensure_future(environment.start(bench.children))
-        for _ in range(turns):  # of the event loop: inside the listening, the fork, the pipes or the wait for the first poll
+        for _ in range(
+            turns
+        ):  # of the event loop: inside the listening, the fork, the pipes or the wait for the first poll
             await asyncio.sleep(0)
         starting.cancel()
         await asyncio.wait([starting], timeout=5)
         assert starting.cancelled()
-        assert not [each for each in psutil.Process().children() if each not in before and _runs(each.pid)]
+        assert not [
+            each for each in psutil.Process().children() if each not in before and _runs(each.pid)
+        ]
 
     run(bench, test())
 

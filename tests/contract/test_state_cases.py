@@ -13,8 +13,18 @@ from mayfly_testing.stack import ROOT
 
 
 def run(case: str, step: str, folder: Path, port: int = 4000) -> Any:
-    command = [sys.executable, "-m", "tests.contract.state_cases", case, step, str(folder), str(port)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={"PATH": os.defpath})
+    command = [
+        sys.executable,
+        "-m",
+        "tests.contract.state_cases",
+        case,
+        step,
+        str(folder),
+        str(port),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env={"PATH": os.defpath}
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -30,13 +40,17 @@ def test_addresses_in_text_of_users_stay_as_they_are(tmp_path: Path) -> None:
     assert run("text_of_users", "after", tmp_path, 5000) == "http://127.0.0.1:9999/hook"
 
 
-def test_a_group_keeps_its_order_and_its_deduplication_also_if_the_clock_goes_back(tmp_path: Path) -> None:
+def test_a_group_keeps_its_order_and_its_deduplication_also_if_the_clock_goes_back(
+    tmp_path: Path,
+) -> None:
     before = run("order_of_a_group", "before", tmp_path)
     assert before[0] == [f"m{number}" for number in range(6)]
     assert run("order_of_a_group", "after", tmp_path) == before
 
 
-def test_a_mapping_that_starts_at_latest_gets_what_came_after_it_was_declared(tmp_path: Path) -> None:
+def test_a_mapping_that_starts_at_latest_gets_what_came_after_it_was_declared(
+    tmp_path: Path,
+) -> None:
     run("a_mapping_that_starts_at_latest", "before", tmp_path)
     assert run("a_mapping_that_starts_at_latest", "after", tmp_path) == ["new"]
 
@@ -47,19 +61,35 @@ def test_records_that_aged_unread_are_told(tmp_path: Path) -> None:
 
 
 def test_of_the_records_that_were_read_the_newest_250_stay(tmp_path: Path) -> None:
-    assert run("read_records", "before", tmp_path) == run("read_records", "after", tmp_path) == 250 + 300
+    assert (
+        run("read_records", "before", tmp_path)
+        == run("read_records", "after", tmp_path)
+        == 250 + 300
+    )
 
 
 def test_records_that_one_mapping_has_not_read_stay_for_it(tmp_path: Path) -> None:
-    assert run("a_reader_that_has_not_begun", "before", tmp_path) == run("a_reader_that_has_not_begun", "after", tmp_path) == 1
+    assert (
+        run("a_reader_that_has_not_begun", "before", tmp_path)
+        == run("a_reader_that_has_not_begun", "after", tmp_path)
+        == 1
+    )
 
 
 def test_a_closed_stream_leaves_the_new_one_alone(tmp_path: Path) -> None:
-    assert run("a_closed_stream", "before", tmp_path) == run("a_closed_stream", "after", tmp_path) == ["new"]
+    assert (
+        run("a_closed_stream", "before", tmp_path)
+        == run("a_closed_stream", "after", tmp_path)
+        == ["new"]
+    )
 
 
 def test_a_table_that_takes_the_place_of_another_has_its_own_items_only(tmp_path: Path) -> None:
-    assert run("a_table_over_another", "before", tmp_path) == run("a_table_over_another", "after", tmp_path) == ["new"]
+    assert (
+        run("a_table_over_another", "before", tmp_path)
+        == run("a_table_over_another", "after", tmp_path)
+        == ["new"]
+    )
 
 
 def test_an_object_is_the_old_one_or_the_new_one_and_never_half_of_each(tmp_path: Path) -> None:
@@ -72,7 +102,9 @@ def test_an_object_that_is_not_kept_is_not_acknowledged(tmp_path: Path) -> None:
     assert run("an_object_whose_folder_cannot_be_made", "before", tmp_path) is True
 
 
-def test_the_journal_stays_within_a_multiple_of_what_counts_over_many_sessions(tmp_path: Path) -> None:
+def test_the_journal_stays_within_a_multiple_of_what_counts_over_many_sessions(
+    tmp_path: Path,
+) -> None:
     for session in range(5):
         assert run("sessions_of_updates", "before" if not session else "after", tmp_path) is True
 
@@ -82,5 +114,7 @@ def test_the_sync_survives_a_while_without_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["before"])
-def test_items_are_given_to_the_reaper_when_they_have_expired_and_not_before(tmp_path: Path, step: str) -> None:
+def test_items_are_given_to_the_reaper_when_they_have_expired_and_not_before(
+    tmp_path: Path, step: str
+) -> None:
     assert run("items_that_expire", step, tmp_path) == [["a fraction", "expired"], True, True]

@@ -6,7 +6,8 @@ import sys
 
 from mayfly_testing.stack import ROOT
 
-#: Megabytes for 1,000 ended jobs: while they run, and when read stream records and old tokens are gone.
+#: Megabytes for 1,000 ended jobs: while they run, and when read stream records and old tokens are
+#: gone.
 RUNNING, SETTLED = 7, 2.5
 
 

@@ -15,7 +15,11 @@ from mayfly_local.application.template import load
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")
 FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
-TABLES = {name: each for name, each in TEMPLATE.resources.items() if each["Type"] == "AWS::DynamoDB::Table"}
+TABLES = {
+    name: each
+    for name, each in TEMPLATE.resources.items()
+    if each["Type"] == "AWS::DynamoDB::Table"
+}
 QUEUES = TEMPLATE.of_type("AWS::SQS::Queue")
 MAPPINGS = TEMPLATE.of_type("AWS::Lambda::EventSourceMapping")
 
@@ -32,18 +36,24 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
 def test_no_policy_holds_a_star() -> None:
     assert len(statements()) >= 10
     for role, statement in statements():
-        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        actions = (
+            statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        )
         assert not any("*" in action for action in actions), role
         # Objects and parameters under one prefix of ours; never all of a kind.
         assert not re.search(r"\*(?!')", str(statement["Resource"])), role
-        assert not re.search(r"(?<!/webhooks/)(?<!ImportsBucket\.Arn}/)\*", str(statement["Resource"])), role
+        assert not re.search(
+            r"(?<!/webhooks/)(?<!ImportsBucket\.Arn}/)\*", str(statement["Resource"])
+        ), role
 
 
 def test_every_function_has_a_role_and_a_log_of_its_own() -> None:
     roles = [each["Role"]["Fn::GetAtt"][0] for each in FUNCTIONS.values()]
     logs = [each["LoggingConfig"]["LogGroup"]["Ref"] for each in FUNCTIONS.values()]
     assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS)
-    assert not any("ManagedPolicyArns" in role for role in TEMPLATE.of_type("AWS::IAM::Role").values())
+    assert not any(
+        "ManagedPolicyArns" in role for role in TEMPLATE.of_type("AWS::IAM::Role").values()
+    )
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -67,7 +77,10 @@ def test_every_queue_is_encrypted_and_a_dead_letter_queue_keeps_longer_than_its_
 
 
 def test_a_queues_visibility_is_its_functions_timeout_and_more_than_the_lease() -> None:
-    pairs = [(each["EventSourceArn"]["Fn::GetAtt"][0], each["FunctionName"]["Ref"]) for each in MAPPINGS.values()]
+    pairs = [
+        (each["EventSourceArn"]["Fn::GetAtt"][0], each["FunctionName"]["Ref"])
+        for each in MAPPINGS.values()
+    ]
     checked = [(QUEUES[queue], FUNCTIONS[function]) for queue, function in pairs if queue in QUEUES]
     assert checked
     for queue, function in checked:
@@ -103,7 +116,9 @@ def test_the_405_table_has_exactly_the_routes_of_the_template() -> None:
 
 
 def test_every_route_has_its_handler_and_its_scope() -> None:
-    """A route of the template is a key of the scopes of the function that it leads to, and the other way round."""
+    """A route of the template is a key of the scopes of the function that it leads to, and the
+    other way round.
+    """
     (api,) = TEMPLATE.of_type("AWS::ApiGatewayV2::Api").values()
     wanted: dict[str, set[str]] = {}
     for path, operations in api["Body"]["paths"].items():
@@ -128,10 +143,16 @@ def test_a_function_gets_exactly_the_variables_that_its_settings_read(name: str)
     given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
     #: Lambda sets these, but for the last, which has a default that is right for this stack.
     not_of_the_template = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL", "MAYFLY_TASKS"}
-    assert given == {field.name.upper() for field in dataclasses.fields(settings)} - not_of_the_template
+    assert (
+        given
+        == {field.name.upper() for field in dataclasses.fields(settings)} - not_of_the_template
+    )
 
 
-@pytest.mark.parametrize("folder", sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "main.py").exists()))
+@pytest.mark.parametrize(
+    "folder",
+    sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "main.py").exists()),
+)
 def test_a_folder_is_a_function_of_its_name(folder: str) -> None:
     logical = "".join(word.capitalize() for word in folder.split("_"))
     assert logical in FUNCTIONS

@@ -16,7 +16,12 @@ from mayfly.jobs import rules
 
 from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +32,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def shell_examples() -> str:
     """Every marked shell block of README, in order, as one script."""
-    blocks = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(
+        r"<!-- example: \w+ -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
     assert len(blocks) == 4
     return "\n".join(blocks)
 
 
 def test_the_shell_examples_of_the_readme_do_what_they_say(stack: Stack) -> None:
     script = (
-        shell_examples().replace("http://127.0.0.1:3000", stack.url).replace(".mayfly/development-key", str(stack.work / "development-key"))
+        shell_examples()
+        .replace("http://127.0.0.1:3000", stack.url)
+        .replace(".mayfly/development-key", str(stack.work / "development-key"))
     )
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,14 +57,22 @@ def test_the_shell_examples_of_the_readme_do_what_they_say(stack: Stack) -> None
 
 def test_the_producers_example_is_a_job(stack: Stack) -> None:
     (program,) = [
-        each for each in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "send_message" in each
+        each
+        for each in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        if "send_message" in each
     ]
     (stack.work.parent / ".mayfly").symlink_to(stack.work)
     before = stack.counter("hits")
-    (exports,) = [each for each in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "mayfly env" in each]
+    (exports,) = [
+        each
+        for each in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        if "mayfly env" in each
+    ]
     (stack.work.parent / ".venv").symlink_to(ROOT / ".venv")
     script = f"{exports}\n{sys.executable} - <<'PYTHON'\n{program}\nPYTHON"
-    subprocess.run(["sh", "-ec", script], cwd=stack.work.parent, check=True, env={"PATH": os.defpath})
+    subprocess.run(
+        ["sh", "-ec", script], cwd=stack.work.parent, check=True, env={"PATH": os.defpath}
+    )
     wait_until(lambda: stack.counter("hits") == before + 1, 20)
 
 
@@ -71,17 +88,34 @@ def test_the_job_in_the_documents_has_the_fields_of_a_real_one(stack: Stack) -> 
 def test_the_verifier_for_receivers_accepts_what_is_signed_and_nothing_else() -> None:
     from mayfly.webhooks.rules import headers, read_webhook
 
-    (program,) = re.findall(r"<!-- verifier -->\n```python\n(.*?)```", (ROOT / "docs" / "webhooks.md").read_text(), re.DOTALL)
+    (program,) = re.findall(
+        r"<!-- verifier -->\n```python\n(.*?)```",
+        (ROOT / "docs" / "webhooks.md").read_text(),
+        re.DOTALL,
+    )
     scope: dict[str, Any] = {}
     exec(program, scope)
-    verify, secret, now_s, body = scope["verify"], f"whsec_{base64.b64encode(b'k' * 32).decode()}", int(scope["time"].time()), b'{"a":1}'
-    signed = headers(read_webhook({"url": "https://example.org/"}), [b"o" * 32, b"k" * 32], "msg_1", body, at_s=now_s)
+    verify, secret, now_s, body = (
+        scope["verify"],
+        f"whsec_{base64.b64encode(b'k' * 32).decode()}",
+        int(scope["time"].time()),
+        b'{"a":1}',
+    )
+    signed = headers(
+        read_webhook({"url": "https://example.org/"}),
+        [b"o" * 32, b"k" * 32],
+        "msg_1",
+        body,
+        at_s=now_s,
+    )
     assert verify(secret, signed, body)
     assert not verify(secret, signed, b'{"a":2}')
     assert not verify(secret, {**signed, "webhook-id": "msg_2"}, body)
     assert not verify(secret, {**signed, "webhook-timestamp": "x"}, body)
     assert not verify(f"whsec_{base64.b64encode(b'x' * 32).decode()}", signed, body)
-    old = headers(read_webhook({"url": "https://example.org/"}), [b"k" * 32], "msg_1", body, at_s=now_s - 301)
+    old = headers(
+        read_webhook({"url": "https://example.org/"}), [b"k" * 32], "msg_1", body, at_s=now_s - 301
+    )
     assert not verify(secret, old, body)
     assert verify(secret, old, body, tolerance_seconds=400)
 
@@ -89,7 +123,9 @@ def test_the_verifier_for_receivers_accepts_what_is_signed_and_nothing_else() ->
 def test_the_schema_of_queue_messages_accepts_what_the_worker_accepts() -> None:
     from jsonschema import Draft202012Validator
 
-    schema = Draft202012Validator(json.loads((ROOT / "docs" / "queue-message.schema.json").read_text()))
+    schema = Draft202012Validator(
+        json.loads((ROOT / "docs" / "queue-message.schema.json").read_text())
+    )
     for message, is_good in [
         ({"task": "t"}, True),
         ({"task": "t", "payload": [1], "idempotency_key": "k"}, True),
@@ -116,8 +152,14 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
 
 def test_every_test_that_a_document_names_exists() -> None:
     written = {
-        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
     }
-    named = {(page.name, name) for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    named = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"`(test_\w+)`", page.read_text())
+    }
     assert len(named) > 20
     assert sorted(name for name in named if name[1] not in written) == []

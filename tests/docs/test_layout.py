@@ -7,32 +7,61 @@ import pytest
 
 from mayfly_testing.stack import ROOT
 
-PAGES = ["docs/layout.md", "docs/architecture.md", "docs/local.md", "CONTRIBUTING.md", "SECURITY.md", "README.md"]
-PAGES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+PAGES = [
+    "docs/layout.md",
+    "docs/architecture.md",
+    "docs/local.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "README.md",
+]
+PAGES += [
+    str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))
+]
 #: What a path of this repository begins with. A bare name is one of the library's.
 TOPS = {path.name for path in ROOT.iterdir()}
 LIBRARY = ROOT / "layers" / "mayfly"
 
 
 def named(page: str) -> set[str]:
-    """The paths in code quotes of a page: with a slash, and the name of a file or a folder at the end."""
+    """The paths in code quotes of a page: with a slash, and the name of a file or a folder at the
+    end.
+    """
     quoted = re.findall(r"`([A-Za-z0-9_./-]+)`", (ROOT / page).read_text())
-    return {each for each in quoted if re.fullmatch(r"(?:[\w.-]+/)+(?:[\w-]+\.(?:py|md|yaml|toml|json))?", each)}
+    return {
+        each
+        for each in quoted
+        if re.fullmatch(r"(?:[\w.-]+/)+(?:[\w-]+\.(?:py|md|yaml|toml|json))?", each)
+    }
 
 
 def exists(path: str) -> bool:
     top = path.partition("/")[0]
-    places: list[Path] = [ROOT / path] if top in TOPS else [LIBRARY / path, LIBRARY / "mayfly" / path, *(ROOT / "mayfly_local").glob(path)]
+    places: list[Path] = (
+        [ROOT / path]
+        if top in TOPS
+        else [LIBRARY / path, LIBRARY / "mayfly" / path, *(ROOT / "mayfly_local").glob(path)]
+    )
     return any(each.exists() for each in places)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_that_a_page_names_exists(page: str) -> None:
-    missing = {path for path in named(page) if not path.startswith((".mayfly/", "before-", ".venv")) and not exists(path)}
+    missing = {
+        path
+        for path in named(page)
+        if not path.startswith((".mayfly/", "before-", ".venv")) and not exists(path)
+    }
     assert not missing
 
 
 def test_the_layout_names_every_top_folder_of_the_product() -> None:
-    folders = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and list(path.rglob("*.py")) and not path.name.startswith(".")}
+    folders = {
+        f"{path.name}/"
+        for path in ROOT.iterdir()
+        if path.is_dir() and list(path.rglob("*.py")) and not path.name.startswith(".")
+    }
     text = (ROOT / "docs" / "layout.md").read_text()
-    assert {each for each in folders - {"layers/", "docs/", "examples/"} if f"`{each}`" not in text} == set()
+    assert {
+        each for each in folders - {"layers/", "docs/", "examples/"} if f"`{each}`" not in text
+    } == set()

@@ -16,7 +16,9 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 
 @dataclass
 class Step:
-    """What a reader does next: a file to save, lines for the template, or a script with what it must print."""
+    """What a reader does next: a file to save, lines for the template, or a script with what it
+    must print.
+    """
 
     kind: str
     argument: str
@@ -37,7 +39,9 @@ def steps() -> list[Step]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy, as a reader has it, with the template of the tutorial's end (a change of it would need a restart)."""
+    """A copy, as a reader has it, with the template of the tutorial's end (a change of it would
+    need a restart).
+    """
     folder = tmp_path_factory.mktemp("tutorial")
     for name in ("functions", "layers"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -53,13 +57,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(project: Path) -> Iterator[Stack]:
-    with running(project / "run", template=project / "template.yaml", work=project / ".mayfly") as found:
+    with running(
+        project / "run", template=project / "template.yaml", work=project / ".mayfly"
+    ) as found:
         yield found
 
 
 def test_the_tutorial_has_steps_of_every_kind() -> None:
     kinds = [step.kind for step in steps()]
-    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"run": 10, "file": 3, "template below": 3}
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "run": 10,
+        "file": 3,
+        "template below": 3,
+    }
     assert all(step.shows for step in steps() if step.kind == "run")
 
 
@@ -68,7 +78,12 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
-            ["sh", "-e"], cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            ["sh", "-e"],
+            cwd=folder,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
 
     def run(self, script: str) -> str:
@@ -96,7 +111,8 @@ def test_every_step_of_the_tutorial_does_what_it_says(project: Path, stack: Stac
             if step.kind == "file":
                 (project / step.argument).write_text(step.block)
                 name = re.findall(r'@task\("([\w.]+)"', step.block)[0]
-                wait_until(lambda name=name: stack.knows(name), 30, what=f"{name!r} being noticed")  # type: ignore[misc]  # bound above
+                # Bound above.
+                wait_until(lambda name=name: stack.knows(name), 30, what=f"{name!r} being noticed")  # type: ignore[misc]
             elif step.kind == "run":
                 said = shell.run(step.block.replace("http://127.0.0.1:3000", stack.url))
                 assert [each for each in step.shows if each not in said] == [], (step.block, said)

@@ -1,4 +1,6 @@
-"""Who gets in where, on a whole local stack: every route with every kind of credential, and keys through their whole life."""
+"""Who gets in where, on a whole local stack: every route with every kind of credential, and keys
+through their whole life.
+"""
 
 import json
 import subprocess
@@ -30,7 +32,11 @@ def matrix(stack: Stack) -> Matrix:
 @pytest.mark.parametrize("credential", CREDENTIALS)
 def test_every_route_answers_every_credential_as_it_must(matrix: Matrix, credential: str) -> None:
     cells = {route: matrix.ask(route, credential) for route in matrix.routes}
-    wrong = {route: cell.status for route, cell in cells.items() if cell.status not in expected(route, matrix.routes[route], credential)}
+    wrong = {
+        route: cell.status
+        for route, cell in cells.items()
+        if cell.status not in expected(route, matrix.routes[route], credential)
+    }
     assert wrong == {}
     assert len(cells) >= 27
     if credential != "right":
@@ -48,18 +54,34 @@ def test_every_route_answers_every_credential_as_it_must(matrix: Matrix, credent
 
 def test_the_owner_is_shown_what_nobody_else_is(matrix: Matrix) -> None:
     shown = {route for route in matrix.routes if MARK in matrix.ask(route, "right").text}
-    assert {"GET /jobs", "GET /jobs/{id}", "GET /sessions/current", "GET /subjects/{subject}/sessions", "GET /schedules"} <= shown
+    assert {
+        "GET /jobs",
+        "GET /jobs/{id}",
+        "GET /sessions/current",
+        "GET /subjects/{subject}/sessions",
+        "GET /schedules",
+    } <= shown
 
 
 def test_the_command_prints_the_table_and_ends_with_1_where_there_is_no_stack(stack: Stack) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tools.access", "--work", "nowhere"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.access", "--work", "nowhere"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, "no local stack is running here" in done.stderr) == (1, True)
 
 
 def keys(stack: Stack, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run([str(MAYFLY), "keys", *arguments], cwd=stack.work.parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(MAYFLY), "keys", *arguments],
+        cwd=stack.work.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     return done
 
@@ -69,18 +91,32 @@ def status(stack: Stack, key: str) -> Any:
 
 
 def test_a_key_through_its_whole_life(stack: Stack) -> None:
-    made = json.loads(keys(stack, "create", "--tenant", "life", "--scope", "jobs:read", "--json").stdout)
+    made = json.loads(
+        keys(stack, "create", "--tenant", "life", "--scope", "jobs:read", "--json").stdout
+    )
     assert made["key"].startswith("mf_dev_")  # on the local stack
     assert status(stack, made["key"]) == 404  # let in: there is no such job
-    (listed,) = [json.loads(line) for line in keys(stack, "list", "--tenant", "life", "--json").stdout.splitlines()]
+    (listed,) = [
+        json.loads(line)
+        for line in keys(stack, "list", "--tenant", "life", "--json").stdout.splitlines()
+    ]
     assert listed["last_used_at"] is not None
     assert "key" not in listed
-    rotated = json.loads(keys(stack, "rotate", made["id"], "--tenant", "life", "--overlap", "1", "--json").stdout)
-    assert (rotated["scopes"], status(stack, rotated["key"]), status(stack, made["key"])) == (["jobs:read"], 404, 404)
-    # What was used within the last minute is let in for the rest of it, by the gateway's cache: as docs/http.md says.
+    rotated = json.loads(
+        keys(stack, "rotate", made["id"], "--tenant", "life", "--overlap", "1", "--json").stdout
+    )
+    assert (rotated["scopes"], status(stack, rotated["key"]), status(stack, made["key"])) == (
+        ["jobs:read"],
+        404,
+        404,
+    )
+    # What was used within the last minute is let in for the rest of it, by the gateway's cache: as
+    # docs/http.md says.
     keys(stack, "revoke", rotated["id"], "--tenant", "life")
     assert status(stack, rotated["key"]) == 404
-    again = json.loads(keys(stack, "create", "--tenant", "life", "--scope", "jobs:read", "--json").stdout)
+    again = json.loads(
+        keys(stack, "create", "--tenant", "life", "--scope", "jobs:read", "--json").stdout
+    )
     keys(stack, "revoke", again["id"], "--tenant", "life")
     assert status(stack, again["key"]) == 401
     assert "no keys" in keys(stack, "list", "--tenant", "nobody").stderr
@@ -97,8 +133,12 @@ def test_rotation_without_an_overlap_ends_the_old_key_now(stack: Stack) -> None:
 
 
 def test_an_expired_key_has_no_successor(stack: Stack) -> None:
-    made = json.loads(keys(stack, "create", "--tenant", "late", "--expires-in", "0.00001", "--json").stdout)
-    wait_until(lambda: json.loads(keys(stack, "list", "--tenant", "late", "--json").stdout)["expired"], 10)
+    made = json.loads(
+        keys(stack, "create", "--tenant", "late", "--expires-in", "0.00001", "--json").stdout
+    )
+    wait_until(
+        lambda: json.loads(keys(stack, "list", "--tenant", "late", "--json").stdout)["expired"], 10
+    )
     said = keys(stack, "rotate", made["key"], "--tenant", "late", code=1).stderr
     assert "has expired and cannot be rotated" in said
     assert made["key"] not in said
@@ -106,8 +146,18 @@ def test_an_expired_key_has_no_successor(stack: Stack) -> None:
 
 
 def test_roles_that_were_not_all_used_are_told(stack: Stack) -> None:
-    done = subprocess.run([str(MAYFLY), "roles", "--check", "--unused"], cwd=stack.work.parent, capture_output=True, text=True, check=False)
-    assert (done.returncode, "DeliverWebhooks  ssm:GetParameter" in done.stdout, "Hello" in done.stdout) == (1, True, True)
+    done = subprocess.run(
+        [str(MAYFLY), "roles", "--check", "--unused"],
+        cwd=stack.work.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode,
+        "DeliverWebhooks  ssm:GetParameter" in done.stdout,
+        "Hello" in done.stdout,
+    ) == (1, True, True)
     assert " unused, 0 refused" in done.stderr
 
 
@@ -122,7 +172,9 @@ def test_roles_that_were_not_all_used_are_told(stack: Stack) -> None:
         (["list", "--tenant", "a b"], 2, "must match"),
     ],
 )
-def test_a_call_of_keys_that_is_off_says_what_is(stack: Stack, arguments: list[str], code: int, said: str) -> None:
+def test_a_call_of_keys_that_is_off_says_what_is(
+    stack: Stack, arguments: list[str], code: int, said: str
+) -> None:
     assert said in keys(stack, *arguments, code=code).stderr
 
 

@@ -1,4 +1,5 @@
-"""A real browser on a hostile page of another port: whatever the page tries, nothing happens to the stack.
+"""A real browser on a hostile page of another port: whatever the page tries, nothing happens to the
+stack.
 
 Needs Chromium (Debian: `apt-get install chromium`). Skipped without it, but not in CI.
 """
@@ -20,9 +21,13 @@ import pytest
 
 from mayfly_testing.stack import Stack, running
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 IN_CI = sys.platform == "linux" and bool(os.environ.get("CI"))
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not IN_CI, reason="needs Chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not IN_CI, reason="needs Chromium: apt-get install chromium"
+)
 
 PAGE = """<!doctype html><title>evil</title><pre id="out">started</pre>
 <iframe name="sink" hidden></iframe><form id="form" method="post" target="sink" action="%(store)s/"></form>
@@ -67,8 +72,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def page_of(stack: Stack) -> bytes:
     store = stack.facts["endpoint"]
     queue = stack.facts["outputs"]["JobsQueueUrl"]
-    ports = {each.laddr.port for process in stack.tree() for each in process.net_connections() if each.status == "LISTEN"}
-    send = urlencode({"Action": "SendMessage", "QueueUrl": queue, "MessageBody": '{"task": "counter.add", "payload": {"name": "page"}}'})
+    ports = {
+        each.laddr.port
+        for process in stack.tree()
+        for each in process.net_connections()
+        if each.status == "LISTEN"
+    }
+    send = urlencode(
+        {
+            "Action": "SendMessage",
+            "QueueUrl": queue,
+            "MessageBody": '{"task": "counter.add", "payload": {"name": "page"}}',
+        }
+    )
     facts = {
         "store": store,
         "api": stack.url,
@@ -106,8 +122,10 @@ def test_a_page_on_another_port_attacks_and_nothing_happens(stack: Stack, tmp_pa
     with served(page_of(stack)) as address:
         done = subprocess.run(
             [
-                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path}",
+                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                "--no-first-run", "--disable-background-networking",
+                "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+                f"--user-data-dir={tmp_path}",
                 "--virtual-time-budget=15000", "--dump-dom", address,
             ],
             capture_output=True, text=True, check=False, timeout=120,
@@ -117,8 +135,13 @@ def test_a_page_on_another_port_attacks_and_nothing_happens(stack: Stack, tmp_pa
     assert found[1].startswith("{"), found[1]
     results = json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&"))
     assert len(results) >= 12, results
-    # A request without CORS is sent, and its answer hidden from the page; what it did is looked at below.
-    readable = {name: result for name, result in results.items() if not result.startswith(("error", "opaque"))}
+    # A request without CORS is sent, and its answer hidden from the page; what it did is looked at
+    # below.
+    readable = {
+        name: result
+        for name, result in results.items()
+        if not result.startswith(("error", "opaque"))
+    }
     assert readable == {}, results
     assert stack.counter("page") == 0
     assert not [item for item in stack.items("CountersTable") if item["pk"]["S"] == "default/owned"]

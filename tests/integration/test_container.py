@@ -1,6 +1,8 @@
-"""`make invoke`: a function in a container, by `sam local invoke`, against the running stack's store.
+"""`make invoke`: a function in a container, by `sam local invoke`, against the running stack's
+store.
 
-Needs a container engine that answers and the runtime's image; skips with the reason if one is missing.
+Needs a container engine that answers and the runtime's image; skips with the reason if one is
+missing.
 """
 
 import asyncio
@@ -34,7 +36,15 @@ def why_not() -> str | None:
 @pytest.mark.skipif(why_not() is not None, reason=f"no container: {why_not()}")
 def test_a_container_counts_in_the_running_stacks_store(tmp_path: Path) -> None:
     with running(tmp_path) as stack:
-        command = [str(MAYFLY), "invoke", "hello", "--container", "--skip-pull-image", "--work", str(stack.work)]
+        command = [
+            str(MAYFLY),
+            "invoke",
+            "hello",
+            "--container",
+            "--skip-pull-image",
+            "--work",
+            str(stack.work),
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "Hello World! 1 times." in done.stdout
@@ -45,14 +55,25 @@ def test_without_an_engine_the_command_says_so_and_names_the_other_way(tmp_path:
     bare = tmp_path / "bin"
     bare.mkdir()
     command = [str(MAYFLY), "invoke", "hello", "--container", "--work", "gone"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={"PATH": str(bare), "HOME": str(tmp_path)})
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": str(bare), "HOME": str(tmp_path)},
+    )
     assert done.returncode == 1
     assert "no container engine answers here" in done.stderr
     assert "mayfly invoke hello --event" in done.stderr
 
 
-def test_the_template_for_the_container_declares_the_running_stacks_variables_and_has_its_layer(tmp_path: Path) -> None:
-    """`sam local` passes on only the variables that a template declares, and mounts folders as they are."""
+def test_the_template_for_the_container_declares_the_running_stacks_variables_and_has_its_layer(
+    tmp_path: Path,
+) -> None:
+    """`sam local` passes on only the variables that a template declares, and mounts folders as they
+    are.
+    """
     from mayfly_local.invoke import _container_template, _variables
     from mayfly_local.stack_file import StackFile
 

@@ -13,13 +13,22 @@ from mayfly_testing.stack import MAYFLY, ROOT
 
 @pytest.mark.timeout(600)
 def test_every_fault_at_every_store_call_leaves_every_effect_applied_once() -> None:
-    done = subprocess.run([MAYFLY, "crash", "--repeats", "1", "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [MAYFLY, "crash", "--repeats", "1", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert {row["fault"] for row in table} == set(FAULTS)
     ours = [row for row in table if row["subject"] != CONTROL]
     assert len(ours) == 5 * len(FAULTS)
-    assert all(row["once"] > 0 and not (row["twice or more"] or row["never"] or row["unsettled"]) for row in ours)
+    assert all(
+        row["once"] > 0 and not (row["twice or more"] or row["never"] or row["unsettled"])
+        for row in ours
+    )
     assert all(row["twice or more"] > 0 for row in table if row["subject"] == CONTROL)
 
 
@@ -39,5 +48,7 @@ def outcome(subject: str, *applied: int, unsettled: int = 0) -> Outcome:
         ([outcome(CONTROL, 2), outcome("ours", 1, unsettled=1)], 1),
     ],
 )
-def test_the_lab_fails_where_it_sees_nothing_and_where_we_do(outcomes: list[Outcome], code: int) -> None:
+def test_the_lab_fails_where_it_sees_nothing_and_where_we_do(
+    outcomes: list[Outcome], code: int
+) -> None:
     assert verdict(outcomes) == code

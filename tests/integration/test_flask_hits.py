@@ -1,4 +1,6 @@
-"""examples/flask_hits, with two processes behind it: as a Lambda function in the local runtime, and under gunicorn."""
+"""examples/flask_hits, with two processes behind it: as a Lambda function in the local runtime, and
+under gunicorn.
+"""
 
 import os
 import signal
@@ -32,7 +34,12 @@ def hits(page: str, visitor: requests.Session) -> dict[str, Any]:
 def processes(page: str) -> set[int]:
     """The processes that serve several visitors at once."""
     with ThreadPoolExecutor(8) as threads:
-        return {each["process"] for each in threads.map(lambda visitor: hits(page, visitor), [browser() for _ in range(16)])}
+        return {
+            each["process"]
+            for each in threads.map(
+                lambda visitor: hits(page, visitor), [browser() for _ in range(16)]
+            )
+        }
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +59,20 @@ def gunicorn(embedded: Any, endpoint: str, tmp_path: Path) -> Iterator[str]:
         "SUBJECT_KEY": "test",
         "PYTHONPATH": str(ROOT / "layers" / "mayfly"),
     }
-    command = [sys.executable, "-m", "gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{port}", "hits:app"]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--workers",
+        "2",
+        "--bind",
+        f"127.0.0.1:{port}",
+        "hits:app",
+    ]
     with (tmp_path / "output").open("wb") as output:
-        server = subprocess.Popen(command, cwd=EXAMPLE / "app", env=env, stdout=output, stderr=output)
+        server = subprocess.Popen(
+            command, cwd=EXAMPLE / "app", env=env, stdout=output, stderr=output
+        )
     page = f"http://127.0.0.1:{port}/"
     try:
         wait_until(lambda: answers(page), 30)
@@ -91,7 +109,9 @@ def test_under_gunicorn_the_count_goes_on_whichever_process_serves(gunicorn: str
     found: list[dict[str, Any]] = []
 
     def both_have_served() -> bool:
-        visitor.headers["Connection"] = "close"  # another connection, so that another process can take it
+        visitor.headers["Connection"] = (
+            "close"  # another connection, so that another process can take it
+        )
         found.append(hits(gunicorn, visitor))
         return len({each["process"] for each in found}) == 2
 
@@ -113,5 +133,10 @@ def test_a_login_changes_the_token_and_a_logout_ends_it(stack: Stack) -> None:
 
 
 def test_a_page_of_another_site_cannot_log_anybody_in(stack: Stack) -> None:
-    reply = browser().post(f"{stack.url}/login", data={"user": "eve"}, headers={"Origin": "https://evil.example"}, timeout=60)
+    reply = browser().post(
+        f"{stack.url}/login",
+        data={"user": "eve"},
+        headers={"Origin": "https://evil.example"},
+        timeout=60,
+    )
     assert (reply.status_code, reply.cookies.get_dict()) == (403, {})

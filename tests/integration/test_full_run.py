@@ -1,4 +1,6 @@
-"""What a full run of the stack leaves behind: every permission used, none missing, and no secret anywhere."""
+"""What a full run of the stack leaves behind: every permission used, none missing, and no secret
+anywhere.
+"""
 
 import json
 import subprocess
@@ -20,14 +22,26 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
 
 
 def roles(tour: Tour, *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([str(MAYFLY), "roles", *options], cwd=tour.stack.work.parent, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(MAYFLY), "roles", *options],
+        cwd=tour.stack.work.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def test_each_function_uses_every_action_on_every_resource_that_its_role_allows_and_lacks_none(tour: Tour) -> None:
+def test_each_function_uses_every_action_on_every_resource_that_its_role_allows_and_lacks_none(
+    tour: Tour,
+) -> None:
     found: dict[str, Any] = json.loads(roles(tour, "--json").stdout)
     assert found["refused"] == []
     assert found["unchecked"] == []
-    assert [(each["function"], each["action"], each["resource"]) for each in found["grants"] if not each["used"]] == []
+    assert [
+        (each["function"], each["action"], each["resource"])
+        for each in found["grants"]
+        if not each["used"]
+    ] == []
     assert len(found["grants"]) > 100
     assert {each["function"] for each in found["grants"]} == set(tour.stack.facts["launches"])
     print(roles(tour).stdout)  # noqa: T201 - the table that was asked for; pytest -rP shows it
@@ -35,14 +49,21 @@ def test_each_function_uses_every_action_on_every_resource_that_its_role_allows_
 
 def test_the_command_ends_with_1_where_something_is_unused_or_refused(tour: Tour) -> None:
     assert roles(tour, "--check").returncode == 0
-    refused = {"function": "Hello", "action": "dynamodb:Scan", "resource": "arn:aws:dynamodb:::table/x", "note": True}
+    refused = {
+        "function": "Hello",
+        "action": "dynamodb:Scan",
+        "resource": "arn:aws:dynamodb:::table/x",
+        "note": True,
+    }
     assert tour.stack.control("check", refused).json() == {"allowed": False}
     done = roles(tour, "--check")
     assert (done.returncode, "refused 1x: Hello dynamodb:Scan" in done.stdout) == (1, True)
 
 
 def everything_left(tour: Tour) -> dict[str, str]:
-    """All that a stranger could get hold of, by where it lies: logs with metrics and traces, tables, refusals, the terminal."""
+    """All that a stranger could get hold of, by where it lies: logs with metrics and traces,
+    tables, refusals, the terminal.
+    """
     found = {path.name: path.read_text() for path in (tour.stack.work / "logs").iterdir()}
     tables = [name for name in tour.stack.facts["resources"] if name.endswith("Table")]
     found |= {name: json.dumps(tour.stack.items(name), default=repr) for name in tables}
@@ -56,12 +77,23 @@ def test_no_secret_is_anywhere(tour: Tour) -> None:
     left = everything_left(tour)
     assert len(tour.secrets) >= 8
     assert all(len(secret) >= 20 for secret in tour.secrets)
-    assert [(where, secret) for where, text in left.items() for secret in tour.secrets if secret in text] == []
+    assert [
+        (where, secret) for where, text in left.items() for secret in tour.secrets if secret in text
+    ] == []
     assert all(left.values()), [where for where, text in left.items() if not text]
 
 
 def test_no_answer_tells_of_internals(tour: Tour) -> None:
-    words = ("Traceback", "botocore", "boto3", ".py", "arn:aws", "AccessDenied", "site-packages", *tour.stack.facts["resources"].values())
+    words = (
+        "Traceback",
+        "botocore",
+        "boto3",
+        ".py",
+        "arn:aws",
+        "AccessDenied",
+        "site-packages",
+        *tour.stack.facts["resources"].values(),
+    )
     said = "".join(reply.text + str(reply.headers) for reply in tour.replies)
     assert [word for word in words if word in said] == []
 
@@ -73,5 +105,7 @@ def test_every_answer_has_the_headers_of_an_api(tour: Tour) -> None:
         assert reply.headers["Cache-Control"] == "no-store", where
         assert reply.headers["X-Content-Type-Options"] == "nosniff", where
         assert reply.headers["Strict-Transport-Security"] == "max-age=31536000", where
-        assert reply.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'", where
+        assert (
+            reply.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        ), where
         assert reply.headers["Referrer-Policy"] == "no-referrer", where

@@ -1,4 +1,6 @@
-"""Requests that no decent client sends, byte by byte, to a whole local stack: each is refused, and the next one is served."""
+"""Requests that no decent client sends, byte by byte, to a whole local stack: each is refused, and
+the next one is served.
+"""
 
 import json
 import socket
@@ -18,7 +20,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def send(stack: Stack, raw: bytes) -> bytes:
-    """What comes back for these bytes, until the other side closes the connection; nothing where it just does."""
+    """What comes back for these bytes, until the other side closes the connection; nothing where it
+    just does.
+    """
     with socket.create_connection(("127.0.0.1", stack.port), timeout=30) as connection:
         with suppress(ConnectionError):
             connection.sendall(raw)
@@ -30,12 +34,27 @@ def send(stack: Stack, raw: bytes) -> bytes:
 
 
 def post(key: str, body: bytes, *headers: bytes, path: bytes = b"/jobs") -> bytes:
-    lines = [b"POST " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close", b"Authorization: Bearer " + key.encode(), *headers]
+    lines = [
+        b"POST " + path + b" HTTP/1.1",
+        b"Host: localhost",
+        b"Connection: close",
+        b"Authorization: Bearer " + key.encode(),
+        *headers,
+    ]
     return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
 def get(path: bytes, *headers: bytes) -> bytes:
-    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close", *headers, b"", b""])
+    return b"\r\n".join(
+        [
+            b"GET " + path + b" HTTP/1.1",
+            b"Host: localhost",
+            b"Connection: close",
+            *headers,
+            b"",
+            b"",
+        ]
+    )
 
 
 JOB = b'{"task": "counter.add", "payload": {"name": "n"}}'
@@ -47,15 +66,19 @@ JOB = b'{"task": "counter.add", "payload": {"name": "n"}}'
         (lambda key: b"\x00\xff\xfe nonsense\r\n\r\n", {400}),
         (lambda key: b"GET / HTTP/9.9\r\n\r\n", {400, 505}),
         (lambda key: get(b"/" + b"a" * 20_000), {400, 404, 414}),
-        (lambda key: get(b"/counters/" + b"a" * 5000, b"Authorization: Bearer " + key.encode()), {400, 404}),
+        (lambda key: get(b"/counters/" + b"a" * 5000, b"Authorization: Bearer " + key.encode()),
+        {400, 404}),
         (lambda key: get(b"/counters/%ff%fe", b"Authorization: Bearer " + key.encode()), {400}),
         (lambda key: get(b"/counters/%00", b"Authorization: Bearer " + key.encode()), {400}),
-        (lambda key: get(b"/jobs?status=%ff&cursor=%c0%80", b"Authorization: Bearer " + key.encode()), {400}),
-        (lambda key: get(b"/jobs?" + b"&".join(b"a%d=1" % n for n in range(2000)), b"Authorization: Bearer " + key.encode()), {400, 414}),
+        (lambda key: get(b"/jobs?status=%ff&cursor=%c0%80",
+        b"Authorization: Bearer " + key.encode()), {400}),
+        (lambda key: get(b"/jobs?" + b"&".join(b"a%d=1" % n for n in range(2000)),
+        b"Authorization: Bearer " + key.encode()), {400, 414}),
         (lambda key: get(b"/", b"X-Bomb: " + b"a" * 200_000), {400, 431}),
         (lambda key: get(b"/", *[b"X-%d: a" % n for n in range(5000)]), {200, 400, 431}),
         (lambda key: get(b"/jobs/x", b"Authorization: Bearer \xff\xfe" + b"a" * 3000), {400, 401}),
-        (lambda key: get(b"/", b"Accept: application/json", b"Cookie: visitor=\xff\x01; visitor=" + b"a" * 5000), {200, 400}),
+        (lambda key: get(b"/", b"Accept: application/json",
+        b"Cookie: visitor=\xff\x01; visitor=" + b"a" * 5000), {200, 400}),
         (lambda key: post(key, JOB, b"Content-Length: 3"), {400}),
         (lambda key: post(key, b"").replace(b"Content-Length: 0", b"Content-Length: -5"), {400}),
         (lambda key: post(key, JOB, b"Transfer-Encoding: chunked"), {400}),
@@ -66,7 +89,8 @@ JOB = b'{"task": "counter.add", "payload": {"name": "n"}}'
         (lambda key: post(key, b'{"task": "counter.add", "task": "sleep"}'), {400}),
         (lambda key: post(key, b'{"task": "counter.add", "payload": NaN}'), {400}),
         (lambda key: post(key, b'{"task": "counter.add", "payload": 1e999}'), {400}),
-        (lambda key: post(key, b'{"task": "counter.add", "payload": ' + b"9" * 100_000 + b"}"), {400}),
+        (lambda key: post(key, b'{"task": "counter.add", "payload": ' + b"9" * 100_000 + b"}"),
+        {400}),
         (lambda key: post(key, b'{"task": "counter.add", "payload": "\\ud800"}'), {400}),
         (lambda key: post(key, JOB, b"Idempotency-Key: " + b"a" * 256), {400}),
         (lambda key: post(key, b'{"payload": "' + b"x" * (2 * 1024 * 1024) + b'"}'), {413}),
@@ -82,7 +106,9 @@ def test_a_request_that_nobody_should_send_is_refused_and_the_next_one_is_served
     head, _, body = received.partition(b"\r\n\r\n")
     status = int(head.split(b" ")[1]) if received else None
     assert status in statuses, received[:500]
-    assert not [word for word in (b"Traceback", b"aiohttp.", b"site-packages", b".py") if word in body], body[:500]
+    assert not [
+        word for word in (b"Traceback", b"aiohttp.", b"site-packages", b".py") if word in body
+    ], body[:500]
     assert stack.get("/health").json() == {"status": "ok"}
 
 
@@ -94,11 +120,19 @@ def test_a_second_credential_in_a_request_spoils_only_that_request(stack: Stack)
 
 
 def test_none_of_them_was_unforeseen(stack: Stack) -> None:
-    """After the others, in their order: no function failed, none died, and the gateway answered no 500."""
-    requests.post(f"{stack.url}/jobs", data=json.dumps({"task": 1}), headers=stack.headers, timeout=60)
+    """After the others, in their order: no function failed, none died, and the gateway answered no
+    500.
+    """
+    requests.post(
+        f"{stack.url}/jobs", data=json.dumps({"task": 1}), headers=stack.headers, timeout=60
+    )
     answered = [each for each in stack.log("mayfly") if each["type"] == "request"]
     assert len([each for each in answered if each["path"] != "/health"]) > 15
     assert [each for each in answered if each["status"] >= 500] == []
     for function in ("Hello", "Jobs", "Counters", "AwaitJob", "Authorizer"):
         said = stack.log(function)
-        assert [each for each in said if each["type"] == "invocation failed" or "unforeseen" in str(each)] == []
+        assert [
+            each
+            for each in said
+            if each["type"] == "invocation failed" or "unforeseen" in str(each)
+        ] == []

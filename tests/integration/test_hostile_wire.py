@@ -1,4 +1,7 @@
-"""Hostile requests to the API: framing, addresses and bodies. Each is answered as it should be, and the next is served."""
+"""Hostile requests to the API: framing, addresses and bodies.
+
+Each is answered as it should be, and the next is served.
+"""
 
 import re
 import socket
@@ -23,9 +26,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def exchange(stack: Stack, raw: bytes, *, seconds: float = 3) -> tuple[list[int], bytes]:
-    """All that comes back within a time: the statuses and the bytes. A reset loses what was not read, and counts as nothing."""
+    """All that comes back within a time: the statuses and the bytes.
+
+    A reset loses what was not read, and counts as nothing.
+    """
     received = b""
-    with socket.create_connection(("127.0.0.1", stack.port), timeout=seconds) as connection, suppress(TimeoutError):
+    with (
+        socket.create_connection(("127.0.0.1", stack.port), timeout=seconds) as connection,
+        suppress(TimeoutError),
+    ):
         connection.sendall(raw)
         while part := connection.recv(65536):
             received += part
@@ -39,7 +48,16 @@ def auth(stack: Stack) -> bytes:
 def request(method: bytes, path: bytes, body: bytes = b"", headers: bytes = b"") -> Build:
     length = b"Content-Length: %d\r\n" % len(body) if body else b""
     return lambda key: (
-        method + b" " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + key + b"Connection: close\r\n" + headers + length + b"\r\n" + body
+        method
+        + b" "
+        + path
+        + b" HTTP/1.1\r\nHost: localhost\r\n"
+        + key
+        + b"Connection: close\r\n"
+        + headers
+        + length
+        + b"\r\n"
+        + body
     )
 
 
@@ -48,8 +66,10 @@ def framed(lines: bytes) -> Build:
 
 
 FRAMES: dict[str, tuple[Build, int]] = {
-    "ten megabytes of one header": (request(b"GET", b"/health", headers=b"X-A: " + b"a" * 10_000_000 + b"\r\n"), 400),
-    "a hundred thousand headers": (request(b"GET", b"/health", headers=b"".join(b"X-%d: %s\r\n" % (n, b"a" * 90) for n in range(100_000))), 400),
+    "ten megabytes of one header": (request(b"GET", b"/health",
+    headers=b"X-A: " + b"a" * 10_000_000 + b"\r\n"), 400),
+    "a hundred thousand headers": (request(b"GET", b"/health",
+    headers=b"".join(b"X-%d: %s\r\n" % (n, b"a" * 90) for n in range(100_000))), 400),
     "a chunk size of letters": (lambda key: CHUNKED % key + b"ZZZ\r\nabc\r\n0\r\n\r\n", 400),
     "a negative chunk size": (lambda key: CHUNKED % key + b"-5\r\nabc\r\n0\r\n\r\n", 400),
     "a chunk size of 80 bits": (lambda key: CHUNKED % key + b"f" * 20 + b"\r\nabc\r\n", 400),
@@ -62,20 +82,24 @@ FRAMES: dict[str, tuple[Build, int]] = {
     "a length with a sign": (framed(b"Content-Length: +5\r\n\r\nabcde"), 400),
     "a length with an underscore": (framed(b"Content-Length: 1_0\r\n\r\nabcdeabcde"), 400),
     "a length of 31 digits": (framed(b"Content-Length: 1" + b"0" * 30 + b"\r\n\r\nabcde"), 400),
-    "a space before the colon": (lambda key: b"GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n", 400),
+    "a space before the colon": (lambda key: b"GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n",
+    400),
     "bare line feeds": (lambda key: b"GET /health HTTP/1.1\nHost: localhost\n\n", 400),
     "a folded header": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: a\r\n b\r\nConnection: close\r\n\r\n", 400),
     "no host": (lambda key: b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
     "two hosts": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
     "a zero byte in a header": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n", 400),
-    "a zero byte in the path": (lambda key: b"GET /hea\0lth HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a zero byte in the path": (lambda key: b"GET /hea\0lth HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    400),
     "HTTP/0.9": (lambda key: b"GET /health\r\n\r\n", 400),
     "HTTP/2 without asking": (lambda key: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "HTTP/9.9": (lambda key: b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
-    "TLS": (lambda key: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2, 400),
+    "TLS": (lambda key: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,
+    400),
     "CONNECT": (lambda key: b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
     "a foreign host": (lambda key: b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
-    "an upgrade that nobody offers": (request(b"GET", b"/", headers=b"Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n"), 200),
+    "an upgrade that nobody offers": (request(b"GET", b"/",
+    headers=b"Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n"), 200),
 }  # fmt: skip
 
 PATHS: dict[bytes, int] = {
@@ -124,7 +148,10 @@ BODIES: dict[str, tuple[bytes, int]] = {
     "six megabytes of text": (TASK + b'{"name":"' + b"a" * 6_000_000 + b'"}}', 413),
     "just below the gateway's limit": (TASK + b'{"name":"' + b"a" * 5_900_000 + b'"}}', 413),
     "twelve megabytes": (b"a" * 12_000_000, 413),
-    "a hundred thousand names": (TASK + b"{" + b",".join(b'"k%d":1' % n for n in range(100_000)) + b"}}", 413),
+    "a hundred thousand names": (
+        TASK + b"{" + b",".join(b'"k%d":1' % n for n in range(100_000)) + b"}}",
+        413,
+    ),
     "the year 99999": (TASK + b'{"name":"h"},"run_at":"99999-01-01T00:00:00Z"}', 400),
 }
 
@@ -139,7 +166,8 @@ ROUTES = [
 WRONG = [
     b"{",
     b"[" * 5000,
-    b'{"by":1e400,"key":"k","algorithm":"gcra","limit":1e400,"period_seconds":1e400,"subject":"s","idle_seconds":1e400,"rate":"rate(1e400 minutes)"}',
+    b'{"by":1e400,"key":"k","algorithm":"gcra","limit":1e400,"period_seconds":1e400,"subject":"s","idle_seconds":1e400,"rate":"rate(1e400 '
+    b'minutes)"}',
     b"\x00" * 100,
     b'"' + b"\\u0000" * 1000 + b'"',
 ]
@@ -148,7 +176,9 @@ WRONG = [
 def check(stack: Stack, raw: bytes, status: int) -> None:
     statuses, received = exchange(stack, raw)
     assert statuses[:1] == [status], received[:300]
-    assert not [trace for trace in (b"Traceback", b".py", b"got itself in trouble") if trace in received]
+    assert not [
+        trace for trace in (b"Traceback", b".py", b"got itself in trouble") if trace in received
+    ]
     assert stack.get("/health").status_code == 200
 
 
@@ -169,9 +199,17 @@ def test_a_body_is_answered_as_it_should_be(stack: Stack, name: str) -> None:
     check(stack, request(b"POST", b"/jobs", body, JSON)(auth(stack)), status)
 
 
-@pytest.mark.parametrize(("method", "path", "otherwise"), ROUTES, ids=lambda value: value.decode() if isinstance(value, bytes) else "")
-def test_every_route_refuses_what_is_not_its_json(stack: Stack, method: bytes, path: bytes, otherwise: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "otherwise"),
+    ROUTES,
+    ids=lambda value: value.decode() if isinstance(value, bytes) else "",
+)
+def test_every_route_refuses_what_is_not_its_json(
+    stack: Stack, method: bytes, path: bytes, otherwise: int
+) -> None:
     for body in WRONG:
         check(stack, request(method, path, body, JSON)(auth(stack)), 400)
-    hostile = JSON + b"Session-Token: " + b"\xff" * 200 + b"\r\nIdempotency-Key: " + b"k" * 4000 + b"\r\n"
+    hostile = (
+        JSON + b"Session-Token: " + b"\xff" * 200 + b"\r\nIdempotency-Key: " + b"k" * 4000 + b"\r\n"
+    )
     check(stack, request(method, path, b"{}", hostile)(auth(stack)), otherwise)

@@ -1,4 +1,6 @@
-"""A hundred megabytes of CSV on a whole local stack, whose worker is killed on the way, read through a proxy that counts."""
+"""A hundred megabytes of CSV on a whole local stack, whose worker is killed on the way, read
+through a proxy that counts.
+"""
 
 import os
 import random
@@ -78,7 +80,9 @@ def reads(endpoint: str) -> Iterator[Reads]:
 
 
 def make_file(path: Path) -> tuple[int, int, int]:
-    """Writes the file; gives its rows, the sum of its amounts in cents by plain Python, and its malformed rows."""
+    """Writes the file; gives its rows, the sum of its amounts in cents by plain Python, and its
+    malformed rows.
+    """
     dice, rows, total, malformed = random.Random(3), 0, 0, 0
     with path.open("w", newline="") as out:
         out.write("id,amount,note\n")
@@ -91,7 +95,11 @@ def make_file(path: Path) -> tuple[int, int, int]:
                     continue
                 cents = dice.randrange(-(10**6), 10**6)
                 sign, whole = "-" if cents < 0 else "", abs(cents)
-                note = '"two\nlines, one row"' if dice.random() < 0.01 else "x" * dice.randrange(20, 60)
+                note = (
+                    '"two\nlines, one row"'
+                    if dice.random() < 0.01
+                    else "x" * dice.randrange(20, 60)
+                )
                 lines.append(f"{rows},{sign}{whole // 100}.{whole % 100:02},{note}\n")
                 total += cents
                 rows += 1
@@ -100,7 +108,9 @@ def make_file(path: Path) -> tuple[int, int, int]:
 
 
 @pytest.mark.timeout(420)
-def test_a_large_file_is_added_up_exactly_once_in_bounded_memory_whoever_dies(tmp_path: Path) -> None:
+def test_a_large_file_is_added_up_exactly_once_in_bounded_memory_whoever_dies(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "large.csv"
     rows, cents, malformed = make_file(path)
     again: list[int] = []
@@ -108,40 +118,75 @@ def test_a_large_file_is_added_up_exactly_once_in_bounded_memory_whoever_dies(tm
     with (
         embedded_store(tmp_path / "store") as endpoint,
         reads(endpoint) as proxy,
-        running(tmp_path, "--endpoint-url", proxy.endpoint, "--parameter", "LeaseSeconds=3") as stack,
+        running(
+            tmp_path, "--endpoint-url", proxy.endpoint, "--parameter", "LeaseSeconds=3"
+        ) as stack,
     ):
         s3 = Clients(endpoint).get("s3")
         bucket = stack.facts["resources"]["ImportsBucket"]
         with path.open("rb") as body:
             s3.put_object(Bucket=bucket, Key="default/large.csv", Body=body)
-        job_id = wait_until(lambda: [item["id"]["S"] for item in stack.items("JobsTable") if item["sk"]["S"] == "job"], 30)[0]
+        job_id = wait_until(
+            lambda: [
+                item["id"]["S"] for item in stack.items("JobsTable") if item["sk"]["S"] == "job"
+            ],
+            30,
+        )[0]
 
         def is_past(offset: int) -> bool:
             nonlocal peak
             with suppress(psutil.Error, FileNotFoundError):
-                peak = max(peak, *(psutil.Process(pid).memory_info().rss for pid in stack.environments("RunJobs")), 0)
+                peak = max(
+                    peak,
+                    *(
+                        psutil.Process(pid).memory_info().rss
+                        for pid in stack.environments("RunJobs")
+                    ),
+                    0,
+                )
             return bool(proxy.ranges) and proxy.ranges[-1][0] >= offset
 
         for share in (0.2, 0.5, 0.8):
-            wait_until(lambda: is_past(int(SIZE * share)), 120, interval=0.01, what=f"{share:.0%}")  # noqa: B023  # called at once
+            # Called at once.
+            wait_until(lambda: is_past(int(SIZE * share)), 120, interval=0.01, what=f"{share:.0%}")  # noqa: B023
             for pid in stack.environments("RunJobs"):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             before = len(proxy.ranges)
             reached = max(end for _, end in proxy.ranges) + 1
-            wait_until(lambda: len(proxy.ranges) > before, 120, what="the next attempt")  # noqa: B023  # called at once
+            # Called at once.
+            wait_until(lambda: len(proxy.ranges) > before, 120, what="the next attempt")  # noqa: B023
             again.append(reached - proxy.ranges[before][0])
-        wait_until(lambda: is_past(SIZE * 2) or stack.job(job_id)["status"] == "succeeded", 120, interval=0.02, what="the end")
+        wait_until(
+            lambda: is_past(SIZE * 2) or stack.job(job_id)["status"] == "succeeded",
+            120,
+            interval=0.02,
+            what="the end",
+        )
         job = stack.job(job_id)
         files, counted = stack.counter("csv.import.files"), stack.counter("csv.import.rows")
 
     result = job["result"]
-    assert (result["rows"], result["malformed"], result["bytes"]) == (rows, malformed, path.stat().st_size)
-    assert result["columns"]["amount"]["sum"] == f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02}"
+    assert (result["rows"], result["malformed"], result["bytes"]) == (
+        rows,
+        malformed,
+        path.stat().st_size,
+    )
+    assert (
+        result["columns"]["amount"]["sum"]
+        == f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02}"
+    )
     assert result["columns"]["id"]["sum"] == str(rows * (rows - 1) // 2)
     assert len(result["rejected"]) == min(malformed, 100)
     assert (files, counted) == (1, rows)
     assert [each["outcome"] for each in job["attempts"]] == ["interrupted"] * 3 + ["succeeded"]
     assert all(each <= CHECKPOINT for each in again), again
     assert peak < 128 * 1024 * 1024, f"{peak / 1e6:.0f} MB"
-    print({"bytes": result["bytes"], "rows": rows, "read again": again, "peak MB": round(peak / 1024 / 1024, 1)})
+    print(
+        {
+            "bytes": result["bytes"],
+            "rows": rows,
+            "read again": again,
+            "peak MB": round(peak / 1024 / 1024, 1),
+        }
+    )

@@ -21,16 +21,22 @@ MISBEHAVING = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [
+        each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
-def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_works(tmp_path: Path) -> None:
+def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_works(
+    tmp_path: Path,
+) -> None:
     with running(tmp_path / "first", template=MISBEHAVING) as stack:
         grandchild = int(stack.get("/spawn").text)
         threading.Thread(target=ask_in_vain, args=[stack]).start()
         wait_until(lambda: stack.environments("Slow"), 10)
         tree = [*stack.tree(), psutil.Process(grandchild)]
-        assert len(tree) >= 5  # supervisor, guard, store, two environments, and what one of them started
+        assert (
+            len(tree) >= 5
+        )  # supervisor, guard, store, two environments, and what one of them started
         os.kill(stack.process.pid, signal.SIGKILL)
         stack.process.wait()
         started = time.monotonic()
@@ -59,7 +65,9 @@ def test_sigterm_finishes_the_request_in_flight_and_exits_0(tmp_path: Path) -> N
         assert not (stack.work / "stack.json").exists()
 
 
-def test_a_stop_takes_no_further_request_on_a_connection_that_was_kept_alive(tmp_path: Path) -> None:
+def test_a_stop_takes_no_further_request_on_a_connection_that_was_kept_alive(
+    tmp_path: Path,
+) -> None:
     with running(tmp_path, template=MISBEHAVING) as stack:
         stack.get("/fine")
         late: list[int] = []
@@ -77,7 +85,10 @@ def test_a_stop_takes_no_further_request_on_a_connection_that_was_kept_alive(tmp
         clients = [threading.Thread(target=client) for _ in range(4)]
         for each in clients:
             each.start()
-        wait_until(lambda: len([each for each in stack.log("Misbehaving") if each["type"] == "end"]) > 50, 20)
+        wait_until(
+            lambda: len([each for each in stack.log("Misbehaving") if each["type"] == "end"]) > 50,
+            20,
+        )
         stack.process.send_signal(signal.SIGTERM)
         stopped.append(time.monotonic())
         assert stack.process.wait(20) == 0
@@ -115,13 +126,22 @@ def test_a_second_stack_beside_the_first_leaves_it_alone(tmp_path: Path) -> None
     command = [str(MAYFLY), "up", "--template", str(app / "template.yaml")]
     with running(tmp_path / "first", template=app / "template.yaml") as stack:
         taken = subprocess.run(
-            [*command, "--port", str(stack.port), "--work", str(stack.work)], capture_output=True, text=True, check=False
+            [*command, "--port", str(stack.port), "--work", str(stack.work)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (taken.returncode, "is taken by process" in taken.stderr) == (1, True)
         shared = subprocess.run(
-            [*command, "--port", str(free_port()), "--work", str(stack.work)], capture_output=True, text=True, check=False
+            [*command, "--port", str(free_port()), "--work", str(stack.work)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        assert (shared.returncode, f"a stack runs here already, at {stack.url}" in shared.stderr) == (1, True)
+        assert (
+            shared.returncode,
+            f"a stack runs here already, at {stack.url}" in shared.stderr,
+        ) == (1, True)
         assert stack.facts["pid"] == stack.process.pid
         assert stack.log("mayfly")
 
@@ -131,9 +151,12 @@ def test_a_schedule_that_has_no_more_times_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "code" / "app.py").write_text("def handler(event, context):\n    return 'ok'\n")
     template = tmp_path / "template.yaml"
     template.write_text(
-        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n"
-        "      CodeUri: code\n      Handler: app.handler\n      Runtime: python3.13\n      Events:\n"
-        "        Past: {Type: ScheduleV2, Properties: {ScheduleExpression: at(2020-01-01T00:00:00)}}\n"
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: "
+        "AWS::Serverless::Function\n    Properties:\n"
+        "      CodeUri: code\n      Handler: app.handler\n      Runtime: python3.13\n      "
+        "Events:\n"
+        "        Past: {Type: ScheduleV2, Properties: {ScheduleExpression: "
+        "at(2020-01-01T00:00:00)}}\n"
         "        Page: {Type: HttpApi, Properties: {Path: /, Method: GET}}\n"
     )
     with running(tmp_path / "run", template=template) as stack:
@@ -141,13 +164,17 @@ def test_a_schedule_that_has_no_more_times_ends_nothing(tmp_path: Path) -> None:
         assert stack.stop() == 0
 
 
-def test_a_mapping_runs_no_more_batches_at_once_than_its_maximum_concurrency(tmp_path: Path) -> None:
+def test_a_mapping_runs_no_more_batches_at_once_than_its_maximum_concurrency(
+    tmp_path: Path,
+) -> None:
     template = worker_app(tmp_path / "app", seconds=1)
     source = "{Queue: !GetAtt Q.Arn, BatchSize: 1, ScalingConfig: {MaximumConcurrency: 2}}"
     template.write_text(template.read_text().replace("{Queue: !GetAtt Q.Arn}", source))
     with running(tmp_path / "run", template=template) as stack:
         entries = [{"Id": str(number), "MessageBody": "m"} for number in range(8)]
-        stack.client("sqs").send_message_batch(QueueUrl=stack.facts["resources"]["Q"], Entries=entries)
+        stack.client("sqs").send_message_batch(
+            QueueUrl=stack.facts["resources"]["Q"], Entries=entries
+        )
         wait_until(lambda: [each["type"] for each in stack.log("F")].count("end") == 8, 30)
         running_now, most = 0, 0
         for each in stack.log("F"):
@@ -185,18 +212,24 @@ def wait_for_count(stack: Stack, name: str, count: int) -> None:
 def worker_app(folder: Path, seconds: int) -> Path:
     (folder / "code").mkdir(parents=True)
     (folder / "code" / "app.py").write_text(
-        f"import time\ndef handler(event, context):\n    print('got it', flush=True)\n    time.sleep({seconds})\n"
+        "import time\ndef handler(event, context):\n    print('got it', flush=True)\n    "
+        f"time.sleep({seconds})\n"
     )
     template = folder / "template.yaml"
     template.write_text(
-        "Transform: AWS::Serverless-2016-10-31\nResources:\n  Q: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 300}}\n"
-        "  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: code\n      Handler: app.handler\n"
-        "      Runtime: python3.13\n      Timeout: 60\n      Events: {M: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn}}}\n"
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  Q: {Type: AWS::SQS::Queue, "
+        "Properties: {VisibilityTimeout: 300}}\n"
+        "  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: code\n     "
+        " Handler: app.handler\n"
+        "      Runtime: python3.13\n      Timeout: 60\n      Events: {M: {Type: SQS, "
+        "Properties: {Queue: !GetAtt Q.Arn}}}\n"
     )
     return template
 
 
-def test_an_unfinished_message_is_back_on_its_queue_at_once_and_kept_for_the_next_start(tmp_path: Path) -> None:
+def test_an_unfinished_message_is_back_on_its_queue_at_once_and_kept_for_the_next_start(
+    tmp_path: Path,
+) -> None:
     template, state = worker_app(tmp_path / "app", seconds=50), str(tmp_path / "state")
     with running(tmp_path / "first", "--grace", "1", "--state", state, template=template) as stack:
         stack.client("sqs").send_message(QueueUrl=stack.facts["resources"]["Q"], MessageBody="m")
@@ -221,7 +254,9 @@ def test_state_is_kept_across_clean_restarts_where_it_is_asked_for(tmp_path: Pat
     assert keys[0] == keys[1]
 
 
-def test_the_development_key_is_the_same_at_every_start_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+def test_the_development_key_is_the_same_at_every_start_and_readable_by_its_owner_alone(
+    tmp_path: Path,
+) -> None:
     keys = []
     for _ in range(2):
         with running(tmp_path) as stack:
@@ -263,12 +298,24 @@ def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
         (["up", "--port", "zero"], 2, "'zero' is not a port from 1 to 65535"),
         (["up", "--grace", "-1"], 2, "'-1' is not a number of seconds"),
         (["up", "--parameter", "x"], 2, "'x' is not NAME=VALUE"),
-        (["up", "--parameter", "Nope=1", "--template", str(ROOT / "template.yaml")], 1, "there is no parameter Nope"),
+        (
+            ["up", "--parameter", "Nope=1", "--template", str(ROOT / "template.yaml")],
+            1,
+            "there is no parameter Nope",
+        ),
         (["unknown"], 2, "invalid choice: 'unknown'"),
         ([], 2, "the following arguments are required: COMMAND"),
         (["keys", "create"], 1, "no local stack is running here"),
-        (["keys", "create", "--endpoint-url", "http://127.0.0.1:1"], 2, "--endpoint-url needs --stack"),
-        (["keys", "create", "--endpoint-url", "http://127.0.0.1:1", "--stack", "x"], 1, "cannot be used"),
+        (
+            ["keys", "create", "--endpoint-url", "http://127.0.0.1:1"],
+            2,
+            "--endpoint-url needs --stack",
+        ),
+        (
+            ["keys", "create", "--endpoint-url", "http://127.0.0.1:1", "--stack", "x"],
+            1,
+            "cannot be used",
+        ),
         (
             ["up", "--template", str(ROOT / "template.yaml"), "--parameter", "LogLevel=SILLY"],
             1,
@@ -280,22 +327,48 @@ def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
             "WorkerConcurrency is 1; it must be from 2",
         ),
         (
-            ["up", "--template", str(ROOT / "template.yaml"), "--endpoint-url", "http://127.0.0.1:1"],
+            [
+                "up",
+                "--template",
+                str(ROOT / "template.yaml"),
+                "--endpoint-url",
+                "http://127.0.0.1:1",
+            ],
             1,
             "the endpoint http://127.0.0.1:1 cannot be used",
         ),
-        (["up", "--template", str(ROOT / "template.yaml"), "--endpoint-url", "nonsense"], 1, "the endpoint nonsense cannot be used"),
-        (["up", "--template", str(ROOT / "template.yaml"), "--work", "/proc/x"], 1, "the folder /proc/x cannot be written to"),
+        (
+            ["up", "--template", str(ROOT / "template.yaml"), "--endpoint-url", "nonsense"],
+            1,
+            "the endpoint nonsense cannot be used",
+        ),
+        (
+            ["up", "--template", str(ROOT / "template.yaml"), "--work", "/proc/x"],
+            1,
+            "the folder /proc/x cannot be written to",
+        ),
     ],
 )
-def test_a_call_that_is_off_is_told_what_is_without_a_stack_trace(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
-    done = subprocess.run([MAYFLY, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+def test_a_call_that_is_off_is_told_what_is_without_a_stack_trace(
+    tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    done = subprocess.run(
+        [MAYFLY, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (
+        code,
+        True,
+        False,
+    ), done.stderr
 
 
 def test_a_store_that_dies_ends_the_stack_with_the_reason(tmp_path: Path) -> None:
     with running(tmp_path, template=ROOT / "tests" / "apps" / "orders" / "template.yaml") as stack:
-        (store,) = [each for each in stack.tree() if "mayfly_local.emulator.main" in " ".join(each.cmdline())]
+        (store,) = [
+            each
+            for each in stack.tree()
+            if "mayfly_local.emulator.main" in " ".join(each.cmdline())
+        ]
         store.kill()
         assert stack.process.wait(20) == 1
         assert "the embedded store ended" in stack.output

@@ -1,4 +1,7 @@
-"""A machine that has too little: files, processes, patience. The stack keeps running, and its log says what is wrong."""
+"""A machine that has too little: files, processes, patience.
+
+The stack keeps running, and its log says what is wrong.
+"""
 
 import http.client
 import json
@@ -22,7 +25,12 @@ def job(stack: Stack) -> int:
     """Submits a job on a connection of its own; the status, 0 for none."""
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=40)
     try:
-        connection.request("POST", "/jobs", json.dumps({"task": "counter.add", "payload": {"name": "n"}}), stack.headers)
+        connection.request(
+            "POST",
+            "/jobs",
+            json.dumps({"task": "counter.add", "payload": {"name": "n"}}),
+            stack.headers,
+        )
         return connection.getresponse().status
     except OSError:
         return 0
@@ -47,14 +55,23 @@ def test_three_hundred_idle_connections_leave_room_for_a_job(tmp_path: Path) -> 
         assert stack.process.poll() is None
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="changes a running process's limits, by prlimit")
-def test_a_process_that_cannot_be_made_is_a_failed_request_and_the_next_one_works(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="changes a running process's limits, by prlimit"
+)
+def test_a_process_that_cannot_be_made_is_a_failed_request_and_the_next_one_works(
+    tmp_path: Path,
+) -> None:
     with running(tmp_path) as stack:
         assert stack.get("/").status_code == 200
         process = psutil.Process(stack.process.pid)
         before = process.rlimit(psutil.RLIMIT_NOFILE)
-        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds() + 2, before[1]))  # a connection, and nothing for a process
-        assert wait_until(lambda: (found := job(stack)) != 202 and (found or "none"), 30) in (500, "none")
+        process.rlimit(
+            psutil.RLIMIT_NOFILE, (process.num_fds() + 2, before[1])
+        )  # a connection, and nothing for a process
+        assert wait_until(lambda: (found := job(stack)) != 202 and (found or "none"), 30) in (
+            500,
+            "none",
+        )
         process.rlimit(psutil.RLIMIT_NOFILE, before)
         assert wait_until(lambda: job(stack) == 202, 30)
         wait_until(lambda: stack.counter("n") >= 1, 60, what="the job's effect")
@@ -63,18 +80,31 @@ def test_a_process_that_cannot_be_made_is_a_failed_request_and_the_next_one_work
 
 
 def test_connections_that_say_nothing_or_not_enough_are_closed(tmp_path: Path) -> None:
-    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack, ExitStack() as held:
-        silent = [held.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=30)) for _ in range(5)]
+    with (
+        running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack,
+        ExitStack() as held,
+    ):
+        silent = [
+            held.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=30))
+            for _ in range(5)
+        ]
         for each in silent[:3]:
             each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
         assert [each.recv(100) for each in silent] == [b""] * 5
 
 
 def test_a_request_whose_body_stalls_is_closed(tmp_path: Path) -> None:
-    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack, ExitStack() as held:
+    with (
+        running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack,
+        ExitStack() as held,
+    ):
         begun = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx"
         ports = (stack.port, urlsplit(stack.facts["endpoint"]).port or 0)
-        stalled = [held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=40)) for port in ports for _ in range(3)]
+        stalled = [
+            held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=40))
+            for port in ports
+            for _ in range(3)
+        ]
         for each in stalled:
             each.sendall(begun)
         for each in stalled[:3]:
@@ -85,13 +115,25 @@ def test_a_request_whose_body_stalls_is_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"ZZ\r\nabc\r\n", b"2\r\n{}\r\n;"])
-def test_a_body_whose_chunks_cannot_be_read_is_400_on_every_port(tmp_path: Path, rest: bytes) -> None:
+def test_a_body_whose_chunks_cannot_be_read_is_400_on_every_port(
+    tmp_path: Path, rest: bytes
+) -> None:
     """Sent after the headers: the request is being handled by then."""
-    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack, ExitStack() as held:
-        signed = f"Authorization: AWS4-HMAC-SHA256 Credential={stack.credentials.id}/20260101/us-east-1/dynamodb/aws4_request, Signature=0"
+    with (
+        running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack,
+        ExitStack() as held,
+    ):
+        signed = (
+            "Authorization: AWS4-HMAC-SHA256 "
+            f"Credential={stack.credentials.id}/20260101/us-east-1/dynamodb/aws4_request, "
+            "Signature=0"
+        )
         for port in (stack.port, urlsplit(stack.facts["endpoint"]).port or 0):
             sender = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
-            sender.sendall(f"POST /fine HTTP/1.1\r\nHost: localhost\r\n{signed}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+            sender.sendall(
+                f"POST /fine HTTP/1.1\r\nHost: localhost\r\n{signed}\r\nTransfer-Encoding: "
+                "chunked\r\n\r\n".encode()
+            )
             assert select.select([sender], [], [], 0.5)[0] == []
             sender.sendall(rest)
             answer = until_end(sender)
@@ -100,10 +142,17 @@ def test_a_body_whose_chunks_cannot_be_read_is_400_on_every_port(tmp_path: Path,
 
 def test_a_slow_body_that_goes_on_is_served(tmp_path: Path) -> None:
     template = ROOT / "tests/apps/misbehaving/template.yaml"
-    with running(tmp_path, template=template) as stack, socket.create_connection(("127.0.0.1", stack.port), timeout=40) as slow:
-        slow.sendall(b"POST /fine HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\n")
+    with (
+        running(tmp_path, template=template) as stack,
+        socket.create_connection(("127.0.0.1", stack.port), timeout=40) as slow,
+    ):
+        slow.sendall(
+            b"POST /fine HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\n"
+        )
         for _ in range(5):
-            assert select.select([slow], [], [], 4)[0] == []  # longer than a stall in all, shorter than one each time
+            assert (
+                select.select([slow], [], [], 4)[0] == []
+            )  # longer than a stall in all, shorter than one each time
             slow.sendall(b"x")
         assert slow.recv(100).startswith(b"HTTP/1.1 ")
 
@@ -118,8 +167,15 @@ def test_idle_connections_to_the_store_leave_room_for_functions(tmp_path: Path) 
 
 
 def test_more_connections_than_the_bound_cost_those_that_idle_longest(tmp_path: Path) -> None:
-    with running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml", files=256) as stack, ExitStack() as held:
-        used = held.enter_context(closing(http.client.HTTPConnection("127.0.0.1", stack.port, timeout=30)))
+    with (
+        running(
+            tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml", files=256
+        ) as stack,
+        ExitStack() as held,
+    ):
+        used = held.enter_context(
+            closing(http.client.HTTPConnection("127.0.0.1", stack.port, timeout=30))
+        )
         for _ in range(4):
             for _ in range(60):
                 held.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=5))
@@ -129,9 +185,19 @@ def test_more_connections_than_the_bound_cost_those_that_idle_longest(tmp_path: 
 
 
 def test_the_stack_raises_its_own_limit_of_open_files(tmp_path: Path) -> None:
-    hard = subprocess.run(["sh", "-c", "ulimit -Hn"], capture_output=True, text=True, check=True).stdout.strip()
-    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1])); "
-    program += "from mayfly_local.ports.file_limit import raise_file_limit; print(raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    hard = subprocess.run(
+        ["sh", "-c", "ulimit -Hn"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, "
+        "resource.getrlimit(resource.RLIMIT_NOFILE)[1])); "
+    )
+    program += (
+        "from mayfly_local.ports.file_limit import raise_file_limit; "
+        "print(raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
     assert printed[0] == printed[1]
     assert int(printed[0]) == (65_536 if hard == "unlimited" else min(65_536, int(hard)))

@@ -1,4 +1,6 @@
-"""Handlers that crash, hang, exit, eat memory or cannot be imported: their callers hear of it, and the next request works."""
+"""Handlers that crash, hang, exit, eat memory or cannot be imported: their callers hear of it, and
+the next request works.
+"""
 
 import base64
 import json
@@ -20,8 +22,17 @@ TEMPLATE = ROOT / "tests" / "apps" / "misbehaving" / "template.yaml"
 
 
 @pytest.fixture(scope="module", params=["awslambdaric", "python"])
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("misbehaving"), "--runtime", request.param, "--idle", "2", template=TEMPLATE) as found:
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    with running(
+        tmp_path_factory.mktemp("misbehaving"),
+        "--runtime",
+        request.param,
+        "--idle",
+        "2",
+        template=TEMPLATE,
+    ) as found:
         yield found
 
 
@@ -39,14 +50,20 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ("/unimportable", "Runtime.ImportModuleError", "no_such_module"),
     ],
 )
-def test_the_caller_gets_a_5xx_with_a_request_id_and_the_log_the_reason(stack: Stack, path: str, kind: str, reason: str) -> None:
+def test_the_caller_gets_a_5xx_with_a_request_id_and_the_log_the_reason(
+    stack: Stack, path: str, kind: str, reason: str
+) -> None:
     reply = stack.get(path)
     assert (reply.status_code, reply.json()) == (500, {"message": "Internal Server Error"})
     assert len(reply.headers["apigw-requestid"]) == 36
     entries = stack.log("Unimportable" if path == "/unimportable" else "Misbehaving")
     if kind == "bad response":
         entries = stack.log("mayfly")
-    failed = [each for each in entries if each["type"] in ("invocation failed", "init failed", "bad response")][-1]
+    failed = [
+        each
+        for each in entries
+        if each["type"] in ("invocation failed", "init failed", "bad response")
+    ][-1]
     assert failed.get("error", failed["type"]) == kind
     assert reason in str(failed)
     assert stack.get("/fine").status_code == 200
@@ -65,31 +82,52 @@ def test_an_end_is_noticed_although_a_daemon_holds_the_output(stack: Stack) -> N
 def test_no_printed_line_can_stop_the_log(stack: Stack) -> None:
     for _ in range(3):
         assert stack.get("/garble").status_code == 200
-    wait_until(lambda: [each.get("text") for each in stack.log("Misbehaving")].count("after all that") == 3, 5)
+    wait_until(
+        lambda: (
+            [each.get("text") for each in stack.log("Misbehaving")].count("after all that") == 3
+        ),
+        5,
+    )
 
 
 def test_bytes_of_every_kind_reach_the_function(stack: Stack) -> None:
     with socket.create_connection(("127.0.0.1", stack.port)) as raw:
-        raw.sendall(b"GET /echo HTTP/1.1\r\nHost: localhost\r\nX-Odd: a\xff\r\nConnection: close\r\n\r\n")
+        raw.sendall(
+            b"GET /echo HTTP/1.1\r\nHost: localhost\r\nX-Odd: a\xff\r\nConnection: close\r\n\r\n"
+        )
         reply = b"".join(iter(lambda: raw.recv(65536), b""))
     assert reply.startswith(b"HTTP/1.1 200")
     assert json.loads(reply.split(b"\r\n\r\n", 1)[1])["headers"]["x-odd"] == "a\xff"
     packed = requests.post(
-        f"{stack.url}/echo", data=b"no gzip", headers={"Content-Encoding": "gzip", "Content-Type": "application/gzip"}, timeout=60
+        f"{stack.url}/echo",
+        data=b"no gzip",
+        headers={"Content-Encoding": "gzip", "Content-Type": "application/gzip"},
+        timeout=60,
     )
     assert base64.b64decode(packed.json()["body"]) == b"no gzip"
     assert "aiohttp" not in stack.output
 
 
 def test_a_request_above_the_limits_is_413(stack: Stack) -> None:
-    assert requests.post(f"{stack.url}/fine", data=b"x" * (7 * 1024 * 1024), timeout=60).status_code == 413
-    assert requests.post(f"{stack.url}/fine", data=b"x" * (11 * 1024 * 1024), timeout=60).status_code == 413
-    assert requests.post(f"{stack.url}/fine", data=b"x" * (2 * 1024 * 1024), timeout=60).status_code == 200
+    assert (
+        requests.post(f"{stack.url}/fine", data=b"x" * (7 * 1024 * 1024), timeout=60).status_code
+        == 413
+    )
+    assert (
+        requests.post(f"{stack.url}/fine", data=b"x" * (11 * 1024 * 1024), timeout=60).status_code
+        == 413
+    )
+    assert (
+        requests.post(f"{stack.url}/fine", data=b"x" * (2 * 1024 * 1024), timeout=60).status_code
+        == 200
+    )
 
 
 def test_one_environment_takes_one_event_at_a_time_and_the_rest_wait(stack: Stack) -> None:
     replies: list[requests.Response] = []
-    threads = [threading.Thread(target=lambda: replies.append(stack.get("/alone"))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: replies.append(stack.get("/alone"))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -106,7 +144,9 @@ def test_an_idle_environment_killed_between_requests_costs_nobody_a_request(stac
 
 def test_an_idle_environment_is_stopped_and_the_next_request_starts_one(stack: Stack) -> None:
     pid = stack.get("/fine").json()["pid"]
-    wait_until(lambda: not stack.environments("Misbehaving"), 10, what="the reaping of idle environments")
+    wait_until(
+        lambda: not stack.environments("Misbehaving"), 10, what="the reaping of idle environments"
+    )
     assert stack.get("/fine").json()["pid"] != pid
 
 
@@ -116,8 +156,10 @@ def test_environments_start_anew_when_their_code_is_saved(tmp_path: Path) -> Non
     source = folder / "code" / "app.py"
     source.write_text("def handler(event, context):\n    return 'old'\n")
     (folder / "template.yaml").write_text(
-        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n"
-        "      {CodeUri: code, Handler: app.handler, Runtime: python3.13, Events: {A: {Type: HttpApi, Properties: {Path: /, Method: GET}}}}\n"
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: "
+        "AWS::Serverless::Function\n    Properties:\n"
+        "      {CodeUri: code, Handler: app.handler, Runtime: python3.13, Events: {A: {Type: "
+        "HttpApi, Properties: {Path: /, Method: GET}}}}\n"
     )
     with running(tmp_path, template=folder / "template.yaml") as stack:
         assert stack.get("/").text == "old"

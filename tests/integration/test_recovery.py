@@ -1,4 +1,5 @@
-"""What comes after a crash, on a stack whose worker may run for 15 minutes and has a task that kills its process.
+"""What comes after a crash, on a stack whose worker may run for 15 minutes and has a task that
+kills its process.
 
 The scenes run beside each other, on one stack; each test looks at what came of one.
 """
@@ -49,7 +50,11 @@ def scenes(stack: Stack) -> Iterator[dict[str, "Future[Any]"]]:
         killed = threads.submit(kill_a_sleeper, stack)
         wait_until(lambda: stack.environments("RunJobs"), 30)
         scheduled = threads.submit(run_at_a_minute_ahead, stack)
-        yield {"killed": killed, "scheduled": scheduled, "poisoned": threads.submit(poison_a_batch, stack, killed)}
+        yield {
+            "killed": killed,
+            "scheduled": scheduled,
+            "poisoned": threads.submit(poison_a_batch, stack, killed),
+        }
 
 
 def show(text: str) -> None:
@@ -81,7 +86,12 @@ def kill_a_sleeper(stack: Stack) -> dict[str, Any]:
         return job["attempts"][1:]
 
     (second,) = wait_until(second_attempt, 60, interval=0.05)
-    return {"id": job_id, "seen": seen, "seconds": at(second["started_at"]) - killed, "slowness": stack.slowness()}
+    return {
+        "id": job_id,
+        "seen": seen,
+        "seconds": at(second["started_at"]) - killed,
+        "slowness": stack.slowness(),
+    }
 
 
 def poison_a_batch(stack: Stack, killed: "Future[Any]") -> dict[str, Any]:
@@ -90,10 +100,17 @@ def poison_a_batch(stack: Stack, killed: "Future[Any]") -> dict[str, Any]:
     sqs, url = stack.client("sqs"), stack.facts["outputs"]["JobsQueueUrl"]
     bodies = [{"task": "counter.add", "payload": {"name": "neighbours"}}] * 4 + [{"task": "poison"}]
     bodies += [{"task": "counter.add", "payload": {"name": "neighbours"}}] * 5
-    sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(i), "MessageBody": json.dumps(each)} for i, each in enumerate(bodies)])
+    sqs.send_message_batch(
+        QueueUrl=url,
+        Entries=[{"Id": str(i), "MessageBody": json.dumps(each)} for i, each in enumerate(bodies)],
+    )
 
     def ended(task: str, status: str) -> list[dict[str, Any]]:
-        return [each for each in stack.items("JobsTable") if (each.get("task"), each.get("status")) == ({"S": task}, {"S": status})]
+        return [
+            each
+            for each in stack.items("JobsTable")
+            if (each.get("task"), each.get("status")) == ({"S": task}, {"S": status})
+        ]
 
     (dead,) = wait_until(lambda: ended("poison", "DEAD"), 120)
     wait_until(lambda: stack.counter("neighbours") == 9, 60)
@@ -104,22 +121,31 @@ def poison_a_batch(stack: Stack, killed: "Future[Any]") -> dict[str, Any]:
 
 
 def run_at_a_minute_ahead(stack: Stack) -> tuple[float, float]:
-    """Seconds between the time that was asked for and the start; and what a job took then that was due at once."""
+    """Seconds between the time that was asked for and the start; and what a job took then that was
+    due at once.
+    """
     run_at = rfc3339(system_clock() + 60_000)
     job_id = stack.submit("counter.add", {"name": "on-time"}, run_at=run_at)["id"]
     assert stack.job(job_id)["status"] == "scheduled"
     wait_until(lambda: system_clock() / 1000 >= at(run_at), 90)
     slowness = stack.slowness()
-    done = wait_until(lambda: [job for job in [stack.job(job_id, wait=20)] if job["status"] == "succeeded"], 90)[0]
+    done = wait_until(
+        lambda: [job for job in [stack.job(job_id, wait=20)] if job["status"] == "succeeded"], 90
+    )[0]
     return at(done["attempts"][0]["started_at"]) - at(run_at), slowness
 
 
 # ---------------------------------------------------------------- what came of them
 
 
-def test_a_job_whose_process_was_killed_starts_again_within_its_lease_and_two_seconds(scenes: dict[str, Any]) -> None:
+def test_a_job_whose_process_was_killed_starts_again_within_its_lease_and_two_seconds(
+    scenes: dict[str, Any],
+) -> None:
     scene = scenes["killed"].result()
-    show(f"second attempt {scene['seconds']:.1f} s after the kill; seen in between: {', '.join(scene['seen'])}")
+    show(
+        f"second attempt {scene['seconds']:.1f} s after the kill; seen in between: "
+        f"{', '.join(scene['seen'])}"
+    )
     show(f"a job due at once took {scene['slowness']:.1f} s")
     assert 0 < scene["seconds"] <= 17 + scene["slowness"]
 
@@ -132,13 +158,21 @@ def test_its_status_is_true_all_the_way(stack: Stack, scenes: dict[str, Any]) ->
     assert [attempt["outcome"] for attempt in job["attempts"]] == ["interrupted", "succeeded"]
 
 
-def test_a_job_that_kills_its_process_is_dead_after_exactly_its_attempts(scenes: dict[str, Any]) -> None:
+def test_a_job_that_kills_its_process_is_dead_after_exactly_its_attempts(
+    scenes: dict[str, Any],
+) -> None:
     job = scenes["poisoned"].result()["job"]
-    assert (job["status"], len(job["attempts"]), job["error"]) == ("dead", 3, "attempt 3 of 3 was interrupted: its process died")
+    assert (job["status"], len(job["attempts"]), job["error"]) == (
+        "dead",
+        3,
+        "attempt 3 of 3 was interrupted: its process died",
+    )
     assert {attempt["outcome"] for attempt in job["attempts"]} == {"interrupted"}
 
 
-def test_the_neighbours_of_a_job_that_kills_its_process_all_succeed(stack: Stack, scenes: dict[str, Any]) -> None:
+def test_the_neighbours_of_a_job_that_kills_its_process_all_succeed(
+    stack: Stack, scenes: dict[str, Any]
+) -> None:
     scenes["poisoned"].result()
     assert (stack.counter("neighbours"), stack.counter("poisoned")) == (9, 0)
 
@@ -147,7 +181,9 @@ def test_a_redriven_job_runs_again(scenes: dict[str, Any]) -> None:
     assert scenes["poisoned"].result()["redriven"]["status"] == "queued"
 
 
-def test_a_job_scheduled_for_a_minute_ahead_starts_within_two_seconds_of_its_time(scenes: dict[str, Any]) -> None:
+def test_a_job_scheduled_for_a_minute_ahead_starts_within_two_seconds_of_its_time(
+    scenes: dict[str, Any],
+) -> None:
     late, slowness = scenes["scheduled"].result()
     show(f"started {late:.2f} s after its time, when a job due at once took {slowness:.2f} s")
     assert 0 <= late <= 2 + slowness

@@ -1,4 +1,6 @@
-"""An application whose roles allow too little, on the local runtime: it fails here as it would on AWS, and says why."""
+"""An application whose roles allow too little, on the local runtime: it fails here as it would on
+AWS, and says why.
+"""
 
 from pathlib import Path
 
@@ -41,7 +43,9 @@ def handler(event, context):
 def app(folder: Path, rest: str) -> Path:
     (folder / "code").mkdir(parents=True)
     (folder / "code" / "app.py").write_text(CODE)
-    (folder / "code" / "requirements.txt").write_text((Path(__file__).parent.parent.parent / "layers/mayfly/requirements.txt").read_text())
+    (folder / "code" / "requirements.txt").write_text(
+        (Path(__file__).parent.parent.parent / "layers/mayfly/requirements.txt").read_text()
+    )
     (folder / "template.yaml").write_text(HEAD + rest)
     return folder / "template.yaml"
 
@@ -50,7 +54,9 @@ def table(stack: Stack) -> str:
     return str(stack.facts["resources"]["T"])
 
 
-def test_a_call_that_the_role_does_not_allow_is_refused_by_name_in_answer_log_and_terminal(tmp_path: Path) -> None:
+def test_a_call_that_the_role_does_not_allow_is_refused_by_name_in_answer_log_and_terminal(
+    tmp_path: Path,
+) -> None:
     template = app(
         tmp_path / "app",
         """\
@@ -63,9 +69,16 @@ def test_a_call_that_the_role_does_not_allow_is_refused_by_name_in_answer_log_an
     with running(tmp_path / "run", template=template) as stack:
         said = stack.get("/").text
         resource = f"arn:aws:dynamodb:us-east-1:000000000000:table/{table(stack)}"
-        assert f"is not authorized to perform: dynamodb:PutItem on resource: {resource} because no identity-based policy" in said
+        assert (
+            f"is not authorized to perform: dynamodb:PutItem on resource: {resource} because no "
+            "identity-based policy" in said
+        )
         wait_until(
-            lambda: f"F may not dynamodb:PutItem on {resource}, here as on AWS: allow it in the policies of FRole" in stack.output, 10
+            lambda: (
+                f"F may not dynamodb:PutItem on {resource}, here as on AWS: allow it in the "
+                "policies of FRole" in stack.output
+            ),
+            10,
         )
         (entry,) = [each for each in stack.log("mayfly") if each["type"] == "refused"]
         assert entry["refused"]["role"] == "FRole"
@@ -89,7 +102,9 @@ def test_a_mapping_that_its_role_does_not_allow_is_refused_at_start(tmp_path: Pa
 """,
     )
     with (
-        pytest.raises(AssertionError, match="the role of F does not allow sqs:DeleteMessage on arn:aws:sqs"),
+        pytest.raises(
+            AssertionError, match="the role of F does not allow sqs:DeleteMessage on arn:aws:sqs"
+        ),
         running(tmp_path / "run", template=template),
     ):
         raise AssertionError(f"{MAYFLY} has started it")

@@ -20,13 +20,25 @@ STEP = 5
 
 
 def killers(stack: Stack, over: threading.Event, killed: dict[str, int]) -> list[threading.Thread]:
-    """Starts sweeps beside the stack's own and kills half of them; kills the workers now and then."""
+    """Starts sweeps beside the stack's own and kills half of them; kills the workers now and
+    then.
+    """
     dice = random.Random(5)
-    sweep = [str(MAYFLY), "invoke", "SweepJobs", "--event", "events/sweep_jobs.json", "--work", str(stack.work)]
+    sweep = [
+        str(MAYFLY),
+        "invoke",
+        "SweepJobs",
+        "--event",
+        "events/sweep_jobs.json",
+        "--work",
+        str(stack.work),
+    ]
 
     def sweeps() -> None:
         while not over.is_set():
-            process = subprocess.Popen(sweep, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                sweep, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
             if dice.random() < 0.5:
                 over.wait(dice.uniform(0.3, 1.5))
                 with suppress(ProcessLookupError):
@@ -55,20 +67,28 @@ def test_a_schedule_makes_one_job_for_each_tick_whoever_dies(tmp_path: Path) -> 
     over, killed = threading.Event(), {"sweeps": 0}
     with running(tmp_path, "--parameter", "LeaseSeconds=3") as stack:
         body = {"every_seconds": STEP, "task": "counter.add", "payload": {"name": "ticks"}}
-        reply = requests.put(f"{stack.url}/schedules/often", json=body, headers=stack.headers, timeout=30)
+        reply = requests.put(
+            f"{stack.url}/schedules/often", json=body, headers=stack.headers, timeout=30
+        )
         assert reply.status_code == 201
         first = datetime.fromisoformat(reply.json()["next_at"]).timestamp()
         threads = killers(stack, over, killed)
         ends = first + SECONDS - STEP / 2  # between two ticks
         over.wait(ends - time.time())
-        paused = requests.post(f"{stack.url}/schedules/often/pause", headers=stack.headers, timeout=30)
+        paused = requests.post(
+            f"{stack.url}/schedules/often/pause", headers=stack.headers, timeout=30
+        )
         assert paused.status_code == 200, paused.text
         over.set()
         for thread in threads:
             thread.join(60)
         ticks = SECONDS // STEP
         wait_until(lambda: stack.counter("ticks") >= ticks, 120, what="the end of every tick's job")
-        jobs = [item for item in stack.items("JobsTable") if "tick" in item and item["status"]["S"] != "CANCELLED"]
+        jobs = [
+            item
+            for item in stack.items("JobsTable")
+            if "tick" in item and item["status"]["S"] != "CANCELLED"
+        ]
         assert [item["status"]["S"] for item in jobs] == ["COMPLETED"] * ticks
         assert stack.counter("ticks") == ticks
         assert len({item["tick"]["S"] for item in jobs}) == ticks

@@ -1,6 +1,8 @@
-"""schemathesis over the whole API of a local stack: what fits the description is taken, what does not is refused, nothing is a 500.
+"""schemathesis over the whole API of a local stack: what fits the description is taken, what does
+not is refused, nothing is a 500.
 
-`pytest tests/integration/test_schema.py --schema 300 -rP` runs up to so many cases for each operation and phase, and prints its summary.
+`pytest tests/integration/test_schema.py --schema 300 -rP` runs up to so many cases for each
+operation and phase, and prints its summary.
 """
 
 import re
@@ -15,19 +17,29 @@ from mayfly_testing.stack import ROOT, running
 pytestmark = pytest.mark.timeout(3600)
 
 
-def test_every_answer_is_as_described_and_none_is_a_500(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_every_answer_is_as_described_and_none_is_a_500(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     with running(tmp_path, work=tmp_path / ".mayfly") as stack:
         command = [
-            str(Path(sys.executable).parent / "st"), "--config-file", str(ROOT / "tools" / "openapi" / "schemathesis.toml"),
-            "run", f"{stack.url}/openapi.json", "-H", f"Authorization: Bearer {stack.key}", "--checks", "all",
-            "-n", str(request.config.getoption("--schema")), "--seed", "8", "--continue-on-failure", "--no-color",
+            str(Path(sys.executable).parent / "st"), "--config-file",
+            str(ROOT / "tools" / "openapi" / "schemathesis.toml"),
+            "run", f"{stack.url}/openapi.json", "-H", f"Authorization: Bearer {stack.key}",
+            "--checks", "all",
+            "-n", str(request.config.getoption("--schema")), "--seed", "8", "--continue-on-failure",
+            "--no-color",
             "-w", "1",  # before Python 3.11.8 ast.parse fails now and then on two threads: https://github.com/python/cpython/issues/106905
         ]  # fmt: skip
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        failed = [each for each in stack.log("mayfly") if each["type"] == "request" and each["status"] >= 500]
+        failed = [
+            each
+            for each in stack.log("mayfly")
+            if each["type"] == "request" and each["status"] >= 500
+        ]
     assert done.returncode == 0, done.stdout[-20_000:]
     assert failed == []
     found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert found, done.stdout[-3000:]
     assert int(found[1]) == int(found[2]) >= 500
-    print(done.stdout[done.stdout.index("= SUMMARY") :])  # noqa: T201 - the figures that were asked for
+    # The figures that were asked for.
+    print(done.stdout[done.stdout.index("= SUMMARY") :])  # noqa: T201

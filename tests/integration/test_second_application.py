@@ -1,4 +1,6 @@
-"""An application that is not Mayfly runs by `mayfly up --template`: HTTP, queue, stream, schedule, filters, failures."""
+"""An application that is not Mayfly runs by `mayfly up --template`: HTTP, queue, stream, schedule,
+filters, failures.
+"""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +15,14 @@ from mayfly_testing.stack import ROOT, Stack, running, wait_until
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     template = ROOT / "tests" / "apps" / "orders" / "template.yaml"
-    with running(tmp_path_factory.mktemp("orders"), "--parameter", "Shop=west", "--ttl-lag", "1", template=template) as found:
+    with running(
+        tmp_path_factory.mktemp("orders"),
+        "--parameter",
+        "Shop=west",
+        "--ttl-lag",
+        "1",
+        template=template,
+    ) as found:
         yield found
 
 
@@ -26,7 +35,9 @@ def orders(stack: Stack, name: str) -> list[dict[str, Any]]:
 
 
 def dead(stack: Stack, queue: str) -> list[dict[str, Any]]:
-    reply = stack.client("sqs").receive_message(QueueUrl=stack.facts["resources"][queue], WaitTimeSeconds=1)
+    reply = stack.client("sqs").receive_message(
+        QueueUrl=stack.facts["resources"][queue], WaitTimeSeconds=1
+    )
     return list(reply.get("Messages", []))
 
 
@@ -48,7 +59,9 @@ def test_a_window_gathers_what_comes_within_it_into_one_batch(stack: Stack) -> N
     place(stack, "warm")  # so that no cold start takes part
     wait_until(lambda: orders(stack, "warm"), 20)
     for start in (0, 7):
-        entries = [{"Id": str(each), "MessageBody": '{"name": "bulk"}'} for each in range(start, start + 7)]
+        entries = [
+            {"Id": str(each), "MessageBody": '{"name": "bulk"}'} for each in range(start, start + 7)
+        ]
         stack.client("sqs").send_message_batch(QueueUrl=url, Entries=entries)
     wait_until(lambda: len(orders(stack, "bulk")) == 14, 20)
     assert {item["batch"]["N"] for item in orders(stack, "bulk")} == {"14"}
@@ -59,9 +72,9 @@ def test_a_filtered_message_is_dropped(stack: Stack) -> None:
     place(stack, "after")
     wait_until(lambda: orders(stack, "after"), 20)
     assert orders(stack, "ignored") == []
-    attributes = stack.client("sqs").get_queue_attributes(QueueUrl=stack.facts["resources"]["Incoming"], AttributeNames=["All"])[
-        "Attributes"
-    ]
+    attributes = stack.client("sqs").get_queue_attributes(
+        QueueUrl=stack.facts["resources"]["Incoming"], AttributeNames=["All"]
+    )["Attributes"]
     assert attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
 
 
@@ -79,10 +92,20 @@ def test_a_stream_record_that_always_fails_is_bisected_out_and_reported(stack: S
     names = ["a", "b", "uncountable", "c", "d"]
     stack.client("dynamodb").transact_write_items(
         TransactItems=[
-            {"Put": {"TableName": table, "Item": {"id": {"S": f"x-{name}"}, "kind": {"S": "order"}, "name": {"S": name}}}} for name in names
+            {
+                "Put": {
+                    "TableName": table,
+                    "Item": {"id": {"S": f"x-{name}"}, "kind": {"S": "order"}, "name": {"S": name}},
+                }
+            }
+            for name in names
         ]
     )
-    wait_until(lambda: [counted(stack, name) for name in names] == [1, 1, 0, 1, 1], 30, what="the neighbours' count")
+    wait_until(
+        lambda: [counted(stack, name) for name in names] == [1, 1, 0, 1, 1],
+        30,
+        what="the neighbours' count",
+    )
     (message,) = wait_until(lambda: dead(stack, "Uncountable"), 30, what="the report")
     assert '"batchSize": 1' in message["Body"]
     assert '"RetryAttemptsExhausted"' in message["Body"]
@@ -91,25 +114,43 @@ def test_a_stream_record_that_always_fails_is_bisected_out_and_reported(stack: S
 def test_preflight_is_answered_by_the_api(stack: Stack) -> None:
     headers = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
     allowed = requests.options(f"{stack.url}/orders/x", headers=headers, timeout=60)
-    assert (allowed.status_code, allowed.headers["Access-Control-Allow-Origin"]) == (204, "https://shop.example")
-    foreign = requests.options(f"{stack.url}/orders/x", headers={**headers, "Origin": "https://other.example"}, timeout=60)
+    assert (allowed.status_code, allowed.headers["Access-Control-Allow-Origin"]) == (
+        204,
+        "https://shop.example",
+    )
+    foreign = requests.options(
+        f"{stack.url}/orders/x", headers={**headers, "Origin": "https://other.example"}, timeout=60
+    )
     assert "Access-Control-Allow-Origin" not in foreign.headers
 
 
 def test_without_a_default_route_the_api_itself_answers_404(stack: Stack) -> None:
-    assert (stack.get("/nothing").status_code, stack.get("/nothing").json()) == (404, {"message": "Not Found"})
+    assert (stack.get("/nothing").status_code, stack.get("/nothing").json()) == (
+        404,
+        {"message": "Not Found"},
+    )
 
 
 def test_an_expired_item_is_deleted_after_the_lag_and_not_before_its_time(stack: Stack) -> None:
-    table, now = stack.facts["resources"]["Orders"], int(time.time())  # noqa: TID251 - the reaper goes by the real clock
+    # The reaper goes by the real clock.
+    table, now = stack.facts["resources"]["Orders"], int(time.time())  # noqa: TID251
     for name, gone_at in (("gone", now - 5), ("later", now + 600)):
-        stack.client("dynamodb").put_item(TableName=table, Item={"id": {"S": name}, "gone_at": {"N": str(gone_at)}})
-    wait_until(lambda: {"S": "gone"} not in [item["id"] for item in stack.items("Orders")], 20, what="the reaping")
+        stack.client("dynamodb").put_item(
+            TableName=table, Item={"id": {"S": name}, "gone_at": {"N": str(gone_at)}}
+        )
+    wait_until(
+        lambda: {"S": "gone"} not in [item["id"] for item in stack.items("Orders")],
+        20,
+        what="the reaping",
+    )
     assert {"S": "later"} in [item["id"] for item in stack.items("Orders")]
 
 
 def test_the_clock_ticks(stack: Stack) -> None:
     (tick,) = wait_until(
-        lambda: [item for item in stack.items("Orders") if item["id"] == {"S": "tick"}], 75, what="a tick of the minute", interval=1
+        lambda: [item for item in stack.items("Orders") if item["id"] == {"S": "tick"}],
+        75,
+        what="a tick of the minute",
+        interval=1,
     )
     assert tick["source"] == {"S": "aws.events"}

@@ -26,7 +26,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield found
 
 
-def call(stack: Stack, method: str, path: str, token: str | None = None, body: Any = None) -> requests.Response:
+def call(
+    stack: Stack, method: str, path: str, token: str | None = None, body: Any = None
+) -> requests.Response:
     headers = {**stack.headers, **({"Session-Token": token} if token else {})}
     return requests.request(method, stack.url + path, headers=headers, json=body, timeout=60)
 
@@ -51,16 +53,22 @@ def test_an_expired_session_is_refused_by_every_route_while_its_item_stands(stac
         call(stack, "DELETE", CURRENT, token),
         call(stack, "DELETE", own),
     ]
-    assert [(each.status_code, each.json()["code"]) for each in replies] == [(404, "session-not-found")] * 6
+    assert [(each.status_code, each.json()["code"]) for each in replies] == [
+        (404, "session-not-found")
+    ] * 6
     assert call(stack, "GET", "/subjects/ada/sessions").json() == {"items": [], "next": None}
-    (item,) = [each for each in stack.items("SessionsTable") if each["sk"]["S"] == f"session/{made['id']}"]
+    (item,) = [
+        each for each in stack.items("SessionsTable") if each["sk"]["S"] == f"session/{made['id']}"
+    ]
     assert item["data"] == {"S": '{"cart":[1]}'}
 
 
 def test_overlapping_patches_of_different_keys_all_survive(stack: Stack) -> None:
     token = make(stack, subject="grace")["token"]
     with ThreadPoolExecutor(8) as threads:
-        replies = list(threads.map(lambda n: call(stack, "PATCH", CURRENT, token, {f"k{n}": n}), range(40)))
+        replies = list(
+            threads.map(lambda n: call(stack, "PATCH", CURRENT, token, {f"k{n}": n}), range(40))
+        )
     assert {each.status_code for each in replies} == {200}
     found = call(stack, "GET", CURRENT, token)
     assert found.json()["data"] == {f"k{n}": n for n in range(40)}
@@ -81,7 +89,9 @@ def test_a_fresh_process_for_every_request_makes_no_difference(stack: Stack) -> 
 
 
 @pytest.mark.parametrize("way", ["end", "end all", "rotate"])
-def test_once_it_is_acknowledged_no_request_that_starts_later_is_let_in(stack: Stack, way: str) -> None:
+def test_once_it_is_acknowledged_no_request_that_starts_later_is_let_in(
+    stack: Stack, way: str
+) -> None:
     subject = f"subject-{way.replace(' ', '-')}"
     token = make(stack, subject=subject)["token"]
     uses: list[tuple[float, int]] = []
@@ -117,19 +127,29 @@ def test_a_visitor_is_known_by_its_cookie_whatever_process_serves(stack: Stack) 
         assert visitor.get(stack.url, timeout=60).json()["yours"] == number
         for pid in stack.environments("Hello"):
             os.kill(pid, signal.SIGKILL)
-    assert requests.get(stack.url, headers={"Accept": "application/json"}, timeout=60).json()["yours"] == 1
+    assert (
+        requests.get(stack.url, headers={"Accept": "application/json"}, timeout=60).json()["yours"]
+        == 1
+    )
 
 
 def test_the_operator_lists_and_ends_sessions(stack: Stack) -> None:
     def mayfly(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [str(MAYFLY), "sessions", *arguments, "--subject", "lovelace"]
-        return subprocess.run(command, cwd=stack.work.parent, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=stack.work.parent, capture_output=True, text=True, check=False
+        )
 
     first, second = make(stack, subject="lovelace"), make(stack, subject="lovelace")
     listed = mayfly("list", "--json")
-    assert sorted(json.loads(line)["id"] for line in listed.stdout.splitlines()) == sorted([first["id"], second["id"]])
+    assert sorted(json.loads(line)["id"] for line in listed.stdout.splitlines()) == sorted(
+        [first["id"], second["id"]]
+    )
     assert mayfly("end", first["id"]).returncode == 0
-    assert [call(stack, "GET", CURRENT, each["token"]).status_code for each in (first, second)] == [404, 200]
+    assert [call(stack, "GET", CURRENT, each["token"]).status_code for each in (first, second)] == [
+        404,
+        200,
+    ]
     again = mayfly("end", first["id"])
     assert (again.returncode, "no such session" in again.stderr) == (1, True)
     assert mayfly("end", "--all").returncode == 0
@@ -143,17 +163,27 @@ def test_no_table_log_line_or_metric_holds_a_token(stack: Stack) -> None:
     for token in list(tokens):
         call(stack, "GET", CURRENT, token)
         call(stack, "PATCH", CURRENT, token, {"b": 2})
-        tokens.append(call(stack, "POST", f"{CURRENT}/rotate", token, {"subject": "secretive"}).json()["token"])
+        tokens.append(
+            call(stack, "POST", f"{CURRENT}/rotate", token, {"subject": "secretive"}).json()[
+                "token"
+            ]
+        )
         call(stack, "GET", CURRENT, token)  # refused
     call(stack, "GET", CURRENT, tokens[-1] + "x")
     visitor = requests.get(stack.url, headers={"Accept": "application/json"}, timeout=60)
     tokens.append(visitor.cookies["visitor"])
     assert len({token.rpartition("_")[2] for token in tokens}) == 5
 
-    places = {name: json.dumps(stack.items(name)) for name in stack.facts["resources"] if name.endswith("Table")}
+    places = {
+        name: json.dumps(stack.items(name))
+        for name in stack.facts["resources"]
+        if name.endswith("Table")
+    }
     places |= {path.name: path.read_text() for path in (stack.work / "logs").iterdir()}
     places["the terminal"] = stack.output
     assert {"SessionsTable", "TenantsTable", "Sessions.jsonl", "Hello.jsonl"} <= set(places)
     assert '"SessionRotated"' in places["Sessions.jsonl"]  # metrics are log lines
     for name, text in places.items():
-        assert [token for token in tokens if token in text or token.rpartition("_")[2] in text] == [], name
+        assert [
+            token for token in tokens if token in text or token.rpartition("_")[2] in text
+        ] == [], name

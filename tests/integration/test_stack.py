@@ -1,4 +1,6 @@
-"""The whole stack as a process: HTTP in, queue through, counter out, and nothing lost when processes die."""
+"""The whole stack as a process: HTTP in, queue through, counter out, and nothing lost when
+processes die.
+"""
 
 import json
 import os
@@ -30,18 +32,26 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def _wait_for_success(stack: Stack, job_id: str) -> None:
     # A crash before a worker's first act costs the queue's own visibility timeout: 90 s.
-    wait_until(lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 300, what=f"job {job_id}")
+    wait_until(
+        lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 300, what=f"job {job_id}"
+    )
 
 
 def listening(process: psutil.Process) -> list[str]:
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return [each.laddr.ip for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+        return [
+            each.laddr.ip
+            for each in process.net_connections("inet")
+            if each.status == psutil.CONN_LISTEN
+        ]
     return []
 
 
 def test_the_page_counts_and_health_answers(stack: Stack) -> None:
     before = stack.counter("hits")
-    assert [stack.get("/").text for _ in range(2)] == [f"Hello World! {before + n} times." for n in (1, 2)]
+    assert [stack.get("/").text for _ in range(2)] == [
+        f"Hello World! {before + n} times." for n in (1, 2)
+    ]
     assert stack.get("/health").json() == {"status": "ok"}
 
 
@@ -73,17 +83,24 @@ def test_jobs_by_http_and_from_a_plain_producer_are_each_done_once(stack: Stack)
     for _ in range(20):
         body = json.dumps({"task": "counter.add", "payload": payload})
         sqs.send_message_batch(
-            QueueUrl=stack.facts["outputs"]["JobsQueueUrl"], Entries=[{"Id": str(n), "MessageBody": body} for n in range(10)]
+            QueueUrl=stack.facts["outputs"]["JobsQueueUrl"],
+            Entries=[{"Id": str(n), "MessageBody": body} for n in range(10)],
         )
     wait_until(lambda: stack.counter("both") - before >= 400, 60, what="400 counts")
     assert {stack.job(job_id, wait=20)["status"] for job_id in ids} == {"succeeded"}
-    jobs = [item for item in stack.items("JobsTable") if item["sk"]["S"] == "job" and '"both"' in item["payload"]["S"]]
+    jobs = [
+        item
+        for item in stack.items("JobsTable")
+        if item["sk"]["S"] == "job" and '"both"' in item["payload"]["S"]
+    ]
     assert (len(jobs), {item["status"]["S"] for item in jobs}) == (400, {"COMPLETED"})
     assert stack.counter("both") - before == 400
 
 
 @pytest.mark.timeout(400)
-def test_jobs_submitted_twice_while_all_workers_are_killed_for_a_minute_are_done_once_each(stack: Stack) -> None:
+def test_jobs_submitted_twice_while_all_workers_are_killed_for_a_minute_are_done_once_each(
+    stack: Stack,
+) -> None:
     before, killing = stack.counter("killed"), threading.Event()
     kills: list[int] = []
 
@@ -98,7 +115,10 @@ def test_jobs_submitted_twice_while_all_workers_are_killed_for_a_minute_are_done
     def submit_twice(number: int) -> str:
         body = {"task": "counter.add", "payload": {"name": "killed"}, "max_attempts": 20}
         headers = {**stack.headers, "Idempotency-Key": f"killed-{number}"}
-        replies = [requests.post(f"{stack.url}/jobs", headers=headers, json=body, timeout=60) for _ in range(2)]
+        replies = [
+            requests.post(f"{stack.url}/jobs", headers=headers, json=body, timeout=60)
+            for _ in range(2)
+        ]
         assert [reply.status_code for reply in replies] == [202, 200]
         assert replies[0].json()["id"] == replies[1].json()["id"]
         return str(replies[0].json()["id"])
@@ -121,10 +141,16 @@ def test_jobs_submitted_twice_while_all_workers_are_killed_for_a_minute_are_done
 
 def test_a_message_that_is_no_job_is_kept_with_its_body_and_listed(stack: Stack) -> None:
     body = "not a job, but ü" * 50_000
-    sent = stack.client("sqs").send_message(QueueUrl=stack.facts["outputs"]["JobsQueueUrl"], MessageBody=body)
+    sent = stack.client("sqs").send_message(
+        QueueUrl=stack.facts["outputs"]["JobsQueueUrl"], MessageBody=body
+    )
 
     def listed() -> list[Any]:
-        return [each for each in jobs_command(stack, "unreadable") if each["message_id"] == sent["MessageId"]]
+        return [
+            each
+            for each in jobs_command(stack, "unreadable")
+            if each["message_id"] == sent["MessageId"]
+        ]
 
     (kept,) = wait_until(listed, 60)
     assert (kept["body"], "not valid JSON" in kept["problem"]) == (body, True)
@@ -138,7 +164,9 @@ def run_jobs_command(stack: Stack, *arguments: str) -> "subprocess.CompletedProc
     folder = stack.work.parent
     with suppress(FileExistsError):
         (folder / ".mayfly").symlink_to(stack.work)
-    return subprocess.run([MAYFLY, "jobs", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [MAYFLY, "jobs", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def jobs_command(stack: Stack, *arguments: str) -> list[dict[str, Any]]:
@@ -176,13 +204,21 @@ def test_the_operator_sees_ends_and_revives_jobs(stack: Stack) -> None:
         (["nothing"], 2, "invalid choice"),
     ],
 )
-def test_a_call_of_jobs_that_is_off_says_what_is(stack: Stack, arguments: list[str], code: int, said: str) -> None:
+def test_a_call_of_jobs_that_is_off_says_what_is(
+    stack: Stack, arguments: list[str], code: int, said: str
+) -> None:
     done = run_jobs_command(stack, *arguments)
-    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (
+        code,
+        True,
+        False,
+    ), done.stderr
 
 
 def test_a_job_whose_message_is_lost_is_found_and_sent_again(stack: Stack) -> None:
-    """Its message vanishes from the queue, as if it had been kept for too long: made by writing the job behind the relay's back."""
+    """Its message vanishes from the queue, as if it had been kept for too long: made by writing the
+    job behind the relay's back.
+    """
     client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
     job_id = stack.submit("counter.add", {"name": "stranded"}, delay_seconds=4000)["id"]
     (item,) = [each for each in stack.items("JobsTable") if each.get("id") == {"S": job_id}]
@@ -202,7 +238,9 @@ def test_a_job_whose_message_is_lost_is_found_and_sent_again(stack: Stack) -> No
         ({"Authorization": "Bearer mf_dev_nonsense"}, 401, "unauthenticated"),
     ],
 )
-def test_the_door_is_closed_without_a_key(stack: Stack, headers: dict[str, str], status: int, body: Any) -> None:
+def test_the_door_is_closed_without_a_key(
+    stack: Stack, headers: dict[str, str], status: int, body: Any
+) -> None:
     reply = stack.get("/jobs/x", headers=headers)
     assert reply.status_code == status
     assert reply.json() == body if isinstance(body, dict) else reply.json()["code"] == body
@@ -211,14 +249,21 @@ def test_the_door_is_closed_without_a_key(stack: Stack, headers: dict[str, str],
 
 def test_a_key_made_by_the_command_opens_the_door_with_its_scopes(stack: Stack) -> None:
     made = subprocess.run(
-        [str(MAYFLY), "keys", "create", "--tenant", "acme", "--scope", "jobs:read", "--json", "--stack", stack.facts["name"], "--endpoint-url", stack.facts["endpoint"]],
-        capture_output=True, text=True, check=True, env={**unbuffered(), **stack.credentials.variables},
+        [str(MAYFLY), "keys", "create", "--tenant", "acme", "--scope", "jobs:read", "--json",
+        "--stack", stack.facts["name"], "--endpoint-url", stack.facts["endpoint"]],
+        capture_output=True, text=True, check=True, env={**unbuffered(),
+        **stack.credentials.variables},
     )  # fmt: skip
     headers = {"Authorization": f"Bearer {json.loads(made.stdout)['key']}"}
     mine = stack.submit("counter.add", {"name": "x"})["id"]
     assert stack.get(f"/jobs/{mine}", headers=stack.headers).status_code == 200
     assert stack.get(f"/jobs/{mine}", headers=headers).status_code == 404
-    assert requests.post(f"{stack.url}/jobs", json={"task": "counter.add"}, headers=headers, timeout=60).status_code == 403
+    assert (
+        requests.post(
+            f"{stack.url}/jobs", json={"task": "counter.add"}, headers=headers, timeout=60
+        ).status_code
+        == 403
+    )
 
 
 def test_unknown_paths_and_wrong_methods_are_told_apart(stack: Stack) -> None:
@@ -230,14 +275,24 @@ def test_unknown_paths_and_wrong_methods_are_told_apart(stack: Stack) -> None:
 def test_a_key_is_nowhere_in_tables_and_logs(stack: Stack) -> None:
     secret = stack.key.rsplit("_", 1)[1]
     stack.get("/jobs/x", headers=stack.headers)
-    stored = json.dumps([stack.items(table) for table in ("TenantsTable", "JobsTable", "CountersTable")])
+    stored = json.dumps(
+        [stack.items(table) for table in ("TenantsTable", "JobsTable", "CountersTable")]
+    )
     logged = "".join(path.read_text() for path in (stack.work / "logs").iterdir())
     assert secret not in stored + logged
 
 
 def test_invoke_runs_a_function_against_the_running_stack(stack: Stack) -> None:
     before = stack.counter("hits")
-    command = [str(MAYFLY), "invoke", "hello", "--event", str(ROOT / "events" / "hello.json"), "--work", str(stack.work)]
+    command = [
+        str(MAYFLY),
+        "invoke",
+        "hello",
+        "--event",
+        str(ROOT / "events" / "hello.json"),
+        "--work",
+        str(stack.work),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["body"] == f"Hello World! {before + 1} times."
@@ -260,7 +315,13 @@ def test_invoke_runs_a_function_against_the_running_stack(stack: Stack) -> None:
     ],
 )
 def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str) -> None:
-    done = subprocess.run([MAYFLY, "invoke", function, "--work", stack.work], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [MAYFLY, "invoke", function, "--work", stack.work],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     reply = json.loads(done.stdout)
     expected = {"await_job": 404, "hello": 200, "jobs": 202, "sessions": 201, "counters": 200}
@@ -272,20 +333,39 @@ def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str
     ("arguments", "said"),
     [
         (["invoke", "hello", "--event", "gone.json"], "there is no event file gone.json"),
-        (["invoke", "nothing"], "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, BuryJobs, Counters, DeliverWebhooks"),
+        (
+            ["invoke", "nothing"],
+            "there is no function 'nothing'; the stack has: Authorizer, AwaitJob, BuryJobs, "
+            "Counters, DeliverWebhooks",
+        ),
         (["invoke", "hello", "--event", "README.md"], "README.md is not valid JSON"),
         (["invoke", "hello", "--work", "/nowhere"], "no local stack is running here"),
     ],
 )
-def test_a_call_of_invoke_that_is_off_says_what_is(stack: Stack, arguments: list[str], said: str) -> None:
+def test_a_call_of_invoke_that_is_off_says_what_is(
+    stack: Stack, arguments: list[str], said: str
+) -> None:
     work = [] if "--work" in arguments else ["--work", str(stack.work)]
-    done = subprocess.run([MAYFLY, *arguments, *work], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    done = subprocess.run(
+        [MAYFLY, *arguments, *work], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), (
+        done.stderr
+    )
 
 
 def test_a_taken_port_is_named_with_who_has_it(stack: Stack, tmp_path: Path) -> None:
     done = subprocess.run(
-        [MAYFLY, "up", "--template", ROOT / "template.yaml", "--port", str(stack.port), "--work", tmp_path],
+        [
+            MAYFLY,
+            "up",
+            "--template",
+            ROOT / "template.yaml",
+            "--port",
+            str(stack.port),
+            "--work",
+            tmp_path,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -299,7 +379,9 @@ def test_a_taken_port_is_named_with_who_has_it(stack: Stack, tmp_path: Path) -> 
 def test_jobs_from_the_queue_are_read_only_by_the_queues_tenant(stack: Stack) -> None:
     stack.client("sqs").send_message(
         QueueUrl=stack.facts["outputs"]["JobsQueueUrl"],
-        MessageBody=json.dumps({"task": "counter.add", "payload": {"name": "q"}, "idempotency_key": "one"}),
+        MessageBody=json.dumps(
+            {"task": "counter.add", "payload": {"name": "q"}, "idempotency_key": "one"}
+        ),
     )
     wait_until(lambda: stack.counter("q") == 1, 20)
     replay = requests.post(
@@ -323,19 +405,24 @@ def started(stack: Stack, job_id: str) -> float:
 def test_a_long_job_that_is_killed_runs_again_within_its_lease(stack: Stack) -> None:
     job_id = stack.submit("sleep", {"seconds": 12})["id"]
     wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
-    wait_until(lambda: stack.job(job_id, wait=7)["status"] == "running", 10)  # past the first renewal of its lease
+    wait_until(
+        lambda: stack.job(job_id, wait=7)["status"] == "running", 10
+    )  # past the first renewal of its lease
     for pid in stack.environments("RunJobs"):
         os.kill(pid, signal.SIGKILL)
     killed = system_clock() / 1000
     wait_until(lambda: stack.job(job_id)["status"] == "interrupted", 30)
     wait_until(lambda: stack.job(job_id)["status"] == "running", 60)
     assert started(stack, job_id) - killed <= 17 + stack.slowness()
-    done = wait_until(lambda: (job := stack.job(job_id, wait=20))["status"] == "succeeded" and job, 60)
+    done = wait_until(
+        lambda: (job := stack.job(job_id, wait=20))["status"] == "succeeded" and job, 60
+    )
     assert [attempt["outcome"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
 
 
 def test_a_scheduled_job_starts_at_its_time(stack: Stack) -> None:
-    asked = datetime.now(UTC) + timedelta(seconds=4)  # noqa: TID251 - the queue delays by the real clock
+    # The queue delays by the real clock.
+    asked = datetime.now(UTC) + timedelta(seconds=4)  # noqa: TID251
     job = stack.submit("counter.add", {"name": "later"}, run_at=asked.isoformat())
     assert job["status"] == "scheduled"
     wait_until(lambda: stack.job(job["id"], wait=20)["status"] == "succeeded", 30)
@@ -344,14 +431,24 @@ def test_a_scheduled_job_starts_at_its_time(stack: Stack) -> None:
 
 def test_a_job_beyond_the_queues_delay_is_handed_on_by_the_sweep(stack: Stack) -> None:
     job_id = stack.submit("counter.add", {"name": "far"}, delay_seconds=1000)["id"]
-    assert [item["id"] for item in stack.get("/jobs?status=scheduled", headers=stack.headers).json()["items"]] == [job_id]
+    assert [
+        item["id"]
+        for item in stack.get("/jobs?status=scheduled", headers=stack.headers).json()["items"]
+    ] == [job_id]
     client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
-    soon = str(int((datetime.now(UTC).timestamp() + 6) * 1000))  # noqa: TID251 - as if all but 6 s of it had passed
+    # As if all but 6 s of it had passed.
+    soon = str(int((datetime.now(UTC).timestamp() + 6) * 1000))  # noqa: TID251
     client.update_item(
         TableName=table, Key={"pk": {"S": f"default/{job_id}"}, "sk": {"S": "job"}},
-        UpdateExpression="SET not_before = :soon, attention_at = :soon", ExpressionAttributeValues={":soon": {"N": soon}},
+        UpdateExpression="SET not_before = :soon, attention_at = :soon",
+        ExpressionAttributeValues={":soon": {"N": soon}},
     )  # fmt: skip
-    subprocess.run([MAYFLY, "invoke", "sweep_jobs", "--work", stack.work], cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(
+        [MAYFLY, "invoke", "sweep_jobs", "--work", stack.work],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     wait_until(lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 30)
     assert 0 <= started(stack, job_id) - int(soon) / 1000 < 2 + stack.slowness()
 
@@ -368,19 +465,31 @@ def test_a_running_job_that_is_cancelled_stops_and_applies_nothing(stack: Stack)
 def test_a_dead_job_is_listed_and_runs_again_when_it_is_redriven(stack: Stack) -> None:
     job_id = stack.submit("fail", {"times": 1}, max_attempts=1)["id"]
     wait_until(lambda: stack.job(job_id, wait=20)["status"] == "dead", 30)
-    assert job_id in [item["id"] for item in stack.get("/jobs?status=dead&task=fail", headers=stack.headers).json()["items"]]
-    assert requests.post(f"{stack.url}/jobs/{job_id}/redrive", headers=stack.headers, timeout=60).status_code == 202
+    assert job_id in [
+        item["id"]
+        for item in stack.get("/jobs?status=dead&task=fail", headers=stack.headers).json()["items"]
+    ]
+    assert (
+        requests.post(
+            f"{stack.url}/jobs/{job_id}/redrive", headers=stack.headers, timeout=60
+        ).status_code
+        == 202
+    )
     wait_until(lambda: stack.job(job_id, wait=20)["attempts"][-1]["number"] == 2, 30)
 
 
-def test_a_long_poll_is_answered_early_when_its_process_stops_and_can_be_asked_again(stack: Stack) -> None:
+def test_a_long_poll_is_answered_early_when_its_process_stops_and_can_be_asked_again(
+    stack: Stack,
+) -> None:
     job_id = stack.submit("sleep", {"seconds": 4})["id"]
     wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(stack.job, job_id, 20)
         wait_until(
             lambda: (
-                [each for each in stack.log("AwaitJob") if each["type"] == "start"][-1]["request_id"]
+                [each for each in stack.log("AwaitJob") if each["type"] == "start"][-1][
+                    "request_id"
+                ]
                 not in str([each for each in stack.log("AwaitJob") if each["type"] == "end"])
             ),
             10,
@@ -388,7 +497,11 @@ def test_a_long_poll_is_answered_early_when_its_process_stops_and_can_be_asked_a
         for pid in stack.environments("AwaitJob"):
             os.kill(pid, signal.SIGTERM)
         assert waiting.result(3)["status"] == "running"
-    wait_until(lambda: not stack.environments("AwaitJob"), 5, what="the end of the process that was asked to stop")
+    wait_until(
+        lambda: not stack.environments("AwaitJob"),
+        5,
+        what="the end of the process that was asked to stop",
+    )
     assert stack.job(job_id, 20)["status"] == "succeeded"
 
 

@@ -1,4 +1,6 @@
-"""State that outlives the stack: kills, full disks, damage, older forms, two stacks, and what a stop costs."""
+"""State that outlives the stack: kills, full disks, damage, older forms, two stacks, and what a
+stop costs.
+"""
 
 import json
 import os
@@ -27,21 +29,38 @@ from tests.support.state_rounds import (
 )
 
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="needs root on Linux, to mount a small disk"
+    os.geteuid() != 0 or not sys.platform.startswith("linux"),
+    reason="needs root on Linux, to mount a small disk",
 )
 
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
-    """The number of rounds: three in `make test`; `make test-all` asks for 200 kills and a quarter of that for each of the others."""
+    """The number of rounds: three in `make test`; `make test-all` asks for 200 kills and a quarter
+    of that for each of the others.
+    """
     return int(request.config.getoption("--rounds"))
 
 
 def refused(folder: Folder) -> str:
     """Returns the output of a start that ends with 1."""
-    command = [str(MAYFLY), "up", "--template", str(folder.template), "--port", str(folder.port), "--work", str(folder.folder / "work")]
+    command = [
+        str(MAYFLY),
+        "up",
+        "--template",
+        str(folder.template),
+        "--port",
+        str(folder.port),
+        "--work",
+        str(folder.folder / "work"),
+    ]
     done = subprocess.run(
-        [*command, "--state", str(folder.state)], capture_output=True, text=True, check=False, timeout=90, cwd=folder.folder
+        [*command, "--state", str(folder.state)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+        cwd=folder.folder,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -67,13 +86,19 @@ def test_no_kill_at_any_moment_loses_what_was_acknowledged(tmp_path: Path, round
 
 @needs_root
 @pytest.mark.timeout(3600)
-def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(tmp_path: Path, rounds: int) -> None:
+def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(
+    tmp_path: Path, rounds: int
+) -> None:
     with small_disk(tmp_path / "disk", kilobytes=40_000) as disk:
-        full_disk_rounds(Folder(tmp_path / "run", state=disk / "state"), max(3, rounds // 4), seed=rounds)
+        full_disk_rounds(
+            Folder(tmp_path / "run", state=disk / "state"), max(3, rounds // 4), seed=rounds
+        )
 
 
 @pytest.mark.timeout(3600)
-def test_a_file_that_was_cut_short_is_told_of_and_jobs_agree_with_their_effects(tmp_path: Path, rounds: int) -> None:
+def test_a_file_that_was_cut_short_is_told_of_and_jobs_agree_with_their_effects(
+    tmp_path: Path, rounds: int
+) -> None:
     truncation_rounds(Folder(tmp_path), max(3, rounds // 4), seed=rounds)
 
 
@@ -109,7 +134,9 @@ def test_without_state_nothing_is_written(tmp_path: Path) -> None:
         assert not list(tmp_path.rglob("journal-*"))
 
 
-def test_without_state_the_stores_death_ends_the_stack_at_once_and_says_what_is_gone(tmp_path: Path) -> None:
+def test_without_state_the_stores_death_ends_the_stack_at_once_and_says_what_is_gone(
+    tmp_path: Path,
+) -> None:
     from mayfly_testing.stack import running
 
     with running(tmp_path) as stack:
@@ -122,7 +149,10 @@ def test_without_state_the_stores_death_ends_the_stack_at_once_and_says_what_is_
 
 
 def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
-    first, second = Folder(tmp_path / "a", state=tmp_path / "state"), Folder(tmp_path / "b", state=tmp_path / "state")
+    first, second = (
+        Folder(tmp_path / "a", state=tmp_path / "state"),
+        Folder(tmp_path / "b", state=tmp_path / "state"),
+    )
     with first.running() as stack:
         assert "another stack uses the state" in refused(second)
         assert stack.get("/").status_code == 200
@@ -133,7 +163,9 @@ def test_a_damaged_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
     with_jobs(folder)
     path = folder.state / "journal-1.log"
     data = path.read_bytes()
-    damaged = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+    damaged = (
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+    )
     path.write_bytes(damaged)
     assert "is damaged at byte" in refused(folder)
     assert path.read_bytes() == damaged
@@ -152,7 +184,9 @@ def test_a_newer_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def old_form(folder: Folder) -> Acknowledged:
-    """A folder as 0.1.0 left it, with the state that this version has in the journal: by the emulator's own way to save it."""
+    """A folder as 0.1.0 left it, with the state that this version has in the journal: by the
+    emulator's own way to save it.
+    """
     told = with_jobs(folder)
     program = """
 import json, os, sys
@@ -187,16 +221,26 @@ for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
     return told
 
 
-def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(tmp_path: Path) -> None:
+def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(
+    tmp_path: Path,
+) -> None:
     folder = Folder(tmp_path)
     told = old_form(folder)
     strand(folder)
     with folder.running() as stack:
         assert "has been taken over from an older version" in folder.said
         check_present(stack, told)
-        assert {path.name for path in (folder.state / "before-0.2.0").iterdir()} >= {"dynamodb.json", "sqs.json"}
+        assert {path.name for path in (folder.state / "before-0.2.0").iterdir()} >= {
+            "dynamodb.json",
+            "sqs.json",
+        }
         # That form held no streams: a job that was never announced is found.
-        wait_until(lambda: stack.job("stranded")["status"] == "succeeded", 150, what="the end of a stranded job", interval=0.5)
+        wait_until(
+            lambda: stack.job("stranded")["status"] == "succeeded",
+            150,
+            what="the end of a stranded job",
+            interval=0.5,
+        )
     with folder.running() as stack:
         assert "taken over" not in folder.said
         check_present(stack, told)
@@ -210,9 +254,22 @@ def strand(folder: Folder) -> None:
         if "JobsTable" not in name:
             continue
         items = table["items"].get("data", table["items"])
-        found: dict[str, Any] = next(rows["job"] for rows in items.values() if rows.get("job", {}).get("status") == {"S": "COMPLETED"})
-        job = {key: value for key, value in found.items() if key not in ("result", "owner", "lease_until", "expires_at")}
-        job |= {"pk": {"S": "default/stranded"}, "id": {"S": "stranded"}, "status": {"S": "QUEUED"}, "history": {"L": []}}
+        found: dict[str, Any] = next(
+            rows["job"]
+            for rows in items.values()
+            if rows.get("job", {}).get("status") == {"S": "COMPLETED"}
+        )
+        job = {
+            key: value
+            for key, value in found.items()
+            if key not in ("result", "owner", "lease_until", "expires_at")
+        }
+        job |= {
+            "pk": {"S": "default/stranded"},
+            "id": {"S": "stranded"},
+            "status": {"S": "QUEUED"},
+            "history": {"L": []},
+        }
         job |= {"attempt": {"N": "0"}, "fence": {"N": "0"}}
         items["default/stranded"] = {"job": job}
     path.write_text(json.dumps(data))
@@ -229,7 +286,9 @@ def strand(folder: Folder) -> None:
         ("ssm", "7"),
     ],
 )
-def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(tmp_path: Path, name: str, damage: str) -> None:
+def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(
+    tmp_path: Path, name: str, damage: str
+) -> None:
     folder = Folder(tmp_path)
     folder.state.mkdir()
     (folder.state / f"{name}.json").write_text(damage)
@@ -253,7 +312,10 @@ def test_the_state_moves_to_another_port(tmp_path: Path) -> None:
     folder.port = unused_port()
     with folder.running() as stack:
         check_present(stack, told)
-        assert f":{stack.facts['endpoint'].rsplit(':', 1)[1]}/" in stack.facts["outputs"]["JobsQueueUrl"]
+        assert (
+            f":{stack.facts['endpoint'].rsplit(':', 1)[1]}/"
+            in stack.facts["outputs"]["JobsQueueUrl"]
+        )
         job = stack.submit("counter.add", {"name": "moved"})
         assert stack.job(job["id"], wait=20)["status"] == "succeeded"
 
@@ -262,14 +324,23 @@ def test_objects_and_their_notices_outlive_a_kill(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with folder.running() as stack:
         bucket = stack.facts["outputs"]["ImportsBucketName"]
-        stack.client("s3").put_object(Bucket=bucket, Key="default/rows.csv", Body=b"a,b\n1,2\n3,4\n")
+        stack.client("s3").put_object(
+            Bucket=bucket, Key="default/rows.csv", Body=b"a,b\n1,2\n3,4\n"
+        )
         for each in reversed(stack.tree()):
             each.kill()
         stack.process.wait(30)
     with folder.running() as stack:
-        assert stack.client("s3").get_object(Bucket=bucket, Key="default/rows.csv")["Body"].read() == b"a,b\n1,2\n3,4\n"
+        assert (
+            stack.client("s3").get_object(Bucket=bucket, Key="default/rows.csv")["Body"].read()
+            == b"a,b\n1,2\n3,4\n"
+        )
         wait_until(
-            lambda: [each for each in stack.items("JobsTable") if each.get("task") == {"S": "csv.import"}], 30, what="the import's job"
+            lambda: [
+                each for each in stack.items("JobsTable") if each.get("task") == {"S": "csv.import"}
+            ],
+            30,
+            what="the import's job",
         )
 
 
@@ -282,7 +353,13 @@ def test_an_object_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> Non
             free = shutil.disk_usage(disk).free
             with pytest.raises(s3.exceptions.ClientError):
                 s3.put_object(Bucket=bucket, Key="default/large", Body=bytes(free))
-            wait_until(lambda: "the state is written again" in stack.output or stack.get("/").status_code == 200, 30)
+            wait_until(
+                lambda: (
+                    "the state is written again" in stack.output
+                    or stack.get("/").status_code == 200
+                ),
+                30,
+            )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -290,8 +367,20 @@ def test_what_a_fresh_start_reads_is_what_the_emulator_held(tmp_path: Path, seed
     """Random calls of every kind; then the journal is read by another process."""
 
     def held(calls: int) -> Any:
-        command = [sys.executable, str(ROOT / "tests/contract/state_process.py"), str(tmp_path / "state"), str(seed), str(calls)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT), "PATH": os.defpath})
+        command = [
+            sys.executable,
+            str(ROOT / "tests/contract/state_process.py"),
+            str(tmp_path / "state"),
+            str(seed),
+            str(calls),
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONPATH": str(ROOT), "PATH": os.defpath},
+        )
         return json.loads(done.stdout)
 
     live = held(400)

@@ -1,4 +1,6 @@
-"""Two hundred webhooks on a whole local stack, to a receiver at its worst, while the workers that deliver them are killed."""
+"""Two hundred webhooks on a whole local stack, to a receiver at its worst, while the workers that
+deliver them are killed.
+"""
 
 import http.server
 import json
@@ -22,7 +24,9 @@ COUNT = 200
 
 
 class BadReceiver:
-    """Fails, hangs, redirects, answers 429, or takes a webhook, as the dice say; notes all that reaches it."""
+    """Fails, hangs, redirects, answers 429, or takes a webhook, as the dice say; notes all that
+    reaches it.
+    """
 
     def __init__(self) -> None:
         self.dice = random.Random(7)
@@ -54,15 +58,20 @@ class BadReceiver:
             request.send_error(404)
             return
         body = request.rfile.read(int(request.headers["Content-Length"])).decode()
-        self.requests.append(({name.lower(): value for name, value in request.headers.items()}, body))
-        (kind,) = self.dice.choices(["take", "fail", "redirect", "busy", "hang"], [50, 20, 15, 13, 2])
+        self.requests.append(
+            ({name.lower(): value for name, value in request.headers.items()}, body)
+        )
+        (kind,) = self.dice.choices(
+            ["take", "fail", "redirect", "busy", "hang"], [50, 20, 15, 13, 2]
+        )
         self.answers[kind] += 1
         with suppress(OSError):
             if kind == "hang":
                 self.over.wait(60)
                 return
             status, headers = {
-                "take": (204, {}), "fail": (self.dice.choice([400, 404, 500, 503]), {}), "redirect": (307, {"Location": "/elsewhere"}),
+                "take": (204, {}), "fail": (self.dice.choice([400, 404, 500, 503]), {}),
+                "redirect": (307, {"Location": "/elsewhere"}),
                 "busy": (429, {"Retry-After": "1"}),
             }[kind]  # fmt: skip
             request.send_response(status)
@@ -80,14 +89,32 @@ def ended(stack: Stack, job_id: str) -> Any:
 
 
 @pytest.mark.timeout(420)
-def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoever_dies(tmp_path: Path) -> None:
+def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoever_dies(
+    tmp_path: Path,
+) -> None:
     receiver, dice, kills = BadReceiver(), random.Random(8), 0
     pauses = ",".join(["1"] * 19)
-    with running(tmp_path, "--parameter", f"WebhookPauses={pauses}", "--parameter", "LeaseSeconds=3", work=tmp_path / ".mayfly") as stack:
-        made = subprocess.run([str(MAYFLY), "webhooks", "secret"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    with running(
+        tmp_path,
+        "--parameter",
+        f"WebhookPauses={pauses}",
+        "--parameter",
+        "LeaseSeconds=3",
+        work=tmp_path / ".mayfly",
+    ) as stack:
+        made = subprocess.run(
+            [str(MAYFLY), "webhooks", "secret"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         secret = made.stdout.strip()
         url = f"http://127.0.0.1:{receiver.server.server_port}/hook"
-        ids = {n: stack.submit("http.deliver", {"url": url, "body": {"n": n}}, max_attempts=20)["id"] for n in range(COUNT)}
+        ids = {
+            n: stack.submit("http.deliver", {"url": url, "body": {"n": n}}, max_attempts=20)["id"]
+            for n in range(COUNT)
+        }
         while len(receiver.taken) < COUNT:
             with suppress(AssertionError):
                 wait_until(lambda: len(receiver.taken) == COUNT, dice.uniform(0.5, 3))
@@ -110,7 +137,9 @@ def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoev
     assert kills >= 5
     assert sent == {n: {f"msg_{job_id}"} for n, job_id in ids.items()}
     assert receiver.redirected == 0
-    assert all(receiver.answers[kind] for kind in ("take", "fail", "redirect", "busy", "hang")), receiver.answers
+    assert all(receiver.answers[kind] for kind in ("take", "fail", "redirect", "busy", "hang")), (
+        receiver.answers
+    )
     outcomes = [attempt["outcome"] for job in jobs for attempt in job["attempts"]]
     assert outcomes.count("succeeded") == COUNT
     facts = {

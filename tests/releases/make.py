@@ -4,8 +4,8 @@
 
     CHECKOUT/.venv/bin/python tests/releases/make.py CHECKOUT VERSION
 
-The items are made by the handlers and stores of CHECKOUT, on moto, with a fixed clock and numbered ids.
-Two runs give the same bytes. See README.md in this folder.
+The items are made by the handlers and stores of CHECKOUT, on moto, with a fixed clock and numbered
+ids. Two runs give the same bytes. See README.md in this folder.
 """
 
 import base64
@@ -31,7 +31,12 @@ from tests.support.fakes import FixedClock
 __all__ = ["fill", "load", "members", "write"]
 
 #: The paths of the checkout that make up a release.
-CODE: Final = ("functions", "layers/mayfly/mayfly", "layers/mayfly/requirements.txt", "template.yaml")
+CODE: Final = (
+    "functions",
+    "layers/mayfly/mayfly",
+    "layers/mayfly/requirements.txt",
+    "template.yaml",
+)
 #: Items above this many bytes of JSON go into a file of their own, which is compressed.
 LARGE: Final = 20_000
 
@@ -42,7 +47,10 @@ def load(folder: Path) -> dict[str, Any]:
     large = json.loads(lzma.decompress((folder / "large_items.json.xz").read_bytes()))
     return {
         **found,
-        "tables": {table: [_decoded(item) for item in [*items, *large.get(table, [])]] for table, items in found["tables"].items()},
+        "tables": {
+            table: [_decoded(item) for item in [*items, *large.get(table, [])]]
+            for table, items in found["tables"].items()
+        },
     }
 
 
@@ -61,14 +69,24 @@ def write(folder: Path, made: Made, *, checkout: Path, version: str) -> None:
     """Writes a release's folder."""
     folder.mkdir()
     encoded = {table: [_encoded(item) for item in items] for table, items in made.items.items()}
-    small = {table: [each for each in items if not _is_large(each)] for table, items in encoded.items()}
-    large = {table: some for table, items in encoded.items() if (some := [each for each in items if _is_large(each)])}
+    small = {
+        table: [each for each in items if not _is_large(each)] for table, items in encoded.items()
+    }
+    large = {
+        table: some
+        for table, items in encoded.items()
+        if (some := [each for each in items if _is_large(each)])
+    }
     held = {"tables": small, "parameters": made.parameters, "messages": made.messages}
     (folder / "items.json").write_text(_lines(held, 3) + "\n")
-    (folder / "large_items.json.xz").write_bytes(lzma.compress(json.dumps(large, sort_keys=True).encode(), preset=9))
+    (folder / "large_items.json.xz").write_bytes(
+        lzma.compress(json.dumps(large, sort_keys=True).encode(), preset=9)
+    )
     (folder / "answers.json").write_text(_lines(_distinct(made.answers), 1) + "\n")
     cases = _expected(made, load(folder))
-    (folder / "expected.json").write_text(_lines({"read_at_ms": made.read_at_ms, "cases": cases}, 2) + "\n")
+    (folder / "expected.json").write_text(
+        _lines({"read_at_ms": made.read_at_ms, "cases": cases}, 2) + "\n"
+    )
     archive, files = _archive(checkout)
     (folder / "code.tar.xz").write_bytes(archive)
     commit = _git(checkout, "rev-parse", "HEAD").decode().strip()
@@ -92,7 +110,11 @@ def members(value: Any) -> set[str]:
     if isinstance(value, list):
         return {f"[]{path}" for each in value for path in members(each)}
     if isinstance(value, dict):
-        return {path for name, each in value.items() for path in (f".{name}", *(f".{name}{inner}" for inner in members(each)))}
+        return {
+            path
+            for name, each in value.items()
+            for path in (f".{name}", *(f".{name}{inner}" for inner in members(each)))
+        }
     return set()
 
 
@@ -109,7 +131,10 @@ def _archive(checkout: Path) -> tuple[bytes, dict[str, str]]:
     """The code of a release as one archive, and the hashes of its files."""
     packed, hashes = io.BytesIO(), {}
     source = io.BytesIO(_git(checkout, "archive", "--format=tar", "HEAD", "--", *CODE))
-    with tarfile.open(fileobj=source) as whole, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        tarfile.open(fileobj=source) as whole,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
         for member in sorted((each for each in whole if each.isfile()), key=lambda each: each.name):
             content = whole.extractfile(member)
             assert content is not None
@@ -123,7 +148,9 @@ def _archive(checkout: Path) -> tuple[bytes, dict[str, str]]:
 
 
 def _git(checkout: Path, *arguments: str) -> bytes:
-    return subprocess.run(["git", "-C", str(checkout), *arguments], check=True, capture_output=True).stdout
+    return subprocess.run(
+        ["git", "-C", str(checkout), *arguments], check=True, capture_output=True
+    ).stdout
 
 
 def _sha256(data: bytes) -> str:
@@ -133,13 +160,21 @@ def _sha256(data: bytes) -> str:
 def _encoded(item: Mapping[str, Any]) -> dict[str, Any]:
     """An item as DynamoDB's JSON has it: bytes are base64."""
     return {
-        name: {kind: base64.b64encode(data).decode() if kind == "B" else data for kind, data in value.items()}
+        name: {
+            kind: base64.b64encode(data).decode() if kind == "B" else data
+            for kind, data in value.items()
+        }
         for name, value in sorted(item.items())
     }
 
 
 def _decoded(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: {kind: base64.b64decode(data) if kind == "B" else data for kind, data in value.items()} for name, value in item.items()}
+    return {
+        name: {
+            kind: base64.b64decode(data) if kind == "B" else data for kind, data in value.items()
+        }
+        for name, value in item.items()
+    }
 
 
 def _is_large(item: Mapping[str, Any]) -> bool:
@@ -149,7 +184,9 @@ def _is_large(item: Mapping[str, Any]) -> bool:
 def _lines(value: Any, depth: int) -> str:
     """JSON with a line for each member of the outer levels, so that a difference is a line."""
     if depth and isinstance(value, dict) and value:
-        body = ",\n".join(f"{json.dumps(name)}: {_lines(each, depth - 1)}" for name, each in value.items())
+        body = ",\n".join(
+            f"{json.dumps(name)}: {_lines(each, depth - 1)}" for name, each in value.items()
+        )
         return f"{{\n{body}\n}}"
     if depth and isinstance(value, list) and value:
         body = ",\n".join(_lines(each, depth - 1) for each in value)
@@ -163,9 +200,14 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(__doc__)
     checkout, version = Path(arguments[0]).resolve(), arguments[1]
     if not Path(mayfly.__file__).is_relative_to(checkout / "layers"):
-        raise SystemExit(f"make.py: run it with {checkout}/.venv/bin/python, so that the release's own library makes the items")
+        raise SystemExit(
+            f"make.py: run it with {checkout}/.venv/bin/python, so that the release's own "
+            "library makes the items"
+        )
     if _git(checkout, "status", "--porcelain", "--", *CODE):
-        raise SystemExit(f"make.py: {checkout} has changes that are not committed; a release is a commit")
+        raise SystemExit(
+            f"make.py: {checkout} has changes that are not committed; a release is a commit"
+        )
     with mock_aws():
         client = make_client("dynamodb")
         made = make(client, make_tables(client))

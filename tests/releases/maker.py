@@ -1,4 +1,6 @@
-"""The maker of a release's items: it drives the handlers through everything that they store, send and answer."""
+"""The maker of a release's items: it drives the handlers through everything that they store, send
+and answer.
+"""
 
 import base64
 import json
@@ -46,7 +48,17 @@ from functions.start_imports.deps import Deps as ImportsDeps
 from functions.sweep_jobs.app import build as build_sweep_jobs
 from functions.sweep_jobs.deps import Deps as SweepDeps
 from functions.tasks.counter_add import add as counter_add
-from tests.releases.readings import BUCKET, SECRETS_PREFIX, TASKS, Numbered, Quiet, Stores, Watched, stores, upload
+from tests.releases.readings import (
+    BUCKET,
+    SECRETS_PREFIX,
+    TASKS,
+    Numbered,
+    Quiet,
+    Stores,
+    Watched,
+    stores,
+    upload,
+)
 from tests.support.events import http, sqs
 from tests.support.fakes import Context, FixedClock
 
@@ -62,7 +74,12 @@ OTHER_TENANT: Final = "team:a@b+c"
 TWO_WINDOWS: Final = Limit("quick", 50, 600, Algorithm.SLIDING)
 DAY_MS: Final = 24 * 3600 * 1000
 #: Jobs whose messages are kept.
-RELAYED: Final = ("queued", "queued, of another tenant", "scheduled within the delay of a queue", "webhook, queued")
+RELAYED: Final = (
+    "queued",
+    "queued, of another tenant",
+    "scheduled within the delay of a queue",
+    "webhook, queued",
+)
 #: A notice of S3, in the form that AWS documents.
 NOTICE: Final = {
     "Records": [
@@ -75,7 +92,12 @@ NOTICE: Final = {
             "s3": {
                 "s3SchemaVersion": "1.0",
                 "bucket": {"name": BUCKET, "arn": f"arn:aws:s3:::{BUCKET}"},
-                "object": {"key": f"{TENANT}/a+file+%C3%A4.csv", "size": 9, "eTag": "e1", "sequencer": "0A"},
+                "object": {
+                    "key": f"{TENANT}/a+file+%C3%A4.csv",
+                    "size": 9,
+                    "eTag": "e1",
+                    "sequencer": "0A",
+                },
             },
         },
         {
@@ -87,8 +109,16 @@ NOTICE: Final = {
 }
 #: The report of a stream's mapping that gave up on records, in the form that AWS documents.
 GIVEN_UP: Final = {
-    "requestContext": {"requestId": "r-1", "condition": "RetryAttemptsExhausted", "approximateInvokeCount": 11},
-    "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+    "requestContext": {
+        "requestId": "r-1",
+        "condition": "RetryAttemptsExhausted",
+        "approximateInvokeCount": 11,
+    },
+    "responseContext": {
+        "statusCode": 200,
+        "executedVersion": "$LATEST",
+        "functionError": "Unhandled",
+    },
     "version": "1.0",
     "timestamp": "2027-01-15T08:00:00.000Z",
     "DDBStreamBatchInfo": {
@@ -182,7 +212,9 @@ class Maker:
         self.sweep = build_sweep_jobs(SweepDeps(found.operations, found.keeper, observe, clock))
         self.relay = build_relay_jobs(RelayDeps(outbox, observe, clock))
         self.authorizer = build_authorizer(AuthorizerDeps(found.tenants, observe, clock))
-        self._start_imports = build_start_imports(ImportsDeps(found.jobs, found.operations, TASKS, BUCKET, observe, clock, self._new_id))
+        self._start_imports = build_start_imports(
+            ImportsDeps(found.jobs, found.operations, TASKS, BUCKET, observe, clock, self._new_id)
+        )
         quota = limits.quota(found.limits, 600)
         self._api = {
             "jobs": build_jobs(
@@ -214,7 +246,8 @@ class Maker:
     # ------------------------------------------------------------ requests and messages
 
     def call(
-        self, function: str, name: str, route: str, path: str | None = None, *, tenant: str = TENANT,
+        self, function: str, name: str, route: str, path: str | None = None, *,
+        tenant: str = TENANT,
         cookies: Sequence[str] = (), **request: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """Sends a request to a function, and keeps the answer under a name."""
@@ -242,26 +275,40 @@ class Maker:
         self.case("job", name, tenant=tenant, job_id=job_id)
         return job_id
 
-    def submit(self, name: str, *, key: str | None = None, tenant: str = TENANT, **body: Any) -> str:
+    def submit(
+        self, name: str, *, key: str | None = None, tenant: str = TENANT, **body: Any
+    ) -> str:
         """Submits a job by the API, and keeps how to read it."""
         headers = {} if key is None else {"Idempotency-Key": key}
-        reply = self.call("jobs", f"submit: {name}", "POST /jobs", body=body, headers=headers, tenant=tenant)
+        reply = self.call(
+            "jobs", f"submit: {name}", "POST /jobs", body=body, headers=headers, tenant=tenant
+        )
         return self.job(name, reply["body"]["id"], tenant)
 
     def unnamed_jobs(self, name: str) -> None:
         """Keeps how to read the jobs that other jobs or schedules have made since the last call."""
         items = [each for each in self.items("JobsTable") if each["sk"] == {"S": "job"}]
         made = [each for each in items if each["id"]["S"] not in self._named]
-        made.sort(key=lambda each: (each["created_at"]["N"], each["payload"]["S"] if "payload" in each else "", each["id"]["S"]))
+        made.sort(
+            key=lambda each: (
+                each["created_at"]["N"],
+                each["payload"]["S"] if "payload" in each else "",
+                each["id"]["S"],
+            )
+        )
         assert made, name
         for number, each in enumerate(made, 1):
             self.job(f"{name} {number}", each["id"]["S"], each["tenant"]["S"])
 
-    def wake(self, job_id: str, *, receives: int = 1, tenant: str = TENANT, webhook: bool = False) -> None:
+    def wake(
+        self, job_id: str, *, receives: int = 1, tenant: str = TENANT, webhook: bool = False
+    ) -> None:
         """Gives the message of a job to its worker."""
         self.deliver({"tenant": tenant, "id": job_id}, receives=receives, webhook=webhook)
 
-    def deliver(self, body: Any, *, receives: int = 1, webhook: bool = False, context: Context | None = None) -> str:
+    def deliver(
+        self, body: Any, *, receives: int = 1, webhook: bool = False, context: Context | None = None
+    ) -> str:
         """Gives a message to a worker, and returns the message's id."""
         event, message_id = self._event(body, receives)
         (self._deliver if webhook else self._run_jobs)(event, context or Context())
@@ -274,7 +321,9 @@ class Maker:
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """Every item of a table, by its key."""
-        pages = self.stores.client.get_paginator("scan").paginate(TableName=self.stores.tables[table])
+        pages = self.stores.client.get_paginator("scan").paginate(
+            TableName=self.stores.tables[table]
+        )
         found = [item for page in pages for item in page["Items"]]
         return sorted(found, key=lambda item: (item["pk"]["S"], item.get("sk", {}).get("S", "")))
 
@@ -283,31 +332,48 @@ class Maker:
     def claim(self, job_id: str, new: Job | None = None) -> Job:
         """Claims a job as a worker does, and leaves it. The claim makes the job if it is `new`."""
         nonce = self._nonces()
-        return self.stores.jobs.claim(TENANT, job_id, nonce=nonce, now_ms=self.stores.clock(), lease_ms=LEASE_MS, new=new)
+        return self.stores.jobs.claim(
+            TENANT, job_id, nonce=nonce, now_ms=self.stores.clock(), lease_ms=LEASE_MS, new=new
+        )
 
     def define(self, name: str, *, tenant: str = TENANT, **definition: Any) -> None:
         """Defines a schedule by the API."""
         body = {"task": "note", **definition}
         path = f"/schedules/{name}"
-        self.call("jobs", f"define: {name}", "PUT /schedules/{name}", path, body=body, tenant=tenant)
+        self.call(
+            "jobs", f"define: {name}", "PUT /schedules/{name}", path, body=body, tenant=tenant
+        )
         self.case("schedule", name, tenant=tenant, name=name)
 
     def change_schedule(self, name: str, verb: str) -> None:
         """Pauses or resumes a schedule by the API."""
-        self.call("jobs", f"{verb}: {name}", f"POST /schedules/{{name}}/{verb}", f"/schedules/{name}/{verb}")
+        self.call(
+            "jobs",
+            f"{verb}: {name}",
+            f"POST /schedules/{{name}}/{verb}",
+            f"/schedules/{name}/{verb}",
+        )
 
     def count(self, answer: str, name: str, *, key: str | None = None, **body: Any) -> None:
         """Increments a counter by the API."""
         headers = {} if key is None else {"Idempotency-Key": key}
         path = f"/counters/{name}/increment"
-        self.call("counters", answer, "POST /counters/{name}/increment", path, body=body, headers=headers)
+        self.call(
+            "counters", answer, "POST /counters/{name}/increment", path, body=body, headers=headers
+        )
 
     def take(self, name: str, limit: Limit, key: str, cost: int, *, again: bool = False) -> None:
         """Takes from a limit by the API, and keeps how to take from it once more."""
         facts = _limit_facts(limit)
-        body = {"key": key, "cost": cost, **{each: facts[each] for each in facts if each != "name" and facts[each] is not None}}
+        body = {
+            "key": key,
+            "cost": cost,
+            **{each: facts[each] for each in facts if each != "name" and facts[each] is not None},
+        }
         answer = f"take: {name}, again" if again else f"take: {name}"
-        self.call("counters", answer, "POST /limits/{name}/take", f"/limits/{limit.name}/take", body=body)
+        self.call(
+            "counters", answer, "POST /limits/{name}/take", f"/limits/{limit.name}/take", body=body
+        )
         if not again:
             self.case_of_limit(name, limit, key)
 
@@ -331,7 +397,12 @@ class Maker:
     def authorize(self, name: str, credential: str) -> None:
         """Shows an API key to the authorizer, and keeps the answer."""
         reply = self.authorizer({"headers": {"authorization": f"Bearer {credential}"}}, Context())
-        self.answers[f"authorize: {name}"] = {"request": {"route": "authorizer"}, "status": 200, "headers": [], "body": reply}
+        self.answers[f"authorize: {name}"] = {
+            "request": {"route": "authorizer"},
+            "status": 200,
+            "headers": [],
+            "body": reply,
+        }
 
     def session(self, name: str, *, tenant: str = TENANT, **body: Any) -> str:
         """Makes a session by the API; returns its token."""
@@ -343,7 +414,13 @@ class Maker:
     def rotate(self, name: str, token: str, **body: Any) -> None:
         """Rotates a session by the API."""
         headers = {"Session-Token": token}
-        reply = self.call("sessions", f"rotate: {name}", "POST /sessions/current/rotate", body=body, headers=headers)
+        reply = self.call(
+            "sessions",
+            f"rotate: {name}",
+            "POST /sessions/current/rotate",
+            body=body,
+            headers=headers,
+        )
         self.case("session", name, tenant=TENANT, token=reply["body"]["token"])
 
     def message(self, name: str, queue: str, body: str, **more: Any) -> None:
@@ -356,7 +433,9 @@ class Maker:
         (record,) = sqs(text)["Records"]
         message_id = self._message_ids()
         attributes = {"ApproximateReceiveCount": str(receives)}
-        return {"Records": [{**record, "messageId": message_id, "attributes": attributes}]}, message_id
+        return {
+            "Records": [{**record, "messageId": message_id, "attributes": attributes}]
+        }, message_id
 
     def _run(self, job: Job, effects: Effects) -> Any:
         return self.body(job, effects)
@@ -432,7 +511,9 @@ def _make_expired(m: Maker) -> None:
 def _make_schedules(m: Maker) -> None:
     """Makes schedules in each of their states, and the jobs of their first ticks."""
     keeper = m.stores.keeper
-    m.define("nightly", cron="30 2 * * *", timezone="Europe/Berlin", payload={"n": 1}, max_attempts=4)
+    m.define(
+        "nightly", cron="30 2 * * *", timezone="Europe/Berlin", payload={"n": 1}, max_attempts=4
+    )
     m.define("minutely", every_seconds=60)
     m.define("large", every_seconds=86_400, payload="x" * 1100)
     m.define("paused", every_seconds=3600)
@@ -466,13 +547,24 @@ def _make_jobs_that_wait(m: Maker) -> None:
     m.submit("queued with a key", key="order-1", **keyed)
     headers = {"Idempotency-Key": "order-1"}
     m.call("jobs", "submit again", "POST /jobs", body=keyed, headers=headers)
-    m.call("jobs", "submit another job under a key", "POST /jobs", body={"task": "call"}, headers=headers)
+    m.call(
+        "jobs",
+        "submit another job under a key",
+        "POST /jobs",
+        body={"task": "call"},
+        headers=headers,
+    )
     m.submit("scheduled within the delay of a queue", task="note", delay_seconds=600)
     m.submit("scheduled, in the due index until a sweep", task="note", delay_seconds=1000)
     m.submit("scheduled for a time", task="call", run_at="2027-02-01T12:00:00+01:00", key="later")
     later = {"task": "call", "run_at": "2027-02-01T12:00:00+01:00"}
     m.case("submission again", "scheduled for a time", tenant=TENANT, body=later, key="later")
-    m.submit("scheduled with a large payload", task="note", payload="x" * 1100, delay_seconds=DAY_MS / 1000)
+    m.submit(
+        "scheduled with a large payload",
+        task="note",
+        payload="x" * 1100,
+        delay_seconds=DAY_MS / 1000,
+    )
 
 
 def _make_jobs_that_ran(m: Maker) -> None:
@@ -614,7 +706,12 @@ def _make_jobs_that_were_changed(m: Maker) -> None:
     m.claim(running)
     for name, each in (("queued", queued), ("scheduled", scheduled), ("running", running)):
         m.call("jobs", f"cancel: {name}", "POST /jobs/{id}/cancel", f"/jobs/{each}/cancel")
-    m.call("jobs", "redrive a job that is not dead", "POST /jobs/{id}/redrive", f"/jobs/{queued}/redrive")
+    m.call(
+        "jobs",
+        "redrive a job that is not dead",
+        "POST /jobs/{id}/redrive",
+        f"/jobs/{queued}/redrive",
+    )
 
     def fail(job: Job, effects: Effects) -> Any:
         raise RuntimeError("its message is lost")
@@ -704,7 +801,13 @@ def _make_counters(m: Maker) -> None:
     m.count("increment under a key of another", "keyed", key="order-1", by=8)
     m.count("increment without a key", "keyed")
     for name, shards in (("sharded", 3), ("sharded-and-empty", 2)):
-        m.call("counters", f"create: {name}", "PUT /counters/{name}", f"/counters/{name}", body={"shards": shards})
+        m.call(
+            "counters",
+            f"create: {name}",
+            "PUT /counters/{name}",
+            f"/counters/{name}",
+            body={"shards": shards},
+        )
     m.count("increment a shard", "sharded", by=11)
     m.count("increment a shard once", "sharded", key="order-1", by=4)
     m.count("increment before the end", "deleted", by=1)
@@ -719,7 +822,14 @@ def _make_counters(m: Maker) -> None:
     m.case("counters together", "all", tenant=TENANT, names=names)
     for name, by in (("keyed", 7), ("sharded", 4)):
         m.case("increment again", name, tenant=TENANT, name=name, key="order-1", step={"by": by})
-    m.case("increment again", "another step", tenant=TENANT, name="keyed", key="order-1", step={"by": 8})
+    m.case(
+        "increment again",
+        "another step",
+        tenant=TENANT,
+        name="keyed",
+        key="order-1",
+        step={"by": 8},
+    )
     for name in ("page as text", "page as JSON"):
         accept = {"Accept": "application/json" if "JSON" in name else "text/plain"}
         reply = m.call("hello", name, "GET /", headers=accept)
@@ -747,7 +857,8 @@ def _make_limits(m: Maker) -> None:
     for limit in together:
         m.case_of_limit(f"one of two, {limit.name}", limit, "k")
     m.call("counters", "take from a full limit", "POST /limits/{name}/take", "/limits/hourly/take",
-           body={"key": "full", "algorithm": "fixed", "limit": 5, "period_seconds": 3600})  # fmt: skip
+           body={"key": "full", "algorithm": "fixed", "limit": 5,
+           "period_seconds": 3600})  # fmt: skip
     m.case_of_limit("requests of a tenant", Limit("api/requests", 600, 60), "all")
 
 
@@ -783,7 +894,12 @@ def _make_sessions(m: Maker) -> None:
     m.session("anonymous", data={"cart": [{"id": "ä", "n": 2}], "none": None, "yes": True})
     m.session("of a subject", subject="ada@example.org", data={})
     m.session("of another tenant", subject="ada@example.org", tenant=OTHER_TENANT)
-    m.session("that nearly nothing ends", subject="ada@example.org", idle_seconds=34_560_000, absolute_seconds=34_560_000)
+    m.session(
+        "that nearly nothing ends",
+        subject="ada@example.org",
+        idle_seconds=34_560_000,
+        absolute_seconds=34_560_000,
+    )
     m.session("that ends soon", idle_seconds=1, absolute_seconds=2)
     changed = m.session("changed", subject="bob", data={"a": 1, "b": {"c": 2}})
     m.call(
@@ -806,13 +922,28 @@ def _make_sessions(m: Maker) -> None:
     m.call("sessions", "end all", "DELETE /subjects/{subject}/sessions", path)
     m.session("after all of its subject were ended", subject="eve")
     m.session("ended by its id", subject="kim")
-    listed = m.call("sessions", "list before the end", "GET /subjects/{subject}/sessions", "/subjects/kim/sessions")
+    listed = m.call(
+        "sessions",
+        "list before the end",
+        "GET /subjects/{subject}/sessions",
+        "/subjects/kim/sessions",
+    )
     one = listed["body"]["items"][0]["id"]
-    m.call("sessions", "end one", "DELETE /subjects/{subject}/sessions/{id}", f"/subjects/kim/sessions/{one}")
+    m.call(
+        "sessions",
+        "end one",
+        "DELETE /subjects/{subject}/sessions/{id}",
+        f"/subjects/kim/sessions/{one}",
+    )
     _make_flask_session(m)
     for subject in ("ada@example.org", "bob", "cyd", "eve", "kim"):
         m.case("sessions of a subject", subject, tenant=TENANT, subject=subject)
-        m.call("sessions", f"list: {subject}", "GET /subjects/{subject}/sessions", f"/subjects/{subject}/sessions")
+        m.call(
+            "sessions",
+            f"list: {subject}",
+            "GET /subjects/{subject}/sessions",
+            f"/subjects/{subject}/sessions",
+        )
 
 
 def _make_flask_session(m: Maker) -> None:
@@ -843,7 +974,9 @@ def _make_jobs_that_run(m: Maker) -> None:
     saving = m.claim(m.submit("running with progress", task="call", payload="x" * 1100))
     m.stores.jobs.save(saving, progress=json.dumps({"step": 3}))
     asked = read_submission({"task": "call", "payload": "x" * 1100}, idempotency_key="produced-2")
-    job = new_job(TENANT, job_id_for(TENANT, "produced-2", otherwise=""), asked, TASKS["call"], now_ms=clock())
+    job = new_job(
+        TENANT, job_id_for(TENANT, "produced-2", otherwise=""), asked, TASKS["call"], now_ms=clock()
+    )
     m.job("running, from a message", m.claim(job.id, new=job).id)
     m.take("sliding, of two windows", TWO_WINDOWS, "k", 5, again=True)
 
@@ -896,7 +1029,9 @@ def _list_everything(m: Maker) -> None:
 
 def _make_parameters(m: Maker) -> dict[str, str]:
     """Makes the secrets of webhooks, in the form that `mayfly webhooks secret` gives them."""
-    one, two, three = (f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2, 3))
+    one, two, three = (
+        f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2, 3)
+    )
     m.case("secret", "default", tenant=TENANT, name="default")
     m.case("secret", "rotated", tenant=OTHER_TENANT, name="a:b@c")
     m.case("secret", "absent", tenant=TENANT, name="absent")

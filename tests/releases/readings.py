@@ -1,4 +1,6 @@
-"""Readings of a release: everything that it has stored, read through the library's stores, on one set of tables."""
+"""Readings of a release: everything that it has stored, read through the library's stores, on one
+set of tables.
+"""
 
 import hashlib
 import json
@@ -106,7 +108,12 @@ TASKS: Final = {
 }  # fmt: skip
 
 
-def stores(client: Any, tables: Mapping[str, str], clock: FixedClock, messages: Mapping[str, Any] | None = None) -> Stores:
+def stores(
+    client: Any,
+    tables: Mapping[str, str],
+    clock: FixedClock,
+    messages: Mapping[str, Any] | None = None,
+) -> Stores:
     """Stores on a DynamoDB client, and on moto's S3 and Parameter Store."""
     db = DynamoDB(client, pause=lambda _: None)
     operations = JobOperations(db, tables["JobsTable"])
@@ -117,7 +124,9 @@ def stores(client: Any, tables: Mapping[str, str], clock: FixedClock, messages: 
         clock=clock,
         jobs=JobStore(db, tables["JobsTable"]),
         operations=operations,
-        keeper=Keeper(ScheduleStore(db, tables["JobsTable"]), operations, TASKS, clock, Numbered("e", 32)),
+        keeper=Keeper(
+            ScheduleStore(db, tables["JobsTable"]), operations, TASKS, clock, Numbered("e", 32)
+        ),
         sessions=SessionStore(
             db,
             tables["SessionsTable"],
@@ -203,7 +212,9 @@ def _jobs_together(found: Stores, ids: Sequence[Sequence[str]]) -> Any:
 
 
 def _jobs_listed(found: Stores, tenant: str, status: str) -> Any:
-    page = found.operations.list(tenant, Status(status), limit=100, after=None, now_ms=found.clock())
+    page = found.operations.list(
+        tenant, Status(status), limit=100, after=None, now_ms=found.clock()
+    )
     return sorted(job.id for job in page.jobs)
 
 
@@ -239,7 +250,9 @@ def _announcement(found: Stores, tenant: str, job_id: str) -> Any:
 
 
 def _unreadable(found: Stores) -> Any:
-    kept = sorted(found.operations.unreadable(now_ms=found.clock()), key=lambda each: each.message_id)
+    kept = sorted(
+        found.operations.unreadable(now_ms=found.clock()), key=lambda each: each.message_id
+    )
     return [[each.message_id, _digest(each.body), each.problem, each.kept_at_ms] for each in kept]
 
 
@@ -304,7 +317,9 @@ def _counters_together(found: Stores, tenant: str, names: Sequence[str]) -> Any:
 def _counted_again(found: Stores, tenant: str, name: str, key: str, step: Mapping[str, Any]) -> Any:
     """Repeats an increment under its key, which adds nothing; the value before and after."""
     before = counters.read(found.counters, tenant=tenant, name=name).value
-    after = counters.increment(found.counters, tenant=tenant, name=name, idempotency_key=key, **step)
+    after = counters.increment(
+        found.counters, tenant=tenant, name=name, idempotency_key=key, **step
+    )
     return [before, after.value]
 
 
@@ -365,7 +380,9 @@ def _message(found: Stores, name: str) -> Any:
     body = message["body"]
     if message["queue"] == "UploadsQueue":
         return [vars(each) if each else None for each in read_uploads(body, BUCKET)]
-    return vars(read_stream_gap(body) if message["queue"] == "RelayFailures" else read_message(body))
+    return vars(
+        read_stream_gap(body) if message["queue"] == "RelayFailures" else read_message(body)
+    )
 
 
 #: The readings of each kind, by the public stores and readers of the library.

@@ -1,6 +1,8 @@
-"""One of several processes that use the same sessions: reads orders on stdin, two threads carry them out, writes what happened.
+"""One of several processes that use the same sessions: reads orders on stdin, two threads carry
+them out, writes what happened.
 
-An order is `[seed, tenant, subject, tokens, calls]`: operations drawn by the seed, on these tokens and on those they are rotated to.
+An order is `[seed, tenant, subject, tokens, calls]`: operations drawn by the seed, on these tokens
+and on those they are rotated to.
 """
 
 import json
@@ -26,7 +28,12 @@ def main() -> None:
     for line in sys.stdin:
         seed, tenant, subject, tokens, calls = json.loads(line)
         done: list[list[Any]] = []
-        threads = [threading.Thread(target=play, args=[store, f"{seed}-{each}", tenant, subject, tokens, calls, done]) for each in range(2)]
+        threads = [
+            threading.Thread(
+                target=play, args=[store, f"{seed}-{each}", tenant, subject, tokens, calls, done]
+            )
+            for each in range(2)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -35,7 +42,15 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def play(store: Any, seed: str, tenant: str, subject: str | None, tokens: list[str], calls: int, done: list[list[Any]]) -> None:
+def play(
+    store: Any,
+    seed: str,
+    tenant: str,
+    subject: str | None,
+    tokens: list[str],
+    calls: int,
+    done: list[list[Any]],
+) -> None:
     """A few operations, one after another, mostly on the newest token that this process has."""
     draw = random.Random(seed)
     for number in range(calls):
@@ -43,7 +58,11 @@ def play(store: Any, seed: str, tenant: str, subject: str | None, tokens: list[s
             draw.choice((*_OPERATIONS, "end_all") if subject else _OPERATIONS),
             draw.choice([tokens[-1], tokens[-1], tokens[-1], tokens[0]]),
         )
-        argument: Any = {"key": f"k{draw.randrange(3)}", "value": f"{seed}-{number}"} if operation == "patch" else None
+        argument: Any = (
+            {"key": f"k{draw.randrange(3)}", "value": f"{seed}-{number}"}
+            if operation == "patch"
+            else None
+        )
         began = time.monotonic_ns()
         try:
             answer = act(store, operation, used, argument, tenant, subject, tokens)
@@ -51,10 +70,20 @@ def play(store: Any, seed: str, tenant: str, subject: str | None, tokens: list[s
             answer = "not found"
         except StoreUnavailable as problem:
             answer = f"unknown: {problem}"
-        done.append([began, time.monotonic_ns(), operation, {"token": used, "patch": argument}, answer])
+        done.append(
+            [began, time.monotonic_ns(), operation, {"token": used, "patch": argument}, answer]
+        )
 
 
-def act(store: Any, operation: str, token: str, argument: Any, tenant: str, subject: str | None, tokens: list[str]) -> Any:
+def act(
+    store: Any,
+    operation: str,
+    token: str,
+    argument: Any,
+    tenant: str,
+    subject: str | None,
+    tokens: list[str],
+) -> Any:
     """Does one thing, and says what came of it."""
     if operation == "read":
         found = sessions.read(store, token, tenant=tenant)

@@ -1,7 +1,9 @@
-"""Whole batches under random faults: commits lost, late, repeated, in conflict, and workers killed in the middle of them.
+"""Whole batches under random faults: commits lost, late, repeated, in conflict, and workers killed
+in the middle of them.
 
-Each run draws its jobs, what they do, which calls fail and how, and whether another worker gets the same batch meanwhile; then the
-faults end, and every job must come to its end with its effects applied exactly once. A failure prints its seed.
+Each run draws its jobs, what they do, which calls fail and how, and whether another worker gets the
+same batch meanwhile; then the faults end, and every job must come to its end with its effects
+applied exactly once. A failure prints its seed.
 """
 
 import itertools
@@ -19,7 +21,14 @@ from tests.support.faults import Faults, Killed
 from tests.support.stage import Stage, a_record
 
 KINDS = ["before", "after", "late", "throttle", "error", "conflict", "kill", "kill after"]
-CALLS = ["TransactWriteItems", "TransactWriteItems", "TransactWriteItems", "UpdateItem", "BatchExecuteStatement", "BatchGetItem"]
+CALLS = [
+    "TransactWriteItems",
+    "TransactWriteItems",
+    "TransactWriteItems",
+    "UpdateItem",
+    "BatchExecuteStatement",
+    "BatchGetItem",
+]
 _names = (f"sim{number}" for number in itertools.count())
 
 
@@ -38,14 +47,28 @@ class Play:
 
     def __init__(self, world: World, chance: random.Random) -> None:
         self.world, self.chance, self.name = world, chance, next(_names)
-        self.workers = [Stage(client, world.tables, exclusive=chance.random() < 0.3) for client in world.clients]
+        self.workers = [
+            Stage(client, world.tables, exclusive=chance.random() < 0.3) for client in world.clients
+        ]
         for worker in self.workers:
             worker.clock = self.workers[0].clock
             worker.declare(**worker.options)
             worker.body = self._body
         self.jobs = [f"{self.name}-{number}" for number in range(chance.randint(1, 6))]
         self.what = {
-            name: chance.choice(["add", "add", "add", "add own", "refused", "raises once", "never", "follow-up", "many"])
+            name: chance.choice(
+                [
+                    "add",
+                    "add",
+                    "add",
+                    "add own",
+                    "refused",
+                    "raises once",
+                    "never",
+                    "follow-up",
+                    "many",
+                ]
+            )
             for name in self.jobs
         }
         self.nested = chance.random() < 0.4
@@ -61,7 +84,11 @@ class Play:
             case "add own":
                 effects.increment(job.id)
             case "refused":
-                effects.check(self.world.tables["CountersTable"], {"pk": "acme/nothing", "sk": "shard/0"}, "attribute_exists(pk)")
+                effects.check(
+                    self.world.tables["CountersTable"],
+                    {"pk": "acme/nothing", "sk": "shard/0"},
+                    "attribute_exists(pk)",
+                )
             case "raises once" if job.attempt == 1:
                 raise RuntimeError("boom")
             case "never":
@@ -75,7 +102,10 @@ class Play:
     def deliver(self, worker: int, *, receives: int) -> None:
         """The batch, to one of the workers; its process may die in it."""
         stage = self.workers[worker]
-        records = [a_record(Wake("acme", name), f"m-{name}-{receives}", receives).raw_event for name in self.jobs]
+        records = [
+            a_record(Wake("acme", name), f"m-{name}-{receives}", receives).raw_event
+            for name in self.jobs
+        ]
         if self.chance.random() < 0.2:
             records += records[:2]  # copies
         with suppress(Killed):
@@ -85,17 +115,28 @@ class Play:
         """Faults for the next deliveries: of some calls of each worker."""
         for faults in self.world.faults:
             faults.pick = self.chance.randrange
-            struck = {self.chance.randint(1, 8) + len(faults.requests): self.chance.choice(KINDS) for _ in range(self.chance.randint(0, 3))}
+            struck = {
+                self.chance.randint(1, 8) + len(faults.requests): self.chance.choice(KINDS)
+                for _ in range(self.chance.randint(0, 3))
+            }
             wanted = self.chance.choice(CALLS)
             silent = self.chance.random() < 0.15
 
-            def plan(operation: str, number: int, struck: Any = struck, wanted: str = wanted, silent: bool = silent) -> str | None:
+            def plan(
+                operation: str,
+                number: int,
+                struck: Any = struck,
+                wanted: str = wanted,
+                silent: bool = silent,
+            ) -> str | None:
                 if silent and operation == "TransactWriteItems":
                     return self.chance.choice(["before", "after", "late"])
                 kind = struck.get(number)
                 if kind == "conflict" and operation != "TransactWriteItems":
                     return None
-                return kind if kind and (operation == wanted or self.chance.random() < 0.5) else None
+                return (
+                    kind if kind and (operation == wanted or self.chance.random() < 0.5) else None
+                )
 
             faults.plan = plan
 
@@ -121,7 +162,10 @@ class Play:
             if receives == 5:
                 for faults in self.world.faults:
                     faults.arrive()  # whatever was on its way until now
-            if all(self.status(name) in (Status.COMPLETED, Status.DEAD) for name in self.jobs) and receives > 5:
+            if (
+                all(self.status(name) in (Status.COMPLETED, Status.DEAD) for name in self.jobs)
+                and receives > 5
+            ):
                 return
 
     def status(self, name: str) -> Status:
@@ -131,14 +175,24 @@ class Play:
         return counted(self.world.clients[0], self.world.tables["CountersTable"], name)
 
     def children(self) -> list[str]:
-        items = self.world.clients[0].scan(TableName=self.world.tables["JobsTable"], ConsistentRead=True)["Items"]
-        return [item["payload"]["S"] for item in items if f"child of {self.name}-" in item.get("payload", {}).get("S", "")]
+        items = self.world.clients[0].scan(
+            TableName=self.world.tables["JobsTable"], ConsistentRead=True
+        )["Items"]
+        return [
+            item["payload"]["S"]
+            for item in items
+            if f"child of {self.name}-" in item.get("payload", {}).get("S", "")
+        ]
 
 
 @pytest.fixture
 def world(embedded: Any) -> World:
     clients = [make_client("dynamodb"), make_client("dynamodb")]
-    return World(make_tables(clients[0], "sim-"), clients, [Faults(client, on_moto=False) for client in clients])
+    return World(
+        make_tables(clients[0], "sim-"),
+        clients,
+        [Faults(client, on_moto=False) for client in clients],
+    )
 
 
 @pytest.mark.timeout(900)
@@ -148,18 +202,29 @@ def test_no_fault_in_a_batch_loses_or_doubles_anything(world: World, searches: i
             world.tables = make_tables(world.clients[0], f"sim{seed}-")
         play = world.play(seed)
         play.run()
-        expected = {name: Status.DEAD if play.what[name] in ("refused", "never") else Status.COMPLETED for name in play.jobs}
+        expected = {
+            name: Status.DEAD if play.what[name] in ("refused", "never") else Status.COMPLETED
+            for name in play.jobs
+        }
         assert {name: play.status(name) for name in play.jobs} == expected, f"seed {seed}"
         done = [name for name in play.jobs if expected[name] is Status.COMPLETED]
         assert play.count(play.name) == len(done), f"seed {seed}: {play.what}"
-        assert all(play.count(name) == (play.what[name] == "add own") for name in play.jobs), f"seed {seed}: {play.what}"
-        assert all(play.count(f"{name}-59") == (play.what[name] == "many") for name in play.jobs), f"seed {seed}: {play.what}"
-        assert len(play.children()) == sum(play.what[name] == "follow-up" for name in play.jobs), f"seed {seed}: {play.what}"
+        assert all(play.count(name) == (play.what[name] == "add own") for name in play.jobs), (
+            f"seed {seed}: {play.what}"
+        )
+        assert all(play.count(f"{name}-59") == (play.what[name] == "many") for name in play.jobs), (
+            f"seed {seed}: {play.what}"
+        )
+        assert len(play.children()) == sum(play.what[name] == "follow-up" for name in play.jobs), (
+            f"seed {seed}: {play.what}"
+        )
 
 
 @pytest.mark.parametrize("percent", [1, 5, 20, 50])
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_conflicts_at_any_rate_lose_and_double_nothing(embedded: Any, percent: int, exclusive: bool) -> None:
+def test_conflicts_at_any_rate_lose_and_double_nothing(
+    embedded: Any, percent: int, exclusive: bool
+) -> None:
     chance, name = random.Random(percent), next(_names)
     stage = Stage(embedded, make_tables(embedded, f"{name}-"), exclusive=exclusive)
     faults = Faults(embedded, on_moto=False)
@@ -193,9 +258,17 @@ def test_conflicts_at_any_rate_lose_and_double_nothing(embedded: Any, percent: i
         assert receives < 50
     faults.plan = lambda operation, number: None
     assert conflicts[0] > 0
-    assert (stage.count(), {stage.job(job).status for job in jobs}, {stage.job(job).attempt for job in jobs}) == (
+    assert (
+        stage.count(),
+        {stage.job(job).status for job in jobs},
+        {stage.job(job).attempt for job in jobs},
+    ) == (
         150,
         {Status.COMPLETED},
         {1},
     )
-    assert [counted(embedded, stage.tables["CountersTable"], f"n{each}") for each in range(3)] == [50, 50, 50]
+    assert [counted(embedded, stage.tables["CountersTable"], f"n{each}") for each in range(3)] == [
+        50,
+        50,
+        50,
+    ]

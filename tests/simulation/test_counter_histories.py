@@ -30,7 +30,9 @@ class Modelled:
 
 
 class CounterHistory(RuleBasedStateMachine):
-    """Draws increments of every kind, shards, deletions, time and deletions by TTL; checks each answer on the spot."""
+    """Draws increments of every kind, shards, deletions, time and deletions by TTL; checks each
+    answer on the spot.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +44,10 @@ class CounterHistory(RuleBasedStateMachine):
         make_tables(self.client)
         once = make_client("dynamodb", attempts=1)
         draws = iter(range(10**9))
-        self.processes = [Counting(once, self.client, prefix=prefix, pick=lambda shards: next(draws) % shards) for prefix in "AB"]
+        self.processes = [
+            Counting(once, self.client, prefix=prefix, pick=lambda shards: next(draws) % shards)
+            for prefix in "AB"
+        ]
         self.models: dict[str, Modelled] = {"a": Modelled(), "b": Modelled()}
 
     def teardown(self) -> None:
@@ -59,17 +64,33 @@ class CounterHistory(RuleBasedStateMachine):
         return found
 
     @rule(
-        name=NAMES, by=BY, bound=st.none() | st.sampled_from([("floor", 0), ("ceiling", 4), ("floor", -5)]),
-        ttl=st.none() | st.sampled_from([5, 50]), key=st.none() | st.sampled_from("xyz"), process=PROCESS,
+        name=NAMES, by=BY,
+        bound=st.none() | st.sampled_from([("floor", 0), ("ceiling", 4), ("floor", -5)]),
+        ttl=st.none() | st.sampled_from([5, 50]), key=st.none() | st.sampled_from("xyz"),
+        process=PROCESS,
     )  # fmt: skip
-    def increment(self, name: str, by: int, bound: tuple[str, int] | None, ttl: int | None, key: str | None, process: int) -> None:
+    def increment(
+        self,
+        name: str,
+        by: int,
+        bound: tuple[str, int] | None,
+        ttl: int | None,
+        key: str | None,
+        process: int,
+    ) -> None:
         model = self.model(name)
         bounds: dict[str, Any] = dict([bound]) if bound else {}
         asked = (by, bound, ttl)
 
         def act() -> int:
             return counters.increment(
-                self.processes[process], tenant="t", name=name, by=by, ttl_seconds=ttl, idempotency_key=key, **bounds
+                self.processes[process],
+                tenant="t",
+                name=name,
+                by=by,
+                ttl_seconds=ttl,
+                idempotency_key=key,
+                **bounds,
             ).value
 
         if key in model.keys and self.now < model.keys[key][1]:
@@ -98,11 +119,19 @@ class CounterHistory(RuleBasedStateMachine):
         model = self.model(name)
         model.value += by
         model.exists = True
-        assert counters.increment(self.processes[process], tenant="t", name=name, by=by, approximate=True).value == model.value
+        assert (
+            counters.increment(
+                self.processes[process], tenant="t", name=name, by=by, approximate=True
+            ).value
+            == model.value
+        )
 
     @rule(name=NAMES, process=PROCESS)
     def read(self, name: str, process: int) -> None:
-        assert counters.read(self.processes[process], tenant="t", name=name).value == self.model(name).value
+        assert (
+            counters.read(self.processes[process], tenant="t", name=name).value
+            == self.model(name).value
+        )
         found = counters.read_many(self.processes[process], tenant="t", names=["a", "b"])
         assert [each.value for each in found] == [self.model("a").value, self.model("b").value]
 
@@ -114,7 +143,9 @@ class CounterHistory(RuleBasedStateMachine):
             model.shards, model.exists = shards, True
         else:
             with pytest.raises(CounterExists):
-                counters.create_sharded(self.processes[process], tenant="t", name=name, shards=shards)
+                counters.create_sharded(
+                    self.processes[process], tenant="t", name=name, shards=shards
+                )
 
     @rule(name=NAMES, process=PROCESS)
     def delete(self, name: str, process: int) -> None:
@@ -130,9 +161,17 @@ class CounterHistory(RuleBasedStateMachine):
     def delete_by_ttl(self) -> None:
         for item in self.client.scan(TableName="CountersTable")["Items"]:
             if "expires_at" in item and int(item["expires_at"]["N"]) <= self.now:
-                self.client.delete_item(TableName="CountersTable", Key={"pk": item["pk"], "sk": item["sk"]})
+                self.client.delete_item(
+                    TableName="CountersTable", Key={"pk": item["pk"], "sk": item["sk"]}
+                )
 
 
 def test_random_histories_are_those_of_a_plain_model() -> None:
-    profile = settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    profile = settings(
+        max_examples=100,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+    )
     run_state_machine_as_test(CounterHistory, settings=profile)

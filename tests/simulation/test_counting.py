@@ -1,4 +1,6 @@
-"""Exactness under fire: 16 threads in 4 processes on the embedded store, as `python -m bench counters limits` does it at full size."""
+"""Exactness under fire: 16 threads in 4 processes on the embedded store, as `python -m bench
+counters limits` does it at full size.
+"""
 
 from collections.abc import Iterator
 
@@ -21,11 +23,18 @@ def store() -> Iterator[Ground]:
 @pytest.mark.parametrize("lose", [0, 0.1])
 def test_keyed_increments_that_are_all_sent_twice_count_exactly(store: Ground, lose: float) -> None:
     found = counters.keyed(store, EACH, lose=lose)
-    assert [value for what, value in found.items() if what.endswith((": expected", ": value"))] == [THREADS * EACH] * 2
+    assert [value for what, value in found.items() if what.endswith((": expected", ": value"))] == [
+        THREADS * EACH
+    ] * 2
 
 
-def test_unkeyed_increments_with_lost_answers_count_once_or_say_that_they_do_not_know(store: Ground) -> None:
-    found = {what.rpartition(": ")[2]: value for what, value in counters.unkeyed(store, EACH, lose=0.1).items()}
+def test_unkeyed_increments_with_lost_answers_count_once_or_say_that_they_do_not_know(
+    store: Ground,
+) -> None:
+    found = {
+        what.rpartition(": ")[2]: value
+        for what, value in counters.unkeyed(store, EACH, lose=0.1).items()
+    }
     known = found["acknowledged"] + found["settled"]
     assert known + found["unknown"] + found["refused"] == found["sent"] == THREADS * EACH
     assert known <= found["value"] <= known + found["unknown"]

@@ -1,6 +1,8 @@
-"""Hundreds of thousands of hostile events through every door: none is unhandled, and no answer tells more than it should.
+"""Hundreds of thousands of hostile events through every door: none is unhandled, and no answer
+tells more than it should.
 
-`pytest tests/simulation/test_hostile_input.py --hostile 240000 -rP` runs as many and prints how many of each kind there were.
+`pytest tests/simulation/test_hostile_input.py --hostile 240000 -rP` runs as many and prints how
+many of each kind there were.
 """
 
 import json
@@ -52,11 +54,21 @@ Handler = Callable[[dict[str, Any], Any], Any]
 #: How a round of events is shared among the doors: messages count ten a batch.
 _SHARES = {"http": 0.7, "credentials": 0.1, "messages": 0.2}
 _LOGGERS = (
-    "authorizer", "await_job", "bury_jobs", "counters", "deliver_webhooks", "hello", "jobs", "run_jobs", "sessions", "start_imports",
+    "authorizer", "await_job", "bury_jobs", "counters", "deliver_webhooks", "hello", "jobs",
+    "run_jobs", "sessions", "start_imports",
 )  # fmt: skip
 _RELAY_FAILURES = "arn:aws:sqs:us-east-1:000000000000:relay-failures"
 _STREAM = "arn:aws:dynamodb:us-east-1:000000000000:table/JobsTable/stream/2026-01-01T00:00:00.000"
-_TELLTALES = ("Traceback", "botocore", "boto3", ".py", "arn:aws", "JobsTable", "SessionsTable", "CountersTable")
+_TELLTALES = (
+    "Traceback",
+    "botocore",
+    "boto3",
+    ".py",
+    "arn:aws",
+    "JobsTable",
+    "SessionsTable",
+    "CountersTable",
+)
 
 
 @pytest.fixture
@@ -64,7 +76,10 @@ def env(aws: None) -> dict[str, str]:
     # moto keeps all that a stream has ever held; megabytes, here.
     make_tables(make_client("dynamodb"), streams=False)
     make_client("s3").create_bucket(Bucket="imports")
-    queues = {name: make_client("sqs").create_queue(QueueName=name)["QueueUrl"] for name in ("jobs", "webhooks")}
+    queues = {
+        name: make_client("sqs").create_queue(QueueName=name)["QueueUrl"]
+        for name in ("jobs", "webhooks")
+    }
     return {
         "JOBS_TABLE": "JobsTable",
         "SESSIONS_TABLE": "SessionsTable",
@@ -83,7 +98,8 @@ def env(aws: None) -> dict[str, str]:
         "WEBHOOK_PAUSES": "1",
         "LAMBDA_TASK_ROOT": str(ROOT),
         "MAYFLY_TASKS": "functions.tasks",
-        # So that nothing is delivered anywhere: a webhook to a host of the outside fails at its name.
+        # So that nothing is delivered anywhere: a webhook to a host of the outside fails at its
+        # name.
         "AWS_SAM_LOCAL": "false",
     }
 
@@ -92,8 +108,11 @@ def env(aws: None) -> dict[str, str]:
 def unforeseen() -> Iterator[list[str]]:
     """What was logged because of an error that nobody raises on purpose."""
     seen: list[str] = []
-    # In place of what prints: hundreds of thousands of refusals, each with its traceback, are more than a report holds.
-    kept = {logger: (logger.handlers, logger.propagate) for logger in map(logging.getLogger, _LOGGERS)}
+    # In place of what prints: hundreds of thousands of refusals, each with its traceback, are more
+    # than a report holds.
+    kept = {
+        logger: (logger.handlers, logger.propagate) for logger in map(logging.getLogger, _LOGGERS)
+    }
     yield seen
     for logger, (handlers, propagates) in kept.items():
         logger.handlers, logger.propagate = handlers, propagates
@@ -115,7 +134,11 @@ def listen(seen: list[str]) -> None:
 def rounds(count: float) -> settings:
     """Reproducible, without shrinking for ever: a failure prints its event."""
     return settings(
-        max_examples=max(1, int(count)), deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=max(1, int(count)),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
     )
 
 
@@ -132,14 +155,20 @@ def routes_of(function: str) -> tuple[str, ...]:
     wanted = HTTP[function][1]
     if " " in wanted[0]:
         return wanted
-    found = tuple(each for each in hostile._ROUTES if each.partition("/")[2].split("/")[0] in wanted and each != "GET /jobs/{id}")
+    found = tuple(
+        each
+        for each in hostile._ROUTES
+        if each.partition("/")[2].split("/")[0] in wanted and each != "GET /jobs/{id}"
+    )
     assert found
     return found
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("function", HTTP)
-def test_no_request_is_unhandled(function: str, env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
+def test_no_request_is_unhandled(
+    function: str, env: dict[str, str], unforeseen: list[str], hostile_events: int
+) -> None:
     handler, statuses = HTTP[function][0](env), Counter[int]()
     listen(unforeseen)
 
@@ -147,9 +176,29 @@ def test_no_request_is_unhandled(function: str, env: dict[str, str], unforeseen:
     @given(hostile.requests(routes_of(function)))
     def run(event: dict[str, Any]) -> None:
         reply = handler(event, Context())
-        status, kind, body = reply["statusCode"], reply["headers"].get("Content-Type", ""), reply.get("body") or ""
+        status, kind, body = (
+            reply["statusCode"],
+            reply["headers"].get("Content-Type", ""),
+            reply.get("body") or "",
+        )
         statuses[status] += 1
-        assert status in {200, 201, 202, 204, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 429}, (status, body)
+        assert status in {
+            200,
+            201,
+            202,
+            204,
+            400,
+            401,
+            403,
+            404,
+            405,
+            409,
+            412,
+            413,
+            415,
+            422,
+            429,
+        }, (status, body)
         assert reply["headers"]["Cache-Control"] == "no-store"
         json.dumps(reply, ensure_ascii=False).encode()  # it can be sent
         if status >= 400 and status != 429:
@@ -157,15 +206,20 @@ def test_no_request_is_unhandled(function: str, env: dict[str, str], unforeseen:
             problem = json.loads(body)
             assert problem["status"] == status
             # What the sender wrote may be quoted; nothing else of this kind comes from us.
-            assert not [word for word in _TELLTALES if word in body and word not in json.dumps(event)], body
+            assert not [
+                word for word in _TELLTALES if word in body and word not in json.dumps(event)
+            ], body
 
     run()
     assert unforeseen == []
-    print(f"{function}: {statuses.total()} requests, {dict(sorted(statuses.items()))}")  # noqa: T201 - the figures that were asked for
+    # The figures that were asked for.
+    print(f"{function}: {statuses.total()} requests, {dict(sorted(statuses.items()))}")  # noqa: T201
 
 
 @pytest.mark.timeout(3600)
-def test_no_credential_is_unhandled(env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
+def test_no_credential_is_unhandled(
+    env: dict[str, str], unforeseen: list[str], hostile_events: int
+) -> None:
     deps = authorizer_deps(env)
     handler, seen = build_authorizer(deps), Counter[str]()
     listen(unforeseen)
@@ -203,14 +257,25 @@ def _without_stream(deps: BuryDeps) -> BuryDeps:
 
 
 def closed_keys(store: TenantStore) -> list[str]:
-    """Keys of the right shape that open nothing: one that was never stored, an expired one, a revoked one, one with another's secret."""
-    made = {name: mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret, expires_at_ms=1) for name in ("expired", "revoked")}
+    """Keys of the right shape that open nothing: one that was never stored, an expired one, a
+    revoked one, one with another's secret.
+    """
+    made = {
+        name: mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret, expires_at_ms=1)
+        for name in ("expired", "revoked")
+    }
     for _, key in made.values():
         store.add_key(key)
     store.revoke_key(made["revoked"][1].key_id, "acme")
     _, live = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
     store.add_key(live)
-    forged, _ = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=lambda letters, n: live.key_id if n == 12 else new_secret(letters, n))
+    forged, _ = mint(
+        "dev",
+        "acme",
+        ALL_SCOPES,
+        now_ms=1,
+        new_secret=lambda letters, n: live.key_id if n == 12 else new_secret(letters, n),
+    )
     unknown, _ = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
     return [unknown, forged, *(text for text, _ in made.values())]
 
@@ -227,7 +292,11 @@ MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, An
         "webhooks",
         {"task": "http.deliver", "payload": {"url": "http://x/"}},
     ),
-    "dead letters": (lambda env: build_bury(bury_jobs_deps(env)), "jobs-dead", {"task": "counter.add", "payload": {"name": "n"}}),
+    "dead letters": (
+        lambda env: build_bury(bury_jobs_deps(env)),
+        "jobs-dead",
+        {"task": "counter.add", "payload": {"name": "n"}},
+    ),
     "relay failures": (
         lambda env: build_bury(_without_stream(bury_jobs_deps(env))),
         "relay-failures",
@@ -244,14 +313,23 @@ MESSAGES: dict[str, tuple[Callable[[dict[str, str]], Handler], str, dict[str, An
     "start_imports": (
         lambda env: build_imports(start_imports_deps(env)),
         "uploads",
-        {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "imports"}, "object": {"key": "default/a.csv"}}}]},
+        {
+            "Records": [
+                {
+                    "eventName": "ObjectCreated:Put",
+                    "s3": {"bucket": {"name": "imports"}, "object": {"key": "default/a.csv"}},
+                }
+            ]
+        },
     ),
 }
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("door", MESSAGES)
-def test_no_message_is_unhandled(door: str, env: dict[str, str], unforeseen: list[str], hostile_events: int) -> None:
+def test_no_message_is_unhandled(
+    door: str, env: dict[str, str], unforeseen: list[str], hostile_events: int
+) -> None:
     build, queue, good = MESSAGES[door]
     handler, seen, operations = build(env), Counter[str](), sweep_jobs_deps(env).operations
     listen(unforeseen)
@@ -260,7 +338,13 @@ def test_no_message_is_unhandled(door: str, env: dict[str, str], unforeseen: lis
     @given(hostile.messages(good))
     def run(bodies: list[str]) -> None:
         seen["batches"] += 1
-        neighbour = json.dumps({"task": "counter.add", "payload": {"name": "neighbours"}, "idempotency_key": f"n{seen['batches']}"})
+        neighbour = json.dumps(
+            {
+                "task": "counter.add",
+                "payload": {"name": "neighbours"},
+                "idempotency_key": f"n{seen['batches']}",
+            }
+        )
         event = sqs(*bodies, neighbour)
         for index, record in enumerate(event["Records"]):
             record["eventSourceARN"] = f"arn:aws:sqs:us-east-1:000000000000:{queue}"
@@ -273,14 +357,22 @@ def test_no_message_is_unhandled(door: str, env: dict[str, str], unforeseen: lis
         if door != "start_imports":
             kept = {each.message_id for each in operations.unreadable(now_ms=system_clock())}
             if door in ("run_jobs", "wakes", "dead letters"):
-                assert {record["messageId"] for record in event["Records"] if not is_job(record["body"])} <= kept
+                assert {
+                    record["messageId"] for record in event["Records"] if not is_job(record["body"])
+                } <= kept
             seen["kept"] += len(kept)
             for message_id in kept:  # a megabyte each, some of them
                 operations.forget_unreadable(message_id)
 
     run()
     assert unforeseen == []
-    if door in ("run_jobs", "wakes"):  # whatever stands beside them, good messages are done, once each, and bad ones are kept
-        assert counters.read(resources.counter_store(env), tenant="default", name="neighbours").value == seen["batches"]
+    if door in (
+        "run_jobs",
+        "wakes",
+    ):  # whatever stands beside them, good messages are done, once each, and bad ones are kept
+        assert (
+            counters.read(resources.counter_store(env), tenant="default", name="neighbours").value
+            == seen["batches"]
+        )
         assert seen["kept"] > seen["batches"]
     print(f"{door}: {dict(seen)}")  # noqa: T201 - the figures that were asked for

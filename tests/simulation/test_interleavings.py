@@ -1,7 +1,8 @@
-"""Random interleavings of workers, operators, time and faults over one job, against a plain model of what must come of them.
+"""Random interleavings of workers, operators, time and faults over one job, against a plain model
+of what must come of them.
 
-Every step is one call of the store, so that what hypothesis draws is the order in which calls reach it; a failure prints the
-steps that lead there.
+Every step is one call of the store, so that what hypothesis draws is the order in which calls reach
+it; a failure prints the steps that lead there.
 """
 
 import itertools
@@ -12,7 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import Fenced, JobEnded, JobIsLive, StoreUnavailable
 from mayfly.core.ids import new_nonce
@@ -29,7 +37,8 @@ from tests.support.faults import Faults
 STEPS = 24
 LEASE_MS, MAX_ATTEMPTS = 15_000, 3
 WORKERS = range(3)
-#: What happens to the calls of a step: nothing, one answer lost (the SDK repeats), or silence without or with effect.
+#: What happens to the calls of a step: nothing, one answer lost (the SDK repeats), or silence
+#: without or with effect.
 FAULTS = st.sampled_from([None, None, None, "lost", "silent", "silent after effect"])
 
 _ids = (f"job-{number}" for number in itertools.count())
@@ -49,7 +58,9 @@ class Model:
     counted: int = 0
 
     def may_claim(self, now: int) -> bool:
-        is_waiting = self.status is Status.QUEUED or (self.status is Status.RETRY and self.not_before <= now)
+        is_waiting = self.status is Status.QUEUED or (
+            self.status is Status.RETRY and self.not_before <= now
+        )
         return (is_waiting or self.is_abandoned(now)) and self.attempt < MAX_ATTEMPTS
 
     def is_abandoned(self, now: int) -> bool:
@@ -74,14 +85,26 @@ class Interleavings(RuleBasedStateMachine):
         client, tables, self.faults = self.world
         self.faults.plan = lambda operation, number: None
         db = DynamoDB(client, lambda attempt: None)
-        self.store, self.operations = JobStore(db, tables["JobsTable"]), JobOperations(db, tables["JobsTable"])
+        self.store, self.operations = (
+            JobStore(db, tables["JobsTable"]),
+            JobOperations(db, tables["JobsTable"]),
+        )
         self.counters = Counting(client, client, tables["CountersTable"])
         self.tables = tables
         self.id = next(_ids)
         self.clock = FixedClock()
         self.model = Model()
         self.held: dict[int, Job] = {}
-        job = Job(self.id, "acme", "t", None, Status.QUEUED, MAX_ATTEMPTS, created_at_ms=self.clock(), fingerprint="f")
+        job = Job(
+            self.id,
+            "acme",
+            "t",
+            None,
+            Status.QUEUED,
+            MAX_ATTEMPTS,
+            created_at_ms=self.clock(),
+            fingerprint="f",
+        )
         self.store.create(job)
 
     # ------------------------------------------------------------ workers
@@ -93,7 +116,9 @@ class Interleavings(RuleBasedStateMachine):
         may = self.model.may_claim(self.clock())
 
         def call() -> None:
-            self.held[worker] = self.store.claim("acme", self.id, nonce=nonce, now_ms=self.clock(), lease_ms=LEASE_MS)
+            self.held[worker] = self.store.claim(
+                "acme", self.id, nonce=nonce, now_ms=self.clock(), lease_ms=LEASE_MS
+            )
 
         self.step(fault, call, may, ClaimRefused, lambda: self.model.claim(nonce, self.clock()))
 
@@ -106,7 +131,9 @@ class Interleavings(RuleBasedStateMachine):
         nonce = new_nonce()
 
         def call() -> None:
-            (found,) = self.store.claim_many([Claim(seen, nonce)], now_ms=self.clock(), lease_ms=LEASE_MS)
+            (found,) = self.store.claim_many(
+                [Claim(seen, nonce)], now_ms=self.clock(), lease_ms=LEASE_MS
+            )
             assert found is not None
             self.held[worker] = found
 
@@ -134,7 +161,9 @@ class Interleavings(RuleBasedStateMachine):
 
         self.step(
             fault,
-            lambda: self.store.commit(job, result="1", effects=effects.collected(), now_ms=self.clock()),
+            lambda: self.store.commit(
+                job, result="1", effects=effects.collected(), now_ms=self.clock()
+            ),
             self.model.is_owned_by(job.owner or ""),
             Fenced,
             done,
@@ -153,7 +182,9 @@ class Interleavings(RuleBasedStateMachine):
 
         self.step(
             fault,
-            lambda: self.store.release(job, error="boom", retry_at_ms=None if is_final else retry_at, now_ms=self.clock()),
+            lambda: self.store.release(
+                job, error="boom", retry_at_ms=None if is_final else retry_at, now_ms=self.clock()
+            ),
             self.model.is_owned_by(job.owner or ""),
             Fenced,
             done,
@@ -203,7 +234,13 @@ class Interleavings(RuleBasedStateMachine):
         def done() -> None:
             self.model.status = Status.CANCELLED
 
-        self.step(fault, lambda: self.operations.cancel("acme", self.id, now_ms=self.clock()), is_open, JobEnded, done)
+        self.step(
+            fault,
+            lambda: self.operations.cancel("acme", self.id, now_ms=self.clock()),
+            is_open,
+            JobEnded,
+            done,
+        )
 
     @rule()
     def redrive(self) -> None:
@@ -249,15 +286,28 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def an_effect_is_applied_once_if_its_job_succeeded_and_not_at_all_otherwise(self) -> None:
-        assert self.counters.read("acme", self.id) == self.model.counted <= (self.model.status is Status.COMPLETED)
+        assert (
+            self.counters.read("acme", self.id)
+            == self.model.counted
+            <= (self.model.status is Status.COMPLETED)
+        )
 
     # ------------------------------------------------------------ how a step is made
 
     def drop(self, data: Any) -> Job:
         return self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
 
-    def step(self, fault: str | None, call: Callable[[], Any], may: bool, refusal: Any, done: Callable[[], None]) -> None:
-        """Makes a call under a fault, and changes the model as the call must have changed the job."""
+    def step(
+        self,
+        fault: str | None,
+        call: Callable[[], Any],
+        may: bool,
+        refusal: Any,
+        done: Callable[[], None],
+    ) -> None:
+        """Makes a call under a fault, and changes the model as the call must have changed the
+        job.
+        """
         writes = ("UpdateItem", "TransactWriteItems", "BatchExecuteStatement")
         kinds = {"lost": "after", "silent": "before", "silent after effect": "after"}
         left = [1 if fault == "lost" else 99]
@@ -287,10 +337,18 @@ class Interleavings(RuleBasedStateMachine):
 @pytest.mark.timeout(900)
 def test_no_interleaving_breaks_a_promise(embedded: Any, searches: int) -> None:
     client = make_client("dynamodb")
-    Interleavings.world = (client, make_tables(client, "interleavings-"), Faults(client, on_moto=False))
+    Interleavings.world = (
+        client,
+        make_tables(client, "interleavings-"),
+        Faults(client, on_moto=False),
+    )
     run_state_machine_as_test(
         Interleavings,
         settings=settings(
-            max_examples=searches, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+            max_examples=searches,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
         ),
     )

@@ -18,7 +18,9 @@ NAMES = [f"j{number}" for number in range(10)]
 
 
 @pytest.mark.parametrize("mode", ["optimistic", "exclusive"])
-def test_sixteen_processes_with_one_batch_apply_each_effect_once(embedded: Any, endpoint: str, mode: str) -> None:
+def test_sixteen_processes_with_one_batch_apply_each_effect_once(
+    embedded: Any, endpoint: str, mode: str
+) -> None:
     stage = Stage(embedded, make_tables(embedded, f"wide-{mode}-"))
     for name in NAMES:
         stage.submit(id=name)
@@ -34,7 +36,11 @@ def test_sixteen_processes_with_one_batch_apply_each_effect_once(embedded: Any, 
     ]
     with ExitStack() as running:
         workers = [
-            running.enter_context(subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            running.enter_context(
+                subprocess.Popen(
+                    command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                )
+            )
             for _ in range(WIDE)
         ]
         for worker in workers:
@@ -44,7 +50,9 @@ def test_sixteen_processes_with_one_batch_apply_each_effect_once(embedded: Any, 
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        told = [json.loads(worker.communicate(timeout=60)[0].splitlines()[-1]) for worker in workers]
+        told = [
+            json.loads(worker.communicate(timeout=60)[0].splitlines()[-1]) for worker in workers
+        ]
     assert stage.count() == 10
     assert {stage.job(name).status for name in NAMES} == {Status.COMPLETED}
     assert {len(stage.job(name).history) for name in NAMES} == {1}

@@ -1,7 +1,8 @@
-"""Histories of sessions: random ones on a virtual clock against a plain model, concurrent ones of 8 threads in 4 processes.
+"""Histories of sessions: random ones on a virtual clock against a plain model, concurrent ones of 8
+threads in 4 processes.
 
-The concurrent ones run on the embedded store, whose operations exclude each other as DynamoDB's do; whether they could have
-happened one after another is decided by search (linearizability.py).
+The concurrent ones run on the embedded store, whose operations exclude each other as DynamoDB's do;
+whether they could have happened one after another is decided by search (linearizability.py).
 """
 
 import json
@@ -15,7 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
 from mayfly import resources, sessions
 from mayfly.core.errors import SessionNotFound
 
@@ -25,7 +33,8 @@ from tests.simulation.linearizability import Call, is_linearizable
 from tests.support.fakes import FixedClock
 from tests.support.sessions import Sessions
 
-# ---------------------------------------------------------------- one after another, against a model
+# ---------------------------------------------------------------- one after another, against a
+# model
 
 SUBJECTS = [None, "ada", "grace"]
 
@@ -61,7 +70,9 @@ class SessionHistory(RuleBasedStateMachine):
         make_tables(self.client)
         self.clock = FixedClock()
         # Two processes with one store: nothing of a session is in either.
-        self.stores = [Sessions(self.client, clock=self.clock, prefix=prefix) for prefix in ("A", "B")]
+        self.stores = [
+            Sessions(self.client, clock=self.clock, prefix=prefix) for prefix in ("A", "B")
+        ]
         self.models: list[Modelled] = []
 
     def teardown(self) -> None:
@@ -82,13 +93,32 @@ class SessionHistory(RuleBasedStateMachine):
     def begin(self, subject: str | None) -> Any:
         return self.create(subject, 100, 1000, 0)
 
-    @rule(target=made, subject=st.sampled_from(SUBJECTS), idle=st.integers(1, 200), absolute=st.integers(1, 1000), by=st.integers(0, 1))
+    @rule(
+        target=made,
+        subject=st.sampled_from(SUBJECTS),
+        idle=st.integers(1, 200),
+        absolute=st.integers(1, 1000),
+        by=st.integers(0, 1),
+    )
     def create(self, subject: str | None, idle: int, absolute: int, by: int) -> Any:
         token, session = sessions.create(
-            self.stores[by], tenant="acme", subject=subject, data={"n": 0}, idle_seconds=idle, absolute_seconds=absolute
+            self.stores[by],
+            tenant="acme",
+            subject=subject,
+            data={"n": 0},
+            idle_seconds=idle,
+            absolute_seconds=absolute,
         )
         now = self.clock.now_ms
-        model = Modelled(subject, token, {"n": 0}, idle * 1000, absolute * 1000, now + min(idle, absolute) * 1000, now + absolute * 1000)
+        model = Modelled(
+            subject,
+            token,
+            {"n": 0},
+            idle * 1000,
+            absolute * 1000,
+            now + min(idle, absolute) * 1000,
+            now + absolute * 1000,
+        )
         assert (session.data, session.version) == (model.data, 1)
         self.models.append(model)
         return model
@@ -100,13 +130,27 @@ class SessionHistory(RuleBasedStateMachine):
             return
         found = sessions.read(self.stores[by], model.token, tenant="acme")
         self.touched(model)
-        assert (found.data, found.version, found.subject) == (model.data, model.version, model.subject)
-        assert (found.idle_expires_at_ms, found.absolute_expires_at_ms) == (model.idle_at, model.absolute_at)
+        assert (found.data, found.version, found.subject) == (
+            model.data,
+            model.version,
+            model.subject,
+        )
+        assert (found.idle_expires_at_ms, found.absolute_expires_at_ms) == (
+            model.idle_at,
+            model.absolute_at,
+        )
 
-    @rule(model=made, key=st.sampled_from("ab"), value=st.none() | st.integers(0, 2), by=st.integers(0, 1))
+    @rule(
+        model=made,
+        key=st.sampled_from("ab"),
+        value=st.none() | st.integers(0, 2),
+        by=st.integers(0, 1),
+    )
     def patch(self, model: Modelled, key: str, value: int | None, by: int) -> None:
         if not self.alive(model):
-            self.refused(lambda: sessions.patch(self.stores[by], model.token, {key: value}, tenant="acme"))
+            self.refused(
+                lambda: sessions.patch(self.stores[by], model.token, {key: value}, tenant="acme")
+            )
             return
         before = dict(model.data)
         model.data = {name: old for name, old in {**before, key: value}.items() if old is not None}
@@ -115,15 +159,24 @@ class SessionHistory(RuleBasedStateMachine):
             self.used(model)
         else:
             self.touched(model)
-        assert sessions.patch(self.stores[by], model.token, {key: value}, tenant="acme").data == model.data
+        assert (
+            sessions.patch(self.stores[by], model.token, {key: value}, tenant="acme").data
+            == model.data
+        )
 
     @rule(model=made, subject=st.sampled_from(SUBJECTS), by=st.integers(0, 1))
     def rotate(self, model: Modelled, subject: str | None, by: int) -> None:
         if not self.alive(model):
-            self.refused(lambda: sessions.rotate(self.stores[by], model.token, tenant="acme", subject=subject))
+            self.refused(
+                lambda: sessions.rotate(
+                    self.stores[by], model.token, tenant="acme", subject=subject
+                )
+            )
             return
         model.former.append(model.token)
-        model.token, _ = sessions.rotate(self.stores[by], model.token, tenant="acme", subject=subject)
+        model.token, _ = sessions.rotate(
+            self.stores[by], model.token, tenant="acme", subject=subject
+        )
         model.version += 1
         if subject not in (None, model.subject):
             model.subject, model.absolute_at = subject, self.clock.now_ms + model.absolute_ms
@@ -144,7 +197,9 @@ class SessionHistory(RuleBasedStateMachine):
     @rule(model=made, by=st.integers(0, 1))
     def end_by_id(self, model: Modelled, by: int) -> None:
         if model.subject is not None and self.alive(model):
-            sessions.end_one(self.stores[by], tenant="acme", subject=model.subject, session_id=self.id_of(model))
+            sessions.end_one(
+                self.stores[by], tenant="acme", subject=model.subject, session_id=self.id_of(model)
+            )
             model.is_ended = True
             self.refused(lambda: sessions.read(self.stores[by], model.token, tenant="acme"))
 
@@ -153,7 +208,9 @@ class SessionHistory(RuleBasedStateMachine):
         sessions.end_all(self.stores[by], tenant="acme", subject=subject)
         for model in self.models:
             model.is_ended |= model.subject == subject
-        assert sessions.list_by_subject(self.stores[by], tenant="acme", subject=subject).sessions == []
+        assert (
+            sessions.list_by_subject(self.stores[by], tenant="acme", subject=subject).sessions == []
+        )
 
     @rule(subject=st.sampled_from(SUBJECTS[1:]), by=st.integers(0, 1))
     def list_them(self, subject: str, by: int) -> None:
@@ -167,20 +224,30 @@ class SessionHistory(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 100, 1000]))
     def set_the_clock_back(self, seconds: int) -> None:
-        """Clocks differ. What has ended stays so; what expired by one clock may not have by another, and is left out."""
+        """Clocks differ.
+
+        What has ended stays so; what expired by one clock may not have by another, and is left out.
+        """
         for model in self.models:
             model.is_ended |= not self.alive(model)
         ended = [each for each in self.models if each.is_ended and self.clock.now_ms < each.idle_at]
         self.clock.advance(-seconds)
         for model in ended:
-            self.refused(lambda model=model: sessions.read(self.stores[0], model.token, tenant="acme"))
+            self.refused(
+                lambda model=model: sessions.read(self.stores[0], model.token, tenant="acme")
+            )
         self.clock.advance(seconds)
 
     @rule(lag_days=st.sampled_from([0, 2]))
     def delete_by_ttl(self, lag_days: int) -> None:
         for item in self.client.scan(TableName="SessionsTable")["Items"]:
-            if "expires_at" in item and int(item["expires_at"]["N"]) <= self.clock.now_ms // 1000 - lag_days * 86_400:
-                self.client.delete_item(TableName="SessionsTable", Key={"pk": item["pk"], "sk": item["sk"]})
+            if (
+                "expires_at" in item
+                and int(item["expires_at"]["N"]) <= self.clock.now_ms // 1000 - lag_days * 86_400
+            ):
+                self.client.delete_item(
+                    TableName="SessionsTable", Key={"pk": item["pk"], "sk": item["sk"]}
+                )
 
     @staticmethod
     def id_of(model: Modelled) -> str:
@@ -193,14 +260,21 @@ class SessionHistory(RuleBasedStateMachine):
 
 
 def test_random_histories_are_those_of_a_plain_model() -> None:
-    profile = settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    profile = settings(
+        max_examples=100,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+    )
     run_state_machine_as_test(SessionHistory, settings=profile)
 
 
 # ---------------------------------------------------------------- 8 threads in 4 processes
 
 ROUNDS = 60
-#: Calls of a thread in one phase; between phases every process learns the tokens that the others have got.
+#: Calls of a thread in one phase; between phases every process learns the tokens that the others
+#: have got.
 CALLS, PHASES = 2, 4
 
 
@@ -214,7 +288,10 @@ def processes(endpoint: str) -> Iterator[list["subprocess.Popen[str]"]]:
         "PYTHONPATH": str(ROOT / "layers" / "mayfly"),
     }
     command = [sys.executable, str(ROOT / "tests" / "simulation" / "session_process.py")]
-    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) for _ in range(4)]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        for _ in range(4)
+    ]
     try:
         yield started
     finally:
@@ -223,7 +300,10 @@ def processes(endpoint: str) -> Iterator[list["subprocess.Popen[str]"]]:
 
 
 def step(state: Any, call: Call) -> Sequence[Hashable]:
-    """A session as it may be: (the token that opens it, version, data), or None when it has ended. Two keys of state in one."""
+    """A session as it may be: (the token that opens it, version, data), or None when it has ended.
+
+    Two keys of state in one.
+    """
     token, answer = call.argument["token"], call.answer
     opens = state is not None and state[0] == token
     if call.operation == "end_all":
@@ -233,7 +313,8 @@ def step(state: Any, call: Call) -> Sequence[Hashable]:
     if answer == "not found":
         return [] if opens else [state]
     if call.operation == "end":
-        # After end-all, an item that is still there is deleted, too: what has ended may be ended again.
+        # After end-all, an item that is still there is deleted, too: what has ended may be ended
+        # again.
         return [None] if opens or state is None else []
     if not opens:
         return []
@@ -253,9 +334,13 @@ def _frozen(data: dict[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(data.items()))
 
 
-def test_concurrent_histories_are_linearizable(endpoint: str, embedded: Any, processes: list["subprocess.Popen[str]"]) -> None:
+def test_concurrent_histories_are_linearizable(
+    endpoint: str, embedded: Any, processes: list["subprocess.Popen[str]"]
+) -> None:
     make_tables(embedded, "histories-")
-    store = resources.session_store({"SESSIONS_TABLE": "histories-SessionsTable", "SUBJECT_KEY": "test"})
+    store = resources.session_store(
+        {"SESSIONS_TABLE": "histories-SessionsTable", "SUBJECT_KEY": "test"}
+    )
     for each in processes:
         assert each.stdout is not None
         assert each.stdout.readline() == "ready\n"
@@ -268,25 +353,37 @@ def test_concurrent_histories_are_linearizable(endpoint: str, embedded: Any, pro
         for call in history:
             kind = f"{call.operation}: {'refused' if call.answer == 'not found' else 'done'}"
             operations[kind] = operations.get(kind, 0) + 1
-        assert is_linearizable(history, (token, 1, ()), step), sorted(history, key=lambda call: call.began)
+        assert is_linearizable(history, (token, 1, ()), step), sorted(
+            history, key=lambda call: call.began
+        )
     sys.stdout.write(f"{ROUNDS} histories of {4 * 2 * CALLS * PHASES} calls: {operations}\n")
-    assert all(operations.get(f"{each}: done", 0) > 20 for each in ("read", "patch", "rotate", "end", "end_all"))
-    assert all(operations.get(f"{each}: refused", 0) > 20 for each in ("read", "patch", "rotate", "end"))
+    assert all(
+        operations.get(f"{each}: done", 0) > 20
+        for each in ("read", "patch", "rotate", "end", "end_all")
+    )
+    assert all(
+        operations.get(f"{each}: refused", 0) > 20 for each in ("read", "patch", "rotate", "end")
+    )
 
 
-def _play(processes: list["subprocess.Popen[str]"], number: int, subject: str | None, token: str) -> list[Call]:
+def _play(
+    processes: list["subprocess.Popen[str]"], number: int, subject: str | None, token: str
+) -> list[Call]:
     history: list[Call] = []
     tokens = [token]
     for phase in range(PHASES):
         for index, each in enumerate(processes):
             assert each.stdin is not None
-            each.stdin.write(json.dumps([f"{number}-{phase}-{index}", "acme", subject, tokens, CALLS]) + "\n")
+            each.stdin.write(
+                json.dumps([f"{number}-{phase}-{index}", "acme", subject, tokens, CALLS]) + "\n"
+            )
             each.stdin.flush()
         for each in processes:
             assert each.stdout is not None
             history += [Call(*done) for done in json.loads(each.stdout.readline())]
         rotated = sorted(
-            (call for call in history if call.operation == "rotate" and call.answer != "not found"), key=lambda call: call.ended
+            (call for call in history if call.operation == "rotate" and call.answer != "not found"),
+            key=lambda call: call.ended,
         )
         tokens = [token, *(call.answer["token"] for call in rotated)]
     return history
@@ -294,15 +391,33 @@ def _play(processes: list["subprocess.Popen[str]"], number: int, subject: str | 
 
 def test_the_search_finds_histories_that_are_not() -> None:
     def call(began: float, ended: float, operation: str, answer: Any, token: str = "t") -> Call:
-        return Call(began, ended, operation, {"token": token, "patch": {"key": "a", "value": "1"}}, answer)
+        return Call(
+            began, ended, operation, {"token": token, "patch": {"key": "a", "value": "1"}}, answer
+        )
 
     seen = {"version": 1, "data": {}}
     patched = {"version": 2, "data": {"a": "1"}}
     start = ("t", 1, ())
-    assert is_linearizable([call(0, 10, "patch", patched), call(1, 2, "read", seen), call(3, 4, "read", patched)], start, step)
-    assert not is_linearizable([call(0, 1, "patch", patched), call(2, 3, "read", seen)], start, step)  # a stale read
-    assert not is_linearizable([call(0, 1, "end_all", "ended all"), call(2, 3, "read", seen)], start, step)  # read after its end
-    assert not is_linearizable([call(0, 1, "patch", patched), call(2, 3, "patch", patched)], start, step)  # a lost update
+    assert is_linearizable(
+        [call(0, 10, "patch", patched), call(1, 2, "read", seen), call(3, 4, "read", patched)],
+        start,
+        step,
+    )
+    assert not is_linearizable(
+        [call(0, 1, "patch", patched), call(2, 3, "read", seen)], start, step
+    )  # a stale read
+    assert not is_linearizable(
+        [call(0, 1, "end_all", "ended all"), call(2, 3, "read", seen)], start, step
+    )  # read after its end
+    assert not is_linearizable(
+        [call(0, 1, "patch", patched), call(2, 3, "patch", patched)], start, step
+    )  # a lost update
     rotated = {"version": 2, "data": {}, "token": "u"}
-    assert not is_linearizable([call(0, 9, "rotate", rotated), call(0, 9, "rotate", {**rotated, "token": "v"})], start, step)  # two tokens
-    assert not is_linearizable([call(0, 1, "rotate", rotated), call(2, 3, "read", "not found", "u")], start, step)  # none
+    assert not is_linearizable(
+        [call(0, 9, "rotate", rotated), call(0, 9, "rotate", {**rotated, "token": "v"})],
+        start,
+        step,
+    )  # two tokens
+    assert not is_linearizable(
+        [call(0, 1, "rotate", rotated), call(2, 3, "read", "not found", "u")], start, step
+    )  # none

@@ -1,4 +1,6 @@
-"""Webhooks to addresses that are nobody's to reach: none is connected to, by a trap's log and by the process's own."""
+"""Webhooks to addresses that are nobody's to reach: none is connected to, by a trap's log and by
+the process's own.
+"""
 
 import ipaddress
 import json
@@ -27,7 +29,8 @@ def test_no_webhook_connects_to_an_address_that_is_not_public() -> None:
     found = run()
     assert len(found["became"]) >= 90
     assert found["reached"] == 0
-    # One entry rebinds: looked up once, it leads to the public address that was checked, and to nothing else.
+    # One entry rebinds: looked up once, it leads to the public address that was checked, and to
+    # nothing else.
     assert {address[0] for address in found["connected"]} == {"1.1.1.1"}
     assert all(ipaddress.ip_address(address[0]).is_global for address in found["connected"])
     assert not [entry for entry, what in found["became"].items() if what.startswith("{")]

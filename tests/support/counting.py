@@ -15,7 +15,13 @@ class Counting(CounterStore):
     """Counters on two clients, the first one without retries."""
 
     def __init__(
-        self, adds: Any, repeats: Any, table: str = "CountersTable", *, prefix: str = "n", pick: Callable[[int], int] = lambda shards: 0
+        self,
+        adds: Any,
+        repeats: Any,
+        table: str = "CountersTable",
+        *,
+        prefix: str = "n",
+        pick: Callable[[int], int] = lambda shards: 0,
     ) -> None:
         self.time = FixedClock()
         self.pauses: list[int] = []

@@ -14,10 +14,19 @@ def http(
     query: dict[str, str] | None = None,
     caller: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A request of payload format 2.0. `route` is the route key; `caller` is what the authorizer handed on."""
+    """A request of payload format 2.0.
+
+    `route` is the route key; `caller` is what the authorizer handed on.
+    """
     method, _, template = route.partition(" ")
     context: dict[str, Any] = {
-        "http": {"method": method, "path": path or template, "sourceIp": "127.0.0.1", "userAgent": "test", "protocol": "HTTP/1.1"},
+        "http": {
+            "method": method,
+            "path": path or template,
+            "sourceIp": "127.0.0.1",
+            "userAgent": "test",
+            "protocol": "HTTP/1.1",
+        },
         "domainName": "app.example.org",
         "requestId": "r-1",
         "stage": "$default",

@@ -42,6 +42,7 @@ class Context(LambdaContext):
         self._invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:test"
         self._remaining_ms = remaining_ms
 
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]  # a static method there
+    # A static method there.
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
         """What is left of the invocation."""
         return self._remaining_ms

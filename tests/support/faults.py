@@ -12,11 +12,14 @@ Plan = Callable[[str, int], str | None]
 
 
 class Killed(BaseException):
-    """The end of a process, in a test that plays several: nothing of it goes on, no handler catches it."""
+    """The end of a process, in a test that plays several: nothing of it goes on, no handler catches
+    it.
+    """
 
 
 class Faults:
-    """Sits before moto. `plan(operation, number)` names what happens to the n-th request (from 1) of this client:
+    """Sits before moto. `plan(operation, number)` names what happens to the n-th request (from 1)
+    of this client:
 
     `before`    the request never leaves          `after`     it takes effect, its answer is lost
     `throttle`  refused for load                  `conflict`  refused, another transaction is at work (TransactWriteItems)
@@ -32,17 +35,21 @@ class Faults:
         self.requests: list[str] = []
         self._on_moto = on_moto
         self._session = client._endpoint.http_session
-        # In moto's place, not before it: botocore calls every handler of this event, whatever the first one answers.
+        # In moto's place, not before it: botocore calls every handler of this event, whatever the
+        # first one answers.
         client.meta.events.unregister("before-send", botocore_stubber)
         client.meta.events.register("before-send", self._send)
-        # The SDK's repeats as they are, less their pauses and the budget that many faults would use up.
+        # The SDK's repeats as they are, less their pauses and the budget that many faults would use
+        # up.
         self._reasons: tuple[str, ...] = ()
         self._late: list[Callable[[], Any]] = []
         self._tries: int = client.meta.config.retries["total_max_attempts"]
         client.meta.events.register_first("needs-retry.*", self._repeat_at_once)
 
     def on(self, operation: str, kind: str, *, times: int = 1, skip: int = 0) -> None:
-        """The next requests of an operation fail in one way, as many `times`, after the first `skip` of them."""
+        """The next requests of an operation fail in one way, as many `times`, after the first
+        `skip` of them.
+        """
         left = {"skip": skip, "times": times}
 
         def plan(name: str, number: int) -> str | None:
@@ -59,7 +66,9 @@ class Faults:
         self.plan = plan
 
     def cancel(self, *reasons: str) -> None:
-        """The next transaction is cancelled for these reasons, one for each of its writes, and nothing of it is written."""
+        """The next transaction is cancelled for these reasons, one for each of its writes, and
+        nothing of it is written.
+        """
         self.on("TransactWriteItems", "cancel")
         self._reasons = reasons
 
@@ -70,7 +79,9 @@ class Faults:
             send()
 
     def refuse(self, operation: str, code: str) -> None:
-        """Every request of an operation is refused with an error of this code, and has no effect."""
+        """Every request of an operation is refused with an error of this code, and has no
+        effect.
+        """
         self.plan = lambda name, number: code if name == operation else None
 
     def _send(self, event_name: str, request: Any, **_: Any) -> Any:
@@ -95,18 +106,34 @@ class Faults:
         if kind == "conflict":
             count = len(json.loads(request.body)["TransactItems"])
             hit = self.pick(count)
-            kind, self._reasons = "cancel", tuple("TransactionConflict" if index == hit else "None" for index in range(count))
+            kind, self._reasons = (
+                "cancel",
+                tuple("TransactionConflict" if index == hit else "None" for index in range(count)),
+            )
         if kind == "cancel":
             reasons = [{"Code": code, "Message": "injected"} for code in self._reasons]
-            return _refusal(request, 400, "TransactionCanceledException", json.dumps({"CancellationReasons": reasons}))
+            return _refusal(
+                request,
+                400,
+                "TransactionCanceledException",
+                json.dumps({"CancellationReasons": reasons}),
+            )
         return _refusal(request, *_REFUSALS.get(kind, (400, kind, "{}")))
 
-    def _repeat_at_once(self, attempts: int, response: Any, caught_exception: Any, **_: Any) -> int | None:
-        is_passing = caught_exception is not None or response[0].status_code >= 500 or "ThroughputExceeded" in str(response[1].get("Error"))
+    def _repeat_at_once(
+        self, attempts: int, response: Any, caught_exception: Any, **_: Any
+    ) -> int | None:
+        is_passing = (
+            caught_exception is not None
+            or response[0].status_code >= 500
+            or "ThroughputExceeded" in str(response[1].get("Error"))
+        )
         return 0 if is_passing and attempts < self._tries else None
 
     def _forward(self, event_name: str, request: Any) -> Any:
-        return botocore_stubber(event_name, request) if self._on_moto else self._session.send(request)
+        return (
+            botocore_stubber(event_name, request) if self._on_moto else self._session.send(request)
+        )
 
 
 _REFUSALS = {
@@ -116,11 +143,16 @@ _REFUSALS = {
 
 
 def _refusal(request: Any, status: int, code: str, body: str) -> Any:
-    text = body[:-1] + (", " if len(body) > 2 else "") + f'"__type": "com.amazonaws.dynamodb.v20120810#{code}", "message": "injected"}}'
+    text = (
+        body[:-1]
+        + (", " if len(body) > 2 else "")
+        + f'"__type": "com.amazonaws.dynamodb.v20120810#{code}", "message": "injected"}}'
+    )
     headers = {"x-amzn-requestid": "injected", "Content-Type": "application/x-amz-json-1.0"}
 
     class Raw:
         def stream(self, **_: Any) -> Any:
             yield text.encode()
 
-    return botocore.awsrequest.AWSResponse(request.url, status, headers, Raw())  # type: ignore[arg-type]  # a body is all that is read
+    # A body is all that is read.
+    return botocore.awsrequest.AWSResponse(request.url, status, headers, Raw())  # type: ignore[arg-type]

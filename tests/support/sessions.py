@@ -29,7 +29,14 @@ class Sequence:
 class Sessions(SessionStore):
     """Sessions on a client, by its own clock."""
 
-    def __init__(self, client: Any, table: str = "SessionsTable", *, clock: FixedClock | None = None, prefix: str = "") -> None:
+    def __init__(
+        self,
+        client: Any,
+        table: str = "SessionsTable",
+        *,
+        clock: FixedClock | None = None,
+        prefix: str = "",
+    ) -> None:
         self.time = clock or FixedClock()
         self.pauses: list[int] = []
         self.secrets = Sequence(prefix or "S", 43)

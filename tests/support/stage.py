@@ -26,11 +26,20 @@ def a_record(message: Wake | Submission, message_id: str, receives: int = 1) -> 
     if isinstance(message, Wake):
         body = {"tenant": message.tenant, "id": message.job_id}
     else:
-        wanted = {"task": message.task, "payload": message.payload, "idempotency_key": message.idempotency_key}
+        wanted = {
+            "task": message.task,
+            "payload": message.payload,
+            "idempotency_key": message.idempotency_key,
+        }
         body = {name: value for name, value in wanted.items() if value is not None}
     (record,) = sqs(json.dumps(body))["Records"]
     return SQSRecord(
-        {**record, "messageId": message_id, "receiptHandle": f"r-{message_id}", "attributes": {"ApproximateReceiveCount": str(receives)}}
+        {
+            **record,
+            "messageId": message_id,
+            "receiptHandle": f"r-{message_id}",
+            "attributes": {"ApproximateReceiveCount": str(receives)},
+        }
     )
 
 
@@ -78,7 +87,10 @@ class Stage:
         self.tables = tables or {"JobsTable": "JobsTable", "CountersTable": "CountersTable"}
         self.clock = FixedClock()
         db = DynamoDB(client, pause=lambda attempt: None)
-        self.store, self.operations = JobStore(db, self.tables["JobsTable"]), JobOperations(db, self.tables["JobsTable"])
+        self.store, self.operations = (
+            JobStore(db, self.tables["JobsTable"]),
+            JobOperations(db, self.tables["JobsTable"]),
+        )
         self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
         self.ran: list[Job] = []
         self.counted: list[str] = []
@@ -105,16 +117,30 @@ class Stage:
         self.runner = Runner(self.worker)
 
     def submit(self, **changes: Any) -> None:
-        facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 3}
-        self.store.create(Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes}))
+        facts = {
+            "id": "j1",
+            "tenant": "acme",
+            "task": "t",
+            "payload": None,
+            "status": Status.QUEUED,
+            "max_attempts": 3,
+        }
+        self.store.create(
+            Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes})
+        )
 
-    def run(self, message: Wake | Submission | None = None, message_id: str = "m1", *, receives: int = 1) -> None:
+    def run(
+        self, message: Wake | Submission | None = None, message_id: str = "m1", *, receives: int = 1
+    ) -> None:
         """A batch of one message, as the worker's process runs it."""
-        self.batch = self.deliver(message, message_id, runner=self.runner, receives=receives, run=False)
+        self.batch = self.deliver(
+            message, message_id, runner=self.runner, receives=receives, run=False
+        )
         finish(self.batch)
 
     def deliver(
-        self, message: Wake | Submission | None = None, message_id: str = "m2", *, runner: Runner | None = None, receives: int = 1,
+        self, message: Wake | Submission | None = None, message_id: str = "m2", *,
+        runner: Runner | None = None, receives: int = 1,
         run: bool = True,
     ) -> Batch:  # fmt: skip
         """A batch of one message, in another process where `runner` names none."""
@@ -125,14 +151,27 @@ class Stage:
             finish(batch)
         return batch
 
-    def handle(self, *messages: Wake | Submission | str, receives: int = 1, context: Context | None = None) -> dict[str, Any]:
-        """A batch of messages m0, m1, ... through the whole handler; a text is a body as it stands."""
-        records = [self._raw(message, f"m{index}", receives) for index, message in enumerate(messages)]
+    def handle(
+        self, *messages: Wake | Submission | str, receives: int = 1, context: Context | None = None
+    ) -> dict[str, Any]:
+        """A batch of messages m0, m1, ... through the whole handler; a text is a body as it
+        stands.
+        """
+        records = [
+            self._raw(message, f"m{index}", receives) for index, message in enumerate(messages)
+        ]
         return self.handle_records(records, context)
 
-    def handle_records(self, records: list[dict[str, Any]], context: Context | None = None) -> dict[str, Any]:
+    def handle_records(
+        self, records: list[dict[str, Any]], context: Context | None = None
+    ) -> dict[str, Any]:
         """A batch of records as they come."""
-        handler = entrypoint(self.runner.open, queue=self.visible, lease_seconds=15, observe=self.worker.observe)  # type: ignore[arg-type]  # plays it
+        handler = entrypoint(
+            self.runner.open,
+            queue=self.visible,  # type: ignore[arg-type]  # plays it
+            lease_seconds=15,
+            observe=self.worker.observe,
+        )
         reply: dict[str, Any] = handler({"Records": records}, context or Context())
         return reply
 

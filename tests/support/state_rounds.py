@@ -1,4 +1,5 @@
-"""Rounds of kills on one state folder: a stack under load is struck at a random moment, started again, and counted.
+"""Rounds of kills on one state folder: a stack under load is struck at a random moment, started
+again, and counted.
 
 Checks after every round that all acknowledged changes are there. For the tests in
 tests/integration/test_state.py, and by hand: `python -m tests.support.state_rounds KIND ROUNDS`.
@@ -27,14 +28,27 @@ import requests
 
 from mayfly_testing.stack import MAYFLY, ROOT, Stack, unbuffered, unused_port, wait_until
 
-__all__ = ["Acknowledged", "Folder", "Load", "grow", "grown", "kill_rounds", "small_disk", "times", "truncation_rounds"]
+__all__ = [
+    "Acknowledged",
+    "Folder",
+    "Load",
+    "grow",
+    "grown",
+    "kill_rounds",
+    "small_disk",
+    "times",
+    "truncation_rounds",
+]
 
 _START_SECONDS = 90
 
 
 @dataclass
 class Acknowledged:
-    """Acknowledged changes over all rounds; jobs with their effect. Unanswered requests may have counted or not."""
+    """Acknowledged changes over all rounds; jobs with their effect.
+
+    Unanswered requests may have counted or not.
+    """
 
     jobs: dict[str, int] = field(default_factory=dict)
     increments: int = 0
@@ -50,11 +64,16 @@ class Acknowledged:
     def after(self, more: int) -> None:
         """Waits for this many more acknowledgements: a random moment under load."""
         wanted = self.count + more
-        wait_until(lambda: self.count >= wanted, 90, what=f"{more} acknowledgements", interval=0.001)
+        wait_until(
+            lambda: self.count >= wanted, 90, what=f"{more} acknowledgements", interval=0.001
+        )
 
 
 class Load:
-    """Callers on threads, each with one request at a time, until stopped. The end of its context stops them, too."""
+    """Callers on threads, each with one request at a time, until stopped.
+
+    The end of its context stops them, too.
+    """
 
     def __init__(self, stack: Stack, told: Acknowledged, *, callers: int = 4) -> None:
         self._url, self._headers, self._told = stack.url, stack.headers, told
@@ -62,7 +81,10 @@ class Load:
         self._ends = threading.Event()
         self._dice = random.Random()
         self.errors: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(callers)]
+        self._threads = [
+            threading.Thread(target=self._call, args=(number,), daemon=True)
+            for number in range(callers)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -100,7 +122,12 @@ class Load:
         body = {"task": "counter.add", "payload": {"name": "rounds-jobs", "by": by}}
         with self._lock:
             self._told.unanswered_jobs += by
-        reply = session.post(f"{self._url}/jobs", json=body, headers={"Idempotency-Key": uuid.uuid4().hex}, timeout=40)
+        reply = session.post(
+            f"{self._url}/jobs",
+            json=body,
+            headers={"Idempotency-Key": uuid.uuid4().hex},
+            timeout=40,
+        )
         if reply.status_code == 202:
             with self._lock:
                 self._told.unanswered_jobs -= by
@@ -111,7 +138,9 @@ class Load:
     def _increment(self, session: requests.Session) -> None:
         with self._lock:
             self._told.unanswered += 1
-        reply = session.post(f"{self._url}/counters/rounds-plain/increment", json={"by": 1}, timeout=40)
+        reply = session.post(
+            f"{self._url}/counters/rounds-plain/increment", json={"by": 1}, timeout=40
+        )
         if reply.status_code == 200:
             with self._lock:
                 self._told.unanswered -= 1
@@ -141,18 +170,34 @@ class Folder:
     def running(self, *options: str) -> Iterator[Stack]:
         """A stack that is up; all its processes are gone afterwards."""
         printed = self.folder / "output"
-        command = [str(MAYFLY), "up", "--template", str(self.template), "--port", str(self.port), "--work", str(self.folder / "work")]
+        command = [
+            str(MAYFLY),
+            "up",
+            "--template",
+            str(self.template),
+            "--port",
+            str(self.port),
+            "--work",
+            str(self.folder / "work"),
+        ]
         with printed.open("wb") as output:
             process = subprocess.Popen(
-                [*command, "--state", str(self.state), "--no-reload", *options], stdout=output, stderr=subprocess.STDOUT, cwd=self.folder,
+                [*command, "--state", str(self.state), "--no-reload", *options], stdout=output,
+                stderr=subprocess.STDOUT, cwd=self.folder,
                 env=unbuffered(),
             )  # fmt: skip
         stack = Stack(process, self.port, self.folder / "work", printed)
         try:
-            wait_until(lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None, _START_SECONDS, what="start")
+            wait_until(
+                lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None,
+                _START_SECONDS,
+                what="start",
+            )
             self.said = stack.output
             if process.poll() is not None:
-                raise AssertionError(f"mayfly up ended with {process.returncode}:\n{stack.output[-3000:]}")
+                raise AssertionError(
+                    f"mayfly up ended with {process.returncode}:\n{stack.output[-3000:]}"
+                )
             yield stack
         finally:
             if process.poll() is None:
@@ -161,13 +206,17 @@ class Folder:
 
 
 def _impatient_application(folder: Path) -> Path:
-    """This repository's application, whose messages come back after 10 s and not 90: what a kill before a worker's first act costs."""
+    """This repository's application, whose messages come back after 10 s and not 90: what a kill
+    before a worker's first act costs.
+    """
     (folder / ".mayfly").mkdir(parents=True, exist_ok=True)
     for name in ("functions", "layers", ".mayfly/cache"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     text = (ROOT / "template.yaml").read_text()
-    assert text.count("Timeout: 90\n") == 2, "the worker's timeout and its queue's visibility timeout"
+    assert text.count("Timeout: 90\n") == 2, (
+        "the worker's timeout and its queue's visibility timeout"
+    )
     (folder / "template.yaml").write_text(text.replace("Timeout: 90\n", "Timeout: 10\n"))
     return folder / "template.yaml"
 
@@ -187,7 +236,11 @@ def strike(stack: Stack, dice: random.Random) -> str:
         case "term" | "term term":
             stack.process.terminate()
             if way == "term term":
-                wait_until(lambda: "stopping: " in stack.output or dice.random() < 0.1, 30, what="the first signal's effect")
+                wait_until(
+                    lambda: "stopping: " in stack.output or dice.random() < 0.1,
+                    30,
+                    what="the first signal's effect",
+                )
                 with contextlib.suppress(ProcessLookupError):
                     stack.process.terminate()
     return way
@@ -199,9 +252,16 @@ def store_of(stack: Stack) -> psutil.Process:
 
 
 def kill_rounds(
-    folder: Folder, rounds: int, *, seed: int, told: Acknowledged | None = None, say: Callable[[str], None] = lambda text: None
+    folder: Folder,
+    rounds: int,
+    *,
+    seed: int,
+    told: Acknowledged | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Acknowledged:
-    """Strikes a stack under load again and again; after each restart everything acknowledged must be there."""
+    """Strikes a stack under load again and again; after each restart everything acknowledged must
+    be there.
+    """
     dice, told = random.Random(seed), told or Acknowledged()
     for number in range(1, rounds + 1):
         with folder.running() as stack:
@@ -210,7 +270,11 @@ def kill_rounds(
                 told.after(dice.randrange(1, 60))
                 way = strike(stack, dice)
                 if way == "kill store":
-                    wait_until(lambda: "store is up again" in stack.output, _START_SECONDS, what="the store's second start")
+                    wait_until(
+                        lambda: "store is up again" in stack.output,
+                        _START_SECONDS,
+                        what="the store's second start",
+                    )
                     told.after(10)
                     load.stop()
                     check_present(stack, told)
@@ -218,7 +282,8 @@ def kill_rounds(
                     stack.process.wait(60)
                     load.stop()
         say(
-            f"round {number}: {way:<10} {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions acknowledged, lost 0"
+            f"round {number}: {way:<10} {len(told.jobs)} jobs, {told.increments} increments, "
+            f"{len(told.sessions)} sessions acknowledged, lost 0"
         )
     with folder.running() as stack:
         check_present(stack, told)
@@ -226,13 +291,20 @@ def kill_rounds(
     return told
 
 
-def truncation_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None) -> None:
-    """Cuts the newest file at a random byte after each kill. The next start reports it, and the rest is consistent."""
+def truncation_rounds(
+    folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None
+) -> None:
+    """Cuts the newest file at a random byte after each kill.
+
+    The next start reports it, and the rest is consistent.
+    """
     dice = random.Random(seed)
     cut = 0
     for number in range(1, rounds + 1):
         with folder.running() as stack:
-            assert not cut or "were no whole write" in folder.said or "was killed" in folder.said, folder.said
+            assert not cut or "were no whole write" in folder.said or "was killed" in folder.said, (
+                folder.said
+            )
             check_consistent(stack)
             told = Acknowledged()
             with Load(stack, told) as load:
@@ -241,7 +313,9 @@ def truncation_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[
                 stack.process.wait(30)
                 load.stop()
         wait_until(lambda: not is_held(folder.state), 10, what="the store's end")
-        path = max(folder.state.glob("journal-*.log"), key=lambda each: int(each.stem.partition("-")[2]))
+        path = max(
+            folder.state.glob("journal-*.log"), key=lambda each: int(each.stem.partition("-")[2])
+        )
         size = path.stat().st_size
         cut = min(size // 2, dice.randrange(1, 20_000))
         os.truncate(path, size - cut)
@@ -265,32 +339,53 @@ def is_held(state: Path) -> bool:
 def check_present(stack: Stack, told: Acknowledged) -> None:
     """Fails if anything that was acknowledged is not there."""
     lost = set(told.jobs) - set(_read(stack, list(told.jobs)))
-    assert not lost, f"{len(lost)} of {len(told.jobs)} acknowledged jobs are lost:\n{stack.output[-2000:]}"
+    assert not lost, (
+        f"{len(lost)} of {len(told.jobs)} acknowledged jobs are lost:\n{stack.output[-2000:]}"
+    )
     plain = stack.counter("rounds-plain")
-    assert told.increments <= plain <= told.increments + told.unanswered, (plain, told.increments, told.unanswered)
+    assert told.increments <= plain <= told.increments + told.unanswered, (
+        plain,
+        told.increments,
+        told.unanswered,
+    )
     for token in told.sessions[-20:]:
-        reply = requests.get(f"{stack.url}/sessions/current", headers={**stack.headers, "Session-Token": token}, timeout=60)
+        reply = requests.get(
+            f"{stack.url}/sessions/current",
+            headers={**stack.headers, "Session-Token": token},
+            timeout=60,
+        )
         assert reply.status_code == 200, reply.text
 
 
 def check_consistent(stack: Stack) -> None:
     """Fails if a job's end is there without its effect, or the other way round."""
     wait_until(
-        lambda: stack.counter("rounds-jobs") == sum(each["by"] for each in _completed(stack)), 30, what="agreement of jobs and counter"
+        lambda: stack.counter("rounds-jobs") == sum(each["by"] for each in _completed(stack)),
+        30,
+        what="agreement of jobs and counter",
     )
 
 
 def check_settled(stack: Stack, told: Acknowledged) -> None:
-    """Fails unless every job ends that was accepted, and the effect of each counts once. Submissions without an answer may have counted."""
+    """Fails unless every job ends that was accepted, and the effect of each counts once.
+
+    Submissions without an answer may have counted.
+    """
     left = set(told.jobs)
 
     def is_over() -> bool:
-        left.difference_update(job_id for job_id, status in _read(stack, sorted(left)).items() if status == "COMPLETED")
+        left.difference_update(
+            job_id for job_id, status in _read(stack, sorted(left)).items() if status == "COMPLETED"
+        )
         return not left
 
     wait_until(is_over, 150, what="the end of every accepted job", interval=0.5)
     counted = sum(told.jobs.values())
-    wait_until(lambda: counted <= stack.counter("rounds-jobs") <= counted + told.unanswered_jobs, 5, what="a count of each effect")
+    wait_until(
+        lambda: counted <= stack.counter("rounds-jobs") <= counted + told.unanswered_jobs,
+        5,
+        what="a count of each effect",
+    )
 
 
 def _read(stack: Stack, ids: list[str]) -> dict[str, str]:
@@ -298,7 +393,10 @@ def _read(stack: Stack, ids: list[str]) -> dict[str, str]:
     client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
     found: dict[str, str] = {}
     for start in range(0, len(ids), 100):
-        keys = [{"pk": {"S": f"default/{job_id}"}, "sk": {"S": "job"}} for job_id in ids[start : start + 100]]
+        keys = [
+            {"pk": {"S": f"default/{job_id}"}, "sk": {"S": "job"}}
+            for job_id in ids[start : start + 100]
+        ]
         reply = client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
         assert not reply.get("UnprocessedKeys")
         found |= {item["id"]["S"]: item["status"]["S"] for item in reply["Responses"][table]}
@@ -306,15 +404,26 @@ def _read(stack: Stack, ids: list[str]) -> dict[str, str]:
 
 
 def _jobs(stack: Stack) -> list[dict[str, Any]]:
-    return [item for item in stack.items("JobsTable") if item["sk"]["S"] == "job" and "rounds-jobs" in item.get("payload", {}).get("S", "")]
+    return [
+        item
+        for item in stack.items("JobsTable")
+        if item["sk"]["S"] == "job" and "rounds-jobs" in item.get("payload", {}).get("S", "")
+    ]
 
 
 def _completed(stack: Stack) -> list[dict[str, Any]]:
-    return [json.loads(item["payload"]["S"]) for item in _jobs(stack) if item["status"]["S"] == "COMPLETED"]
+    return [
+        json.loads(item["payload"]["S"])
+        for item in _jobs(stack)
+        if item["status"]["S"] == "COMPLETED"
+    ]
 
 
 def grow(state: Path, megabytes: int) -> int:
-    """Makes a state as large as longer use would: clones an ended job under new ids. Returns how many."""
+    """Makes a state as large as longer use would: clones an ended job under new ids.
+
+    Returns how many.
+    """
     from mayfly_local.emulator.journal import Journal
     from mayfly_local.emulator.packed import dump, load
 
@@ -322,7 +431,12 @@ def grow(state: Path, megabytes: int) -> int:
     jobs: dict[Any, bytes] = {}
 
     def take(key: tuple[Any, ...], value: bytes | None) -> None:
-        if key[0] == "item" and "JobsTable" in key[3] and value is not None and load(value).get("status") == {"S": "COMPLETED"}:
+        if (
+            key[0] == "item"
+            and "JobsTable" in key[3]
+            and value is not None
+            and load(value).get("status") == {"S": "COMPLETED"}
+        ):
             jobs[key] = value
 
     journal.read(take)
@@ -350,8 +464,16 @@ def grown(base: Path, megabytes: int) -> Folder:
     return folder
 
 
-def times(base: Path, rounds: int, *, sizes: tuple[int, ...] = (1, 50, 500), say: Callable[[str], None] = lambda text: None) -> None:
-    """Tells for each size of state, in MB, how long a start takes until the stack is up, and a stop until its process has ended."""
+def times(
+    base: Path,
+    rounds: int,
+    *,
+    sizes: tuple[int, ...] = (1, 50, 500),
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Tells for each size of state, in MB, how long a start takes until the stack is up, and a stop
+    until its process has ended.
+    """
     for megabytes in sizes:
         folder = grown(base / str(megabytes), megabytes)
         starts, stops = [], []
@@ -363,7 +485,10 @@ def times(base: Path, rounds: int, *, sizes: tuple[int, ...] = (1, 50, 500), say
                 stack.process.terminate()
                 assert stack.process.wait(60) == 0, stack.output
                 stops.append(time.monotonic() - before)
-        said = [f"{name} {', '.join(f'{each:.2f}' for each in seconds)} s" for name, seconds in (("start", starts), ("stop", stops))]
+        said = [
+            f"{name} {', '.join(f'{each:.2f}' for each in seconds)} s"
+            for name, seconds in (("start", starts), ("stop", stops))
+        ]
         say(f"{megabytes:>4} MB: {'; '.join(said)}")
 
 
@@ -371,15 +496,23 @@ def times(base: Path, rounds: int, *, sizes: tuple[int, ...] = (1, 50, 500), say
 def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
     """A file system that is soon full. Needs root."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=700", "tmpfs", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=700", "tmpfs", str(folder)],
+        check=True,
+    )
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def full_disk_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None) -> Acknowledged:
-    """Fills the disk under load. Failed writes are not acknowledged, and the stack continues when there is room."""
+def full_disk_rounds(
+    folder: Folder, rounds: int, *, seed: int, say: Callable[[str], None] = lambda text: None
+) -> Acknowledged:
+    """Fills the disk under load.
+
+    Failed writes are not acknowledged, and the stack continues when there is room.
+    """
     dice, told = random.Random(seed), Acknowledged()
     ballast = folder.state.parent / "ballast"
     for number in range(1, rounds + 1):
@@ -390,19 +523,30 @@ def full_disk_rounds(folder: Folder, rounds: int, *, seed: int, say: Callable[[s
                 free = shutil.disk_usage(folder.state).free
                 with contextlib.suppress(OSError), ballast.open("wb") as file:
                     file.write(bytes(max(0, free - dice.randrange(4_000, 60_000))))
-                wait_until(lambda: "Nothing is acknowledged until it can" in stack.output, 60, what="a full disk")
+                wait_until(
+                    lambda: "Nothing is acknowledged until it can" in stack.output,
+                    60,
+                    what="a full disk",
+                )
                 load.refused(dice.randrange(1, 5))
                 ends = dice.choice(["room", "kill", "term"])
                 if ends == "room":
                     ballast.unlink()
-                    wait_until(lambda: "the state is written again" in stack.output, 30, what="a disk with room")
+                    wait_until(
+                        lambda: "the state is written again" in stack.output,
+                        30,
+                        what="a disk with room",
+                    )
                     load.stop()
                     check_present(stack, told)
                 load.stop()
                 (stack.process.kill if ends == "kill" else stack.process.terminate)()
                 stack.process.wait(60)
         ballast.unlink(missing_ok=True)
-        say(f"round {number}: {ends:<5} {len(told.jobs)} jobs, {told.increments} increments acknowledged, lost 0; {dict(load.errors)}")
+        say(
+            f"round {number}: {ends:<5} {len(told.jobs)} jobs, {told.increments} increments "
+            f"acknowledged, lost 0; {dict(load.errors)}"
+        )
     with folder.running() as stack:
         check_present(stack, told)
         check_settled(stack, told)
@@ -424,7 +568,10 @@ def main() -> int:
 
     say(f"seed {options.seed}")
     told: Acknowledged | None = None
-    with tempfile.TemporaryDirectory(prefix="mayfly-rounds-") as name, contextlib.ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="mayfly-rounds-") as name,
+        contextlib.ExitStack() as stack,
+    ):
         folder = Folder(Path(name))
         match options.kind:
             case "kill":
@@ -435,11 +582,27 @@ def main() -> int:
                 times(Path(name), options.rounds, say=say)
             case "full":
                 disk = stack.enter_context(small_disk(Path(name) / "disk", kilobytes=40_000))
-                told = full_disk_rounds(Folder(Path(name), state=disk / "state"), options.rounds, seed=options.seed, say=say)
+                told = full_disk_rounds(
+                    Folder(Path(name), state=disk / "state"),
+                    options.rounds,
+                    seed=options.seed,
+                    say=say,
+                )
             case _:
                 folder = grown(Path(name) / "large", options.megabytes)
-                told = kill_rounds(folder, options.rounds, seed=options.seed, told=Acknowledged(unanswered_jobs=1), say=say)
-    counted = f"; {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions acknowledged: lost 0" if told else ""
+                told = kill_rounds(
+                    folder,
+                    options.rounds,
+                    seed=options.seed,
+                    told=Acknowledged(unanswered_jobs=1),
+                    say=say,
+                )
+    counted = (
+        f"; {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions "
+        "acknowledged: lost 0"
+        if told
+        else ""
+    )
     say(f"{options.rounds} rounds of {options.kind} in {time.monotonic() - started:.0f} s{counted}")
     return 0
 

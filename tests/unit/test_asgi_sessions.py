@@ -41,7 +41,8 @@ async def inner(request: Request) -> Response:
 
 async def login(request: Request) -> Response:
     request.session["user"] = request.path_params["name"]
-    request.session.rotate(request.path_params["name"])  # type: ignore[attr-defined]  # Mayfly's own
+    # Mayfly's own.
+    request.session.rotate(request.path_params["name"])  # type: ignore[attr-defined]
     return PlainTextResponse("")
 
 
@@ -76,14 +77,20 @@ class Site:
             return PlainTextResponse("")
 
         routes = [
-            Route("/plain", plain), Route("/hit", hit, methods=["GET", "POST"]), Route("/look", look), Route("/inner", inner),
+            Route("/plain", plain), Route("/hit", hit, methods=["GET", "POST"]), Route("/look",
+            look), Route("/inner", inner),
             Route("/keep", keep, methods=["POST"]), Route("/plain", plain, methods=["POST"]),
-            Route("/login/{name}", login, methods=["POST"]), Route("/logout", logout, methods=["POST"]), Route("/slow", slow),
+            Route("/login/{name}", login, methods=["POST"]), Route("/logout", logout,
+            methods=["POST"]), Route("/slow", slow),
             WebSocketRoute("/talk", talk),
         ]  # fmt: skip
-        self.app = Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, store=store, tenant="acme")])
+        self.app = Starlette(
+            routes=routes, middleware=[Middleware(SessionMiddleware, store=store, tenant="acme")]
+        )
 
-    def browser(self, base: str = "https://app.example.org", token: str | None = None) -> TestClient:
+    def browser(
+        self, base: str = "https://app.example.org", token: str | None = None
+    ) -> TestClient:
         found = TestClient(self.app, base_url=base)
         if token:
             found.cookies.set(COOKIE, token)
@@ -104,7 +111,10 @@ def test_a_session_is_kept_between_requests_under_one_cookie(site: Site, faults:
     browser = site.browser()
     first = browser.get("/hit")
     token = browser.cookies[COOKIE]
-    assert first.headers["set-cookie"] == f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=43200"
+    assert (
+        first.headers["set-cookie"]
+        == f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=43200"
+    )
     assert first.headers["vary"] == "Cookie"
     second = browser.get("/hit")
     assert (first.text, second.text) == ("1", "2")
@@ -114,7 +124,9 @@ def test_a_session_is_kept_between_requests_under_one_cookie(site: Site, faults:
     assert faults.requests == ["GetItem"]
 
 
-def test_a_request_without_cookie_that_keeps_nothing_costs_no_call(site: Site, faults: Faults) -> None:
+def test_a_request_without_cookie_that_keeps_nothing_costs_no_call(
+    site: Site, faults: Faults
+) -> None:
     answer = site.browser().get("/plain")
     assert faults.requests == []
     assert "set-cookie" not in answer.headers
@@ -122,7 +134,12 @@ def test_a_request_without_cookie_that_keeps_nothing_costs_no_call(site: Site, f
 
 
 def test_on_plain_loopback_the_cookie_has_its_plain_name(site: Site) -> None:
-    assert site.browser("http://127.0.0.1:8000").get("/hit").headers["set-cookie"].startswith("session=mfs_a")
+    assert (
+        site.browser("http://127.0.0.1:8000")
+        .get("/hit")
+        .headers["set-cookie"]
+        .startswith("session=mfs_a")
+    )
 
 
 def test_an_unknown_cookie_is_never_adopted(site: Site) -> None:
@@ -137,7 +154,9 @@ def test_inner_changes_are_written(site: Site) -> None:
     assert [browser.get("/inner").json() for _ in range(2)] == [[1], [1, 1]]
 
 
-def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(site: Site, store: Sessions) -> None:
+def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(
+    site: Site, store: Sessions
+) -> None:
     browser = site.browser()
     browser.get("/hit")
     before = browser.cookies[COOKIE]
@@ -147,7 +166,9 @@ def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(site: Site, sto
     assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
 
 
-def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(site: Site, dynamodb: Any) -> None:
+def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
+    site: Site, dynamodb: Any
+) -> None:
     browser = site.browser()
     browser.get("/hit")
     assert browser.post("/logout").headers["set-cookie"].endswith("Max-Age=0")
@@ -171,7 +192,9 @@ def test_a_value_of_another_type_is_a_change(site: Site) -> None:
     assert browser.get("/look").text == '{"x":1}'
 
 
-@pytest.mark.parametrize(("value", "status"), [('"' + "x" * 256 * 1024 + '"', 413), ('"\\ud800"', 400), ("NaN", 400)])
+@pytest.mark.parametrize(
+    ("value", "status"), [('"' + "x" * 256 * 1024 + '"', 413), ('"\\ud800"', 400), ("NaN", 400)]
+)
 def test_what_a_session_does_not_hold_is_said_so(site: Site, value: str, status: int) -> None:
     browser = site.browser()
     answer = browser.post("/keep", content=f'{{"x": {value}}}')
@@ -188,7 +211,9 @@ def test_requests_that_overlap_lose_nothing_of_each_others(site: Site) -> None:
     assert browser.get("/look").json() == {"hits": 2, "slow": 1}
 
 
-def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(site: Site, dynamodb: Any) -> None:
+def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(
+    site: Site, dynamodb: Any
+) -> None:
     browser = site.browser()
     browser.get("/hit")
     other = site.browser(token=browser.cookies[COOKIE])
@@ -197,8 +222,13 @@ def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(site: Si
     assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}])
-def test_a_page_of_another_site_changes_nothing(site: Site, faults: Faults, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}],
+)
+def test_a_page_of_another_site_changes_nothing(
+    site: Site, faults: Faults, headers: dict[str, str]
+) -> None:
     browser = site.browser()
     browser.get("/hit")
     faults.requests.clear()
@@ -207,12 +237,18 @@ def test_a_page_of_another_site_changes_nothing(site: Site, faults: Faults, head
     assert browser.post("/plain", headers=headers).status_code == 200  # uses no session
 
 
-def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(site: Site, faults: Faults) -> None:
+def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(
+    site: Site, faults: Faults
+) -> None:
     browser = site.browser()
     browser.get("/hit")
     faults.refuse("GetItem", "ProvisionedThroughputExceededException")
     answer = browser.get("/look")
-    assert (answer.status_code, answer.headers["retry-after"], "set-cookie" in answer.headers) == (503, "1", False)
+    assert (answer.status_code, answer.headers["retry-after"], "set-cookie" in answer.headers) == (
+        503,
+        "1",
+        False,
+    )
 
 
 def test_nothing_is_acknowledged_that_was_not_written(site: Site, faults: Faults) -> None:
@@ -221,7 +257,9 @@ def test_nothing_is_acknowledged_that_was_not_written(site: Site, faults: Faults
     assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
 
 
-def test_a_websocket_has_the_session_and_writes_it_when_it_is_accepted(site: Site, store: Sessions) -> None:
+def test_a_websocket_has_the_session_and_writes_it_when_it_is_accepted(
+    site: Site, store: Sessions
+) -> None:
     browser = site.browser()
     browser.get("/hit")
     with browser.websocket_connect("wss://app.example.org/talk") as socket:
@@ -232,5 +270,8 @@ def test_a_websocket_has_the_session_and_writes_it_when_it_is_accepted(site: Sit
 def test_a_websocket_of_a_page_of_another_site_is_refused(site: Site) -> None:
     browser = site.browser()
     origin = {"Origin": "https://evil.example"}
-    with pytest.raises(WebSocketDisconnect), browser.websocket_connect("wss://app.example.org/talk", headers=origin):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        browser.websocket_connect("wss://app.example.org/talk", headers=origin),
+    ):
         pass

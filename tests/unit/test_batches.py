@@ -1,4 +1,6 @@
-"""A batch of messages in one invocation, against the embedded store: moto has no statements in batches."""
+"""A batch of messages in one invocation, against the embedded store: moto has no statements in
+batches.
+"""
 
 import itertools
 import threading
@@ -52,21 +54,35 @@ def attempts(stage: Stage) -> list[int]:
 # ---------------------------------------------------------------- what a batch costs
 
 
-def test_a_batch_of_ten_is_read_in_one_call_and_claimed_in_one(stage: Stage, faults: Faults) -> None:
+def test_a_batch_of_ten_is_read_in_one_call_and_claimed_in_one(
+    stage: Stage, faults: Faults
+) -> None:
     messages = submit_all(stage)
     faults.requests.clear()
     assert failures(stage.handle(*messages)) == []
     assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"]
-    assert (stage.count(), {stage.job(name).status for name in NAMES}, attempts(stage)) == (10, {Status.COMPLETED}, [1] * 10)
+    assert (stage.count(), {stage.job(name).status for name in NAMES}, attempts(stage)) == (
+        10,
+        {Status.COMPLETED},
+        [1] * 10,
+    )
 
 
-def test_jobs_that_messages_ask_for_are_made_by_their_claims_in_one_call(stage: Stage, faults: Faults) -> None:
+def test_jobs_that_messages_ask_for_are_made_by_their_claims_in_one_call(
+    stage: Stage, faults: Faults
+) -> None:
     reply = stage.handle(*(Submission("t", number) for number in range(10)))
     assert failures(reply) == []
     assert faults.requests == ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"]
     assert sorted(job.payload for job in stage.ran) == list(range(10))
     found = stage.job(stage.ran[0].id)
-    assert (found.status, found.attempt, found.fence, len(found.history), found.max_attempts) == (Status.COMPLETED, 1, 1, 1, 3)
+    assert (found.status, found.attempt, found.fence, len(found.history), found.max_attempts) == (
+        Status.COMPLETED,
+        1,
+        1,
+        1,
+        3,
+    )
 
 
 def test_a_claim_made_together_is_the_same_as_one_made_alone(stage: Stage) -> None:
@@ -85,7 +101,11 @@ def test_large_payloads_cost_one_call_more(stage: Stage, faults: Faults) -> None
     messages = submit_all(stage, payload="x" * 5000)
     faults.requests.clear()
     stage.handle(*messages)
-    assert Counter(faults.requests) == {"BatchGetItem": 2, "BatchExecuteStatement": 1, "TransactWriteItems": 1}
+    assert Counter(faults.requests) == {
+        "BatchGetItem": 2,
+        "BatchExecuteStatement": 1,
+        "TransactWriteItems": 1,
+    }
     assert {job.payload for job in stage.ran} == {"x" * 5000}
 
 
@@ -114,14 +134,20 @@ def test_copies_of_a_message_run_once_and_share_its_outcome(stage: Stage) -> Non
     reply = stage.handle(*[Wake("acme", "j1"), Wake("acme", "j2")] * 3)
     assert Counter(job.id for job in stage.ran) == {"j1": 1, "j2": 1}
     assert failures(reply) == ["m1", "m3", "m5"]
-    assert stage.visible.asked[-1] == pytest.approx({"r-m1": 1.0, "r-m3": 1.0, "r-m5": 1.0}, abs=0.5)
+    assert stage.visible.asked[-1] == pytest.approx(
+        {"r-m1": 1.0, "r-m3": 1.0, "r-m5": 1.0}, abs=0.5
+    )
     assert (stage.count(), stage.job("j2").attempt) == (1, 1)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_refusal(stage: Stage, exclusive: bool) -> None:
+def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_refusal(
+    stage: Stage, exclusive: bool
+) -> None:
     stage.declare(exclusive=exclusive)
-    reply = stage.handle(Submission("t", "A", idempotency_key="k"), Submission("t", "B", idempotency_key="k"))
+    reply = stage.handle(
+        Submission("t", "A", idempotency_key="k"), Submission("t", "B", idempotency_key="k")
+    )
     assert (failures(reply), stage.count(), stage.succeeded) == ([], 1, 1)
     assert stage.job(stage.ran[0].id).payload == "A"
     (kept,) = stage.operations.unreadable(now_ms=stage.clock())
@@ -148,7 +174,8 @@ def test_what_was_received_before_runs_after_its_neighbours(stage: Stage) -> Non
     for name in ("old", "new1", "new2"):
         stage.submit(id=name)
     again = stage.handle_records([
-        stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new1"), "m1", 1), stage._raw(Wake("acme", "new2"), "m2", 1),
+        stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new1"), "m1", 1),
+        stage._raw(Wake("acme", "new2"), "m2", 1),
     ])  # fmt: skip
     assert (failures(again), [job.id for job in stage.ran]) == ([], ["new1", "new2", "old"])
 
@@ -158,7 +185,9 @@ def test_of_what_was_received_before_the_most_attempted_runs_last(stage: Stage) 
     for name, attempts_made in (("twice", 2), ("never", 0), ("once", 1)):
         stage.submit(id=name, max_attempts=5)
         for number in range(attempts_made):
-            stage.store.claim("acme", name, nonce=f"died{number}", now_ms=stage.clock(), lease_ms=15_000)
+            stage.store.claim(
+                "acme", name, nonce=f"died{number}", now_ms=stage.clock(), lease_ms=15_000
+            )
             stage.clock.advance(16)
     stage.handle(*(Wake("acme", name) for name in ("twice", "never", "once")), receives=2)
     assert [job.id for job in stage.ran] == ["never", "once", "twice"]
@@ -182,7 +211,9 @@ def test_a_job_that_somebody_else_holds_is_left_to_them(stage: Stage) -> None:
     assert (stage.count(), stage.job("j4").owner, stage.job("j4").attempt) == (9, "other", 1)
 
 
-def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(stage: Stage, embedded: Any) -> None:
+def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(
+    stage: Stage, embedded: Any
+) -> None:
     messages = submit_all(stage)
 
     def steal(**_: Any) -> None:
@@ -195,7 +226,9 @@ def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(sta
     assert "j4" not in [job.id for job in stage.ran]
 
 
-def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(stage: Stage, embedded: Any) -> None:
+def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(
+    stage: Stage, embedded: Any
+) -> None:
     messages = submit_all(stage)
 
     def cancel(**_: Any) -> None:
@@ -207,14 +240,18 @@ def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(stage: Stage,
     assert (stage.count(), stage.job("j4").status) == (9, Status.CANCELLED)
 
 
-def test_a_claim_on_a_version_that_is_gone_is_refused_although_the_job_is_queued_again(stage: Stage) -> None:
+def test_a_claim_on_a_version_that_is_gone_is_refused_although_the_job_is_queued_again(
+    stage: Stage,
+) -> None:
     stage.submit()
     seen = stage.job()
     claimed = stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
     stage.store.release(claimed, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
     queued = stage.operations.resend("acme", "j1", now_ms=stage.clock())
     assert queued.status is Status.QUEUED
-    assert stage.store.claim_many([Claim(seen, "late")], now_ms=stage.clock(), lease_ms=15_000) == [None]
+    assert stage.store.claim_many([Claim(seen, "late")], now_ms=stage.clock(), lease_ms=15_000) == [
+        None
+    ]
     assert stage.job() == queued
 
 
@@ -222,8 +259,12 @@ def test_a_claim_on_a_version_that_is_gone_is_refused_although_the_job_is_queued
 
 
 @pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
-@pytest.mark.parametrize("operation", ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"])
-def test_one_failed_call_costs_nothing(stage: Stage, faults: Faults, operation: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    "operation", ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"]
+)
+def test_one_failed_call_costs_nothing(
+    stage: Stage, faults: Faults, operation: str, kind: str
+) -> None:
     messages = submit_all(stage)
     faults.on(operation, kind)
     assert failures(stage.handle(*messages)) == []
@@ -232,15 +273,21 @@ def test_one_failed_call_costs_nothing(stage: Stage, faults: Faults, operation: 
 
 @pytest.mark.parametrize("kind", ["before", "after"])
 @pytest.mark.parametrize("operation", ["BatchGetItem", "BatchExecuteStatement"])
-def test_where_a_call_for_all_fails_for_good_each_job_is_claimed_alone(stage: Stage, faults: Faults, operation: str, kind: str) -> None:
-    """A claim that did count although its answer was lost is recognised by its nonce: no attempt is spent twice."""
+def test_where_a_call_for_all_fails_for_good_each_job_is_claimed_alone(
+    stage: Stage, faults: Faults, operation: str, kind: str
+) -> None:
+    """A claim that did count although its answer was lost is recognised by its nonce: no attempt is
+    spent twice.
+    """
     messages = submit_all(stage)
     faults.plan = lambda name, number: kind if name == operation else None
     assert failures(stage.handle(*messages)) == []
     assert (stage.count(), attempts(stage)) == (10, [1] * 10)
 
 
-def test_unprocessed_keys_are_asked_for_again_and_never_taken_for_absent(stage: Stage, embedded: Any) -> None:
+def test_unprocessed_keys_are_asked_for_again_and_never_taken_for_absent(
+    stage: Stage, embedded: Any
+) -> None:
     messages = submit_all(stage)
     table = stage.tables["JobsTable"]
     asked: list[int] = []
@@ -260,12 +307,16 @@ def test_unprocessed_keys_are_asked_for_again_and_never_taken_for_absent(stage: 
     assert (asked, stage.count()) == ([10, 7, 4, 1], 10)
 
 
-def test_keys_that_stay_unprocessed_are_an_error_and_not_an_absence(stage: Stage, embedded: Any) -> None:
+def test_keys_that_stay_unprocessed_are_an_error_and_not_an_absence(
+    stage: Stage, embedded: Any
+) -> None:
     stage.submit()
     table = stage.tables["JobsTable"]
 
     def throttled(parsed: Any, **_: Any) -> None:
-        parsed["UnprocessedKeys"] = {table: {"Keys": [{"pk": {"S": "acme/j1"}, "sk": {"S": "job"}}], "ConsistentRead": True}}
+        parsed["UnprocessedKeys"] = {
+            table: {"Keys": [{"pk": {"S": "acme/j1"}, "sk": {"S": "job"}}], "ConsistentRead": True}
+        }
         parsed["Responses"] = {}
 
     embedded.meta.events.register("after-call.dynamodb.BatchGetItem", throttled)
@@ -286,7 +337,9 @@ class Held:
         stage.body = self._body
         for name in self.names:
             stage.submit(id=name)
-        self.records = [stage_record(Wake("acme", name), index) for index, name in enumerate(self.names)]
+        self.records = [
+            stage_record(Wake("acme", name), index) for index, name in enumerate(self.names)
+        ]
         self.batch = stage.runner.open(self.records, Context())
         self.batch.prepare()
         self.batch.begin()
@@ -300,7 +353,9 @@ class Held:
         effects.increment("n")
 
     def finish(self, *, skip: Sequence[str] = ()) -> dict[str, str]:
-        """Lets all go, and runs the batch to its end but for some; what became of those that failed."""
+        """Lets all go, and runs the batch to its end but for some; what became of those that
+        failed.
+        """
         self.let_go.set()
         failed = {}
         for record, name in zip(self.records, self.names, strict=True):
@@ -337,7 +392,9 @@ def test_no_thread_starts_before_a_crash_would_cost_a_lease_only(stage: Stage) -
     assert order == ["hidden", *["run"] * 10, "hidden"]
 
 
-def test_exclusive_jobs_run_beside_each_other_and_no_thread_outlives_the_batch(stage: Stage, held: Held, faults: Faults) -> None:
+def test_exclusive_jobs_run_beside_each_other_and_no_thread_outlives_the_batch(
+    stage: Stage, held: Held, faults: Faults
+) -> None:
     faults.requests.clear()
     assert held.finish() == {}
     assert (stage.count(), len(stage.ran)) == (12, 12)
@@ -345,7 +402,9 @@ def test_exclusive_jobs_run_beside_each_other_and_no_thread_outlives_the_batch(s
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("job")] == []
 
 
-def test_a_beat_renews_what_runs_and_what_waits_in_one_call(stage: Stage, held: Held, faults: Faults) -> None:
+def test_a_beat_renews_what_runs_and_what_waits_in_one_call(
+    stage: Stage, held: Held, faults: Faults
+) -> None:
     stage.clock.advance(10)
     faults.requests.clear()
     held.batch.beat()
@@ -361,7 +420,11 @@ def test_a_job_that_was_lost_while_it_waited_is_not_run(stage: Stage, held: Held
     stage.store.claim("acme", lost, nonce="other", now_ms=stage.clock(), lease_ms=15_000)
     held.batch.beat()
     assert held.finish() == {lost: "LeaseHeld"}
-    assert (stage.count(), stage.job(lost).owner, lost in [job.id for job in stage.ran]) == (11, "other", False)
+    assert (stage.count(), stage.job(lost).owner, lost in [job.id for job in stage.ran]) == (
+        11,
+        "other",
+        False,
+    )
 
 
 def test_a_job_that_was_lost_while_it_ran_stops_at_its_checkpoint(stage: Stage, held: Held) -> None:
@@ -373,22 +436,34 @@ def test_a_job_that_was_lost_while_it_ran_stops_at_its_checkpoint(stage: Stage, 
     assert (stage.count(), stage.job(lost).owner) == (11, "other")
 
 
-def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_attempt(stage: Stage, held: Held) -> None:
-    unstarted = [record for record, name in zip(held.records, held.names, strict=True) if name in held.waiting]
+def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_attempt(
+    stage: Stage, held: Held
+) -> None:
+    unstarted = [
+        record
+        for record, name in zip(held.records, held.names, strict=True)
+        if name in held.waiting
+    ]
     assert [held.batch.has_started(record) for record in unstarted] == [False, False]
     ready = threading.Event()
-    held.let_go.wait = lambda timeout=None: ready.wait(timeout)  # type: ignore[method-assign]  # until close has given the others up
+    # Until close has given the others up.
+    held.let_go.wait = lambda timeout=None: ready.wait(timeout)  # type: ignore[method-assign]
     closing = threading.Thread(target=held.batch.close)
     closing.start()
     wait_until(lambda: held.batch._threads is not None and held.batch._threads._shutdown, 5)
     ready.set()
     closing.join()
-    assert [(stage.job(name).status, stage.job(name).attempt, stage.job(name).history) for name in held.waiting] == [
-        (Status.RETRY, 0, ())
-    ] * 2
+    assert [
+        (stage.job(name).status, stage.job(name).attempt, stage.job(name).history)
+        for name in held.waiting
+    ] == [(Status.RETRY, 0, ())] * 2
     assert stage.count() == 10
     again = stage.handle(*(Wake("acme", name) for name in held.names), receives=2)
-    assert (failures(again), stage.count(), {stage.job(name).attempt for name in held.names}) == ([], 12, {1})
+    assert (failures(again), stage.count(), {stage.job(name).attempt for name in held.names}) == (
+        [],
+        12,
+        {1},
+    )
 
 
 def test_records_that_the_deadline_leaves_no_time_for_go_back_at_once(stage: Stage) -> None:
@@ -400,12 +475,16 @@ def test_records_that_the_deadline_leaves_no_time_for_go_back_at_once(stage: Sta
         context._remaining_ms = 1_999 if len(stage.ran) == 4 else 30_000
 
     stage.body = body
-    assert failures(stage.handle(*messages, context=context)) == [f"m{number}" for number in range(4, 10)]
+    assert failures(stage.handle(*messages, context=context)) == [
+        f"m{number}" for number in range(4, 10)
+    ]
     assert (stage.count(), attempts(stage)) == (4, [1] * 4 + [0] * 6)
     assert stage.visible.asked[-1] == {f"r-m{number}": 0 for number in range(4, 10)}
 
 
-def test_a_job_claimed_with_others_whose_process_died_runs_again_after_the_lease(stage: Stage) -> None:
+def test_a_job_claimed_with_others_whose_process_died_runs_again_after_the_lease(
+    stage: Stage,
+) -> None:
     messages = submit_all(stage)
     claims = [Claim(stage.job(name), f"died-{name}") for name in NAMES]
     assert None not in stage.store.claim_many(claims, now_ms=stage.clock(), lease_ms=15_000)
@@ -430,15 +509,26 @@ def test_bad_records_go_back_alone_and_their_neighbours_are_done(stage: Stage) -
 
     stage.body = body
     forged = '{"task": "t", "tenant": "other"}'
-    reply = stage.handle(Submission("t", 1), "not json", Submission("t", 2), forged, Wake("acme", "bad"), Submission("t", "never"))
+    reply = stage.handle(
+        Submission("t", 1),
+        "not json",
+        Submission("t", 2),
+        forged,
+        Wake("acme", "bad"),
+        Submission("t", "never"),
+    )
     assert failures(reply) == ["m4"]
     assert stage.visible.asked[-1] == pytest.approx({"r-m4": 1.0}, abs=0.5)
     assert stage.count() == 2
-    kept = {each.message_id: each.body for each in stage.operations.unreadable(now_ms=stage.clock())}
+    kept = {
+        each.message_id: each.body for each in stage.operations.unreadable(now_ms=stage.clock())
+    }
     assert kept == {"m1": "not json", "m3": forged}
 
 
-def test_a_message_that_is_no_job_and_cannot_be_kept_comes_back(stage: Stage, faults: Faults) -> None:
+def test_a_message_that_is_no_job_and_cannot_be_kept_comes_back(
+    stage: Stage, faults: Faults
+) -> None:
     faults.plan = lambda operation, number: "before" if operation == "PutItem" else None
     assert failures(stage.handle("not json")) == ["m0"]
 
@@ -449,7 +539,9 @@ def test_copies_of_a_message_that_fails_in_an_unforeseen_way_come_back_too(stage
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError
 
-    stage.batch = stage.runner.open([stage_record(Wake("acme", "j1"), 0), stage_record(Wake("acme", "j1"), 1)], Context())
+    stage.batch = stage.runner.open(
+        [stage_record(Wake("acme", "j1"), 0), stage_record(Wake("acme", "j1"), 1)], Context()
+    )
     stage.batch._run = broken
     leader, copy = stage.batch.records
     with pytest.raises(ZeroDivisionError):

@@ -62,7 +62,9 @@ def test_tenants_and_names_do_not_share_a_counter(store: Counting) -> None:
     assert (value(store, tenant="other"), value(store, "hit"), value(store, "hits.0")) == (0, 0, 0)
 
 
-def test_an_increment_is_one_call_and_a_read_is_one(store: Counting, lost: Faults, faults: Faults) -> None:
+def test_an_increment_is_one_call_and_a_read_is_one(
+    store: Counting, lost: Faults, faults: Faults
+) -> None:
     add(store)
     add(store)
     assert (lost.requests, faults.requests) == (["UpdateItem"] * 2, [])
@@ -72,14 +74,23 @@ def test_an_increment_is_one_call_and_a_read_is_one(store: Counting, lost: Fault
     assert faults.requests == ["Query", "TransactWriteItems", "Query"]
 
 
-@pytest.mark.parametrize(("bounds", "allowed"), [({"ceiling": 10}, [10, 9]), ({"floor": 5}, [5, 6]), ({"floor": 5, "ceiling": 9}, [5, 9])])
+@pytest.mark.parametrize(
+    ("bounds", "allowed"),
+    [({"ceiling": 10}, [10, 9]), ({"floor": 5}, [5, 6]), ({"floor": 5, "ceiling": 9}, [5, 9])],
+)
 @pytest.mark.parametrize("key", [None, "k"])
-def test_a_step_ends_within_its_bounds_or_is_refused(store: Counting, bounds: dict[str, Any], allowed: list[int], key: str | None) -> None:
+def test_a_step_ends_within_its_bounds_or_is_refused(
+    store: Counting, bounds: dict[str, Any], allowed: list[int], key: str | None
+) -> None:
     add(store, by=7)
     for number, target in enumerate([4, 5, 6, 9, 10, 11]):
         before = value(store)
         is_in = bounds.get("floor", 0) <= target <= bounds.get("ceiling", 99)
-        call: dict[str, Any] = {"by": target - before, **bounds, **({"idempotency_key": f"{key}{number}"} if key else {})}
+        call: dict[str, Any] = {
+            "by": target - before,
+            **bounds,
+            **({"idempotency_key": f"{key}{number}"} if key else {}),
+        }
         if is_in:
             assert add(store, **call) == target
         else:
@@ -91,7 +102,9 @@ def test_a_step_ends_within_its_bounds_or_is_refused(store: Counting, bounds: di
 
 @pytest.mark.parametrize("bounds", [{"floor": 2}, {"ceiling": 0}, {"by": -1, "floor": 0}])
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}])
-def test_what_is_absent_counts_as_zero_for_bounds(store: Counting, bounds: dict[str, Any], key: dict[str, Any]) -> None:
+def test_what_is_absent_counts_as_zero_for_bounds(
+    store: Counting, bounds: dict[str, Any], key: dict[str, Any]
+) -> None:
     with pytest.raises(CounterLimit, match="stands at 0"):
         add(store, **bounds, **key)
     assert value(store) == 0
@@ -105,11 +118,15 @@ def test_a_refusal_says_where_the_counter_stands(store: Counting) -> None:
 
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_counter_holds_38_digits_and_not_one_more(store: Counting, client: Any, sign: int, key: dict[str, str]) -> None:
+def test_a_counter_holds_38_digits_and_not_one_more(
+    store: Counting, client: Any, sign: int, key: dict[str, str]
+) -> None:
     add(store)
     client.update_item(
-        TableName="CountersTable", Key={"pk": {"S": "acme/hits"}, "sk": {"S": "shard/0"}}, UpdateExpression="SET #v = :v",
-        ExpressionAttributeNames={"#v": "value"}, ExpressionAttributeValues={":v": {"N": str(sign * (TOP - 1))}},
+        TableName="CountersTable", Key={"pk": {"S": "acme/hits"}, "sk": {"S": "shard/0"}},
+        UpdateExpression="SET #v = :v",
+        ExpressionAttributeNames={"#v": "value"},
+        ExpressionAttributeValues={":v": {"N": str(sign * (TOP - 1))}},
     )  # fmt: skip
     with pytest.raises(CounterOutOfRange):
         add(store, by=2 * sign, **key)
@@ -123,7 +140,9 @@ def test_a_counter_holds_38_digits_and_not_one_more(store: Counting, client: Any
 
 
 @pytest.mark.parametrize("way", [{}, {"approximate": True}, {"idempotency_key": "k"}])
-def test_an_expired_counter_is_absent_whatever_ttl_has_deleted(store: Counting, dynamodb: Any, way: dict[str, Any]) -> None:
+def test_an_expired_counter_is_absent_whatever_ttl_has_deleted(
+    store: Counting, dynamodb: Any, way: dict[str, Any]
+) -> None:
     add(store, by=5, ttl_seconds=60)
     store.time.advance(59)
     assert value(store) == 5
@@ -156,13 +175,16 @@ def test_bounds_see_an_expired_counter_as_zero(store: Counting) -> None:
     assert add(store, by=3, ceiling=3) == 3
 
 
-def test_of_two_that_find_it_expired_each_counts(store: Counting, client: Any, dynamodb: Any) -> None:
+def test_of_two_that_find_it_expired_each_counts(
+    store: Counting, client: Any, dynamodb: Any
+) -> None:
     add(store, by=5, ttl_seconds=60)
     store.time.advance(60)
     other = Counting(client, dynamodb, prefix="other")
     other.time.advance(60)
     real = store._restart  # between the refusal and the put
-    store._restart = lambda *args: (add(other), real(*args))[1]  # type: ignore[method-assign]  # an interleaving, not a fake
+    # An interleaving, not a fake.
+    store._restart = lambda *args: (add(other), real(*args))[1]  # type: ignore[method-assign]
     assert add(store) == 2
 
 
@@ -177,7 +199,9 @@ def test_a_key_counts_once_however_often_it_comes(store: Counting) -> None:
 
 
 @pytest.mark.parametrize("other", [{"by": 3}, {"by": 2, "ceiling": 9}, {"by": 2, "ttl_seconds": 9}])
-def test_a_key_that_comes_with_another_step_is_refused(store: Counting, other: dict[str, Any]) -> None:
+def test_a_key_that_comes_with_another_step_is_refused(
+    store: Counting, other: dict[str, Any]
+) -> None:
     add(store, by=2, idempotency_key="k")
     with pytest.raises(IdempotencyKeyReused):
         add(store, idempotency_key="k", **other)
@@ -185,7 +209,10 @@ def test_a_key_that_comes_with_another_step_is_refused(store: Counting, other: d
 
 
 def test_keys_belong_to_one_counter_of_one_tenant(store: Counting) -> None:
-    assert [add(store, *where, idempotency_key="k") for where in (("hits", "acme"), ("hits", "other"), ("more", "acme"))] == [1, 1, 1]
+    assert [
+        add(store, *where, idempotency_key="k")
+        for where in (("hits", "acme"), ("hits", "other"), ("more", "acme"))
+    ] == [1, 1, 1]
 
 
 def test_a_key_is_forgotten_after_a_day_whatever_ttl_has_deleted(store: Counting) -> None:
@@ -198,7 +225,9 @@ def test_a_key_is_forgotten_after_a_day_whatever_ttl_has_deleted(store: Counting
 
 @pytest.mark.parametrize("kind", ["before", "after", "late", "throttle", "error", "conflict"])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_keyed_increment_that_is_struck_counts_once_when_it_is_repeated(store: Counting, faults: Faults, kind: str, times: int) -> None:
+def test_a_keyed_increment_that_is_struck_counts_once_when_it_is_repeated(
+    store: Counting, faults: Faults, kind: str, times: int
+) -> None:
     faults.on("TransactWriteItems", kind, times=times)
     try:
         add(store, idempotency_key="k")
@@ -218,7 +247,9 @@ def test_an_increment_whose_answer_is_lost_counts_once(store: Counting, lost: Fa
     assert value(store) == 1
 
 
-def test_an_increment_that_never_left_is_unknown_and_not_repeated(store: Counting, lost: Faults) -> None:
+def test_an_increment_that_never_left_is_unknown_and_not_repeated(
+    store: Counting, lost: Faults
+) -> None:
     lost.on("UpdateItem", "before")
     with pytest.raises(OutcomeUnknown):
         add(store)
@@ -226,7 +257,9 @@ def test_an_increment_that_never_left_is_unknown_and_not_repeated(store: Countin
     assert lost.requests.count("UpdateItem") == 1
 
 
-def test_an_increment_cannot_be_settled_once_another_one_followed(store: Counting, lost: Faults, faults: Faults) -> None:
+def test_an_increment_cannot_be_settled_once_another_one_followed(
+    store: Counting, lost: Faults, faults: Faults
+) -> None:
     other = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"), prefix="other")
     lost.on("UpdateItem", "after")
 
@@ -240,7 +273,9 @@ def test_an_increment_cannot_be_settled_once_another_one_followed(store: Countin
     assert value(store) == 2
 
 
-def test_what_leaves_no_nonce_does_not_unsettle(store: Counting, lost: Faults, faults: Faults) -> None:
+def test_what_leaves_no_nonce_does_not_unsettle(
+    store: Counting, lost: Faults, faults: Faults
+) -> None:
     """Keyed and approximate increments, and those of jobs, leave the nonce of the one before."""
     other = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"), prefix="other")
     lost.on("UpdateItem", "after")
@@ -254,7 +289,9 @@ def test_what_leaves_no_nonce_does_not_unsettle(store: Counting, lost: Faults, f
     assert add(store) == 3
 
 
-def test_a_refused_increment_is_certain_to_have_written_nothing(store: Counting, lost: Faults) -> None:
+def test_a_refused_increment_is_certain_to_have_written_nothing(
+    store: Counting, lost: Faults
+) -> None:
     lost.on("UpdateItem", "throttle")
     with pytest.raises(StoreUnavailable) as refusal:
         add(store)
@@ -263,7 +300,9 @@ def test_a_refused_increment_is_certain_to_have_written_nothing(store: Counting,
     assert value(store) == 0
 
 
-def test_a_server_error_is_settled_by_reading(store: Counting, lost: Faults, faults: Faults) -> None:
+def test_a_server_error_is_settled_by_reading(
+    store: Counting, lost: Faults, faults: Faults
+) -> None:
     lost.on("UpdateItem", "error")
     with pytest.raises(OutcomeUnknown):
         add(store)
@@ -271,7 +310,9 @@ def test_a_server_error_is_settled_by_reading(store: Counting, lost: Faults, fau
 
 
 @pytest.mark.parametrize("mode", ["standard", "adaptive", "legacy"])
-def test_a_plain_add_under_sdk_retries_counts_twice_in_every_mode(tables: dict[str, str], mode: str) -> None:
+def test_a_plain_add_under_sdk_retries_counts_twice_in_every_mode(
+    tables: dict[str, str], mode: str
+) -> None:
     """The control: the reason why the client of a counter has its retries off."""
     import boto3
     from botocore.config import Config
@@ -307,10 +348,16 @@ def sharded(client: Any, dynamodb: Any) -> Counting:
 
 def shards(dynamodb: Any) -> list[int]:
     items = dynamodb.scan(TableName="CountersTable")["Items"]
-    return [int(each["value"]["N"]) for each in sorted(items, key=lambda item: item["sk"]["S"]) if "shards" in each]
+    return [
+        int(each["value"]["N"])
+        for each in sorted(items, key=lambda item: item["sk"]["S"])
+        if "shards" in each
+    ]
 
 
-def test_a_sharded_counter_spreads_its_steps_and_sums_them(sharded: Counting, dynamodb: Any) -> None:
+def test_a_sharded_counter_spreads_its_steps_and_sums_them(
+    sharded: Counting, dynamodb: Any
+) -> None:
     assert value(sharded) == 0
     assert [add(sharded, by=by) for by in (1, 2, 3, 4, 5)] == [1, 3, 6, 10, 15]
     assert shards(dynamodb) == [6, 2, 3, 4]
@@ -326,8 +373,13 @@ def test_a_process_that_does_not_know_the_shards_learns_them_by_one_more_call(
     assert lost.requests == ["UpdateItem"] * 3
 
 
-@pytest.mark.parametrize("way", [{"floor": 0}, {"ceiling": 9}, {"ttl_seconds": 9}, {"ceiling": 9, "idempotency_key": "k"}])
-def test_a_sharded_counter_has_neither_bounds_nor_time_to_live(sharded: Counting, client: Any, dynamodb: Any, way: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "way",
+    [{"floor": 0}, {"ceiling": 9}, {"ttl_seconds": 9}, {"ceiling": 9, "idempotency_key": "k"}],
+)
+def test_a_sharded_counter_has_neither_bounds_nor_time_to_live(
+    sharded: Counting, client: Any, dynamodb: Any, way: dict[str, Any]
+) -> None:
     add(sharded)  # which knows the shards now
     for store in (sharded, Counting(client, dynamodb, prefix="other")):
         with pytest.raises(CounterIsSharded):
@@ -377,10 +429,15 @@ def test_a_counter_that_is_made_anew_otherwise_is_met_as_it_is(
     for _ in range(9):
         add(sharded)  # which thinks of four shards
     assert value(other) == 9
-    assert all(("shards" in each) == bool(shards_after) for each in dynamodb.scan(TableName="CountersTable")["Items"])
+    assert all(
+        ("shards" in each) == bool(shards_after)
+        for each in dynamodb.scan(TableName="CountersTable")["Items"]
+    )
 
 
-def test_a_sharded_counter_of_the_most_shards_is_made_and_deleted_at_once(store: Counting, dynamodb: Any, faults: Faults) -> None:
+def test_a_sharded_counter_of_the_most_shards_is_made_and_deleted_at_once(
+    store: Counting, dynamodb: Any, faults: Faults
+) -> None:
     counters.create_sharded(store, tenant="acme", name="hits", shards=100)
     assert faults.requests == ["TransactWriteItems"]
     counters.delete(store, tenant="acme", name="hits")
@@ -388,7 +445,9 @@ def test_a_sharded_counter_of_the_most_shards_is_made_and_deleted_at_once(store:
     assert dynamodb.scan(TableName="CountersTable")["Items"] == []
 
 
-def test_a_step_that_counted_and_whose_sum_cannot_be_read_is_not_to_be_repeated(sharded: Counting, faults: Faults) -> None:
+def test_a_step_that_counted_and_whose_sum_cannot_be_read_is_not_to_be_repeated(
+    sharded: Counting, faults: Faults
+) -> None:
     faults.refuse("Query", "ProvisionedThroughputExceededException")
     with pytest.raises(OutcomeUnknown):
         add(sharded)
@@ -396,22 +455,30 @@ def test_a_step_that_counted_and_whose_sum_cannot_be_read_is_not_to_be_repeated(
     assert value(sharded) == 1
 
 
-def test_threads_that_meet_shards_at_once_both_count(sharded: Counting, client: Any, dynamodb: Any, lost: Faults) -> None:
+def test_threads_that_meet_shards_at_once_both_count(
+    sharded: Counting, client: Any, dynamodb: Any, lost: Faults
+) -> None:
     store = Counting(client, dynamodb, prefix="shared")
     others = [1]
 
     def meanwhile(operation: str, number: int) -> None:
         if others:
             others.pop()
-            add(store)  # another thread, which learns of the shards before this one's request arrives
+            add(
+                store
+            )  # another thread, which learns of the shards before this one's request arrives
 
     lost.plan = meanwhile
     assert add(store) == 2
 
 
-def test_threads_that_meet_a_deleted_counter_at_once_both_count(sharded: Counting, lost: Faults) -> None:
+def test_threads_that_meet_a_deleted_counter_at_once_both_count(
+    sharded: Counting, lost: Faults
+) -> None:
     add(sharded)
-    counters.delete(Counting(make_client("dynamodb"), make_client("dynamodb")), tenant="acme", name="hits")
+    counters.delete(
+        Counting(make_client("dynamodb"), make_client("dynamodb")), tenant="acme", name="hits"
+    )
     others = [1]
 
     def meanwhile(operation: str, number: int) -> None:
@@ -423,7 +490,9 @@ def test_threads_that_meet_a_deleted_counter_at_once_both_count(sharded: Countin
     assert add(sharded) == 2
 
 
-def test_bounds_are_taken_again_when_a_counter_has_no_shards_any_more(sharded: Counting, client: Any, dynamodb: Any) -> None:
+def test_bounds_are_taken_again_when_a_counter_has_no_shards_any_more(
+    sharded: Counting, client: Any, dynamodb: Any
+) -> None:
     add(sharded)
     other = Counting(client, dynamodb, prefix="other")
     counters.delete(other, tenant="acme", name="hits")
@@ -432,7 +501,9 @@ def test_bounds_are_taken_again_when_a_counter_has_no_shards_any_more(sharded: C
 
 
 @pytest.mark.parametrize("way", [{}, {"idempotency_key": "k"}])
-def test_what_another_clock_still_adds_is_not_taken_away(store: Counting, client: Any, dynamodb: Any, way: dict[str, Any]) -> None:
+def test_what_another_clock_still_adds_is_not_taken_away(
+    store: Counting, client: Any, dynamodb: Any, way: dict[str, Any]
+) -> None:
     add(store, by=5, ttl_seconds=10)
     ahead = Counting(client, dynamodb, prefix="ahead")
     ahead.time.advance(11)
@@ -447,7 +518,8 @@ def test_what_another_clock_still_adds_is_not_taken_away(store: Counting, client
 
         return acting
 
-    ahead._clear, ahead._restart = meanwhile(ahead._clear), meanwhile(ahead._restart)  # type: ignore[method-assign]  # an interleaving
+    # An interleaving.
+    ahead._clear, ahead._restart = meanwhile(ahead._clear), meanwhile(ahead._restart)  # type: ignore[method-assign]
     add(ahead, **way)
     assert value(store) == 7
 
@@ -468,13 +540,17 @@ def test_what_another_clock_still_adds_is_not_taken_away(store: Counting, client
         ({"ttl_seconds": 0}, "ttl_seconds"),
     ],
 )
-def test_what_no_counter_takes_is_refused_before_it_is_sent(store: Counting, lost: Faults, wrong: dict[str, Any], field: str) -> None:
+def test_what_no_counter_takes_is_refused_before_it_is_sent(
+    store: Counting, lost: Faults, wrong: dict[str, Any], field: str
+) -> None:
     with pytest.raises(InvalidRequest, match=field):
         add(store, **wrong)
     assert lost.requests == []
 
 
-def test_a_deleted_counter_is_zero_and_its_keys_stay_remembered(store: Counting, faults: Faults) -> None:
+def test_a_deleted_counter_is_zero_and_its_keys_stay_remembered(
+    store: Counting, faults: Faults
+) -> None:
     add(store, by=5, idempotency_key="k")
     faults.requests.clear()
     counters.delete(store, tenant="acme", name="hits")
@@ -490,7 +566,13 @@ def test_many_counters_are_read_in_one_call(sharded: Counting, faults: Faults) -
     add(sharded, by=3)
     faults.requests.clear()
     found = counters.read_many(sharded, tenant="acme", names=["b", "hits", "absent", "a", "b"])
-    assert [(each.name, each.value) for each in found] == [("b", 1), ("hits", 3), ("absent", 0), ("a", 1), ("b", 1)]
+    assert [(each.name, each.value) for each in found] == [
+        ("b", 1),
+        ("hits", 3),
+        ("absent", 0),
+        ("a", 1),
+        ("b", 1),
+    ]
     assert faults.requests == ["BatchGetItem", "Query"]
 
 

@@ -16,7 +16,11 @@ from tests.support.faults import Faults
 from tests.support.limiting import Limiting
 
 CALLER = {"tenant": "acme", "scopes": "counters:read counters:write limits:write"}
-INCREMENT, COUNTER, TAKE = "POST /counters/{name}/increment", "/counters/{name}", "POST /limits/{name}/take"
+INCREMENT, COUNTER, TAKE = (
+    "POST /counters/{name}/increment",
+    "/counters/{name}",
+    "POST /limits/{name}/take",
+)
 
 
 class Api:
@@ -25,12 +29,18 @@ class Api:
     def __init__(self, client: Any) -> None:
         self.once = make_client("dynamodb", attempts=1)
         self.counters, self.limits = Counting(self.once, client), Limiting(client)
-        self.handler = build(CountersDeps(counters=self.counters, limits=self.limits, observe=observer("counters")))
+        self.handler = build(
+            CountersDeps(counters=self.counters, limits=self.limits, observe=observer("counters"))
+        )
 
     def call(self, route: str, name: str = "hits", **more: Any) -> tuple[int, Any, dict[str, str]]:
         path = route.split(" ")[1].replace("{name}", name)
         reply = self.handler(http(route, path, **{"caller": CALLER, **more}), Context())
-        return reply["statusCode"], json.loads(reply["body"]) if reply.get("body") else None, reply["headers"]
+        return (
+            reply["statusCode"],
+            json.loads(reply["body"]) if reply.get("body") else None,
+            reply["headers"],
+        )
 
     def add(self, key: str | None = None, **body: Any) -> tuple[int, Any]:
         return self.call(INCREMENT, body=body, headers={"Idempotency-Key": key} if key else {})[:2]
@@ -94,7 +104,10 @@ def test_what_is_approximate_is_not_keyed(api: Api) -> None:
 
 
 def test_a_sharded_counter_is_made_once(api: Api) -> None:
-    assert api.call(f"PUT {COUNTER}", body={"shards": 4})[:2] == (200, {"name": "hits", "shards": 4})
+    assert api.call(f"PUT {COUNTER}", body={"shards": 4})[:2] == (
+        200,
+        {"name": "hits", "shards": 4},
+    )
     assert api.call(f"PUT {COUNTER}", body={"shards": 4})[0] == 200
     assert api.call(f"PUT {COUNTER}", body={"shards": 8})[1]["code"] == "counter-exists"
     assert [api.add(by=3)[1]["value"] for _ in range(3)] == [3, 6, 9]
@@ -111,11 +124,17 @@ def test_an_answer_that_cannot_be_settled_is_503_outcome_unknown(api: Api) -> No
 
 
 def take(api: Api, **body: Any) -> tuple[int, Any, dict[str, str]]:
-    return api.call(TAKE, "api", body={"key": "ada", "algorithm": "fixed", "limit": 2, "period_seconds": 10, **body})
+    return api.call(
+        TAKE,
+        "api",
+        body={"key": "ada", "algorithm": "fixed", "limit": 2, "period_seconds": 10, **body},
+    )
 
 
 @pytest.mark.parametrize(("algorithm", "waits"), [("fixed", 8), ("sliding", 8), ("gcra", 5)])
-def test_a_limit_says_what_is_left_and_when_to_come_back(api: Api, algorithm: str, waits: int) -> None:
+def test_a_limit_says_what_is_left_and_when_to_come_back(
+    api: Api, algorithm: str, waits: int
+) -> None:
     if algorithm != "gcra":
         api.limits.time.advance(2)
     status, body, headers = take(api, algorithm=algorithm)
@@ -126,7 +145,9 @@ def test_a_limit_says_what_is_left_and_when_to_come_back(api: Api, algorithm: st
     assert take(api, algorithm=algorithm)[1]["remaining"] == 0
     status, body, headers = take(api, algorithm=algorithm)
     assert (status, body["allowed"], body["remaining"]) == (429, False, 0)
-    assert body["reset_seconds"] == waits + (algorithm == "sliding")  # the last window still weighs two at its first moment
+    assert body["reset_seconds"] == waits + (
+        algorithm == "sliding"
+    )  # the last window still weighs two at its first moment
     assert headers["Retry-After"] == str(body["reset_seconds"])
     assert headers["RateLimit"] == f'"api";r=0;t={body["reset_seconds"]}'
     assert headers["Content-Type"] == "application/json"
@@ -173,9 +194,14 @@ def test_any_text_may_be_a_key(api: Api) -> None:
         (TAKE, "limits:write"),
     ],
 )
-def test_each_route_needs_its_scope_and_sees_its_own_tenant(api: Api, route: str, scope: str) -> None:
+def test_each_route_needs_its_scope_and_sees_its_own_tenant(
+    api: Api, route: str, scope: str
+) -> None:
     others = " ".join({"counters:read", "counters:write", "limits:write", "jobs:write"} - {scope})
-    assert api.call(route, body={}, caller={"tenant": "acme", "scopes": others})[1]["code"] == "forbidden"
+    assert (
+        api.call(route, body={}, caller={"tenant": "acme", "scopes": others})[1]["code"]
+        == "forbidden"
+    )
     api.add(by=7)
     assert api.call(f"GET {COUNTER}", caller={**CALLER, "tenant": "other"})[1]["value"] == 0
 
@@ -186,10 +212,16 @@ def test_tenants_share_no_limit(api: Api) -> None:
     assert api.call(TAKE, "api", body=body, caller={**CALLER, "tenant": "other"})[0] == 200
 
 
-@pytest.mark.parametrize("route", [INCREMENT, f"GET {COUNTER}", f"PUT {COUNTER}", f"DELETE {COUNTER}", TAKE])
+@pytest.mark.parametrize(
+    "route", [INCREMENT, f"GET {COUNTER}", f"PUT {COUNTER}", f"DELETE {COUNTER}", TAKE]
+)
 def test_a_store_that_does_not_answer_is_503(api: Api, faults: Faults, route: str) -> None:
     once = Faults(api.once)
     once.plan = faults.plan = lambda operation, number: "throttle"
-    body = {"shards": 2} if route.startswith("PUT") else {"key": "k", "algorithm": "gcra", "limit": 1, "period_seconds": 1}
+    body = (
+        {"shards": 2}
+        if route.startswith("PUT")
+        else {"key": "k", "algorithm": "gcra", "limit": 1, "period_seconds": 1}
+    )
     status, problem, headers = api.call(route, body={} if route == INCREMENT else body)
     assert (status, problem["code"], headers["Retry-After"]) == (503, "store-unavailable", "1")

@@ -1,4 +1,6 @@
-"""What nobody could handle: announced again, ended, or kept, and never dropped while its job lives."""
+"""What nobody could handle: announced again, ended, or kept, and never dropped while its job
+lives.
+"""
 
 import json
 from typing import Any
@@ -37,7 +39,9 @@ GAP = {
 }
 
 
-NO_STREAM = json.dumps({**GAP, "DDBStreamBatchInfo": {**GAP["DDBStreamBatchInfo"], "streamArn": "a queue's name"}})  # type: ignore[dict-item]  # of two kinds
+NO_STREAM = json.dumps(
+    {**GAP, "DDBStreamBatchInfo": {**GAP["DDBStreamBatchInfo"], "streamArn": "a queue's name"}}  # type: ignore[dict-item]
+)  # of two kinds
 
 
 class Keeper:
@@ -74,7 +78,13 @@ class Keeper:
             observe=observer("bury"),
             clock=self.clock,
         )
-        self._handler = build(BuryDeps(dead_letters=letters, relay_failures_arn="arn:relay-failures", observe=observer("bury")))
+        self._handler = build(
+            BuryDeps(
+                dead_letters=letters,
+                relay_failures_arn="arn:relay-failures",
+                observe=observer("bury"),
+            )
+        )
 
     def _send(self, bodies: Any, delays: Any) -> set[str]:
         if self.queue_is_down:
@@ -92,10 +102,19 @@ class Keeper:
         """Gives one dead letter to the function; returns the ids that it wants again."""
         event = sqs(body if isinstance(body, str) else json.dumps(body))
         event["Records"][0]["eventSourceARN"] = "arn:relay-failures" if body is GAP else source
-        return [each["itemIdentifier"] for each in self._handler(event, Context())["batchItemFailures"]]
+        return [
+            each["itemIdentifier"] for each in self._handler(event, Context())["batchItemFailures"]
+        ]
 
     def submit(self, **changes: Any) -> Job:
-        facts = {"id": "j1", "tenant": "acme", "task": "t", "payload": None, "status": Status.QUEUED, "max_attempts": 2}
+        facts = {
+            "id": "j1",
+            "tenant": "acme",
+            "task": "t",
+            "payload": None,
+            "status": Status.QUEUED,
+            "max_attempts": 2,
+        }
         job = Job(**{**facts, "created_at_ms": self.clock(), "fingerprint": "f", **changes})
         self.store.create(job)
         return job
@@ -144,7 +163,10 @@ def test_a_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keep
     keeper.claim()
     keeper.clock.advance(16)
     assert (keeper.settle(WAKE), keeper.sent) == ([], [])
-    assert (keeper.job().status, keeper.job().error) == (Status.DEAD, "attempt 1 of 1 was interrupted: its process died")
+    assert (keeper.job().status, keeper.job().error) == (
+        Status.DEAD,
+        "attempt 1 of 1 was interrupted: its process died",
+    )
 
 
 def test_a_job_on_its_last_attempt_that_somebody_runs_is_not_ended(keeper: Keeper) -> None:
@@ -173,17 +195,26 @@ def test_a_letter_whose_answer_cannot_be_sent_comes_again(keeper: Keeper) -> Non
 # ---------------------------------------------------------------- messages that ask for a job
 
 
-def test_a_job_that_no_receive_could_make_is_made_under_the_id_of_its_message(keeper: Keeper) -> None:
+def test_a_job_that_no_receive_could_make_is_made_under_the_id_of_its_message(
+    keeper: Keeper,
+) -> None:
     assert keeper.settle({"task": "t", "payload": 5}) == []
     made = keeper.job(job_id_for("acme", None, otherwise="message m0"))
-    assert (made.status, made.payload, made.max_attempts, keeper.sent) == (Status.QUEUED, 5, 7, [])  # the stream announces it
+    assert (made.status, made.payload, made.max_attempts, keeper.sent) == (
+        Status.QUEUED,
+        5,
+        7,
+        [],
+    )  # the stream announces it
 
 
 def test_a_job_that_a_receive_had_made_is_woken_and_not_made_twice(keeper: Keeper) -> None:
     keeper.settle({"task": "t", "payload": 5})
     keeper.clock.advance(1)
     assert keeper.settle({"task": "t", "payload": 5}) == []
-    assert [body["id"] for body, _ in keeper.sent] == [job_id_for("acme", None, otherwise="message m0")]
+    assert [body["id"] for body, _ in keeper.sent] == [
+        job_id_for("acme", None, otherwise="message m0")
+    ]
 
 
 def test_a_message_whose_key_belongs_to_another_request_is_kept(keeper: Keeper) -> None:
@@ -214,7 +245,12 @@ def test_what_cannot_be_read_is_kept_whole_for_the_operator(keeper: Keeper, body
     for _ in range(2):  # a letter may come twice
         assert keeper.settle(body) == []
     (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
-    assert (kept.message_id, kept.body, kept.kept_at_ms, keeper.sent) == ("m0", body, keeper.clock(), [])
+    assert (kept.message_id, kept.body, kept.kept_at_ms, keeper.sent) == (
+        "m0",
+        body,
+        keeper.clock(),
+        [],
+    )
     keeper.operations.forget_unreadable("m0")
     assert list(keeper.operations.unreadable(now_ms=keeper.clock())) == []
     assert keeper.client.scan(TableName="JobsTable")["Items"] == []
@@ -247,7 +283,14 @@ def test_a_letter_that_cannot_be_kept_comes_again(keeper: Keeper) -> None:
 
 
 def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:
-    return {"sk": {"S": "job"}, "status": {"S": status}, "tenant": {"S": "acme"}, "id": {"S": job_id}, "task": {"S": "t"}, **more}
+    return {
+        "sk": {"S": "job"},
+        "status": {"S": status},
+        "tenant": {"S": "acme"},
+        "id": {"S": job_id},
+        "task": {"S": "t"},
+        **more,
+    }
 
 
 def test_jobs_in_records_that_the_relay_gave_up_on_are_announced(keeper: Keeper) -> None:
@@ -262,7 +305,10 @@ def test_jobs_in_records_that_the_relay_gave_up_on_are_announced(keeper: Keeper)
     ]
     assert keeper.settle(GAP) == []
     assert keeper.asked == [(ARN, "shard-1", "5", "9")]
-    assert keeper.sent == [({"tenant": "acme", "id": "a"}, 0.0), ({"tenant": "acme", "id": "b"}, 60.0)]
+    assert keeper.sent == [
+        ({"tenant": "acme", "id": "a"}, 0.0),
+        ({"tenant": "acme", "id": "b"}, 60.0),
+    ]
 
 
 def test_jobs_in_records_that_the_stream_no_longer_has_are_searched_for_and_resent(
@@ -307,15 +353,22 @@ class PagedStream:
         self.pages = pages
         self.trimmed = trimmed
 
-    def get_shard_iterator(self, ShardIteratorType: str, **_: Any) -> dict[str, str]:  # noqa: N803  # AWS's name
+    # AWS's name.
+    def get_shard_iterator(self, ShardIteratorType: str, **_: Any) -> dict[str, str]:  # noqa: N803
         if self.trimmed and ShardIteratorType == "AT_SEQUENCE_NUMBER":
             raise ClientError({"Error": {"Code": "TrimmedDataAccessException"}}, "GetShardIterator")
         return {"ShardIterator": "0"}
 
     def get_records(self, ShardIterator: str) -> dict[str, Any]:  # noqa: N803  # AWS's name
         page = int(ShardIterator)
-        records = [{"dynamodb": {"SequenceNumber": str(number), "NewImage": {"n": number}}} for number in self.pages[page]]
-        return {"Records": records, **({"NextShardIterator": str(page + 1)} if page + 1 < len(self.pages) else {})}
+        records = [
+            {"dynamodb": {"SequenceNumber": str(number), "NewImage": {"n": number}}}
+            for number in self.pages[page]
+        ]
+        return {
+            "Records": records,
+            **({"NextShardIterator": str(page + 1)} if page + 1 < len(self.pages) else {}),
+        }
 
 
 def numbers(stream: PagedStream) -> list[int]:
@@ -324,7 +377,9 @@ def numbers(stream: PagedStream) -> list[int]:
 
 @pytest.mark.parametrize("pages", [[[5, 7, 9]], [[], [5], [], [], [7, 9, 10]], [[5, 7], [11]]])
 def test_a_range_of_a_stream_is_read_to_its_end_through_empty_pages(pages: list[list[int]]) -> None:
-    assert numbers(PagedStream(pages)) == [number for page in pages for number in page if number <= 9]
+    assert numbers(PagedStream(pages)) == [
+        number for page in pages for number in page if number <= 9
+    ]
 
 
 def test_a_range_whose_end_is_not_reached_is_not_taken_for_read() -> None:
@@ -353,8 +408,13 @@ def stream_images(keeper: Keeper) -> list[str]:
     streams = make_client("dynamodbstreams")
     arn = keeper.client.describe_table(TableName="JobsTable")["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
-    position = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
-    return [each["dynamodb"]["NewImage"]["status"]["S"] for each in streams.get_records(ShardIterator=position)["Records"]]
+    position = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    return [
+        each["dynamodb"]["NewImage"]["status"]["S"]
+        for each in streams.get_records(ShardIterator=position)["Records"]
+    ]
 
 
 def test_a_queued_job_is_announced_again_by_the_stream(keeper: Keeper) -> None:
@@ -369,7 +429,12 @@ def test_an_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) 
     late = keeper.claim()
     keeper.clock.advance(16)
     found = resend(keeper)
-    assert (found.status, found.attempt, found.fence, len(found.history)) == (Status.QUEUED, 1, 1, 1)
+    assert (found.status, found.attempt, found.fence, len(found.history)) == (
+        Status.QUEUED,
+        1,
+        1,
+        1,
+    )
     with pytest.raises(Exception, match="no longer owns it"):
         keeper.store.commit(late, result="1", effects=[], now_ms=keeper.clock())
     assert keeper.claim("w2").attempt == 2
@@ -388,9 +453,13 @@ def test_a_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(keeper: Kee
     assert (resend(keeper).status, keeper.job().owner) == (Status.INPROGRESS, "w")
 
 
-def test_a_job_that_waits_for_its_next_attempt_is_resent_when_its_time_has_come(keeper: Keeper) -> None:
+def test_a_job_that_waits_for_its_next_attempt_is_resent_when_its_time_has_come(
+    keeper: Keeper,
+) -> None:
     keeper.submit()
-    keeper.store.release(keeper.claim(), error="boom", retry_at_ms=keeper.clock() + 5000, now_ms=keeper.clock())
+    keeper.store.release(
+        keeper.claim(), error="boom", retry_at_ms=keeper.clock() + 5000, now_ms=keeper.clock()
+    )
     with pytest.raises(JobIsLive, match=r"5\.0 s"):
         resend(keeper)
     keeper.clock.advance(5)
@@ -427,7 +496,9 @@ def test_stranded_jobs_are_those_that_nobody_has_touched_for_long(keeper: Keeper
     keeper.clock.advance(100)
     keeper.submit(id="new", payload="x" * 5000)
     keeper.operations.resend("acme", "resent", now_ms=keeper.clock())
-    keeper.submit(id="late", status=Status.SCHEDULED, not_before_ms=keeper.clock() - 60_000, created_at_ms=0)
+    keeper.submit(
+        id="late", status=Status.SCHEDULED, not_before_ms=keeper.clock() - 60_000, created_at_ms=0
+    )
     keeper.submit(id="early", status=Status.SCHEDULED, not_before_ms=keeper.clock() + 60_000)
     found = [job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job]
     assert sorted(found) == ["j1", "late", "old"]
@@ -443,7 +514,10 @@ def test_stranded_jobs_are_found_on_every_page_of_the_table(keeper: Keeper) -> N
             ExpressionAttributeValues={":progress": {"S": json.dumps("x" * 300_000)}},
         )
     found = list(keeper.operations.stranded(before_ms=keeper.clock()))
-    assert ([job.id for job in found if job], found.count(None)) == (["a", "b", "c", "d", "e", "f"], 2)
+    assert ([job.id for job in found if job], found.count(None)) == (
+        ["a", "b", "c", "d", "e", "f"],
+        2,
+    )
 
 
 def test_a_store_that_does_not_answer_is_no_stranded_job(keeper: Keeper) -> None:

@@ -1,4 +1,6 @@
-"""The Flask adapter, with real Flask: what its documentation says of sessions, and what Mayfly adds."""
+"""The Flask adapter, with real Flask: what its documentation says of sessions, and what Mayfly
+adds.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -23,7 +25,9 @@ def store(dynamodb: Any) -> Sessions:
 def app(store: Sessions) -> flask.Flask:
     app = flask.Flask(__name__)
     app.permanent_session_lifetime = timedelta(days=7)
-    app.session_interface = MayflySessionInterface(store, tenant="acme", trusted_origins=["https://admin.example.org"])
+    app.session_interface = MayflySessionInterface(
+        store, tenant="acme", trusted_origins=["https://admin.example.org"]
+    )
 
     @app.get("/plain")
     def plain() -> str:
@@ -36,7 +40,10 @@ def app(store: Sessions) -> flask.Flask:
 
     @app.get("/look")
     def look() -> dict[str, Any]:
-        return {"new": flask.session.new, **{name: repr(value) for name, value in flask.session.items()}}
+        return {
+            "new": flask.session.new,
+            **{name: repr(value) for name, value in flask.session.items()},
+        }
 
     @app.get("/flash/<word>")
     def flash(word: str) -> str:
@@ -146,7 +153,9 @@ def set_cookies(browser: _Client) -> list[str]:
     return list(browser.last.headers.getlist("Set-Cookie"))
 
 
-def test_a_view_without_session_costs_no_call_and_sets_no_cookie(app: flask.Flask, faults: Faults) -> None:
+def test_a_view_without_session_costs_no_call_and_sets_no_cookie(
+    app: flask.Flask, faults: Faults
+) -> None:
     browser = client(app)
     browser.get("/hit")
     faults.requests.clear()
@@ -155,7 +164,9 @@ def test_a_view_without_session_costs_no_call_and_sets_no_cookie(app: flask.Flas
     assert "Vary" not in browser.last.headers
 
 
-def test_a_reading_view_costs_one_call_and_an_unread_empty_session_none(app: flask.Flask, faults: Faults) -> None:
+def test_a_reading_view_costs_one_call_and_an_unread_empty_session_none(
+    app: flask.Flask, faults: Faults
+) -> None:
     browser = client(app)
     browser.get("/look")
     assert faults.requests == []
@@ -196,7 +207,9 @@ def test_an_unknown_cookie_is_never_adopted(app: flask.Flask) -> None:
     assert browser.token() not in (None, fixed)
 
 
-def test_a_permanent_session_lasts_as_flask_says_and_its_cookie_as_long(app: flask.Flask, store: Sessions) -> None:
+def test_a_permanent_session_lasts_as_flask_says_and_its_cookie_as_long(
+    app: flask.Flask, store: Sessions
+) -> None:
     browser = client(app)
     browser.post("/login/ada?remember")
     (cookie,) = set_cookies(browser)
@@ -208,7 +221,9 @@ def test_a_permanent_session_lasts_as_flask_says_and_its_cookie_as_long(app: fla
     assert "'ada'" not in browser.get("/look")
 
 
-def test_a_permanent_session_that_is_not_refreshed_lasts_from_its_start(app: flask.Flask, store: Sessions) -> None:
+def test_a_permanent_session_that_is_not_refreshed_lasts_from_its_start(
+    app: flask.Flask, store: Sessions
+) -> None:
     app.config["SESSION_REFRESH_EACH_REQUEST"] = False
     browser = client(app)
     browser.post("/login/ada?remember")
@@ -230,7 +245,9 @@ def test_a_session_that_is_no_longer_permanent_goes_on(app: flask.Flask, store: 
     assert "'ada'" not in browser.get("/look")
 
 
-def test_a_session_that_is_not_permanent_ends_when_it_is_idle(app: flask.Flask, store: Sessions) -> None:
+def test_a_session_that_is_not_permanent_ends_when_it_is_idle(
+    app: flask.Flask, store: Sessions
+) -> None:
     browser = client(app)
     browser.get("/hit")
     store.time.advance(1799)
@@ -258,7 +275,9 @@ def test_values_keep_the_types_that_flask_keeps(app: flask.Flask) -> None:
     assert browser.get("/look") == '{"new":false,"t":"((1, 2), b\'x\')"}\n'
 
 
-def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(app: flask.Flask, store: Sessions) -> None:
+def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(
+    app: flask.Flask, store: Sessions
+) -> None:
     browser = client(app)
     browser.get("/hit")
     before = browser.token()
@@ -269,7 +288,10 @@ def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(app: flask.Flas
     thief = client(app)
     thief.inner.set_cookie(COOKIE, before, domain="app.example.org", secure=True)
     assert thief.get("/look") == '{"new":true}\n'
-    assert [each.data["user"] for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions] == ["ada"]
+    assert [
+        each.data["user"]
+        for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+    ] == ["ada"]
 
 
 def test_a_first_visit_can_log_in(app: flask.Flask, store: Sessions) -> None:
@@ -277,7 +299,9 @@ def test_a_first_visit_can_log_in(app: flask.Flask, store: Sessions) -> None:
     assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
 
 
-def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(app: flask.Flask, store: Sessions, dynamodb: Any) -> None:
+def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
+    app: flask.Flask, store: Sessions, dynamodb: Any
+) -> None:
     browser = client(app)
     browser.get("/hit")
     browser.post("/logout")
@@ -296,7 +320,9 @@ def test_a_logout_with_a_word_of_farewell_is_a_logout(app: flask.Flask, store: S
     assert sessions.list_by_subject(store, tenant="acme", subject="ada").sessions == []
 
 
-def test_a_logout_that_overlaps_a_rotation_ends_the_session_under_its_new_token(app: flask.Flask, store: Sessions) -> None:
+def test_a_logout_that_overlaps_a_rotation_ends_the_session_under_its_new_token(
+    app: flask.Flask, store: Sessions
+) -> None:
     browser = client(app)
     browser.post("/login/ada")
     other = same(browser, app)
@@ -305,7 +331,9 @@ def test_a_logout_that_overlaps_a_rotation_ends_the_session_under_its_new_token(
     assert other.get("/look") == '{"new":true}\n'
 
 
-def test_a_request_that_happens_to_empty_the_session_loses_nothing_of_another_ones(app: flask.Flask) -> None:
+def test_a_request_that_happens_to_empty_the_session_loses_nothing_of_another_ones(
+    app: flask.Flask,
+) -> None:
     browser = client(app)
     browser.get("/flash/one")
     other = same(browser, app)
@@ -314,7 +342,9 @@ def test_a_request_that_happens_to_empty_the_session_loses_nothing_of_another_on
     assert browser.get("/look") == '{"hits":"1","new":false,"slow":"1"}\n'
 
 
-def test_a_request_that_was_sent_beside_a_login_takes_no_other_session(app: flask.Flask, store: Sessions) -> None:
+def test_a_request_that_was_sent_beside_a_login_takes_no_other_session(
+    app: flask.Flask, store: Sessions
+) -> None:
     browser = client(app)
     browser.get("/hit")
     beside = same(browser, app)
@@ -335,7 +365,9 @@ def test_requests_that_overlap_lose_nothing_of_each_others(app: flask.Flask) -> 
     assert browser.get("/look") == '{"hits":"2","new":false,"slow":"1"}\n'
 
 
-def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(app: flask.Flask, dynamodb: Any) -> None:
+def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(
+    app: flask.Flask, dynamodb: Any
+) -> None:
     browser = client(app)
     browser.get("/hit")
     other = same(browser, app)
@@ -346,8 +378,13 @@ def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(app: fla
     assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}])
-def test_a_page_of_another_site_may_not_use_the_session(app: flask.Flask, faults: Faults, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}],
+)
+def test_a_page_of_another_site_may_not_use_the_session(
+    app: flask.Flask, faults: Faults, headers: dict[str, str]
+) -> None:
     browser = client(app)
     browser.get("/hit")
     faults.requests.clear()
@@ -359,12 +396,18 @@ def test_a_page_of_another_site_may_not_use_the_session(app: flask.Flask, faults
     assert browser.last.status_code == 200
 
 
-def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(app: flask.Flask, faults: Faults) -> None:
+def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(
+    app: flask.Flask, faults: Faults
+) -> None:
     browser = client(app)
     browser.get("/hit")
     faults.refuse("GetItem", "ProvisionedThroughputExceededException")
     browser.get("/look")
-    assert (browser.last.status_code, browser.last.headers["Retry-After"], set_cookies(browser)) == (503, "1", [])
+    assert (
+        browser.last.status_code,
+        browser.last.headers["Retry-After"],
+        set_cookies(browser),
+    ) == (503, "1", [])
     faults.plan = lambda operation, number: None
     assert browser.get("/hit") == "2"
 
@@ -373,7 +416,11 @@ def test_nothing_is_acknowledged_that_was_not_written(app: flask.Flask, faults: 
     browser = client(app)
     faults.refuse("TransactWriteItems", "ProvisionedThroughputExceededException")
     browser.get("/hit")
-    assert (browser.last.status_code, browser.last.headers["Retry-After"], set_cookies(browser)) == (503, "1", [])
+    assert (
+        browser.last.status_code,
+        browser.last.headers["Retry-After"],
+        set_cookies(browser),
+    ) == (503, "1", [])
 
 
 @pytest.mark.parametrize(("text", "status"), [("x" * 256 * 1024, 413), ("\ud800", 400)])

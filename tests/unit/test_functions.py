@@ -65,7 +65,11 @@ def hello(tables: dict[str, str]) -> Any:
 
 def page(page_limit: int = 0, limits_client: Any = None) -> Any:
     store = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"))
-    limits = LimitStore(DynamoDB(limits_client or make_client("dynamodb"), lambda attempt: None), "CountersTable", clock=FixedClock())
+    limits = LimitStore(
+        DynamoDB(limits_client or make_client("dynamodb"), lambda attempt: None),
+        "CountersTable",
+        clock=FixedClock(),
+    )
     visitors = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
     return build_hello(
         HelloDeps(
@@ -80,7 +84,10 @@ def page(page_limit: int = 0, limits_client: Any = None) -> Any:
 
 
 def test_the_page_counts_its_visits_in_the_store(hello: Any) -> None:
-    assert [call(hello, http("GET /"))[1] for _ in range(2)] == ["Hello World! 1 times.", "Hello World! 2 times."]
+    assert [call(hello, http("GET /"))[1] for _ in range(2)] == [
+        "Hello World! 1 times.",
+        "Hello World! 2 times.",
+    ]
     status, body, headers = call(hello, http("GET /", headers={"Accept": "application/json"}))
     assert (status, body) == (200, {"hits": 3, "yours": 1})
     assert headers["Cache-Control"] == "no-store"
@@ -99,7 +106,10 @@ def test_a_visitors_own_visits_are_counted_by_its_cookie(hello: Any) -> None:
     name_value = cookie.split(";")[0]
     assert yours == 1
     assert name_value.startswith("__Host-visitor=mfs_a")
-    assert cookie.removeprefix(name_value) == "; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=34560000"
+    assert (
+        cookie.removeprefix(name_value)
+        == "; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=34560000"
+    )
     assert visit(hello, "other=1", name_value) == (2, None)
     assert visit(hello, name_value) == (3, None)
     assert visit(hello)[0] == 1
@@ -114,7 +124,9 @@ def test_on_plain_loopback_the_cookie_has_neither_prefix_nor_secure(hello: Any) 
 
 
 def test_a_session_of_somebody_is_no_visitors(hello: Any) -> None:
-    """A key holder's own sessions, put into the cookie: nothing of them is read as a number of visits, or written."""
+    """A key holder's own sessions, put into the cookie: nothing of them is read as a number of
+    visits, or written.
+    """
     store = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
     somebodys, _ = sessions.create(store, tenant="default", subject="ada", data={"visits": 7})
     strange, _ = sessions.create(store, tenant="default", data={"visits": "many"})
@@ -139,7 +151,14 @@ def test_health_asks_the_store(hello: Any) -> None:
 
 
 def unusable(store: Any) -> HelloDeps:
-    return HelloDeps(counters=store, sessions=lambda: store, limits=lambda: store, page_limit=0, tenant="t", observe=observer("hello"))
+    return HelloDeps(
+        counters=store,
+        sessions=lambda: store,
+        limits=lambda: store,
+        page_limit=0,
+        tenant="t",
+        observe=observer("hello"),
+    )
 
 
 def visits(handler: Any, address: str, count: int) -> list[tuple[int, Any, dict[str, str]]]:
@@ -204,7 +223,9 @@ def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
         ("POST", "//jobs", 404, None),
     ],
 )
-def test_what_no_route_takes_is_404_or_405(hello: Any, method: str, path: str, status: int, allow: str | None) -> None:
+def test_what_no_route_takes_is_404_or_405(
+    hello: Any, method: str, path: str, status: int, allow: str | None
+) -> None:
     event = http("$default", path)
     event["requestContext"]["http"]["method"] = method
     found, body, headers = call(hello, event)
@@ -222,7 +243,9 @@ class JobsApi:
         self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
         self.pauses: list[float] = []
         tasks = {"t": Declaration("t", max_attempts=7)}
-        self.keeper = Keeper(ScheduleStore(db, "JobsTable"), self.operations, tasks, self.clock, Names("edition"))
+        self.keeper = Keeper(
+            ScheduleStore(db, "JobsTable"), self.operations, tasks, self.clock, Names("edition")
+        )
         deps = JobsDeps(
             store=self.store,
             operations=self.operations,
@@ -234,7 +257,9 @@ class JobsApi:
         )
         self.handler = build_jobs(deps)
         self.is_stopping = False
-        self.awaiting = build_await(AwaitDeps(store=self.store, observe=observer("await"), clock=self.clock, stopping=self))  # type: ignore[arg-type]  # plays it
+        self.awaiting = build_await(
+            AwaitDeps(store=self.store, observe=observer("await"), clock=self.clock, stopping=self)  # type: ignore[arg-type]
+        )  # plays it
         self.during_pause: Callable[[], None] = lambda: None
 
     def pause(self, seconds: float) -> bool:
@@ -247,13 +272,27 @@ class JobsApi:
         return contextlib.nullcontext()
 
     def submit(self, body: Any = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
-        return call(self.handler, http("POST /jobs", body={"task": "t"} if body is None else body, **{"caller": CALLER, **more}))
+        return call(
+            self.handler,
+            http(
+                "POST /jobs",
+                body={"task": "t"} if body is None else body,
+                **{"caller": CALLER, **more},
+            ),
+        )
 
     def read(self, job_id: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
-        return call(self.awaiting, http("GET /jobs/{id}", f"/jobs/{job_id}", **{"caller": CALLER, **more}))
+        return call(
+            self.awaiting, http("GET /jobs/{id}", f"/jobs/{job_id}", **{"caller": CALLER, **more})
+        )
 
     def post(self, job_id: str, verb: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
-        return call(self.handler, http(f"POST /jobs/{{id}}/{verb}", f"/jobs/{job_id}/{verb}", **{"caller": CALLER, **more}))
+        return call(
+            self.handler,
+            http(
+                f"POST /jobs/{{id}}/{verb}", f"/jobs/{job_id}/{verb}", **{"caller": CALLER, **more}
+            ),
+        )
 
     def list(self, **query: str) -> tuple[int, Any, dict[str, str]]:
         return call(self.handler, http("GET /jobs", query=query, caller=CALLER))
@@ -270,7 +309,12 @@ def api(dynamodb: Any) -> JobsApi:
 
 def test_a_submitted_job_can_be_read(api: JobsApi) -> None:
     status, job, headers = api.submit({"task": "t", "payload": {"a": 1}})
-    assert (status, job["status"], job["payload"], job["max_attempts"]) == (202, "queued", {"a": 1}, 7)
+    assert (status, job["status"], job["payload"], job["max_attempts"]) == (
+        202,
+        "queued",
+        {"a": 1},
+        7,
+    )
     assert headers["Location"] == f"/jobs/{job['id']}"
     assert api.read(job["id"])[:2] == (200, job)
 
@@ -314,7 +358,15 @@ def test_a_wrong_submission_is_400_and_names_its_field(api: JobsApi, body: Any, 
 
 
 @pytest.mark.parametrize(
-    "raw", ["", "{", '{"task": "t", "task": "t"}', '{"task": NaN}', '{"task": "t", "payload": 1e999}', r'{"\ud800": 1, "\ud800": 1}']
+    "raw",
+    [
+        "",
+        "{",
+        '{"task": "t", "task": "t"}',
+        '{"task": NaN}',
+        '{"task": "t", "payload": 1e999}',
+        r'{"\ud800": 1, "\ud800": 1}',
+    ],
 )
 def test_a_body_that_is_no_strict_json_is_400(api: JobsApi, raw: str) -> None:
     status, problem, _ = call(api.handler, http("POST /jobs", raw=raw, caller=CALLER))
@@ -327,7 +379,9 @@ def test_an_unknown_task_is_400_and_lists_those_that_exist(api: JobsApi) -> None
     assert problem["detail"].endswith("known tasks: t")
 
 
-@pytest.mark.parametrize(("size", "status"), [(256 * 1024 - 2, 202), (256 * 1024 - 1, 413), (1024 * 1024, 413)])
+@pytest.mark.parametrize(
+    ("size", "status"), [(256 * 1024 - 2, 202), (256 * 1024 - 1, 413), (1024 * 1024, 413)]
+)
 def test_a_payload_over_its_limit_is_413(api: JobsApi, size: int, status: int) -> None:
     assert api.submit({"task": "t", "payload": "x" * size})[0] == status
 
@@ -354,7 +408,9 @@ def test_a_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
 
     def finish() -> None:
         if len(api.pauses) == 3:
-            claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
+            claimed = api.store.claim(
+                "acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000
+            )
             api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
 
     api.during_pause = finish
@@ -362,7 +418,9 @@ def test_a_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
     assert len(api.pauses) == 3
 
 
-def test_a_wait_ends_early_with_the_job_as_it_is_when_the_process_is_asked_to_stop(api: JobsApi) -> None:
+def test_a_wait_ends_early_with_the_job_as_it_is_when_the_process_is_asked_to_stop(
+    api: JobsApi,
+) -> None:
     _, job, _ = api.submit()
     api.is_stopping = True
     assert api.read(job["id"], query={"wait": "20"})[:2] == (200, job)
@@ -387,7 +445,9 @@ def items(api: JobsApi) -> dict[str, Any]:
         ({"run_at": "2027-01-15T10:30:00+02:00"}, 1800, True),
     ],
 )
-def test_a_job_can_be_scheduled(api: JobsApi, body: dict[str, Any], not_before_s: int, is_swept: bool) -> None:
+def test_a_job_can_be_scheduled(
+    api: JobsApi, body: dict[str, Any], not_before_s: int, is_swept: bool
+) -> None:
     status, job, _ = api.submit({"task": "t", **body})
     assert (status, job["status"]) == (202, "scheduled")
     item = items(api)
@@ -427,9 +487,14 @@ def test_a_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None
 
 
 def sweep(api: JobsApi) -> Any:
-    return build_sweep(SweepDeps(operations=api.operations, schedules=api.keeper, observe=observer("sweep"), clock=api.clock))(
-        {}, Context()
-    )
+    return build_sweep(
+        SweepDeps(
+            operations=api.operations,
+            schedules=api.keeper,
+            observe=observer("sweep"),
+            clock=api.clock,
+        )
+    )({}, Context())
 
 
 def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> None:
@@ -437,8 +502,15 @@ def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> Non
     api.submit({"task": "t", "delay_seconds": 5000})
     assert sweep(api) == {"handed_out": 0, "released": 0}
     api.clock.advance(915)
-    assert (sweep(api), sweep(api)) == ({"handed_out": 0, "released": 1}, {"handed_out": 0, "released": 0})
-    left = [item["id"]["S"] for item in api.client.scan(TableName="JobsTable")["Items"] if "due" not in item]
+    assert (sweep(api), sweep(api)) == (
+        {"handed_out": 0, "released": 1},
+        {"handed_out": 0, "released": 0},
+    )
+    left = [
+        item["id"]["S"]
+        for item in api.client.scan(TableName="JobsTable")["Items"]
+        if "due" not in item
+    ]
     assert left == [near]
 
 
@@ -462,15 +534,22 @@ def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> No
     for record, seconds in zip(event["Records"], (30, -5, 5000), strict=True):
         record["dynamodb"]["NewImage"]["not_before"] = {"N": str(clock() + seconds * 1000)}
     event["Records"][2]["dynamodb"]["NewImage"]["due"] = {"S": "due"}
-    build_relay(RelayDeps(outbox=Outbox(Queue().send, {}), observe=observer("relay"), clock=clock))(event, Context())
-    assert ([each["id"] for each in sent[0][0].values()], sent[0][1]) == (["soon", "late"], {"s-soon": 30.0, "s-late": 0.0})
+    build_relay(RelayDeps(outbox=Outbox(Queue().send, {}), observe=observer("relay"), clock=clock))(
+        event, Context()
+    )
+    assert ([each["id"] for each in sent[0][0].values()], sent[0][1]) == (
+        ["soon", "late"],
+        {"s-soon": 30.0, "s-late": 0.0},
+    )
 
 
 # ---------------------------------------------------------------- cancel, redrive, list
 
 
 @pytest.mark.parametrize("body", [{}, {"delay_seconds": 60}, {"delay_seconds": 5000}])
-def test_a_waiting_job_is_cancelled_at_once_and_for_good(api: JobsApi, body: dict[str, Any]) -> None:
+def test_a_waiting_job_is_cancelled_at_once_and_for_good(
+    api: JobsApi, body: dict[str, Any]
+) -> None:
     _, job, _ = api.submit({"task": "t", **body})
     for _ in range(2):
         status, found, _ = api.post(job["id"], "cancel")
@@ -485,7 +564,9 @@ def test_a_running_job_that_is_cancelled_can_commit_nothing(api: JobsApi) -> Non
     claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
     found = api.post(job["id"], "cancel")[1]
     assert (found["status"], found["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
-    assert [type(lost) for lost in api.store.renew([claimed], now_ms=api.clock(), lease_ms=15_000)] == [Fenced]
+    assert [
+        type(lost) for lost in api.store.renew([claimed], now_ms=api.clock(), lease_ms=15_000)
+    ] == [Fenced]
     with pytest.raises(Fenced, match="has ended"):
         api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
     assert api.read(job["id"])[1] == found
@@ -502,18 +583,27 @@ def test_what_has_ended_cannot_be_cancelled_and_what_is_not_dead_not_redriven(ap
     assert api.read(job["id"])[1]["status"] == "succeeded"
 
 
-def test_a_dead_job_that_is_redriven_has_all_its_attempts_again_and_keeps_its_history(api: JobsApi) -> None:
+def test_a_dead_job_that_is_redriven_has_all_its_attempts_again_and_keeps_its_history(
+    api: JobsApi,
+) -> None:
     _, job, _ = api.submit({"task": "t", "max_attempts": 1})
     api.die(job["id"])
     status, found, _ = api.post(job["id"], "redrive")
-    assert (status, found["status"], found["error"], len(found["attempts"])) == (202, "queued", None, 1)
+    assert (status, found["status"], found["error"], len(found["attempts"])) == (
+        202,
+        "queued",
+        None,
+        1,
+    )
     assert not {"attention", "expires_at"} & set(items(api))
     again = api.store.claim("acme", job["id"], nonce="w2", now_ms=api.clock(), lease_ms=15_000)
     assert (again.run, again.attempt, again.fence, len(again.history)) == (2, 1, 2, 2)
 
 
 @pytest.mark.parametrize("end", ["commit", "claim"])
-def test_a_replay_that_finds_its_overdue_job_moving_answers_with_the_job(api: JobsApi, end: str) -> None:
+def test_a_replay_that_finds_its_overdue_job_moving_answers_with_the_job(
+    api: JobsApi, end: str
+) -> None:
     more = {"headers": {"Idempotency-Key": "k"}}
     _, job, _ = api.submit(**more)
     api.clock.advance(200)
@@ -565,7 +655,13 @@ def test_a_sweep_makes_no_job_of_one_that_is_gone(api: JobsApi) -> None:
     api.submit({"task": "t", "delay_seconds": 1000})
     item = items(api)
     api.clock.advance(915)
-    once_before(api, "UpdateItem", lambda: api.client.delete_item(TableName="JobsTable", Key={"pk": item["pk"], "sk": item["sk"]}))
+    once_before(
+        api,
+        "UpdateItem",
+        lambda: api.client.delete_item(
+            TableName="JobsTable", Key={"pk": item["pk"], "sk": item["sk"]}
+        ),
+    )
     sweep(api)
     assert api.client.scan(TableName="JobsTable")["Items"] == []
 
@@ -583,7 +679,11 @@ def test_dead_and_scheduled_jobs_are_listed_by_page_and_by_tenant(api: JobsApi) 
     assert second["next"] is None
     assert [job["id"] for job in api.list(status="scheduled")[1]["items"]] == [later]
     assert api.list(status="dead", task="other")[1]["items"] == []
-    foreign = http("GET /jobs", query={"status": "dead", "cursor": first["next"]}, caller={**CALLER, "tenant": "other"})
+    foreign = http(
+        "GET /jobs",
+        query={"status": "dead", "cursor": first["next"]},
+        caller={**CALLER, "tenant": "other"},
+    )
     assert call(api.handler, foreign)[1] == {"items": [], "next": None}
 
 
@@ -602,7 +702,9 @@ def test_a_listing_that_cannot_be_is_400(api: JobsApi, query: dict[str, str], fi
 
 
 @pytest.mark.parametrize("verb", ["cancel", "redrive"])
-def test_a_job_of_another_tenant_can_be_neither_cancelled_nor_redriven(api: JobsApi, verb: str) -> None:
+def test_a_job_of_another_tenant_can_be_neither_cancelled_nor_redriven(
+    api: JobsApi, verb: str
+) -> None:
     _, job, _ = api.submit()
     assert api.post(job["id"], verb, caller={**CALLER, "tenant": "other"})[0] == 404
     assert api.post("a" * 500, verb)[0] == 404
@@ -632,8 +734,12 @@ def test_a_job_whose_worker_died_says_interrupted(api: JobsApi) -> None:
         ({"tenant": "acme", "scopes": ""}, 403, "forbidden"),
     ],
 )
-def test_the_door_lets_in_only_who_has_the_scope(api: JobsApi, caller: Any, status: int, code: str) -> None:
-    found, problem, headers = call(api.handler, http("POST /jobs", body={"task": "t"}, caller=caller))
+def test_the_door_lets_in_only_who_has_the_scope(
+    api: JobsApi, caller: Any, status: int, code: str
+) -> None:
+    found, problem, headers = call(
+        api.handler, http("POST /jobs", body={"task": "t"}, caller=caller)
+    )
     assert (found, problem["code"]) == (status, code)
     assert ("WWW-Authenticate" in headers) == (status == 401)
 
@@ -652,19 +758,29 @@ def authorizer(dynamodb: Any) -> tuple[Any, str]:
     store = TenantStore(DynamoDB(dynamodb, pause=lambda attempt: None), "TenantsTable")
     text, key = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
     store.add_key(key)
-    return build_authorizer(AuthorizerDeps(tenants=store, observe=observer("authorizer"), clock=FixedClock())), text
+    return build_authorizer(
+        AuthorizerDeps(tenants=store, observe=observer("authorizer"), clock=FixedClock())
+    ), text
 
 
 def test_the_authorizer_hands_on_tenant_and_scopes(authorizer: tuple[Any, str]) -> None:
     handler, text = authorizer
     reply = handler({"headers": {"authorization": f"Bearer {text}"}}, Context())
-    assert reply == {"isAuthorized": True, "context": {"tenant": "acme", "scopes": " ".join(sorted(ALL_SCOPES))}}
+    assert reply == {
+        "isAuthorized": True,
+        "context": {"tenant": "acme", "scopes": " ".join(sorted(ALL_SCOPES))},
+    }
 
 
-def test_the_authorizer_lets_in_whose_use_it_cannot_note(authorizer: tuple[Any, str], faults: Faults) -> None:
+def test_the_authorizer_lets_in_whose_use_it_cannot_note(
+    authorizer: tuple[Any, str], faults: Faults
+) -> None:
     faults.refuse("UpdateItem", "ThrottlingException")
     handler, text = authorizer
-    assert handler({"headers": {"authorization": f"Bearer {text}"}}, Context())["context"]["tenant"] == "acme"
+    assert (
+        handler({"headers": {"authorization": f"Bearer {text}"}}, Context())["context"]["tenant"]
+        == "acme"
+    )
     assert "UpdateItem" in faults.requests
 
 
@@ -704,24 +820,34 @@ def stream_event(*ids: str) -> dict[str, Any]:
 
 def received(queue: Queue) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
-    while messages := queue._client.receive_message(QueueUrl=queue._url, MaxNumberOfMessages=10).get("Messages"):
+    while messages := queue._client.receive_message(
+        QueueUrl=queue._url, MaxNumberOfMessages=10
+    ).get("Messages"):
         found += [json.loads(each["Body"]) for each in messages]
     return found
 
 
 def test_the_relay_announces_every_queued_job(queue: Queue) -> None:
     ids = [f"j{number}" for number in range(25)]
-    reply = build_relay(RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock()))(
-        stream_event(*ids), Context()
-    )
+    reply = build_relay(
+        RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock())
+    )(stream_event(*ids), Context())
     assert reply == {"batchItemFailures": []}
     assert sorted(each["id"] for each in received(queue)) == sorted(ids)
 
 
 def test_a_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
-    assert queue.send({"1": {"tenant": "acme", "id": "j1"}, "2": {"tenant": "other", "id": "j2"}}) == set()
-    reply = queue._client.receive_message(QueueUrl=queue._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"])
-    groups = {json.loads(each["Body"])["id"]: each["Attributes"]["MessageGroupId"] for each in reply["Messages"]}
+    assert (
+        queue.send({"1": {"tenant": "acme", "id": "j1"}, "2": {"tenant": "other", "id": "j2"}})
+        == set()
+    )
+    reply = queue._client.receive_message(
+        QueueUrl=queue._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"]
+    )
+    groups = {
+        json.loads(each["Body"])["id"]: each["Attributes"]["MessageGroupId"]
+        for each in reply["Messages"]
+    }
     assert groups == {"j1": "acme", "j2": "other"}
 
 
@@ -730,8 +856,12 @@ def test_the_relay_reports_only_what_could_not_be_sent() -> None:
         def send(self, bodies: Any, delays: Any) -> set[str]:
             return {name for name in bodies if name.endswith("2")}
 
-    handler = build_relay(RelayDeps(outbox=Outbox(Half().send, {}), observe=observer("relay"), clock=FixedClock()))
-    assert handler(stream_event("1", "2", "3"), Context()) == {"batchItemFailures": [{"itemIdentifier": "s-2"}]}
+    handler = build_relay(
+        RelayDeps(outbox=Outbox(Half().send, {}), observe=observer("relay"), clock=FixedClock())
+    )
+    assert handler(stream_event("1", "2", "3"), Context()) == {
+        "batchItemFailures": [{"itemIdentifier": "s-2"}]
+    }
 
 
 class FakeBatch:
@@ -760,14 +890,24 @@ class FakeBatch:
         return {}
 
 
-def handle(event: Any, run: Callable[[Any], None], visible: VisibleQueue, *, lease: float, context: Context, beats: list[int]) -> Any:
+def handle(
+    event: Any,
+    run: Callable[[Any], None],
+    visible: VisibleQueue,
+    *,
+    lease: float,
+    context: Context,
+    beats: list[int],
+) -> Any:
     batches: list[FakeBatch] = []
 
     def open_batch(records: Any, _: Any) -> Any:
         batches.append(FakeBatch(records, run, beats))
         return batches[-1]
 
-    reply = entrypoint(open_batch, queue=visible, lease_seconds=lease, observe=observer("t"))(event, context)  # type: ignore[arg-type]  # all that is used
+    reply = entrypoint(open_batch, queue=visible, lease_seconds=lease, observe=observer("t"))(  # type: ignore[arg-type]
+        event, context
+    )  # all that is used
     assert [batch.calls for batch in batches] == [["prepare", "begin", "close"]]
     return reply
 
@@ -786,10 +926,13 @@ def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     assert visible.asked[0] == {"r0": 0.3, "r1": 0.3, "r2": 0.3}
     renewed = visible.asked[1:-1]
     assert len(renewed) == len(beats)
-    # What has been given back is renewed, too, for as long as it has to wait: its receipt is wanted at the end.
+    # What has been given back is renewed, too, for as long as it has to wait: its receipt is wanted
+    # at the end.
     assert all(each == {"r0": pytest.approx(7, abs=2), "r1": 0.3, "r2": 0.3} for each in renewed)
     assert visible.asked[-1] == {"r0": pytest.approx(7, abs=2)}
-    assert visible.asked[-1]["r0"] < renewed[0]["r0"] < 7  # counted from the failure, not from the end of the batch
+    assert (
+        visible.asked[-1]["r0"] < renewed[0]["r0"] < 7
+    )  # counted from the failure, not from the end of the batch
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
@@ -802,7 +945,14 @@ def test_no_record_is_run_before_a_crash_would_cost_a_lease_only() -> None:
             return super().set_visibility(seconds_by_receipt)
 
     queue = SlowQueue()
-    handle(sqs("a"), lambda record: seen.append(len(queue.asked)), queue, lease=15, context=Context(), beats=[])
+    handle(
+        sqs("a"),
+        lambda record: seen.append(len(queue.asked)),
+        queue,
+        lease=15,
+        context=Context(),
+        beats=[],
+    )
     assert seen == [1]
 
 
@@ -841,5 +991,6 @@ def test_visibility_is_rounded_up_and_kept_within_what_sqs_takes(aws: None) -> N
             asked.extend(call["Entries"])
             return {"Failed": [{}]}
 
-    failed = Queue(Client(), "url").set_visibility({"a": 0.2, "b": -1, "c": 10**9})  # type: ignore[arg-type]  # all that is used
+    # All that is used.
+    failed = Queue(Client(), "url").set_visibility({"a": 0.2, "b": -1, "c": 10**9})  # type: ignore[arg-type]
     assert ([each["VisibilityTimeout"] for each in asked], failed) == ([1, 0, 43200], 1)

@@ -1,4 +1,6 @@
-"""Several jobs in one transaction: who goes together, and that nobody loses anything by his company."""
+"""Several jobs in one transaction: who goes together, and that nobody loses anything by his
+company.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -35,7 +37,9 @@ class Bench:
 
     def member(self, name: str, effects: Callable[[Effects], None] | None = None) -> Member:
         self.store.create(Job(name, "acme", "t", None, Status.QUEUED, 3, NOW, "f"))
-        job = self.store.claim("acme", name, nonce=f"{self.tables['JobsTable']}-{name}", now_ms=NOW, lease_ms=15_000)
+        job = self.store.claim(
+            "acme", name, nonce=f"{self.tables['JobsTable']}-{name}", now_ms=NOW, lease_ms=15_000
+        )
         collected = Effects(
             "acme",
             counters_table=self.tables["CountersTable"],
@@ -46,14 +50,22 @@ class Bench:
             clock=lambda: NOW,
         )
         (effects or (lambda each: each.increment("n")))(collected)
-        return Member("acme", name, job.owner or "", self.store.completion(job, result="1", now_ms=NOW), collected.collected())
+        return Member(
+            "acme",
+            name,
+            job.owner or "",
+            self.store.completion(job, result="1", now_ms=NOW),
+            collected.collected(),
+        )
 
     def members(self, count: int, effects: Callable[[Effects], None] | None = None) -> list[Member]:
         return [self.member(f"j{number}", effects) for number in range(count)]
 
     def commit(self, members: list[Member]) -> list[str]:
         self.faults.requests.clear()
-        outcomes = [type(each).__name__ if each else "committed" for each in self.store.commit_many(members)]
+        outcomes = [
+            type(each).__name__ if each else "committed" for each in self.store.commit_many(members)
+        ]
         self.sent = list(self.faults.requests)
         return outcomes
 
@@ -89,7 +101,10 @@ def writes_of(bench: Bench, *effects: Callable[[Effects], None]) -> list[list[in
 
 
 def test_increments_of_one_counter_are_one_write_with_their_sum(bench: Bench) -> None:
-    members = [bench.member(f"j{number}", lambda each, by=number: each.increment("n", by)) for number in range(1, 5)]  # type: ignore[misc]  # bound above
+    members = [
+        bench.member(f"j{number}", lambda each, by=number: each.increment("n", by))  # type: ignore[misc]
+        for number in range(1, 5)
+    ]  # bound above
     (group,) = plan(members)
     assert len(group.writes) == 5
     assert [write.effect.adds for write in group.writes if write.effect.adds] == [10]
@@ -98,7 +113,9 @@ def test_increments_of_one_counter_are_one_write_with_their_sum(bench: Bench) ->
 
 
 def condition_on(name: str) -> Callable[[Effects], None]:
-    return lambda effects: effects.update("Shelf", {"id": name}, "ADD n :one", values={":one": 1}, condition="attribute_exists(id)")
+    return lambda effects: effects.update(
+        "Shelf", {"id": name}, "ADD n :one", values={":one": 1}, condition="attribute_exists(id)"
+    )
 
 
 def test_what_names_one_item_twice_goes_into_the_next_transaction(bench: Bench) -> None:
@@ -107,13 +124,19 @@ def test_what_names_one_item_twice_goes_into_the_next_transaction(bench: Bench) 
 
 
 def test_a_put_and_an_update_of_one_item_are_told_by_the_key_in_the_item(bench: Bench) -> None:
-    put: Callable[[Effects], None] = lambda effects: effects.put("Shelf", {"id": "a", "n": 1})  # noqa: E731
+    def put(effects: Effects) -> None:
+        effects.put("Shelf", {"id": "a", "n": 1})
+
     assert writes_of(bench, put, condition_on("a"), condition_on("b")) == [[0, 2], [1]]
 
 
 def test_an_increment_never_joins_another_write_of_its_counter(bench: Bench) -> None:
     key = {"pk": "acme/n", "sk": "shard/0"}
-    check: Callable[[Effects], None] = lambda effects: effects.check(bench.tables["CountersTable"], key, "attribute_exists(pk)")  # noqa: E731
+    table = bench.tables["CountersTable"]
+
+    def check(effects: Effects) -> None:
+        effects.check(table, key, "attribute_exists(pk)")
+
     add: Callable[[Effects], None] = lambda effects: effects.increment("n")  # noqa: E731
     assert writes_of(bench, add, check, add) == [[0, 2], [1]]
 
@@ -126,14 +149,24 @@ def test_no_transaction_has_more_than_a_hundred_items(bench: Bench) -> None:
 
         return add
 
-    assert writes_of(bench, *(many(f"c{number}-", 40) for number in range(5)), many("d", 99)) == [[0, 1], [2, 3], [4], [5]]
+    assert writes_of(bench, *(many(f"c{number}-", 40) for number in range(5)), many("d", 99)) == [
+        [0, 1],
+        [2, 3],
+        [4],
+        [5],
+    ]
 
 
 def test_no_transaction_has_more_bytes_than_dynamodb_takes(bench: Bench) -> None:
     def big(number: int) -> Callable[[Effects], None]:
-        return lambda effects: effects.put("Shelf", {"id": str(number), "x": "x" * 300_000, "b": b"x" * 90_000})
+        return lambda effects: effects.put(
+            "Shelf", {"id": str(number), "x": "x" * 300_000, "b": b"x" * 90_000}
+        )
 
-    assert [len(group) for group in writes_of(bench, *(big(number) for number in range(12)))] == [8, 4]
+    assert [len(group) for group in writes_of(bench, *(big(number) for number in range(12)))] == [
+        8,
+        4,
+    ]
 
 
 # ---------------------------------------------------------------- members that fail
@@ -151,28 +184,45 @@ def test_a_member_that_lost_its_job_leaves_without_harm(bench: Bench) -> None:
 def test_members_whose_effects_are_refused_leave_without_harm(bench: Bench) -> None:
     def needs_what_is_not_there(effects: Effects) -> None:
         effects.increment("n")
-        effects.check(bench.tables["CountersTable"], {"pk": "acme/door", "sk": "shard/0"}, "attribute_exists(pk)")
+        effects.check(
+            bench.tables["CountersTable"],
+            {"pk": "acme/door", "sk": "shard/0"},
+            "attribute_exists(pk)",
+        )
 
-    members = [bench.member(name, needs_what_is_not_there if name in ("j2", "j7") else None) for name in NAMES]
+    members = [
+        bench.member(name, needs_what_is_not_there if name in ("j2", "j7") else None)
+        for name in NAMES
+    ]
     outcomes = bench.commit(members)
-    assert [name for name, each in zip(NAMES, outcomes, strict=True) if each == "EffectRefused"] == ["j2", "j7"]
+    assert [
+        name for name, each in zip(NAMES, outcomes, strict=True) if each == "EffectRefused"
+    ] == ["j2", "j7"]
     assert (bench.count(), len(bench.completed())) == (8, 8)
 
 
 def test_a_member_that_cannot_be_sent_at_all_is_alone_with_it(bench: Bench) -> None:
     def malformed(effects: Effects) -> None:
         effects.increment("n")
-        effects.update(bench.tables["CountersTable"], {"pk": "a", "sk": "b"}, "this is no expression")
+        effects.update(
+            bench.tables["CountersTable"], {"pk": "a", "sk": "b"}, "this is no expression"
+        )
 
     members = [bench.member(name, malformed if name == "j3" else None) for name in NAMES]
     outcomes = bench.commit(members)
-    assert [name for name, each in zip(NAMES, outcomes, strict=True) if each != "committed"] == ["j3"]
+    assert [name for name, each in zip(NAMES, outcomes, strict=True) if each != "committed"] == [
+        "j3"
+    ]
     assert outcomes[3] == "EffectRefused"
     assert (bench.count(), len(bench.completed())) == (9, 9)
 
 
-def test_where_an_increment_of_several_cannot_be_each_finds_out_alone_whose_it_is(bench: Bench) -> None:
-    """As when the sum leaves the range of a number. (The embedded store counts on, so the refusal is injected.)"""
+def test_where_an_increment_of_several_cannot_be_each_finds_out_alone_whose_it_is(
+    bench: Bench,
+) -> None:
+    """As when the sum leaves the range of a number. (The embedded store counts on, so the refusal
+    is injected.)
+    """
     members = bench.members(10)
     bench.faults.cancel("None", "ValidationError", *["None"] * 9)
     assert bench.commit(members) == ["committed"] * 10
@@ -181,7 +231,11 @@ def test_where_an_increment_of_several_cannot_be_each_finds_out_alone_whose_it_i
 
 def test_a_late_worker_hears_of_that_and_not_of_its_effects(bench: Bench) -> None:
     def refused(effects: Effects) -> None:
-        effects.check(bench.tables["CountersTable"], {"pk": "acme/door", "sk": "shard/0"}, "attribute_exists(pk)")
+        effects.check(
+            bench.tables["CountersTable"],
+            {"pk": "acme/door", "sk": "shard/0"},
+            "attribute_exists(pk)",
+        )
 
     member = bench.member("j0", refused)
     bench.store.claim("acme", "j0", nonce="other", now_ms=NOW + 16_000, lease_ms=15_000)
@@ -192,12 +246,17 @@ def test_a_late_worker_hears_of_that_and_not_of_its_effects(bench: Bench) -> Non
 
 
 def own_counters(bench: Bench) -> list[Member]:
-    return [bench.member(name, lambda each, own=name: each.increment(own)) for name in NAMES]  # type: ignore[misc]  # bound above
+    # Bound above.
+    return [bench.member(name, lambda each, own=name: each.increment(own)) for name in NAMES]  # type: ignore[misc]
 
 
 def reasons_for(members: list[Member], *hit: int) -> list[str]:
     """One reason for each write of a group in which every member has a counter of its own."""
-    return [code for index in range(len(members)) for code in ("None", "TransactionConflict" if index in hit else "None")]
+    return [
+        code
+        for index in range(len(members))
+        for code in ("None", "TransactionConflict" if index in hit else "None")
+    ]
 
 
 def test_who_meets_a_conflict_goes_on_alone_and_the_others_do_not_wait(bench: Bench) -> None:
@@ -209,10 +268,13 @@ def test_who_meets_a_conflict_goes_on_alone_and_the_others_do_not_wait(bench: Be
     assert (len(bench.completed()), sum(bench.count(name) for name in NAMES)) == (10, 10)
 
 
-def test_a_conflict_on_a_counter_of_all_is_tried_again_by_all_with_a_new_token(bench: Bench) -> None:
+def test_a_conflict_on_a_counter_of_all_is_tried_again_by_all_with_a_new_token(
+    bench: Bench,
+) -> None:
     tokens: list[str] = []
     bench.client.meta.events.register(
-        "provide-client-params.dynamodb.TransactWriteItems", lambda params, **_: tokens.append(params["ClientRequestToken"])
+        "provide-client-params.dynamodb.TransactWriteItems",
+        lambda params, **_: tokens.append(params["ClientRequestToken"]),
     )
     members = bench.members(10)
     bench.faults.cancel("None", "TransactionConflict", *["None"] * 9)
@@ -229,11 +291,14 @@ def test_conflicts_without_end_are_the_fate_of_those_who_meet_them_alone(bench: 
         keys = [write["Update"]["Key"] for write in items]
         if hot not in keys:
             return None
-        bench.faults._reasons = tuple("TransactionConflict" if key == hot else "None" for key in keys)
+        bench.faults._reasons = tuple(
+            "TransactionConflict" if key == hot else "None" for key in keys
+        )
         return "cancel"
 
     bench.client.meta.events.register(
-        "provide-client-params.dynamodb.TransactWriteItems", lambda params, **_: setattr(bench, "sending", params["TransactItems"])
+        "provide-client-params.dynamodb.TransactWriteItems",
+        lambda params, **_: setattr(bench, "sending", params["TransactItems"]),
     )
     bench.faults.plan = plan
     outcomes = bench.store.commit_many(members)
@@ -256,13 +321,19 @@ def test_a_call_that_fails_once_commits_everything_once(bench: Bench, kind: str)
 @pytest.mark.parametrize(("kind", "counted"), [("before", 0), ("after", 10)])
 def test_silence_leaves_everyone_to_redelivery(bench: Bench, kind: str, counted: int) -> None:
     members = bench.members(10)
-    bench.faults.plan = lambda operation, number: kind if operation == "TransactWriteItems" else None
-    assert [isinstance(each, StoreUnavailable) for each in bench.store.commit_many(members)] == [True] * 10
+    bench.faults.plan = lambda operation, number: (
+        kind if operation == "TransactWriteItems" else None
+    )
+    assert [isinstance(each, StoreUnavailable) for each in bench.store.commit_many(members)] == [
+        True
+    ] * 10
     bench.faults.plan = lambda operation, number: None
     assert bench.count() == counted
 
 
-def test_a_group_whose_answer_was_lost_for_good_is_recognised_when_it_is_sent_again(bench: Bench) -> None:
+def test_a_group_whose_answer_was_lost_for_good_is_recognised_when_it_is_sent_again(
+    bench: Bench,
+) -> None:
     """As after ten minutes, when the token is forgotten: each member finds its own completion."""
     members = bench.members(3)
     assert bench.commit(members) == ["committed"] * 3
@@ -289,7 +360,9 @@ def test_a_job_without_effects_costs_one_unit_and_no_transaction(bench: Bench) -
 
 
 def test_two_attempts_never_share_a_nonce(embedded: Any) -> None:
-    """With one nonce for both, the second would take the first one's completion for its own, and its effects for applied."""
+    """With one nonce for both, the second would take the first one's completion for its own, and
+    its effects for applied.
+    """
     stage = Stage(embedded, make_tables(embedded, next(_prefixes)))
     stage.submit()
     first, second = stage.deliver(run=False), stage.deliver(run=False)
@@ -302,9 +375,17 @@ def test_two_attempts_never_share_a_nonce(embedded: Any) -> None:
 
 
 def test_effects_tell_items_apart() -> None:
-    a = Effect("a", {"Put": {"TableName": "T", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}, "x": {"N": "1"}}}}).item
-    b = Effect("b", {"Put": {"TableName": "T", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}, "x": {"N": "2"}}}}).item
+    a = Effect(
+        "a",
+        {"Put": {"TableName": "T", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}, "x": {"N": "1"}}}},
+    ).item
+    b = Effect(
+        "b",
+        {"Put": {"TableName": "T", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}, "x": {"N": "2"}}}},
+    ).item
     c = Effect("c", {"Put": {"TableName": "T", "Item": {"pk": {"S": "1"}, "sk": {"S": "2"}}}}).item
-    other = Effect("d", {"Put": {"TableName": "U", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}}}}).item
+    other = Effect(
+        "d", {"Put": {"TableName": "U", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}}}}
+    ).item
     assert [a.may_be(each) for each in (b, c, other)] == [True, False, False]
     assert EffectRefused("j", "e", "ConditionalCheckFailed").is_malformed is False

@@ -5,7 +5,11 @@ from hypothesis import strategies as st
 from mayfly.core.ids import derived_id, key, new_id, new_nonce
 
 # Any text; and of the separator and what encodes it, so that what looks alike meets.
-parts = st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.text("a/%2F", max_size=3), min_size=1, max_size=4)
+parts = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"])) | st.text("a/%2F", max_size=3),
+    min_size=1,
+    max_size=4,
+)
 
 
 @given(parts, parts)

@@ -32,7 +32,9 @@ from tests.support.stage import Stage, finish
 
 
 def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Tally:
-    """The whole of `data`, in pieces cut at some places; forgotten and taken up again at each of them where it `resumes`."""
+    """The whole of `data`, in pieces cut at some places; forgotten and taken up again at each of
+    them where it `resumes`.
+    """
     source = Source("acme/x.csv", len(data), "e")
     found = Tally(source)
     for cut in sorted({min(each, len(data)) for each in cuts} | {len(data)}):
@@ -47,9 +49,30 @@ def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Ta
 def test_columns_are_added_up() -> None:
     result = tally(b"name,amount,note\na,1,\nb,2.50,x\nc,-0.01,7\n").result()
     assert (result["rows"], result["malformed"], result["bytes"]) == (3, 0, 41)
-    assert result["columns"]["amount"] == {"empty": 0, "texts": 0, "numbers": 3, "sum": "3.49", "min": "-0.01", "max": "2.50"}
-    assert result["columns"]["note"] == {"empty": 1, "texts": 1, "numbers": 1, "sum": "7", "min": "7", "max": "7"}
-    assert result["columns"]["name"] == {"empty": 0, "texts": 3, "numbers": 0, "sum": "0", "min": None, "max": None}
+    assert result["columns"]["amount"] == {
+        "empty": 0,
+        "texts": 0,
+        "numbers": 3,
+        "sum": "3.49",
+        "min": "-0.01",
+        "max": "2.50",
+    }
+    assert result["columns"]["note"] == {
+        "empty": 1,
+        "texts": 1,
+        "numbers": 1,
+        "sum": "7",
+        "min": "7",
+        "max": "7",
+    }
+    assert result["columns"]["name"] == {
+        "empty": 0,
+        "texts": 3,
+        "numbers": 0,
+        "sum": "0",
+        "min": None,
+        "max": None,
+    }
 
 
 def test_sums_keep_every_digit() -> None:
@@ -58,7 +81,10 @@ def test_sums_keep_every_digit() -> None:
     assert column["sum"] == f"{int(big) * 2}." + "0" * 29 + "1"
 
 
-@pytest.mark.parametrize("text", ["1_000", "1e5", "0x1", "NaN", "inf", " 1", "1.", ".5", "\uff11", "--1", "1,0", "9" * 31])
+@pytest.mark.parametrize(
+    "text",
+    ["1_000", "1e5", "0x1", "NaN", "inf", " 1", "1.", ".5", "\uff11", "--1", "1,0", "9" * 31],
+)
 def test_what_is_no_plain_number_is_a_text(text: str) -> None:
     column = tally(f'n\n"{text}"\n'.encode()).result()["columns"]["n"]
     assert (column["texts"], column["numbers"]) == (1, 0)
@@ -82,10 +108,15 @@ def test_what_is_no_plain_number_is_a_text(text: str) -> None:
         (b"a,b", 0, []),
     ],
 )
-def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(data: bytes, rows: int, problems: list[str]) -> None:
+def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(
+    data: bytes, rows: int, problems: list[str]
+) -> None:
     for cuts in ((), range(len(data))):
         result = tally(data, cuts).result()
-        assert (result["rows"], [each["problem"] for each in result["rejected"]]) == (rows, problems)
+        assert (result["rows"], [each["problem"] for each in result["rejected"]]) == (
+            rows,
+            problems,
+        )
         assert result["malformed"] == len(problems)
         assert result["bytes"] == len(data)
 
@@ -93,13 +124,18 @@ def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(data: bytes,
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "is empty"), (b"\n\n", "is empty"), (b"a,a\n1,2\n", "each column once"), (b"a,\n1,2\n", "each column once"),
-        (b"x" * 65 + b"\n", "1 to 64 printable"), (b"gr\xf6\xdfe,n\n1,2\n", "printable characters of UTF-8"), (b"a,b\r1,2\r", "a carriage return"),
-        (b'"a,b\n1,2\n', "is no CSV: unexpected end"), ("a,b\n1,2\n".encode("utf-16"), "printable"), (",".join(f"c{n}" for n in range(65)).encode() + b"\n", "65 columns"),
+        (b"", "is empty"), (b"\n\n", "is empty"), (b"a,a\n1,2\n", "each column once"),
+        (b"a,\n1,2\n", "each column once"),
+        (b"x" * 65 + b"\n", "1 to 64 printable"), (b"gr\xf6\xdfe,n\n1,2\n",
+        "printable characters of UTF-8"), (b"a,b\r1,2\r", "a carriage return"),
+        (b'"a,b\n1,2\n', "is no CSV: unexpected end"), ("a,b\n1,2\n".encode("utf-16"), "printable"),
+        (",".join(f"c{n}" for n in range(65)).encode() + b"\n", "65 columns"),
         (b"a\n" + b"x" * (1024 * 1024 + 1), "longer than"),
     ],
 )  # fmt: skip
-def test_a_file_without_a_usable_header_or_with_a_boundless_row_ends_its_import(data: bytes, said: str) -> None:
+def test_a_file_without_a_usable_header_or_with_a_boundless_row_ends_its_import(
+    data: bytes, said: str
+) -> None:
     with pytest.raises(BadImport, match=said):
         found = Tally(Source("acme/x.csv", len(data) + 1, "e"))
         found.take(data, is_last=len(data) < 1000)
@@ -127,10 +163,18 @@ def test_progress_that_is_too_large_is_refused() -> None:
         check_progress("x" * PROGRESS_LIMIT)
 
 
-CELLS = st.text(alphabet='a1,"\n\r;ü ', max_size=4) | st.integers(-(10**6), 10**6).map(str) | st.decimals(-100, 100, places=2).map(str)
+CELLS = (
+    st.text(alphabet='a1,"\n\r;ü ', max_size=4)
+    | st.integers(-(10**6), 10**6).map(str)
+    | st.decimals(-100, 100, places=2).map(str)
+)
 
 
-@given(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=20), st.lists(st.integers(0, 400), max_size=8), st.booleans())
+@given(
+    st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=20),
+    st.lists(st.integers(0, 400), max_size=8),
+    st.booleans(),
+)
 def test_wherever_it_is_cut_and_resumed_a_file_comes_to_the_same_and_to_what_plain_python_makes_of_it(
     rows: list[list[str]], cuts: list[int], resumes: bool
 ) -> None:
@@ -148,7 +192,9 @@ def test_wherever_it_is_cut_and_resumed_a_file_comes_to_the_same_and_to_what_pla
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
-def test_any_bytes_are_rows_or_malformed_or_no_csv_whatever_the_pieces(data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_are_rows_or_malformed_or_no_csv_whatever_the_pieces(
+    data: bytes, cuts: list[int]
+) -> None:
     whole: Any = None
     try:
         whole = tally(b"a,b\n" + data).result()
@@ -218,7 +264,9 @@ def test_a_file_is_imported_once_and_counted_with_it(imports: Imports) -> None:
     }  # fmt: skip
 
 
-def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again(imports: Imports) -> None:
+def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again(
+    imports: Imports,
+) -> None:
     data = big(200_000)
     imports.put(data)
     imports.submit(payload={"key": "x.csv"})
@@ -234,7 +282,12 @@ def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again
     with pytest.raises(Killed):
         imports.attempt()
     progress = imports.shown()["progress"]
-    assert 0 < progress["bytes"] < sum(size for _, size in imports.read) <= progress["bytes"] + CHECKPOINT_BYTES + PIECE_BYTES
+    assert (
+        0
+        < progress["bytes"]
+        < sum(size for _, size in imports.read)
+        <= progress["bytes"] + CHECKPOINT_BYTES + PIECE_BYTES
+    )
     assert progress["of_bytes"] == len(data)
     before = imports.read[-1][0] + imports.read[-1][1]
     imports.read.clear()
@@ -248,7 +301,9 @@ def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again
     assert "progress" not in shown
 
 
-def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt(imports: Imports) -> None:
+def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt(
+    imports: Imports,
+) -> None:
     imports.put(big(50_000))
     imports.submit(payload={"key": "x.csv"})
     context = Context(60_000)
@@ -265,7 +320,10 @@ def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt
         invocations += 1
         assert invocations < 10
     job = imports.job()
-    assert (job.attempt, [each.outcome for each in job.history]) == (1, ["continued"] * (invocations - 1) + ["succeeded"])
+    assert (job.attempt, [each.outcome for each in job.history]) == (
+        1,
+        ["continued"] * (invocations - 1) + ["succeeded"],
+    )
     assert invocations == 3
     assert imports.shown()["result"]["rows"] == 50_000
     assert imports.visible.asked[1] == {"r-m0": 0}, "it did not come back at once"
@@ -302,7 +360,8 @@ def test_without_time_because_others_had_it_no_attempt_is_spent(imports: Imports
     for job_id in ("j1", "j2"):
         imports.submit(id=job_id, payload={"key": "x.csv"}, fingerprint=job_id)
     context = Context(60_000)
-    imports.during_read = lambda: setattr(context, "_remaining_ms", 9_000)  # type: ignore[method-assign]  # the test's own
+    # The test's own.
+    imports.during_read = lambda: setattr(context, "_remaining_ms", 9_000)  # type: ignore[method-assign]
     reply = imports.handle(Wake("acme", "j1"), Wake("acme", "j2"), receives=2, context=context)
     assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert (imports.job("j2").attempt, imports.job("j2").history) == (0, ())
@@ -332,8 +391,12 @@ def test_a_put_off_job_belongs_to_its_next_owner(imports: Imports) -> None:
     assert imports.job().owner == "b"
 
 
-@pytest.mark.parametrize("message", [Wake("acme", "j1"), Submission("t", None, idempotency_key="k")])
-def test_a_checkpoint_of_an_ordinary_task_claims_its_job_and_outlives_a_failure(dynamodb: Any, message: Any) -> None:
+@pytest.mark.parametrize(
+    "message", [Wake("acme", "j1"), Submission("t", None, idempotency_key="k")]
+)
+def test_a_checkpoint_of_an_ordinary_task_claims_its_job_and_outlives_a_failure(
+    dynamodb: Any, message: Any
+) -> None:
     stage = Stage(dynamodb)
     if isinstance(message, Wake):
         stage.submit()
@@ -362,17 +425,24 @@ def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
     def lose() -> None:
         if len(imports.read) == 3:
             imports.clock.advance(16)
-            imports.store.claim("acme", "j1", nonce="other", now_ms=imports.clock(), lease_ms=15_000)
+            imports.store.claim(
+                "acme", "j1", nonce="other", now_ms=imports.clock(), lease_ms=15_000
+            )
 
     imports.during_read = lose  # type: ignore[method-assign]  # the test's own
     imports.attempt()
-    assert (imports.job().owner, imports.job().progress, imports.job().status) == ("other", None, Status.INPROGRESS)
+    assert (imports.job().owner, imports.job().progress, imports.job().status) == (
+        "other",
+        None,
+        Status.INPROGRESS,
+    )
 
 
 def test_an_object_that_is_replaced_meanwhile_ends_its_import(imports: Imports) -> None:
     imports.put(big(50_000))
     imports.submit(payload={"key": "x.csv"})
-    imports.during_read = lambda: imports.put(b"n\n1\n")  # type: ignore[method-assign]  # the test's own
+    # The test's own.
+    imports.during_read = lambda: imports.put(b"n\n1\n")  # type: ignore[method-assign]
     imports.attempt()
     assert (imports.job().status, "was replaced" in str(imports.job().error)) == (Status.DEAD, True)
 
@@ -383,8 +453,12 @@ def test_an_object_that_was_replaced_between_two_attempts_ends_its_import() -> N
         Tally.resumed(Source("acme/x.csv", 4, "another"), progress)
 
 
-@pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"), ({}, "key: is missing"), ({"key": ""}, "1 to 1000"), ({"key": "x.csv", "a": 1}, "unknown field")])  # fmt: skip
-def test_what_cannot_be_imported_is_dead_at_once_and_says_why(imports: Imports, payload: Any, said: str) -> None:
+@pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"),
+    ({}, "key: is missing"), ({"key": ""}, "1 to 1000"), ({"key": "x.csv", "a": 1},
+    "unknown field")])  # fmt: skip
+def test_what_cannot_be_imported_is_dead_at_once_and_says_why(
+    imports: Imports, payload: Any, said: str
+) -> None:
     imports.put(b"n\n1\n")
     imports.submit(payload=payload)
     imports.attempt()
@@ -408,8 +482,20 @@ def test_a_key_is_text() -> None:
 # ---------------------------------------------------------------- uploads
 
 
-def notice(key: str = "acme/a+b%2Bc.csv", *, bucket: str = "imports", event: str = "ObjectCreated:Put", sequencer: str = "1") -> str:
-    record = {"eventName": event, "s3": {"bucket": {"name": bucket}, "object": {"key": key, "eTag": "e", "sequencer": sequencer}}}
+def notice(
+    key: str = "acme/a+b%2Bc.csv",
+    *,
+    bucket: str = "imports",
+    event: str = "ObjectCreated:Put",
+    sequencer: str = "1",
+) -> str:
+    record = {
+        "eventName": event,
+        "s3": {
+            "bucket": {"name": bucket},
+            "object": {"key": key, "eTag": "e", "sequencer": sequencer},
+        },
+    }
     return json.dumps({"Records": [record]})
 
 
@@ -432,7 +518,17 @@ def test_notices_of_other_things_ask_for_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["", "x", "[]", "{}", '{"Records": 1}', '{"Records": [1]}', '{"Records": [{}]}', '{"Records": [{"eventName": 1}]}']
+    "body",
+    [
+        "",
+        "x",
+        "[]",
+        "{}",
+        '{"Records": 1}',
+        '{"Records": [1]}',
+        '{"Records": [{}]}',
+        '{"Records": [{"eventName": 1}]}',
+    ],
 )
 def test_what_is_no_notice_is_refused(body: str) -> None:
     with pytest.raises(InvalidRequest):
@@ -442,8 +538,24 @@ def test_what_is_no_notice_is_refused(body: str) -> None:
 def test_an_upload_starts_one_job_however_often_it_is_told(dynamodb: Any) -> None:
     stage = Stage(dynamodb)
     tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}
-    handler = build_start(ImportsDeps(stage.store, stage.operations, tasks, "imports", observer("start_imports"), stage.clock, Names("id")))
+    handler = build_start(
+        ImportsDeps(
+            stage.store,
+            stage.operations,
+            tasks,
+            "imports",
+            observer("start_imports"),
+            stage.clock,
+            Names("id"),
+        )
+    )
     assert handler(sqs(notice(), notice()), Context()) == {"batchItemFailures": []}
-    assert handler(sqs(notice(), notice("elsewhere.csv"), "x"), Context()) == {"batchItemFailures": [{"itemIdentifier": "m2"}]}
+    assert handler(sqs(notice(), notice("elsewhere.csv"), "x"), Context()) == {
+        "batchItemFailures": [{"itemIdentifier": "m2"}]
+    }
     (item,) = dynamodb.scan(TableName="JobsTable")["Items"]
-    assert (item["tenant"], item["task"], item["payload"]) == ({"S": "acme"}, {"S": "csv.import"}, {"S": '{"key":"a b+c.csv"}'})
+    assert (item["tenant"], item["task"], item["payload"]) == (
+        {"S": "acme"},
+        {"S": "csv.import"},
+        {"S": '{"key":"a b+c.csv"}'},
+    )

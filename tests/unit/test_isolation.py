@@ -1,4 +1,6 @@
-"""What belongs to another tenant looks like what does not exist: the same answer, by the same calls of the store."""
+"""What belongs to another tenant looks like what does not exist: the same answer, by the same calls
+of the store.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -53,12 +55,20 @@ class Api:
             "limits": build_counters(counters_deps(env)),
         }
 
-    def ask(self, tenant: str, route: str, body: Any = None, *, token: str = "", **parts: str) -> tuple[int, Any, list[Call]]:
+    def ask(
+        self, tenant: str, route: str, body: Any = None, *, token: str = "", **parts: str
+    ) -> tuple[int, Any, list[Call]]:
         """Status, body without what differs from request to request, and the store calls."""
         path = route.partition(" ")[2]
         for name, value in parts.items():
             path = path.replace("{" + name + "}", value)
-        event = http(route, path, body=body, headers={"Session-Token": token}, caller={"tenant": tenant, "scopes": SCOPES})
+        event = http(
+            route,
+            path,
+            body=body,
+            headers={"Session-Token": token},
+            caller={"tenant": tenant, "scopes": SCOPES},
+        )
         self.calls.clear()
         handler = self._handlers["job" if route == "GET /jobs/{id}" else path.split("/")[1]]
         reply = handler(event, Context())
@@ -73,7 +83,9 @@ def calls(aws: None) -> Iterator[list[Call]]:
     """Every call of the store, with how many bytes its request has."""
     found: list[Call] = []
     session = boto3.Session()
-    session.events.register("before-call", lambda model, params, **_: found.append((model.name, len(params["body"]))))
+    session.events.register(
+        "before-call", lambda model, params, **_: found.append((model.name, len(params["body"])))
+    )
     make_tables(make_client("dynamodb"))
     boto3.DEFAULT_SESSION = session
     yield found
@@ -86,16 +98,25 @@ def api(calls: list[Call]) -> Api:
 
 
 def job(api: Api) -> dict[str, str]:
-    return {"id": api.ask("acme", "POST /jobs", {"task": "counter.add", "payload": {"name": "n"}})[1]["id"]}
+    return {
+        "id": api.ask("acme", "POST /jobs", {"task": "counter.add", "payload": {"name": "n"}})[1][
+            "id"
+        ]
+    }
 
 
 def schedule(api: Api) -> dict[str, str]:
-    api.ask("acme", "PUT /schedules/{name}", {"every_seconds": 60, "task": "counter.add"}, name="report")
+    api.ask(
+        "acme", "PUT /schedules/{name}", {"every_seconds": 60, "task": "counter.add"}, name="report"
+    )
     return {"name": "report"}
 
 
 def subject(api: Api) -> dict[str, str]:
-    return {"subject": "subject1", "id": api.ask("acme", "POST /sessions", {"subject": "subject1"})[1]["id"]}
+    return {
+        "subject": "subject1",
+        "id": api.ask("acme", "POST /sessions", {"subject": "subject1"})[1]["id"],
+    }
 
 
 #: A route, how to make what it is about, and names of the same lengths that nothing has.
@@ -112,7 +133,9 @@ ABOUT_ONE_THING: list[tuple[str, Callable[[Api], dict[str, str]], dict[str, str]
 ]
 
 
-@pytest.mark.parametrize(("route", "make", "unknown"), ABOUT_ONE_THING, ids=[each[0] for each in ABOUT_ONE_THING])
+@pytest.mark.parametrize(
+    ("route", "make", "unknown"), ABOUT_ONE_THING, ids=[each[0] for each in ABOUT_ONE_THING]
+)
 def test_what_is_another_tenants_and_what_does_not_exist_get_one_answer_by_the_same_calls(
     api: Api, route: str, make: Callable[[Api], dict[str, str]], unknown: dict[str, str]
 ) -> None:
@@ -145,7 +168,12 @@ WRITES: list[tuple[str, Any, Callable[[Api], dict[str, str]], str]] = [
     ("POST /counters/{name}/increment", {}, counter, "GET /counters/{name}"),
     ("PUT /counters/{name}", {"shards": 2}, counter, "GET /counters/{name}"),
     ("DELETE /counters/{name}", None, counter, "GET /counters/{name}"),
-    ("PUT /schedules/{name}", {"every_seconds": 99, "task": "counter.add"}, schedule, "GET /schedules/{name}"),
+    (
+        "PUT /schedules/{name}",
+        {"every_seconds": 99, "task": "counter.add"},
+        schedule,
+        "GET /schedules/{name}",
+    ),
     ("DELETE /schedules/{name}", None, schedule, "GET /schedules/{name}"),
     ("POST /schedules/{name}/pause", None, schedule, "GET /schedules/{name}"),
     ("DELETE /subjects/{subject}/sessions", None, subject, "GET /subjects/{subject}/sessions"),
@@ -154,7 +182,9 @@ WRITES: list[tuple[str, Any, Callable[[Api], dict[str, str]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("route", "body", "make", "reading"), WRITES, ids=[each[0] for each in WRITES])
+@pytest.mark.parametrize(
+    ("route", "body", "make", "reading"), WRITES, ids=[each[0] for each in WRITES]
+)
 def test_what_another_tenant_writes_under_a_name_changes_nothing_of_mine(
     api: Api, route: str, body: Any, make: Callable[[Api], dict[str, str]], reading: str
 ) -> None:
@@ -170,7 +200,9 @@ def test_what_another_tenant_writes_under_a_name_changes_nothing_of_mine(
     api.ask("evil", route, body, **mine)
     assert seen() == before
     api.ask("acme", route, body, **mine)
-    assert seen() != before or route == "PUT /counters/{name}"  # which is refused where it exists otherwise
+    assert (
+        seen() != before or route == "PUT /counters/{name}"
+    )  # which is refused where it exists otherwise
 
 
 def test_a_name_means_another_thing_to_each_tenant(api: Api) -> None:
@@ -183,25 +215,40 @@ def test_a_name_means_another_thing_to_each_tenant(api: Api) -> None:
 # ---------------------------------------------------------------- what each may ask
 
 
-def test_a_tenant_that_has_used_up_its_requests_gets_429_on_every_route_and_no_other_tenant_does(calls: list[Call]) -> None:
+def test_a_tenant_that_has_used_up_its_requests_gets_429_on_every_route_and_no_other_tenant_does(
+    calls: list[Call],
+) -> None:
     api = Api(calls, TENANT_LIMIT="3")
     assert [api.ask("acme", "GET /counters/{name}", name="n1")[0] for _ in range(3)] == [200] * 3
-    for route in ("GET /jobs/{id}", "GET /schedules/{name}", "GET /subjects/{subject}/sessions", "GET /counters/{name}"):
+    for route in (
+        "GET /jobs/{id}",
+        "GET /schedules/{name}",
+        "GET /subjects/{subject}/sessions",
+        "GET /counters/{name}",
+    ):
         status, problem, made = api.ask("acme", route, id="x1", name="n1", subject="s1")
         assert (status, problem["code"]) == (429, "quota-exceeded"), route
-        assert [name for name, _ in made] in ([], ["UpdateItem"], ["UpdateItem", "UpdateItem"]), route  # nothing but the limit was asked
+        assert [name for name, _ in made] in ([], ["UpdateItem"], ["UpdateItem", "UpdateItem"]), (
+            route
+        )  # nothing but the limit was asked
     assert api.ask("evil", "GET /counters/{name}", name="n1")[0] == 200
 
 
 def test_without_a_limit_a_request_costs_no_call_more(calls: list[Call]) -> None:
     assert [name for name, _ in Api(calls).ask("acme", "GET /jobs/{id}", id="x1")[2]] == ["GetItem"]
-    assert [name for name, _ in Api(calls, TENANT_LIMIT="9").ask("acme", "GET /jobs/{id}", id="x1")[2]] == ["UpdateItem", "GetItem"]
+    assert [
+        name for name, _ in Api(calls, TENANT_LIMIT="9").ask("acme", "GET /jobs/{id}", id="x1")[2]
+    ] == ["UpdateItem", "GetItem"]
 
 
 def test_who_lacks_the_scope_takes_nothing_from_the_tenants_share(calls: list[Call]) -> None:
     api = Api(calls, TENANT_LIMIT="1")
-    event = http("GET /counters/{name}", "/counters/n1", caller={"tenant": "acme", "scopes": "jobs:read"})
-    assert [api._handlers["counters"](event, Context())["statusCode"] for _ in range(3)] == [403] * 3
+    event = http(
+        "GET /counters/{name}", "/counters/n1", caller={"tenant": "acme", "scopes": "jobs:read"}
+    )
+    assert [api._handlers["counters"](event, Context())["statusCode"] for _ in range(3)] == [
+        403
+    ] * 3
     assert api.ask("acme", "GET /counters/{name}", name="n1")[0] == 200
 
 
@@ -213,13 +260,18 @@ def test_a_tenant_cannot_take_from_its_own_share_by_name(calls: list[Call]) -> N
     api = Api(calls, TENANT_LIMIT="1")
     assert (
         api.ask(
-            "evil", "POST /limits/{name}/take", {"key": "all", "algorithm": "gcra", "limit": 9, "period_seconds": 60}, name="api%2Frequests"
+            "evil",
+            "POST /limits/{name}/take",
+            {"key": "all", "algorithm": "gcra", "limit": 9, "period_seconds": 60},
+            name="api%2Frequests",
         )[0]
         == 400
     )
 
 
-def test_a_limit_that_cannot_be_asked_lets_requests_through(calls: list[Call], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_that_cannot_be_asked_lets_requests_through(
+    calls: list[Call], caplog: pytest.LogCaptureFixture
+) -> None:
     class Away:
         def take(self, *_: Any) -> Any:
             raise StoreUnavailable("take", "gone")
@@ -241,7 +293,12 @@ def test_a_quota_says_when_to_come_back(calls: list[Call]) -> None:
     assert 1 <= refused.value.reset_seconds <= 60
 
 
-@pytest.mark.parametrize(("route", "part"), [("GET /counters/{name}", "name"), ("GET /jobs/{id}", "id"), ("GET /schedules/{name}", "name")])
-def test_a_path_with_characters_that_no_name_has_is_400_and_asks_nobody(api: Api, route: str, part: str) -> None:
+@pytest.mark.parametrize(
+    ("route", "part"),
+    [("GET /counters/{name}", "name"), ("GET /jobs/{id}", "id"), ("GET /schedules/{name}", "name")],
+)
+def test_a_path_with_characters_that_no_name_has_is_400_and_asks_nobody(
+    api: Api, route: str, part: str
+) -> None:
     status, problem, made = api.ask("acme", route, **{part: "\x84"})
     assert (status, problem["code"], made) == (400, "invalid-request", [])

@@ -1,4 +1,6 @@
-"""Every change of a job's state, on moto: who may make it, and what happens to those who may not."""
+"""Every change of a job's state, on moto: who may make it, and what happens to those who may
+not.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +25,16 @@ LEASE = 15_000
 
 
 def a_job(**changes: Any) -> Job:
-    job = Job("j1", "acme", "counter.add", {"name": "n"}, Status.QUEUED, max_attempts=3, created_at_ms=NOW, fingerprint="f")
+    job = Job(
+        "j1",
+        "acme",
+        "counter.add",
+        {"name": "n"},
+        Status.QUEUED,
+        max_attempts=3,
+        created_at_ms=NOW,
+        fingerprint="f",
+    )
     return replace(job, **changes)
 
 
@@ -85,7 +96,9 @@ def test_a_payload_of_any_size_is_read_back(store: JobStore, size: int) -> None:
     assert claim(store).payload == big.payload
 
 
-def test_a_large_payload_is_not_paid_for_with_every_status_write(store: JobStore, dynamodb: Any) -> None:
+def test_a_large_payload_is_not_paid_for_with_every_status_write(
+    store: JobStore, dynamodb: Any
+) -> None:
     store.create(a_job(payload="x" * 200_000))
     items = {item["sk"]["S"]: item for item in dynamodb.scan(TableName="JobsTable")["Items"]}
     assert len(str(items["job"])) < 1500
@@ -99,14 +112,18 @@ def test_a_taken_id_shows_who_has_it(store: JobStore, job: Job) -> None:
 
 
 @pytest.mark.parametrize("payload", ["small", "x" * 5000])
-def test_a_create_whose_answer_is_lost_succeeds_by_its_repeat(store: JobStore, faults: Faults, payload: str) -> None:
+def test_a_create_whose_answer_is_lost_succeeds_by_its_repeat(
+    store: JobStore, faults: Faults, payload: str
+) -> None:
     faults.on("PutItem" if payload == "small" else "TransactWriteItems", "after")
     store.create(a_job(payload=payload))
     assert read(store).payload == payload
 
 
 @pytest.mark.parametrize("payload", ["small", "x" * 5000])
-def test_an_expired_job_is_absent_although_it_is_still_there(store: JobStore, dynamodb: Any, payload: str) -> None:
+def test_an_expired_job_is_absent_although_it_is_still_there(
+    store: JobStore, dynamodb: Any, payload: str
+) -> None:
     store.create(a_job(payload=payload))
     store.commit(claim(store), result="1", effects=[], now_ms=NOW)
     later = NOW + (RETENTION_SECONDS + 1) * 1000
@@ -154,7 +171,9 @@ def test_a_live_lease_keeps_others_out_and_a_dead_one_does_not(store: JobStore, 
     assert [attempt.outcome for attempt in taken.history] == [None, None]
 
 
-def test_a_claim_whose_answer_is_lost_is_recognised_by_its_nonce(store: JobStore, job: Job, faults: Faults) -> None:
+def test_a_claim_whose_answer_is_lost_is_recognised_by_its_nonce(
+    store: JobStore, job: Job, faults: Faults
+) -> None:
     faults.on("UpdateItem", "after")
     assert (claim(store).attempt, faults.requests.count("UpdateItem")) == (1, 2)
 
@@ -183,7 +202,9 @@ def test_a_claim_can_create_the_job_that_a_message_asks_for(store: JobStore, pay
         claim(store, "w2", new=a_job(payload=payload))
 
 
-def test_a_payload_written_before_a_claim_that_failed_never_becomes_another_requests(store: JobStore, faults: Faults) -> None:
+def test_a_payload_written_before_a_claim_that_failed_never_becomes_another_requests(
+    store: JobStore, faults: Faults
+) -> None:
     faults.on("UpdateItem", "before", times=9)
     with pytest.raises(StoreUnavailable):
         claim(store, new=a_job(payload="A" * 5000, fingerprint="a"))
@@ -193,7 +214,9 @@ def test_a_payload_written_before_a_claim_that_failed_never_becomes_another_requ
 
 @pytest.mark.parametrize("other", ["small", "x" * 5000])
 @pytest.mark.parametrize("payload", ["mine", "y" * 5000])
-def test_a_claim_never_rewrites_a_job_that_exists(store: JobStore, payload: str, other: str) -> None:
+def test_a_claim_never_rewrites_a_job_that_exists(
+    store: JobStore, payload: str, other: str
+) -> None:
     store.create(a_job(payload=payload))
     with pytest.raises(ClaimRefused):
         claim(store, new=a_job(payload=other, fingerprint="other"))
@@ -215,7 +238,9 @@ def test_a_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynam
 
 
 @pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
-def test_a_late_worker_cannot_complete_a_job_it_lost(store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]) -> None:
+def test_a_late_worker_cannot_complete_a_job_it_lost(
+    store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]
+) -> None:
     late = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced, match="now: w2"):
@@ -225,7 +250,9 @@ def test_a_late_worker_cannot_complete_a_job_it_lost(store: JobStore, job: Job, 
 
 
 @pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
-def test_a_late_worker_cannot_complete_a_job_that_ended(store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]) -> None:
+def test_a_late_worker_cannot_complete_a_job_that_ended(
+    store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]
+) -> None:
     late = claim(store)
     store.commit(claim(store, "w2", NOW + LEASE + 1), result="2", effects=effects, now_ms=NOW)
     counted = increments(dynamodb)
@@ -251,7 +278,8 @@ def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
 ) -> None:
     tokens = []
     dynamodb.meta.events.register(
-        "provide-client-params.dynamodb.TransactWriteItems", lambda params, **_: tokens.append(params["ClientRequestToken"])
+        "provide-client-params.dynamodb.TransactWriteItems",
+        lambda params, **_: tokens.append(params["ClientRequestToken"]),
     )
     mine = claim(store)
     faults.on("TransactWriteItems", "conflict", times=3)
@@ -261,16 +289,22 @@ def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
     assert increments(dynamodb) == 1
 
 
-def test_conflicts_without_end_leave_the_job_to_redelivery(store: JobStore, job: Job, faults: Faults, dynamodb: Any) -> None:
+def test_conflicts_without_end_leave_the_job_to_redelivery(
+    store: JobStore, job: Job, faults: Faults, dynamodb: Any
+) -> None:
     mine = claim(store)
-    faults.plan = lambda operation, number: "conflict" if operation == "TransactWriteItems" else None
+    faults.plan = lambda operation, number: (
+        "conflict" if operation == "TransactWriteItems" else None
+    )
     with pytest.raises(Contended, match="6 times in a row"):
         store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
     assert read(store) == mine
     assert increments(dynamodb) == 0
 
 
-def test_a_commit_of_unknown_outcome_says_so(store: JobStore, job: Job, faults: Faults, dynamodb: Any) -> None:
+def test_a_commit_of_unknown_outcome_says_so(
+    store: JobStore, job: Job, faults: Faults, dynamodb: Any
+) -> None:
     mine = claim(store)
     faults.plan = lambda operation, number: "before" if operation == "TransactWriteItems" else None
     with pytest.raises(StoreUnavailable, match="commit"):
@@ -278,9 +312,16 @@ def test_a_commit_of_unknown_outcome_says_so(store: JobStore, job: Job, faults: 
     assert read(store) == mine
 
 
-def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: Job, dynamodb: Any) -> None:
+def test_a_refused_effect_is_named_and_nothing_is_applied(
+    store: JobStore, job: Job, dynamodb: Any
+) -> None:
     mine = claim(store)
-    refused = {"Update": {**one_increment()[0].write["Update"], "ConditionExpression": "attribute_exists(pk)"}}
+    refused = {
+        "Update": {
+            **one_increment()[0].write["Update"],
+            "ConditionExpression": "attribute_exists(pk)",
+        }
+    }
     other = Effects(
         "acme",
         counters_table="CountersTable",
@@ -292,7 +333,9 @@ def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: 
     )
     other.increment("m")
     with pytest.raises(EffectRefused, match="the effect floor was refused"):
-        store.commit(mine, result="1", effects=[*other.collected(), Effect("floor", refused)], now_ms=NOW)
+        store.commit(
+            mine, result="1", effects=[*other.collected(), Effect("floor", refused)], now_ms=NOW
+        )
     assert read(store) == mine
     assert (increments(dynamodb), increments(dynamodb, "m")) == (0, 0)
 
@@ -308,7 +351,12 @@ def test_a_refused_effect_is_named_and_nothing_is_applied(store: JobStore, job: 
     ],
 )
 def test_a_commit_that_was_cancelled_for_load_or_conflict_goes_again(
-    store: JobStore, job: Job, faults: Faults, dynamodb: Any, pauses: list[int], reasons: tuple[str, str]
+    store: JobStore,
+    job: Job,
+    faults: Faults,
+    dynamodb: Any,
+    pauses: list[int],
+    reasons: tuple[str, str],
 ) -> None:
     mine = claim(store)
     faults.cancel(*reasons)
@@ -319,18 +367,48 @@ def test_a_commit_that_was_cancelled_for_load_or_conflict_goes_again(
 @pytest.mark.parametrize(
     ("reasons", "error", "says"),
     [
-        (("None", "ConditionalCheckFailed"), EffectRefused, "the effect increment 'n' was refused (ConditionalCheckFailed)"),
-        (("None", "ItemCollectionSizeLimitExceeded"), EffectRefused, "the effect increment 'n' was refused (ItemCollection"),
-        (("None", "ValidationError"), EffectRefused, "the effect increment 'n' was refused (ValidationError)"),
-        (("TransactionConflict", "ConditionalCheckFailed"), EffectRefused, "the effect increment 'n'"),
-        (("ValidationError", "None"), EffectRefused, "record of the job itself was refused (ValidationError)"),
-        (("ItemCollectionSizeLimitExceeded", "None"), EffectRefused, "record of the job itself was refused (ItemColl"),
+        (
+            ("None", "ConditionalCheckFailed"),
+            EffectRefused,
+            "the effect increment 'n' was refused (ConditionalCheckFailed)",
+        ),
+        (
+            ("None", "ItemCollectionSizeLimitExceeded"),
+            EffectRefused,
+            "the effect increment 'n' was refused (ItemCollection",
+        ),
+        (
+            ("None", "ValidationError"),
+            EffectRefused,
+            "the effect increment 'n' was refused (ValidationError)",
+        ),
+        (
+            ("TransactionConflict", "ConditionalCheckFailed"),
+            EffectRefused,
+            "the effect increment 'n'",
+        ),
+        (
+            ("ValidationError", "None"),
+            EffectRefused,
+            "record of the job itself was refused (ValidationError)",
+        ),
+        (
+            ("ItemCollectionSizeLimitExceeded", "None"),
+            EffectRefused,
+            "record of the job itself was refused (ItemColl",
+        ),
         (("ConditionalCheckFailed", "None"), Fenced, "the job's record is gone"),
         (("ConditionalCheckFailed", "ConditionalCheckFailed"), Fenced, "the job's record is gone"),
     ],
 )
 def test_a_commit_that_was_cancelled_for_another_reason_says_which_and_writes_nothing(
-    store: JobStore, job: Job, faults: Faults, dynamodb: Any, reasons: tuple[str, str], error: type[Exception], says: str
+    store: JobStore,
+    job: Job,
+    faults: Faults,
+    dynamodb: Any,
+    reasons: tuple[str, str],
+    error: type[Exception],
+    says: str,
 ) -> None:
     mine = claim(store)
     faults.cancel(*reasons)
@@ -362,7 +440,9 @@ def test_a_commit_that_was_refused_as_a_whole_is_final_only_where_every_repeat_w
     assert read(store) == mine
 
 
-def test_a_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(store: JobStore, faults: Faults) -> None:
+def test_a_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(
+    store: JobStore, faults: Faults
+) -> None:
     store.create(a_job(payload="x" * 5000))
     faults.plan = lambda operation, number: "before" if operation == "GetItem" else None
     with pytest.raises(StoreUnavailable, match="read payload"):
@@ -373,7 +453,9 @@ def test_a_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(store: Job
     assert claim(store, "w2").attempt == 1
 
 
-def test_a_payload_that_was_read_before_is_not_read_again_by_a_claim(store: JobStore, faults: Faults) -> None:
+def test_a_payload_that_was_read_before_is_not_read_again_by_a_claim(
+    store: JobStore, faults: Faults
+) -> None:
     store.create(a_job(payload="x" * 5000))
     seen = read(store)
     faults.requests.clear()
@@ -381,7 +463,8 @@ def test_a_payload_that_was_read_before_is_not_read_again_by_a_claim(store: JobS
     assert (mine.payload, faults.requests) == ("x" * 5000, ["UpdateItem"])
 
 
-# ---------------------------------------------------------------- every write under a lost answer, and under silence
+# ---------------------------------------------------------------- every write under a lost answer,
+# and under silence
 
 Write = Callable[[JobStore, JobOperations], object]
 
@@ -394,7 +477,11 @@ WRITES: dict[str, tuple[str, Write, Write]] = {
     # name: (its call, what prepares the job, the write itself)
     "create": ("PutItem", lambda store, ops: None, lambda store, ops: store.create(a_job(id="j2"))),
     "claim": ("UpdateItem", lambda store, ops: None, lambda store, ops: claim(store)),
-    "renew": ("UpdateItem", lambda store, ops: claim(store), lambda store, ops: store.renew([held(store)], now_ms=NOW + 1, lease_ms=LEASE)),
+    "renew": (
+        "UpdateItem",
+        lambda store, ops: claim(store),
+        lambda store, ops: store.renew([held(store)], now_ms=NOW + 1, lease_ms=LEASE),
+    ),
     "commit": (
         "UpdateItem",
         lambda store, ops: claim(store),
@@ -403,7 +490,9 @@ WRITES: dict[str, tuple[str, Write, Write]] = {
     "commit with effects": (
         "TransactWriteItems",
         lambda store, ops: claim(store),
-        lambda store, ops: store.commit(held(store), result="1", effects=one_increment(), now_ms=NOW),
+        lambda store, ops: store.commit(
+            held(store), result="1", effects=one_increment(), now_ms=NOW
+        ),
     ),
     "release": (
         "UpdateItem",
@@ -415,14 +504,26 @@ WRITES: dict[str, tuple[str, Write, Write]] = {
         lambda store, ops: claim(store),
         lambda store, ops: store.release(held(store), error="e", retry_at_ms=None, now_ms=NOW),
     ),
-    "bury": ("UpdateItem", lambda store, ops: claim(store), lambda store, ops: store.bury(held(store), now_ms=NOW)),
-    "cancel": ("UpdateItem", lambda store, ops: claim(store), lambda store, ops: ops.cancel("acme", "j1", now_ms=NOW)),
+    "bury": (
+        "UpdateItem",
+        lambda store, ops: claim(store),
+        lambda store, ops: store.bury(held(store), now_ms=NOW),
+    ),
+    "cancel": (
+        "UpdateItem",
+        lambda store, ops: claim(store),
+        lambda store, ops: ops.cancel("acme", "j1", now_ms=NOW),
+    ),
     "redrive": (
         "UpdateItem",
         lambda store, ops: store.release(claim(store), error="e", retry_at_ms=None, now_ms=NOW),
         lambda store, ops: ops.redrive("acme", "j1", now_ms=NOW),
     ),
-    "resend": ("UpdateItem", lambda store, ops: None, lambda store, ops: ops.resend("acme", "j1", now_ms=NOW)),
+    "resend": (
+        "UpdateItem",
+        lambda store, ops: None,
+        lambda store, ops: ops.resend("acme", "j1", now_ms=NOW),
+    ),
 }
 
 
@@ -432,7 +533,14 @@ def operations(dynamodb: Any) -> JobOperations:
 
 
 def everything(dynamodb: Any) -> list[Any]:
-    return sorted((item for table in ("JobsTable", "CountersTable") for item in dynamodb.scan(TableName=table)["Items"]), key=str)
+    return sorted(
+        (
+            item
+            for table in ("JobsTable", "CountersTable")
+            for item in dynamodb.scan(TableName=table)["Items"]
+        ),
+        key=str,
+    )
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -494,7 +602,9 @@ def test_a_late_worker_cannot_release_a_job_it_lost(store: JobStore, job: Job) -
     assert read(store) == taken
 
 
-def test_a_release_whose_answer_is_lost_succeeds_by_its_repeat(store: JobStore, job: Job, faults: Faults) -> None:
+def test_a_release_whose_answer_is_lost_succeeds_by_its_repeat(
+    store: JobStore, job: Job, faults: Faults
+) -> None:
     mine = claim(store)
     faults.on("UpdateItem", "after")
     store.release(mine, error="boom", retry_at_ms=NOW, now_ms=NOW)

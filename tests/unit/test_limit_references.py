@@ -1,4 +1,6 @@
-"""What each algorithm admits, beside a reference: the `limits` package for windows, exact fractions for GCRA."""
+"""What each algorithm admits, beside a reference: the `limits` package for windows, exact fractions
+for GCRA.
+"""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -38,7 +40,10 @@ class Package:
     """A window of the `limits` package, at the time that it is told."""
 
     def __init__(self, limit: Limit) -> None:
-        kind = {Algorithm.FIXED: FixedWindowRateLimiter, Algorithm.SLIDING: SlidingWindowCounterRateLimiter}[limit.algorithm]
+        kind = {
+            Algorithm.FIXED: FixedWindowRateLimiter,
+            Algorithm.SLIDING: SlidingWindowCounterRateLimiter,
+        }[limit.algorithm]
         self.limiter = kind(MemoryStorage())
         self.item = RateLimitItemPerSecond(limit.limit, limit.period_seconds)
 
@@ -59,8 +64,16 @@ def world() -> Any:
 
 
 #: Pauses of whole 125 ms: the package computes in floats, and these are exact in them.
-pauses = st.lists(st.tuples(st.sampled_from([0, 0, 0, 125, 250, 1000, 2500, 5000, 9875, 10_000, 25_000]), st.integers(1, 3)), max_size=40)
-examples = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+pauses = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 0, 125, 250, 1000, 2500, 5000, 9875, 10_000, 25_000]),
+        st.integers(1, 3),
+    ),
+    max_size=40,
+)
+examples = settings(
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
 _KEYS = iter(range(10**9))
 
 
@@ -70,9 +83,12 @@ _KEYS = iter(range(10**9))
 def test_gcra_admits_what_the_textbook_admits(
     world: Any, processes: int, arrivals: list[tuple[int, int]], size: int, burst: int | None
 ) -> None:
-    # Periods that the limit divides to whole nanoseconds; otherwise an interval is rounded up by less than one.
+    # Periods that the limit divides to whole nanoseconds; otherwise an interval is rounded up by
+    # less than one.
     limit = Limit("l", size, 12 if size != 5 else 10, burst=burst)
-    same_as_reference(world, limit, Gcra(limit), [(pause, cost) for pause, cost in arrivals], processes)
+    same_as_reference(
+        world, limit, Gcra(limit), [(pause, cost) for pause, cost in arrivals], processes
+    )
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -87,15 +103,17 @@ def test_a_sliding_window_admits_what_the_limits_package_admits(
 
 @pytest.mark.parametrize("processes", [1, 3])
 @given(
-    windows=st.lists(st.lists(st.tuples(st.sampled_from([0, 125, 1000]), st.just(1)), max_size=12), max_size=6),
+    windows=st.lists(
+        st.lists(st.tuples(st.sampled_from([0, 125, 1000]), st.just(1)), max_size=12), max_size=6
+    ),
     size=st.integers(3, 8),
 )
 @examples
 def test_a_fixed_window_admits_what_the_limits_package_admits(
     world: Any, processes: int, windows: list[list[tuple[int, int]]], size: int
 ) -> None:
-    """The package's windows start with their first request, ours on the clock: so one comes at each start here. And it counts what
-    it refuses, which makes a difference for costs above one."""
+    """The package's windows start with their first request, ours on the clock: so one comes at each
+    start here. And it counts what it refuses, which makes a difference for costs above one."""
     limit = Limit("l", size, 20, Algorithm.FIXED)
     arrivals: list[tuple[int, int]] = []
     for window in windows:
@@ -104,7 +122,11 @@ def test_a_fixed_window_admits_what_the_limits_package_admits(
 
 
 def same_as_reference(
-    client: Any, limit: Limit, reference: Callable[[int, int], bool], arrivals: list[tuple[int, int]], processes: int
+    client: Any,
+    limit: Limit,
+    reference: Callable[[int, int], bool],
+    arrivals: list[tuple[int, int]],
+    processes: int,
 ) -> None:
     clock, key = FixedClock(EDGE_MS), f"k{next(_KEYS)}"
     stores = [Limiting(client, clock) for _ in range(processes)]

@@ -1,4 +1,7 @@
-"""Limits on moto: edges, bounds, calls; references are in test_limit_references.py. `time` is the store's own clock."""
+"""Limits on moto: edges, bounds, calls; references are in test_limit_references.py.
+
+`time` is the store's own clock.
+"""
 
 from typing import Any
 
@@ -58,7 +61,9 @@ def test_a_burst_is_admitted_at_once_and_then_one_by_one(store: Limiting) -> Non
 
 
 @every
-def test_what_was_refused_is_admitted_when_it_was_said_and_not_before(store: Limiting, limit: Limit) -> None:
+def test_what_was_refused_is_admitted_when_it_was_said_and_not_before(
+    store: Limiting, limit: Limit
+) -> None:
     for ahead, cost in ((0, 2), (300, 1), (700, 2), (10_000, 3), (1, 1), (4_000, 2)):
         store.time.now_ms += ahead
         decision = limits.take(store, limit, tenant="acme", key="k", cost=cost)
@@ -124,7 +129,9 @@ def test_a_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
     committed = 0
     for each in found:
         try:
-            dynamodb.transact_write_items(TransactItems=[effect.write for effect in each.collected()])
+            dynamodb.transact_write_items(
+                TransactItems=[effect.write for effect in each.collected()]
+            )
             committed += 1
         except dynamodb.exceptions.TransactionCanceledException:
             pass
@@ -173,7 +180,9 @@ def test_keys_names_and_tenants_have_shares_of_their_own(store: Limiting, limit:
         (Limit("l", 3, 1, burst=5), 6, "cost"),
     ],
 )
-def test_a_limit_that_makes_no_sense_is_refused(store: Limiting, limit: Limit, cost: int, field: str) -> None:
+def test_a_limit_that_makes_no_sense_is_refused(
+    store: Limiting, limit: Limit, cost: int, field: str
+) -> None:
     with pytest.raises(InvalidRequest, match=field):
         store.takes(limit, cost)
 
@@ -182,23 +191,36 @@ def test_a_limit_that_makes_no_sense_is_refused(store: Limiting, limit: Limit, c
 
 
 @every
-def test_with_clocks_a_minute_apart_no_more_is_admitted_than_its_bound_says(dynamodb: Any, limit: Limit) -> None:
-    """Two processes, the second one's clock a minute ahead, each asking four times a second for five minutes of real time."""
-    behind, ahead = Limiting(dynamodb, FixedClock(EDGE_MS)), Limiting(dynamodb, FixedClock(EDGE_MS + 60_000))
+def test_with_clocks_a_minute_apart_no_more_is_admitted_than_its_bound_says(
+    dynamodb: Any, limit: Limit
+) -> None:
+    """Two processes, the second one's clock a minute ahead, each asking four times a second for
+    five minutes of real time.
+    """
+    behind, ahead = (
+        Limiting(dynamodb, FixedClock(EDGE_MS)),
+        Limiting(dynamodb, FixedClock(EDGE_MS + 60_000)),
+    )
     seconds, admitted = 150, 0
     for _ in range(seconds * 2):
         for store in (behind, ahead):
             admitted += store.takes(limit) + store.takes(limit)
             store.time.now_ms += 500
     windows = (seconds + 60) // limit.period_seconds + 1
-    bound = {Algorithm.FIXED: 3 * windows, Algorithm.SLIDING: 3 * windows + windows, Algorithm.GCRA: 3 + 3 * (seconds + 60) // 10}
+    bound = {
+        Algorithm.FIXED: 3 * windows,
+        Algorithm.SLIDING: 3 * windows + windows,
+        Algorithm.GCRA: 3 + 3 * (seconds + 60) // 10,
+    }
     assert admitted <= bound[limit.algorithm]
     assert admitted >= 0.7 * 3 * seconds / 10
 
 
 @pytest.mark.parametrize("kind", ["before", "after", "late", "error", "throttle"])
 @every
-def test_lost_answers_admit_no_more(store: Limiting, faults: Faults, limit: Limit, kind: str) -> None:
+def test_lost_answers_admit_no_more(
+    store: Limiting, faults: Faults, limit: Limit, kind: str
+) -> None:
     faults.plan = lambda operation, number: kind if number % 3 == 2 else None
     admitted = sum(store.takes(limit) for _ in range(6))
     faults.plan = lambda operation, number: None
@@ -211,7 +233,9 @@ def test_lost_answers_admit_no_more(store: Limiting, faults: Faults, limit: Limi
 
 
 @every
-def test_an_admission_is_one_write_and_a_refusal_that_is_known_is_none(store: Limiting, faults: Faults, limit: Limit) -> None:
+def test_an_admission_is_one_write_and_a_refusal_that_is_known_is_none(
+    store: Limiting, faults: Faults, limit: Limit
+) -> None:
     assert [store.takes(limit) for _ in range(3)] == [True] * 3
     assert faults.requests == ["UpdateItem"] * 3
     assert [store.takes(limit) for _ in range(5)] == [False] * 5
@@ -219,7 +243,9 @@ def test_an_admission_is_one_write_and_a_refusal_that_is_known_is_none(store: Li
 
 
 @every
-def test_a_process_that_knows_nothing_decides_in_two_writes_at_most(store: Limiting, dynamodb: Any, faults: Faults, limit: Limit) -> None:
+def test_a_process_that_knows_nothing_decides_in_two_writes_at_most(
+    store: Limiting, dynamodb: Any, faults: Faults, limit: Limit
+) -> None:
     store.takes(limit)
     faults.requests.clear()
     assert Limiting(dynamodb, store.time).takes(limit, 2)
@@ -254,7 +280,9 @@ def test_several_limits_are_one_transaction_and_a_read(store: Limiting, faults: 
 
 
 @pytest.mark.parametrize("kind", ["conflict", "throttle", "error", "before"])
-def test_several_limits_are_tried_again_where_they_meet_others(store: Limiting, faults: Faults, kind: str) -> None:
+def test_several_limits_are_tried_again_where_they_meet_others(
+    store: Limiting, faults: Faults, kind: str
+) -> None:
     faults.on("TransactWriteItems", kind, times=2)
     assert limits.take_all(store, [SECOND, DAY], tenant="acme", key="k").is_allowed
     assert limits.take(store, SECOND, tenant="acme", key="k").remaining == 0
@@ -270,7 +298,9 @@ def test_several_limits_need_names_that_differ(store: Limiting) -> None:
 
 
 @pytest.mark.parametrize("fail_open", [True, False])
-def test_a_guard_lets_through_what_the_limit_admits(store: Limiting, faults: Faults, fail_open: bool) -> None:
+def test_a_guard_lets_through_what_the_limit_admits(
+    store: Limiting, faults: Faults, fail_open: bool
+) -> None:
     def whose(name: str, *, loud: bool = False) -> str:
         return name
 
@@ -279,10 +309,19 @@ def test_a_guard_lets_through_what_the_limit_admits(store: Limiting, faults: Fau
         """Greets."""
         return f"hello {name}{'!' * loud}"
 
-    assert [greet("ada"), greet("ada", loud=True), greet("ada")] == ["hello ada", "hello ada!", "hello ada"]
+    assert [greet("ada"), greet("ada", loud=True), greet("ada")] == [
+        "hello ada",
+        "hello ada!",
+        "hello ada",
+    ]
     with pytest.raises(QuotaExceeded) as refusal:
         greet("ada")
-    assert (refusal.value.policy, refusal.value.limit, refusal.value.remaining, refusal.value.reset_seconds) == ("l", 3, 0, 4)
+    assert (
+        refusal.value.policy,
+        refusal.value.limit,
+        refusal.value.remaining,
+        refusal.value.reset_seconds,
+    ) == ("l", 3, 0, 4)
     assert greet("grace") == "hello grace"
     assert greet.__doc__ == "Greets."
     faults.refuse("UpdateItem", "ProvisionedThroughputExceededException")
@@ -315,7 +354,9 @@ def test_a_job_takes_from_a_fixed_window_in_its_own_transaction(dynamodb: Any) -
         dynamodb.transact_write_items(TransactItems=[effect.write for effect in found.collected()])
 
     commit(2)
-    with pytest.raises(dynamodb.exceptions.TransactionCanceledException, match="None, ConditionalCheckFailed"):
+    with pytest.raises(
+        dynamodb.exceptions.TransactionCanceledException, match="None, ConditionalCheckFailed"
+    ):
         commit(2)
     commit(1)
     assert counted(dynamodb, "CountersTable", "mails") == 2

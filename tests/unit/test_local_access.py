@@ -20,18 +20,41 @@ def test_a_loopback_name_always_means_this_machine(name: str) -> None:
     assert is_loopback_name(name)
 
 
-@pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example", "0.0.0.0", "10.0.0.1", "169.254.169.254", "notlocalhost", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "0.0.0.0",
+        "10.0.0.1",
+        "169.254.169.254",
+        "notlocalhost",
+        "",
+    ],
+)
 def test_any_other_name_may_have_been_pointed_here(name: str) -> None:
     assert not is_loopback_name(name)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:3001", "LOCALHOST:1", "localhost.:80", "[::1]:3001", "a.localhost"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.1:3001", "LOCALHOST:1", "localhost.:80", "[::1]:3001", "a.localhost"],
+)
 def test_a_loopback_host_is_served(host: str) -> None:
     assert Access().refusal("/", [("host", host)]) is None
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:3001", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "0.0.0.0:1", "", "[::2]"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:3001",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "0.0.0.0:1",
+        "",
+        "[::2]",
+    ],
 )
 def test_another_host_is_refused_with_what_to_do(host: str) -> None:
     for access in (Access(), Access(for_pages=True)):
@@ -73,7 +96,13 @@ def test_a_page_of_another_site_is_refused_where_only_programs_ask(header: tuple
 
 
 @pytest.mark.parametrize(
-    "header", [("origin", "http://127.0.0.1:3001"), ("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none")], ids=": ".join
+    "header",
+    [
+        ("origin", "http://127.0.0.1:3001"),
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-site", "none"),
+    ],
+    ids=": ".join,
 )
 def test_this_very_origin_and_the_address_bar_are_served(header: tuple[str, str]) -> None:
     assert Access().refusal("/", [HOST, header]) is None
@@ -106,7 +135,14 @@ def test_each_function_has_a_key_of_its_own() -> None:
 
 def test_a_key_tells_its_owner_and_an_unknown_one_nobody() -> None:
     identities = Identities(people="p", runtime="r", functions={"f": "F"})
-    assert [identities.of(key) for key in ("p", "r", "f", "x", "", "P")] == ["people", "runtime", "function F", None, None, None]
+    assert [identities.of(key) for key in ("p", "r", "f", "x", "", "P")] == [
+        "people",
+        "runtime",
+        "function F",
+        None,
+        None,
+        None,
+    ]
     assert Identities().of("") is None
 
 
@@ -132,26 +168,63 @@ def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path) -> None:
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-#: Names of calls that open a port, and of modules that do. `process` opens the store's, which its process serves by an HttpServer;
-#: `peers` opens one for a moment, to see whether the system tells a peer's process.
-OPENERS = {"bind", "create_server", "start_server", "create_unix_server", "start_unix_server", "run_app", "make_server"}
-OPENERS |= {"TCPSite", "SockSite", "UnixSite", "AppRunner", "HTTPServer", "ThreadingHTTPServer", "TCPServer"}
+#: Names of calls that open a port, and of modules that do. `process` opens the store's, which its
+#: process serves by an HttpServer; `peers` opens one for a moment, to see whether the system tells
+#: a peer's process.
+OPENERS = {
+    "bind",
+    "create_server",
+    "start_server",
+    "create_unix_server",
+    "start_unix_server",
+    "run_app",
+    "make_server",
+}
+OPENERS |= {
+    "TCPSite",
+    "SockSite",
+    "UnixSite",
+    "AppRunner",
+    "HTTPServer",
+    "ThreadingHTTPServer",
+    "TCPServer",
+}
 OPENERS |= {"hypercorn", "uvicorn", "gunicorn", "http.server", "socketserver", "wsgiref"}
-OPEN_PORTS = {"ports/http_server.py": {"bind", "create_server"}, "emulator/process.py": {"bind"}, "ports/peers.py": {"create_server"}}
+OPEN_PORTS = {
+    "ports/http_server.py": {"bind", "create_server"},
+    "emulator/process.py": {"bind"},
+    "ports/peers.py": {"create_server"},
+}
 
 
 def test_no_other_module_opens_a_port() -> None:
     found: dict[str, set[str]] = {}
     for path in (ROOT / "mayfly_local").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = {node.attr} if isinstance(node, ast.Attribute) else {node.id} if isinstance(node, ast.Name) else set()
+            names = (
+                {node.attr}
+                if isinstance(node, ast.Attribute)
+                else {node.id}
+                if isinstance(node, ast.Name)
+                else set()
+            )
             if isinstance(node, ast.Import):
-                names = {each.name for each in node.names} | {each.name.partition(".")[0] for each in node.names}
+                names = {each.name for each in node.names} | {
+                    each.name.partition(".")[0] for each in node.names
+                }
             if isinstance(node, ast.ImportFrom) and node.module:
-                names = {node.module, node.module.partition(".")[0], *(each.name for each in node.names)}
+                names = {
+                    node.module,
+                    node.module.partition(".")[0],
+                    *(each.name for each in node.names),
+                }
             if opening := names & OPENERS:
-                found.setdefault(path.relative_to(ROOT / "mayfly_local").as_posix(), set()).update(opening)
-    assert found == OPEN_PORTS, "a server of the local runtime is an HttpServer, which has rules of access"
+                found.setdefault(path.relative_to(ROOT / "mayfly_local").as_posix(), set()).update(
+                    opening
+                )
+    assert found == OPEN_PORTS, (
+        "a server of the local runtime is an HttpServer, which has rules of access"
+    )
 
 
 def test_a_server_cannot_be_made_without_rules_of_access() -> None:

@@ -1,4 +1,6 @@
-"""The way of a container to the store: an HTTP server on the engine's bridge that passes requests on."""
+"""The way of a container to the store: an HTTP server on the engine's bridge that passes requests
+on.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +23,12 @@ async def store() -> AsyncIterator[str]:
     """A server in place of the store, which answers with what it was asked."""
 
     async def answer(request: web.Request) -> web.Response:
-        told = {"host": request.host, "path": request.raw_path, "body": (await request.read()).hex(), "headers": dict(request.headers)}
+        told = {
+            "host": request.host,
+            "path": request.raw_path,
+            "body": (await request.read()).hex(),
+            "headers": dict(request.headers),
+        }
         return web.json_response(told, status=418, headers={"x-amz-crc32": "7"})
 
     application = web.Application()
@@ -38,14 +45,20 @@ async def store() -> AsyncIterator[str]:
 
 def test_a_container_reaches_the_store_under_the_bridges_address() -> None:
     async def ask() -> None:
-        async with store() as here, way_to_store(here, BRIDGE) as there, aiohttp.ClientSession() as session:
+        async with (
+            store() as here,
+            way_to_store(here, BRIDGE) as there,
+            aiohttp.ClientSession() as session,
+        ):
             assert there.startswith(f"http://{BRIDGE}:")
             headers = {
                 "Authorization": "AWS4-HMAC-SHA256 Credential=a",
                 "X-Amz-Target": "Some.Call",
                 "Content-Type": "application/x-amz-json-1.0",
             }
-            async with session.post(f"{there}/a%2Fb?c=%20d", data=b"\x00\xff", headers=headers) as reply:
+            async with session.post(
+                f"{there}/a%2Fb?c=%20d", data=b"\x00\xff", headers=headers
+            ) as reply:
                 assert (reply.status, reply.headers["x-amz-crc32"]) == (418, "7")
                 told = await reply.json()
             assert told["host"] == here.removeprefix("http://")
@@ -55,10 +68,17 @@ def test_a_container_reaches_the_store_under_the_bridges_address() -> None:
     asyncio.run(ask())
 
 
-@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "same-site"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "same-site"}],
+)
 def test_no_web_page_gets_through(headers: dict[str, str]) -> None:
     async def ask() -> None:
-        async with store() as here, way_to_store(here, BRIDGE) as there, aiohttp.ClientSession(headers=headers) as session:
+        async with (
+            store() as here,
+            way_to_store(here, BRIDGE) as there,
+            aiohttp.ClientSession(headers=headers) as session,
+        ):
             reply = await session.post(there)
             assert reply.status == 403
 
@@ -95,26 +115,48 @@ async def ask_engine(monkeypatch: pytest.MonkeyPatch, folder: Path, answer: web.
         await runner.cleanup()
 
 
-def test_the_engine_tells_its_bridges_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told = web.json_response({"IPAM": {"Config": [{"Subnet": "10.88.0.0/16", "Gateway": "10.88.0.1"}]}})
+def test_the_engine_tells_its_bridges_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = web.json_response(
+        {"IPAM": {"Config": [{"Subnet": "10.88.0.0/16", "Gateway": "10.88.0.1"}]}}
+    )
     assert asyncio.run(ask_engine(monkeypatch, tmp_path, told)) == "10.88.0.1"
 
 
 @pytest.mark.parametrize("told", ['{"IPAM": {"Config": []}}', '{"IPAM": null}', "no JSON", "[]"])
-def test_an_engine_without_a_bridge_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str) -> None:
+def test_an_engine_without_a_bridge_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str
+) -> None:
     with pytest.raises(LocalError, match="no container engine answers here"):
-        asyncio.run(ask_engine(monkeypatch, tmp_path, web.Response(text=told, content_type="application/json")))
+        asyncio.run(
+            ask_engine(
+                monkeypatch, tmp_path, web.Response(text=told, content_type="application/json")
+            )
+        )
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "8.8.8.8"])
-def test_a_bridge_that_others_can_reach_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+def test_a_bridge_that_others_can_reach_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
+) -> None:
     told = web.json_response({"IPAM": {"Config": [{"Gateway": address}]}})
     with pytest.raises(LocalError, match="is not a private one"):
         asyncio.run(ask_engine(monkeypatch, tmp_path, told))
 
 
-@pytest.mark.parametrize("where", ["unix:///gone/engine.sock", "tcp://127.0.0.1:1", "npipe:////./pipe/docker_engine", "ssh://host"])
-def test_an_engine_that_does_not_answer_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [
+        "unix:///gone/engine.sock",
+        "tcp://127.0.0.1:1",
+        "npipe:////./pipe/docker_engine",
+        "ssh://host",
+    ],
+)
+def test_an_engine_that_does_not_answer_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", where)
     with pytest.raises(LocalError, match=f"no container engine answers here \\({where}"):
         asyncio.run(gateway())

@@ -1,4 +1,6 @@
-"""The journal: complete frames are read again, incomplete ones are cut, damaged files are left as they are."""
+"""The journal: complete frames are read again, incomplete ones are cut, damaged files are left as
+they are.
+"""
 
 import errno
 import json
@@ -67,7 +69,9 @@ def test_a_kill_is_told_from_a_clean_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11, 12, 13, 20])
-def test_a_frame_that_was_not_written_whole_is_cut_with_all_its_rows(tmp_path: Path, cut: int) -> None:
+def test_a_frame_that_was_not_written_whole_is_cut_with_all_its_rows(
+    tmp_path: Path, cut: int
+) -> None:
     written(tmp_path, [row("a")], [row("b"), row("c")])
     path = tmp_path / "journal-1.log"
     size = path.stat().st_size
@@ -85,13 +89,17 @@ def test_what_is_written_after_a_cut_is_read_again(tmp_path: Path) -> None:
     assert set(read(tmp_path)[0]) == {("item", "a"), ("item", "c")}
 
 
-def test_damage_before_readable_rows_is_an_error_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
+def test_damage_before_readable_rows_is_an_error_and_the_file_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
     written(tmp_path, [row("a", "x" * 50)], [row("b")])
     path = tmp_path / "journal-1.log"
     data = path.read_bytes()
     damaged = data.replace(b"x" * 50, b"x" * 49 + b"y")
     path.write_bytes(damaged)
-    with pytest.raises(StateError, match=r"damaged at byte \d+, with readable rows behind it; it is left as it is"):
+    with pytest.raises(
+        StateError, match=r"damaged at byte \d+, with readable rows behind it; it is left as it is"
+    ):
         read(tmp_path)
     assert path.read_bytes() == damaged
 
@@ -126,14 +134,18 @@ def test_a_file_of_something_else_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 1, 14])
 @pytest.mark.parametrize("name", ["journal-1.log", "journal-2.log"])
-def test_a_file_that_was_emptied_is_an_error_and_no_new_state(tmp_path: Path, name: str, kept: int) -> None:
+def test_a_file_that_was_emptied_is_an_error_and_no_new_state(
+    tmp_path: Path, name: str, kept: int
+) -> None:
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)
     journal.append([row("a")])
     journal.begin_copy()
     killed(journal)
     os.truncate(tmp_path / name, kept)
-    with pytest.raises(StateError, match=f"{name} is not a state file of Mayfly's, or is damaged at its beginning"):
+    with pytest.raises(
+        StateError, match=f"{name} is not a state file of Mayfly's, or is damaged at its beginning"
+    ):
         read(tmp_path)
     assert (tmp_path / name).stat().st_size == kept
 
@@ -252,7 +264,9 @@ def test_a_disk_that_takes_no_byte_and_gives_no_error_is_full(tmp_path: Path) ->
 
 
 def after_a_power_cut(path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """Makes a file look as if another run of the machine had written it, and its last pages were not all kept."""
+    """Makes a file look as if another run of the machine had written it, and its last pages were
+    not all kept.
+    """
     data = path.read_bytes()
     own = json.dumps(module._boot())[1:-1].encode()
     path.write_bytes(damage(data.replace(own, own[::-1])))
@@ -276,7 +290,9 @@ def test_a_power_cut_costs_what_was_not_synced_and_is_told(tmp_path: Path) -> No
     path = tmp_path / "journal-1.log"
     after_a_power_cut(path, lambda data: data)
     path.write_bytes(reframed(path))
-    path.write_bytes(path.read_bytes().replace(b"y" * 40, bytes(40)))  # a page that never reached the disk, before one that did
+    path.write_bytes(
+        path.read_bytes().replace(b"y" * 40, bytes(40))
+    )  # a page that never reached the disk, before one that did
     found, story = read(tmp_path)
     assert set(found) == {("item", "a")}
     assert (story.lost_power, story.cut > 0) == (True, True)

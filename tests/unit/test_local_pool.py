@@ -110,13 +110,19 @@ def test_a_start_that_waits_for_long_does_not_hold_up_the_others() -> None:
     async def test() -> None:
         slow, quick, starts = Machine(), Machine(), Starts(1)
         slow.may_start.clear()
-        slow_call = asyncio.ensure_future(Pool(slow.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT))
+        slow_call = asyncio.ensure_future(
+            Pool(slow.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT)
+        )
         await settled()
-        assert await Pool(quick.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT) == Reply(b"{}")
+        assert await Pool(quick.start, limit=1, idle_seconds=60, starts=starts).invoke(
+            EVENT
+        ) == Reply(b"{}")
         assert not slow_call.done()
         slow.may_start.set()
         assert await slow_call == Reply(b"{}")
-        assert await asyncio.wait_for(Pool(quick.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT), 1) == Reply(b"{}")
+        assert await asyncio.wait_for(
+            Pool(quick.start, limit=1, idle_seconds=60, starts=starts).invoke(EVENT), 1
+        ) == Reply(b"{}")
 
     run(test())
 
@@ -163,7 +169,10 @@ def test_a_caller_that_goes_away_while_it_waits_leaves_its_environment_to_the_ne
         machine = Machine()
         machine.may_start.clear()
         pool = Pool(machine.start, limit=1, idle_seconds=60)
-        gone, stays = asyncio.ensure_future(pool.invoke(EVENT)), asyncio.ensure_future(pool.invoke(EVENT))
+        gone, stays = (
+            asyncio.ensure_future(pool.invoke(EVENT)),
+            asyncio.ensure_future(pool.invoke(EVENT)),
+        )
         await settled()
         gone.cancel()
         machine.may_start.set()

@@ -24,7 +24,14 @@ def dynamodb(operation: str, service: str = "DynamoDB_20120810", **arguments: An
 
 
 def sqs(operation: str, **arguments: Any) -> Request:
-    return Request("sqs", "POST", "/", {}, {"x-amz-target": f"AmazonSQS.{operation}"}, json.dumps(arguments).encode())
+    return Request(
+        "sqs",
+        "POST",
+        "/",
+        {},
+        {"x-amz-target": f"AmazonSQS.{operation}"},
+        json.dumps(arguments).encode(),
+    )
 
 
 def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: str) -> Request:
@@ -37,76 +44,117 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         (dynamodb("GetItem", TableName="T"), {("dynamodb:GetItem", TABLE)}),
         (dynamodb("GetItem", TableName=TABLE), {("dynamodb:GetItem", TABLE)}),
         (dynamodb("Query", TableName="T", IndexName="i"), {("dynamodb:Query", f"{TABLE}/index/i")}),
-        (dynamodb("BatchGetItem", RequestItems={"T": {}, "U": {}}), {("dynamodb:BatchGetItem", TABLE), ("dynamodb:BatchGetItem", TABLE[:-1] + "U")}),
+        (dynamodb("BatchGetItem", RequestItems={"T": {}, "U": {}}),
+        {("dynamodb:BatchGetItem", TABLE), ("dynamodb:BatchGetItem", TABLE[:-1] + "U")}),
         (
-            dynamodb("TransactWriteItems", TransactItems=[{"Put": {"TableName": "T"}}, {"ConditionCheck": {"TableName": "T"}}]),
+            dynamodb("TransactWriteItems", TransactItems=[{"Put": {"TableName": "T"}},
+            {"ConditionCheck": {"TableName": "T"}}]),
             {("dynamodb:PutItem", TABLE), ("dynamodb:ConditionCheckItem", TABLE)},
         ),
-        (dynamodb("TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}]), {("dynamodb:GetItem", TABLE)}),
-        (dynamodb("ExecuteStatement", Statement='SELECT * FROM "T"."i" WHERE pk = ?'), {("dynamodb:PartiQLSelect", f"{TABLE}/index/i")}),
+        (dynamodb("TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}]),
+        {("dynamodb:GetItem", TABLE)}),
+        (dynamodb("ExecuteStatement", Statement='SELECT * FROM "T"."i" WHERE pk = ?'),
+        {("dynamodb:PartiQLSelect", f"{TABLE}/index/i")}),
         (
-            dynamodb("BatchExecuteStatement", Statements=[{"Statement": "UPDATE \"T\" SET a = 1"}, {"Statement": "INSERT INTO \"T\" VALUE {}"}]),
+            dynamodb("BatchExecuteStatement", Statements=[{"Statement": "UPDATE \"T\" SET a = 1"},
+            {"Statement": "INSERT INTO \"T\" VALUE {}"}]),
             {("dynamodb:PartiQLUpdate", TABLE), ("dynamodb:PartiQLInsert", TABLE)},
         ),
-        (dynamodb("ExecuteStatement", Statement="DELETE FROM T WHERE pk = 'x'"), {("dynamodb:PartiQLDelete", TABLE)}),
-        (dynamodb("ExecuteStatement", Statement="UPDATE \"T\" SET x = 'from U', y = 'into V'"), {("dynamodb:PartiQLUpdate", TABLE)}),
-        (dynamodb("ExecuteTransaction", TransactStatements=[{"Statement": "EXISTS(SELECT * FROM \"T\" WHERE pk = 'x')"}]), {("dynamodb:PartiQLSelect", TABLE)}),
-        (dynamodb("ExecuteStatement", Statement="what is this"), {("dynamodb:PartiQLUnknown", "*")}),
+        (dynamodb("ExecuteStatement", Statement="DELETE FROM T WHERE pk = 'x'"),
+        {("dynamodb:PartiQLDelete", TABLE)}),
+        (dynamodb("ExecuteStatement", Statement="UPDATE \"T\" SET x = 'from U', y = 'into V'"),
+        {("dynamodb:PartiQLUpdate", TABLE)}),
+        (dynamodb("ExecuteTransaction",
+        TransactStatements=[{"Statement": "EXISTS(SELECT * FROM \"T\" WHERE pk = 'x')"}]),
+        {("dynamodb:PartiQLSelect", TABLE)}),
+        (dynamodb("ExecuteStatement", Statement="what is this"),
+        {("dynamodb:PartiQLUnknown", "*")}),
         (dynamodb("ListTables"), {("dynamodb:ListTables", "*")}),
-        (dynamodb("GetShardIterator", "DynamoDBStreams_20120810", StreamArn=STREAM), {("dynamodb:GetShardIterator", STREAM)}),
+        (dynamodb("GetShardIterator", "DynamoDBStreams_20120810", StreamArn=STREAM),
+        {("dynamodb:GetShardIterator", STREAM)}),
         (
-            dynamodb("GetRecords", "DynamoDBStreams_20120810", ShardIterator=base64.urlsafe_b64encode(json.dumps({"arn": STREAM}).encode()).decode()),
+            dynamodb("GetRecords", "DynamoDBStreams_20120810",
+            ShardIterator=base64.urlsafe_b64encode(json.dumps({"arn": STREAM}).encode()).decode()),
             {("dynamodb:GetRecords", STREAM)},
         ),
-        (dynamodb("ListStreams", "DynamoDBStreams_20120810", TableName="T"), {("dynamodb:ListStreams", f"{TABLE}/stream/*")}),
-        (sqs("SendMessageBatch", QueueUrl="http://127.0.0.1:1/000000000000/q"), {("sqs:SendMessage", "arn:aws:sqs:us-east-1:000000000000:q")}),
-        (sqs("GetQueueUrl", QueueName="q"), {("sqs:GetQueueUrl", "arn:aws:sqs:us-east-1:000000000000:q")}),
-        (Request("sqs", "POST", "/", {}, {}, b"Action=DeleteMessage&QueueUrl=http%3A%2F%2Fx%2F0%2Fq"), {("sqs:DeleteMessage", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        (dynamodb("ListStreams", "DynamoDBStreams_20120810", TableName="T"),
+        {("dynamodb:ListStreams", f"{TABLE}/stream/*")}),
+        (sqs("SendMessageBatch", QueueUrl="http://127.0.0.1:1/000000000000/q"),
+        {("sqs:SendMessage", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        (sqs("GetQueueUrl", QueueName="q"),
+        {("sqs:GetQueueUrl", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        (Request("sqs", "POST", "/", {}, {},
+        b"Action=DeleteMessage&QueueUrl=http%3A%2F%2Fx%2F0%2Fq"),
+        {("sqs:DeleteMessage", "arn:aws:sqs:us-east-1:000000000000:q")}),
         (s3("GET", "/b/a/k.csv"), {("s3:GetObject", "arn:aws:s3:::b/a/k.csv")}),
         (s3("HEAD", "/b/k"), {("s3:GetObject", "arn:aws:s3:::b/k")}),
         (s3("GET", "/b", prefix="x"), {("s3:ListBucket", "arn:aws:s3:::b")}),
-        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObject", "arn:aws:s3:::c/d")}),
+        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d"}), {("s3:PutObject", "arn:aws:s3:::b/k"),
+        ("s3:GetObject", "arn:aws:s3:::c/d")}),
         (s3("GET", "/b/k", versionId="1"), {("s3:GetObjectVersion", "arn:aws:s3:::b/k")}),
-        (Request("s3", "POST", "/b", {"delete": ""}, {}, b"<Delete><Object><Key>a/&amp;b</Key></Object></Delete>"), {("s3:DeleteObject", "arn:aws:s3:::b/a/&b")}),
+        (Request("s3", "POST", "/b", {"delete": ""}, {},
+        b"<Delete><Object><Key>a/&amp;b</Key></Object></Delete>"),
+        {("s3:DeleteObject", "arn:aws:s3:::b/a/&b")}),
         (s3("DELETE", "/b/k", versionId="1"), {("s3:DeleteObjectVersion", "arn:aws:s3:::b/k")}),
         (s3("PUT", "/b/k", uploadId="u", partNumber="1"), {("s3:PutObject", "arn:aws:s3:::b/k")}),
-        (s3("PUT", "/b/k", {"x-amz-acl": "public-read"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectAcl", "arn:aws:s3:::b/k")}),
-        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d%20e?versionId=1"}), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObjectVersion", "arn:aws:s3:::c/d e")}),
+        (s3("PUT", "/b/k", {"x-amz-acl": "public-read"}), {("s3:PutObject", "arn:aws:s3:::b/k"),
+        ("s3:PutObjectAcl", "arn:aws:s3:::b/k")}),
+        (s3("PUT", "/b/k", {"x-amz-copy-source": "/c/d%20e?versionId=1"}),
+        {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObjectVersion", "arn:aws:s3:::c/d e")}),
         (s3("GET", "/b", policy=""), {("s3:GetBucketPolicy", "arn:aws:s3:::b")}),
         (s3("PUT", "/b", lifecycle=""), {("s3:PutLifecycleConfiguration", "arn:aws:s3:::b")}),
         (s3("PUT", "/b", versions=""), {("s3:?", "arn:aws:s3:::b")}),
         (s3("HEAD", "/b/k", versionId="1"), {("s3:GetObjectVersion", "arn:aws:s3:::b/k")}),
-        (s3("GET", "/b/k", versionId="1", tagging=""), {("s3:GetObjectVersionTagging", "arn:aws:s3:::b/k")}),
-        (s3("POST", "/b/k", {"x-amz-tagging": "a=b"}, uploads=""), {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectTagging", "arn:aws:s3:::b/k")}),
-        (Request("s3", "POST", "/b", {"delete": ""}, {}, b"<Object><Key>k</Key><VersionId>1</VersionId></Object>"), {("s3:DeleteObjectVersion", "arn:aws:s3:::b/k")}),
+        (s3("GET", "/b/k", versionId="1", tagging=""),
+        {("s3:GetObjectVersionTagging", "arn:aws:s3:::b/k")}),
+        (s3("POST", "/b/k", {"x-amz-tagging": "a=b"}, uploads=""),
+        {("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectTagging", "arn:aws:s3:::b/k")}),
+        (Request("s3", "POST", "/b", {"delete": ""}, {},
+        b"<Object><Key>k</Key><VersionId>1</VersionId></Object>"),
+        {("s3:DeleteObjectVersion", "arn:aws:s3:::b/k")}),
         (s3("PATCH", "/b/k"), {("s3:?", "arn:aws:s3:::b/k")}),
         (s3("GET", "/"), {("s3:ListAllMyBuckets", "*")}),
         (
-            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameter"}, b'{"Name": "/a/b"}'),
+            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameter"},
+            b'{"Name": "/a/b"}'),
             {("ssm:GetParameter", "arn:aws:ssm:us-east-1:000000000000:parameter/a/b")},
         ),
         (
-            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameters"}, b'{"Names": ["/a/b:3", "arn:aws:ssm:us-east-1:1:parameter/c"]}'),
-            {("ssm:GetParameters", f"arn:aws:ssm:us-east-1:000000000000:parameter/{each}") for each in ("a/b", "c")},
+            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameters"},
+            b'{"Names": ["/a/b:3", "arn:aws:ssm:us-east-1:1:parameter/c"]}'),
+            {("ssm:GetParameters",
+            f"arn:aws:ssm:us-east-1:000000000000:parameter/{each}") for each in ("a/b", "c")},
         ),
-        (Request("sqs", "POST", "/000000000000/q", {}, {"x-amz-target": "AmazonSQS.PurgeQueue"}, b"{}"), {("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:000000000000:q")}),
-        (Request("sts", "POST", "/", {}, {}, b"Action=GetCallerIdentity"), {("sts:GetCallerIdentity", "*")}),
+        (Request("sqs", "POST", "/000000000000/q", {}, {"x-amz-target": "AmazonSQS.PurgeQueue"},
+        b"{}"), {("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        (Request("sts", "POST", "/", {}, {}, b"Action=GetCallerIdentity"),
+        {("sts:GetCallerIdentity", "*")}),
     ],
 )  # fmt: skip
-def test_a_request_asks_for_actions_on_resources(request_: Request, asked: set[tuple[str, str]]) -> None:
+def test_a_request_asks_for_actions_on_resources(
+    request_: Request, asked: set[tuple[str, str]]
+) -> None:
     assert request_.permissions() == {Permission(*each) for each in asked}
 
 
 def test_who_signed_is_told_by_header_and_by_a_presigned_address() -> None:
-    header = "AWS4-HMAC-SHA256 Credential=function-F/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0"
+    header = (
+        "AWS4-HMAC-SHA256 Credential=function-F/20260101/us-east-1/sqs/aws4_request, "
+        "SignedHeaders=host, Signature=0"
+    )
     assert signer({"authorization": header}, {}) == ("function-F", "sqs")
-    assert signer({}, {"X-Amz-Credential": "function-F/20260101/us-east-1/s3/aws4_request"}) == ("function-F", "s3")
+    assert signer({}, {"X-Amz-Credential": "function-F/20260101/us-east-1/s3/aws4_request"}) == (
+        "function-F",
+        "s3",
+    )
     assert signer({}, {"AWSAccessKeyId": "function-F", "Signature": "x"}) == ("function-F", "s3")
     assert signer({}, {}) == ("", "")
 
 
 def test_an_address_that_an_sdk_presigns_by_default_is_its_signers() -> None:
-    made = make_client("s3").generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+    made = make_client("s3").generate_presigned_url(
+        "get_object", Params={"Bucket": "b", "Key": "k"}
+    )
     query = dict(parse_qsl(urlsplit(made).query))
     assert signer({}, query)[0] == "test"
 
@@ -125,10 +173,25 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
         (role(ALLOW), "dynamodb:Scan", TABLE, False),
         (role(ALLOW), "dynamodb:GetItem", TABLE + "2", False),
         (role(ALLOW), "dynamodb:Query", f"{TABLE}/index/i", False),
-        (role({**ALLOW, "Action": "dynamodb:getitem"}), "dynamodb:GetItem", TABLE, True),  # IAM minds no case in actions
+        (
+            role({**ALLOW, "Action": "dynamodb:getitem"}),
+            "dynamodb:GetItem",
+            TABLE,
+            True,
+        ),  # IAM minds no case in actions
         (role({**ALLOW, "Action": "dynamodb:*"}), "dynamodb:Scan", TABLE, True),
-        (role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}), "dynamodb:GetItem", TABLE, True),
-        (role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}), "dynamodb:Scan", TABLE, False),
+        (
+            role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}),
+            "dynamodb:GetItem",
+            TABLE,
+            True,
+        ),
+        (
+            role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}),
+            "dynamodb:Scan",
+            TABLE,
+            False,
+        ),
         (role({**ALLOW, "Resource": TABLE + "?"}), "dynamodb:GetItem", TABLE + "x", True),
         (role({**ALLOW, "Resource": TABLE + "?"}), "dynamodb:GetItem", TABLE, False),
         (
@@ -137,24 +200,53 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
             "arn:aws:s3:::my-bucket/k",
             False,
         ),
-        (role({**ALLOW, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/a+[b/*"}), "s3:GetObject", "arn:aws:s3:::b/a+[b/k\nl", True),
+        (
+            role({**ALLOW, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/a+[b/*"}),
+            "s3:GetObject",
+            "arn:aws:s3:::b/a+[b/k\nl",
+            True,
+        ),
         (role({**ALLOW, "Resource": "*"}), "dynamodb:GetItem", TABLE, True),
         (role(ALLOW, {**ALLOW, "Effect": "Deny"}), "dynamodb:GetItem", TABLE, False),
-        (Role("R", ({"Statement": [ALLOW]}, {"Statement": {**ALLOW, "Effect": "Deny"}})), "dynamodb:GetItem", TABLE, False),
-        (role({**ALLOW, "Condition": {"StringEquals": {"a": "b"}}}), "dynamodb:GetItem", TABLE, True),  # not evaluated
         (
-            role(ALLOW, {**ALLOW, "Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}),
+            Role("R", ({"Statement": [ALLOW]}, {"Statement": {**ALLOW, "Effect": "Deny"}})),
+            "dynamodb:GetItem",
+            TABLE,
+            False,
+        ),
+        (
+            role({**ALLOW, "Condition": {"StringEquals": {"a": "b"}}}),
+            "dynamodb:GetItem",
+            TABLE,
+            True,
+        ),  # not evaluated
+        (
+            role(
+                ALLOW,
+                {
+                    **ALLOW,
+                    "Effect": "Deny",
+                    "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                },
+            ),
             "dynamodb:GetItem",
             TABLE,
             True,
         ),
         (role(), "sts:GetCallerIdentity", "*", True),
-        (role(managed=("AWSLambdaBasicExecutionRole",)), "logs:PutLogEvents", "arn:aws:logs:us-east-1:000000000000:log-group:g", True),
+        (
+            role(managed=("AWSLambdaBasicExecutionRole",)),
+            "logs:PutLogEvents",
+            "arn:aws:logs:us-east-1:000000000000:log-group:g",
+            True,
+        ),
         (role(managed=("AWSLambdaBasicExecutionRole",)), "dynamodb:GetItem", TABLE, False),
         (None, "dynamodb:Scan", TABLE, True),  # a role from elsewhere: nobody knows what it allows
     ],
 )
-def test_a_role_allows_what_its_policies_say(role_: Role | None, action: str, resource: str, allowed: bool) -> None:
+def test_a_role_allows_what_its_policies_say(
+    role_: Role | None, action: str, resource: str, allowed: bool
+) -> None:
     permissions = Permissions()
     permissions.set({"F": role_})
     assert permissions.allows("F", Permission(action, resource)) is allowed
@@ -172,13 +264,18 @@ def test_what_is_used_and_what_is_refused_is_counted_and_what_is_only_asked_is_n
     assert permissions.may("F", Permission("dynamodb:PutItem", TABLE))
     assert dict(permissions.used) == {Grant("F", "dynamodb:GetItem", TABLE): 2}
     assert dict(permissions.refused) == {("F", refused): 1}
-    assert [grant.action for grant in permissions.grants()] == ["dynamodb:GetItem", "dynamodb:PutItem"]
+    assert [grant.action for grant in permissions.grants()] == [
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+    ]
 
 
 def test_what_aws_own_policies_allow_is_listed_and_counted_too() -> None:
     permissions = Permissions()
     permissions.set({"F": role(managed=("AWSLambdaBasicExecutionRole",))})
-    assert permissions.allows("F", Permission("logs:PutLogEvents", "arn:aws:logs:us-east-1:000000000000:log-group:g"))
+    assert permissions.allows(
+        "F", Permission("logs:PutLogEvents", "arn:aws:logs:us-east-1:000000000000:log-group:g")
+    )
     assert [(each.action, permissions.used[each]) for each in permissions.grants()] == [
         ("logs:CreateLogGroup", 0),
         ("logs:CreateLogStream", 0),
@@ -215,18 +312,29 @@ class Wire:
         await send({"type": "http.response.body", "body": b"stored"})
 
     def ask(self, request: Request, key: str = "key-of-F", path: str = "/") -> tuple[int, str]:
-        token = f"Bearer {key}" if path.startswith("/_mayfly/") else credential(key, request.service)
+        token = (
+            f"Bearer {key}" if path.startswith("/_mayfly/") else credential(key, request.service)
+        )
         headers = {"host": "127.0.0.1:3001", **request.headers, "authorization": token}
         return self.send(request, list(headers.items()), path=path if path != "/" else request.path)
 
-    def send(self, request: Request, headers: list[tuple[str, str]], *, path: str = "/", query: str = "") -> tuple[int, str]:
+    def send(
+        self, request: Request, headers: list[tuple[str, str]], *, path: str = "/", query: str = ""
+    ) -> tuple[int, str]:
         import asyncio
 
         sent: list[dict[str, Any]] = []
         asyncio.run(self.serve(replace(request, path=path), headers, sent, query=query))
         return sent[0]["status"], sent[1]["body"].decode()
 
-    async def serve(self, request: Request, headers: list[tuple[str, str]], sent: list[dict[str, Any]], *, query: str = "") -> None:
+    async def serve(
+        self,
+        request: Request,
+        headers: list[tuple[str, str]],
+        sent: list[dict[str, Any]],
+        *,
+        query: str = "",
+    ) -> None:
         scope = {
             "type": "http",
             "method": request.method,
@@ -245,8 +353,15 @@ class Wire:
         await self.guard(scope, receive, send)
 
     def set_roles(self, **roles: Any) -> None:
-        asked = {"roles": roles, "keys": {f"key-of-{name}": {"function": name, "secret": "s"} for name in roles}}
-        self.ask(Request("", "POST", "/", {}, {}, json.dumps(asked).encode()), key="runtime", path="/_mayfly/roles")
+        asked = {
+            "roles": roles,
+            "keys": {f"key-of-{name}": {"function": name, "secret": "s"} for name in roles},
+        }
+        self.ask(
+            Request("", "POST", "/", {}, {}, json.dumps(asked).encode()),
+            key="runtime",
+            path="/_mayfly/roles",
+        )
 
 
 @pytest.fixture
@@ -274,14 +389,26 @@ def test_a_request_by_a_key_that_the_runtime_is_about_to_tell_waits_for_it() -> 
     async def scenario() -> None:
         asked = dynamodb("GetItem", TableName="T")
         asking = asyncio.ensure_future(
-            wire.serve(asked, [*asked.headers.items(), ("authorization", credential("key-of-F", "dynamodb"))], sent)
+            wire.serve(
+                asked,
+                [*asked.headers.items(), ("authorization", credential("key-of-F", "dynamodb"))],
+                sent,
+            )
         )
         await asyncio.sleep(0.01)
         assert not asking.done()
-        roles = {"F": {"name": "R", "documents": [{"Statement": {**ALLOW, "Action": "dynamodb:GetItem"}}], "managed": []}}
+        roles = {
+            "F": {
+                "name": "R",
+                "documents": [{"Statement": {**ALLOW, "Action": "dynamodb:GetItem"}}],
+                "managed": [],
+            }
+        }
         told = {"roles": roles, "keys": {"key-of-F": {"function": "F", "secret": "s"}}}
         await wire.serve(
-            Request("", "POST", "/_mayfly/roles", {}, {}, json.dumps(told).encode()), [("authorization", "Bearer runtime")], []
+            Request("", "POST", "/_mayfly/roles", {}, {}, json.dumps(told).encode()),
+            [("authorization", "Bearer runtime")],
+            [],
         )
         await asking
 
@@ -301,7 +428,9 @@ class FullDisk:
 
 
 def test_no_request_begins_while_the_disk_is_full() -> None:
-    """Otherwise a change that is not written would be visible to all callers, and gone after a kill."""
+    """Otherwise a change that is not written would be visible to all callers, and gone after a
+    kill.
+    """
     disk = FullDisk()
     wire = Wire(disk)
     status, body = wire.ask(dynamodb("PutItem", TableName="T"), key="people")
@@ -316,22 +445,43 @@ def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire:
     status, body = wire.ask(dynamodb("PutItem", TableName="T"))
     assert status == 400
     assert json.loads(body)["__type"] == "AccessDeniedException"
-    assert f"R/F is not authorized to perform: dynamodb:PutItem on resource: {TABLE} because" in body
+    assert (
+        f"R/F is not authorized to perform: dynamodb:PutItem on resource: {TABLE} because" in body
+    )
     status, body = wire.ask(s3("GET", "/b/k"))
-    assert (status, "<Code>AccessDenied</Code>" in body, "s3:GetObject" in body) == (403, True, True)
+    assert (status, "<Code>AccessDenied</Code>" in body, "s3:GetObject" in body) == (
+        403,
+        True,
+        True,
+    )
     assert wire.stored == []
     wire.ask(dynamodb("PutItem", TableName="T"))
     advice = "allow it in the policies of R"
     assert wire.reported == [
-        {"function": "F", "role": "R", "action": "dynamodb:PutItem", "resource": TABLE, "advice": advice},
-        {"function": "F", "role": "R", "action": "s3:GetObject", "resource": "arn:aws:s3:::b/k", "advice": advice},
+        {
+            "function": "F",
+            "role": "R",
+            "action": "dynamodb:PutItem",
+            "resource": TABLE,
+            "advice": advice,
+        },
+        {
+            "function": "F",
+            "role": "R",
+            "action": "s3:GetObject",
+            "resource": "arn:aws:s3:::b/k",
+            "advice": advice,
+        },
     ]
 
 
 def test_a_refusal_tells_a_deny_and_what_is_not_known_from_what_is_not_allowed(wire: Wire) -> None:
     deny = {"Effect": "Deny", "Action": "dynamodb:GetItem", "Resource": "*"}
     wire.set_roles(F={"name": "R", "documents": [{"Statement": [ALLOW, deny]}], "managed": []})
-    assert "with an explicit deny in an identity-based policy" in wire.ask(dynamodb("GetItem", TableName="T"))[1]
+    assert (
+        "with an explicit deny in an identity-based policy"
+        in wire.ask(dynamodb("GetItem", TableName="T"))[1]
+    )
     assert "does not know which permission" in wire.ask(s3("PATCH", "/b/k"))[1]
     assert [each["advice"] for each in wire.reported] == [
         "a policy of its role denies it",
@@ -359,7 +509,14 @@ def test_a_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, k
     ],
 )
 def test_a_fault_that_is_none_is_refused_and_changes_nothing(wire: Wire, asked: Any) -> None:
-    assert wire.ask(Request("", "POST", "/", {}, {}, json.dumps(asked).encode()), key="people", path="/_mayfly/faults")[0] == 400
+    assert (
+        wire.ask(
+            Request("", "POST", "/", {}, {}, json.dumps(asked).encode()),
+            key="people",
+            path="/_mayfly/faults",
+        )[0]
+        == 400
+    )
     assert wire.ask(dynamodb("GetItem", TableName="T")) == (200, "stored")
 
 
@@ -372,28 +529,54 @@ def test_control_requests_of_the_runtime_are_the_runtimes_alone(wire: Wire, path
 
 
 def test_a_request_has_one_signature_so_that_none_is_checked_and_another_used(wire: Wire) -> None:
-    signed = [("host", "127.0.0.1:3001"), *[("authorization", credential(key, "dynamodb")) for key in ("key-of-F", "people")]]
+    signed = [
+        ("host", "127.0.0.1:3001"),
+        *[("authorization", credential(key, "dynamodb")) for key in ("key-of-F", "people")],
+    ]
     assert wire.send(dynamodb("GetItem", TableName="T"), signed)[0] == 403
     assert wire.stored == []
 
 
 @pytest.mark.parametrize(("service", "status"), [("sqs", 403), ("dynamodb", 403), ("s3", 200)])
-def test_only_requests_to_s3_are_signed_in_their_query(wire: Wire, service: str, status: int) -> None:
-    query = urlencode({"X-Amz-Credential": f"people/20260101/us-east-1/{service}/aws4_request", "Action": "ListQueues"})
-    assert wire.send(Request(service, "GET", "/", {}, {}, b""), [("host", "127.0.0.1:3001")], query=query)[0] == status
+def test_only_requests_to_s3_are_signed_in_their_query(
+    wire: Wire, service: str, status: int
+) -> None:
+    query = urlencode(
+        {
+            "X-Amz-Credential": f"people/20260101/us-east-1/{service}/aws4_request",
+            "Action": "ListQueues",
+        }
+    )
+    assert (
+        wire.send(
+            Request(service, "GET", "/", {}, {}, b""), [("host", "127.0.0.1:3001")], query=query
+        )[0]
+        == status
+    )
     assert len(wire.stored) == (status == 200)
 
 
 def test_the_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
-    page = [("host", "127.0.0.1:3001"), ("origin", "https://evil.example"), ("authorization", credential("people", "s3"))]
+    page = [
+        ("host", "127.0.0.1:3001"),
+        ("origin", "https://evil.example"),
+        ("authorization", credential("people", "s3")),
+    ]
     assert wire.send(s3("GET", "/b/k"), page, path="/b/k")[0] == 200
-    assert wire.send(s3("POST", "/b"), [*page, ("x-amz-target", "DynamoDB_20120810.ListTables")], path="/b")[0] == 403
+    assert (
+        wire.send(
+            s3("POST", "/b"), [*page, ("x-amz-target", "DynamoDB_20120810.ListTables")], path="/b"
+        )[0]
+        == 403
+    )
     assert wire.send(s3("GET", "/b"), page, path="/b", query="Action=ListQueues")[0] == 403
     assert len(wire.stored) == 1
 
 
 def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire) -> None:
-    asked = dynamodb("TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}, {"Get": {"TableName": "U"}}])
+    asked = dynamodb(
+        "TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}, {"Get": {"TableName": "U"}}]
+    )
     assert wire.ask(asked)[0] == 400
     assert wire.stored == []
 
@@ -412,7 +595,11 @@ def test_a_body_that_is_none_is_left_to_the_store(wire: Wire, body: bytes) -> No
 @pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])
 def test_a_fault_strikes_as_often_as_it_was_asked_for(wire: Wire, kind: str, reaches: int) -> None:
     wanted = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
-    wire.ask(Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()), key="people", path="/_mayfly/faults")
+    wire.ask(
+        Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()),
+        key="people",
+        path="/_mayfly/faults",
+    )
     asked = dynamodb("GetItem", TableName="T")
     assert wire.ask(asked)[0] == 500
     assert len(wire.stored) == reaches

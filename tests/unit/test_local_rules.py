@@ -52,12 +52,23 @@ from mayfly_local.sources.queues import failed_ids
         ({"$or": [{"a": ["x"]}, {"b": ["y"]}], "c": [1]}, {"b": "y"}, False),
     ],
 )
-def test_a_pattern_lets_through_what_it_names(pattern: dict[str, Any], event: Any, expected: bool) -> None:
+def test_a_pattern_lets_through_what_it_names(
+    pattern: dict[str, Any], event: Any, expected: bool
+) -> None:
     check_pattern(pattern)
     assert matches(pattern, event) is expected
 
 
-@pytest.mark.parametrize("pattern", [[], {"a": "x"}, {"a": []}, {"a": [{"wildcard": "x*"}]}, {"a": [{"prefix": "x", "suffix": "y"}]}])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        [],
+        {"a": "x"},
+        {"a": []},
+        {"a": [{"wildcard": "x*"}]},
+        {"a": [{"prefix": "x", "suffix": "y"}]},
+    ],
+)
 def test_a_pattern_that_is_not_done_here_is_refused(pattern: Any) -> None:
     with pytest.raises(ValueError, match=r"list|object|rule"):
         check_pattern(pattern)
@@ -83,14 +94,22 @@ def test_a_pattern_that_is_not_done_here_is_refused(pattern: Any) -> None:
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-02T00:00:00", None),
     ],
 )
-def test_a_schedule_fires_when_eventbridge_says(expression: str, zone: str, now: str, due: str | None) -> None:
-    found = ScheduleTimes.parse(expression, zone).after(datetime.fromisoformat(now).replace(tzinfo=UTC))
-    assert (found and found.astimezone(UTC)) == (due and datetime.fromisoformat(due).replace(tzinfo=UTC))
+def test_a_schedule_fires_when_eventbridge_says(
+    expression: str, zone: str, now: str, due: str | None
+) -> None:
+    found = ScheduleTimes.parse(expression, zone).after(
+        datetime.fromisoformat(now).replace(tzinfo=UTC)
+    )
+    assert (found and found.astimezone(UTC)) == (
+        due and datetime.fromisoformat(due).replace(tzinfo=UTC)
+    )
 
 
 @pytest.mark.parametrize(
     "expression",
-    ["", "rate(0 minutes)", "rate(1 minutes)", "rate(5 minute)", "rate(5 seconds)", "cron(* * * * *)", "cron(0 12 * * * *)", "cron(0 12 15W * ? *)", "cron(0 25 * * ? *)", "cron(0 12 * * ? 2030)", "at(x)"],
+    ["", "rate(0 minutes)", "rate(1 minutes)", "rate(5 minute)", "rate(5 seconds)",
+    "cron(* * * * *)", "cron(0 12 * * * *)", "cron(0 12 15W * ? *)", "cron(0 25 * * ? *)",
+    "cron(0 12 * * ? 2030)", "at(x)"],
 )  # fmt: skip
 def test_an_expression_that_eventbridge_or_this_runtime_refuses_is_named(expression: str) -> None:
     with pytest.raises(ValueError, match="the schedule"):
@@ -105,8 +124,16 @@ def test_an_unknown_time_zone_is_named() -> None:
 # ---------------------------------------------------------------- intrinsic functions
 
 
-SCOPE = {("Table", None): "t-1", ("Table", "Arn"): "arn:t-1", ("Stage", None): "dev", ("AWS::Region", None): "us-east-1"}
-CONDITIONS = {"IsDev": {"Fn::Equals": [{"Ref": "Stage"}, "dev"]}, "IsProd": {"Fn::Not": [{"Condition": "IsDev"}]}}
+SCOPE = {
+    ("Table", None): "t-1",
+    ("Table", "Arn"): "arn:t-1",
+    ("Stage", None): "dev",
+    ("AWS::Region", None): "us-east-1",
+}
+CONDITIONS = {
+    "IsDev": {"Fn::Equals": [{"Ref": "Stage"}, "dev"]},
+    "IsProd": {"Fn::Not": [{"Condition": "IsDev"}]},
+}
 
 
 @pytest.mark.parametrize(
@@ -122,19 +149,32 @@ CONDITIONS = {"IsDev": {"Fn::Equals": [{"Ref": "Stage"}, "dev"]}, "IsProd": {"Fn
         ({"Fn::If": ["IsDev", "yes", "no"]}, "yes"),
         ({"Fn::If": ["IsProd", "yes", "no"]}, "no"),
         ({"a": {"Ref": "AWS::NoValue"}, "b": [1, {"Ref": "AWS::NoValue"}]}, {"b": [1]}),
-        ({"Fn::And": [{"Condition": "IsDev"}, {"Fn::Or": [{"Condition": "IsProd"}, {"Condition": "IsDev"}]}]}, True),
+        (
+            {
+                "Fn::And": [
+                    {"Condition": "IsDev"},
+                    {"Fn::Or": [{"Condition": "IsProd"}, {"Condition": "IsDev"}]},
+                ]
+            },
+            True,
+        ),
         ({"Fn::FindInMap": ["Sizes", {"Ref": "Stage"}, "memory"]}, 128),
         ({"Fn::Base64": "x"}, "eA=="),
         ({"Statement": {"Condition": {"Bool": "x"}}}, {"Statement": {"Condition": {"Bool": "x"}}}),
     ],
 )
 def test_an_intrinsic_function_gives_its_value(value: Any, expected: Any) -> None:
-    assert resolve(value, SCOPE, conditions=CONDITIONS, mappings={"Sizes": {"dev": {"memory": 128}}}) == expected
+    assert (
+        resolve(value, SCOPE, conditions=CONDITIONS, mappings={"Sizes": {"dev": {"memory": 128}}})
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [({"Ref": "Gone"}, "Gone has no value"), ({"Fn::GetAtt": ["Table", "X"]}, r"Table\.X has no value"), ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"), ({"Fn::If": ["No", 1, 2]}, "no condition No")],
+    [({"Ref": "Gone"}, "Gone has no value"), ({"Fn::GetAtt": ["Table", "X"]},
+    r"Table\.X has no value"), ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"),
+    ({"Fn::If": ["No", 1, 2]}, "no condition No")],
 )  # fmt: skip
 def test_what_has_no_value_is_named(value: Any, said: str) -> None:
     with pytest.raises(Unresolvable, match=said):
@@ -142,8 +182,18 @@ def test_what_has_no_value_is_named(value: Any, said: str) -> None:
 
 
 def test_references_are_found_wherever_they_stand() -> None:
-    value = [{"a": {"Ref": "A"}}, {"Fn::Sub": "${B.Arn} ${!C} ${D}"}, {"Fn::Sub": ["${x} ${E}", {"x": {"Fn::GetAtt": ["F", "Arn"]}}]}]
-    assert set(references(value)) == {("A", None), ("B", "Arn"), ("D", None), ("F", "Arn"), ("E", None)}
+    value = [
+        {"a": {"Ref": "A"}},
+        {"Fn::Sub": "${B.Arn} ${!C} ${D}"},
+        {"Fn::Sub": ["${x} ${E}", {"x": {"Fn::GetAtt": ["F", "Arn"]}}]},
+    ]
+    assert set(references(value)) == {
+        ("A", None),
+        ("B", "Arn"),
+        ("D", None),
+        ("F", "Arn"),
+        ("E", None),
+    }
 
 
 # ---------------------------------------------------------------- HTTP
@@ -179,7 +229,9 @@ ROUTES = tuple(
         ("GET", "/a/1/2", "ANY $default", {}),
     ],
 )
-def test_the_most_specific_route_takes_a_request(method: str, path: str, route: str, parameters: dict[str, str]) -> None:
+def test_the_most_specific_route_takes_a_request(
+    method: str, path: str, route: str, parameters: dict[str, str]
+) -> None:
     found = match(ROUTES, method, path)
     assert found is not None
     assert (found[0].function, found[1]) == (route, parameters)
@@ -190,12 +242,27 @@ def test_without_a_default_route_nothing_takes_the_rest() -> None:
 
 
 def request(**changes: Any) -> HttpRequest:
-    facts = {"method": "POST", "path": "/a/1%202", "query": "x=1&x=2&y=%26", "body": b"", "source_ip": "127.0.0.1", "protocol": "HTTP/1.1"}
-    return HttpRequest(**{**facts, "headers": [("host", "h:1"), ("accept", "a"), ("accept", "b"), ("cookie", "k=1; l=2")], **changes})
+    facts = {
+        "method": "POST",
+        "path": "/a/1%202",
+        "query": "x=1&x=2&y=%26",
+        "body": b"",
+        "source_ip": "127.0.0.1",
+        "protocol": "HTTP/1.1",
+    }
+    return HttpRequest(
+        **{
+            **facts,
+            "headers": [("host", "h:1"), ("accept", "a"), ("accept", "b"), ("cookie", "k=1; l=2")],
+            **changes,
+        }
+    )
 
 
 def event(**changes: Any) -> dict[str, Any]:
-    return http_event(request(**changes), ROUTES[1], {"id": "1 2"}, request_id="r", stage_variables={})
+    return http_event(
+        request(**changes), ROUTES[1], {"id": "1 2"}, request_id="r", stage_variables={}
+    )
 
 
 def test_a_request_becomes_payload_format_2() -> None:
@@ -245,7 +312,12 @@ def test_a_reply_becomes_a_response() -> None:
     }
     response = respond(json.dumps(reply).encode())
     assert response is not None
-    assert (response.status, response.body, response.headers["X-A"], response.headers.getall("Set-Cookie")) == (
+    assert (
+        response.status,
+        response.body,
+        response.headers["X-A"],
+        response.headers.getall("Set-Cookie"),
+    ) == (
         201,
         b"\xff",
         "1",
@@ -253,11 +325,17 @@ def test_a_reply_becomes_a_response() -> None:
     )
 
 
-@pytest.mark.parametrize(("payload", "body"), [(b'{"a": 1}', b'{"a": 1}'), (b'"text"', b"text"), (b"null", b"null")])
+@pytest.mark.parametrize(
+    ("payload", "body"), [(b'{"a": 1}', b'{"a": 1}'), (b'"text"', b"text"), (b"null", b"null")]
+)
 def test_a_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) -> None:
     response = respond(payload)
     assert response is not None
-    assert (response.status, response.body, response.content_type) == (200, body, "application/json")
+    assert (response.status, response.body, response.content_type) == (
+        200,
+        body,
+        "application/json",
+    )
 
 
 @pytest.mark.parametrize(
@@ -289,7 +367,12 @@ def test_a_message_becomes_a_record() -> None:
         "MessageAttributes": {"k": {"StringValue": "v", "DataType": "String"}},
     }
     found = sqs_record(message, "arn:q")
-    assert (found["messageId"], found["receiptHandle"], found["body"], found["eventSourceARN"]) == ("m", "r", "b", "arn:q")
+    assert (found["messageId"], found["receiptHandle"], found["body"], found["eventSourceARN"]) == (
+        "m",
+        "r",
+        "b",
+        "arn:q",
+    )
     assert found["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
 
 
@@ -330,4 +413,9 @@ def test_a_report_of_failures_is_read_as_lambda_reads_it(payload: Any, failed: s
 
 def test_a_failed_function_fails_its_batch_and_one_that_does_not_report_succeeds_with_it() -> None:
     assert failed_ids(Failure("X", "x"), ["a", "b"], reports=True) == {"a", "b"}
-    assert failed_ids(Reply(b'{"batchItemFailures": [{"itemIdentifier": "a"}]}'), ["a", "b"], reports=False) == set()
+    assert (
+        failed_ids(
+            Reply(b'{"batchItemFailures": [{"itemIdentifier": "a"}]}'), ["a", "b"], reports=False
+        )
+        == set()
+    )

@@ -1,4 +1,6 @@
-"""A stream's event source mapping: its first position, its reports, and the position that it keeps."""
+"""A stream's event source mapping: its first position, its reports, and the position that it
+keeps.
+"""
 
 import asyncio
 import io
@@ -42,7 +44,13 @@ class Stream:
     def _describe_stream(self, **_: Any) -> Any:
         return {"StreamDescription": {"Shards": [{"ShardId": "shard"}]}}
 
-    def _get_shard_iterator(self, *, ShardIteratorType: str, SequenceNumber: str = "", **_: Any) -> Any:  # noqa: N803
+    def _get_shard_iterator(
+        self,
+        *,
+        ShardIteratorType: str,  # noqa: N803
+        SequenceNumber: str = "",  # noqa: N803
+        **_: Any,
+    ) -> Any:
         self.asked.append({"type": ShardIteratorType, "number": SequenceNumber})
         if self.failing_iterators:
             self.failing_iterators -= 1
@@ -60,7 +68,10 @@ class Stream:
             raise refused("ExpiredIteratorException")
         first = int(ShardIterator)
         found = self.numbers[first : first + 2]
-        return {"Records": [record(number) for number in found], "NextShardIterator": f"{first + len(found)}"}
+        return {
+            "Records": [record(number) for number in found],
+            "NextShardIterator": f"{first + len(found)}",
+        }
 
     def _get_queue_url(self, **_: Any) -> Any:
         return {"QueueUrl": "failures"}
@@ -79,7 +90,13 @@ def refused(code: str) -> ClientError:
 
 
 def record(number: str) -> dict[str, Any]:
-    image = {"SequenceNumber": number, "Keys": {}, "NewImage": {}, "SizeBytes": 1, "StreamViewType": "NEW_IMAGE"}
+    image = {
+        "SequenceNumber": number,
+        "Keys": {},
+        "NewImage": {},
+        "SizeBytes": 1,
+        "StreamViewType": "NEW_IMAGE",
+    }
     return {
         "eventID": number,
         "eventName": "INSERT",
@@ -104,16 +121,28 @@ class Control:
 class Run:
     """A poller on a stream, until a condition holds."""
 
-    def __init__(self, folder: Path, stream: Stream, *, starts_at: str = "TRIM_HORIZON", fails: bool = False, **known: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stream: Stream,
+        *,
+        starts_at: str = "TRIM_HORIZON",
+        fails: bool = False,
+        **known: Any,
+    ) -> None:
         source = StreamSource(
-            name="M", function="F", stream_arn=ARN, batch_size=2, window_seconds=0, reports_failures=False, starts_at=starts_at, bisects=False,
-            max_retries=0, max_age_seconds=None, on_failure_arn="arn:aws:sqs:us-east-1:000000000000:failures", patterns=(),
+            name="M", function="F", stream_arn=ARN, batch_size=2, window_seconds=0,
+            reports_failures=False, starts_at=starts_at, bisects=False,
+            max_retries=0, max_age_seconds=None,
+            on_failure_arn="arn:aws:sqs:us-east-1:000000000000:failures", patterns=(),
         )  # fmt: skip
         self.control, self.delivered = Control(), list[str]()
         self._fails = fails
         positions = Positions(cast("Any", self.control), **known)
         self._logs = Logs(folder, form="json", out=io.StringIO())
-        self.poller = StreamPoller(source, cast("Clients", stream), self._invoke, self._logs.of("test"), positions)
+        self.poller = StreamPoller(
+            source, cast("Clients", stream), self._invoke, self._logs.of("test"), positions
+        )
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
         records = json.loads(invocation.event)["Records"]
@@ -124,7 +153,8 @@ class Run:
         async def run() -> None:
             running = asyncio.ensure_future(self.poller.run())
             async with asyncio.timeout(20):
-                while not condition() and not running.done():  # noqa: ASYNC110 - any condition, also of the fakes
+                # Any condition, also of the fakes.
+                while not condition() and not running.done():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             self.poller.stop()
             await running
@@ -157,7 +187,9 @@ def test_a_position_whose_record_was_dropped_goes_on_with_what_is_left(tmp_path:
 
 
 @pytest.mark.parametrize("at", ["2", "4"])
-def test_an_iterator_that_has_expired_is_made_anew_after_the_last_record(tmp_path: Path, at: str) -> None:
+def test_an_iterator_that_has_expired_is_made_anew_after_the_last_record(
+    tmp_path: Path, at: str
+) -> None:
     stream = Stream(6)
     stream.expired = {at}
     run = Run(tmp_path, stream)
@@ -169,10 +201,15 @@ def test_an_iterator_that_has_expired_is_made_anew_after_the_last_record(tmp_pat
 
     run.until(has_come)
     assert run.delivered == stream.numbers
-    assert stream.asked[1] == {"type": "AFTER_SEQUENCE_NUMBER", "number": stream.numbers[int(at) - 1]}
+    assert stream.asked[1] == {
+        "type": "AFTER_SEQUENCE_NUMBER",
+        "number": stream.numbers[int(at) - 1],
+    }
 
 
-def test_nothing_is_read_past_a_batch_that_was_given_up_and_not_yet_reported(tmp_path: Path) -> None:
+def test_nothing_is_read_past_a_batch_that_was_given_up_and_not_yet_reported(
+    tmp_path: Path,
+) -> None:
     stream = Stream(2)
     stream.refusals = 1
     run = Run(tmp_path, stream, fails=True)
@@ -196,16 +233,24 @@ def test_records_that_were_lost_are_reported_once_as_everything_before(tmp_path:
     run = Run(tmp_path, stream, lost={"M"})
     run.until(lambda: run.delivered)
     facts = stream.reports[0]["DDBStreamBatchInfo"]
-    assert (facts["startSequenceNumber"], facts["endSequenceNumber"], facts["batchSize"]) == ("0", "0", 0)
+    assert (facts["startSequenceNumber"], facts["endSequenceNumber"], facts["batchSize"]) == (
+        "0",
+        "0",
+        0,
+    )
     assert run.control.reported == ["M"]
 
 
-def test_a_report_of_lost_records_that_the_queue_refuses_is_tried_again_and_made_once(tmp_path: Path) -> None:
+def test_a_report_of_lost_records_that_the_queue_refuses_is_tried_again_and_made_once(
+    tmp_path: Path,
+) -> None:
     stream = Stream(1)
     stream.refusals = 1
     stream.expired = {"0"}
     run = Run(tmp_path, stream, lost={"M"})
-    run.until(lambda: len(stream.asked) > 1)  # the iterator has expired before a record was read: another one is made
+    run.until(
+        lambda: len(stream.asked) > 1
+    )  # the iterator has expired before a record was read: another one is made
     assert (len(stream.reports), run.control.reported) == (1, ["M"])
 
 

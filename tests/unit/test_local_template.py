@@ -12,7 +12,10 @@ from mayfly_local.errors import TemplateError
 
 def template(folder: Path, resources: str, head: str = "") -> Path:
     path = folder / "template.yaml"
-    path.write_text(f"Transform: AWS::Serverless-2016-10-31\n{dedent(head)}Resources:\n" + indent(dedent(resources), "  "))
+    path.write_text(
+        f"Transform: AWS::Serverless-2016-10-31\n{dedent(head)}Resources:\n"
+        + indent(dedent(resources), "  ")
+    )
     (folder / "code").mkdir(exist_ok=True)
     return path
 
@@ -33,8 +36,10 @@ def test_every_unsupported_type_and_property_is_named_at_once(tmp_path: Path) ->
         """,
     )
     assert problems(path) == [
-        "resource Topic: the type AWS::SNS::Topic is not supported locally (supported: AWS::ApiGatewayV2::Api, "
-        "AWS::ApiGatewayV2::Stage, AWS::DynamoDB::Table, AWS::Events::Rule, AWS::Lambda::EventSourceMapping, AWS::Lambda::Function, "
+        "resource Topic: the type AWS::SNS::Topic is not supported locally (supported: "
+        "AWS::ApiGatewayV2::Api, "
+        "AWS::ApiGatewayV2::Stage, AWS::DynamoDB::Table, AWS::Events::Rule, "
+        "AWS::Lambda::EventSourceMapping, AWS::Lambda::Function, "
         "AWS::Lambda::LayerVersion, AWS::S3::Bucket, AWS::SQS::Queue, AWS::Scheduler::Schedule)",
         "resource Queue: the property Colour of AWS::SQS::Queue is not supported locally",
         "resource Queue: the property KmsMasterKeyId of AWS::SQS::Queue is not supported locally",
@@ -56,15 +61,25 @@ def test_a_resource_whose_condition_does_not_hold_is_not_there(tmp_path: Path) -
         ("Resources: [", "it is not valid YAML"),
         ("Description: x", "it has no Resources"),
         ("Resources: {A: {}}", "resource A has no Type"),
-        ("Resources:\n  A: {Type: AWS::Serverless::Function}", "no 'Transform: AWS::Serverless-2016-10-31'"),
         (
-            "Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: AWS::Serverless::Function, Properties: {CodeUri: gone, Handler: a.b}}",
+            "Resources:\n  A: {Type: AWS::Serverless::Function}",
+            "no 'Transform: AWS::Serverless-2016-10-31'",
+        ),
+        (
+            "Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: "
+            "AWS::Serverless::Function, Properties: {CodeUri: gone, Handler: a.b}}",
             "CodeUri gone does not exist",
         ),
-        ("Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: AWS::Serverless::Function, Properties: {Colour: 1}}", "Colour"),
+        (
+            "Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: "
+            "AWS::Serverless::Function, Properties: {Colour: 1}}",
+            "Colour",
+        ),
     ],
 )
-def test_a_template_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_template_that_is_wrong_is_refused_with_the_reason(
+    tmp_path: Path, text: str, problem: str
+) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(text)
     assert any(problem in each for each in problems(path))
@@ -83,23 +98,41 @@ def test_a_template_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, tex
         ("Environment: {Variables: {X: !Ref Gone}}", "resource A: Gone has no value here"),
         ("Environment: {Variables: {X: {Ref: [1]}}}", ""),
         ("Events: {E: {Type: HttpApi, Properties: {Path: x, Method: GET}}}", ""),
-        ("Events: {E: {Type: HttpApi, Properties: {Path: /x, Method: FLY}}}", "no method of an HTTP API"),
-        ("Events: {E: {Type: SQS, Properties: {Queue: 'arn:aws:sqs:us-east-1:1:other'}}}", "arn:aws:sqs:us-east-1:1:other is not in this template"),
-        ("Events: {E: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn}}}\nTimeout: 60", "the visibility timeout of Q (30 s) is below the timeout of A (60 s)"),
-        ("Events: {E: {Type: Schedule, Properties: {Schedule: often}}}", "the schedule 'often' is not"),
+        ("Events: {E: {Type: HttpApi, Properties: {Path: /x, Method: FLY}}}",
+        "no method of an HTTP API"),
+        ("Events: {E: {Type: SQS, Properties: {Queue: 'arn:aws:sqs:us-east-1:1:other'}}}",
+        "arn:aws:sqs:us-east-1:1:other is not in this template"),
+        ("Events: {E: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn}}}\nTimeout: 60",
+        "the visibility timeout of Q (30 s) is below the timeout of A (60 s)"),
+        ("Events: {E: {Type: Schedule, Properties: {Schedule: often}}}",
+        "the schedule 'often' is not"),
         ("Runtime: nodejs22.x", "the runtime nodejs22.x is not supported locally"),
         ("hi", ""),
     ],
 )  # fmt: skip
-def test_a_value_that_cannot_be_used_is_a_problem_and_no_stack_trace(tmp_path: Path, properties: str, said: str) -> None:
-    head = "" if "Runtime" in properties or properties == "hi" else "Runtime: python3.13\nHandler: app.handler\nCodeUri: code\n"
+def test_a_value_that_cannot_be_used_is_a_problem_and_no_stack_trace(
+    tmp_path: Path, properties: str, said: str
+) -> None:
+    head = (
+        ""
+        if "Runtime" in properties or properties == "hi"
+        else "Runtime: python3.13\nHandler: app.handler\nCodeUri: code\n"
+    )
     path = template(
-        tmp_path, "Q: {Type: AWS::SQS::Queue}\nA:\n  Type: AWS::Serverless::Function\n  Properties:\n" + indent(head + properties, "    ")
+        tmp_path,
+        "Q: {Type: AWS::SQS::Queue}\nA:\n  Type: AWS::Serverless::Function\n  Properties:\n"
+        + indent(head + properties, "    "),
     )
     if "nodejs" in properties:
-        path.write_text(path.read_text().replace("Runtime", "CodeUri: code\n      Handler: a.b\n      Runtime"))
+        path.write_text(
+            path.read_text().replace("Runtime", "CodeUri: code\n      Handler: a.b\n      Runtime")
+        )
     with pytest.raises(TemplateError) as caught:
-        build(load(path, cache=tmp_path / "cache"), {("Q", None): "url", ("Q", "Arn"): "arn:aws:sqs:us-east-1:0:q"}, api_url="http://x")
+        build(
+            load(path, cache=tmp_path / "cache"),
+            {("Q", None): "url", ("Q", "Arn"): "arn:aws:sqs:us-east-1:0:q"},
+            api_url="http://x",
+        )
     assert said in str(caught.value)
 
 
@@ -114,19 +147,26 @@ def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_parameters_need_a_value_and_a_declaration(tmp_path: Path) -> None:
-    path = template(tmp_path, "Queue: {Type: AWS::SQS::Queue}", head="Parameters: {Stage: {Type: String}}\n")
+    path = template(
+        tmp_path, "Queue: {Type: AWS::SQS::Queue}", head="Parameters: {Stage: {Type: String}}\n"
+    )
     assert problems(path, Colour="x") == [
         "there is no parameter Colour",
         "parameter Stage has no default: give it with --parameter Stage=VALUE",
     ]
-    assert load(path, cache=tmp_path / "cache", parameters={"Stage": "dev"}).parameters == {"Stage": "dev"}
+    assert load(path, cache=tmp_path / "cache", parameters={"Stage": "dev"}).parameters == {
+        "Stage": "dev"
+    }
 
 
 def test_the_transformed_template_is_kept_by_content(tmp_path: Path) -> None:
     path = template(tmp_path, "Queue: {Type: AWS::SQS::Queue}")
     first = load(path, cache=tmp_path / "cache")
     path.write_text(path.read_text().replace("Queue:", "Other:"))
-    assert (set(first.resources), set(load(path, cache=tmp_path / "cache").resources)) == ({"Queue"}, {"Other"})
+    assert (set(first.resources), set(load(path, cache=tmp_path / "cache").resources)) == (
+        {"Queue"},
+        {"Other"},
+    )
     assert len(list((tmp_path / "cache" / "templates").iterdir())) == 2
 
 

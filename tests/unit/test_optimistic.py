@@ -45,7 +45,9 @@ def statuses(stage: Stage) -> set[Status]:
 
 
 def open_batch(stage: Stage, *messages: Wake) -> None:
-    stage.batch = stage.runner.open([a_record(message, f"m{index}") for index, message in enumerate(messages)], Context())
+    stage.batch = stage.runner.open(
+        [a_record(message, f"m{index}") for index, message in enumerate(messages)], Context()
+    )
     stage.batch.prepare()
 
 
@@ -73,13 +75,20 @@ def metered_stage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_a_batch_of_ten_costs_these_store_calls_and_units(
-    metered_stage: tuple[Stage, Cost], exclusive: bool, own_counters: bool, is_submitted: bool, calls: int, write_units: float
+    metered_stage: tuple[Stage, Cost],
+    exclusive: bool,
+    own_counters: bool,
+    is_submitted: bool,
+    calls: int,
+    write_units: float,
 ) -> None:
     """The visibility call comes on top; reads cost a fifth of writes."""
     stage, cost = metered_stage
     stage.declare(exclusive=exclusive)
     stage.body = lambda job, effects: effects.increment(f"n-{job.id}" if own_counters else "n")
-    messages = submit_all(stage) if is_submitted else [Submission("t", number) for number in range(10)]
+    messages = (
+        submit_all(stage) if is_submitted else [Submission("t", number) for number in range(10)]
+    )
     cost.reset()
     assert failures(stage.handle(*messages)) == []
     found = (sum(cost.calls.values()), round(cost.write_units / 10, 2), cost.read_units / 10)
@@ -104,7 +113,13 @@ def test_a_job_that_ran_unclaimed_looks_like_one_that_was_claimed(stage: Stage) 
 def test_a_job_that_a_message_asks_for_is_made_by_its_commit(stage: Stage, payload: Any) -> None:
     assert failures(stage.handle(Submission("t", payload))) == []
     job = stage.job(stage.ran[0].id)
-    assert (job.status, job.payload, job.attempt, job.fence, len(job.history)) == (Status.COMPLETED, payload, 1, 1, 1)
+    assert (job.status, job.payload, job.attempt, job.fence, len(job.history)) == (
+        Status.COMPLETED,
+        payload,
+        1,
+        1,
+        1,
+    )
 
 
 @pytest.mark.parametrize("is_new", [True, False])
@@ -121,20 +136,40 @@ def test_a_failure_is_recorded_and_the_neighbours_are_done(stage: Stage, is_new:
     if not is_new:
         for number, payload in enumerate(payloads):
             stage.submit(id=f"j{number}", payload=payload)
-    reply = stage.handle(*(Submission("t", each) if is_new else Wake("acme", f"j{number}") for number, each in enumerate(payloads)))
+    reply = stage.handle(
+        *(
+            Submission("t", each) if is_new else Wake("acme", f"j{number}")
+            for number, each in enumerate(payloads)
+        )
+    )
     assert failures(reply) == ["m1"]
     assert stage.visible.asked[-1] == pytest.approx({"r-m1": 1.0}, abs=0.5)
     found = {job.payload: stage.job(job.id) for job in stage.ran}
     bad, never = found["bad"], found["never"]
-    assert (bad.status, bad.attempt, bad.history[0].error) == (Status.RETRY, 1, "RuntimeError: boom")
-    assert (never.status, never.error, never.expires_at_s is not None) == (Status.DEAD, "Permanent: no", True)
-    assert [job.id for job in stage.operations.list("acme", Status.DEAD, limit=9, after=None, now_ms=stage.clock()).jobs] == [never.id]
+    assert (bad.status, bad.attempt, bad.history[0].error) == (
+        Status.RETRY,
+        1,
+        "RuntimeError: boom",
+    )
+    assert (never.status, never.error, never.expires_at_s is not None) == (
+        Status.DEAD,
+        "Permanent: no",
+        True,
+    )
+    assert [
+        job.id
+        for job in stage.operations.list(
+            "acme", Status.DEAD, limit=9, after=None, now_ms=stage.clock()
+        ).jobs
+    ] == [never.id]
     assert stage.count() == 3
 
 
 def test_copies_of_a_message_whose_commit_fails_all_come_back(stage: Stage, faults: Faults) -> None:
     stage.submit()
-    faults.plan = lambda operation, number: "before" if operation in ("TransactWriteItems", "UpdateItem") else None
+    faults.plan = lambda operation, number: (
+        "before" if operation in ("TransactWriteItems", "UpdateItem") else None
+    )
     assert failures(stage.handle(*[Wake("acme", "j1")] * 3)) == ["m0", "m1", "m2"]
     assert len(stage.ran) == 1
 
@@ -144,7 +179,9 @@ def test_copies_of_a_message_whose_commit_fails_all_come_back(stage: Stage, faul
 
 @pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
 @pytest.mark.parametrize("times", [1, 99])
-def test_a_record_that_is_reported_as_done_is_durable(stage: Stage, faults: Faults, kind: str, times: int) -> None:
+def test_a_record_that_is_reported_as_done_is_durable(
+    stage: Stage, faults: Faults, kind: str, times: int
+) -> None:
     messages = submit_all(stage)
     faults.on("TransactWriteItems", kind, times=times)
     failed = failures(stage.handle(*messages))
@@ -159,7 +196,9 @@ def test_a_record_that_is_reported_as_done_is_durable(stage: Stage, faults: Faul
 
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("kind", ["before", "after", "conflict"])
-def test_a_job_that_fills_its_transaction_is_no_exception(stage: Stage, faults: Faults, kind: str, exclusive: bool) -> None:
+def test_a_job_that_fills_its_transaction_is_no_exception(
+    stage: Stage, faults: Faults, kind: str, exclusive: bool
+) -> None:
     """Its commit is made while it is being staged, and what came of that must not be forgotten."""
 
     def body(job: Job, effects: Any) -> None:
@@ -197,7 +236,9 @@ def test_a_request_that_cannot_be_written_down_is_refused_and_not_unknown(stage:
     from mayfly.aws.dynamodb import DynamoDB, RequestRefused
 
     with pytest.raises(RequestRefused):
-        DynamoDB(stage.client, lambda attempt: None).put("try", TableName="T", Item={"id": {"N": object()}})
+        DynamoDB(stage.client, lambda attempt: None).put(
+            "try", TableName="T", Item={"id": {"N": object()}}
+        )
 
 
 def test_a_process_that_dies_with_staged_records_has_applied_nothing(stage: Stage) -> None:
@@ -236,7 +277,11 @@ def test_what_was_staged_when_a_beat_failed_in_an_unforeseen_way_comes_back(stag
         stage.batch.beat()
     stage.batch.run(stage.batch.records[1])
     late = stage.batch.close()
-    assert ([type(late[name]) for name in late], list(late), stage.count()) == ([LeaseHeld], ["m0"], 1)
+    assert ([type(late[name]) for name in late], list(late), stage.count()) == (
+        [LeaseHeld],
+        ["m0"],
+        1,
+    )
 
 
 # ---------------------------------------------------------------- somebody else was there
@@ -263,10 +308,17 @@ def test_of_two_that_make_one_job_at_once_one_commits(stage: Stage) -> None:
     for batch in batches:
         batch.run(record)
     assert [batch.close() for batch in batches] == [{}, {}]
-    assert (len(stage.ran), stage.count(), stage.succeeded, stage.job(stage.ran[0].id).attempt) == (2, 1, 1, 1)
+    assert (len(stage.ran), stage.count(), stage.succeeded, stage.job(stage.ran[0].id).attempt) == (
+        2,
+        1,
+        1,
+        1,
+    )
 
 
-def test_a_message_with_the_key_of_a_waiting_job_and_another_body_runs_nothing(stage: Stage) -> None:
+def test_a_message_with_the_key_of_a_waiting_job_and_another_body_runs_nothing(
+    stage: Stage,
+) -> None:
     name = job_id_for("acme", "k", otherwise="")
     stage.submit(id=name, payload="A")
     assert failures(stage.handle(Submission("t", "B", idempotency_key="k"))) == []
@@ -275,7 +327,9 @@ def test_a_message_with_the_key_of_a_waiting_job_and_another_body_runs_nothing(s
     assert "with another body" in kept.problem
 
 
-def test_a_job_that_was_cancelled_after_the_read_stays_so_and_its_neighbours_are_done(stage: Stage) -> None:
+def test_a_job_that_was_cancelled_after_the_read_stays_so_and_its_neighbours_are_done(
+    stage: Stage,
+) -> None:
     messages = submit_all(stage)
 
     def body(job: Job, effects: Any) -> None:
@@ -317,7 +371,9 @@ def test_a_failure_of_a_job_that_somebody_else_has_done_changes_nothing(stage: S
 # ---------------------------------------------------------------- how long what has finished waits
 
 
-def test_what_has_waited_for_fifty_milliseconds_is_committed_before_the_next_one_starts(stage: Stage) -> None:
+def test_what_has_waited_for_fifty_milliseconds_is_committed_before_the_next_one_starts(
+    stage: Stage,
+) -> None:
     messages = submit_all(stage)
     committed: list[int] = []
 
@@ -376,7 +432,9 @@ def test_nothing_waits_while_a_redelivered_job_runs(stage: Stage) -> None:
         effects.increment("n")
 
     stage.body = body
-    stage.handle_records([stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new"), "m1", 1)])
+    stage.handle_records(
+        [stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new"), "m1", 1)]
+    )
     assert (seen, stage.count()) == ([("new", 0), ("old", 1)], 2)
 
 
@@ -413,15 +471,25 @@ def test_a_job_that_takes_a_third_of_the_lease_is_claimed_and_seen_to_run(stage:
     start = stage.clock() - 10_000
     assert seen == [("running", 1, 1, start + 20_000), start + 25_000]
     done = stage.job()
-    assert (done.status, done.attempt, done.fence, len(done.history), stage.count()) == (Status.COMPLETED, 1, 1, 1, 1)
+    assert (done.status, done.attempt, done.fence, len(done.history), stage.count()) == (
+        Status.COMPLETED,
+        1,
+        1,
+        1,
+        1,
+    )
     assert (done.history[0].started_at_ms, done.history[0].outcome) == (start, Outcome.SUCCEEDED)
 
 
-def test_a_long_job_that_meets_nothing_but_conflicts_keeps_its_attempt(stage: Stage, faults: Faults) -> None:
+def test_a_long_job_that_meets_nothing_but_conflicts_keeps_its_attempt(
+    stage: Stage, faults: Faults
+) -> None:
     stage.submit(max_attempts=1)
 
     def during(effects: Any) -> None:
-        faults.plan = lambda operation, number: "conflict" if operation == "TransactWriteItems" else None
+        faults.plan = lambda operation, number: (
+            "conflict" if operation == "TransactWriteItems" else None
+        )
 
     late = run_long(stage, during)
     assert [type(each) for each in late.values()] == [LeaseHeld]
@@ -459,7 +527,9 @@ def test_a_message_that_comes_again_meets_the_late_claim(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("kind", ["before", "after"])
-def test_a_late_claim_whose_outcome_is_unknown_does_not_stand_in_the_way_of_its_own_commit(stage: Stage, faults: Faults, kind: str) -> None:
+def test_a_late_claim_whose_outcome_is_unknown_does_not_stand_in_the_way_of_its_own_commit(
+    stage: Stage, faults: Faults, kind: str
+) -> None:
     stage.submit()
     faults.plan = lambda operation, number: kind if operation == "UpdateItem" else None
 
@@ -468,7 +538,12 @@ def test_a_late_claim_whose_outcome_is_unknown_does_not_stand_in_the_way_of_its_
         assert stage.job().status is (Status.INPROGRESS if kind == "after" else Status.QUEUED)
 
     assert run_long(stage, during) == {}
-    assert (stage.job().status, stage.job().attempt, len(stage.job().history), stage.count()) == (Status.COMPLETED, 1, 1, 1)
+    assert (stage.job().status, stage.job().attempt, len(stage.job().history), stage.count()) == (
+        Status.COMPLETED,
+        1,
+        1,
+        1,
+    )
 
 
 def test_a_late_claim_that_comes_too_late_stops_the_task_at_its_checkpoint(stage: Stage) -> None:
@@ -513,7 +588,12 @@ def test_a_failure_after_a_late_claim_is_one_attempt(stage: Stage) -> None:
     with pytest.raises(LeaseHeld):
         run_long(stage, fail)
     job = stage.job()
-    assert (job.status, job.attempt, job.fence, [each.error for each in job.history]) == (Status.RETRY, 1, 1, ["RuntimeError: boom"])
+    assert (job.status, job.attempt, job.fence, [each.error for each in job.history]) == (
+        Status.RETRY,
+        1,
+        1,
+        ["RuntimeError: boom"],
+    )
 
 
 # ---------------------------------------------------------------- which mode

@@ -17,7 +17,9 @@ WIDE = 16
 
 
 def deliver_at_once(stage: Stage, message: Wake | Submission) -> Counter[str]:
-    """The same message in as many workers as there are threads, each with a client of its own; what each made of it."""
+    """The same message in as many workers as there are threads, each with a client of its own; what
+    each made of it.
+    """
     barrier = threading.Barrier(WIDE)
 
     def one(_: int) -> str:
@@ -52,8 +54,15 @@ def test_sixteen_deliveries_of_one_message_at_once_are_one_effect(embedded: Any)
     assert (stage.job().status, stage.job().attempt) == (Status.COMPLETED, 1)
 
 
-def test_sixteen_deliveries_of_one_message_that_asks_for_a_job_make_one_job_and_one_effect(embedded: Any) -> None:
+def test_sixteen_deliveries_of_one_message_that_asks_for_a_job_make_one_job_and_one_effect(
+    embedded: Any,
+) -> None:
     stage = Stage(embedded, make_tables(embedded, "race2-"), exclusive=True)
     outcomes = deliver_at_once(stage, Submission("t", 1))
-    assert (outcomes["done"] >= 1, sum(outcomes.values()), len(stage.ran), stage.count()) == (True, WIDE, 1, 1)
+    assert (outcomes["done"] >= 1, sum(outcomes.values()), len(stage.ran), stage.count()) == (
+        True,
+        WIDE,
+        1,
+        1,
+    )
     assert len(embedded.scan(TableName=stage.tables["JobsTable"])["Items"]) == 1

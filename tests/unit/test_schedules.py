@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mayfly import schedules
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import InvalidRequest, PayloadTooLarge, ScheduleBusy, ScheduleNotFound, UnknownTask
+from mayfly.core.errors import (
+    InvalidRequest,
+    PayloadTooLarge,
+    ScheduleBusy,
+    ScheduleNotFound,
+    UnknownTask,
+)
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status
@@ -36,22 +42,35 @@ def cron(expression: str, timezone: str = "UTC") -> Definition:
 
 
 def shown(times: Iterator[int], count: int) -> list[str]:
-    return [datetime.fromtimestamp(each / 1000, UTC).strftime("%d %H:%M") for each in islice(times, count)]
+    return [
+        datetime.fromtimestamp(each / 1000, UTC).strftime("%d %H:%M")
+        for each in islice(times, count)
+    ]
 
 
 # ---------------------------------------------------------------- ticks
 
 
 def test_an_interval_ticks_in_whole_steps_from_its_anchor() -> None:
-    assert list(islice(ticks_after(every(5), START, START), 3)) == [START + 5000, START + 10_000, START + 15_000]
-    assert list(islice(ticks_after(every(5), START, START + 5000), 2)) == [START + 10_000, START + 15_000]
+    assert list(islice(ticks_after(every(5), START, START), 3)) == [
+        START + 5000,
+        START + 10_000,
+        START + 15_000,
+    ]
+    assert list(islice(ticks_after(every(5), START, START + 5000), 2)) == [
+        START + 10_000,
+        START + 15_000,
+    ]
     assert list(islice(ticks_after(every(5), START, START + 7001), 1)) == [START + 10_000]
 
 
 def test_a_cron_expression_ticks_in_its_time_zone() -> None:
     after = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
     assert shown(ticks_after(cron("30 9 * * *"), 0, after), 2) == ["01 09:30", "02 09:30"]
-    assert shown(ticks_after(cron("30 9 * * *", "Europe/Berlin"), 0, after), 2) == ["01 08:30", "02 08:30"]
+    assert shown(ticks_after(cron("30 9 * * *", "Europe/Berlin"), 0, after), 2) == [
+        "01 08:30",
+        "02 08:30",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,20 +82,31 @@ def test_a_cron_expression_ticks_in_its_time_zone() -> None:
         ("0 * * * *", (2026, 10, 24), ["23 23:00", "24 00:00", "24 01:00"]),
     ],
 )
-def test_a_local_time_that_is_skipped_or_comes_twice_ticks_once(expression: str, day: tuple[int, int, int], expected: list[str]) -> None:
+def test_a_local_time_that_is_skipped_or_comes_twice_ticks_once(
+    expression: str, day: tuple[int, int, int], expected: list[str]
+) -> None:
     after = int(datetime(*day, tzinfo=UTC).timestamp() * 1000) - 3600_000 - 1000
-    assert shown(ticks_after(cron(expression, "Europe/Berlin"), 0, after), 3)[: len(expected)] == expected
+    assert (
+        shown(ticks_after(cron(expression, "Europe/Berlin"), 0, after), 3)[: len(expected)]
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"task": "t"}, "cron"), ({"task": "t", "cron": "* * * * *", "every_seconds": 5}, "cron"), ({"every_seconds": 5}, "task"),
-        ({"task": "t", "every_seconds": 0}, "every_seconds"), ({"task": "t", "every_seconds": 1.5}, "every_seconds"),
-        ({"task": "t", "cron": "* * * *"}, "cron"), ({"task": "t", "cron": "* * * * * *"}, "cron"), ({"task": "t", "cron": "61 * * * *"}, "cron"),
-        ({"task": "t", "cron": "0 0 30 2 *"}, "cron"), ({"task": "t", "cron": "x"}, "cron"), ({"task": "t", "cron": "* * * * *", "timezone": "Nowhere"}, "timezone"),
-        ({"task": "t", "cron": "* * * * *", "timezone": "../etc"}, "timezone"), ({"task": "t", "every_seconds": 5, "timezone": "Europe/Berlin"}, "timezone"),
-        ({"task": "t", "every_seconds": 5, "more": 1}, "more"), ({"task": "t", "every_seconds": 5, "max_attempts": 21}, "max_attempts"),
+        ({"task": "t"}, "cron"), ({"task": "t", "cron": "* * * * *", "every_seconds": 5}, "cron"),
+        ({"every_seconds": 5}, "task"),
+        ({"task": "t", "every_seconds": 0}, "every_seconds"), ({"task": "t", "every_seconds": 1.5},
+        "every_seconds"),
+        ({"task": "t", "cron": "* * * *"}, "cron"), ({"task": "t", "cron": "* * * * * *"}, "cron"),
+        ({"task": "t", "cron": "61 * * * *"}, "cron"),
+        ({"task": "t", "cron": "0 0 30 2 *"}, "cron"), ({"task": "t", "cron": "x"}, "cron"),
+        ({"task": "t", "cron": "* * * * *", "timezone": "Nowhere"}, "timezone"),
+        ({"task": "t", "cron": "* * * * *", "timezone": "../etc"}, "timezone"),
+        ({"task": "t", "every_seconds": 5, "timezone": "Europe/Berlin"}, "timezone"),
+        ({"task": "t", "every_seconds": 5, "more": 1}, "more"),
+        ({"task": "t", "every_seconds": 5, "max_attempts": 21}, "max_attempts"),
     ],
 )  # fmt: skip
 def test_a_definition_of_another_shape_is_refused_by_its_field(body: Any, field: str) -> None:
@@ -90,20 +120,28 @@ def test_a_payload_too_large_for_a_job_is_too_large_for_a_schedule() -> None:
         every(5, payload="x" * 262_143)
 
 
-@pytest.mark.parametrize("expression", ["9" * 115 + " * * * *", "1," * 60 + "1 * * * *", "*/0 * * * *", "* * * * 1#9", "0 0 L-99 * *"])
+@pytest.mark.parametrize(
+    "expression",
+    ["9" * 115 + " * * * *", "1," * 60 + "1 * * * *", "*/0 * * * *", "* * * * 1#9", "0 0 L-99 * *"],
+)
 def test_an_expression_that_the_library_stumbles_over_is_refused(expression: str) -> None:
     with pytest.raises(InvalidRequest):
         cron(expression)
 
 
-@pytest.mark.parametrize("zone", ["localtime", "posixrules", "Factory ", "right/UTC", "posix/UTC", "utc0", "/etc/localtime", ""])
+@pytest.mark.parametrize(
+    "zone",
+    ["localtime", "posixrules", "Factory ", "right/UTC", "posix/UTC", "utc0", "/etc/localtime", ""],
+)
 def test_a_zone_that_other_machines_do_not_have_is_refused(zone: str) -> None:
     with pytest.raises(InvalidRequest):
         cron("* * * * *", zone)
 
 
 @pytest.mark.parametrize("expression", ["30 2 * * *", "*/7 * * * *", "0 * * * *", "15 */2 * * *"])
-def test_no_tick_comes_before_the_moment_it_is_asked_for_in_an_hour_that_comes_twice(expression: str) -> None:
+def test_no_tick_comes_before_the_moment_it_is_asked_for_in_an_hour_that_comes_twice(
+    expression: str,
+) -> None:
     night = int(datetime(2026, 10, 24, 23, tzinfo=UTC).timestamp() * 1000)
     for minute in range(0, 300, 3):
         after = night + minute * 60_000
@@ -132,7 +170,11 @@ def test_ticks_that_are_late_each_get_their_job() -> None:
 def test_ticks_missed_in_an_outage_get_one_job_that_says_so(definition: Definition) -> None:
     found = hand_out(waiting(definition, START + 60_000), START + 3_600_500, 25)
     assert found is not None
-    assert (found.ticks, found.missed, found.next_ms) == ((START + 3_600_000,), 59, START + 3_660_000)
+    assert (found.ticks, found.missed, found.next_ms) == (
+        (START + 3_600_000,),
+        59,
+        START + 3_660_000,
+    )
 
 
 def test_what_was_missed_is_counted_up_to_a_thousand() -> None:
@@ -153,19 +195,26 @@ class Schedules:
         self.failed: list[str] = []
         db = DynamoDB(client, lambda _: None)
         self.store, self.jobs = ScheduleStore(db, "JobsTable"), JobStore(db, "JobsTable")
-        self.keeper = Keeper(self.store, JobOperations(db, "JobsTable"), TASKS, self.clock, Names("e"))
+        self.keeper = Keeper(
+            self.store, JobOperations(db, "JobsTable"), TASKS, self.clock, Names("e")
+        )
 
     def define(self, definition: Definition, name: str = "s") -> Schedule:
         return schedules.define(self.keeper, name, definition, tenant="acme")[0]
 
     def sweep(self) -> int:
         return schedules.hand_out_due(
-            self.keeper, is_over=lambda: False, failed=lambda schedule, problem: self.failed.append(schedule.name)
+            self.keeper,
+            is_over=lambda: False,
+            failed=lambda schedule, problem: self.failed.append(schedule.name),
         )
 
     def made(self) -> list[Job]:
         items = self.client.scan(TableName="JobsTable")["Items"]
-        return sorted((read_job(each) for each in items if each["sk"]["S"] == "job"), key=lambda job: job.tick.at_ms if job.tick else 0)
+        return sorted(
+            (read_job(each) for each in items if each["sk"]["S"] == "job"),
+            key=lambda job: job.tick.at_ms if job.tick else 0,
+        )
 
     def ticks(self, *, alive: bool = True) -> list[float]:
         """The ticks that have jobs, in seconds from the start; cancelled ones left out."""
@@ -181,7 +230,12 @@ def kept(dynamodb: Any) -> Schedules:
 def test_a_tick_is_a_job_of_its_own_that_waits_for_its_time(kept: Schedules) -> None:
     kept.define(every(60, payload={"a": 1}, max_attempts=2))
     (job,) = kept.made()
-    assert (job.status, job.not_before_ms, job.payload, job.max_attempts) == (Status.SCHEDULED, START + 60_000, {"a": 1}, 2)
+    assert (job.status, job.not_before_ms, job.payload, job.max_attempts) == (
+        Status.SCHEDULED,
+        START + 60_000,
+        {"a": 1},
+        2,
+    )
     assert job.tick is not None
     assert (job.tick.schedule, job.tick.missed, job.tenant) == ("s", 0, "acme")
 
@@ -217,7 +271,9 @@ def test_of_two_sweeps_that_saw_the_same_schedule_one_makes_its_jobs(kept: Sched
 
 
 @pytest.mark.parametrize("fate", ["kill", "kill after"])
-def test_a_sweep_that_dies_has_made_whole_transactions_or_nothing(kept: Schedules, faults: Faults, fate: str) -> None:
+def test_a_sweep_that_dies_has_made_whole_transactions_or_nothing(
+    kept: Schedules, faults: Faults, fate: str
+) -> None:
     kept.define(every(1))
     kept.clock.advance(60)
     faults.on("TransactWriteItems", fate, skip=1)
@@ -242,7 +298,9 @@ def test_a_schedule_whose_jobs_cannot_be_made_keeps_no_other_back(kept: Schedule
     assert (kept.sweep(), kept.failed) == (1, ["bad"])
 
 
-def test_a_sweep_that_meets_another_ones_transaction_leaves_the_schedule_to_it(kept: Schedules, faults: Faults) -> None:
+def test_a_sweep_that_meets_another_ones_transaction_leaves_the_schedule_to_it(
+    kept: Schedules, faults: Faults
+) -> None:
     kept.define(every(60))
     kept.clock.advance(60)
     faults.on("TransactWriteItems", "conflict", times=9)
@@ -287,13 +345,19 @@ def test_after_an_outage_one_job_makes_up_for_what_was_missed(kept: Schedules) -
     assert kept.sweep() == 2
     caught_up = kept.made()[-2]
     assert caught_up.tick is not None
-    assert (caught_up.tick.at_ms, caught_up.tick.missed, caught_up.status) == (START + 3_600_000, 58, Status.QUEUED)
+    assert (caught_up.tick.at_ms, caught_up.tick.missed, caught_up.status) == (
+        START + 3_600_000,
+        58,
+        Status.QUEUED,
+    )
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_whenever_sweeps_come_every_tick_has_exactly_one_job(data: st.DataObject) -> None:
-    """Sweeps at any time, twice, and by those who saw an older state, never more than five minutes apart."""
+    """Sweeps at any time, twice, and by those who saw an older state, never more than five minutes
+    apart.
+    """
     from moto import mock_aws
 
     from tests.conftest import make_client, make_tables
@@ -335,13 +399,19 @@ def test_another_definition_counts_from_now_on(kept: Schedules) -> None:
     kept.clock.advance(31)
     kept.define(every(45, payload="new"))
     assert kept.ticks() == [30, 31 + 45, 31 + 90]
-    assert [job.payload for job in kept.made() if job.status is not Status.CANCELLED] == [None, "new", "new"]
+    assert [job.payload for job in kept.made() if job.status is not Status.CANCELLED] == [
+        None,
+        "new",
+        "new",
+    ]
 
 
 def test_a_new_definition_may_tick_when_the_old_one_would_have(kept: Schedules) -> None:
     kept.define(cron("* * * * *"))
     kept.define(read_definition({"cron": "* * * * *", "task": "t", "payload": "new"}))
-    assert [(job.status, job.payload) for job in kept.made() if job.status is not Status.CANCELLED] == [(Status.SCHEDULED, "new")]
+    assert [
+        (job.status, job.payload) for job in kept.made() if job.status is not Status.CANCELLED
+    ] == [(Status.SCHEDULED, "new")]
 
 
 def test_a_tick_that_has_begun_is_not_cut_short_by_a_change(kept: Schedules) -> None:
@@ -390,7 +460,9 @@ def test_a_deleted_schedule_is_gone_with_its_ticks_to_come(kept: Schedules) -> N
     assert kept.ticks() == [30, 60, 90]
 
 
-def test_a_change_that_was_cut_short_is_finished_by_its_repetition(kept: Schedules, faults: Faults) -> None:
+def test_a_change_that_was_cut_short_is_finished_by_its_repetition(
+    kept: Schedules, faults: Faults
+) -> None:
     kept.define(every(30))
     faults.on("UpdateItem", "kill", skip=1)  # after the hold and the first of three cancellations
     with pytest.raises(Killed):
@@ -400,7 +472,9 @@ def test_a_change_that_was_cut_short_is_finished_by_its_repetition(kept: Schedul
     assert kept.ticks() == [45, 90]
 
 
-def test_the_old_definition_again_sets_a_schedule_going_whose_change_was_cut_short(kept: Schedules, faults: Faults) -> None:
+def test_the_old_definition_again_sets_a_schedule_going_whose_change_was_cut_short(
+    kept: Schedules, faults: Faults
+) -> None:
     kept.define(every(30))
     faults.on("UpdateItem", "kill", skip=1)
     with pytest.raises(Killed):

@@ -31,8 +31,12 @@ class Api:
             )
         )
 
-    def call(self, route: str, path: str | None = None, *, caller: dict[str, str] = CALLER, **more: Any) -> tuple[int, Any]:
-        reply = self.handler(http(route, path or route.split(" ")[1], caller=caller, **more), Context())
+    def call(
+        self, route: str, path: str | None = None, *, caller: dict[str, str] = CALLER, **more: Any
+    ) -> tuple[int, Any]:
+        reply = self.handler(
+            http(route, path or route.split(" ")[1], caller=caller, **more), Context()
+        )
         return reply["statusCode"], json.loads(reply["body"]) if reply.get("body") else None
 
     def put(self, body: Any, name: str = "daily", **more: Any) -> tuple[int, Any]:
@@ -46,7 +50,16 @@ def api(dynamodb: Any) -> Api:
 
 def test_a_schedule_is_shown_as_it_was_put(api: Api) -> None:
     status, made = api.put(DAILY)
-    assert (status, made) == (201, {**DAILY, "name": "daily", "max_attempts": None, "paused": False, "next_at": "2027-01-15T08:30:00.000Z"})
+    assert (status, made) == (
+        201,
+        {
+            **DAILY,
+            "name": "daily",
+            "max_attempts": None,
+            "paused": False,
+            "next_at": "2027-01-15T08:30:00.000Z",
+        },
+    )
     assert api.put(DAILY) == (200, made)
     assert api.call("GET /schedules/{name}", "/schedules/daily") == (200, made)
     assert api.call("GET /schedules") == (200, {"items": [made], "next": None})
@@ -54,7 +67,15 @@ def test_a_schedule_is_shown_as_it_was_put(api: Api) -> None:
 
 def test_an_interval_is_shown_without_a_time_zone(api: Api) -> None:
     _, made = api.put({"every_seconds": 60, "task": "t"})
-    assert set(made) == {"name", "every_seconds", "task", "payload", "max_attempts", "paused", "next_at"}
+    assert set(made) == {
+        "name",
+        "every_seconds",
+        "task",
+        "payload",
+        "max_attempts",
+        "paused",
+        "next_at",
+    }
 
 
 def test_pause_resume_and_delete(api: Api) -> None:
@@ -62,7 +83,11 @@ def test_pause_resume_and_delete(api: Api) -> None:
     status, paused = api.call("POST /schedules/{name}/pause", "/schedules/daily/pause")
     assert (status, paused["paused"], paused["next_at"]) == (200, True, None)
     status, resumed = api.call("POST /schedules/{name}/resume", "/schedules/daily/resume")
-    assert (status, resumed["paused"], resumed["next_at"]) == (200, False, "2027-01-15T08:30:00.000Z")
+    assert (status, resumed["paused"], resumed["next_at"]) == (
+        200,
+        False,
+        "2027-01-15T08:30:00.000Z",
+    )
     assert api.call("DELETE /schedules/{name}", "/schedules/daily") == (204, None)
     assert api.call("GET /schedules/{name}", "/schedules/daily")[0] == 404
 
@@ -87,16 +112,25 @@ def test_an_unknown_schedule_and_another_tenants_are_the_same_404(api: Api, verb
     assert other[1]["code"] == unknown[1]["code"] == "schedule-not-found"
 
 
-@pytest.mark.parametrize(("method", "scope"), [("GET", "schedules:write"), ("PUT", "schedules:read"), ("DELETE", "schedules:read")])
+@pytest.mark.parametrize(
+    ("method", "scope"),
+    [("GET", "schedules:write"), ("PUT", "schedules:read"), ("DELETE", "schedules:read")],
+)
 def test_each_verb_needs_its_scope(api: Api, method: str, scope: str) -> None:
     caller = {"tenant": "acme", "scopes": scope}
-    assert api.call(f"{method} /schedules/{{name}}", "/schedules/daily", caller=caller, body=DAILY)[0] == 403
+    assert (
+        api.call(f"{method} /schedules/{{name}}", "/schedules/daily", caller=caller, body=DAILY)[0]
+        == 403
+    )
 
 
 @pytest.mark.parametrize(
-    "body", [None, [], {}, {"task": "nobody", "every_seconds": 5}, {"task": "t", "every_seconds": 10**400}, {"task": "t", "cron": "*/0 * * * *"},
-             {"task": "t", "cron": "0 0 31 2 1#6"}, {"task": "t", "cron": "\ud7ff * * * *"}, {"task": "t", "cron": "* " * 500}, {"task": "t", "cron": ["*"]},
-             {"task": "t", "cron": "99999999999999999999 * * * *"}, {"task": "t", "cron": "1-99999999 * * * *"}, {"task": "t", "every_seconds": 5, "timezone": 1}],
+    "body", [None, [], {}, {"task": "nobody", "every_seconds": 5},
+    {"task": "t", "every_seconds": 10**400}, {"task": "t", "cron": "*/0 * * * *"},
+             {"task": "t", "cron": "0 0 31 2 1#6"}, {"task": "t", "cron": "\ud7ff * * * *"},
+             {"task": "t", "cron": "* " * 500}, {"task": "t", "cron": ["*"]},
+             {"task": "t", "cron": "99999999999999999999 * * * *"}, {"task": "t",
+             "cron": "1-99999999 * * * *"}, {"task": "t", "every_seconds": 5, "timezone": 1}],
 )  # fmt: skip
 def test_bad_input_is_a_400_that_says_what(api: Api, body: Any) -> None:
     status, problem = api.put(body)
@@ -107,6 +141,9 @@ def test_schedules_and_jobs_share_a_table_and_nothing_else(api: Api) -> None:
     """No job has a schedule's key, whatever the schedule is called."""
     for name in ("job", "payload", "schedules"):
         api.put(DAILY, name)
-    keys = {(item["pk"]["S"], item["sk"]["S"]) for item in api.kept.client.scan(TableName="JobsTable")["Items"]}
+    keys = {
+        (item["pk"]["S"], item["sk"]["S"])
+        for item in api.kept.client.scan(TableName="JobsTable")["Items"]
+    }
     assert {pk for pk, sk in keys if sk.startswith("schedule")} == {"acme/schedules"}
     assert not [sk for pk, sk in keys if pk == "acme/schedules" and sk == "job"]

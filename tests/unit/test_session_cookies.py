@@ -3,14 +3,23 @@
 import pytest
 from mayfly.core.errors import InvalidRequest
 from mayfly.sessions.rules import merge_patch, read_cursor, read_if_match, write_cursor
-from mayfly.sessions.web.cookies import clear_cookie, is_cross_site, is_plain_loopback, set_cookie, token_in
+from mayfly.sessions.web.cookies import (
+    clear_cookie,
+    is_cross_site,
+    is_plain_loopback,
+    set_cookie,
+    token_in,
+)
 
 
 def test_a_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
     assert set_cookie("s", "t", plain=False) == "__Host-s=t; Path=/; HttpOnly; SameSite=Lax; Secure"
     assert set_cookie("s", "t", plain=False, max_age=60).endswith("; Secure; Max-Age=60")
     assert set_cookie("s", "t", plain=True) == "s=t; Path=/; HttpOnly; SameSite=Lax"
-    assert clear_cookie("s", plain=False) == "__Host-s=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0"
+    assert (
+        clear_cookie("s", plain=False)
+        == "__Host-s=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -27,9 +36,13 @@ def test_a_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
         ("http", "[", False),
     ],
 )
-def test_only_plain_http_to_this_machine_goes_without_the_prefix(scheme: str, host: str, plain: bool) -> None:
+def test_only_plain_http_to_this_machine_goes_without_the_prefix(
+    scheme: str, host: str, plain: bool
+) -> None:
     assert is_plain_loopback(scheme, {"host": host}) is plain
-    assert not is_plain_loopback(scheme, {"host": host, "x-forwarded-proto": "https"})  # a proxy on this machine
+    assert not is_plain_loopback(
+        scheme, {"host": host, "x-forwarded-proto": "https"}
+    )  # a proxy on this machine
 
 
 @pytest.mark.parametrize(
@@ -43,7 +56,9 @@ def test_only_plain_http_to_this_machine_goes_without_the_prefix(scheme: str, ho
         ([""], None),
     ],
 )
-def test_only_the_cookie_of_the_right_name_holds_a_token(cookies: list[str], token: str | None) -> None:
+def test_only_the_cookie_of_the_right_name_holds_a_token(
+    cookies: list[str], token: str | None
+) -> None:
     assert token_in(cookies, "s", plain=False) == token
 
 
@@ -60,7 +75,10 @@ HERE = "app.example.org"
         ({"sec-fetch-site": "cross-site"}, True),
         ({"sec-fetch-site": "made-up"}, True),
         ({"sec-fetch-site": "cross-site", "origin": f"https://{HERE}"}, True),
-        ({"sec-fetch-site": "same-origin", "origin": "https://evil.example"}, False),  # a page cannot set it; a proxy may rewrite Origin
+        (
+            {"sec-fetch-site": "same-origin", "origin": "https://evil.example"},
+            False,
+        ),  # a page cannot set it; a proxy may rewrite Origin
         ({"origin": f"https://{HERE}"}, False),
         ({"origin": "https://evil.example"}, True),
         ({"origin": f"https://{HERE}.evil.example"}, True),
@@ -74,14 +92,20 @@ HERE = "app.example.org"
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "DELETE", "CONNECT"])
-def test_a_page_of_another_site_changes_nothing(method: str, headers: dict[str, str], is_refused: bool) -> None:
-    found = is_cross_site(method, {"host": HERE, **headers}, trusted_origins=["https://admin.example.org"])
+def test_a_page_of_another_site_changes_nothing(
+    method: str, headers: dict[str, str], is_refused: bool
+) -> None:
+    found = is_cross_site(
+        method, {"host": HERE, **headers}, trusted_origins=["https://admin.example.org"]
+    )
     assert found is is_refused
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 def test_what_changes_nothing_may_come_from_anywhere(method: str) -> None:
-    assert not is_cross_site(method, {"host": HERE, "sec-fetch-site": "cross-site", "origin": "https://evil.example"})
+    assert not is_cross_site(
+        method, {"host": HERE, "sec-fetch-site": "cross-site", "origin": "https://evil.example"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +123,9 @@ def test_what_changes_nothing_may_come_from_anywhere(method: str) -> None:
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
     ],
 )
-def test_a_merge_patch_does_what_its_rfc_shows(target: dict[str, object], patch: dict[str, object], result: dict[str, object]) -> None:
+def test_a_merge_patch_does_what_its_rfc_shows(
+    target: dict[str, object], patch: dict[str, object], result: dict[str, object]
+) -> None:
     before = repr(target)
     assert merge_patch(target, patch) == result
     assert repr(target) == before
@@ -127,7 +153,9 @@ def test_an_if_match_that_is_no_list_of_tags_is_refused(header: str) -> None:
         read_if_match(header)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "\N{SNOWMAN}", write_cursor("x" * 32), write_cursor("0" * 33), "A" * 5000])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "\N{SNOWMAN}", write_cursor("x" * 32), write_cursor("0" * 33), "A" * 5000]
+)
 def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequest, match="cursor"):
         read_cursor(cursor)

@@ -1,7 +1,8 @@
 """Lost answers and deaths at each call of what changes who may come in.
 
-After an acknowledged rotation never two tokens open the session, and never none; whatever happens on the way, one does: the old one
-or the new one, which the test knows since it draws the secrets. After an acknowledged end nothing does.
+After an acknowledged rotation never two tokens open the session, and never none; whatever happens
+on the way, one does: the old one or the new one, which the test knows since it draws the secrets.
+After an acknowledged end nothing does.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,7 +61,13 @@ def plan_at(number: int, kind: str, times: int) -> Callable[[str, int], str | No
 @pytest.mark.parametrize(("before", "after"), SUBJECTS)
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_rotation_that_is_struck_leaves_exactly_one_token_that_opens(
-    store: Sessions, faults: Faults, before: str | None, after: str | None, kind: str, times: int, at: int
+    store: Sessions,
+    faults: Faults,
+    before: str | None,
+    after: str | None,
+    kind: str,
+    times: int,
+    at: int,
 ) -> None:
     old, _ = sessions.create(store, tenant="acme", subject=before)
     faults.requests.clear()
@@ -82,7 +89,9 @@ def test_a_rotation_that_is_struck_leaves_exactly_one_token_that_opens(
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_end_all_that_was_acknowledged_has_ended_all(store: Sessions, faults: Faults, kind: str, times: int) -> None:
+def test_an_end_all_that_was_acknowledged_has_ended_all(
+    store: Sessions, faults: Faults, kind: str, times: int
+) -> None:
     tokens = [sessions.create(store, tenant="acme", subject="ada")[0] for _ in range(2)]
     faults.requests.clear()
     faults.plan = plan_at(1, kind, times)
@@ -98,7 +107,9 @@ def test_an_end_all_that_was_acknowledged_has_ended_all(store: Sessions, faults:
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("subject", [None, "ada"])
-def test_an_end_whose_answer_is_lost_is_no_not_found(store: Sessions, faults: Faults, kind: str, times: int, subject: str | None) -> None:
+def test_an_end_whose_answer_is_lost_is_no_not_found(
+    store: Sessions, faults: Faults, kind: str, times: int, subject: str | None
+) -> None:
     token, _ = sessions.create(store, tenant="acme", subject=subject)
     faults.requests.clear()
     faults.plan = plan_at(1, kind, times)
@@ -120,7 +131,9 @@ def test_a_patch_that_is_struck_is_whole_or_not_at_all_and_counts_once(
     faults.requests.clear()
     faults.plan = plan_at(at, kind, times)
     with failing() as acknowledged:
-        sessions.change(store, token, lambda data: {"n": data["n"] + 1, "m": data["n"] + 1}, tenant="acme")
+        sessions.change(
+            store, token, lambda data: {"n": data["n"] + 1, "m": data["n"] + 1}, tenant="acme"
+        )
     faults.plan = lambda operation, number: None
     faults.arrive()
     found = sessions.read(store, token, tenant="acme")
@@ -131,7 +144,9 @@ def test_a_patch_that_is_struck_is_whole_or_not_at_all_and_counts_once(
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("subject", [None, "ada"])
-def test_a_session_that_was_acknowledged_is_there(store: Sessions, faults: Faults, kind: str, times: int, subject: str | None) -> None:
+def test_a_session_that_was_acknowledged_is_there(
+    store: Sessions, faults: Faults, kind: str, times: int, subject: str | None
+) -> None:
     for at in (1, 2):
         faults.requests.clear()
         faults.plan = plan_at(at, kind, times)
@@ -141,11 +156,18 @@ def test_a_session_that_was_acknowledged_is_there(store: Sessions, faults: Fault
         faults.arrive()
         if acknowledged[0]:
             assert opens(store, token)
-        assert acknowledged[0] or times == 3 or "kill" in kind  # one lost answer is nobody's problem
+        assert (
+            acknowledged[0] or times == 3 or "kill" in kind
+        )  # one lost answer is nobody's problem
 
 
-def test_keys_that_the_store_leaves_unprocessed_are_never_taken_for_absent(dynamodb: Any, store: Sessions) -> None:
-    """BatchGetItem may leave keys out. A generation taken for absent would bring back what end-all has ended."""
+def test_keys_that_the_store_leaves_unprocessed_are_never_taken_for_absent(
+    dynamodb: Any, store: Sessions
+) -> None:
+    """BatchGetItem may leave keys out.
+
+    A generation taken for absent would bring back what end-all has ended.
+    """
     token, _ = sessions.create(store, tenant="acme", subject="ada")
     sessions.end_all(store, tenant="acme", subject="ada")
     left = [3]

@@ -1,4 +1,5 @@
-"""What a transaction's token is for: a write that is repeated, or arrives late, counts once, whoever wrote in between.
+"""What a transaction's token is for: a write that is repeated, or arrives late, counts once,
+whoever wrote in between.
 
 On the embedded store, which keeps tokens as DynamoDB does; moto knows none.
 """
@@ -33,7 +34,9 @@ def faults(embedded: Any) -> Faults:
 
 
 @pytest.mark.parametrize("subject", [None, "ada"])
-def test_a_copy_of_a_creation_that_arrives_late_revives_no_session(store: Sessions, faults: Faults, subject: str | None) -> None:
+def test_a_copy_of_a_creation_that_arrives_late_revives_no_session(
+    store: Sessions, faults: Faults, subject: str | None
+) -> None:
     faults.on("TransactWriteItems", "late")
     token, _ = sessions.create(store, tenant="acme", subject=subject)
     sessions.end(store, token, tenant="acme")

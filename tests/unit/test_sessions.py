@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from mayfly import sessions
 from mayfly.aws.dynamodb import RequestRefused
-from mayfly.core.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, StoreUnavailable, VersionConflict
+from mayfly.core.errors import (
+    InvalidRequest,
+    PayloadTooLarge,
+    SessionNotFound,
+    StoreUnavailable,
+    VersionConflict,
+)
 from mayfly.sessions.model import Session
 from mayfly.sessions.store import SessionRotated
 
@@ -22,7 +28,12 @@ def store(dynamodb: Any) -> Sessions:
 
 
 def make(store: Sessions, subject: str | None = None, tenant: str = "acme", **more: Any) -> str:
-    return sessions.create(store, tenant=tenant, subject=subject, **{"idle_seconds": IDLE, "absolute_seconds": ABSOLUTE, **more})[0]
+    return sessions.create(
+        store,
+        tenant=tenant,
+        subject=subject,
+        **{"idle_seconds": IDLE, "absolute_seconds": ABSOLUTE, **more},
+    )[0]
 
 
 def read(store: Sessions, token: str, tenant: str = "acme") -> Session:
@@ -46,7 +57,13 @@ def items(dynamodb: Any) -> list[dict[str, Any]]:
 
 
 def alive(store: Sessions, dynamodb: Any) -> int:
-    return len([each for each in items(dynamodb) if "data" in each and int(each["idle_expires_at"]["N"]) > store.time.now_ms])
+    return len(
+        [
+            each
+            for each in items(dynamodb)
+            if "data" in each and int(each["idle_expires_at"]["N"]) > store.time.now_ms
+        ]
+    )
 
 
 both = pytest.mark.parametrize("subject", [None, "ada@example.org"])
@@ -57,10 +74,15 @@ both = pytest.mark.parametrize("subject", [None, "ada@example.org"])
 
 @both
 def test_a_session_is_read_by_its_token(store: Sessions, subject: str | None) -> None:
-    token, made = sessions.create(store, tenant="acme", subject=subject, data={"a": [1, {"b": "ü"}]})
+    token, made = sessions.create(
+        store, tenant="acme", subject=subject, data={"a": [1, {"b": "ü"}]}
+    )
     assert read(store, token) == made
     assert (made.version, made.subject, made.data) == (1, subject, {"a": [1, {"b": "ü"}]})
-    assert (made.idle_expires_at_ms - made.created_at_ms, made.absolute_expires_at_ms - made.created_at_ms) == (1_800_000, 43_200_000)
+    assert (
+        made.idle_expires_at_ms - made.created_at_ms,
+        made.absolute_expires_at_ms - made.created_at_ms,
+    ) == (1_800_000, 43_200_000)
 
 
 @both
@@ -83,7 +105,9 @@ def test_what_is_stored_holds_no_token(store: Sessions, dynamodb: Any, subject: 
     ],
 )
 @both
-def test_another_token_opens_nothing(store: Sessions, subject: str | None, spoil: Callable[[str], str]) -> None:
+def test_another_token_opens_nothing(
+    store: Sessions, subject: str | None, spoil: Callable[[str], str]
+) -> None:
     token = make(store, subject)
     for verb in (sessions.read, sessions.end, sessions.rotate):
         with pytest.raises(SessionNotFound):
@@ -92,7 +116,9 @@ def test_another_token_opens_nothing(store: Sessions, subject: str | None, spoil
 
 
 @both
-def test_another_tenant_opens_nothing_with_a_right_token(store: Sessions, subject: str | None) -> None:
+def test_another_tenant_opens_nothing_with_a_right_token(
+    store: Sessions, subject: str | None
+) -> None:
     token = make(store, subject)
     for verb in (sessions.read, sessions.end, sessions.rotate):
         with pytest.raises(SessionNotFound):
@@ -113,7 +139,9 @@ def test_equal_subjects_of_two_tenants_have_nothing_in_common(store: Sessions) -
 
 
 @both
-def test_an_unused_session_ends_at_its_idle_deadline_to_the_millisecond(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+def test_an_unused_session_ends_at_its_idle_deadline_to_the_millisecond(
+    store: Sessions, dynamodb: Any, subject: str | None
+) -> None:
     token = make(store, subject)
     store.time.now_ms += IDLE * 1000 - 1
     assert is_open(store, token)  # and this use moves the deadline
@@ -123,7 +151,9 @@ def test_an_unused_session_ends_at_its_idle_deadline_to_the_millisecond(store: S
 
 
 @both
-def test_a_session_in_use_ends_at_its_absolute_deadline(store: Sessions, subject: str | None) -> None:
+def test_a_session_in_use_ends_at_its_absolute_deadline(
+    store: Sessions, subject: str | None
+) -> None:
     token = make(store, subject)
     for _ in range(11):
         store.time.advance(300)
@@ -134,9 +164,19 @@ def test_a_session_in_use_ends_at_its_absolute_deadline(store: Sessions, subject
     assert not is_open(store, token)
 
 
-@pytest.mark.parametrize("use", [sessions.read, sessions.end, sessions.rotate, lambda store, token, tenant: put(store, token, a=1)])
+@pytest.mark.parametrize(
+    "use",
+    [
+        sessions.read,
+        sessions.end,
+        sessions.rotate,
+        lambda store, token, tenant: put(store, token, a=1),
+    ],
+)
 @both
-def test_an_expired_session_is_absent_for_every_verb(store: Sessions, subject: str | None, use: Any) -> None:
+def test_an_expired_session_is_absent_for_every_verb(
+    store: Sessions, subject: str | None, use: Any
+) -> None:
     token = make(store, subject)
     store.time.advance(IDLE)
     with pytest.raises(SessionNotFound):
@@ -163,7 +203,11 @@ def test_the_ttl_attribute_is_the_idle_deadline_in_whole_seconds_and_never_befor
         (item,) = [each for each in items(dynamodb) if "data" in each]
         return int(item["expires_at"]["N"]), int(item["idle_expires_at"]["N"])
 
-    acts: list[Callable[[], Any]] = [lambda: None, lambda: read(store, token), lambda: put(store, token, a=1)]
+    acts: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: read(store, token),
+        lambda: put(store, token, a=1),
+    ]
     for act in acts:
         store.time.advance(100)
         act()
@@ -205,7 +249,12 @@ def test_a_read_is_one_call_and_no_write_until_a_tenth_of_the_idle_time_has_pass
 )
 @both
 def test_each_verb_makes_the_calls_that_are_stated(
-    store: Sessions, faults: Faults, subject: str | None, verb: str, alone: list[str], owned: list[str]
+    store: Sessions,
+    faults: Faults,
+    subject: str | None,
+    verb: str,
+    alone: list[str],
+    owned: list[str],
 ) -> None:
     token = make(store, subject)
     faults.requests.clear()
@@ -221,13 +270,17 @@ def test_each_verb_makes_the_calls_that_are_stated(
     assert faults.requests == (owned if subject else alone)
 
 
-def test_a_touch_that_cannot_be_written_costs_the_reader_nothing(store: Sessions, faults: Faults) -> None:
+def test_a_touch_that_cannot_be_written_costs_the_reader_nothing(
+    store: Sessions, faults: Faults
+) -> None:
     token = make(store)
     store.time.advance(IDLE / 2)
     faults.refuse("UpdateItem", "ProvisionedThroughputExceededException")
     before = read(store, token)
     faults.plan = lambda operation, number: None
-    assert read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500  # the next use moves it
+    assert (
+        read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500
+    )  # the next use moves it
 
 
 def test_a_touch_that_is_not_permitted_is_said_so(store: Sessions, faults: Faults) -> None:
@@ -245,12 +298,19 @@ def test_a_touch_that_is_not_permitted_is_said_so(store: Sessions, faults: Fault
 def test_a_patch_merges_and_raises_the_version(store: Sessions, subject: str | None) -> None:
     token = make(store, subject, data={"a": {"b": 1, "c": 2}, "d": [1]})
     assert put(store, token, a={"b": None, "e": 3}, d=[2]).data == {"a": {"c": 2, "e": 3}, "d": [2]}
-    assert (read(store, token).version, read(store, token).data) == (2, {"a": {"c": 2, "e": 3}, "d": [2]})
+    assert (read(store, token).version, read(store, token).data) == (
+        2,
+        {"a": {"c": 2, "e": 3}, "d": [2]},
+    )
 
 
-@pytest.mark.parametrize(("before", "after"), [(True, 1), (1, True), (1, 1.0), ([0], [False]), ({"a": False}, {"a": 0})])
+@pytest.mark.parametrize(
+    ("before", "after"), [(True, 1), (1, True), (1, 1.0), ([0], [False]), ({"a": False}, {"a": 0})]
+)
 @both
-def test_a_patch_that_changes_only_the_type_is_a_change(store: Sessions, subject: str | None, before: Any, after: Any) -> None:
+def test_a_patch_that_changes_only_the_type_is_a_change(
+    store: Sessions, subject: str | None, before: Any, after: Any
+) -> None:
     token = make(store, subject, data={"x": before})
     put(store, token, x=after)
     assert repr(read(store, token).data) == repr({"x": after})
@@ -275,7 +335,10 @@ def test_data_that_is_no_json_is_refused(store: Sessions, subject: str | None, d
 @pytest.mark.parametrize("subject", ["", "a b", "a/b", "é", "x" * 129])
 def test_a_subject_that_nobody_could_list_is_refused(store: Sessions, subject: str) -> None:
     token = make(store)
-    for act in (lambda: make(store, subject), lambda: sessions.rotate(store, token, tenant="acme", subject=subject)):
+    for act in (
+        lambda: make(store, subject),
+        lambda: sessions.rotate(store, token, tenant="acme", subject=subject),
+    ):
         with pytest.raises(InvalidRequest, match="subject"):
             act()
 
@@ -302,7 +365,10 @@ def test_a_patch_of_another_version_is_refused(store: Sessions, subject: str | N
     put(store, token, a=1)
     with pytest.raises(VersionConflict):
         sessions.patch(store, token, {"a": 2}, tenant="acme", if_match=frozenset({"1", "3"}))
-    assert sessions.patch(store, token, {"a": 2}, tenant="acme", if_match=frozenset({"2"})).version == 3
+    assert (
+        sessions.patch(store, token, {"a": 2}, tenant="acme", if_match=frozenset({"2"})).version
+        == 3
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -332,7 +398,9 @@ class Overlap:
 
 
 @both
-def test_two_overlapping_patches_of_different_keys_both_survive(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+def test_two_overlapping_patches_of_different_keys_both_survive(
+    store: Sessions, dynamodb: Any, subject: str | None
+) -> None:
     token = make(store, subject)
     Overlap(store, lambda: put(Sessions(dynamodb, prefix="other"), token, b=2))
     assert put(store, token, a=1).data == {"a": 1, "b": 2}
@@ -340,7 +408,9 @@ def test_two_overlapping_patches_of_different_keys_both_survive(store: Sessions,
 
 
 @both
-def test_a_patch_with_a_version_does_not_survive_an_overlap(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+def test_a_patch_with_a_version_does_not_survive_an_overlap(
+    store: Sessions, dynamodb: Any, subject: str | None
+) -> None:
     token = make(store, subject)
     Overlap(store, lambda: put(Sessions(dynamodb, prefix="other"), token, b=2))
     with pytest.raises(VersionConflict):
@@ -349,7 +419,9 @@ def test_a_patch_with_a_version_does_not_survive_an_overlap(store: Sessions, dyn
 
 
 @both
-def test_a_slow_patch_after_logout_is_refused_and_leaves_nothing_behind(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+def test_a_slow_patch_after_logout_is_refused_and_leaves_nothing_behind(
+    store: Sessions, dynamodb: Any, subject: str | None
+) -> None:
     token = make(store, subject)
     Overlap(store, lambda: sessions.end(store, token, tenant="acme"))
     with pytest.raises(SessionNotFound):
@@ -358,7 +430,9 @@ def test_a_slow_patch_after_logout_is_refused_and_leaves_nothing_behind(store: S
 
 
 @pytest.mark.parametrize("generation", [0, 1])
-def test_a_slow_patch_after_end_all_is_refused_and_changes_nothing(store: Sessions, dynamodb: Any, generation: int) -> None:
+def test_a_slow_patch_after_end_all_is_refused_and_changes_nothing(
+    store: Sessions, dynamodb: Any, generation: int
+) -> None:
     for _ in range(generation):
         sessions.end_all(store, tenant="acme", subject="ada")
     token = make(store, "ada")
@@ -370,7 +444,9 @@ def test_a_slow_patch_after_end_all_is_refused_and_changes_nothing(store: Sessio
 
 
 @both
-def test_a_slow_patch_of_a_token_that_was_rotated_away_is_refused(store: Sessions, subject: str | None) -> None:
+def test_a_slow_patch_of_a_token_that_was_rotated_away_is_refused(
+    store: Sessions, subject: str | None
+) -> None:
     token = make(store, subject)
     fresh: list[str] = []
     Overlap(store, lambda: fresh.append(sessions.rotate(store, token, tenant="acme")[0]))
@@ -380,7 +456,9 @@ def test_a_slow_patch_of_a_token_that_was_rotated_away_is_refused(store: Session
 
 
 @both
-def test_a_patch_that_comes_late_does_not_bring_an_expired_session_back(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+def test_a_patch_that_comes_late_does_not_bring_an_expired_session_back(
+    store: Sessions, dynamodb: Any, subject: str | None
+) -> None:
     token = make(store, subject)
     store.time.advance(IDLE - 1)
     other = Sessions(dynamodb, clock=store.time, prefix="other")
@@ -404,7 +482,9 @@ def test_a_touch_that_comes_late_does_not_bring_an_expired_session_back(store: S
     assert not is_open(store, token)
 
 
-def test_a_touch_that_comes_late_moves_no_deadline_back_and_revives_nothing(store: Sessions, dynamodb: Any) -> None:
+def test_a_touch_that_comes_late_moves_no_deadline_back_and_revives_nothing(
+    store: Sessions, dynamodb: Any
+) -> None:
     token = make(store)
     seen = read(store, token)
     put(store, token, a=1)
@@ -431,7 +511,9 @@ def test_a_creation_takes_no_other_sessions_place(store: Sessions, dynamodb: Any
     assert read(store, token).data == {"a": 1}
 
 
-def test_writers_that_never_come_first_are_told_to_try_again(store: Sessions, dynamodb: Any) -> None:
+def test_writers_that_never_come_first_are_told_to_try_again(
+    store: Sessions, dynamodb: Any
+) -> None:
     token = make(store)
     other = Sessions(dynamodb, prefix="other")
     count = iter(range(1000))
@@ -441,7 +523,9 @@ def test_writers_that_never_come_first_are_told_to_try_again(store: Sessions, dy
     assert len(store.pauses) == 29
 
 
-def test_a_transaction_that_meets_another_one_is_tried_again(store: Sessions, faults: Faults) -> None:
+def test_a_transaction_that_meets_another_one_is_tried_again(
+    store: Sessions, faults: Faults
+) -> None:
     token = make(store, "ada")
     faults.on("TransactWriteItems", "conflict", times=3)
     assert put(store, token, a=1).version == 2
@@ -452,24 +536,39 @@ def test_a_transaction_that_meets_another_one_is_tried_again(store: Sessions, fa
 
 
 @both
-def test_a_rotated_session_goes_on_under_its_new_token_alone(store: Sessions, subject: str | None) -> None:
+def test_a_rotated_session_goes_on_under_its_new_token_alone(
+    store: Sessions, subject: str | None
+) -> None:
     token = make(store, subject, data={"cart": [1]})
     before = read(store, token)
     fresh, after = sessions.rotate(store, token, tenant="acme")
     assert not is_open(store, token)
     assert read(store, fresh) == after
-    assert (after.id, after.data, after.subject, after.version) == (before.id, {"cart": [1]}, subject, 2)
+    assert (after.id, after.data, after.subject, after.version) == (
+        before.id,
+        {"cart": [1]},
+        subject,
+        2,
+    )
     assert after.absolute_expires_at_ms == before.absolute_expires_at_ms
 
 
 @pytest.mark.parametrize("before", [None, "grace"])
-def test_a_login_takes_the_session_along_and_starts_its_absolute_deadline_anew(store: Sessions, dynamodb: Any, before: str | None) -> None:
+def test_a_login_takes_the_session_along_and_starts_its_absolute_deadline_anew(
+    store: Sessions, dynamodb: Any, before: str | None
+) -> None:
     token = make(store, before, data={"cart": [1]})
     store.time.advance(500)
     fresh, after = sessions.rotate(store, token, tenant="acme", subject="ada")
     assert not is_open(store, token)
-    assert (after.subject, after.data, after.absolute_expires_at_ms) == ("ada", {"cart": [1]}, store.time.now_ms + ABSOLUTE * 1000)
-    assert [each.id for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions] == [after.id]
+    assert (after.subject, after.data, after.absolute_expires_at_ms) == (
+        "ada",
+        {"cart": [1]},
+        store.time.now_ms + ABSOLUTE * 1000,
+    )
+    assert [
+        each.id for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+    ] == [after.id]
     assert alive(store, dynamodb) == 1
     sessions.end_all(store, tenant="acme", subject="ada")
     assert not is_open(store, fresh)
@@ -521,7 +620,9 @@ def test_a_login_that_an_end_all_overtakes_starts_in_the_new_generation(store: S
     assert is_open(store, fresh)
 
 
-def test_a_login_from_a_session_that_an_end_all_overtakes_is_refused(store: Sessions, dynamodb: Any) -> None:
+def test_a_login_from_a_session_that_an_end_all_overtakes_is_refused(
+    store: Sessions, dynamodb: Any
+) -> None:
     token = make(store, "ada")
     Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
     with pytest.raises(SessionNotFound):
@@ -531,11 +632,16 @@ def test_a_login_from_a_session_that_an_end_all_overtakes_is_refused(store: Sess
 
 @pytest.mark.parametrize("subject_after", [None, "grace"])
 @both
-def test_of_two_overlapping_rotations_one_wins(store: Sessions, dynamodb: Any, subject: str | None, subject_after: str | None) -> None:
+def test_of_two_overlapping_rotations_one_wins(
+    store: Sessions, dynamodb: Any, subject: str | None, subject_after: str | None
+) -> None:
     token = make(store, subject)
     won: list[str] = []
     other = Sessions(dynamodb, prefix="other")
-    Overlap(store, lambda: won.append(sessions.rotate(other, token, tenant="acme", subject=subject_after)[0]))
+    Overlap(
+        store,
+        lambda: won.append(sessions.rotate(other, token, tenant="acme", subject=subject_after)[0]),
+    )
     with pytest.raises(SessionNotFound):
         sessions.rotate(store, token, tenant="acme", subject=subject_after)
     assert is_open(store, won[0])
@@ -560,15 +666,26 @@ def test_end_all_ends_what_is_and_not_what_comes(store: Sessions) -> None:
     other, alone = make(store, "grace"), make(store)
     sessions.end_all(store, tenant="acme", subject="ada")
     new = make(store, "ada")
-    assert [is_open(store, each) for each in [*olds, other, alone, new]] == [False, False, False, True, True, True]
+    assert [is_open(store, each) for each in [*olds, other, alone, new]] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
 
 
 @pytest.mark.parametrize("back_s", [0, 3600, 400 * 24 * 3600])
-def test_what_end_all_has_ended_is_not_revived_by_any_clock(store: Sessions, dynamodb: Any, back_s: int) -> None:
+def test_what_end_all_has_ended_is_not_revived_by_any_clock(
+    store: Sessions, dynamodb: Any, back_s: int
+) -> None:
     token = make(store, "ada")
     sessions.end_all(store, tenant="acme", subject="ada")
-    (generation,) = [each for each in items(dynamodb) if "generation" in each and "data" not in each]
+    (generation,) = [
+        each for each in items(dynamodb) if "generation" in each and "data" not in each
+    ]
     assert "expires_at" not in generation  # TTL would bring generation 0 back
     store.time.advance(-back_s)
     assert not is_open(store, token)
@@ -604,10 +721,17 @@ def test_a_page_that_follows_an_end_all_shows_nothing_of_before(store: Sessions)
         make(store, "ada")
     first = sessions.list_by_subject(store, tenant="acme", subject="ada", limit=3)
     sessions.end_all(store, tenant="acme", subject="ada")
-    assert sessions.list_by_subject(store, tenant="acme", subject="ada", limit=3, after=first.next).sessions == []
+    assert (
+        sessions.list_by_subject(
+            store, tenant="acme", subject="ada", limit=3, after=first.next
+        ).sessions
+        == []
+    )
 
 
-def test_an_end_of_a_rotated_token_that_the_sdk_repeats_is_still_not_found(store: Sessions, faults: Faults) -> None:
+def test_an_end_of_a_rotated_token_that_the_sdk_repeats_is_still_not_found(
+    store: Sessions, faults: Faults
+) -> None:
     token = make(store, "ada")
     fresh, _ = sessions.rotate(store, token, tenant="acme")
     faults.on("DeleteItem", "throttle")
@@ -618,7 +742,9 @@ def test_an_end_of_a_rotated_token_that_the_sdk_repeats_is_still_not_found(store
 
 @pytest.mark.parametrize("limit", [1, 3])
 @pytest.mark.parametrize("generation", [0, 1])
-def test_pages_hold_every_session_once(store: Sessions, faults: Faults, generation: int, limit: int) -> None:
+def test_pages_hold_every_session_once(
+    store: Sessions, faults: Faults, generation: int, limit: int
+) -> None:
     for _ in range(generation):
         make(store, "ada")
         sessions.end_all(store, tenant="acme", subject="ada")
@@ -626,7 +752,9 @@ def test_pages_hold_every_session_once(store: Sessions, faults: Faults, generati
     found, after, pages = [], None, 0
     faults.requests.clear()
     while True:
-        page = sessions.list_by_subject(store, tenant="acme", subject="ada", limit=limit, after=after)
+        page = sessions.list_by_subject(
+            store, tenant="acme", subject="ada", limit=limit, after=after
+        )
         found += [each.id for each in page.sessions]
         pages, after = pages + 1, page.next
         if after is None:

@@ -25,9 +25,13 @@ class Api:
         self.store = Sessions(client)
         self.handler = build(SessionsDeps(store=self.store, observe=observer("sessions")))
 
-    def call(self, route: str, token: str | None = None, path: str | None = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
+    def call(
+        self, route: str, token: str | None = None, path: str | None = None, **more: Any
+    ) -> tuple[int, Any, dict[str, str]]:
         headers = {**({"Session-Token": token} if token else {}), **more.pop("headers", {})}
-        reply = self.handler(http(route, path, headers=headers, **{"caller": WRITER, **more}), Context())
+        reply = self.handler(
+            http(route, path, headers=headers, **{"caller": WRITER, **more}), Context()
+        )
         body = json.loads(reply["body"]) if reply.get("body") else None
         return reply["statusCode"], body, reply["headers"]
 
@@ -43,7 +47,9 @@ def api(dynamodb: Any) -> Api:
 
 
 def test_a_session_is_made_and_shows_its_token_once(api: Api) -> None:
-    made = api.create(subject="ada@example.org", data={"theme": "dark"}, idle_seconds=60, absolute_seconds=600)
+    made = api.create(
+        subject="ada@example.org", data={"theme": "dark"}, idle_seconds=60, absolute_seconds=600
+    )
     token = made.pop("token")
     assert made == {
         "id": made["id"],
@@ -55,12 +61,21 @@ def test_a_session_is_made_and_shows_its_token_once(api: Api) -> None:
         "absolute_expires_at": "2027-01-15T08:10:00.000Z",
     }
     status, body, headers = api.call(f"GET {CURRENT}", token)
-    assert (status, body, headers["ETag"], headers["Cache-Control"]) == (200, made, '"1"', "no-store")
+    assert (status, body, headers["ETag"], headers["Cache-Control"]) == (
+        200,
+        made,
+        '"1"',
+        "no-store",
+    )
 
 
 def test_an_empty_body_asks_for_the_defaults(api: Api) -> None:
     made = api.create()
-    assert (made["subject"], made["data"], made["idle_expires_at"]) == (None, {}, "2027-01-15T08:30:00.000Z")
+    assert (made["subject"], made["data"], made["idle_expires_at"]) == (
+        None,
+        {},
+        "2027-01-15T08:30:00.000Z",
+    )
     assert made["absolute_expires_at"] == "2027-01-15T20:00:00.000Z"
 
 
@@ -93,20 +108,39 @@ def test_data_above_the_limit_is_413(api: Api) -> None:
 def test_a_patch_answers_the_new_version(api: Api) -> None:
     token = api.create(data={"a": 1, "b": {"c": 2}})["token"]
     status, body, headers = api.call(f"PATCH {CURRENT}", token, body={"a": None, "b": {"d": 3}})
-    assert (status, body["data"], body["version"], headers["ETag"]) == (200, {"b": {"c": 2, "d": 3}}, 2, '"2"')
+    assert (status, body["data"], body["version"], headers["ETag"]) == (
+        200,
+        {"b": {"c": 2, "d": 3}},
+        2,
+        '"2"',
+    )
     assert "token" not in body
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "application/merge-patch+json", "Application/JSON; charset=utf-8", "application/x-www-form-urlencoded"]
+    "kind",
+    [
+        "application/json",
+        "application/merge-patch+json",
+        "Application/JSON; charset=utf-8",
+        "application/x-www-form-urlencoded",
+    ],
 )
 def test_a_patch_comes_as_json_or_as_merge_patch(api: Api, kind: str) -> None:
-    assert api.call(f"PATCH {CURRENT}", api.create()["token"], body={"a": 1}, headers={"Content-Type": kind})[0] == 200
+    assert (
+        api.call(
+            f"PATCH {CURRENT}", api.create()["token"], body={"a": 1}, headers={"Content-Type": kind}
+        )[0]
+        == 200
+    )
 
 
 def test_a_patch_of_another_kind_is_415(api: Api) -> None:
     status, problem, _ = api.call(
-        f"PATCH {CURRENT}", api.create()["token"], body={}, headers={"Content-Type": "application/json-patch+json"}
+        f"PATCH {CURRENT}",
+        api.create()["token"],
+        body={},
+        headers={"Content-Type": "application/json-patch+json"},
     )
     assert (status, problem["code"]) == (415, "unsupported-media-type")
 
@@ -118,7 +152,16 @@ def test_a_patch_that_is_no_object_is_refused(api: Api, body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "status"), [('"1"', 412), ('"2"', 200), ('W/"2"', 412), ("*", 200), ('"9", "2"', 200), ("2", 400), ("", 400)]
+    ("tag", "status"),
+    [
+        ('"1"', 412),
+        ('"2"', 200),
+        ('W/"2"', 412),
+        ("*", 200),
+        ('"9", "2"', 200),
+        ("2", 400),
+        ("", 400),
+    ],
 )
 def test_if_match_guards_a_patch(api: Api, tag: str, status: int) -> None:
     token = api.create()["token"]
@@ -137,7 +180,9 @@ def test_a_rotation_kills_the_old_token(api: Api) -> None:
 
 
 def test_a_rotation_may_name_the_subject(api: Api) -> None:
-    status, body, _ = api.call(f"POST {CURRENT}/rotate", api.create()["token"], body={"subject": "ada"})
+    status, body, _ = api.call(
+        f"POST {CURRENT}/rotate", api.create()["token"], body={"subject": "ada"}
+    )
     assert (status, body["subject"]) == (200, "ada")
     status, problem, _ = api.call(f"POST {CURRENT}/rotate", body["token"], body={"user": "ada"})
     assert (status, problem["field"]) == (400, "user")
@@ -151,18 +196,31 @@ def test_logout_is_204_and_then_404(api: Api) -> None:
 
 @pytest.mark.parametrize("levels", [99, 101, 500, 940, 1500, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_data_that_is_nested_too_deeply_is_refused_and_never_a_500(api: Api, levels: int, opening: str, closing: str) -> None:
+def test_data_that_is_nested_too_deeply_is_refused_and_never_a_500(
+    api: Api, levels: int, opening: str, closing: str
+) -> None:
     raw = '{"data": {"a": ' + opening * (levels - 2) + "1" + closing * (levels - 2) + "}}"
     assert api.call("POST /sessions", raw=raw)[0] == (201 if levels <= 100 else 400)
-    assert api.call(f"PATCH {CURRENT}", api.create()["token"], raw=raw)[0] == (200 if levels <= 100 else 400)
+    assert api.call(f"PATCH {CURRENT}", api.create()["token"], raw=raw)[0] == (
+        200 if levels <= 100 else 400
+    )
 
 
-ROUTES = [(f"GET {CURRENT}", None), (f"PATCH {CURRENT}", {"a": 1}), (f"POST {CURRENT}/rotate", None), (f"DELETE {CURRENT}", None)]
+ROUTES = [
+    (f"GET {CURRENT}", None),
+    (f"PATCH {CURRENT}", {"a": 1}),
+    (f"POST {CURRENT}/rotate", None),
+    (f"DELETE {CURRENT}", None),
+]
 
 
 @pytest.mark.parametrize(("route", "body"), ROUTES)
-@pytest.mark.parametrize("end", ["expired", "ended", "rotated", "revoked", "unknown", "malformed", "foreign"])
-def test_whatever_opens_nothing_is_the_same_404_on_every_route(api: Api, route: str, body: Any, end: str) -> None:
+@pytest.mark.parametrize(
+    "end", ["expired", "ended", "rotated", "revoked", "unknown", "malformed", "foreign"]
+)
+def test_whatever_opens_nothing_is_the_same_404_on_every_route(
+    api: Api, route: str, body: Any, end: str
+) -> None:
     token = api.create(subject="ada")["token"]
     caller = WRITER
     if end == "expired":
@@ -171,7 +229,9 @@ def test_whatever_opens_nothing_is_the_same_404_on_every_route(api: Api, route: 
         api.call(f"DELETE {CURRENT}", token)
     elif end == "rotated":
         api.call(f"POST {CURRENT}/rotate", token)
-    elif end == "revoked" and not route.startswith("DELETE"):  # to end what has been ended is done, not refused
+    elif end == "revoked" and not route.startswith(
+        "DELETE"
+    ):  # to end what has been ended is done, not refused
         api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada/sessions")
     elif end == "foreign":
         caller = {**WRITER, "tenant": "other"}
@@ -184,7 +244,9 @@ def test_whatever_opens_nothing_is_the_same_404_on_every_route(api: Api, route: 
 
 
 @pytest.mark.parametrize(("route", "body"), ROUTES)
-def test_a_request_without_token_is_told_which_header_is_missing(api: Api, route: str, body: Any) -> None:
+def test_a_request_without_token_is_told_which_header_is_missing(
+    api: Api, route: str, body: Any
+) -> None:
     status, problem, _ = api.call(route, body=body)
     assert (status, problem["field"]) == (400, "Session-Token")
 
@@ -200,7 +262,12 @@ def test_a_subjects_sessions_are_listed_and_ended(api: Api) -> None:
     assert api.call(one, path=f"{path}/{first['id']}")[0] == 204
     assert api.call(one, path=f"{path}/{first['id']}")[1]["code"] == "session-not-found"
     assert [api.call(f"GET {CURRENT}", each["token"])[0] for each in (first, second)] == [404, 200]
-    assert api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada@example.org/sessions")[0] == 204
+    assert (
+        api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada@example.org/sessions")[
+            0
+        ]
+        == 204
+    )
     assert api.call(f"GET {CURRENT}", second["token"])[0] == 404
     assert api.call("GET /subjects/{subject}/sessions", path=path)[1] == {"items": [], "next": None}
 
@@ -209,10 +276,14 @@ def test_a_long_list_has_pages(api: Api) -> None:
     ids = sorted(api.create(subject="ada")["id"] for _ in range(60))
     path = "/subjects/ada/sessions"
     _, first, _ = api.call("GET /subjects/{subject}/sessions", path=path)
-    _, second, _ = api.call("GET /subjects/{subject}/sessions", path=path, query={"cursor": first["next"]})
+    _, second, _ = api.call(
+        "GET /subjects/{subject}/sessions", path=path, query={"cursor": first["next"]}
+    )
     assert [each["id"] for each in first["items"] + second["items"]] == ids
     assert second["next"] is None
-    status, problem, _ = api.call("GET /subjects/{subject}/sessions", path=path, query={"cursor": "x"})
+    status, problem, _ = api.call(
+        "GET /subjects/{subject}/sessions", path=path, query={"cursor": "x"}
+    )
     assert (status, problem["field"]) == (400, "cursor")
 
 
@@ -231,12 +302,16 @@ def test_a_long_list_has_pages(api: Api) -> None:
 )
 def test_each_route_needs_its_scope(api: Api, route: str, scopes: str, status: int) -> None:
     path = route.split(" ")[1].replace("{subject}", "ada").replace("{id}", "0" * 32)
-    found, problem, _ = api.call(route, "x", path=path, body={}, caller={"tenant": "acme", "scopes": scopes})
+    found, problem, _ = api.call(
+        route, "x", path=path, body={}, caller={"tenant": "acme", "scopes": scopes}
+    )
     assert (found, problem["code"]) == (status, "forbidden")
 
 
 @pytest.mark.parametrize(("route", "body"), [("POST /sessions", {}), *ROUTES])
-def test_a_store_that_does_not_answer_is_503_and_no_404(api: Api, faults: Faults, route: str, body: Any) -> None:
+def test_a_store_that_does_not_answer_is_503_and_no_404(
+    api: Api, faults: Faults, route: str, body: Any
+) -> None:
     token = api.create()["token"]
     faults.plan = lambda operation, number: "throttle"
     status, problem, headers = api.call(route, token, body=body)
@@ -244,7 +319,9 @@ def test_a_store_that_does_not_answer_is_503_and_no_404(api: Api, faults: Faults
 
 
 @pytest.mark.parametrize("kind", ["throttle", "unforeseen"])
-def test_no_log_of_a_failure_holds_a_token(api: Api, faults: Faults, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_log_of_a_failure_holds_a_token(
+    api: Api, faults: Faults, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     token = api.create(subject="ada")["token"]
     if kind == "throttle":
         faults.plan = lambda operation, number: "throttle"

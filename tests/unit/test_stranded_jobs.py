@@ -1,4 +1,6 @@
-"""Jobs whose announcement was lost: found by their time and resent, and none left out by a crash."""
+"""Jobs whose announcement was lost: found by their time and resent, and none left out by a
+crash.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,7 +16,14 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.dead_letters import DeadLetters
 from mayfly.jobs.routing.outbox import Outbox, announcement
 from mayfly.jobs.routing.stranded import HELD_MS, PAGE_ITEMS, PAGES_A_SECOND, StrandedSearch
-from mayfly.jobs.rules import WINDOW_SLACK_MS, covers, gap_window, hull, may_be_stranded, read_stream_gap
+from mayfly.jobs.rules import (
+    WINDOW_SLACK_MS,
+    covers,
+    gap_window,
+    hull,
+    may_be_stranded,
+    read_stream_gap,
+)
 from mayfly.jobs.store import JobStore
 
 from functions.bury_jobs.app import build
@@ -40,9 +49,21 @@ def at(ms: int) -> str:
     return datetime.fromtimestamp(ms // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def report(from_ms: int | None = FROM, to_ms: int | None = TO, *, reported_ms: int | None = NOW, **changes: Any) -> str:
+def report(
+    from_ms: int | None = FROM,
+    to_ms: int | None = TO,
+    *,
+    reported_ms: int | None = NOW,
+    **changes: Any,
+) -> str:
     """A report of the relay's mapping on records that it gave up."""
-    batch = {"shardId": "s", "startSequenceNumber": "5", "endSequenceNumber": "9", "batchSize": 3, "streamArn": ARN}
+    batch = {
+        "shardId": "s",
+        "startSequenceNumber": "5",
+        "endSequenceNumber": "9",
+        "batchSize": 3,
+        "streamArn": ARN,
+    }
     if from_ms is not None:
         batch["approximateArrivalOfFirstRecord"] = at(from_ms)
     if to_ms is not None:
@@ -54,7 +75,16 @@ def report(from_ms: int | None = FROM, to_ms: int | None = TO, *, reported_ms: i
 
 
 def a_job(**changes: Any) -> Job:
-    job = Job("j1", "acme", "t", None, Status.QUEUED, max_attempts=2, created_at_ms=FROM + 1000, fingerprint="f")
+    job = Job(
+        "j1",
+        "acme",
+        "t",
+        None,
+        Status.QUEUED,
+        max_attempts=2,
+        created_at_ms=FROM + 1000,
+        fingerprint="f",
+    )
     return replace(job, **changes)
 
 
@@ -65,13 +95,16 @@ class Deadline(Context):
         super().__init__()
         self._clock, self._ends_ms = clock, clock() + int(seconds * 1000)
 
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]  # a static method there
+    # A static method there.
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
         """The time that is left of the invocation."""
         return self._ends_ms - self._clock()
 
 
 class Bury:
-    """BuryJobs over a real store, with a stream that has nothing left and a queue of the test's own."""
+    """BuryJobs over a real store, with a stream that has nothing left and a queue of the test's
+    own.
+    """
 
     def __init__(self, client: Any, *, page_items: int = 2, receives: str = "receive") -> None:
         self.client = client
@@ -108,10 +141,16 @@ class Bury:
             observe=observe,
             clock=self.clock,
         )
-        self._handler = build(BuryDeps(dead_letters=letters, relay_failures_arn="arn:relay-failures", observe=observe))
+        self._handler = build(
+            BuryDeps(dead_letters=letters, relay_failures_arn="arn:relay-failures", observe=observe)
+        )
 
-    def receive(self, body: str | None = None, *, pages: float = 100, sent_ms: int | None = None) -> bool:
-        """Gives a report to the function, with time for some pages; returns whether it was settled."""
+    def receive(
+        self, body: str | None = None, *, pages: float = 100, sent_ms: int | None = None
+    ) -> bool:
+        """Gives a report to the function, with time for some pages; returns whether it was
+        settled.
+        """
         event = sqs(report() if body is None else body)
         event["Records"][0]["eventSourceARN"] = "arn:relay-failures"
         if sent_ms is not None:
@@ -120,7 +159,9 @@ class Bury:
         return not self._handler(event, context)["batchItemFailures"]
 
     def receive_until_settled(self, body: str | None = None, *, pages: float = 1) -> int:
-        """Gives a report to the function again and again, as SQS does; returns how many receives it took."""
+        """Gives a report to the function again and again, as SQS does; returns how many receives it
+        took.
+        """
         for count in range(1, 50):
             if self.receive(body, pages=pages):
                 return count
@@ -135,7 +176,9 @@ class Bury:
         return self.store.read("acme", job_id, now_ms=self.clock())
 
     def search_item(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get_item(TableName="JobsTable", Key={"pk": {"S": "stranded"}, "sk": {"S": "search"}})["Item"]
+        found: dict[str, Any] = self.client.get_item(
+            TableName="JobsTable", Key={"pk": {"S": "stranded"}, "sk": {"S": "search"}}
+        )["Item"]
         return found
 
     def search_state(self) -> dict[str, Any]:
@@ -168,8 +211,13 @@ def stream(client: Any) -> list[dict[str, Any]]:
     streams = make_client("dynamodbstreams")
     arn = client.describe_table(TableName="JobsTable")["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
-    position = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
-    images = [each["dynamodb"].get("NewImage", {}) for each in streams.get_records(ShardIterator=position)["Records"]]
+    position = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    images = [
+        each["dynamodb"].get("NewImage", {})
+        for each in streams.get_records(ShardIterator=position)["Records"]
+    ]
     return [each for each in images if each.get("sk") == {"S": "job"}]
 
 
@@ -199,25 +247,33 @@ def bury(dynamodb: Any) -> Bury:
         (report(to_ms=NOW + DAY), Window(FROM, NOW + 5_000)),
     ],
     ids=[
-        "cut down to the second", "no end: the report's own time", "no beginning: everything before", "no times", "malformed beginning",
-        "beginning of another kind", "end without an offset", "end before the beginning", "no records", "no sequence numbers",
-        "no records, no time: when it was sent", "no time at all: when it was sent", "never later than it was sent",
+        "cut down to the second", "no end: the report's own time",
+        "no beginning: everything before", "no times", "malformed beginning",
+        "beginning of another kind", "end without an offset", "end before the beginning",
+        "no records", "no sequence numbers",
+        "no records, no time: when it was sent", "no time at all: when it was sent",
+        "never later than it was sent",
     ],
 )  # fmt: skip
 def test_a_report_says_when_announcements_were_lost(body: str, window: Window) -> None:
     assert gap_window(read_stream_gap(body), NOW + 5_000) == window
 
 
-@pytest.mark.parametrize("change", [{"batchSize": -1}, {"startSequenceNumber": ""}, {"streamArn": "x"}, {"shardId": 0}])
+@pytest.mark.parametrize(
+    "change", [{"batchSize": -1}, {"startSequenceNumber": ""}, {"streamArn": "x"}, {"shardId": 0}]
+)
 def test_a_report_without_records_is_read_as_strictly_as_any(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         read_stream_gap(report(**{"batchSize": 0, "endSequenceNumber": "0", **change}))
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "size", "names_records"), [("5", "9", 3, True), ("0", "9", 3, True), ("5", "9", 0, False), ("0", "0", 3, False)]
+    ("first", "last", "size", "names_records"),
+    [("5", "9", 3, True), ("0", "9", 3, True), ("5", "9", 0, False), ("0", "0", 3, False)],
 )
-def test_a_report_names_records_unless_it_has_none_or_no_numbers(first: str, last: str, size: int, names_records: bool) -> None:
+def test_a_report_names_records_unless_it_has_none_or_no_numbers(
+    first: str, last: str, size: int, names_records: bool
+) -> None:
     assert StreamGap(ARN, "s", first, last, size).names_records is names_records
 
 
@@ -257,20 +313,27 @@ EARLY, LATE = FROM - WINDOW_SLACK_MS, TO + WINDOW_SLACK_MS
         (True, {"status": Status.INPROGRESS, "lease_until_ms": LATE + 1}),
     ],
     ids=[
-        "made in the slack before", "made before", "made in the slack after", "made after", "resent within", "resent after",
-        "started within", "ended within", "started after", "ended after", "redriven at an unknown time", "made after, redriven",
-        "run again, and started since", "taken by the sweep at an unknown time", "made after, for later", "its pause ends after",
+        "made in the slack before", "made before", "made in the slack after", "made after",
+        "resent within", "resent after",
+        "started within", "ended within", "started after", "ended after",
+        "redriven at an unknown time", "made after, redriven",
+        "run again, and started since", "taken by the sweep at an unknown time",
+        "made after, for later", "its pause ends after",
         "its lease ends after",
     ],
 )  # fmt: skip
-def test_a_job_may_be_stranded_if_its_last_announcement_may_lie_in_the_window(expected: bool, changes: dict[str, Any]) -> None:
+def test_a_job_may_be_stranded_if_its_last_announcement_may_lie_in_the_window(
+    expected: bool, changes: dict[str, Any]
+) -> None:
     assert may_be_stranded(a_job(**changes), WINDOW) is expected
 
 
 # ---------------------------------------------------------------- what is resent
 
 
-def test_jobs_of_the_time_are_resent_by_the_stream_and_all_others_are_left_as_they_are(bury: Bury) -> None:
+def test_jobs_of_the_time_are_resent_by_the_stream_and_all_others_are_left_as_they_are(
+    bury: Bury,
+) -> None:
     bury.submit("a", "b")
     bury.submit("before", created_at_ms=EARLY - 1)
     bury.submit("after", created_at_ms=LATE + 1_000)
@@ -278,7 +341,11 @@ def test_jobs_of_the_time_are_resent_by_the_stream_and_all_others_are_left_as_th
     assert bury.receive()
     assert (bury.resent(), bury.sent) == (["a", "b"], [])
     assert [bury.job("before"), bury.job("after")] == others
-    assert (bury.job("a").status, bury.job("a").fence, bury.job("a").history) == (Status.QUEUED, 0, ())
+    assert (bury.job("a").status, bury.job("a").fence, bury.job("a").history) == (
+        Status.QUEUED,
+        0,
+        (),
+    )
 
 
 def test_a_report_without_times_has_everything_before_it_resent(bury: Bury) -> None:
@@ -288,8 +355,12 @@ def test_a_report_without_times_has_everything_before_it_resent(bury: Bury) -> N
     assert bury.resent() == ["new", "old"]
 
 
-@pytest.mark.parametrize("change", [{"batchSize": 0}, {"startSequenceNumber": "0", "endSequenceNumber": "0"}])
-def test_a_report_without_records_has_everything_resent_and_the_stream_is_not_read(bury: Bury, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"batchSize": 0}, {"startSequenceNumber": "0", "endSequenceNumber": "0"}]
+)
+def test_a_report_without_records_has_everything_resent_and_the_stream_is_not_read(
+    bury: Bury, change: dict[str, Any]
+) -> None:
     bury.submit("old", created_at_ms=1)
     assert bury.receive(report(**change))
     assert (bury.resent(), bury.read_again) == (["old"], 0)
@@ -314,7 +385,11 @@ def test_a_job_that_the_sweep_has_taken_is_resent_before_its_time(bury: Bury) ->
     bury.submit(status=Status.SCHEDULED, not_before_ms=bury.clock() + 60_000)
     bury.operations.release_due(before_ms=bury.clock() + 90_000, limit=10)
     assert bury.receive()
-    assert (bury.resent(), bury.job().status, bury.job().not_before_ms) == (["j1"], Status.SCHEDULED, bury.clock() + 59_500)
+    assert (bury.resent(), bury.job().status, bury.job().not_before_ms) == (
+        ["j1"],
+        Status.SCHEDULED,
+        bury.clock() + 59_500,
+    )
 
 
 def held(bury: Bury, lease_ms: int = 15_000, **changes: Any) -> Job:
@@ -326,14 +401,20 @@ def held(bury: Bury, lease_ms: int = 15_000, **changes: Any) -> Job:
 EVERYTHING = report(batchSize=0)
 
 
-def test_a_job_that_a_worker_holds_is_left_alone_and_gets_a_message_for_the_end_of_its_lease(bury: Bury) -> None:
+def test_a_job_that_a_worker_holds_is_left_alone_and_gets_a_message_for_the_end_of_its_lease(
+    bury: Bury,
+) -> None:
     claimed = held(bury)
     assert bury.receive(EVERYTHING)
     assert (bury.job(), bury.sent, bury.resent()) == (claimed, [("j1", 15.0)], [])
 
 
-def test_a_job_that_waits_for_its_next_attempt_is_left_alone_and_gets_a_message_for_its_time(bury: Bury) -> None:
-    bury.store.release(held(bury), error="boom", retry_at_ms=bury.clock() + 40_000, now_ms=bury.clock())
+def test_a_job_that_waits_for_its_next_attempt_is_left_alone_and_gets_a_message_for_its_time(
+    bury: Bury,
+) -> None:
+    bury.store.release(
+        held(bury), error="boom", retry_at_ms=bury.clock() + 40_000, now_ms=bury.clock()
+    )
     job = bury.job()
     assert bury.receive(EVERYTHING)
     assert (bury.job(), bury.sent, bury.resent()) == (job, [("j1", 40.0)], [])
@@ -351,7 +432,9 @@ def test_a_job_whose_pause_is_over_is_queued_again(bury: Bury) -> None:
     assert (bury.job().status, bury.resent()) == (Status.QUEUED, ["j1"])
 
 
-def test_a_job_whose_last_attempt_was_interrupted_is_ended_and_not_counted_as_resent(bury: Bury) -> None:
+def test_a_job_whose_last_attempt_was_interrupted_is_ended_and_not_counted_as_resent(
+    bury: Bury,
+) -> None:
     held(bury, lease_ms=-1, max_attempts=1)
     assert bury.receive(EVERYTHING)
     assert (bury.job().status, bury.counted) == (Status.DEAD, ["JobDead"])
@@ -371,7 +454,8 @@ def test_a_job_whose_worker_renews_its_lease_meanwhile_keeps_its_worker(
     assert bury.receive(EVERYTHING)
     (done,) = [each for each in caplog.records if "complete" in each.message]
     assert (bury.job().status, bury.job().owner) == (Status.INPROGRESS, "w")
-    assert (bury.counted, done.resent) == ([], 0)  # type: ignore[attr-defined]  # a field of the log line
+    # A field of the log line.
+    assert (bury.counted, done.resent) == ([], 0)  # type: ignore[attr-defined]
 
 
 def test_what_was_done_is_counted_and_logged(bury: Bury, caplog: pytest.LogCaptureFixture) -> None:
@@ -380,7 +464,8 @@ def test_what_was_done_is_counted_and_logged(bury: Bury, caplog: pytest.LogCaptu
     assert bury.receive()
     (done,) = [each for each in caplog.records if "complete" in each.message]
     # The search's own item is read, too.
-    assert (done.read, done.resent, done.delayed) == (5, 3, 0)  # type: ignore[attr-defined]  # fields of the log line
+    # Fields of the log line.
+    assert (done.read, done.resent, done.delayed) == (5, 3, 0)  # type: ignore[attr-defined]
     assert bury.counted == ["StreamRecordsLost"] * 3 + ["StrandedJobsResent"] * 3
 
 
@@ -388,7 +473,8 @@ def test_each_pass_counts_its_own_work(bury: Bury, caplog: pytest.LogCaptureFixt
     bury.submit("a", "b")
     assert bury.receive()
     assert bury.receive(report(1_000, 2_000))
-    done = [(each.read, each.resent) for each in caplog.records if "complete" in each.message]  # type: ignore[attr-defined]  # fields of the log line
+    # Fields of the log line.
+    done = [(each.read, each.resent) for each in caplog.records if "complete" in each.message]  # type: ignore[attr-defined]
     assert done == [(3, 2), (3, 0)]
 
 
@@ -402,15 +488,20 @@ def test_a_receive_works_until_its_deadline_and_the_next_one_continues(bury: Bur
     assert [bury.receive(pages=2), bury.resent()] == [True, list("abcdefg")]
 
 
-def test_a_search_that_continues_is_no_failure_in_the_log(bury: Bury, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_search_that_continues_is_no_failure_in_the_log(
+    bury: Bury, caplog: pytest.LogCaptureFixture
+) -> None:
     bury.submit(*"abc")
     assert not bury.receive(pages=1)
     assert [each.message for each in caplog.records if each.levelname == "ERROR"] == []
     (waiting,) = [each for each in caplog.records if "continues with its message" in each.message]
-    assert (waiting.read, waiting.resent) == (2, 2)  # type: ignore[attr-defined]  # fields of the log line
+    # Fields of the log line.
+    assert (waiting.read, waiting.resent) == (2, 2)  # type: ignore[attr-defined]
 
 
-def test_a_report_reads_the_stream_again_and_counts_its_records_on_its_first_receive_only(bury: Bury) -> None:
+def test_a_report_reads_the_stream_again_and_counts_its_records_on_its_first_receive_only(
+    bury: Bury,
+) -> None:
     bury.submit(*"abcdefg")
     assert bury.receive_until_settled() == 4
     assert (bury.read_again, bury.counted.count("StreamRecordsLost")) == (1, 3)
@@ -444,17 +535,23 @@ def test_a_cursor_whose_item_is_gone_leaves_no_job_out(bury: Bury) -> None:
     assert bury.resent() == ["a", "b", "c", "d"]
 
 
-def test_the_search_is_an_item_that_no_stream_filter_lets_through_and_that_expires(bury: Bury) -> None:
+def test_the_search_is_an_item_that_no_stream_filter_lets_through_and_that_expires(
+    bury: Bury,
+) -> None:
     bury.submit(*"abc")
     bury.receive(pages=1)
     item = bury.search_item()
     assert (item["sk"] == {"S": "job"}, announcement(item, bury.clock())) == (False, None)
-    assert int(item["expires_at"]["N"]) - bury.clock() // 1000 == pytest.approx(14 * 24 * 3600, abs=60)
+    assert int(item["expires_at"]["N"]) - bury.clock() // 1000 == pytest.approx(
+        14 * 24 * 3600, abs=60
+    )
 
 
 @pytest.mark.parametrize("number", range(1, 15))
 @pytest.mark.parametrize("kind", ["kill", "kill after"])
-def test_no_job_is_left_out_whatever_the_store_call_at_which_a_receive_is_killed(dynamodb: Any, kind: str, number: int) -> None:
+def test_no_job_is_left_out_whatever_the_store_call_at_which_a_receive_is_killed(
+    dynamodb: Any, kind: str, number: int
+) -> None:
     bury = Bury(dynamodb)
     bury.submit(*"abcde")
     faults = Faults(dynamodb)
@@ -468,10 +565,14 @@ def test_no_job_is_left_out_whatever_the_store_call_at_which_a_receive_is_killed
     assert set(bury.resent()) == set("abcde")
 
 
-def test_a_kill_between_a_resend_and_the_cursor_has_the_page_looked_at_again_and_no_job_resent_twice(bury: Bury) -> None:
+def test_a_kill_between_a_resend_and_the_cursor_has_the_page_looked_at_again_and_no_job_resent_twice(
+    bury: Bury,
+) -> None:
     bury.submit(*"abcd")
     faults = Faults(bury.client)
-    faults.on("PutItem", "kill", skip=1)  # the first one takes the search, the second one notes the cursor
+    faults.on(
+        "PutItem", "kill", skip=1
+    )  # the first one takes the search, the second one notes the cursor
     with pytest.raises(Killed):
         bury.receive(EVERYTHING)
     faults.plan = lambda operation, number: None
@@ -490,12 +591,15 @@ def test_a_job_that_was_resent_before_the_search_began_is_resent_again(bury: Bur
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_write_of_the_search_whose_answer_is_lost_is_made_once(bury: Bury, number: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_write_of_the_search_whose_answer_is_lost_is_made_once(
+    bury: Bury, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
     bury.submit(*"abc")
     Faults(bury.client).on("PutItem", "after", skip=number)
     assert bury.receive()
     (done,) = [each for each in caplog.records if "complete" in each.message]
-    assert (bury.resent(), done.read) == (["a", "b", "c"], 4)  # type: ignore[attr-defined]  # a field of the log line
+    # A field of the log line.
+    assert (bury.resent(), done.read) == (["a", "b", "c"], 4)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("operation", ["GetItem", "Scan", "PutItem", "UpdateItem"])
@@ -525,7 +629,9 @@ def test_a_queue_that_does_not_take_a_message_has_the_page_looked_at_again(bury:
 # ---------------------------------------------------------------- several receives, several reports
 
 
-def test_a_receive_that_finds_the_search_held_reads_nothing_and_comes_again(bury: Bury, dynamodb: Any) -> None:
+def test_a_receive_that_finds_the_search_held_reads_nothing_and_comes_again(
+    bury: Bury, dynamodb: Any
+) -> None:
     bury.submit(*"abc")
     other = Bury(dynamodb, receives="other")
     faults = Faults(dynamodb)
@@ -541,7 +647,9 @@ def test_a_receive_that_finds_the_search_held_reads_nothing_and_comes_again(bury
     assert (asked, bury.resent()) == ([False, False], ["a", "b", "c"])
 
 
-def test_a_receive_that_was_stopped_for_long_is_taken_over_and_moves_no_cursor(bury: Bury, dynamodb: Any) -> None:
+def test_a_receive_that_was_stopped_for_long_is_taken_over_and_moves_no_cursor(
+    bury: Bury, dynamodb: Any
+) -> None:
     bury.submit(*"abcdefg")
     other = Bury(dynamodb, receives="other")
     settled: list[bool] = []
@@ -574,7 +682,9 @@ def test_a_receive_that_was_taken_over_on_the_last_page_does_not_call_the_search
     assert bury.receive()
 
 
-def test_a_receive_that_was_stopped_for_long_does_not_take_the_search_back(bury: Bury, dynamodb: Any) -> None:
+def test_a_receive_that_was_stopped_for_long_does_not_take_the_search_back(
+    bury: Bury, dynamodb: Any
+) -> None:
     bury.submit(*"abc")
     other = Bury(dynamodb, receives="other")
     other.clock.now_ms = bury.clock() + HELD_MS
@@ -589,7 +699,9 @@ def test_a_receive_that_was_stopped_for_long_does_not_take_the_search_back(bury:
     assert bury.search_state()["owner"] == "other1"
 
 
-def test_a_search_is_free_again_when_a_crashed_receive_has_held_it_for_long_enough(bury: Bury) -> None:
+def test_a_search_is_free_again_when_a_crashed_receive_has_held_it_for_long_enough(
+    bury: Bury,
+) -> None:
     bury.submit(*"abc")
     faults = Faults(bury.client)
     faults.on("Scan", "kill")
@@ -605,12 +717,17 @@ def test_reports_that_come_during_a_pass_share_the_next_one(bury: Bury, dynamodb
     bury.submit("a")
     days = [FROM - day * DAY for day in range(1, 6)]
     bury.submit(*(f"b{number}" for number in range(5)), created_at_ms=days[2])
-    faults, others = Faults(dynamodb), [Bury(dynamodb, receives=f"other{number}-") for number in range(5)]
+    faults, others = (
+        Faults(dynamodb),
+        [Bury(dynamodb, receives=f"other{number}-") for number in range(5)],
+    )
     reports = [report(day, day + 1000) for day in days]
 
     def meanwhile() -> None:
         bury.during_pause = lambda: None
-        assert [other.receive(body) for other, body in zip(others, reports, strict=True)] == [False] * 5
+        assert [other.receive(body) for other, body in zip(others, reports, strict=True)] == [
+            False
+        ] * 5
 
     bury.during_pause = meanwhile
     assert bury.receive(pages=4)
@@ -619,10 +736,15 @@ def test_reports_that_come_during_a_pass_share_the_next_one(bury: Bury, dynamodb
     assert bury.receive(reports[0])
     scans = faults.requests.count("Scan")
     assert all(other.receive(body) for other, body in zip(others, reports, strict=True))
-    assert (faults.requests.count("Scan"), bury.resent()) == (scans, ["a", "b0", "b1", "b2", "b3", "b4"])
+    assert (faults.requests.count("Scan"), bury.resent()) == (
+        scans,
+        ["a", "b0", "b1", "b2", "b3", "b4"],
+    )
 
 
-def test_a_report_that_the_pass_or_the_next_one_covers_changes_nothing(bury: Bury, dynamodb: Any) -> None:
+def test_a_report_that_the_pass_or_the_next_one_covers_changes_nothing(
+    bury: Bury, dynamodb: Any
+) -> None:
     bury.submit(*"abc")
     other = Bury(dynamodb, receives="other")
     writes: list[int] = []
@@ -630,7 +752,12 @@ def test_a_report_that_the_pass_or_the_next_one_covers_changes_nothing(bury: Bur
 
     def meanwhile() -> None:
         bury.during_pause = lambda: None
-        for body in (report(), report(FROM + 1000, TO - 1000), report(1_000, 2_000), report(1_000, 2_000)):
+        for body in (
+            report(),
+            report(FROM + 1000, TO - 1000),
+            report(1_000, 2_000),
+            report(1_000, 2_000),
+        ):
             before = faults.requests.count("PutItem")
             other.receive(body)
             writes.append(faults.requests.count("PutItem") - before)
@@ -640,13 +767,18 @@ def test_a_report_that_the_pass_or_the_next_one_covers_changes_nothing(bury: Bur
     assert writes == [0, 0, 1, 0]
 
 
-def test_a_report_that_waits_for_the_next_pass_does_not_read_the_stream_again(bury: Bury, dynamodb: Any) -> None:
+def test_a_report_that_waits_for_the_next_pass_does_not_read_the_stream_again(
+    bury: Bury, dynamodb: Any
+) -> None:
     bury.submit(*"abc")
     other = Bury(dynamodb, receives="other")
 
     def meanwhile() -> None:
         bury.during_pause = lambda: None
-        assert [other.receive(report(1_000, 2_000)), other.receive(report(1_000, 2_000))] == [False, False]
+        assert [other.receive(report(1_000, 2_000)), other.receive(report(1_000, 2_000))] == [
+            False,
+            False,
+        ]
 
     bury.during_pause = meanwhile
     assert bury.receive()
@@ -668,7 +800,9 @@ def test_the_next_pass_resends_what_was_resent_before_it_began(bury: Bury, dynam
     assert bury.resent().count("c") == 2
 
 
-def test_a_lost_answer_and_a_report_in_between_do_not_end_the_next_pass_before_it_was_made(dynamodb: Any) -> None:
+def test_a_lost_answer_and_a_report_in_between_do_not_end_the_next_pass_before_it_was_made(
+    dynamodb: Any,
+) -> None:
     bury = Bury(dynamodb, page_items=10)
     bury.submit("a")
     bury.submit("b", created_at_ms=1_500)
@@ -677,7 +811,13 @@ def test_a_lost_answer_and_a_report_in_between_do_not_end_the_next_pass_before_i
     def meanwhile() -> None:
         bury.during_pause = lambda: None
         assert not other.receive(report(1_000, 2_000))
-        steps.extend(["a conflict with what was noted", "the end of pass 1, its answer lost", "the SDK's repeat of it"])
+        steps.extend(
+            [
+                "a conflict with what was noted",
+                "the end of pass 1, its answer lost",
+                "the SDK's repeat of it",
+            ]
+        )
 
     def plan(operation: str, number: int) -> str | None:
         if operation != "PutItem" or not steps:
@@ -707,10 +847,15 @@ def test_a_receive_holds_the_search_through_the_next_pass(bury: Bury, dynamodb: 
 
     bury.during_pause = meanwhile
     assert bury.receive()
-    assert wanted == [("receive1", [False, [FROM, TO + 999]]), ("receive1", [False, [1_000, 2_999]])]
+    assert wanted == [
+        ("receive1", [False, [FROM, TO + 999]]),
+        ("receive1", [False, [1_000, 2_999]]),
+    ]
 
 
-def test_a_receive_holds_the_search_for_as_long_as_it_finishes_pages(bury: Bury, dynamodb: Any) -> None:
+def test_a_receive_holds_the_search_for_as_long_as_it_finishes_pages(
+    bury: Bury, dynamodb: Any
+) -> None:
     bury.submit(*"abcdefg")
     other, settled = Bury(dynamodb, receives="other"), []
 
@@ -748,10 +893,15 @@ def test_a_report_of_a_time_that_was_only_partly_searched_has_a_pass_of_its_own(
     assert "b" in bury.resent()
 
 
-def test_what_was_searched_is_remembered_for_the_last_windows_that_do_not_cover_each_other(bury: Bury) -> None:
+def test_what_was_searched_is_remembered_for_the_last_windows_that_do_not_cover_each_other(
+    bury: Bury,
+) -> None:
     for minute in range(25):
         assert bury.receive(report(FROM + minute * 60_000, FROM + minute * 60_000))
-    assert [len(bury.search_state()["done"]), bury.search_state()["done"][0][0]] == [20, FROM + 24 * 60_000]
+    assert [len(bury.search_state()["done"]), bury.search_state()["done"][0][0]] == [
+        20,
+        FROM + 24 * 60_000,
+    ]
     assert bury.receive(report(FROM, TO * 2, reported_ms=bury.clock()))
     assert len(bury.search_state()["done"]) == 1
 
@@ -763,28 +913,47 @@ def test_a_pass_that_lost_its_messages_is_finished_by_another_report(bury: Bury)
     assert bury.resent() == ["a", "b", "c", "d"]
 
 
-# ---------------------------------------------------------------- items that cannot be read or resent
+# ---------------------------------------------------------------- items that cannot be read or
+# resent
 
 
-def test_an_item_that_cannot_be_read_is_skipped_with_a_line_in_the_log(bury: Bury, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_item_that_cannot_be_read_is_skipped_with_a_line_in_the_log(
+    bury: Bury, caplog: pytest.LogCaptureFixture
+) -> None:
     bury.submit(*"abcd")
     for job_id, change in (("b", "REMOVE task"), ("c", "SET history = :text")):
         bury.client.update_item(
             TableName="JobsTable",
             Key={"pk": {"S": f"acme/{job_id}"}, "sk": {"S": "job"}},
             UpdateExpression=change,
-            **({"ExpressionAttributeValues": {":text": {"L": [{"S": "{"}]}}} if "SET" in change else {}),
+            **(
+                {"ExpressionAttributeValues": {":text": {"L": [{"S": "{"}]}}}
+                if "SET" in change
+                else {}
+            ),
         )
     assert bury.receive()
-    skipped = [(each.pk, each.error.split(":")[0]) for each in caplog.records if "cannot be resent" in each.message]  # type: ignore[attr-defined]  # fields of the log line
-    assert (bury.resent(), skipped) == (["a", "d"], [("acme/b", "KeyError"), ("acme/c", "JSONDecodeError")])
+    skipped = [
+        (each.pk, each.error.split(":")[0])  # type: ignore[attr-defined]
+        for each in caplog.records
+        if "cannot be resent" in each.message
+    ]  # fields of the log line
+    assert (bury.resent(), skipped) == (
+        ["a", "d"],
+        [("acme/b", "KeyError"), ("acme/c", "JSONDecodeError")],
+    )
 
 
-def test_a_job_whose_resend_is_malformed_is_skipped_with_a_line_in_the_log(bury: Bury, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_whose_resend_is_malformed_is_skipped_with_a_line_in_the_log(
+    bury: Bury, caplog: pytest.LogCaptureFixture
+) -> None:
     bury.submit(*"abc")
     Faults(bury.client).on("UpdateItem", "ValidationException")
     assert bury.receive()
-    assert (bury.resent(), [each.pk for each in caplog.records if "cannot be resent" in each.message]) == (["b", "c"], ["acme/a"])  # type: ignore[attr-defined]  # a field of the log line
+    assert (
+        bury.resent(),
+        [each.pk for each in caplog.records if "cannot be resent" in each.message],  # type: ignore[attr-defined]
+    ) == (["b", "c"], ["acme/a"])  # a field of the log line
 
 
 def test_a_resend_that_the_role_does_not_allow_is_not_skipped(bury: Bury) -> None:
@@ -809,7 +978,9 @@ def test_each_page_takes_its_share_of_a_second_the_last_one_too(bury: Bury) -> N
 def test_the_time_that_a_page_took_is_not_waited_for_again(bury: Bury) -> None:
     bury.submit(*"abcde")
     took = iter([PAGE_SECONDS * 0.75, PAGE_SECONDS * 2, -3600])
-    bury.client.meta.events.register("before-call.dynamodb.Scan", lambda **_: bury.clock.advance(next(took, 0)))
+    bury.client.meta.events.register(
+        "before-call.dynamodb.Scan", lambda **_: bury.clock.advance(next(took, 0))
+    )
     assert bury.receive()
     assert bury.pauses == [PAGE_SECONDS * 0.25, PAGE_SECONDS]
 
@@ -817,7 +988,9 @@ def test_the_time_that_a_page_took_is_not_waited_for_again(bury: Bury) -> None:
 def scans(client: Any) -> list[dict[str, Any]]:
     """Parameters of the scans from here on."""
     asked: list[dict[str, Any]] = []
-    client.meta.events.register("provide-client-params.dynamodb.Scan", lambda params, **_: asked.append(dict(params)))
+    client.meta.events.register(
+        "provide-client-params.dynamodb.Scan", lambda params, **_: asked.append(dict(params))
+    )
     return asked
 
 
@@ -836,20 +1009,36 @@ def test_pages_are_read_consistently_only_if_the_time_of_the_loss_has_just_ended
     assert {each.get("ConsistentRead", False) for each in asked} == {is_consistent}
 
 
-# ---------------------------------------------------------------- what it costs while nothing is lost
+# ---------------------------------------------------------------- what it costs while nothing is
+# lost
 
 
-def test_accepting_and_running_a_job_makes_the_same_store_calls_as_without_the_search(dynamodb: Any, tables: dict[str, str]) -> None:
+def test_accepting_and_running_a_job_makes_the_same_store_calls_as_without_the_search(
+    dynamodb: Any, tables: dict[str, str]
+) -> None:
     stage, faults = Stage(dynamodb, tables), Faults(dynamodb)
     stage.submit()
     stage.run()
-    assert (faults.requests, stage.succeeded) == (["PutItem", "BatchGetItem", "TransactWriteItems"], 1)
+    assert (faults.requests, stage.succeeded) == (
+        ["PutItem", "BatchGetItem", "TransactWriteItems"],
+        1,
+    )
     keys = [item["sk"]["S"] for item in dynamodb.scan(TableName="JobsTable")["Items"]]
     assert keys == ["job"]
 
 
-def test_a_report_whose_records_the_stream_still_has_costs_one_read_and_no_write(bury: Bury) -> None:
-    bury.images = [{"sk": {"S": "job"}, "status": {"S": "QUEUED"}, "tenant": {"S": "acme"}, "id": {"S": "a"}, "task": {"S": "t"}}]
+def test_a_report_whose_records_the_stream_still_has_costs_one_read_and_no_write(
+    bury: Bury,
+) -> None:
+    bury.images = [
+        {
+            "sk": {"S": "job"},
+            "status": {"S": "QUEUED"},
+            "tenant": {"S": "acme"},
+            "id": {"S": "a"},
+            "task": {"S": "t"},
+        }
+    ]
     faults = Faults(bury.client)
     assert bury.receive()
     assert (faults.requests, bury.sent) == (["GetItem"], [("a", 0.0)])

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+def package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> ModuleType:
     import importlib
 
     folder = tmp_path / "some_tasks"
@@ -20,10 +22,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     (folder / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     (folder / "one.py").write_text(
-        "from mayfly.jobs import task\n\n@task('a.one', max_attempts=2)\ndef one(job, effects): ...\n"
+        "from mayfly.jobs import task\n\n@task('a.one', max_attempts=2)\ndef one(job, "
+        "effects): ...\n"
         "@task('a.nap', local=True)\ndef nap(job, effects): ...\n"
     )
-    request.addfinalizer(lambda: [sys.modules.pop(name) for name in list(sys.modules) if name.startswith("some_tasks")])
+    request.addfinalizer(
+        lambda: [
+            sys.modules.pop(name) for name in list(sys.modules) if name.startswith("some_tasks")
+        ]
+    )
     return importlib.import_module("some_tasks")
 
 
@@ -31,7 +38,9 @@ def test_importing_and_reading_find_the_same_tasks(package: ModuleType) -> None:
     for local, names in ((True, {"a.one", "a.nap"}), (False, {"a.one"})):
         read = declared(Path(package.__path__[0]), local=local)
         assert set(read) == names
-        assert {name: each.declaration for name, each in imported(package, local=local).items()} == read
+        assert {
+            name: each.declaration for name, each in imported(package, local=local).items()
+        } == read
     assert read["a.one"] == Declaration("a.one", max_attempts=2)
 
 
@@ -40,13 +49,17 @@ def test_the_stacks_own_tasks_can_be_read(package: ModuleType) -> None:
 
 
 def test_arguments_that_are_no_literals_are_refused_with_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "bad.py").write_text("N = 3\n\n@task('x', max_attempts=N)\ndef x(job, effects): ...\n")
+    (tmp_path / "bad.py").write_text(
+        "N = 3\n\n@task('x', max_attempts=N)\ndef x(job, effects): ...\n"
+    )
     with pytest.raises(BadTask, match=r"bad\.py:3: the arguments of @task must be literals"):
         declared(tmp_path, local=False)
 
 
 def test_two_tasks_of_one_name_are_refused(package: ModuleType) -> None:
-    (Path(package.__path__[0]) / "two.py").write_text("from mayfly.jobs import task\n@task('a.one')\ndef other(job, effects): ...\n")
+    (Path(package.__path__[0]) / "two.py").write_text(
+        "from mayfly.jobs import task\n@task('a.one')\ndef other(job, effects): ...\n"
+    )
     with pytest.raises(BadTask, match=r"two tasks are called 'a\.one'"):
         imported(package, local=False)
     with pytest.raises(BadTask, match=r"two\.py:2: two tasks are called 'a\.one'"):
@@ -63,7 +76,9 @@ def test_two_tasks_of_one_name_are_refused(package: ModuleType) -> None:
         ("@jobs.task('a.one', max_attempts=0)", "max_attempts must be"),
     ],
 )
-def test_a_declaration_that_no_job_could_follow_is_refused_with_file_and_line(tmp_path: Path, declaration: str, said: str) -> None:
+def test_a_declaration_that_no_job_could_follow_is_refused_with_file_and_line(
+    tmp_path: Path, declaration: str, said: str
+) -> None:
     (tmp_path / "bad.py").write_text(f"\n\n{declaration}\ndef run(job, effects): ...\n")
     with pytest.raises(BadTask, match=rf"bad\.py:3: .*{said}"):
         declared(tmp_path, local=False)

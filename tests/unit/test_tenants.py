@@ -29,7 +29,9 @@ def made(store: TenantStore) -> tuple[str, ApiKey]:
 
 def test_a_key_proves_its_tenant_and_scopes(store: TenantStore, made: tuple[str, ApiKey]) -> None:
     assert tenants.authenticate(f"Bearer {made[0]}", store, now_ms=NOW) == made[1]
-    assert tenants.authenticate(f"bearer {made[0]}", store, now_ms=NOW) == made[1]  # the scheme's case does not matter: RFC 9110, 11.1
+    assert (
+        tenants.authenticate(f"bearer {made[0]}", store, now_ms=NOW) == made[1]
+    )  # the scheme's case does not matter: RFC 9110, 11.1
 
 
 def test_nothing_stored_is_a_usable_key(dynamodb: Any, made: tuple[str, ApiKey]) -> None:
@@ -53,18 +55,29 @@ def test_a_mistyped_key_is_refused_without_a_read(made: tuple[str, ApiKey], posi
             raise AssertionError("read")
 
     with pytest.raises(Unauthenticated, match="checksum"):
-        tenants.authenticate(f"Bearer {flipped(made[0], position)}", Unread(), now_ms=NOW)  # type: ignore[arg-type]  # must not be used
+        # Must not be used.
+        tenants.authenticate(f"Bearer {flipped(made[0], position)}", Unread(), now_ms=NOW)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Basic abc", "Bearer mf_dev_short_short", "bearer\n"])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer x", "Basic abc", "Bearer mf_dev_short_short", "bearer\n"]
+)
 def test_a_header_without_a_key_is_refused(store: TenantStore, header: str) -> None:
     with pytest.raises(Unauthenticated, match="holds no Mayfly key"):
         tenants.authenticate(header, store, now_ms=NOW)
 
 
-def test_a_key_that_was_never_stored_and_a_wrong_secret_get_the_same_answer(store: TenantStore, made: tuple[str, ApiKey]) -> None:
+def test_a_key_that_was_never_stored_and_a_wrong_secret_get_the_same_answer(
+    store: TenantStore, made: tuple[str, ApiKey]
+) -> None:
     unknown, _ = mint("dev", "acme", frozenset(), now_ms=1, new_secret=new_secret)
-    forged, forged_key = mint("dev", "acme", frozenset(), now_ms=1, new_secret=lambda _, length: (made[1].key_id * 9)[:length])
+    forged, forged_key = mint(
+        "dev",
+        "acme",
+        frozenset(),
+        now_ms=1,
+        new_secret=lambda _, length: (made[1].key_id * 9)[:length],
+    )
     assert forged_key.key_id == made[1].key_id
     said = []
     for text in (unknown, forged):
@@ -75,12 +88,16 @@ def test_a_key_that_was_never_stored_and_a_wrong_secret_get_the_same_answer(stor
 
 
 def made_with(store: TenantStore, tenant: str = "acme", **facts: Any) -> tuple[str, ApiKey]:
-    text, key = mint("dev", tenant, frozenset({"jobs:read"}), **{"now_ms": 1, "new_secret": new_secret, **facts})
+    text, key = mint(
+        "dev", tenant, frozenset({"jobs:read"}), **{"now_ms": 1, "new_secret": new_secret, **facts}
+    )
     store.add_key(key)
     return text, key
 
 
-def test_a_key_is_refused_from_the_millisecond_it_expires_on_whatever_ttl_does(store: TenantStore) -> None:
+def test_a_key_is_refused_from_the_millisecond_it_expires_on_whatever_ttl_does(
+    store: TenantStore,
+) -> None:
     text, key = made_with(store, expires_at_ms=NOW)
     assert tenants.authenticate(f"Bearer {text}", store, now_ms=NOW - 1) == key
     with pytest.raises(Unauthenticated, match="has expired"):
@@ -89,7 +106,9 @@ def test_a_key_is_refused_from_the_millisecond_it_expires_on_whatever_ttl_does(s
 
 def test_only_the_holder_of_an_expired_key_is_told_that_it_has_expired(store: TenantStore) -> None:
     _, key = made_with(store, expires_at_ms=1)
-    forged, _ = mint("dev", "acme", frozenset(), now_ms=1, new_secret=lambda _, length: (key.key_id * 9)[:length])
+    forged, _ = mint(
+        "dev", "acme", frozenset(), now_ms=1, new_secret=lambda _, length: (key.key_id * 9)[:length]
+    )
     with pytest.raises(Unauthenticated, match="is not known"):
         tenants.authenticate(f"Bearer {forged}", store, now_ms=NOW)
 
@@ -108,7 +127,9 @@ def test_a_revoked_key_is_unknown_at_once(store: TenantStore, made: tuple[str, A
         store.revoke_key(made[1].key_id, "acme")
 
 
-def test_a_revocation_whose_answer_is_lost_is_done(store: TenantStore, made: tuple[str, ApiKey], faults: Faults) -> None:
+def test_a_revocation_whose_answer_is_lost_is_done(
+    store: TenantStore, made: tuple[str, ApiKey], faults: Faults
+) -> None:
     faults.on("DeleteItem", "after")
     store.revoke_key(made[1].key_id, "acme")
     assert store.find_key(made[1].key_id) is None
@@ -122,7 +143,9 @@ def test_a_revocation_that_is_repeated_does_not_pass_for_one_of_anothers_key(
         store.revoke_key(made[1].key_id, "other")
 
 
-def test_a_tenant_neither_lists_nor_ends_nor_revokes_anothers_keys(store: TenantStore, made: tuple[str, ApiKey]) -> None:
+def test_a_tenant_neither_lists_nor_ends_nor_revokes_anothers_keys(
+    store: TenantStore, made: tuple[str, ApiKey]
+) -> None:
     assert store.list_keys("other") == []
     with pytest.raises(KeyNotFound):
         store.revoke_key(made[1].key_id, "other")
@@ -147,7 +170,9 @@ def test_ending_a_key_never_prolongs_it(store: TenantStore) -> None:
     assert ended.expires_at_ms == NOW - 1
 
 
-def test_a_keys_use_is_noted_once_an_hour(store: TenantStore, made: tuple[str, ApiKey], faults: Faults) -> None:
+def test_a_keys_use_is_noted_once_an_hour(
+    store: TenantStore, made: tuple[str, ApiKey], faults: Faults
+) -> None:
     def use(at_ms: int) -> int | None:
         found = tenants.authenticate(f"Bearer {made[0]}", store, now_ms=at_ms)
         assert tenants.note_use(found, store, now_ms=at_ms)
@@ -155,25 +180,37 @@ def test_a_keys_use_is_noted_once_an_hour(store: TenantStore, made: tuple[str, A
         assert noted is not None
         return noted.last_used_at_ms
 
-    assert [use(NOW), use(NOW + NOTED_EVERY_MS - 1), use(NOW + NOTED_EVERY_MS)] == [NOW, NOW, NOW + NOTED_EVERY_MS]
+    assert [use(NOW), use(NOW + NOTED_EVERY_MS - 1), use(NOW + NOTED_EVERY_MS)] == [
+        NOW,
+        NOW,
+        NOW + NOTED_EVERY_MS,
+    ]
     assert faults.requests.count("UpdateItem") == 2
 
 
-def test_of_several_processes_at_once_one_notes_the_use(store: TenantStore, made: tuple[str, ApiKey]) -> None:
+def test_of_several_processes_at_once_one_notes_the_use(
+    store: TenantStore, made: tuple[str, ApiKey]
+) -> None:
     assert tenants.note_use(made[1], store, now_ms=NOW)
-    assert tenants.note_use(made[1], store, now_ms=NOW + 5)  # has read the key before the other one wrote
+    assert tenants.note_use(
+        made[1], store, now_ms=NOW + 5
+    )  # has read the key before the other one wrote
     noted = store.find_key(made[1].key_id)
     assert noted is not None
     assert noted.last_used_at_ms == NOW
 
 
-def test_noting_the_use_of_a_key_that_is_revoked_meanwhile_does_not_bring_it_back(store: TenantStore, made: tuple[str, ApiKey]) -> None:
+def test_noting_the_use_of_a_key_that_is_revoked_meanwhile_does_not_bring_it_back(
+    store: TenantStore, made: tuple[str, ApiKey]
+) -> None:
     store.revoke_key(made[1].key_id, "acme")
     assert tenants.note_use(made[1], store, now_ms=NOW)
     assert store.find_key(made[1].key_id) is None
 
 
-def test_a_use_that_cannot_be_noted_refuses_nobody(store: TenantStore, made: tuple[str, ApiKey], faults: Faults) -> None:
+def test_a_use_that_cannot_be_noted_refuses_nobody(
+    store: TenantStore, made: tuple[str, ApiKey], faults: Faults
+) -> None:
     faults.refuse("UpdateItem", "ThrottlingException")
     assert tenants.note_use(made[1], store, now_ms=NOW) is False
     with pytest.raises(StoreUnavailable):

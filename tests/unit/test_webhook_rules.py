@@ -1,4 +1,6 @@
-"""Webhooks' rules: what is taken as a URL, which addresses are public, how a webhook is signed, when it is tried again."""
+"""Webhooks' rules: what is taken as a URL, which addresses are public, how a webhook is signed,
+when it is tried again.
+"""
 
 import base64
 import ipaddress
@@ -11,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mayfly.core.errors import BadSecret, ForbiddenAddress, InvalidRequest
 from mayfly.webhooks.model import LOCAL, PUBLIC
-from mayfly.webhooks.rules import check_addresses, content, headers, pause_seconds, read_endpoint, read_pauses, read_secrets, read_webhook
+from mayfly.webhooks.rules import (
+    check_addresses,
+    content,
+    headers,
+    pause_seconds,
+    read_endpoint,
+    read_pauses,
+    read_secrets,
+    read_webhook,
+)
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 KEY = b"k" * 32
@@ -42,14 +53,22 @@ def test_a_url_is_taken_apart(url: str, host: str, target: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "", "example.org", "//example.org/", "http://example.org/", "ftp://example.org/", "file:///etc/passwd", "gopher://example.org/",
-        "https:///", "https://", "https://example.org:80/", "https://example.org:8443/", "https://example.org:/", "https://example.org:x/",
-        "https://example.org:65536/", "https://u@example.org/", "https://u:p@example.org/", "https://example.org#x", "https://exa mple.org/",
-        "https://example.org/\r\nHost: x", "https://example.org/\x00", "https://example.org\\@127.0.0.1/", "https://bücher.example/",
-        "https://\uff11\uff12\uff17.0.0.1/", "https://127.1/", "https://0x7f000001/", "https://2130706433/", "https://0177.0.0.1/", "https://127.0.0.01/",
-        "https://0x7f.0.0.1/", "https://1.2.3/", "https://a..b/", "https://.a/", "https://-a.org/", "https://a.1/", "https://a.0x1/",
-        "https://[::1", "https://[0:0:0:0:0:0:0:1]/", "https://[::1%25lo]/", "https://[fe80::1%eth0]/", "https://%31%32%37.0.0.1/",
-        "https://" + "a" * 64 + ".org/", "https://example.org/" + "a" * 2048, "https://{x}.org/", "https://example.org/<x>",
+        "", "example.org", "//example.org/", "http://example.org/", "ftp://example.org/",
+        "file:///etc/passwd", "gopher://example.org/",
+        "https:///", "https://", "https://example.org:80/", "https://example.org:8443/",
+        "https://example.org:/", "https://example.org:x/",
+        "https://example.org:65536/", "https://u@example.org/", "https://u:p@example.org/",
+        "https://example.org#x", "https://exa mple.org/",
+        "https://example.org/\r\nHost: x", "https://example.org/\x00",
+        "https://example.org\\@127.0.0.1/", "https://bücher.example/",
+        "https://\uff11\uff12\uff17.0.0.1/", "https://127.1/", "https://0x7f000001/",
+        "https://2130706433/", "https://0177.0.0.1/", "https://127.0.0.01/",
+        "https://0x7f.0.0.1/", "https://1.2.3/", "https://a..b/", "https://.a/", "https://-a.org/",
+        "https://a.1/", "https://a.0x1/",
+        "https://[::1", "https://[0:0:0:0:0:0:0:1]/", "https://[::1%25lo]/",
+        "https://[fe80::1%eth0]/", "https://%31%32%37.0.0.1/",
+        "https://" + "a" * 64 + ".org/", "https://example.org/" + "a" * 2048, "https://{x}.org/",
+        "https://example.org/<x>",
     ],
 )  # fmt: skip
 def test_what_two_parsers_might_read_differently_is_refused(url: str) -> None:
@@ -60,7 +79,12 @@ def test_what_two_parsers_might_read_differently_is_refused(url: str) -> None:
 def test_the_local_stack_delivers_to_this_machine_and_not_to_its_neighbours() -> None:
     assert read_endpoint("http://127.0.0.1:9000/hook", LOCAL).authority == "127.0.0.1:9000"
     assert check_addresses("localhost", ["127.0.0.1", "::1"], LOCAL)
-    for address in ("192.168.1.1", "169.254.169.254", "0.0.0.0", "fe80::1"):  # an address, nothing is bound
+    for address in (
+        "192.168.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "fe80::1",
+    ):  # an address, nothing is bound
         with pytest.raises(ForbiddenAddress):
             check_addresses("neighbour", [address], LOCAL)
 
@@ -68,13 +92,19 @@ def test_the_local_stack_delivers_to_this_machine_and_not_to_its_neighbours() ->
 @pytest.mark.parametrize(
     "address",
     [
-        "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254", "169.254.0.1",
-        "169.254.169.254", "169.254.170.2", "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.8", "192.0.0.170", "192.0.2.1",
-        "192.88.99.1", "192.168.0.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.250",
+        "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255",
+        "127.0.0.1", "127.255.255.254", "169.254.0.1",
+        "169.254.169.254", "169.254.170.2", "172.16.0.1", "172.31.255.255", "192.0.0.1",
+        "192.0.0.8", "192.0.0.170", "192.0.2.1",
+        "192.88.99.1", "192.168.0.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
+        "224.0.0.1", "239.255.255.250",
         "240.0.0.1", "255.255.255.255",
-        "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:1.1.1.1", "::ffff:0:127.0.0.1", "64:ff9b::7f00:1",
-        "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:0:7f00:1::", "2001:10::1", "2001:20::1", "2001:db8::1",
-        "2002:7f00:1::1", "2002:a9fe:a9fe::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%lo", "2606:4700::1%lo",
+        "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:1.1.1.1",
+        "::ffff:0:127.0.0.1", "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:0:7f00:1::", "2001:10::1",
+        "2001:20::1", "2001:db8::1",
+        "2002:7f00:1::1", "2002:a9fe:a9fe::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254",
+        "fe80::1", "fe80::1%lo", "2606:4700::1%lo",
         "fec0::1", "ff02::1", "ff0e::1", "4000::1", "no address", "",
     ],
 )  # fmt: skip
@@ -89,7 +119,9 @@ def test_a_host_without_addresses_is_no_host() -> None:
         check_addresses("example.org", [], PUBLIC)
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1", "223.255.255.255", "2606:4700::1111", "2a00:1450::1"])  # fmt: skip
+@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.1",
+    "100.63.255.255", "100.128.0.1", "223.255.255.255", "2606:4700::1111",
+    "2a00:1450::1"])  # fmt: skip
 def test_a_public_address_is_let_through(address: str) -> None:
     assert check_addresses("example.org", [address], PUBLIC) == [address]
 
@@ -97,7 +129,14 @@ def test_a_public_address_is_let_through(address: str) -> None:
 @given(st.ip_addresses())
 def test_nothing_that_python_calls_private_is_public_here(address: Any) -> None:
     found = ipaddress.ip_address(str(address))
-    if found.is_private or found.is_loopback or found.is_link_local or found.is_multicast or found.is_reserved or found.is_unspecified:
+    if (
+        found.is_private
+        or found.is_loopback
+        or found.is_link_local
+        or found.is_multicast
+        or found.is_reserved
+        or found.is_unspecified
+    ):
         with pytest.raises(ForbiddenAddress):
             check_addresses("example.org", [str(found)], PUBLIC)
 
@@ -108,13 +147,20 @@ def test_nothing_that_python_calls_private_is_public_here(address: Any) -> None:
 @pytest.mark.parametrize(
     ("payload", "field"),
     [
-        (None, "payload"), ({}, "url"), ({"url": 1}, "url"), ({"url": "u", "more": 1}, "more"), ({"url": "u", "secret_name": "a/b"}, "secret_name"),
-        ({"url": "u", "headers": []}, "headers"), ({"url": "u", "headers": {"Host": "x"}}, "headers"),
-        ({"url": "u", "headers": {"Webhook-Id": "x"}}, "headers"), ({"url": "u", "headers": {"content-length": "1"}}, "headers"),
-        ({"url": "u", "headers": {"Transfer-Encoding": "chunked"}}, "headers"), ({"url": "u", "headers": {"Proxy-Authorization": "x"}}, "headers"),
-        ({"url": "u", "headers": {"X": "a\r\nHost: b"}}, "headers"), ({"url": "u", "headers": {"X": 1}}, "headers"),
-        ({"url": "u", "headers": {"X y": "1"}}, "headers"), ({"url": "u", "headers": {"": "1"}}, "headers"),
-        ({"url": "u", "headers": {"X": "1", "x": "2"}}, "headers"), ({"url": "u", "headers": {f"x{n}": "1" for n in range(21)}}, "headers"),
+        (None, "payload"), ({}, "url"), ({"url": 1}, "url"), ({"url": "u", "more": 1}, "more"),
+        ({"url": "u", "secret_name": "a/b"}, "secret_name"),
+        ({"url": "u", "headers": []}, "headers"), ({"url": "u", "headers": {"Host": "x"}},
+        "headers"),
+        ({"url": "u", "headers": {"Webhook-Id": "x"}}, "headers"),
+        ({"url": "u", "headers": {"content-length": "1"}}, "headers"),
+        ({"url": "u", "headers": {"Transfer-Encoding": "chunked"}}, "headers"),
+        ({"url": "u", "headers": {"Proxy-Authorization": "x"}}, "headers"),
+        ({"url": "u", "headers": {"X": "a\r\nHost: b"}}, "headers"),
+        ({"url": "u", "headers": {"X": 1}}, "headers"),
+        ({"url": "u", "headers": {"X y": "1"}}, "headers"), ({"url": "u", "headers": {"": "1"}},
+        "headers"),
+        ({"url": "u", "headers": {"X": "1", "x": "2"}}, "headers"),
+        ({"url": "u", "headers": {f"x{n}": "1" for n in range(21)}}, "headers"),
     ],
 )  # fmt: skip
 def test_a_payload_of_another_shape_is_refused_by_its_field(payload: Any, field: str) -> None:
@@ -125,14 +171,19 @@ def test_a_payload_of_another_shape_is_refused_by_its_field(payload: Any, field:
 
 def signed(keys: list[bytes], body: bytes = b'{"a":1}', at_s: int | None = None) -> dict[str, str]:
     webhook = read_webhook({"url": "https://example.org/", "headers": {"Authorization": "Basic x"}})
-    return headers(webhook, keys, "msg_1", body, at_s=at_s or int(datetime.now(UTC).timestamp()))  # noqa: TID251  # the verifier's clock
+    # The verifier's clock.
+    return headers(webhook, keys, "msg_1", body, at_s=at_s or int(datetime.now(UTC).timestamp()))  # noqa: TID251
 
 
 def test_a_signature_is_what_the_reference_verifies() -> None:
     body = content({"b": [1, "ü"], "a": None})
     found = signed([KEY], body)
     assert Webhook(SECRET).verify(body.decode(), found) == {"a": None, "b": [1, "ü"]}
-    assert (found["webhook-id"], found["Authorization"], found["Content-Type"]) == ("msg_1", "Basic x", "application/json")
+    assert (found["webhook-id"], found["Authorization"], found["Content-Type"]) == (
+        "msg_1",
+        "Basic x",
+        "application/json",
+    )
 
 
 @pytest.mark.parametrize("change", ["body", "webhook-id", "webhook-timestamp", "key"])
@@ -151,15 +202,22 @@ def test_a_signature_covers_id_time_and_body(change: str) -> None:
 def test_while_keys_are_changed_both_find_their_signature() -> None:
     found = signed([KEY, b"o" * 24])
     for key in (KEY, b"o" * 24):
-        assert Webhook(base64.b64encode(key).decode()).verify('{"a":1}', found) == json.loads('{"a":1}')
+        assert Webhook(base64.b64encode(key).decode()).verify('{"a":1}', found) == json.loads(
+            '{"a":1}'
+        )
 
 
 def test_a_secret_holds_one_key_or_several() -> None:
     assert read_secrets(SECRET, "s") == [KEY]
-    assert read_secrets(f" {SECRET}\n whsec_{base64.b64encode(b'o' * 24).decode()} ", "s") == [KEY, b"o" * 24]
+    assert read_secrets(f" {SECRET}\n whsec_{base64.b64encode(b'o' * 24).decode()} ", "s") == [
+        KEY,
+        b"o" * 24,
+    ]
 
 
-@pytest.mark.parametrize("text", ["", " ", "whsec_", "whsec_!!!!", "whsec_" + base64.b64encode(b"x" * 23).decode(), "whsec_" + base64.b64encode(b"x" * 65).decode()])  # fmt: skip
+@pytest.mark.parametrize("text", ["", " ", "whsec_", "whsec_!!!!",
+    "whsec_" + base64.b64encode(b"x" * 23).decode(),
+    "whsec_" + base64.b64encode(b"x" * 65).decode()])  # fmt: skip
 def test_what_is_no_secret_is_named(text: str) -> None:
     with pytest.raises(BadSecret, match="'orders'"):
         read_secrets(text, "orders")
@@ -169,10 +227,14 @@ def test_what_is_no_secret_is_named(text: str) -> None:
 
 
 def pause(attempt: int, *, status: int | None = None, retry_after: str | None = None) -> float:
-    return pause_seconds(PAUSES, attempt, "j1", status=status, retry_after=retry_after, now_s=1_800_000_000)
+    return pause_seconds(
+        PAUSES, attempt, "j1", status=status, retry_after=retry_after, now_s=1_800_000_000
+    )
 
 
-@pytest.mark.parametrize(("attempt", "planned"), [(1, 5), (2, 300), (3, 1800), (4, 1800), (19, 1800)])
+@pytest.mark.parametrize(
+    ("attempt", "planned"), [(1, 5), (2, 300), (3, 1800), (4, 1800), (19, 1800)]
+)
 def test_pauses_follow_the_schedule_spread_by_up_to_a_tenth(attempt: int, planned: int) -> None:
     assert planned <= pause(attempt) <= planned * 1.1
     assert len({round(pause_seconds(PAUSES, 1, f"j{n}", now_s=0), 3) for n in range(50)}) > 40
@@ -192,7 +254,9 @@ def test_pauses_follow_the_schedule_spread_by_up_to_a_tenth(attempt: int, planne
         ("Fri, 15 Jan 2027 08:10:00 GMT", 600, 600),
     ],
 )
-def test_a_receiver_may_ask_for_more_and_for_a_day_at_most(retry_after: str, least: float, most: float) -> None:
+def test_a_receiver_may_ask_for_more_and_for_a_day_at_most(
+    retry_after: str, least: float, most: float
+) -> None:
     assert least <= pause(1, status=503, retry_after=retry_after) <= most
 
 

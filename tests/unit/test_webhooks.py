@@ -48,7 +48,9 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                receiver.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                receiver.requests.append(
+                    (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                )
                 status, headers = receiver.replies.pop(0) if receiver.replies else (204, {})
                 self.send_response(status)
                 for name, value in headers.items():
@@ -90,7 +92,9 @@ class Deliveries(Stage):
         self.body = self._deliver
 
     def _deliver(self, job: Any, effects: Any) -> Any:
-        courier = Courier(self.secrets, self.endpoints, self.policy, (5, 300, 1800), self._resolve, self.clock)
+        courier = Courier(
+            self.secrets, self.endpoints, self.policy, (5, 300, 1800), self._resolve, self.clock
+        )
         return deliver(job, effects, courier)
 
     def _resolve(self, host: str, port: int) -> list[str]:
@@ -113,17 +117,26 @@ def deliveries(dynamodb: Any, receiver: Receiver) -> Deliveries:
     return Deliveries(dynamodb, receiver)
 
 
-def test_a_webhook_arrives_signed_under_the_name_of_its_host(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_a_webhook_arrives_signed_under_the_name_of_its_host(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     deliveries.ask(body={"b": 1, "a": "ü"}, headers={"Authorization": "Basic x"})
-    deliveries.clock.now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)  # noqa: TID251  # the verifier's clock
+    # The verifier's clock.
+    deliveries.clock.now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)  # noqa: TID251
     deliveries.attempt()
     ((path, headers, body),) = receiver.requests
     assert Webhook(SECRET).verify(body, headers) == {"a": "ü", "b": 1}
-    assert (path, headers["host"], headers["authorization"]) == ("/hook?x=1", f"hooks.example.org:{receiver.port}", "Basic x")
+    assert (path, headers["host"], headers["authorization"]) == (
+        "/hook?x=1",
+        f"hooks.example.org:{receiver.port}",
+        "Basic x",
+    )
     assert (deliveries.job().status, deliveries.job().result) == (Status.COMPLETED, {"status": 204})
 
 
-def test_every_attempt_is_under_the_jobs_own_id_and_on_its_record(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_every_attempt_is_under_the_jobs_own_id_and_on_its_record(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     receiver.replies = [(500, {}), (204, {})]
     deliveries.ask()
     deliveries.attempt()
@@ -134,10 +147,14 @@ def test_every_attempt_is_under_the_jobs_own_id_and_on_its_record(deliveries: De
     assert int(second[1]["webhook-timestamp"]) - int(first[1]["webhook-timestamp"]) == 6
     assert first[2] == second[2]
     assert [each.outcome for each in deliveries.job().history] == ["failed", "succeeded"]
-    assert f"http://hooks.example.org:{receiver.port} answered 500" in str(deliveries.job().history[0].error)
+    assert f"http://hooks.example.org:{receiver.port} answered 500" in str(
+        deliveries.job().history[0].error
+    )
 
 
-def test_the_error_of_an_attempt_shows_neither_path_nor_query(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_the_error_of_an_attempt_shows_neither_path_nor_query(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     receiver.replies = [(500, {})]
     deliveries.ask()
     assert "hook" not in str(deliveries.attempt()).replace("hooks.example.org", "")
@@ -145,7 +162,12 @@ def test_the_error_of_an_attempt_shows_neither_path_nor_query(deliveries: Delive
 
 @pytest.mark.parametrize(
     ("reply", "least", "most"),
-    [((500, {}), 5, 5.5), ((503, {"Retry-After": "120"}), 120, 120), ((429, {}), 300, 330), ((302, {"Location": "/elsewhere"}), 5, 5.5)],
+    [
+        ((500, {}), 5, 5.5),
+        ((503, {"Retry-After": "120"}), 120, 120),
+        ((429, {}), 300, 330),
+        ((302, {"Location": "/elsewhere"}), 5, 5.5),
+    ],
 )
 def test_a_failed_delivery_waits_as_the_schedule_and_the_receiver_say(
     deliveries: Deliveries, receiver: Receiver, reply: Reply, least: float, most: float
@@ -158,14 +180,18 @@ def test_a_failed_delivery_waits_as_the_schedule_and_the_receiver_say(
     assert len(receiver.requests) == 1, "a redirect was followed"
 
 
-def test_what_is_to_wait_longer_than_a_message_can_waits_in_the_table(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_what_is_to_wait_longer_than_a_message_can_waits_in_the_table(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     receiver.replies = [(503, {"Retry-After": "7200"})]
     deliveries.ask()
     deliveries.attempt()
     assert deliveries.job().status is Status.SCHEDULED
 
 
-def test_an_endpoint_that_is_gone_gets_nothing_more_until_somebody_asks_it_on_purpose(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_an_endpoint_that_is_gone_gets_nothing_more_until_somebody_asks_it_on_purpose(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     receiver.replies = [(410, {})]
     deliveries.ask()
     assert "410" in str(deliveries.attempt())
@@ -177,12 +203,20 @@ def test_an_endpoint_that_is_gone_gets_nothing_more_until_somebody_asks_it_on_pu
     deliveries.attempt("j2")
     deliveries.ask("j3")
     deliveries.attempt("j3")
-    assert [deliveries.job(each).status for each in ("j2", "j3")] == [Status.COMPLETED, Status.COMPLETED]
+    assert [deliveries.job(each).status for each in ("j2", "j3")] == [
+        Status.COMPLETED,
+        Status.COMPLETED,
+    ]
 
 
-def test_that_an_endpoint_is_gone_is_forgotten_in_the_end_and_is_nobody_elses_business(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_that_an_endpoint_is_gone_is_forgotten_in_the_end_and_is_nobody_elses_business(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     deliveries.endpoints.end("acme", "u")
-    assert (deliveries.endpoints.is_gone("acme", "u"), deliveries.endpoints.is_gone("other", "u")) == (True, False)
+    assert (
+        deliveries.endpoints.is_gone("acme", "u"),
+        deliveries.endpoints.is_gone("other", "u"),
+    ) == (True, False)
     deliveries.clock.advance(91 * 24 * 3600)
     assert not deliveries.endpoints.is_gone("acme", "u")
 
@@ -205,14 +239,18 @@ def test_what_no_attempt_can_deliver_is_dead_at_once_and_says_why(
     assert not receiver.requests
 
 
-def test_a_host_with_one_bad_address_is_not_connected_to(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_a_host_with_one_bad_address_is_not_connected_to(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     deliveries.addresses = ["127.0.0.1", "10.0.0.1"]
     deliveries.ask()
     assert "does not lead to public addresses only" in str(deliveries.attempt())
     assert (deliveries.job().status, receiver.requests) == (Status.DEAD, [])
 
 
-def test_a_host_is_looked_up_once_for_each_attempt(deliveries: Deliveries, receiver: Receiver) -> None:
+def test_a_host_is_looked_up_once_for_each_attempt(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
     receiver.replies = [(500, {}), (204, {})]
     deliveries.ask()
     deliveries.attempt()
@@ -250,7 +288,9 @@ def server(behave: Callable[[socket.socket], object]) -> Iterator[int]:
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """All of what `send` sends: whoever closes with some of it unread resets the connection, and its answer may be lost."""
+    """All of what `send` sends: whoever closes with some of it unread resets the connection, and
+    its answer may be lost.
+    """
     received = b""
     while not received.endswith(b"\r\n\r\n{}") and (part := connection.recv(1000)):
         received += part
@@ -258,9 +298,16 @@ def read_request(connection: socket.socket) -> bytes:
 
 
 def send(
-    port: int, *, scheme: str = "http", host: str = "hooks.example.org", seconds: float = 5, addresses: Sequence[str] = ("127.0.0.1",)
+    port: int,
+    *,
+    scheme: str = "http",
+    host: str = "hooks.example.org",
+    seconds: float = 5,
+    addresses: Sequence[str] = ("127.0.0.1",),
 ) -> Answer:
-    return post(Endpoint("", scheme, host, port, "/"), addresses, {"X": "y"}, b"{}", seconds=seconds)
+    return post(
+        Endpoint("", scheme, host, port, "/"), addresses, {"X": "y"}, b"{}", seconds=seconds
+    )
 
 
 def test_a_receiver_that_trickles_is_cut_off() -> None:
@@ -279,10 +326,19 @@ def test_a_receiver_that_trickles_is_cut_off() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200],
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000,
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200,
+    ],
 )
 def test_an_answer_that_is_none_is_a_failed_attempt(answer: bytes) -> None:
-    with server(lambda connection: (read_request(connection), connection.sendall(answer))) as port, pytest.raises(Unreachable):  # type: ignore[func-returns-value]  # in one line
+    with (
+        server(lambda connection: (read_request(connection), connection.sendall(answer))) as port,  # type: ignore[func-returns-value]
+        pytest.raises(Unreachable),
+    ):  # in one line
         send(port)
 
 
@@ -323,8 +379,14 @@ def test_a_delivery_that_the_invocation_has_no_time_for_is_left_to_another_one_a
     deliveries.ask("j1")
     receiver.answered = lambda: setattr(context, "_remaining_ms", 20_000)
     wakes = [Wake("acme", "j0"), Wake("acme", "j1")]
-    assert deliveries.handle(*wakes, receives=2, context=context) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
-    assert (deliveries.job("j1").attempt, deliveries.job("j1").history, deliveries.job("j1").status) == (0, (), Status.RETRY)
+    assert deliveries.handle(*wakes, receives=2, context=context) == {
+        "batchItemFailures": [{"itemIdentifier": "m1"}]
+    }
+    assert (
+        deliveries.job("j1").attempt,
+        deliveries.job("j1").history,
+        deliveries.job("j1").status,
+    ) == (0, (), Status.RETRY)
     assert len(receiver.requests) == 1
     context._remaining_ms = 60_000
     deliveries.handle(wakes[1], receives=3, context=context)
@@ -357,13 +419,24 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)  # noqa: TID251  # a certificate's dates
     made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("hooks.example.org")]), critical=False)
+        x509.CertificateBuilder(
+            name,
+            name,
+            key.public_key(),
+            x509.random_serial_number(),
+            now,
+            now + dt.timedelta(days=1),
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("hooks.example.org")]), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     path = tmp_path / "pair.pem"
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     _tls.cache_clear()
@@ -373,8 +446,12 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl
     _tls.cache_clear()
 
 
-@pytest.mark.parametrize(("host", "is_good"), [("hooks.example.org", True), ("other.example.org", False)])
-def test_the_certificate_must_be_the_names_own_whatever_the_address(certificate: ssl.SSLContext, host: str, is_good: bool) -> None:
+@pytest.mark.parametrize(
+    ("host", "is_good"), [("hooks.example.org", True), ("other.example.org", False)]
+)
+def test_the_certificate_must_be_the_names_own_whatever_the_address(
+    certificate: ssl.SSLContext, host: str, is_good: bool
+) -> None:
     asked: list[str] = []
     certificate.sni_callback = lambda _sock, name, _context: asked.append(name)
 
@@ -399,7 +476,9 @@ def test_a_handshake_that_hangs_is_cut_off() -> None:
     over.set()
 
 
-def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_own_function(dynamodb: Any) -> None:
+def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_own_function(
+    dynamodb: Any,
+) -> None:
     from mayfly.jobs.authoring.built_in import BUILT_IN
     from mayfly.jobs.model import Submission
     from mayfly.jobs.routing.outbox import Outbox, announcement
@@ -412,15 +491,19 @@ def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_ow
     other = Submission("http.deliver", {"url": "https://example.org/other"}, idempotency_key="k")
     stage.handle(other)
     assert [each.problem for each in stage.operations.unreadable(now_ms=stage.clock())] == [
-        f"its idempotency key belongs to job {job_id_for('acme', 'k', otherwise='')!r}, with another body"
+        f"its idempotency key belongs to job {job_id_for('acme', 'k', otherwise='')!r}, with "
+        "another body"
     ]
-    (item,) = [each for each in dynamodb.scan(TableName="JobsTable")["Items"] if each["sk"]["S"] == "job"]
+    (item,) = [
+        each for each in dynamodb.scan(TableName="JobsTable")["Items"] if each["sk"]["S"] == "job"
+    ]
     assert (item["status"], item["max_attempts"], stage.ran) == ({"S": "QUEUED"}, {"N": "10"}, [])
     sent: dict[str, Any] = {}
     told = announcement(item, stage.clock())
     assert told is not None
     outbox = Outbox(
-        lambda bodies, _: sent.update(jobs=bodies) or set(), {"http.deliver": lambda bodies, _: sent.update(webhooks=bodies) or set()}
+        lambda bodies, _: sent.update(jobs=bodies) or set(),
+        {"http.deliver": lambda bodies, _: sent.update(webhooks=bodies) or set()},
     )
     assert outbox.send({"n": told}) == set()
     assert list(sent) == ["webhooks"], json.dumps(sent)

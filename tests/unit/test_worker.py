@@ -16,7 +16,9 @@ from tests.support.stage import Stage
 
 @pytest.fixture(params=["optimistic", "exclusive"])
 def stage(request: pytest.FixtureRequest, dynamodb: Any) -> Stage:
-    """A worker whose task runs unclaimed, and one whose task is claimed: most of what they promise is the same."""
+    """A worker whose task runs unclaimed, and one whose task is claimed: most of what they promise
+    is the same.
+    """
     return Stage(dynamodb, exclusive=request.param == "exclusive")
 
 
@@ -60,7 +62,9 @@ def test_a_duplicate_meets_the_lease_and_comes_back_after_it(claiming: Stage) ->
     assert (len(claiming.ran), claiming.count(), claiming.job().attempt) == (1, 1, 1)
 
 
-def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(stage: Stage) -> None:
+def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(
+    stage: Stage,
+) -> None:
     def fail(job: Job, effects: Any) -> None:
         effects.increment("n")
         raise RuntimeError("boom")
@@ -75,7 +79,12 @@ def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(s
         stage.clock.advance(pause)
     stage.run()  # the last attempt: the message is done
     dead = stage.job()
-    assert (dead.status, dead.attempt, dead.error, stage.count()) == (Status.DEAD, 3, "RuntimeError: boom", 0)
+    assert (dead.status, dead.attempt, dead.error, stage.count()) == (
+        Status.DEAD,
+        3,
+        "RuntimeError: boom",
+        0,
+    )
     assert [attempt.error for attempt in dead.history] == ["RuntimeError: boom"] * 3
     stage.run()
     assert len(stage.ran) == 3
@@ -96,8 +105,12 @@ def test_a_retry_that_comes_early_waits_for_its_time(stage: Stage) -> None:
     assert (early.value.seconds, len(stage.ran)) == (20 + 1, 1)
 
 
-def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(stage: Stage, dynamodb: Any) -> None:
-    """A message can hide for 12 hours, counted from its receive, and ages: a job must not depend on it for long."""
+def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(
+    stage: Stage, dynamodb: Any
+) -> None:
+    """A message can hide for 12 hours, counted from its receive, and ages: a job must not depend on
+    it for long.
+    """
     days = 5 * 86_400
 
     def fail(job: Job, effects: Any) -> None:
@@ -109,8 +122,14 @@ def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(stage:
     stage.submit()
     stage.run()  # the message is done
     waiting = stage.job()
-    assert (waiting.status, waiting.not_before_ms, len(waiting.history)) == (Status.SCHEDULED, stage.clock() + days * 1000, 1)
-    listed = stage.operations.list("acme", Status.SCHEDULED, limit=9, after=None, now_ms=stage.clock())
+    assert (waiting.status, waiting.not_before_ms, len(waiting.history)) == (
+        Status.SCHEDULED,
+        stage.clock() + days * 1000,
+        1,
+    )
+    listed = stage.operations.list(
+        "acme", Status.SCHEDULED, limit=9, after=None, now_ms=stage.clock()
+    )
     assert [job.id for job in listed.jobs] == ["j1"]
     stage.clock.advance(days - 60)
     assert stage.operations.release_due(before_ms=stage.clock() + 90_000, limit=9) == 1
@@ -119,9 +138,13 @@ def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(stage:
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
 
 
-def test_a_commit_that_meets_nothing_but_conflicts_costs_no_attempt(stage: Stage, faults: Faults) -> None:
+def test_a_commit_that_meets_nothing_but_conflicts_costs_no_attempt(
+    stage: Stage, faults: Faults
+) -> None:
     stage.submit(max_attempts=1)
-    faults.plan = lambda operation, number: "conflict" if operation == "TransactWriteItems" else None
+    faults.plan = lambda operation, number: (
+        "conflict" if operation == "TransactWriteItems" else None
+    )
     with pytest.raises(LeaseHeld) as caught:
         stage.run()
     assert caught.value.seconds == 2
@@ -147,13 +170,19 @@ def test_a_result_is_stored_in_the_bytes_that_were_counted(stage: Stage, adds: b
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
-def test_effects_that_are_not_allowed_or_have_no_table_may_be_next_time(stage: Stage, faults: Faults, code: str) -> None:
+def test_effects_that_are_not_allowed_or_have_no_table_may_be_next_time(
+    stage: Stage, faults: Faults, code: str
+) -> None:
     stage.submit()
     faults.refuse("TransactWriteItems", code)
     with pytest.raises(JobFailed):
         stage.run()
     faults.plan = lambda operation, number: None
-    assert (stage.job().status, code in str(stage.job().history[0].error) or "injected" in str(stage.job().history[0].error)) == (
+    assert (
+        stage.job().status,
+        code in str(stage.job().history[0].error)
+        or "injected" in str(stage.job().history[0].error),
+    ) == (
         Status.RETRY,
         True,
     )
@@ -178,7 +207,9 @@ def raiser(error: Exception) -> Callable[[Job, Any], None]:
         ),
     ],
 )
-def test_what_can_never_succeed_ends_at_once_without_effects(stage: Stage, body: Any, reason: str) -> None:
+def test_what_can_never_succeed_ends_at_once_without_effects(
+    stage: Stage, body: Any, reason: str
+) -> None:
     stage.body = body
     stage.submit()
     stage.run()
@@ -205,7 +236,10 @@ def test_a_result_that_is_no_json_is_a_failure_of_the_attempt(stage: Stage) -> N
 def test_an_unknown_task_ends_as_dead_with_the_names_that_exist(stage: Stage) -> None:
     stage.submit(task="unheard.of")
     stage.run()
-    assert (stage.job().status, stage.job().error) == (Status.DEAD, "UnknownTask: no task is called 'unheard.of'; known tasks: t")
+    assert (stage.job().status, stage.job().error) == (
+        Status.DEAD,
+        "UnknownTask: no task is called 'unheard.of'; known tasks: t",
+    )
 
 
 def test_a_job_whose_last_attempt_was_interrupted_is_buried_with_that_reason(stage: Stage) -> None:
@@ -240,7 +274,9 @@ def test_a_worker_that_wakes_too_late_changes_nothing(claiming: Stage) -> None:
     assert (claiming.job().result, claiming.count()) == ({"attempt": 2}, 1)
 
 
-def test_a_worker_that_lost_its_job_to_a_living_one_leaves_the_message_on_the_queue(claiming: Stage) -> None:
+def test_a_worker_that_lost_its_job_to_a_living_one_leaves_the_message_on_the_queue(
+    claiming: Stage,
+) -> None:
     def overtaken(job: Job, effects: Any) -> None:
         effects.increment("n")
         claiming.clock.advance(16)
@@ -283,7 +319,11 @@ def test_a_beat_renews_the_lease_of_what_runs(claiming: Stage) -> None:
     claiming.body = long
     claiming.submit()
     claiming.run()
-    assert (claiming.job().status, claiming.job().attempt, claiming.count()) == (Status.COMPLETED, 1, 1)
+    assert (claiming.job().status, claiming.job().attempt, claiming.count()) == (
+        Status.COMPLETED,
+        1,
+        1,
+    )
     claiming.batch.beat()  # nothing runs any more: nothing is renewed
     assert claiming.job().lease_until_ms is None
 
@@ -304,10 +344,17 @@ def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(claiming: St
     claiming.body = overtaken
     claiming.submit()
     claiming.run()
-    assert (claiming.job().status, claiming.job().attempt, claiming.count(), reached) == (Status.COMPLETED, 2, 1, [])
+    assert (claiming.job().status, claiming.job().attempt, claiming.count(), reached) == (
+        Status.COMPLETED,
+        2,
+        1,
+        [],
+    )
 
 
-def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(claiming: Stage, faults: Faults) -> None:
+def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(
+    claiming: Stage, faults: Faults
+) -> None:
     def long(job: Job, effects: Any) -> None:
         faults.plan = lambda operation, number: "before"
         claiming.batch.beat()
@@ -330,7 +377,12 @@ def test_a_producers_message_makes_its_job_and_runs_it(stage: Stage) -> None:
     stage.run(Submission("t", {"x": 1}))
     (job,) = stage.ran
     found = stage.job(job.id)
-    assert (found.status, found.payload, found.max_attempts, stage.count()) == (Status.COMPLETED, {"x": 1}, 3, 1)
+    assert (found.status, found.payload, found.max_attempts, stage.count()) == (
+        Status.COMPLETED,
+        {"x": 1},
+        3,
+        1,
+    )
 
 
 def test_a_message_that_comes_twice_is_one_job_and_two_messages_are_two(stage: Stage) -> None:
@@ -372,7 +424,9 @@ def test_a_message_for_a_job_that_does_not_exist_is_dropped(stage: Stage) -> Non
 
 @pytest.mark.parametrize("operation", ["UpdateItem", "TransactWriteItems"])
 @pytest.mark.parametrize("kind", ["before", "after"])
-def test_an_answer_lost_once_costs_nothing(stage: Stage, faults: Faults, operation: str, kind: str) -> None:
+def test_an_answer_lost_once_costs_nothing(
+    stage: Stage, faults: Faults, operation: str, kind: str
+) -> None:
     stage.submit()
     faults.on(operation, kind)
     stage.run()
@@ -380,7 +434,9 @@ def test_an_answer_lost_once_costs_nothing(stage: Stage, faults: Faults, operati
 
 
 @pytest.mark.parametrize("kind", ["before", "after"])
-def test_a_store_that_goes_silent_at_commit_leaves_the_job_to_redelivery(stage: Stage, faults: Faults, kind: str) -> None:
+def test_a_store_that_goes_silent_at_commit_leaves_the_job_to_redelivery(
+    stage: Stage, faults: Faults, kind: str
+) -> None:
     stage.submit()
     faults.plan = lambda operation, number: kind if operation == "TransactWriteItems" else None
     with pytest.raises(StoreUnavailable):
@@ -392,7 +448,9 @@ def test_a_store_that_goes_silent_at_commit_leaves_the_job_to_redelivery(stage: 
 
 
 def test_nested_workers_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
-    """Powertools shares one layer's function name between nested calls; ours keeps each attempt in its own context."""
+    """Powertools shares one layer's function name between nested calls; ours keeps each attempt in
+    its own context.
+    """
     stage.submit()
     stage.submit(id="j2")
 
@@ -424,7 +482,9 @@ def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("mode", "calls"), [("optimistic", []), ("exclusive", ["UpdateItem"])])
-def test_a_batch_of_one_makes_two_store_calls_or_three_with_a_claim(dynamodb: Any, faults: Faults, mode: str, calls: list[str]) -> None:
+def test_a_batch_of_one_makes_two_store_calls_or_three_with_a_claim(
+    dynamodb: Any, faults: Faults, mode: str, calls: list[str]
+) -> None:
     stage = Stage(dynamodb, exclusive=mode == "exclusive")
     stage.submit()
     faults.requests.clear()
@@ -463,20 +523,27 @@ def every_effect(job: Job, effects: Any) -> None:
     effects.submit("t", {"from": job.id})
 
 
-def test_effects_of_every_kind_are_applied_together(stage: Stage, dynamodb: Any, table: str) -> None:
+def test_effects_of_every_kind_are_applied_together(
+    stage: Stage, dynamodb: Any, table: str
+) -> None:
     stage.body = every_effect
     stage.submit()
     stage.run()
     assert (stage.job().status, stage.count()) == (Status.COMPLETED, 5)
     assert mine(dynamodb, "new")["list"] == {"L": [{"N": "1"}, {"S": "x"}, {"NULL": True}]}
     assert (mine(dynamodb, "old")["n"], mine(dynamodb, "gone")) == ({"N": "5"}, None)
-    follow_ups = [item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["id"]["S"] != "j1"]
-    assert [(item["status"]["S"], item["payload"]["S"], item["max_attempts"]["N"]) for item in follow_ups] == [
-        ("QUEUED", '{"from":"j1"}', "3")
+    follow_ups = [
+        item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["id"]["S"] != "j1"
     ]
+    assert [
+        (item["status"]["S"], item["payload"]["S"], item["max_attempts"]["N"])
+        for item in follow_ups
+    ] == [("QUEUED", '{"from":"j1"}', "3")]
 
 
-def test_one_condition_that_does_not_hold_keeps_all_effects_away(stage: Stage, dynamodb: Any, table: str) -> None:
+def test_one_condition_that_does_not_hold_keeps_all_effects_away(
+    stage: Stage, dynamodb: Any, table: str
+) -> None:
     def refused(job: Job, effects: Any) -> None:
         every_effect(job, effects)
         effects.check("Mine", {"id": "missing"}, "attribute_exists(id)")
@@ -486,12 +553,16 @@ def test_one_condition_that_does_not_hold_keeps_all_effects_away(stage: Stage, d
     stage.submit()
     stage.run()
     assert (stage.job().status, stage.count()) == (Status.DEAD, 0)
-    assert "the effect check in 'Mine' was refused (ConditionalCheckFailed)" in str(stage.job().error)
+    assert "the effect check in 'Mine' was refused (ConditionalCheckFailed)" in str(
+        stage.job().error
+    )
     assert dynamodb.scan(TableName="Mine")["Items"] == before
     assert [item["id"]["S"] for item in dynamodb.scan(TableName="JobsTable")["Items"]] == ["j1"]
 
 
-def test_a_task_may_want_a_refused_effect_to_be_tried_again(stage: Stage, dynamodb: Any, table: str) -> None:
+def test_a_task_may_want_a_refused_effect_to_be_tried_again(
+    stage: Stage, dynamodb: Any, table: str
+) -> None:
     def needs_the_door(job: Job, effects: Any) -> None:
         effects.increment("n")
         effects.check("Mine", {"id": "door"}, "attribute_exists(id)")
@@ -501,14 +572,19 @@ def test_a_task_may_want_a_refused_effect_to_be_tried_again(stage: Stage, dynamo
     stage.submit()
     with pytest.raises(JobFailed):
         stage.run()
-    assert (stage.job().status, "the effect check in 'Mine'" in str(stage.job().history[0].error)) == (Status.RETRY, True)
+    assert (
+        stage.job().status,
+        "the effect check in 'Mine'" in str(stage.job().history[0].error),
+    ) == (Status.RETRY, True)
     dynamodb.put_item(TableName="Mine", Item={"id": {"S": "door"}})
     stage.clock.advance(1)
     stage.run()
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
 
 
-def test_an_effect_that_could_never_be_applied_is_not_tried_again_whatever_the_task_wants(stage: Stage, table: str) -> None:
+def test_an_effect_that_could_never_be_applied_is_not_tried_again_whatever_the_task_wants(
+    stage: Stage, table: str
+) -> None:
     def twice(job: Job, effects: Any) -> None:
         effects.delete("Mine", {"id": "old"})
         effects.delete("Mine", {"id": "old"})
@@ -524,11 +600,18 @@ def test_a_follow_up_can_wait(stage: Stage, dynamodb: Any) -> None:
     stage.body = lambda job, effects: effects.submit("t", delay_seconds=60)
     stage.submit()
     stage.run()
-    (item,) = [item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["id"]["S"] != "j1"]
-    assert (item["status"]["S"], item["not_before"]["N"]) == ("SCHEDULED", str(stage.clock() + 60_000))
+    (item,) = [
+        item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["id"]["S"] != "j1"
+    ]
+    assert (item["status"]["S"], item["not_before"]["N"]) == (
+        "SCHEDULED",
+        str(stage.clock() + 60_000),
+    )
 
 
-def test_two_effects_on_one_item_end_the_job_with_dynamodbs_own_words(stage: Stage, table: str) -> None:
+def test_two_effects_on_one_item_end_the_job_with_dynamodbs_own_words(
+    stage: Stage, table: str
+) -> None:
     def twice(job: Job, effects: Any) -> None:
         effects.delete("Mine", {"id": "old"})
         effects.delete("Mine", {"id": "old"})
@@ -540,7 +623,9 @@ def test_two_effects_on_one_item_end_the_job_with_dynamodbs_own_words(stage: Sta
     assert "multiple operations on one item" in str(stage.job().error)
 
 
-def test_a_follow_up_is_made_once_however_often_its_parent_is_tried(stage: Stage, dynamodb: Any, faults: Faults) -> None:
+def test_a_follow_up_is_made_once_however_often_its_parent_is_tried(
+    stage: Stage, dynamodb: Any, faults: Faults
+) -> None:
     def body(job: Job, effects: Any) -> None:
         if job.payload is None:
             effects.submit("t", "child")
@@ -556,8 +641,13 @@ def test_a_follow_up_is_made_once_however_often_its_parent_is_tried(stage: Stage
     assert len(dynamodb.scan(TableName="JobsTable")["Items"]) == 2
 
 
-@pytest.mark.parametrize(("task", "payload", "reason"), [("nope", None, "UnknownTask"), ("t", "x" * 300_000, "PayloadTooLarge")])
-def test_a_follow_up_that_cannot_be_is_the_parents_failure(stage: Stage, task: str, payload: Any, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("task", "payload", "reason"),
+    [("nope", None, "UnknownTask"), ("t", "x" * 300_000, "PayloadTooLarge")],
+)
+def test_a_follow_up_that_cannot_be_is_the_parents_failure(
+    stage: Stage, task: str, payload: Any, reason: str
+) -> None:
     stage.body = lambda job, effects: effects.submit(task, payload)
     stage.submit(max_attempts=1)
     stage.run()

@@ -1,7 +1,8 @@
-"""`make openapi`: functions/hello/openapi.json and docs/api/index.html, from what the handlers say and what operations.yaml adds.
+"""`make openapi`: functions/hello/openapi.json and docs/api/index.html, from what the handlers say
+and what operations.yaml adds.
 
-Routes, parameters and operation ids come from the handlers, by Powertools; scopes from the doors; errors from mayfly.core.errors. pydantic is
-needed here alone and is no part of the layer.
+Routes, parameters and operation ids come from the handlers, by Powertools; scopes from the doors;
+errors from mayfly.core.errors. pydantic is needed here alone and is no part of the layer.
 """
 
 import inspect
@@ -29,10 +30,15 @@ _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
 _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
 #: What API Gateway says itself (docs/http.md).
 _OF_GATEWAY: Final = {
-    401: "Unauthorized", 413: "Request Entity Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+    401: "Unauthorized", 413: "Request Entity Too Large", 429: "Too Many Requests",
+    500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
 #: Headers that errors of a status bring along.
-_HEADERS_OF: Final = {401: ["WWW-Authenticate"], 429: ["RateLimit", "RateLimit-Policy", "Retry-After"], 503: ["Retry-After"]}
+_HEADERS_OF: Final = {
+    401: ["WWW-Authenticate"],
+    429: ["RateLimit", "RateLimit-Policy", "Retry-After"],
+    503: ["Retry-After"],
+}
 
 
 class _Nothing:
@@ -50,18 +56,29 @@ class _Nothing:
 
 def build() -> dict[str, Any]:
     """The document. Raises ValueError where handlers and operations.yaml do not agree."""
-    written = yaml.safe_load((Path(__file__).parent / "operations.yaml").read_text(encoding="utf-8"))
+    written = yaml.safe_load(
+        (Path(__file__).parent / "operations.yaml").read_text(encoding="utf-8")
+    )
     found = dict(_from_handlers())
     if set(found) != set(written["operations"]):
-        raise ValueError(f"operations.yaml and the handlers differ in {sorted(set(found) ^ set(written['operations']))}")
+        raise ValueError(
+            "operations.yaml and the handlers differ in "
+            f"{sorted(set(found) ^ set(written['operations']))}"
+        )
     paths: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     for key, added in written["operations"].items():
         method, path = key.split(" ")
-        paths.setdefault(path, {})[method.lower()] = _operation(key, found[key], added, written, shared)
+        paths.setdefault(path, {})[method.lower()] = _operation(
+            key, found[key], added, written, shared
+        )
     return {
         "openapi": "3.1.0",
-        "info": {**written["info"], "version": _version(), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "info": {
+            **written["info"],
+            "version": _version(),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
         "servers": [{"url": "/"}],
         "tags": written["tags"],
         "paths": paths,
@@ -69,17 +86,27 @@ def build() -> dict[str, Any]:
             "schemas": written["schemas"],
             "responses": dict(sorted(shared.items())),
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "An API key, `mf_...`, with the scope of the operation."}
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, `mf_...`, with the scope of the operation.",
+                }
             },
         },
     }
 
 
 def _from_handlers() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Operations as Powertools describes them, by route key, with the scope that the door asks for."""
+    """Operations as Powertools describes them, by route key, with the scope that the door asks
+    for.
+    """
     for function in FUNCTIONS:
         app = import_module(f"functions.{function}.app")
-        described = http.resolver_of(app.build(_Nothing())).get_openapi_schema().model_dump(by_alias=True, exclude_none=True, mode="json")
+        described = (
+            http.resolver_of(app.build(_Nothing()))
+            .get_openapi_schema()
+            .model_dump(by_alias=True, exclude_none=True, mode="json")
+        )
         scopes: Mapping[str, str] = app._SCOPES
         for path, operations in described["paths"].items():
             for method, operation in operations.items():
@@ -94,18 +121,31 @@ def _route_key(method: str, path: str, scopes: Mapping[str, str]) -> str:
 
 
 def _operation(
-    key: str, described: Mapping[str, Any], added: Mapping[str, Any], written: Mapping[str, Any], shared: dict[str, Any]
+    key: str,
+    described: Mapping[str, Any],
+    added: Mapping[str, Any],
+    written: Mapping[str, Any],
+    shared: dict[str, Any],
 ) -> dict[str, Any]:
     scope = described["scope"]
     is_public = scope == http.PUBLIC
-    operation: dict[str, Any] = {"tags": [added["tag"]], "summary": added["summary"], "operationId": described["operationId"]}
+    operation: dict[str, Any] = {
+        "tags": [added["tag"]],
+        "summary": added["summary"],
+        "operationId": described["operationId"],
+    }
     if "description" in added:
         operation["description"] = added["description"]
     if not is_public:
         operation |= {"security": [{"key": []}], "x-scope": scope}
-    parameters = [written["parameters"][each] if isinstance(each, str) else each for each in added.get("parameters", ())]
+    parameters = [
+        written["parameters"][each] if isinstance(each, str) else each
+        for each in added.get("parameters", ())
+    ]
     if sum(each["in"] == "path" for each in parameters) != len(re.findall(r"\{", key)):
-        raise ValueError(f"{key}: operations.yaml describes other path parameters than its path has")
+        raise ValueError(
+            f"{key}: operations.yaml describes other path parameters than its path has"
+        )
     if parameters:
         operation["parameters"] = parameters
     if "body" in added:
@@ -114,13 +154,21 @@ def _operation(
     codes = [*added.get("errors", ()), *_OF_ALL, *(() if is_public else _OF_KEYS)]
     if "body" in added and "payload-too-large" not in codes:
         raise ValueError(f"{key}: a body may be too large")
-    operation["responses"] = _with_errors(answers, codes, shared, written["headers"], is_public=is_public)
+    operation["responses"] = _with_errors(
+        answers, codes, shared, written["headers"], is_public=is_public
+    )
     return operation
 
 
 def _body(spec: Mapping[str, Any]) -> dict[str, Any]:
-    content = {"schema": {"$ref": f"#/components/schemas/{spec['schema']}"}, "example": spec["example"]}
-    return {"required": spec["required"], "content": dict.fromkeys(spec.get("types", ["application/json"]), content)}
+    content = {
+        "schema": {"$ref": f"#/components/schemas/{spec['schema']}"},
+        "example": spec["example"],
+    }
+    return {
+        "required": spec["required"],
+        "content": dict.fromkeys(spec.get("types", ["application/json"]), content),
+    }
 
 
 def _answer(spec: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,15 +181,31 @@ def _answer(spec: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, An
         answer["content"] = spec["content"]
     elif "schema" in spec:
         example = {"example": spec["example"]} if "example" in spec else {}
-        answer["content"] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{spec['schema']}"}, **example}}
+        answer["content"] = {
+            "application/json": {
+                "schema": {"$ref": f"#/components/schemas/{spec['schema']}"},
+                **example,
+            }
+        }
     return answer
 
 
 def _with_errors(
-    answers: dict[str, Any], codes: list[str], shared: dict[str, Any], headers: Mapping[str, Any], *, is_public: bool
+    answers: dict[str, Any],
+    codes: list[str],
+    shared: dict[str, Any],
+    headers: Mapping[str, Any],
+    *,
+    is_public: bool,
 ) -> dict[str, Any]:
-    """All answers of an operation; those that are errors only are written once, among the components."""
-    known = {each.code: each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, MayflyError)}
+    """All answers of an operation; those that are errors only are written once, among the
+    components.
+    """
+    known = {
+        each.code: each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, MayflyError)
+    }
     by_status: dict[int, list[type[MayflyError]]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(known[code].status, []).append(known[code])
@@ -199,10 +263,12 @@ def page(document: dict[str, Any]) -> str:
     """A page that works from any folder: the viewer beside it, the document within it."""
     inline = json.dumps(document).replace("</", "<\\/")
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Mayfly: HTTP API</title>\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Mayfly: '
+        "HTTP API</title>\n"
         '<link rel="stylesheet" href="swagger-ui.min.css">\n</head>\n<body>\n<div id="api"></div>\n'
         '<script src="swagger-ui-bundle.min.js"></script>\n'
-        f'<script>SwaggerUIBundle({{spec: {inline}, dom_id: "#api", deepLinking: true, supportedSubmitMethods: []}})</script>\n'
+        f'<script>SwaggerUIBundle({{spec: {inline}, dom_id: "#api", deepLinking: true, '
+        f"supportedSubmitMethods: []}})</script>\n"
         "</body>\n</html>\n"
     )
 
@@ -210,7 +276,9 @@ def page(document: dict[str, Any]) -> str:
 def main() -> int:
     """Writes both files, and the viewer that Powertools brings along."""
     document = build()
-    DOCUMENT.write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(
+        json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     PAGE.write_text(page(document), encoding="utf-8")
     viewer = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
     for name in ("swagger-ui-bundle.min.js", "swagger-ui.min.css"):

@@ -1,10 +1,17 @@
-"""A transaction for each message: a marker that must not exist, and the effect. Once each, without a status."""
+"""A transaction for each message: a marker that must not exist, and the effect.
+
+Once each, without a status.
+"""
 
 import json
 import os
 
 import boto3
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    process_partial_response,
+)
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 dynamodb = boto3.client("dynamodb")
@@ -29,4 +36,6 @@ def add(record: SQSRecord) -> None:
 
 
 def handler(event: dict, context: object) -> dict:
-    return process_partial_response(event=event, record_handler=add, processor=processor, context=context)
+    return process_partial_response(
+        event=event, record_handler=add, processor=processor, context=context
+    )

@@ -1,4 +1,6 @@
-"""An ordinary Flask application: it counts a visitor's hits in the session, and knows nothing of where that is kept."""
+"""An ordinary Flask application: it counts a visitor's hits in the session, and knows nothing of
+where that is kept.
+"""
 
 import os
 
@@ -14,14 +16,23 @@ app.session_interface = MayflySessionInterface(resources.session_store(os.enviro
 
 @app.get("/")
 def hit() -> dict[str, object]:
-    """Counts, and says who counted: the process is another one from time to time, the count goes on."""
+    """Counts, and says who counted: the process is another one from time to time, the count goes
+    on.
+    """
     session["hits"] = session.get("hits", 0) + 1
-    return {"hits": session["hits"], "user": session.get("user"), "notes": get_flashed_messages(), "process": os.getpid()}
+    return {
+        "hits": session["hits"],
+        "user": session.get("user"),
+        "notes": get_flashed_messages(),
+        "process": os.getpid(),
+    }
 
 
 @app.post("/login")
 def login() -> BaseResponse:
-    """A login without password, for the example: the session goes on under a new token, as this user's."""
+    """A login without password, for the example: the session goes on under a new token, as this
+    user's.
+    """
     session["user"] = request.form["user"]
     rotate(request.form["user"])
     flash(f"Hello, {request.form['user']}!")

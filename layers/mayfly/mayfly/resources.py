@@ -1,4 +1,5 @@
-"""Clients and stores for handlers: these functions' and anybody's own. The only module that makes AWS clients.
+"""Clients and stores for handlers: these functions' and anybody's own. The only module that makes
+AWS clients.
 
 What a handler does not use is not imported, for a fast start.
 """
@@ -48,7 +49,8 @@ __all__ = [
     "worker",
 ]
 
-#: Seconds. A dead socket must not eat a whole invocation, as botocore's 60 s would; transactions are advised 1 s or more.
+#: Seconds. A dead socket must not eat a whole invocation, as botocore's 60 s would; transactions
+#: are advised 1 s or more.
 _CONNECT_TIMEOUT: Final = 1
 _READ_TIMEOUT: Final = 3
 
@@ -98,9 +100,11 @@ def job_stores(table: str, db: "DynamoDB | None" = None) -> "tuple[JobStore, Job
 
 
 def declared_tasks(task_root: str, package: str, *, local: bool) -> "Mapping[str, Declaration]":
-    """Returns every task: those of the package, read from its files, and those with a function of their own.
+    """Returns every task: those of the package, read from its files, and those with a function of
+    their own.
 
-    `package` is the dotted name of the package below `task_root`. `local` includes tasks for the local stack only.
+    `package` is the dotted name of the package below `task_root`. `local` includes tasks for the
+    local stack only.
     """
     from mayfly.jobs.authoring.built_in import BUILT_IN
     from mayfly.jobs.authoring.task import declared
@@ -114,10 +118,14 @@ def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
     from mayfly.jobs.routing.outbox import Outbox
 
     sqs = client("sqs")
-    return Outbox(queue(jobs_queue_url, sqs).send, {DELIVER.name: queue(webhooks_queue_url, sqs).send})
+    return Outbox(
+        queue(jobs_queue_url, sqs).send, {DELIVER.name: queue(webhooks_queue_url, sqs).send}
+    )
 
 
-def schedule_keeper(db: "DynamoDB", table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]") -> "Keeper":
+def schedule_keeper(
+    db: "DynamoDB", table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]"
+) -> "Keeper":
     """Returns schedules, which make jobs of these tasks."""
     from mayfly.schedules import Keeper, ScheduleStore
 
@@ -134,7 +142,10 @@ def worker(
     known: "Mapping[str, Declaration]",
     observe: Observer,
 ) -> "Worker":
-    """Returns the dependencies of a worker that runs `tasks`. It knows of those in `known`, which another function runs."""
+    """Returns the dependencies of a worker that runs `tasks`.
+
+    It knows of those in `known`, which another function runs.
+    """
     from boto3.dynamodb.types import TypeSerializer
 
     from mayfly.jobs.worker.runner import Worker
@@ -157,7 +168,10 @@ def worker(
 
 
 def lazy_counters(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
-    """Returns counters of a table. `db` is called for the first request that needs more than a plain increment."""
+    """Returns counters of a table.
+
+    `db` is called for the first request that needs more than a plain increment.
+    """
     from mayfly.counters import CounterStore
 
     return CounterStore(
@@ -188,10 +202,16 @@ def quota(table: str, tenant_limit: int, db: "DynamoDB") -> "Quota | None":
 
 
 def dynamodb(*, attempts: int = 3) -> "DynamoDB":
-    """Returns the adapter that every store uses. `attempts` are those of the SDK, for each request."""
+    """Returns the adapter that every store uses.
+
+    `attempts` are those of the SDK, for each request.
+    """
     from mayfly.aws.dynamodb import DynamoDB
 
-    return DynamoDB(client("dynamodb", attempts=attempts), pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)))
+    return DynamoDB(
+        client("dynamodb", attempts=attempts),
+        pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)),
+    )
 
 
 def queue(url: str, sqs: Any = None) -> "Queue":
@@ -202,7 +222,10 @@ def queue(url: str, sqs: Any = None) -> "Queue":
 
 
 def client(service: str, *, attempts: int = 3) -> Any:
-    """Returns a client of one AWS service. Region, credentials and endpoint come from the variables that every SDK reads."""
+    """Returns a client of one AWS service.
+
+    Region, credentials and endpoint come from the variables that every SDK reads.
+    """
     import boto3
     from botocore.config import Config
 
@@ -210,11 +233,13 @@ def client(service: str, *, attempts: int = 3) -> Any:
         connect_timeout=_CONNECT_TIMEOUT,
         read_timeout=_READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        # Requests are built here, from typed code; checking each against the service model costs CPU on every call.
+        # Requests are built here, from typed code; checking each against the service model costs
+        # CPU on every call.
         parameter_validation=False,
         tcp_keepalive=True,
     )
-    return boto3.client(service, region_name=os.environ.get("AWS_REGION"), config=config)  # type: ignore[call-overload]  # by name
+    # By name.
+    return boto3.client(service, region_name=os.environ.get("AWS_REGION"), config=config)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)

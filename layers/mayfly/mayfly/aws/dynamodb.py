@@ -15,12 +15,21 @@ from mayfly.core.errors import StoreUnavailable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["AnswerLost", "ConditionFailed", "DynamoDB", "Item", "Reason", "RequestRefused", "TransactionCancelled"]
+__all__ = [
+    "AnswerLost",
+    "ConditionFailed",
+    "DynamoDB",
+    "Item",
+    "Reason",
+    "RequestRefused",
+    "TransactionCancelled",
+]
 
 #: An item or a key as DynamoDB's JSON has it.
 Item = dict[str, Any]
 
-#: Refusals of the request as it stands: malformed, not allowed to this role, or for a table that is not there.
+#: Refusals of the request as it stands: malformed, not allowed to this role, or for a table that is
+#: not there.
 _REFUSED: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}
 #: Keys of one BatchGetItem.
 _BATCH_KEYS: Final = 100
@@ -29,9 +38,11 @@ _BATCH_TRIES: Final = 6
 
 
 class ConditionFailed(Exception):
-    """The condition of a write did not hold. `item` is what stood there, None where nothing did or nobody asked to see it.
+    """The condition of a write did not hold. `item` is what stood there, None where nothing did or
+    nobody asked to see it.
 
-    `was_repeated` where the SDK had sent it before and got no answer: the first one may have held, and changed what it was about.
+    `was_repeated` where the SDK had sent it before and got no answer: the first one may have held,
+    and changed what it was about.
     """
 
     def __init__(self, item: Item | None, *, was_repeated: bool = False) -> None:
@@ -42,18 +53,25 @@ class ConditionFailed(Exception):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why one write of several was refused; code `None` where it was not. `item` as in ConditionFailed."""
+    """Why one write of several was refused; code `None` where it was not.
+
+    `item` as in ConditionFailed.
+    """
 
     code: str
     item: Item | None = None
 
 
 class TransactionCancelled(Exception):
-    """A transaction was refused and nothing of it was written; `reasons` has one entry for each of its writes, in their order."""
+    """A transaction was refused and nothing of it was written; `reasons` has one entry for each of
+    its writes, in their order.
+    """
 
     def __init__(self, reasons: Sequence[Reason]) -> None:
         self.reasons = tuple(reasons)
-        super().__init__("a transaction was cancelled: " + ", ".join(reason.code for reason in reasons))
+        super().__init__(
+            "a transaction was cancelled: " + ", ".join(reason.code for reason in reasons)
+        )
 
 
 class RequestRefused(StoreUnavailable):
@@ -73,22 +91,33 @@ class AnswerLost(StoreUnavailable):
 
 
 class DynamoDB:
-    """One client. `pause(attempt)` waits before what a batch left undone is sent again: with jitter in production."""
+    """One client.
+
+    `pause(attempt)` waits before what a batch left undone is sent again: with jitter in production.
+    """
 
     def __init__(self, client: "DynamoDBClient", pause: Callable[[int], None]) -> None:
-        self._client: Any = client  # the stubs describe neither cancellation reasons nor built requests
+        self._client: Any = (
+            client  # the stubs describe neither cancellation reasons nor built requests
+        )
         self.pause = pause
 
     def get(self, operation: str, table: str, key: Item) -> Item | None:
-        """The item, strongly consistent. Raises StoreUnavailable, as every method here does; `operation` is for its message."""
-        found: Item | None = self._call(operation, "get_item", TableName=table, Key=key, ConsistentRead=True).get("Item")
+        """The item, strongly consistent.
+
+        Raises StoreUnavailable, as every method here does; `operation` is for its message.
+        """
+        found: Item | None = self._call(
+            operation, "get_item", TableName=table, Key=key, ConsistentRead=True
+        ).get("Item")
         return found
 
     def get_many(self, operation: str, table: str, keys: Sequence[Item]) -> list[Item]:
-        """Those of the items that exist, strongly consistent, in any order. The keys must differ; one call for each hundred.
+        """Those of the items that exist, strongly consistent, in any order. The keys must differ;
+        one call for each hundred.
 
-        Keys that the store leaves unprocessed are asked for again, and never taken for absent: where they stay unanswered
-        this raises.
+        Keys that the store leaves unprocessed are asked for again, and never taken for absent:
+        where they stay unanswered this raises.
         """
         return [
             item
@@ -101,21 +130,29 @@ class DynamoDB:
         self._call(operation, "put_item", **request)
 
     def update(self, operation: str, **request: Any) -> Item:
-        """UpdateItem; returns the attributes that `ReturnValues` asks for. Raises ConditionFailed."""
+        """UpdateItem; returns the attributes that `ReturnValues` asks for.
+
+        Raises ConditionFailed.
+        """
         return dict(self._call(operation, "update_item", **request).get("Attributes", {}))
 
     def delete(self, operation: str, **request: Any) -> None:
         """DeleteItem. Raises ConditionFailed."""
         self._call(operation, "delete_item", **request)
 
-    def transact(self, operation: str, writes: Sequence[Mapping[str, Any]], *, token: str | None = None) -> None:
+    def transact(
+        self, operation: str, writes: Sequence[Mapping[str, Any]], *, token: str | None = None
+    ) -> None:
         """TransactWriteItems. Raises TransactionCancelled, RequestRefused.
 
-        The SDK repeats it under one token, which counts once for ten minutes; a call of this with a new token is another
-        transaction.
+        The SDK repeats it under one token, which counts once for ten minutes; a call of this with a
+        new token is another transaction.
         """
         self._call(
-            operation, "transact_write_items", TransactItems=list(writes), **({} if token is None else {"ClientRequestToken": token})
+            operation,
+            "transact_write_items",
+            TransactItems=list(writes),
+            **({} if token is None else {"ClientRequestToken": token}),
         )
 
     def execute_many(self, operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
@@ -149,9 +186,16 @@ class DynamoDB:
             return getattr(self._client, method)(**request)
         except ClientError as refusal:
             raise _named(operation, refusal) from refusal
-        except (ResponseParserError, UnicodeDecodeError) as problem:  # it was answered, in words that nobody understands
+        except (
+            ResponseParserError,
+            UnicodeDecodeError,
+        ) as problem:  # it was answered, in words that nobody understands
             raise AnswerLost(operation, type(problem).__name__) from problem
-        except (ParamValidationError, TypeError, ValueError) as problem:  # it cannot even be written down, and never left
+        except (
+            ParamValidationError,
+            TypeError,
+            ValueError,
+        ) as problem:  # it cannot even be written down, and never left
             raise RequestRefused(operation, "ValidationException", str(problem)) from problem
         except BotoCoreError as problem:
             raise AnswerLost(operation, type(problem).__name__) from problem
@@ -161,9 +205,13 @@ def _named(operation: str, refusal: ClientError) -> Exception:
     answer: dict[str, Any] = dict(refusal.response)
     code = answer["Error"]["Code"]
     if code == "ConditionalCheckFailedException":
-        return ConditionFailed(answer.get("Item"), was_repeated=answer["ResponseMetadata"].get("RetryAttempts", 0) > 0)
+        return ConditionFailed(
+            answer.get("Item"), was_repeated=answer["ResponseMetadata"].get("RetryAttempts", 0) > 0
+        )
     if code == "TransactionCanceledException" and answer.get("CancellationReasons"):
-        return TransactionCancelled([Reason(each["Code"], each.get("Item")) for each in answer["CancellationReasons"]])
+        return TransactionCancelled(
+            [Reason(each["Code"], each.get("Item")) for each in answer["CancellationReasons"]]
+        )
     if code in _REFUSED:
         return RequestRefused(operation, code, answer["Error"].get("Message", code))
     if answer["ResponseMetadata"]["HTTPStatusCode"] >= 500:

@@ -26,11 +26,15 @@ class Queue:
         self._client = client
         self._url = url
 
-    def send(self, bodies: Mapping[str, Mapping[str, str]], delays: Mapping[str, float] | None = None) -> set[str]:
-        """Sends JSON bodies, by any name that tells them apart, and returns the names of those that were not sent.
+    def send(
+        self, bodies: Mapping[str, Mapping[str, str]], delays: Mapping[str, float] | None = None
+    ) -> set[str]:
+        """Sends JSON bodies, by any name that tells them apart, and returns the names of those that
+        were not sent.
 
-        `delays` gives some of them seconds to wait, at most 900. A body's tenant is its message group: where one tenant's messages pile up,
-        SQS hands out the others' first (fair queues, https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html).
+        `delays` gives some of them seconds to wait, at most 900. A body's tenant is its message
+        group: where one tenant's messages pile up, SQS hands out the others' first (fair queues,
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html).
         """
         unsent: set[str] = set()
         for names in _chunks(bodies):
@@ -44,25 +48,34 @@ class Queue:
                 for index, name in enumerate(names)
             ]
             try:
-                reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]  # typed dicts
+                # Typed dicts.
+                reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]
                 unsent |= {names[int(failed["Id"])] for failed in reply.get("Failed", [])}
             except (BotoCoreError, ClientError):
                 unsent |= set(names)
         return unsent
 
     def set_visibility(self, seconds_by_receipt: Mapping[str, float]) -> int:
-        """Hides messages that this invocation received for some seconds from now. Returns how many could not be changed.
+        """Hides messages that this invocation received for some seconds from now. Returns how many
+        could not be changed.
 
         Those come back by the visibility they have: later, never lost.
         """
         failed = 0
         for receipts in _chunks(seconds_by_receipt):
             entries = [
-                {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": _whole(seconds_by_receipt[receipt])}
+                {
+                    "Id": str(index),
+                    "ReceiptHandle": receipt,
+                    "VisibilityTimeout": _whole(seconds_by_receipt[receipt]),
+                }
                 for index, receipt in enumerate(receipts)
             ]
             try:
-                reply = self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]  # typed dicts
+                reply = self._client.change_message_visibility_batch(
+                    QueueUrl=self._url,
+                    Entries=entries,  # type: ignore[arg-type]
+                )  # typed dicts
                 failed += len(reply.get("Failed", []))
             except (BotoCoreError, ClientError):
                 failed += len(receipts)

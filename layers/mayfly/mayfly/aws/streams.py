@@ -1,4 +1,6 @@
-"""The DynamoDB Streams edge: reads again what a mapping gave up on, while the stream still has it (24 hours)."""
+"""The DynamoDB Streams edge: reads again what a mapping gave up on, while the stream still has it
+(24 hours).
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -24,19 +26,24 @@ class Streams:
     def images(self, arn: str, shard: str, first: str, last: str) -> Iterator[dict[str, Any]]:
         """The new images of a shard's records from one sequence number to another, both included.
 
-        Raises StreamTrimmed, at the end, where the stream no longer has all of them; StoreUnavailable, also where the last
-        one was not reached: a page may be empty although more follows.
+        Raises StreamTrimmed, at the end, where the stream no longer has all of them;
+        StoreUnavailable, also where the last one was not reached: a page may be empty although more
+        follows.
         https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
         """
         is_trimmed = False
         try:
-            position: str | None = self._position(arn, shard, "AT_SEQUENCE_NUMBER", SequenceNumber=first)
+            position: str | None = self._position(
+                arn, shard, "AT_SEQUENCE_NUMBER", SequenceNumber=first
+            )
         except StreamTrimmed:
             is_trimmed, position = True, self._position(arn, shard, "TRIM_HORIZON")
         for _ in range(_PAGES):
             if position is None:
                 break
-            reply = self._call("get_records", StreamTrimmed(arn, first, last), ShardIterator=position)
+            reply = self._call(
+                "get_records", StreamTrimmed(arn, first, last), ShardIterator=position
+            )
             for record in reply["Records"]:
                 number = int(record["dynamodb"]["SequenceNumber"])
                 if number <= int(last):
@@ -52,7 +59,8 @@ class Streams:
 
     def _position(self, arn: str, shard: str, kind: str, **more: str) -> str:
         found: str = self._call(
-            "get_shard_iterator", StreamTrimmed(arn, more.get("SequenceNumber", "first"), "last"), StreamArn=arn, ShardId=shard,
+            "get_shard_iterator", StreamTrimmed(arn, more.get("SequenceNumber", "first"), "last"),
+            StreamArn=arn, ShardId=shard,
             ShardIteratorType=kind, **more,
         )["ShardIterator"]  # fmt: skip
         return found

@@ -1,6 +1,7 @@
 """The one place where time comes from.
 
-A clock is a function that returns milliseconds since the epoch, UTC. Rules take `now_ms` as a value; stores take a clock.
+A clock is a function that returns milliseconds since the epoch, UTC. Rules take `now_ms` as a
+value; stores take a clock.
 """
 
 import time
@@ -19,4 +20,8 @@ def system_clock() -> int:
 
 def rfc3339(at_ms: int) -> str:
     """`at_ms` as RFC 3339 in UTC with milliseconds, such as `2026-01-31T23:59:59.000Z`."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(at_ms / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

@@ -1,7 +1,8 @@
 """Every error that Mayfly raises on purpose, with the HTTP answer it becomes.
 
-Errors take facts, not sentences: the class writes the message from them, so that the same mistake always reads the same.
-`status` is used by `mayfly.web.http` alone; `retryable` says whether the same work could succeed later. Every class has a row in docs/errors.md.
+Errors take facts, not sentences: the class writes the message from them, so that the same mistake
+always reads the same. `status` is used by `mayfly.web.http` alone; `retryable` says whether the
+same work could succeed later. Every class has a row in docs/errors.md.
 """
 
 from typing import ClassVar
@@ -62,7 +63,9 @@ class MayflyError(Exception):
 
 
 class ConfigError(MayflyError):
-    """The environment of a function is incomplete or malformed; raised once, at start, with every problem in it."""
+    """The environment of a function is incomplete or malformed; raised once, at start, with every
+    problem in it.
+    """
 
     code = "bad-configuration"
     title = "Bad configuration"
@@ -73,7 +76,9 @@ class ConfigError(MayflyError):
 
 
 class BadTask(MayflyError):
-    """A file under functions/tasks/ declares no usable task; raised at start, with file and line where known."""
+    """A file under functions/tasks/ declares no usable task; raised at start, with file and line
+    where known.
+    """
 
     code = "bad-task"
     title = "Bad task"
@@ -106,7 +111,9 @@ class UnknownTask(MayflyError):
 
     def __init__(self, task: str, known: list[str]) -> None:
         self.task = task
-        super().__init__(f"no task is called {task!r}; known tasks: {', '.join(sorted(known)) or 'none'}")
+        super().__init__(
+            f"no task is called {task!r}; known tasks: {', '.join(sorted(known)) or 'none'}"
+        )
 
 
 class Unauthenticated(MayflyError):
@@ -131,7 +138,10 @@ class Forbidden(MayflyError):
     retryable = False
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"the key lacks the scope {scope!r}; create one that has it with 'mayfly keys create --scope {scope}'")
+        super().__init__(
+            f"the key lacks the scope {scope!r}; create one that has it with 'mayfly keys "
+            f"create --scope {scope}'"
+        )
 
 
 class RouteNotFound(MayflyError):
@@ -147,7 +157,9 @@ class RouteNotFound(MayflyError):
 
 
 class MethodNotAllowed(MayflyError):
-    """The path exists, with other methods (RFC 9110, 15.5.6: the answer must name them in Allow)."""
+    """The path exists, with other methods (RFC 9110, 15.5.6: the answer must name them in
+    Allow).
+    """
 
     code = "method-not-allowed"
     status = 405
@@ -160,7 +172,9 @@ class MethodNotAllowed(MayflyError):
 
 
 class JobNotFound(MayflyError):
-    """The tenant has no such job: it never existed, belongs to another tenant, or its record has expired."""
+    """The tenant has no such job: it never existed, belongs to another tenant, or its record has
+    expired.
+    """
 
     code = "job-not-found"
     status = 404
@@ -172,7 +186,9 @@ class JobNotFound(MayflyError):
 
 
 class KeyNotFound(MayflyError):
-    """The tenant has no API key of this id: it never existed, belongs to another tenant, or was revoked."""
+    """The tenant has no API key of this id: it never existed, belongs to another tenant, or was
+    revoked.
+    """
 
     code = "key-not-found"
     status = 404
@@ -184,7 +200,9 @@ class KeyNotFound(MayflyError):
 
 
 class SessionNotFound(MayflyError):
-    """The token opens no session of this tenant: it is unknown, or its session has expired or ended. Nobody is told which."""
+    """The token opens no session of this tenant: it is unknown, or its session has expired or
+    ended. Nobody is told which.
+    """
 
     code = "session-not-found"
     status = 404
@@ -192,7 +210,9 @@ class SessionNotFound(MayflyError):
     retryable = False
 
     def __init__(self) -> None:
-        super().__init__("no such session: it is unknown, or it has expired or ended; create another one")
+        super().__init__(
+            "no such session: it is unknown, or it has expired or ended; create another one"
+        )
 
 
 class VersionConflict(MayflyError):
@@ -216,7 +236,9 @@ class UnsupportedMediaType(MayflyError):
     retryable = False
 
     def __init__(self, found: str, accepted: list[str]) -> None:
-        super().__init__(f"a body of type {found[:80]!r} cannot be read here; send {' or '.join(accepted)}")
+        super().__init__(
+            f"a body of type {found[:80]!r} cannot be read here; send {' or '.join(accepted)}"
+        )
 
 
 class PayloadTooLarge(MayflyError):
@@ -228,17 +250,24 @@ class PayloadTooLarge(MayflyError):
     retryable = False
 
     def __init__(self, field: str, size: int, limit: int) -> None:
-        super().__init__(f"{field} has {size} bytes, the limit is {limit}; put large data in S3 and pass its key")
+        super().__init__(
+            f"{field} has {size} bytes, the limit is {limit}; put large data in S3 and pass its key"
+        )
 
 
 class ResultTooLarge(MayflyError):
-    """A task returned more than a job record holds; the job ends dead, before any of its effects is written."""
+    """A task returned more than a job record holds; the job ends dead, before any of its effects is
+    written.
+    """
 
     code = "result-too-large"
     retryable = False
 
     def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"the result has {size} bytes of JSON, the limit is {limit}; put it in S3 and return its key")
+        super().__init__(
+            f"the result has {size} bytes of JSON, the limit is {limit}; put it in S3 and "
+            "return its key"
+        )
 
 
 class IdempotencyKeyReused(MayflyError):
@@ -250,11 +279,15 @@ class IdempotencyKeyReused(MayflyError):
     retryable = False
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"this Idempotency-Key belongs to {what}, which was asked for with another body")
+        super().__init__(
+            f"this Idempotency-Key belongs to {what}, which was asked for with another body"
+        )
 
 
 class JobEnded(MayflyError):
-    """The job is in no state for this: only what has not ended can be cancelled, and only what is dead redriven."""
+    """The job is in no state for this: only what has not ended can be cancelled, and only what is
+    dead redriven.
+    """
 
     code = "job-ended"
     status = 409
@@ -262,7 +295,10 @@ class JobEnded(MayflyError):
     retryable = False
 
     def __init__(self, job_id: str, state: str) -> None:
-        super().__init__(f"job {job_id!r} is {state}; what has not ended can be cancelled, what is DEAD can be redriven")
+        super().__init__(
+            f"job {job_id!r} is {state}; what has not ended can be cancelled, what is DEAD can "
+            "be redriven"
+        )
 
 
 class JobIsLive(MayflyError):
@@ -274,7 +310,10 @@ class JobIsLive(MayflyError):
     retryable = False
 
     def __init__(self, job_id: str, seconds: float) -> None:
-        super().__init__(f"job {job_id!r} is held by a worker or waits for its next attempt; it can be claimed in {seconds:.1f} s")
+        super().__init__(
+            f"job {job_id!r} is held by a worker or waits for its next attempt; it can be "
+            f"claimed in {seconds:.1f} s"
+        )
 
 
 class StoreUnavailable(MayflyError):
@@ -300,7 +339,8 @@ class StreamTrimmed(MayflyError):
 
 
 class OutcomeUnknown(MayflyError):
-    """An increment was sent and its answer lost, and reading back did not settle whether it counted.
+    """An increment was sent and its answer lost, and reading back did not settle whether it
+    counted.
 
     Without Retry-After: whoever repeats it may count twice.
     """
@@ -311,7 +351,10 @@ class OutcomeUnknown(MayflyError):
     retryable = False
 
     def __init__(self, counter: str) -> None:
-        super().__init__(f"the increment of {counter!r} may or may not have counted; read it, or use an Idempotency-Key to repeat safely")
+        super().__init__(
+            f"the increment of {counter!r} may or may not have counted; read it, or use an "
+            "Idempotency-Key to repeat safely"
+        )
 
 
 class CounterOutOfRange(MayflyError):
@@ -336,11 +379,16 @@ class CounterLimit(MayflyError):
 
     def __init__(self, counter: str, value: int, by: int) -> None:
         self.value = value
-        super().__init__(f"{counter!r} stands at {value}; {by:+d} would leave the floor or ceiling of this increment")
+        super().__init__(
+            f"{counter!r} stands at {value}; {by:+d} would leave the floor or ceiling of this "
+            "increment"
+        )
 
 
 class CounterExists(MayflyError):
-    """A counter of this name exists with another number of shards, or with none: shards are fixed when it is made."""
+    """A counter of this name exists with another number of shards, or with none: shards are fixed
+    when it is made.
+    """
 
     code = "counter-exists"
     status = 409
@@ -349,12 +397,15 @@ class CounterExists(MayflyError):
 
     def __init__(self, counter: str) -> None:
         super().__init__(
-            f"{counter!r} exists otherwise; the number of shards is fixed when a counter is made: delete it, or take another name"
+            f"{counter!r} exists otherwise; the number of shards is fixed when a counter is "
+            "made: delete it, or take another name"
         )
 
 
 class CounterIsSharded(MayflyError):
-    """No condition can see the sum of several items, so a sharded counter has neither floor, ceiling nor time to live."""
+    """No condition can see the sum of several items, so a sharded counter has neither floor,
+    ceiling nor time to live.
+    """
 
     code = "counter-sharded"
     status = 409
@@ -366,7 +417,8 @@ class CounterIsSharded(MayflyError):
 
 
 class QuotaExceeded(MayflyError):
-    """A limit refuses a request (RateLimit header fields draft, 4; RFC 6585, 4). Nothing was taken from it.
+    """A limit refuses a request (RateLimit header fields draft, 4; RFC 6585, 4). Nothing was taken
+    from it.
 
     Times in seconds, rounded up.
     """
@@ -376,13 +428,18 @@ class QuotaExceeded(MayflyError):
     title = "Quota exceeded"
     type_uri = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
-    def __init__(self, policy: str, *, limit: int, period_seconds: int, remaining: int, reset_seconds: int) -> None:
+    def __init__(
+        self, policy: str, *, limit: int, period_seconds: int, remaining: int, reset_seconds: int
+    ) -> None:
         self.policy = policy
         self.limit = limit
         self.period_seconds = period_seconds
         self.remaining = remaining
         self.reset_seconds = reset_seconds
-        super().__init__(f"the limit {policy!r} ({limit} in {period_seconds} s) is used up; come back in {reset_seconds} s")
+        super().__init__(
+            f"the limit {policy!r} ({limit} in {period_seconds} s) is used up; come back in "
+            f"{reset_seconds} s"
+        )
 
 
 class LeaseHeld(MayflyError):
@@ -396,38 +453,62 @@ class LeaseHeld(MayflyError):
 
 
 class Fenced(MayflyError):
-    """This attempt lost its job to a later owner, or the job has ended: its result is dropped, nothing was written."""
+    """This attempt lost its job to a later owner, or the job has ended: its result is dropped,
+    nothing was written.
+    """
 
     code = "fenced"
     retryable = False
 
-    def __init__(self, job_id: str, nonce: str, holder: str, *, has_ended: bool, fingerprint: str | None = None) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        nonce: str,
+        holder: str,
+        *,
+        has_ended: bool,
+        fingerprint: str | None = None,
+    ) -> None:
         self.has_ended = has_ended
-        #: Of the request that the job in the store is for, where there is one: it may be another one under the same key.
+        #: Of the request that the job in the store is for, where there is one: it may be another
+        #: one under the same key.
         self.fingerprint = fingerprint
-        super().__init__(f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were not applied")
+        super().__init__(
+            f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were "
+            "not applied"
+        )
 
 
 class Contended(MayflyError):
-    """The job's transaction met other transactions on the same items, again and again; nothing of it was written."""
+    """The job's transaction met other transactions on the same items, again and again; nothing of
+    it was written.
+    """
 
     code = "contended"
 
     def __init__(self, job_id: str, tries: int) -> None:
-        super().__init__(f"job {job_id!r} met conflicts on its items {tries} times in a row; it runs again")
+        super().__init__(
+            f"job {job_id!r} met conflicts on its items {tries} times in a row; it runs again"
+        )
 
 
 class EffectRefused(MayflyError):
-    """One of the job's effects could not be applied, mostly because its condition did not hold, so none of them was."""
+    """One of the job's effects could not be applied, mostly because its condition did not hold, so
+    none of them was.
+    """
 
     code = "effect-refused"
     retryable = False
 
     def __init__(self, job_id: str, effect: str, reason: str, *, is_malformed: bool = True) -> None:
         self.is_by_condition = reason == "ConditionalCheckFailed"
-        #: Whether every repeat would be refused, too; a table or a permission that is missing may be there next time.
+        #: Whether every repeat would be refused, too; a table or a permission that is missing may
+        #: be there next time.
         self.is_malformed = is_malformed and not self.is_by_condition
-        super().__init__(f"job {job_id!r}: the effect {effect} was refused ({reason}); no effect of the job was applied")
+        super().__init__(
+            f"job {job_id!r}: the effect {effect} was refused ({reason}); no effect of the job "
+            "was applied"
+        )
 
 
 class TooManyEffects(MayflyError):
@@ -437,7 +518,10 @@ class TooManyEffects(MayflyError):
     retryable = False
 
     def __init__(self, count: int, limit: int) -> None:
-        super().__init__(f"the task collected {count} effects, the limit is {limit}; split the work into follow-up jobs")
+        super().__init__(
+            f"the task collected {count} effects, the limit is {limit}; split the work into "
+            "follow-up jobs"
+        )
 
 
 class UnreadableMessage(MayflyError):
@@ -480,7 +564,10 @@ class UnknownSecret(MayflyError):
     retryable = False
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no webhook secret {name!r}; make one with 'mayfly webhooks secret {name}', then redrive the job")
+        super().__init__(
+            f"there is no webhook secret {name!r}; make one with 'mayfly webhooks secret "
+            f"{name}', then redrive the job"
+        )
 
 
 class BadSecret(MayflyError):
@@ -491,7 +578,10 @@ class BadSecret(MayflyError):
     retryable = False
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the webhook secret {name!r} must be 'whsec_' and 24 to 64 bytes in base64, or several of these apart by spaces")
+        super().__init__(
+            f"the webhook secret {name!r} must be 'whsec_' and 24 to 64 bytes in base64, or "
+            "several of these apart by spaces"
+        )
 
 
 class ScheduleNotFound(MayflyError):
@@ -514,7 +604,9 @@ class ScheduleBusy(MayflyError):
     title = "Schedule busy"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the schedule {name!r} is being changed by somebody else; look at it and try again")
+        super().__init__(
+            f"the schedule {name!r} is being changed by somebody else; look at it and try again"
+        )
 
 
 class BadImport(MayflyError):

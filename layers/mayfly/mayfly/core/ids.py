@@ -33,5 +33,10 @@ def derived_id(*parts: str) -> str:
 
 
 def key(*parts: str) -> str:
-    """A table key from its parts. Injective: parts are percent-encoded, so that no part can contain the separator."""
-    return "/".join(part if _PLAIN.fullmatch(part) else quote(part, safe="._:@+-") for part in parts)
+    """A table key from its parts.
+
+    Injective: parts are percent-encoded, so that no part can contain the separator.
+    """
+    return "/".join(
+        part if _PLAIN.fullmatch(part) else quote(part, safe="._:@+-") for part in parts
+    )

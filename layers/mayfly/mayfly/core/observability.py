@@ -1,4 +1,6 @@
-"""Logs and metrics of a function, by Powertools: JSON lines and embedded metrics on standard output."""
+"""Logs and metrics of a function, by Powertools: JSON lines and embedded metrics on standard
+output.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +12,9 @@ __all__ = ["Observer", "observer"]
 
 @dataclass(frozen=True)
 class Observer:
-    """What a handler tells the person on call: `log` for what happened and what happens next, `count` for how often."""
+    """What a handler tells the person on call: `log` for what happened and what happens next,
+    `count` for how often.
+    """
 
     log: Logger
     metrics: Metrics
@@ -22,4 +26,6 @@ class Observer:
 
 def observer(service: str) -> Observer:
     """The observer of one function. Log level by POWERTOOLS_LOG_LEVEL."""
-    return Observer(log=Logger(service=service), metrics=Metrics(namespace="Mayfly", service=service))
+    return Observer(
+        log=Logger(service=service), metrics=Metrics(namespace="Mayfly", service=service)
+    )

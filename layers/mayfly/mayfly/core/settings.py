@@ -1,4 +1,5 @@
-"""Settings of a function: a frozen dataclass whose fields are the environment variables it needs, upper-cased.
+"""Settings of a function: a frozen dataclass whose fields are the environment variables it needs,
+upper-cased.
 
 Read once from a mapping, at start; every problem is reported in one `ConfigError`.
 """
@@ -16,13 +17,15 @@ _FLAGS = {"true": True, "false": False}
 
 
 def read_settings(kind: type[_Settings], env: Mapping[str, str]) -> _Settings:
-    """An instance of the dataclass `kind`, from `env`. Fields are `str`, `int` or `bool` (`true`, `false`).
+    """An instance of the dataclass `kind`, from `env`. Fields are `str`, `int` or `bool` (`true`,
+    `false`).
 
     Raises ConfigError, which names every variable that is missing or malformed.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # `kind` is a dataclass by contract
+    # `kind` is a dataclass by contract.
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         name = field.name.upper()
         if name not in env:
             if field.default is dataclasses.MISSING:
@@ -48,4 +51,6 @@ def _convert(text: str, kind: Any) -> Any:
 
 
 def _accepted(kind: Any) -> str:
-    return {bool: "true or false", int: "a whole number"}.get(kind, "a text of at least one character")
+    return {bool: "true or false", int: "a whole number"}.get(
+        kind, "a text of at least one character"
+    )

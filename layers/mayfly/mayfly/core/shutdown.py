@@ -1,6 +1,7 @@
 """A request to stop, for handlers that wait: SIGTERM ends their wait, not their answer.
 
-Lambda sends SIGTERM at shutdown where an extension is registered, the local runtime whenever it stops an environment.
+Lambda sends SIGTERM at shutdown where an extension is registered, the local runtime whenever it
+stops an environment.
 """
 
 import os
@@ -19,14 +20,20 @@ _STEP_SECONDS: Final = 0.05
 
 
 class Stopping:
-    """Whether this process was asked to stop. A plain flag: a signal handler must take no lock that its own thread may hold."""
+    """Whether this process was asked to stop.
+
+    A plain flag: a signal handler must take no lock that its own thread may hold.
+    """
 
     def __init__(self) -> None:
         self._is_asked = False
         self._is_serving = False
 
     def listen(self) -> "Stopping":
-        """Takes SIGTERM from here on. An idle process ends soon; the runtime's own thread would keep it alive."""
+        """Takes SIGTERM from here on.
+
+        An idle process ends soon; the runtime's own thread would keep it alive.
+        """
 
         def stop(number: int, frame: object) -> None:
             self._is_asked = True
@@ -37,7 +44,9 @@ class Stopping:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Around an invocation, which a stop lets finish; after it the process leaves, when its answer has left."""
+        """Around an invocation, which a stop lets finish; after it the process leaves, when its
+        answer has left.
+        """
         self._is_serving = True
         try:
             yield

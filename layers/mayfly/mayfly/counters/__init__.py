@@ -7,7 +7,18 @@ from mayfly.counters.model import Count, Step
 from mayfly.counters.rules import MAX_SHARDS, MAX_STEP, check
 from mayfly.counters.store import CounterStore
 
-__all__ = ["MAX_SHARDS", "MAX_STEP", "Count", "CounterStore", "Step", "create_sharded", "delete", "increment", "read", "read_many"]
+__all__ = [
+    "MAX_SHARDS",
+    "MAX_STEP",
+    "Count",
+    "CounterStore",
+    "Step",
+    "create_sharded",
+    "delete",
+    "increment",
+    "read",
+    "read_many",
+]
 
 
 def increment(
@@ -24,13 +35,15 @@ def increment(
 ) -> Count:
     """Adds `by` to a counter, which starts at 0.
 
-    One write. With an `idempotency_key` a transaction and a read, however often it is repeated within a day; `approximate` lets the SDK
-    repeat a lost answer, so that it may count twice. `floor` and `ceiling` refuse what would leave them. With `ttl_seconds` the
-    counter expires so long after this increment.
+    One write. With an `idempotency_key` a transaction and a read, however often it is repeated
+    within a day; `approximate` lets the SDK repeat a lost answer, so that it may count twice.
+    `floor` and `ceiling` refuse what would leave them. With `ttl_seconds` the counter expires so
+    long after this increment.
 
-    Raises InvalidRequest for a name or number that no counter takes, CounterLimit where a bound refuses, CounterOutOfRange beyond 38 digits, IdempotencyKeyReused, CounterIsSharded for a bound or a
-    time to live of a sharded counter; OutcomeUnknown when the answer was lost and cannot be settled, StoreUnavailable when nothing
-    was written, or with a key: repeat it.
+    Raises InvalidRequest for a name or number that no counter takes, CounterLimit where a bound
+    refuses, CounterOutOfRange beyond 38 digits, IdempotencyKeyReused, CounterIsSharded for a bound
+    or a time to live of a sharded counter; OutcomeUnknown when the answer was lost and cannot be
+    settled, StoreUnavailable when nothing was written, or with a key: repeat it.
     """
     step = Step(by, floor, ceiling, ttl_seconds)
     check(name, step)
@@ -48,7 +61,10 @@ def read(store: CounterStore, *, tenant: str, name: str) -> Count:
 
 
 def read_many(store: CounterStore, *, tenant: str, names: Sequence[str]) -> list[Count]:
-    """The values of counters, in the order of their names: a call for each hundred. Raises StoreUnavailable."""
+    """The values of counters, in the order of their names: a call for each hundred.
+
+    Raises StoreUnavailable.
+    """
     for name in names:
         check(name)
     values = store.read_many(tenant, names)
@@ -56,7 +72,9 @@ def read_many(store: CounterStore, *, tenant: str, names: Sequence[str]) -> list
 
 
 def create_sharded(store: CounterStore, *, tenant: str, name: str, shards: int) -> None:
-    """Makes a counter of 2 to 100 items, for more than the 1,000 writes a second that DynamoDB takes on one. Raises CounterExists."""
+    """Makes a counter of 2 to 100 items, for more than the 1,000 writes a second that DynamoDB
+    takes on one. Raises CounterExists.
+    """
     check(name)
     if not 2 <= shards <= MAX_SHARDS:
         raise InvalidRequest("shards", f"must be from 2 to {MAX_SHARDS}")

@@ -17,7 +17,8 @@ class Count:
 class Step:
     """One increment as it was asked for.
 
-    `floor` and `ceiling` refuse it where the value would leave them. With `ttl_seconds` the counter expires so long after it.
+    `floor` and `ceiling` refuse it where the value would leave them. With `ttl_seconds` the counter
+    expires so long after it.
     """
 
     by: int = 1

@@ -42,7 +42,8 @@ _MAX_TTL_SECONDS: Final = 10 * 365 * 24 * 3600
 
 #: What the sort keys of a counter's shards start with.
 SHARDS: Final = "shard/"
-#: Sort key of the item that holds the value of an unsharded counter, and of the first shard of another one.
+#: Sort key of the item that holds the value of an unsharded counter, and of the first shard of
+#: another one.
 SHARD: Final = key("shard", "0")
 
 
@@ -65,7 +66,8 @@ def shard(number: int) -> str:
 
 
 def key_partition(tenant: str, name: str, idempotency_key: str) -> str:
-    """The partition in which it is remembered that an increment was made: one of its own, so that keys spread over all of DynamoDB's.
+    """The partition in which it is remembered that an increment was made: one of its own, so that
+    keys spread over all of DynamoDB's.
 
     Any key fits: it is hashed.
     """
@@ -78,7 +80,9 @@ def fingerprint(step: Step) -> str:
 
 
 def room(step: Step) -> tuple[int, int]:
-    """The values from which a step stays within its bounds, and within 38 digits: the least and the most."""
+    """The values from which a step stays within its bounds, and within 38 digits: the least and the
+    most.
+    """
     least = -LIMIT if step.floor is None else step.floor
     most = LIMIT if step.ceiling is None else step.ceiling
     return max(-LIMIT, least - step.by), min(LIMIT, most - step.by)
@@ -88,9 +92,16 @@ def check(name: str, step: Step = Step()) -> None:  # noqa: B008 - a constant
     """Raises InvalidRequest for a name, or a step, that no counter takes."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InvalidRequest("name", f"must match {NAME.pattern}")
-    for field, bound in (("by", MAX_STEP), ("floor", _MAX_BOUND), ("ceiling", _MAX_BOUND), ("ttl_seconds", _MAX_TTL_SECONDS)):
+    for field, bound in (
+        ("by", MAX_STEP),
+        ("floor", _MAX_BOUND),
+        ("ceiling", _MAX_BOUND),
+        ("ttl_seconds", _MAX_TTL_SECONDS),
+    ):
         value = getattr(step, field)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not -bound <= value <= bound):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or not -bound <= value <= bound
+        ):
             raise InvalidRequest(field, f"must be a whole number from -{bound} to {bound}")
     if step.ttl_seconds is not None and step.ttl_seconds < 1:
         raise InvalidRequest("ttl_seconds", "must be at least 1")
@@ -110,7 +121,10 @@ def read_increment(body: Any, *, is_keyed: bool) -> Increment:
     approximate = fields.boolean("approximate", default=False)
     fields.finish()
     if approximate and (is_keyed or step.floor is not None or step.ceiling is not None):
-        raise InvalidRequest("approximate", "goes with neither an Idempotency-Key nor a floor or ceiling: those are exact")
+        raise InvalidRequest(
+            "approximate",
+            "goes with neither an Idempotency-Key nor a floor or ceiling: those are exact",
+        )
     return Increment(step, approximate)
 
 

@@ -30,8 +30,9 @@ _PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThrough
 class CounterStore:
     """Counters of all tenants.
 
-    `adds` sends each request once: an SDK that repeats a plain ADD after a lost answer counts twice, in each of its retry modes.
-    `repeats` makes a client whose SDK does repeat, for all that is safe to repeat. `pick(n)` draws a shard from 0 to n - 1.
+    `adds` sends each request once: an SDK that repeats a plain ADD after a lost answer counts
+    twice, in each of its retry modes. `repeats` makes a client whose SDK does repeat, for all that
+    is safe to repeat. `pick(n)` draws a shard from 0 to n - 1.
     """
 
     def __init__(
@@ -50,37 +51,47 @@ class CounterStore:
         self._clock = clock
         self._new_nonce = new_nonce
         self._pick = pick
-        #: How many shards counters have, as far as this process has met them. A hint: every write checks it.
+        #: How many shards counters have, as far as this process has met them. A hint: every write
+        #: checks it.
         self._shards: dict[str, int] = {}
 
     def increment(self, tenant: str, name: str, step: Step) -> int:
-        """Adds once and returns the value, in one write; for a counter with shards, in a write and a read.
+        """Adds once and returns the value, in one write; for a counter with shards, in a write and
+        a read.
 
         ::
 
-            this call     ADD value, SET last = nonce ──?── answer lost ── read: last = nonce?  yes: it counted
+            this call     ADD value, SET last = nonce --?-- answer lost -- read: last = nonce?  yes: it counted
             another call                          ADD value, SET last = other                   no: cannot be known
 
-        Raises OutcomeUnknown where the answer was lost and another writer has since replaced the nonce, or the write may
-        still be on its way; StoreUnavailable where it is certain that nothing was written; CounterLimit, CounterOutOfRange.
+        Raises OutcomeUnknown where the answer was lost and another writer has since replaced the
+        nonce, or the write may still be on its way; StoreUnavailable where it is certain that
+        nothing was written; CounterLimit, CounterOutOfRange.
         """
         return self._add(tenant, name, step, self._adds, exact=True)
 
     def increment_approximately(self, tenant: str, name: str, step: Step) -> int:
-        """Adds, and again where an answer is lost, so that it may count twice. Raises StoreUnavailable, CounterOutOfRange."""
+        """Adds, and again where an answer is lost, so that it may count twice.
+
+        Raises StoreUnavailable, CounterOutOfRange.
+        """
         return self._add(tenant, name, step, self._repeats(), exact=False)
 
     def increment_once(self, tenant: str, name: str, step: Step, idempotency_key: str) -> int:
-        """Adds once for this key, however often it is asked, and returns the value then or later: a transaction and a read.
+        """Adds once for this key, however often it is asked, and returns the value then or later: a
+        transaction and a read.
 
-        Raises IdempotencyKeyReused where the key came with another step, CounterLimit, CounterOutOfRange, StoreUnavailable: repeat it.
+        Raises IdempotencyKeyReused where the key came with another step, CounterLimit,
+        CounterOutOfRange, StoreUnavailable: repeat it.
         """
         for attempt in range(_TRIES):
             if attempt:
                 self._repeats().pause(attempt)
             now_ms = self._clock()
             number = self._shard_for(tenant, name, step)
-            record = writes.remember(self._table, tenant, name, idempotency_key, step, now_ms=now_ms)
+            record = writes.remember(
+                self._table, tenant, name, idempotency_key, step, now_ms=now_ms
+            )
             add = (
                 writes.add(self._table, tenant, name, step, nonce=None, now_ms=now_ms)
                 if number is None
@@ -95,7 +106,9 @@ class CounterStore:
                         raise IdempotencyKeyReused(f"an increment of {name!r}") from refusal
                     break  # made before; maybe by this very call, whose answer was lost
                 if added.code == "ConditionalCheckFailed":
-                    self._prepare(tenant, name, step, sent_to=number, found=added.item, now_ms=now_ms)
+                    self._prepare(
+                        tenant, name, step, sent_to=number, found=added.item, now_ms=now_ms
+                    )
                 elif not {kept.code, added.code} & _PASSING:
                     raise StoreUnavailable("increment", f"{kept.code}, {added.code}") from refusal
                 continue
@@ -105,23 +118,33 @@ class CounterStore:
         return self.read(tenant, name)
 
     def read(self, tenant: str, name: str) -> int:
-        """The value, 0 where there is no counter; shards summed. One call, strongly consistent. Raises StoreUnavailable.
+        """The value, 0 where there is no counter; shards summed. One call, strongly consistent.
+        Raises StoreUnavailable.
 
-        Shards are read one after another: what is added meanwhile may be in the sum or not, what was added before is.
+        Shards are read one after another: what is added meanwhile may be in the sum or not, what
+        was added before is.
         """
         reply = self._repeats().query(
             "read",
             TableName=self._table,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :shards)",
-            ExpressionAttributeValues={":pk": {"S": partition(tenant, name)}, ":shards": {"S": SHARDS}},
+            ExpressionAttributeValues={
+                ":pk": {"S": partition(tenant, name)},
+                ":shards": {"S": SHARDS},
+            },
             ConsistentRead=True,
         )
         return sum(self._value(item) for item in reply["Items"])
 
     def read_many(self, tenant: str, names: Sequence[str]) -> dict[str, int]:
-        """The values of counters by their names: one call for each hundred, and one for each that has shards."""
+        """The values of counters by their names: one call for each hundred, and one for each that
+        has shards.
+        """
         keys = [_key(tenant, name) for name in dict.fromkeys(names)]
-        found = {item["pk"]["S"]: item for item in self._repeats().get_many("read counters", self._table, keys)}
+        found = {
+            item["pk"]["S"]: item
+            for item in self._repeats().get_many("read counters", self._table, keys)
+        }
         values = {}
         for name in names:
             item = found.get(partition(tenant, name), {})
@@ -129,7 +152,10 @@ class CounterStore:
         return values
 
     def create(self, tenant: str, name: str, shards: int) -> None:
-        """Makes a counter with shards; done where it has been made with as many. Raises CounterExists, StoreUnavailable."""
+        """Makes a counter with shards; done where it has been made with as many.
+
+        Raises CounterExists, StoreUnavailable.
+        """
         puts = writes.create_shards(self._table, tenant, name, shards, now_ms=self._clock())
         for attempt in range(_TRIES):
             if attempt:
@@ -145,7 +171,10 @@ class CounterStore:
         raise StoreUnavailable("create", f"others were at it {_TRIES} times in a row")
 
     def delete(self, tenant: str, name: str) -> None:
-        """Deletes a counter with all its shards, at once. Idempotency keys stay remembered. Raises StoreUnavailable."""
+        """Deletes a counter with all its shards, at once.
+
+        Idempotency keys stay remembered. Raises StoreUnavailable.
+        """
         for attempt in range(_TRIES):
             if attempt:
                 self._repeats().pause(attempt)
@@ -181,7 +210,15 @@ class CounterStore:
             try:
                 item = db.update("increment", ReturnValues="ALL_NEW", **request)
             except ConditionFailed as refusal:
-                made = self._prepare(tenant, name, step, sent_to=number, found=refusal.item, now_ms=now_ms, restarts=True)
+                made = self._prepare(
+                    tenant,
+                    name,
+                    step,
+                    sent_to=number,
+                    found=refusal.item,
+                    now_ms=now_ms,
+                    restarts=True,
+                )
                 if made is not None:
                     return made
                 continue
@@ -193,10 +230,18 @@ class CounterStore:
         raise StoreUnavailable("increment", f"others came first {_TRIES} times in a row")
 
     def _prepare(
-        self, tenant: str, name: str, step: Step, *, sent_to: int | None, found: Item | None, now_ms: int, restarts: bool = False
+        self,
+        tenant: str,
+        name: str,
+        step: Step,
+        *,
+        sent_to: int | None,
+        found: Item | None,
+        now_ms: int,
+        restarts: bool = False,
     ) -> int | None:
-        """After a refusal of what was sent to a shard, or to the one item of a counter without: learns what the counter is, so that the
-        next try fits, or raises where none will.
+        """After a refusal of what was sent to a shard, or to the one item of a counter without:
+        learns what the counter is, so that the next try fits, or raises where none will.
 
         An expired counter is put anew; the value then, where that has made the increment already.
         """
@@ -227,7 +272,9 @@ class CounterStore:
         if not least <= 0 <= most:
             raise CounterLimit(name, 0, step.by)
         nonce = self._new_nonce()
-        put = writes.restart(self._table, tenant, name, step, nonce=nonce, now_ms=now_ms, seen=found)
+        put = writes.restart(
+            self._table, tenant, name, step, nonce=nonce, now_ms=now_ms, seen=found
+        )
         try:
             self._adds.put("increment", **put)
         except ConditionFailed:
@@ -238,10 +285,14 @@ class CounterStore:
 
     def _clear(self, tenant: str, name: str, found: Item) -> None:
         with suppress(ConditionFailed):
-            self._repeats().delete("clear", **writes.delete_expired(self._table, tenant, name, seen=found))
+            self._repeats().delete(
+                "clear", **writes.delete_expired(self._table, tenant, name, seen=found)
+            )
 
     def _settle(self, name: str, key: Item, nonce: str, problem: StoreUnavailable) -> Item:
-        """The item, if the last increment that was written there is the one whose answer was lost."""
+        """The item, if the last increment that was written there is the one whose answer was
+        lost.
+        """
         try:
             item = self._repeats().get("increment", self._table, key)
         except StoreUnavailable as second:
@@ -251,7 +302,8 @@ class CounterStore:
         return item
 
     def _shard_for(self, tenant: str, name: str, step: Step) -> int | None:
-        """Where to send a step: to a shard, where this process has met some, or to the one item of a counter without.
+        """Where to send a step: to a shard, where this process has met some, or to the one item of
+        a counter without.
 
         What shards do not take goes to the item, too, which says whether there are shards now.
         """
@@ -259,7 +311,10 @@ class CounterStore:
         return None if shards is None or step != Step(step.by) else self._pick(shards)
 
     def _sum_after(self, tenant: str, name: str) -> int:
-        """The sum of the shards, after an increment that counted. Raises OutcomeUnknown: it must not be repeated."""
+        """The sum of the shards, after an increment that counted.
+
+        Raises OutcomeUnknown: it must not be repeated.
+        """
         try:
             return self.read(tenant, name)
         except StoreUnavailable as problem:

@@ -1,21 +1,42 @@
 """Every write of a counter, as the one conditional request that makes it.
 
-A counter is one item, or as many as it has shards, which all say how many. An item with `expires_at` in the past is absent, whether
-TTL has deleted it or not. Functions here return requests and send nothing.
+A counter is one item, or as many as it has shards, which all say how many. An item with
+`expires_at` in the past is absent, whether TTL has deleted it or not. Functions here return
+requests and send nothing.
 """
 
 from typing import Any
 
 from mayfly.counters.model import Step
-from mayfly.counters.rules import KEY_RETENTION_SECONDS, SHARD, fingerprint, key_partition, partition, room, shard
+from mayfly.counters.rules import (
+    KEY_RETENTION_SECONDS,
+    SHARD,
+    fingerprint,
+    key_partition,
+    partition,
+    room,
+    shard,
+)
 
-__all__ = ["add", "add_to_shard", "create_shards", "delete_expired", "delete_shards", "delete_single", "remember", "restart"]
+__all__ = [
+    "add",
+    "add_to_shard",
+    "create_shards",
+    "delete_expired",
+    "delete_shards",
+    "delete_single",
+    "remember",
+    "restart",
+]
 
 
-def add(table: str, tenant: str, name: str, step: Step, *, nonce: str | None, now_ms: int) -> dict[str, Any]:
+def add(
+    table: str, tenant: str, name: str, step: Step, *, nonce: str | None, now_ms: int
+) -> dict[str, Any]:
     """Adds to an unsharded counter, or makes it, if the value stays within the step's bounds.
 
-    `nonce` says whose the last such write was, for the one whose answer is lost; a write that is safe to repeat needs none.
+    `nonce` says whose the last such write was, for the one whose answer is lost; a write that is
+    safe to repeat needs none.
     """
     least, most = room(step)
     is_single = "attribute_not_exists(#shards)"
@@ -32,7 +53,12 @@ def add(table: str, tenant: str, name: str, step: Step, *, nonce: str | None, no
     if step.ttl_seconds is not None:
         sets.append("#expires_at = :until")
         values[":until"] = _expiry(step.ttl_seconds, now_ms)
-    names = {"#value": "value", "#shards": "shards", "#expires_at": "expires_at", **({"#last": "last"} if nonce else {})}
+    names = {
+        "#value": "value",
+        "#shards": "shards",
+        "#expires_at": "expires_at",
+        **({"#last": "last"} if nonce else {}),
+    }
     return {
         "TableName": table,
         "Key": _key(tenant, name, SHARD),
@@ -50,7 +76,9 @@ def add(table: str, tenant: str, name: str, step: Step, *, nonce: str | None, no
     }
 
 
-def restart(table: str, tenant: str, name: str, step: Step, *, nonce: str, now_ms: int, seen: dict[str, Any]) -> dict[str, Any]:
+def restart(
+    table: str, tenant: str, name: str, step: Step, *, nonce: str, now_ms: int, seen: dict[str, Any]
+) -> dict[str, Any]:
     """Puts a counter anew in the place of the expired one that was seen."""
     item = {**_key(tenant, name, SHARD), "value": {"N": str(step.by)}, "last": {"S": nonce}}
     if step.ttl_seconds is not None:
@@ -64,7 +92,9 @@ def restart(table: str, tenant: str, name: str, step: Step, *, nonce: str, now_m
     }
 
 
-def add_to_shard(table: str, tenant: str, name: str, number: int, by: int, *, nonce: str | None) -> dict[str, Any]:
+def add_to_shard(
+    table: str, tenant: str, name: str, number: int, by: int, *, nonce: str | None
+) -> dict[str, Any]:
     """Adds to one shard of a counter that has some."""
     least, most = room(Step(by))
     exists = "attribute_exists(#shards)"
@@ -74,7 +104,11 @@ def add_to_shard(table: str, tenant: str, name: str, number: int, by: int, *, no
         "Key": _key(tenant, name, shard(number)),
         "UpdateExpression": "ADD #value :by" + (" SET #last = :last" if nonce else ""),
         "ConditionExpression": f"{exists} AND {fits}",
-        "ExpressionAttributeNames": {"#value": "value", "#shards": "shards", **({"#last": "last"} if nonce else {})},
+        "ExpressionAttributeNames": {
+            "#value": "value",
+            "#shards": "shards",
+            **({"#last": "last"} if nonce else {}),
+        },
         "ExpressionAttributeValues": {
             ":by": {"N": str(by)},
             ":least": {"N": str(least)},
@@ -85,7 +119,9 @@ def add_to_shard(table: str, tenant: str, name: str, number: int, by: int, *, no
     }
 
 
-def remember(table: str, tenant: str, name: str, idempotency_key: str, step: Step, *, now_ms: int) -> dict[str, Any]:
+def remember(
+    table: str, tenant: str, name: str, idempotency_key: str, step: Step, *, now_ms: int
+) -> dict[str, Any]:
     """The put, in an increment's transaction, that lets the same key count once."""
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at <= :now"
@@ -104,14 +140,20 @@ def remember(table: str, tenant: str, name: str, idempotency_key: str, step: Ste
     }
 
 
-def create_shards(table: str, tenant: str, name: str, shards: int, *, now_ms: int) -> list[dict[str, Any]]:
+def create_shards(
+    table: str, tenant: str, name: str, shards: int, *, now_ms: int
+) -> list[dict[str, Any]]:
     """The puts of all shards of a counter that does not exist yet."""
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at <= :now"
     return [
         {
             "TableName": table,
-            "Item": {**_key(tenant, name, shard(number)), "value": {"N": "0"}, "shards": {"N": str(shards)}},
+            "Item": {
+                **_key(tenant, name, shard(number)),
+                "value": {"N": "0"},
+                "shards": {"N": str(shards)},
+            },
             "ConditionExpression": f"{is_free} OR {has_expired}",
             "ExpressionAttributeNames": {"#expires_at": "expires_at"},
             "ExpressionAttributeValues": {":now": {"N": str(now_ms // 1000)}},

@@ -1,4 +1,6 @@
-"""Imports of large files: in bounded memory, from the last checkpoint on after a crash, and added up exactly once."""
+"""Imports of large files: in bounded memory, from the last checkpoint on after a crash, and added
+up exactly once.
+"""
 
 from typing import Any, Final
 
@@ -9,17 +11,19 @@ from mayfly.jobs import Continue, Effects, Job, Permanent
 
 __all__ = ["Objects", "import_csv"]
 
-#: With less than this left, the job goes on in another invocation, in seconds: more than a piece and a checkpoint take.
+#: With less than this left, the job goes on in another invocation, in seconds: more than a piece
+#: and a checkpoint take.
 _MARGIN_SECONDS: Final = 10
 
 
 def import_csv(job: Job, effects: Effects, objects: Objects) -> dict[str, Any]:
-    """The body of `csv.import`. Payload `{key}`; gives `{bytes, rows, malformed, rejected, columns}`, and counts files and rows.
+    """The body of `csv.import`. Payload `{key}`; gives `{bytes, rows, malformed, rejected,
+    columns}`, and counts files and rows.
 
     ::
 
-        piece ─ piece ─ ... ─ checkpoint (8 MiB) ─ piece ─ killed
-                                   └── the next attempt goes on from here: at most a checkpoint is read again
+        piece - piece - ... - checkpoint (8 MiB) - piece - killed
+                                   +-- the next attempt goes on from here: at most a checkpoint is read again
     """
     try:
         source = objects.find(job.tenant, read_key(job.payload))

@@ -7,7 +7,9 @@ __all__ = ["Source", "Upload"]
 
 @dataclass(frozen=True)
 class Source:
-    """An object as it was when its import began: `etag` tells it from what may be put in its place."""
+    """An object as it was when its import began: `etag` tells it from what may be put in its
+    place.
+    """
 
     path: str
     size: int
@@ -16,7 +18,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Upload:
-    """An object that was put into the imports bucket. `mark` is equal for two notices of one upload and for nothing else."""
+    """An object that was put into the imports bucket.
+
+    `mark` is equal for two notices of one upload and for nothing else.
+    """
 
     tenant: str
     key: str

@@ -1,6 +1,7 @@
 """Reads CSV piece by piece (RFC 4180, UTF-8), and adds its columns up. No I/O.
 
-Memory is that of a piece and of one row, whatever the size of the object; all that is known at a row's end fits into a job's progress.
+Memory is that of a piece and of one row, whatever the size of the object; all that is known at a
+row's end fits into a job's progress.
 """
 
 import csv
@@ -33,7 +34,8 @@ _TEXT_BYTES: Final = 80
 _ROWS_AT_ONCE: Final = 2000
 _KEY_CHARACTERS: Final = 1000
 _EVENT_LIMIT: Final = 1024 * 1024
-#: A number as sums take it: plain, of up to thirty digits on each side of the point, so that sums are exact.
+#: A number as sums take it: plain, of up to thirty digits on each side of the point, so that sums
+#: are exact.
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 _EXACT: Final = Context(prec=120)
@@ -55,13 +57,22 @@ class Tally:
 
     @classmethod
     def resumed(cls, source: Source, progress: Any) -> "Tally":
-        """Goes on from what `progress` gave. Raises BadImport where the object is another one by now."""
+        """Goes on from what `progress` gave.
+
+        Raises BadImport where the object is another one by now.
+        """
         tally = cls(source)
         if progress is None:
             return tally
         if progress["etag"] != source.etag:
-            raise BadImport(source.path, "the object was replaced while it was being imported; submit a new job")
-        tally.offset, tally.rows, tally.malformed = progress["bytes"], progress["rows"], progress["malformed"]
+            raise BadImport(
+                source.path, "the object was replaced while it was being imported; submit a new job"
+            )
+        tally.offset, tally.rows, tally.malformed = (
+            progress["bytes"],
+            progress["rows"],
+            progress["malformed"],
+        )
         tally._kept = progress["rejected"]
         if progress["columns"] is not None:
             tally._columns = {each["name"]: _Column.of(each) for each in progress["columns"]}
@@ -73,7 +84,10 @@ class Tally:
         return self.offset + len(self._rest)
 
     def take(self, piece: bytes, *, is_last: bool) -> None:
-        """Takes the bytes behind those taken before, all up to the last row's end. Raises BadImport."""
+        """Takes the bytes behind those taken before, all up to the last row's end.
+
+        Raises BadImport.
+        """
         block = self._rest + piece
         end = len(block) if is_last else block.rfind(b"\n") + 1
         start = len(_BOM) if self.offset == 0 and end and block.startswith(_BOM) else 0
@@ -81,13 +95,22 @@ class Tally:
         self._rest = block[used:]
         self.offset += used
         if len(self._rest) > ROW_LIMIT:
-            raise BadImport(self.source.path, f"the row at byte {self.offset} is longer than {ROW_LIMIT} bytes")
+            raise BadImport(
+                self.source.path, f"the row at byte {self.offset} is longer than {ROW_LIMIT} bytes"
+            )
         if is_last and self._columns is None:
             raise BadImport(self.source.path, "it is empty; its first row must name the columns")
 
     def progress(self) -> dict[str, Any]:
-        """What `resumed` needs, and what users read meanwhile. Columns are a list: an object's members have no order."""
-        columns = None if self._columns is None else [{"name": name, **each.shown()} for name, each in self._columns.items()]
+        """What `resumed` needs, and what users read meanwhile.
+
+        Columns are a list: an object's members have no order.
+        """
+        columns = (
+            None
+            if self._columns is None
+            else [{"name": name, **each.shown()} for name, each in self._columns.items()]
+        )
         return {
             "bytes": self.offset,
             "of_bytes": self.source.size,
@@ -102,11 +125,19 @@ class Tally:
         """What came of it."""
         found = self.progress()
         columns = {name: each.shown() for name, each in (self._columns or {}).items()}
-        return {**{name: found[name] for name in ("bytes", "rows", "malformed", "rejected")}, "columns": columns}
+        return {
+            **{name: found[name] for name in ("bytes", "rows", "malformed", "rejected")},
+            "columns": columns,
+        }
 
     def _take_lines(self, block: bytes, *, is_last: bool) -> int:
-        """Takes the whole rows of some whole lines; returns how many bytes of them. A row that goes on behind them is left."""
-        text = block.decode(errors="surrogateescape")  # what is no UTF-8 stays in its place, and is found in its row
+        """Takes the whole rows of some whole lines; returns how many bytes of them.
+
+        A row that goes on behind them is left.
+        """
+        text = block.decode(
+            errors="surrogateescape"
+        )  # what is no UTF-8 stays in its place, and is found in its row
         # Lines end with \n alone; whatever else looks like a line's end stands in its field.
         reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
         rows: list[list[str]] = []
@@ -130,7 +161,9 @@ class Tally:
                 self._reject(_plainly(problem), "\n".join(own))
         self._add(rows)
         is_whole = lines == text.count("\n") + (not text.endswith("\n"))
-        return len(block) if is_whole or not text else len(block) - len(block.split(b"\n", lines)[-1])
+        return (
+            len(block) if is_whole or not text else len(block) - len(block.split(b"\n", lines)[-1])
+        )
 
     def _add(self, rows: Sequence[list[str]]) -> None:
         """Adds rows up; the first one ever names the columns."""
@@ -151,16 +184,23 @@ class Tally:
             else:
                 good.append(row)
         self.rows += len(good)
-        for column, cells in zip(self._columns.values(), zip(*good, strict=True), strict=bool(good)):
+        for column, cells in zip(
+            self._columns.values(), zip(*good, strict=True), strict=bool(good)
+        ):
             column.add(cells)
 
     def _reject(self, problem: str, text: str) -> None:
         if self._columns is None:
-            raise BadImport(self.source.path, f"its first row, which must name the columns, is no CSV: {problem}")
+            raise BadImport(
+                self.source.path,
+                f"its first row, which must name the columns, is no CSV: {problem}",
+            )
         self.malformed += 1
         if len(self._kept) < KEPT:
             shown = "".join(each if each.isprintable() else "\ufffd" for each in text[:_TEXT_BYTES])
-            self._kept.append({"problem": problem, "text": shown.encode()[:_TEXT_BYTES].decode(errors="ignore")})
+            self._kept.append(
+                {"problem": problem, "text": shown.encode()[:_TEXT_BYTES].decode(errors="ignore")}
+            )
 
 
 class _Column:
@@ -177,9 +217,15 @@ class _Column:
     @classmethod
     def of(cls, shown: dict[str, Any]) -> "_Column":
         column = cls()
-        column.empty, column.texts, column.numbers = shown["empty"], shown["texts"], shown["numbers"]
+        column.empty, column.texts, column.numbers = (
+            shown["empty"],
+            shown["texts"],
+            shown["numbers"],
+        )
         column.sum = Decimal(shown["sum"])
-        column.min, column.max = (None if shown[name] is None else Decimal(shown[name]) for name in ("min", "max"))
+        column.min, column.max = (
+            None if shown[name] is None else Decimal(shown[name]) for name in ("min", "max")
+        )
         return column
 
     def add(self, cells: Sequence[str]) -> None:
@@ -192,7 +238,9 @@ class _Column:
         if not numbers:
             return
         self.numbers += len(numbers)
-        values: list[Any] = list(map(Decimal if any("." in cell for cell in numbers) else int, numbers))
+        values: list[Any] = list(
+            map(Decimal if any("." in cell for cell in numbers) else int, numbers)
+        )
         with localcontext(_EXACT):
             self.sum += sum(values)
         low, high = Decimal(min(values)), Decimal(max(values))
@@ -202,31 +250,50 @@ class _Column:
     def shown(self) -> dict[str, Any]:
         """Sums and bounds as texts: JSON's numbers do not keep their digits everywhere."""
         low, high = (None if each is None else f"{each:f}" for each in (self.min, self.max))
-        return {"empty": self.empty, "texts": self.texts, "numbers": self.numbers, "sum": f"{self.sum:f}", "min": low, "max": high}
+        return {
+            "empty": self.empty,
+            "texts": self.texts,
+            "numbers": self.numbers,
+            "sum": f"{self.sum:f}",
+            "min": low,
+            "max": high,
+        }
 
 
 def read_key(payload: Any) -> str:
-    """The object's key in a job's payload, without the tenant in front of it. Raises InvalidRequest."""
+    """The object's key in a job's payload, without the tenant in front of it.
+
+    Raises InvalidRequest.
+    """
     fields = Fields(payload, "payload")
     found: str = fields.text("key")
     fields.finish()
     if not 1 <= len(found) <= _KEY_CHARACTERS:
         raise InvalidRequest("key", f"must have 1 to {_KEY_CHARACTERS} characters")
-    if {".", ".."} & set(found.split("/")):  # S3 takes them as they are; not everybody on the way there does
+    if {".", ".."} & set(
+        found.split("/")
+    ):  # S3 takes them as they are; not everybody on the way there does
         raise InvalidRequest("key", "must not have '.' or '..' as a part")
     return found
 
 
 def read_uploads(body: str, bucket: str) -> list[Upload | None]:
-    """The uploads that a notice of S3 tells of; None for one outside of any tenant's prefix. Raises InvalidRequest, PayloadTooLarge.
+    """The uploads that a notice of S3 tells of; None for one outside of any tenant's prefix. Raises
+    InvalidRequest, PayloadTooLarge.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
     """
     notice = parse_json(body, limit=_EVENT_LIMIT)
-    if isinstance(notice, dict) and notice.get("Event") == "s3:TestEvent":  # sent once, when the notification is set up
+    if (
+        isinstance(notice, dict) and notice.get("Event") == "s3:TestEvent"
+    ):  # sent once, when the notification is set up
         return []
     try:
-        records = [each["s3"] for each in notice["Records"] if each["eventName"].removeprefix("s3:").startswith("ObjectCreated:")]
+        records = [
+            each["s3"]
+            for each in notice["Records"]
+            if each["eventName"].removeprefix("s3:").startswith("ObjectCreated:")
+        ]
         return [_upload(each["object"]) for each in records if each["bucket"]["name"] == bucket]
     except (KeyError, TypeError, AttributeError):
         raise InvalidRequest("body", "is no notice of S3") from None
@@ -235,16 +302,34 @@ def read_uploads(body: str, bucket: str) -> list[Upload | None]:
 def _upload(found: dict[str, str]) -> Upload | None:
     path = unquote_plus(found["key"])
     tenant, _, key = path.partition("/")
-    if not NAME.fullmatch(tenant) or not key or key.endswith("/"):  # what consoles make when they show a folder
+    if (
+        not NAME.fullmatch(tenant) or not key or key.endswith("/")
+    ):  # what consoles make when they show a folder
         return None
-    return Upload(tenant, key, derived_id("upload", path, found.get("sequencer", ""), found.get("versionId", ""), found.get("eTag", "")))
+    return Upload(
+        tenant,
+        key,
+        derived_id(
+            "upload",
+            path,
+            found.get("sequencer", ""),
+            found.get("versionId", ""),
+            found.get("eTag", ""),
+        ),
+    )
 
 
 def _columns(header: list[str], path: str) -> dict[str, _Column]:
     if len(header) > _COLUMN_LIMIT:
         raise BadImport(path, f"it has {len(header)} columns; at most {_COLUMN_LIMIT} are added up")
-    if any(not 1 <= len(name) <= _COLUMN_CHARACTERS or not name.isprintable() for name in header) or len(set(header)) < len(header):
-        raise BadImport(path, f"its first row must name each column once, by 1 to {_COLUMN_CHARACTERS} printable characters of UTF-8")
+    if any(
+        not 1 <= len(name) <= _COLUMN_CHARACTERS or not name.isprintable() for name in header
+    ) or len(set(header)) < len(header):
+        raise BadImport(
+            path,
+            f"its first row must name each column once, by 1 to {_COLUMN_CHARACTERS} printable "
+            "characters of UTF-8",
+        )
     return {name: _Column() for name in header}
 
 

@@ -35,14 +35,21 @@ class Objects:
         return Source(path, found["ContentLength"], found["ETag"])
 
     def read(self, source: Source, start: int, size: int) -> bytes:
-        """Up to `size` bytes from `start` on. Raises BadImport where the object is gone or another one by now, StoreUnavailable."""
+        """Up to `size` bytes from `start` on.
+
+        Raises BadImport where the object is gone or another one by now, StoreUnavailable.
+        """
         span = f"bytes={start}-{min(start + size, source.size) - 1}"
         for attempt in range(_TRIES):
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=source.path, Range=span, IfMatch=source.etag)["Body"].read()
+                return self._client.get_object(
+                    Bucket=self._bucket, Key=source.path, Range=span, IfMatch=source.etag
+                )["Body"].read()
             except ClientError as problem:
                 raise _named(problem, source.path) from problem
-            except BotoCoreError as problem:  # the SDK does not repeat what breaks off in the middle of a body
+            except (
+                BotoCoreError
+            ) as problem:  # the SDK does not repeat what breaks off in the middle of a body
                 if attempt == _TRIES - 1:
                     raise _named(problem, source.path) from problem
         raise AssertionError("the last try returns or raises")
@@ -51,7 +58,11 @@ class Objects:
 def _named(problem: Exception, path: str) -> Exception:
     code = problem.response["Error"]["Code"] if isinstance(problem, ClientError) else ""
     if code in _MISSING:
-        return BadImport(path, "there is no such object in the imports bucket, or it may not be read")
+        return BadImport(
+            path, "there is no such object in the imports bucket, or it may not be read"
+        )
     if code in _CHANGED:
-        return BadImport(path, "the object was replaced while it was being imported; submit a new job")
+        return BadImport(
+            path, "the object was replaced while it was being imported; submit a new job"
+        )
     return StoreUnavailable("read object", code or type(problem).__name__)

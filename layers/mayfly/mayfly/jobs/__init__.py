@@ -18,14 +18,16 @@ __all__ = [
 
 
 def submit(
-    submission: Submission, *, tenant: str, store: JobStore, operations: JobOperations, tasks: Mapping[str, Declaration],
+    submission: Submission, *, tenant: str, store: JobStore, operations: JobOperations,
+    tasks: Mapping[str, Declaration],
     now_ms: int, new_id: Callable[[], str],
 ) -> tuple[Job, bool]:  # fmt: skip
     """Stores a job for the workers to run; the table's stream carries it to the queue.
 
-    Returns the job, and whether it is new: the same idempotency key and body find the job that was made before. One that
-    has been waiting for unusually long is announced again: a client that repeats its request heals a lost message.
-    Raises UnknownTask, IdempotencyKeyReused when the key came with another body, StoreUnavailable.
+    Returns the job, and whether it is new: the same idempotency key and body find the job that was
+    made before. One that has been waiting for unusually long is announced again: a client that
+    repeats its request heals a lost message. Raises UnknownTask, IdempotencyKeyReused when the key
+    came with another body, StoreUnavailable.
     """
     declaration = tasks.get(submission.task)
     if declaration is None:
@@ -52,7 +54,8 @@ def read(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
 
 
 def cancel(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
-    """Ends a job of this tenant that has not ended: at once where it waits, and where it runs its worker is refused.
+    """Ends a job of this tenant that has not ended: at once where it waits, and where it runs its
+    worker is refused.
 
     Raises JobNotFound, JobEnded, StoreUnavailable.
     """
@@ -60,15 +63,27 @@ def cancel(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) 
 
 
 def redrive(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
-    """Runs a dead job of this tenant again, with all its attempts. Raises JobNotFound, JobEnded, StoreUnavailable."""
+    """Runs a dead job of this tenant again, with all its attempts.
+
+    Raises JobNotFound, JobEnded, StoreUnavailable.
+    """
     return operations.redrive(tenant, job_id, now_ms=now_ms)
 
 
-def wait(job_id: str, *, tenant: str, store: JobStore, clock: Clock, until_ms: int, pause: Callable[[float], bool]) -> Job:
-    """A job of this tenant, as soon as it has ended, or as it is at `until_ms`. Raises JobNotFound, StoreUnavailable.
+def wait(
+    job_id: str,
+    *,
+    tenant: str,
+    store: JobStore,
+    clock: Clock,
+    until_ms: int,
+    pause: Callable[[float], bool],
+) -> Job:
+    """A job of this tenant, as soon as it has ended, or as it is at `until_ms`. Raises JobNotFound,
+    StoreUnavailable.
 
-    Reads at growing intervals, `pause(seconds)` between them, which returns True to end the wait early: waiting is cheap,
-    and the caller may ask again at any time.
+    Reads at growing intervals, `pause(seconds)` between them, which returns True to end the wait
+    early: waiting is cheap, and the caller may ask again at any time.
     """
     is_over = False
     for seconds in _intervals():

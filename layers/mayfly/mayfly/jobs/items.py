@@ -1,7 +1,8 @@
 """A job as a DynamoDB item and back.
 
-The item is at once the status that users read, the Powertools idempotency record and, through the table's stream, the
-outbox. Sort key `job`; a payload too large to be paid for with every status write stands beside it, in an item of its own.
+The item is at once the status that users read, the Powertools idempotency record and, through the
+table's stream, the outbox. Sort key `job`; a payload too large to be paid for with every status
+write stands beside it, in an item of its own.
 """
 
 import json
@@ -10,7 +11,11 @@ from typing import Any, Final
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.jobs.model import Attempt, Job, Outcome, Status, Tick
-from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, LARGE_PAYLOAD_RETENTION_SECONDS, waits_by_message
+from mayfly.jobs.rules import (
+    INLINE_PAYLOAD_LIMIT,
+    LARGE_PAYLOAD_RETENTION_SECONDS,
+    waits_by_message,
+)
 
 __all__ = [
     "DUE",
@@ -25,7 +30,8 @@ __all__ = [
     "state",
 ]
 
-#: The one partition of the `due` index: jobs whose time is further away than the queue can delay them.
+#: The one partition of the `due` index: jobs whose time is further away than the queue can delay
+#: them.
 DUE: Final = "due"
 _NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
 
@@ -38,8 +44,8 @@ def job_key(tenant: str, job_id: str) -> dict[str, Any]:
 def payload_key(tenant: str, job_id: str, fingerprint: str) -> dict[str, Any]:
     """The primary key of a job's payload, where it has its own item.
 
-    It names the request, not the job alone: a payload may be written before the claim that makes its job, and must not
-    become that of another request which makes the job first.
+    It names the request, not the job alone: a payload may be written before the claim that makes
+    its job, and must not become that of another request which makes the job first.
     """
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": key("payload", fingerprint)}}
 
@@ -58,17 +64,31 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         **state(job),
     }
     if job.tick is not None:
-        item["tick"] = {"S": canonical_json({"schedule": job.tick.schedule, "at": job.tick.at_ms, "missed": job.tick.missed})}
+        item["tick"] = {
+            "S": canonical_json(
+                {"schedule": job.tick.schedule, "at": job.tick.at_ms, "missed": job.tick.missed}
+            )
+        }
     text = canonical_json(job.payload)
     payload = {"S": text}
     if len(text.encode()) <= INLINE_PAYLOAD_LIMIT:
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
-    return [item, {**payload_key(job.tenant, job.id, job.fingerprint), "payload": payload, "expires_at": expires}]
+    return [
+        item,
+        {
+            **payload_key(job.tenant, job.id, job.fingerprint),
+            "payload": payload,
+            "expires_at": expires,
+        },
+    ]
 
 
 def state(job: Job) -> dict[str, Any]:
-    """What attempts change in a job's item; attributes that the job has none of are left out. Its result is its caller's to add."""
+    """What attempts change in a job's item; attributes that the job has none of are left out.
+
+    Its result is its caller's to add.
+    """
     found: dict[str, Any] = {
         "status": {"S": job.status},
         "attempt": {"N": str(job.attempt)},
@@ -76,19 +96,26 @@ def state(job: Job) -> dict[str, Any]:
         "history": {"L": [attempt_value(attempt) for attempt in job.history]},
     }
     texts = {"owner": job.owner, "error": job.error}
-    numbers = {"lease_until": job.lease_until_ms, "not_before": job.not_before_ms, "expires_at": job.expires_at_s}
+    numbers = {
+        "lease_until": job.lease_until_ms,
+        "not_before": job.not_before_ms,
+        "expires_at": job.expires_at_s,
+    }
     found |= {name: {"S": value} for name, value in texts.items() if value is not None}
     found |= {name: {"N": str(value)} for name, value in numbers.items() if value is not None}
     if job.status is Status.DEAD:
         found |= attention(job.tenant, Status.DEAD, job.history[-1].ended_at_ms or 0)
     if job.status is Status.SCHEDULED:
-        found |= scheduled(job, now_ms=(job.history[-1].ended_at_ms if job.history else None) or job.created_at_ms)
+        found |= scheduled(
+            job, now_ms=(job.history[-1].ended_at_ms if job.history else None) or job.created_at_ms
+        )
     return found
 
 
 def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
-    """What a job has while it waits for its time: its place in the `attention` index and, where its time is too far for
-    the queue's own delay, in the `due` index, which the sweep takes it out of."""
+    """What a job has while it waits for its time: its place in the `attention` index and, where its
+    time is too far for the queue's own delay, in the `due` index, which the sweep takes it out of.
+    """
     at_ms = job.not_before_ms or 0
     attributes = {"not_before": {"N": str(at_ms)}, **attention(job.tenant, Status.SCHEDULED, at_ms)}
     if not waits_by_message(at_ms, now_ms):
@@ -97,8 +124,13 @@ def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
 
 
 def attention(tenant: str, status: Status, at_ms: int) -> dict[str, Any]:
-    """A job's place among those that people look at: scheduled by their time, dead by the time of their end."""
-    return {"attention": {"S": attention_partition(tenant, status)}, "attention_at": {"N": str(at_ms)}}
+    """A job's place among those that people look at: scheduled by their time, dead by the time of
+    their end.
+    """
+    return {
+        "attention": {"S": attention_partition(tenant, status)},
+        "attention_at": {"N": str(at_ms)},
+    }
 
 
 def attention_partition(tenant: str, status: Status) -> str:

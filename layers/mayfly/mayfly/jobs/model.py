@@ -5,12 +5,16 @@ from enum import StrEnum
 from typing import Any
 
 __all__ = [
-    "TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "StreamGap", "Submission", "Tick", "Unreadable", "Wake", "Window",
+    "TERMINAL", "Attempt", "Delay", "Job", "Outcome", "Status", "StreamGap", "Submission", "Tick",
+    "Unreadable", "Wake", "Window",
 ]  # fmt: skip
 
 
 class Status(StrEnum):
-    """What is stored. INPROGRESS and COMPLETED are Powertools' words, since the job is its idempotency record."""
+    """What is stored.
+
+    INPROGRESS and COMPLETED are Powertools' words, since the job is its idempotency record.
+    """
 
     SCHEDULED = "SCHEDULED"
     QUEUED = "QUEUED"
@@ -47,7 +51,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Delay:
-    """When a job may start at the earliest: `seconds` after its submission, or `at_ms`. Exactly one is set."""
+    """When a job may start at the earliest: `seconds` after its submission, or `at_ms`.
+
+    Exactly one is set.
+    """
 
     seconds: float | None = None
     at_ms: int | None = None
@@ -55,7 +62,9 @@ class Delay:
 
 @dataclass(frozen=True)
 class Submission:
-    """What somebody asks for: a task by name, its payload, and how often to try (as the task says where that is None)."""
+    """What somebody asks for: a task by name, its payload, and how often to try (as the task says
+    where that is None).
+    """
 
     task: str
     payload: Any
@@ -74,7 +83,8 @@ class Wake:
 
 @dataclass(frozen=True)
 class StreamGap:
-    """Records of the jobs table's stream that the relay was not given in the end: sequence numbers from `first` to `last`.
+    """Records of the jobs table's stream that the relay was not given in the end: sequence numbers
+    from `first` to `last`.
 
     `from_ms` and `to_ms` say when they arrived: 0 if the beginning is unknown, None if the end is.
     """
@@ -89,7 +99,10 @@ class StreamGap:
 
     @property
     def names_records(self) -> bool:
-        """True if there are records to read again. A report without any says: all that was there may be lost."""
+        """True if there are records to read again.
+
+        A report without any says: all that was there may be lost.
+        """
         return self.size > 0 and int(self.last) > 0
 
 
@@ -113,7 +126,9 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Tick:
-    """What a job of a schedule is for: one time of it, and how many times before it were missed and are made up for by this job."""
+    """What a job of a schedule is for: one time of it, and how many times before it were missed and
+    are made up for by this job.
+    """
 
     schedule: str
     at_ms: int
@@ -124,8 +139,9 @@ class Tick:
 class Job:
     """One job, as read. Times are milliseconds since the epoch.
 
-    `fence` grows by one with every claim, over all runs: outside systems can refuse what comes with an older one. `progress`
-    is what the job's task saved last (`effects.checkpoint`), `tick` says which time of a schedule it is for.
+    `fence` grows by one with every claim, over all runs: outside systems can refuse what comes with
+    an older one. `progress` is what the job's task saved last (`effects.checkpoint`), `tick` says
+    which time of a schedule it is for.
     """
 
     id: str

@@ -1,4 +1,6 @@
-"""What people and sweeps do to jobs that they do not run: list, cancel, redrive, announce again, keep what cannot be read."""
+"""What people and sweeps do to jobs that they do not run: list, cancel, redrive, announce again,
+keep what cannot be read.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ _PIECE: Final = 300_000
 
 @dataclass(frozen=True)
 class Page:
-    """Some jobs, and where the next page begins: the last job's id and time, None after the last page."""
+    """Some jobs, and where the next page begins: the last job's id and time, None after the last
+    page.
+    """
 
     jobs: list[Job]
     next: tuple[str, int] | None
@@ -32,7 +36,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Items of jobs that have not ended, the number of items read, and where the next page begins."""
+    """Items of jobs that have not ended, the number of items read, and where the next page
+    begins.
+    """
 
     items: list[Item]
     read: int
@@ -63,38 +69,51 @@ class JobOperations:
         raise StoreUnavailable("cancel", "the job changed hands again and again")
 
     def cancel_scheduled(self, tenant: str, job_id: str, *, now_ms: int) -> None:
-        """Ends a job whose time has not come; one that has begun, or ended, is left as it is. Raises JobNotFound, StoreUnavailable."""
+        """Ends a job whose time has not come; one that has begun, or ended, is left as it is.
+
+        Raises JobNotFound, StoreUnavailable.
+        """
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status is Status.SCHEDULED:
-            self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms))  # refused: it has begun
+            self._change(
+                "cancel", writes.cancel(self._table, job, now_ms=now_ms)
+            )  # refused: it has begun
 
     def redrive(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
-        """Opens a new run of a dead job, with all its attempts, and returns it; the stream announces it.
+        """Opens a new run of a dead job, with all its attempts, and returns it; the stream
+        announces it.
 
         Raises JobNotFound, JobEnded when it is not dead, StoreUnavailable.
         """
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status is not Status.DEAD:
             raise JobEnded(job_id, job.status)
-        self._change("redrive", writes.redrive(self._table, job))  # refused: somebody else has just done it
+        self._change(
+            "redrive", writes.redrive(self._table, job)
+        )  # refused: somebody else has just done it
         return self._store.read(tenant, job_id, now_ms=now_ms)
 
     def resend(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
-        """Has the stream announce a job again whose message is lost, and returns it. Harmless where the message is not lost.
+        """Has the stream announce a job again whose message is lost, and returns it. Harmless where
+        the message is not lost.
 
-        A job whose last attempt was interrupted is dead, and is ended so. Raises JobNotFound, JobEnded, StoreUnavailable;
-        JobIsLive where a worker holds it, or its time has not come.
+        A job whose last attempt was interrupted is dead, and is ended so. Raises JobNotFound,
+        JobEnded, StoreUnavailable; JobIsLive where a worker holds it, or its time has not come.
         """
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status in TERMINAL:
             raise JobEnded(job_id, job.status)
-        if job.status is not Status.SCHEDULED and (wait_ms := wait_before_claim_ms(job, now_ms)) > 0:
+        if (
+            job.status is not Status.SCHEDULED
+            and (wait_ms := wait_before_claim_ms(job, now_ms)) > 0
+        ):
             raise JobIsLive(job_id, wait_ms / 1000)
         self.resend_seen(job, now_ms=now_ms)  # a conflict: it has moved on by itself
         return self._store.read(tenant, job_id, now_ms=now_ms)
 
     def resend_seen(self, job: Job, *, now_ms: int) -> Status | None:
-        """Has the stream announce a job again that may be claimed now, in the version that was seen.
+        """Has the stream announce a job again that may be claimed now, in the version that was
+        seen.
 
         Returns the status that was written: DEAD if the job's last attempt was interrupted. None if
         the job has changed since it was seen. Raises StoreUnavailable.
@@ -109,7 +128,9 @@ class JobOperations:
             return None
         return Status.SCHEDULED if job.status is Status.SCHEDULED else Status.QUEUED
 
-    def list(self, tenant: str, status: Status, *, limit: int, after: tuple[str, int] | None, now_ms: int) -> Page:
+    def list(
+        self, tenant: str, status: Status, *, limit: int, after: tuple[str, int] | None, now_ms: int
+    ) -> Page:
         """A page of a tenant's scheduled or dead jobs, by their time. Raises StoreUnavailable.
 
         `after` is where the page before ended. Eventually consistent: a job may show a moment late.
@@ -124,18 +145,26 @@ class JobOperations:
         }
         if after is not None:
             job_id, at_ms = after
-            query["ExclusiveStartKey"] = {**job_key(tenant, job_id), **attention(tenant, status, at_ms)}
+            query["ExclusiveStartKey"] = {
+                **job_key(tenant, job_id),
+                **attention(tenant, status, at_ms),
+            }
         reply = self._db.query("list", **query)
-        # Without payloads that stand beside their job: a page of them could be larger than any answer.
+        # Without payloads that stand beside their job: a page of them could be larger than any
+        # answer.
         jobs = [job for job in map(read_job, reply["Items"]) if not is_expired(job, now_ms)]
         last = reply.get("LastEvaluatedKey")
-        return Page(jobs, (last["pk"]["S"].rsplit("/", 1)[1], int(last["attention_at"]["N"])) if last else None)
+        return Page(
+            jobs,
+            (last["pk"]["S"].rsplit("/", 1)[1], int(last["attention_at"]["N"])) if last else None,
+        )
 
     def stranded(self, *, before_ms: int) -> Iterator[Job | None]:
-        """Jobs that nothing may be announcing any more: queued, due, abandoned or past their time since before `before_ms`.
+        """Jobs that nothing may be announcing any more: queued, due, abandoned or past their time
+        since before `before_ms`.
 
-        Reads the whole table, since an ordinary job is in no index; gives None after each page, for progress. Raises
-        StoreUnavailable.
+        Reads the whole table, since an ordinary job is in no index; gives None after each page, for
+        progress. Raises StoreUnavailable.
         """
         after: Item | None = None
         while True:
@@ -146,15 +175,19 @@ class JobOperations:
                 return
             after = page.next
 
-    def unfinished(self, *, after: Item | None, limit: int | None = None, is_consistent: bool = False) -> Unfinished:
-        """Reads a page of the table, and returns the jobs on it that have not ended. Raises StoreUnavailable.
+    def unfinished(
+        self, *, after: Item | None, limit: int | None = None, is_consistent: bool = False
+    ) -> Unfinished:
+        """Reads a page of the table, and returns the jobs on it that have not ended. Raises
+        StoreUnavailable.
 
         `after` is where the page before ended, `limit` the number of items that are read, whatever
         they are. A page ends after 1 MB at the latest: 128 read units, 256 if it `is_consistent`.
         """
         scan: dict[str, Any] = {
             "TableName": self._table,
-            "FilterExpression": "#sk = :job AND #status IN (:queued, :scheduled, :retry, :inprogress)",
+            "FilterExpression": "#sk = :job AND #status IN (:queued, :scheduled, :retry, "
+            ":inprogress)",
             "ExpressionAttributeNames": {"#sk": "sk", "#status": "status"},
             "ExpressionAttributeValues": {
                 ":job": {"S": "job"},
@@ -174,11 +207,12 @@ class JobOperations:
         return Unfinished(reply["Items"], reply["ScannedCount"], reply.get("LastEvaluatedKey"))
 
     def release_due(self, *, before_ms: int, limit: int) -> int:
-        """Takes up to `limit` jobs whose time comes before `before_ms` out of the `due` index; returns how many it found.
+        """Takes up to `limit` jobs whose time comes before `before_ms` out of the `due` index;
+        returns how many it found.
 
-        The stream then announces each to the queue, with the delay that is left. Taking one out twice is refused, so that
-        several sweeps at once do no harm; what a sweep that dies has not taken out stays for the next. Raises
-        StoreUnavailable.
+        The stream then announces each to the queue, with the delay that is left. Taking one out
+        twice is refused, so that several sweeps at once do no harm; what a sweep that dies has not
+        taken out stays for the next. Raises StoreUnavailable.
         """
         found = self._db.query(
             "sweep",
@@ -194,7 +228,9 @@ class JobOperations:
         return len(found)
 
     def keep_unreadable(self, found: Unreadable) -> None:
-        """Keeps a message that is no job, whole, for the operator; the same message again changes nothing. Raises StoreUnavailable."""
+        """Keeps a message that is no job, whole, for the operator; the same message again changes
+        nothing. Raises StoreUnavailable.
+        """
         body = found.body.encode("utf-8", "surrogatepass")
         pieces = [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)] or [b""]
         # The first piece last: who sees it finds the others.
@@ -233,12 +269,18 @@ class JobOperations:
         for item in items:
             if "problem" in item and int(item["expires_at"]["N"]) * 1000 >= now_ms:
                 message_id = item["message_id"]["S"]
-                keys = [_unreadable_key(message_id, index)["sk"]["S"] for index in range(int(item["pieces"]["N"]))]
+                keys = [
+                    _unreadable_key(message_id, index)["sk"]["S"]
+                    for index in range(int(item["pieces"]["N"]))
+                ]
                 body = b"".join(bodies[each] for each in keys).decode("utf-8", "surrogatepass")
                 yield Unreadable(message_id, body, item["problem"]["S"], int(item["kept_at"]["N"]))
 
     def forget_unreadable(self, message_id: str) -> None:
-        """Deletes a kept message, once somebody has dealt with it. Raises JobNotFound, StoreUnavailable."""
+        """Deletes a kept message, once somebody has dealt with it.
+
+        Raises JobNotFound, StoreUnavailable.
+        """
         first = self._db.get("forget", self._table, _unreadable_key(message_id, 0))
         if first is None:
             raise JobNotFound(message_id)
@@ -246,7 +288,9 @@ class JobOperations:
             self._db.delete("forget", TableName=self._table, Key=_unreadable_key(message_id, index))
 
     def _change(self, operation: str, write: dict[str, Any]) -> bool:
-        """Sends an update; False where its condition did not hold: the job is no longer as it was seen."""
+        """Sends an update; False where its condition did not hold: the job is no longer as it was
+        seen.
+        """
         try:
             self._db.update(operation, **write)
         except ConditionFailed:

@@ -1,4 +1,7 @@
-"""What follows from a job's state: who may claim it, when to come back, what users are told. No I/O, no clock."""
+"""What follows from a job's state: who may claim it, when to come back, what users are told.
+
+No I/O, no clock.
+"""
 
 import base64
 import hashlib
@@ -13,7 +16,18 @@ from mayfly.core.clock import rfc3339
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json, read_idempotency_key
-from mayfly.jobs.model import TERMINAL, Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake, Window
+from mayfly.jobs.model import (
+    TERMINAL,
+    Attempt,
+    Delay,
+    Job,
+    Outcome,
+    Status,
+    StreamGap,
+    Submission,
+    Wake,
+    Window,
+)
 
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
@@ -57,20 +71,26 @@ __all__ = [
 
 #: Payloads above this many bytes of JSON are refused; S3 is the place for them.
 PAYLOAD_LIMIT: Final = 256 * 1024
-#: Payloads up to this many bytes stand in the job's item; larger ones in their own, which no status write pays for.
+#: Payloads up to this many bytes stand in the job's item; larger ones in their own, which no status
+#: write pays for.
 INLINE_PAYLOAD_LIMIT: Final = 1024
 #: The largest body that SQS carries, in bytes.
 MESSAGE_LIMIT: Final = 1024 * 1024
-#: Results above this many bytes of JSON end the job; DynamoDB items hold 400 KB, history and keys included.
+#: Results above this many bytes of JSON end the job; DynamoDB items hold 400 KB, history and keys
+#: included.
 RESULT_LIMIT: Final = 256 * 1024
-#: Progress above this many bytes of JSON is refused: it is part of the job's item, and every later write pays for it.
+#: Progress above this many bytes of JSON is refused: it is part of the job's item, and every later
+#: write pays for it.
 PROGRESS_LIMIT: Final = 64 * 1024
-#: How long a finished job can be read, and its duplicates recognised: queue and dead-letter retention (14 d each) and some.
+#: How long a finished job can be read, and its duplicates recognised: queue and dead-letter
+#: retention (14 d each) and some.
 RETENTION_SECONDS: Final = 30 * 24 * 3600
-#: A payload in an item of its own expires by itself, since marking it at the job's end would cost its whole size again.
+#: A payload in an item of its own expires by itself, since marking it at the job's end would cost
+#: its whole size again.
 LARGE_PAYLOAD_RETENTION_SECONDS: Final = 400 * 24 * 3600
-#: The longest delay that SQS gives a message; what waits longer is kept in the table until a sweep sees it coming. A failed
-#: job's message waits by its visibility up to this, too: SQS counts 12 hours from the receive, and messages age.
+#: The longest delay that SQS gives a message; what waits longer is kept in the table until a sweep
+#: sees it coming. A failed job's message waits by its visibility up to this, too: SQS counts 12
+#: hours from the receive, and messages age.
 QUEUE_DELAY_LIMIT_MS: Final = 900_000
 #: How far ahead a job may be scheduled; large payloads are kept longer than that.
 LONGEST_DELAY_SECONDS: Final = 365 * 24 * 3600
@@ -79,17 +99,20 @@ DEFAULT_MAX_ATTEMPTS: Final = 5
 #: The most attempts of any job: well below the queue's redrive limit, which counts every receive.
 MAX_MAX_ATTEMPTS: Final = 20
 
-#: A job that should have started this long ago may have lost its message, in milliseconds: above the queue's own visibility.
+#: A job that should have started this long ago may have lost its message, in milliseconds: above
+#: the queue's own visibility.
 OVERDUE_MS: Final = 120_000
-#: The most by which a job's own times and the stream's may differ: the longest invocation that makes
-#: jobs takes 60 s, and clocks differ.
+#: The most by which a job's own times and the stream's may differ: the longest invocation that
+#: makes jobs takes 60 s, and clocks differ.
 WINDOW_SLACK_MS: Final = 120_000
 
 _FIRST_BACKOFF_MS: Final = 1_000
 _LONGEST_BACKOFF_MS: Final = 300_000
 _DIGITS: Final = re.compile(r"[0-9]{1,64}")
 _ERROR_CHARACTERS: Final = 500
-_STREAM_ARN: Final = re.compile(r"arn:[\w-]+:dynamodb:[\w-]+:[0-9]{12}:table/[\w.-]+/stream/[\w.:-]+", re.ASCII)
+_STREAM_ARN: Final = re.compile(
+    r"arn:[\w-]+:dynamodb:[\w-]+:[0-9]{12}:table/[\w.-]+/stream/[\w.:-]+", re.ASCII
+)
 _PUBLIC: Final = {
     Status.SCHEDULED: "scheduled",
     Status.QUEUED: "queued",
@@ -110,7 +133,10 @@ class TaskDefaults(Protocol):
 
 
 def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
-    """A submission from an HTTP body. Raises InvalidRequest naming the field, or PayloadTooLarge."""
+    """A submission from an HTTP body.
+
+    Raises InvalidRequest naming the field, or PayloadTooLarge.
+    """
     fields = Fields(body)
     submission = Submission(
         task=fields.text("task", pattern=NAME),
@@ -124,18 +150,24 @@ def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
 
 
 def read_message(body: str) -> Wake | Submission:
-    """What a message on the jobs queue asks for. Raises InvalidRequest naming the field, or PayloadTooLarge.
+    """What a message on the jobs queue asks for. Raises InvalidRequest naming the field, or
+    PayloadTooLarge.
 
-    A body that asks for a task names no tenant: such a job belongs to the tenant that the queue is bound to.
+    A body that asks for a task names no tenant: such a job belongs to the tenant that the queue is
+    bound to.
     """
     value = parse_json(body, limit=MESSAGE_LIMIT)
     fields = Fields(value)
     message: Wake | Submission
     if "task" in value:
         key = read_idempotency_key(fields.text("idempotency_key", default=None))
-        message = Submission(fields.text("task", pattern=NAME), _payload(fields), idempotency_key=key)
+        message = Submission(
+            fields.text("task", pattern=NAME), _payload(fields), idempotency_key=key
+        )
     else:
-        message = Wake(tenant=fields.text("tenant", pattern=NAME), job_id=fields.text("id", pattern=NAME))
+        message = Wake(
+            tenant=fields.text("tenant", pattern=NAME), job_id=fields.text("id", pattern=NAME)
+        )
     fields.finish()
     return message
 
@@ -160,13 +192,21 @@ def read_stream_gap(body: str) -> StreamGap:
     reported_ms = _moment(report, "timestamp")
     if not gap.names_records:
         return replace(gap, to_ms=reported_ms)
-    first_ms, last_ms = _moment(batch, "approximateArrivalOfFirstRecord"), _moment(batch, "approximateArrivalOfLastRecord")
+    first_ms, last_ms = (
+        _moment(batch, "approximateArrivalOfFirstRecord"),
+        _moment(batch, "approximateArrivalOfLastRecord"),
+    )
     # AWS cuts these times down to the second.
-    return replace(gap, from_ms=first_ms or 0, to_ms=reported_ms if last_ms is None else last_ms + 999)
+    return replace(
+        gap, from_ms=first_ms or 0, to_ms=reported_ms if last_ms is None else last_ms + 999
+    )
 
 
 def gap_window(gap: StreamGap, sent_ms: int) -> Window:
-    """The time in which announcements were lost. It ends at `sent_ms`, when the report was sent, or before."""
+    """The time in which announcements were lost.
+
+    It ends at `sent_ms`, when the report was sent, or before.
+    """
     to_ms = sent_ms if gap.to_ms is None else min(gap.to_ms, sent_ms)
     return Window(gap.from_ms if gap.from_ms <= to_ms else 0, to_ms)
 
@@ -178,22 +218,31 @@ def covers(windows: Iterable[Window], wanted: Window) -> bool:
 
 def hull(one: Window | None, other: Window) -> Window:
     """The shortest window that covers both."""
-    return other if one is None else Window(min(one.from_ms, other.from_ms), max(one.to_ms, other.to_ms))
+    return (
+        other
+        if one is None
+        else Window(min(one.from_ms, other.from_ms), max(one.to_ms, other.to_ms))
+    )
 
 
 def may_be_stranded(job: Job, window: Window) -> bool:
-    """Returns whether an unfinished job's last announcement may lie in a window of lost announcements.
+    """Returns whether an unfinished job's last announcement may lie in a window of lost
+    announcements.
 
     ::
 
-        made ───── started ───── resent          the last of these is the job's last sign
-                                   │
-        window       [from ──────────── to]      after it, the job asked for a message or had one that was not lost
+        made ----- started ----- resent          the last of these is the job's last sign
+                                   |
+        window       [from ------------ to]      after it, the job asked for a message or had one that was not lost
 
     A redrive and the sweep of due jobs announce a job and leave no time on it: such an announcement
     may be later than the sign. A job that was only made, or resent, was announced at its sign.
     """
-    sign_ms = max(job.created_at_ms, job.resent_at_ms or 0, *(max(each.started_at_ms, each.ended_at_ms or 0) for each in job.history))
+    sign_ms = max(
+        job.created_at_ms,
+        job.resent_at_ms or 0,
+        *(max(each.started_at_ms, each.ended_at_ms or 0) for each in job.history),
+    )
     may_be_later = job.status is Status.SCHEDULED or (job.status is Status.QUEUED and job.run > 1)
     is_before_the_end = sign_ms <= window.to_ms + WINDOW_SLACK_MS
     is_after_the_beginning = sign_ms >= window.from_ms - WINDOW_SLACK_MS
@@ -201,14 +250,21 @@ def may_be_stranded(job: Job, window: Window) -> bool:
 
 
 def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> str:
-    """The id of a job that is asked for: the same for the same key of a tenant, or where there is none for the same `otherwise`."""
+    """The id of a job that is asked for: the same for the same key of a tenant, or where there is
+    none for the same `otherwise`.
+    """
     if idempotency_key is None:
         return derived_id("no-key", tenant, otherwise)
     return derived_id("idempotency-key", tenant, idempotency_key)
 
 
-def new_job(tenant: str, job_id: str, submission: Submission, task: "TaskDefaults | None", *, now_ms: int) -> Job:
-    """A job as it is before its first claim. One of an unknown task has one attempt, which says so. Raises InvalidRequest."""
+def new_job(
+    tenant: str, job_id: str, submission: Submission, task: "TaskDefaults | None", *, now_ms: int
+) -> Job:
+    """A job as it is before its first claim.
+
+    One of an unknown task has one attempt, which says so. Raises InvalidRequest.
+    """
     not_before_ms = start_ms(submission, now_ms)
     return Job(
         id=job_id,
@@ -224,22 +280,36 @@ def new_job(tenant: str, job_id: str, submission: Submission, task: "TaskDefault
 
 
 def fingerprint(submission: Submission) -> str:
-    """Equal for equal requests: tells a replay of an idempotency key from its reuse with another body."""
-    body = {"task": submission.task, "payload": submission.payload, "max_attempts": submission.max_attempts}
+    """Equal for equal requests: tells a replay of an idempotency key from its reuse with another
+    body.
+    """
+    body = {
+        "task": submission.task,
+        "payload": submission.payload,
+        "max_attempts": submission.max_attempts,
+    }
     if submission.not_before is not None:
-        body |= {"delay_seconds": submission.not_before.seconds, "run_at": submission.not_before.at_ms}
+        body |= {
+            "delay_seconds": submission.not_before.seconds,
+            "run_at": submission.not_before.at_ms,
+        }
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32]
 
 
 def write_cursor(job_id: str, at_ms: int) -> str:
-    """Where a listing goes on, for its caller to hand back. It names no tenant: it is read in the caller's own jobs only."""
+    """Where a listing goes on, for its caller to hand back.
+
+    It names no tenant: it is read in the caller's own jobs only.
+    """
     return base64.urlsafe_b64encode(f"{at_ms}/{job_id}".encode()).decode().rstrip("=")
 
 
 def read_cursor(text: str) -> tuple[str, int]:
     """The job id and time in a cursor. Raises InvalidRequest."""
     try:
-        at_ms, _, job_id = base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
+        at_ms, _, job_id = (
+            base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
+        )
         if at_ms.isdigit() and len(at_ms) < 16 and NAME.fullmatch(job_id):
             return job_id, int(at_ms)
     except ValueError:
@@ -262,7 +332,8 @@ def waits_by_message(at_ms: int, now_ms: int) -> bool:
 
 
 def backoff_ms(attempt: int, jitter: float) -> int:
-    """The pause after attempt number `attempt` failed: exponential, full jitter. `jitter` is drawn from 0 to 1.
+    """The pause after attempt number `attempt` failed: exponential, full jitter. `jitter` is drawn
+    from 0 to 1.
 
     Source: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
     """
@@ -270,7 +341,10 @@ def backoff_ms(attempt: int, jitter: float) -> int:
 
 
 def check_result(result: Any) -> str:
-    """`result` as the JSON to store. Raises ResultTooLarge, or TypeError or ValueError for what JSON cannot hold."""
+    """`result` as the JSON to store.
+
+    Raises ResultTooLarge, or TypeError or ValueError for what JSON cannot hold.
+    """
     encoded = canonical_json(result)
     size = len(encoded.encode())
     if size > RESULT_LIMIT:
@@ -279,20 +353,31 @@ def check_result(result: Any) -> str:
 
 
 def check_progress(progress: Any) -> str:
-    """`progress` as the JSON to store. Raises InvalidRequest where it is too large, or TypeError or ValueError for what JSON cannot hold."""
+    """`progress` as the JSON to store.
+
+    Raises InvalidRequest where it is too large, or TypeError or ValueError for what JSON cannot
+    hold.
+    """
     encoded = canonical_json(progress)
     if (size := len(encoded.encode())) > PROGRESS_LIMIT:
-        raise InvalidRequest("progress", f"has {size} bytes of JSON; at most {PROGRESS_LIMIT} are kept")
+        raise InvalidRequest(
+            "progress", f"has {size} bytes of JSON; at most {PROGRESS_LIMIT} are kept"
+        )
     return encoded
 
 
 def describe(error: BaseException) -> str:
-    """An exception as the attempt's history keeps it: its type and message, cut to a bounded length."""
+    """An exception as the attempt's history keeps it: its type and message, cut to a bounded
+    length.
+    """
     return f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
 
 
 def public_status(job: Job, now_ms: int) -> str:
-    """The status that users read. A job whose lease ran out says `interrupted`: nobody is running it, and it will run again."""
+    """The status that users read.
+
+    A job whose lease ran out says `interrupted`: nobody is running it, and it will run again.
+    """
     if job.status is Status.INPROGRESS and (job.lease_until_ms or 0) < now_ms:
         return "interrupted"
     return _PUBLIC[job.status]
@@ -307,7 +392,9 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
         "payload": job.payload,
         "created_at": rfc3339(job.created_at_ms),
         "max_attempts": job.max_attempts,
-        "attempts": [_public_attempt(job, number, now_ms) for number in range(1, len(job.history) + 1)],
+        "attempts": [
+            _public_attempt(job, number, now_ms) for number in range(1, len(job.history) + 1)
+        ],
         "result": job.result,
         "error": job.error,
     }
@@ -316,7 +403,11 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
     if job.progress is not None:
         shown["progress"] = job.progress
     if job.tick is not None:
-        shown["schedule"] = {"name": job.tick.schedule, "tick": rfc3339(job.tick.at_ms), "missed": job.tick.missed}
+        shown["schedule"] = {
+            "name": job.tick.schedule,
+            "tick": rfc3339(job.tick.at_ms),
+            "missed": job.tick.missed,
+        }
     return shown
 
 
@@ -331,12 +422,19 @@ def is_inline(payload: Any) -> bool:
 
 
 def idle_since_ms(job: Job) -> int:
-    """Since when nobody has done anything with a job, or will have once its lease or its pause is over."""
-    return max(job.created_at_ms, job.not_before_ms or 0, job.lease_until_ms or 0, job.resent_at_ms or 0)
+    """Since when nobody has done anything with a job, or will have once its lease or its pause is
+    over.
+    """
+    return max(
+        job.created_at_ms, job.not_before_ms or 0, job.lease_until_ms or 0, job.resent_at_ms or 0
+    )
 
 
 def is_overdue(job: Job, now_ms: int) -> bool:
-    """Whether a job waits for so long that its message may be lost. A message too many does no harm."""
+    """Whether a job waits for so long that its message may be lost.
+
+    A message too many does no harm.
+    """
     return not is_terminal(job) and idle_since_ms(job) + OVERDUE_MS < now_ms
 
 
@@ -346,7 +444,10 @@ def is_terminal(job: Job) -> bool:
 
 
 def start_ms(submission: Submission, now_ms: int) -> int | None:
-    """When a submission's job may start at the earliest, None where it may at once. Raises InvalidRequest beyond a year."""
+    """When a submission's job may start at the earliest, None where it may at once.
+
+    Raises InvalidRequest beyond a year.
+    """
     delay = submission.not_before
     if delay is None:
         return None
@@ -373,7 +474,9 @@ def read_rfc3339(field: str, text: str) -> int:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None or "T" not in text.upper():
-        raise InvalidRequest(field, "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z")
+        raise InvalidRequest(
+            field, "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z"
+        )
     return int(moment.timestamp() * 1000)
 
 
@@ -406,4 +509,6 @@ def _outcome(job: Job, attempt: Attempt, *, last: bool, now_ms: int) -> str:
     if attempt.outcome is not None:
         return attempt.outcome
     # Nobody wrote an end: it still runs, or its process died and a later claim took the job over.
-    return Outcome.RUNNING if last and public_status(job, now_ms) == "running" else Outcome.INTERRUPTED
+    return (
+        Outcome.RUNNING if last and public_status(job, now_ms) == "running" else Outcome.INTERRUPTED
+    )

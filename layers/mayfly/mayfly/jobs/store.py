@@ -26,7 +26,9 @@ class JobExists(MayflyError):
 
 
 class ClaimRefused(MayflyError):
-    """The job is not to be claimed now; `job` is its state at that moment, None where there is no such job."""
+    """The job is not to be claimed now; `job` is its state at that moment, None where there is no
+    such job.
+    """
 
     def __init__(self, job_id: str, job: Job | None) -> None:
         self.job = job
@@ -35,7 +37,9 @@ class ClaimRefused(MayflyError):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim to make together with others: of a QUEUED job as it was read, or of one that does not exist yet (`is_new`)."""
+    """A claim to make together with others: of a QUEUED job as it was read, or of one that does not
+    exist yet (`is_new`).
+    """
 
     seen: Job
     nonce: str
@@ -62,7 +66,9 @@ class JobStore:
             else:
                 self._db.transact("submit", [{"Put": put} for put in puts])
         except (ConditionFailed, TransactionCancelled) as refusal:
-            existing = refusal.item if isinstance(refusal, ConditionFailed) else refusal.reasons[0].item
+            existing = (
+                refusal.item if isinstance(refusal, ConditionFailed) else refusal.reasons[0].item
+            )
             if existing is None:
                 raise StoreUnavailable("submit", str(refusal)) from refusal
             found = self._with_payload(existing)
@@ -70,40 +76,71 @@ class JobStore:
                 raise JobExists(found) from refusal
 
     def puts(self, job: Job) -> list[dict[str, Any]]:
-        """The puts that make a new job, the conditional one first, for a transaction of the caller's."""
+        """The puts that make a new job, the conditional one first, for a transaction of the
+        caller's.
+        """
         return writes.create(self._table, job)
 
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
-        """The job. Strongly consistent. Raises JobNotFound (also once it has expired), StoreUnavailable."""
+        """The job.
+
+        Strongly consistent. Raises JobNotFound (also once it has expired), StoreUnavailable.
+        """
         item = self._db.get("read", self._table, job_key(tenant, job_id))
         if item is None or is_expired(read_job(item), now_ms):
             raise JobNotFound(job_id)
         return self._with_payload(item)
 
     def read_many(self, ids: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Job]:
-        """The jobs that exist (expired ones included) of pairs of tenant and id, by pair. Strongly consistent.
+        """The jobs that exist (expired ones included) of pairs of tenant and id, by pair. Strongly
+        consistent.
 
-        One call for a hundred, and one more where a payload stands beside its job. Raises StoreUnavailable.
+        One call for a hundred, and one more where a payload stands beside its job. Raises
+        StoreUnavailable.
         """
         items = self._db.get_many("read", self._table, [job_key(*pair) for pair in ids])
         jobs = [read_job(item) for item in items]
-        beside = [payload_key(job.tenant, job.id, job.fingerprint) for job, item in zip(jobs, items, strict=True) if "payload" not in item]
-        payloads = {found["pk"]["S"]: found for found in self._db.get_many("read payload", self._table, beside)}
-        return {(job.tenant, job.id): read_job(item, payloads.get(item["pk"]["S"])) for job, item in zip(jobs, items, strict=True)}
+        beside = [
+            payload_key(job.tenant, job.id, job.fingerprint)
+            for job, item in zip(jobs, items, strict=True)
+            if "payload" not in item
+        ]
+        payloads = {
+            found["pk"]["S"]: found
+            for found in self._db.get_many("read payload", self._table, beside)
+        }
+        return {
+            (job.tenant, job.id): read_job(item, payloads.get(item["pk"]["S"]))
+            for job, item in zip(jobs, items, strict=True)
+        }
 
     def claim(
-        self, tenant: str, job_id: str, *, nonce: str, now_ms: int, lease_ms: int, new: Job | None = None, seen: Job | None = None
+        self,
+        tenant: str,
+        job_id: str,
+        *,
+        nonce: str,
+        now_ms: int,
+        lease_ms: int,
+        new: Job | None = None,
+        seen: Job | None = None,
     ) -> Job:
-        """Makes the caller the owner of the job for `lease_ms`, and returns it; `seen` spares the read of a payload that was read before.
+        """Makes the caller the owner of the job for `lease_ms`, and returns it; `seen` spares the
+        read of a payload that was read before.
 
-        `new` is the job to create where a message on the queue asks for one that does not exist yet; its item is written
-        by its first claim. Raises ClaimRefused with the job's state; StoreUnavailable when the outcome is unknown (the
-        lease of a claim that did count runs out by itself).
+        `new` is the job to create where a message on the queue asks for one that does not exist
+        yet; its item is written by its first claim. Raises ClaimRefused with the job's state;
+        StoreUnavailable when the outcome is unknown (the lease of a claim that did count runs out
+        by itself).
         """
         if new:
-            for payload_item in new_items(new)[1:]:  # before the job's own item, so that whoever sees the job finds its payload
+            for payload_item in new_items(new)[
+                1:
+            ]:  # before the job's own item, so that whoever sees the job finds its payload
                 self._put_payload(payload_item)
-        write = writes.claim(self._table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new)
+        write = writes.claim(
+            self._table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new
+        )
         try:
             item = self._db.update("claim", **write)
         except ConditionFailed as refusal:
@@ -117,51 +154,74 @@ class JobStore:
         try:
             return self._with_payload(item)
         except StoreUnavailable:
-            with suppress(Fenced, StoreUnavailable):  # nothing was started: the claim is not to cost an attempt
+            with suppress(
+                Fenced, StoreUnavailable
+            ):  # nothing was started: the claim is not to cost an attempt
                 self.hand_back(mine, now_ms=now_ms)
             raise
 
-    def claim_many(self, claims: Sequence[Claim], *, now_ms: int, lease_ms: int) -> list[Job | None]:
-        """Claims up to 25 jobs in one call, each on its own; None for those that did not come about, which may be claimed alone.
+    def claim_many(
+        self, claims: Sequence[Claim], *, now_ms: int, lease_ms: int
+    ) -> list[Job | None]:
+        """Claims up to 25 jobs in one call, each on its own; None for those that did not come
+        about, which may be claimed alone.
 
-        Raises StoreUnavailable when the outcome is unknown: then each is to be claimed alone, under the same nonce, which
-        recognises a claim that did count.
+        Raises StoreUnavailable when the outcome is unknown: then each is to be claimed alone, under
+        the same nonce, which recognises a claim that did count.
         """
-        mine = [writes.claimed(each.seen, nonce=each.nonce, now_ms=now_ms, lease_ms=lease_ms) for each in claims]
+        mine = [
+            writes.claimed(each.seen, nonce=each.nonce, now_ms=now_ms, lease_ms=lease_ms)
+            for each in claims
+        ]
         statements = [
-            writes.insert_claimed(self._table, job) if each.is_new else writes.claim_seen(self._table, each.seen, job)
+            writes.insert_claimed(self._table, job)
+            if each.is_new
+            else writes.claim_seen(self._table, each.seen, job)
             for each, job in zip(claims, mine, strict=True)
         ]
         answers = self._db.execute_many("claim", statements)
-        return [job if _holds(answer, each.nonce) else None for each, job, answer in zip(claims, mine, answers, strict=True)]
+        return [
+            job if _holds(answer, each.nonce) else None
+            for each, job, answer in zip(claims, mine, answers, strict=True)
+        ]
 
     def renew(self, jobs: Sequence[Job], *, now_ms: int, lease_ms: int) -> list[Fenced | None]:
-        """Holds up to 25 claims for another `lease_ms`, in one call; a Fenced for each that has another owner or an end.
+        """Holds up to 25 claims for another `lease_ms`, in one call; a Fenced for each that has
+        another owner or an end.
 
         Raises StoreUnavailable.
         """
         if len(jobs) == 1:
             try:
-                self._db.update("renew", **writes.renew(self._table, jobs[0], now_ms=now_ms, lease_ms=lease_ms))
+                self._db.update(
+                    "renew", **writes.renew(self._table, jobs[0], now_ms=now_ms, lease_ms=lease_ms)
+                )
             except ConditionFailed as refusal:
                 return [fenced(jobs[0].id, jobs[0].owner or "", refusal.item)]
             return [None]
-        statements = [writes.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs]
+        statements = [
+            writes.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs
+        ]
         answers = self._db.execute_many("renew", statements)
         return [
-            fenced(job.id, job.owner or "", answer.item) if answer.code == "ConditionalCheckFailed" else None
+            fenced(job.id, job.owner or "",
+            answer.item) if answer.code == "ConditionalCheckFailed" else None
             for job, answer in zip(jobs, answers, strict=True)
         ]  # fmt: skip
 
     def commit(self, job: Job, *, result: str, effects: Sequence[Effect], now_ms: int) -> None:
-        """Ends the job as COMPLETED and applies its effects, all or nothing, if the caller still owns it.
+        """Ends the job as COMPLETED and applies its effects, all or nothing, if the caller still
+        owns it.
 
-        `job` is what `claim` returned. Raises Fenced when it has another owner or an end; EffectRefused when a condition
-        of an effect did not hold; StoreUnavailable when the outcome is unknown: then the job is left to redelivery,
-        which finds it COMPLETED or takes it over, after which this transaction can only be refused.
+        `job` is what `claim` returned. Raises Fenced when it has another owner or an end;
+        EffectRefused when a condition of an effect did not hold; StoreUnavailable when the outcome
+        is unknown: then the job is left to redelivery, which finds it COMPLETED or takes it over,
+        after which this transaction can only be refused.
         """
         completion = self.completion(job, result=result, now_ms=now_ms)
-        (outcome,) = self.commit_many([Member(job.tenant, job.id, job.owner or "", completion, effects)])
+        (outcome,) = self.commit_many(
+            [Member(job.tenant, job.id, job.owner or "", completion, effects)]
+        )
         if outcome is not None:
             raise outcome
 
@@ -173,27 +233,52 @@ class JobStore:
         """The write that ends a job which the caller owns, for a Member."""
         return {"Update": writes.complete(self._table, job, result=result, now_ms=now_ms)}
 
-    def completion_unclaimed(self, seen: Job, mine: Job, *, is_new: bool, result: str, now_ms: int) -> dict[str, Any]:
-        """The write that ends a job which was not claimed, in the version that was seen; `mine` is what its claim would have made of it."""
-        return writes.advance(self._table, seen, writes.completed(mine, now_ms=now_ms), is_new=is_new, result=result)
+    def completion_unclaimed(
+        self, seen: Job, mine: Job, *, is_new: bool, result: str, now_ms: int
+    ) -> dict[str, Any]:
+        """The write that ends a job which was not claimed, in the version that was seen; `mine` is
+        what its claim would have made of it.
+        """
+        return writes.advance(
+            self._table, seen, writes.completed(mine, now_ms=now_ms), is_new=is_new, result=result
+        )
 
     def claim_late(self, seen: Job, mine: Job, *, is_new: bool) -> Fenced | None:
-        """Writes the claim of a job that is being run without one; a Fenced where somebody else has changed it. Raises StoreUnavailable."""
+        """Writes the claim of a job that is being run without one; a Fenced where somebody else has
+        changed it. Raises StoreUnavailable.
+        """
         return self._advance("claim", seen, mine, is_new=is_new)
 
-    def release_unclaimed(self, seen: Job, mine: Job, *, is_new: bool, error: str, retry_at_ms: int | None, now_ms: int) -> None:
-        """`release` for a job that was not claimed, in the version that was seen. Raises Fenced, StoreUnavailable."""
+    def release_unclaimed(
+        self,
+        seen: Job,
+        mine: Job,
+        *,
+        is_new: bool,
+        error: str,
+        retry_at_ms: int | None,
+        now_ms: int,
+    ) -> None:
+        """`release` for a job that was not claimed, in the version that was seen.
+
+        Raises Fenced, StoreUnavailable.
+        """
         target = writes.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         if lost := self._advance("release", seen, target, is_new=is_new):
             raise lost
 
     def release(self, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
-        """Gives up the caller's claim after a failure: not to be claimed again before `retry_at_ms`, or DEAD where that is None.
+        """Gives up the caller's claim after a failure: not to be claimed again before
+        `retry_at_ms`, or DEAD where that is None.
 
         Raises Fenced, StoreUnavailable.
         """
-        write = writes.release(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
-        self._leave(job, write, "release", Status(write["ExpressionAttributeValues"][":status"]["S"]))
+        write = writes.release(
+            self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms
+        )
+        self._leave(
+            job, write, "release", Status(write["ExpressionAttributeValues"][":status"]["S"])
+        )
 
     def bury(self, job: Job, *, now_ms: int) -> None:
         """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was seen.
@@ -203,15 +288,25 @@ class JobStore:
         self._leave(job, writes.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
 
     def hand_back(self, job: Job, *, now_ms: int) -> None:
-        """Undoes the caller's claim of a job of which nothing was done; the attempt counts for nothing. Raises Fenced, StoreUnavailable."""
-        self._leave(job, writes.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY)
+        """Undoes the caller's claim of a job of which nothing was done; the attempt counts for
+        nothing. Raises Fenced, StoreUnavailable.
+        """
+        self._leave(
+            job, writes.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY
+        )
 
     def put_off(self, job: Job, *, now_ms: int) -> None:
-        """Leaves the caller's job to another invocation, at once; no attempt is spent. Raises Fenced, StoreUnavailable."""
+        """Leaves the caller's job to another invocation, at once; no attempt is spent.
+
+        Raises Fenced, StoreUnavailable.
+        """
         self._leave(job, writes.put_off(self._table, job, now_ms=now_ms), "put off", Status.RETRY)
 
     def save(self, job: Job, *, progress: str) -> None:
-        """Keeps the progress (JSON) of a job that the caller owns. Raises Fenced, StoreUnavailable."""
+        """Keeps the progress (JSON) of a job that the caller owns.
+
+        Raises Fenced, StoreUnavailable.
+        """
         try:
             self._db.update("save", **writes.save(self._table, job, progress=progress))
         except ConditionFailed as refusal:
@@ -243,7 +338,13 @@ class JobStore:
         job = read_job(item)
         if "payload" in item:
             return job
-        return read_job(item, self._db.get("read payload", self._table, payload_key(job.tenant, job.id, job.fingerprint)) or {})
+        return read_job(
+            item,
+            self._db.get(
+                "read payload", self._table, payload_key(job.tenant, job.id, job.fingerprint)
+            )
+            or {},
+        )
 
 
 def _is_claimed_by(found: Item, nonce: str) -> bool:
@@ -255,4 +356,8 @@ def _holds(answer: Reason, nonce: str) -> bool:
 
 
 def _is_own_repeat(job: Job, found: Item | None, wanted: Status) -> bool:
-    return found is not None and found.get("owner") == {"S": job.owner} and found["status"] == {"S": wanted}
+    return (
+        found is not None
+        and found.get("owner") == {"S": job.owner}
+        and found["status"] == {"S": wanted}
+    )

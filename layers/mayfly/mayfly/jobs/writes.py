@@ -3,17 +3,18 @@
 ::
 
     create               claim (owner, lease)         complete
-      ├─► QUEUED ────────────► INPROGRESS ──────────────► COMPLETED   with the job's effects, in one transaction
-      └─► SCHEDULED ────────────┤ ▲    │ release: failed, may retry
-          (not before its time) │ │    ▼
-             lease ran out  ────┘ └── RETRY (not before its time; SCHEDULED where that is far away)
-             (process died)     └──────────────────────► DEAD         permanent, or the last attempt; redrive: QUEUED again
+      +-> QUEUED ------------> INPROGRESS --------------> COMPLETED   with the job's effects, in one transaction
+      +-> SCHEDULED ------------┤ ^    | release: failed, may retry
+          (not before its time) | |    v
+             lease ran out  ----+ +-- RETRY (not before its time; SCHEDULED where that is far away)
+             (process died)     +----------------------> DEAD         permanent, or the last attempt; redrive: QUEUED again
                        save (progress): INPROGRESS stays; put_off: RETRY at once, no attempt spent
-          whatever has not ended ── cancel ────────────► CANCELLED    and its owner is refused
+          whatever has not ended -- cancel ------------> CANCELLED    and its owner is refused
 
-Nothing is ever deleted and no write is unconditional, so that a late worker can only be refused. Functions here return
-requests and send nothing: a condition can be checked by reading it. `fence` grows with every claim and with nothing else,
-and no state is left for the same state without a claim between: so `status` and `fence` together are a job's version.
+Nothing is ever deleted and no write is unconditional, so that a late worker can only be refused.
+Functions here return requests and send nothing: a condition can be checked by reading it. `fence`
+grows with every claim and with nothing else, and no state is left for the same state without a
+claim between: so `status` and `fence` together are a job's version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,10 @@ from mayfly.jobs.model import Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
 
 __all__ = [
-    "advance", "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "completed", "create", "failed", "hand_back",
-    "insert_claimed", "put_off", "put_payload", "redrive", "release", "renew", "renew_seen", "resend", "save", "take_due",
+    "advance", "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "completed",
+    "create", "failed", "hand_back",
+    "insert_claimed", "put_off", "put_payload", "redrive", "release", "renew", "renew_seen",
+    "resend", "save", "take_due",
 ]  # fmt: skip
 
 #: Attributes that place a job in the indexes.
@@ -36,7 +39,9 @@ _SET_BY_CLAIM: Final = {"pk", "sk", "status", "history", "attempt", "fence"}
 
 
 def create(table: str, job: Job) -> list[dict[str, Any]]:
-    """The puts of a new job: its own, conditional, and those beside it, which the first one's condition guards, too."""
+    """The puts of a new job: its own, conditional, and those beside it, which the first one's
+    condition guards, too.
+    """
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at < :now"  # TTL deletes late; an expired item is absent
     item, *beside = new_items(job)
@@ -52,20 +57,25 @@ def create(table: str, job: Job) -> list[dict[str, Any]]:
 
 
 def put_payload(table: str, item: dict[str, Any]) -> dict[str, Any]:
-    """The put of a payload that stands beside its job; its key names the request, so that what stands there is the same."""
+    """The put of a payload that stands beside its job; its key names the request, so that what
+    stands there is the same.
+    """
     is_free = "attribute_not_exists(pk)"
     return {"TableName": table, "Item": item, "ConditionExpression": is_free}
 
 
-def claim(table: str, tenant: str, job_id: str, *, nonce: str, now_ms: int, lease_ms: int, new: Job | None) -> dict[str, Any]:
-    """Makes the holder of `nonce` the owner for `lease_ms`, whatever the job's version, if the job is to be run now.
+def claim(
+    table: str, tenant: str, job_id: str, *, nonce: str, now_ms: int, lease_ms: int, new: Job | None
+) -> dict[str, Any]:
+    """Makes the holder of `nonce` the owner for `lease_ms`, whatever the job's version, if the job
+    is to be run now.
 
     `new` is the job that a producer's message asks for: where there is none, the claim makes it.
 
     ::
 
-        owner A   claim ─── runs ─── lease_until ┄┄ late: refused by its nonce
-        owner B                          claim ──── runs ──── complete
+        owner A   claim --- runs --- lease_until .. late: refused by its nonce
+        owner B                          claim ---- runs ---- complete
     """
     is_queued = "#status = :queued"
     is_due = "(#status IN (:retry, :scheduled) AND #not_before <= :now)"
@@ -75,9 +85,12 @@ def claim(table: str, tenant: str, job_id: str, *, nonce: str, now_ms: int, leas
     condition = f"({is_queued} OR {is_due} OR {was_abandoned}) AND {has_attempts_left}"
     created: dict[str, Any] = {}
     if new:
-        created = {name: value for name, value in new_items(new)[0].items() if name not in _SET_BY_CLAIM}
+        created = {
+            name: value for name, value in new_items(new)[0].items() if name not in _SET_BY_CLAIM
+        }
         is_absent = "attribute_not_exists(pk)"
-        # The same job asked for again; another body under its idempotency key is another request, and refused.
+        # The same job asked for again; another body under its idempotency key is another request,
+        # and refused.
         is_same_request = "#fingerprint = :new_fingerprint"
         condition = f"{is_absent} OR ({is_same_request} AND {condition})"
     sets = [
@@ -87,11 +100,23 @@ def claim(table: str, tenant: str, job_id: str, *, nonce: str, now_ms: int, leas
         "#history = list_append(if_not_exists(#history, :none), :entry)",
         *(f"#{name} = if_not_exists(#{name}, :new_{name})" for name in created),
     ]
-    names = ["status", "owner", "lease_until", "history", "attempt", "max_attempts", "not_before", "fence", *_PLACES, *created]
+    names = [
+        "status",
+        "owner",
+        "lease_until",
+        "history",
+        "attempt",
+        "max_attempts",
+        "not_before",
+        "fence",
+        *_PLACES,
+        *created,
+    ]
     return {
         "TableName": table,
         "Key": job_key(tenant, job_id),
-        "UpdateExpression": f"SET {', '.join(sets)} REMOVE #not_before, #attention, #attention_at, #due ADD #fence :one, #attempt :one",
+        "UpdateExpression": f"SET {', '.join(sets)} REMOVE #not_before, #attention, "
+        "#attention_at, #due ADD #fence :one, #attempt :one",
         "ConditionExpression": condition,
         "ExpressionAttributeNames": _names(dict.fromkeys(names)),
         "ExpressionAttributeValues": {
@@ -132,29 +157,43 @@ def completed(mine: Job, *, now_ms: int) -> Job:
 
 
 def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Job:
-    """What a claimed job becomes by a failure: to be tried again not before `retry_at_ms`, or dead where that is None."""
+    """What a claimed job becomes by a failure: to be tried again not before `retry_at_ms`, or dead
+    where that is None.
+    """
     ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
     if retry_at_ms is None:
         return replace(_ended(mine, Status.DEAD, ended, now_ms), error=error)
     status = Status.RETRY if waits_by_message(retry_at_ms, now_ms) else Status.SCHEDULED
-    return replace(mine, status=status, lease_until_ms=None, not_before_ms=retry_at_ms, history=(*mine.history[:-1], ended))
+    return replace(
+        mine,
+        status=status,
+        lease_until_ms=None,
+        not_before_ms=retry_at_ms,
+        history=(*mine.history[:-1], ended),
+    )
 
 
-def advance(table: str, seen: Job, target: Job, *, is_new: bool, result: str | None = None) -> dict[str, Any]:
-    """Writes what an attempt without a claim has made of a job, if nobody else has changed it since it was `seen`.
+def advance(
+    table: str, seen: Job, target: Job, *, is_new: bool, result: str | None = None
+) -> dict[str, Any]:
+    """Writes what an attempt without a claim has made of a job, if nobody else has changed it since
+    it was `seen`.
 
-    `target` is that state, with the attempt's nonce as its owner; `is_new` where the job did not exist and is made by this.
-    Returns one action of a transaction.
+    `target` is that state, with the attempt's nonce as its owner; `is_new` where the job did not
+    exist and is made by this. Returns one action of a transaction.
 
     ::
 
-        A   read v1 ── runs ──────────────── advance: as seen?  yes: it is A's, at one write for claim and completion
-        B   read v1 ── runs ── advance ✓                        no: v2 is B's, and A has changed nothing
+        A   read v1 -- runs ---------------- advance: as seen?  yes: it is A's, at one write for claim and completion
+        B   read v1 -- runs -- advance ✓                        no: v2 is B's, and A has changed nothing
 
-        A   read v1 ── runs for long ── claims late (v2, A's) ── advance: mine, whether or not the claim's answer arrived
+        A   read v1 -- runs for long -- claims late (v2, A's) -- advance: mine, whether or not the claim's answer arrived
     """
     is_mine = "(#status = :inprogress AND #owner = :nonce)"
-    values: dict[str, Any] = {":inprogress": {"S": Status.INPROGRESS}, ":nonce": {"S": target.owner}}
+    values: dict[str, Any] = {
+        ":inprogress": {"S": Status.INPROGRESS},
+        ":nonce": {"S": target.owner},
+    }
     if is_new:
         is_absent = "attribute_not_exists(pk)"
         item = {**new_items(target)[0], **({} if result is None else {"result": {"S": result}})}
@@ -193,12 +232,17 @@ def advance(table: str, seen: Job, target: Job, *, is_new: bool, result: str | N
 
 
 def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
-    """Claims a QUEUED job in the version that was seen, as one statement among others. `mine` is what it becomes.
+    """Claims a QUEUED job in the version that was seen, as one statement among others. `mine` is
+    what it becomes.
 
-    PartiQL, since a batch of statements is one call, and each costs one write unit where a transaction's cost two.
+    PartiQL, since a batch of statements is one call, and each costs one write unit where a
+    transaction's cost two.
     """
     is_as_seen = '"status" = ? AND "fence" = ?'
-    sets = " ".join(f'SET "{name}" = ?' for name in ("status", "owner", "lease_until", "attempt", "fence", "history"))
+    sets = " ".join(
+        f'SET "{name}" = ?'
+        for name in ("status", "owner", "lease_until", "attempt", "fence", "history")
+    )
     return {
         "Statement": f'UPDATE "{table}" {sets} WHERE "pk" = ? AND "sk" = ? AND {is_as_seen}',
         "Parameters": [
@@ -217,10 +261,15 @@ def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
 
 
 def insert_claimed(table: str, mine: Job) -> dict[str, Any]:
-    """Makes the job that a producer's message asks for, claimed from the start; refused where its id is taken."""
+    """Makes the job that a producer's message asks for, claimed from the start; refused where its
+    id is taken.
+    """
     item = new_items(mine)[0]
     members = ", ".join(f"'{name}': ?" for name in item)
-    return {"Statement": f'INSERT INTO "{table}" VALUE {{{members}}}', "Parameters": list(item.values())}
+    return {
+        "Statement": f'INSERT INTO "{table}" VALUE {{{members}}}',
+        "Parameters": list(item.values()),
+    }
 
 
 def renew(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str, Any]:
@@ -245,9 +294,11 @@ def renew_seen(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str,
     """`renew` as one statement among others."""
     is_mine = '"status" = ? AND "owner" = ?'
     return {
-        "Statement": f'UPDATE "{table}" SET "lease_until" = ? WHERE "pk" = ? AND "sk" = ? AND {is_mine}',  # noqa: S608  # names and clauses of ours
+        # Names and clauses of ours.
+        "Statement": f'UPDATE "{table}" SET "lease_until" = ? WHERE "pk" = ? AND "sk" = ? AND {is_mine}',  # noqa: S608
         "Parameters": [
-            {"N": str(now_ms + lease_ms)}, *job_key(job.tenant, job.id).values(), {"S": Status.INPROGRESS}, {"S": job.owner},
+            {"N": str(now_ms + lease_ms)}, *job_key(job.tenant, job.id).values(),
+            {"S": Status.INPROGRESS}, {"S": job.owner},
         ],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }  # fmt: skip
@@ -258,11 +309,13 @@ def complete(table: str, job: Job, *, result: str, now_ms: int) -> dict[str, Any
 
     ::
 
-        owner A   claim ── runs ────────────────┄ late: complete refused (owner is B)
-        owner B            lease ran out ─ claim ── runs ── complete ── its answer is lost ── repeat: COMPLETED by me, done
+        owner A   claim -- runs ----------------. late: complete refused (owner is B)
+        owner B            lease ran out - claim -- runs -- complete -- its answer is lost -- repeat: COMPLETED by me, done
     """
     ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
-    write = _end(table, job, Status.COMPLETED, ended, now_ms=now_ms, extra={"result": {"S": result}})
+    write = _end(
+        table, job, Status.COMPLETED, ended, now_ms=now_ms, extra={"result": {"S": result}}
+    )
     if job.progress is not None:  # the result says it all
         write["UpdateExpression"] += ", #progress"
         write["ExpressionAttributeNames"]["#progress"] = "progress"
@@ -274,7 +327,7 @@ def save(table: str, job: Job, *, progress: str) -> dict[str, Any]:
 
     ::
 
-        owner A   claim ── save 1 ── save 2 ── killed
+        owner A   claim -- save 1 -- save 2 -- killed
         owner B                                 claim: finds 2, goes on from there
         late A                     save 2 of a process that was taken for dead: refused, B is the owner
     """
@@ -295,9 +348,11 @@ def save(table: str, job: Job, *, progress: str) -> dict[str, Any]:
 
 
 def put_off(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
-    """Leaves a job that has come further to another invocation, at once: the attempt is on record and counts for nothing.
+    """Leaves a job that has come further to another invocation, at once: the attempt is on record
+    and counts for nothing.
 
-    RETRY, which the relay does not announce: the message that was received is the one that comes back.
+    RETRY, which the relay does not announce: the message that was received is the one that comes
+    back.
     """
     is_mine = "#status = :inprogress AND #owner = :nonce"
     ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.CONTINUED)
@@ -305,10 +360,13 @@ def put_off(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
         "UpdateExpression": (
-            f"SET #status = :retry, #not_before = :now, #history[{len(job.history) - 1}] = :attempt REMOVE #lease_until ADD #attempt :less"
+            f"SET #status = :retry, #not_before = :now, #history[{len(job.history) - 1}] = "
+            ":attempt REMOVE #lease_until ADD #attempt :less"
         ),
         "ConditionExpression": is_mine,
-        "ExpressionAttributeNames": _names(("status", "not_before", "lease_until", "owner", "history", "attempt")),
+        "ExpressionAttributeNames": _names(
+            ("status", "not_before", "lease_until", "owner", "history", "attempt")
+        ),
         "ExpressionAttributeValues": {
             ":inprogress": {"S": Status.INPROGRESS},
             ":nonce": {"S": job.owner},
@@ -321,8 +379,11 @@ def put_off(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     }
 
 
-def release(table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> dict[str, Any]:
-    """Gives up a claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is None.
+def release(
+    table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int
+) -> dict[str, Any]:
+    """Gives up a claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is
+    None.
 
     A time beyond what a message can wait for makes it SCHEDULED, and a sweep hands it on.
     """
@@ -331,7 +392,13 @@ def release(table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms
         return _end(table, job, Status.DEAD, failed, now_ms=now_ms, extra={"error": {"S": error}})
     if waits_by_message(retry_at_ms, now_ms):
         return _leave(table, job, Status.RETRY, failed, {"not_before": {"N": str(retry_at_ms)}})
-    return _leave(table, job, Status.SCHEDULED, failed, scheduled(replace(job, not_before_ms=retry_at_ms), now_ms=now_ms))
+    return _leave(
+        table,
+        job,
+        Status.SCHEDULED,
+        failed,
+        scheduled(replace(job, not_before_ms=retry_at_ms), now_ms=now_ms),
+    )
 
 
 def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
@@ -346,16 +413,22 @@ def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
 
 
 def hand_back(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
-    """Undoes a claim whose attempt was never started: it counts for nothing. RETRY, which the relay does not announce."""
+    """Undoes a claim whose attempt was never started: it counts for nothing.
+
+    RETRY, which the relay does not announce.
+    """
     is_mine = "#status = :inprogress AND #owner = :nonce"
     return {
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
         "UpdateExpression": (
-            f"SET #status = :retry, #not_before = :now REMOVE #lease_until, #history[{len(job.history) - 1}] ADD #attempt :less"
+            "SET #status = :retry, #not_before = :now REMOVE #lease_until, "
+            f"#history[{len(job.history) - 1}] ADD #attempt :less"
         ),
         "ConditionExpression": is_mine,
-        "ExpressionAttributeNames": _names(("status", "not_before", "lease_until", "owner", "history", "attempt")),
+        "ExpressionAttributeNames": _names(
+            ("status", "not_before", "lease_until", "owner", "history", "attempt")
+        ),
         "ExpressionAttributeValues": {
             ":inprogress": {"S": Status.INPROGRESS},
             ":nonce": {"S": job.owner},
@@ -368,7 +441,10 @@ def hand_back(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
 
 
 def cancel(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
-    """Ends a job that has not ended, in the version that was seen. Its owner is refused from here on."""
+    """Ends a job that has not ended, in the version that was seen.
+
+    Its owner is refused from here on.
+    """
     is_as_seen = "#status = :seen AND #fence = :fence"
     sets = ["#status = :cancelled", "#expires_at = :expires"]
     names = ["status", "fence", "expires_at", "lease_until", "not_before", *_PLACES]
@@ -381,8 +457,12 @@ def cancel(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
     if seen.status is Status.INPROGRESS:
         sets.append(f"#history[{len(seen.history) - 1}] = :attempt")
         names.append("history")
-        values[":attempt"] = attempt_value(replace(seen.history[-1], ended_at_ms=now_ms, outcome=Outcome.CANCELLED))
-    expression = f"SET {', '.join(sets)} REMOVE #lease_until, #not_before, #attention, #attention_at, #due"
+        values[":attempt"] = attempt_value(
+            replace(seen.history[-1], ended_at_ms=now_ms, outcome=Outcome.CANCELLED)
+        )
+    expression = (
+        f"SET {', '.join(sets)} REMOVE #lease_until, #not_before, #attention, #attention_at, #due"
+    )
     return _change(table, seen, expression, is_as_seen, names=names, values=values)
 
 
@@ -397,20 +477,29 @@ def redrive(table: str, seen: Job) -> dict[str, Any]:
         ":zero": {"N": "0"},
         ":one": {"N": "1"},
     }
-    expression = "SET #status = :queued, #attempt = :zero REMOVE #error, #expires_at, #attention, #attention_at ADD #run :one"
+    expression = (
+        "SET #status = :queued, #attempt = :zero REMOVE #error, #expires_at, "
+        "#attention, #attention_at ADD #run :one"
+    )
     return _change(table, seen, expression, is_the_run_seen, names=names, values=values)
 
 
 def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
-    """Has the stream announce a job again, in the version that was seen, because its message is lost.
+    """Has the stream announce a job again, in the version that was seen, because its message is
+    lost.
 
-    A stream record is made by a change of the item, so the change notes when. What waits for another attempt, or was
-    abandoned, becomes QUEUED: only that is announced. An attempt that was abandoned stays in the history.
+    A stream record is made by a change of the item, so the change notes when. What waits for
+    another attempt, or was abandoned, becomes QUEUED: only that is announced. An attempt that was
+    abandoned stays in the history.
     """
     is_as_seen = "#status = :seen AND #fence = :fence"
     sets = ["#resent_at = :now"]
     names = ["status", "fence", "resent_at"]
-    values: dict[str, Any] = {":seen": {"S": seen.status}, ":fence": {"N": str(seen.fence)}, ":now": {"N": str(now_ms)}}
+    values: dict[str, Any] = {
+        ":seen": {"S": seen.status},
+        ":fence": {"N": str(seen.fence)},
+        ":now": {"N": str(now_ms)},
+    }
     removes = ""
     if seen.status in (Status.RETRY, Status.INPROGRESS):
         sets.append("#status = :queued")
@@ -421,31 +510,51 @@ def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
         is_still_abandoned = "#lease_until = :seen_lease"  # or its owner has renewed it meanwhile
         is_as_seen += f" AND {is_still_abandoned}"
         values[":seen_lease"] = {"N": str(seen.lease_until_ms)}
-    return _change(table, seen, f"SET {', '.join(sets)}{removes}", is_as_seen, names=names, values=values)
+    return _change(
+        table, seen, f"SET {', '.join(sets)}{removes}", is_as_seen, names=names, values=values
+    )
 
 
 def take_due(table: str, seen: Job) -> dict[str, Any]:
-    """Takes a scheduled job out of the `due` index, which makes the stream announce it with the delay that is left."""
+    """Takes a scheduled job out of the `due` index, which makes the stream announce it with the
+    delay that is left.
+    """
     is_not_taken = "#due = :due"
-    return _change(table, seen, "REMOVE #due", is_not_taken, names=["due"], values={":due": {"S": DUE}})
+    return _change(
+        table, seen, "REMOVE #due", is_not_taken, names=["due"], values={":due": {"S": DUE}}
+    )
 
 
 def _ended(mine: Job, status: Status, attempt: Attempt, now_ms: int) -> Job:
     # Only a job that has ended may vanish: TTL counts from here.
     expires_at_s = now_ms // 1000 + RETENTION_SECONDS
-    return replace(mine, status=status, lease_until_ms=None, history=(*mine.history[:-1], attempt), expires_at_s=expires_at_s)
+    return replace(
+        mine,
+        status=status,
+        lease_until_ms=None,
+        history=(*mine.history[:-1], attempt),
+        expires_at_s=expires_at_s,
+    )
 
 
-def _end(table: str, job: Job, status: Status, attempt: Attempt, *, now_ms: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+def _end(
+    table: str, job: Job, status: Status, attempt: Attempt, *, now_ms: int, extra: Mapping[str, Any]
+) -> dict[str, Any]:
     # Only a job that has ended may vanish: TTL counts from here.
     place = attention(job.tenant, status, now_ms) if status is Status.DEAD else {}
     return _leave(table, job, status, attempt, {**extra, "expires_at": _expires(now_ms), **place})
 
 
-def _leave(table: str, job: Job, status: Status, attempt: Attempt, extra: Mapping[str, Any]) -> dict[str, Any]:
+def _leave(
+    table: str, job: Job, status: Status, attempt: Attempt, extra: Mapping[str, Any]
+) -> dict[str, Any]:
     """The write with which an owner leaves its job, applied only while it is the owner."""
     is_mine = "#status = :inprogress AND #owner = :nonce"
-    sets = ["#status = :status", f"#history[{len(job.history) - 1}] = :attempt", *(f"#{name} = :{name}" for name in extra)]
+    sets = [
+        "#status = :status",
+        f"#history[{len(job.history) - 1}] = :attempt",
+        *(f"#{name} = :{name}" for name in extra),
+    ]
     return {
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
@@ -463,7 +572,15 @@ def _leave(table: str, job: Job, status: Status, attempt: Attempt, extra: Mappin
     }
 
 
-def _change(table: str, job: Job, expression: str, condition: str, *, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+def _change(
+    table: str,
+    job: Job,
+    expression: str,
+    condition: str,
+    *,
+    names: Sequence[str],
+    values: Mapping[str, Any],
+) -> dict[str, Any]:
     return {
         "TableName": table,
         "Key": job_key(job.tenant, job.id),

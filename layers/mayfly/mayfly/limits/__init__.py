@@ -20,17 +20,21 @@ _Result = TypeVar("_Result")
 
 
 def take(store: LimitStore, limit: Limit, *, tenant: str, key: str, cost: int = 1) -> Decision:
-    """Takes `cost` from a limit's share of `key`, or refuses; `Algorithm` has what each admits at most.
+    """Takes `cost` from a limit's share of `key`, or refuses; `Algorithm` has what each admits at
+    most.
 
-    Raises InvalidRequest for a limit that makes no sense and a cost that it could never admit, StoreUnavailable where nothing is known: to
-    let in or to refuse then is the caller's choice.
+    Raises InvalidRequest for a limit that makes no sense and a cost that it could never admit,
+    StoreUnavailable where nothing is known: to let in or to refuse then is the caller's choice.
     """
     check(limit, key, cost)
     return store.take(tenant, limit, key, cost)
 
 
-def take_all(store: LimitStore, limits: Sequence[Limit], *, tenant: str, key: str, cost: int = 1) -> Decision:
-    """Takes from several limits (so many a second, and so many a day), or from none of them. Their names must differ.
+def take_all(
+    store: LimitStore, limits: Sequence[Limit], *, tenant: str, key: str, cost: int = 1
+) -> Decision:
+    """Takes from several limits (so many a second, and so many a day), or from none of them. Their
+    names must differ.
 
     Returns the refusal that lasts longest, or the admission that leaves least. Raises as `take`.
     """
@@ -42,12 +46,19 @@ def take_all(store: LimitStore, limits: Sequence[Limit], *, tenant: str, key: st
 
 
 def guard(
-    store: Callable[[], LimitStore], limit: Limit, *, tenant: str, key: Callable[_Arguments, str], fail_open: bool
+    store: Callable[[], LimitStore],
+    limit: Limit,
+    *,
+    tenant: str,
+    key: Callable[_Arguments, str],
+    fail_open: bool,
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
-    """Lets a handler's calls through as far as a limit goes; raises QuotaExceeded, an answer of 429, for the others.
+    """Lets a handler's calls through as far as a limit goes; raises QuotaExceeded, an answer of
+    429, for the others.
 
-    `key` says whose share a call takes from, from the handler's own arguments. Where the store does not answer, `fail_open` lets the call
-    through; otherwise StoreUnavailable passes, an answer of 503. There is no default: it is yours to say.
+    `key` says whose share a call takes from, from the handler's own arguments. Where the store does
+    not answer, `fail_open` lets the call through; otherwise StoreUnavailable passes, an answer of
+    503. There is no default: it is yours to say.
     """
 
     def decorate(handler: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -60,7 +71,10 @@ def guard(
             except StoreUnavailable:
                 if not fail_open:
                     raise
-                _LOG.warning("the limit %r could not be asked; the call was let through, as its guard says", limit.name)
+                _LOG.warning(
+                    "the limit %r could not be asked; the call was let through, as its guard says",
+                    limit.name,
+                )
             else:
                 if not decision.is_allowed:
                     raise _exceeded(decision)
@@ -72,7 +86,8 @@ def guard(
 
 
 def quota(store: LimitStore, requests_a_minute: int) -> Callable[[str], None]:
-    """A limit on all that each tenant asks of the API: a function that takes one request from a tenant's share, or raises QuotaExceeded.
+    """A limit on all that each tenant asks of the API: a function that takes one request from a
+    tenant's share, or raises QuotaExceeded.
 
     A store that does not answer lets the request through, whose own work will find out.
     """

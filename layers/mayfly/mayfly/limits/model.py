@@ -7,7 +7,8 @@ __all__ = ["Algorithm", "Decision", "Limit"]
 
 
 class Algorithm(StrEnum):
-    """How a limit counts. What each admits at most, with every process on one clock (docs/scale.md has it with clocks that differ):
+    """How a limit counts. What each admits at most, with every process on one clock (docs/scale.md
+    has it with clocks that differ):
 
     FIXED    `limit` in each window of `period_seconds` since the epoch, so twice that in a period across an edge. One item each window.
     SLIDING  the last window counts by the part of it that the period before now still covers: with e seconds of the present window
@@ -41,7 +42,8 @@ class Limit:
 class Decision:
     """What a limit decided.
 
-    `reset_ms`: where it admitted, when all of it is free again; where it refused, when the same could be admitted at the earliest.
+    `reset_ms`: where it admitted, when all of it is free again; where it refused, when the same
+    could be admitted at the earliest.
     """
 
     limit: Limit

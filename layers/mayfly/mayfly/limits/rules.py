@@ -1,8 +1,10 @@
-"""The three algorithms, as arithmetic on a stored state: whole numbers throughout, so that every process decides alike.
+"""The three algorithms, as arithmetic on a stored state: whole numbers throughout, so that every
+process decides alike.
 
-`plan` says what to write for a state that is known or guessed, or that nothing is to be had. What it writes carries a condition on the
-branch it took, not on the whole state: takes of one branch do not disturb each other. In none of them can what others take make more
-room, so a refusal that follows from a state seen before is certain.
+`plan` says what to write for a state that is known or guessed, or that nothing is to be had. What
+it writes carries a condition on the branch it took, not on the whole state: takes of one branch do
+not disturb each other. In none of them can what others take make more room, so a refusal that
+follows from a state seen before is certain.
 """
 
 import re
@@ -22,7 +24,8 @@ State = Mapping[str, int]
 
 _MAX_LIMIT: Final = 10**9
 _MAX_PERIOD_SECONDS: Final = 366 * 24 * 3600
-#: Kept for so long after it has lost its meaning, so that a clock which lags behind does not find it gone.
+#: Kept for so long after it has lost its meaning, so that a clock which lags behind does not find
+#: it gone.
 _SLACK_SECONDS: Final = 120
 _KEY: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
@@ -38,7 +41,10 @@ class Take:
 
 @dataclass(frozen=True)
 class Write:
-    """An update of the state and the condition of its branch, in DynamoDB's words. All values are numbers; `#x` stands for `x`."""
+    """An update of the state and the condition of its branch, in DynamoDB's words.
+
+    All values are numbers; `#x` stands for `x`.
+    """
 
     expression: str
     condition: str
@@ -58,9 +64,13 @@ def item_key(limit: Limit, tenant: str, subject: str, now_ms: int) -> dict[str, 
 
 
 def check(limit: Limit, key: str, cost: int) -> None:
-    """Raises InvalidRequest for a limit that makes no sense, a key that is none, and a cost that it could never admit."""
+    """Raises InvalidRequest for a limit that makes no sense, a key that is none, and a cost that it
+    could never admit.
+    """
     if not _KEY.fullmatch(key):
-        raise InvalidRequest("key", "must have 1 to 128 characters, none of them a control character")
+        raise InvalidRequest(
+            "key", "must have 1 to 128 characters, none of them a control character"
+        )
     if not NAME.fullmatch(limit.name):
         raise InvalidRequest("name", f"must match {NAME.pattern}")
     if not 1 <= limit.limit <= _MAX_LIMIT:
@@ -74,11 +84,15 @@ def check(limit: Limit, key: str, cost: int) -> None:
     if limit.most * limit.period_seconds > _MAX_PERIOD_SECONDS * limit.limit:
         raise InvalidRequest("burst", "would take more than 366 days to be free again")
     if not 1 <= cost <= limit.most:
-        raise InvalidRequest("cost", f"must be from 1 to {limit.most}: more could never be admitted")
+        raise InvalidRequest(
+            "cost", f"must be from 1 to {limit.most}: more could never be admitted"
+        )
 
 
 def plan(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
-    """What to write to take `cost`, if the state is this one; the refusal, where there is no room in it."""
+    """What to write to take `cost`, if the state is this one; the refusal, where there is no room
+    in it.
+    """
     return _PLANS[limit.algorithm](limit, cost, now_ms, state)
 
 
@@ -89,14 +103,21 @@ def decide(limit: Limit, now_ms: int, state: State) -> Decision:
 
 def update(table: str, key: dict[str, Any], step: Write) -> dict[str, Any]:
     """A planned write as an UpdateItem request."""
-    words = f"{step.expression} {step.condition}".replace("(", " ").replace(")", " ").replace(",", " ").split()
+    words = (
+        f"{step.expression} {step.condition}".replace("(", " ")
+        .replace(")", " ")
+        .replace(",", " ")
+        .split()
+    )
     return {
         "TableName": table,
         "Key": key,
         "UpdateExpression": step.expression,
         "ConditionExpression": step.condition,
         "ExpressionAttributeNames": {word: word[1:] for word in words if word.startswith("#")},
-        "ExpressionAttributeValues": {name: {"N": str(value)} for name, value in step.values.items()},
+        "ExpressionAttributeValues": {
+            name: {"N": str(value)} for name, value in step.values.items()
+        },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
@@ -113,12 +134,18 @@ def _plan_fixed(limit: Limit, cost: int, now_ms: int, state: State) -> Write | D
     return Write(
         "ADD #used :cost SET #expires_at = :expires_at",
         f"{is_new} OR {has_room}",
-        {":cost": cost, ":room": limit.limit - cost, ":expires_at": _expiry(_window_end(limit, now_ms))},
+        {
+            ":cost": cost,
+            ":room": limit.limit - cost,
+            ":expires_at": _expiry(_window_end(limit, now_ms)),
+        },
     )
 
 
 def _admit_fixed(limit: Limit, now_ms: int, state: State) -> Decision:
-    return _admitted(limit, max(0, limit.limit - state["used"]), max(0, _window_end(limit, now_ms) - now_ms))
+    return _admitted(
+        limit, max(0, limit.limit - state["used"]), max(0, _window_end(limit, now_ms) - now_ms)
+    )
 
 
 # ---------------------------------------------------------------- sliding window
@@ -132,7 +159,9 @@ def _plan_sliding(limit: Limit, cost: int, now_ms: int, state: State) -> Write |
     previous, current = _counts(state, window)
     room = limit.limit - cost - previous * (period - elapsed) // period
     if current > room:
-        wait = _wait_for_room(limit, cost, previous, current, elapsed) + max(0, window * period - now_ms)
+        wait = _wait_for_room(limit, cost, previous, current, elapsed) + max(
+            0, window * period - now_ms
+        )
         return _refused(limit, max(0, room + cost - current), wait)
     values = {":window": window, ":cost": cost, ":expires_at": _expiry((window + 2) * period)}
     if state and state["window"] == window:
@@ -143,7 +172,11 @@ def _plan_sliding(limit: Limit, cost: int, now_ms: int, state: State) -> Write |
             f"{is_same} AND {has_room}",
             {**values, ":room": room},
         )
-    is_as_seen = "#window = :seen_window AND #current = :seen_current" if state else "attribute_not_exists(#window)"
+    is_as_seen = (
+        "#window = :seen_window AND #current = :seen_current"
+        if state
+        else "attribute_not_exists(#window)"
+    )
     seen = {":seen_window": state["window"], ":seen_current": state["current"]} if state else {}
     return Write(
         "SET #window = :window, #previous = :previous, #current = :cost, #expires_at = :expires_at",
@@ -163,11 +196,17 @@ def _counts(state: State, window: int) -> tuple[int, int]:
     """What was taken in the window before this one, and in this one."""
     if not state or state["window"] < window - 1:
         return 0, 0
-    return (state["previous"], state["current"]) if state["window"] == window else (state["current"], 0)
+    return (
+        (state["previous"], state["current"])
+        if state["window"] == window
+        else (state["current"], 0)
+    )
 
 
 def _wait_for_room(limit: Limit, cost: int, previous: int, current: int, elapsed: int) -> int:
-    """Until the window before counts for so little that `cost` fits, in milliseconds, if nothing is taken meanwhile."""
+    """Until the window before counts for so little that `cost` fits, in milliseconds, if nothing is
+    taken meanwhile.
+    """
     period = _period_ms(limit)
     if current + cost <= limit.limit:
         return _covered(previous, limit.limit - cost - current, period) - elapsed
@@ -175,7 +214,9 @@ def _wait_for_room(limit: Limit, cost: int, previous: int, current: int, elapsed
 
 
 def _covered(count: int, allowed: int, period: int) -> int:
-    """The first moment of a window at which `count` of the one before weighs no more than `allowed`."""
+    """The first moment of a window at which `count` of the one before weighs no more than
+    `allowed`.
+    """
     return 0 if count <= allowed else period - ((allowed + 1) * period - 1) // count
 
 
@@ -193,20 +234,31 @@ def _plan_gcra(limit: Limit, cost: int, now_ms: int, state: State) -> Write | De
     if until == now:
         is_idle = "attribute_not_exists(#until) OR #until <= :now"
         return Write(
-            "SET #until = :next, #expires_at = :expires_at", is_idle, {":now": now, ":next": now + step, ":expires_at": expires_at}
+            "SET #until = :next, #expires_at = :expires_at",
+            is_idle,
+            {":now": now, ":next": now + step, ":expires_at": expires_at},
         )
     is_busy = "#until > :now"
     has_room = "#until <= :last"
     return Write(
         "ADD #until :step SET #expires_at = :expires_at",
         f"{is_busy} AND {has_room}",
-        {":now": now, ":last": now + (limit.most - cost) * interval, ":step": step, ":expires_at": expires_at},
+        {
+            ":now": now,
+            ":last": now + (limit.most - cost) * interval,
+            ":step": step,
+            ":expires_at": expires_at,
+        },
     )
 
 
 def _admit_gcra(limit: Limit, now_ms: int, state: State) -> Decision:
     now, interval = _ns(now_ms), _interval(limit)
-    return _admitted(limit, max(0, now + limit.most * interval - state["until"]) // interval, _ms(max(0, state["until"] - now)))
+    return _admitted(
+        limit,
+        max(0, now + limit.most * interval - state["until"]) // interval,
+        _ms(max(0, state["until"] - now)),
+    )
 
 
 def _interval(limit: Limit) -> int:

@@ -25,15 +25,16 @@ class LimitStore:
         self._db = db
         self._table = table
         self._clock = clock
-        #: The states as this process last saw them. A guess: every admission is decided by the store. A refusal that follows from
-        #: one is certain (rules.py), and costs no call.
+        #: The states as this process last saw them. A guess: every admission is decided by the
+        #: store. A refusal that follows from one is certain (rules.py), and costs no call.
         self._seen: dict[str, Mapping[str, int]] = {}
 
     def take(self, tenant: str, limit: Limit, subject: str, cost: int) -> Decision:
-        """Takes from one limit, or refuses: one write where the guess of the state was good enough, and two otherwise.
+        """Takes from one limit, or refuses: one write where the guess of the state was good enough,
+        and two otherwise.
 
-        An answer that is lost may have taken: the SDK's repeat takes again. The bound holds, since that only makes less room.
-        Raises StoreUnavailable.
+        An answer that is lost may have taken: the SDK's repeat takes again. The bound holds, since
+        that only makes less room. Raises StoreUnavailable.
         """
         for _ in range(_TRIES):
             now_ms = self._clock()
@@ -42,7 +43,9 @@ class LimitStore:
             if isinstance(step, Decision):
                 return step
             try:
-                item = self._db.update("take from the limit", ReturnValues="ALL_NEW", **update(self._table, key, step))
+                item = self._db.update(
+                    "take from the limit", ReturnValues="ALL_NEW", **update(self._table, key, step)
+                )
             except ConditionFailed as refusal:
                 self._remember(key, refusal.item)
                 continue
@@ -50,30 +53,51 @@ class LimitStore:
         raise StoreUnavailable("take from the limit", f"others came first {_TRIES} times in a row")
 
     def take_all(self, tenant: str, limits: Sequence[Limit], subject: str, cost: int) -> Decision:
-        """Takes from all limits in one transaction, or from none. Returns the tightest admission, or a refusal. Raises StoreUnavailable."""
+        """Takes from all limits in one transaction, or from none.
+
+        Returns the tightest admission, or a refusal. Raises StoreUnavailable.
+        """
         for attempt in range(_TRIES):
             if attempt:
                 self._db.pause(min(attempt, 4))
             now_ms = self._clock()
             keys = [item_key(limit, tenant, subject, now_ms) for limit in limits]
-            steps = [plan(limit, cost, now_ms, self._guess(key)) for limit, key in zip(limits, keys, strict=True)]
+            steps = [
+                plan(limit, cost, now_ms, self._guess(key))
+                for limit, key in zip(limits, keys, strict=True)
+            ]
             refused = [step for step in steps if isinstance(step, Decision)]
             if refused:
                 return max(refused, key=lambda decision: decision.reset_ms)
-            writes = [update(self._table, key, step) for key, step in zip(keys, steps, strict=True) if isinstance(step, Write)]
+            writes = [
+                update(self._table, key, step)
+                for key, step in zip(keys, steps, strict=True)
+                if isinstance(step, Write)
+            ]
             try:
                 self._db.transact("take from the limits", [{"Update": write} for write in writes])
             except TransactionCancelled as refusal:
                 codes = {reason.code for reason in refusal.reasons}
                 if not codes & {*_PASSING, "ConditionalCheckFailed"}:
-                    raise StoreUnavailable("take from the limits", ", ".join(sorted(codes))) from refusal
+                    raise StoreUnavailable(
+                        "take from the limits", ", ".join(sorted(codes))
+                    ) from refusal
                 for key, reason in zip(keys, refusal.reasons, strict=True):
                     if reason.code == "ConditionalCheckFailed":
                         self._remember(key, reason.item)
                 continue
-            found = {(item["pk"]["S"], item["sk"]["S"]): item for item in self._db.get_many("read the limits", self._table, keys)}
-            states = [self._remember(key, found.get((key["pk"]["S"], key["sk"]["S"]))) for key in keys]
-            found_decisions = [decide(limit, now_ms, state) for limit, state in zip(limits, states, strict=True) if state]
+            found = {
+                (item["pk"]["S"], item["sk"]["S"]): item
+                for item in self._db.get_many("read the limits", self._table, keys)
+            }
+            states = [
+                self._remember(key, found.get((key["pk"]["S"], key["sk"]["S"]))) for key in keys
+            ]
+            found_decisions = [
+                decide(limit, now_ms, state)
+                for limit, state in zip(limits, states, strict=True)
+                if state
+            ]
             if not found_decisions:
                 raise StoreUnavailable("read the limits", "what was just written is gone")
             return min(found_decisions, key=lambda decision: decision.remaining)

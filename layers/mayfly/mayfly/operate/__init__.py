@@ -1,4 +1,5 @@
 """The operator's side of `mayfly`: `python -m mayfly.operate keys ...`, `... jobs ...`.
 
-Works on the running local stack, or with `--stack` on a deployed one, whose resources it finds through CloudFormation.
+Works on the running local stack, or with `--stack` on a deployed one, whose resources it finds
+through CloudFormation.
 """

@@ -34,11 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except NoRegionError:
-        print("mayfly: no AWS region is set; set AWS_REGION, or a profile that has one", file=sys.stderr)
+        print(
+            "mayfly: no AWS region is set; set AWS_REGION, or a profile that has one",
+            file=sys.stderr,
+        )
     except NoCredentialsError:
-        print("mayfly: no AWS credentials were found; set them as for any AWS command", file=sys.stderr)
+        print(
+            "mayfly: no AWS credentials were found; set them as for any AWS command",
+            file=sys.stderr,
+        )
     except (BotoCoreError, ClientError) as problem:
-        print(f"mayfly: the stack {options.stack or 'here'!r} cannot be used: {problem}", file=sys.stderr)
+        print(
+            f"mayfly: the stack {options.stack or 'here'!r} cannot be used: {problem}",
+            file=sys.stderr,
+        )
     return 1
 
 

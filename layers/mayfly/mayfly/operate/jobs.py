@@ -1,4 +1,6 @@
-"""`mayfly jobs`: look at jobs, end them, run them again, find those whose message is lost, and read what is no job."""
+"""`mayfly jobs`: look at jobs, end them, run them again, find those whose message is lost, and read
+what is no job.
+"""
 
 import argparse
 import json
@@ -23,12 +25,14 @@ _COLUMNS = ("id", "task", "status", "attempts", "created_at", "error")
 def add_parser(features: Any) -> None:
     """Adds the commands."""
     common = [target(), tenant_option()]
-    jobs = features.add_parser("jobs", help="jobs: list, show, cancel, redrive, resend, unreadable").add_subparsers(
-        required=True, metavar="VERB"
-    )
+    jobs = features.add_parser(
+        "jobs", help="jobs: list, show, cancel, redrive, resend, unreadable"
+    ).add_subparsers(required=True, metavar="VERB")
 
     listing = jobs.add_parser("list", parents=common, help="dead or scheduled jobs, by their time")
-    listing.add_argument("--status", choices=sorted(_LISTED), default="dead", help="which (default: %(default)s)")
+    listing.add_argument(
+        "--status", choices=sorted(_LISTED), default="dead", help="which (default: %(default)s)"
+    )
     listing.add_argument("--task", type=name, help="only those of this task")
     listing.set_defaults(run=_list)
 
@@ -36,13 +40,23 @@ def add_parser(features: Any) -> None:
     showing.add_argument("id", type=name)
     showing.set_defaults(run=_show)
 
-    cancel = jobs.add_parser("cancel", parents=common, help="end jobs that have not ended; a running one can commit nothing more")
+    cancel = jobs.add_parser(
+        "cancel",
+        parents=common,
+        help="end jobs that have not ended; a running one can commit nothing more",
+    )
     cancel.add_argument("id", type=name, nargs="+")
     cancel.set_defaults(run=_cancel)
 
-    redrive = jobs.add_parser("redrive", parents=common, help="run dead jobs again, with all their attempts")
+    redrive = jobs.add_parser(
+        "redrive", parents=common, help="run dead jobs again, with all their attempts"
+    )
     redrive.add_argument("id", type=name, nargs="*")
-    redrive.add_argument("--all", action="store_true", help="every dead job of the tenant (with --task: of that task)")
+    redrive.add_argument(
+        "--all",
+        action="store_true",
+        help="every dead job of the tenant (with --task: of that task)",
+    )
     redrive.add_argument("--task", type=name, help="with --all: only those of this task")
     redrive.set_defaults(run=_redrive)
 
@@ -50,26 +64,47 @@ def add_parser(features: Any) -> None:
         "resend",
         parents=common,
         help="announce jobs again whose message is lost",
-        description="Announces jobs again whose message is lost. Harmless where it is not: a job is run by one worker at a time.",
+        description="Announces jobs again whose message is lost. Harmless where it is not: a "
+        "job is run by one worker at a time.",
     )
     resend.add_argument("id", type=name, nargs="*")
     resend.add_argument(
-        "--stranded", action="store_true", help="every tenant's jobs that should have started long ago; reads the whole table"
+        "--stranded",
+        action="store_true",
+        help="every tenant's jobs that should have started long ago; reads the whole table",
     )
-    resend.add_argument("--older-than", type=_seconds, default=300, metavar="SECONDS", help="with --stranded (default: %(default)s)")
+    resend.add_argument(
+        "--older-than",
+        type=_seconds,
+        default=300,
+        metavar="SECONDS",
+        help="with --stranded (default: %(default)s)",
+    )
     resend.set_defaults(run=_resend)
 
-    unreadable = jobs.add_parser("unreadable", parents=[target()], help="messages that were no job: kept whole until somebody forgets them")
+    unreadable = jobs.add_parser(
+        "unreadable",
+        parents=[target()],
+        help="messages that were no job: kept whole until somebody forgets them",
+    )
     unreadable.add_argument("--show", metavar="MESSAGE_ID", help="print one body, whole")
-    unreadable.add_argument("--forget", metavar="MESSAGE_ID", help="delete one, when it is dealt with")
+    unreadable.add_argument(
+        "--forget", metavar="MESSAGE_ID", help="delete one, when it is dealt with"
+    )
     unreadable.set_defaults(run=_unreadable)
 
 
 def _list(options: argparse.Namespace) -> int:
     _, operations = Stack(options).jobs()
-    jobs = [public(job, system_clock()) for job in _listed(operations, options.tenant, _LISTED[options.status], options.task)]
+    jobs = [
+        public(job, system_clock())
+        for job in _listed(operations, options.tenant, _LISTED[options.status], options.task)
+    ]
     show(
-        [_row(job, options) for job in jobs], _COLUMNS, as_json=options.json, none=f"no job of tenant {options.tenant} is {options.status}"
+        [_row(job, options) for job in jobs],
+        _COLUMNS,
+        as_json=options.json,
+        none=f"no job of tenant {options.tenant} is {options.status}",
     )
     return 0
 
@@ -81,34 +116,74 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         show([job], (), as_json=True, none="")
         return 0
-    for field in ("id", "task", "status", "created_at", "not_before", "max_attempts", "payload", "result", "error"):
+    for field in (
+        "id",
+        "task",
+        "status",
+        "created_at",
+        "not_before",
+        "max_attempts",
+        "payload",
+        "result",
+        "error",
+    ):
         if field in job:
             value = job[field]
-            print(f"{field:<13} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
-    show(job["attempts"], ("number", "started_at", "ended_at", "outcome", "error"), as_json=False, none="no attempt yet")
+            print(
+                f"{field:<13} "
+                f"{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+            )
+    show(
+        job["attempts"],
+        ("number", "started_at", "ended_at", "outcome", "error"),
+        as_json=False,
+        none="no attempt yet",
+    )
     return 0
 
 
 def _cancel(options: argparse.Namespace) -> int:
     _, operations = Stack(options).jobs()
-    return _each(options, options.id, lambda job_id: operations.cancel(options.tenant, job_id, now_ms=system_clock()))
+    return _each(
+        options,
+        options.id,
+        lambda job_id: operations.cancel(options.tenant, job_id, now_ms=system_clock()),
+    )
 
 
 def _redrive(options: argparse.Namespace) -> int:
     _require_one_of(options, "--all", is_given=options.all)
     _, operations = Stack(options).jobs()
-    ids = [job.id for job in _listed(operations, options.tenant, Status.DEAD, options.task)] if options.all else options.id
-    return _each(options, ids, lambda job_id: operations.redrive(options.tenant, job_id, now_ms=system_clock()))
+    ids = (
+        [job.id for job in _listed(operations, options.tenant, Status.DEAD, options.task)]
+        if options.all
+        else options.id
+    )
+    return _each(
+        options,
+        ids,
+        lambda job_id: operations.redrive(options.tenant, job_id, now_ms=system_clock()),
+    )
 
 
 def _resend(options: argparse.Namespace) -> int:
     _require_one_of(options, "--stranded", is_given=options.stranded)
     _, operations = Stack(options).jobs()
     if not options.stranded:
-        return _each(options, options.id, lambda job_id: operations.resend(options.tenant, job_id, now_ms=system_clock()))
-    found = list(_with_progress(operations.stranded(before_ms=system_clock() - options.older_than * 1000)))
+        return _each(
+            options,
+            options.id,
+            lambda job_id: operations.resend(options.tenant, job_id, now_ms=system_clock()),
+        )
+    found = list(
+        _with_progress(operations.stranded(before_ms=system_clock() - options.older_than * 1000))
+    )
     tenants = {job.id: job.tenant for job in found}
-    return _each(options, list(tenants), lambda job_id: operations.resend(tenants[job_id], job_id, now_ms=system_clock()))
+    return _each(
+        options,
+        list(tenants),
+        lambda job_id: operations.resend(tenants[job_id], job_id, now_ms=system_clock()),
+    )
 
 
 def _unreadable(options: argparse.Namespace) -> int:
@@ -124,12 +199,17 @@ def _unreadable(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(chosen.body.encode("utf-8", "surrogatepass") + b"\n")
         return 0
     show(
-        [_unreadable_row(each, options) for each in found], ("message_id", "kept_at", "bytes", "problem"), as_json=options.json, none="none"
+        [_unreadable_row(each, options) for each in found],
+        ("message_id", "kept_at", "bytes", "problem"),
+        as_json=options.json,
+        none="none",
     )
     return 0
 
 
-def _listed(operations: JobOperations, tenant: str, status: Status, task: str | None) -> Iterator[Job]:
+def _listed(
+    operations: JobOperations, tenant: str, status: Status, task: str | None
+) -> Iterator[Job]:
     after: tuple[str, int] | None = None
     while True:
         page = operations.list(tenant, status, limit=_PAGE, after=after, now_ms=system_clock())
@@ -140,7 +220,9 @@ def _listed(operations: JobOperations, tenant: str, status: Status, task: str | 
 
 
 def _each(options: argparse.Namespace, ids: list[str], act: Callable[[str], Job]) -> int:
-    """Does one thing to each job, and prints what it is now; goes on after one that is not to be had, and says so at the end."""
+    """Does one thing to each job, and prints what it is now; goes on after one that is not to be
+    had, and says so at the end.
+    """
     rows, refused = [], 0
     for job_id in ids:
         try:
@@ -154,12 +236,21 @@ def _each(options: argparse.Namespace, ids: list[str], act: Callable[[str], Job]
 
 
 def _row(job: Mapping[str, Any], options: argparse.Namespace) -> Mapping[str, Any]:
-    return job if options.json else {**job, "attempts": len(job["attempts"]), "error": (job["error"] or "-")[:60]}
+    return (
+        job
+        if options.json
+        else {**job, "attempts": len(job["attempts"]), "error": (job["error"] or "-")[:60]}
+    )
 
 
 def _unreadable_row(found: Unreadable, options: argparse.Namespace) -> Mapping[str, Any]:
     size = len(found.body.encode("utf-8", "surrogatepass"))
-    row = {"message_id": found.message_id, "kept_at": rfc3339(found.kept_at_ms), "bytes": size, "problem": found.problem}
+    row = {
+        "message_id": found.message_id,
+        "kept_at": rfc3339(found.kept_at_ms),
+        "bytes": size,
+        "problem": found.problem,
+    }
     return {**row, "body": found.body} if options.json else row
 
 

@@ -23,7 +23,9 @@ _CACHED: Final = "its last answers hold for up to 60 s more where API Gateway ha
 
 def add_parser(features: Any) -> None:
     """Adds the commands."""
-    keys = features.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="VERB")
+    keys = features.add_parser("keys", help="API keys").add_subparsers(
+        required=True, metavar="VERB"
+    )
     create = keys.add_parser(
         "create",
         parents=[target(), tenant_option()],
@@ -31,9 +33,17 @@ def add_parser(features: Any) -> None:
         description="Makes an API key and shows it, this once: only its hash is stored.",
     )
     create.add_argument(
-        "--scope", action="append", choices=sorted(ALL_SCOPES), help="what it may do; may be repeated (default: everything)"
+        "--scope",
+        action="append",
+        choices=sorted(ALL_SCOPES),
+        help="what it may do; may be repeated (default: everything)",
     )
-    create.add_argument("--expires-in", type=_lifetime, metavar="DAYS", help="when it stops to work (default: never)")
+    create.add_argument(
+        "--expires-in",
+        type=_lifetime,
+        metavar="DAYS",
+        help="when it stops to work (default: never)",
+    )
     _add_env(create)
     create.set_defaults(run=_create)
 
@@ -46,42 +56,68 @@ def add_parser(features: Any) -> None:
     listing.set_defaults(run=_list)
 
     revoke = keys.add_parser(
-        "revoke", parents=[target(), tenant_option()], help="end a key now", description=f"Ends a key at once; {_CACHED}."
+        "revoke",
+        parents=[target(), tenant_option()],
+        help="end a key now",
+        description=f"Ends a key at once; {_CACHED}.",
     )
-    revoke.add_argument("id", type=_key_id, help="the key's id, as list shows it, or the key itself")
+    revoke.add_argument(
+        "id", type=_key_id, help="the key's id, as list shows it, or the key itself"
+    )
     revoke.set_defaults(run=_revoke)
 
     rotate = keys.add_parser(
         "rotate",
         parents=[target(), tenant_option()],
         help="make a key's successor; both work for a while",
-        description="Makes another key of the same scopes and shows it, once. The old one works on for the overlap.",
+        description="Makes another key of the same scopes and shows it, once. The old one "
+        "works on for the overlap.",
     )
     rotate.add_argument("id", type=_key_id, help="the id of the key to replace, or the key itself")
     rotate.add_argument(
-        "--overlap", type=_days, default=7.0, metavar="DAYS", help="how long both work (default: %(default)s; 0 ends it now)"
+        "--overlap",
+        type=_days,
+        default=7.0,
+        metavar="DAYS",
+        help="how long both work (default: %(default)s; 0 ends it now)",
     )
-    rotate.add_argument("--expires-in", type=_lifetime, metavar="DAYS", help="when the new one stops to work (default: never)")
+    rotate.add_argument(
+        "--expires-in",
+        type=_lifetime,
+        metavar="DAYS",
+        help="when the new one stops to work (default: never)",
+    )
     _add_env(rotate)
     rotate.set_defaults(run=_rotate)
 
-    development = keys.add_parser("development", parents=[target()])  # for `mayfly up` alone: no help, no place in the list
+    development = keys.add_parser(
+        "development", parents=[target()]
+    )  # for `mayfly up` alone: no help, no place in the list
     development.set_defaults(run=_development)
 
 
 def _add_env(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", choices=("dev", "test", "live"), help="shown in the key (default: dev on the local stack, live elsewhere)")
+    parser.add_argument(
+        "--env",
+        choices=("dev", "test", "live"),
+        help="shown in the key (default: dev on the local stack, live elsewhere)",
+    )
 
 
 def _create(options: argparse.Namespace) -> int:
-    text, key = _make(Stack(options), options, options.tenant, frozenset(options.scope or ALL_SCOPES))
+    text, key = _make(
+        Stack(options), options, options.tenant, frozenset(options.scope or ALL_SCOPES)
+    )
     _show_once(text, key, as_json=options.json)
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
     now_ms = system_clock()
-    rows = [{**_shown(each), "expired": _has_expired(each, now_ms)} for each in Stack(options).tenants().list_keys(options.tenant)]
+    rows = [
+        {**_shown(each), "expired": _has_expired(each, now_ms)}
+        for each in Stack(options).tenants().list_keys(options.tenant)
+    ]
     if not options.json:
         rows = [{**each, "scopes": " ".join(each["scopes"])} for each in rows]
     columns = ("id", "created_at", "last_used_at", "expires_at", "expired", "scopes")
@@ -91,7 +127,8 @@ def _list(options: argparse.Namespace) -> int:
 
 def _revoke(options: argparse.Namespace) -> int:
     store = Stack(options).tenants()
-    # Looked for first: to a deletion that is repeated for want of an answer, one that was never there looks like its own doing.
+    # Looked for first: to a deletion that is repeated for want of an answer, one that was never
+    # there looks like its own doing.
     if store.find_key(options.id) is None:
         raise KeyNotFound(options.id)
     store.revoke_key(options.id, options.tenant)
@@ -106,9 +143,14 @@ def _rotate(options: argparse.Namespace) -> int:
     if old is None or old.tenant != options.tenant:
         raise KeyNotFound(options.id)
     if _has_expired(old, now_ms):
-        print(f"mayfly: key {old.key_id} has expired and cannot be rotated; make another one with: mayfly keys create", file=sys.stderr)
+        print(
+            f"mayfly: key {old.key_id} has expired and cannot be rotated; make another one "
+            "with: mayfly keys create",
+            file=sys.stderr,
+        )
         return 1
-    # The new one first: whoever stops in between has two keys, and never none. It is shown when both stand as they should.
+    # The new one first: whoever stops in between has two keys, and never none. It is shown when
+    # both stand as they should.
     text, new = _make(stack, options, old.tenant, old.scopes)
     ends_at_ms = min(now_ms + round(options.overlap * _DAY_MS), old.expires_at_ms or sys.maxsize)
     try:
@@ -121,11 +163,17 @@ def _rotate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _make(stack: Stack, options: argparse.Namespace, tenant: str, scopes: frozenset[str]) -> tuple[str, ApiKey]:
+def _make(
+    stack: Stack, options: argparse.Namespace, tenant: str, scopes: frozenset[str]
+) -> tuple[str, ApiKey]:
     now_ms = system_clock()
-    expires_at_ms = None if options.expires_in is None else now_ms + round(options.expires_in * _DAY_MS)
+    expires_at_ms = (
+        None if options.expires_in is None else now_ms + round(options.expires_in * _DAY_MS)
+    )
     env = options.env or ("dev" if stack.is_local else "live")
-    text, key = mint(env, tenant, scopes, now_ms=now_ms, new_secret=new_secret, expires_at_ms=expires_at_ms)
+    text, key = mint(
+        env, tenant, scopes, now_ms=now_ms, new_secret=new_secret, expires_at_ms=expires_at_ms
+    )
     stack.tenants().add_key(key)
     return text, key
 
@@ -135,8 +183,16 @@ def _show_once(text: str, key: ApiKey, *, as_json: bool) -> None:
         print(json.dumps({"key": text, **_shown(key)}))
         return
     print(text)
-    until = ", never expires" if key.expires_at_ms is None else f", expires {rfc3339(key.expires_at_ms)}"
-    print(f"id {key.key_id}, tenant {key.tenant}, scopes {' '.join(sorted(key.scopes))}{until}; it is not shown again", file=sys.stderr)
+    until = (
+        ", never expires"
+        if key.expires_at_ms is None
+        else f", expires {rfc3339(key.expires_at_ms)}"
+    )
+    print(
+        f"id {key.key_id}, tenant {key.tenant}, scopes {' '.join(sorted(key.scopes))}{until}; "
+        "it is not shown again",
+        file=sys.stderr,
+    )
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:
@@ -159,7 +215,9 @@ def _has_expired(key: ApiKey, now_ms: int) -> bool:
 
 
 def _key_id(text: str) -> str:
-    """A key's id; of a key that was pasted whole, which must not end in a terminal again, the id in it."""
+    """A key's id; of a key that was pasted whole, which must not end in a terminal again, the id in
+    it.
+    """
     parts = text.split("_")
     return parts[2] if len(parts) == 4 and parts[0] == "mf" else text
 
@@ -167,7 +225,9 @@ def _key_id(text: str) -> str:
 def _lifetime(text: str) -> float:
     days = _days(text)
     if not days:
-        raise argparse.ArgumentTypeError("a key that expires at once opens nothing; to end one: mayfly keys revoke")
+        raise argparse.ArgumentTypeError(
+            "a key that expires at once opens nothing; to end one: mayfly keys revoke"
+        )
     return days
 
 
@@ -182,7 +242,9 @@ def _days(text: str) -> float:
 
 
 def _development(options: argparse.Namespace) -> int:
-    """Kept in a file of the work folder, readable by this user alone, so that it survives a store that forgets."""
+    """Kept in a file of the work folder, readable by this user alone, so that it survives a store
+    that forgets.
+    """
     path = Path(os.environ["MAYFLY_WORK"], _DEVELOPMENT_KEY_FILE)
     store = Stack(options).tenants()
     if path.exists():
@@ -192,7 +254,15 @@ def _development(options: argparse.Namespace) -> int:
         text, key = mint("dev", "default", ALL_SCOPES, now_ms=system_clock(), new_secret=new_secret)
         path.touch(mode=0o600)
         path.write_text(
-            json.dumps({"key": text, "id": key.key_id, "tenant": key.tenant, "hash": key.secret_hash, "created": key.created_at_ms})
+            json.dumps(
+                {
+                    "key": text,
+                    "id": key.key_id,
+                    "tenant": key.tenant,
+                    "hash": key.secret_hash,
+                    "created": key.created_at_ms,
+                }
+            )
         )
     store.add_key(key)
     authenticate(f"Bearer {text}", store, now_ms=system_clock())

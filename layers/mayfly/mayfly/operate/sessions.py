@@ -17,10 +17,19 @@ _PAGE = 100
 def add_parser(features: Any) -> None:
     """Adds the commands."""
     common = [target(), tenant_option(), _subject()]
-    verbs = features.add_parser("sessions", help="sessions of a subject: list, end").add_subparsers(required=True, metavar="VERB")
-    listing = verbs.add_parser("list", parents=common, help="those that are alive; --json shows their data, too")
+    verbs = features.add_parser("sessions", help="sessions of a subject: list, end").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    listing = verbs.add_parser(
+        "list", parents=common, help="those that are alive; --json shows their data, too"
+    )
     listing.set_defaults(run=_list)
-    ending = verbs.add_parser("end", parents=common, help="end sessions, at once", description="Ends sessions: their tokens open nothing.")
+    ending = verbs.add_parser(
+        "end",
+        parents=common,
+        help="end sessions, at once",
+        description="Ends sessions: their tokens open nothing.",
+    )
     ending.add_argument("id", nargs="*", help="which")
     ending.add_argument("--all", action="store_true", help="every session of the subject")
     ending.set_defaults(run=_end)
@@ -37,12 +46,19 @@ def _list(options: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     after: str | None = None
     while True:
-        page = sessions.list_by_subject(store, tenant=options.tenant, subject=options.subject, limit=_PAGE, after=after)
+        page = sessions.list_by_subject(
+            store, tenant=options.tenant, subject=options.subject, limit=_PAGE, after=after
+        )
         rows += [public(each) for each in page.sessions]
         after = page.next
         if after is None:
             break
-    show(rows, _COLUMNS, as_json=options.json, none=f"{options.subject} has no session of tenant {options.tenant}")
+    show(
+        rows,
+        _COLUMNS,
+        as_json=options.json,
+        none=f"{options.subject} has no session of tenant {options.tenant}",
+    )
     return 0
 
 
@@ -53,7 +69,9 @@ def _end(options: argparse.Namespace) -> int:
     if options.all:
         sessions.end_all(store, tenant=options.tenant, subject=options.subject)
     for session_id in options.id:
-        sessions.end_one(store, tenant=options.tenant, subject=options.subject, session_id=session_id)
+        sessions.end_one(
+            store, tenant=options.tenant, subject=options.subject, session_id=session_id
+        )
     return 0
 
 

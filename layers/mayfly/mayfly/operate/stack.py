@@ -40,7 +40,10 @@ class Stack:
 
     def sessions(self) -> SessionStore:
         """Its sessions."""
-        names = {"SESSIONS_TABLE": self._physical_id("SessionsTable"), "SUBJECT_KEY": self._output("SubjectKey")}
+        names = {
+            "SESSIONS_TABLE": self._physical_id("SessionsTable"),
+            "SUBJECT_KEY": self._output("SubjectKey"),
+        }
         return session_store(names, self._db())
 
     def counters(self) -> CounterStore:
@@ -58,7 +61,9 @@ class Stack:
 
     @property
     def secrets_prefix(self) -> str:
-        """What the names of its webhook secrets begin with; template.yaml says the same to the function that signs."""
+        """What the names of its webhook secrets begin with; template.yaml says the same to the
+        function that signs.
+        """
         return f"/mayfly/{self._name}/webhooks"
 
     def _db(self) -> DynamoDB:
@@ -69,7 +74,9 @@ class Stack:
         if self._is_local:  # the local runtime resolves outputs itself
             found = json.loads(os.environ["MAYFLY_OUTPUTS"])
         else:
-            (stack,) = self._client("cloudformation").describe_stacks(StackName=self._name)["Stacks"]
+            (stack,) = self._client("cloudformation").describe_stacks(StackName=self._name)[
+                "Stacks"
+            ]
             found = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
         if key not in found:
             raise ConfigError([f"the stack {self._name} has no output {key}"])
@@ -77,7 +84,9 @@ class Stack:
 
     def _physical_id(self, logical: str) -> str:
         """What a resource is called. Raises ClientError where the stack has no such resource."""
-        reply = self._client("cloudformation").describe_stack_resource(StackName=self._name, LogicalResourceId=logical)
+        reply = self._client("cloudformation").describe_stack_resource(
+            StackName=self._name, LogicalResourceId=logical
+        )
         found: str = reply["StackResourceDetail"]["PhysicalResourceId"]
         return found
 
@@ -88,8 +97,12 @@ class Stack:
 def target() -> argparse.ArgumentParser:
     """The options of every command, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--stack", metavar="NAME", help="a deployed stack (default: the running local one)")
-    parser.add_argument("--endpoint-url", metavar="URL", help="the AWS-compatible endpoint that holds the stack")
+    parser.add_argument(
+        "--stack", metavar="NAME", help="a deployed stack (default: the running local one)"
+    )
+    parser.add_argument(
+        "--endpoint-url", metavar="URL", help="the AWS-compatible endpoint that holds the stack"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -97,7 +110,9 @@ def target() -> argparse.ArgumentParser:
 def tenant_option() -> argparse.ArgumentParser:
     """`--tenant`, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--tenant", default="default", type=name, help="whose (default: %(default)s)")
+    parser.add_argument(
+        "--tenant", default="default", type=name, help="whose (default: %(default)s)"
+    )
     return parser
 
 
@@ -108,8 +123,13 @@ def name(text: str) -> str:
     return text
 
 
-def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, none: str) -> None:
-    """Prints rows: JSON, one a line, or the given columns, aligned. `none` is what to say where there are none."""
+def show(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, none: str
+) -> None:
+    """Prints rows: JSON, one a line, or the given columns, aligned.
+
+    `none` is what to say where there are none.
+    """
     if as_json:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
@@ -117,7 +137,15 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
     if not rows:
         print(none, file=sys.stderr)
         return
-    texts = [[str(row.get(column) if row.get(column) is not None else "-") for column in columns] for row in rows]
-    widths = [max(len(column), *(len(text[index]) for text in texts)) for index, column in enumerate(columns)]
+    texts = [
+        [str(row.get(column) if row.get(column) is not None else "-") for column in columns]
+        for row in rows
+    ]
+    widths = [
+        max(len(column), *(len(text[index]) for text in texts))
+        for index, column in enumerate(columns)
+    ]
     for text in [list(columns), *texts]:
-        print("  ".join(part.ljust(width) for part, width in zip(text, widths, strict=True)).rstrip())
+        print(
+            "  ".join(part.ljust(width) for part, width in zip(text, widths, strict=True)).rstrip()
+        )

@@ -5,13 +5,27 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mayfly.core.clock import Clock
-from mayfly.core.errors import JobNotFound, ScheduleBusy, ScheduleNotFound, StoreUnavailable, UnknownTask
+from mayfly.core.errors import (
+    JobNotFound,
+    ScheduleBusy,
+    ScheduleNotFound,
+    StoreUnavailable,
+    UnknownTask,
+)
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Delay, Job, Submission, Tick
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_inline, new_job
 from mayfly.schedules.model import Definition, HandOut, Schedule
-from mayfly.schedules.rules import AHEAD_MS, first_tick, hand_out, handed_out_after, job_id, public, read_definition
+from mayfly.schedules.rules import (
+    AHEAD_MS,
+    first_tick,
+    hand_out,
+    handed_out_after,
+    job_id,
+    public,
+    read_definition,
+)
 from mayfly.schedules.store import Moved, ScheduleStore
 
 __all__ = [
@@ -36,7 +50,10 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class Keeper:
-    """What it takes to keep schedules. `tasks` are those that there are; `new_edition()` names a definition like no other."""
+    """What it takes to keep schedules.
+
+    `tasks` are those that there are; `new_edition()` names a definition like no other.
+    """
 
     store: ScheduleStore
     operations: JobOperations
@@ -50,11 +67,15 @@ def read(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
     return keeper.store.read(tenant, name)
 
 
-def define(keeper: Keeper, name: str, definition: Definition, *, tenant: str) -> tuple[Schedule, bool]:
-    """Makes a schedule of this tenant be as defined, and says whether it is new. What is as defined already is left as it is.
+def define(
+    keeper: Keeper, name: str, definition: Definition, *, tenant: str
+) -> tuple[Schedule, bool]:
+    """Makes a schedule of this tenant be as defined, and says whether it is new. What is as defined
+    already is left as it is.
 
-    Another definition counts from now on: jobs of ticks to come that were made for the one before are cancelled. One that is
-    paused stays paused. Raises UnknownTask, ScheduleBusy, StoreUnavailable (it may stand still then: repeat it).
+    Another definition counts from now on: jobs of ticks to come that were made for the one before
+    are cancelled. One that is paused stays paused. Raises UnknownTask, ScheduleBusy,
+    StoreUnavailable (it may stand still then: repeat it).
     """
     if definition.task not in keeper.tasks:
         raise UnknownTask(definition.task, list(keeper.tasks))
@@ -64,20 +85,33 @@ def define(keeper: Keeper, name: str, definition: Definition, *, tenant: str) ->
             try:
                 seen = keeper.store.read(tenant, name)
             except ScheduleNotFound:
-                made = _started(keeper, Schedule(tenant, name, definition, keeper.new_edition(), now_ms, None))
+                made = _started(
+                    keeper, Schedule(tenant, name, definition, keeper.new_edition(), now_ms, None)
+                )
                 keeper.store.create(made)
                 return _first_hand_out(keeper, made), True
-            is_still = seen.next_ms is None and not seen.is_paused  # a change was cut short: it is finished now
+            is_still = (
+                seen.next_ms is None and not seen.is_paused
+            )  # a change was cut short: it is finished now
             if seen.definition == definition and not is_still:
                 return seen, False
             held = _hold(keeper, seen)
-            changed = replace(held, definition=definition, edition=keeper.new_edition(), anchor_ms=now_ms, made_ms=0)
+            changed = replace(
+                held,
+                definition=definition,
+                edition=keeper.new_edition(),
+                anchor_ms=now_ms,
+                made_ms=0,
+            )
             return _set_going(keeper, held, changed), False
     raise ScheduleBusy(name)
 
 
 def pause(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
-    """Lets a schedule make no more jobs; those of ticks to come are cancelled. Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable."""
+    """Lets a schedule make no more jobs; those of ticks to come are cancelled.
+
+    Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
+    """
     for _ in range(_TRIES):
         with suppress(Moved):
             seen = keeper.store.read(tenant, name)
@@ -86,7 +120,8 @@ def pause(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
 
 
 def resume(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
-    """Lets a paused schedule go on, with the first tick from now; those in between are not made up for.
+    """Lets a paused schedule go on, with the first tick from now; those in between are not made up
+    for.
 
     Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
     """
@@ -96,13 +131,17 @@ def resume(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
             if seen.next_ms is not None:
                 return seen
             held = _hold(keeper, seen)
-            return _set_going(keeper, held, replace(held, is_paused=False, edition=keeper.new_edition(), made_ms=0))
+            return _set_going(
+                keeper,
+                held,
+                replace(held, is_paused=False, edition=keeper.new_edition(), made_ms=0),
+            )
     raise ScheduleBusy(name)
 
 
 def delete(keeper: Keeper, name: str, *, tenant: str) -> None:
-    """Ends a schedule; jobs of ticks to come are cancelled, those that run go on. Raises ScheduleNotFound, ScheduleBusy,
-    StoreUnavailable."""
+    """Ends a schedule; jobs of ticks to come are cancelled, those that run go on. Raises
+    ScheduleNotFound, ScheduleBusy, StoreUnavailable."""
     for _ in range(_TRIES):
         with suppress(Moved):
             keeper.store.delete(_hold(keeper, keeper.store.read(tenant, name)))
@@ -110,11 +149,15 @@ def delete(keeper: Keeper, name: str, *, tenant: str) -> None:
     raise ScheduleBusy(name)
 
 
-def hand_out_due(keeper: Keeper, *, is_over: Callable[[], bool], failed: Callable[[Schedule, Exception], None]) -> int:
-    """Makes the jobs of all ticks that come soon, or have passed, of all tenants; returns how many. Stops when `is_over()`.
+def hand_out_due(
+    keeper: Keeper, *, is_over: Callable[[], bool], failed: Callable[[Schedule, Exception], None]
+) -> int:
+    """Makes the jobs of all ticks that come soon, or have passed, of all tenants; returns how many.
+    Stops when `is_over()`.
 
-    Several at once do no harm: of two that make the same jobs, one is refused. A schedule whose jobs cannot be made is told to `failed`,
-    and keeps none of the others back. Raises StoreUnavailable where not even the list can be read.
+    Several at once do no harm: of two that make the same jobs, one is refused. A schedule whose
+    jobs cannot be made is told to `failed`, and keeps none of the others back. Raises
+    StoreUnavailable where not even the list can be read.
     """
     made = 0
     for found in keeper.store.due(before_ms=keeper.clock() + AHEAD_MS):
@@ -123,16 +166,29 @@ def hand_out_due(keeper: Keeper, *, is_over: Callable[[], bool], failed: Callabl
         try:
             with suppress(Moved):  # somebody else is at it, or the index was behind
                 made += _hand_out(keeper, found, is_over)[1]
-        except (StoreUnavailable, ArithmeticError, LookupError, ValueError) as problem:  # a time zone that is gone, for one
+        except (
+            StoreUnavailable,
+            ArithmeticError,
+            LookupError,
+            ValueError,
+        ) as problem:  # a time zone that is gone, for one
             failed(found, problem)
     return made
 
 
-def _hand_out(keeper: Keeper, schedule: Schedule, is_over: Callable[[], bool] = lambda: False) -> tuple[Schedule, int]:
+def _hand_out(
+    keeper: Keeper, schedule: Schedule, is_over: Callable[[], bool] = lambda: False
+) -> tuple[Schedule, int]:
     made, limit = 0, _TICKS if is_inline(schedule.definition.payload) else 1
-    while (now_ms := keeper.clock()) and (found := hand_out(schedule, now_ms, limit)) and not is_over():
+    while (
+        (now_ms := keeper.clock())
+        and (found := hand_out(schedule, now_ms, limit))
+        and not is_over()
+    ):
         jobs = _jobs(keeper, schedule, found, now_ms)
-        schedule = keeper.store.advance(schedule, jobs, made_ms=found.ticks[-1], next_ms=found.next_ms)
+        schedule = keeper.store.advance(
+            schedule, jobs, made_ms=found.ticks[-1], next_ms=found.next_ms
+        )
         made += len(jobs)
     return schedule, made
 
@@ -140,22 +196,36 @@ def _hand_out(keeper: Keeper, schedule: Schedule, is_over: Callable[[], bool] = 
 def _jobs(keeper: Keeper, schedule: Schedule, found: HandOut, now_ms: int) -> list[Job]:
     wanted, jobs = schedule.definition, []
     for index, tick in enumerate(found.ticks):
-        submission = Submission(wanted.task, wanted.payload, wanted.max_attempts, not_before=Delay(at_ms=tick))
-        job = new_job(schedule.tenant, job_id(schedule, tick), submission, keeper.tasks.get(wanted.task), now_ms=now_ms)
+        submission = Submission(
+            wanted.task, wanted.payload, wanted.max_attempts, not_before=Delay(at_ms=tick)
+        )
+        job = new_job(
+            schedule.tenant,
+            job_id(schedule, tick),
+            submission,
+            keeper.tasks.get(wanted.task),
+            now_ms=now_ms,
+        )
         jobs.append(replace(job, tick=Tick(schedule.name, tick, found.missed if index == 0 else 0)))
     return jobs
 
 
 def _hold(keeper: Keeper, seen: Schedule, *, is_paused: bool | None = None) -> Schedule:
-    """Stops a schedule, and then cancels the jobs that were made ahead and have not begun. What has begun is let run.
+    """Stops a schedule, and then cancels the jobs that were made ahead and have not begun. What has
+    begun is let run.
 
-    The schedule's own write comes first: no sweep makes another job after it. Cut short, it is done again by whoever repeats the change.
+    The schedule's own write comes first: no sweep makes another job after it. Cut short, it is done
+    again by whoever repeats the change.
     """
-    wanted = replace(seen, next_ms=None, is_paused=seen.is_paused if is_paused is None else is_paused)
+    wanted = replace(
+        seen, next_ms=None, is_paused=seen.is_paused if is_paused is None else is_paused
+    )
     held = seen if wanted == seen else keeper.store.set(seen, wanted)
     for tick in handed_out_after(held, keeper.clock()):
         with suppress(JobNotFound):
-            keeper.operations.cancel_scheduled(held.tenant, job_id(held, tick), now_ms=keeper.clock())
+            keeper.operations.cancel_scheduled(
+                held.tenant, job_id(held, tick), now_ms=keeper.clock()
+            )
     return held
 
 
@@ -164,7 +234,9 @@ def _set_going(keeper: Keeper, held: Schedule, target: Schedule) -> Schedule:
 
 
 def _first_hand_out(keeper: Keeper, schedule: Schedule) -> Schedule:
-    """Makes the first jobs of a schedule that was just set going: the next sweep may be a minute away."""
+    """Makes the first jobs of a schedule that was just set going: the next sweep may be a minute
+    away.
+    """
     try:
         return _hand_out(keeper, schedule)[0]
     except Moved:  # a sweep was quicker

@@ -8,7 +8,10 @@ __all__ = ["Definition", "HandOut", "Schedule"]
 
 @dataclass(frozen=True)
 class Definition:
-    """What its owner says of a schedule. Exactly one of `cron` (five fields, in `timezone`) and `every_seconds` is set."""
+    """What its owner says of a schedule.
+
+    Exactly one of `cron` (five fields, in `timezone`) and `every_seconds` is set.
+    """
 
     task: str
     payload: Any
@@ -22,9 +25,10 @@ class Definition:
 class Schedule:
     """A schedule, as read. Times are milliseconds since the epoch; its times are called ticks.
 
-    `edition` names this definition, and is part of the ids of its jobs; `version` grows with every write. `next_ms` is the first
-    tick that has no job yet, None while none is to get one: paused, or in the middle of a change. `made_ms` is the last that has one.
-    Intervals count from `anchor_ms`.
+    `edition` names this definition, and is part of the ids of its jobs; `version` grows with every
+    write. `next_ms` is the first tick that has no job yet, None while none is to get one: paused,
+    or in the middle of a change. `made_ms` is the last that has one. Intervals count from
+    `anchor_ms`.
     """
 
     tenant: str
@@ -40,7 +44,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class HandOut:
-    """The ticks to make jobs of, the number of those that were missed before the first of them, and the tick after the last."""
+    """The ticks to make jobs of, the number of those that were missed before the first of them, and
+    the tick after the last.
+    """
 
     ticks: tuple[int, ...]
     missed: int

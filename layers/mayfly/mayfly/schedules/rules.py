@@ -1,4 +1,7 @@
-"""When a schedule ticks, and what is to be done about ticks that come or were missed. No I/O, no clock."""
+"""When a schedule ticks, and what is to be done about ticks that come or were missed.
+
+No I/O, no clock.
+"""
 
 import re
 from collections.abc import Iterator
@@ -17,11 +20,23 @@ from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, canonical_json
 from mayfly.schedules.model import Definition, HandOut, Schedule
 
-__all__ = ["AHEAD_MS", "LATE_MS", "first_tick", "hand_out", "handed_out_after", "job_id", "public", "read_definition", "ticks_after"]
+__all__ = [
+    "AHEAD_MS",
+    "LATE_MS",
+    "first_tick",
+    "hand_out",
+    "handed_out_after",
+    "job_id",
+    "public",
+    "read_definition",
+    "ticks_after",
+]
 
-#: Jobs of ticks are made this long before their time, and wait on the queue: longer than the pause between two sweeps.
+#: Jobs of ticks are made this long before their time, and wait on the queue: longer than the pause
+#: between two sweeps.
 AHEAD_MS: Final = 90_000
-#: Ticks that are later than this were missed, and get one job together; up to it, each still gets its own.
+#: Ticks that are later than this were missed, and get one job together; up to it, each still gets
+#: its own.
 LATE_MS: Final = 300_000
 
 _UTC: Final = "UTC"
@@ -35,7 +50,10 @@ _COUNTED: Final = 1000
 
 
 def read_definition(body: Any) -> Definition:
-    """A definition from an HTTP body. Raises InvalidRequest naming the field, or PayloadTooLarge."""
+    """A definition from an HTTP body.
+
+    Raises InvalidRequest naming the field, or PayloadTooLarge.
+    """
     fields = Fields(body)
     definition = Definition(
         task=fields.text("task", pattern=NAME),
@@ -58,9 +76,10 @@ def read_definition(body: Any) -> Definition:
 
 
 def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterator[int]:
-    """The ticks after a moment, in order: of an interval those that are whole steps from the anchor, of a cron expression its
-    times in its zone. Where clocks are set forward, a time that is skipped comes right after the gap; where they are set back, a
-    time of the hour that comes twice ticks once, as in Debian's cron (cronsim)."""
+    """The ticks after a moment, in order: of an interval those that are whole steps from the
+    anchor, of a cron expression its times in its zone. Where clocks are set forward, a time that is
+    skipped comes right after the gap; where they are set back, a time of the hour that comes twice
+    ticks once, as in Debian's cron (cronsim)."""
     if definition.every_seconds is not None:
         step = definition.every_seconds * 1000
         at_ms = anchor_ms + max(1, (after_ms - anchor_ms) // step + 1) * step
@@ -81,11 +100,12 @@ def first_tick(definition: Definition, anchor_ms: int, after_ms: int) -> int:
 
 
 def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
-    """What to make jobs of now: up to `limit` ticks that come within AHEAD_MS or have passed, None where there are none.
+    """What to make jobs of now: up to `limit` ticks that come within AHEAD_MS or have passed, None
+    where there are none.
 
     ::
 
-        late by up to LATE_MS    every tick gets its job         ──┬──┬──┬──now──┬──┬──
+        late by up to LATE_MS    every tick gets its job         --+--+--+--now--+--+--
         later: an outage         the last one before now gets a job, which says how many were missed before it
     """
     first = schedule.next_ms
@@ -93,7 +113,9 @@ def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
         return None
     missed = 0
     if first < now_ms - LATE_MS:
-        later = takewhile(lambda tick: tick <= now_ms, ticks_after(schedule.definition, schedule.anchor_ms, first))
+        later = takewhile(
+            lambda tick: tick <= now_ms, ticks_after(schedule.definition, schedule.anchor_ms, first)
+        )
         passed = [first, *islice(later, _COUNTED)]
         missed = len(passed) - 1
         first = passed[-1] if missed < _COUNTED else _last_tick(schedule, now_ms, first)
@@ -132,7 +154,9 @@ def public(schedule: Schedule, now_ms: int) -> dict[str, Any]:
         "payload": definition.payload,
         "max_attempts": definition.max_attempts,
         "paused": schedule.is_paused,
-        "next_at": rfc3339(first_tick(definition, schedule.anchor_ms, now_ms)) if is_running else None,
+        "next_at": rfc3339(first_tick(definition, schedule.anchor_ms, now_ms))
+        if is_running
+        else None,
     }
 
 
@@ -143,19 +167,26 @@ def _last_tick(schedule: Schedule, now_ms: int, first_ms: int) -> int:
         step = definition.every_seconds * 1000
         return schedule.anchor_ms + (now_ms - schedule.anchor_ms) // step * step
     assert definition.cron is not None
-    moment = datetime.fromtimestamp(now_ms // 1000 + 1, UTC).astimezone(ZoneInfo(definition.timezone))
+    moment = datetime.fromtimestamp(now_ms // 1000 + 1, UTC).astimezone(
+        ZoneInfo(definition.timezone)
+    )
     found = next(CronSim(definition.cron, moment, reverse=True), None)
     return first_ms if found is None else max(first_ms, int(found.timestamp() * 1000))
 
 
 def _check_times(definition: Definition) -> None:
     if definition.timezone not in _zones():
-        raise InvalidRequest("timezone", f"{definition.timezone!r} is no time zone; take a name such as Europe/Berlin")
+        raise InvalidRequest(
+            "timezone",
+            f"{definition.timezone!r} is no time zone; take a name such as Europe/Berlin",
+        )
     if definition.cron is None:
         return
     try:
         if len(definition.cron.split()) != 5 or not definition.cron.isascii():
-            raise CronSimError("it must have five fields: minute, hour, day of month, month, day of week")
+            raise CronSimError(
+                "it must have five fields: minute, hour, day of month, month, day of week"
+            )
         next(CronSim(definition.cron, datetime(2026, 1, 1, tzinfo=UTC)))
     except (CronSimError, ValueError) as problem:
         raise InvalidRequest("cron", f"is no cron expression ({problem})") from None
@@ -165,5 +196,7 @@ def _check_times(definition: Definition) -> None:
 
 @cache
 def _zones() -> frozenset[str]:
-    """The zones of IANA's database, as every machine has them that runs this; the system's own may be others."""
+    """The zones of IANA's database, as every machine has them that runs this; the system's own may
+    be others.
+    """
     return frozenset((files("tzdata") / "zones").read_text(encoding="ascii").split())

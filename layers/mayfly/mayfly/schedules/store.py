@@ -1,4 +1,6 @@
-"""Schedules on DynamoDB, in the jobs table: a tick's job and the schedule's next tick are one transaction."""
+"""Schedules on DynamoDB, in the jobs table: a tick's job and the schedule's next tick are one
+transaction.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -32,9 +34,11 @@ class ScheduleStore:
             raise ScheduleNotFound(name)
         return writes.read_item(item)
 
-    def list(self, tenant: str, *, limit: int, after: str | None) -> tuple[list[Schedule], str | None]:
-        """Up to `limit` of a tenant's schedules by name, those behind `after`; and the name to go on behind, None at the end.
-        Raises StoreUnavailable."""
+    def list(
+        self, tenant: str, *, limit: int, after: str | None
+    ) -> tuple[list[Schedule], str | None]:
+        """Up to `limit` of a tenant's schedules by name, those behind `after`; and the name to go
+        on behind, None at the end. Raises StoreUnavailable."""
         query: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk",
@@ -50,14 +54,17 @@ class ScheduleStore:
         return found, found[-1].name if found and "LastEvaluatedKey" in reply else None
 
     def due(self, *, before_ms: int) -> Iterator[Schedule]:
-        """Schedules whose next tick comes up to `before_ms`, of all tenants, the earliest first. Eventually consistent. Raises
-        StoreUnavailable."""
+        """Schedules whose next tick comes up to `before_ms`, of all tenants, the earliest first.
+        Eventually consistent. Raises StoreUnavailable."""
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": "due",
             "KeyConditionExpression": "#due = :due AND #at <= :before",
             "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
-            "ExpressionAttributeValues": {":due": {"S": writes.DUE}, ":before": {"N": str(before_ms)}},
+            "ExpressionAttributeValues": {
+                ":due": {"S": writes.DUE},
+                ":before": {"N": str(before_ms)},
+            },
         }
         while True:
             reply = self._db.query("sweep schedules", **query)
@@ -71,7 +78,10 @@ class ScheduleStore:
         self._send("create schedule", self._db.put, writes.create(self._table, schedule))
 
     def set(self, seen: Schedule, target: Schedule) -> Schedule:
-        """Makes `target` of a schedule, and returns it as it is now. Raises Moved, StoreUnavailable."""
+        """Makes `target` of a schedule, and returns it as it is now.
+
+        Raises Moved, StoreUnavailable.
+        """
         self._send("change schedule", self._db.put, writes.set_(self._table, seen, target))
         return replace(target, version=seen.version + 1)
 
@@ -80,17 +90,25 @@ class ScheduleStore:
         try:
             self._db.delete("delete schedule", **writes.delete(self._table, seen))
         except ConditionFailed as refusal:
-            if not (refusal.was_repeated and self._is_gone(seen)):  # the answer was lost, and this is the SDK's repeat
+            if not (
+                refusal.was_repeated and self._is_gone(seen)
+            ):  # the answer was lost, and this is the SDK's repeat
                 raise Moved from refusal
 
-    def advance(self, seen: Schedule, jobs: Sequence[Job], *, made_ms: int, next_ms: int) -> Schedule:
-        """Makes the jobs of ticks and notes which tick comes next, all or nothing; returns the schedule as it is now.
+    def advance(
+        self, seen: Schedule, jobs: Sequence[Job], *, made_ms: int, next_ms: int
+    ) -> Schedule:
+        """Makes the jobs of ticks and notes which tick comes next, all or nothing; returns the
+        schedule as it is now.
 
         Raises Moved where somebody else was quicker, StoreUnavailable.
         """
         puts = [put for job in jobs for put in create_job(self._table, job)]
         try:
-            self._db.transact("hand out", writes.advance(self._table, seen, made_ms=made_ms, next_ms=next_ms, puts=puts))
+            self._db.transact(
+                "hand out",
+                writes.advance(self._table, seen, made_ms=made_ms, next_ms=next_ms, puts=puts),
+            )
         except TransactionCancelled as refusal:
             own, *_ = refusal.reasons
             if own.code in ("ConditionalCheckFailed", "TransactionConflict"):
@@ -106,4 +124,9 @@ class ScheduleStore:
             raise Moved from refusal
 
     def _is_gone(self, seen: Schedule) -> bool:
-        return self._db.get("delete schedule", self._table, writes.schedule_key(seen.tenant, seen.name)) is None
+        return (
+            self._db.get(
+                "delete schedule", self._table, writes.schedule_key(seen.tenant, seen.name)
+            )
+            is None
+        )

@@ -2,13 +2,14 @@
 
 ::
 
-    create ──► runs ──── advance: the jobs of some ticks and the next tick, in one transaction ──┐
-                ▲ │  ▲────────────────────────────────────────────────────────────────────────────┘
-            set │ │ hold: no tick gets a job any more; what has one and has not begun is cancelled, then
-                │ ▼
-               held ──── delete: gone
+    create --> runs ---- advance: the jobs of some ticks and the next tick, in one transaction --+
+                ^ |  ^----------------------------------------------------------------------------+
+            set | | hold: no tick gets a job any more; what has one and has not begun is cancelled, then
+                | v
+               held ---- delete: gone
 
-Each write states the version that it has seen, so that of two only one counts. Functions here return requests and send nothing.
+Each write states the version that it has seen, so that of two only one counts. Functions here
+return requests and send nothing.
 """
 
 import json
@@ -43,19 +44,33 @@ def create(table: str, schedule: Schedule) -> dict[str, Any]:
 
 
 def set_(table: str, seen: Schedule, target: Schedule) -> dict[str, Any]:
-    """The put that makes `target` of a schedule, in the version that was seen: holds it, changes it, or sets it going."""
-    return {"TableName": table, "Item": _item(replace(target, version=seen.version + 1)), **_is_as_seen(seen)}
+    """The put that makes `target` of a schedule, in the version that was seen: holds it, changes
+    it, or sets it going.
+    """
+    return {
+        "TableName": table,
+        "Item": _item(replace(target, version=seen.version + 1)),
+        **_is_as_seen(seen),
+    }
 
 
-def advance(table: str, seen: Schedule, *, made_ms: int, next_ms: int, puts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The transaction that makes jobs of ticks and notes which comes next; the schedule's own write first."""
+def advance(
+    table: str, seen: Schedule, *, made_ms: int, next_ms: int, puts: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The transaction that makes jobs of ticks and notes which comes next; the schedule's own write
+    first.
+    """
     condition = _is_as_seen(seen)
     update = {
         "TableName": table,
         "Key": schedule_key(seen.tenant, seen.name),
         "UpdateExpression": "SET #attention_at = :next, #made = :made, #version = :version",
         "ConditionExpression": condition["ConditionExpression"],
-        "ExpressionAttributeNames": {**condition["ExpressionAttributeNames"], "#attention_at": "attention_at", "#made": "made"},
+        "ExpressionAttributeNames": {
+            **condition["ExpressionAttributeNames"],
+            "#attention_at": "attention_at",
+            "#made": "made",
+        },
         "ExpressionAttributeValues": {
             **condition["ExpressionAttributeValues"],
             ":next": {"N": str(next_ms)},
@@ -122,7 +137,10 @@ def _is_as_seen(seen: Schedule) -> dict[str, Any]:
     return {
         "ConditionExpression": is_as_seen,
         "ExpressionAttributeNames": {"#version": "version", "#edition": "edition"},
-        "ExpressionAttributeValues": {":seen": {"N": str(seen.version)}, ":edition": {"S": seen.edition}},
+        "ExpressionAttributeValues": {
+            ":seen": {"N": str(seen.version)},
+            ":edition": {"S": seen.edition},
+        },
     }
 
 

@@ -7,7 +7,17 @@ from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions.model import Session
 
-__all__ = ["Item", "generation_key", "generation_of", "read_item", "session_id_in", "session_key", "session_sort", "ttl_of", "write_item"]
+__all__ = [
+    "Item",
+    "generation_key",
+    "generation_of",
+    "read_item",
+    "session_id_in",
+    "session_key",
+    "session_sort",
+    "ttl_of",
+    "write_item",
+]
 
 Item = dict[str, Any]
 
@@ -29,8 +39,8 @@ def session_id_in(key: Item) -> str:
 
 
 def generation_key(tenant: str, partition: str) -> Item:
-    """Where a subject's generation stands: beside its sessions. There is none before the first end-all, and it never expires:
-    sessions of an earlier generation must not come to life again."""
+    """Where a subject's generation stands: beside its sessions. There is none before the first
+    end-all, and it never expires: sessions of an earlier generation must not come to life again."""
     return {"pk": {"S": key(tenant, partition)}, "sk": {"S": "generation"}}
 
 

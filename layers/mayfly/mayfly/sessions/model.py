@@ -8,7 +8,9 @@ __all__ = ["Page", "Session", "Token"]
 
 @dataclass(frozen=True)
 class Token:
-    """A well-formed token, taken apart: where its session lives, its id there, and the secret that proves it."""
+    """A well-formed token, taken apart: where its session lives, its id there, and the secret that
+    proves it.
+    """
 
     partition: str
     session_id: str
@@ -17,7 +19,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Session:
-    """One session as it is stored: never its secret, only the secret's hash. Times in milliseconds since the epoch.
+    """One session as it is stored: never its secret, only the secret's hash. Times in milliseconds
+    since the epoch.
 
     `version` grows with every change of the data or of the token, and with nothing else.
     """
@@ -29,7 +32,8 @@ class Session:
     subject: str | None
     data: dict[str, Any]
     version: int
-    #: Its subject's generation when the session was made or rotated to the subject; another one there now means that it was ended.
+    #: Its subject's generation when the session was made or rotated to the subject; another one
+    #: there now means that it was ended.
     generation: int
     secret_hash: str
     created_at_ms: int
@@ -47,7 +51,9 @@ class Session:
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a subject's sessions, and the id after which the listing goes on, None where it is complete."""
+    """Some of a subject's sessions, and the id after which the listing goes on, None where it is
+    complete.
+    """
 
     sessions: list[Session]
     next: str | None

@@ -1,7 +1,8 @@
 """What follows from a session's values: its token, its deadlines, its changes, its public shape.
 
-A token is `mfs_<place>_<secret>`. The place is `a` and the session's id (nobody has logged in), or `s`, a hash of the subject
-and the id: so that a subject's sessions and its generation share one partition, and the token alone says where to read.
+A token is `mfs_<place>_<secret>`. The place is `a` and the session's id (nobody has logged in), or
+`s`, a hash of the subject and the id: so that a subject's sessions and its generation share one
+partition, and the token alone says where to read.
 """
 
 import base64
@@ -53,14 +54,16 @@ __all__ = [
 
 #: A session's data above this many bytes of JSON is refused; S3 is the place for it.
 DATA_LIMIT: Final = 256 * 1024
-#: How long a session lasts without being used: NIST SP 800-63B-3 asks for re-authentication after 30 minutes of inactivity and
-#: after 12 hours in any case (AAL2, 4.2.3); ASVS 5.0, 7.3.1 and 7.3.2 ask for both deadlines.
+#: How long a session lasts without being used: NIST SP 800-63B-3 asks for re-authentication after
+#: 30 minutes of inactivity and after 12 hours in any case (AAL2, 4.2.3); ASVS 5.0, 7.3.1 and 7.3.2
+#: ask for both deadlines.
 DEFAULT_IDLE_SECONDS: Final = 30 * 60
 DEFAULT_ABSOLUTE_SECONDS: Final = 12 * 3600
 #: Browsers keep no cookie for longer than 400 days (RFC 6265bis, 5.5).
 MAX_SECONDS: Final = 400 * 24 * 3600
-#: How long a token that was rotated away is told from an unknown one, in milliseconds: requests that were sent together with the
-#: one that rotated it still come in with it, and must not be given another session.
+#: How long a token that was rotated away is told from an unknown one, in milliseconds: requests
+#: that were sent together with the one that rotated it still come in with it, and must not be given
+#: another session.
 ROTATION_GRACE_MS: Final = 60_000
 #: The part of the idle time that must have passed before a read is worth a write.
 _TOUCH_PART: Final = 10
@@ -86,7 +89,10 @@ def write_token(session: Session, secret: str) -> str:
 
 
 def read_token(text: str) -> Token:
-    """A token taken apart. Raises SessionNotFound for what cannot be one: it is input, and checked before it is hashed."""
+    """A token taken apart.
+
+    Raises SessionNotFound for what cannot be one: it is input, and checked before it is hashed.
+    """
     found = _TOKEN.fullmatch(text)
     if found is None:
         raise SessionNotFound
@@ -101,18 +107,25 @@ def is_anonymous(text: str) -> bool:
 
 
 def hash_secret(secret: str) -> str:
-    """What is stored of a secret. It has 256 random bits, so a plain SHA-256 hides it (ASVS 5.0, 6.5.2)."""
+    """What is stored of a secret.
+
+    It has 256 random bits, so a plain SHA-256 hides it (ASVS 5.0, 6.5.2).
+    """
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def subject_partition(subject_key: str, tenant: str, subject: str) -> str:
-    """Where a subject's sessions live. Keyed, so that a token tells nobody whether it is a certain person's.
+    """Where a subject's sessions live. Keyed, so that a token tells nobody whether it is a certain
+    person's.
 
     Raises InvalidRequest for a subject by which nobody could list or end them.
     """
     if not NAME.fullmatch(subject):
         raise InvalidRequest("subject", f"must match {NAME.pattern}")
-    return "s" + hmac.new(subject_key.encode(), key(tenant, subject).encode(), "sha256").hexdigest()[:32]
+    return (
+        "s"
+        + hmac.new(subject_key.encode(), key(tenant, subject).encode(), "sha256").hexdigest()[:32]
+    )
 
 
 def anonymous_partition(session_id: str) -> str:
@@ -124,14 +137,23 @@ def anonymous_partition(session_id: str) -> str:
 
 
 def is_valid(session: Session, secret: str, generation: int, now_ms: int) -> bool:
-    """Whether a secret opens this session now: it is the right one, the subject has ended none since, no deadline has passed."""
-    is_right = hmac.compare_digest(session.secret_hash, hash_secret(secret))  # constant time: ASVS 5.0, 11.2.4
+    """Whether a secret opens this session now: it is the right one, the subject has ended none
+    since, no deadline has passed.
+    """
+    is_right = hmac.compare_digest(
+        session.secret_hash, hash_secret(secret)
+    )  # constant time: ASVS 5.0, 11.2.4
     return is_right and session.generation == generation and now_ms < session.idle_expires_at_ms
 
 
 def was_rotated_away(session: Session, secret: str, now_ms: int) -> bool:
-    """Whether a secret that does not open what stands here may have done so a moment ago, before a rotation."""
-    is_it_no_longer = session.secret_hash != hash_secret(secret) or session.idle_expires_at_ms == session.rotated_at_ms
+    """Whether a secret that does not open what stands here may have done so a moment ago, before a
+    rotation.
+    """
+    is_it_no_longer = (
+        session.secret_hash != hash_secret(secret)
+        or session.idle_expires_at_ms == session.rotated_at_ms
+    )
     return is_it_no_longer and now_ms < session.rotated_at_ms + ROTATION_GRACE_MS
 
 
@@ -141,8 +163,12 @@ def touched_until(session: Session, now_ms: int) -> int:
 
 
 def is_touch_due(session: Session, now_ms: int) -> bool:
-    """Whether a tenth of the idle time has passed since the last use that was written, so that this one is worth a write."""
-    return touched_until(session, now_ms) - session.idle_expires_at_ms >= session.idle_ms / _TOUCH_PART
+    """Whether a tenth of the idle time has passed since the last use that was written, so that this
+    one is worth a write.
+    """
+    return (
+        touched_until(session, now_ms) - session.idle_expires_at_ms >= session.idle_ms / _TOUCH_PART
+    )
 
 
 def changed(session: Session, data: dict[str, Any], *, nonce: str, now_ms: int) -> Session:
@@ -165,15 +191,28 @@ def changed(session: Session, data: dict[str, Any], *, nonce: str, now_ms: int) 
 def lasting(session: Session, idle_seconds: int, absolute_seconds: int, *, now_ms: int) -> Session:
     """A session with other deadlines, both counted from now."""
     idle_ms, absolute_ms = idle_seconds * 1000, absolute_seconds * 1000
-    after = replace(session, idle_ms=idle_ms, absolute_ms=absolute_ms, absolute_expires_at_ms=now_ms + absolute_ms)
+    after = replace(
+        session,
+        idle_ms=idle_ms,
+        absolute_ms=absolute_ms,
+        absolute_expires_at_ms=now_ms + absolute_ms,
+    )
     return replace(after, idle_expires_at_ms=touched_until(after, now_ms))
 
 
-def rotated(session: Session, secret: str, *, subject: str | None, partition: str, generation: int, now_ms: int) -> Session:
+def rotated(
+    session: Session,
+    secret: str,
+    *,
+    subject: str | None,
+    partition: str,
+    generation: int,
+    now_ms: int,
+) -> Session:
     """A changed session with a new secret, for another subject if one is given.
 
-    Another subject is another authentication: its absolute deadline starts anew. The same one keeps it, so that rotating
-    does not make a session last for ever.
+    Another subject is another authentication: its absolute deadline starts anew. The same one keeps
+    it, so that rotating does not make a session last for ever.
     """
     after = replace(session, secret_hash=hash_secret(secret), rotated_at_ms=now_ms)
     if subject in (None, session.subject):
@@ -190,7 +229,9 @@ def rotated(session: Session, secret: str, *, subject: str | None, partition: st
 
 
 def merge_patch(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`target` with a JSON Merge Patch applied (RFC 7396, 2): null removes a member, objects merge, all else replaces."""
+    """`target` with a JSON Merge Patch applied (RFC 7396, 2): null removes a member, objects merge,
+    all else replaces.
+    """
     merged = dict(target)
     for name, value in patch.items():
         if value is None:
@@ -223,14 +264,19 @@ def read_creation(body: Any) -> Creation:
         subject=fields.text("subject", pattern=NAME, default=None),
         data=_object(fields.anything("data", default={}), "data"),
         idle_seconds=fields.integer("idle_seconds", 1, MAX_SECONDS, default=DEFAULT_IDLE_SECONDS),
-        absolute_seconds=fields.integer("absolute_seconds", 1, MAX_SECONDS, default=DEFAULT_ABSOLUTE_SECONDS),
+        absolute_seconds=fields.integer(
+            "absolute_seconds", 1, MAX_SECONDS, default=DEFAULT_ABSOLUTE_SECONDS
+        ),
     )
     fields.finish()
     return asked
 
 
 def read_rotation(body: Any) -> str | None:
-    """The subject in the body of POST /sessions/current/rotate, None where it is to stay. Raises InvalidRequest."""
+    """The subject in the body of POST /sessions/current/rotate, None where it is to stay.
+
+    Raises InvalidRequest.
+    """
     fields = Fields(body)
     subject: str | None = fields.text("subject", pattern=NAME, default=None)
     fields.finish()
@@ -240,7 +286,8 @@ def read_rotation(body: Any) -> str | None:
 def read_if_match(header: str | None) -> frozenset[str] | None:
     """The versions that an If-Match header allows, None where it allows any (absent, or `*`).
 
-    Weak tags are left out, since they never match here (RFC 9110, 13.1.1). Raises InvalidRequest for what is no list of tags.
+    Weak tags are left out, since they never match here (RFC 9110, 13.1.1). Raises InvalidRequest
+    for what is no list of tags.
     """
     if header is None or header.strip() == "*":
         return None
@@ -269,14 +316,19 @@ def public(session: Session) -> dict[str, Any]:
 
 
 def write_cursor(session_id: str) -> str:
-    """Where a listing goes on, for its caller to hand back. It names no tenant: it is read in one subject's own partition only."""
+    """Where a listing goes on, for its caller to hand back.
+
+    It names no tenant: it is read in one subject's own partition only.
+    """
     return base64.urlsafe_b64encode(f"after/{session_id}".encode()).decode().rstrip("=")
 
 
 def read_cursor(text: str) -> str:
     """The session id in a cursor. Raises InvalidRequest."""
     try:
-        word, _, session_id = base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
+        word, _, session_id = (
+            base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
+        )
         if word == "after" and (not session_id or ID.fullmatch(session_id)):
             return session_id
     except ValueError:

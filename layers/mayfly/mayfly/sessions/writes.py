@@ -2,13 +2,15 @@
 
 ::
 
-    create ──► version 1 ── change, rotate ──► version 2 ── ... ──► ended (deleted), or expired, or of an ended generation
-                   └─ touch: a later deadline, the same version
+    create --> version 1 -- change, rotate --> version 2 -- ... --> ended (deleted), or expired, or of an ended generation
+                   +- touch: a later deadline, the same version
 
-Every write but a touch and an end is a transaction, of one item or more: its token lets an SDK repeat it after a lost answer, and a
-copy of it that arrives late do nothing, as no condition could. A version is written once: whoever read an older one, or holds a token that was rotated away since, writes
-nothing. Where a session has a subject, a write also checks the subject's generation, in one transaction: what end-all has ended
-is written no more. Functions here return requests and send nothing.
+Every write but a touch and an end is a transaction, of one item or more: its token lets an SDK
+repeat it after a lost answer, and a copy of it that arrives late do nothing, as no condition could.
+A version is written once: whoever read an older one, or holds a token that was rotated away since,
+writes nothing. Where a session has a subject, a write also checks the subject's generation, in one
+transaction: what end-all has ended is written no more. Functions here return requests and send
+nothing.
 """
 
 from typing import Any
@@ -17,7 +19,17 @@ from mayfly.sessions.items import generation_key, session_key, ttl_of, write_ite
 from mayfly.sessions.model import Session
 from mayfly.sessions.rules import ROTATION_GRACE_MS
 
-__all__ = ["check_generation", "create", "end", "end_all", "end_by_id", "move_away", "move_in", "replace", "touch"]
+__all__ = [
+    "check_generation",
+    "create",
+    "end",
+    "end_all",
+    "end_by_id",
+    "move_away",
+    "move_in",
+    "replace",
+    "touch",
+]
 
 
 def create(table: str, session: Session) -> dict[str, Any]:
@@ -32,7 +44,10 @@ def create(table: str, session: Session) -> dict[str, Any]:
 
 
 def move_in(table: str, session: Session) -> dict[str, Any]:
-    """The put of a session that comes from another subject's partition. It may have been here before, and left."""
+    """The put of a session that comes from another subject's partition.
+
+    It may have been here before, and left.
+    """
     is_free = "attribute_not_exists(pk)"
     has_left = "#until = #rotated_at"
     return {
@@ -56,10 +71,16 @@ def move_away(table: str, seen: Session, now_ms: int) -> dict[str, Any]:
     return {
         "TableName": table,
         "Key": session_key(seen.tenant, seen.partition, seen.id),
-        "UpdateExpression": "SET #until = :now, #rotated_at = :now, #expires_at = :expires_at, #data = :nothing ADD #version :one",
+        "UpdateExpression": "SET #until = :now, #rotated_at = :now, #expires_at = :expires_at, "
+        "#data = :nothing ADD #version :one",
         **condition,
         "ExpressionAttributeNames": condition["ExpressionAttributeNames"]
-        | {"#until": "idle_expires_at", "#rotated_at": "rotated_at", "#expires_at": "expires_at", "#data": "data"},
+        | {
+            "#until": "idle_expires_at",
+            "#rotated_at": "rotated_at",
+            "#expires_at": "expires_at",
+            "#data": "data",
+        },
         "ExpressionAttributeValues": condition["ExpressionAttributeValues"]
         | {
             ":now": {"N": str(now_ms)},
@@ -73,7 +94,8 @@ def move_away(table: str, seen: Session, now_ms: int) -> dict[str, Any]:
 def touch(table: str, seen: Session, until_ms: int) -> dict[str, Any]:
     """Moves the deadline of the version that was seen, onwards only.
 
-    Without the generation: to move the deadline of a session that end-all has ended shows nowhere, and saves a transaction.
+    Without the generation: to move the deadline of a session that end-all has ended shows nowhere,
+    and saves a transaction.
     """
     condition = _as_seen(seen)
     is_later = "#until < :until"
@@ -82,20 +104,32 @@ def touch(table: str, seen: Session, until_ms: int) -> dict[str, Any]:
         "Key": session_key(seen.tenant, seen.partition, seen.id),
         "UpdateExpression": "SET #until = :until, #expires_at = :expires_at",
         "ConditionExpression": f"{condition['ConditionExpression']} AND {is_later}",
-        "ExpressionAttributeNames": condition["ExpressionAttributeNames"] | {"#until": "idle_expires_at", "#expires_at": "expires_at"},
+        "ExpressionAttributeNames": condition["ExpressionAttributeNames"]
+        | {"#until": "idle_expires_at", "#expires_at": "expires_at"},
         "ExpressionAttributeValues": condition["ExpressionAttributeValues"]
         | {":until": {"N": str(until_ms)}, ":expires_at": {"N": ttl_of(until_ms)}},
     }
 
 
 def check_generation(table: str, tenant: str, partition: str, generation: int) -> dict[str, Any]:
-    """The check, in a transaction, that nobody has ended all of a subject's sessions since `generation` was read."""
+    """The check, in a transaction, that nobody has ended all of a subject's sessions since
+    `generation` was read.
+    """
     is_same = "generation = :generation" if generation else "attribute_not_exists(pk)"
-    values = {"ExpressionAttributeValues": {":generation": {"N": str(generation)}}} if generation else {}
-    return {"TableName": table, "Key": generation_key(tenant, partition), "ConditionExpression": is_same, **values}
+    values = (
+        {"ExpressionAttributeValues": {":generation": {"N": str(generation)}}} if generation else {}
+    )
+    return {
+        "TableName": table,
+        "Key": generation_key(tenant, partition),
+        "ConditionExpression": is_same,
+        **values,
+    }
 
 
-def end(table: str, tenant: str, partition: str, session_id: str, *, secret_hash: str, now_ms: int) -> dict[str, Any]:
+def end(
+    table: str, tenant: str, partition: str, session_id: str, *, secret_hash: str, now_ms: int
+) -> dict[str, Any]:
     """Deletes a session that the secret opens and no deadline has ended."""
     return {
         "TableName": table,
@@ -106,7 +140,9 @@ def end(table: str, tenant: str, partition: str, session_id: str, *, secret_hash
     }
 
 
-def end_by_id(table: str, tenant: str, partition: str, session_id: str, *, now_ms: int) -> dict[str, Any]:
+def end_by_id(
+    table: str, tenant: str, partition: str, session_id: str, *, now_ms: int
+) -> dict[str, Any]:
     """Deletes a session, whatever its secret, that no deadline has ended."""
     return {
         "TableName": table,
@@ -118,7 +154,10 @@ def end_by_id(table: str, tenant: str, partition: str, session_id: str, *, now_m
 
 
 def end_all(table: str, tenant: str, partition: str) -> dict[str, Any]:
-    """Raises a subject's generation. Raised twice where an answer was lost: all that counts is that it differs."""
+    """Raises a subject's generation.
+
+    Raised twice where an answer was lost: all that counts is that it differs.
+    """
     return {
         "TableName": table,
         "Key": generation_key(tenant, partition),

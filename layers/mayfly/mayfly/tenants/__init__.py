@@ -9,13 +9,19 @@ __all__ = ["ALL_SCOPES", "ApiKey", "TenantStore", "authenticate", "mint", "note_
 
 
 def authenticate(authorization: str, store: TenantStore, *, now_ms: int) -> ApiKey:
-    """The key that an Authorization header proves. Raises Unauthenticated, or StoreUnavailable when nothing is known."""
+    """The key that an Authorization header proves.
+
+    Raises Unauthenticated, or StoreUnavailable when nothing is known.
+    """
     credential = read_credential(authorization)
     return verify(credential, store.find_key(credential.key_id), now_ms=now_ms)
 
 
 def note_use(found: ApiKey, store: TenantStore, *, now_ms: int) -> bool:
-    """Notes when a key was used, with one write an hour at most. Returns False where that failed: no reason to refuse its holder."""
+    """Notes when a key was used, with one write an hour at most.
+
+    Returns False where that failed: no reason to refuse its holder.
+    """
     before_ms = must_note_use(found, now_ms)
     if before_ms is None:
         return True

@@ -7,10 +7,11 @@ __all__ = ["ApiKey"]
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A credential of one tenant. `secret_hash` is the SHA-256 of a 256-bit random secret, in hex (ASVS 5.0, 6.5.2).
+    """A credential of one tenant. `secret_hash` is the SHA-256 of a 256-bit random secret, in hex
+    (ASVS 5.0, 6.5.2).
 
-    `expires_at_ms` is None where it does not expire. `last_used_at_ms` is at most an hour behind (`rules.NOTED_EVERY_MS`), None where it
-    was never used.
+    `expires_at_ms` is None where it does not expire. `last_used_at_ms` is at most an hour behind
+    (`rules.NOTED_EVERY_MS`), None where it was never used.
     """
 
     key_id: str

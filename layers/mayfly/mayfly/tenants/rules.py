@@ -1,7 +1,7 @@
 """The shape of an API key: `mf_<env>_<id>_<secret><checksum>`.
 
-The checksum (CRC-32, 6 characters of base 62) lets a mistyped key be refused without a read, and lets secret scanners
-recognise a leaked one. It protects nothing: the secret does.
+The checksum (CRC-32, 6 characters of base 62) lets a mistyped key be refused without a read, and
+lets secret scanners recognise a leaked one. It protects nothing: the secret does.
 """
 
 import hashlib
@@ -15,7 +15,15 @@ from typing import Final
 from mayfly.core.errors import Unauthenticated
 from mayfly.tenants.model import ApiKey
 
-__all__ = ["ALL_SCOPES", "NOTED_EVERY_MS", "Credential", "mint", "must_note_use", "read_credential", "verify"]
+__all__ = [
+    "ALL_SCOPES",
+    "NOTED_EVERY_MS",
+    "Credential",
+    "mint",
+    "must_note_use",
+    "read_credential",
+    "verify",
+]
 
 #: A key's use is written down this often at most, in milliseconds.
 NOTED_EVERY_MS: Final = 3600 * 1000
@@ -38,7 +46,8 @@ ALL_SCOPES: Final = frozenset(
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
 _CREDENTIAL: Final = re.compile(
-    rf"(?i:bearer) +mf_(?P<env>[a-z]{{2,8}})_(?P<id>[0-9A-Za-z]{{12}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
+    r"(?i:bearer) "
+    rf"+mf_(?P<env>[a-z]{{2,8}})_(?P<id>[0-9A-Za-z]{{12}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
     re.ASCII,
 )
 
@@ -53,16 +62,30 @@ class Credential:
 
 
 def mint(
-    env: str, tenant: str, scopes: frozenset[str], *, now_ms: int, new_secret: Callable[[str, int], str], expires_at_ms: int | None = None
+    env: str,
+    tenant: str,
+    scopes: frozenset[str],
+    *,
+    now_ms: int,
+    new_secret: Callable[[str, int], str],
+    expires_at_ms: int | None = None,
 ) -> tuple[str, ApiKey]:
-    """A new key: the text to show its holder once, and the record to store. `new_secret(alphabet, length)` draws its parts."""
+    """A new key: the text to show its holder once, and the record to store.
+
+    `new_secret(alphabet, length)` draws its parts.
+    """
     key_id, secret = new_secret(_BASE62, 12), new_secret(_BASE62, _SECRET_CHARACTERS)
     body = f"mf_{env}_{key_id}_{secret}"
-    return body + _checksum(body), ApiKey(key_id, tenant, scopes, _hash(secret), now_ms, expires_at_ms)
+    return body + _checksum(body), ApiKey(
+        key_id, tenant, scopes, _hash(secret), now_ms, expires_at_ms
+    )
 
 
 def read_credential(authorization: str) -> Credential:
-    """The credential in an Authorization header. Raises Unauthenticated with what is wrong with its shape."""
+    """The credential in an Authorization header.
+
+    Raises Unauthenticated with what is wrong with its shape.
+    """
     found = _CREDENTIAL.fullmatch(authorization.strip())
     if found is None:
         raise Unauthenticated("the Authorization header holds no Mayfly key")
@@ -73,12 +96,15 @@ def read_credential(authorization: str) -> Credential:
 
 
 def verify(credential: Credential, stored: ApiKey | None, *, now_ms: int) -> ApiKey:
-    """`stored`, if the credential is the one it was made for and has not expired. Raises Unauthenticated.
+    """`stored`, if the credential is the one it was made for and has not expired. Raises
+    Unauthenticated.
 
     Unknown and wrong read the same; that it has expired is told to nobody but its holder.
     """
     expected = stored.secret_hash if stored else ""
-    matches = hmac.compare_digest(_hash(credential.secret), expected)  # constant time: ASVS 5.0, 11.2.4
+    matches = hmac.compare_digest(
+        _hash(credential.secret), expected
+    )  # constant time: ASVS 5.0, 11.2.4
     if stored is None or not matches:
         raise Unauthenticated("the key is not known")
     if stored.expires_at_ms is not None and stored.expires_at_ms <= now_ms:
@@ -87,9 +113,13 @@ def verify(credential: Credential, stored: ApiKey | None, *, now_ms: int) -> Api
 
 
 def must_note_use(found: ApiKey, now_ms: int) -> int | None:
-    """None where a key's last use is noted well enough; otherwise the time at or before which a note of it is too old."""
+    """None where a key's last use is noted well enough; otherwise the time at or before which a
+    note of it is too old.
+    """
     before_ms = now_ms - NOTED_EVERY_MS
-    return before_ms if found.last_used_at_ms is None or found.last_used_at_ms <= before_ms else None
+    return (
+        before_ms if found.last_used_at_ms is None or found.last_used_at_ms <= before_ms else None
+    )
 
 
 def _hash(secret: str) -> str:

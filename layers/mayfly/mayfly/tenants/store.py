@@ -9,7 +9,8 @@ from mayfly.tenants.model import ApiKey
 
 __all__ = ["TenantStore"]
 
-#: An expired key is kept for so long, so that its holder is told what is wrong and `mayfly keys list` still shows it.
+#: An expired key is kept for so long, so that its holder is told what is wrong and `mayfly keys
+#: list` still shows it.
 _KEPT_SECONDS: Final = 30 * 24 * 3600
 
 
@@ -21,7 +22,10 @@ class TenantStore:
         self._table = table
 
     def add_key(self, api_key: ApiKey) -> None:
-        """Stores a key, over one of the same id. Raises StoreUnavailable, as every method here does."""
+        """Stores a key, over one of the same id.
+
+        Raises StoreUnavailable, as every method here does.
+        """
         item: Item = {
             "pk": {"S": _pk(api_key.key_id)},
             "tenant": {"S": api_key.tenant},
@@ -30,7 +34,10 @@ class TenantStore:
             "created_at": {"N": str(api_key.created_at_ms)},
         }
         if api_key.expires_at_ms is not None:
-            item |= {"valid_until": {"N": str(api_key.expires_at_ms)}, "expires_at": {"N": _deleted_at(api_key.expires_at_ms)}}
+            item |= {
+                "valid_until": {"N": str(api_key.expires_at_ms)},
+                "expires_at": {"N": _deleted_at(api_key.expires_at_ms)},
+            }
         self._db.put("add the key", TableName=self._table, Item=item)
 
     def find_key(self, key_id: str) -> ApiKey | None:
@@ -70,7 +77,9 @@ class TenantStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refusal:
-            if refusal.was_repeated and refusal.item is None:  # the first one deleted it, and its answer was lost
+            if (
+                refusal.was_repeated and refusal.item is None
+            ):  # the first one deleted it, and its answer was lost
                 return
             raise KeyNotFound(key_id) from None
 
@@ -85,7 +94,11 @@ class TenantStore:
                 Key={"pk": {"S": _pk(key_id)}},
                 UpdateExpression="SET valid_until = :at, expires_at = :deleted",
                 ConditionExpression=f"{is_its_own} AND ({lasts_longer})",
-                ExpressionAttributeValues={":tenant": {"S": tenant}, ":at": {"N": str(at_ms)}, ":deleted": {"N": _deleted_at(at_ms)}},
+                ExpressionAttributeValues={
+                    ":tenant": {"S": tenant},
+                    ":at": {"N": str(at_ms)},
+                    ":deleted": {"N": _deleted_at(at_ms)},
+                },
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refusal:
@@ -93,8 +106,11 @@ class TenantStore:
                 raise KeyNotFound(key_id) from None
 
     def note_use(self, key_id: str, now_ms: int, *, unless_after_ms: int) -> None:
-        """Notes that a key was used, unless that was noted after a time: of several processes at once, one writes."""
-        # Only an update: a key that is revoked at this moment must not come back as an item without a secret.
+        """Notes that a key was used, unless that was noted after a time: of several processes at
+        once, one writes.
+        """
+        # Only an update: a key that is revoked at this moment must not come back as an item without
+        # a secret.
         is_there = "attribute_exists(pk)"
         is_old = "attribute_not_exists(last_used_at) OR last_used_at <= :before"
         try:
@@ -104,7 +120,10 @@ class TenantStore:
                 Key={"pk": {"S": _pk(key_id)}},
                 UpdateExpression="SET last_used_at = :now",
                 ConditionExpression=f"{is_there} AND ({is_old})",
-                ExpressionAttributeValues={":now": {"N": str(now_ms)}, ":before": {"N": str(unless_after_ms)}},
+                ExpressionAttributeValues={
+                    ":now": {"N": str(now_ms)},
+                    ":before": {"N": str(unless_after_ms)},
+                },
             )
         except ConditionFailed:
             return

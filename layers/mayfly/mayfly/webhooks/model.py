@@ -8,7 +8,9 @@ __all__ = ["LOCAL", "PUBLIC", "Endpoint", "Policy", "Webhook"]
 
 @dataclass(frozen=True)
 class Webhook:
-    """What to send: any JSON as `body`, headers beside the signature's, and the name of the secret that signs it."""
+    """What to send: any JSON as `body`, headers beside the signature's, and the name of the secret
+    that signs it.
+    """
 
     url: str
     body: Any
@@ -18,7 +20,10 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The parts of a URL that a delivery needs. `target` is path and query, as the request line has them."""
+    """The parts of a URL that a delivery needs.
+
+    `target` is path and query, as the request line has them.
+    """
 
     url: str
     scheme: str
@@ -41,7 +46,9 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Policy:
-    """Where webhooks may go: by which schemes, to which ports (None: any), and whether to this machine itself."""
+    """Where webhooks may go: by which schemes, to which ports (None: any), and whether to this
+    machine itself.
+    """
 
     schemes: frozenset[str]
     ports: frozenset[int] | None

@@ -1,4 +1,6 @@
-"""What deliveries read and keep: the secrets that sign them (Parameter Store), and the endpoints that want nothing more."""
+"""What deliveries read and keep: the secrets that sign them (Parameter Store), and the endpoints
+that want nothing more.
+"""
 
 import hashlib
 from typing import Any
@@ -14,7 +16,8 @@ from mayfly.webhooks.rules import read_secrets
 
 __all__ = ["Endpoints", "Secrets", "parameter"]
 
-#: How long a process goes on with a secret that has been changed, in seconds. Parameter Store takes 40 reads a second.
+#: How long a process goes on with a secret that has been changed, in seconds. Parameter Store takes
+#: 40 reads a second.
 _SECRET_AGE_SECONDS = 60
 #: How long a 410 holds.
 _GONE_SECONDS = 90 * 24 * 3600
@@ -34,14 +37,19 @@ class Secrets:
             found: Any = self._provider.get(path, decrypt=True, max_age=_SECRET_AGE_SECONDS)
         except GetParameterError as problem:
             cause = problem.__cause__ or problem.__context__
-            if isinstance(cause, ClientError) and cause.response["Error"]["Code"] == "ParameterNotFound":
+            if (
+                isinstance(cause, ClientError)
+                and cause.response["Error"]["Code"] == "ParameterNotFound"
+            ):
                 raise UnknownSecret(name) from None
             raise StoreUnavailable("read secret", type(cause).__name__) from problem
         return read_secrets(str(found), name)
 
 
 class Endpoints:
-    """Endpoints of all tenants that answered 410, each until it is asked again on purpose, or ninety days are over."""
+    """Endpoints of all tenants that answered 410, each until it is asked again on purpose, or
+    ninety days are over.
+    """
 
     def __init__(self, db: DynamoDB, table: str, clock: Clock) -> None:
         self._db = db
@@ -56,7 +64,11 @@ class Endpoints:
     def end(self, tenant: str, url: str) -> None:
         """Keeps that an endpoint wants nothing more. Raises StoreUnavailable."""
         expires = {"N": str(self._clock() // 1000 + _GONE_SECONDS)}
-        self._db.put("end endpoint", TableName=self.table, Item={**self.key(tenant, url), "expires_at": expires})
+        self._db.put(
+            "end endpoint",
+            TableName=self.table,
+            Item={**self.key(tenant, url), "expires_at": expires},
+        )
 
     def reopen(self, tenant: str, url: str) -> None:
         """Forgets that an endpoint wanted nothing more. Raises StoreUnavailable."""
@@ -69,8 +81,8 @@ class Endpoints:
 
 
 def parameter(tenant: str, name: str) -> str:
-    """The end of a secret's path. Parameter Store takes letters, digits and `.-_` in names: what else a name has is written as `_` and
-    its code, so that no two names are one."""
+    """The end of a secret's path. Parameter Store takes letters, digits and `.-_` in names: what
+    else a name has is written as `_` and its code, so that no two names are one."""
     return "/".join(_plain(each) for each in (tenant, name))
 
 

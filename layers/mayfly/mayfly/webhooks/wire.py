@@ -1,6 +1,8 @@
-"""One HTTP request to one checked address. The edge to the outside: the only module that opens sockets.
+"""One HTTP request to one checked address. The edge to the outside: the only module that opens
+sockets.
 
-Nothing here looks a name up, follows a redirect or reads a body, and an answer that trickles is cut off: the whole exchange has one time limit.
+Nothing here looks a name up, follows a redirect or reads a body, and an answer that trickles is cut
+off: the whole exchange has one time limit.
 """
 
 import http.client
@@ -39,11 +41,19 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
-def post(endpoint: Endpoint, addresses: Sequence[str], headers: Mapping[str, str], body: bytes, *, seconds: float) -> Answer:
-    """POSTs to the first of `addresses` that takes a connection, as the endpoint's host: its name is in the Host header and, with TLS,
-    in SNI and in the certificate.
+def post(
+    endpoint: Endpoint,
+    addresses: Sequence[str],
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    seconds: float,
+) -> Answer:
+    """POSTs to the first of `addresses` that takes a connection, as the endpoint's host: its name
+    is in the Host header and, with TLS, in SNI and in the certificate.
 
-    Raises Unreachable where nobody takes one, each within 5 s, or there is no answer within `seconds` after it.
+    Raises Unreachable where nobody takes one, each within 5 s, or there is no answer within
+    `seconds` after it.
     """
     with _connect(endpoint, addresses[:_ADDRESSES]) as plain, _cut_off(plain, seconds) as is_over:
         try:
@@ -54,7 +64,11 @@ def post(endpoint: Endpoint, addresses: Sequence[str], headers: Mapping[str, str
             else:
                 answer = _exchange(endpoint, plain, headers, body)
         except (OSError, http.client.HTTPException) as problem:
-            reason = f"no answer within {seconds:.0f} s" if is_over() or isinstance(problem, TimeoutError) else _reason(problem)
+            reason = (
+                f"no answer within {seconds:.0f} s"
+                if is_over() or isinstance(problem, TimeoutError)
+                else _reason(problem)
+            )
             raise Unreachable(endpoint.origin, reason) from problem
         if is_over():  # what was cut off may look like an answer that ended
             raise Unreachable(endpoint.origin, f"no answer within {seconds:.0f} s")
@@ -71,7 +85,9 @@ def _connect(endpoint: Endpoint, addresses: Sequence[str]) -> socket.socket:
     raise Unreachable(endpoint.origin, f"no connection ({reason})")
 
 
-def _exchange(endpoint: Endpoint, sock: socket.socket, headers: Mapping[str, str], body: bytes) -> Answer:
+def _exchange(
+    endpoint: Endpoint, sock: socket.socket, headers: Mapping[str, str], body: bytes
+) -> Answer:
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
     connection.sock = sock
     connection.putrequest("POST", endpoint.target, skip_host=True, skip_accept_encoding=True)
@@ -85,7 +101,8 @@ def _exchange(endpoint: Endpoint, sock: socket.socket, headers: Mapping[str, str
 
 @contextmanager
 def _cut_off(sock: socket.socket, seconds: float) -> Iterator[Callable[[], bool]]:
-    """Ends both directions of a socket after `seconds`, whatever its owner is waiting for; gives a function that says whether it did.
+    """Ends both directions of a socket after `seconds`, whatever its owner is waiting for; gives a
+    function that says whether it did.
 
     A timeout of the socket would count anew from every byte.
     """
@@ -119,4 +136,8 @@ def _reason(problem: Exception) -> str:
         return f"its certificate is not valid: {problem.verify_message}"
     if isinstance(problem, TimeoutError):
         return "timed out"
-    return type(problem).__name__ if not isinstance(problem, OSError) or problem.strerror is None else problem.strerror
+    return (
+        type(problem).__name__
+        if not isinstance(problem, OSError) or problem.strerror is None
+        else problem.strerror
+    )

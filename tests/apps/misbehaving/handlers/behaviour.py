@@ -30,14 +30,22 @@ def fine(event, context):
         "memory": context.memory_limit_in_mb,
         "path": [each for each in sys.path if "site-packages" in each],
     }
-    return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": json.dumps(facts)}
+    return {
+        "statusCode": 200,
+        "headers": {"Content-Type": "application/json"},
+        "body": json.dumps(facts),
+    }
 
 
 def ask(event, context):
     """Asks the Runtime API something by itself."""
     host, slash, token = os.environ["AWS_LAMBDA_RUNTIME_API"].partition("/")
     connection = http.client.HTTPConnection(host)
-    connection.request(event.get("method", "GET"), f"{slash}{token}/2018-06-01/runtime{event['path']}", event.get("body"))
+    connection.request(
+        event.get("method", "GET"),
+        f"{slash}{token}/2018-06-01/runtime{event['path']}",
+        event.get("body"),
+    )
     reply = connection.getresponse()
     facts = {"calls": CALLS, "asked": {"status": reply.status, "body": json.loads(reply.read())}}
     return {"statusCode": 200, "body": json.dumps(facts)}
@@ -82,13 +90,17 @@ def slow(event, context):
 
 def spawn(event, context):
     """Leaves a process of its own behind, in its group."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL
+    )
     return {"statusCode": 200, "body": str(child.pid)}
 
 
 def daemon(event, context):
     """Leaves a process behind that has left the session, and holds the output's pipe."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+    )
     return {"statusCode": 200, "body": str(child.pid)}
 
 
@@ -106,7 +118,11 @@ def broken_header(event, context):
 
 
 def echo(event, context):
-    return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": json.dumps(event)}
+    return {
+        "statusCode": 200,
+        "headers": {"Content-Type": "application/json"},
+        "body": json.dumps(event),
+    }
 
 
 def shout(event, context):

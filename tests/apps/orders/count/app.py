@@ -1,4 +1,7 @@
-"""Stream -> counters, by name, in the same table. Fails for one order, to see it alone at the on-failure destination."""
+"""Stream -> counters, by name, in the same table.
+
+Fails for one order, to see it alone at the on-failure destination.
+"""
 
 import os
 
@@ -9,8 +12,14 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 def handler(event, context):
     """Counts each order."""
-    if any(record["dynamodb"]["NewImage"]["name"]["S"] == "uncountable" for record in event["Records"]):
+    if any(
+        record["dynamodb"]["NewImage"]["name"]["S"] == "uncountable" for record in event["Records"]
+    ):
         raise ValueError("uncountable")
     for record in event["Records"]:
         name = record["dynamodb"]["NewImage"]["name"]["S"]
-        table.update_item(Key={"id": f"count of {name}"}, UpdateExpression="ADD orders :one", ExpressionAttributeValues={":one": 1})
+        table.update_item(
+            Key={"id": f"count of {name}"},
+            UpdateExpression="ADD orders :one",
+            ExpressionAttributeValues={":one": 1},
+        )

@@ -16,5 +16,12 @@ def handler(event, context):
         if order["name"] == "refused":
             failed.append({"itemIdentifier": record["messageId"]})
             continue
-        table.put_item(Item={"id": record["messageId"], "kind": "order", "batch": len(event["Records"]), **order})
+        table.put_item(
+            Item={
+                "id": record["messageId"],
+                "kind": "order",
+                "batch": len(event["Records"]),
+                **order,
+            }
+        )
     return {"batchItemFailures": failed}

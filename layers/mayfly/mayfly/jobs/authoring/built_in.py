@@ -1,4 +1,6 @@
-"""Tasks that come with the library and have a function of their own: every function may ask for their jobs, one runs them."""
+"""Tasks that come with the library and have a function of their own: every function may ask for
+their jobs, one runs them.
+"""
 
 from collections.abc import Mapping
 from typing import Final

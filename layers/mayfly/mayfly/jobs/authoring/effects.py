@@ -1,7 +1,7 @@
 """The unit of work of one job: what it will have changed, if it succeeds.
 
-A task describes its effects and writes nothing. They are applied with the job's completion in one transaction, which only
-the job's current owner can make (`JobStore.commit`).
+A task describes its effects and writes nothing. They are applied with the job's completion in one
+transaction, which only the job's current owner can make (`JobStore.commit`).
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ __all__ = ["EFFECT_LIMIT", "Effect", "Effects", "Item", "merged"]
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
 EFFECT_LIMIT: Final = 99
 
-#: Makes the items of a follow-up job: `follow_up(task, payload, max_attempts, delay_seconds, ordinal)`.
+#: Makes the items of a follow-up job: `follow_up(task, payload, max_attempts, delay_seconds,
+#: ordinal)`.
 FollowUp = Callable[[str, Any, int | None, float, int], list[dict[str, Any]]]
 
 
@@ -45,21 +46,25 @@ class Effect:
 
 @dataclass(frozen=True)
 class Item:
-    """An item as a write names it: by its key, or (a put) by everything it will have, among which is its key."""
+    """An item as a write names it: by its key, or (a put) by everything it will have, among which
+    is its key.
+    """
 
     table: str
     key: dict[str, Any] | None
     whole: dict[str, Any] | None
 
     def may_be(self, other: "Item") -> bool:
-        """Whether two writes may name one item. Of two puts only those of tables with `pk` and `sk` can be told apart; for
-        others this says no, and DynamoDB decides."""
+        """Whether two writes may name one item. Of two puts only those of tables with `pk` and `sk`
+        can be told apart; for others this says no, and DynamoDB decides."""
         if self.table != other.table:
             return False
         if self.key is not None and other.key is not None:
             return self.key == other.key
         if self.whole is not None and other.whole is not None:
-            return {"pk", "sk"} <= self.whole.keys() and all(self.whole[name] == other.whole.get(name) for name in ("pk", "sk"))
+            return {"pk", "sk"} <= self.whole.keys() and all(
+                self.whole[name] == other.whole.get(name) for name in ("pk", "sk")
+            )
         key, whole = (self.key, other.whole) if self.key is not None else (other.key, self.whole)
         return whole is not None and key is not None and key.items() <= whole.items()
 
@@ -67,9 +72,10 @@ class Item:
 class Effects:
     """Collects the effects of one attempt. Increments of one counter add up to one write.
 
-    Items, keys and values are plain Python (texts, integers, Decimal, bytes, lists, dictionaries, None, booleans);
-    conditions and update expressions are DynamoDB's, with `#name` and `:value` placeholders given in `names` and
-    `values`. Two effects on one item, increments apart, are refused by DynamoDB: the job ends as dead and says so.
+    Items, keys and values are plain Python (texts, integers, Decimal, bytes, lists, dictionaries,
+    None, booleans); conditions and update expressions are DynamoDB's, with `#name` and `:value`
+    placeholders given in `names` and `values`. Two effects on one item, increments apart, are
+    refused by DynamoDB: the job ends as dead and says so.
     """
 
     def __init__(
@@ -96,22 +102,29 @@ class Effects:
         self._follow_ups = 0
 
     def checkpoint(self, *progress: Any) -> None:
-        """For long tasks, now and then: stops the task here where its job was cancelled or has another owner by now.
+        """For long tasks, now and then: stops the task here where its job was cancelled or has
+        another owner by now.
 
-        Nothing of such a job can be committed, so going on would only be wasted. Raises Fenced; let it pass.
+        Nothing of such a job can be committed, so going on would only be wasted. Raises Fenced; let
+        it pass.
 
-        With an argument, any JSON of up to 64 KB, that is kept on the job at once: the next attempt finds it as
-        `job.progress`, and whoever reads the job sees it. It is a claim's write: a job that ran without a claim has one from here on.
-        Raises InvalidRequest where it is too large, StoreUnavailable.
+        With an argument, any JSON of up to 64 KB, that is kept on the job at once: the next attempt
+        finds it as `job.progress`, and whoever reads the job sees it. It is a claim's write: a job
+        that ran without a claim has one from here on. Raises InvalidRequest where it is too large,
+        StoreUnavailable.
         """
         self._checkpoint(*progress)
 
     def seconds_left(self) -> float:
-        """Until the invocation's deadline. Long tasks save a checkpoint and raise `Continue` before it."""
+        """Until the invocation's deadline.
+
+        Long tasks save a checkpoint and raise `Continue` before it.
+        """
         return self._seconds_left()
 
     def increment(self, counter: str, by: int = 1) -> None:
-        """Adds `by` to a counter of the job's tenant, to the first shard of one that has some; not for counters that expire.
+        """Adds `by` to a counter of the job's tenant, to the first shard of one that has some; not
+        for counters that expire.
 
         Raises InvalidRequest for a name or a step that no counter takes.
         """
@@ -124,11 +137,13 @@ class Effects:
         self._increments[counter] = self._increments.get(counter, 0) + by
 
     def take(self, limit: Limit, key: str, cost: int = 1) -> None:
-        """Lets the job succeed only if a limit of its tenant admits it, and takes from the limit in the same transaction.
+        """Lets the job succeed only if a limit of its tenant admits it, and takes from the limit in
+        the same transaction.
 
-        Takes of one limit and key add up. They are from the window in which the task has returned. Of fixed windows only: the others'
-        conditions depend on what was taken before. Where the limit refuses, the job ends as any whose
-        effect is refused: dead, or with `@task(..., retry_refused=True)` it comes back. Raises InvalidRequest.
+        Takes of one limit and key add up. They are from the window in which the task has returned.
+        Of fixed windows only: the others' conditions depend on what was taken before. Where the
+        limit refuses, the job ends as any whose effect is refused: dead, or with `@task(...,
+        retry_refused=True)` it comes back. Raises InvalidRequest.
         """
         total = self._takes.get((limit, key), 0) + cost
         check(limit, key, total)
@@ -148,7 +163,14 @@ class Effects:
         names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Updates an item by a DynamoDB update expression."""
-        self._add("update", table, {"Key": self._plain(key), "UpdateExpression": expression}, condition, names=names, values=values)
+        self._add(
+            "update",
+            table,
+            {"Key": self._plain(key), "UpdateExpression": expression},
+            condition,
+            names=names,
+            values=values,
+        )
 
     def delete(
         self, table: str, key: Mapping[str, Any], *, condition: str | None = None,
@@ -164,10 +186,19 @@ class Effects:
         """Changes nothing, but lets the job succeed only if the condition holds at its commit."""
         self._add("check", table, {"Key": self._plain(key)}, condition, names=names, values=values)
 
-    def submit(self, task: str, payload: Any = None, *, max_attempts: int | None = None, delay_seconds: float = 0) -> None:
-        """Makes a follow-up job, which exists if and only if this job succeeds. Raises InvalidRequest, PayloadTooLarge.
+    def submit(
+        self,
+        task: str,
+        payload: Any = None,
+        *,
+        max_attempts: int | None = None,
+        delay_seconds: float = 0,
+    ) -> None:
+        """Makes a follow-up job, which exists if and only if this job succeeds. Raises
+        InvalidRequest, PayloadTooLarge.
 
-        `delay_seconds` counts from now, up to a year. A payload above 1 KB takes an item, and so an effect, of its own.
+        `delay_seconds` counts from now, up to a year. A payload above 1 KB takes an item, and so an
+        effect, of its own.
         """
         self._follow_ups += 1
         for put in self._follow_up(task, payload, max_attempts, delay_seconds, self._follow_ups):
@@ -179,26 +210,45 @@ class Effects:
         if count > EFFECT_LIMIT:
             raise TooManyEffects(count, EFFECT_LIMIT)
         increments = [
-            Effect(f"increment {name!r}", _increment_write(self._counters_table, self._tenant, name, by), by)
+            Effect(
+                f"increment {name!r}",
+                _increment_write(self._counters_table, self._tenant, name, by),
+                by,
+            )
             for name, by in self._increments.items()
         ]
-        return [*increments, *(self._take(limit, key, cost) for (limit, key), cost in self._takes.items()), *self._others]
+        return [
+            *increments,
+            *(self._take(limit, key, cost) for (limit, key), cost in self._takes.items()),
+            *self._others,
+        ]
 
     def _take(self, limit: Limit, key: str, cost: int) -> Effect:
         now_ms = self._clock()
         write = plan(limit, cost, now_ms, {})
         assert isinstance(write, Write)  # `check` has seen to it that an empty window admits it
         return Effect(
-            f"take from {limit.name!r}", {"Update": update(self._counters_table, item_key(limit, self._tenant, key, now_ms), write)}
+            f"take from {limit.name!r}",
+            {
+                "Update": update(
+                    self._counters_table, item_key(limit, self._tenant, key, now_ms), write
+                )
+            },
         )
 
     def _add(
         self, verb: str, table: str, write: dict[str, Any], condition: str | None, *,
         names: Mapping[str, str] | None, values: Mapping[str, Any] | None,
     ) -> None:  # fmt: skip
-        for what, text in (("table", table), ("condition", condition or ""), ("expression", write.get("UpdateExpression", ""))):
+        for what, text in (
+            ("table", table),
+            ("condition", condition or ""),
+            ("expression", write.get("UpdateExpression", "")),
+        ):
             if not isinstance(text, str):
-                raise InvalidRequest(what, f"must be a text, not {type(text).__name__}; values go into `values`")
+                raise InvalidRequest(
+                    what, f"must be a text, not {type(text).__name__}; values go into `values`"
+                )
         if any(not isinstance(each, str) for pair in (names or {}).items() for each in pair):
             raise InvalidRequest("names", "must be texts by texts")
         found = {"TableName": table, **write}
@@ -208,7 +258,12 @@ class Effects:
             found["ExpressionAttributeNames"] = dict(names)
         if values:
             found["ExpressionAttributeValues"] = self._plain(values)
-        operation = {"put": "Put", "update": "Update", "delete": "Delete", "check": "ConditionCheck"}[verb]
+        operation = {
+            "put": "Put",
+            "update": "Update",
+            "delete": "Delete",
+            "check": "ConditionCheck",
+        }[verb]
         self._others.append(Effect(f"{verb} in {table!r}", {operation: found}))
 
     def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,4 +287,8 @@ def merged(first: Effect, second: Effect) -> Effect:
     """Two increments of one item as one."""
     adds = (first.adds or 0) + (second.adds or 0)
     update = first.write["Update"]
-    return Effect(first.name, {"Update": {**update, "ExpressionAttributeValues": {":by": {"N": str(adds)}}}}, adds)
+    return Effect(
+        first.name,
+        {"Update": {**update, "ExpressionAttributeValues": {":by": {"N": str(adds)}}}},
+        adds,
+    )

@@ -1,7 +1,8 @@
 """Tasks: what a job runs, and how it is found by name.
 
-A task is a function under functions/tasks/, declared with `@task("name", ...)`. The worker imports those files;
-the API only reads their declarations, so that accepting a job never pays for the code that runs it.
+A task is a function under functions/tasks/, declared with `@task("name", ...)`. The worker imports
+those files; the API only reads their declarations, so that accepting a job never pays for the code
+that runs it.
 """
 
 import ast
@@ -24,7 +25,10 @@ __all__ = ["Continue", "Declaration", "Permanent", "Retry", "Task", "declared", 
 
 
 class Permanent(MayflyError):
-    """Raised by a task: the job can never succeed. It ends dead now, with `reason`, however many attempts are left."""
+    """Raised by a task: the job can never succeed.
+
+    It ends dead now, with `reason`, however many attempts are left.
+    """
 
     code = "permanent-failure"
     retryable = False
@@ -44,9 +48,11 @@ class Retry(MayflyError):
 
 
 class Continue(MayflyError):
-    """Raised by a task whose invocation is nearly over: its job goes on at once in another one, from its last checkpoint.
+    """Raised by a task whose invocation is nearly over: its job goes on at once in another one,
+    from its last checkpoint.
 
-    Spends no attempt where a checkpoint was saved in this one; without, it is a failure like any other.
+    Spends no attempt where a checkpoint was saved in this one; without, it is a failure like any
+    other.
     """
 
     code = "continue"
@@ -70,7 +76,12 @@ class Declaration:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise BadTask([f"task name {self.name!r} must match {NAME.pattern}"])
         if not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= MAX_MAX_ATTEMPTS:
-            raise BadTask([f"task {self.name!r}: max_attempts must be a whole number from 1 to {MAX_MAX_ATTEMPTS}"])
+            raise BadTask(
+                [
+                    f"task {self.name!r}: max_attempts must be a whole number from 1 to "
+                    f"{MAX_MAX_ATTEMPTS}"
+                ]
+            )
 
 
 @dataclass(frozen=True)
@@ -82,15 +93,23 @@ class Task:
 
 
 def task(
-    name: str, *, max_attempts: int = DEFAULT_MAX_ATTEMPTS, exclusive: bool = False, retry_refused: bool = False, local: bool = False
+    name: str,
+    *,
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    exclusive: bool = False,
+    retry_refused: bool = False,
+    local: bool = False,
 ) -> Callable[[Callable[[Job, Effects], Any]], Task]:
-    """Declares a task. Arguments must be literals, since the API reads them without importing the file.
+    """Declares a task. Arguments must be literals, since the API reads them without importing the
+    file.
 
-    `max_attempts` holds for jobs that do not say. `exclusive` is for tasks that do more than collect effects, such as call
-    the outside: their jobs are claimed before they run, so that no two workers run one at a time, and those of one batch run beside
-    each other in threads. Others run without a claim the first time, one after another; two workers may run one of them, and
-    one commits. A job one of whose effects is refused by its condition is dead, unless
-    `retry_refused`: then it is tried again like any other failure. A `local` task exists only where AWS_SAM_LOCAL is true.
+    `max_attempts` holds for jobs that do not say. `exclusive` is for tasks that do more than
+    collect effects, such as call the outside: their jobs are claimed before they run, so that no
+    two workers run one at a time, and those of one batch run beside each other in threads. Others
+    run without a claim the first time, one after another; two workers may run one of them, and one
+    commits. A job one of whose effects is refused by its condition is dead, unless `retry_refused`:
+    then it is tried again like any other failure. A `local` task exists only where AWS_SAM_LOCAL is
+    true.
     """
     declaration = Declaration(name, max_attempts, exclusive, retry_refused, local)
 
@@ -103,7 +122,10 @@ def task(
 
 
 def imported(package: ModuleType, *, local: bool) -> Mapping[str, Task]:
-    """The tasks of a package, by name, from importing each of its modules. Raises BadTask when two share a name."""
+    """The tasks of a package, by name, from importing each of its modules.
+
+    Raises BadTask when two share a name.
+    """
     found: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
@@ -114,7 +136,10 @@ def imported(package: ModuleType, *, local: bool) -> Mapping[str, Task]:
 
 
 def declared(folder: Path, *, local: bool) -> Mapping[str, Declaration]:
-    """The declarations in a folder of tasks, by name, from reading each file. Raises BadTask, naming file and line."""
+    """The declarations in a folder of tasks, by name, from reading each file.
+
+    Raises BadTask, naming file and line.
+    """
     found: dict[str, Declaration] = {}
     for path in sorted(folder.glob("*.py")):
         try:
@@ -126,14 +151,18 @@ def declared(folder: Path, *, local: bool) -> Mapping[str, Declaration]:
                 if isinstance(call, ast.Call) and _is_task(call.func):
                     declaration = _declaration(call, path)
                     if declaration.name in found:
-                        raise BadTask([f"{path}:{call.lineno}: two tasks are called {declaration.name!r}"])
+                        raise BadTask(
+                            [f"{path}:{call.lineno}: two tasks are called {declaration.name!r}"]
+                        )
                     found[declaration.name] = declaration
     return {name: each for name, each in found.items() if local or not each.local}
 
 
 def _is_task(decorator: ast.expr) -> bool:
     """Whether a decorator is `task` or `jobs.task`."""
-    name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
+    name = (
+        decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
+    )
     return name == "task"
 
 
@@ -143,6 +172,8 @@ def _declaration(call: ast.Call, path: Path) -> Declaration:
         options = {option.arg or "": ast.literal_eval(option.value) for option in call.keywords}
         return Declaration(*arguments, **options)
     except (ValueError, TypeError):
-        raise BadTask([f"{path}:{call.lineno}: the arguments of @task must be literals that it takes"]) from None
+        raise BadTask(
+            [f"{path}:{call.lineno}: the arguments of @task must be literals that it takes"]
+        ) from None
     except BadTask as problem:
         raise BadTask([f"{path}:{call.lineno}: {each}" for each in problem.problems]) from None

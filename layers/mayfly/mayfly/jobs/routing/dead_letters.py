@@ -1,4 +1,5 @@
-"""What becomes of messages that nobody could handle: a job that lives is announced again, and what is no job is kept.
+"""What becomes of messages that nobody could handle: a job that lives is announced again, and what
+is no job is kept.
 
 Nothing here ends a job that could still run, and nothing is dropped unless its job has ended.
 """
@@ -8,7 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mayfly.core.clock import Clock
-from mayfly.core.errors import InvalidRequest, JobNotFound, PayloadTooLarge, StoreUnavailable, StreamTrimmed
+from mayfly.core.errors import (
+    InvalidRequest,
+    JobNotFound,
+    PayloadTooLarge,
+    StoreUnavailable,
+    StreamTrimmed,
+)
 from mayfly.core.observability import Observer
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wake
@@ -50,12 +57,21 @@ class DeadLetters:
     observe: Observer
     clock: Clock
 
-    def settle(self, body: str, message_id: str, *, is_from_relay: bool, sent_ms: int | None, is_over: Callable[[], bool]) -> bool:
-        """Deals with one message for good: one of the jobs queue's, or a report of what the relay gave up on.
+    def settle(
+        self,
+        body: str,
+        message_id: str,
+        *,
+        is_from_relay: bool,
+        sent_ms: int | None,
+        is_over: Callable[[], bool],
+    ) -> bool:
+        """Deals with one message for good: one of the jobs queue's, or a report of what the relay
+        gave up on.
 
         Returns False if the search that the message asks for is not done: this receive works on it
-        until `is_over()`, and the message has to come again. `sent_ms` is when the message was sent,
-        None if that is unknown. Raises StoreUnavailable: the message has to come again, too.
+        until `is_over()`, and the message has to come again. `sent_ms` is when the message was
+        sent, None if that is unknown. Raises StoreUnavailable: the message has to come again, too.
         """
         try:
             message = read_stream_gap(body) if is_from_relay else read_message(body)
@@ -64,7 +80,9 @@ class DeadLetters:
             return True
         match message:
             case StreamGap():
-                return self._settle_gap(message, self.clock() if sent_ms is None else sent_ms, is_over)
+                return self._settle_gap(
+                    message, self.clock() if sent_ms is None else sent_ms, is_over
+                )
             case Wake():
                 self._revive(message.tenant, message.job_id)
             case Submission():
@@ -75,10 +93,14 @@ class DeadLetters:
         try:
             job = self.store.read(tenant, job_id, now_ms=self.clock())
         except JobNotFound:
-            self.observe.log.warning("a dead letter names a job that does not exist; it is dropped", job=job_id)
+            self.observe.log.warning(
+                "a dead letter names a job that does not exist; it is dropped", job=job_id
+            )
             return
         if is_terminal(job):
-            self.observe.log.info("the job of a dead letter has ended; the letter is dropped", job=job_id)
+            self.observe.log.info(
+                "the job of a dead letter has ended; the letter is dropped", job=job_id
+            )
             return
         wait_ms = wait_before_claim_ms(job, self.clock())
         if job.status is Status.INPROGRESS and wait_ms == 0 and job.attempt >= job.max_attempts:
@@ -87,29 +109,40 @@ class DeadLetters:
             self.observe.log.error("the job is dead; its last attempt was interrupted", job=job_id)
             return
         self._send({job_id: wake(tenant, job_id, job.task, wait_ms / 1000)})
-        self.observe.log.warning("a message was received too often; its job lives, and is announced again", job=job_id)
+        self.observe.log.warning(
+            "a message was received too often; its job lives, and is announced again", job=job_id
+        )
 
     def _submit(self, submission: Submission, body: str, message_id: str) -> None:
-        """A message that asks for a job which none of its receives could make. A new message would be another job, so the
-        job is made here, under the id that this one gives it."""
+        """A message that asks for a job which none of its receives could make. A new message would
+        be another job, so the job is made here, under the id that this one gives it."""
         tenant = self.producer_tenant
         job_id = job_id_for(tenant, submission.idempotency_key, otherwise=f"message {message_id}")
-        job = new_job(tenant, job_id, submission, self.tasks.get(submission.task), now_ms=self.clock())
+        job = new_job(
+            tenant, job_id, submission, self.tasks.get(submission.task), now_ms=self.clock()
+        )
         try:
             self.store.create(job)
         except JobExists as exists:
             self._settle_existing(exists.job, job, body, message_id)
             return
-        self.observe.log.warning("a message was received too often; its job is made now, and announced", job=job_id)
+        self.observe.log.warning(
+            "a message was received too often; its job is made now, and announced", job=job_id
+        )
 
     def _settle_existing(self, found: Job, wanted: Job, body: str, message_id: str) -> None:
         if found.fingerprint != wanted.fingerprint and not is_expired(found, self.clock()):
-            self._keep(body, message_id, f"its idempotency key belongs to job {found.id!r}, with another body")
+            self._keep(
+                body,
+                message_id,
+                f"its idempotency key belongs to job {found.id!r}, with another body",
+            )
             return
         self._revive(found.tenant, found.id)
 
     def _settle_gap(self, gap: StreamGap, sent_ms: int, is_over: Callable[[], bool]) -> bool:
-        """Announces the jobs of records that the relay gave up: they wait in the table, without a message.
+        """Announces the jobs of records that the relay gave up: they wait in the table, without a
+        message.
 
         The records are read again from the stream. If it no longer has them, the jobs of their time
         are searched for.
@@ -117,7 +150,9 @@ class DeadLetters:
         window, search = gap_window(gap, sent_ms), self.search.read()
         if search.has_searched(window):
             self.observe.log.info(
-                "the jobs of this time have been searched for; the report is settled", from_ms=window.from_ms, to_ms=window.to_ms
+                "the jobs of this time have been searched for; the report is settled",
+                from_ms=window.from_ms,
+                to_ms=window.to_ms,
             )
             return True
         if not search.is_to_search(window):  # the first receive of the report
@@ -131,23 +166,33 @@ class DeadLetters:
         return self.search.work(search, window, is_over=is_over)
 
     def _announce(self, gap: StreamGap) -> bool:
-        """Announces the jobs in the records that the stream still has; returns whether those were all."""
+        """Announces the jobs in the records that the stream still has; returns whether those were
+        all.
+        """
         found: dict[str, Announcement] = {}
         is_whole = True
         try:
-            for index, image in enumerate(self.images(gap.stream_arn, gap.shard_id, gap.first, gap.last)):
+            for index, image in enumerate(
+                self.images(gap.stream_arn, gap.shard_id, gap.first, gap.last)
+            ):
                 if each := announcement(image, self.clock()):
                     found[str(index)] = each
         except StreamTrimmed:
             is_whole = False
         self._send(found)
-        self.observe.log.warning("the relay gave records up; their jobs are announced again", jobs=len(found))
+        self.observe.log.warning(
+            "the relay gave records up; their jobs are announced again", jobs=len(found)
+        )
         return is_whole
 
     def _keep(self, body: str, message_id: str, problem: str) -> None:
         self.operations.keep_unreadable(Unreadable(message_id, body, problem, self.clock()))
         self.observe.count("MessageUnreadable")
-        self.observe.log.error("a message is no job; it is kept, see 'mayfly jobs unreadable'", message_id=message_id, problem=problem)
+        self.observe.log.error(
+            "a message is no job; it is kept, see 'mayfly jobs unreadable'",
+            message_id=message_id,
+            problem=problem,
+        )
 
     def _send(self, announcements: Mapping[str, Announcement]) -> None:
         if self.outbox.send(announcements):

@@ -7,9 +7,9 @@ is one item of the jobs table.
 
 ::
 
-    report A   pass 1: portion ──── portion ──── portion: its window is searched, settled
-    report B        held: noted for pass 2                 portion ──── portion: settled
-    report C             held: pass 2 covers it already             held ──── searched, settled
+    report A   pass 1: portion ---- portion ---- portion: its window is searched, settled
+    report B        held: noted for pass 2                 portion ---- portion: settled
+    report C             held: pass 2 covers it already             held ---- searched, settled
 
 A pass resends each job that may be stranded, in the version that was read. A job that must wait for
 its lease or its pause is left as it is, and gets a message that waits as long. So a finished page
@@ -40,15 +40,17 @@ from mayfly.jobs.rules import covers, describe, hull, may_be_stranded, wait_befo
 
 __all__ = ["PAGES_A_SECOND", "PAGE_ITEMS", "Search", "StrandedSearch"]
 
-#: Items of a page. With ordinary jobs, that is a little less than the 1 MB at which DynamoDB ends it.
+#: Items of a page. With ordinary jobs, that is a little less than the 1 MB at which DynamoDB ends
+#: it.
 PAGE_ITEMS: Final = 1_000
 #: Pages that a pass reads in a second, at most.
 PAGES_A_SECOND: Final = 2
 #: The time for which a receive holds the search after each page that it has finished. A receive
-#: works for 45 s at most, and a message comes back after 60 s: the message of a receive that crashed
-#: finds the search free.
+#: works for 45 s at most, and a message comes back after 60 s: the message of a receive that
+#: crashed finds the search free.
 HELD_MS: Final = 15_000
-#: Pages are read consistently if the time that is searched ended less than this before the pass began.
+#: Pages are read consistently if the time that is searched ended less than this before the pass
+#: began.
 _FRESH_MS: Final = 60_000
 #: Windows that are remembered as searched. Reports of one outage come together.
 _REMEMBERED: Final = 20
@@ -71,7 +73,9 @@ class Counts:
     delayed: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.read + other.read, self.resent + other.resent, self.delayed + other.delayed)
+        return Counts(
+            self.read + other.read, self.resent + other.resent, self.delayed + other.delayed
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,9 @@ class Search:
     held_until_ms: int = 0
 
     def has_searched(self, window: Window) -> bool:
-        """Returns whether every job that may be stranded by a loss in this window was dealt with."""
+        """Returns whether every job that may be stranded by a loss in this window was dealt
+        with.
+        """
         return covers(self.done, window)
 
     def is_to_search(self, window: Window) -> bool:
@@ -112,13 +118,19 @@ class Search:
 
     def at(self, cursor: Item | None, counts: Counts, now_ms: int) -> "Search":
         """The search after work on a page; the pass continues at `cursor`."""
-        return replace(self, cursor=cursor, counts=self.counts + counts, held_until_ms=now_ms + HELD_MS)
+        return replace(
+            self, cursor=cursor, counts=self.counts + counts, held_until_ms=now_ms + HELD_MS
+        )
 
     def ended(self, now_ms: int) -> "Search":
         """The search after the last page of a pass. The next pass begins if there is one."""
         assert self.window is not None
-        done = (self.window, *(each for each in self.done if not covers([self.window], each)))[:_REMEMBERED]
-        ended = replace(self, window=self.next, next=None, started_at_ms=now_ms, counts=Counts(), done=done)
+        done = (self.window, *(each for each in self.done if not covers([self.window], each)))[
+            :_REMEMBERED
+        ]
+        ended = replace(
+            self, window=self.next, next=None, started_at_ms=now_ms, counts=Counts(), done=done
+        )
         return ended if ended.window else ended.released()
 
     def released(self) -> "Search":
@@ -128,7 +140,10 @@ class Search:
 
 @dataclass(frozen=True)
 class _Page:
-    """The outcome of a page. `is_whole` if all of it was worked on; `after` is None at the table's end."""
+    """The outcome of a page.
+
+    `is_whole` if all of it was worked on; `after` is None at the table's end.
+    """
 
     counts: Counts
     is_whole: bool
@@ -155,7 +170,8 @@ class StrandedSearch:
         return Search() if item is None else _read_item(item)
 
     def work(self, seen: Search, window: Window, *, is_over: Callable[[], bool]) -> bool:
-        """Works on the search as it was `seen`, until `is_over()`; returns whether `window` is searched.
+        """Works on the search as it was `seen`, until `is_over()`; returns whether `window` is
+        searched.
 
         If another receive works on it, the window is noted for the next pass. Raises
         StoreUnavailable: the message comes again, and the search continues at its cursor.
@@ -166,7 +182,9 @@ class StrandedSearch:
             if target != seen:
                 self._write(seen, target)  # a conflict: the message comes again, and notes it then
             return False
-        mine = self._write(seen, replace(target, owner=self.new_nonce(), held_until_ms=now_ms + HELD_MS))
+        mine = self._write(
+            seen, replace(target, owner=self.new_nonce(), held_until_ms=now_ms + HELD_MS)
+        )
         while mine is not None and mine.window is not None and not is_over():
             began_ms = self.clock()
             page = self._work_on_page(mine, mine.window, is_over)
@@ -180,9 +198,14 @@ class StrandedSearch:
         return mine.has_searched(window)
 
     def _work_on_page(self, search: Search, window: Window, is_over: Callable[[], bool]) -> _Page:
-        """Resends the jobs of the page at the cursor that may be stranded. Stops when `is_over()`."""
+        """Resends the jobs of the page at the cursor that may be stranded.
+
+        Stops when `is_over()`.
+        """
         is_fresh = search.started_at_ms < window.to_ms + _FRESH_MS
-        found = self.operations.unfinished(after=search.cursor, limit=self.page_items, is_consistent=is_fresh)
+        found = self.operations.unfinished(
+            after=search.cursor, limit=self.page_items, is_consistent=is_fresh
+        )
         resent, held = 0, dict[str, Announcement]()
         for item in found.items:
             if is_over():
@@ -222,26 +245,39 @@ class StrandedSearch:
     def _skip(self, item: Item, problem: Exception) -> None:
         pk = item.get("pk", {}).get("S")
         self.observe.log.error(
-            "an item cannot be resent; the search for stranded jobs continues without it", pk=pk, error=describe(problem)
+            "an item cannot be resent; the search for stranded jobs continues without it",
+            pk=pk,
+            error=describe(problem),
         )
 
     def _note(self, mine: Search, page: _Page) -> Search | None:
-        """Writes the outcome of a page. Returns the search, None if another receive has taken it over."""
+        """Writes the outcome of a page.
+
+        Returns the search, None if another receive has taken it over.
+        """
         is_last = page.is_whole and page.after is None
 
         def change(search: Search) -> Search:
-            moved = search.at(page.after if page.is_whole else search.cursor, page.counts, self.clock())
+            moved = search.at(
+                page.after if page.is_whole else search.cursor, page.counts, self.clock()
+            )
             return moved.ended(self.clock()) if is_last else moved
 
         written = self._change(mine, change)
         if written is not None and is_last:
             counts = mine.counts + page.counts
-            self.observe.log.warning("the search for stranded jobs is complete", **vars(counts), **_facts(mine))
+            self.observe.log.warning(
+                "the search for stranded jobs is complete", **vars(counts), **_facts(mine)
+            )
         return written
 
     def _release(self, mine: Search) -> Search:
         """Lets the next receive work on it at once."""
-        self.observe.log.info("the search for stranded jobs continues with its message", **vars(mine.counts), **_facts(mine))
+        self.observe.log.info(
+            "the search for stranded jobs continues with its message",
+            **vars(mine.counts),
+            **_facts(mine),
+        )
         return self._change(mine, Search.released) or mine
 
     def _keep_rate(self, began_ms: int) -> None:
@@ -250,7 +286,8 @@ class StrandedSearch:
             self.pause(left_ms / 1_000)
 
     def _change(self, mine: Search, change: Callable[[Search], Search]) -> Search | None:
-        """Changes the search that this receive holds. Returns it, None if another receive took it over.
+        """Changes the search that this receive holds. Returns it, None if another receive took it
+        over.
 
         If a report has noted its window meanwhile, the change is made to what it wrote.
         """
@@ -268,13 +305,16 @@ class StrandedSearch:
 
         ::
 
-            receive A   v3 ── page 7 ── stopped for long ─────────── cursor behind page 7: v4? refused
-            receive B                   held no longer: v4 ── page 7 ── page 8: v5 ── v6
+            receive A   v3 -- page 7 -- stopped for long ----------- cursor behind page 7: v4? refused
+            receive B                   held no longer: v4 -- page 7 -- page 8: v5 -- v6
         """
         target = replace(target, version=seen.version + 1)
         item = _item(target, expires_at_s=self.clock() // 1_000 + _KEPT_SECONDS)
         is_as_seen = "#version = :seen" if seen.version else "attribute_not_exists(pk)"
-        values = {"ExpressionAttributeValues": {":seen": {"N": str(seen.version)}}, "ExpressionAttributeNames": {"#version": "version"}}
+        values = {
+            "ExpressionAttributeValues": {":seen": {"N": str(seen.version)}},
+            "ExpressionAttributeNames": {"#version": "version"},
+        }
         try:
             self.db.put(
                 "search",

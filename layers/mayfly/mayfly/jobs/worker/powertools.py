@@ -1,11 +1,13 @@
 """Powertools idempotency whose completion is the job's transaction.
 
-Powertools drives: `idempotent_function` claims before the task runs, and completes or releases after it. This layer turns
-its three hooks into the three conditional writes of `JobStore`. The stock layer's own completion carries no condition,
-so that a late worker overwrites its successor's result and repeats its effects (docs/decisions/0002).
+Powertools drives: `idempotent_function` claims before the task runs, and completes or releases
+after it. This layer turns its three hooks into the three conditional writes of `JobStore`. The
+stock layer's own completion carries no condition, so that a late worker overwrites its successor's
+result and repeats its effects (docs/decisions/0002).
 
-Powertools shares one layer between all calls of a process and hashes a key of its own; both are set aside: the attempt
-in progress is carried in a context variable, and its job's key is the only one used.
+Powertools shares one layer between all calls of a process and hashes a key of its own; both are set
+aside: the attempt in progress is carried in a context variable, and its job's key is the only one
+used.
 """
 
 from collections.abc import Iterator
@@ -38,7 +40,9 @@ class Claimant(Protocol):
         """Takes the job. Raises AlreadyCompleted, or whatever keeps it from running."""
 
     def commit(self) -> None:
-        """Completes the job with its effects and its result, as the attempt has checked it; Powertools' own JSON of it is longer."""
+        """Completes the job with its effects and its result, as the attempt has checked it;
+        Powertools' own JSON of it is longer.
+        """
 
     def release(self, failure: Exception) -> None:
         """Gives the job up after `failure`."""
@@ -58,20 +62,26 @@ def attempting(attempt: Claimant) -> Iterator[None]:
 
 
 class TransactionalLayer(BasePersistenceLayer):
-    """The persistence layer; one instance serves the whole process, its state is all in the context."""
+    """The persistence layer; one instance serves the whole process, its state is all in the
+    context.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Powertools has no types here
 
     def delete_record(self, data: Any, exception: Exception) -> None:
-        """Called by Powertools when the task raised; handed on with the exception, which decides what becomes of the job."""
+        """Called by Powertools when the task raised; handed on with the exception, which decides
+        what becomes of the job.
+        """
         _current.get().release(exception)
 
     def _put_record(self, data_record: DataRecord) -> None:
         try:
             _current.get().claim()
         except AlreadyCompleted as done:
-            stored = DataRecord(data_record.idempotency_key, status="COMPLETED", response_data=done.result)
+            stored = DataRecord(
+                data_record.idempotency_key, status="COMPLETED", response_data=done.result
+            )
             raise IdempotencyItemAlreadyExistsError(old_data_record=stored) from None
 
     def _update_record(self, data_record: DataRecord) -> None:

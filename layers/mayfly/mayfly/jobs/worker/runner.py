@@ -1,4 +1,6 @@
-"""Runs the jobs of a batch of messages: read together, claimed together where they want a claim, committed together."""
+"""Runs the jobs of a batch of messages: read together, claimed together where they want a claim,
+committed together.
+"""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +13,14 @@ from aws_lambda_powertools.utilities.idempotency import IdempotencyConfig, idemp
 from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPersistenceLayerError
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from mayfly.core.errors import InvalidRequest, LeaseHeld, MayflyError, PayloadTooLarge, StoreUnavailable, UnreadableMessage
+from mayfly.core.errors import (
+    InvalidRequest,
+    LeaseHeld,
+    MayflyError,
+    PayloadTooLarge,
+    StoreUnavailable,
+    UnreadableMessage,
+)
 from mayfly.jobs.authoring.effects import EFFECT_LIMIT
 from mayfly.jobs.model import Unreadable
 from mayfly.jobs.rules import RETENTION_SECONDS, describe, read_message
@@ -34,10 +43,18 @@ class Runner:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._config = IdempotencyConfig(
-            expires_after_seconds=RETENTION_SECONDS, hash_function="sha256", use_local_cache=False, raise_on_no_idempotency_key=True
+            expires_after_seconds=RETENTION_SECONDS,
+            hash_function="sha256",
+            use_local_cache=False,
+            raise_on_no_idempotency_key=True,
         )
 
-        @idempotent_function(data_keyword_argument="job", persistence_store=TransactionalLayer(), config=self._config, key_prefix="job")
+        @idempotent_function(
+            data_keyword_argument="job",
+            persistence_store=TransactionalLayer(),
+            config=self._config,
+            key_prefix="job",
+        )
         def perform(*, job: str, attempt: Attempt) -> Any:
             return attempt.run_task()
 
@@ -46,7 +63,12 @@ class Runner:
     def open(self, records: Sequence[SQSRecord], context: LambdaContext) -> "Batch":
         """The jobs of one invocation. Nothing is kept from one invocation to the next."""
         self._config.register_lambda_context(context)
-        return Batch(self._worker, self._run, records, seconds_left=lambda: context.get_remaining_time_in_millis() / 1000)
+        return Batch(
+            self._worker,
+            self._run,
+            records,
+            seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
+        )
 
     def _run(self, attempt: Attempt) -> None:
         log = self._worker.observe.log
@@ -62,7 +84,8 @@ class Runner:
 
 
 class Batch:
-    """The messages of one invocation and their jobs. See `mayfly.jobs.worker.batch.Batch` for how it is driven.
+    """The messages of one invocation and their jobs. See `mayfly.jobs.worker.batch.Batch` for how
+    it is driven.
 
     ::
 
@@ -74,7 +97,12 @@ class Batch:
     """
 
     def __init__(
-        self, worker: Worker, run: Callable[[Attempt], None], records: Sequence[SQSRecord], *, seconds_left: Callable[[], float]
+        self,
+        worker: Worker,
+        run: Callable[[Attempt], None],
+        records: Sequence[SQSRecord],
+        *,
+        seconds_left: Callable[[], float],
     ) -> None:
         self._worker = worker
         self._seconds_left = seconds_left
@@ -82,7 +110,8 @@ class Batch:
         self.records: Sequence[SQSRecord] = records
         self._unreadable: dict[str, UnreadableMessage] = {}
         self._attempts: dict[str, Attempt] = {}
-        # What a run and what a commit came to are kept apart: either may be known first, from any thread.
+        # What a run and what a commit came to are kept apart: either may be known first, from any
+        # thread.
         self._for_others: dict[str, Attempt] = {}
         self._run_failures: dict[Attempt, MayflyError] = {}
         self._commit_failures: dict[Attempt, MayflyError] = {}
@@ -101,32 +130,49 @@ class Batch:
             if attempt is not None and attempt.new is not None and attempt.new.task in worker.known:
                 self._for_others[record.message_id] = attempt
             elif attempt is not None:
-                # Copies of a message are one attempt: a store takes a job once in a batch, and once is enough.
-                leader = leaders.setdefault((attempt.tenant, attempt.job_id, attempt.request), attempt)
+                # Copies of a message are one attempt: a store takes a job once in a batch, and once
+                # is enough.
+                leader = leaders.setdefault(
+                    (attempt.tenant, attempt.job_id, attempt.request), attempt
+                )
                 self._attempts[record.message_id] = leader
 
     def prepare(self) -> None:
-        """Reads all jobs, claims those that want it, and puts the records in the order to run them in."""
+        """Reads all jobs, claims those that want it, and puts the records in the order to run them
+        in.
+        """
         attempts = self._all()
         try:
-            found = self._worker.store.read_many(list(dict.fromkeys((each.tenant, each.job_id) for each in attempts)))
+            found = self._worker.store.read_many(
+                list(dict.fromkeys((each.tenant, each.job_id) for each in attempts))
+            )
         except StoreUnavailable as problem:
-            self._worker.observe.log.warning("a batch could not be read; its jobs are claimed one by one", error=describe(problem))
+            self._worker.observe.log.warning(
+                "a batch could not be read; its jobs are claimed one by one",
+                error=describe(problem),
+            )
             return
         for attempt in attempts:
             attempt.see(found.get((attempt.tenant, attempt.job_id)))
         self._early = self._claim_together(attempts)
-        # What was received before may have killed its process, the more likely the more attempts it has had: it comes last.
+        # What was received before may have killed its process, the more likely the more attempts it
+        # has had: it comes last.
         self.records = sorted(self.records, key=self._danger)
 
     def begin(self) -> None:
-        """Starts the jobs that were claimed together, each in a thread: they wait on the outside more than they compute."""
+        """Starts the jobs that were claimed together, each in a thread: they wait on the outside
+        more than they compute.
+        """
         if not self._early:
             return
-        self._threads = ThreadPoolExecutor(min(len(self._early), _THREADS), thread_name_prefix="job")
+        self._threads = ThreadPoolExecutor(
+            min(len(self._early), _THREADS), thread_name_prefix="job"
+        )
         for attempt in self._early:
             # A context each: Powertools' state and ours stay apart.
-            self._running[attempt] = self._threads.submit(copy_context().run, self._perform, attempt)
+            self._running[attempt] = self._threads.submit(
+                copy_context().run, self._perform, attempt
+            )
 
     def has_started(self, record: SQSRecord) -> bool:
         """Whether a record runs already, in a thread."""
@@ -134,9 +180,11 @@ class Batch:
         return attempt is not None and attempt.has_started
 
     def run(self, record: SQSRecord) -> None:
-        """Runs one message's job. Returns when it has ended or is staged, or the message was no job and is kept.
+        """Runs one message's job. Returns when it has ended or is staged, or the message was no job
+        and is kept.
 
-        Raises LeaseHeld where the message must come back later, StoreUnavailable where the store could not say.
+        Raises LeaseHeld where the message must come back later, StoreUnavailable where the store
+        could not say.
         """
         if record.message_id in self._unreadable:
             self._keep(record, self._unreadable[record.message_id])
@@ -160,15 +208,21 @@ class Batch:
             self._returned.append(record)
 
     def beat(self) -> None:
-        """Renews the claims of all jobs that run or wait for their turn, claims what runs for long without, commits what waits."""
+        """Renews the claims of all jobs that run or wait for their turn, claims what runs for long
+        without, commits what waits.
+        """
         held = [attempt for attempt in self._all() if attempt.holds_claim]
         for some in _chunks(held):
             try:
                 answers = self._worker.store.renew(
-                    [attempt.job for attempt in some], now_ms=self._worker.clock(), lease_ms=self._worker.lease_ms
+                    [attempt.job for attempt in some],
+                    now_ms=self._worker.clock(),
+                    lease_ms=self._worker.lease_ms,
                 )
             except StoreUnavailable as problem:
-                self._worker.observe.log.warning("leases were not renewed; the next beat tries again", error=describe(problem))
+                self._worker.observe.log.warning(
+                    "leases were not renewed; the next beat tries again", error=describe(problem)
+                )
                 continue
             for attempt, lost in zip(some, answers, strict=True):
                 attempt.learn(lost)
@@ -217,13 +271,21 @@ class Batch:
         )
 
     def _keep(self, record: SQSRecord, problem: UnreadableMessage) -> None:
-        """A message that is no job is kept for the operator; receiving it again would change nothing."""
-        self._worker.keep_unreadable(Unreadable(record.message_id, record.body, problem.problem, self._worker.clock()))
+        """A message that is no job is kept for the operator; receiving it again would change
+        nothing.
+        """
+        self._worker.keep_unreadable(
+            Unreadable(record.message_id, record.body, problem.problem, self._worker.clock())
+        )
         self._worker.observe.count("MessageUnreadable")
-        self._worker.observe.log.error("a message is no job; it is kept, see 'mayfly jobs unreadable'", error=describe(problem))
+        self._worker.observe.log.error(
+            "a message is no job; it is kept, see 'mayfly jobs unreadable'", error=describe(problem)
+        )
 
     def _hand_on(self, record: SQSRecord, attempt: Attempt) -> None:
-        """A message asks for a job that another function runs: the job is made here, and the stream takes it there."""
+        """A message asks for a job that another function runs: the job is made here, and the stream
+        takes it there.
+        """
         assert attempt.new is not None
         try:
             self._worker.store.create(attempt.new)
@@ -253,10 +315,15 @@ class Batch:
         for some in _chunks(list(claims.values())):
             try:
                 jobs = self._worker.store.claim_many(
-                    [claim for _, claim in some], now_ms=self._worker.clock(), lease_ms=self._worker.lease_ms
+                    [claim for _, claim in some],
+                    now_ms=self._worker.clock(),
+                    lease_ms=self._worker.lease_ms,
                 )
             except StoreUnavailable as problem:
-                self._worker.observe.log.warning("a batch could not be claimed; its jobs are claimed one by one", error=describe(problem))
+                self._worker.observe.log.warning(
+                    "a batch could not be claimed; its jobs are claimed one by one",
+                    error=describe(problem),
+                )
                 continue
             for (attempt, _), job in zip(some, jobs, strict=True):
                 attempt.accept_claim(job)
@@ -277,12 +344,19 @@ class Batch:
         attempt.runs_first = not any(each.has_started for each in self._all())
         attempt.has_started = True
         if attempt.is_for_others():
-            self._worker.observe.log.warning("a message wakes a job that another function runs; it is dropped", job=attempt.job_id)
+            self._worker.observe.log.warning(
+                "a message wakes a job that another function runs; it is dropped",
+                job=attempt.job_id,
+            )
             return
         if attempt.ended_before():
-            self._worker.observe.log.info("the job has ended before; the message is dropped", job=attempt.job_id)
+            self._worker.observe.log.info(
+                "the job has ended before; the message is dropped", job=attempt.job_id
+            )
             return
-        self._run_failures[attempt] = self._unknown(attempt)  # for the copies of a message that fails in an unforeseen way
+        self._run_failures[attempt] = self._unknown(
+            attempt
+        )  # for the copies of a message that fails in an unforeseen way
         try:
             self._run(attempt)
         except MayflyError as failure:
@@ -291,7 +365,9 @@ class Batch:
             del self._run_failures[attempt]
 
     def _is_done_with(self, record: SQSRecord, attempt: Attempt) -> bool:
-        """Whether a record needs nothing more, as far as is known; a message that turned out to be no job is kept. Raises its error."""
+        """Whether a record needs nothing more, as far as is known; a message that turned out to be
+        no job is kept. Raises its error.
+        """
         failure = self._commit_failures.get(attempt) or self._run_failures.get(attempt)
         if isinstance(failure, UnreadableMessage):
             self._keep(record, failure)
@@ -316,12 +392,19 @@ class Batch:
             self._commit()
 
     def _commit_if_due(self, *, is_last: bool = False) -> None:
-        """Commits what is staged once the first of it has waited for long enough, or nothing more is to come."""
-        if self._staged and (is_last or self._worker.clock() - self._staged_since_ms >= self._worker.stage_ms):
+        """Commits what is staged once the first of it has waited for long enough, or nothing more
+        is to come.
+        """
+        if self._staged and (
+            is_last or self._worker.clock() - self._staged_since_ms >= self._worker.stage_ms
+        ):
             self._commit()
 
     def _commit(self) -> None:
-        """Commits what is staged, in as few calls as it needs. Any thread may call it; returns when nothing is on its way."""
+        """Commits what is staged, in as few calls as it needs.
+
+        Any thread may call it; returns when nothing is on its way.
+        """
         with self._committing:
             with self._lock:
                 staged, self._staged = self._staged, []

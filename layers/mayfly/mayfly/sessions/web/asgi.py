@@ -2,10 +2,12 @@
 
 ::
 
-    app = Starlette(routes, middleware=[Middleware(SessionMiddleware, store=resources.session_store(os.environ))])
+    app = Starlette(routes, middleware=[Middleware(SessionMiddleware,
+    store=resources.session_store(os.environ))])
 
-`request.session` is a dictionary, as with Starlette's own middleware; what differs at the end of the request is written, inner
-changes too. Beyond it: `request.session.rotate(subject)` at login; a session that has become empty is ended in the store.
+`request.session` is a dictionary, as with Starlette's own middleware; what differs at the end of
+the request is written, inner changes too. Beyond it: `request.session.rotate(subject)` at login; a
+session that has become empty is ended in the store.
 """
 
 from collections.abc import Iterable
@@ -47,22 +49,30 @@ class MayflySession(dict[str, Any]):
             raise HTTPException(403, _CROSS_SITE)
 
     def clear(self) -> None:
-        """Ends the session in the store, with the response; what is set afterwards starts another one."""
+        """Ends the session in the store, with the response; what is set afterwards starts another
+        one.
+        """
         super().clear()
         self.is_cleared = True
 
     def rotate(self, subject: str | None = None) -> None:
-        """Gives the session a new token with this response; the old one opens nothing from then on. At login, with who it is."""
+        """Gives the session a new token with this response; the old one opens nothing from then on.
+
+        At login, with who it is.
+        """
         self.rotation = Rotation(subject)
 
 
 class SessionMiddleware:
-    """Keeps `request.session` in a session store; one read for a request that brings a cookie, a write where something changed.
+    """Keeps `request.session` in a session store; one read for a request that brings a cookie, a
+    write where something changed.
 
-    The cookie is `__Host-<session_cookie>`, but on plain-HTTP loopback; its other attributes are fixed. The browser keeps it for
-    `absolute_seconds`, or with `until_browser_closes` only so long. Where a page of another site (not of `trusted_origins`) made a request
-    that may change something, `request.session` raises 403, and a WebSocket is refused; where the store does not answer, the answer is 503.
-    What changes after the response has started, or after `accept`, is not written.
+    The cookie is `__Host-<session_cookie>`, but on plain-HTTP loopback; its other attributes are
+    fixed. The browser keeps it for `absolute_seconds`, or with `until_browser_closes` only so long.
+    Where a page of another site (not of `trusted_origins`) made a request that may change
+    something, `request.session` raises 403, and a WebSocket is refused; where the store does not
+    answer, the answer is 503. What changes after the response has started, or after `accept`, is
+    not written.
     """
 
     def __init__(
@@ -78,7 +88,14 @@ class SessionMiddleware:
         trusted_origins: Iterable[str] = (),
     ) -> None:
         self._app = app
-        self._settings = Settings(store, tenant, session_cookie, idle_seconds, absolute_seconds, trusted_origins=frozenset(trusted_origins))
+        self._settings = Settings(
+            store,
+            tenant,
+            session_cookie,
+            idle_seconds,
+            absolute_seconds,
+            trusted_origins=frozenset(trusted_origins),
+        )
         self._keeps = not until_browser_closes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +108,11 @@ class SessionMiddleware:
             await PlainTextResponse(_CROSS_SITE, 403)(scope, receive, send)
             return
         try:
-            initial = await to_thread.run_sync(opened.load) if opened.has_cookie and not opened.is_cross_site else {}
+            initial = (
+                await to_thread.run_sync(opened.load)
+                if opened.has_cookie and not opened.is_cross_site
+                else {}
+            )
         except StoreUnavailable as problem:
             await _refusal(problem)(scope, receive, send)
             return
@@ -137,11 +158,19 @@ class _Response:
 
     def _save(self) -> str | None:
         session, data = self._session, dict(self._session)
-        if self._opened.is_cross_site or not (session.is_cleared or session.rotation or self._opened.has_changed(data)):
+        if self._opened.is_cross_site or not (
+            session.is_cleared or session.rotation or self._opened.has_changed(data)
+        ):
             return None
-        return self._opened.save(data, is_cleared=session.is_cleared, rotation=session.rotation, keeps=self._keeps)
+        return self._opened.save(
+            data, is_cleared=session.is_cleared, rotation=session.rotation, keeps=self._keeps
+        )
 
 
 def _refusal(problem: MayflyError) -> PlainTextResponse:
-    headers = {"Retry-After": str(problem.retry_after_seconds)} if isinstance(problem, StoreUnavailable) else None
+    headers = (
+        {"Retry-After": str(problem.retry_after_seconds)}
+        if isinstance(problem, StoreUnavailable)
+        else None
+    )
     return PlainTextResponse(f"{problem}\n", problem.status, headers=headers)

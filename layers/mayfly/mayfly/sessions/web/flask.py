@@ -4,8 +4,9 @@
 
     app.session_interface = MayflySessionInterface(resources.session_store(os.environ))
 
-`flask.session` works as ever: `permanent`, `modified`, `new`, flash; values are what Flask's own serializer takes. Beyond it:
-`rotate(subject)` at login, `session.clear()` ends the session in the store. Only `flask.session` that is used costs a call.
+`flask.session` works as ever: `permanent`, `modified`, `new`, flash; values are what Flask's own
+serializer takes. Beyond it: `rotate(subject)` at login, `session.clear()` ends the session in the
+store. Only `flask.session` that is used costs a call.
 """
 
 import json
@@ -30,15 +31,20 @@ _CROSS_SITE: Final = "a page of another site made this request; it may not use t
 
 
 def rotate(subject: str | None = None) -> None:
-    """Gives `flask.session` a new token with this response; the old one opens nothing from then on. At login, with who it is."""
+    """Gives `flask.session` a new token with this response; the old one opens nothing from then on.
+
+    At login, with who it is.
+    """
     cast("MayflySession", current).rotate(subject)
 
 
 class MayflySession(SessionMixin):
-    """`flask.session`. As with Flask's own, `modified` sees keys being set and deleted; set it where a value changes inside.
+    """`flask.session`. As with Flask's own, `modified` sees keys being set and deleted; set it
+    where a value changes inside.
 
-    Its first use reads the store: raises 503 where that does not answer, 403 in a request that a page of another site made. From then on,
-    for the page that says so, it is empty and keeps nothing.
+    Its first use reads the store: raises 503 where that does not answer, 403 in a request that a
+    page of another site made. From then on, for the page that says so, it is empty and keeps
+    nothing.
     """
 
     def __init__(self, opened: RequestSession) -> None:
@@ -73,7 +79,9 @@ class MayflySession(SessionMixin):
         return found
 
     def clear(self) -> None:
-        """Ends the session in the store, with the response; what is set afterwards starts another one."""
+        """Ends the session in the store, with the response; what is set afterwards starts another
+        one.
+        """
         self._loaded().clear()
         self.is_cleared = self.modified = True
 
@@ -87,7 +95,9 @@ class MayflySession(SessionMixin):
                 self._data = dict(_SERIALIZER.loads(json.dumps(self.opened.load())))
             except StoreUnavailable as problem:
                 self.is_refused = True
-                raise ServiceUnavailable(str(problem), retry_after=problem.retry_after_seconds) from problem
+                raise ServiceUnavailable(
+                    str(problem), retry_after=problem.retry_after_seconds
+                ) from problem
             self.was_permanent = bool(self._data.get("_permanent", False))
         return self._data
 
@@ -115,10 +125,12 @@ class MayflySession(SessionMixin):
 class MayflySessionInterface(SessionInterface):
     """Keeps `flask.session` in a session store.
 
-    The cookie is called as SESSION_COOKIE_NAME says, with the prefix `__Host-` but on plain-HTTP loopback; its other attributes are
-    fixed. A permanent session lasts for PERMANENT_SESSION_LIFETIME since its last use (since its start, where SESSION_REFRESH_EACH_REQUEST
-    is off) and for 400 days at most, which no cookie outlives; another one for `idle_seconds` since its last use and `absolute_seconds`
-    at most, and until the browser closes.
+    The cookie is called as SESSION_COOKIE_NAME says, with the prefix `__Host-` but on plain-HTTP
+    loopback; its other attributes are fixed. A permanent session lasts for
+    PERMANENT_SESSION_LIFETIME since its last use (since its start, where
+    SESSION_REFRESH_EACH_REQUEST is off) and for 400 days at most, which no cookie outlives; another
+    one for `idle_seconds` since its last use and `absolute_seconds` at most, and until the browser
+    closes.
     """
 
     def __init__(
@@ -137,7 +149,13 @@ class MayflySessionInterface(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> MayflySession:
         """The session of a request; reads nothing yet."""
-        settings = Settings(self._store, self._tenant, self.get_cookie_name(app), *self._lifetime, trusted_origins=self._trusted_origins)
+        settings = Settings(
+            self._store,
+            self._tenant,
+            self.get_cookie_name(app),
+            *self._lifetime,
+            trusted_origins=self._trusted_origins,
+        )
         return MayflySession(
             RequestSession(
                 settings,
@@ -148,7 +166,10 @@ class MayflySessionInterface(SessionInterface):
         )
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Writes what the request changed, before its answer goes out. Where that fails, the answer is what went wrong."""
+        """Writes what the request changed, before its answer goes out.
+
+        Where that fails, the answer is what went wrong.
+        """
         assert isinstance(session, MayflySession)
         if not session.is_loaded:
             return
@@ -175,7 +196,9 @@ class MayflySessionInterface(SessionInterface):
             response.headers.add("Set-Cookie", cookie)
 
     def _changed_lifetime(self, app: Flask, session: MayflySession) -> tuple[int, int] | None:
-        """The deadlines, where the session has become permanent with this request, or no longer is; else None."""
+        """The deadlines, where the session has become permanent with this request, or no longer is;
+        else None.
+        """
         if session.permanent == session.was_permanent and not session.is_cleared:
             return None
         if not session.permanent:
