@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.model import Job
-from mayfly.jobs.worker import batch
+from mayfly.jobs.worker import invocation
 from mayfly.jobs.worker.runner import Runner
 
 from bench.batch import make_stores
@@ -93,7 +93,7 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
     deps = run_jobs_deps(variables)
     # A dictionary.
     deps.worker.tasks["work"] = Task(Declaration("work", exclusive=exclusive), work)  # type: ignore[index]
-    handler = batch.entrypoint(
+    handler = invocation.entrypoint(
         Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe
     )
     found = []

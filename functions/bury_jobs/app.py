@@ -7,7 +7,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly.jobs.worker import batch
+from mayfly.jobs.worker import invocation
 
 from .deps import Deps
 
@@ -44,7 +44,7 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
             if not is_settled:
                 again.append(record.message_id)
 
-        report = batch.each(settle, observe=deps.observe)(event, context)
+        report = invocation.each(settle, observe=deps.observe)(event, context)
         report["batchItemFailures"] += [{"itemIdentifier": message_id} for message_id in again]
         return report
 

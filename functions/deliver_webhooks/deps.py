@@ -12,7 +12,7 @@ from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.jobs.authoring.built_in import DELIVER
 from mayfly.jobs.authoring.task import Task
-from mayfly.jobs.worker.runner import Worker
+from mayfly.jobs.worker.deps import Deps as WorkerDeps
 from mayfly.webhooks import Courier, deliver
 from mayfly.webhooks.model import LOCAL, PUBLIC
 from mayfly.webhooks.rules import read_pauses
@@ -26,7 +26,7 @@ __all__ = ["Deps", "Settings", "from_environ"]
 class Deps:
     """The worker of webhooks and the queue that feeds it."""
 
-    worker: Worker
+    worker: WorkerDeps
     queue: Queue
     observe: Observer
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly.jobs.worker import batch
+from mayfly.jobs.worker import invocation
 from mayfly.jobs.worker.runner import Runner
 
 from .deps import Deps
@@ -15,7 +15,7 @@ __all__ = ["build"]
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """The handler of the worker."""
     runner = Runner(deps.worker)
-    return batch.entrypoint(
+    return invocation.entrypoint(
         runner.open,
         queue=deps.queue,
         lease_seconds=deps.worker.lease_ms / 1000,

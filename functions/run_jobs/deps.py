@@ -10,7 +10,7 @@ from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.jobs.authoring.built_in import BUILT_IN
 from mayfly.jobs.authoring.task import imported
-from mayfly.jobs.worker.runner import Worker
+from mayfly.jobs.worker.deps import Deps as WorkerDeps
 
 __all__ = ["Deps", "Settings", "from_environ"]
 
@@ -19,7 +19,7 @@ __all__ = ["Deps", "Settings", "from_environ"]
 class Deps:
     """The worker and the queue that feeds it."""
 
-    worker: Worker
+    worker: WorkerDeps
     queue: Queue
     observe: Observer
 

@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import jobs
 from mayfly.imports.rules import read_uploads
 from mayfly.jobs import Submission
-from mayfly.jobs.worker import batch
+from mayfly.jobs.worker import invocation
 
 from .deps import Deps
 
@@ -41,4 +41,4 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
             deps.observe.count("ImportStarted" if is_new else "ImportRepeated")
             deps.observe.log.info("an upload is imported", job=job.id)
 
-    return batch.each(start, observe=deps.observe)
+    return invocation.each(start, observe=deps.observe)

@@ -1,9 +1,8 @@
 """counter.add: adds to a counter, once per job."""
 
-from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME, Fields
 from mayfly.counters import MAX_STEP
-from mayfly.jobs import Effects, Job, Permanent, task
+from mayfly.jobs import Effects, Job, task
 
 
 @task("counter.add")
@@ -12,14 +11,11 @@ def add(job: Job, effects: Effects) -> dict[str, object]:
 
     Dead at once when the payload is of another shape.
     """
-    try:
-        fields = Fields(job.payload, "payload")
-        name, by = (
-            fields.text("name", pattern=NAME),
-            fields.integer("by", -MAX_STEP, MAX_STEP, default=1),
-        )
-        fields.finish()
-    except InvalidRequest as problem:
-        raise Permanent(str(problem)) from None
+    fields = Fields(job.payload, "payload")
+    name, by = (
+        fields.text("name", pattern=NAME),
+        fields.integer("by", -MAX_STEP, MAX_STEP, default=1),
+    )
+    fields.finish()
     effects.increment(name, by)
     return {"name": name, "by": by}

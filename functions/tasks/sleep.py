@@ -2,9 +2,8 @@
 
 import threading
 
-from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import Fields
-from mayfly.jobs import Effects, Job, Permanent, task
+from mayfly.jobs import Effects, Job, task
 
 _STEP_SECONDS = 0.2
 
@@ -12,12 +11,9 @@ _STEP_SECONDS = 0.2
 @task("sleep", exclusive=True, local=True)  # claimed before it runs, so that it is seen to run
 def sleep(job: Job, effects: Effects) -> dict[str, float]:
     """Payload `{seconds}`, up to 600. Looks at every step whether its job is still its own."""
-    try:
-        fields = Fields(job.payload, "payload")
-        seconds = fields.number("seconds", 0, 600)
-        fields.finish()
-    except InvalidRequest as problem:
-        raise Permanent(str(problem)) from None
+    fields = Fields(job.payload, "payload")
+    seconds = fields.number("seconds", 0, 600)
+    fields.finish()
     clock = threading.Event()  # never set: a wait that can be counted in steps
     left = float(seconds)
     while left > 0:

@@ -21,7 +21,7 @@ from mayfly.jobs.authoring.built_in import BUILT_IN, DELIVER
 from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.routing.outbox import Outbox
 from mayfly.jobs.rules import job_id_for, new_job, read_submission
-from mayfly.jobs.worker.runner import Worker
+from mayfly.jobs.worker.deps import Deps as WorkerDeps
 from mayfly.limits import Algorithm, Limit
 from mayfly.sessions.web.flask import MayflySessionInterface
 from mayfly.tenants import ALL_SCOPES, mint
@@ -188,8 +188,8 @@ class Maker:
         outbox = Outbox(jobs_queue.send, {DELIVER.name: webhooks_queue.send})
         nonces = Numbered("f", 16)
 
-        def worker(tasks: Mapping[str, Task], known: Mapping[str, Declaration]) -> Worker:
-            return Worker(
+        def worker(tasks: Mapping[str, Task], known: Mapping[str, Declaration]) -> WorkerDeps:
+            return WorkerDeps(
                 store=found.jobs,
                 tasks=tasks,
                 known=known,
@@ -651,7 +651,7 @@ def _make_failed_jobs(m: Maker) -> None:
     m.wake(m.submit("retry in two hours", task="note"))
     m.wake(m.submit("retry in two hours, claimed first", task="call"))
     unstarted = m.submit("handed back before it was started", task="call")
-    m.stores.jobs.hand_back(m.claim(unstarted), now_ms=clock())
+    m.stores.jobs.release(m.claim(unstarted), now_ms=clock())
 
 
 def _make_dead_jobs(m: Maker) -> None:

@@ -30,6 +30,7 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import Claim, ClaimRefused, JobStore
 
 from tests.conftest import make_client, make_tables
+from tests.support.completion import complete
 from tests.support.counting import Counting
 from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
@@ -161,8 +162,8 @@ class Interleavings(RuleBasedStateMachine):
 
         self.step(
             fault,
-            lambda: self.store.commit(
-                job, result="1", effects=effects.collected(), now_ms=self.clock()
+            lambda: complete(
+                self.store, job, result="1", effects=effects.collected(), now_ms=self.clock()
             ),
             self.model.is_owned_by(job.owner or ""),
             Fenced,
@@ -182,7 +183,7 @@ class Interleavings(RuleBasedStateMachine):
 
         self.step(
             fault,
-            lambda: self.store.release(
+            lambda: self.store.fail(
                 job, error="boom", retry_at_ms=None if is_final else retry_at, now_ms=self.clock()
             ),
             self.model.is_owned_by(job.owner or ""),
@@ -199,7 +200,7 @@ class Interleavings(RuleBasedStateMachine):
             self.model.status, self.model.not_before = Status.RETRY, self.clock()
             self.model.attempt -= 1
 
-        call = lambda: self.store.hand_back(job, now_ms=self.clock())  # noqa: E731
+        call = lambda: self.store.release(job, now_ms=self.clock())  # noqa: E731
         self.step(None, call, self.model.is_owned_by(job.owner or ""), Fenced, done)
 
     @precondition(lambda self: self.held)

@@ -13,8 +13,10 @@ from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
-from mayfly.jobs.worker.batch import entrypoint
-from mayfly.jobs.worker.runner import Batch, Runner, Worker
+from mayfly.jobs.worker.batch import Batch
+from mayfly.jobs.worker.deps import Deps
+from mayfly.jobs.worker.invocation import entrypoint
+from mayfly.jobs.worker.runner import Runner
 
 from tests.support.counting import counted
 from tests.support.events import sqs
@@ -101,7 +103,7 @@ class Stage:
 
     def declare(self, **options: Any) -> None:
         """Makes the worker, whose one task is declared with these options."""
-        self.worker = Worker(
+        self.worker = Deps(
             store=self.store,
             tasks={"t": Task(Declaration("t", max_attempts=3, **options), self._run_task)},
             counters_table=self.tables["CountersTable"],

@@ -246,7 +246,7 @@ def test_a_claim_on_a_version_that_is_gone_is_refused_although_the_job_is_queued
     stage.submit()
     seen = stage.job()
     claimed = stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
-    stage.store.release(claimed, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
+    stage.store.fail(claimed, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
     queued = stage.operations.resend("acme", "j1", now_ms=stage.clock())
     assert queued.status is Status.QUEUED
     assert stage.store.claim_many([Claim(seen, "late")], now_ms=stage.clock(), lease_ms=15_000) == [

@@ -22,6 +22,7 @@ from mayfly.jobs.store import JobStore
 
 from functions.bury_jobs.app import build
 from functions.bury_jobs.deps import Deps as BuryDeps
+from tests.support.completion import complete
 from tests.support.events import sqs
 from tests.support.fakes import Context, FixedClock, Names
 from tests.support.faults import Faults
@@ -177,7 +178,7 @@ def test_a_job_on_its_last_attempt_that_somebody_runs_is_not_ended(keeper: Keepe
 
 def test_a_job_that_has_ended_needs_nothing(keeper: Keeper) -> None:
     keeper.submit()
-    keeper.store.commit(keeper.claim(), result="1", effects=[], now_ms=keeper.clock())
+    complete(keeper.store, keeper.claim(), result="1", effects=[], now_ms=keeper.clock())
     done = keeper.job()
     assert (keeper.settle(WAKE), keeper.sent, keeper.job()) == ([], [], done)
 
@@ -436,7 +437,7 @@ def test_an_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) 
         1,
     )
     with pytest.raises(Exception, match="no longer owns it"):
-        keeper.store.commit(late, result="1", effects=[], now_ms=keeper.clock())
+        complete(keeper.store, late, result="1", effects=[], now_ms=keeper.clock())
     assert keeper.claim("w2").attempt == 2
 
 
@@ -457,7 +458,7 @@ def test_a_job_that_waits_for_its_next_attempt_is_resent_when_its_time_has_come(
     keeper: Keeper,
 ) -> None:
     keeper.submit()
-    keeper.store.release(
+    keeper.store.fail(
         keeper.claim(), error="boom", retry_at_ms=keeper.clock() + 5000, now_ms=keeper.clock()
     )
     with pytest.raises(JobIsLive, match=r"5\.0 s"):
@@ -479,7 +480,7 @@ def test_a_job_that_somebody_runs_or_that_has_ended_is_not_resent(keeper: Keeper
     claimed = keeper.claim()
     with pytest.raises(JobIsLive):
         resend(keeper)
-    keeper.store.commit(claimed, result="1", effects=[], now_ms=keeper.clock())
+    complete(keeper.store, claimed, result="1", effects=[], now_ms=keeper.clock())
     with pytest.raises(JobEnded):
         resend(keeper)
     assert stream_images(keeper) == ["QUEUED", "INPROGRESS", "COMPLETED"]
@@ -492,7 +493,7 @@ def test_stranded_jobs_are_those_that_nobody_has_touched_for_long(keeper: Keeper
     keeper.claim()
     keeper.submit(id="done")
     done = keeper.store.claim("acme", "done", nonce="w", now_ms=keeper.clock(), lease_ms=15_000)
-    keeper.store.commit(done, result="1", effects=[], now_ms=keeper.clock())
+    complete(keeper.store, done, result="1", effects=[], now_ms=keeper.clock())
     keeper.clock.advance(100)
     keeper.submit(id="new", payload="x" * 5000)
     keeper.operations.resend("acme", "resent", now_ms=keeper.clock())

@@ -18,7 +18,7 @@ from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Outbox
 from mayfly.jobs.store import ClaimRefused, JobStore
-from mayfly.jobs.worker.batch import entrypoint
+from mayfly.jobs.worker.invocation import entrypoint
 from mayfly.limits import LimitStore
 from mayfly.resources import session_store
 from mayfly.schedules import Keeper, ScheduleStore
@@ -38,6 +38,7 @@ from functions.sweep_jobs.app import build as build_sweep
 from functions.sweep_jobs.deps import Deps as SweepDeps
 from mayfly_testing.stack import wait_until
 from tests.conftest import make_client
+from tests.support.completion import complete
 from tests.support.counting import Counting, counted
 from tests.support.events import http, sqs
 from tests.support.fakes import Context, FixedClock, Names
@@ -299,7 +300,7 @@ class JobsApi:
 
     def die(self, job_id: str) -> None:
         claimed = self.store.claim("acme", job_id, nonce="w", now_ms=self.clock(), lease_ms=15_000)
-        self.store.release(claimed, error="boom", retry_at_ms=None, now_ms=self.clock())
+        self.store.fail(claimed, error="boom", retry_at_ms=None, now_ms=self.clock())
 
 
 @pytest.fixture
@@ -411,7 +412,7 @@ def test_a_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
             claimed = api.store.claim(
                 "acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000
             )
-            api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+            complete(api.store, claimed, result="1", effects=[], now_ms=api.clock())
 
     api.during_pause = finish
     assert api.read(job["id"], query={"wait": "20"})[1]["status"] == "succeeded"
@@ -568,7 +569,7 @@ def test_a_running_job_that_is_cancelled_can_commit_nothing(api: JobsApi) -> Non
         type(lost) for lost in api.store.renew([claimed], now_ms=api.clock(), lease_ms=15_000)
     ] == [Fenced]
     with pytest.raises(Fenced, match="has ended"):
-        api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+        complete(api.store, claimed, result="1", effects=[], now_ms=api.clock())
     assert api.read(job["id"])[1] == found
 
 
@@ -576,7 +577,7 @@ def test_what_has_ended_cannot_be_cancelled_and_what_is_not_dead_not_redriven(ap
     _, job, _ = api.submit()
     assert api.post(job["id"], "redrive")[1]["code"] == "job-ended"
     claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
-    api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+    complete(api.store, claimed, result="1", effects=[], now_ms=api.clock())
     for verb in ("cancel", "redrive"):
         status, problem, _ = api.post(job["id"], verb)
         assert (status, problem["code"]) == (409, "job-ended")
@@ -611,7 +612,7 @@ def test_a_replay_that_finds_its_overdue_job_moving_answers_with_the_job(
     def move() -> None:
         claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
         if end == "commit":
-            api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
+            complete(api.store, claimed, result="1", effects=[], now_ms=api.clock())
 
     once_before(api, "GetItem", move)  # the read of the resend
     status, found, _ = api.submit(**more)

@@ -369,8 +369,8 @@ def test_two_attempts_never_share_a_nonce(embedded: Any) -> None:
     for batch in (first, second):
         batch.run(batch.records[0])
     assert (first.close(), second.close()) == ({}, {})
-    (one,), (other,) = (list(batch._attempts.values()) for batch in (first, second))
-    assert one.job.owner != other.job.owner
+    (one,), (other,) = (list(batch._deliveries.values()) for batch in (first, second))
+    assert one.ownership.job.owner != other.ownership.job.owner
     assert (stage.count(), stage.succeeded) == (1, 1)
 
 

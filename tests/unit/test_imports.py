@@ -387,7 +387,7 @@ def test_a_put_off_job_belongs_to_its_next_owner(imports: Imports) -> None:
     mine = imports.store.claim("acme", "j1", nonce="a", now_ms=imports.clock(), lease_ms=15_000)
     imports.store.claim("acme", "j1", nonce="b", now_ms=imports.clock() + 16_000, lease_ms=15_000)
     with pytest.raises(Fenced):
-        imports.store.put_off(mine, now_ms=imports.clock())
+        imports.store.continue_later(mine, now_ms=imports.clock())
     assert imports.job().owner == "b"
 
 

@@ -16,6 +16,7 @@ from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
 
 from tests.conftest import make_client
+from tests.support.completion import complete
 from tests.support.counting import counted
 from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
@@ -125,7 +126,7 @@ def test_an_expired_job_is_absent_although_it_is_still_there(
     store: JobStore, dynamodb: Any, payload: str
 ) -> None:
     store.create(a_job(payload=payload))
-    store.commit(claim(store), result="1", effects=[], now_ms=NOW)
+    complete(store, claim(store), result="1", effects=[], now_ms=NOW)
     later = NOW + (RETENTION_SECONDS + 1) * 1000
     with pytest.raises(JobNotFound):
         store.read("acme", "j1", now_ms=later)
@@ -135,7 +136,7 @@ def test_an_expired_job_is_absent_although_it_is_still_there(
 
 
 def test_a_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job: Job) -> None:
-    store.commit(claim(store), result="1", effects=[], now_ms=NOW)
+    complete(store, claim(store), result="1", effects=[], now_ms=NOW)
     done = read(store)
     for later in (NOW + 1, NOW + RETENTION_SECONDS * 1000):
         with pytest.raises(JobExists):
@@ -186,7 +187,7 @@ def test_a_job_has_no_more_than_its_attempts(store: JobStore, job: Job) -> None:
 
 
 def test_a_retry_waits_for_its_time(store: JobStore, job: Job) -> None:
-    store.release(claim(store), error="boom", retry_at_ms=NOW + 5000, now_ms=NOW)
+    store.fail(claim(store), error="boom", retry_at_ms=NOW + 5000, now_ms=NOW)
     with pytest.raises(ClaimRefused):
         claim(store, "w2", NOW + 4999)
     again = claim(store, "w2", NOW + 5000)
@@ -229,7 +230,7 @@ def test_a_claim_never_rewrites_a_job_that_exists(
 
 
 def test_a_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynamodb: Any) -> None:
-    store.commit(claim(store), result='{"ok":true}', effects=one_increment(), now_ms=NOW + 9)
+    complete(store, claim(store), result='{"ok":true}', effects=one_increment(), now_ms=NOW + 9)
     done = read(store)
     assert (done.status, done.result, done.lease_until_ms) == (Status.COMPLETED, {"ok": True}, None)
     assert (done.history[0].outcome, done.history[0].ended_at_ms) == (Outcome.SUCCEEDED, NOW + 9)
@@ -244,7 +245,7 @@ def test_a_late_worker_cannot_complete_a_job_it_lost(
     late = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced, match="now: w2"):
-        store.commit(late, result="1", effects=effects, now_ms=NOW)
+        complete(store, late, result="1", effects=effects, now_ms=NOW)
     assert read(store) == taken
     assert increments(dynamodb) == 0
 
@@ -254,10 +255,10 @@ def test_a_late_worker_cannot_complete_a_job_that_ended(
     store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]
 ) -> None:
     late = claim(store)
-    store.commit(claim(store, "w2", NOW + LEASE + 1), result="2", effects=effects, now_ms=NOW)
+    complete(store, claim(store, "w2", NOW + LEASE + 1), result="2", effects=effects, now_ms=NOW)
     counted = increments(dynamodb)
     with pytest.raises(Fenced, match="has ended"):
-        store.commit(late, result="1", effects=effects, now_ms=NOW)
+        complete(store, late, result="1", effects=effects, now_ms=NOW)
     assert read(store).result == 2
     assert increments(dynamodb) == counted
 
@@ -268,7 +269,7 @@ def test_a_commit_whose_answer_is_lost_succeeds_by_its_repeat(
 ) -> None:
     mine = claim(store)
     faults.on("TransactWriteItems" if effects else "UpdateItem", "after")
-    store.commit(mine, result="1", effects=effects, now_ms=NOW)
+    complete(store, mine, result="1", effects=effects, now_ms=NOW)
     assert read(store).status is Status.COMPLETED
     assert increments(dynamodb) == len(effects)
 
@@ -283,7 +284,7 @@ def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
     )
     mine = claim(store)
     faults.on("TransactWriteItems", "conflict", times=3)
-    store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    complete(store, mine, result="1", effects=one_increment(), now_ms=NOW)
     assert pauses == [1, 2, 3]
     assert len(set(tokens)) == 4
     assert increments(dynamodb) == 1
@@ -297,7 +298,7 @@ def test_conflicts_without_end_leave_the_job_to_redelivery(
         "conflict" if operation == "TransactWriteItems" else None
     )
     with pytest.raises(Contended, match="6 times in a row"):
-        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+        complete(store, mine, result="1", effects=one_increment(), now_ms=NOW)
     assert read(store) == mine
     assert increments(dynamodb) == 0
 
@@ -308,7 +309,7 @@ def test_a_commit_of_unknown_outcome_says_so(
     mine = claim(store)
     faults.plan = lambda operation, number: "before" if operation == "TransactWriteItems" else None
     with pytest.raises(StoreUnavailable, match="commit"):
-        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+        complete(store, mine, result="1", effects=one_increment(), now_ms=NOW)
     assert read(store) == mine
 
 
@@ -333,8 +334,12 @@ def test_a_refused_effect_is_named_and_nothing_is_applied(
     )
     other.increment("m")
     with pytest.raises(EffectRefused, match="the effect floor was refused"):
-        store.commit(
-            mine, result="1", effects=[*other.collected(), Effect("floor", refused)], now_ms=NOW
+        complete(
+            store,
+            mine,
+            result="1",
+            effects=[*other.collected(), Effect("floor", refused)],
+            now_ms=NOW,
         )
     assert read(store) == mine
     assert (increments(dynamodb), increments(dynamodb, "m")) == (0, 0)
@@ -360,7 +365,7 @@ def test_a_commit_that_was_cancelled_for_load_or_conflict_goes_again(
 ) -> None:
     mine = claim(store)
     faults.cancel(*reasons)
-    store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+    complete(store, mine, result="1", effects=one_increment(), now_ms=NOW)
     assert (read(store).status, increments(dynamodb), pauses) == (Status.COMPLETED, 1, [1])
 
 
@@ -413,7 +418,7 @@ def test_a_commit_that_was_cancelled_for_another_reason_says_which_and_writes_no
     mine = claim(store)
     faults.cancel(*reasons)
     with pytest.raises(error) as caught:
-        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+        complete(store, mine, result="1", effects=one_increment(), now_ms=NOW)
     assert says in str(caught.value)
     assert (read(store), increments(dynamodb)) == (mine, 0)
 
@@ -435,7 +440,7 @@ def test_a_commit_that_was_refused_as_a_whole_is_final_only_where_every_repeat_w
     mine = claim(store)
     faults.refuse("TransactWriteItems", code)
     with pytest.raises(error):
-        store.commit(mine, result="1", effects=one_increment(), now_ms=NOW)
+        complete(store, mine, result="1", effects=one_increment(), now_ms=NOW)
     faults.plan = lambda operation, number: None
     assert read(store) == mine
 
@@ -485,24 +490,24 @@ WRITES: dict[str, tuple[str, Write, Write]] = {
     "commit": (
         "UpdateItem",
         lambda store, ops: claim(store),
-        lambda store, ops: store.commit(held(store), result="1", effects=[], now_ms=NOW),
+        lambda store, ops: complete(store, held(store), result="1", effects=[], now_ms=NOW),
     ),
     "commit with effects": (
         "TransactWriteItems",
         lambda store, ops: claim(store),
-        lambda store, ops: store.commit(
-            held(store), result="1", effects=one_increment(), now_ms=NOW
+        lambda store, ops: complete(
+            store, held(store), result="1", effects=one_increment(), now_ms=NOW
         ),
     ),
     "release": (
         "UpdateItem",
         lambda store, ops: claim(store),
-        lambda store, ops: store.release(held(store), error="e", retry_at_ms=NOW, now_ms=NOW),
+        lambda store, ops: store.fail(held(store), error="e", retry_at_ms=NOW, now_ms=NOW),
     ),
     "release for good": (
         "UpdateItem",
         lambda store, ops: claim(store),
-        lambda store, ops: store.release(held(store), error="e", retry_at_ms=None, now_ms=NOW),
+        lambda store, ops: store.fail(held(store), error="e", retry_at_ms=None, now_ms=NOW),
     ),
     "bury": (
         "UpdateItem",
@@ -516,7 +521,7 @@ WRITES: dict[str, tuple[str, Write, Write]] = {
     ),
     "redrive": (
         "UpdateItem",
-        lambda store, ops: store.release(claim(store), error="e", retry_at_ms=None, now_ms=NOW),
+        lambda store, ops: store.fail(claim(store), error="e", retry_at_ms=None, now_ms=NOW),
         lambda store, ops: ops.redrive("acme", "j1", now_ms=NOW),
     ),
     "resend": (
@@ -579,14 +584,14 @@ def test_a_write_that_never_arrives_changes_nothing_and_says_so(
 
 
 def test_a_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
-    store.release(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
+    store.fail(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
     found = read(store)
     assert (found.status, found.not_before_ms, found.expires_at_s) == (Status.RETRY, NOW + 1, None)
     assert (found.history[0].outcome, found.history[0].error) == (Outcome.FAILED, "boom")
 
 
 def test_a_release_without_a_time_ends_the_job(store: JobStore, job: Job) -> None:
-    store.release(claim(store), error="boom", retry_at_ms=None, now_ms=NOW)
+    store.fail(claim(store), error="boom", retry_at_ms=None, now_ms=NOW)
     found = read(store)
     assert (found.status, found.error) == (Status.DEAD, "boom")
     assert found.expires_at_s is not None
@@ -598,7 +603,7 @@ def test_a_late_worker_cannot_release_a_job_it_lost(store: JobStore, job: Job) -
     late = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced):
-        store.release(late, error="boom", retry_at_ms=NOW, now_ms=NOW)
+        store.fail(late, error="boom", retry_at_ms=NOW, now_ms=NOW)
     assert read(store) == taken
 
 
@@ -607,7 +612,7 @@ def test_a_release_whose_answer_is_lost_succeeds_by_its_repeat(
 ) -> None:
     mine = claim(store)
     faults.on("UpdateItem", "after")
-    store.release(mine, error="boom", retry_at_ms=NOW, now_ms=NOW)
+    store.fail(mine, error="boom", retry_at_ms=NOW, now_ms=NOW)
     assert read(store).status is Status.RETRY
 
 

@@ -508,7 +508,7 @@ def test_close_waits_for_a_commit_that_is_on_its_way(stage: Stage) -> None:
         return commit(members)
 
     stage.store.commit_many = slowly  # type: ignore[method-assign]  # plays a slow store
-    beat = threading.Thread(target=stage.batch._commit)
+    beat = threading.Thread(target=stage.batch.commits.commit)
     beat.start()
     has_begun.wait(5)
     assert (stage.batch.close(), stage.job().status) == ({}, Status.COMPLETED)

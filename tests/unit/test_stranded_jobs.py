@@ -29,6 +29,7 @@ from mayfly.jobs.store import JobStore
 from functions.bury_jobs.app import build
 from functions.bury_jobs.deps import Deps as BuryDeps
 from tests.conftest import make_client
+from tests.support.completion import complete
 from tests.support.events import sqs
 from tests.support.fakes import Context, FixedClock, Names
 from tests.support.faults import Faults, Killed
@@ -369,7 +370,7 @@ def test_a_report_without_records_has_everything_resent_and_the_stream_is_not_re
 def test_a_job_that_has_ended_is_not_resent(bury: Bury) -> None:
     bury.submit()
     claimed = bury.store.claim("acme", "j1", nonce="w", now_ms=FROM, lease_ms=15_000)
-    bury.store.commit(claimed, result="1", effects=[], now_ms=FROM)
+    complete(bury.store, claimed, result="1", effects=[], now_ms=FROM)
     assert bury.receive()
     assert (bury.resent(), bury.sent) == ([], [])
 
@@ -412,7 +413,7 @@ def test_a_job_that_a_worker_holds_is_left_alone_and_gets_a_message_for_the_end_
 def test_a_job_that_waits_for_its_next_attempt_is_left_alone_and_gets_a_message_for_its_time(
     bury: Bury,
 ) -> None:
-    bury.store.release(
+    bury.store.fail(
         held(bury), error="boom", retry_at_ms=bury.clock() + 40_000, now_ms=bury.clock()
     )
     job = bury.job()
@@ -427,7 +428,7 @@ def test_a_job_whose_lease_is_over_is_queued_again(bury: Bury) -> None:
 
 
 def test_a_job_whose_pause_is_over_is_queued_again(bury: Bury) -> None:
-    bury.store.release(held(bury), error="boom", retry_at_ms=bury.clock(), now_ms=bury.clock())
+    bury.store.fail(held(bury), error="boom", retry_at_ms=bury.clock(), now_ms=bury.clock())
     assert bury.receive(EVERYTHING)
     assert (bury.job().status, bury.resent()) == (Status.QUEUED, ["j1"])
 

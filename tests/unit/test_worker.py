@@ -8,7 +8,7 @@ import pytest
 from mayfly.core.errors import LeaseHeld, StoreUnavailable
 from mayfly.jobs.authoring.task import Permanent, Retry
 from mayfly.jobs.model import Job, Status, Submission, Wake
-from mayfly.jobs.worker.attempt import JobFailed
+from mayfly.jobs.worker.failures import JobFailed
 
 from tests.support.faults import Faults
 from tests.support.stage import Stage

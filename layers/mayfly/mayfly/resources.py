@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mayfly.jobs import JobOperations, JobStore
     from mayfly.jobs.authoring.task import Declaration, Task
     from mayfly.jobs.routing.outbox import Outbox
-    from mayfly.jobs.worker.runner import Worker
+    from mayfly.jobs.worker.deps import Deps as WorkerDeps
     from mayfly.limits import LimitStore
     from mayfly.schedules import Keeper
     from mayfly.sessions import SessionStore
@@ -141,17 +141,17 @@ def worker(
     tasks: "Mapping[str, Task]",
     known: "Mapping[str, Declaration]",
     observe: Observer,
-) -> "Worker":
+) -> "WorkerDeps":
     """Returns the dependencies of a worker that runs `tasks`.
 
     It knows of those in `known`, which another function runs.
     """
     from boto3.dynamodb.types import TypeSerializer
 
-    from mayfly.jobs.worker.runner import Worker
+    from mayfly.jobs.worker.deps import Deps as WorkerDeps
 
     store, operations = job_stores(jobs_table)
-    return Worker(
+    return WorkerDeps(
         store=store,
         keep_unreadable=operations.keep_unreadable,
         tasks=tasks,

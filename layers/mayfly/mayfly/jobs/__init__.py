@@ -13,7 +13,7 @@ from mayfly.jobs.store import JobExists, JobStore
 
 __all__ = [
     "Continue", "Effects", "Job", "JobOperations", "JobStore", "Permanent", "Retry", "Submission",
-    "cancel", "read", "redrive", "submit", "task", "wait",
+    "cancel", "redrive", "submit", "task", "wait",
 ]  # fmt: skip
 
 
@@ -46,11 +46,6 @@ def submit(
                 return store.read(tenant, exists.job.id, now_ms=now_ms), False
         return exists.job, False
     return job, True
-
-
-def read(job_id: str, *, tenant: str, store: JobStore, now_ms: int) -> Job:
-    """A job of this tenant. Raises JobNotFound, StoreUnavailable."""
-    return store.read(tenant, job_id, now_ms=now_ms)
 
 
 def cancel(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:

@@ -8,7 +8,6 @@ from typing import Any
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.core.errors import Fenced, JobNotFound, MayflyError, StoreUnavailable
 from mayfly.jobs import writes
-from mayfly.jobs.authoring.effects import Effect
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import is_expired
@@ -157,7 +156,7 @@ class JobStore:
             with suppress(
                 Fenced, StoreUnavailable
             ):  # nothing was started: the claim is not to cost an attempt
-                self.hand_back(mine, now_ms=now_ms)
+                self.release(mine, now_ms=now_ms)
             raise
 
     def claim_many(
@@ -209,22 +208,6 @@ class JobStore:
             for job, answer in zip(jobs, answers, strict=True)
         ]  # fmt: skip
 
-    def commit(self, job: Job, *, result: str, effects: Sequence[Effect], now_ms: int) -> None:
-        """Ends the job as COMPLETED and applies its effects, all or nothing, if the caller still
-        owns it.
-
-        `job` is what `claim` returned. Raises Fenced when it has another owner or an end;
-        EffectRefused when a condition of an effect did not hold; StoreUnavailable when the outcome
-        is unknown: then the job is left to redelivery, which finds it COMPLETED or takes it over,
-        after which this transaction can only be refused.
-        """
-        completion = self.completion(job, result=result, now_ms=now_ms)
-        (outcome,) = self.commit_many(
-            [Member(job.tenant, job.id, job.owner or "", completion, effects)]
-        )
-        if outcome is not None:
-            raise outcome
-
     def commit_many(self, members: Sequence[Member]) -> list[Outcome]:
         """Commits several attempts in as few calls as they need; see `GroupCommit.commit`."""
         return self._groups.commit(members)
@@ -249,7 +232,7 @@ class JobStore:
         """
         return self._advance("claim", seen, mine, is_new=is_new)
 
-    def release_unclaimed(
+    def fail_unclaimed(
         self,
         seen: Job,
         mine: Job,
@@ -259,26 +242,22 @@ class JobStore:
         retry_at_ms: int | None,
         now_ms: int,
     ) -> None:
-        """`release` for a job that was not claimed, in the version that was seen.
+        """`fail` for a job that was not claimed, in the version that was seen.
 
         Raises Fenced, StoreUnavailable.
         """
         target = writes.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
-        if lost := self._advance("release", seen, target, is_new=is_new):
+        if lost := self._advance("fail", seen, target, is_new=is_new):
             raise lost
 
-    def release(self, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
+    def fail(self, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
         """Gives up the caller's claim after a failure: not to be claimed again before
         `retry_at_ms`, or DEAD where that is None.
 
         Raises Fenced, StoreUnavailable.
         """
-        write = writes.release(
-            self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms
-        )
-        self._leave(
-            job, write, "release", Status(write["ExpressionAttributeValues"][":status"]["S"])
-        )
+        write = writes.fail(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        self._leave(job, write, "fail", Status(write["ExpressionAttributeValues"][":status"]["S"]))
 
     def bury(self, job: Job, *, now_ms: int) -> None:
         """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was seen.
@@ -287,20 +266,20 @@ class JobStore:
         """
         self._leave(job, writes.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
 
-    def hand_back(self, job: Job, *, now_ms: int) -> None:
+    def release(self, job: Job, *, now_ms: int) -> None:
         """Undoes the caller's claim of a job of which nothing was done; the attempt counts for
         nothing. Raises Fenced, StoreUnavailable.
         """
-        self._leave(
-            job, writes.hand_back(self._table, job, now_ms=now_ms), "hand back", Status.RETRY
-        )
+        self._leave(job, writes.release(self._table, job, now_ms=now_ms), "release", Status.RETRY)
 
-    def put_off(self, job: Job, *, now_ms: int) -> None:
+    def continue_later(self, job: Job, *, now_ms: int) -> None:
         """Leaves the caller's job to another invocation, at once; no attempt is spent.
 
         Raises Fenced, StoreUnavailable.
         """
-        self._leave(job, writes.put_off(self._table, job, now_ms=now_ms), "put off", Status.RETRY)
+        self._leave(
+            job, writes.continue_later(self._table, job, now_ms=now_ms), "continue", Status.RETRY
+        )
 
     def save(self, job: Job, *, progress: str) -> None:
         """Keeps the progress (JSON) of a job that the caller owns.

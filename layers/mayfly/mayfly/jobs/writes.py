@@ -4,11 +4,11 @@
 
     create               claim (owner, lease)         complete
       +-> QUEUED ------------> INPROGRESS --------------> COMPLETED   with the job's effects, in one transaction
-      +-> SCHEDULED ------------┤ ^    | release: failed, may retry
+      +-> SCHEDULED ------------┤ ^    | fail: may be retried
           (not before its time) | |    v
              lease ran out  ----+ +-- RETRY (not before its time; SCHEDULED where that is far away)
              (process died)     +----------------------> DEAD         permanent, or the last attempt; redrive: QUEUED again
-                       save (progress): INPROGRESS stays; put_off: RETRY at once, no attempt spent
+                       save (progress): INPROGRESS stays; continue_later: RETRY at once, no attempt spent
           whatever has not ended -- cancel ------------> CANCELLED    and its owner is refused
 
 Nothing is ever deleted and no write is unconditional, so that a late worker can only be refused.
@@ -26,10 +26,27 @@ from mayfly.jobs.model import Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
 
 __all__ = [
-    "advance", "bury", "cancel", "claim", "claim_seen", "claimed", "complete", "completed",
-    "create", "failed", "hand_back",
-    "insert_claimed", "put_off", "put_payload", "redrive", "release", "renew", "renew_seen",
-    "resend", "save", "take_due",
+    "advance",
+    "bury",
+    "cancel",
+    "claim",
+    "claim_seen",
+    "claimed",
+    "complete",
+    "completed",
+    "continue_later",
+    "create",
+    "fail",
+    "failed",
+    "insert_claimed",
+    "put_payload",
+    "redrive",
+    "release",
+    "renew",
+    "renew_seen",
+    "resend",
+    "save",
+    "take_due",
 ]  # fmt: skip
 
 #: Attributes that place a job in the indexes.
@@ -347,7 +364,7 @@ def save(table: str, job: Job, *, progress: str) -> dict[str, Any]:
     }
 
 
-def put_off(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
+def continue_later(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     """Leaves a job that has come further to another invocation, at once: the attempt is on record
     and counts for nothing.
 
@@ -379,7 +396,7 @@ def put_off(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     }
 
 
-def release(
+def fail(
     table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int
 ) -> dict[str, Any]:
     """Gives up a claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is
@@ -412,7 +429,7 @@ def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     return write
 
 
-def hand_back(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
+def release(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     """Undoes a claim whose attempt was never started: it counts for nothing.
 
     RETRY, which the relay does not announce.

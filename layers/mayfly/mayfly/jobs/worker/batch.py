@@ -1,270 +1,272 @@
-"""The SQS edge: a batch to work through record by record.
+"""The deliveries of one invocation.
 
-A record that fails never takes its neighbours along: it is reported alone (partial batch response)
-and comes back when its error says, by its own visibility timeout.
+::
+
+    optimistic   first receive, the default    one after another, unclaimed; committed together
+    exclusive    first receive, task says so   claimed together, in threads; committed together
+    alone        received before, and others   claimed at their turn, last, one at a time;
+                                               committed at once
 """
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from time import monotonic
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from typing import Any, Final
 
-from aws_lambda_powertools.utilities.batch import (
-    BatchProcessor,
-    EventType,
-    process_partial_response,
-)
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from mayfly.aws.queue import Queue
-from mayfly.core.errors import LeaseHeld, MayflyError
-from mayfly.core.observability import Observer
+from mayfly.core.errors import LeaseHeld, MayflyError, StoreUnavailable, UnreadableMessage
+from mayfly.jobs.model import Unreadable
+from mayfly.jobs.rules import describe
+from mayfly.jobs.store import JobExists
+from mayfly.jobs.worker.claimed import STATEMENTS, Claimed, batched, claim_together
+from mayfly.jobs.worker.delivery import Delivery
+from mayfly.jobs.worker.deps import Deps
+from mayfly.jobs.worker.pending import PendingCommits
+from mayfly.jobs.worker.request import read_request, was_received_before
 
-__all__ = ["Batch", "each", "entrypoint"]
+__all__ = ["Batch"]
 
-#: A record is not started with less than this left before the invocation's deadline, in
-#: milliseconds.
-_START_MARGIN_MS = 2_000
-
-
-class Batch(Protocol):
-    """The work of one invocation, as `entrypoint` drives it."""
-
-    @property
-    def records(self) -> Sequence[SQSRecord]:
-        """The batch in the order in which it is to be run."""
-
-    def prepare(self) -> None:
-        """Called once, before the first record is run, while the batch's visibility is being cut
-        down.
-        """
-
-    def begin(self) -> None:
-        """Called once, when `prepare` is done and the batch is hidden for no longer than a lease:
-        from here on work may be done.
-        """
-
-    def has_started(self, record: SQSRecord) -> bool:
-        """Whether a record's work has been begun by `begin`: then it is not given up for the
-        deadline.
-        """
-
-    def run(self, record: SQSRecord) -> None:
-        """Does a record's work.
-
-        Returns when the record is done, but for what `close` says; raises where it is to come back.
-        """
-
-    def beat(self) -> None:
-        """Called at every third of a lease, from another thread, while records are run."""
-
-    def close(self) -> Mapping[str, Exception]:
-        """Called once, after the last record, and when the deadline has kept some from being run.
-        Nothing goes on after it.
-
-        Returns the errors of records, by message id, for which `run` had returned and which come
-        back after all.
-        """
+#: How many exclusive jobs of a batch run at the same time.
+_THREADS: Final = 10
 
 
-class _NotStarted(LeaseHeld):
-    """The invocation's deadline is too near to start this record; it goes back at once."""
+class Batch:
+    """The messages of one invocation and their jobs.
 
-
-def entrypoint(
-    open_batch: Callable[[Sequence[SQSRecord], LambdaContext], Batch],
-    *,
-    queue: Queue,
-    lease_seconds: float,
-    observe: Observer,
-) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The Lambda handler that works through a batch.
-
-    Its first act cuts the batch's visibility down to the lease, so that a crash costs a lease and
-    not the queue's own visibility timeout, which Lambda requires to exceed the function's timeout;
-    the batch is prepared meanwhile, and no record is run before both are done. From a third of the
-    lease on, a heartbeat renews what runs and the visibility of the whole batch, finished records
-    too: SQS deletes them only when this returns. Records that the deadline leaves no time for are
-    not started and go back at once.
+    `mayfly.jobs.worker.invocation` says in which order its methods are called. A record that `run`
+    has returned for may still be pending: only `close` tells whether its message can be deleted.
     """
-
-    def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        batch = open_batch([SQSRecord(record) for record in event["Records"]], context)
-        report = _Invocation(batch, queue, lease_seconds, observe, context).work()
-        if observe.metrics.metric_set:
-            observe.metrics.flush_metrics()
-        return report
-
-    return handler
-
-
-class _Invocation:
-    """One batch on its way through one invocation."""
 
     def __init__(
         self,
-        batch: Batch,
-        queue: Queue,
-        lease_seconds: float,
-        observe: Observer,
-        context: LambdaContext,
+        deps: Deps,
+        run: Callable[[Delivery], None],
+        records: Sequence[SQSRecord],
+        *,
+        seconds_left: Callable[[], float],
     ) -> None:
-        self._batch = batch
-        self._queue = queue
-        self._lease_seconds = lease_seconds
-        self._observe = observe
-        self._context = context
-        self._receipts = [record.receipt_handle for record in batch.records]
-        #: When a record is wanted again, by receipt, on the monotonic clock of this process.
-        self._again: dict[str, float] = {}
-
-    def work(self) -> dict[str, Any]:
-        """Returns the partial batch response."""
-        with _heartbeat(
-            self._shorten, self._renew_safely, interval_seconds=self._lease_seconds / 3
-        ) as has_begun:
-            self._batch.prepare()
-            has_begun()
+        self._deps = deps
+        self._run = run
+        self.records: Sequence[SQSRecord] = records
+        self.commits = PendingCommits(deps)
+        self._unreadable: dict[str, UnreadableMessage] = {}
+        self._deliveries: dict[str, Delivery] = {}
+        self._for_others: dict[str, Delivery] = {}
+        #: Failures of runs; `commits` has those of commits. Either may be known first, from any
+        #: thread.
+        self._failures: dict[Delivery, MayflyError] = {}
+        self._returned: list[SQSRecord] = []
+        self._early: list[Delivery] = []
+        self._threads: ThreadPoolExecutor | None = None
+        self._running: dict[Delivery, Future[None]] = {}
+        leaders: dict[Any, Delivery] = {}
+        for record in records:
             try:
-                self._batch.begin()
-                # A plain dictionary.
-                report: dict[str, Any] = process_partial_response(  # type: ignore[assignment]
-                    event={"Records": [record.raw_event for record in self._batch.records]},
-                    record_handler=self._run,
-                    processor=BatchProcessor(
-                        event_type=EventType.SQS, raise_on_entire_batch_failure=False
-                    ),
-                    context=self._context,
-                )
-            finally:
-                late = self._batch.close()
-            for record in self._batch.records:
-                if record.message_id in late:
-                    self._give_back(record, late[record.message_id])
-                    report["batchItemFailures"].append({"itemIdentifier": record.message_id})
-        self._queue.set_visibility(
-            {receipt: self._seconds_left(receipt) for receipt in self._again}
-        )
-        return report
+                request = read_request(deps, record)
+            except UnreadableMessage as problem:
+                self._unreadable[record.message_id] = problem
+                continue
+            delivery = Delivery(deps, request, stage=self.commits.add, seconds_left=seconds_left)
+            if request.new is not None and request.new.task in deps.known:
+                self._for_others[record.message_id] = delivery
+            else:
+                # Copies of a message are one delivery: a store takes a job once in a batch.
+                copy_of = (*delivery.key, request.fingerprint)
+                self._deliveries[record.message_id] = leaders.setdefault(copy_of, delivery)
 
-    def _run(self, record: SQSRecord) -> None:
+    def prepare(self) -> None:
+        """Reads all jobs, claims exclusive ones together, and sorts the records to run."""
+        deliveries = self._all()
+        keys = list(dict.fromkeys(delivery.key for delivery in deliveries))
         try:
-            if (
-                self._context.get_remaining_time_in_millis() < _START_MARGIN_MS
-                and not self._batch.has_started(record)
-            ):
-                raise _NotStarted(record.message_id, 0)
-            self._batch.run(record)
-        except Exception as error:
-            self._give_back(record, error)
-            raise
-
-    def _give_back(self, record: SQSRecord, error: Exception) -> None:
-        self._again[record.receipt_handle] = monotonic() + _comes_back_in(
-            error, self._lease_seconds
-        )
-        if not isinstance(error, MayflyError):
-            self._observe.log.error(
-                "a message failed in an unforeseen way; it comes back",
-                message_id=record.message_id,
-                exc_info=error,
+            jobs = self._deps.store.read_many(keys)
+        except StoreUnavailable as problem:
+            self._deps.observe.log.warning(
+                "a batch could not be read; its jobs are claimed one by one",
+                error=describe(problem),
             )
+            return
+        for delivery in deliveries:
+            delivery.see(jobs.get(delivery.key))
+        exclusive = {
+            delivery.ownership: delivery for delivery in deliveries if delivery.is_exclusive
+        }
+        claimed = claim_together(
+            self._deps, [owner for owner in exclusive if isinstance(owner, Claimed)]
+        )
+        self._early = [exclusive[ownership] for ownership in claimed]
+        # A message that was received before may have killed its process, the more likely the more
+        # attempts it has had. It runs last.
+        self.records = sorted(self.records, key=self._danger)
+
+    def begin(self) -> None:
+        """Starts the jobs that were claimed together, each in a thread: they mostly wait."""
+        if not self._early:
+            return
+        self._threads = ThreadPoolExecutor(
+            min(len(self._early), _THREADS), thread_name_prefix="job"
+        )
+        for delivery in self._early:
+            # Each has a context of its own, so that Powertools' state and ours stay apart.
+            self._running[delivery] = self._threads.submit(
+                copy_context().run, self._perform, delivery
+            )
+
+    def has_started(self, record: SQSRecord) -> bool:
+        """Returns True if a thread runs the record already."""
+        delivery = self._deliveries.get(record.message_id)
+        return delivery is not None and delivery.has_started
+
+    def run(self, record: SQSRecord) -> None:
+        """Runs one message's job. Returns when it has ended or is pending, or the message is kept.
+
+        Raises LeaseHeld if the message must come back later, StoreUnavailable if the store did not
+        answer.
+        """
+        if record.message_id in self._unreadable:
+            self._keep(record, self._unreadable[record.message_id])
+            return
+        if record.message_id in self._for_others:
+            self._forward(record, self._for_others[record.message_id])
+            return
+        delivery = self._deliveries[record.message_id]
+        if delivery in self._running:
+            self._await(delivery)
+        elif delivery.has_started:
+            pass  # a copy: its leader has run
+        elif delivery.is_optimistic:
+            self.commits.commit_if_due()
+            self._perform(delivery)
         else:
-            self._observe.log.info(
-                "a message goes back to the queue", message_id=record.message_id, error=str(error)
-            )
+            # What has finished is safe before something runs that may kill the process.
+            self.commits.commit()
+            self._perform(delivery)
+            self.commits.commit()
+        if self._is_done(record, delivery):
+            self._returned.append(record)
 
-    def _shorten(self) -> None:
-        if late := self._queue.set_visibility(dict.fromkeys(self._receipts, self._lease_seconds)):
-            self._observe.log.warning(
-                "could not shorten the visibility of a batch; after a crash it comes back later",
-                messages=late,
-            )
+    def beat(self) -> None:
+        """Renews all claims, claims what runs for long without one, and commits what waits."""
+        held = [delivery for delivery in self._all() if delivery.holds_claim]
+        for some in batched(held, STATEMENTS):
+            try:
+                refusals = self._deps.store.renew(
+                    [delivery.ownership.job for delivery in some],
+                    now_ms=self._deps.clock(),
+                    lease_ms=self._deps.lease_ms,
+                )
+            except StoreUnavailable as problem:
+                self._deps.observe.log.warning(
+                    "leases were not renewed; the next heartbeat tries again",
+                    error=describe(problem),
+                )
+                continue
+            for delivery, refusal in zip(some, refusals, strict=True):
+                delivery.ownership.lose(refusal)
+        for delivery in self._all():
+            if delivery.runs_unclaimed:
+                delivery.ownership.write()
+        self.commits.commit_if_due()
 
-    def _renew_safely(self) -> None:
-        try:
-            self._renew()
-        except Exception:
-            self._observe.log.exception(
-                "a heartbeat failed in an unforeseen way; the next one tries again"
-            )
+    def close(self) -> dict[str, MayflyError]:
+        """Waits for the threads, commits what is pending, releases what was not started.
 
-    def _renew(self) -> None:
-        self._batch.beat()
-        # Of what has failed, too: it must not come back while its receipt is still wanted for the
-        # exact time.
-        self._queue.set_visibility(
-            {
-                receipt: max(self._lease_seconds, self._seconds_left(receipt))
-                for receipt in self._receipts
-            }
+        Returns errors by message id: messages for which `run` had returned, and which come back
+        after all.
+        """
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+        self.commits.commit()
+        for delivery in self._all():
+            if delivery.holds_claim and not delivery.has_started:
+                delivery.ownership.release_unstarted()
+                delivery.has_ended = True
+        late: dict[str, MayflyError] = {}
+        for record in self._returned:
+            delivery = self._deliveries[record.message_id]
+            try:
+                self._is_done(record, delivery)
+            except MayflyError as failure:
+                late[record.message_id] = failure
+            if self.commits.is_unknown(delivery):
+                late[record.message_id] = self._unforeseen(delivery)
+        return late
+
+    def _all(self) -> list[Delivery]:
+        return list(dict.fromkeys(self._deliveries.values()))
+
+    def _danger(self, record: SQSRecord) -> tuple[bool, bool, int]:
+        delivery = self._deliveries.get(record.message_id)
+        if delivery is None:
+            return (False, False, 0)
+        is_alone = not delivery.is_optimistic and delivery not in self._early
+        return (was_received_before(record), is_alone, delivery.attempts_seen)
+
+    def _keep(self, record: SQSRecord, problem: UnreadableMessage) -> None:
+        """Stores a message that is not a valid job: receiving it again would change nothing."""
+        self._deps.keep_unreadable(
+            Unreadable(record.message_id, record.body, problem.problem, self._deps.clock())
+        )
+        self._deps.observe.count("MessageUnreadable")
+        self._deps.observe.log.error(
+            "a message is not a valid job and was stored; list such messages with "
+            "'mayfly jobs unreadable'",
+            error=describe(problem),
         )
 
-    def _seconds_left(self, receipt: str) -> float:
-        return max(0.0, self._again.get(receipt, 0.0) - monotonic())
-
-
-def each(
-    run: Callable[[SQSRecord], None], *, observe: Observer
-) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The Lambda handler that gives each record of a batch to `run`; one that raises comes back by
-    the queue's own visibility.
-    """
-
-    def settle(record: SQSRecord) -> None:
+    def _forward(self, record: SQSRecord, delivery: Delivery) -> None:
+        """Makes a job that another function runs; the table's stream announces it there."""
+        new = delivery.request.new
+        assert new is not None
         try:
-            run(record)
-        except Exception:
-            observe.log.exception(
-                "a message could not be dealt with; it comes back", message_id=record.message_id
+            self._deps.store.create(new)
+        except JobExists as exists:
+            if not delivery.request.is_for(exists.job):
+                self._keep(record, delivery.request.key_reused())
+
+    def _await(self, delivery: Delivery) -> None:
+        """Waits for a thread's delivery, and commits meanwhile what has waited long enough."""
+        future = self._running[delivery]
+        while not wait([future], timeout=self._deps.stage_ms / 1000).done:
+            self.commits.commit_if_due()
+        if all(running.done() for running in self._running.values()):
+            self.commits.commit_if_due(is_last=True)
+        future.result()
+
+    def _perform(self, delivery: Delivery) -> None:
+        delivery.runs_first = not any(other.has_started for other in self._all())
+        delivery.has_started = True
+        log, job_id = self._deps.observe.log, delivery.request.job_id
+        if delivery.is_for_others():
+            log.warning(
+                "a message wakes a job that another function runs; it is deleted", job=job_id
             )
-            raise
-
-    def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        report = process_partial_response(
-            event=event,
-            record_handler=settle,
-            processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
-            context=context,
-        )
-        if observe.metrics.metric_set:
-            observe.metrics.flush_metrics()
-        return report
-
-    return handler
-
-
-@contextmanager
-def _heartbeat(
-    first: Callable[[], None], then: Callable[[], None], *, interval_seconds: float
-) -> Iterator[Callable[[], object]]:
-    """Does `first`, and `then` again and again, in a thread; gives a function that waits until
-    `first` is done.
-
-    Joined before it returns, since Lambda freezes what is left running.
-    """
-    begun, done = threading.Event(), threading.Event()
-
-    def beat() -> None:
+            return
+        if delivery.has_ended_before():
+            log.info("the job has ended before; the message is deleted", job=job_id)
+            return
+        # For the copies of a message that fails in an unforeseen way.
+        self._failures[delivery] = self._unforeseen(delivery)
         try:
-            first()
-        finally:
-            begun.set()
-        while not done.wait(interval_seconds):
-            then()
+            self._run(delivery)
+        except MayflyError as failure:
+            self._failures[delivery] = failure
+        else:
+            del self._failures[delivery]
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield begun.wait
-    finally:
-        done.set()
-        thread.join()
+    def _is_done(self, record: SQSRecord, delivery: Delivery) -> bool:
+        """Returns True if nothing is known that brings the message back; raises it otherwise.
 
+        Returns False if the message turned out not to be a valid job, and was stored.
+        """
+        failure = self.commits.failure_of(delivery) or self._failures.get(delivery)
+        if isinstance(failure, UnreadableMessage):
+            self._keep(record, failure)
+            return False
+        if failure:
+            raise failure
+        return True
 
-def _comes_back_in(error: Exception, lease_seconds: float) -> float:
-    if isinstance(error, LeaseHeld):
-        return error.seconds
-    return 0 if isinstance(error, MayflyError) and not error.retryable else lease_seconds
+    def _unforeseen(self, delivery: Delivery) -> MayflyError:
+        return LeaseHeld(delivery.request.job_id, self._deps.lease_ms / 1000)

@@ -1,13 +1,12 @@
 """Powertools idempotency whose completion is the job's transaction.
 
-Powertools drives: `idempotent_function` claims before the task runs, and completes or releases
-after it. This layer turns its three hooks into the three conditional writes of `JobStore`. The
-stock layer's own completion carries no condition, so that a late worker overwrites its successor's
-result and repeats its effects (docs/decisions/0002).
+`idempotent_function` claims a record before the task runs, and completes or releases it after. This
+layer turns its three hooks into conditional writes of the job. The stock layer completes without a
+condition, so a late worker overwrites its successor's result and repeats its effects
+(docs/decisions/0002).
 
-Powertools shares one layer between all calls of a process and hashes a key of its own; both are set
-aside: the attempt in progress is carried in a context variable, and its job's key is the only one
-used.
+Powertools shares one layer between all calls of a process, and hashes a key of its own. Neither is
+used: a context variable holds the delivery in progress, and its job's key is the only one.
 """
 
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from aws_lambda_powertools.utilities.idempotency.persistence.base import BasePersistenceLayer
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 
-__all__ = ["AlreadyCompleted", "Claimant", "TransactionalLayer", "attempting"]
+__all__ = ["AlreadyCompleted", "Claimant", "TransactionalLayer", "delivering"]
 
 
 class AlreadyCompleted(Exception):
@@ -34,27 +33,28 @@ class AlreadyCompleted(Exception):
 
 
 class Claimant(Protocol):
-    """One attempt at one job, as the layer drives it."""
+    """A delivery, as the layer drives it."""
 
     def claim(self) -> None:
         """Takes the job. Raises AlreadyCompleted, or whatever keeps it from running."""
 
     def commit(self) -> None:
-        """Completes the job with its effects and its result, as the attempt has checked it;
-        Powertools' own JSON of it is longer.
+        """Completes the job with its effects, and with the result as the delivery has checked it.
+
+        Powertools' own JSON of the result is longer.
         """
 
     def release(self, failure: Exception) -> None:
-        """Gives the job up after `failure`."""
+        """Retries, continues or buries the job after `failure`. Always raises."""
 
 
-_current: ContextVar[Claimant] = ContextVar("mayfly_attempt")
+_current: ContextVar[Claimant] = ContextVar("mayfly_delivery")
 
 
 @contextmanager
-def attempting(attempt: Claimant) -> Iterator[None]:
-    """Makes `attempt` the one that the layer works for, in this context."""
-    token = _current.set(attempt)
+def delivering(delivery: Claimant) -> Iterator[None]:
+    """Makes `delivery` the one that the layer works for in this context."""
+    token = _current.set(delivery)
     try:
         yield
     finally:
@@ -62,17 +62,13 @@ def attempting(attempt: Claimant) -> Iterator[None]:
 
 
 class TransactionalLayer(BasePersistenceLayer):
-    """The persistence layer; one instance serves the whole process, its state is all in the
-    context.
-    """
+    """The persistence layer. One instance serves the whole process; its state is in the context."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Powertools has no types here
 
     def delete_record(self, data: Any, exception: Exception) -> None:
-        """Called by Powertools when the task raised; handed on with the exception, which decides
-        what becomes of the job.
-        """
+        """Called by Powertools when the task raised; the exception decides the job's fate."""
         _current.get().release(exception)
 
     def _put_record(self, data_record: DataRecord) -> None:

@@ -1,0 +1,150 @@
+"""Ownership by a claim that is written before the task runs.
+
+For exclusive tasks, and for every message that was received before: its job may be what killed the
+process. Claims of exclusive tasks are made early, together, if that is safe.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from mayfly.core.errors import LeaseHeld, StoreUnavailable
+from mayfly.core.json_input import canonical_json
+from mayfly.jobs.model import Job, Status
+from mayfly.jobs.rules import describe, is_expired, is_terminal, wait_before_claim_ms
+from mayfly.jobs.store import Claim, ClaimRefused, JobExists
+from mayfly.jobs.worker.deps import Deps
+from mayfly.jobs.worker.failures import bury_interrupted
+from mayfly.jobs.worker.ownership import Ownership
+from mayfly.jobs.worker.powertools import AlreadyCompleted
+
+__all__ = ["STATEMENTS", "Claimed", "batched", "claim_together"]
+
+T = TypeVar("T")
+
+#: Statements of one BatchExecuteStatement.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
+STATEMENTS: Final = 25
+
+
+class Claimed(Ownership):
+    """Ownership of a job whose item names the owner and the end of its lease."""
+
+    def take(self) -> None:
+        """Claims the job.
+
+        Raises LeaseHeld if it cannot be claimed yet, ClaimRefused if it has ended or does not
+        exist, AlreadyCompleted with its result, UnreadableMessage if the idempotency key was used
+        with another body, MessageDone if the last attempt was interrupted, StoreUnavailable.
+        """
+        if self.is_taken:  # claimed early, and perhaps lost while it waited for its turn
+            self.check()
+            return
+        seen = self._seen
+        if seen is not None and not is_terminal(seen):
+            self._wait_for_turn(seen)
+        try:
+            self._job = self._claim()
+        except ClaimRefused as refusal:
+            self._claim_after(refusal)
+        self.is_written = True
+
+    def write(self) -> None:
+        """Does nothing: the claim was written before the task began."""
+
+    def completion(self, result: str) -> dict[str, Any]:
+        """See Ownership: refused if the job has another owner or an end."""
+        return self._deps.store.completion(self.job, result=result, now_ms=self._deps.clock())
+
+    def fail(self, error: str, retry_at_ms: int | None, now_ms: int) -> None:
+        """See Ownership."""
+        self._deps.store.fail(self.job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+
+    def early_claim(self) -> Claim | None:
+        """Returns the claim to make together with others; None if it is made at the job's turn.
+
+        Only on a message's first receive: a redelivered job may be what killed its process, and
+        would take its neighbours' claims with it. For the same reason never on the last attempt,
+        which a neighbour's crash would spend.
+        """
+        origin = self._seen or self._request.new
+        if origin is None or not self._request.is_fresh(self._seen):
+            return None
+        is_last = origin.attempt + 1 >= origin.max_attempts
+        return None if is_last else Claim(origin, self._nonce, is_new=self._seen is None)
+
+    def accept(self, job: Job | None) -> None:
+        """Notes the result of an early claim; None if the job is claimed at its turn after all."""
+        self._job = job
+        self.is_written = job is not None
+
+    def _claim(self) -> Job:
+        return self._deps.store.claim(
+            self._request.tenant,
+            self._request.job_id,
+            nonce=self._nonce,
+            now_ms=self._deps.clock(),
+            lease_ms=self._deps.lease_ms,
+            new=self._request.new,
+            seen=self._seen,
+        )
+
+    def _claim_after(self, refusal: ClaimRefused) -> None:
+        """Claims in place of an expired record; raises what any other refusal means."""
+        found, deps, request = refusal.job, self._deps, self._request
+        if found is None:
+            raise refusal
+        if request.new is not None and is_expired(found, deps.clock()):
+            try:
+                deps.store.create(request.new)
+                self._job = self._claim()
+            except (ClaimRefused, JobExists):  # another worker was quicker
+                raise LeaseHeld(found.id, deps.jitter()) from None
+            return
+        if not request.is_for(found):
+            raise request.key_reused() from None
+        if found.status is Status.COMPLETED:
+            raise AlreadyCompleted(canonical_json(found.result)) from None
+        if is_terminal(found):
+            raise refusal
+        self._wait_for_turn(found)
+        if found.attempt >= found.max_attempts:
+            bury_interrupted(deps, found)
+        raise LeaseHeld(found.id, deps.jitter()) from None
+
+    def _wait_for_turn(self, job: Job) -> None:
+        """Raises LeaseHeld if a live owner or a backoff keeps the job from being claimed."""
+        if (wait_ms := wait_before_claim_ms(job, self._deps.clock())) > 0:
+            raise LeaseHeld(job.id, wait_ms / 1000 + self._deps.jitter()) from None
+
+
+def claim_together(deps: Deps, ownerships: Iterable[Claimed]) -> list[Claimed]:
+    """Claims jobs in as few calls as they need.
+
+    Returns those whose claims were tried, whether they succeeded or not: none if fewer than two
+    can be claimed early.
+    """
+    claims: dict[tuple[str, str], tuple[Claimed, Claim]] = {}
+    for ownership in ownerships:
+        if (claim := ownership.early_claim()) is not None:
+            claims.setdefault((claim.seen.tenant, claim.seen.id), (ownership, claim))
+    if len(claims) < 2:
+        return []
+    for some in batched(list(claims.values()), STATEMENTS):
+        try:
+            jobs = deps.store.claim_many(
+                [claim for _, claim in some], now_ms=deps.clock(), lease_ms=deps.lease_ms
+            )
+        except StoreUnavailable as problem:
+            deps.observe.log.warning(
+                "a batch could not be claimed; its jobs are claimed one by one",
+                error=describe(problem),
+            )
+            continue
+        for (ownership, _), job in zip(some, jobs, strict=True):
+            ownership.accept(job)
+    return [ownership for ownership, _ in claims.values()]
+
+
+def batched(things: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Returns `things` in portions of at most `size` (itertools.batched needs Python 3.12)."""
+    return [things[start : start + size] for start in range(0, len(things), size)]

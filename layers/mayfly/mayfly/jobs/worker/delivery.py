@@ -1,0 +1,207 @@
+"""One delivery of one message: from the read of its job to the fate of the message."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mayfly.core.errors import Contended, EffectRefused, MayflyError, UnknownTask
+from mayfly.core.ids import derived_id
+from mayfly.jobs.authoring.effects import Effects
+from mayfly.jobs.authoring.task import Task
+from mayfly.jobs.model import Job
+from mayfly.jobs.rules import (
+    DEFAULT_MAX_ATTEMPTS,
+    check_result,
+    is_expired,
+    is_terminal,
+    read_submission,
+)
+from mayfly.jobs.worker.claimed import Claimed
+from mayfly.jobs.worker.deps import Deps
+from mayfly.jobs.worker.failures import fail, release_contended, settle
+from mayfly.jobs.worker.group_commit import Member, Outcome
+from mayfly.jobs.worker.optimistic import Optimistic
+from mayfly.jobs.worker.ownership import Ownership
+from mayfly.jobs.worker.request import Request
+
+__all__ = ["Delivery", "Stage"]
+
+#: Takes the completion of a delivery whose task has returned.
+Stage = Callable[["Delivery", Member], None]
+
+
+class Delivery:
+    """A message being worked on. Powertools drives it; see `mayfly.jobs.worker.powertools`."""
+
+    def __init__(
+        self, deps: Deps, request: Request, *, stage: Stage, seconds_left: Callable[[], float]
+    ) -> None:
+        self._deps = deps
+        self._stage = stage
+        self._seen: Job | None = None
+        self._result = "null"
+        self._nonce = deps.new_nonce()
+        self.request = request
+        self.ownership: Ownership = Claimed(deps, request, self._nonce)
+        self.has_started = False
+        self.has_ended = False
+        #: False if the invocation had run another job before, so that its time was shared.
+        self.runs_first = True
+        self._effects = Effects(
+            request.tenant,
+            counters_table=deps.counters_table,
+            serialize=deps.serialize,
+            follow_up=self._follow_up,
+            checkpoint=self._checkpoint,
+            seconds_left=seconds_left,
+            clock=deps.clock,
+        )
+
+    # ------------------------------------------------------------ before the run
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tenant and id of the job."""
+        return self.request.tenant, self.request.job_id
+
+    @property
+    def attempts_seen(self) -> int:
+        """How many attempts the job had had when the batch was read."""
+        return self._seen.attempt if self._seen else 0
+
+    @property
+    def is_optimistic(self) -> bool:
+        """True if the task runs without a claim."""
+        return isinstance(self.ownership, Optimistic)
+
+    @property
+    def is_exclusive(self) -> bool:
+        """True if the job's task wants a claim before it runs."""
+        task = self._task
+        return task is not None and task.declaration.exclusive
+
+    def see(self, job: Job | None) -> None:
+        """Notes the job as the batch was read, and decides how it is owned."""
+        self._seen = job
+        is_plain = self._task is not None and not self.is_exclusive
+        ownership = Optimistic if is_plain and self.request.is_fresh(job) else Claimed
+        self.ownership = ownership(self._deps, self.request, self._nonce, job)
+
+    def is_for_others(self) -> bool:
+        """Returns True if another function runs the job; it has a message of its own."""
+        return self._seen is not None and self._seen.task in self._deps.known
+
+    def has_ended_before(self) -> bool:
+        """Returns True if the job had ended when the batch was read: nothing is left to do."""
+        seen = self._seen
+        return (
+            seen is not None
+            and is_terminal(seen)
+            and not is_expired(seen, self._deps.clock())
+            and self.request.is_for(seen)
+        )
+
+    # ------------------------------------------------------------ next to the run: the heartbeat
+
+    @property
+    def holds_claim(self) -> bool:
+        """True if there is a claim to renew."""
+        return self.ownership.is_written and self.ownership.lost is None and not self.has_ended
+
+    @property
+    def runs_unclaimed(self) -> bool:
+        """True if the task runs and no other worker can see it."""
+        ownership = self.ownership
+        is_running = ownership.is_taken and self.has_started and not self.has_ended
+        return is_running and not ownership.is_written and ownership.lost is None
+
+    # ------------------------------------------------------------ the run, as Powertools drives it
+
+    def claim(self) -> None:
+        """See Claimant."""
+        self.ownership.take()
+
+    def run_task(self) -> Any:
+        """Runs the task, and checks its result and effects before anything is written."""
+        job = self.ownership.job
+        task = self._deps.tasks.get(job.task)
+        if task is None:
+            raise UnknownTask(job.task, list(self._deps.tasks))
+        result = task.run(job, self._effects)
+        self._result = check_result(result)
+        self._effects.collected()
+        return result
+
+    def commit(self) -> None:
+        """Stages the completion, with the effects; `conclude` gets the outcome. See Claimant."""
+        completion = self.ownership.completion(self._result)
+        effects = self._effects.collected()
+        self._stage(self, Member(*self.key, self._nonce, completion, effects))
+
+    def release(self, failure: Exception) -> None:
+        """Raises what becomes of the job after `failure` (`failures.fail`). See Claimant."""
+        fail(self._deps, self.ownership, failure, runs_first=self.runs_first)
+
+    # ------------------------------------------------------------ after it
+
+    def conclude(self, outcome: Outcome) -> MayflyError | None:
+        """Returns the error with which the message comes back, None if it can be deleted.
+
+        A refused effect buries the job, unless its task wants such a job to be retried.
+        """
+        if outcome is None:
+            self._deps.observe.count("JobSucceeded")
+            return None
+        cause: MayflyError = outcome
+        try:
+            if isinstance(outcome, EffectRefused):
+                self.release(outcome)
+            if isinstance(outcome, Contended):
+                release_contended(self._deps, self.ownership, outcome)
+        except MayflyError as ended:
+            cause = ended
+        try:
+            self.settle(cause)
+        except MayflyError as failure:
+            return failure
+        return None
+
+    def settle(self, cause: BaseException) -> None:
+        """See `failures.settle`."""
+        settle(self._deps, self.request, cause)
+
+    # ------------------------------------------------------------ what the task may call
+
+    @property
+    def _task(self) -> Task | None:
+        job = self._seen or self.request.new
+        return self._deps.tasks.get(job.task) if job else None
+
+    def _checkpoint(self, *progress: Any) -> None:
+        self.ownership.check()
+        for value in progress:
+            self.ownership.save(value)
+
+    def _follow_up(
+        self, task: str, payload: Any, max_attempts: int | None, delay_seconds: float, ordinal: int
+    ) -> list[dict[str, Any]]:
+        """Returns the puts of a follow-up job.
+
+        Its id follows from this job's, so that a second attempt makes the same one.
+        """
+        deps, tenant, job_id = self._deps, *self.key
+        if task not in deps.tasks and task not in deps.known:
+            raise UnknownTask(task, [*deps.tasks, *deps.known])
+        submission = read_submission(
+            {
+                "task": task,
+                "payload": payload,
+                "max_attempts": max_attempts or DEFAULT_MAX_ATTEMPTS,
+                "delay_seconds": delay_seconds,
+            },
+            idempotency_key=None,
+        )
+        submission = replace(submission, max_attempts=max_attempts)
+        created_at = str(self.ownership.job.created_at_ms)
+        follow_up_id = derived_id("follow-up", tenant, job_id, created_at, str(ordinal))
+        return deps.store.puts(deps.new_job(tenant, follow_up_id, submission))

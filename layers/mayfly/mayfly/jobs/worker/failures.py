@@ -1,0 +1,180 @@
+"""What follows from a failure: retry, continue, bury; and whether the message comes back.
+
+::
+
+    task raises                         job                            message
+      any error, attempts left          RETRY after a backoff          comes back then
+      the same, above 15 minutes        SCHEDULED                      deleted: a sweep sends another
+      Continue, with progress           RETRY at once, not counted     comes back at once
+      Permanent, or the last attempt    DEAD                           deleted
+    commit
+      an effect is refused              DEAD, or as above              deleted, or as above
+      nothing but conflicts             as before, not counted         comes back after 1 to 2 s
+      another worker has the job        theirs                         comes back after a lease
+"""
+
+from typing import NoReturn
+
+from mayfly.core.errors import (
+    Contended,
+    EffectRefused,
+    Fenced,
+    LeaseHeld,
+    MayflyError,
+)
+from mayfly.jobs.authoring.task import Continue, Retry
+from mayfly.jobs.model import Job
+from mayfly.jobs.rules import backoff_ms, describe, waits_by_message
+from mayfly.jobs.store import ClaimRefused
+from mayfly.jobs.worker.deps import Deps
+from mayfly.jobs.worker.ownership import Ownership
+from mayfly.jobs.worker.request import Request
+
+__all__ = [
+    "JobFailed",
+    "MessageDone",
+    "bury_interrupted",
+    "fail",
+    "release_contended",
+    "settle",
+]
+
+
+class JobFailed(LeaseHeld):
+    """An attempt failed and its job waits in RETRY; the message comes back after `seconds`."""
+
+    code = "job-failed"
+
+
+class MessageDone(MayflyError):
+    """The job is dead, or waits in the table for its time; its message can be deleted."""
+
+
+def fail(deps: Deps, ownership: Ownership, failure: Exception, *, runs_first: bool) -> NoReturn:
+    """Retries, continues or buries a job whose task or commit has failed.
+
+    `runs_first` is True if the invocation had run no other job before, so that the job had all of
+    its time. Raises JobFailed if the message is wanted again, MessageDone if not, Fenced and
+    StoreUnavailable.
+    """
+    if failure is ownership.lost:
+        raise failure
+    # Without progress, in an invocation of its own, the next one would come no further.
+    if isinstance(failure, Continue) and (ownership.has_progressed or not runs_first):
+        _continue_later(deps, ownership)
+    job = ownership.job
+    if _is_permanent(deps, job, failure) or job.attempt >= job.max_attempts:
+        _bury(deps, ownership, failure)
+    _retry(deps, ownership, failure)
+
+
+def bury_interrupted(deps: Deps, job: Job) -> NoReturn:
+    """Ends as DEAD a job whose last attempt was interrupted.
+
+    Raises MessageDone, or Fenced and StoreUnavailable.
+    """
+    deps.store.bury(job, now_ms=deps.clock())
+    deps.observe.count("JobDead")
+    deps.observe.log.error("the job is dead: its last attempt was interrupted", buried=job.id)
+    raise MessageDone
+
+
+def release_contended(deps: Deps, ownership: Ownership, conflict: Contended) -> NoReturn:
+    """Releases a job whose commit met nothing but conflicts.
+
+    Nothing was written and the job is not at fault, so no attempt is spent. Raises LeaseHeld, or
+    Fenced and StoreUnavailable.
+    """
+    deps.observe.count("JobContended")
+    deps.observe.log.warning(
+        "a commit met nothing but conflicts; shard the counter that is so hot",
+        error=describe(conflict),
+    )
+    ownership.release()
+    raise LeaseHeld(ownership.job.id, 1 + deps.jitter())
+
+
+def settle(deps: Deps, request: Request, cause: BaseException) -> None:
+    """Returns if the message can be deleted after `cause`, an error of claim, commit or failure.
+
+    Raises the error with which it comes back otherwise; UnreadableMessage if its idempotency key
+    was used with another body.
+    """
+    log = deps.observe.log
+    match cause:
+        case MessageDone():
+            return
+        case ClaimRefused(job=None):
+            log.warning("a message names a job that does not exist; it is deleted")
+        case ClaimRefused():
+            log.info("the job has ended before; the message is deleted")
+        case Fenced() if request.new is not None and cause.fingerprint not in (
+            None,
+            request.new.fingerprint,
+        ):
+            raise request.key_reused() from cause
+        case Fenced():
+            log.warning(
+                "this attempt came too late; nothing of it was applied", error=describe(cause)
+            )
+            if not cause.has_ended:  # the new owner may die, and this may be the only message
+                raise LeaseHeld(request.job_id, deps.lease_ms / 1000) from cause
+        case _:
+            raise cause
+
+
+def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
+    """Has the job run again after a backoff, or after what the task has asked for."""
+    job, now_ms = ownership.job, deps.clock()
+    pause_ms = backoff_ms(job.attempt, deps.jitter())
+    if isinstance(failure, Retry) and failure.after_seconds is not None:
+        pause_ms = int(failure.after_seconds * 1000)
+    # One reading of the clock decides both, the write and the fate of the message.
+    ownership.fail(describe(failure), now_ms + pause_ms, now_ms)
+    deps.observe.count("JobRetried")
+    deps.observe.log.warning(
+        "an attempt failed; the job runs again",
+        error=describe(failure),
+        attempt=job.attempt,
+        in_ms=pause_ms,
+        exc_info=None if isinstance(failure, MayflyError) else failure,
+    )
+    if not waits_by_message(now_ms + pause_ms, now_ms):  # a sweep sends another message
+        raise MessageDone
+    raise JobFailed(job.id, pause_ms / 1000)
+
+
+def _continue_later(deps: Deps, ownership: Ownership) -> NoReturn:
+    """Leaves the job to another invocation at once.
+
+    If other jobs had used the invocation up, so that this one has done nothing, not even the
+    attempt is recorded.
+    """
+    if ownership.has_progressed:
+        ownership.continue_later()
+    else:
+        ownership.release()
+    deps.observe.count("JobContinued")
+    deps.observe.log.info("the invocation is nearly over; the job continues in another one")
+    raise JobFailed(ownership.job.id, 0)
+
+
+def _bury(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
+    """Ends the job as DEAD."""
+    ownership.fail(describe(failure), None, deps.clock())
+    deps.observe.count("JobDead")
+    deps.observe.log.error(
+        "the job is dead; see its record for the reason",
+        error=describe(failure),
+        attempt=ownership.job.attempt,
+        exc_info=None if isinstance(failure, MayflyError) else failure,
+    )
+    raise MessageDone
+
+
+def _is_permanent(deps: Deps, job: Job, failure: Exception) -> bool:
+    """Returns True if another attempt would fail in the same way."""
+    if isinstance(failure, EffectRefused):
+        retries_refused = deps.tasks[job.task].declaration.retry_refused
+        return failure.is_malformed or (failure.is_by_condition and not retries_refused)
+    return isinstance(failure, MayflyError) and not failure.retryable

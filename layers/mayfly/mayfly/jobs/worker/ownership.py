@@ -1,0 +1,114 @@
+"""How a delivery owns its job while the task runs: what both ways have in common."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any
+
+from mayfly.core.errors import Fenced, StoreUnavailable
+from mayfly.jobs.model import Job
+from mayfly.jobs.rules import check_progress, describe
+from mayfly.jobs.worker.deps import Deps
+from mayfly.jobs.worker.request import Request
+
+__all__ = ["Ownership"]
+
+
+class Ownership(ABC):
+    """One worker's right to change one job.
+
+    `seen` is the job as the batch read it, None if it did not exist or the batch was not read.
+    """
+
+    def __init__(self, deps: Deps, request: Request, nonce: str, seen: Job | None = None) -> None:
+        self._deps = deps
+        self._request = request
+        self._nonce = nonce
+        self._seen = seen
+        self._job: Job | None = None
+        #: True if the job's item names this owner, so that other workers can see it.
+        self.is_written = False
+        #: The refusal of a write, once another worker has changed the job.
+        self.lost: Fenced | None = None
+        #: True if the task has saved progress that differs from what it found.
+        self.has_progressed = False
+
+    @abstractmethod
+    def take(self) -> None:
+        """Makes the job this worker's, before its task runs. Raises what keeps it from running."""
+
+    @abstractmethod
+    def write(self) -> None:
+        """Makes the claim visible if it is not, for a task that takes long."""
+
+    @abstractmethod
+    def completion(self, result: str) -> dict[str, Any]:
+        """Returns the conditional write that ends the job with `result` (JSON)."""
+
+    @abstractmethod
+    def fail(self, error: str, retry_at_ms: int | None, now_ms: int) -> None:
+        """Records a failure: retried not before `retry_at_ms`, or dead if that is None.
+
+        Raises Fenced, StoreUnavailable.
+        """
+
+    @property
+    def job(self) -> Job:
+        """The job with this worker as its owner, whether that is written yet or not."""
+        assert self._job is not None
+        return self._job
+
+    @property
+    def is_taken(self) -> bool:
+        """True once `take` or an early claim has succeeded."""
+        return self._job is not None
+
+    def release(self) -> None:
+        """Undoes a claim of which nothing was done; no attempt is spent.
+
+        Raises Fenced, StoreUnavailable.
+        """
+        if self.is_written:
+            self._deps.store.release(self.job, now_ms=self._deps.clock())
+
+    def release_unstarted(self) -> None:
+        """Undoes an early claim of a job that was not started; its lease expires if that fails."""
+        try:
+            self.release()
+        except (Fenced, StoreUnavailable) as problem:
+            self._deps.observe.log.warning(
+                "a claim could not be released; its lease expires", error=describe(problem)
+            )
+
+    def continue_later(self) -> None:
+        """Leaves the job, with its progress, to another invocation; no attempt is spent.
+
+        Raises Fenced, StoreUnavailable.
+        """
+        self._deps.store.continue_later(self.job, now_ms=self._deps.clock())
+
+    def lose(self, refusal: Fenced | None) -> None:
+        """Notes what the heartbeat found; the task is stopped at its next checkpoint."""
+        self.lost = self.lost or refusal
+
+    def check(self) -> None:
+        """Raises Fenced if the job is known to be lost."""
+        if self.lost is not None:
+            raise self.lost
+
+    def save(self, progress: Any) -> None:
+        """Stores the task's progress with the job.
+
+        Raises Fenced, InvalidRequest, StoreUnavailable.
+        """
+        text = check_progress(progress)
+        self.write()
+        if not self.is_written:
+            raise self.lost or StoreUnavailable("save", "the job could not be claimed")
+        try:
+            self._deps.store.save(self.job, progress=text)
+        except Fenced as refusal:
+            self.lost = refusal
+            raise
+        # Unchanged progress does not count; otherwise a task could continue for ever.
+        self.has_progressed = self.has_progressed or progress != self.job.progress
+        self._job = replace(self.job, progress=progress)
