@@ -1,8 +1,7 @@
-"""GET /jobs/{id}?wait=: tell how a job stands, as soon as it has ended or the wait is over.
+"""GET /jobs/{id}?wait=: answers when the job has ended, or when the wait is over.
 
-A function of its own, so that callers who wait take no capacity from those who submit. Asked to
-stop, it answers at once with the job as it is; the caller asks again, and nothing is lost but a
-round trip.
+A function of its own, so that waiting callers take no capacity from submitting ones. If its process
+is asked to stop, it answers immediately with the job as it is, and the caller asks again.
 """
 
 import re
@@ -15,39 +14,39 @@ from mayfly import jobs
 from mayfly.core.errors import InvalidRequest, JobNotFound
 from mayfly.core.json_input import NAME
 from mayfly.jobs.rules import public
-from mayfly.web import http
+from mayfly.web import answers
+from mayfly.web.resolver import Api, Handler
 
 from .deps import Deps
 
 __all__ = ["build"]
 
-_SCOPES = {"GET /jobs/{id}": "jobs:read"}
 #: The longest wait that a caller may ask for, in seconds: below the API's 30 s with room for a cold
 #: start.
 _LONGEST_WAIT = 20
 _SECONDS = re.compile(r"[0-9]{1,2}")
 
 
-def build(deps: Deps) -> http.Handler:
-    """The handler that waits for jobs."""
-    app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
+def build(deps: Deps) -> Handler:
+    """Returns the handler that waits for jobs."""
+    api = Api(deps.observe, quota=deps.quota)
 
-    @app.get("/jobs/<job_id>")
+    @api.get("/jobs/<job_id>", scope="jobs:read")
     def read(job_id: str) -> Response[str]:
         if not NAME.fullmatch(job_id):
             raise JobNotFound(job_id[:128])
-        until_ms = deps.clock() + _read_wait(http.query(app, "wait")) * 1000
+        until_ms = deps.clock() + _read_wait(api.query("wait")) * 1000
         job = jobs.wait(
             job_id,
-            tenant=http.caller(app).tenant,
+            tenant=api.tenant,
             store=deps.store,
             clock=deps.clock,
             until_ms=until_ms,
             pause=deps.stopping.pause,
         )
-        return http.answer(public(job, deps.clock()))
+        return answers.answer(public(job, deps.clock()))
 
-    answer = http.entrypoint(app, deps.observe)
+    answer = api.handler()
 
     @wraps(answer)
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.core.shutdown import Stopping
 from mayfly.jobs import JobStore
-from mayfly.web.http import Quota
+from mayfly.web.access import Quota
 
 __all__ = ["Deps", "Settings", "from_environ"]
 

@@ -1,80 +1,67 @@
 """/counters/{name} and /limits/{name}/take: count exactly, and take from limits."""
 
-from urllib.parse import unquote
-
 from aws_lambda_powertools.event_handler import Response
 from mayfly import counters, limits
-from mayfly.core.errors import InvalidRequest
-from mayfly.core.json_input import NAME, read_idempotency_key
+from mayfly.core.json_input import read_idempotency_key
 from mayfly.counters.rules import read_creation, read_increment
 from mayfly.limits.rules import read_take
-from mayfly.web import http
+from mayfly.web import answers
+from mayfly.web.rate_headers import rate_headers
+from mayfly.web.resolver import Api, Handler, read_name
 
 from .deps import Deps
 
 __all__ = ["build"]
 
-_SCOPES = {
-    "POST /counters/{name}/increment": "counters:write",
-    "GET /counters/{name}": "counters:read",
-    "PUT /counters/{name}": "counters:write",
-    "DELETE /counters/{name}": "counters:write",
-    "POST /limits/{name}/take": "limits:write",
-}
 
+def build(deps: Deps) -> Handler:
+    """Returns the handler of counters and limits."""
+    api, store = Api(deps.observe, quota=deps.quota), deps.counters
 
-def build(deps: Deps) -> http.Handler:
-    """The handler of counters and limits."""
-    app = http.resolver(deps.observe, _SCOPES, quota=deps.quota)
-    store = deps.counters
-
-    @app.post("/counters/<name>/increment")
+    @api.post("/counters/<name>/increment", scope="counters:write", body=read_increment)
     def increment(name: str) -> Response[str]:
-        key = read_idempotency_key(http.header(app, "idempotency-key"))
-        asked = read_increment(
-            http.json_body(app) if app.current_event.body else {}, is_keyed=key is not None
-        )
+        key = read_idempotency_key(api.header("idempotency-key"))
+        body = api.json_body() if api.has_body else {}
+        wanted = read_increment(body, is_keyed=key is not None)
         count = counters.increment(
             store,
-            tenant=http.caller(app).tenant,
-            name=_name(name),
-            **vars(asked.step),
+            tenant=api.tenant,
+            name=read_name(name),
+            **vars(wanted.step),
             idempotency_key=key,
-            approximate=asked.approximate,
+            approximate=wanted.approximate,
         )
         return _shown(count)
 
-    @app.get("/counters/<name>")
+    @api.get("/counters/<name>", scope="counters:read")
     def read(name: str) -> Response[str]:
-        return _shown(counters.read(store, tenant=http.caller(app).tenant, name=_name(name)))
+        return _shown(counters.read(store, tenant=api.tenant, name=read_name(name)))
 
-    @app.put("/counters/<name>")
+    @api.put("/counters/<name>", scope="counters:write", body=read_creation)
     def create(name: str) -> Response[str]:
-        shards = read_creation(http.json_body(app))
-        counters.create_sharded(
-            store, tenant=http.caller(app).tenant, name=_name(name), shards=shards
-        )
-        return http.answer({"name": _name(name), "shards": shards})
+        shards, name = read_creation(api.json_body()), read_name(name)
+        counters.create_sharded(store, tenant=api.tenant, name=name, shards=shards)
+        return answers.answer({"name": name, "shards": shards})
 
-    @app.delete("/counters/<name>")
+    @api.delete("/counters/<name>", scope="counters:write")
     def delete(name: str) -> Response[str]:
-        counters.delete(store, tenant=http.caller(app).tenant, name=_name(name))
-        return http.nothing()
+        counters.delete(store, tenant=api.tenant, name=read_name(name))
+        return answers.nothing()
 
-    @app.post("/limits/<name>/take")
+    @api.post("/limits/<name>/take", scope="limits:write", body=read_take)
     def take(name: str) -> Response[str]:
-        asked = read_take(_name(name), http.json_body(app))
+        wanted = read_take(read_name(name), api.json_body())
         decision = limits.take(
-            deps.limits, asked.limit, tenant=http.caller(app).tenant, key=asked.key, cost=asked.cost
+            deps.limits, wanted.limit, tenant=api.tenant, key=wanted.key, cost=wanted.cost
         )
         deps.observe.count("LimitAdmitted" if decision.is_allowed else "LimitRefused")
         return _decided(decision)
 
-    return http.entrypoint(app, deps.observe)
+    return api.handler()
 
 
 def _shown(count: counters.Count) -> Response[str]:
-    return http.answer({"name": count.name, "value": count.value})
+    return answers.answer({"name": count.name, "value": count.value})
 
 
 def _decided(decision: limits.Decision) -> Response[str]:
@@ -84,7 +71,7 @@ def _decided(decision: limits.Decision) -> Response[str]:
         "remaining": decision.remaining,
         "reset_seconds": decision.reset_seconds,
     }
-    rates = http.rate_limit(
+    headers = rate_headers(
         limit.name,
         limit.limit,
         limit.period_seconds,
@@ -92,12 +79,4 @@ def _decided(decision: limits.Decision) -> Response[str]:
         decision.reset_seconds,
         is_allowed=decision.is_allowed,
     )
-    return http.answer(shown, status=200 if decision.is_allowed else 429, headers=rates)
-
-
-def _name(part: str) -> str:
-    """A name in a path, where `@` and `+` may come percent-encoded."""
-    name = unquote(part)
-    if not NAME.fullmatch(name):
-        raise InvalidRequest("name", f"must match {NAME.pattern}")
-    return name
+    return answers.answer(shown, status=200 if decision.is_allowed else 429, headers=headers)

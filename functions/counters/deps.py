@@ -8,7 +8,7 @@ from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.counters import CounterStore
 from mayfly.limits import LimitStore
-from mayfly.web.http import Quota
+from mayfly.web.access import Quota
 
 __all__ = ["Deps", "Settings", "from_environ"]
 

@@ -1,139 +1,106 @@
-"""GET /, GET /health: a page that counts its visits in the store, and the probe.
+"""GET /, GET /health: a page that counts its visits in the store, and the health check.
 
-Answers what no route takes, too.
+Also answers what no route takes.
 """
 
+import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler import Response
 from mayfly import counters, limits, sessions
 from mayfly.core.errors import SessionNotFound
 from mayfly.sessions.rules import is_anonymous
 from mayfly.sessions.web.cookies import is_plain_loopback, set_cookie, token_in
-from mayfly.web import http
+from mayfly.web import answers
+from mayfly.web.resolver import PUBLIC, Api, Handler
 
 from .deps import Deps
 
-__all__ = ["ROUTES", "build"]
+__all__ = ["build"]
 
-#: The paths of the whole API and the methods they take, for an honest 405. Kept equal to
-#: template.yaml by a test.
-ROUTES = {
-    "/": ["GET"],
-    "/health": ["GET"],
-    "/openapi.json": ["GET"],
-    "/counters/{name}": ["DELETE", "GET", "PUT"],
-    "/counters/{name}/increment": ["POST"],
-    "/jobs": ["GET", "POST"],
-    "/jobs/{id}": ["GET"],
-    "/jobs/{id}/cancel": ["POST"],
-    "/jobs/{id}/redrive": ["POST"],
-    "/limits/{name}/take": ["POST"],
-    "/schedules": ["GET"],
-    "/schedules/{name}": ["DELETE", "GET", "PUT"],
-    "/schedules/{name}/pause": ["POST"],
-    "/schedules/{name}/resume": ["POST"],
-    "/sessions": ["POST"],
-    "/sessions/current": ["DELETE", "GET", "PATCH"],
-    "/sessions/current/rotate": ["POST"],
-    "/subjects/{subject}/sessions": ["DELETE", "GET"],
-    "/subjects/{subject}/sessions/{id}": ["DELETE"],
-}
-
-_SCOPES = {
-    "GET /": http.PUBLIC,
-    "GET /health": http.PUBLIC,
-    "GET /openapi.json": http.PUBLIC,
-    "$default": http.PUBLIC,
-}
 Page = Callable[[], Response[str]]
 
-#: Made by `make openapi`.
+#: The description of the whole API, made by `make openapi`.
 _DOCUMENT = Path(__file__).with_name("openapi.json")
 _COOKIE = "visitor"
 _IDLE_SECONDS = 30 * 24 * 3600
 _ABSOLUTE_SECONDS = 400 * 24 * 3600
 
 
-def build(deps: Deps) -> http.Handler:
-    """The handler of the page."""
-    app = http.resolver(deps.observe, _SCOPES, all_routes=ROUTES)
+def build(deps: Deps) -> Handler:
+    """Returns the handler of the page."""
+    api = Api(deps.observe, all_routes=_all_routes)
 
-    @app.get("/")
-    @_limited(deps, lambda: _address(app))
+    @api.get("/", scope=PUBLIC)
+    @_limited(deps, lambda: api.source_address)
     def hello() -> Response[str]:
-        if "application/json" not in (http.header(app, "accept") or ""):
-            return http.text(f"Hello World! {count_hit()} times.")
-        plain = _is_local(app)
-        token, yours = count_visit(token_in(http.cookies(app), _COOKIE, plain=plain))
-        cookie = (
-            {}
-            if token is None
-            else {"Set-Cookie": set_cookie(_COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS)}
-        )
-        return http.answer({"hits": count_hit(), "yours": yours}, headers=cookie)
+        if "application/json" not in (api.header("accept") or ""):
+            return answers.text(f"Hello World! {count_hit()} times.")
+        # API Gateway itself is reached by HTTPS only.
+        plain = is_plain_loopback("http", {"host": api.domain_name})
+        token, visits = count_visit(token_in(api.cookies(), _COOKIE, plain=plain))
+        headers = {}
+        if token is not None:
+            headers["Set-Cookie"] = set_cookie(
+                _COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS
+            )
+        return answers.answer({"hits": count_hit(), "yours": visits}, headers=headers)
 
     def count_hit() -> int:
         deps.observe.count("Hits")
         return counters.increment(deps.counters, tenant=deps.tenant, name="hits").value
 
     def count_visit(token: str | None) -> tuple[str | None, int]:
-        """A visitor's own visits; with a token where it has none yet, or one that opens nothing:
-        that is never taken over.
+        """Counts a visitor's own visits in a session.
+
+        Returns a token if the visitor has none, or has one that opens no session; such a token is
+        never taken over.
         """
+        store, tenant = deps.sessions(), deps.tenant
         if token and is_anonymous(token):
             try:
-                return None, int(
-                    sessions.change(deps.sessions(), token, _one_more, tenant=deps.tenant).data[
-                        "visits"
-                    ]
-                )
+                session = sessions.change(store, token, _one_more, tenant=tenant)
+                return None, int(session.data["visits"])
             except SessionNotFound:
                 pass
-        made, session = sessions.create(
-            deps.sessions(),
-            tenant=deps.tenant,
+        token, session = sessions.create(
+            store,
+            tenant=tenant,
             data=_one_more({}),
             idle_seconds=_IDLE_SECONDS,
             absolute_seconds=_ABSOLUTE_SECONDS,
         )
-        return made, int(session.data["visits"])
+        return token, int(session.data["visits"])
 
-    @app.get("/health")
+    @api.get("/health", scope=PUBLIC)
     def health() -> Response[str]:
         deps.counters.ping()
-        return http.answer({"status": "ok"})
+        return answers.answer({"status": "ok"})
 
-    @app.get("/openapi.json")
+    @api.get("/openapi.json", scope=PUBLIC)
     def describe() -> Response[str]:
-        return http.document(_DOCUMENT.read_text(encoding="utf-8"))
+        return answers.document(_DOCUMENT.read_text(encoding="utf-8"))
 
-    return http.entrypoint(app, deps.observe)
+    return api.handler()
 
 
 def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
-    """As many as the stack allows one address in a minute; the decorator of a page that it does not
-    limit does nothing.
-    """
+    """Returns the decorator of a page that the stack limits by client address and minute."""
     if not deps.page_limit:
         return lambda page: page
     limit = limits.Limit("page", deps.page_limit, period_seconds=60)
-    # A page that counts is not worth a 503.
+    # If the limit cannot be read, the page is served: it is not worth a 503.
     return limits.guard(deps.limits, limit, tenant=deps.tenant, key=address, fail_open=True)
 
 
-def _address(app: APIGatewayHttpResolver) -> str:
-    """The client's, as the gateway saw it: what a header says of it, anybody can write (ASVS 5.0,
-    4.1.3).
-    """
-    return str(app.current_event.request_context.http.source_ip)
-
-
-def _is_local(app: APIGatewayHttpResolver) -> bool:
-    """Whether this is the local stack: API Gateway itself speaks HTTPS only."""
-    return is_plain_loopback("http", {"host": app.current_event.request_context.domain_name or ""})
+@cache
+def _all_routes() -> dict[str, list[str]]:
+    """Returns the paths of the API, each with its methods, as the description has them."""
+    paths = json.loads(_DOCUMENT.read_text(encoding="utf-8"))["paths"]
+    return {path: sorted(method.upper() for method in paths[path]) for path in paths}
 
 
 def _one_more(data: dict[str, Any]) -> dict[str, Any]:

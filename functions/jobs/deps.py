@@ -10,20 +10,18 @@ from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.jobs import JobOperations, JobStore
 from mayfly.jobs.authoring.task import Declaration
-from mayfly.schedules import Keeper
-from mayfly.web.http import Quota
+from mayfly.web.access import Quota
 
 __all__ = ["Deps", "Settings", "from_environ"]
 
 
 @dataclass(frozen=True)
 class Deps:
-    """Stores of the jobs and schedules API, and the tasks that exist."""
+    """Stores of the jobs API, and the tasks that exist."""
 
     store: JobStore
     operations: JobOperations
     tasks: Mapping[str, Declaration]
-    schedules: Keeper
     observe: Observer
     clock: Clock
     new_id: Callable[[], str]
@@ -53,7 +51,6 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         store=store,
         operations=operations,
         tasks=tasks,
-        schedules=resources.schedule_keeper(db, settings.jobs_table, operations, tasks),
         observe=observer("jobs"),
         clock=system_clock,
         new_id=new_id,

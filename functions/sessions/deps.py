@@ -7,7 +7,7 @@ from mayfly import resources
 from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.sessions import SessionStore
-from mayfly.web.http import Quota
+from mayfly.web.access import Quota
 
 __all__ = ["Deps", "Settings", "from_environ"]
 

@@ -2,13 +2,13 @@
 
 import json
 import re
-from importlib import import_module
 
 import mayfly.core.errors
 from mayfly.core.errors import MayflyError
+from mayfly.web.resolver import route_shape
 
 from mayfly_local.application.template import load
-from tools.openapi.build import DOCUMENT, FUNCTIONS, PAGE, ROOT, build, page
+from tools.openapi.build import DOCUMENT, PAGE, ROOT, build, from_handlers, page
 
 FOUND = json.loads(DOCUMENT.read_text())
 OPERATIONS = {
@@ -36,12 +36,11 @@ def test_it_has_exactly_the_routes_of_the_template_and_asks_for_their_scopes() -
     assert {key for key, each in OPERATIONS.items() if "security" in each} == {
         key for key, each in routes.items() if each.get("security")
     }
-    scopes = {
-        key: scope
-        for name in FUNCTIONS
-        for key, scope in import_module(f"functions.{name}.app")._SCOPES.items()
-    }
-    assert all(each.get("x-scope", "public") == scopes[key] for key, each in OPERATIONS.items())
+    served = from_handlers()
+    assert all(
+        each.get("x-scope", "public") == served[route_shape(key)].route.scope
+        for key, each in OPERATIONS.items()
+    )
 
 
 def test_every_error_that_the_api_answers_is_in_it() -> None:

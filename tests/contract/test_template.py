@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from mayfly.jobs.rules import MAX_MAX_ATTEMPTS
+from mayfly.web.resolver import route_shape
 
-from functions.hello.app import ROUTES
+from functions.hello.app import _all_routes
 from mayfly_local.application.template import load
+from tools.openapi.build import from_handlers
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")
@@ -101,45 +103,49 @@ def test_every_mapping_reports_failures_one_by_one_and_a_stream_cannot_get_stuck
             assert mapping["DestinationConfig"]["OnFailure"]["Destination"]
 
 
-def routes() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    (api,) = TEMPLATE.of_type("AWS::ApiGatewayV2::Api").values()
-    for path, operations in api["Body"]["paths"].items():
-        for method in operations:
-            if path != "$default":
-                found.setdefault(path, set()).add(method.upper())
-    return found
-
-
 def test_the_405_table_has_exactly_the_routes_of_the_template() -> None:
-    assert {path: set(methods) for path, methods in ROUTES.items()} == routes()
+    routes: dict[str, set[str]] = {}
+    for key in served():
+        method, _, path = key.partition(" ")
+        if path:
+            routes.setdefault(path, set()).add(method)
+    assert {path: set(methods) for path, methods in _all_routes().items()} == routes
 
 
-def test_every_route_has_its_handler_and_its_scope() -> None:
-    """A route of the template is a key of the scopes of the function that it leads to, and the
-    other way round.
-    """
+def served() -> dict[str, str]:
+    """Returns the functions that serve routes of the template, by route key."""
+    functions = {}
     (api,) = TEMPLATE.of_type("AWS::ApiGatewayV2::Api").values()
-    wanted: dict[str, set[str]] = {}
     for path, operations in api["Body"]["paths"].items():
         for method, operation in operations.items():
             uri = str(operation["x-amazon-apigateway-integration"]["uri"])
             function = re.search(r"\$\{(\w+)\.Arn\}", uri)
             assert function
             key = path if path == "$default" else f"{method.upper()} {path}"
-            wanted.setdefault(function[1].lower(), set()).add(key)
+            functions[key] = function[1]
             is_public = not operation.get("security")
             assert is_public == (function[1] == "Hello"), key
-    for name, keys in wanted.items():
-        folder = "await_job" if name == "awaitjob" else name
-        scopes = __import__(f"functions.{folder}.app", fromlist=["_SCOPES"])._SCOPES
-        assert set(scopes) == keys
+    return functions
+
+
+def test_every_route_of_the_template_has_a_handler_in_its_function() -> None:
+    events = {
+        (folder_of(function), route_shape(key))
+        for key, function in served().items()
+        if key != "$default"
+    }
+    handlers = {(found.function, shape) for shape, found in from_handlers().items()}
+    assert events == handlers
+
+
+def folder_of(function: str) -> str:
+    """Returns the folder of a function by its logical id."""
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", function).lower()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_gets_exactly_the_variables_that_its_settings_read(name: str) -> None:
-    folder = re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
-    settings = import_module(f"functions.{folder}.deps").Settings
+    settings = import_module(f"functions.{folder_of(name)}.deps").Settings
     given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
     #: Lambda sets these, but for the last, which has a default that is right for this stack.
     not_of_the_template = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL", "MAYFLY_TASKS"}

@@ -41,6 +41,8 @@ from functions.relay_jobs.app import build as build_relay_jobs
 from functions.relay_jobs.deps import Deps as RelayDeps
 from functions.run_jobs.app import build as build_run_jobs
 from functions.run_jobs.deps import Deps as RunDeps
+from functions.schedules.app import build as build_schedules
+from functions.schedules.deps import Deps as SchedulesDeps
 from functions.sessions.app import build as build_sessions
 from functions.sessions.deps import Deps as SessionsDeps
 from functions.start_imports.app import build as build_start_imports
@@ -222,12 +224,12 @@ class Maker:
                     store=found.jobs,
                     operations=found.operations,
                     tasks=TASKS,
-                    schedules=found.keeper,
                     observe=observe,
                     clock=clock,
                     new_id=self._new_id,
                 )
             ),
+            "schedules": build_schedules(SchedulesDeps(found.keeper, observe, clock)),
             "await_job": build_await_job(AwaitDeps(found.jobs, observe, clock, Stopping())),
             "counters": build_counters(CountersDeps(found.counters, found.limits, observe, quota)),
             "sessions": build_sessions(SessionsDeps(found.sessions, observe)),
@@ -341,14 +343,14 @@ class Maker:
         body = {"task": "note", **definition}
         path = f"/schedules/{name}"
         self.call(
-            "jobs", f"define: {name}", "PUT /schedules/{name}", path, body=body, tenant=tenant
+            "schedules", f"define: {name}", "PUT /schedules/{name}", path, body=body, tenant=tenant
         )
         self.case("schedule", name, tenant=tenant, name=name)
 
     def change_schedule(self, name: str, verb: str) -> None:
         """Pauses or resumes a schedule by the API."""
         self.call(
-            "jobs",
+            "schedules",
             f"{verb}: {name}",
             f"POST /schedules/{{name}}/{verb}",
             f"/schedules/{name}/{verb}",
@@ -525,14 +527,14 @@ def _make_schedules(m: Maker) -> None:
     m.change_schedule("resumed", "resume")
     m.define("changed", every_seconds=60)
     m.call(
-        "jobs", "define again: changed", "PUT /schedules/{name}", "/schedules/changed",
+        "schedules", "define again: changed", "PUT /schedules/{name}", "/schedules/changed",
         body={"task": "call", "cron": "0 12 1 * *"},
     )  # fmt: skip
     m.define("held", every_seconds=3600)
     seen = keeper.store.read(TENANT, "held")
     keeper.store.set(seen, replace(seen, next_ms=None))  # a change that a crash cut short
     m.define("deleted", every_seconds=3600)
-    m.call("jobs", "delete a schedule", "DELETE /schedules/{name}", "/schedules/deleted")
+    m.call("schedules", "delete a schedule", "DELETE /schedules/{name}", "/schedules/deleted")
     m.define("s:1@x+y", every_seconds=3600, tenant=OTHER_TENANT)
     m.unnamed_jobs("job of a schedule")
 
@@ -1022,8 +1024,8 @@ def _list_everything(m: Maker) -> None:
     m.case("due jobs", "all", before_ms=now_ms + 400 * DAY_MS)
     m.case("due schedules", "all", before_ms=now_ms + 400 * DAY_MS)
     m.case("schedules of a tenant", TENANT, tenant=TENANT)
-    m.call("jobs", "list schedules", "GET /schedules")
-    m.call("jobs", "read a schedule", "GET /schedules/{name}", "/schedules/nightly")
+    m.call("schedules", "list schedules", "GET /schedules")
+    m.call("schedules", "read a schedule", "GET /schedules/{name}", "/schedules/nightly")
     m.call("counters", "read a counter", "GET /counters/{name}", "/counters/sharded")
 
 

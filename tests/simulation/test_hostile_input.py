@@ -39,6 +39,8 @@ from functions.jobs.app import build as build_jobs
 from functions.jobs.deps import from_environ as jobs_deps
 from functions.run_jobs.app import build as build_run
 from functions.run_jobs.deps import from_environ as run_jobs_deps
+from functions.schedules.app import build as build_schedules
+from functions.schedules.deps import from_environ as schedules_deps
 from functions.sessions.app import build as build_sessions
 from functions.sessions.deps import from_environ as sessions_deps
 from functions.start_imports.app import build as build_imports
@@ -146,7 +148,8 @@ HTTP: dict[str, tuple[Callable[[dict[str, str]], Handler], tuple[str, ...]]] = {
     "hello": (lambda env: build_hello(hello_deps(env)), ("GET /", "GET /health", "$default")),
     "sessions": (lambda env: build_sessions(sessions_deps(env)), ("sessions", "subjects")),
     "counters": (lambda env: build_counters(counters_deps(env)), ("counters", "limits")),
-    "jobs": (lambda env: build_jobs(jobs_deps(env)), ("jobs", "schedules")),
+    "jobs": (lambda env: build_jobs(jobs_deps(env)), ("jobs",)),
+    "schedules": (lambda env: build_schedules(schedules_deps(env)), ("schedules",)),
     "await_job": (lambda env: build_await(await_job_deps(env)), ("GET /jobs/{id}",)),
 }
 

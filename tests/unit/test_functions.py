@@ -23,6 +23,7 @@ from mayfly.limits import LimitStore
 from mayfly.resources import session_store
 from mayfly.schedules import Keeper, ScheduleStore
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
+from mayfly.web.resolver import Api
 
 from functions.authorizer.app import build as build_authorizer
 from functions.authorizer.deps import Deps as AuthorizerDeps
@@ -251,7 +252,6 @@ class JobsApi:
             store=self.store,
             operations=self.operations,
             tasks=tasks,
-            schedules=self.keeper,
             observe=observer("jobs"),
             clock=self.clock,
             new_id=Names("id"),
@@ -745,10 +745,14 @@ def test_the_door_lets_in_only_who_has_the_scope(
     assert ("WWW-Authenticate" in headers) == (status == 401)
 
 
-def test_a_route_that_names_no_scope_is_closed(api: JobsApi) -> None:
-    event = http("GET /jobs/{id}", "/jobs/x", caller=CALLER)
-    event["routeKey"] = "GET /jobs/{other}"
-    assert call(api.awaiting, event)[0] == 403
+def test_route_without_scope_cannot_be_registered() -> None:
+    with pytest.raises(TypeError, match="scope"):
+        Api(observer("test")).get("/x")  # type: ignore[call-arg]
+
+
+def test_route_of_the_gateway_without_a_handler_is_not_found(api: JobsApi) -> None:
+    event = http("GET /other", "/other", caller=CALLER)
+    assert call(api.awaiting, event)[0] == 404
 
 
 # ---------------------------------------------------------------- authorizer

@@ -20,6 +20,8 @@ from functions.counters.app import build as build_counters
 from functions.counters.deps import from_environ as counters_deps
 from functions.jobs.app import build as build_jobs
 from functions.jobs.deps import from_environ as jobs_deps
+from functions.schedules.app import build as build_schedules
+from functions.schedules.deps import from_environ as schedules_deps
 from functions.sessions.app import build as build_sessions
 from functions.sessions.deps import from_environ as sessions_deps
 from tests.conftest import ROOT, make_client, make_tables
@@ -47,7 +49,7 @@ class Api:
         env = {**ENV, **env}
         self._handlers = {
             "jobs": build_jobs(jobs_deps(env)),
-            "schedules": build_jobs(jobs_deps(env)),
+            "schedules": build_schedules(schedules_deps(env)),
             "job": build_await(await_job_deps(env)),
             "sessions": build_sessions(sessions_deps(env)),
             "subjects": build_sessions(sessions_deps(env)),

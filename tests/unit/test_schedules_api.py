@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from mayfly.core.observability import observer
 
-from functions.jobs.app import build
-from functions.jobs.deps import Deps as JobsDeps
+from functions.schedules.app import build
+from functions.schedules.deps import Deps
 from tests.support.events import http
-from tests.support.fakes import Context, Names
+from tests.support.fakes import Context
 from tests.unit.test_schedules import Schedules
 
 CALLER = {"tenant": "acme", "scopes": "schedules:read schedules:write"}
@@ -20,14 +20,10 @@ class Api:
     def __init__(self, client: Any) -> None:
         self.kept = Schedules(client)
         self.handler = build(
-            JobsDeps(
-                store=self.kept.jobs,
-                operations=self.kept.keeper.operations,
-                tasks=self.kept.keeper.tasks,
+            Deps(
                 schedules=self.kept.keeper,
-                observe=observer("jobs"),
+                observe=observer("schedules"),
                 clock=self.kept.clock,
-                new_id=Names("id"),
             )
         )
 

@@ -1,15 +1,16 @@
-"""`make openapi`: functions/hello/openapi.json and docs/api/index.html, from what the handlers say
-and what operations.yaml adds.
+"""`make openapi`: makes functions/hello/openapi.json and docs/api/index.html.
 
-Routes, parameters and operation ids come from the handlers, by Powertools; scopes from the doors;
-errors from mayfly.core.errors. pydantic is needed here alone and is no part of the layer.
+Routes, scopes and request bodies come from the handlers, errors from the library. operations.yaml
+adds what code does not say: the sentence of each operation, its parameters and its answers.
+pydantic, which Powertools needs for it, is not part of the layer.
 """
 
 import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final
@@ -17,14 +18,18 @@ from typing import Any, Final
 import yaml
 from mayfly.core import errors
 from mayfly.core.errors import MayflyError
-from mayfly.web import http
+from mayfly.web.access import PUBLIC
+from mayfly.web.resolver import Route, api_of, route_shape
+
+from tools.openapi.bodies import body_schema, merged
 
 __all__ = ["DOCUMENT", "FUNCTIONS", "PAGE", "ROOT", "build", "main", "page"]
 
 ROOT: Final = Path(__file__).parent.parent.parent
 DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
 PAGE: Final = ROOT / "docs" / "api" / "index.html"
-FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job")
+#: The functions that serve HTTP.
+FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job", "schedules")
 #: What any operation may answer that needs a key, and what any at all.
 _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
 _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
@@ -54,24 +59,44 @@ class _Nothing:
         return _Nothing()
 
 
+@dataclass(frozen=True)
+class Described:
+    """A route as its handler describes it."""
+
+    function: str
+    route: Route
+    operation_id: str
+
+
 def build() -> dict[str, Any]:
-    """The document. Raises ValueError where handlers and operations.yaml do not agree."""
+    """Returns the document. Raises ValueError if the handlers and operations.yaml differ."""
     written = yaml.safe_load(
         (Path(__file__).parent / "operations.yaml").read_text(encoding="utf-8")
     )
-    found = dict(_from_handlers())
-    if set(found) != set(written["operations"]):
+    described = from_handlers()
+    shapes = {route_shape(key): key for key in written["operations"]}
+    if missing := set(described) - set(shapes):
         raise ValueError(
-            "operations.yaml and the handlers differ in "
-            f"{sorted(set(found) ^ set(written['operations']))}"
+            f"tools/openapi/operations.yaml has no sentence for {', '.join(sorted(missing))}"
+        )
+    if unknown := set(shapes) - set(described):
+        raise ValueError(
+            f"no handler serves {', '.join(shapes[shape] for shape in sorted(unknown))}, which "
+            "tools/openapi/operations.yaml describes"
         )
     paths: dict[str, Any] = {}
     shared: dict[str, Any] = {}
+    schemas = dict(written["schemas"])
     for key, added in written["operations"].items():
         method, path = key.split(" ")
-        paths.setdefault(path, {})[method.lower()] = _operation(
-            key, found[key], added, written, shared
-        )
+        found = described[route_shape(key)]
+        body = added.get("body", {})
+        if (found.route.body is None) != (not body or body.get("free", False)):
+            raise ValueError(f"{key}: handler and operations.yaml differ in whether it has a body")
+        if found.route.body is not None:
+            name = body["schema"]
+            schemas[name] = merged(body_schema(found.route.body), written["schemas"].get(name, {}))
+        paths.setdefault(path, {})[method.lower()] = _operation(key, found, added, written, shared)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -83,7 +108,7 @@ def build() -> dict[str, Any]:
         "tags": written["tags"],
         "paths": paths,
         "components": {
-            "schemas": written["schemas"],
+            "schemas": schemas,
             "responses": dict(sorted(shared.items())),
             "securitySchemes": {
                 "key": {
@@ -96,43 +121,35 @@ def build() -> dict[str, Any]:
     }
 
 
-def _from_handlers() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Operations as Powertools describes them, by route key, with the scope that the door asks
-    for.
-    """
+def from_handlers() -> dict[str, Described]:
+    """Returns every route by its shape (`GET /jobs/{}`), as its handler describes it."""
+    found: dict[str, Described] = {}
     for function in FUNCTIONS:
         app = import_module(f"functions.{function}.app")
-        described = (
-            http.resolver_of(app.build(_Nothing()))
-            .get_openapi_schema()
-            .model_dump(by_alias=True, exclude_none=True, mode="json")
+        api = api_of(app.build(_Nothing()))
+        described = api.resolver.get_openapi_schema().model_dump(
+            by_alias=True, exclude_none=True, mode="json"
         )
-        scopes: Mapping[str, str] = app._SCOPES
         for path, operations in described["paths"].items():
             for method, operation in operations.items():
-                key = _route_key(method.upper(), path, scopes)
-                yield key, {**operation, "scope": scopes[key]}
-
-
-def _route_key(method: str, path: str, scopes: Mapping[str, str]) -> str:
-    """The route as template.yaml spells it: the handlers may name their parameters otherwise."""
-    shape = re.sub(r"\{[^}]*\}", "{}", f"{method} {path}")
-    return next(key for key in scopes if re.sub(r"\{[^}]*\}", "{}", key) == shape)
+                shape = route_shape(f"{method.upper()} {path}")
+                found[shape] = Described(function, api.routes[shape], operation["operationId"])
+    return found
 
 
 def _operation(
     key: str,
-    described: Mapping[str, Any],
+    described: Described,
     added: Mapping[str, Any],
     written: Mapping[str, Any],
     shared: dict[str, Any],
 ) -> dict[str, Any]:
-    scope = described["scope"]
-    is_public = scope == http.PUBLIC
+    scope = described.route.scope
+    is_public = scope == PUBLIC
     operation: dict[str, Any] = {
         "tags": [added["tag"]],
         "summary": added["summary"],
-        "operationId": described["operationId"],
+        "operationId": described.operation_id,
     }
     if "description" in added:
         operation["description"] = added["description"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mayfly.limits import LimitStore
     from mayfly.schedules import Keeper
     from mayfly.sessions import SessionStore
-    from mayfly.web.http import Quota
+    from mayfly.web.access import Quota
 
 __all__ = [
     "client",

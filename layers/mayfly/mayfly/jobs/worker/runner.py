@@ -29,7 +29,7 @@ class Runner:
             raise_on_no_idempotency_key=True,
         )
 
-        @idempotent_function(
+        @idempotent_function(  # type: ignore[untyped-decorator]  # Powertools
             data_keyword_argument="job",
             persistence_store=TransactionalLayer(),
             config=self._config,

@@ -1,0 +1,50 @@
+"""Dependencies of `schedules`, and the settings that they are made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mayfly import resources
+from mayfly.core.clock import Clock, system_clock
+from mayfly.core.observability import Observer, observer
+from mayfly.core.settings import read_settings
+from mayfly.schedules import Keeper
+from mayfly.web.access import Quota
+
+__all__ = ["Deps", "Settings", "from_environ"]
+
+
+@dataclass(frozen=True)
+class Deps:
+    """The keeper of schedules, which knows the tasks that exist."""
+
+    schedules: Keeper
+    observe: Observer
+    clock: Clock
+    quota: Quota | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Variables of the function."""
+
+    jobs_table: str
+    counters_table: str
+    tenant_limit: int
+    lambda_task_root: str
+    mayfly_tasks: str = "tasks"
+    aws_sam_local: bool = False
+
+
+def from_environ(env: Mapping[str, str]) -> Deps:
+    """Makes the dependencies. Raises ConfigError."""
+    settings, db = read_settings(Settings, env), resources.dynamodb()
+    _, operations = resources.job_stores(settings.jobs_table, db)
+    tasks = resources.declared_tasks(
+        settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
+    )
+    return Deps(
+        schedules=resources.schedule_keeper(db, settings.jobs_table, operations, tasks),
+        observe=observer("schedules"),
+        clock=system_clock,
+        quota=resources.quota(settings.counters_table, settings.tenant_limit, db),
+    )

@@ -1,0 +1,61 @@
+"""Access control: which callers a route lets in."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
+
+from mayfly.core.errors import Forbidden, Unauthenticated
+
+__all__ = ["PUBLIC", "Caller", "Quota", "authorize", "caller"]
+
+#: The scope of a route that needs no credential.
+PUBLIC: Final = "public"
+
+#: Takes one request from a tenant's share (`mayfly.limits.quota`); raises QuotaExceeded.
+Quota = Callable[[str], None]
+
+Middleware = Callable[[APIGatewayHttpResolver, NextMiddleware], Response[Any]]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The tenant and the scopes that the authorizer found. Every key begins with the tenant."""
+
+    tenant: str
+    scopes: frozenset[str]
+
+
+def authorize(scope: str, quota: Quota | None) -> Middleware:
+    """Returns the middleware of a route that needs `scope`.
+
+    It raises Unauthenticated, Forbidden, and QuotaExceeded by `quota`.
+    """
+
+    def check(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Response[Any]:
+        if scope != PUBLIC:
+            found = _found_by_authorizer(app.current_event.raw_event)
+            if scope not in found.scopes:
+                raise Forbidden(scope)
+            if quota is not None:
+                quota(found.tenant)
+            app.append_context(caller=found)
+        return next_middleware(app)
+
+    return check
+
+
+def caller(app: APIGatewayHttpResolver) -> Caller:
+    """Returns the caller of a route that needs a scope."""
+    found = app.context["caller"]
+    assert isinstance(found, Caller)
+    return found
+
+
+def _found_by_authorizer(event: Mapping[str, Any]) -> Caller:
+    context = event.get("requestContext", {}).get("authorizer", {}).get("lambda") or {}
+    if not context.get("tenant"):
+        raise Unauthenticated(context.get("reason") or "no credential reached the function")
+    return Caller(tenant=context["tenant"], scopes=frozenset(context.get("scopes", "").split()))

@@ -1,0 +1,231 @@
+"""The HTTP edge of a function: its routes, with their scopes, and one answer for each error.
+
+A handler calls the library and returns an answer; it never builds an error answer itself.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from mayfly.core.errors import InvalidRequest, MayflyError, MethodNotAllowed, RouteNotFound
+from mayfly.core.json_input import NAME, parse_json
+from mayfly.core.observability import Observer
+from mayfly.web.access import PUBLIC, Quota, authorize, caller
+from mayfly.web.problems import problem
+
+__all__ = ["PUBLIC", "Api", "Handler", "Route", "api_of", "read_name", "route_shape"]
+
+Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+#: A function that serves a route, with the parts of the path as arguments.
+Page = Callable[..., Response[str]]
+#: Path templates of the whole API, each with its methods.
+Methods = Callable[[], Mapping[str, list[str]]]
+
+#: Bodies above this are refused before they are parsed, in bytes.
+BODY_LIMIT: Final = 1024 * 1024
+
+
+class Route:
+    """What a handler says about a route: the scope it needs and the reader of its body."""
+
+    def __init__(self, scope: str, body: Callable[..., Any] | None) -> None:
+        self.scope = scope
+        self.body = body
+
+
+class Api:
+    """The routes of one function.
+
+    A route must state its scope: `@api.post("/jobs", scope="jobs:write")`, or PUBLIC. `body` names
+    the reader of its JSON body, for the description of the API. `quota` is asked for every caller
+    that is authorized. `all_routes` is for the function that answers what no route takes: it tells
+    a wrong method (405) from an unknown path (404).
+    """
+
+    def __init__(
+        self, observe: Observer, *, quota: Quota | None = None, all_routes: Methods | None = None
+    ) -> None:
+        self._observe = observe
+        self._quota = quota
+        self._all_routes = all_routes
+        #: By method and path, with `{}` in place of each parameter.
+        self.routes: dict[str, Route] = {}
+        self.resolver = APIGatewayHttpResolver(
+            json_body_deserializer=lambda raw: parse_json(raw, limit=BODY_LIMIT)
+        )
+        self.resolver.exception_handler(MayflyError)(self._answer_error)
+        self.resolver.not_found(self._answer_unrouted)
+
+    # ------------------------------------------------------------ routes
+
+    def get(self, path: str, *, scope: str) -> Callable[[Page], Page]:
+        """Registers a page for GET."""
+        return self._route("GET", path, scope, None)
+
+    def post(
+        self, path: str, *, scope: str, body: Callable[..., Any] | None = None
+    ) -> Callable[[Page], Page]:
+        """Registers a page for POST."""
+        return self._route("POST", path, scope, body)
+
+    def put(self, path: str, *, scope: str, body: Callable[..., Any]) -> Callable[[Page], Page]:
+        """Registers a page for PUT."""
+        return self._route("PUT", path, scope, body)
+
+    def patch(
+        self, path: str, *, scope: str, body: Callable[..., Any] | None = None
+    ) -> Callable[[Page], Page]:
+        """Registers a page for PATCH."""
+        return self._route("PATCH", path, scope, body)
+
+    def delete(self, path: str, *, scope: str) -> Callable[[Page], Page]:
+        """Registers a page for DELETE."""
+        return self._route("DELETE", path, scope, None)
+
+    def _route(
+        self, method: str, path: str, scope: str, body: Callable[..., Any] | None
+    ) -> Callable[[Page], Page]:
+        self.routes[route_shape(f"{method} {path}")] = Route(scope, body)
+        register: Callable[[Page], Page] = self.resolver.route(
+            path, method, middlewares=[authorize(scope, self._quota)]
+        )
+        return register
+
+    # ------------------------------------------------------------ the request
+
+    @property
+    def tenant(self) -> str:
+        """The caller's tenant. Only for routes that need a scope."""
+        return caller(self.resolver).tenant
+
+    @property
+    def has_body(self) -> bool:
+        """True if the request has a body."""
+        return bool(self.resolver.current_event.body)
+
+    def json_body(self) -> Any:
+        """Returns the request's JSON body. Raises InvalidRequest or PayloadTooLarge."""
+        event = self.resolver.current_event
+        raw: str | bytes = event.get("body") or ""
+        if event.is_base64_encoded:
+            raw = base64.b64decode(raw)
+        return parse_json(raw, limit=BODY_LIMIT)
+
+    def header(self, name: str) -> str | None:
+        """Returns a request header, by any case of its name."""
+        return self.resolver.current_event.headers.get(name.lower())
+
+    def cookies(self) -> list[str]:
+        """Returns the request's cookies, each `name=value`."""
+        return list(self.resolver.current_event.get("cookies") or [])
+
+    def query(self, name: str) -> str | None:
+        """Returns a query parameter."""
+        return self.resolver.current_event.query_string_parameters.get(name)
+
+    @property
+    def source_address(self) -> str:
+        """The client's address as the gateway saw it.
+
+        Header fields that name an address are not used: any client can write them (ASVS 5.0,
+        4.1.3).
+        """
+        return str(self.resolver.current_event.request_context.http.source_ip)
+
+    @property
+    def domain_name(self) -> str:
+        """The host name that the request was sent to, empty if the gateway gives none."""
+        return self.resolver.current_event.request_context.domain_name or ""
+
+    # ------------------------------------------------------------ the edge
+
+    def handler(self) -> Handler:
+        """Returns the Lambda handler: correlation id, metrics, and a plain 500 for the unforeseen."""
+
+        def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+            observe = self._observe
+            observe.log.append_keys(function_request_id=context.aws_request_id)
+            reply = self._resolve(event, context)
+            if observe.metrics.metric_set:
+                observe.metrics.flush_metrics()
+            return reply
+
+        vars(handle)["api"] = self
+        return handle
+
+    def _resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        request_id = event["requestContext"]["requestId"]
+        self._observe.log.set_correlation_id(request_id)
+        try:
+            reply: dict[str, Any] = self.resolver.resolve(event, context)
+            return reply
+        except Exception:
+            self._observe.log.exception(
+                "a request failed in an unforeseen way; the caller got a 500 with this request id"
+            )
+            error = MayflyError(
+                "something went wrong on our side; quote the request id when you report it"
+            )
+            answer = problem(error, request_id)
+            return {
+                "statusCode": answer.status_code,
+                "headers": answer.headers,
+                "body": answer.body,
+            }
+
+    def _answer_error(self, error: MayflyError) -> Response[str]:
+        if error.status >= 500:
+            self._observe.log.warning(
+                "answered with an error; the caller is asked to try again",
+                error=error.code,
+                detail=str(error),
+            )
+        return problem(error, self._request_id())
+
+    def _answer_unrouted(self, _: Exception) -> Response[str]:
+        return problem(self._why_not_routed(), self._request_id())
+
+    def _why_not_routed(self) -> MayflyError:
+        event = self.resolver.current_event
+        if route_shape(str(event.get("routeKey"))) in self.routes:
+            # The gateway takes any character for a parameter; Powertools takes fewer.
+            return InvalidRequest("path", "has a part with characters that no name and no id has")
+        for template, methods in (self._all_routes() if self._all_routes else {}).items():
+            if _matches(template, event.raw_path):
+                return MethodNotAllowed(event.http_method, event.raw_path, methods)
+        return RouteNotFound(event.raw_path)
+
+    def _request_id(self) -> str:
+        return str(self.resolver.current_event.request_context.request_id)
+
+
+def api_of(handler: Handler) -> Api:
+    """Returns the routes behind a handler, for programs that describe them."""
+    api = vars(handler)["api"]
+    assert isinstance(api, Api)
+    return api
+
+
+def read_name(part: str, field: str = "name") -> str:
+    """Returns a name from a path, where `@` and `+` may be percent-encoded. Raises InvalidRequest."""
+    name = unquote(part)
+    if not NAME.fullmatch(name):
+        raise InvalidRequest(field, f"must match {NAME.pattern}")
+    return name
+
+
+def route_shape(route: str) -> str:
+    """Returns `POST /jobs/{}/cancel` for `POST /jobs/{id}/cancel` and `POST /jobs/<job_id>/cancel`."""
+    return re.sub(r"\{[^}]*\}|<[^>]*>", "{}", route)
+
+
+def _matches(template: str, path: str) -> bool:
+    wanted, found = template.split("/"), path.split("/")
+    return len(wanted) == len(found) and all(
+        w == f or (w.startswith("{") and f) for w, f in zip(wanted, found, strict=True)
+    )
