@@ -23,12 +23,14 @@ LOCKS: Final = {
 _PAGE: Final = ROOT / "docs" / "dependencies.md"
 _HEAD: Final = """# Dependencies
 
-Every package that this repository locks, with its licence as its own metadata says; made by `make lock`. `make audit` asks for known
-vulnerabilities of all of them. What was looked at when the locks last changed is in [SECURITY.md](../SECURITY.md).
+This page lists every package that the repository locks, with the licence that the package's own metadata names.
+`make lock` writes it.
+`make audit` checks all of them for known vulnerabilities.
+[SECURITY.md](../SECURITY.md#not-promised) has the review of the last change of the locks.
 """
-_VENDORED: Final = """## Brought along
+_VENDORED: Final = """## Bundled files
 
-`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0), as the locked Powertools for AWS Lambda brings them;
+`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0), from the locked Powertools for AWS Lambda.
 `make openapi` copies them from there.
 """
 
