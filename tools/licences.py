@@ -23,14 +23,12 @@ LOCKS: Final = {
 _PAGE: Final = ROOT / "docs" / "dependencies.md"
 _HEAD: Final = """# Dependencies
 
-This page lists every package that the repository locks, with the licence that the package's own metadata names.
-`make lock` writes it.
-`make audit` checks all of them for known vulnerabilities.
-[SECURITY.md](../SECURITY.md#not-promised) has the review of the last change of the locks.
+Every package that this repository locks, with its licence as its own metadata says; made by `make lock`. `make audit` asks for known
+vulnerabilities of all of them. What was looked at when the locks last changed is in [SECURITY.md](../SECURITY.md).
 """
-_VENDORED: Final = """## Bundled files
+_VENDORED: Final = """## Brought along
 
-`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0), from the locked Powertools for AWS Lambda.
+`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0), as the locked Powertools for AWS Lambda brings them;
 `make openapi` copies them from there.
 """
 
