@@ -23,12 +23,14 @@ lint: .venv/ready .venv-sam/ready ## read-only checks
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m tools.markdown
 	@$(BIN)/pytest -q tests/contract/test_imports.py
 	@.venv-sam/bin/sam validate --lint
 
 fix: .venv/ready ## rewrites what can be rewritten
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+	@$(BIN)/python -m tools.markdown --fix
 
 crash: .venv/ready ## the crash lab: workers killed at every store call, the stock recipe beside them
 	@$(BIN)/mayfly crash
