@@ -1,8 +1,8 @@
-"""`make openapi`: functions/hello/openapi.json and docs/api/index.html, from what the handlers say
-and what operations.yaml adds.
+"""`make openapi`: writes functions/hello/openapi.json and docs/api/index.html.
 
-Routes, parameters and operation ids come from the handlers, by Powertools; scopes from the doors;
-errors from mayfly.core.errors. pydantic is needed here alone and is no part of the layer.
+Routes, parameters and operation ids come from the handlers, by Powertools. Scopes come from the
+handlers' routes, and errors from mayfly.core.errors. operations.yaml adds the rest. Only this
+program needs pydantic; the layer does not.
 """
 
 import inspect
@@ -25,15 +25,15 @@ ROOT: Final = Path(__file__).parent.parent.parent
 DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
 PAGE: Final = ROOT / "docs" / "api" / "index.html"
 FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job")
-#: What any operation may answer that needs a key, and what any at all.
+#: Errors of every operation that needs a key, and errors of every operation.
 _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
 _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
-#: What API Gateway says itself (docs/http.md).
+#: Errors that API Gateway returns itself (docs/http.md).
 _OF_GATEWAY: Final = {
     401: "Unauthorized", 413: "Request Entity Too Large", 429: "Too Many Requests",
     500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
-#: Headers that errors of a status bring along.
+#: Headers of errors, by status.
 _HEADERS_OF: Final = {
     401: ["WWW-Authenticate"],
     429: ["RateLimit", "RateLimit-Policy", "Retry-After"],
@@ -42,7 +42,7 @@ _HEADERS_OF: Final = {
 
 
 class _Nothing:
-    """Stands for everything that a handler needs to work and not to be described."""
+    """A placeholder for the dependencies of a handler that is described but never called."""
 
     page_limit = 0
     quota = None
@@ -55,22 +55,22 @@ class _Nothing:
 
 
 def build() -> dict[str, Any]:
-    """The document. Raises ValueError where handlers and operations.yaml do not agree."""
+    """Returns the document. Raises ValueError if handlers and operations.yaml differ."""
     written = yaml.safe_load(
         (Path(__file__).parent / "operations.yaml").read_text(encoding="utf-8")
     )
-    found = dict(_from_handlers())
-    if set(found) != set(written["operations"]):
+    described = dict(_from_handlers())
+    if set(described) != set(written["operations"]):
         raise ValueError(
             "operations.yaml and the handlers differ in "
-            f"{sorted(set(found) ^ set(written['operations']))}"
+            f"{sorted(set(described) ^ set(written['operations']))}"
         )
     paths: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     for key, added in written["operations"].items():
         method, path = key.split(" ")
         paths.setdefault(path, {})[method.lower()] = _operation(
-            key, found[key], added, written, shared
+            key, described[key], added, written, shared
         )
     return {
         "openapi": "3.1.0",
@@ -97,9 +97,7 @@ def build() -> dict[str, Any]:
 
 
 def _from_handlers() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Operations as Powertools describes them, by route key, with the scope that the door asks
-    for.
-    """
+    """Yields operations as Powertools describes them, by route key, each with its scope."""
     for function in FUNCTIONS:
         app = import_module(f"functions.{function}.app")
         described = (
@@ -115,7 +113,7 @@ def _from_handlers() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _route_key(method: str, path: str, scopes: Mapping[str, str]) -> str:
-    """The route as template.yaml spells it: the handlers may name their parameters otherwise."""
+    """Returns the route as template.yaml spells it; parameters of handlers may differ."""
     shape = re.sub(r"\{[^}]*\}", "{}", f"{method} {path}")
     return next(key for key in scopes if re.sub(r"\{[^}]*\}", "{}", key) == shape)
 
@@ -139,10 +137,10 @@ def _operation(
     if not is_public:
         operation |= {"security": [{"key": []}], "x-scope": scope}
     parameters = [
-        written["parameters"][each] if isinstance(each, str) else each
-        for each in added.get("parameters", ())
+        written["parameters"][parameter] if isinstance(parameter, str) else parameter
+        for parameter in added.get("parameters", ())
     ]
-    if sum(each["in"] == "path" for each in parameters) != len(re.findall(r"\{", key)):
+    if sum(parameter["in"] == "path" for parameter in parameters) != len(re.findall(r"\{", key)):
         raise ValueError(
             f"{key}: operations.yaml describes other path parameters than its path has"
         )
@@ -198,13 +196,14 @@ def _with_errors(
     *,
     is_public: bool,
 ) -> dict[str, Any]:
-    """All answers of an operation; those that are errors only are written once, among the
-    components.
+    """Returns all responses of an operation.
+
+    Responses that are only errors are written once, among the components.
     """
     known = {
-        each.code: each
-        for each in vars(errors).values()
-        if isinstance(each, type) and issubclass(each, MayflyError)
+        error.code: error
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, MayflyError)
     }
     by_status: dict[int, list[type[MayflyError]]] = {}
     for code in dict.fromkeys(codes):
@@ -212,13 +211,13 @@ def _with_errors(
     for status, classes in sorted(by_status.items()):
         is_its_own = str(status) in answers
         answer = answers.setdefault(str(status), {"description": ""})
-        said = "; ".join(f"`{each.code}`: {_first_sentence(each)}" for each in classes)
+        said = "; ".join(f"`{error.code}`: {_first_sentence(error)}" for error in classes)
         answer["description"] = f"{answer['description']} {said}".strip()
         for header in _HEADERS_OF.get(status, ()):
             answer.setdefault("headers", {})[header] = headers[header]
         answer.setdefault("content", {})["application/problem+json"] = {
             "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": {each.code: {"value": _example(each)} for each in classes},
+            "examples": {error.code: {"value": _example(error)} for error in classes},
         }
         if status in _OF_GATEWAY and not (status == 401 and is_public):
             example = {"message": _OF_GATEWAY[status]}
@@ -229,7 +228,7 @@ def _with_errors(
                 "example": example,
             }
         if not is_its_own:
-            name = ".".join(each.code for each in classes)
+            name = ".".join(error.code for error in classes)
             shared[name] = answer
             answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return dict(sorted(answers.items()))
@@ -254,13 +253,16 @@ def _example(error: type[MayflyError]) -> dict[str, Any]:
 
 
 def _version() -> str:
-    found = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert found
-    return found[1]
+    match = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert match
+    return match[1]
 
 
 def page(document: dict[str, Any]) -> str:
-    """A page that works from any folder: the viewer beside it, the document within it."""
+    """Returns a page that works from any folder.
+
+    The page contains the document. The viewer is next to it.
+    """
     inline = json.dumps(document).replace("</", "<\\/")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Mayfly: '
@@ -274,7 +276,7 @@ def page(document: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Writes both files, and the viewer that Powertools brings along."""
+    """Writes both files, and copies the viewer from Powertools."""
     document = build()
     DOCUMENT.write_text(
         json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
