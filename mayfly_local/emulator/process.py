@@ -114,7 +114,7 @@ class EmbeddedStore:
             await self._child.ended
 
     async def stop(self) -> None:
-        """Stops the process. A large state does not delay the stop, because it is already written."""
+        """Stops the process. A large state does not delay this: it is already written."""
         if self._child is not None:
             await self._child.stop(_STOP_SECONDS)
         if self._socket is not None:
