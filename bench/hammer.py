@@ -2,7 +2,7 @@
 
 Usage: `python -m bench.hammer ORDER`, with ORDER as JSON: {"mode", "process", "threads", ...}. It
 prints its results as one JSON line. "lose" is the share of responses that are lost between the
-network and the SDK, so that the SDK's own retries take part.
+network and the SDK. The SDK's own retries therefore take part.
 """
 
 import json

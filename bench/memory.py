@@ -1,7 +1,7 @@
 """Memory of the emulator after many ended jobs, and over a day of load whose items expire.
 
-The first part has 10,000 and 100,000 ended jobs. It runs the emulator with its journal in its own
-process, with the calls of an ordinary job and a clock that is set forward.
+The first part has 10,000 and 100,000 ended jobs. The emulator runs with its journal in its own
+process. It gets the calls of ordinary jobs, and its clock is set forward.
 """
 
 import argparse
@@ -21,8 +21,7 @@ import psutil
 __all__ = ["QUESTION", "measure"]
 
 QUESTION = (
-    "How much memory does the embedded store need for ended jobs, and does a day of "
-    "load let it grow?"
+    "how much memory does the emulator need for ended jobs, and does it grow over a day of load?"
 )
 
 _MB = 1024 * 1024

@@ -20,13 +20,13 @@ __all__ = ["FAULTS", "main"]
 
 #: Faults of the n-th call of a delivery, with their effects.
 FAULTS: Final = {
-    "before": "the process is killed before the call leaves",
-    "after": "the process is killed when the call has taken effect",
-    "lost": "the call takes effect, its answer is lost once",
-    "dead": "the call takes effect, and from there on nothing comes back or leaves",
-    "throttle": "the store refuses the call and all its repeats",
-    "pause": "the process is stopped before the call for two leases, while the message is "
-    "delivered again",
+    "before": "the process is killed before the call is sent",
+    "after": "the process is killed after the call has taken effect",
+    "lost": "the call takes effect, and its response is lost once",
+    "dead": "the call takes effect, and then the connection is dead in both directions",
+    "throttle": "the store refuses the call and all its retries",
+    "pause": "the process is stopped before the call for two leases, and the message is "
+    "redelivered meanwhile",
 }
 
 

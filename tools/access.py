@@ -279,7 +279,7 @@ def main() -> int:
         type=Path,
         default=Path(".mayfly"),
         metavar="DIR",
-        help="the running stack's run files",
+        help="folder with the running stack's files",
     )
     options = parser.parse_args()
     try:

@@ -383,7 +383,7 @@ def _after_header(path: Path) -> int:
         )
     if int(version) > _VERSION:
         raise StateError(
-            f"{path} was written by a newer Mayfly (form {int(version)}, this one reads "
+            f"{path} was written by a newer Mayfly (format {int(version)}, this one reads "
             f"{_VERSION}); upgrade, or {_ADVICE}"
         )
     return len(line)
@@ -426,8 +426,8 @@ def _check_tail(path: Path, position: int, *, may_have_holes: bool, is_last: boo
         at = data.find(_MAGIC, at + end)
     if not is_last:
         raise StateError(
-            f"{path} is damaged at byte {position}, with readable rows behind it; it is left as "
-            f"it is: {_ADVICE}"
+            f"{path} is damaged at byte {position}, with readable rows behind it; the file is "
+            f"unchanged: {_ADVICE}"
         )
 
 

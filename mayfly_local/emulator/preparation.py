@@ -211,7 +211,7 @@ def _leave_out_what_runs_code() -> None:
         del resources[kind]
 
     def refused(*_: Any, **__: Any) -> Any:
-        raise ValueError("custom resources do not run here")
+        raise ValueError("custom resources are not supported locally")
 
     for name in ("_custom_resource_create", "_custom_resource_update", "_custom_resource_delete"):
         getattr(provisioners, name)  # A name that has moved ends the start.

@@ -76,11 +76,11 @@ class Access:
         own = {f"http://{value.lower()}" for name, value in headers if name == "host"}
         for name, value in headers:
             if name == "origin" and value.lower() not in own:
-                return f"a page of {value[:100]!r} may not ask this server"
+                return f"a page of {value[:100]!r} may not send requests to this server"
             if name == "sec-fetch-site" and value not in _OWN_SITES:
                 return (
-                    "a page of another site may not ask this server (Sec-Fetch-Site: "
-                    f"{value[:100]!r})"
+                    "a page of another site may not send requests to this server "
+                    f"(Sec-Fetch-Site: {value[:100]!r})"
                 )
         return None
 

@@ -91,7 +91,7 @@ class Connection(web.RequestHandler):
         if self._payload is not None and self._messages and not self._payload.is_eof():
             # Data follows a body that has not ended. This is an error of the parser, which does not
             # tell the body's reader.
-            self._payload.set_exception(web.RequestPayloadError("its transfer coding is broken"))
+            self._payload.set_exception(web.RequestPayloadError("its transfer coding is invalid"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.disconnected(self)

@@ -151,7 +151,7 @@ def _operation(
     answers = {str(status): _answer(spec, written) for status, spec in added["answers"].items()}
     codes = [*added.get("errors", ()), *_OF_ALL, *(() if is_public else _OF_KEYS)]
     if "body" in added and "payload-too-large" not in codes:
-        raise ValueError(f"{key}: a body may be too large")
+        raise ValueError(f"{key}: a body may be too large, so its errors need payload-too-large")
     operation["responses"] = _with_errors(
         answers, codes, shared, written["headers"], is_public=is_public
     )
