@@ -28,7 +28,6 @@ from mayfly_local.processes.children import Child, Children
 __all__ = ["PAYLOAD_LIMIT", "Environment", "Failure", "Invocation", "Launch", "NotSent", "Reply"]
 
 #: Largest synchronous request or response, in bytes.
-#:
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 PAYLOAD_LIMIT: Final = 6 * 1024 * 1024
 #: Seconds that a function has to initialise, as on Lambda.

@@ -101,8 +101,8 @@ class Durable:
         #: responses.
         self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
         #: Seconds for which records stay that every mapping has read: people look at them, and
-        #: Seconds for which records stay after every mapping has read them. People look at them, and
-        #: reports come late.
+        #: Seconds for which records stay after every mapping has read them. People look at them,
+        #: and reports come late.
         self.read_records_seconds = _READ_RECORDS_SECONDS
         self._next_drop = 0.0
         self._is_failing = False

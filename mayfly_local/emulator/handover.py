@@ -15,7 +15,6 @@ from mayfly_local.iam.requests import Permission
 __all__ = ["Roles", "shown"]
 
 #: Permissions that a mapping needs; without them Lambda refuses to create it.
-#:
 #: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 #: https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-create.html
 _QUEUE: Final = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")

@@ -1,7 +1,8 @@
 """Presigned URLs of S3 with a signature of version 2, which SDKs still use in some regions.
 
 The emulator checks version 4 itself. "Signing and authenticating REST requests", query string
-authentication: https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html
+authentication:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html
 """
 
 from hmac import compare_digest

@@ -2,7 +2,8 @@
 
 That server has limits, timeouts and access rules, which ASGI servers lack. An application reads
 bodies as they arrive, so that it can refuse one before it is read. Responses are sent whole,
-because the emulator writes them so. https://asgi.readthedocs.io/en/latest/specs/www.html
+because the emulator writes them so.
+https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
 import asyncio

@@ -34,7 +34,6 @@ _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
 _OLDEST_VERSION: Final = (1, 0)
 #: A socket option of Linux without a name in Python.
-#:
 #: https://man7.org/linux/man-pages/man7/ip.7.html
 _IP_FREEBIND: Final = 15
 

@@ -1,7 +1,7 @@
 """The first step of every child process: ties the process to its supervisor, then runs its target.
 
-It runs as a script, and loads as little as possible: `bootstrap.py SUPERVISOR_PID MODULE_OR_FILE
-[ARGUMENT ...]`.
+It runs as a script, and loads as little as possible:
+`bootstrap.py SUPERVISOR_PID MODULE_OR_FILE [ARGUMENT ...]`.
 """
 
 import os

@@ -27,7 +27,6 @@ __all__ = ["Gateway"]
 Invoke = Callable[[str, Invocation], Awaitable[Reply | Failure]]
 
 #: Seconds that the API waits for a function, whatever the function's own timeout.
-#:
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 _INTEGRATION_SECONDS: Final = 30.0
 _REQUEST_LIMIT: Final = 10 * 1024 * 1024

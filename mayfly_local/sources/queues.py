@@ -211,7 +211,8 @@ def failed_ids(result: Reply | Failure, ids: list[str], *, reports: bool) -> set
     """Returns the ids of the records that failed, by AWS's rules for a function's result.
 
     All records failed if the function failed or its report cannot be parsed. None failed if it
-    reports none. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+    reports none.
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
     """
     if isinstance(result, Failure):
         return set(ids)

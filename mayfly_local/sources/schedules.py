@@ -16,7 +16,6 @@ from mayfly_local.sources.payloads import schedule_event
 __all__ = ["Scheduler"]
 
 #: Seconds before the second and the third try of an asynchronous invocation.
-#:
 #: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 _RETRIES: Final = (60.0, 120.0)
 
