@@ -341,7 +341,7 @@ class _Builder:
         Returns None if the role is not in the template.
         """
         roles = self._template.of_type("AWS::IAM::Role")
-        name = next((each for each in roles if reference in (self._scope[each, "Arn"], each)), None)
+        name = next((role for role in roles if reference in (self._scope[role, "Arn"], role)), None)
         if name is None:
             return None
         role = self._resolved(name, roles[name])
@@ -509,7 +509,7 @@ class _Builder:
         https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
         """
         queues = self._template.of_type("AWS::SQS::Queue")
-        queue = next((each for each in queues if self._scope.get((each, "Arn")) == queue_arn), None)
+        queue = next((key for key in queues if self._scope.get((key, "Arn")) == queue_arn), None)
         timeout = self._timeouts.get(function)
         if queue is None or timeout is None:
             return

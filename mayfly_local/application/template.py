@@ -195,15 +195,15 @@ def _mark_local_code(path: Path, where: str, properties: dict[str, Any]) -> list
     return missing
 
 
-def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Template:
+def _check(path: Path, transformed: dict[str, Any], chosen: dict[str, str]) -> Template:
     declared = transformed.get("Parameters") or {}
     local = ((transformed.get("Metadata") or {}).get("Mayfly") or {}).get("LocalParameters") or {}
-    given = {**local, **given}
-    problems = [f"there is no parameter {name}" for name in given if name not in declared]
+    chosen = {**local, **chosen}
+    problems = [f"there is no parameter {name}" for name in chosen if name not in declared]
     parameters: dict[str, str | list[str]] = {}
     for name, spec in declared.items():
-        if name in given or "Default" in spec:
-            text = str(given.get(name, spec.get("Default")))
+        if name in chosen or "Default" in spec:
+            text = str(chosen.get(name, spec.get("Default")))
             problems += _parameter_problems(name, text, spec)
             parameters[name] = (
                 text.split(",")

@@ -98,9 +98,9 @@ def s3_actions(
         for block in re.findall(
             r"<Object>(.*?)</Object>", body.decode("utf-8", "replace"), re.DOTALL
         ):
-            found = re.search(r"<Key>(.*?)</Key>", block, re.DOTALL)
+            match = re.search(r"<Key>(.*?)</Key>", block, re.DOTALL)
             action = "DeleteObjectVersion" if "<VersionId>" in block else "DeleteObject"
-            yield action, f"arn:aws:s3:::{bucket}/{unescape(found[1]) if found else ''}"
+            yield action, f"arn:aws:s3:::{bucket}/{unescape(match[1]) if match else ''}"
         return
     table, resource = (
         (_OBJECT, f"arn:aws:s3:::{bucket}/{key}") if key else (_BUCKET, f"arn:aws:s3:::{bucket}")
