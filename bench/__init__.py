@@ -1,6 +1,5 @@
-"""Measurements: one module per question. `make bench` runs them all, prints tables and keeps the
-figures under bench/results.
+"""Measurements: one module per question.
 
-The machine is shared and noisy: each figure is a ratio of interleaved runs, or a count, wherever it
-can be.
+`make bench` runs them all, prints tables and stores the figures under bench/results. The machine is
+shared and noisy. If possible, each figure is therefore a count, or a ratio of interleaved runs.
 """

@@ -1,4 +1,4 @@
-"""Runs every benchmark, or those named on the command line."""
+"""Runs every benchmark, or the ones named on the command line."""
 
 import importlib
 import json
@@ -8,20 +8,9 @@ import sys
 from pathlib import Path
 
 BENCHMARKS = (
-    "batch",
-    "cost",
-    "waits",
-    "contention",
-    "start",
-    "warm",
-    "jobs",
-    "recovery",
-    "sessions",
-    "counters",
-    "limits",
-    "memory",
-    "state",
-)
+    "batch", "cost", "waits", "contention", "start", "warm", "jobs", "recovery", "sessions",
+    "counters", "limits", "memory", "state",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -1,5 +1,6 @@
-"""Ours in both modes beside the documented recipe and others: a batch of ten messages, one effect
-each.
+"""A batch of ten messages with one effect each, in both modes of Mayfly.
+
+The documented recipe and other ways run in the same rounds.
 """
 
 import statistics
@@ -20,13 +21,14 @@ QUESTION = (
 )
 ROUNDS, PER_ROUND, WARM = 15, 4, 10
 SHARED, DISTINCT = ["n"] * 10, [f"n{number}" for number in range(10)]
-#: What a Lambda function of 128 MB has of a core.
+#: Share of a core of a Lambda function with 128 MB.
 SMALLEST_SHARE = 128 / 1769
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Calls, serial trips, CPU ratios and wall times, by store and by whether the messages share a
-    counter.
+    """Returns calls, serial round trips, CPU ratios and wall times.
+
+    They are by store, and by whether the messages share a counter.
     """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +40,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                 )
             figures |= _at_smallest_share(say, workers)
         with canned(0.02) as endpoint, _workers(endpoint, work) as workers:
-            walls = {peer.name: each.run(3, SHARED)["wall"] for peer, each in workers.items()}
+            walls = {peer.name: runner.run(3, SHARED)["wall"] for peer, runner in workers.items()}
             say(
                 "20 ms a call, wall ms a batch: "
                 + ", ".join(f"{name} {wall:.0f}" for name, wall in walls.items())
@@ -57,9 +59,8 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                 .get("dynamodb")
                 .get_item(TableName="CountersTable", Key=key, ConsistentRead=True)["Item"]
             )
-            assert int(item["value"]["N"]) == len(PEERS) * 10 * (
-                WARM + ROUNDS * PER_ROUND
-            )  # all of them did what they cost
+            # All peers did the work that was measured.
+            assert int(item["value"]["N"]) == len(PEERS) * 10 * (WARM + ROUNDS * PER_ROUND)
     return figures
 
 
@@ -68,28 +69,28 @@ def _workers(
     endpoint: str, work: Path, *, queue: str | None = None
 ) -> Iterator[dict[Peer, Worker]]:
     with ExitStack() as running:
-        # A queue each: nobody receives what another one has left.
+        # A queue for each peer, so that no peer receives another one's messages.
         queues = {
             peer: queue and make_queue(endpoint, f"jobs-{number}")
             for number, peer in enumerate(PEERS)
         }
-        found = {
+        workers = {
             peer: running.enter_context(worker(peer, endpoint, work, queue=queues[peer]))
             for peer in PEERS
         }
-        for each in found.values():
-            each.run(WARM, SHARED)
-        yield found
+        for runner in workers.values():
+            runner.run(WARM, SHARED)
+        yield workers
 
 
 def _rounds(
     workers: dict[Peer, Worker], counters: Sequence[str]
 ) -> dict[Peer, list[dict[str, float]]]:
-    found: dict[Peer, list[dict[str, float]]] = {peer: [] for peer in workers}
+    runs: dict[Peer, list[dict[str, float]]] = {peer: [] for peer in workers}
     for _ in range(ROUNDS):
-        for peer, each in workers.items():
-            found[peer].append(each.run(PER_ROUND, counters))
-    return found
+        for peer, runner in workers.items():
+            runs[peer].append(runner.run(PER_ROUND, counters))
+    return runs
 
 
 def _table(
@@ -103,12 +104,12 @@ def _table(
             one["cpu"] / recipe["cpu"] for one, recipe in zip(runs, rounds[RECIPE], strict=True)
         )
         calls, serial = (
-            statistics.median(each["calls"] for each in runs),
-            statistics.median(each["serial"] for each in runs),
+            statistics.median(run["calls"] for run in runs),
+            statistics.median(run["serial"] for run in runs),
         )
         cpu, wall = (
-            statistics.median(each["cpu"] for each in runs),
-            statistics.median(each["wall"] for each in runs),
+            statistics.median(run["cpu"] for run in runs),
+            statistics.median(run["wall"] for run in runs),
         )
         ratio = statistics.median(ratios)
         say(
@@ -125,7 +126,7 @@ def _table(
 
 
 def _at_smallest_share(say: Callable[[str], None], workers: dict[Peer, Worker]) -> dict[str, Any]:
-    """Wall time where a function has what 128 MB have of a core, where cgroups let us say so."""
+    """Returns wall times with the share of a core of a 128 MB function, if cgroups allow it."""
     group = Path("/sys/fs/cgroup/cpu/mayfly-bench")
     try:
         group.mkdir(exist_ok=True)
@@ -139,11 +140,11 @@ def _at_smallest_share(say: Callable[[str], None], workers: dict[Peer, Worker]) 
         )
         return {}
     figures: dict[str, Any] = {}
-    for peer, each in workers.items():
-        (group / "cgroup.procs").write_text(str(each.pid))
-        figures[f"at a 128 MB share, {peer.name}: wall ms"] = round(each.run(3, SHARED)["wall"])
+    for peer, runner in workers.items():
+        (group / "cgroup.procs").write_text(str(runner.pid))
+        figures[f"at a 128 MB share, {peer.name}: wall ms"] = round(runner.run(3, SHARED)["wall"])
         with suppress(OSError):
-            Path("/sys/fs/cgroup/cpu/cgroup.procs").write_text(str(each.pid))
+            Path("/sys/fs/cgroup/cpu/cgroup.procs").write_text(str(runner.pid))
     with suppress(OSError):
         group.rmdir()
     say(
@@ -156,7 +157,7 @@ def _at_smallest_share(say: Callable[[str], None], workers: dict[Peer, Worker]) 
 
 
 def make_stores(endpoint: str, work: Path) -> str:
-    """Makes the template's tables, the recipe's, and a queue, and returns the queue's URL."""
+    """Creates the template's tables, the recipe's table and a queue; returns the queue's URL."""
     clients = Clients(endpoint)
     client = clients.get("dynamodb")
     for name, table in (
@@ -175,5 +176,5 @@ def make_stores(endpoint: str, work: Path) -> str:
 
 
 def make_queue(endpoint: str, name: str) -> str:
-    """Makes a queue, and returns its URL."""
+    """Creates a queue, and returns its URL."""
     return str(Clients(endpoint).get("sqs").create_queue(QueueName=name)["QueueUrl"])

@@ -1,8 +1,8 @@
-"""A store that answers at once: what is left of a call is its client's own work. Run as a script,
-in a process of its own.
+"""A store that answers immediately, so that a call costs only its client's own work.
 
-`--latency` seconds pass before each answer. Transactions whose items are in another one's hands are
-refused while it takes, as DynamoDB refuses them (TransactionConflict); nothing is stored.
+It runs as a script in its own process. `--latency` seconds pass before each response. While a
+transaction runs, others on its items are refused, as DynamoDB does (TransactionConflict). Nothing
+is stored.
 """
 
 import argparse
@@ -17,7 +17,7 @@ _OK: Final[dict[str, Any]] = {}
 
 
 class Canned:
-    """The answers, and what was asked."""
+    """The responses, and counts of the requests."""
 
     def __init__(self, latency: float) -> None:
         self._latency = latency
@@ -26,7 +26,7 @@ class Canned:
         self.conflicts = 0
 
     async def answer(self, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        """Status and body."""
+        """Returns the status and body of a response."""
         operation = target.rpartition(".")[2]
         if operation == "Figures":
             figures = {"calls": self.calls, "conflicts": self.conflicts}
@@ -63,7 +63,7 @@ class Canned:
         return 200, _OK
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, request by request."""
+        """Serves one connection, request by request."""
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -77,8 +77,8 @@ class Canned:
                 status, answer = await self.answer(headers.get("x-amz-target", ""), body)
                 text = json.dumps(answer).encode()
                 writer.write(
-                    b"HTTP/1.1 %d OK\r\nContent-Type: "
-                    b"application/x-amz-json-1.0\r\nx-amzn-RequestId: 0\r\nContent-Length: %d\r\n\r\n"
+                    b"HTTP/1.1 %d OK\r\nContent-Type: application/x-amz-json-1.0\r\n"
+                    b"x-amzn-RequestId: 0\r\nContent-Length: %d\r\n\r\n"
                     % (status, len(text))
                     + text
                 )
@@ -100,9 +100,8 @@ async def _run(latency: float) -> None:
     canned = Canned(latency)
     server = await asyncio.start_server(canned.serve, "127.0.0.1", 0, limit=8 * 1024 * 1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.get_running_loop().run_in_executor(
-        None, sys.stdin.read
-    )  # until its owner closes it
+    # Serve until the owner closes standard input.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.close()
 
 

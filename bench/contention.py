@@ -1,5 +1,6 @@
-"""Several workers on one counter, and on sixteen shards of it, where the store refuses transactions
-that meet.
+"""Several workers on one counter, and on sixteen shards of it.
+
+The store refuses transactions that conflict.
 """
 
 import tempfile
@@ -19,11 +20,11 @@ LATENCY, BATCHES, SHARDS = 0.008, 15, 16
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Jobs a second, conflicts and transactions sent for each that was needed."""
+    """Returns jobs a second, conflicts, and transactions sent again."""
     figures: dict[str, Any] = {}
     say(
-        f"a store that answers after {LATENCY * 1000:.0f} ms and refuses a transaction that "
-        f"meets another one; {BATCHES} batches of ten a worker"
+        f"a store that answers after {LATENCY * 1000:.0f} ms and refuses transactions that "
+        f"conflict; {BATCHES} batches of ten a worker"
     )
     with tempfile.TemporaryDirectory() as folder, canned(LATENCY) as endpoint:
         for peer in (OPTIMISTIC, EXCLUSIVE):
@@ -34,15 +35,15 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                             running.enter_context(worker(peer, endpoint, Path(folder)))
                             for _ in range(count)
                         ]
-                        for each in workers:
-                            each.run(2, ["warm"] * 10)
+                        for runner in workers:
+                            runner.run(2, ["warm"] * 10)
                         canned_figures(endpoint)
                         started = time.perf_counter()
-                        for number, each in enumerate(workers):
-                            each.start(BATCHES, [f"n-{number % shards}"] * 10)
-                        failed = sum(each.finish()["failed"] for each in workers)
+                        for number, runner in enumerate(workers):
+                            runner.start(BATCHES, [f"n-{number % shards}"] * 10)
+                        failed = sum(runner.finish()["failed"] for runner in workers)
                         seconds = time.perf_counter() - started
-                    asked = canned_figures(endpoint)
+                    requests = canned_figures(endpoint)
                     label = (
                         f"{peer.name}, {count} workers, "
                         f"{'one counter' if shards == 1 else f'{shards} shards'}"
@@ -50,14 +51,14 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                     jobs = count * BATCHES * 10 - int(failed)
                     figures |= {
                         f"{label}: jobs/s": round(jobs / seconds),
-                        f"{label}: conflicts": asked["conflicts"],
-                        f"{label}: transactions sent again": asked["calls"]["TransactWriteItems"]
+                        f"{label}: conflicts": requests["conflicts"],
+                        f"{label}: transactions sent again": requests["calls"]["TransactWriteItems"]
                         - count * BATCHES,
                         f"{label}: records sent back": int(failed),
                     }
                     say(
-                        f"  {label:<48} {jobs / seconds:>6.0f} jobs/s {asked['conflicts']:>5} "
-                        f"conflicts in {asked['calls']['TransactWriteItems']:>4} transactions, "
+                        f"  {label:<48} {jobs / seconds:>6.0f} jobs/s {requests['conflicts']:>5} "
+                        f"conflicts in {requests['calls']['TransactWriteItems']:>4} transactions, "
                         f"{failed:.0f} records sent back"
                     )
     return figures

@@ -1,4 +1,4 @@
-"""What a batch of ten jobs costs, in calls and in units: counts, the same on every machine."""
+"""The cost of a batch of ten jobs in calls and units: counts, equal on every machine."""
 
 import json
 import os
@@ -31,19 +31,22 @@ BATCH = 10
 
 
 class Context:
-    """Lambda's, as far as handlers look at it."""
+    """Lambda's context, with the parts that handlers use."""
 
     function_name = "bench"
     memory_limit_in_mb = "512"
     invoked_function_arn = aws_request_id = "bench"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Plenty."""
+        """Returns enough time for any batch."""
         return 60_000
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Calls and units a batch, by where the jobs come from and whether they share a counter."""
+    """Returns calls and units of a batch.
+
+    They are by the source of the jobs, and by whether they share a counter.
+    """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
         os.environ.update(
@@ -68,7 +71,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             deps = run_jobs_deps(variables)
             add = deps.worker.tasks["counter.add"]
             exclusive = replace(add.declaration, name="bench.exclusive", exclusive=True)
-            # A dictionary.
+            # The mapping is a dict.
             deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]
             handler = build(deps)
             os.environ |= {
@@ -99,8 +102,9 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                         ],
                     )
                     cost.reset()
-                    # Plays it.
-                    assert run(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]
+                    # `Context` is a fake.
+                    reply = run(event, Context())  # type: ignore[arg-type]
+                    assert reply == {"batchItemFailures": []}
                     figures |= {
                         f"{name}: calls a batch": sum(cost.calls.values()),
                         f"{name}: write units a job": cost.write_units / BATCH,
@@ -108,15 +112,12 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                             (cost.write_units + cost.read_units / 5) / BATCH, 2
                         ),
                     }
-                    say(
-                        f"{name}: "
-                        f"{', '.join(f'{count} {call}' for call, count in sorted(cost.calls.items()))}"
-                    )
+                    calls = (f"{count} {call}" for call, count in sorted(cost.calls.items()))
+                    say(f"{name}: {', '.join(calls)}")
                     delete(queue, event)
-                    assert (
-                        sum(_count(each) for each in {payload["name"] for payload in payloads})
-                        == BATCH
-                    )  # they did what they cost
+                    # The jobs did the work that was measured.
+                    names = {payload["name"] for payload in payloads}
+                    assert sum(_count(counter) for counter in names) == BATCH
     return figures
 
 
@@ -125,16 +126,8 @@ def _body(
 ) -> Mapping[str, Any]:
     if not is_submitted:
         return {"task": task, "payload": payload}
-    job = Job(
-        new_id(),
-        "default",
-        task,
-        payload,
-        Status.QUEUED,
-        5,
-        deps.worker.clock(),
-        "0123456789abcdef0123456789abcdef",
-    )
+    fingerprint, now_ms = "0123456789abcdef0123456789abcdef", deps.worker.clock()
+    job = Job(new_id(), "default", task, payload, Status.QUEUED, 5, now_ms, fingerprint)
     deps.worker.store.create(job)
     return {"tenant": "default", "id": job.id}
 
@@ -153,16 +146,17 @@ def delete(queue: str, event: Mapping[str, Any]) -> None:
         {"Id": str(index), "ReceiptHandle": record["receiptHandle"]}
         for index, record in enumerate(event["Records"])
     ]
-    # Typed dicts.
-    boto3.client("sqs").delete_message_batch(QueueUrl=queue, Entries=entries)  # type: ignore[arg-type]
+    sqs = boto3.client("sqs")
+    # boto3 declares typed dicts here.
+    sqs.delete_message_batch(QueueUrl=queue, Entries=entries)  # type: ignore[arg-type]
 
 
 def received(queue: str, bodies: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """An event with messages that were sent to a queue and received from it."""
+    """Returns an event with messages that were sent to a queue and received from it."""
     sqs = boto3.client("sqs")
     sqs.send_message_batch(
         QueueUrl=queue,
-        Entries=[{"Id": str(i), "MessageBody": json.dumps(each)} for i, each in enumerate(bodies)],
+        Entries=[{"Id": str(i), "MessageBody": json.dumps(body)} for i, body in enumerate(bodies)],
     )
     messages: list[Any] = []
     while len(messages) < len(bodies):
@@ -172,11 +166,12 @@ def received(queue: str, bodies: list[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "Records": [
             {
-                "messageId": each["MessageId"], "receiptHandle": each["ReceiptHandle"],
-                "body": each["Body"],
-                "attributes": each["Attributes"], "messageAttributes": {}, "eventSource": "aws:sqs",
+                "messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"], "messageAttributes": {},
+                "eventSource": "aws:sqs",
                 "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:jobs", "awsRegion": REGION,
             }
-            for each in messages
+            for message in messages
         ]
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whether increments count exactly once under fire, and what each verb of counters costs."""
+"""Counting under load: whether increments count exactly once, and the cost of each verb."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +19,7 @@ LOSE = 0.1
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """The values, and calls and units by verb."""
+    """Returns the counters' values, and calls and units by verb."""
     figures: dict[str, Any] = {}
     with ground() as store:
         figures |= (
@@ -32,9 +32,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def keyed(store: Ground, each: int, *, lose: float) -> dict[str, Any]:
-    """What the counter says when every thread has sent each of its increments twice, under a
-    key.
-    """
+    """Returns a counter's value after every thread has sent each increment twice with a key."""
     name = f"keyed-{lose}"
     done = store.hammer(mode="keyed", name=name, each=each, lose=lose)
     what = f"keyed, each sent twice, {lose:.0%} of answers lost"
@@ -46,7 +44,7 @@ def keyed(store: Ground, each: int, *, lose: float) -> dict[str, Any]:
 
 
 def unkeyed(store: Ground, each: int, *, lose: float) -> dict[str, Any]:
-    """What became of increments without a key, and what the counter says."""
+    """Returns the outcomes of increments without a key, and the counter's value."""
     name = f"unkeyed-{lose}"
     total: Counter[str] = Counter()
     for thread in store.hammer(mode="unkeyed", name=name, each=each, lose=lose):
@@ -67,7 +65,7 @@ def _costs(say: Callable[[str], None], store: Ground) -> dict[str, Any]:
     with metered() as cost:
         own = resources.counter_store(store.env)
         counters.create_sharded(own, tenant="t", name="sharded", shards=16)
-        counters.increment(own, tenant="t", name="sharded")  # the process has met the shards
+        counters.increment(own, tenant="t", name="sharded")  # The process now knows the shards.
         verbs: list[tuple[str, Callable[[], Any]]] = [
             ("increment", lambda: counters.increment(own, tenant="t", name="plain")),
             (

@@ -1,9 +1,8 @@
-"""One of several processes that count or take from limits at once; what it did is one JSON line on
-stdout.
+"""One of several processes that count, or take from limits, at the same time.
 
-`python -m bench.hammer ORDER`, where ORDER is JSON: {"mode", "process", "threads", ...}. With
-"lose" that part of all answers is lost between the wire and the SDK, so that the SDK's own repeats
-take part.
+Usage: `python -m bench.hammer ORDER`, with ORDER as JSON: {"mode", "process", "threads", ...}. It
+prints its results as one JSON line. "lose" is the share of responses that are lost between the
+network and the SDK. The SDK's own retries therefore take part.
 """
 
 import json
@@ -32,20 +31,20 @@ def main() -> None:
     if lose := order.get("lose"):
         _lose_answers(lose, seed=order["process"])
     work = {"keyed": _keyed, "unkeyed": _unkeyed, "limit": _limit}[order["mode"]](order)
-    found: list[Any] = []
+    results: list[Any] = []
     barrier = threading.Barrier(order["threads"])
 
     def run(thread: int) -> None:
         barrier.wait()
-        found.append(work(thread))
+        results.append(work(thread))
 
-    sys.stdin.readline()  # all processes start together
+    sys.stdin.readline()  # All processes start together.
     threads = [threading.Thread(target=run, args=[thread]) for thread in range(order["threads"])]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    print(json.dumps(found))
+    for worker in threads:
+        worker.start()
+    for worker in threads:
+        worker.join()
+    print(json.dumps(results))
 
 
 def _keyed(order: dict[str, Any]) -> Callable[[int], Any]:
@@ -56,9 +55,8 @@ def _keyed(order: dict[str, Any]) -> Callable[[int], Any]:
         for number in range(order["each"]):
             key = f"{order['process']}-{thread}-{number}"
             acknowledged = 0
-            while (
-                acknowledged < 2
-            ):  # every one is sent twice, and again where it was not acknowledged
+            # Each increment is sent twice, and again if it was not acknowledged.
+            while acknowledged < 2:
                 try:
                     counters.increment(store, tenant="t", name=order["name"], idempotency_key=key)
                     acknowledged += 1
@@ -108,10 +106,10 @@ def _limit(order: dict[str, Any]) -> Callable[[int], Any]:
         admitted, refused, stop = [], 0, time.monotonic() + order["seconds"]
         while time.monotonic() < stop:
             if limits.take(store, limit, tenant="t", key=order["name"]).is_allowed:
-                admitted.append(moment.now)  # the time by which it was decided
+                admitted.append(moment.now)  # The time by which it was decided.
             else:
                 refused += 1
-                time.sleep(0.002)  # so that asking leaves the store to those who may be admitted
+                time.sleep(0.002)  # A pause leaves the store to the threads that may be admitted.
         return {"admitted": admitted, "refused": refused}
 
     return work

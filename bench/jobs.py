@@ -1,4 +1,4 @@
-"""How many jobs a second go all the way: in, run, effect committed."""
+"""The number of jobs a second that are received, run and committed."""
 
 import json
 import tempfile
@@ -18,7 +18,7 @@ JOBS = 400
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Jobs per second by both ways in."""
+    """Returns jobs a second by HTTP and by queue."""
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
         _by_http(stack, "warm", 40)
         _by_queue(stack, "warm-too", 40)
@@ -45,7 +45,7 @@ def _by_queue(stack: Stack, name: str, count: int) -> float:
         sqs.send_message_batch(
             QueueUrl=url,
             Entries=[
-                {"Id": str(each), "MessageBody": body} for each in range(min(10, count - start))
+                {"Id": str(index), "MessageBody": body} for index in range(min(10, count - start))
             ],
         )
     return _until_counted(stack, name, count, started)

@@ -1,6 +1,4 @@
-"""Whether limits hold when sixteen threads hammer them, how much of what they allow is admitted,
-and what a take costs.
-"""
+"""Limits under sixteen threads: whether they hold, how much they admit, and the cost of a take."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +15,13 @@ QUESTION = (
     "they allow is admitted, and what does a take cost?"
 )
 SECONDS = 10
-#: So many in a second, and so many at once for GCRA. Sixteen threads strive for each place, which
-#: is sixteen writes of one item.
+#: Admissions in a second, and at once for GCRA. Sixteen threads compete for each one, with sixteen
+#: writes of one item.
 LIMIT, BURST = 40, 10
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Admissions beside bounds, and calls and units of a take."""
+    """Returns admissions relative to the bounds, and calls and units of a take."""
     figures: dict[str, Any] = {}
     with ground() as store:
         for algorithm in Algorithm:
@@ -33,8 +31,9 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def hammered(store: Ground, algorithm: Algorithm, seconds: float) -> dict[str, Any]:
-    """How the admissions compare with the bound: `most of its bound` above 1 would be a broken
-    promise.
+    """Returns how the admissions compare with the bound.
+
+    `most of its bound` above 1 would be a broken limit.
     """
     burst = BURST if algorithm is Algorithm.GCRA else None
     done = store.hammer(
@@ -59,8 +58,10 @@ def hammered(store: Ground, algorithm: Algorithm, seconds: float) -> dict[str, A
 
 
 def _spaced(times: list[int]) -> tuple[float, float]:
-    """The tightest interval between two admissions, beside burst + time x rate; and the whole run
-    beside that.
+    """Returns two ratios for GCRA.
+
+    The first is the tightest interval between two admissions, relative to burst + time x rate. The
+    second is the whole run relative to that bound.
     """
     rate = LIMIT / 1000
     tightest = max(
@@ -72,13 +73,15 @@ def _spaced(times: list[int]) -> tuple[float, float]:
 
 
 def _windows(times: list[int], *, is_sliding: bool) -> tuple[float, float]:
-    """The fullest window, or the fullest stretch across an edge, beside the bound; and the whole
-    windows beside the limit.
+    """Returns two ratios for the window algorithms.
+
+    The first is the fullest window, or the fullest stretch across a window's edge, relative to the
+    bound. The second is the whole windows relative to the limit.
     """
     windows: dict[int, list[int]] = {}
     for time in times:
         windows.setdefault(time // 1000, []).append(time)
-    most = max(len(each) / LIMIT for each in windows.values())
+    most = max(len(window_times) / LIMIT for window_times in windows.values())
     if is_sliding:
         for window, within in windows.items():
             before = len(windows.get(window - 1, []))
@@ -90,7 +93,7 @@ def _windows(times: list[int], *, is_sliding: bool) -> tuple[float, float]:
                     (before * (1000 - elapsed) // 1000 + count) / LIMIT,
                 )
     whole = sorted(windows)[1:-1]
-    return most, sum(len(windows[each]) for each in whole) / (LIMIT * len(whole))
+    return most, sum(len(windows[window]) for window in whole) / (LIMIT * len(whole))
 
 
 def _costs(say: Callable[[str], None], store: Ground) -> dict[str, Any]:

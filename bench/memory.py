@@ -1,8 +1,7 @@
-"""Memory of the embedded store: after 10,000 and 100,000 ended jobs, and over a day of load whose
-items expire.
+"""Memory of the emulator after many ended jobs, and over a day of load whose items expire.
 
-Drives the emulator with its journal in a process of its own, with the calls of an ordinary job and
-a clock that is set forward.
+The first part has 10,000 and 100,000 ended jobs. The emulator runs with its journal in its own
+process. It gets the calls of ordinary jobs, and its clock is set forward.
 """
 
 import argparse
@@ -22,8 +21,7 @@ import psutil
 __all__ = ["QUESTION", "measure"]
 
 QUESTION = (
-    "How much memory does the embedded store need for ended jobs, and does a day of "
-    "load let it grow?"
+    "how much memory does the emulator need for ended jobs, and does it grow over a day of load?"
 )
 
 _MB = 1024 * 1024
@@ -32,8 +30,9 @@ _REAL = time.time
 
 
 class Store:
-    """The emulator with a table of jobs, a table of counters, a queue and one mapping that reads
-    the stream.
+    """The emulator with two tables, a queue, and one mapping that reads the stream.
+
+    The tables hold jobs and counters.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,13 +42,13 @@ class Store:
             MINISTACK_HOST="127.0.0.1",
             LOG_LEVEL="ERROR",
         )
-        time.time = lambda: _REAL() + _OFFSET[0]  # the emulator's clock
+        time.time = lambda: _REAL() + _OFFSET[0]  # The emulator's clock.
         from ministack.services import dynamodb, sqs
 
         from mayfly_local.emulator.durable import Durable
 
         self.dynamodb, self.sqs = dynamodb, sqs
-        self.durable = Durable.open({"state": str(folder), "port": 4000}, lambda told: None)
+        self.durable = Durable.open({"state": str(folder), "port": 4000}, lambda _: None)
         self.number = 0
 
     async def db(self, action: str, **body: Any) -> dict[str, Any]:
@@ -91,8 +90,9 @@ class Store:
         self.durable.serve("expiring", {"jobs": "expires_at"})
 
     async def run_jobs(self, count: int, *, kept_seconds: int) -> None:
-        """Ten jobs at a time: submitted, announced, received, read, committed in one transaction,
-        deleted.
+        """Runs ten jobs at a time.
+
+        They are submitted, announced, received, read, committed in one transaction, and deleted.
         """
         for _ in range(count // 10):
             ids = []
@@ -106,8 +106,8 @@ class Store:
                     ConditionExpression="attribute_not_exists(pk)",
                 )
             entries = [
-                {"Id": str(index), "MessageBody": json.dumps({"tenant": "default", "id": each})}
-                for index, each in enumerate(ids)
+                {"Id": str(index), "MessageBody": json.dumps({"tenant": "default", "id": key})}
+                for index, key in enumerate(ids)
             ]
             await self.queue("SendMessageBatch", QueueUrl="q", Entries=entries)
             messages = (await self.queue("ReceiveMessage", QueueUrl="q", MaxNumberOfMessages=10))[
@@ -115,18 +115,18 @@ class Store:
             ]
             await self.db(
                 "BatchGetItem",
-                RequestItems={"jobs": {"Keys": [{"pk": {"S": each}} for each in ids]}},
+                RequestItems={"jobs": {"Keys": [{"pk": {"S": key}} for key in ids]}},
             )
             ends = int(time.time()) + kept_seconds
             puts = [
                 {
                     "Put": {
                         "TableName": "jobs",
-                        "Item": _job(each, "COMPLETED", ends),
+                        "Item": _job(key, "COMPLETED", ends),
                         "ConditionExpression": "attribute_exists(pk)",
                     }
                 }
-                for each in ids
+                for key in ids
             ]
             add = {
                 "UpdateExpression": "ADD #v :n",
@@ -140,14 +140,14 @@ class Store:
                 "TransactWriteItems", TransactItems=[*puts, update], ClientRequestToken=ids[0][-32:]
             )
             handles = [
-                {"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]}
-                for index, each in enumerate(messages)
+                {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
+                for index, message in enumerate(messages)
             ]
             await self.queue("DeleteMessageBatch", QueueUrl="q", Entries=handles)
             self.read_stream()
 
     def read_stream(self) -> None:
-        """The relay's mapping reads all there is."""
+        """Reads all records, as the relay's mapping does."""
         records = self.dynamodb._stream_records.get("jobs") or []
         if len(records):
             self.durable.serve(
@@ -159,10 +159,10 @@ class Store:
             )
 
     async def expire(self) -> None:
-        """The reaper deletes what has expired."""
-        while found := self.durable.serve("expired", {"before": int(time.time()), "limit": 1000}):
-            for each in found:
-                await self.db("DeleteItem", TableName=each["table"], Key=each["key"])
+        """Deletes expired items, as the reaper does."""
+        while expired := self.durable.serve("expired", {"before": int(time.time()), "limit": 1000}):
+            for item in expired:
+                await self.db("DeleteItem", TableName=item["table"], Key=item["key"])
             self.read_stream()
 
 
@@ -202,44 +202,45 @@ def _rss() -> float:
 
 async def _ended(store: Store, sizes: list[int]) -> list[dict[str, Any]]:
     await store.make()
-    found, empty = [], _rss()
+    rows, empty = [], _rss()
     for size in sizes:
         await store.run_jobs(size - store.number, kept_seconds=7 * 86_400)
         running = _rss()
-        _OFFSET[0] += 1000  # tokens live for ten minutes, read records for fifteen
+        # Tokens are valid for ten minutes, and records that were read for fifteen.
+        _OFFSET[0] += 1000
         await store.run_jobs(10, kept_seconds=7 * 86_400)
         _OFFSET[0] += 70
         await store.run_jobs(10, kept_seconds=7 * 86_400)
         per_thousand = 1000 / store.number
-        found.append(
+        rows.append(
             {
                 "jobs": size,
                 "mb": round(running),
                 "mb_per_1000_running": round((running - empty) * per_thousand, 2),
             }
         )
-        found[-1]["mb_per_1000_settled"] = round((_rss() - empty) * per_thousand, 2)
-        found[-1]["journal_mb"] = (
+        rows[-1]["mb_per_1000_settled"] = round((_rss() - empty) * per_thousand, 2)
+        rows[-1]["journal_mb"] = (
             round(store.durable._journal.size / 1e6) if store.durable._journal else 0
         )
-    return found
+    return rows
 
 
 async def _day(store: Store, jobs_per_hour: int) -> list[float]:
     await store.make()
-    found = []
+    by_hour = []
     for _ in range(24):
         for _ in range(12):
             await store.run_jobs(jobs_per_hour // 12, kept_seconds=3600)
             await asyncio.sleep(0)
             _OFFSET[0] += 300
             await store.expire()
-        found.append(round(_rss(), 1))
-    return found
+        by_hour.append(round(_rss(), 1))
+    return by_hour
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Megabytes of the process, and per thousand ended jobs."""
+    """Returns megabytes of the process, and of a thousand ended jobs."""
     figures: dict[str, Any] = {}
     for row in _child("ended", "10000", "100000"):
         say(str(row))
@@ -258,7 +259,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _child(kind: str, *arguments: str) -> Any:
-    """Runs one kind in a process of its own: `ended` with sizes, `day` with the jobs an hour."""
+    """Runs one kind in its own process: `ended` with sizes, `day` with the jobs an hour."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.memory", kind, *arguments],
         capture_output=True,

@@ -1,6 +1,4 @@
-"""Counts what AWS clients of this process do: calls, and the capacity units that the store says
-they cost.
-"""
+"""Counts calls of this process's AWS clients, and the capacity units that they consume."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ import boto3
 
 __all__ = ["Cost", "metered"]
 
-#: Operations whose reply can name its capacity.
+#: Operations whose reply can contain its capacity.
 _METERED: Final = (
     "BatchExecuteStatement", "BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query",
     "TransactWriteItems", "UpdateItem",
@@ -29,36 +27,36 @@ class Cost:
     write_units: float = 0
 
     def reset(self) -> None:
-        """Forgets what was counted."""
+        """Resets the counts."""
         self.calls.clear()
         self.read_units = self.write_units = 0
 
 
 @contextmanager
 def metered() -> Iterator[Cost]:
-    """Counts for all clients that are made within the block, by boto3's default session."""
+    """Counts for all clients that boto3's default session creates within the block."""
     cost = Cost()
     session = boto3.Session()
 
     def ask(params: dict[str, Any], **_: Any) -> None:
         params["ReturnConsumedCapacity"] = "TOTAL"
 
-    # The embedded store does not say. A consistent read costs a unit for each 4 KB: of an item, or
-    # of all that a query reads.
+    # The emulator does not report read units. A consistent read costs a unit for each 4 KB: of an
+    # item, or of all that a query reads.
     def model_batch(params: dict[str, Any], **_: Any) -> None:
-        cost.read_units += sum(len(each["Keys"]) for each in params["RequestItems"].values())
+        cost.read_units += sum(len(request["Keys"]) for request in params["RequestItems"].values())
 
     def model_one(params: dict[str, Any], **_: Any) -> None:
         cost.read_units += 1
 
     def count(parsed: dict[str, Any], model: Any, **_: Any) -> None:
         cost.calls[model.name] += 1
-        # A write that its condition refuses costs what it would have; the embedded store does not
-        # say so.
+        # A write whose condition fails costs the same. The emulator does not report it.
         cost.write_units += parsed.get("Error", {}).get("Code") == "ConditionalCheckFailedException"
-        found = parsed.get("ConsumedCapacity", [])
+        capacity = parsed.get("ConsumedCapacity", [])
         units = sum(
-            each["CapacityUnits"] for each in (found if isinstance(found, list) else [found])
+            entry["CapacityUnits"]
+            for entry in (capacity if isinstance(capacity, list) else [capacity])
         )
         if model.name not in _READS:
             cost.write_units += units

@@ -1,4 +1,4 @@
-"""Several processes of bench.hammer on one embedded store, started together."""
+"""Several processes of bench.hammer on one emulator, started together."""
 
 import json
 import os
@@ -27,12 +27,12 @@ PROCESSES, THREADS = 4, 4
 
 @dataclass
 class Ground:
-    """The tables, and how processes find them."""
+    """The tables, and the environment in which processes find them."""
 
     env: dict[str, str]
 
     def hammer(self, **order: Any) -> list[dict[str, Any]]:
-        """What each thread of all processes did."""
+        """Runs an order in all processes, and returns the result of each thread."""
         started = [
             subprocess.Popen(
                 [sys.executable, "-m", "bench.hammer",
@@ -42,24 +42,24 @@ class Ground:
             for number in range(PROCESSES)
         ]  # fmt: skip
         done: list[dict[str, Any]] = []
-        for each in started:
-            assert each.stdin is not None
-            each.stdin.write("\n")
-            each.stdin.flush()
-        for each in started:
-            printed, _ = each.communicate()
-            assert each.returncode == 0, printed
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in started:
+            printed, _ = process.communicate()
+            assert process.returncode == 0, printed
             done += json.loads(printed.splitlines()[-1])
         return done
 
     def counters(self) -> CounterStore:
-        """The counters, for this process."""
+        """Returns the counters, for this process."""
         return resources.counter_store(self.env)
 
 
 @contextmanager
 def ground() -> Iterator[Ground]:
-    """An embedded store with the template's tables, which this process's clients use too."""
+    """Yields an emulator with the template's tables, which this process's clients use too."""
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
         make_stores(endpoint, Path(folder))
         ours = {

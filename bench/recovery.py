@@ -1,4 +1,4 @@
-"""How long after kill -9 everything works again."""
+"""The time until everything works again after kill -9."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ REQUESTS, BATCHES = 9, 2
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds after the kill of every process of a function."""
+    """Returns seconds after the kill of every process of a function."""
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
         stack.get("/")
         answers = [_next_answer(stack) for _ in range(REQUESTS)]

@@ -1,8 +1,7 @@
-"""A worker function in a process of its own, for measurements: one JSON command a line, one answer
-each. Run as a script.
+"""A worker function in its own process, for measurements; run as a script.
 
-Command: `{"batches": n, "counters": [names], "task"}`; answer: CPU and wall milliseconds a batch,
-calls and serial round trips a batch, write units a batch where asked for.
+A command is one line of JSON: `{"batches": n, "counters": [names], "task"}`. The answer has CPU and
+wall milliseconds, calls and serial round trips a batch, and failed records.
 """
 
 import json
@@ -21,7 +20,7 @@ __all__ = ["main"]
 
 
 class _Seam:
-    """Counts requests, and those of them that had to wait for others: serial round trips."""
+    """Counts requests, and the ones that had to wait for others: serial round trips."""
 
     def __init__(self) -> None:
         self.calls = self.serial = self._flying = 0
@@ -29,7 +28,7 @@ class _Seam:
         self._send = botocore.httpsession.URLLib3Session.send
 
     def install(self) -> None:
-        """Takes its place."""
+        """Replaces the SDK's own `send`."""
         seam = self
 
         def send(session: Any, request: Any) -> Any:
@@ -53,14 +52,14 @@ class _Context:
     invoked_function_arn = aws_request_id = "bench"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Plenty."""
+        """Returns enough time for any batch."""
         return 60_000
 
 
 def main() -> None:
     """Serves commands until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the worker logs is not to be taken for an answer
+    os.dup2(2, 1)  # The worker's log must not be read as an answer.
     sys.path.insert(0, os.getcwd())
     handler = runpy.run_module(sys.argv[1])["handler"]
     queue = os.environ["JOBS_QUEUE_URL"]
@@ -80,13 +79,14 @@ def main() -> None:
             cpu += time.process_time() - cpu_started
             wall += time.perf_counter() - started
             calls, serial = calls + seam.calls, serial + seam.serial
-            if sqs is not None:  # as Lambda does; what comes back would be cheaper the second time
+            # As Lambda does. A redelivered message would be cheaper the second time.
+            if sqs is not None:
                 receipts = [record["receiptHandle"] for record in event["Records"]]
                 sqs.delete_message_batch(
                     QueueUrl=queue,
                     Entries=[
-                        {"Id": str(index), "ReceiptHandle": each}
-                        for index, each in enumerate(receipts)
+                        {"Id": str(index), "ReceiptHandle": receipt}
+                        for index, receipt in enumerate(receipts)
                     ],
                 )
             failed += len(reply["batchItemFailures"])
@@ -117,14 +117,15 @@ def _event(command: dict[str, Any], sqs: Any, queue: str) -> dict[str, Any]:
         QueueUrl=queue,
         Entries=[{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)],
     )
-    found: list[Any] = []
-    while len(found) < len(bodies):
-        found += sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
-            "Messages", []
-        )
+    messages: list[Any] = []
+    while len(messages) < len(bodies):
+        messages += sqs.receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1
+        ).get("Messages", [])
     return {
         "Records": [
-            _record(each["MessageId"], each["ReceiptHandle"], each["Body"]) for each in found
+            _record(message["MessageId"], message["ReceiptHandle"], message["Body"])
+            for message in messages
         ]
     }
 

@@ -1,4 +1,4 @@
-"""What each verb of sessions costs, in calls and in units: counts, the same on every machine."""
+"""The cost of each verb of sessions in calls and units: counts, equal on every machine."""
 
 import os
 import tempfile
@@ -19,7 +19,7 @@ QUESTION = "how many store calls and units does each verb of sessions cost, ever
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Calls and units by verb, for a session with a subject and for one without."""
+    """Returns calls and units by verb, for a session with a subject and for one without."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
         os.environ.update(

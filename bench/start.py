@@ -1,4 +1,4 @@
-"""How long from the command to the first answer."""
+"""The time from the command to the first response."""
 
 import statistics
 import subprocess
@@ -18,9 +18,9 @@ RUNS = 7
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds, over several starts after one that fills the caches."""
+    """Returns seconds over several starts, after one that fills the caches."""
     seconds = [_once() for _ in range(RUNS + 1)][1:]
-    say(f"{RUNS} starts: {', '.join(f'{each:.2f}' for each in seconds)} s")
+    say(f"{RUNS} starts: {', '.join(f'{duration:.2f}' for duration in seconds)} s")
     return {
         "median seconds to the first 200": round(statistics.median(seconds), 2),
         "slowest": round(max(seconds), 2),
@@ -32,18 +32,10 @@ def _once() -> float:
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         process = subprocess.Popen(
-            [
-                MAYFLY,
-                "up",
-                "--template",
-                ROOT / "template.yaml",
-                "--port",
-                str(port),
-                "--work",
-                Path(folder),
-            ],
+            [MAYFLY, "up", "--template", ROOT / "template.yaml", "--port", str(port),
+             "--work", Path(folder)],
             stdout=subprocess.DEVNULL,
-        )
+        )  # fmt: skip
         try:
             wait_until(lambda: _answers(port), 60, interval=0.01)
             return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""The price of `--state`, and the first seconds after a restart."""
+"""The cost of `--state`, and the first seconds after a restart."""
 
 import contextlib
 import statistics
@@ -23,8 +23,9 @@ WINDOW_SECONDS = 10.0
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Jobs per second and milliseconds with and without a state folder, in alternation; seconds
-    after a restart.
+    """Returns jobs a second and milliseconds, with and without a state folder in alternation.
+
+    Returns the seconds of requests after a restart as well.
     """
     rates: dict[bool, list[float]] = {False: [], True: []}
     latencies: dict[bool, list[float]] = {False: [], True: []}
@@ -50,10 +51,12 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     return {
         "jobs/s without --state, median": round(statistics.median(rates[False]), 1),
         "jobs/s with --state, median": round(statistics.median(rates[True]), 1),
-        "with / without, each round": [round(each, 2) for each in ratios],
+        "with / without, each round": [round(ratio, 2) for ratio in ratios],
         "POST /jobs without --state, ms: median, p99": _two(latencies[False]),
         "POST /jobs with --state, ms: median, p99": _two(latencies[True]),
-        "POST /jobs after a restart, ms: median, p99, each restart": [_two(each) for each in after],
+        "POST /jobs after a restart, ms: median, p99, each restart": [
+            _two(seconds) for seconds in after
+        ],
     }
 
 
@@ -63,7 +66,7 @@ def _two(seconds: list[float]) -> list[float]:
 
 
 def _run_jobs(stack: Stack, name: str, count: int) -> float:
-    """Jobs a second by four clients, from the first submit until all have counted."""
+    """Returns jobs a second of four clients, from the first submit until all jobs have counted."""
     started = time.monotonic()
 
     def submit(part: int) -> None:
@@ -83,18 +86,19 @@ def _submit(session: requests.Session, stack: Stack, name: str) -> requests.Resp
 
 
 def _latencies(stack: Stack) -> list[float]:
-    found = []
+    latencies = []
     with requests.Session() as session:
         for _ in range(CALLS):
             started = time.monotonic()
             _submit(session, stack, "latency").raise_for_status()
-            found.append(time.monotonic() - started)
-    return found
+            latencies.append(time.monotonic() - started)
+    return latencies
 
 
 def _restart() -> list[float]:
-    """Seconds of each request that was sent in the window after a stop and a start, under load all
-    the time.
+    """Returns the seconds of each request in the window after a stop and a start.
+
+    The load continues all the time.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -102,7 +106,7 @@ def _restart() -> list[float]:
         with running(folder, *options) as stack:
             _run_jobs(stack, "before", 400)
             stack.stop()
-        found: list[tuple[float, float]] = []
+        calls: list[tuple[float, float]] = []
         with running(folder, *options) as stack:
             opened, ends = time.monotonic(), threading.Event()
 
@@ -112,13 +116,13 @@ def _restart() -> list[float]:
                         started = time.monotonic()
                         with contextlib.suppress(requests.RequestException):
                             _submit(session, stack, "after").raise_for_status()
-                            found.append((started, time.monotonic() - started))
+                            calls.append((started, time.monotonic() - started))
 
             threads = [threading.Thread(target=call) for _ in range(CLIENTS)]
-            for each in threads:
-                each.start()
+            for thread in threads:
+                thread.start()
             ends.wait(WINDOW_SECONDS)
             ends.set()
-            for each in threads:
-                each.join()
-        return [took for started, took in found if started < opened + WINDOW_SECONDS]
+            for thread in threads:
+                thread.join()
+        return [took for started, took in calls if started < opened + WINDOW_SECONDS]

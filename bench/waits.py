@@ -1,4 +1,4 @@
-"""How long what has finished waits to be committed with others, where jobs take their time."""
+"""The time that a finished job waits to be committed with others, if jobs take some time."""
 
 import itertools
 import os
@@ -31,7 +31,10 @@ BATCHES = 12
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Calls a batch, and the milliseconds between a task's return and its commit, in both modes."""
+    """Returns calls of a batch, and the wait of a finished job, in both modes.
+
+    The wait is the milliseconds between a task's return and its commit.
+    """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
         os.environ.update(
@@ -72,8 +75,8 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         waits.extend((now - returned.pop(job)) * 1000 for job in list(returned))
 
     session.events.register("before-call", count)
-    # Everything that had returned when a transaction was answered, and was not in it, is counted
-    # too early by this: seldom.
+    # A job that returned before a transaction's response, but was not in the transaction, is
+    # counted too early. This is rare.
     session.events.register("after-call.dynamodb.TransactWriteItems", committed)
     boto3.DEFAULT_SESSION = session
 
@@ -91,17 +94,18 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         "MAYFLY_TASKS": "functions.tasks",
     }
     deps = run_jobs_deps(variables)
-    # A dictionary.
-    deps.worker.tasks["work"] = Task(Declaration("work", exclusive=exclusive), work)  # type: ignore[index]
+    task = Task(Declaration("work", exclusive=exclusive), work)
+    # The mapping is a dict.
+    deps.worker.tasks["work"] = task  # type: ignore[index]
     handler = invocation.entrypoint(
         Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe
     )
-    found = []
+    calls_by_batch = []
     for _ in range(BATCHES):
         event = received(queue, [{"task": "work", "payload": next(names)} for _ in range(10)])
         calls[0] = 0
-        # Plays it.
+        # `Context` is a fake.
         assert handler(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]
-        found.append(calls[0])
+        calls_by_batch.append(calls[0])
         delete(queue, event)
-    return found, waits
+    return calls_by_batch, waits

@@ -1,4 +1,4 @@
-"""What a warm request costs beside the one store update that it makes."""
+"""The cost of a warm request, relative to the one store update that it makes."""
 
 import http.client
 import statistics
@@ -18,7 +18,7 @@ ROUNDS, PER_ROUND = 20, 25
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
-    """Median milliseconds of both, in alternating rounds, and their ratio."""
+    """Returns median milliseconds of both, in alternating rounds, and their ratio."""
     page: list[float] = []
     update: list[float] = []
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
@@ -64,9 +64,9 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _timed(call: Callable[[], None], times: int) -> list[float]:
-    found = []
+    durations = []
     for _ in range(times):
         started = time.perf_counter()
         call()
-        found.append(time.perf_counter() - started)
-    return found
+        durations.append(time.perf_counter() - started)
+    return durations

@@ -1,4 +1,4 @@
-"""The workers that are compared, each in a process of its own, and the stores they run against."""
+"""The workers that are compared, each in its own process, and the stores that they use."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _HERE: Final = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to do it."""
+    """A worker function of the comparison."""
 
     name: str
     folder: str
@@ -71,11 +71,11 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         return self._process.pid
 
     def start(self, batches: int, counters: Sequence[str]) -> None:
-        """Begins to work through batches of one message for each counter."""
+        """Starts working through batches of one message for each counter."""
         assert self._process.stdin is not None
         print(
             json.dumps({"batches": batches, "counters": list(counters), "task": self._peer.task}),
@@ -84,13 +84,13 @@ class Worker:
         )
 
     def finish(self) -> dict[str, float]:
-        """The figures of what was begun."""
+        """Waits for the started batches, and returns their figures."""
         assert self._process.stdout is not None
-        found: dict[str, float] = json.loads(self._process.stdout.readline())
-        return found
+        figures: dict[str, float] = json.loads(self._process.stdout.readline())
+        return figures
 
     def run(self, batches: int, counters: Sequence[str]) -> dict[str, float]:
-        """Both; fails where a record failed."""
+        """Starts batches and waits for them; raises AssertionError if a record failed."""
         self.start(batches, counters)
         figures = self.finish()
         assert figures["failed"] == 0, (self._peer, figures)
@@ -99,7 +99,7 @@ class Worker:
 
 @contextmanager
 def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -> Iterator[Worker]:
-    """A peer's process against a store, until the end of the block."""
+    """Runs a peer's process against a store, until the end of the block."""
     folder, path, main = ROOT / peer.folder, "", "main"
     if peer.folder == "ours":
         folder, path, main = work / "functions", str(ROOT / "layers/mayfly"), "run_jobs.main"
@@ -139,7 +139,7 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
 
 @contextmanager
 def canned(latency: float = 0.0) -> Iterator[str]:
-    """A store that answers after `latency` seconds; gives its endpoint."""
+    """Yields the endpoint of a store that answers after `latency` seconds."""
     process = subprocess.Popen(
         [sys.executable, _HERE / "canned.py", "--latency", str(latency)],
         text=True,
@@ -157,10 +157,10 @@ def canned(latency: float = 0.0) -> Iterator[str]:
 
 
 def canned_figures(endpoint: str) -> Mapping[str, Any]:
-    """What the canned store was asked since this was called last."""
+    """Returns the canned store's counts of requests since the last call."""
     request = urllib.request.Request(
         endpoint, data=b"{}", headers={"X-Amz-Target": "Bench.Figures"}
     )
     with urllib.request.urlopen(request, timeout=10) as reply:
-        found: dict[str, Any] = json.loads(reply.read())
-        return found
+        counts: dict[str, Any] = json.loads(reply.read())
+        return counts

@@ -1,5 +1,5 @@
-"""The crash lab: real worker processes, killed, paused and cut off at every store call, and the
-stock recipe beside them.
+"""The crash lab: real worker processes that are killed, paused and cut off at every store call.
 
-The stock recipe must fail here, or the lab sees nothing.
+The stock Powertools recipe runs next to them as a control. It must fail here; otherwise the lab
+could not detect a failure.
 """

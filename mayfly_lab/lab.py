@@ -1,6 +1,4 @@
-"""Runs the matrix: every store call x every fault, on worker processes of its own, against the
-embedded store.
-"""
+"""Runs the matrix: every store call with every fault, on worker processes against the emulator."""
 
 import json
 import os
@@ -33,13 +31,13 @@ from mayfly_testing.stack import embedded_store
 
 __all__ = ["CONTROL", "Outcome", "Subject", "run"]
 
-#: The subject that must fail.
+#: The control, which must fail.
 CONTROL: Final = "stock Powertools recipe"
 
 _HERE: Final = Path(__file__).parent
-#: How long a claim holds in the lab, in seconds; the stock recipe's lock holds as long.
+#: Seconds for which a claim holds in the lab; the stock recipe's lock holds as long.
 _LEASE: Final = 1
-#: How long a delivery may take, and a run with all its deliveries, in seconds.
+#: Longest time of a delivery, and of a run with all its deliveries, in seconds.
 _LONGEST_DELIVERY: Final = 20.0
 _LONGEST_RUN: Final = 60.0
 
@@ -56,8 +54,9 @@ def add(job: Job, effects: Effects) -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """A worker function to be tried: `main` is the module of its handler in `folder`, `path` what
-    it imports besides its packages.
+    """A worker function under test.
+
+    `main` is the module of its handler in `folder`. `path` has its imports other than its packages.
     """
 
     name: str
@@ -66,10 +65,9 @@ class Subject:
     task: str = ""
     messages: int = 1
     main: str = "main"
-    #: Whether jobs are submitted to the API first, and the messages only wake them.
+    #: True if jobs are submitted to the API first, and the messages only wake them.
     is_submitted: bool = False
-    #: What Lambda would say is left of the invocation, in milliseconds; the stock recipe locks for
-    #: as long.
+    #: Remaining time of the invocation in milliseconds. The stock recipe locks for as long.
     remaining_ms: int = 30_000
 
 
@@ -93,15 +91,16 @@ def _subjects(root: Path, functions: Path) -> list[Subject]:
 
 @dataclass
 class Outcome:
-    """What came of one subject under one fault: runs, and how often each effect was applied, by
-    number of times.
+    """The result of one subject under one fault.
+
+    `applied` counts the effects by the number of times that each was applied.
     """
 
     subject: str
     fault: str
     runs: int = 0
     applied: Counter[int] = field(default_factory=Counter)
-    #: Runs some of whose messages were still on the queue at the end.
+    #: Runs that left messages on the queue at the end.
     unsettled: int = 0
 
     @property
@@ -121,9 +120,9 @@ class Outcome:
 
 
 def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome]:
-    """Every subject under every fault at each of its calls, `repeats` times; says how far it is.
+    """Runs every subject under every fault at each of its calls, `repeats` times.
 
-    Raises LocalError.
+    Shows the progress with `say`. Raises LocalError if a worker fails without a fault.
     """
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder,
@@ -134,7 +133,7 @@ def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome
         (functions / "tasks/lab_exclusive.py").write_text(_EXCLUSIVE_TASK)
         lab = _Lab(root, endpoint, Path(folder))
         api = Subject("the API", functions, (root / "layers/mayfly",), main="jobs.main")
-        found = []
+        outcomes = []
         for subject in _subjects(root, functions):
             with lab.worker(subject) as worker, lab.worker(api) as lab.api:
                 calls = lab.count_calls(subject, worker)
@@ -143,15 +142,14 @@ def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome
                     outcome = Outcome(subject.name, fault)
                     cells = [number for number in range(1, calls + 1) for _ in range(repeats)]
                     with ThreadPoolExecutor(12) as threads:
-                        for applied in threads.map(
-                            partial(lab.deliver, subject, worker, fault), cells
-                        ):
+                        deliver = partial(lab.deliver, subject, worker, fault)
+                        for result in threads.map(deliver, cells):
                             outcome.runs += 1
-                            outcome.applied.update(applied.applied)
-                            outcome.unsettled += not applied.is_settled
-                    found.append(outcome)
+                            outcome.applied.update(result.applied)
+                            outcome.unsettled += not result.is_settled
+                    outcomes.append(outcome)
                     say(f"  {fault:<9} {outcome.runs} runs")
-        return found
+        return outcomes
 
 
 @dataclass(frozen=True)
@@ -161,14 +159,14 @@ class _Result:
 
 
 class _Worker:
-    """A subject's process, which forks one for each delivery."""
+    """A subject's process, which forks one process for each delivery."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
         self._lock = threading.Lock()
 
     def fork(self, command: Mapping[str, Any]) -> int:
-        """Starts a delivery; returns its pid."""
+        """Starts a delivery and returns its process id."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
@@ -199,14 +197,14 @@ class _Lab:
 
     @contextmanager
     def worker(self, subject: Subject) -> Iterator[_Worker]:
-        """A subject's process, until the end of the block.
+        """Runs a subject's process until the end of the block.
 
-        Raises LocalError where it does not start.
+        Raises LocalError if it does not start.
         """
         env = {
             "PATH": os.environ.get("PATH", ""),
             **store_variables(self._endpoint, FOREIGN),
-            "PYTHONPATH": os.pathsep.join(str(each) for each in subject.path),
+            "PYTHONPATH": os.pathsep.join(str(folder) for folder in subject.path),
             "POWERTOOLS_SERVICE_NAME": "crash-lab",
             "POWERTOOLS_METRICS_NAMESPACE": "crash-lab",
             "AWS_LAMBDA_FUNCTION_NAME": "crash-lab",
@@ -219,8 +217,8 @@ class _Lab:
             "JOBS_QUEUE_URL": "each delivery has its own",
             "LAMBDA_TASK_ROOT": str(subject.folder),
             "LEASE_SECONDS": str(_LEASE),
-            # For the stock recipe, whose client has the SDK's own ten; a run would only take
-            # longer.
+            # For the stock recipe, whose client otherwise has the SDK's default of ten. Runs would
+            # only take longer.
             "AWS_RETRY_MODE": "standard",
             "AWS_MAX_ATTEMPTS": "3",
         }
@@ -237,7 +235,7 @@ class _Lab:
         try:
             if process.stdout.readline().strip() != "ready":
                 raise LocalError(
-                    f"the worker of {subject.name!r} did not start; what it printed is above"
+                    f"the worker of {subject.name!r} did not start; its output is above"
                 )
             yield _Worker(process)
         finally:
@@ -246,19 +244,20 @@ class _Lab:
             process.stdout.close()
 
     def count_calls(self, subject: Subject, worker: _Worker) -> int:
-        """How many store calls a delivery makes that nothing disturbs.
+        """Returns the number of store calls of a delivery without faults.
 
-        Raises LocalError where that goes wrong.
+        Raises LocalError if that delivery fails.
         """
         run = _Run(self, subject, worker, fault=None, number=0)
         result = run.result()
         if list(result.applied.elements()) != [1] * subject.messages or not result.is_settled:
-            raise LocalError(f"{subject.name!r} does not work undisturbed: {result}")
+            raise LocalError(f"{subject.name!r} fails even without a fault: {result}")
         return run.calls
 
     def submit(self, body: Mapping[str, Any]) -> str:
-        """Submits a job to the API function, and returns the message with which the relay would
-        wake it.
+        """Submits a job to the API function.
+
+        Returns the message with which the relay would wake it.
         """
         name = self.name()
         reply = self._work / f"{name}.reply"
@@ -286,23 +285,24 @@ class _Lab:
         return json.dumps({"tenant": "default", "id": json.loads(answer["body"])["id"]})
 
     def deliver(self, subject: Subject, worker: _Worker, fault: str, number: int) -> _Result:
-        """How often each effect was applied, when the fault has struck and the message has been
-        dealt with.
+        """Delivers messages under a fault until they are finished.
+
+        Returns how often each effect was applied.
         """
         return _Run(self, subject, worker, fault=fault, number=number).result()
 
     def queue(self, name: str) -> str:
-        """A queue of this run's own: no other run may take its messages.
+        """Creates a queue for one run, so that no other run receives its messages.
 
-        Its visibility is the stock recipe's lock.
+        Its visibility timeout equals the stock recipe's lock.
         """
-        found: str = self._sqs.create_queue(
+        url: str = self._sqs.create_queue(
             QueueName=name, Attributes={"VisibilityTimeout": str(_LEASE)}
         )["QueueUrl"]
-        return found
+        return url
 
     def value(self, counter: str) -> int:
-        """A counter, 0 where there is none."""
+        """Returns the value of a counter, or 0 if it does not exist."""
         key = {"pk": {"S": f"default/{counter}"}, "sk": {"S": "shard/0"}}
         item = self._dynamodb.get_item(TableName="CountersTable", Key=key, ConsistentRead=True).get(
             "Item", {}
@@ -310,23 +310,24 @@ class _Lab:
         return int(item.get("value", {"N": "0"})["N"])
 
     def name(self) -> str:
-        """A name that nothing has yet."""
+        """Returns an unused name."""
         return f"run{next(self._names)}"
 
     @property
     def work(self) -> Path:
-        """For files."""
+        """The folder for files."""
         return self._work
 
     @property
     def sqs(self) -> Any:
-        """The queues."""
+        """The SQS client."""
         return self._sqs
 
 
 class _Run:
-    """One message, or a few in one batch, delivered until they are dealt with; the first delivery
-    meets the fault.
+    """One message, or a few in one batch, delivered until they are finished.
+
+    The first delivery gets the fault.
     """
 
     def __init__(
@@ -345,7 +346,10 @@ class _Run:
         return int(self._calls_file.read_text())
 
     def result(self) -> _Result:
-        """Effects by the times that they were applied, and whether every message was dealt with."""
+        """Returns effects by the times that they were applied.
+
+        Tells as well whether every message was finished.
+        """
         counters = [f"{self._name}-{index}" for index in range(self._subject.messages)]
         for counter in counters:
             body = {"task": self._subject.task, "payload": {"name": counter}}
@@ -372,19 +376,19 @@ class _Run:
         )
 
     def _receive(self, count: int) -> list[dict[str, Any]]:
-        """The messages that are to be had; on the first delivery all of them, in one batch."""
-        found: list[dict[str, Any]] = []
-        while not found or (self._is_first and len(found) < count):
+        """Receives the available messages; for the first delivery all of them, in one batch."""
+        received: list[dict[str, Any]] = []
+        while not received or (self._is_first and len(received) < count):
             reply = self._lab.sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=10,
                 WaitTimeSeconds=1,
                 AttributeNames=["All"],
             )
-            found += reply.get("Messages", [])
-            if not found:
+            received += reply.get("Messages", [])
+            if not received:
                 break
-        return found
+        return received
 
     @property
     def _is_first(self) -> bool:
@@ -405,7 +409,7 @@ class _Run:
         return pid, reply
 
     def _is_stopped(self, pid: int) -> bool:
-        """Waits until the process has stopped itself or has ended before it came to that."""
+        """Waits until the process has stopped itself, or has ended before."""
         while time.monotonic() < self._deadline:
             try:
                 if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
@@ -416,21 +420,22 @@ class _Run:
         return False
 
     def _finish(self, pid: int, reply: Path, messages: list[dict[str, Any]]) -> int:
-        """Waits for the delivery's end and deletes what it reports as done, as Lambda does; returns
-        how many those are.
+        """Waits for the delivery's end, and deletes the messages that it reports as done.
+
+        Lambda does the same. Returns their number.
         """
         wait_for_end(pid, _LONGEST_DELIVERY)
         if not reply.exists():
             return 0
         failed = {
-            each["itemIdentifier"] for each in json.loads(reply.read_text())["batchItemFailures"]
+            failure["itemIdentifier"]
+            for failure in json.loads(reply.read_text())["batchItemFailures"]
         }
         done = 0
         for message in messages:
             if message["MessageId"] not in failed:
-                with suppress(
-                    self._lab.sqs.exceptions.ClientError
-                ):  # a receipt that is no longer good deletes nothing
+                # An expired receipt deletes nothing.
+                with suppress(self._lab.sqs.exceptions.ClientError):
                     self._lab.sqs.delete_message(
                         QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"]
                     )
@@ -439,7 +444,7 @@ class _Run:
 
 
 def wait_for_end(pid: int, seconds: float) -> None:
-    """Returns when a process has ended; kills it where it takes longer."""
+    """Returns when a process has ended; kills it if it takes longer."""
     until = time.monotonic() + seconds
     while psutil.pid_exists(pid) and time.monotonic() < until:
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""The crash lab's table, and what it proves."""
+"""The crash lab's table, and its verdict."""
 
 import json
 import sys
@@ -15,9 +15,9 @@ _COLUMNS: Final = ("subject", "fault", "runs", "once", "twice or more", "never",
 def write(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Prints the table: effects by how often they were applied."""
     if as_json:
-        print(json.dumps([dict(zip(_COLUMNS, _row(each), strict=True)) for each in outcomes]))
+        print(json.dumps([dict(zip(_COLUMNS, _row(outcome), strict=True)) for outcome in outcomes]))
         return
-    rows = [_COLUMNS, *(tuple(str(value) for value in _row(each)) for each in outcomes)]
+    rows = [_COLUMNS, *(tuple(str(value) for value in _row(outcome)) for outcome in outcomes)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(_COLUMNS))]
     for row in rows:
         print(
@@ -29,25 +29,38 @@ def write(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
 
 
 def verdict(outcomes: Sequence[Outcome]) -> int:
-    """0 where the control shows doubles and nobody else does; 1 otherwise, with the reason on
-    standard error.
+    """Returns 0 if the control applied effects twice and no other subject failed, else 1.
+
+    The reason is printed on standard error.
     """
-    control = sum(each.more for each in outcomes if each.subject == CONTROL)
+    control = sum(outcome.more for outcome in outcomes if outcome.subject == CONTROL)
     wrong = [
-        each
-        for each in outcomes
-        if each.subject != CONTROL and (each.more or each.never or each.unsettled)
+        outcome
+        for outcome in outcomes
+        if outcome.subject != CONTROL and (outcome.more or outcome.never or outcome.unsettled)
     ]
-    for each in wrong:
+    for outcome in wrong:
         print(
-            f"mayfly: {each.subject}, {each.fault}: {each.more} effects applied more than once, "
-            f"{each.never} never; {each.unsettled} runs unsettled",
+            f"mayfly: {outcome.subject}, {outcome.fault}: {outcome.more} effects applied more than "
+            f"once, {outcome.never} never; {outcome.unsettled} runs unsettled",
             file=sys.stderr,
         )
     if not control:
-        print("mayfly: the stock recipe shows no doubles: the lab sees nothing", file=sys.stderr)
+        print(
+            "mayfly: the stock recipe applied no effect twice, so the lab detects no failures; "
+            "run it again with more repeats",
+            file=sys.stderr,
+        )
     return 1 if wrong or not control else 0
 
 
-def _row(each: Outcome) -> tuple[str, str, int, int, int, int, int]:
-    return each.subject, each.fault, each.runs, each.once, each.more, each.never, each.unsettled
+def _row(outcome: Outcome) -> tuple[str, str, int, int, int, int, int]:
+    return (
+        outcome.subject,
+        outcome.fault,
+        outcome.runs,
+        outcome.once,
+        outcome.more,
+        outcome.never,
+        outcome.unsettled,
+    )

@@ -1,8 +1,7 @@
-"""A worker of the crash lab, run as a script: loads a function once, and forks a process for each
-delivery.
+"""A worker of the crash lab, run as a script: loads a function once, and forks for each delivery.
 
-Commands come as JSON lines; each answer is the pid of the fork, whose reply is left in a file. The
-fault of its delivery is put between the SDK and the wire.
+Commands arrive as JSON lines. Each answer is the process id of the fork, which writes the reply to
+a file. A delivery's fault is injected between the SDK and the network.
 """
 
 import json
@@ -19,21 +18,22 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 __all__ = ["FAULTS", "main"]
 
-#: What can happen to the n-th call of a delivery, and what it stands for.
+#: Faults of the n-th call of a delivery, with their effects.
 FAULTS: Final = {
-    "before": "the process is killed before the call leaves",
-    "after": "the process is killed when the call has taken effect",
-    "lost": "the call takes effect, its answer is lost once",
-    "dead": "the call takes effect, and from there on nothing comes back or leaves",
-    "throttle": "the store refuses the call and all its repeats",
-    "pause": "the process is stopped before the call for two leases, while the message is "
-    "delivered again",
+    "before": "the process is killed before the call is sent",
+    "after": "the process is killed after the call has taken effect",
+    "lost": "the call takes effect, and its response is lost once",
+    "dead": "the call takes effect, and then the connection is dead in both directions",
+    "throttle": "the store refuses the call and all its retries",
+    "pause": "the process is stopped before the call for two leases, and the message is "
+    "redelivered meanwhile",
 }
 
 
 class _Seam:
-    """Counts the DynamoDB calls of this process and makes the n-th fail; repeats by the SDK are the
-    same call.
+    """Counts the DynamoDB calls of this process, and makes the n-th fail.
+
+    Retries by the SDK count as the same call.
     """
 
     def __init__(self, fault: str | None, number: int, calls: Path) -> None:
@@ -46,17 +46,17 @@ class _Seam:
         self._send = botocore.httpsession.URLLib3Session.send
 
     def install(self) -> None:
-        """Takes its place."""
+        """Replaces the SDK's own `send`."""
         seam = self
 
         def send(session: Any, request: Any) -> Any:
             return seam.send(session, request)
 
-        # The one seam below all retries.
+        # The one place below all retries.
         botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]
 
     def send(self, session: Any, request: Any) -> Any:
-        """Sends a request, or does not."""
+        """Sends a request, or fails it."""
         target = _header(request, "X-Amz-Target")
         if not target.startswith("DynamoDB"):
             return self._send(session, request)
@@ -92,7 +92,7 @@ class _Seam:
 
 
 class _Context:
-    """Lambda's context, as far as handlers look at it."""
+    """Lambda's context, with the parts that handlers use."""
 
     aws_request_id = "crash-lab"
     function_name = "crash-lab"
@@ -103,7 +103,7 @@ class _Context:
         self._remaining_ms = remaining_ms
 
     def get_remaining_time_in_millis(self) -> int:
-        """What is left; it stands still."""
+        """Returns the remaining time, which never changes."""
         return self._remaining_ms
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     """Serves commands until standard input ends."""
     sys.path.insert(0, os.getcwd())
     runpy.run_module(sys.argv[1])
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks end by themselves
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The system reaps the forks.
     print("ready", flush=True)
     for line in sys.stdin:
         command = json.loads(line)
@@ -127,9 +127,8 @@ def _deliver(command: dict[str, Any]) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     os.environ["JOBS_QUEUE_URL"] = command["queue"]
-    handler = runpy.run_module(sys.argv[1])[
-        "handler"
-    ]  # anew, for this delivery's queue; its imports are loaded
+    # Loaded again for this delivery's queue; its imports are loaded already.
+    handler = runpy.run_module(sys.argv[1])["handler"]
     _Seam(command["fault"], command["number"], Path(command["calls"])).install()
     reply = handler(command["event"], _Context(command["remaining_ms"]))
     target = Path(command["reply"])
@@ -154,7 +153,7 @@ def _throttled(request: Any) -> AWSResponse:
             )
 
     headers = {"x-amzn-requestid": "injected", "Content-Type": "application/x-amz-json-1.0"}
-    # A body is all that is read.
+    # Only the body is read.
     return AWSResponse(request.url, 400, headers, Raw())  # type: ignore[arg-type]
 
 

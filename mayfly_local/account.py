@@ -1,4 +1,4 @@
-"""The account and region of everything in the local stack, by the names that ARNs have."""
+"""The account and region in the ARNs of the local stack."""
 
 from typing import Final
 

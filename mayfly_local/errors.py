@@ -1,14 +1,14 @@
-"""What can be wrong with a template or a machine, said to the person at the keyboard."""
+"""Errors of a template or a machine, written for the person at the terminal."""
 
 __all__ = ["LocalError", "PortTaken", "TemplateError"]
 
 
 class LocalError(Exception):
-    """A problem that its reader can solve; printed without a stack trace."""
+    """A problem that the user can solve; printed without a stack trace."""
 
 
 class TemplateError(LocalError):
-    """The template asks for something that is wrong, or that the local runtime does not do."""
+    """The template has an error, or needs something that the local runtime does not support."""
 
     def __init__(self, path: object, problems: list[str]) -> None:
         self.problems = problems
@@ -18,7 +18,7 @@ class TemplateError(LocalError):
 
 
 class PortTaken(LocalError):
-    """Somebody listens on the port already."""
+    """Another process already listens on the port."""
 
     def __init__(self, port: int, holder: str, free: int) -> None:
         super().__init__(

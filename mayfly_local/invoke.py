@@ -1,6 +1,6 @@
-"""`mayfly invoke`: one invocation of one function against the running stack's store.
+"""`mayfly invoke`: one invocation of one function against the running stack's emulator.
 
-In a process here, or in a container by `sam local invoke`.
+The function runs in a process here, or in a container by `sam local invoke`.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from mayfly_local.stack_file import StackFile
 
 __all__ = ["in_container", "in_process", "read_event", "require_engine"]
 
-#: Wheels that run in the container, by this machine's architecture.
+#: The architecture and the wheels of a container, by this machine's architecture.
 _ARCHITECTURES: Final = {
     "x86_64": ("x86_64", "manylinux2014_x86_64"),
     "aarch64": ("arm64", "manylinux2014_aarch64"),
@@ -33,8 +33,9 @@ _ARCHITECTURES: Final = {
 
 
 async def in_process(name: str, event: Any, *, work: Path) -> int:
-    """Runs one invocation in a fresh process, prints its result, and returns the exit code: 1 where
-    the function failed.
+    """Runs one invocation in a fresh process and prints its result.
+
+    Returns the exit code, which is 1 if the function failed.
     """
     stack = StackFile.read(work)
     function = _find(stack, name)
@@ -62,11 +63,11 @@ async def in_process(name: str, event: Any, *, work: Path) -> int:
 async def in_container(
     name: str, event: Path, *, work: Path, sam: Path, bridge: str, more: Sequence[str] = ()
 ) -> int:
-    """Runs `sam local invoke` with options of one's own in `more`, and returns its exit code.
-    Raises LocalError if there is no sam.
+    """Runs `sam local invoke` with the extra options of `more`, and returns its exit code.
 
-    The container reaches the store through this process, at the address `bridge`, and gets the
-    layer's packages built for this machine's architecture.
+    The container reaches the emulator through this process, at the address `bridge`. It gets the
+    layer's packages built for this machine's architecture. Raises LocalError if sam is not
+    installed.
     """
     if shutil.which(sam) is None:
         raise LocalError(f"there is no {sam}; make it with: make .venv-sam/ready")
@@ -75,7 +76,7 @@ async def in_container(
     folder = work / "sam"
     folder.mkdir(parents=True, exist_ok=True)
     async with way_to_store(stack.endpoint, bridge) as endpoint:
-        variables = {each: _variables(stack, each, endpoint) for each in stack.launches}
+        variables = {name: _variables(stack, name, endpoint) for name in stack.launches}
         template = _write_private(
             folder / "template.json", _container_template(stack, folder, variables)
         )
@@ -114,9 +115,10 @@ async def require_engine(name: str) -> str:
 
 
 def read_event(path: Path | None, name: str, *, work: Path) -> tuple[Any, Path]:
-    """The event in a file, by default the function's sample in events/, and the file.
+    """Returns the event in a file, and the file's path.
 
-    Raises LocalError.
+    The default is the function's sample in events/. Raises LocalError if the file is missing or is
+    not valid JSON.
     """
     function = _find(StackFile.read(work), name)
     path = path or Path("events") / f"{_snake(function)}.json"
@@ -130,23 +132,24 @@ def read_event(path: Path | None, name: str, *, work: Path) -> tuple[Any, Path]:
 
 def _snake(name: str) -> str:
     return "".join(
-        f"_{each.lower()}" if each.isupper() and index else each.lower()
-        for index, each in enumerate(name)
+        f"_{letter.lower()}" if letter.isupper() and index else letter.lower()
+        for index, letter in enumerate(name)
     )
 
 
 def _find(stack: StackFile, wanted: str) -> str:
-    """The logical id that is meant: as written, or by its folder's name (`run_jobs` for `RunJobs`).
+    """Returns the logical id of a function that is written as its id or as its folder.
 
-    Raises LocalError.
+    `run_jobs` is the folder's name of `RunJobs`. Raises LocalError if the stack has no such
+    function.
     """
-    by_name = {_plain(name): name for name in stack.launches}
-    found = by_name.get(_plain(wanted))
-    if found is None:
+    by_plain_name = {_plain(name): name for name in stack.launches}
+    name = by_plain_name.get(_plain(wanted))
+    if name is None:
         raise LocalError(
             f"there is no function {wanted!r}; the stack has: {', '.join(sorted(stack.launches))}"
         )
-    return found
+    return name
 
 
 def _plain(name: str) -> str:
@@ -154,8 +157,10 @@ def _plain(name: str) -> str:
 
 
 def _variables(stack: StackFile, function: str, endpoint: str) -> Mapping[str, str]:
-    """The variables of a function in a container, with the store's URL there, which queues' URLs
-    begin with, too.
+    """Returns the variables of a function in a container.
+
+    In them, the emulator's URL is the one that the container can reach. URLs of queues begin with
+    it, too.
     """
     # The container sets these itself, or has them at other places.
     own = {"PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "PYTHONPATH", "_HANDLER"}
@@ -170,9 +175,12 @@ def _variables(stack: StackFile, function: str, endpoint: str) -> Mapping[str, s
 def _container_template(
     stack: StackFile, folder: Path, variables: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
-    """The template with absolute paths, this machine's architecture, layers that are folders of
-    installed packages, and each function's variables: `sam local` passes on only what a template
-    declares."""
+    """Returns the template that `sam local` runs.
+
+    It has absolute paths, this machine's architecture, and layers that are folders of installed
+    packages. It declares each function's variables, because `sam local` passes on only declared
+    ones.
+    """
     source = Path(stack.template)
     architecture, wheels = _ARCHITECTURES[platform.machine()]
     template = parse(source)
@@ -204,29 +212,14 @@ def _container_layer(
     version = str(properties.get("CompatibleRuntimes", ["python3.13"])[0]).removeprefix("python")
     if (content / "requirements.txt").exists():
         pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--only-binary=:all:",
-        ]
-        pip += [
-            "--platform",
-            wheels,
-            "--python-version",
-            version,
-            "--target",
-            str(target),
-            "-r",
-            str(content / "requirements.txt"),
-        ]
+            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--no-deps", "--only-binary=:all:", "--platform", wheels, "--python-version", version,
+            "--target", str(target), "-r", str(content / "requirements.txt"),
+        ]  # fmt: skip
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise LocalError(
-                f"the packages of {content} could not be installed for the "
-                f"container:\n{done.stderr.strip()}"
+                f"the packages of {content} could not be installed for the container:\n"
+                f"{done.stderr.strip()}"
             )
     return folder

@@ -1,5 +1,6 @@
-"""What functions and the runtime say: JSON lines in a file per function, and on the terminal in the
-form asked for.
+"""Logs of the functions and of the runtime.
+
+Each function has a file of JSON lines. The terminal shows the same entries as text or as JSON.
 """
 
 import json
@@ -15,7 +16,7 @@ __all__ = ["Log", "Logs"]
 _COLOURS: Final = {"DEBUG": "2", "INFO": "0", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
-#: Facts of an entry that its readable line has already, or that only a search needs.
+#: Fields of an entry that its readable line shows already, or that only a search needs.
 _SHOWN_ELSEWHERE: Final = {
     "time", "function", "type", "level", "text", "quiet", "environment", "request_id", "method",
     "path", "status", "milliseconds", "refused",
@@ -31,14 +32,14 @@ class Log:
         self._show = show
 
     def event(self, kind: str, level: str = "INFO", *, quiet: bool = False, **facts: Any) -> None:
-        """Something that the runtime did or saw.
+        """Logs something that the runtime did or observed.
 
-        `quiet` keeps it off a terminal in readable form.
+        `quiet` keeps the entry off a terminal that shows text.
         """
         self._write({"type": kind, "level": level, **facts}, quiet=quiet)
 
     def line(self, text: str, **facts: Any) -> None:
-        """A line that the function printed; a JSON object is kept as one."""
+        """Logs a line that the function printed; a JSON object is stored as an object."""
         try:
             record = json.loads(text)
         except (ValueError, RecursionError):
@@ -51,7 +52,7 @@ class Log:
 
     def _write(self, entry: dict[str, Any], *, quiet: bool) -> None:
         entry = {"time": _now(), "function": self._name, **entry}
-        if not self._file.closed:  # a last word after the end of the run goes to the terminal alone
+        if not self._file.closed:  # An entry after the end of the run goes only to the terminal.
             self._file.write(json.dumps(entry, default=str) + "\n")
             self._file.flush()
         self._show({**entry, "quiet": quiet})
@@ -68,23 +69,16 @@ class Logs:
         self._files: list[TextIO] = []
 
     def of(self, name: str) -> Log:
-        """The log of a function; its file is `NAME.jsonl`, started afresh."""
+        """Returns the log of a function; its file is `NAME.jsonl`, and starts empty."""
         file = (self._folder / f"{name}.jsonl").open("w")
         self._files.append(file)
         return Log(name, file, self._show_json if self._form == "json" else self._show_text)
 
     def say(self, text: str) -> None:
-        """A line for the person at the terminal; left out where only JSON is wanted."""
+        """Shows a line on the terminal; in JSON form it is an entry like the others."""
         if self._form == "json":
-            self._show_json(
-                {
-                    "time": _now(),
-                    "function": "mayfly",
-                    "type": "notice",
-                    "text": text,
-                    "quiet": False,
-                }
-            )
+            notice = {"function": "mayfly", "type": "notice", "text": text, "quiet": False}
+            self._show_json({"time": _now(), **notice})
         else:
             print(text, file=self._out, flush=True)
 
@@ -105,15 +99,9 @@ class Logs:
         if record is not None:
             said = str(record.get("message", ""))
             known = (
-                "level",
-                "location",
-                "message",
-                "timestamp",
-                "service",
-                "function_request_id",
-                "xray_trace_id",
-                "exception_name",
-            )
+                "level", "location", "message", "timestamp", "service", "function_request_id",
+                "xray_trace_id", "exception_name",
+            )  # fmt: skip
             facts = {name: value for name, value in record.items() if name not in known}
         else:
             said = (
@@ -133,9 +121,8 @@ class Logs:
 
 
 def _request_line(entry: dict[str, Any]) -> str:
-    path = (
-        entry["path"].encode("unicode_escape").decode()
-    )  # a path may hold line breaks, and must not write lines of its own
+    # A path may hold line breaks, which must not start lines of their own.
+    path = entry["path"].encode("unicode_escape").decode()
     return f"{entry['method']} {path} {entry['status']} in {entry['milliseconds']} ms"
 
 

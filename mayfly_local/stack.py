@@ -1,9 +1,9 @@
-"""`mayfly up`: starts everything, keeps it running, and stops it without losing anything.
+"""`mayfly up`: starts the whole stack, keeps it running, and stops it without losing anything.
 
-template --> store (child) --> state deployed and verified --> compute: pools of processes
-                                                                 ^   ^   ^   ^
-                                         HTTP API ---------------+   |   |   +-- schedules
-                                         queues ---------------------+   +------ streams
+template --> emulator (child) --> state deployed and verified --> compute: pools of processes
+                                                                    ^   ^   ^   ^
+                                            HTTP API ---------------+   |   |   +-- schedules
+                                            queues ---------------------+   +------ streams
 """
 
 import asyncio
@@ -52,22 +52,22 @@ from mayfly_local.stack_file import StackFile
 
 __all__ = ["Options", "up"]
 
-#: Environments of a function that reserves no concurrency: enough for a burst, few enough for a
-#: laptop.
+#: Most environments of a function that reserves no concurrency: enough for a burst, few enough for
+#: a laptop.
 _DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
-#: API Gateway's limit, and one byte more, which tells that a body is above it.
+#: API Gateway's limit plus one byte, so that a body above the limit can be detected.
 _BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
-#: The stack gives up if the store ends more often than this within these seconds.
+#: The stack stops with an error if the emulator ends more often than this within these seconds.
 _MOST_ENDS: Final = 3
 _ENDS_SECONDS: Final = 60.0
-#: Clients that the API takes at once, however few files the system allows.
+#: Connections that the API accepts at once, even if the system allows few open files.
 _FEWEST_CONNECTIONS: Final = 64
 
 
 @dataclass(frozen=True)
 class Options:
-    """How `mayfly up` was called. Times are in seconds."""
+    """The options of `mayfly up`. Times are in seconds."""
 
     template: Path
     port: int
@@ -86,11 +86,13 @@ class Options:
 
 
 async def up(options: Options) -> int:
-    """Runs the stack until a signal, and returns the exit code: 0 when everything could be finished
-    in time.
+    """Runs the stack until a signal, and returns the exit code.
+
+    The exit code is 0 if all running work finished in time.
     """
     started = time.monotonic()
-    os.umask(0o077)  # what this process writes is its user's alone; functions get Lambda's 022 back
+    # Only this user may read what this process writes. Functions get Lambda's umask 022 back.
+    os.umask(0o077)
     files = raise_file_limit()
     _check_port(options.port)
     StackFile.refuse_a_second(options.work)
@@ -99,7 +101,7 @@ async def up(options: Options) -> int:
         opened += _check_folder(options.state)
     logs = Logs(options.work / "logs", form=options.log)
     for path in opened:
-        logs.say(f"{path} could be read by other users of this machine; it is closed to them now")
+        logs.say(f"{path} could be read by other users of this machine; access is now closed")
     stack = _Stack(options, logs, files=files)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -127,7 +129,10 @@ async def up(options: Options) -> int:
 
 
 async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options, logs: Logs) -> int:
-    logs.say(f"stopping: finishing what runs, at most {options.grace:.0f} s; once more to stop now")
+    logs.say(
+        f"stopping: running work has {options.grace:.0f} s to finish; "
+        "press Ctrl-C again to stop immediately"
+    )
     draining = asyncio.ensure_future(stack.drain())
     again = asyncio.ensure_future(signals.get())
     await asyncio.wait(
@@ -138,7 +143,7 @@ async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options,
     draining.cancel()
     if returned := await stack.hand_back():
         logs.say(f"{returned} unfinished messages are back on their queues")
-    logs.say("stopped" if is_clean else "stopped; what still ran was killed")
+    logs.say("stopped" if is_clean else "stopped; work that was still running was killed")
     return 0 if is_clean else 1
 
 
@@ -169,11 +174,11 @@ class _Stack:
         self.application: Application | None = None
 
     async def start(self) -> None:
-        """Brings everything up, in the order of the picture above."""
+        """Starts everything, in the order of the picture above."""
         options = self._options
         await self._children.open()
         clients = await self._open_store()
-        # Reading the template needs no store: both at once.
+        # Reading the template does not need the emulator, so both happen at once.
         template = await clients.run(
             load, path=options.template, cache=_cache(options), parameters=options.parameters
         )
@@ -186,11 +191,11 @@ class _Stack:
             cache=_cache(options), work=options.work,
             say=self._logs.say, pure_python=options.pure_python,
         )  # fmt: skip
-        # The guard loads its engine meanwhile.
-        made, problems = await asyncio.gather(making, self._hand_over(app))
+        # Meanwhile the access guard in the emulator loads its engine.
+        started, problems = await asyncio.gather(making, self._hand_over(app))
         if problems:
             raise TemplateError(options.template, problems)
-        self._launches = made
+        self._launches = started
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
             limit = min(
@@ -205,7 +210,7 @@ class _Stack:
         await self._run_after_deploy(app, clients)
 
     def announce(self, seconds: float) -> None:
-        """Tells the person at the terminal where everything is."""
+        """Shows the addresses, keys and notes of the stack on the terminal."""
         app, clients = self.application, self._clients
         assert app is not None
         assert clients is not None
@@ -223,8 +228,8 @@ class _Stack:
         notes = [*_role_notes(app, clients), python_version_note(app)]
         if self._options.any_credentials:
             notes.append(
-                "the store takes any credentials (--any-credentials): every program of this "
-                "machine reads and writes it"
+                "the emulator accepts any credentials (--any-credentials): every program on this "
+                "machine can read and write its data"
             )
         for note in notes:
             if note:
@@ -232,13 +237,12 @@ class _Stack:
         say("stop with Ctrl-C")
 
     async def broken(self) -> str:
-        """Waits for something to fail that the stack cannot do without, and says what."""
+        """Waits until a part that the stack needs has failed, and returns the reason."""
         parts = {*self._background, *self._poller_tasks}
         while parts:
             done, parts = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for (
-                part
-            ) in done:  # a schedule that has no more times ends; so may others, but not by an error
+            for part in done:
+                # A part may end, such as a schedule without further times, but not by an error.
                 if part.cancelled() or (error := part.exception()) is None:
                     continue
                 return (
@@ -250,39 +254,42 @@ class _Stack:
         return await never
 
     async def drain(self) -> None:
-        """Takes nothing new, and returns when no request and no batch of messages runs any more.
+        """Accepts no new work, and returns when no request and no batch of messages is running.
 
-        Stream records that they wrote are read after the next start.
+        Stream records that this work wrote are read after the next start.
         """
         if self._server is not None:
             self._server.refuse()
         for task in self._background:
             task.cancel()
-        queues = [each for each in self._pollers if isinstance(each, QueuePoller)]
+        queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         for queue in queues:
             queue.stop()
         while self._requests:
             await asyncio.sleep(0.02)
-        read_streams = {each.function for each in self._pollers if isinstance(each, StreamPoller)}
+        read_streams = {
+            poller.function for poller in self._pollers if isinstance(poller, StreamPoller)
+        }
         others = [pool for name, pool in self._pools.items() if name not in read_streams]
-        while any(each.is_busy for each in queues) or any(pool.is_busy for pool in others):
+        while any(poller.is_busy for poller in queues) or any(pool.is_busy for pool in others):
             await asyncio.sleep(0.02)
         for poller in self._pollers:
             poller.stop()
         await asyncio.gather(*self._poller_tasks, return_exceptions=True)
 
     async def hand_back(self) -> int:
-        """Makes the messages that were not finished visible again, after killing whoever still
-        works on them.
+        """Makes unfinished messages visible again, and returns their number.
+
+        First it kills the processes that still work on them.
         """
         for poller in self._pollers:
             poller.stop()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
-        queues = [each for each in self._pollers if isinstance(each, QueuePoller)]
-        return sum(await asyncio.gather(*(each.hand_back() for each in queues)))
+        queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
+        return sum(await asyncio.gather(*(poller.hand_back() for poller in queues)))
 
     async def close(self) -> None:
-        """Stops everything that is still there."""
+        """Stops everything that still runs."""
         StackFile.remove(self._options.work, pid=os.getpid())
         if self._server is not None:
             await self._server.close()
@@ -318,7 +325,7 @@ class _Stack:
         )  # fmt: skip
         self._clients = Clients(self._store.endpoint, self._keys.runtime, self._keys)
         self._control = Control(self._store.endpoint, self._keys.runtime, self._log)
-        # The store starts in its process while this one loads the SDK.
+        # The emulator starts in its process while this one loads the SDK.
         starting = asyncio.ensure_future(self._store.start(self._children))
         await self._clients.run(self._clients.get, service="cloudformation")
         await starting
@@ -330,7 +337,7 @@ class _Stack:
 
     @property
     def _env_command(self) -> str:
-        """The shell command that selects this stack's store."""
+        """Returns the shell command that selects this stack's endpoint."""
         program, work = Path(sys.argv[0]), self._options.work
         with contextlib.suppress(ValueError):
             program = program.absolute().relative_to(Path.cwd())
@@ -340,9 +347,8 @@ class _Stack:
     def _starter(self, name: str) -> Any:
         async def start() -> Environment | Failure:
             if self._roles is not None and self.application is not None:
-                with contextlib.suppress(
-                    aiohttp.ClientError
-                ):  # the store is being started again: an account of use less
+                # While the emulator restarts, this use of a permission is not recorded.
+                with contextlib.suppress(aiohttp.ClientError):
                     await self._roles.note_logging(self.application.functions[name])
             environment = Environment(self._launches[name], self._function_logs[name])
             return await environment.start(self._children) or environment
@@ -350,7 +356,10 @@ class _Stack:
         return start
 
     async def _hand_over(self, app: Application) -> list[str]:
-        """Hands roles, keys and mappings to the store; returns what AWS would refuse to deploy."""
+        """Hands roles, keys and mappings to the emulator.
+
+        Returns the problems that would make AWS refuse to deploy.
+        """
         if self._control is None:
             return []
         self._roles = Roles(self._control, self._keys)
@@ -358,16 +367,16 @@ class _Stack:
         problems = await self._roles.take(app)
         await self._positions.declare(
             {
-                each.name: {"stream": each.stream_arn, "starts_at": each.starts_at}
-                for each in app.streams
+                stream.name: {"stream": stream.stream_arn, "starts_at": stream.starts_at}
+                for stream in app.streams
             }
         )
         return problems
 
     async def _keep_store(self, app: Application, expiring: dict[str, str]) -> None:
-        """Starts the store again from its state when it ends.
+        """Restarts the emulator from its state whenever it ends.
 
-        Raises LocalError if it keeps none, or ends again and again.
+        Raises LocalError if it keeps no state, or if it ends too often.
         """
         assert self._store is not None
         ends: list[float] = []
@@ -376,30 +385,28 @@ class _Stack:
             logs = f"see {self._options.work}/logs/mayfly.jsonl"
             if not self._store.is_kept:
                 raise LocalError(
-                    f"the embedded store ended (exit code {code}), and what was in it is gone; "
-                    f"with --state it would be kept; {logs}"
+                    f"the emulator ended (exit code {code}), and its data is lost; start it with "
+                    f"--state DIR to keep the data; {logs}"
                 )
-            ends = [each for each in ends if time.monotonic() - each < _ENDS_SECONDS] + [
+            ends = [moment for moment in ends if time.monotonic() - moment < _ENDS_SECONDS] + [
                 time.monotonic()
             ]
             if len(ends) > _MOST_ENDS:
                 raise LocalError(
-                    f"the embedded store has ended {len(ends)} times within {_ENDS_SECONDS:.0f} "
-                    f"s (exit code {code}); {logs}"
+                    f"the emulator ended {len(ends)} times within {_ENDS_SECONDS:.0f} s "
+                    f"(exit code {code}); {logs}"
                 )
-            self._logs.say(
-                f"the embedded store ended (exit code {code}); it is started again from its state"
-            )
+            self._logs.say(f"the emulator ended (exit code {code}); it is restarted from its state")
             try:
                 await self._store.start(self._children)
                 await self._hand_over(app)
                 if self._control is not None:
                     await self._control.ask("expiring", expiring)
             except (LocalError, aiohttp.ClientError, OSError) as problem:
-                self._log.event("the store's start failed", "ERROR", reason=str(problem))
+                self._log.event("the emulator's start failed", "ERROR", reason=str(problem))
                 await self._store.kill()
                 continue
-            self._logs.say("the embedded store is up again")
+            self._logs.say("the emulator is up again")
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
         return await self._pools[function].invoke(invocation)
@@ -415,13 +422,11 @@ class _Stack:
                 self._requests -= 1
 
         access = Access(self._options.hosts, for_pages=True)
+        most_connections = max(_FEWEST_CONNECTIONS, self._files // 4)
         self._server = HttpServer(
-            serve,
-            access,
-            body_limit=_BODY_LIMIT,
-            most_connections=max(_FEWEST_CONNECTIONS, self._files // 4),
-            refused=self._note_refusal,
-        )
+            serve, access,
+            body_limit=_BODY_LIMIT, most_connections=most_connections, refused=self._note_refusal,
+        )  # fmt: skip
         try:
             await self._server.listen(self._options.port)
         except OSError:
@@ -437,7 +442,7 @@ class _Stack:
             self._pollers.append(
                 StreamPoller(stream, clients, self._invoke, self._log, self._positions)
             )
-        self._poller_tasks = [asyncio.ensure_future(each.run()) for each in self._pollers]
+        self._poller_tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
         for schedule in app.schedules:
             self._in_background(Scheduler(schedule, self._invoke, self._log).run())
         if deployed.ttl:
@@ -475,18 +480,19 @@ class _Stack:
             region=REGION,
             credentials=self._keys.people.variables,
             resources=deployed.physical,
-            launches={name: asdict(each) for name, each in self._launches.items()},
+            launches={name: asdict(launch) for name, launch in self._launches.items()},
             outputs=app.outputs,
         ).write(self._options.work)
 
     async def _run_after_deploy(self, app: Application, clients: Clients) -> None:
-        """The template's own commands, in the environment of its layers; what they print belongs to
-        the announcement.
+        """Runs the template's own commands, with the layers on the module path.
+
+        The announcement shows what the commands print.
         """
-        layers = [each for launch in self._launches.values() for each in launch.path]
+        layers = [path for launch in self._launches.values() for path in launch.path]
         env = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-            "PYTHONPATH": ":".join(dict.fromkeys(str(each) for each in layers)),
+            "PYTHONPATH": ":".join(dict.fromkeys(str(path) for path in layers)),
             "MAYFLY_WORK": str(self._options.work.resolve()),
             "MAYFLY_STACK": app.name,
             **store_variables(clients.endpoint, self._keys.people),
@@ -505,24 +511,26 @@ class _Stack:
 
 def _role_notes(app: Application, clients: Clients) -> list[str]:
     if not clients.is_guarded:
-        return ["roles are not checked at an endpoint of your own"]
-    unknown = [name for name, each in app.functions.items() if each.role is None]
+        return ["roles are not checked, because --endpoint-url names an endpoint of your own"]
+    unknown = [name for name, function in app.functions.items() if function.role is None]
     conditional = [
         name
-        for name, each in app.functions.items()
-        if each.role is not None and each.role.has_conditions
+        for name, function in app.functions.items()
+        if function.role is not None and function.role.has_conditions
     ]
     notes = {
-        f"the calls of {', '.join(unknown)} are not checked: the role is not in the template": unknown,
-        f"conditions in the policies of {', '.join(conditional)} are not evaluated: what allows "
-        "under one allows here, what denies does not": conditional,
+        f"the calls of {', '.join(unknown)} are not checked, because the role is not in the "
+        "template": unknown,
+        f"conditions in the policies of {', '.join(conditional)} are not evaluated: an Allow "
+        "with a condition always allows here, a Deny with one never denies": conditional,
     }
     return [note for note, about in notes.items() if about]
 
 
 def _send_to(log: Log, *names: str) -> None:
-    """Sends what libraries log to the runtime's own log, off the terminal: a client that hangs up
-    is no news there.
+    """Sends the logs of libraries to the runtime's own log, and not to the terminal.
+
+    For example, a client that disconnects is not worth a line on the terminal.
     """
 
     class Handler(logging.Handler):
@@ -545,9 +553,9 @@ def _cache(options: Options) -> Path:
 
 
 def _check_folder(folder: Path) -> list[str]:
-    """Makes a folder, or looks whether it can be used.
+    """Creates a folder, or checks that it can be used, and closes it to other users.
 
-    Closes it to other users; returns what had been open to them.
+    Returns the paths that other users could read before.
     """
     is_own = not folder.exists() or folder.name == ".mayfly" or folder.parent.name == ".mayfly"
     try:
@@ -565,26 +573,26 @@ def _check_port(port: int) -> None:
 
 
 def _port_taken(port: int) -> PortTaken:
-    return PortTaken(
-        port,
-        _holder(port),
-        next(each for each in range(port + 1, port + 1000) if free_port(each) == each),
-    )
+    others = range(port + 1, port + 1000)
+    free = next(candidate for candidate in others if free_port(candidate) == candidate)
+    return PortTaken(port, _holder(port), free)
 
 
 def _holder(port: int) -> str:
-    """Who listens on a port, as far as this user may know."""
+    """Returns a description of the process that listens on a port.
+
+    It is "another process" if this user may not see the details.
+    """
     with contextlib.suppress(psutil.AccessDenied):
-        for each in psutil.net_connections("tcp"):
+        for connection in psutil.net_connections("tcp"):
             if (
-                each.status == psutil.CONN_LISTEN
-                and each.laddr
-                and each.laddr.port == port
-                and each.pid is not None
+                connection.status == psutil.CONN_LISTEN
+                and connection.laddr
+                and connection.laddr.port == port
+                and connection.pid is not None
             ):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    process = psutil.Process(each.pid)
-                    return (
-                        f"process {each.pid} ({' '.join(process.cmdline()[:4]) or process.name()})"
-                    )
+                    process = psutil.Process(connection.pid)
+                    command = " ".join(process.cmdline()[:4]) or process.name()
+                    return f"process {connection.pid} ({command})"
     return "another process"

@@ -1,5 +1,6 @@
-"""What a running local stack tells other commands: a JSON file in the work folder, there while the
-stack runs.
+"""The file that tells other commands about a running local stack.
+
+It is a JSON file in the work folder, and exists while the stack runs.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ __all__ = ["StackFile"]
 
 @dataclass(frozen=True)
 class StackFile:
-    """Where the store is, what everything in it is called, and how each function is started."""
+    """The endpoint, the names of all resources, and how to start each function."""
 
     pid: int
     name: str
@@ -34,13 +35,13 @@ class StackFile:
     outputs: dict[str, str]
 
     def launch(self, function: str) -> Launch:
-        """How a function is started."""
-        found = self.launches[function]
+        """Returns how to start environments of a function."""
+        launch = self.launches[function]
         return Launch(
             **{
-                **found,
-                "folder": Path(found["folder"]),
-                "path": [Path(each) for each in found["path"]],
+                **launch,
+                "folder": Path(launch["folder"]),
+                "path": [Path(folder) for folder in launch["path"]],
             }
         )
 
@@ -52,7 +53,7 @@ class StackFile:
         )
 
     def write(self, work: Path) -> None:
-        """Leaves it for others, readable by this user alone."""
+        """Writes the file; only this user may read it."""
         path = _path(work)
         unfinished = path.with_suffix(f".{os.getpid()}")
         unfinished.touch(mode=0o600)
@@ -61,37 +62,35 @@ class StackFile:
 
     @classmethod
     def read(cls, work: Path) -> "StackFile":
-        """The file of a stack that runs. Raises LocalError when none does."""
+        """Returns the file of a running stack. Raises LocalError if no stack is running."""
         try:
-            found = cls(**json.loads(_path(work).read_text()))
-            if (
-                psutil.Process(found.pid).status() == psutil.STATUS_ZOMBIE
-            ):  # killed, and its parent has not asked yet
-                raise ProcessLookupError(found.pid)
+            stack = cls(**json.loads(_path(work).read_text()))
+            # A zombie was killed, and its parent has not reaped it yet.
+            if psutil.Process(stack.pid).status() == psutil.STATUS_ZOMBIE:
+                raise ProcessLookupError(stack.pid)
         except (OSError, TypeError, ValueError, psutil.Error):
             raise LocalError(
-                f"no local stack is running here ({_path(work)} names none); start one with: "
-                "make run"
+                f"no local stack is running here (see {_path(work)}); start one with: make run"
             ) from None
-        return found
+        return stack
 
     @classmethod
     def remove(cls, work: Path, *, pid: int) -> None:
-        """Takes it away, if it is this process's."""
+        """Removes the file if this process wrote it."""
         with contextlib.suppress(LocalError):
             if cls.read(work).pid == pid:
                 _path(work).unlink(missing_ok=True)
 
     @classmethod
     def refuse_a_second(cls, work: Path) -> None:
-        """Raises LocalError where a stack runs that uses this folder."""
+        """Raises LocalError if a stack that uses this folder is running."""
         try:
-            found = cls.read(work)
+            stack = cls.read(work)
         except LocalError:
             return
         raise LocalError(
-            f"a stack runs here already, at {found.api_url} (process {found.pid}); stop it, or "
-            "give this one a folder with --work DIR"
+            f"a stack runs here already, at {stack.api_url} (process {stack.pid}); stop it, or "
+            "give this one another folder with --work DIR"
         )
 
 

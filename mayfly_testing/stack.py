@@ -1,4 +1,4 @@
-"""A local stack as its users have it: the `mayfly up` command as a process of its own.
+"""A local stack as users run it: the `mayfly up` command in a process of its own.
 
 For tests and benchmarks.
 """
@@ -58,34 +58,34 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Where its API answers."""
+        """The URL of its API."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """The text that it has printed so far."""
         return self.printed.read_text()
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Its stack file."""
-        found: dict[str, Any] = json.loads((self.work / "stack.json").read_text())
-        return found
+        """The contents of its stack file."""
+        facts: dict[str, Any] = json.loads((self.work / "stack.json").read_text())
+        return facts
 
     @property
     def key(self) -> str:
         """Its development key."""
-        found = re.search(r"mf_dev_\w+", self.output)
-        assert found, self.output
-        return found[0]
+        match = re.search(r"mf_dev_\w+", self.output)
+        assert match, self.output
+        return match[0]
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a caller with the development key sends."""
+        """The headers of a caller with the development key."""
         return {"Authorization": f"Bearer {self.key}"}
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        """A request without credentials."""
+        """Sends a GET request without credentials."""
         return requests.get(self.url + path, timeout=60, **options)
 
     def submit(self, task: str, payload: Any = None, **more: Any) -> dict[str, Any]:
@@ -97,31 +97,31 @@ class Stack:
             timeout=60,
         )
         assert reply.status_code == 202, (reply.text, self.output)
-        found: dict[str, Any] = reply.json()
-        return found
+        job: dict[str, Any] = reply.json()
+        return job
 
     def knows(self, task: str) -> bool:
-        """Whether the API takes jobs of a task by now; submits none."""
-        body = {
-            "task": task,
-            "run_at": "2999-01-01T00:00:00Z",
-        }  # refused for its time, where the task is known
+        """Returns whether the API accepts jobs of a task by now, without submitting one."""
+        # If the task is known, the API refuses the job for its time.
+        body = {"task": task, "run_at": "2999-01-01T00:00:00Z"}
         reply = requests.post(f"{self.url}/jobs", json=body, headers=self.headers, timeout=60)
         return bool(reply.json()["code"] != "unknown-task")
 
     def job(self, job_id: str, wait: int = 0) -> dict[str, Any]:
         """Reads a job by HTTP."""
-        found: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
-        return found
+        job: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
+        return job
 
     def slowness(self) -> float:
-        """How late a job starts at this moment that is due at once, in seconds: what a loaded
-        machine adds to any start.
+        """Returns how late a job starts at this moment, in seconds.
+
+        The job is due immediately. The figure shows the delay that a loaded machine adds to any
+        start.
         """
         submitted = time.time()
         job_id = self.submit("counter.add", {"name": "slowness"})["id"]
         job = wait_until(
-            lambda: (found := self.job(job_id, wait=20))["status"] == "succeeded" and found, 90
+            lambda: (current := self.job(job_id, wait=20))["status"] == "succeeded" and current, 90
         )
         return datetime.fromisoformat(job["attempts"][0]["started_at"]).timestamp() - submitted
 
@@ -129,11 +129,11 @@ class Stack:
         """Redrives a dead job by HTTP."""
         reply = requests.post(f"{self.url}/jobs/{job_id}/redrive", headers=self.headers, timeout=60)
         assert reply.status_code == 202, reply.text
-        found: dict[str, Any] = reply.json()
-        return found
+        job: dict[str, Any] = reply.json()
+        return job
 
     def client(self, service: str) -> Any:
-        """An AWS client for its store."""
+        """Returns an AWS client for its emulator."""
         return Clients(self.facts["endpoint"], self.credentials).get(service)
 
     @property
@@ -142,18 +142,16 @@ class Stack:
         kept = self.facts["credentials"]
         return Credentials(kept["AWS_ACCESS_KEY_ID"], kept["AWS_SECRET_ACCESS_KEY"])
 
-    def control(self, path: str, asked: Any = None) -> requests.Response:
-        """Asks the store's guard something, as people may."""
-        url, headers = (
-            f"{self.facts['endpoint']}/_mayfly/{path}",
-            {"Authorization": f"Bearer {self.credentials.id}"},
-        )
+    def control(self, path: str, body: Any = None) -> requests.Response:
+        """Sends a control request to the emulator's guard, with the access key of people."""
+        url = f"{self.facts['endpoint']}/_mayfly/{path}"
+        headers = {"Authorization": f"Bearer {self.credentials.id}"}
         return requests.request(
-            "GET" if asked is None else "POST", url, json=asked, headers=headers, timeout=10
+            "GET" if body is None else "POST", url, json=body, headers=headers, timeout=10
         )
 
     def items(self, table: str) -> list[dict[str, Any]]:
-        """All items of a table, by its logical id."""
+        """Returns all items of a table, by its logical id."""
         pages = (
             self.client("dynamodb")
             .get_paginator("scan")
@@ -162,28 +160,28 @@ class Stack:
         return [item for page in pages for item in page["Items"]]
 
     def counter(self, name: str, tenant: str = "default") -> int:
-        """The value of a counter, read from its table."""
-        found = [
+        """Returns the value of a counter, read from its table."""
+        items = [
             item for item in self.items("CountersTable") if item["pk"]["S"] == f"{tenant}/{name}"
         ]
-        return int(found[0]["value"]["N"]) if found else 0
+        return int(items[0]["value"]["N"]) if items else 0
 
     def log(self, function: str) -> list[dict[str, Any]]:
-        """The entries of a function's log."""
+        """Returns the entries of a function's log."""
         return [
             json.loads(line)
             for line in (self.work / "logs" / f"{function}.jsonl").read_text().splitlines()
         ]
 
     def tree(self) -> list[psutil.Process]:
-        """Its processes, itself first."""
+        """Returns its processes, itself first."""
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
     def environments(self, function: str) -> set[int]:
-        """The process ids of a function's environments that are up, by its log."""
-        started = {each["pid"] for each in self.log(function) if each["type"] == "init"}
-        return started & {each.pid for each in self.tree()}
+        """Returns the process ids of a function's running environments, from its log."""
+        started = {entry["pid"] for entry in self.log(function) if entry["type"] == "init"}
+        return started & {process.pid for process in self.tree()}
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and returns the exit code."""
@@ -192,16 +190,17 @@ class Stack:
 
 
 def unbuffered() -> dict[str, str]:
-    """This process's variables, for a child whose output is to be read while it runs."""
+    """Returns this process's variables, for a child whose output is read while it runs."""
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def unused_port() -> int:
-    """A port that is free, as is the one after it, which a stack's store takes; both below those
-    that outgoing connections take.
+    """Returns a free port whose next port is free as well, for the stack's emulator.
+
+    Both are below the ports of outgoing connections.
     """
     while True:
-        port = random.randrange(20_000, 32_000, 2)  # noqa: S311 - only where to look first
+        port = random.randrange(20_000, 32_000, 2)  # noqa: S311 - only where the search begins
         if free_port(port) == port and free_port(port + 1) == port + 1:
             return port
 
@@ -214,25 +213,17 @@ def running(
     work: Path | None = None,
     files: int | None = None,
 ) -> Iterator[Stack]:
-    """A stack that is up; killed at the end if the test has not stopped it. Its output is part of a
-    failure.
+    """Yields a running stack, and kills it at the end if the test has not stopped it.
 
-    `files` is how many files it may hold open, as macOS starts with 256.
+    On a failure its output is printed. `files` limits its open files; macOS starts with 256.
     """
     work = work or folder / "work"
     folder.mkdir(parents=True, exist_ok=True)
     port, printed = unused_port(), folder / "output"
     command = [
-        str(MAYFLY),
-        "up",
-        "--template",
-        str(template),
-        "--port",
-        str(port),
-        "--work",
-        str(work),
+        str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work),
         *options,
-    ]
+    ]  # fmt: skip
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
     with printed.open("wb") as output:
@@ -264,13 +255,12 @@ def running(
 
 @contextmanager
 def embedded_store(work: Path) -> Iterator[str]:
-    """The embedded store alone, in memory, for any credentials; gives its endpoint."""
+    """Yields the endpoint of an emulator alone, in memory, that accepts any credentials."""
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
-    keys = Keys(
-        people=FOREIGN, runtime=FOREIGN
-    )  # everybody may make stacks, as with an endpoint of their own
+    # Every caller may create stacks, as at an endpoint of one's own.
+    keys = Keys(people=FOREIGN, runtime=FOREIGN)
     store = EmbeddedStore(
         unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True
     )
@@ -283,7 +273,8 @@ def embedded_store(work: Path) -> Iterator[str]:
         await store.stop()
         await children.close()
 
-    # The loop's own thread must start the child: it dies with the thread that made it.
+    # The loop's own thread must start the child, because the child dies with the thread that
+    # started it.
     runner.start()
     asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     try:
@@ -299,7 +290,10 @@ def embedded_store(work: Path) -> Iterator[str]:
 def wait_until(
     predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float = 0.02
 ) -> T:
-    """The first true value of `predicate`; fails when there is none within `timeout` seconds."""
+    """Returns the first true value of `predicate`.
+
+    Raises AssertionError if it is not true within `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = predicate()

@@ -1,8 +1,7 @@
-"""Every route with every kind of credential, on a local stack that runs: `make access` prints the
-table.
+"""`make access` prints a table of every route with every kind of credential.
 
-Each cell is asked for on things made for it alone, all of them owned by one tenant: whoever is not
-that tenant must not get at them.
+It runs against a running local stack. Each cell uses resources that were created for it alone, all
+of one tenant. No other caller may read or change them.
 """
 
 import argparse
@@ -31,7 +30,7 @@ __all__ = ["CREDENTIALS", "MARK", "VALUE", "Cell", "Matrix", "expected", "is_sho
 CREDENTIALS: Final = ("none", "bad", "expired", "revoked", "wrong scope", "other tenant", "right")
 _OWNER: Final = "access-owner"
 _OTHER: Final = "access-other"
-#: What is written into everything that the owner has, and shown to nobody else.
+#: Written into everything that the owner has; no other caller may see it.
 MARK: Final = "of-the-owner-alone"
 VALUE: Final = 8675309
 _BODIES: Final[dict[str, Any]] = {
@@ -51,19 +50,19 @@ _BODIES: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One answer."""
+    """The response of one cell."""
 
     route: str
     credential: str
     status: int
     text: str
-    #: Whether what the owner has under these names was the same before and after.
+    #: True if the owner's resources under these names were the same before and after.
     is_untouched: bool
 
 
 @dataclass
 class Matrix:
-    """The keys and things that the table is made with, on one stack."""
+    """The keys and resources of the table, on one stack."""
 
     url: str
     add_key: Callable[[Any], None]
@@ -72,31 +71,31 @@ class Matrix:
 
     @classmethod
     def of(cls, stack: StackFile) -> "Matrix":
-        """For the stack of a file."""
+        """Returns the matrix for the stack of a file."""
         client = Clients(stack.endpoint, stack.people).get("dynamodb")
         store = TenantStore(
             DynamoDB(client, pause=lambda attempt: None), stack.resources["TenantsTable"]
         )
-        made = cls(
+        matrix = cls(
             stack.api_url,
             store.add_key,
             requests.get(f"{stack.api_url}/openapi.json", timeout=60).json(),
         )
-        made._make_keys(store)
-        return made
+        matrix._make_keys(store)
+        return matrix
 
     @property
     def routes(self) -> dict[str, str | None]:
-        """The scope of each route, None where it is public."""
+        """The scope of each route, or None if the route is public."""
         paths = self.document["paths"]
         return {
-            f"{method.upper()} {path}": each.get("x-scope")
+            f"{method.upper()} {path}": operation.get("x-scope")
             for path, methods in paths.items()
-            for method, each in methods.items()
+            for method, operation in methods.items()
         }
 
     def ask(self, route: str, credential: str) -> Cell:
-        """One cell."""
+        """Requests one cell."""
         method, template = route.split(" ")
         things = self._things(route, is_owner=credential == "right")
         path = template
@@ -154,7 +153,7 @@ class Matrix:
             self.keys[name] = text
             if name == "revoked":
                 store.revoke_key(key.key_id, tenant)
-        # Its id is the owner's, its checksum fits, and its secret is another one's.
+        # Its id is the owner's and its checksum is valid, but its secret is wrong.
         known = self.keys["right"].split("_")[2]
         self.keys["bad"], _ = make(
             _OWNER,
@@ -165,38 +164,39 @@ class Matrix:
         )
 
     def _as_the_owner_sees_it(self, things: dict[str, Any]) -> Any:
-        """Everything that there is of the owner's under these names: counter, schedule, job,
-        session.
-        """
+        """Returns the owner's resources under these names: counter, schedule, job, session."""
         read, name = (
             partial(self._send, "GET", body=None, key=self.keys["right"]),
             things.get("name", "nothing"),
         )
-        found = [
+        replies = [
             read(f"/counters/{name}"),
             read(f"/schedules/{name}"),
             read(f"/jobs/{things.get('id', 'nothing')}"),
         ]
-        found.append(
+        replies.append(
             read("/sessions/current", headers={"Session-Token": things.get("token", "nothing")})
         )
-        shown = [each.json() for each in found]
-        for each in shown:
+        shown = [reply.json() for reply in replies]
+        for body in shown:
             for moving in ("request_id", "next_at", "idle_expires_at"):
-                each.pop(moving, None)
+                body.pop(moving, None)
         return shown
 
     def _things(self, route: str, *, is_owner: bool) -> dict[str, Any]:
-        """What a route needs to be answered with success by its owner: names, ids, a token, a body.
-        What others make under a name, the owner has there already."""
+        """Creates the resources that a route needs to succeed for its owner.
+
+        Returns names, ids, a token and a body. If other callers create something under a name, the
+        owner has it there already.
+        """
         owner = partial(self._made, key=self.keys["right"])
         name, path = new_id(), route.partition(" ")[2]
         if path.startswith(("/sessions/current", "/subjects")):
-            made = owner("POST", "/sessions", {"subject": name, "data": {"mark": MARK}})
+            session = owner("POST", "/sessions", {"subject": name, "data": {"mark": MARK}})
             return {
                 "subject": name,
-                "token": made["token"],
-                "id": made["id"],
+                "token": session["token"],
+                "id": session["id"],
                 "body": _BODIES.get(route),
             }
         if path.startswith("/counters"):
@@ -222,20 +222,20 @@ class Matrix:
         return str(self._made("POST", "/jobs", later, key=self.keys["right"])["id"])
 
     def _dead_job(self) -> str:
-        made = self._made(
+        job = self._made(
             "POST",
             "/jobs",
             {"task": "fail", "payload": {"times": 9, "permanent": True}},
             key=self.keys["right"],
         )
         while (
-            self._send("GET", f"/jobs/{made['id']}?wait=20", None, self.keys["right"]).json()[
+            self._send("GET", f"/jobs/{job['id']}?wait=20", None, self.keys["right"]).json()[
                 "status"
             ]
             != "dead"
         ):
             continue
-        return str(made["id"])
+        return str(job["id"])
 
     def _made(self, method: str, path: str, body: Any, *, key: str) -> Any:
         reply = self._send(method, path, body, key)
@@ -244,7 +244,7 @@ class Matrix:
 
 
 def expected(route: str, scope: str | None, credential: str) -> set[int]:
-    """The statuses that a cell may have."""
+    """Returns the statuses that a cell may have."""
     if scope is None:
         return {200}
     refusals = {
@@ -256,8 +256,8 @@ def expected(route: str, scope: str | None, credential: str) -> set[int]:
     }
     if credential in refusals:
         return refusals[credential]
-    # Another tenant finds nothing under the owner's names and ids; what it makes under them is its
-    # own.
+    # Another tenant finds nothing under the owner's names and ids. Resources that it creates under
+    # them are its own.
     is_about_one_thing = (
         "{id}" in route or "current" in route or route.split(" ")[1].startswith("/schedules/")
     )
@@ -267,19 +267,19 @@ def expected(route: str, scope: str | None, credential: str) -> set[int]:
 
 
 def is_shown(cell: Cell) -> bool:
-    """Whether an answer shows anything of the owner's."""
+    """Returns whether a response shows anything of the owner's."""
     return MARK in cell.text or str(VALUE) in cell.text
 
 
 def main() -> int:
-    """Prints the table of the stack that runs here; 1 where a cell is not as it must be."""
+    """Prints the table of the running stack; returns 1 if a cell is wrong."""
     parser = argparse.ArgumentParser(prog="make access", description=__doc__)
     parser.add_argument(
         "--work",
         type=Path,
         default=Path(".mayfly"),
         metavar="DIR",
-        help="the running stack's run files",
+        help="folder with the running stack's files",
     )
     options = parser.parse_args()
     try:
@@ -289,7 +289,9 @@ def main() -> int:
         return 1
     started, matrix, wrong, cells = time.monotonic(), Matrix.of(stack), 0, 0
     print(f"{stack.api_url}, {rfc3339(system_clock())}\n")
-    print(f"{'route':<42}{'scope':<16}" + "".join(f"{each:<14}" for each in CREDENTIALS))
+    print(
+        f"{'route':<42}{'scope':<16}" + "".join(f"{credential:<14}" for credential in CREDENTIALS)
+    )
     for route, scope in matrix.routes.items():
         line = f"{route:<42}{scope or 'public':<16}"
         for credential in CREDENTIALS:
@@ -300,7 +302,7 @@ def main() -> int:
             cells, wrong = cells + 1, wrong + (not is_right)
             line += f"{cell.status if is_right else f'{cell.status} WRONG':<14}"
         print(line.rstrip(), flush=True)
-    print(f"\n{cells} cells, {wrong} not as they must be, in {time.monotonic() - started:.0f} s")
+    print(f"\n{cells} cells, {wrong} wrong, in {time.monotonic() - started:.0f} s")
     return int(wrong > 0)
 
 

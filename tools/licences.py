@@ -1,5 +1,6 @@
-"""`make lock` writes docs/dependencies.md: every package of every lock, with its version and
-licence, as the installed ones say.
+"""`make lock` writes docs/dependencies.md: the packages of all locks, with version and licence.
+
+The licences come from the metadata of the installed packages.
 """
 
 import re
@@ -12,7 +13,7 @@ from typing import Final
 __all__ = ["LOCKS", "licence", "locked", "main"]
 
 ROOT: Final = Path(__file__).parent.parent
-#: Each lock, and what it is for.
+#: Each lock, and its purpose.
 LOCKS: Final = {
     "layers/mayfly/requirements.txt": "The layer: what runs on Lambda",
     "requirements/local.txt": "The local runtime, tests and checks",
@@ -23,34 +24,36 @@ LOCKS: Final = {
 _PAGE: Final = ROOT / "docs" / "dependencies.md"
 _HEAD: Final = """# Dependencies
 
-Every package that this repository locks, with its licence as its own metadata says; made by `make lock`. `make audit` asks for known
-vulnerabilities of all of them. What was looked at when the locks last changed is in [SECURITY.md](../SECURITY.md).
+Every package that this repository locks, with the licence in its metadata; written by `make lock`.
+`make audit` checks all of them for known vulnerabilities.
+[SECURITY.md](../SECURITY.md) describes the review of the last change of the locks.
 """
-_VENDORED: Final = """## Brought along
+_VENDORED: Final = """## Copied files
 
-`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0), as the locked Powertools for AWS Lambda brings them;
-`make openapi` copies them from there.
+`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0).
+`make openapi` copies them from the locked Powertools for AWS Lambda.
 """
 
 
 def locked(lock: str) -> dict[str, str]:
-    """Versions by package."""
+    """Returns versions by package."""
     return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", (ROOT / lock).read_text(), re.MULTILINE))
 
 
-def licence(found: Distribution) -> str:
-    """What a package says of its licence: its expression, its classifiers, or the first line of its
-    licence field.
+def licence(package: Distribution) -> str:
+    """Returns the licence in a package's metadata.
+
+    It is the licence expression, the classifiers, or the first line of the licence field.
     """
-    metadata = found.metadata
+    metadata = package.metadata
     if "License-Expression" in metadata:
         return str(metadata["License-Expression"])
     classified = [
-        each.rpartition(" :: ")[2]
-        for each in metadata.get_all("Classifier") or []
-        if each.startswith("License :: ")
+        classifier.rpartition(" :: ")[2]
+        for classifier in metadata.get_all("Classifier") or []
+        if classifier.startswith("License :: ")
     ]
-    named = [each for each in classified if each != "OSI Approved"]
+    named = [classifier for classifier in classified if classifier != "OSI Approved"]
     if named:
         return ", ".join(named)
     return str(metadata["License"] or "?").strip().splitlines()[0][:60]
@@ -59,15 +62,15 @@ def licence(found: Distribution) -> str:
 def _installed() -> Iterator[Distribution]:
     for environment in (".venv", ".venv-sam", ".venv-audit"):
         yield from distributions(
-            path=[str(each) for each in (ROOT / environment).glob("lib/python*/site-packages")]
+            path=[str(folder) for folder in (ROOT / environment).glob("lib/python*/site-packages")]
         )
 
 
 def main() -> int:
-    """Writes the page; 1 where a package is not installed and so says nothing."""
+    """Writes the page; returns 1 if a package is not installed and its licence is unknown."""
     licences = {
-        re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(): licence(each)
-        for each in _installed()
+        re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower(): licence(package)
+        for package in _installed()
     }
     known = dict(
         re.findall(
@@ -87,9 +90,9 @@ def main() -> int:
             "|---|---|---|",
         ]
         for name, version in sorted(locked(lock).items()):
-            # Packages of other systems are installed nowhere here: what is written of them stands.
+            # Packages of other systems are not installed here, so their licence on the page stays.
             said = next(
-                (each for each in (licences.get(name), known.get(name)) if each not in (None, "?")),
+                (text for text in (licences.get(name), known.get(name)) if text not in (None, "?")),
                 None,
             )
             if said is None:
@@ -99,7 +102,7 @@ def main() -> int:
     _PAGE.write_text("\n".join([*lines, _VENDORED]))
     if missing:
         print(
-            f"not installed, and so without a licence: {', '.join(sorted(missing))}",
+            f"not installed, so the licence is unknown: {', '.join(sorted(missing))}",
             file=sys.stderr,
         )
     return int(bool(missing))

@@ -1,7 +1,7 @@
-"""The control: an effect per message, made idempotent by the recipe that Powertools documents for
-SQS batches.
+"""The control: one effect per message, made idempotent by the recipe of Powertools for SQS batches.
 
-https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/ and .../utilities/batch/
+https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/
+https://docs.aws.amazon.com/powertools/python/latest/utilities/batch/
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What runs: the functions of a template and everything that calls them, resolved and frozen."""
+"""The application that runs: a template's functions and event sources, resolved and frozen."""
 
 import json
 import re
@@ -61,7 +61,7 @@ class Function:
     layers: tuple[Path, ...]
     limit: int | None
     log_group: str
-    #: None where it is not in the template.
+    #: None if the role is not in the template.
     role: Role | None
 
 
@@ -80,7 +80,8 @@ class Authorizer:
 class Route:
     """A route of the HTTP API.
 
-    The method is upper case, or ANY; the path is `$default` for the route of last resort.
+    The method is upper case, or ANY. The path is `$default` for the route that takes unmatched
+    requests.
     """
 
     method: str
@@ -90,13 +91,14 @@ class Route:
 
     @property
     def key(self) -> str:
-        """The route key, as events carry it."""
+        """The route key, in the form that events carry."""
         return self.path if self.path == "$default" else f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True)
 class Cors:
-    """What the API answers to browsers' preflight requests.
+    """The API's answers to browsers' preflight requests.
+
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
     """
 
@@ -169,7 +171,7 @@ class Application:
 def build(
     template: Template, state: dict[tuple[str, str | None], Any], *, api_url: str
 ) -> Application:
-    """Resolves compute against the deployed state.
+    """Resolves functions and event sources against the deployed state.
 
     Raises TemplateError with every problem found.
     """
@@ -192,12 +194,14 @@ class _Builder:
 
     def build(self) -> Application:
         functions = {
-            name: self._function_or_problem(name, each)
-            for name, each in self._each("AWS::Lambda::Function")
+            name: self._function_or_problem(name, properties)
+            for name, properties in self._each("AWS::Lambda::Function")
         }
-        self._timeouts = {name: each.timeout_seconds for name, each in functions.items()}
+        self._timeouts = {name: function.timeout_seconds for name, function in functions.items()}
         self._by_reference = {
-            reference: name for name, each in functions.items() for reference in (name, each.arn)
+            reference: name
+            for name, function in functions.items()
+            for reference in (name, function.arn)
         }
         apis = self._each("AWS::ApiGatewayV2::Api")
         if len(apis) > 1:
@@ -207,9 +211,9 @@ class _Builder:
             )
         routes, cors = self._api(*apis[0]) if apis else ((), None)
         mappings = [
-            self._mapping(name, each)
-            for name, each in self._each("AWS::Lambda::EventSourceMapping")
-            if each.get("Enabled", True)
+            self._mapping(name, properties)
+            for name, properties in self._each("AWS::Lambda::EventSourceMapping")
+            if properties.get("Enabled", True)
         ]
         schedules = [*self._rules(), *self._schedules()]
         application = Application(
@@ -218,9 +222,9 @@ class _Builder:
             routes=routes,
             cors=cors,
             stage_variables=self._stage_variables(),
-            queues=tuple(each for each in mappings if isinstance(each, QueueSource)),
-            streams=tuple(each for each in mappings if isinstance(each, StreamSource)),
-            schedules=tuple(each for each in schedules if each is not None),
+            queues=tuple(source for source in mappings if isinstance(source, QueueSource)),
+            streams=tuple(source for source in mappings if isinstance(source, StreamSource)),
+            schedules=tuple(schedule for schedule in schedules if schedule is not None),
             outputs=self._outputs(),
             after_deploy=tuple(self._template.metadata.get("Mayfly", {}).get("AfterDeploy", ())),
         )
@@ -229,7 +233,7 @@ class _Builder:
         return application
 
     def _compute_scope(self) -> dict[tuple[str, str | None], Any]:
-        """What a Ref or GetAtt to a compute resource gives."""
+        """Returns the values of Ref and GetAtt for compute resources."""
         scope: dict[tuple[str, str | None], Any] = {}
         for name, resource in self._template.resources.items():
             match resource["Type"]:
@@ -257,8 +261,8 @@ class _Builder:
 
     def _each(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         return [
-            (name, self._resolved(name, each))
-            for name, each in self._template.of_type(kind).items()
+            (name, self._resolved(name, properties))
+            for name, properties in self._template.of_type(kind).items()
         ]
 
     def _resolved(self, name: str, properties: dict[str, Any]) -> dict[str, Any]:
@@ -267,16 +271,16 @@ class _Builder:
         )
         wanted = {key: value for key, value in properties.items() if key not in skipped}
         try:
-            found: dict[str, Any] = self._template.resolve(wanted, self._scope)
+            resolved: dict[str, Any] = self._template.resolve(wanted, self._scope)
         except TemplateError as problem:
             raise TemplateError(
-                self._template.path, [f"resource {name}: {each}" for each in problem.problems]
+                self._template.path, [f"resource {name}: {text}" for text in problem.problems]
             ) from None
         except UNUSABLE as problem:
             raise TemplateError(
                 self._template.path, [f"resource {name}: a value cannot be used ({problem})"]
             ) from None
-        return found
+        return resolved
 
     def _function_or_problem(self, name: str, properties: dict[str, Any]) -> Function:
         try:
@@ -332,16 +336,17 @@ class _Builder:
         )
 
     def _role(self, reference: Any) -> Role | None:
-        """The role that an ARN stands for, with all policies that the template gives it; None for
-        one from elsewhere.
+        """Returns the role of an ARN, with all policies that the template attaches to it.
+
+        Returns None if the role is not in the template.
         """
         roles = self._template.of_type("AWS::IAM::Role")
-        name = next((each for each in roles if reference in (self._scope[each, "Arn"], each)), None)
+        name = next((role for role in roles if reference in (self._scope[role, "Arn"], role)), None)
         if name is None:
             return None
         role = self._resolved(name, roles[name])
-        documents = [each["PolicyDocument"] for each in role.get("Policies", ())]
-        arns = [str(each) for each in role.get("ManagedPolicyArns", ())]
+        documents = [policy["PolicyDocument"] for policy in role.get("Policies", ())]
+        arns = [str(arn) for arn in role.get("ManagedPolicyArns", ())]
         if "PermissionsBoundary" in role:
             self._problems.append(f"resource {name}: PermissionsBoundary is not supported locally")
         for policy, properties in self._each("AWS::IAM::Policy") + self._each(
@@ -349,12 +354,14 @@ class _Builder:
         ):
             if name in properties.get("Roles", ()) or policy in arns:
                 documents.append(properties["PolicyDocument"])
-        statements = [each for document in documents for each in _many(document.get("Statement"))]
-        if any("NotResource" in each for each in statements):
+        statements = [
+            statement for document in documents for statement in _many(document.get("Statement"))
+        ]
+        if any("NotResource" in statement for statement in statements):
             self._problems.append(
                 f"resource {name}: NotResource in a policy is not supported locally"
             )
-        return Role(name, tuple(documents), tuple(each.rpartition("/")[2] for each in arns))
+        return Role(name, tuple(documents), tuple(arn.rpartition("/")[2] for arn in arns))
 
     def _local_folder(self, name: str, code: dict[str, Any]) -> Path | None:
         if code.get("S3Bucket") == "local":
@@ -380,13 +387,15 @@ class _Builder:
             for key in sorted(set(body) - _BODY_KEYS)
         ]
         schemes = body.get("components", {}).get("securitySchemes", {})
-        authorizers = {each: self._authorizer(name, each, spec) for each, spec in schemes.items()}
+        authorizers = {
+            scheme: self._authorizer(name, scheme, spec) for scheme, spec in schemes.items()
+        }
         routes = []
         for path, operations in body.get("paths", {}).items():
             for method, operation in operations.items():
                 if method not in _METHODS:
                     self._problems.append(
-                        f"resource {name}: {method.upper()} {path} is no method of an HTTP API"
+                        f"resource {name}: {method.upper()} {path} is not a method of an HTTP API"
                     )
                     continue
                 if not path.startswith("/") and path != "$default":
@@ -397,10 +406,10 @@ class _Builder:
                 if integration.get("payloadFormatVersion") != "2.0":
                     self._problems.append(f"{where}: only payload format 2.0 is supported locally")
                 names = [
-                    each
+                    scheme
                     for requirement in operation.get("security", [])
-                    for each in requirement
-                    if each != "NONE"
+                    for scheme in requirement
+                    if scheme != "NONE"
                 ]
                 authorizer = authorizers.get(names[0]) if names else None
                 verb = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
@@ -460,7 +469,7 @@ class _Builder:
                 patterns,
             )
         if ":dynamodb:" in source:
-            # -1 stands for "without limit", as leaving them out does.
+            # -1 means "without limit", as does leaving them out.
             retries, age = (
                 int(properties.get(key, -1))
                 for key in ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds")
@@ -494,11 +503,13 @@ class _Builder:
         return None
 
     def _check_visibility(self, name: str, queue_arn: str, function: str) -> None:
-        """Lambda refuses such a mapping.
+        """Reports a mapping if its queue's visibility timeout is below the function's timeout.
+
+        Lambda refuses such a mapping:
         https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
         """
         queues = self._template.of_type("AWS::SQS::Queue")
-        queue = next((each for each in queues if self._scope.get((each, "Arn")) == queue_arn), None)
+        queue = next((key for key in queues if self._scope.get((key, "Arn")) == queue_arn), None)
         timeout = self._timeouts.get(function)
         if queue is None or timeout is None:
             return
@@ -513,9 +524,9 @@ class _Builder:
 
     def _patterns(self, name: str, properties: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         patterns = []
-        for each in properties.get("FilterCriteria", {}).get("Filters", []):
+        for criterion in properties.get("FilterCriteria", {}).get("Filters", []):
             try:
-                pattern = json.loads(each["Pattern"])
+                pattern = json.loads(criterion["Pattern"])
                 check_pattern(pattern)
                 patterns.append(pattern)
             except (ValueError, KeyError) as problem:
@@ -524,22 +535,22 @@ class _Builder:
 
     def _rules(self) -> list[Schedule | None]:
         return [
-            self._schedule(name, each, self._target(name, target), "UTC")
-            for name, each in self._each("AWS::Events::Rule")
-            if each.get("State", "ENABLED") == "ENABLED"
-            for target in each.get("Targets", [])
+            self._schedule(name, properties, self._target(name, target), "UTC")
+            for name, properties in self._each("AWS::Events::Rule")
+            if properties.get("State", "ENABLED") == "ENABLED"
+            for target in properties.get("Targets", [])
         ]
 
     def _schedules(self) -> list[Schedule | None]:
         return [
             self._schedule(
                 name,
-                each,
-                self._target(name, each.get("Target", {})),
-                each.get("ScheduleExpressionTimezone", "UTC"),
+                properties,
+                self._target(name, properties.get("Target", {})),
+                properties.get("ScheduleExpressionTimezone", "UTC"),
             )
-            for name, each in self._each("AWS::Scheduler::Schedule")
-            if each.get("State", "ENABLED") == "ENABLED"
+            for name, properties in self._each("AWS::Scheduler::Schedule")
+            if properties.get("State", "ENABLED") == "ENABLED"
         ]
 
     def _target(self, name: str, target: dict[str, Any]) -> dict[str, Any]:
@@ -570,31 +581,31 @@ class _Builder:
             return None
 
     def _called(self, where: str, reference: Any) -> str:
-        """The function that an ARN, a URI or a name stands for."""
+        """Returns the function that an ARN, a URI or a name refers to."""
         text = str(reference)
         uri = _LAMBDA_URI.search(text)
         name = self._by_reference.get(uri["arn"] if uri else text)
         if name is None:
-            self._problems.append(f"{where}: {text or 'nothing'} is no function of this template")
+            self._problems.append(f"{where}: {text or '(none)'} is not a function of this template")
         return name or ""
 
     def _stage_variables(self) -> dict[str, str]:
-        stages = [each for _, each in self._each("AWS::ApiGatewayV2::Stage")]
+        stages = [stage for _, stage in self._each("AWS::ApiGatewayV2::Stage")]
         return {
             key: _text(value)
-            for each in stages
-            for key, value in each.get("StageVariables", {}).items()
+            for stage in stages
+            for key, value in stage.get("StageVariables", {}).items()
         }
 
     def _outputs(self) -> dict[str, str]:
-        found = {}
+        outputs = {}
         for name, output in self._template.outputs.items():
             value = _text(self._template.resolve(output.get("Value", ""), self._scope))
-            # The API's own address, wherever it is written out.
-            found[name] = value.replace(
+            # The API's own address becomes the local one in every output.
+            outputs[name] = value.replace(
                 f"https://local.execute-api.{REGION}.amazonaws.com", self._api_url
             )
-        return found
+        return outputs
 
 
 def _cors(spec: dict[str, Any] | None) -> Cors | None:

@@ -1,6 +1,7 @@
 """CloudFormation's intrinsic functions, evaluated against known references.
 
-https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference.html
+"Intrinsic function reference" of the template reference:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/
 """
 
 import base64
@@ -27,7 +28,7 @@ def resolve(
     conditions: Mapping[str, Any],
     mappings: Mapping[str, Any],
 ) -> Any:
-    """`value` with every intrinsic function replaced by its result.
+    """Returns `value` with every intrinsic function replaced by its result.
 
     `scope` gives `(name, None)` for Ref and `(name, attribute)` for GetAtt. Raises Unresolvable.
     """
@@ -35,7 +36,7 @@ def resolve(
 
 
 def references(value: Any) -> Iterator[Attribute]:
-    """Every `(name, attribute)` that a value refers to; the attribute of a Ref is None."""
+    """Yields every `(name, attribute)` that a value refers to; the attribute of a Ref is None."""
     if isinstance(value, list):
         for member in value:
             yield from references(member)
@@ -88,7 +89,9 @@ class _Evaluation:
 
     def value(self, value: Any) -> Any:
         if isinstance(value, list):
-            return [found for member in value if (found := self.value(member)) is not _NO_VALUE]
+            return [
+                resolved for member in value if (resolved := self.value(member)) is not _NO_VALUE
+            ]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
@@ -98,9 +101,9 @@ class _Evaluation:
             if name.startswith("Fn::"):
                 raise Unresolvable(f"the function {name} is not supported locally")
         return {
-            name: found
+            name: resolved
             for name, member in value.items()
-            if (found := self.value(member)) is not _NO_VALUE
+            if (resolved := self.value(member)) is not _NO_VALUE
         }
 
     def _lookup(self, attribute: Attribute) -> Any:
@@ -114,8 +117,8 @@ class _Evaluation:
     def _sub(self, spec: Any) -> str:
         text, own = spec if isinstance(spec, list) else (spec, {})
 
-        def replaced(found: re.Match[str]) -> str:
-            literal, name = found.groups()
+        def replaced(placeholder: re.Match[str]) -> str:
+            literal, name = placeholder.groups()
             if literal:
                 return f"${{{name}}}"
             return str(self.value(own[name]) if name in own else self._lookup(_dotted(name)))

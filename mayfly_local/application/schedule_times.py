@@ -20,7 +20,7 @@ _DAY_NUMBER: Final = re.compile(r"(?<![#\d])([1-7])")
 
 @dataclass(frozen=True)
 class ScheduleTimes:
-    """The times of one expression. Exactly one of the three is set."""
+    """The times of one expression. Exactly one of `every`, `cron` and `once` is set."""
 
     every: timedelta | None = None
     cron: str | None = None
@@ -29,15 +29,15 @@ class ScheduleTimes:
 
     @classmethod
     def parse(cls, expression: str, zone: str = "UTC") -> "ScheduleTimes":
-        """Raises ValueError, saying what is wrong with which expression."""
+        """Parses an expression. Raises ValueError that names the expression and its error."""
         try:
             ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError(f"{zone!r} is not a time zone") from None
-        found = _EXPRESSION.fullmatch(expression)
-        if found is None:
+        match = _EXPRESSION.fullmatch(expression)
+        if match is None:
             raise ValueError(f"the schedule {expression!r} is not rate(...), cron(...) or at(...)")
-        kind, inner = found.groups()
+        kind, inner = match.groups()
         try:
             if kind == "rate":
                 return cls(every=_rate(inner), zone=zone)
@@ -52,9 +52,9 @@ class ScheduleTimes:
         return cls(cron=cron, zone=zone)
 
     def after(self, moment: datetime) -> datetime | None:
-        """The first time after `moment` (aware), None when there is none.
+        """Returns the first time after `moment` (aware), or None if there is none.
 
-        A rate counts from the moment it is asked.
+        A rate counts from `moment`.
         """
         if self.every is not None:
             return moment + self.every
@@ -65,15 +65,16 @@ class ScheduleTimes:
 
 
 def _rate(inner: str) -> timedelta:
-    found = _RATE.fullmatch(inner)
-    if found is None or (found[1] == "1") == bool(found[3]):
+    match = _RATE.fullmatch(inner)
+    if match is None or (match[1] == "1") == bool(match[3]):
         raise ValueError("a rate is a number and minute(s), hour(s) or day(s), singular for 1")
-    return timedelta(**{f"{found[2]}s": int(found[1])})
+    return timedelta(**{f"{match[2]}s": int(match[1])})
 
 
 def _cron(inner: str) -> str:
-    """EventBridge's six fields as the usual five: no year, Sunday is 0 and not 1, `?` says no more
-    than `*`.
+    """Returns EventBridge's six fields as the usual five.
+
+    The year is gone, Sunday is 0 instead of 1, and `?` becomes `*`.
     """
     fields = inner.split()
     if len(fields) != 6:

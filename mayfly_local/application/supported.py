@@ -1,14 +1,14 @@
-"""What of CloudFormation runs here: resource types, and the properties of each.
+"""The parts of CloudFormation that run here: resource types, and the properties of each.
 
-A property is either done locally, or listed as one that changes nothing on a laptop. Whatever is in
-neither list is an error at start, so that nothing is ignored in silence.
+A property is either implemented locally, or listed because it changes nothing on a laptop. Anything
+else is an error at start, so that nothing is ignored silently.
 """
 
 from typing import Any, Final
 
 __all__ = ["COMPUTE", "STATE", "unsupported"]
 
-#: Resources that the embedded store holds; created through CloudFormation, then verified.
+#: Resources that the emulator holds; they are created through CloudFormation and then verified.
 STATE: Final = {
     "AWS::DynamoDB::Table": {
         "AttributeDefinitions", "BillingMode", "DeletionProtectionEnabled",
@@ -29,7 +29,7 @@ STATE: Final = {
     },
 }  # fmt: skip
 
-#: Resources that this runtime plays itself.
+#: Resources that this runtime implements itself.
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
         "Architectures", "Code", "Description", "Environment", "EphemeralStorage", "FunctionName",
@@ -63,8 +63,8 @@ COMPUTE: Final = {
     },
 }  # fmt: skip
 
-#: Resources that are right to have in a template and have nothing to do on a laptop; any property
-#: of theirs is accepted.
+#: Resources that belong in a template and have no effect on a laptop. All their properties are
+#: accepted.
 WITHOUT_EFFECT: Final = {
     "AWS::CloudWatch::Alarm",
     "AWS::IAM::ManagedPolicy",
@@ -77,8 +77,9 @@ WITHOUT_EFFECT: Final = {
 
 
 def unsupported(resources: dict[str, Any]) -> list[str]:
-    """One sentence for each resource type or property of a transformed template that does not run
-    here.
+    """Returns one sentence for each unsupported resource type or property.
+
+    The template must be transformed already.
     """
     problems = []
     for name, resource in resources.items():

@@ -1,5 +1,6 @@
-"""A SAM template, transformed to CloudFormation and split: state for the store, compute for this
-runtime.
+"""A SAM template, transformed to CloudFormation and split in two parts.
+
+The emulator holds the state, and this runtime runs the compute.
 """
 
 import hashlib
@@ -20,9 +21,9 @@ from mayfly_local.errors import TemplateError
 
 __all__ = ["UNUSABLE", "Template", "load", "parse"]
 
-#: How a local path travels through the SAM translator, which accepts only uploaded code.
+#: The SAM translator accepts only uploaded code, so a local path gets this prefix meanwhile.
 _LOCAL_CODE: Final = "s3://local/"
-#: What reading a property of the wrong shape raises.
+#: Errors that reading a property of the wrong shape can raise.
 UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
 
 
@@ -30,7 +31,7 @@ UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, 
 class Template:
     """A transformed template with its parameters' values.
 
-    Resources whose condition does not hold are gone.
+    Resources whose condition is false are left out.
     """
 
     path: Path
@@ -44,35 +45,40 @@ class Template:
 
     @property
     def folder(self) -> Path:
-        """What relative paths in the template start from."""
+        """The folder that relative paths in the template start from."""
         return self.path.parent
 
     def of_type(self, *kinds: str) -> dict[str, Any]:
-        """The properties of all resources of these types, by logical id."""
+        """Returns the properties of all resources of these types, by logical id."""
         return {
-            name: each.get("Properties", {})
-            for name, each in self.resources.items()
-            if each["Type"] in kinds
+            name: resource.get("Properties", {})
+            for name, resource in self.resources.items()
+            if resource["Type"] in kinds
         }
 
     def state(self) -> dict[str, Any]:
-        """The resources that the store holds."""
-        return {name: each for name, each in self.resources.items() if each["Type"] in STATE}
+        """Returns the resources that the emulator holds."""
+        return {
+            name: resource for name, resource in self.resources.items() if resource["Type"] in STATE
+        }
 
     def wanted_from_state(self) -> set[tuple[str, str | None]]:
-        """What compute and outputs refer to among the state."""
+        """Returns the references from compute and outputs to the state."""
         state = self.state()
-        rest = [each for name, each in self.resources.items() if name not in state]
-        return {found for found in references([rest, self.outputs]) if found[0] in state}
+        rest = [resource for name, resource in self.resources.items() if name not in state]
+        return {
+            reference for reference in references([rest, self.outputs]) if reference[0] in state
+        }
 
     def resolve(self, value: Any, scope: dict[tuple[str, str | None], Any]) -> Any:
-        """`value` with its intrinsic functions evaluated; `scope` beside the parameters and pseudo
-        parameters.
+        """Returns `value` with its intrinsic functions evaluated.
+
+        `scope` adds references to the parameters and pseudo parameters. Raises TemplateError.
         """
-        given: dict[tuple[str, str | None], Any] = {
+        parameters: dict[tuple[str, str | None], Any] = {
             (name, None): text for name, text in self.parameters.items()
         }
-        known = {**self._pseudo(), **given, **scope}
+        known = {**self._pseudo(), **parameters, **scope}
         try:
             return resolve(value, known, conditions=self.conditions, mappings=self.mappings)
         except Unresolvable as problem:
@@ -81,16 +87,14 @@ class Template:
             raise TemplateError(self.path, ["a condition refers to itself"]) from None
 
     def _pseudo(self) -> dict[tuple[str, str | None], Any]:
+        stack_id = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{self.name}/local"
         return {
             ("AWS::Region", None): REGION,
             ("AWS::AccountId", None): ACCOUNT,
             ("AWS::Partition", None): "aws",
             ("AWS::URLSuffix", None): "amazonaws.com",
             ("AWS::StackName", None): self.name,
-            (
-                "AWS::StackId",
-                None,
-            ): f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{self.name}/local",
+            ("AWS::StackId", None): stack_id,
             ("AWS::NotificationARNs", None): [],
         }
 
@@ -98,16 +102,13 @@ class Template:
 def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -> Template:
     """Reads, transforms and checks a template. Raises TemplateError with every problem found.
 
-    The transformation takes longer than anything else at start, so its result is kept in `cache`,
-    by content.
+    The transformation takes longer than any other step of the start. Its result is therefore cached
+    in `cache`, by content.
     """
     text = _read(path)
     version = importlib.metadata.version("aws-sam-translator")
-    kept = (
-        cache
-        / "templates"
-        / (hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:32] + ".json")
-    )
+    digest = hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()
+    kept = cache / "templates" / f"{digest[:32]}.json"
     if kept.exists():
         transformed = json.loads(kept.read_text())
     else:
@@ -125,19 +126,19 @@ def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """The template as written, with short forms of intrinsic functions spelled out.
+    """Returns the template as written, with short forms of intrinsic functions spelled out.
 
-    Raises TemplateError.
+    Raises TemplateError if the file is not a YAML template.
     """
     from samtranslator.yaml_helper import yaml_parse
 
     try:
-        found = yaml_parse(_read(path))
+        template = yaml_parse(_read(path))
     except yaml.YAMLError as problem:
         raise TemplateError(path, [f"it is not valid YAML: {problem}"]) from None
-    if not isinstance(found, dict) or not isinstance(found.get("Resources"), dict):
+    if not isinstance(template, dict) or not isinstance(template.get("Resources"), dict):
         raise TemplateError(path, ["it has no Resources"])
-    return found
+    return template
 
 
 def _read(path: Path) -> str:
@@ -152,15 +153,13 @@ def _read(path: Path) -> str:
 
 
 def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
-    os.environ.setdefault(
-        "AWS_DEFAULT_REGION", REGION
-    )  # the translator asks botocore for a region and fails without
+    # The translator takes the region from botocore, and fails without one.
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.translator.transform import transform
 
-    if "AWS::Serverless-2016-10-31" not in str(
-        source.get("Transform")
-    ) and "AWS::Serverless::" in str(source["Resources"]):
+    is_transformed = "AWS::Serverless-2016-10-31" in str(source.get("Transform"))
+    if not is_transformed and "AWS::Serverless::" in str(source["Resources"]):
         raise TemplateError(
             path,
             ["it has AWS::Serverless resources but no 'Transform: AWS::Serverless-2016-10-31'"],
@@ -196,15 +195,15 @@ def _mark_local_code(path: Path, where: str, properties: dict[str, Any]) -> list
     return missing
 
 
-def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Template:
+def _check(path: Path, transformed: dict[str, Any], chosen: dict[str, str]) -> Template:
     declared = transformed.get("Parameters") or {}
     local = ((transformed.get("Metadata") or {}).get("Mayfly") or {}).get("LocalParameters") or {}
-    given = {**local, **given}
-    problems = [f"there is no parameter {name}" for name in given if name not in declared]
+    chosen = {**local, **chosen}
+    problems = [f"there is no parameter {name}" for name in chosen if name not in declared]
     parameters: dict[str, str | list[str]] = {}
     for name, spec in declared.items():
-        if name in given or "Default" in spec:
-            text = str(given.get(name, spec.get("Default")))
+        if name in chosen or "Default" in spec:
+            text = str(chosen.get(name, spec.get("Default")))
             problems += _parameter_problems(name, text, spec)
             parameters[name] = (
                 text.split(",")
@@ -229,7 +228,9 @@ def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Te
     )
     try:
         kept = {
-            name: each for name, each in template.resources.items() if _is_wanted(template, each)
+            name: resource
+            for name, resource in template.resources.items()
+            if _is_wanted(template, resource)
         }
         problems = unsupported(kept)
     except UNUSABLE as problem:
@@ -242,7 +243,7 @@ def _check(path: Path, transformed: dict[str, Any], given: dict[str, str]) -> Te
 
 
 def _parameter_problems(name: str, text: str, spec: dict[str, Any]) -> list[str]:
-    allowed = [str(each) for each in spec.get("AllowedValues", ())]
+    allowed = [str(value) for value in spec.get("AllowedValues", ())]
     if allowed and text not in allowed:
         return [f"parameter {name} is {text!r}; it may be {', '.join(allowed)}"]
     if "AllowedPattern" in spec and not re.fullmatch(spec["AllowedPattern"], text):
@@ -261,8 +262,9 @@ def _parameter_problems(name: str, text: str, spec: dict[str, Any]) -> list[str]
 
 
 def _stack_name(folder: str) -> str:
-    """https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html:
-    letters, digits, hyphens.
+    """Returns a valid name of a stack: letters, digits, hyphens.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
     """
     return "app-" + re.sub(r"[^A-Za-z0-9-]", "-", folder)
 

@@ -1,8 +1,8 @@
-"""One execution environment: a process, the Runtime API that it talks to, and at most one
-invocation at a time.
+"""An execution environment: one process and the Runtime API that it talks to.
 
-The Runtime API is the contract of https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html,
-on a loopback socket of its own for every environment, as AWS's client expects.
+It runs at most one invocation at a time. Each environment has its own loopback socket for the
+Runtime API, as AWS's client expects. The API's contract:
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from mayfly_local.processes.children import Child, Children
 
 __all__ = ["PAYLOAD_LIMIT", "Environment", "Failure", "Invocation", "Launch", "NotSent", "Reply"]
 
-#: Bytes of a synchronous request or response.
+#: Largest synchronous request or response, in bytes.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 PAYLOAD_LIMIT: Final = 6 * 1024 * 1024
 #: Seconds that a function has to initialise, as on Lambda.
@@ -42,7 +42,7 @@ _LOOKS_BETWEEN_CHILDREN: Final = 10
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start environments of one function.
+    """The way to start environments of one function.
 
     `runtime` is the module or file of the loop that calls the handler.
     """
@@ -60,7 +60,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Invocation:
-    """One event on its way through a function. The trace header is X-Ray's."""
+    """An event for a function, with its request id. The trace header is X-Ray's."""
 
     event: bytes
     request_id: str
@@ -68,22 +68,24 @@ class Invocation:
 
     @classmethod
     def of(cls, event: Any) -> "Invocation":
-        """An invocation with new ids."""
-        trace = f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Parent={uuid.uuid4().hex[:16]};Sampled=0"
+        """Returns an invocation with new ids."""
+        root = f"1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
+        trace = f"Root={root};Parent={uuid.uuid4().hex[:16]};Sampled=0"
         return cls(json.dumps(event, ensure_ascii=False).encode(), str(uuid.uuid4()), trace)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the handler returned, as JSON."""
+    """The handler's result, as JSON."""
 
     payload: bytes
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no reply: the handler raised, or its process timed out, exited, was killed or
-    ran out of memory.
+    """The reason for a missing reply.
+
+    Either the handler raised, or its process timed out, exited, was killed or ran out of memory.
     """
 
     kind: str
@@ -91,12 +93,12 @@ class Failure:
 
     @property
     def payload(self) -> bytes:
-        """The error as Lambda hands it to a caller."""
+        """The error in the form that Lambda returns to a caller."""
         return json.dumps({"errorType": self.kind, "errorMessage": self.message}).encode()
 
 
 class NotSent(Exception):
-    """The process died before it had read its event; the invocation may be given to another one."""
+    """The process died before it read its event; another environment may run the invocation."""
 
 
 class Environment:
@@ -112,13 +114,11 @@ class Environment:
         self._api = HttpServer(
             self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, refused=self._note_refusal
         )
-        #: Prefix of the paths that its process uses, if the system does not tell which process sent
-        #: a request.
-        self._token = (
-            ""
-            if (peers.can_tell() if tells_peers is None else tells_peers)
-            else f"/{secrets.token_hex(16)}"
-        )
+        #: Prefix of the paths that the process uses. It is empty if the system tells which process
+        #: sent a request.
+        if tells_peers is None:
+            tells_peers = peers.can_tell()
+        self._token = "" if tells_peers else f"/{secrets.token_hex(16)}"
         self._connection: Connection | None = None
         self._was_written = False
         self._polls: asyncio.Queue[asyncio.Future[Invocation]] = asyncio.Queue()
@@ -139,14 +139,14 @@ class Environment:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs."""
+        """True while the process runs."""
         return self._child is not None and self._child.is_running
 
     async def start(self, children: Children) -> Failure | None:
-        """Starts the process and waits until it asks for its first event; returns why it never did.
+        """Starts the process and waits until it asks for its first event.
 
-        Returns a Failure as well if the system has no file or process left; the next invocation
-        tries again.
+        Returns a Failure with the reason if it never asks. Returns a Failure as well if the system
+        has no file or process left; the next invocation then tries again.
         """
         try:
             await self._api.listen(0)
@@ -154,7 +154,7 @@ class Environment:
                 **self._launch.variables,
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}{self._token}",
                 "AWS_LAMBDA_LOG_STREAM_NAME": f"local/{self.id}",
-                "PYTHONPATH": ":".join(str(each) for each in self._launch.path),
+                "PYTHONPATH": ":".join(str(folder) for folder in self._launch.path),
             }
             self._child = await children.spawn(
                 self._launch.runtime,
@@ -188,7 +188,7 @@ class Environment:
         waits: list[asyncio.Future[Any]] = [poll, ended, self._init_error]
         try:
             await asyncio.wait(waits, timeout=INIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # its pool closes
+        except asyncio.CancelledError:  # The pool is closing.
             poll.cancel()
             await self.kill()
             raise
@@ -220,10 +220,10 @@ class Environment:
         return failure
 
     async def invoke(self, invocation: Invocation) -> Reply | Failure:
-        """Gives the process one event and waits for what becomes of it, no longer than the
-        function's timeout.
+        """Gives the process one event, and waits for the result until the function's timeout.
 
-        After a Failure that is not the handler's own, the process is dead. Raises NotSent.
+        If the handler itself did not cause a Failure, the process is dead afterwards. Raises
+        NotSent if the process died before it read the event.
         """
         poll = await self._poll_or_end()
         if poll is None or not self.is_alive:
@@ -254,13 +254,13 @@ class Environment:
         return result
 
     async def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, then SIGKILL after the grace."""
+        """Sends SIGTERM, then SIGKILL after the grace period."""
         if self._child is not None:
             await self._child.stop(grace_seconds)
         await self._close()
 
     async def kill(self) -> None:
-        """SIGKILL, now."""
+        """Sends SIGKILL immediately."""
         if self._child is not None:
             self._child.kill()
             await self._child.ended
@@ -278,7 +278,7 @@ class Environment:
             return self._outcome.result()
         if ended.done():
             was_unread = await self._died_before_reading()
-            if self._outcome.done():  # its answer was still on the way when it ended
+            if self._outcome.done():  # The reply was still on the way when the process ended.
                 return self._outcome.result()
             if was_unread:
                 await self.kill()
@@ -296,8 +296,9 @@ class Environment:
         return failure
 
     async def _died_before_reading(self) -> bool:
-        """Whether the process ended without having read its event, so that no line of the handler
-        can have run.
+        """Returns whether the process ended before it read its event.
+
+        If so, no line of the handler can have run.
         """
         if self._connection is None or self._verdict is not None:
             return False
@@ -378,9 +379,9 @@ class Environment:
         if not is_own:
             return "another process may not use a function's Runtime API"
         if request.path.endswith("/invocation/next") and any(
-            not each.lost.done() for each in self._open_polls.values()
+            not connection.lost.done() for connection in self._open_polls.values()
         ):
-            return "the function waits for its next event already; a second poller gets none"
+            return "the function already waits for its next event; a second poller is refused"
         return None
 
     def _note_refusal(self, path: str, why: str) -> None:
@@ -388,7 +389,7 @@ class Environment:
 
     async def _serve_next(self, request: web.BaseRequest) -> web.Response:
         if self._outcome is not None and not self._outcome.done():
-            # The runtime gave up on its invocation and asks for another: the caller must not wait
+            # The runtime dropped its invocation and asks for another one. The caller must not wait
             # for the deadline.
             self._outcome.set_result(
                 Failure(
@@ -415,17 +416,17 @@ class Environment:
         response = web.Response(
             body=invocation.event, headers=headers, content_type="application/json"
         )
-        with contextlib.suppress(
-            ConnectionError
-        ):  # it died while it waited; what asks for the outcome finds out
+        # If the process died while it waited, the code that awaits the outcome notices.
+        with contextlib.suppress(ConnectionError):
             await response.prepare(request)
             await response.write_eof()
             self._was_written = True
         return response
 
     async def _watch_memory(self, child: Child) -> None:
-        """Kills the process above its memory size: its own memory often, with that of its children
-        now and then.
+        """Kills the process if it exceeds its memory size.
+
+        It checks the process itself often, and the sum with its children less often.
         """
         try:
             process, looks, used = psutil.Process(child.pid), 0, 0
@@ -433,41 +434,40 @@ class Environment:
                 is_active = self._current is not None or not self.invocations
                 await asyncio.sleep(_MEMORY_INTERVAL if is_active else _IDLE_MEMORY_INTERVAL)
                 looks += 1
-                with contextlib.suppress(
-                    OSError
-                ):  # no file is left to look with; the next look may find one
+                # The system may have no open file left for this check; the next one tries again.
+                with contextlib.suppress(OSError):
                     used = self._memory_of(
                         process, with_children=not looks % _LOOKS_BETWEEN_CHILDREN
                     )
                 if used > self._launch.memory_mb * 1024 * 1024:
-                    limit, found = self._launch.memory_mb, used / 1024 / 1024
+                    limit, used_mb = self._launch.memory_mb, used / 1024 / 1024
                     self._verdict = Failure(
                         "Runtime.OutOfMemory",
-                        f"Memory Size: {limit} MB exceeded (used: {found:.0f} MB); the process "
+                        f"Memory Size: {limit} MB exceeded (used: {used_mb:.0f} MB); the process "
                         "was killed",
                     )
                     child.kill()
                     return
-        except psutil.Error:  # it has ended
+        except psutil.Error:  # The process has ended.
             return
 
     def _memory_of(self, process: psutil.Process, *, with_children: bool) -> int:
-        """Resident bytes.
+        """Returns the resident bytes.
 
-        Raises psutil.Error once the process has ended, OSError if the system cannot be asked.
+        Raises psutil.Error once the process has ended, and OSError if the system cannot be asked.
         """
         used: int = process.memory_info().rss
         if with_children:
-            for each in process.children(recursive=True):
-                with contextlib.suppress(psutil.Error):  # ended between two looks
-                    used += each.memory_info().rss
+            for child in process.children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # The child ended between two checks.
+                    used += child.memory_info().rss
         return used
 
     async def _read_output(self, child: Child) -> None:
         while True:
             try:
                 line = await child.output.readline()
-            except ValueError:  # a line longer than any log takes; what is left of it follows
+            except ValueError:  # The line is longer than the limit; the rest of it follows.
                 continue
             if not line:
                 return
@@ -479,7 +479,7 @@ class Environment:
             self._memory.cancel()
         if self._reader is not None:
             await asyncio.wait([self._reader], timeout=1)
-        # A process that was killed while it waited for an event has left its request open.
+        # If a process was killed while it waited for an event, its request is still open.
         for poll in list(self._open_polls):
             poll.cancel()
         await self._api.close()
@@ -490,8 +490,8 @@ class Environment:
 
 def _reported(body: bytes, request: web.BaseRequest) -> Failure:
     try:
-        found = json.loads(body)
-        return Failure(str(found["errorType"]), str(found["errorMessage"]))
+        error = json.loads(body)
+        return Failure(str(error["errorType"]), str(error["errorMessage"]))
     except (ValueError, KeyError, TypeError):
         return Failure(
             request.headers.get("Lambda-Runtime-Function-Error-Type", "Function.Unhandled"),

@@ -1,6 +1,4 @@
-"""How each function is started: its folder, its path of modules, its variables, and the loop that
-calls its handler.
-"""
+"""The launch of each function: its folder, module path, variables, and the loop that calls it."""
 
 import os
 import sys
@@ -30,21 +28,21 @@ def launches(
     say: Callable[[str], None],
     pure_python: bool = False,
 ) -> dict[str, Launch]:
-    """A launch for each function.
+    """Returns a launch for each function.
 
-    Installs the packages that are missing; raises LocalError where that fails.
+    Installs missing packages. Raises LocalError if that fails.
     """
     runtime = runtime_folder(cache)
-    # AWS's client does not support the token that is needed if the system does not tell which
-    # process holds a connection.
+    # If the system does not tell which process holds a connection, a token is needed. AWS's client
+    # does not support that token.
     uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
-    found = {}
+    launches_by_name = {}
     for name, function in application.functions.items():
         code = function.code or _inline(function, work)
         path = python_path(
             code, function.layers, brings_packages=function.brings_packages, cache=cache, say=say
         )
-        found[name] = Launch(
+        launches_by_name[name] = Launch(
             name=name,
             arn=function.arn,
             handler=function.handler,
@@ -58,12 +56,13 @@ def launches(
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
         )
-    return found
+    return launches_by_name
 
 
 def function_variables(function: Function, code: Path) -> dict[str, str]:
-    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html, the function's own
-    included.
+    """Returns the environment variables that Lambda sets, and the function's own.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
     return {
         "PATH": os.environ.get("PATH", ""),
@@ -75,7 +74,7 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": function.log_group,
-        # As `sam local` sets it: the one way for code to know that it runs on a laptop.
+        # `sam local` sets this, too; code can tell by it that it runs on a laptop.
         "AWS_SAM_LOCAL": "true",
         "LAMBDA_TASK_ROOT": str(code),
         "_HANDLER": function.handler,
@@ -84,7 +83,7 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
 
 
 def store_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str]:
-    """Environment variables that make every AWS SDK use the local store with these credentials."""
+    """Returns variables that make every AWS SDK use this endpoint with these credentials."""
     return {
         **credentials.variables,
         "AWS_ENDPOINT_URL": endpoint,
@@ -95,9 +94,9 @@ def store_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str
 
 
 def python_version_note(application: Application) -> str | None:
-    """A word on the difference, where the functions ask for another Python than this one."""
+    """Returns a note if functions ask for another Python version than this one."""
     here = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    others = sorted({each.runtime for each in application.functions.values()} - {here})
+    others = sorted({function.runtime for function in application.functions.values()} - {here})
     return f"functions ask for {', '.join(others)} and run on {here} here" if others else None
 
 

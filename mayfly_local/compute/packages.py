@@ -1,7 +1,7 @@
-"""Third-party packages of functions and layers, installed for this machine and kept by content of
-their requirements.
+"""Third-party packages of functions and layers, installed for this machine.
 
-What `sam build` makes is for Lambda's system and architecture; a laptop needs a copy of its own.
+`sam build` makes packages for Lambda's system and architecture, so a laptop needs its own copy.
+Each copy is cached by the content of its requirements file.
 """
 
 import hashlib
@@ -33,9 +33,9 @@ def python_path(
     cache: Path,
     say: Callable[[str], None],
 ) -> list[Path]:
-    """Where a function finds modules: its own folder, then its layers, as on Lambda.
+    """Returns the folders of a function's modules: its own, then its layers, as on Lambda.
 
-    Installs what is missing.
+    Installs missing packages.
     """
     path = [code]
     if brings_packages:
@@ -48,7 +48,10 @@ def python_path(
 
 
 def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) -> Path:
-    """A folder with the packages of a requirements file. Raises LocalError with pip's own words."""
+    """Returns a folder with the packages of a requirements file.
+
+    Raises LocalError with pip's error.
+    """
     text = requirements.read_text()
     name = hashlib.sha256(
         f"{sys.version_info[:2]} {platform.machine()} {sys.platform}\n{text}".encode()
@@ -58,22 +61,13 @@ def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) ->
         return folder
     say(f"installing the packages of {requirements} for this machine (once) ...")
     unfinished = folder.with_name(f"{name}.{os.getpid()}")
-    # A hashed lock is complete by itself; anything else is resolved as `sam build` would.
+    # A lock with hashes lists every package. Any other file is resolved as `sam build` does.
     strict = ["--require-hashes", "--no-deps"] if "--hash=" in text else []
     command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        *strict,
-        "--target",
-        str(unfinished),
-    ]
-    done = subprocess.run(
-        [*command, "-r", str(requirements)], capture_output=True, text=True, check=False
-    )
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        *strict, "--target", str(unfinished), "-r", str(requirements),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise LocalError(
@@ -81,20 +75,19 @@ def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) ->
         )
     try:
         unfinished.rename(folder)
-    except OSError:  # another start was faster
+    except OSError:  # Another start was faster.
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
 def runtime_folder(cache: Path) -> Path:
-    """A folder that shows what Lambda's own Python runtime brings, and nothing else of this
-    environment.
+    """Returns a folder with the packages of Lambda's own Python runtime, and no others.
 
-    That is boto3 and, where it has wheels, `awslambdaric`. It stands last on the path: a layer's
-    versions win.
+    These are boto3 and, if it has wheels for this system, `awslambdaric`. The folder comes last on
+    the path, so that a layer's versions win.
     """
-    packages = [each for each in _RUNTIME_PACKAGES if _is_installed(each)]
-    versions = "".join(importlib.metadata.version(each) for each in packages)
+    packages = [package for package in _RUNTIME_PACKAGES if _is_installed(package)]
+    versions = "".join(importlib.metadata.version(package) for package in packages)
     folder = (
         cache / "runtime" / hashlib.sha256(f"{sys.prefix} {versions}".encode()).hexdigest()[:16]
     )
@@ -120,7 +113,7 @@ def runtime_folder(cache: Path) -> Path:
 
 
 def has_awslambdaric() -> bool:
-    """Whether AWS's runtime client is installed; it has wheels for Linux only."""
+    """Returns whether AWS's runtime client is installed; it has wheels for Linux only."""
     return _is_installed("awslambdaric")
 
 

@@ -1,5 +1,7 @@
-"""The environments of one function: from zero to a limit, newest idle one first, reaped when idle
-for long.
+"""The environments of one function, from zero to a limit.
+
+An invocation gets the environment that became idle last. Environments that stay idle too long are
+stopped.
 """
 
 import asyncio
@@ -13,39 +15,36 @@ from mayfly_local.compute.environment import Environment, Failure, Invocation, N
 
 __all__ = ["Pool", "Starts"]
 
-#: Starts an environment; gives back the reason if it did not come up.
+#: Starts an environment, or returns the reason for its failure.
 Starter = Callable[[], Awaitable[Environment | Failure]]
-#: Seconds after which a slow start no longer holds up the next one.
+#: Seconds after which a slow start no longer delays the next one.
 _START_SECONDS: Final = 2.0
 
 
 class Starts:
-    """Bounds the environments that start at once to about the number of processors.
+    """Limits the environments that start at once to about the number of processors.
 
-    More would only make each of them slower.
+    More would only make each start slower.
     """
 
     def __init__(self, at_once: int = max(2, os.cpu_count() or 1)) -> None:
         self._slots = asyncio.Semaphore(at_once)
 
     async def run(self, start: Starter) -> Environment | Failure:
-        """Starts one when it is its turn."""
+        """Starts an environment when a slot is free."""
         await self._slots.acquire()
-        giving = asyncio.get_running_loop().call_later(_START_SECONDS, self._slots.release)
+        release = asyncio.get_running_loop().call_later(_START_SECONDS, self._slots.release)
         try:
             return await start()
         finally:
-            if (
-                giving.when() > asyncio.get_running_loop().time()
-            ):  # else the slot is given back already, or will be
-                giving.cancel()
+            # Otherwise the timer has released the slot, or is about to.
+            if release.when() > asyncio.get_running_loop().time():
+                release.cancel()
                 self._slots.release()
 
 
 class Pool:
-    """Runs invocations of one function, each on an environment that serves no other one
-    meanwhile.
-    """
+    """Runs invocations of one function, one at a time on each environment."""
 
     def __init__(
         self, start: Starter, *, limit: int, idle_seconds: float, starts: Starts | None = None
@@ -64,19 +63,19 @@ class Pool:
 
     @property
     def environments(self) -> list[Environment]:
-        """All that are up, busy ones first."""
+        """All running environments, busy ones first."""
         return [*self._busy, *self._idle]
 
     @property
     def is_busy(self) -> bool:
-        """Whether an invocation runs or waits."""
+        """True while an invocation runs, or waits for an environment."""
         return bool(self._busy or self._starting or self._waiting)
 
     async def invoke(self, invocation: Invocation) -> Reply | Failure:
         """Runs an invocation on the first environment that becomes free or comes up.
 
         If the environment died before it read the event, another one gets it. After two such deaths
-        in a row it returns a Failure.
+        in a row, returns a Failure.
         """
         for _ in range(2):
             environment = await self._acquire()
@@ -91,38 +90,40 @@ class Pool:
         )
 
     async def reap(self) -> None:
-        """Stops what has been idle for too long."""
+        """Stops environments that have been idle too long."""
         now = time.monotonic()
-        tired = [
-            each
-            for each in self._idle
-            if now - each.idle_since > self._idle_seconds or not each.is_alive
+        expired = [
+            environment
+            for environment in self._idle
+            if now - environment.idle_since > self._idle_seconds or not environment.is_alive
         ]
-        self._idle = [each for each in self._idle if each not in tired]
-        await asyncio.gather(*(each.stop(grace_seconds=2) for each in tired))
+        self._idle = [environment for environment in self._idle if environment not in expired]
+        await asyncio.gather(*(environment.stop(grace_seconds=2) for environment in expired))
 
     async def replace_all(self) -> None:
-        """Makes every later invocation start on new code; what runs is let finish."""
+        """Makes every later invocation run new code; running invocations may finish."""
         idle, self._idle = self._idle, []
         self._stale |= self._busy
         self._generation += 1
-        await asyncio.gather(*(each.stop(grace_seconds=0.5) for each in idle))
+        await asyncio.gather(*(environment.stop(grace_seconds=0.5) for environment in idle))
 
     async def close(self, grace_seconds: float) -> None:
-        """Stops every environment: idle ones at once, busy ones by SIGTERM and, after the grace,
-        SIGKILL. Starts no more.
+        """Stops every environment, and starts no more.
 
-        Starts that are under way are cancelled, and have ended when this returns.
+        Idle environments stop immediately. Busy ones get SIGTERM and, after the grace period,
+        SIGKILL. Starts in progress are cancelled, and have ended when this returns.
         """
         self._is_closed = True
         while self._waiting:
             self._give(_STOPPED)
         starting = list(self._starting)
-        for each in starting:
-            each.cancel()
+        for start in starting:
+            start.cancel()
         await asyncio.gather(*starting, return_exceptions=True)
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(each.stop(grace_seconds) for each in [*idle, *self._busy]))
+        await asyncio.gather(
+            *(environment.stop(grace_seconds) for environment in [*idle, *self._busy])
+        )
 
     async def _run(self, environment: Environment, invocation: Invocation) -> Reply | Failure:
         try:
@@ -145,13 +146,13 @@ class Pool:
         try:
             return await turn
         except asyncio.CancelledError:
-            given = turn.result() if turn.done() and not turn.cancelled() else None
-            if given is not None and not isinstance(given, Failure):
-                self._free(given)
+            unused = turn.result() if turn.done() and not turn.cancelled() else None
+            if unused is not None and not isinstance(unused, Failure):
+                self._free(unused)
             raise
 
     def _start_for_waiting(self) -> None:
-        """Starts one environment for each invocation that waits, within the limit."""
+        """Starts one environment for each waiting invocation, within the limit."""
         waiting = sum(not turn.done() for turn in self._waiting)
         while (
             len(self._starting) < waiting
@@ -173,7 +174,7 @@ class Pool:
         elif self._is_closed:
             await started.stop(grace_seconds=0.5)
         else:
-            if generation != self._generation:  # its code was saved while it started
+            if generation != self._generation:  # The code was saved while this environment started.
                 self._stale.add(started)
             self._free(started)
 

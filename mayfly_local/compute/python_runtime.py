@@ -1,7 +1,7 @@
-"""A Lambda runtime in pure Python, for systems that `awslambdaric` has no wheels for.
+"""A Lambda runtime in pure Python, for systems without wheels of `awslambdaric`.
 
-Speaks the same Runtime API, gives handlers the same context and reports errors in the same shapes;
-both are held to it by tests/contract/test_runtime_api.py. Contract:
+It speaks the same Runtime API, gives handlers the same context and reports errors in the same form.
+tests/contract/test_runtime_api.py checks both runtimes. The API's contract:
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
@@ -21,7 +21,8 @@ _PREFIX = "/2018-06-01/runtime"
 
 
 class Context:
-    """What a handler gets as its second argument, as on Lambda:
+    """The second argument of a handler, as on Lambda.
+
     https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
     """
 
@@ -38,17 +39,16 @@ class Context:
         self._deadline_ms = deadline_ms
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the deadline, never below 0."""
+        """Returns the milliseconds until the deadline, never below 0."""
         return max(0, self._deadline_ms - time.time_ns() // 1_000_000)
 
 
 class Client:
-    """The Runtime API over one kept connection."""
+    """A client of the Runtime API over one open connection."""
 
     def __init__(self, address: str) -> None:
-        host, slash, token = address.partition(
-            "/"
-        )  # a token where the system does not tell whose a connection is
+        # The address has a token if the system does not tell which process holds a connection.
+        host, slash, token = address.partition("/")
         self._prefix = slash + token + _PREFIX
         self._connection = http.client.HTTPConnection(host)
 
@@ -62,7 +62,7 @@ class Client:
         return response.headers, body
 
     def post(self, path: str, body: bytes, error_type: str | None = None) -> int:
-        """Sends a result or an error, and returns the status of the answer."""
+        """Sends a result or an error, and returns the response's status."""
         headers = {"Content-Type": "application/json"}
         if error_type:
             headers["Lambda-Runtime-Function-Error-Type"] = error_type
@@ -73,11 +73,12 @@ class Client:
 
 
 def main() -> None:
-    """Loads the handler named by the first argument and serves invocations until the API goes
-    away.
+    """Loads the handler and serves invocations until the API is gone.
+
+    The first argument names the handler.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A text file; a killed process must not take its last words along.
+        # Flush every line, so that the output of a killed process is not lost.
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     client = Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
     logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
@@ -110,36 +111,26 @@ def _serve(
     )
     try:
         result = handler(json.loads(body), context)
-    except Exception:  # the edge of the runtime: whatever the handler raised is its result
+    except Exception:  # The runtime's edge: an exception of the handler is its result.
         _report(client, f"/invocation/{request_id}/error", _fault(*sys.exc_info()), request_id)
         return
     try:
         encoded = json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as problem:
         message = f"Unable to marshal response: {problem}"
-        _report(
-            client,
-            f"/invocation/{request_id}/error",
-            _error("Runtime.MarshalError", message, []),
-            request_id,
-        )
+        error = _error("Runtime.MarshalError", message, [])
+        _report(client, f"/invocation/{request_id}/error", error, request_id)
         return
     if client.post(f"/invocation/{request_id}/response", encoded) == 413:
-        sys.exit(
-            1
-        )  # as the original does: the platform has failed the invocation and takes a fresh environment
+        # As awslambdaric does: the invocation has failed, and the next one gets a new environment.
+        sys.exit(1)
 
 
 def _load(handler: str) -> Callable[[Any, Context], Any]:
     module_name, dot, function_name = handler.rpartition(".")
     if not dot:
-        raise _InitFailed(
-            _error(
-                "Runtime.MalformedHandlerName",
-                f"Bad handler '{handler}': not enough values to unpack",
-                [],
-            )
-        )
+        message = f"Bad handler '{handler}': not enough values to unpack"
+        raise _InitFailed(_error("Runtime.MalformedHandlerName", message, []))
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as problem:
@@ -148,20 +139,13 @@ def _load(handler: str) -> Callable[[Any, Context], Any]:
     except SyntaxError as problem:
         message = f"Syntax error in module '{module_name}': {problem}"
         raise _InitFailed(_error("Runtime.UserCodeSyntaxError", message, [])) from None
-    except (
-        Exception
-    ):  # the edge of the runtime: whatever the module raised is the reason of the failed start
+    except Exception:  # The runtime's edge: an exception of the module is why the start failed.
         raise _InitFailed(_fault(*sys.exc_info())) from None
     if not hasattr(module, function_name):
-        raise _InitFailed(
-            _error(
-                "Runtime.HandlerNotFound",
-                f"Handler '{function_name}' missing on module '{module_name}'",
-                [],
-            )
-        )
-    found: Callable[[Any, Context], Any] = getattr(module, function_name)
-    return found
+        message = f"Handler '{function_name}' missing on module '{module_name}'"
+        raise _InitFailed(_error("Runtime.HandlerNotFound", message, []))
+    function: Callable[[Any, Context], Any] = getattr(module, function_name)
+    return function
 
 
 class _InitFailed(Exception):

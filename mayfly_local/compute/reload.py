@@ -1,4 +1,4 @@
-"""Hot reload: when code is saved, the next invocation of what uses it starts on the new code."""
+"""Hot reload: when code is saved, the next invocation of its functions runs the new code."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,7 +37,7 @@ async def watch(
 
 
 class _Saved(DefaultFilter):
-    """What people save, not what tools write."""
+    """Passes the files that people save, and not the files that tools write."""
 
     def __call__(self, change: Change, path: str) -> bool:
         return (

@@ -1,4 +1,4 @@
-"""boto3 clients for the local stack's store, used from a thread pool of their own."""
+"""boto3 clients for the local stack's endpoint, used from a thread pool of their own."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,11 +15,11 @@ __all__ = ["Clients"]
 
 @dataclass
 class Clients:
-    """Makes clients for one endpoint and calls them without blocking the event loop."""
+    """Creates clients for one endpoint, and calls them without blocking the event loop."""
 
     endpoint: str
     credentials: Credentials = FOREIGN
-    #: The functions' keys, known to the guard of the embedded store; None for any other endpoint.
+    #: The functions' keys, known to the emulator's guard; None for any other endpoint.
     keys: Keys | None = None
     _made: dict[str, Any] = field(default_factory=dict)
     _threads: ThreadPoolExecutor = field(
@@ -27,7 +27,7 @@ class Clients:
     )
 
     def get(self, service: str) -> Any:
-        """The client of a service; one each, safe to share between threads."""
+        """Returns the client of a service; there is one for each, and threads may share it."""
         if service not in self._made:
             import boto3
             from botocore.config import Config
@@ -54,8 +54,9 @@ class Clients:
         return self.keys is not None
 
     def of(self, function: str) -> "Clients":
-        """Clients for what Lambda does in a function's name: under its role, and on these
-        threads.
+        """Returns clients for the work that Lambda does on behalf of a function.
+
+        They use the function's role and the same threads.
         """
         if self.keys is None:
             return self
@@ -72,5 +73,5 @@ class Clients:
         )
 
     def close(self) -> None:
-        """Lets the threads end; one that waits in a call is not waited for."""
+        """Stops the threads, without waiting for running calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The emulator's state as rows of the journal, and rows as the emulator's state."""
+"""Converts the emulator's state to rows of the journal, and back."""
 
 import json
 import re
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "at_port", "is_settled", "item_of", "rows", "settings_of", "tables"]
 
-#: The parts of a table that are no settings: its items, and the counts of them.
+#: Parts of a table that are not settings: its items, and their counts.
 _NOT_SETTINGS: Final = {"items", "_index_members", "ItemCount", "TableSizeBytes"}
 _TABLE_SETTINGS: Final = (
     "tags", "ttl_settings", "pitr_settings", "kinesis_destinations", "contributor_insights",
@@ -33,33 +33,37 @@ _QUEUE_URL: Final = re.compile(rb"http://127\.0\.0\.1:\d+/(\d{12}/)")
 
 
 def tables() -> Iterator[tuple[str, Items]]:
-    """All tables: name and items."""
+    """Yields all tables: name and items."""
     for (_, _, name), table in dynamodb._tables.all_items():
         yield name, table["items"]
 
 
 def item_of(table: str, pk: Any, sk: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """An item and its primary key, as DynamoDB's API has it; None if there is no such item."""
-    for (_, _, name), found in dynamodb._tables.all_items():
+    """Returns an item and its primary key, in the form of DynamoDB's API.
+
+    Returns None if the item does not exist.
+    """
+    for (_, _, name), contents in dynamodb._tables.all_items():
         if (
             name == table
-            and pk in found["items"]
-            and (item := found["items"][pk].get(sk)) is not None
+            and pk in contents["items"]
+            and (item := contents["items"][pk].get(sk)) is not None
         ):
             return item, {
-                each["AttributeName"]: item[each["AttributeName"]] for each in found["KeySchema"]
+                part["AttributeName"]: item[part["AttributeName"]] for part in contents["KeySchema"]
             }
     return None
 
 
 def rows(durable: "Durable") -> Iterator[Row]:
-    """Every row that counts now, with the value of the moment in which it is taken.
+    """Yields every current row, with its value at the moment of reading.
 
-    State may change between two rows.
+    The state may change between two rows.
     """
     for scope, table in dynamodb._tables.all_items():
         for pk, sk, data in table["items"].rows():
-            if dynamodb._tables.get_scoped(*scope) is not table:  # deleted, or made again
+            # The table was deleted, or created again.
+            if dynamodb._tables.get_scoped(*scope) is not table:
                 break
             yield ("item", *scope, pk, sk), data
     for scope, records in dynamodb._stream_records.all_items():
@@ -82,9 +86,8 @@ def _record_rows(scope: Scope, records: Records) -> Iterator[Row]:
     for number in range(first, first + len(records.rows)):
         if dynamodb._stream_records.get_scoped(*scope) is not records:
             return
-        index = number - dynamodb._stream_trimmed.get_scoped(
-            *scope, 0
-        )  # records before it may have been dropped meanwhile
+        # Records before it may have been dropped meanwhile.
+        index = number - dynamodb._stream_trimmed.get_scoped(*scope, 0)
         if 0 <= index < len(records.rows):
             yield ("record", *scope, number), records.rows[index]
 
@@ -104,8 +107,9 @@ def _queue_rows(scope: Scope, queue: Queue) -> Iterator[Row]:
 
 
 def settings_of(name: str) -> bytes:
-    """A service's settings in the emulator's own JSON, without items, messages and what is counted
-    from them.
+    """Returns a service's settings in the emulator's own JSON.
+
+    Items, messages and their counts are left out.
     """
     state = (
         _settings_of_tables()
@@ -118,46 +122,36 @@ def settings_of(name: str) -> bytes:
 
 
 def _settings_of_tables() -> dict[str, Any]:
-    found = AccountRegionScopedDict()
+    tables_by_scope = AccountRegionScopedDict()
     for scope, table in dynamodb._tables.all_items():
-        found.set_scoped(
+        tables_by_scope.set_scoped(
             *scope, {name: value for name, value in table.items() if name not in _NOT_SETTINGS}
         )
-    names = (
-        "tags",
-        "ttl_settings",
-        "pitr_settings",
-        "kinesis_destinations",
-        "contributor_insights",
-        "backups",
-        "resource_policies",
-        "exports",
-        "imports",
-    )
-    return {"tables": found, **{name: getattr(dynamodb, f"_{name}") for name in names}}
+    others = {name: getattr(dynamodb, f"_{name}") for name in _TABLE_SETTINGS}
+    return {"tables": tables_by_scope, **others}
 
 
 def _settings_of_queues() -> dict[str, Any]:
-    found = AccountRegionScopedDict()
+    queues_by_scope = AccountRegionScopedDict()
     for scope, queue in sqs._queues.all_items():
         attributes = {
             name: value
             for name, value in queue["attributes"].items()
             if not name.startswith(_COUNTS)
         }
-        found.set_scoped(
+        queues_by_scope.set_scoped(
             *scope,
             {
                 **{name: value for name, value in queue.items() if name not in _QUEUE_STATE},
                 "attributes": attributes,
             },
         )
-    return {"queues": found, "queue_name_to_url": sqs._queue_name_to_url}
+    return {"queues": queues_by_scope, "queue_name_to_url": sqs._queue_name_to_url}
 
 
 @dataclass
 class Found:
-    """Rows of a journal as they are read, and what becomes of them."""
+    """Rows that were read from a journal, and the state that they restore."""
 
     items: dict[Scope, dict[Any, dict[Any, bytes]]] = field(default_factory=dict)
     records: dict[Scope, dict[int, bytes]] = field(default_factory=dict)
@@ -173,16 +167,16 @@ class Found:
     lost: dict[str, bytes] = field(default_factory=dict)
 
     def take(self, key: tuple[Any, ...], value: bytes | None) -> None:
-        """One row, in the order of the journal.
+        """Adds a row, in the order of the journal.
 
-        Raises StateError for one of a kind that is not known.
+        Raises StateError if the row's kind is unknown.
         """
         kind, *rest = key
         taker = getattr(self, f"_take_{kind}", None)
         if taker is None:
             raise StateError(
-                f"the state has rows of a kind that this Mayfly does not know ({kind!r}); it "
-                "was written by a newer one"
+                f"the state has rows of a kind that this Mayfly does not know ({kind!r}); a newer "
+                "Mayfly wrote them, so start that one"
             )
         taker(rest, value)
 
@@ -233,7 +227,10 @@ class Found:
         _keep(self.lost, key[0], value)
 
     def restore(self, durable: "Durable", port: int) -> dict[str, bytes]:
-        """Makes it the emulator's state; returns the settings by service, as they are now."""
+        """Restores the emulator's state from the rows.
+
+        Returns the settings by service, as they are afterwards.
+        """
         for name, data in self.services.items():
             state = json.loads(at_port(name, data, port), object_hook=persistence._json_object_hook)
             for table in state["tables"]._data.values() if name == "dynamodb" else ():
@@ -261,9 +258,11 @@ class Found:
             dynamodb._stream_records.set_scoped(*scope, new_records(scope, durable, ordered))
 
     def _restore_queue(self, queue: Queue) -> None:
-        found = [load(data) for data in self.messages.get(queue.scope, {}).values()]
+        messages = [load(data) for data in self.messages.get(queue.scope, {}).values()]
         queue.hold(
-            sorted(found, key=lambda message: (message.get("seq") or "", message.get("sent_at", 0)))
+            sorted(
+                messages, key=lambda message: (message.get("seq") or "", message.get("sent_at", 0))
+            )
         )
         if (sequence := self.numbers.get(queue.scope)) is not None:
             entries = [
@@ -272,7 +271,7 @@ class Found:
             queue["fifo_seq"] = load(sequence)
             queue["dedup_cache"] = {
                 key: entry
-                for key, entry in sorted(entries, key=lambda each: each[1]["expire"])
+                for key, entry in sorted(entries, key=lambda item: item[1]["expire"])
                 if entry["expire"] > time.time()
             }
 
@@ -285,9 +284,9 @@ def _keep(where: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 def at_port(service: str, data: bytes, port: int) -> bytes:
-    """Settings with the URLs of queues at this start's port.
+    """Returns settings in which the URLs of queues have this start's port.
 
-    Only queues and stacks hold them; other text is the users'.
+    Only settings of queues and stacks contain such URLs; other text belongs to the user.
     """
     return (
         _QUEUE_URL.sub(rb"http://127.0.0.1:%d/\1" % port, data)
@@ -297,6 +296,6 @@ def at_port(service: str, data: bytes, port: int) -> bytes:
 
 
 def is_settled() -> bool:
-    """True if CloudFormation is not in the middle of a change."""
+    """Returns True if CloudFormation is not in the middle of a change."""
     stacks = MODULES["cloudformation"]._stacks.all_values()
     return not any(str(stack.get("StackStatus", "")).endswith("_IN_PROGRESS") for stack in stacks)

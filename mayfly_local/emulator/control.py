@@ -1,4 +1,4 @@
-"""Control requests of the runtime to the embedded store's process, over the store's port."""
+"""Control requests of the runtime to the emulator's process, over the emulator's port."""
 
 from typing import Any
 
@@ -19,22 +19,22 @@ class Control:
         self._log = log
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(self, what: str, asked: Any) -> Any:
-        """Sends a request and returns the answer. Raises aiohttp.ClientError."""
+    async def ask(self, what: str, arguments: Any) -> Any:
+        """Sends a request and returns the reply. Raises aiohttp.ClientError."""
         if self._session is None:
             self._session = aiohttp.ClientSession(headers=self._headers)
-        async with self._session.post(f"{self._url}/{what}", json=asked) as reply:
+        async with self._session.post(f"{self._url}/{what}", json=arguments) as reply:
             reply.raise_for_status()
             return await reply.json()
 
-    async def tell(self, what: str, told: Any) -> None:
-        """Sends a request whose failure is only logged."""
+    async def tell(self, what: str, arguments: Any) -> None:
+        """Sends a request; a failure is only logged."""
         try:
-            await self.ask(what, told)
+            await self.ask(what, arguments)
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             self._log.event("not kept", "WARNING", quiet=True, what=what, reason=str(problem))
 
     async def close(self) -> None:
-        """Ends its connections."""
+        """Closes its connections."""
         if self._session is not None:
             await self._session.close()

@@ -1,5 +1,8 @@
-"""Creates the template's state in the store through CloudFormation, sets what the store's
-CloudFormation drops, and then looks whether everything is as the template says."""
+"""Creates the template's state in the emulator, through CloudFormation.
+
+It also sets the properties that the emulator's CloudFormation drops, and verifies that everything
+is as the template says.
+"""
 
 import asyncio
 import json
@@ -23,16 +26,14 @@ _QUEUE_ATTRIBUTES: Final = (
 
 
 class Deployment:
-    """Deployed state: physical ids by logical id, and the values of the attributes that compute
-    asked for.
-    """
+    """Deployed state: physical ids by logical id, and the values of referenced attributes."""
 
     def __init__(
         self, physical: dict[str, str], scope: dict[Attribute, Any], ttl: dict[str, str]
     ) -> None:
         self.physical = physical
         self.scope = scope
-        #: Table name to the attribute that TTL goes by. Our own reaper deletes, so that its delay
+        #: The TTL attribute by table name. Mayfly's own reaper deletes the items, so that its delay
         #: can be set.
         self.ttl = ttl
 
@@ -40,11 +41,11 @@ class Deployment:
 async def deploy(template: Template, clients: Clients) -> Deployment:
     """Creates or updates the stack.
 
-    Raises TemplateError for what the store refuses or does otherwise than asked.
+    Raises TemplateError if the emulator refuses a resource, or creates it otherwise than requested.
     """
     state = {
-        name: _plain(template.resolve(each, _names_only(template)))
-        for name, each in template.state().items()
+        name: _plain(template.resolve(resource, _names_only(template)))
+        for name, resource in template.state().items()
     }
     if not state:
         return Deployment({}, {}, {})
@@ -53,32 +54,32 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": state,
         "Outputs": {
-            f"Out{index}": {"Value": _reference(each)} for index, each in enumerate(wanted)
+            f"Out{index}": {"Value": _reference(attribute)}
+            for index, attribute in enumerate(wanted)
         },
     }
     await _create_or_update(template, clients, json.dumps(body))
-    described = (await clients.call("cloudformation", "describe_stacks", StackName=template.name))[
-        "Stacks"
-    ][0]
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}
+    reply = await clients.call("cloudformation", "describe_stacks", StackName=template.name)
+    described = reply["Stacks"][0].get("Outputs", [])
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described}
     scope: dict[Attribute, Any] = {
-        each: outputs[f"Out{index}"] for index, each in enumerate(wanted)
+        attribute: outputs[f"Out{index}"] for index, attribute in enumerate(wanted)
     }
     resources = await clients.call(
         "cloudformation", "describe_stack_resources", StackName=template.name
     )
     physical = {
-        each["LogicalResourceId"]: each["PhysicalResourceId"]
-        for each in resources["StackResources"]
+        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+        for resource in resources["StackResources"]
     }
-    checks = [_settle(clients, name, each, physical) for name, each in state.items()]
-    problems = [problem for found in await asyncio.gather(*checks) for problem in found]
+    checks = [_settle(clients, name, resource, physical) for name, resource in state.items()]
+    problems = [problem for differences in await asyncio.gather(*checks) for problem in differences]
     if problems:
         raise TemplateError(template.path, problems)
     ttl = {
-        physical[name]: each["Properties"]["TimeToLiveSpecification"]["AttributeName"]
-        for name, each in template.state().items()
-        if each.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
+        physical[name]: resource["Properties"]["TimeToLiveSpecification"]["AttributeName"]
+        for name, resource in template.state().items()
+        if resource.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
     return Deployment(physical, scope, ttl)
 
@@ -92,7 +93,7 @@ async def _create_or_update(template: Template, clients: Clients, body: str) -> 
     except ClientError as refusal:
         if refusal.response["Error"]["Code"] != "AlreadyExistsException":
             raise TemplateError(
-                template.path, [f"the store refused the stack: {refusal}"]
+                template.path, [f"the emulator refused the stack: {refusal}"]
             ) from None
         try:
             await clients.call(
@@ -102,7 +103,7 @@ async def _create_or_update(template: Template, clients: Clients, body: str) -> 
             if "No updates" in str(unchanged):
                 return
             raise TemplateError(
-                template.path, [f"the store refused the update of its kept state: {unchanged}"]
+                template.path, [f"the emulator refused to update its saved state: {unchanged}"]
             ) from None
         waiter = "stack_update_complete"
     try:
@@ -118,32 +119,35 @@ async def _create_or_update(template: Template, clients: Clients, body: str) -> 
 
 async def _reasons(template: Template, clients: Clients) -> list[str]:
     events = await clients.call("cloudformation", "describe_stack_events", StackName=template.name)
-    failed = [each for each in events["StackEvents"] if each["ResourceStatus"].endswith("FAILED")]
+    failed = [
+        event for event in events["StackEvents"] if event["ResourceStatus"].endswith("FAILED")
+    ]
     return [
-        f"resource {each['LogicalResourceId']}: {each.get('ResourceStatusReason', 'failed')}"
-        for each in failed
+        f"resource {event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'failed')}"
+        for event in failed
     ]
 
 
 async def _settle(
     clients: Clients, name: str, resource: dict[str, Any], physical: dict[str, str]
 ) -> list[str]:
-    """Sets and verifies one resource; returns what is not as asked."""
+    """Sets and verifies one resource; returns the differences from the template."""
     if name not in physical:
-        return [f"resource {name}: the store did not create it"]
+        return [f"resource {name}: the emulator did not create it"]
     properties = resource.get("Properties", {})
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
     wanted: dict[str, Any] = {}
     if resource["Type"] == "AWS::DynamoDB::Table":
-        wanted, found = await _table(clients, physical[name], properties)
+        wanted, actual = await _table(clients, physical[name], properties)
     elif resource["Type"] == "AWS::SQS::Queue":
-        wanted, found = await _queue(clients, physical[name], properties)
+        wanted, actual = await _queue(clients, physical[name], properties)
     else:
         await clients.call("s3", "head_bucket", Bucket=physical[name])
     return [
-        f"resource {name}: the store has {key} {found.get(key)!r} where the template says {value!r}"
+        f"resource {name}: {key} is {actual.get(key)!r} in the emulator, and {value!r} in the "
+        "template"
         for key, value in wanted.items()
-        if found.get(key) != value
+        if actual.get(key) != value
     ]
 
 
@@ -169,71 +173,73 @@ async def _table(
         "PointInTimeRecoveryStatus", "DISABLED"
     )
     indexes = {
-        each["IndexName"]: each["KeySchema"]
-        for each in properties.get("GlobalSecondaryIndexes", [])
+        index["IndexName"]: index["KeySchema"]
+        for index in properties.get("GlobalSecondaryIndexes", [])
     }
     stream = properties.get("StreamSpecification", {}).get("StreamViewType")
     wanted = {
         "KeySchema": properties.get("KeySchema"),
         "GlobalSecondaryIndexes": indexes,
         "LocalSecondaryIndexes": {
-            each["IndexName"]: each["KeySchema"]
-            for each in properties.get("LocalSecondaryIndexes", [])
+            index["IndexName"]: index["KeySchema"]
+            for index in properties.get("LocalSecondaryIndexes", [])
         },
         "StreamViewType": stream,
         "PointInTimeRecovery": "ENABLED" if recovers else "DISABLED",
         "DeletionProtectionEnabled": _is_true(properties.get("DeletionProtectionEnabled")),
     }
-    found = {
+    actual = {
         "KeySchema": described["KeySchema"],
         "GlobalSecondaryIndexes": {
-            each["IndexName"]: each["KeySchema"]
-            for each in described.get("GlobalSecondaryIndexes", [])
+            index["IndexName"]: index["KeySchema"]
+            for index in described.get("GlobalSecondaryIndexes", [])
         },
         "LocalSecondaryIndexes": {
-            each["IndexName"]: each["KeySchema"]
-            for each in described.get("LocalSecondaryIndexes", [])
+            index["IndexName"]: index["KeySchema"]
+            for index in described.get("LocalSecondaryIndexes", [])
         },
         "StreamViewType": described.get("StreamSpecification", {}).get("StreamViewType"),
         "PointInTimeRecovery": recovery,
         "DeletionProtectionEnabled": described.get("DeletionProtectionEnabled", False),
     }
-    return wanted, found
+    return wanted, actual
 
 
 async def _queue(
     clients: Clients, url: str, properties: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = (
+    actual = (
         await clients.call("sqs", "get_queue_attributes", QueueUrl=url, AttributeNames=["All"])
     )["Attributes"]
     wanted: dict[str, Any] = {
         str(key): _attribute_text(properties[key]) for key in _QUEUE_ATTRIBUTES if key in properties
     }
     if "RedrivePolicy" in properties:
-        redrive = json.loads(found.get("RedrivePolicy", "{}"))
-        found["maxReceiveCount"] = str(redrive.get("maxReceiveCount"))
+        redrive = json.loads(actual.get("RedrivePolicy", "{}"))
+        actual["maxReceiveCount"] = str(redrive.get("maxReceiveCount"))
         wanted["maxReceiveCount"] = str(properties["RedrivePolicy"].get("maxReceiveCount"))
-        found["has a dead-letter queue"] = "deadLetterTargetArn" in redrive
+        actual["has a dead-letter queue"] = "deadLetterTargetArn" in redrive
         wanted["has a dead-letter queue"] = True
-    return wanted, found
+    return wanted, actual
 
 
 async def wait_until_streams(clients: Clients, arn: str) -> list[str]:
-    """The shards of a stream, as soon as there are any."""
+    """Returns the shards of a stream as soon as it has some.
+
+    Raises LocalError after ten seconds.
+    """
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        description = (await clients.call("dynamodbstreams", "describe_stream", StreamArn=arn))[
-            "StreamDescription"
-        ]
-        if shards := [each["ShardId"] for each in description.get("Shards", [])]:
+        reply = await clients.call("dynamodbstreams", "describe_stream", StreamArn=arn)
+        shards = [shard["ShardId"] for shard in reply["StreamDescription"].get("Shards", [])]
+        if shards:
             return shards
         await asyncio.sleep(0.05)
     raise LocalError(f"the stream {arn} has no shards")
 
 
 def _names_only(template: Template) -> dict[Attribute, Any]:
-    """State refers to state: left for the store's CloudFormation to resolve."""
+    """Returns the references within the state, for the emulator's CloudFormation to resolve."""
     scope: dict[Attribute, Any] = {}
     for name in template.state():
         scope[name, None] = {"Ref": name}
@@ -243,8 +249,10 @@ def _names_only(template: Template) -> dict[Attribute, Any]:
 
 
 def _plain(resource: dict[str, Any]) -> dict[str, Any]:
-    """Without what CloudFormation alone needs, and what our own reaper does: TTL stays off in the
-    store.
+    """Returns a resource as the emulator gets it.
+
+    TTL is disabled, because Mayfly's own reaper deletes expired items.
+    DeletionProtectionEnabled becomes a boolean.
     """
     properties = dict(resource.get("Properties", {}))
     properties.pop("TimeToLiveSpecification", None)

@@ -1,24 +1,26 @@
-"""Keeps the emulator's state: what changes is noted where it changes, and written to the journal
-before the answer that tells of it.
+"""Stores the emulator's state durably.
 
-    item, record, token, message ... --> noted rows --> one frame in the journal --> the answer goes out
+Each change is noted as a row when it happens. The rows are written to the journal before the
+response to the request starts.
 
-The emulator serves one request after another on one event loop, so that what was noted when an
-answer is about to start is complete. Without a journal (no --state) nothing is written, and the
-packed forms only save memory. Rows, by the first part of their keys:
+    item, record, token, message ... --> noted rows --> one frame in the journal --> response
+
+The emulator serves one request at a time on one event loop. When a response starts, the noted rows
+are therefore complete. Without a journal (no --state) nothing is written, and the packed forms only
+save memory. The kinds of rows, by the first part of their keys:
 
     item, account, region, table, pk, sk    an item's bytes
     record, account, region, table, n       the stream's n-th record
-    horizon, account, region, table         the first record that is still there
+    horizon, account, region, table         the number of the first remaining record
     token, account, region, token           a transaction's token
     message, account, region, queue, id     a message with its receipt and visibility
     fifo, account, region, queue            a FIFO queue's sequence number
     dedup, account, region, queue, key      an entry of its deduplication
-    service, name                           everything else of a service, in the emulator's own JSON
+    service, name                           everything else of a service, in the emulator's JSON
     position, mapping                       how far an event source mapping has read
     aged, stream                            the last record that a stream dropped for its age
     lost, mapping                           its stream dropped records that it had not read
-    staged, file                            the file that takes its place: an object that was overwritten
+    staged, file                            the new file that replaces an overwritten object
 """
 
 import asyncio
@@ -42,30 +44,30 @@ from mayfly_local.emulator.packed import dump, load
 __all__ = ["Durable"]
 
 Key = tuple[Any, ...]
-#: Services with settings to keep, by the emulator's own names; `dynamodb` and `sqs` without their
-#: items and messages.
+#: Services whose settings are stored, by the emulator's own names. The settings of `dynamodb` and
+#: `sqs` exclude items and messages.
 _SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm")
 _TICK_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 30.0
 _READ_RECORDS_SECONDS: Final = 900.0
 _READ_RECORDS: Final = 250
-#: CloudFormation works on after its answer; this long after the last call that may change settings
-#: they are looked at.
+#: CloudFormation continues after its response. Settings are checked for this long after the last
+#: call that may change them.
 _UNSETTLED_SECONDS: Final = 60.0
-#: The journal is copied when it is this much larger than what counted when it was copied last.
+#: The journal is copied when it exceeds this many times the live bytes of the last copy.
 _COPY_FACTOR: Final = 2
 _COPY_ABOVE: Final = 16 * 1024 * 1024
-#: About what a row's key and its frame need.
+#: Approximate bytes of a row's key and frame.
 _ROW_BYTES: Final = 120
-#: Where files wait that take the place of others.
+#: Folder of new files that are to replace others.
 _STAGED: Final = "staged"
 _COPY_ROWS: Final = 100
 _COPY_SECONDS: Final = 0.002
-#: When an expired item is given out again, if it has not been deleted meanwhile.
+#: Seconds after which an expired item is returned again, if it has not been deleted.
 _AGAIN_SECONDS: Final = 60
 _FULL: Final = (
     "the state cannot be written to {folder}: {reason}. Nothing is acknowledged "
-    "until it can; free some space there"
+    "until it can be written; free some space there"
 )
 
 
@@ -87,20 +89,20 @@ class Durable:
         self._aged: dict[str, str] = {}
         self._expiring: dict[str, str] = {}
         self._indexing: asyncio.Task[None] | None = None
-        #: Items by the minute in which they expire. A renewed item stands in several; its own value
-        #: decides.
+        #: Items by the minute in which they expire. A renewed item is in several minutes; its own
+        #: value decides.
         self._due: dict[int, set[tuple[str, Any, Any]]] = {}
-        #: Files of objects that were overwritten, each with the one that takes its place at the
-        #: commit.
+        #: New files by the path of the overwritten object; the commit moves them there.
         self._staged: dict[str, str] = {}
         self._copying: Iterator[Row] | None = None
         self._copied = self._live = 0
         self._copy_above = _COPY_ABOVE
         #: Rows of one frame while the journal is copied, and seconds of copying between two
-        #: answers.
+        #: responses.
         self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
         #: Seconds for which records stay that every mapping has read: people look at them, and
-        #: reports come late.
+        #: Seconds for which records stay after every mapping has read them. People look at them,
+        #: and reports come late.
         self.read_records_seconds = _READ_RECORDS_SECONDS
         self._next_drop = 0.0
         self._is_failing = False
@@ -109,16 +111,16 @@ class Durable:
 
     @classmethod
     def open(cls, settings: Mapping[str, Any], say: Callable[[dict[str, Any]], None]) -> "Durable":
-        """Reads the state, if it is kept, and hooks into the emulator.
+        """Reads the state, if it is stored, and hooks into the emulator.
 
-        Ends the process for state that cannot be used.
+        Ends the process if the state cannot be used.
         """
         folder = Path(settings["state"]) if settings["state"] else None
         try:
             durable = cls(
                 Journal(folder, lambda text: say({"said": text})) if folder else None, say
             )
-            gc.disable()  # millions of small objects, none of them garbage
+            gc.disable()  # Millions of small objects, none of them garbage.
             durable._begin(int(settings["port"]))
             gc.enable()
             gc.freeze()
@@ -130,13 +132,13 @@ class Durable:
             raise SystemExit(1) from None
         return durable
 
-    # ---- what the guard asks
+    # ---- calls of the guard
 
     def commit(self) -> None:
-        """Writes what has changed since the last call as one frame. Raises OSError if the disk does
-        not take it.
+        """Writes all changes since the last call as one frame.
 
-        Rows that were not written stay noted; the next call retries.
+        Raises OSError if the disk does not accept them. These rows stay noted, and the next call
+        retries.
         """
         if self._journal is None:
             return
@@ -157,49 +159,50 @@ class Durable:
         elif self._journal.size > self._copy_above:
             self.begin_copy()
 
-    def serve(self, what: str, asked: Any) -> Any:
-        """Answers the runtime's questions on stream positions and expired items."""
+    def serve(self, what: str, arguments: Any) -> Any:
+        """Answers the runtime's requests about stream positions and expired items."""
         match what:
             case "mappings":
-                return self._declare(asked)
+                return self._declare(arguments)
             case "read":
-                self._read_to(asked["mapping"], asked["sequence_number"])
+                self._read_to(arguments["mapping"], arguments["sequence_number"])
                 return {}
             case "reported":
-                self._lost.discard(asked["mapping"])
-                self.note(("lost", asked["mapping"]), None)
+                self._lost.discard(arguments["mapping"])
+                self.note(("lost", arguments["mapping"]), None)
                 return {}
             case "expiring":
-                self._index_expiring(asked)
+                self._index_expiring(arguments)
                 return {}
             case "expired":
-                return self._expired(asked["before"], asked["limit"])
+                return self._expired(arguments["before"], arguments["limit"])
         return None
 
     async def started(self) -> None:
-        """Begins to look at what changes between requests."""
+        """Starts checking for changes between requests."""
         self._ticking = asyncio.ensure_future(self._tick())
         self._ticking.add_done_callback(_end_process_if_failed)
 
     def stopped(self) -> None:
-        """Writes what is left, and that the stop was clean."""
+        """Writes the remaining changes, and marks the stop as clean."""
         if self._ticking is not None:
             self._ticking.cancel()
         if self._journal is not None:
             self._stale.update(_SERVICES)
-            with suppress(OSError):  # told already; what was acknowledged is written
+            # The failure was reported already, and everything acknowledged is written.
+            with suppress(OSError):
                 self.commit()
             self._journal.close()
 
     # ---- changes
 
     def note(self, key: Key, value: bytes | None) -> None:
-        """Takes note of a row; of several with one key the last counts."""
+        """Notes a row; a later row with the same key replaces it."""
         if self._journal is not None:
             self._noted[key] = value
 
     def note_message(self, key: Key, message: dict[str, Any] | None) -> None:
-        """Takes note of a message, as it will be when the request is done; None if it is gone."""
+        """Notes a message in its state at the end of the request, or None if it is deleted."""
         if self._journal is None:
             return
         if message is None:
@@ -210,26 +213,27 @@ class Durable:
             self._changed_messages[key] = message
 
     def note_service(self, name: str) -> None:
-        """Takes note that a service's settings may have changed."""
+        """Notes that a service's settings may have changed."""
         self._stale.add(name)
-        if name == "cloudformation":  # it works on after its answer
+        if name == "cloudformation":  # CloudFormation continues after its response.
             self._unsettled_until = time.monotonic() + _UNSETTLED_SECONDS
 
     def note_failed_file(self, problem: OSError) -> None:
-        """Takes note that an object of a bucket could not be written, so that the request in hand
-        is not acknowledged.
+        """Notes that an object of a bucket could not be written.
+
+        The current request then fails.
         """
         self._failed_file = problem
 
     def staging(self, path: str) -> str:
-        """The place of a file that takes the place of `path` with the next commit."""
+        """Returns the path of a new file that replaces `path` at the next commit."""
         assert self._journal is not None
         return str(
             self._journal.folder / _STAGED / f"{uuid.uuid4().hex}-{os.path.basename(path)[-40:]}"
         )
 
     def note_staged(self, path: str, staged: str) -> None:
-        """Takes note of the file that takes the place of another one with the next commit."""
+        """Notes the new file that replaces another one at the next commit."""
         self._staged[path] = staged
         self.note(("staged", path), staged.encode())
 
@@ -248,7 +252,7 @@ class Durable:
                 os.unlink(new)
 
     def note_file(self, path: str) -> None:
-        """Takes note of an object's file, to be synced with the journal."""
+        """Notes an object's file, which is synced with the journal."""
         if self._journal is not None:
             self._journal.files.add(path)
 
@@ -258,7 +262,7 @@ class Durable:
         return self._is_failing
 
     def _take(self) -> list[Row]:
-        # Swapped before they are read: CloudFormation's threads note, too.
+        # Swapped before reading, because CloudFormation's threads note changes, too.
         noted, self._noted = self._noted, {}
         messages, self._changed_messages = self._changed_messages, {}
         return [*noted.items(), *((key, dump(message)) for key, message in messages.items())]
@@ -287,9 +291,8 @@ class Durable:
 
     def _note_services(self) -> None:
         if "cloudformation" in self._stale:
-            if (
-                not self._emulator.is_settled()
-            ):  # a stack and its resources are written together, when all are made
+            # A stack and its resources are written together, when all are created.
+            if not self._emulator.is_settled():
                 return
             self._stale.update(_SERVICES)
         stale, self._stale = self._stale, set()
@@ -308,15 +311,15 @@ class Durable:
                 self._next_drop = time.monotonic() + _DROP_SECONDS
                 for stream in set(self._mappings.values()):
                     self._drop_read(stream)
-            with suppress(OSError):  # told on the terminal; what has changed stays noted
+            # The failure is shown on the terminal, and the changes stay noted.
+            with suppress(OSError):
                 self.commit()
             if self._journal is not None and self._journal.sync_error:
-                self._say(
-                    {
-                        "warning": f"the state in {self._journal.folder} is written, and not "
-                        f"synced: {self._journal.sync_error}"
-                    }
+                text = (
+                    f"the state in {self._journal.folder} is written, but could not be synced to "
+                    f"the disk: {self._journal.sync_error}"
                 )
+                self._say({"warning": text})
 
     # ---- the start
 
@@ -333,22 +336,22 @@ class Durable:
         if old is not None:
             self._take_over(old, port)
         else:
-            found = contents.Found()
-            story = self._journal.read(found.take)
+            saved = contents.Found()
+            story = self._journal.read(saved.take)
             OldState.settle(self._journal.folder, story.taken_over)
-            self._kept = found.restore(self, port)
-            self._positions, self._lost, self._aged = found.positions, set(found.lost), found.aged
-            self._noted.clear()  # what was read is written already
+            self._kept = saved.restore(self, port)
+            self._positions, self._lost, self._aged = saved.positions, set(saved.lost), saved.aged
+            self._noted.clear()  # The rows that were just read are written already.
             self._changed_messages.clear()
-            self._finish_staged(found.staged)
+            self._finish_staged(saved.staged)
             self._tell(story)
         self._settle_copy(_bytes_of(self._emulator.rows(self)))
 
     def _finish_staged(self, staged: Mapping[str, bytes]) -> None:
-        """Puts files in place whose commit was written, and deletes those whose was not."""
+        """Moves new files into place if their commit was written, and deletes the others."""
         assert self._journal is not None
         for path, new in staged.items():
-            with suppress(FileNotFoundError):  # done before the kill
+            with suppress(FileNotFoundError):  # It was moved before the kill.
                 os.replace(new.decode(), path)
             self.note(("staged", path), None)
         for left in (self._journal.folder / _STAGED).iterdir():
@@ -357,10 +360,10 @@ class Durable:
             self._hooks.load_objects()
 
     def _take_over(self, old: Any, port: int) -> None:
-        """Writes a folder of the form before 0.2.0 into the journal, and puts its files aside."""
+        """Converts a folder of the format before 0.2.0 to a journal; moves its files aside."""
         assert self._journal is not None
         old.restore(self, port)
-        self._lost.add("*")  # that form held no streams
+        self._lost.add("*")  # That format had no streams.
         self._noted.clear()
         self._changed_messages.clear()
         self._kept = {name: self._emulator.settings_of(name) for name in _SERVICES}
@@ -375,33 +378,31 @@ class Durable:
 
     def _tell(self, story: Any) -> None:
         assert self._journal is not None
-        told = []
+        findings = []
         if story.lost_power:
-            told.append(
+            findings.append(
                 "the machine went down while the stack ran; changes of the last second may be "
                 "missing"
             )
         elif not story.was_clean:
-            told.append("the last run was killed; all that could be read is here")
+            findings.append("the last run was killed; all that could be read is here")
         if story.cut:
-            told.append(
-                f"{story.cut} bytes at its end were no whole write, and were cut: a kill "
-                "interrupted it, or the file was damaged"
+            findings.append(
+                f"{story.cut} bytes at the end were not a complete write and were removed: a kill "
+                "interrupted the write, or the file was damaged"
             )
-        if told:
-            self._say({"said": f"the state in {self._journal.folder}: {'; '.join(told)}"})
+        if findings:
+            self._say({"said": f"the state in {self._journal.folder}: {'; '.join(findings)}"})
 
     # ---- copying the journal
 
     def _settle_copy(self, live: int) -> None:
-        """Decides how large the journal may grow: twice what counts, which are `live` bytes, and
-        some more.
-        """
+        """Sets the size at which the journal is copied: twice the `live` bytes, and some more."""
         self._live = live
         self._copy_above = _COPY_FACTOR * self._live + _COPY_ABOVE
 
     def begin_copy(self) -> None:
-        """Begins to write what counts into the next file."""
+        """Starts writing all live rows to the next file."""
         assert self._journal is not None
         try:
             if shutil.disk_usage(self._journal.folder).free < 2 * self._live + _COPY_ABOVE:
@@ -413,19 +414,19 @@ class Durable:
         self._copying, self._copied = self._emulator.rows(self), 0
 
     def _put_off_copy(self, problem: OSError) -> None:
-        """Goes on with the files that there are, and tries again when they have grown."""
+        """Continues with the current files, and tries again when they have grown."""
         assert self._journal is not None
         self._copying, self._copy_above = None, self._journal.size + max(_COPY_ABOVE, self._live)
         text = (
-            f"the state in {self._journal.folder} grows, since there is no room to write it "
-            f"anew: {problem.strerror}"
+            f"the state in {self._journal.folder} keeps growing, because there is no room to "
+            f"compact it: {problem.strerror}"
         )
         self._say({"warning": text})
 
     def _copy_some(self) -> None:
-        """Copies rows that still count, for a moment.
+        """Copies live rows for a short time.
 
-        A row that is changed meanwhile is written to the new file by its change.
+        If a row changes meanwhile, the change itself is written to the new file.
         """
         assert self._journal is not None
         assert self._copying is not None
@@ -451,7 +452,7 @@ class Durable:
     # ---- streams
 
     def _declare(self, mappings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        """Takes the mappings: `stream`, and `starts_at` as Lambda names it.
+        """Sets the mappings, each with `stream` and with `starts_at` as Lambda names it.
 
         Returns how far each has read, and which missed records.
         """
@@ -473,9 +474,8 @@ class Durable:
         for stream, last in self._aged.items():
             self._note_missed(stream, last)
         for name, mapping in mappings.items():
-            if (
-                mapping["starts_at"] == "LATEST" and name not in self._positions
-            ):  # from now on, whenever it begins to read
+            # It reads from now on, even if it starts reading later.
+            if mapping["starts_at"] == "LATEST" and name not in self._positions:
                 self._note_position(name, self._hooks.last_number(mapping["stream"]))
         read = {name: position["sequence_number"] for name, position in self._positions.items()}
         return {"read": read, "lost": sorted(self._lost & set(streams))}
@@ -486,8 +486,9 @@ class Durable:
         self._drop_read(stream)
 
     def _drop_read(self, stream: str) -> None:
-        """Drops the records that every mapping has read a while ago; of those read lately it keeps
-        the newest 250.
+        """Drops records that every mapping has read a while ago.
+
+        Of those that were read lately, the newest 250 stay.
         """
         readers = [name for name, arn in self._mappings.items() if arn == stream]
         if all(name in self._positions for name in readers):
@@ -508,8 +509,9 @@ class Durable:
         self.note(("position", mapping), json.dumps(self._positions[mapping]).encode())
 
     def note_aged(self, stream: str | None, last: str) -> None:
-        """Takes note that a stream has dropped its records up to a sequence number for their age,
-        read or not.
+        """Notes that a stream dropped its records up to a sequence number, because of their age.
+
+        The records may be unread.
         """
         if stream is not None:
             self._aged[stream] = last
@@ -526,7 +528,7 @@ class Durable:
         self.note(("lost", mapping), b"")
 
     def own_rows(self) -> Iterable[Row]:
-        """Returns the rows of mappings and of files that are to be put in place."""
+        """Yields the rows of mappings."""
         yield from (
             (("position", name), json.dumps(position).encode())
             for name, position in list(self._positions.items())
@@ -537,9 +539,9 @@ class Durable:
     # ---- expiry
 
     def _index_expiring(self, tables: Mapping[str, str]) -> None:
-        """Notes when the items of tables expire, by the attribute of each.
+        """Indexes when the items of tables expire; `tables` gives the TTL attribute of each.
 
-        Those that there are are looked through bit by bit.
+        Existing items are indexed in small steps.
         """
         if self._indexing is not None:
             self._indexing.cancel()
@@ -557,7 +559,7 @@ class Durable:
                     await asyncio.sleep(0.01)
 
     def note_expiry(self, table: str, pk: Any, sk: Any, item: Mapping[str, Any]) -> None:
-        """Takes note of when an item of a table expires."""
+        """Notes when an item of a table expires."""
         if (attribute := self._expiring.get(table)) is not None:
             self._note_expiry(table, attribute, pk, sk, item)
 
@@ -568,37 +570,39 @@ class Durable:
             self._due.setdefault(int(expires) // 60, set()).add((table, pk, sk))
 
     def _expired(self, before: int, limit: int) -> list[dict[str, Any]]:
-        """Items that have expired before a time, at most `limit`: table and key.
+        """Returns at most `limit` items that expired before a time: table and key.
 
-        An item that is not deleted is given again later.
+        If an item is not deleted, it is returned again later.
         """
-        found: list[dict[str, Any]] = []
+        expired: list[dict[str, Any]] = []
         again: list[tuple[str, Any, Any]] = []
-        for minute in sorted(each for each in self._due if each <= before // 60):
+        for minute in sorted(minute for minute in self._due if minute <= before // 60):
             places = self._due[minute]
             for place in list(places):
-                if len(found) == limit:
+                if len(expired) == limit:
                     break
                 item = self._emulator.item_of(*place)
                 expires = (
                     None if item is None else _expiry(item[0], self._expiring.get(place[0], ""))
                 )
                 if item is not None and expires is not None and expires <= before:
-                    found.append({"table": place[0], "key": item[1]})
+                    expired.append({"table": place[0], "key": item[1]})
                     again.append(place)
-                elif expires is not None and int(expires) // 60 == minute:  # later in this minute
-                    continue
+                elif expires is not None and int(expires) // 60 == minute:
+                    continue  # It expires later in this minute.
                 places.discard(place)
             if not places:
                 del self._due[minute]
         if again:
             self._due.setdefault((before + _AGAIN_SECONDS) // 60 + 1, set()).update(again)
-        return found
+        return expired
 
 
 def _end_process_if_failed(ticking: "asyncio.Task[None]") -> None:
-    """A store that no longer writes what changes between answers must not go on: it is started
-    again from its journal.
+    """Ends the process if the check between responses has failed.
+
+    Such an emulator would no longer write those changes. The supervisor restarts it from its
+    journal.
     """
     if not ticking.cancelled() and (problem := ticking.exception()) is not None:
         traceback.print_exception(problem)
@@ -610,7 +614,7 @@ def _bytes_of(rows: Iterable[Row]) -> int:
 
 
 def _expiry(item: Mapping[str, Any], attribute: str) -> float | None:
-    """The time to live of an item in seconds since the epoch. Only a number is one."""
+    """Returns the TTL of an item in seconds since the epoch, or None if it is not a number."""
     try:
         return float(item[attribute]["N"])
     except (KeyError, ValueError, TypeError):

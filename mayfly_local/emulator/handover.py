@@ -1,5 +1,6 @@
-"""What the supervisor tells the store's guard about roles, and asks it: may Lambda itself do what
-it does in a function's name?
+"""Hands the functions' roles to the emulator's guard, and checks Lambda's own permissions.
+
+Lambda polls queues and streams, and writes logs, under a function's role.
 """
 
 from dataclasses import asdict
@@ -13,9 +14,9 @@ from mayfly_local.iam.requests import Permission
 
 __all__ = ["Roles", "shown"]
 
-#: What a mapping needs, or Lambda refuses to make it.
-#: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html,
-#: .../services-ddb-create.html
+#: Permissions that a mapping needs; without them Lambda refuses to create it.
+#: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+#: https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-create.html
 _QUEUE: Final = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 _STREAM: Final = (
     "dynamodb:DescribeStream",
@@ -23,13 +24,12 @@ _STREAM: Final = (
     "dynamodb:GetShardIterator",
     "dynamodb:ListStreams",
 )
-#: What of these Lambda asks for when it makes the mapping, and no poller does here unless something
-#: fails.
+#: Lambda uses these when it creates the mapping. The pollers here use them only after a failure.
 _ONCE: Final = {"dynamodb:ListStreams", "sqs:SendMessage"}
 
 
 class Roles:
-    """The guard of one stack."""
+    """The roles in the guard of one stack."""
 
     def __init__(self, control: Control, keys: Keys) -> None:
         self._control = control
@@ -37,12 +37,13 @@ class Roles:
         self._logging: set[str] = set()
 
     async def take(self, application: Application) -> list[str]:
-        """Hands over the roles and keys of all functions, and returns what AWS would refuse to
-        deploy.
+        """Hands over the roles and keys of all functions.
+
+        Returns the problems that would make AWS refuse to deploy.
         """
         roles = {
-            name: None if each.role is None else asdict(each.role)
-            for name, each in application.functions.items()
+            name: None if function.role is None else asdict(function.role)
+            for name, function in application.functions.items()
         }
         await self._control.ask(
             "roles",
@@ -55,19 +56,19 @@ class Roles:
             },
         )
         wanted = [
-            (each.function, action, each.queue_arn)
-            for each in application.queues
+            (source.function, action, source.queue_arn)
+            for source in application.queues
             for action in _QUEUE
         ]
         wanted += [
-            (each.function, action, each.stream_arn)
-            for each in application.streams
+            (source.function, action, source.stream_arn)
+            for source in application.streams
             for action in _STREAM
         ]
         wanted += [
-            (each.function, "sqs:SendMessage", each.on_failure_arn)
-            for each in application.streams
-            if each.on_failure_arn
+            (source.function, "sqs:SendMessage", source.on_failure_arn)
+            for source in application.streams
+            if source.on_failure_arn
         ]
         return [
             f"the role of {function} does not allow {action} on {resource}: Lambda would refuse "
@@ -77,13 +78,14 @@ class Roles:
         ]
 
     async def note_logging(self, function: Function) -> None:
-        """That Lambda writes a function's log; where it may not, the guard reports it: on AWS the
-        log would be lost.
+        """Records that Lambda writes a function's log.
+
+        If the role does not allow it, the guard reports it, because the log would be lost on AWS.
         """
         if function.name not in self._logging:
             self._logging.add(function.name)
             group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{function.log_group}"
-            # Who may not make the group has it made by the template.
+            # If the role may not create the log group, the template creates it.
             if await self._allows(
                 function.name, Permission("logs:CreateLogGroup", group), note=False
             ):
@@ -96,22 +98,23 @@ class Roles:
                 )
 
     async def _allows(self, function: str, permission: Permission, *, note: bool) -> bool:
-        asked = {
+        arguments = {
             "function": function,
             "action": permission.action,
             "resource": permission.resource,
             "note": note,
         }
-        return bool((await self._control.ask("check", asked))["allowed"])
+        return bool((await self._control.ask("check", arguments))["allowed"])
 
 
-def shown(found: dict[str, Any], resources: dict[str, str]) -> list[dict[str, Any]]:
-    """The guard's account as rows: function, action, resource, and how often it was used; resources
-    by their logical ids.
+def shown(report: dict[str, Any], resources: dict[str, str]) -> list[dict[str, Any]]:
+    """Returns the guard's grants as rows: function, action, resource, and how often it was used.
+
+    Resources have their logical ids.
     """
     by_physical = sorted(
         ((physical, logical) for logical, physical in resources.items()),
-        key=lambda each: -len(each[0]),
+        key=lambda names: -len(names[0]),
     )
 
     def short(resource: str) -> str:
@@ -122,10 +125,10 @@ def shown(found: dict[str, Any], resources: dict[str, str]) -> list[dict[str, An
 
     rows = [
         {
-            **each,
-            "resource": short(each["resource"]),
-            "action": each["action"].replace("!", "all but "),
+            **grant,
+            "resource": short(grant["resource"]),
+            "action": grant["action"].replace("!", "all but "),
         }
-        for each in found["grants"]
+        for grant in report["grants"]
     ]
     return sorted(rows, key=lambda row: (row["function"], row["resource"], row["action"]))

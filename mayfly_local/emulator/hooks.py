@@ -1,6 +1,6 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
-All that relies on ministack's private names is here, in `mayfly_local.emulator.contents` and in
+Only three modules use ministack's private names: this one, `mayfly_local.emulator.contents` and
 `mayfly_local.emulator.preparation`. A missing name ends the start.
 """
 
@@ -40,7 +40,7 @@ MODULES: Final = {
     "sqs": sqs,
     "ssm": ssm,
 }
-#: Calls that change no settings, by the last part of X-Amz-Target.
+#: Calls that do not change settings, by the last part of X-Amz-Target.
 _DATA_CALLS: Final = {
     "BatchExecuteStatement", "BatchGetItem", "BatchWriteItem", "ChangeMessageVisibility",
     "ChangeMessageVisibilityBatch", "DeleteItem",
@@ -54,7 +54,7 @@ _DATA_CALLS: Final = {
 
 
 class _Table(dict[str, Any]):
-    """A table as the emulator has it, with packed items."""
+    """A table of the emulator, with packed items."""
 
     def __init__(self, scope: Scope, table: dict[str, Any], durable: "Durable") -> None:
         super().__init__(table)
@@ -84,10 +84,10 @@ class _Table(dict[str, Any]):
 
 
 class _Watched(AccountRegionScopedDict):  # type: ignore[misc]  # ministack has no types
-    """A store of the emulator's by account, region and name.
+    """A dictionary of the emulator by account, region and name.
 
-    Holds what `packed` makes of each value; tells `taken` of what is about to be taken out, and
-    `changed` of both afterwards.
+    It stores the result of `packed` for each value. It calls `taken` before a value is removed, and
+    `changed` after every change.
     """
 
     __slots__ = ("_changed", "_packed", "_taken")
@@ -148,7 +148,7 @@ class _Watched(AccountRegionScopedDict):  # type: ignore[misc]  # ministack has 
 
 
 class _Messages(list[dict[str, Any]]):
-    """A queue's messages, which tell of each that comes."""
+    """A queue's messages, which note each addition and deletion."""
 
     def __init__(
         self,
@@ -175,15 +175,15 @@ class _Messages(list[dict[str, Any]]):
 
 
 class Queue(dict[str, Any]):
-    """A queue as the emulator has it.
+    """A queue of the emulator.
 
-    The emulator deletes messages by putting a list without them in the place of the last one.
+    The emulator deletes messages by replacing the list with a shorter one.
     """
 
     def __init__(self, scope: Scope, queue: dict[str, Any], durable: "Durable") -> None:
         super().__init__(queue)
         self._durable = durable
-        #: With the queue's name: its URL changes with the port.
+        #: With the queue's name instead of its URL, which changes with the port.
         self.scope = (scope[0], scope[1], str(queue["name"]))
         #: Ids of messages that were deleted since a copy of the queue's rows began.
         self.gone: set[str] | None = None
@@ -196,7 +196,7 @@ class Queue(dict[str, Any]):
             super().__setitem__(name, value)
             return
         old = self["messages"]
-        if len(value) != len(old):  # as long as before: nothing was left out
+        if len(value) != len(old):  # With the same length, no message was left out.
             index, count = 0, len(value)
             for message in old:
                 if index < count and value[index] is message:
@@ -206,23 +206,21 @@ class Queue(dict[str, Any]):
         super().__setitem__("messages", self._watched(value))
 
     def hold(self, messages: list[dict[str, Any]]) -> None:
-        """Takes messages as they were read from a file; notes nothing."""
+        """Sets messages that were read from a file, without noting them."""
         super().__setitem__("messages", self._watched(messages))
 
     def note(self, message: dict[str, Any]) -> None:
-        """Takes note that a message has come, or has changed."""
+        """Notes that a message was added or changed."""
         self._durable.note_message(("message", *self.scope, message["id"]), message)
 
     def forget(self, message: dict[str, Any]) -> None:
-        """Takes note that a message is gone."""
+        """Notes that a message was deleted."""
         if self.gone is not None:
             self.gone.add(message["id"])
         self._durable.note_message(("message", *self.scope, message["id"]), None)
 
     def note_sent(self, last: str | None) -> None:
-        """Takes note of a FIFO queue's sequence number and of the deduplication that came after
-        `last`.
-        """
+        """Notes a FIFO queue's sequence number, and the deduplication entry after `last`."""
         self._durable.note(("fifo", *self.scope), dump(self["fifo_seq"]))
         if (key := self.last_deduplicated) is not None and key != last:
             self._durable.note(("dedup", *self.scope, key), dump(self["dedup_cache"][key]))
@@ -237,7 +235,10 @@ class Queue(dict[str, Any]):
 
 
 def hook(durable: "Durable") -> None:
-    """Makes the emulator tell `durable` of every change. Once, before it serves."""
+    """Makes the emulator note every change in `durable`.
+
+    Call it once, before the emulator serves.
+    """
     _hook_tables(durable)
     _hook_streams(durable)
     _hook_tokens(durable)
@@ -276,7 +277,7 @@ def _hook_streams(durable: "Durable") -> None:
         for number in range(len(records)):
             durable.note(("record", *scope, horizon + number), None)
         durable.note(("horizon", *scope), None)
-        records.detach()  # a closed stream ends with this process
+        records.detach()  # A closed stream ends with this process.
 
     dynamodb._stream_records = _Watched(dynamodb._stream_records, packed, taken)
 
@@ -306,17 +307,18 @@ def _note_dropped(durable: "Durable", scope: Scope, first: int, count: int) -> N
 def drop_records(
     durable: "Durable", stream: str, read: list[str], *, before: float, most: int
 ) -> None:
-    """Drops records that every mapping has read: those made before a time, and the oldest above
-    `most`.
+    """Drops records that every mapping has read.
 
-    `read` are the sequence numbers that the mappings have read to.
+    These are records made before a time, and the oldest ones above `most`. `read` are the sequence
+    numbers that the mappings have read to.
     """
     for scope, table in dynamodb._tables.all_items():
         records = dynamodb._stream_records.get_scoped(*scope)
         if table.get("LatestStreamArn") != stream or not records:
             continue
         indexes = [_index_of(records, number) for number in set(read)]
-        if any(index is None for index in indexes):  # one of them is before what is left
+        # One of them comes before the remaining records.
+        if any(index is None for index in indexes):
             return
         read_by_all = min(index for index in indexes if index is not None) + 1
         count = max(0, read_by_all - most)
@@ -334,8 +336,10 @@ def drop_records(
 
 
 def _index_of(records: Records, number: str) -> int | None:
-    """The index of a record: by bisection, since sequence numbers grow; one by one if the clock has
-    gone back.
+    """Returns the index of a record, or None.
+
+    It uses bisection, because sequence numbers grow. If the clock has gone back, it searches one by
+    one.
     """
     index = bisect_left(records, number, key=_number)
     if index < len(records) and _number(records[index]) == number:
@@ -348,7 +352,7 @@ def _number(record: dict[str, Any]) -> str:
 
 
 def last_number(stream: str) -> str:
-    """The sequence number of a stream's newest record, "0" if there is none."""
+    """Returns the sequence number of a stream's newest record, or "0" if the stream is empty."""
     for scope, table in dynamodb._tables.all_items():
         if table.get("LatestStreamArn") == stream and (
             records := dynamodb._stream_records.get_scoped(*scope)
@@ -358,7 +362,7 @@ def last_number(stream: str) -> str:
 
 
 def drop_aged_records() -> None:
-    """Has the emulator drop records above 24 hours now, as it would before the next read."""
+    """Makes the emulator drop records older than 24 hours now, as it would before the next read."""
     for (account, region, table), _ in dynamodb._stream_records.all_items():
         dynamodb._trim_stream_records(table, account_id=account, region=region)
 
@@ -435,8 +439,9 @@ def _noting_visibility(act: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _hook_objects(durable: "Durable") -> None:
-    """Objects of buckets: an object that is overwritten changes with the commit, and notices go out
-    before the answer.
+    """Hooks into the objects of buckets.
+
+    An overwritten object changes at the commit. Notifications are sent before the response.
     """
     write, persist = s3._atomic_write, s3._persist_object
 
@@ -453,7 +458,7 @@ def _hook_objects(durable: "Durable") -> None:
             durable.note_staged(path, target)
 
     def persisted(bucket: str, key: str, obj: Any) -> None:
-        persist(bucket, key, obj)  # a failure is only logged there
+        persist(bucket, key, obj)  # There, a failure is only logged.
         path = s3._object_disk_path(bucket, key)
         if path is not None and not (os.path.exists(path) and os.path.exists(f"{path}.meta.json")):
             durable.note_failed_file(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
@@ -477,7 +482,7 @@ def load_objects() -> None:
 def _noting_settings(
     name: str, handle: Callable[..., Any], durable: "Durable"
 ) -> Callable[..., Any]:
-    """A service's handler that tells when a call may have changed settings."""
+    """Returns a service's handler that notes when a call may have changed settings."""
 
     async def handled(
         method: str,

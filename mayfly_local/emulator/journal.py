@@ -1,12 +1,13 @@
-"""Rows in files. Each change is appended before it is acknowledged, so a process may die at any
-instant.
+"""A journal of rows in files.
+
+A process may die at any instant: each change is appended before it is acknowledged.
 
     journal-1.log   header, then frames: magic, length, CRC-32, rows
-    journal-2.log   the next file, while rows that still count are copied forward from the last one
+    journal-2.log   the next file, while the live rows of the last one are copied to it
 
-An incomplete frame is ignored, so the rows of one frame are all there or none is. A completed write
-is in the page cache: only a power cut or a kernel crash can lose it, and fdatasync in a thread
-bounds that loss to about a second. Why so: docs/decisions/0015.
+An incomplete frame is ignored, so either all rows of a frame exist or none. A completed write is in
+the page cache: only a power cut or a kernel crash can lose it. fdatasync in a thread limits that
+loss to about a second. The reasons are in docs/decisions/0015.
 """
 
 import contextlib
@@ -31,10 +32,10 @@ from mayfly_local.emulator.packed import dump, load
 
 __all__ = ["Journal", "Row", "StateError", "Story"]
 
-#: A key, whose first part is its kind, and the value's bytes; None where the row is deleted.
+#: A key, whose first part is its kind, and the value's bytes, or None if the row is deleted.
 Row = tuple[tuple[Any, ...], "bytes | None"]
 
-#: Writes bytes to a file at a position, and returns how many were taken.
+#: Writes bytes to a file at a position, and returns how many were written.
 Write = Callable[[int, bytes, int], int]
 
 _VERSION: Final = 1
@@ -47,20 +48,20 @@ _MARK: Final = "journal"
 _SYNC_SECONDS: Final = 1.0
 #: Rows of one frame when many are written.
 _BATCH: Final = 100
-#: Seconds that a start waits for the process that holds the folder; it may be about to die.
+#: Seconds that a start waits for the process that holds the folder, which may be about to die.
 _LOCK_SECONDS: Final = 5.0
 _PROGRESS_BYTES: Final = 100 * 1024 * 1024
 
 
 class StateError(Exception):
-    """State that cannot be used; its files are unchanged. The text is for the terminal."""
+    """The state cannot be used; its files are unchanged. The text is for the terminal."""
 
 
 @dataclass
 class Story:
     """Findings of reading the files.
 
-    `lost_power`: the machine went down while they were written.
+    `lost_power` means that the machine went down while they were written.
     """
 
     rows: int = 0
@@ -68,7 +69,7 @@ class Story:
     was_clean: bool = True
     lost_power: bool = False
     cut: int = 0
-    #: Services whose files of the form before were taken over into these.
+    #: Services whose files of the old format were converted to these.
     taken_over: set[str] = field(default_factory=set)
 
 
@@ -83,7 +84,9 @@ class Journal:
         lock_seconds: float = _LOCK_SECONDS,
         write: Write = os.pwrite,
     ) -> None:
-        """Raises StateError if another process uses the folder, OSError if the folder cannot be
+        """Locks the folder.
+
+        Raises StateError if another process uses the folder, and OSError if the folder cannot be
         used.
         """
         self.folder = folder
@@ -98,7 +101,7 @@ class Journal:
         self._is_marked = True
         self._older: list[Path] = []
         self._older_size = 0
-        #: Other files that were written and are to be synced, too.
+        #: Other files that were written, and must be synced as well.
         self.files: set[str] = set()
         self._sync_error: str | None = None
         self._stopping = threading.Event()
@@ -116,10 +119,10 @@ class Journal:
         return not _files(self.folder)
 
     def read(self, take: Callable[[tuple[Any, ...], bytes | None], None]) -> Story:
-        """Gives every row to `take`, oldest first, and opens the newest file to go on with.
+        """Gives every row to `take`, oldest first, and opens the newest file for appending.
 
         An incomplete frame at the end is cut. Raises StateError for anything else that cannot be
-        read, and lets go of the folder.
+        read, and unlocks the folder.
         """
         try:
             story = self._read(take)
@@ -131,7 +134,7 @@ class Journal:
         return story
 
     def make(self, rows: Iterable[Row], *, taken_over: list[str]) -> None:
-        """Makes the first file, with these rows or not at all, and opens it. Raises OSError."""
+        """Creates the first file with these rows, or not at all, and opens it. Raises OSError."""
         self._path = self.folder / "journal.new"
         self._path.unlink(missing_ok=True)
         self._open()
@@ -146,7 +149,8 @@ class Journal:
 
     def _start(self) -> None:
         self._is_marked = False
-        with contextlib.suppress(OSError):  # written with the first rows that the disk takes
+        # It is written with the first rows that the disk accepts.
+        with contextlib.suppress(OSError):
             self.append([])
         self._thread.start()
 
@@ -190,7 +194,7 @@ class Journal:
     def append(self, rows: Iterable[Row]) -> None:
         """Writes rows as one frame.
 
-        Raises OSError if the disk did not take it; then it is as if it had not been tried.
+        Raises OSError if the disk did not accept it; the journal is then unchanged.
         """
         rows = list(rows)
         is_marked = self._is_marked
@@ -218,8 +222,9 @@ class Journal:
         self._marked, self._is_marked = self._synced, True
 
     def begin_copy(self) -> None:
-        """Opens the next file: from now on rows go there, and those that still count are to be
-        copied after. Raises OSError.
+        """Opens the next file, to which rows are written from now on.
+
+        The caller then copies the live rows. Raises OSError.
         """
         _sync(self._file)
         before, older = self._path, [*self._older, self._path]
@@ -244,7 +249,7 @@ class Journal:
         ).encode()
 
     def end_copy(self) -> None:
-        """Deletes the older files, after all live rows were copied to the newest.
+        """Deletes the older files after all live rows were copied to the newest.
 
         Raises OSError.
         """
@@ -255,7 +260,7 @@ class Journal:
         self._older, self._older_size = [], 0
 
     def close(self) -> None:
-        """Says that the stop was clean, and lets go of the folder."""
+        """Marks the stop as clean, and unlocks the folder."""
         self._stopping.set()
         self._thread.join(timeout=30)
         with contextlib.suppress(OSError):
@@ -267,7 +272,7 @@ class Journal:
 
     @property
     def sync_error(self) -> str | None:
-        """Why the last fdatasync failed, None if it did not."""
+        """The reason why the last fdatasync failed, or None if it succeeded."""
         return self._sync_error
 
     def _open(self) -> None:
@@ -278,8 +283,9 @@ class Journal:
         self._synced = self._marked = 0
 
     def _create(self, path: Path) -> None:
-        """Makes a file with its header, or none: a file without a whole header is always a damaged
-        one.
+        """Creates a file with its whole header, or no file.
+
+        A file without a whole header is therefore always a damaged one.
         """
         unfinished = self.folder / "journal.unfinished"
         file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -309,7 +315,7 @@ class Journal:
 
     def _sync_files(self) -> None:
         failed: set[str] = set()
-        while self.files:  # one by one: the event loop adds to them meanwhile
+        while self.files:  # One by one, because the event loop adds to them meanwhile.
             name = self.files.pop()
             try:
                 handle = os.open(name, os.O_RDONLY)
@@ -317,7 +323,7 @@ class Journal:
                     os.fsync(handle)
                 finally:
                     os.close(handle)
-            except FileNotFoundError:  # deleted since
+            except FileNotFoundError:  # The file was deleted meanwhile.
                 continue
             except OSError as problem:
                 failed.add(name)
@@ -340,11 +346,11 @@ def _locked(folder: Path, seconds: float) -> int:
             if time.monotonic() < deadline:
                 time.sleep(0.05)
                 continue
-            holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "another one"
+            holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(lock)
             raise StateError(
                 f"another stack uses the state in {folder} (process {holder}); stop it, or give "
-                "this one a --state of its own"
+                "this one another folder with --state DIR"
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
@@ -365,19 +371,19 @@ def _number(path: Path) -> int:
 def _after_header(path: Path) -> int:
     """Returns the offset of the first frame.
 
-    Raises StateError for a file that is not of this form, or of a newer one.
+    Raises StateError if the file does not have this format, or has a newer one.
     """
     with path.open("rb") as file:
         line = file.readline(64)
     version = line.removeprefix(_TITLE).strip()
     if not line.startswith(_TITLE) or not version.isdigit() or not line.endswith(b"\n"):
         raise StateError(
-            f"{path} is not a state file of Mayfly's, or is damaged at its beginning; it is "
-            f"left as it is: {_ADVICE}"
+            f"{path} is not a state file of Mayfly's, or is damaged at its beginning; the file "
+            f"is unchanged: {_ADVICE}"
         )
     if int(version) > _VERSION:
         raise StateError(
-            f"{path} was written by a newer Mayfly (form {int(version)}, this one reads "
+            f"{path} was written by a newer Mayfly (format {int(version)}, this one reads "
             f"{_VERSION}); upgrade, or {_ADVICE}"
         )
     return len(line)
@@ -387,8 +393,9 @@ _ADVICE: Final = "move its folder away, or give another one with --state"
 
 
 def _frames(file: Any, position: int) -> Iterator[tuple[list[Row], int]]:
-    """The rows of each frame, and where it ends; ends before the first frame that is not whole and
-    right.
+    """Yields the rows of each frame, and the frame's end.
+
+    It stops before the first frame that is incomplete or damaged.
     """
     while len(head := file.read(_FRAME.size)) == _FRAME.size:
         magic, length, checksum = _FRAME.unpack(head)
@@ -404,7 +411,7 @@ def _frames(file: Any, position: int) -> Iterator[tuple[list[Row], int]]:
 def _check_tail(path: Path, position: int, *, may_have_holes: bool, is_last: bool) -> None:
     """Raises StateError unless the bytes from `position` on are the end of an interrupted write.
 
-    After a power cut, later pages of unsynced data may be on the disk and earlier ones not.
+    After a power cut, the disk may have later pages of unsynced data without the earlier ones.
     """
     data = path.read_bytes()
     at = data.find(_MAGIC, position + 1)
@@ -419,13 +426,13 @@ def _check_tail(path: Path, position: int, *, may_have_holes: bool, is_last: boo
         at = data.find(_MAGIC, at + end)
     if not is_last:
         raise StateError(
-            f"{path} is damaged at byte {position}, with readable rows behind it; it is left as "
-            f"it is: {_ADVICE}"
+            f"{path} is damaged at byte {position}, with readable rows behind it; the file is "
+            f"unchanged: {_ADVICE}"
         )
 
 
 class _Bytes:
-    """Bytes that are read as a file is."""
+    """Bytes with the `read` of a file."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
@@ -446,7 +453,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _boot() -> str:
-    """Tells this run of the machine from others."""
+    """Returns an id of the machine's current run, which changes with each boot."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

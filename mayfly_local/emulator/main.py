@@ -1,4 +1,4 @@
-"""The embedded store's process: the emulator, its changes, and the guard in front of it."""
+"""The emulator's process: the emulator, its durable state, and the guard in front of it."""
 
 import asyncio
 import json
@@ -22,14 +22,13 @@ __all__ = ["SETTINGS"]
 #: Variable with the supervisor's settings as JSON: `identities`, `hosts`, `socket`, `mark`, and the
 #: place of the state.
 SETTINGS: Final = "MAYFLY_STORE"
-#: Files that are open next to connections: the journal, objects, and what a library opens for a
-#: moment.
+#: Open files besides connections: the journal, objects, and files that a library opens briefly.
 _OWN_FILES: Final = 96
 _FEWEST_CONNECTIONS: Final = 64
 
 
 def main() -> None:
-    """Runs the store with its settings, on the socket that the supervisor has opened."""
+    """Runs the emulator with its settings, on the socket that the supervisor has opened."""
     settings = json.loads(os.environ.pop(SETTINGS))
     say = _speaker(settings["mark"])
     from ministack import app as store
@@ -48,7 +47,8 @@ def main() -> None:
 async def _serve(guard: Guard, access: Access, listener: socket.socket) -> None:
     """Serves until a signal.
 
-    The guard decides on pages, since a bucket may be open to some; the server on host names.
+    The guard decides on pages, because a bucket may be open to some. The server decides on host
+    names.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,7 +69,7 @@ async def _serve(guard: Guard, access: Access, listener: socket.socket) -> None:
 def _speaker(mark: str) -> Callable[[dict[str, Any]], None]:
     """Returns a function that prints a line for the supervisor.
 
-    The mark tells it from lines that a request may have forged.
+    The mark distinguishes it from lines that a request may have forged.
     """
 
     def say(what: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
-"""State folders of the form before 0.2.0: one JSON file for each service, written at a clean
-stop.
+"""State folders of the format before 0.2.0.
+
+They have one JSON file for each service, written at a clean stop.
 """
 
 import json
@@ -34,9 +35,9 @@ class OldState:
 
     @classmethod
     def find(cls, folder: Path) -> "OldState | None":
-        """Returns the files of a folder, None if there are none.
+        """Returns the files of a folder, or None if it has none.
 
-        Raises StateError for a file that cannot be read.
+        Raises StateError if a file cannot be read.
         """
         states = {
             name: cls._read(folder / f"{name}.json")
@@ -51,22 +52,22 @@ class OldState:
 
         Raises StateError if an older version has written to the folder since.
         """
-        found = cls(folder, {name: None for name in MODULES if (folder / f"{name}.json").exists()})
+        old = cls(folder, {name: None for name in MODULES if (folder / f"{name}.json").exists()})
         if later := [
             name
-            for name in found._states
-            if name not in taken_over or (found.aside / f"{name}.json").exists()
+            for name in old._states
+            if name not in taken_over or (old.aside / f"{name}.json").exists()
         ]:
             raise StateError(
                 f"{folder} holds state of this version and, written after it, of an older one "
                 f"({', '.join(f'{name}.json' for name in later)}); "
                 "move one of the two away: the journal-*.log files, or the .json files"
             )
-        found.put_aside()
+        old.put_aside()
 
     @property
     def names(self) -> list[str]:
-        """Its services."""
+        """The names of its services."""
         return sorted(self._states)
 
     @staticmethod
@@ -75,8 +76,8 @@ class OldState:
             data = json.loads(path.read_text(), object_hook=persistence._json_object_hook)
         except (OSError, ValueError) as problem:
             raise StateError(
-                f"{path} cannot be read, and is left as it is ({problem}); move it away to "
-                "start without it"
+                f"{path} cannot be read ({problem}); the file is unchanged; move it away to start "
+                "without it"
             ) from None
         if not isinstance(data, dict) or "__ministack_format__" not in data:
             return data
@@ -86,15 +87,15 @@ class OldState:
             or data["__ministack_format__"] > supported
         ):
             raise StateError(
-                f"{path} was written by a newer emulator (form {data['__ministack_format__']}, "
-                f"this one reads {supported})"
+                f"{path} was written by a newer emulator (format {data['__ministack_format__']}, "
+                f"this one reads {supported}); upgrade, or move the file away"
             )
         return data["payload"]
 
     def restore(self, durable: "Durable", port: int) -> None:
-        """Makes it the emulator's state.
+        """Restores the emulator's state from the files.
 
-        Raises StateError for a file that does not hold what the emulator writes.
+        Raises StateError if a file does not hold what the emulator writes.
         """
         for name, state in self._states.items():
             try:
@@ -102,9 +103,8 @@ class OldState:
             except (LookupError, TypeError, ValueError, AttributeError) as problem:
                 path = self._folder / f"{name}.json"
                 raise StateError(
-                    f"{path} does not hold a service's state, and is left as it is "
-                    f"({type(problem).__name__}: {problem}); "
-                    "move it away to start without it"
+                    f"{path} does not hold a service's state ({type(problem).__name__}: "
+                    f"{problem}); the file is unchanged; move it away to start without it"
                 ) from None
 
     @staticmethod
@@ -123,7 +123,7 @@ class OldState:
                 dynamodb._update_counts(table)
 
     def put_aside(self) -> None:
-        """Moves its files into a folder of their own."""
+        """Moves the files into a folder of their own."""
         if self._states:
             self.aside.mkdir(exist_ok=True)
         for name in self._states:

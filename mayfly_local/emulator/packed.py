@@ -1,9 +1,10 @@
-"""The emulator's items, stream records and transaction tokens as bytes: a third of the memory, and
-ready to be written to a file.
+"""The emulator's items, stream records and transaction tokens as bytes.
 
-Each class behaves like the list or dict that it replaces and notes every change, so the emulator's
-functions need no changes. Python 3.4 to 3.14 read `marshal` version 4. It is only used for data of
-this process or of a file with a checked sum.
+They need a third of the memory, and are ready to be written to a file. Each class behaves like the
+list or dict that it replaces and notes every change, so the emulator's functions need no changes.
+
+Python 3.4 to 3.14 read `marshal` version 4. It is used only for data of this process, or of a file
+with a checked sum.
 """
 
 import hashlib
@@ -17,13 +18,13 @@ __all__ = ["Items", "Partition", "Records", "Token", "dump", "load"]
 _VERSION: Final = 4
 
 Item = dict[str, Any]
-#: Called with each change of an item: partition key, sort key, the item and its bytes; both None
-#: for a deletion.
+#: Called with each change of an item: partition key, sort key, the item and its bytes. Both are
+#: None for a deletion.
 NoteItem = Callable[[Any, Any, "Item | None", "bytes | None"], None]
 
 
 def dump(value: Any) -> bytes:
-    """A value of JSON's types, bytes and tuples as bytes."""
+    """Returns the bytes of a value of JSON's types, bytes and tuples."""
     return marshal.dumps(value, _VERSION)
 
 
@@ -35,7 +36,7 @@ def load(data: bytes) -> Any:
 class Items(MutableMapping[Any, "Partition"]):
     """A table's items by partition key.
 
-    A partition that is missing is made, as by the emulator's defaultdict.
+    A missing partition is created, as by the emulator's defaultdict.
     """
 
     __slots__ = ("note", "partitions")
@@ -76,14 +77,15 @@ class Items(MutableMapping[Any, "Partition"]):
         return self.partitions.get(pk, default)
 
     def put(self, pk: Any, sk: Any, data: bytes) -> None:
-        """Takes an item as it was read from a file; notes nothing."""
+        """Sets an item that was read from a file, without noting it."""
         self[pk].rows[sk] = data
 
     def rows(self) -> Iterator[tuple[Any, Any, bytes]]:
-        """All items as partition key, sort key and bytes; items may change meanwhile."""
+        """Yields all items as partition key, sort key and bytes; items may change meanwhile."""
         for pk in list(self.partitions):
             for sk in list(self.partitions[pk].rows) if pk in self.partitions else ():
-                partition = self.partitions.get(pk)  # each time: it may be another one, or gone
+                # Each time: it may have been replaced or deleted.
+                partition = self.partitions.get(pk)
                 if partition is not None and (data := partition.rows.get(sk)) is not None:
                     yield pk, sk, data
 
@@ -99,8 +101,8 @@ class Partition(MutableMapping[Any, Item]):
         self.rows: dict[Any, bytes] = {}
 
     def __getitem__(self, sk: Any) -> Item:
-        found: Item = load(self.rows[sk])
-        return found
+        item: Item = load(self.rows[sk])
+        return item
 
     def __setitem__(self, sk: Any, item: Item) -> None:
         data = dump(item)
@@ -132,7 +134,7 @@ class Partition(MutableMapping[Any, Item]):
 class Records(MutableSequence[Item]):
     """The records of a table's stream, oldest first.
 
-    Calls `note` with index and bytes of each new record, and `aged` with the records that the
+    It calls `note` with index and bytes of each new record, and `aged` with the records that the
     emulator drops by age.
     """
 
@@ -155,8 +157,8 @@ class Records(MutableSequence[Item]):
     def __getitem__(self, index: int | slice) -> Item | list[Item]:
         if isinstance(index, slice):
             return [load(data) for data in self.rows[index]]
-        found: Item = load(self.rows[index])
-        return found
+        record: Item = load(self.rows[index])
+        return record
 
     def __setitem__(self, index: Any, record: Any) -> None:
         raise TypeError("a stream's records do not change")
@@ -179,7 +181,7 @@ class Records(MutableSequence[Item]):
         self.insert(len(self.rows), record)
 
     def detach(self) -> None:
-        """Notes nothing from now on."""
+        """Stops noting changes."""
         self._note, self._aged = _nothing, _nothing
 
 
@@ -188,7 +190,7 @@ def _nothing(*_: Any) -> None:
 
 
 class Token:
-    """The record of a transaction's token. It holds a digest of the request."""
+    """The record of a transaction's token, with a digest of the request."""
 
     __slots__ = ("completed_at", "digest", "reply")
 
@@ -199,14 +201,9 @@ class Token:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "Token":
-        """The token for the emulator's own entry: `signature`, `response`, `sizes`."""
-        reply = dump(
-            {
-                name: value
-                for name, value in entry.items()
-                if name not in ("signature", "completed_at")
-            }
-        )
+        """Returns the token for the emulator's own entry: `signature`, `response`, `sizes`."""
+        rest = {name: entry[name] for name in entry if name not in ("signature", "completed_at")}
+        reply = dump(rest)
         return cls(_digest(entry["signature"]), reply, float(entry.get("completed_at", 0.0)))
 
     def __getitem__(self, name: str) -> Any:
@@ -222,7 +219,7 @@ class Token:
         self.completed_at = value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As a dict's."""
+        """Returns a value by name, like a dict."""
         try:
             return self[name]
         except KeyError:
@@ -230,7 +227,7 @@ class Token:
 
 
 class _Signature:
-    """A request by its digest, equal to the request itself."""
+    """A request as its digest, equal to the request itself."""
 
     __slots__ = ("_digest",)
 
@@ -240,7 +237,7 @@ class _Signature:
     def __eq__(self, other: object) -> bool:
         return self._digest == _digest(other)
 
-    __hash__ = None  # type: ignore[assignment]  # it equals what has no hash
+    __hash__ = None  # type: ignore[assignment]  # it equals dicts, which are not hashable
 
 
 def _digest(request: Any) -> bytes:

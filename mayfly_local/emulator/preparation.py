@@ -1,7 +1,7 @@
-"""Changes of the emulator, ministack, before it serves: parts that run code are removed, and its
-state is journaled.
+"""Changes of the emulator, ministack, before it serves.
 
-Relies on private names of ministack. Its version is pinned, and a missing name ends the start.
+Parts that run code are removed, and its state is journaled. This relies on private names of
+ministack. Its version is pinned, and a missing name ends the start.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from mayfly_local.ports.file_limit import raise_file_limit
 
 __all__ = ["bucket_cors", "bucket_of_host", "prepare"]
 
-#: Prefixes of CloudFormation actions that every caller may use. The rest makes resources.
+#: Prefixes of CloudFormation actions that every caller may use. The others create resources.
 _READS_STACKS: Final = ("Describe", "Detect", "List", "Get", "Validate", "Estimate")
 #: Modules of ministack, by the service that their requests are signed for.
 _SIGNED_AS: Final = {
@@ -40,7 +40,10 @@ def prepare(
     identities: Identities,
     say: Callable[[dict[str, Any]], None],
 ) -> Kept:
-    """Prepares ministack's application module `store`; returns the keeper of its state."""
+    """Prepares ministack's application module `store`.
+
+    Returns the object that stores its state.
+    """
     raise_file_limit()
     _serve_only_what_is_signed_for()
     _leave_out_other_entries(store)
@@ -52,8 +55,9 @@ def prepare(
 
 
 def bucket_cors(method: str, path: str, headers: Mapping[str, str]) -> Cors | None:
-    """Returns the CORS headers of a bucket for a page of another site, or None if its configuration
-    does not allow the request.
+    """Returns the CORS headers of a bucket for a page of another site.
+
+    Returns None if the bucket's configuration does not allow the request.
     """
     s3 = sys.modules.get("ministack.services.s3")
     bucket, _, key = path.lstrip("/").partition("/")
@@ -67,8 +71,9 @@ def bucket_cors(method: str, path: str, headers: Mapping[str, str]) -> Cors | No
 
 
 def bucket_of_host(host: str) -> str | None:
-    """Returns the bucket that the emulator takes from a host name, as in `bucket.s3.localhost`, or
-    None.
+    """Returns the bucket that the emulator takes from a host name, or None.
+
+    An example is `bucket.s3.localhost`.
     """
     app = importlib.import_module("ministack.app")
     bucket = app._extract_s3_vhost_bucket(host)
@@ -86,8 +91,9 @@ def _cors_headers(answer: Mapping[str, str]) -> dict[str, str]:
 
 
 def _serve_only_what_is_signed_for() -> None:
-    """Refuses a request that reaches another service than it is signed for: the guard has checked
-    that one's permissions.
+    """Refuses a request that reaches another service than it is signed for.
+
+    The guard has checked only the permissions of the signed service.
     """
     for module, service in _SIGNED_AS.items():
         services: Any = importlib.import_module(f"ministack.services.{module}")
@@ -103,8 +109,8 @@ def _signed_for(service: str, original: _Handler) -> _Handler:
         query: dict[str, list[str]],
         **more: Any,
     ) -> Any:
-        if SERVICE.get() not in (service, ""):  # empty: the emulator's own calls
-            text = f"the request is signed for {SERVICE.get()}, and asks {service}"
+        if SERVICE.get() not in (service, ""):  # Empty for the emulator's own calls.
+            text = f"the request is signed for {SERVICE.get()}, but was sent to {service}"
             return (
                 403,
                 {"Content-Type": "application/json"},
@@ -123,11 +129,12 @@ def _signed_for(service: str, original: _Handler) -> _Handler:
 
 
 def _leave_out_other_entries(store: Any) -> None:
-    """Removes the emulator's entries past the services: paths and hosts of its own, and of services
-    that are not served here.
+    """Removes the emulator's other entries.
+
+    These are its own paths and hosts, and those of services that are not served here.
     """
     names = [name for name in vars(store) if name.startswith("_handle_") and name not in _ENTRIES]
-    assert len(names) > 15, names  # a name that has moved ends the start
+    assert len(names) > 15, names  # A name that has moved ends the start.
     for name in names:
         setattr(
             store,
@@ -168,26 +175,31 @@ def _know_keys(identities: Identities) -> None:
 
 
 def _runtime_only(act: _Handler) -> _Handler:
-    """An action of CloudFormation that makes resources, which may be code: only the runtime makes
-    stacks.
+    """Returns an action of CloudFormation that only the runtime may use.
+
+    It creates resources, which may be code.
     """
 
     def acted(params: Any) -> Any:
         if OWNER.get() == "runtime":
             return act(params)
         sentence = (
-            "mayfly up alone makes stacks here, from its template: add the resource "
+            "only mayfly up creates stacks here, from its template: add the resource "
             "there, and start again"
         )
-        text = f"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>{sentence}</Message></Error></ErrorResponse>"
+        text = (
+            "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>"
+            f"<Message>{sentence}</Message></Error></ErrorResponse>"
+        )
         return 403, {"Content-Type": "text/xml"}, text.encode()
 
     return acted
 
 
 def _leave_out_what_runs_code() -> None:
-    """Leaves CloudFormation with the resources of `mayfly_local.supported.STATE`; functions are the
-    runtime's own, and run outside.
+    """Leaves CloudFormation only the resources of `mayfly_local.application.supported.STATE`.
+
+    Functions belong to the runtime, and run outside.
     """
     from ministack.services.cloudformation import handlers, provisioners
 
@@ -195,12 +207,12 @@ def _leave_out_what_runs_code() -> None:
         if not name.startswith(_READS_STACKS):
             handlers._ACTION_HANDLERS[name] = _runtime_only(act)
     resources = provisioners._RESOURCE_HANDLERS
-    for kind in [each for each in resources if each not in STATE]:
+    for kind in [kind for kind in resources if kind not in STATE]:
         del resources[kind]
 
     def refused(*_: Any, **__: Any) -> Any:
-        raise ValueError("custom resources do not run here")
+        raise ValueError("custom resources are not supported locally")
 
     for name in ("_custom_resource_create", "_custom_resource_update", "_custom_resource_delete"):
-        getattr(provisioners, name)  # a name that has moved ends the start
+        getattr(provisioners, name)  # A name that has moved ends the start.
         setattr(provisioners, name, refused)

@@ -1,8 +1,8 @@
-"""The embedded store: an AWS-compatible server as a child on loopback, for state only.
+"""The emulator: an AWS-compatible server for state only, as a child process on loopback.
 
-Which one and why: docs/decisions/0003. It is started, watched and stopped here and nowhere else;
-any other AWS-compatible endpoint can take its place (`mayfly up --endpoint-url`). How it keeps its
-state: docs/decisions/0015.
+Only this module starts, watches and stops it. Any other AWS-compatible endpoint can replace it
+(`mayfly up --endpoint-url`). docs/decisions/0003 has the reasons for ministack, and
+docs/decisions/0015 describes how it stores its state.
 """
 
 import asyncio
@@ -35,9 +35,10 @@ _STOP_SECONDS: Final = 10.0
 
 
 class EmbeddedStore:
-    """The store's process. Keeps its state in the folder `state`, in memory only if that is None.
+    """The emulator's process.
 
-    `hosts` are allowed host names next to the loopback names. `say` prints a line on the terminal.
+    It stores its state in the folder `state`, or only in memory if that is None. `hosts` are
+    allowed host names next to the loopback names. `say` prints a line on the terminal.
     """
 
     def __init__(
@@ -58,9 +59,8 @@ class EmbeddedStore:
         self._state = state
         self._log = log
         self._keys = keys
-        self._hosts = (
-            [] if any_credentials else list(hosts)
-        )  # what a page can send under such a name would need no key
+        # With any credentials, a page could send requests under such a name without a key.
+        self._hosts = [] if any_credentials else list(hosts)
         self._any_credentials = any_credentials
         self._say = say
         self._child: Child | None = None
@@ -82,15 +82,15 @@ class EmbeddedStore:
         return self._state is not None
 
     async def start(self, children: Children) -> None:
-        """Starts the process and returns when it answers.
+        """Starts the process, and returns when it answers.
 
-        Raises LocalError when it does not come up.
+        Raises LocalError if it does not come up.
         """
         temporary = self._work / "store"
         temporary.mkdir(parents=True, exist_ok=True)
         self._problem, self._heard_at = None, time.monotonic()
-        # Opened here and kept: no other process can take the port, and requests wait while the
-        # store is started again.
+        # Opened here and kept open: no other process can take the port, and requests wait during a
+        # restart.
         self._socket = self._socket or _listening(self._port)
         self._child = await children.spawn(
             "mayfly_local.emulator.main",
@@ -108,13 +108,13 @@ class EmbeddedStore:
         return await asyncio.shield(self._child.ended)
 
     async def kill(self) -> None:
-        """Ends the process at once."""
+        """Kills the process immediately."""
         if self._child is not None:
             self._child.kill()
             await self._child.ended
 
     async def stop(self) -> None:
-        """Stops it. Takes no longer with a large state, which is written before."""
+        """Stops the process. A large state does not delay this: it is already written."""
         if self._child is not None:
             await self._child.stop(_STOP_SECONDS)
         if self._socket is not None:
@@ -177,12 +177,12 @@ class EmbeddedStore:
             await self._last_words()
             raise LocalError(
                 self._problem
-                or f"the embedded store ended at start (exit code {child.ended.result()}); see "
+                or f"the emulator ended at start (exit code {child.ended.result()}); see "
                 f"mayfly.jsonl in {self._work}/logs"
             )
         if asking.cancelled() or not asking.done():
             raise LocalError(
-                f"the embedded store did not answer at {self.endpoint} within "
+                f"the emulator did not answer at {self.endpoint} within "
                 f"{_START_SECONDS:.0f} s; see mayfly.jsonl in {self._work}/logs"
             )
 
@@ -194,7 +194,7 @@ class EmbeddedStore:
         headers = {"Authorization": f"Bearer {self._keys.runtime.id}"}
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:
-                with contextlib.suppress(aiohttp.ClientError):  # it has ended meanwhile
+                with contextlib.suppress(aiohttp.ClientError):  # The process has ended meanwhile.
                     async with session.get(f"{self.endpoint}/_mayfly/health") as response:
                         if response.status == 200:
                             return
@@ -234,20 +234,23 @@ class EmbeddedStore:
 
 
 def _listening(port: int) -> socket.socket:
-    """Opens the store's port on loopback. Raises LocalError if another process has it."""
+    """Opens the emulator's port on loopback. Raises LocalError if another process has it."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
     except OSError as problem:
         listener.close()
-        raise LocalError(f"the store's port {port} cannot be opened: {problem.strerror}") from None
+        raise LocalError(
+            f"the emulator's port {port} cannot be opened: {problem.strerror}; choose another "
+            "port with --port"
+        ) from None
     listener.listen(256)
     return listener
 
 
 def free_port(preferred: int | None = None) -> int:
-    """A loopback port that nobody listens on: the preferred one where that is free."""
+    """Returns a free loopback port: the preferred one if that is free. Raises LocalError."""
     for port in (preferred, 0) if preferred else (0,):
         with socket.socket() as probe:
             if sys.platform != "win32":
@@ -256,6 +259,6 @@ def free_port(preferred: int | None = None) -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            return found
+            port_number: int = probe.getsockname()[1]
+            return port_number
     raise LocalError("no loopback port is free")

@@ -1,7 +1,7 @@
-"""Time to live: deletes expired items, as late as it is told to.
+"""Time to live: deletes expired items after a configurable delay.
 
-DynamoDB deletes "typically within a few days"; code that only works because items vanish on time is
-wrong. The embedded store's own reaper cannot be slowed, so TTL is off there and this one does it.
+DynamoDB deletes "typically within a few days"; code that relies on items vanishing on time is
+wrong. The emulator's own reaper cannot be slowed, so TTL is disabled there and this reaper deletes.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 """
 
@@ -23,9 +23,7 @@ _PAGE: Final = 100
 
 
 class Reaper:
-    """Deletes items of the given tables (name to TTL attribute) `lag_seconds` after they
-    expired.
-    """
+    """Deletes items `lag_seconds` after they expired. `tables` maps names to TTL attributes."""
 
     def __init__(
         self,
@@ -43,8 +41,9 @@ class Reaper:
         self._control = control
 
     async def run(self) -> None:
-        """Looks for expired items again and again: the embedded store knows which they are, other
-        endpoints are read through.
+        """Deletes expired items from time to time.
+
+        The emulator keeps an index of them. At other endpoints, the tables are scanned.
         """
         is_declared = self._control is None
         while True:
@@ -62,13 +61,13 @@ class Reaper:
             await asyncio.sleep(min(_INTERVAL_SECONDS, max(0.2, self._lag_seconds)))
 
     async def _reap_known(self, control: Control) -> None:
-        found = None
-        while found is None or len(found) == _PAGE:
-            found = await control.ask(
+        expired = None
+        while expired is None or len(expired) == _PAGE:
+            expired = await control.ask(
                 "expired", {"before": int(time.time() - self._lag_seconds), "limit": _PAGE}
             )
-            for table in sorted({each["table"] for each in found}):
-                keys = [each["key"] for each in found if each["table"] == table]
+            for table in sorted({entry["table"] for entry in expired}):
+                keys = [entry["key"] for entry in expired if entry["table"] == table]
                 deleted = await self._clients.run(
                     self.delete, table=table, attribute=self._tables[table], keys=keys
                 )
@@ -80,14 +79,14 @@ class Reaper:
                 self._log.event("expired items deleted", quiet=True, table=table, items=deleted)
 
     def reap(self, *, table: str, attribute: str) -> int:
-        """Looks through a whole table and deletes what has expired long enough ago.
+        """Scans a whole table and deletes items that have expired long enough ago.
 
-        Returns how many.
+        Returns their number.
         """
         client = self._clients.get("dynamodb")
         names = [
-            each["AttributeName"]
-            for each in client.describe_table(TableName=table)["Table"]["KeySchema"]
+            part["AttributeName"]
+            for part in client.describe_table(TableName=table)["Table"]["KeySchema"]
         ]
         pages = client.get_paginator("scan").paginate(
             TableName=table, **self._expired(attribute, "FilterExpression")
@@ -98,7 +97,7 @@ class Reaper:
     def delete(self, *, table: str, attribute: str, keys: list[dict[str, Any]]) -> int:
         """Deletes items by their keys, each on the condition that it has expired long enough ago.
 
-        Returns how many.
+        Returns their number.
         """
         client, deleted = self._clients.get("dynamodb"), 0
         for key in keys:
@@ -108,12 +107,14 @@ class Reaper:
                 )
                 deleted += 1
             except client.exceptions.ConditionalCheckFailedException:
-                continue  # renewed meanwhile
+                continue  # The item was renewed meanwhile.
         return deleted
 
     def _expired(self, attribute: str, expression: str) -> dict[str, Any]:
-        """Only a number is a time to live; an item that expired more than five years ago is left
-        alone, as on AWS.
+        """Returns the arguments of an expression for items that have expired long enough ago.
+
+        Only a number is a TTL. Items that expired more than five years ago are not deleted, as on
+        AWS.
         """
         now = time.time()
         return {

@@ -1,8 +1,8 @@
 """Access keys of one stack. The key of a request identifies its caller.
 
-The store compares the key's id and does not check signatures, so the id is the secret. Ids are
-random: one for people and tools, the same at every start; one for each function and one for the
-runtime, new at every start.
+The emulator compares the key's id and does not check signatures, so the id is the secret. Ids are
+random. People and tools have one, which is the same at every start. Each function and the runtime
+have one that is new at every start.
 """
 
 import json
@@ -18,31 +18,31 @@ from mayfly_local.errors import LocalError
 __all__ = ["FOREIGN", "Credentials", "Keys", "make_private", "people"]
 
 _FILE: Final = "access-key"
-#: Folders that the stack makes in its folders.
+#: Folders that the stack creates in its folders.
 _INNER: Final = {"before-0.2.0", "inline", "logs", "s3", "sam", "store"}
-#: Length of a random id in bytes; too long to be guessed.
+#: Length of a random id in bytes: too long to be guessed.
 _BYTES: Final = 20
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """An access key as SDKs take it."""
+    """An access key in the form that SDKs take."""
 
     id: str
     secret: str
 
     @classmethod
     def new(cls, owner: str) -> "Credentials":
-        """A random key. `owner` makes its id recognisable in a log."""
+        """Returns a random key. `owner` makes its id recognisable in a log."""
         return cls(f"{owner}{secrets.token_hex(_BYTES)}", secrets.token_hex(_BYTES))
 
     @property
     def variables(self) -> dict[str, str]:
-        """Environment variables that make every AWS SDK use it."""
+        """Environment variables that make every AWS SDK use this key."""
         return {"AWS_ACCESS_KEY_ID": self.id, "AWS_SECRET_ACCESS_KEY": self.secret}
 
 
-#: For any other endpoint. Every AWS client needs some credentials.
+#: For any other endpoint: every AWS client needs some credentials.
 FOREIGN: Final = Credentials("local", "local")
 
 
@@ -56,22 +56,22 @@ class Keys:
 
     @classmethod
     def foreign(cls) -> "Keys":
-        """The keys for an endpoint that knows none of this stack's."""
+        """Returns the keys for an endpoint that does not know this stack's keys."""
         return cls(FOREIGN, FOREIGN)
 
     def of(self, function: str) -> Credentials:
-        """The key of a function, or the runtime's key if roles are not checked."""
+        """Returns the key of a function, or the runtime's key if roles are not checked."""
         return self.functions.get(function, self.runtime)
 
     def for_functions(self, names: Iterable[str]) -> "Keys":
-        """These keys, with a new one for each function."""
+        """Returns these keys, with a new one for each function."""
         return Keys(
             self.people, self.runtime, {name: Credentials.new("function") for name in names}
         )
 
 
 def people(folder: Path) -> Credentials:
-    """Returns the key of people and tools, stored in `folder`; makes one if there is none.
+    """Returns the key of people and tools, stored in `folder`; creates one if it is missing.
 
     Raises LocalError if the file cannot be read.
     """
@@ -80,29 +80,31 @@ def people(folder: Path) -> Credentials:
         kept = json.loads(path.read_text())
         return Credentials(str(kept["id"]), str(kept["secret"]))
     except FileNotFoundError:
-        made = Credentials.new("people")
+        key = Credentials.new("people")
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise LocalError(
-            f"the access key in {path} cannot be read ({problem}); delete the file, and a new "
-            "key is made"
+            f"the access key in {path} cannot be read ({problem}); delete the file, and the next "
+            "start creates a new key"
         ) from None
     unfinished = path.with_suffix(f".{os.getpid()}")
     unfinished.touch(mode=0o600)
-    unfinished.write_text(json.dumps({"id": made.id, "secret": made.secret}))
+    unfinished.write_text(json.dumps({"id": key.id, "secret": key.secret}))
     unfinished.replace(path)
-    return made
+    return key
 
 
 def make_private(folder: Path, *, is_own: bool) -> list[str]:
-    """Closes a folder of secrets to other users: folder 700, its files 600. Returns the paths that
-    were open to them.
+    """Closes a folder of secrets to other users: folder 700, its files 600.
 
-    With `is_own` False, as for a folder given with --work, the folder keeps its mode.
+    Returns the paths that were open to other users. With `is_own` False, as for a folder given with
+    --work, the folder keeps its mode.
     """
     opened = []
-    found = [each for each in folder.iterdir() if not each.is_symlink()] if folder.is_dir() else []
-    modes = [(each, 0o600) for each in found if each.is_file()] + [
-        (each, 0o700) for each in found if each.is_dir() and each.name in _INNER
+    entries = (
+        [entry for entry in folder.iterdir() if not entry.is_symlink()] if folder.is_dir() else []
+    )
+    modes = [(entry, 0o600) for entry in entries if entry.is_file()] + [
+        (entry, 0o700) for entry in entries if entry.is_dir() and entry.name in _INNER
     ]
     for path, mode in [*modes, *([(folder, 0o700)] if is_own else [])]:
         if path.exists() and path.stat().st_mode & 0o077:

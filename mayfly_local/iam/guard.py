@@ -1,10 +1,11 @@
-"""The guard in front of the embedded store: authentication and roles.
+"""The guard in front of the emulator: authentication and roles.
 
 Every request is signed with an access key of this stack (`mayfly_local.iam.credentials`), or
 refused. Requests of functions are checked against their roles in the template. People, tools and
-the runtime are administrators of the account. Only the runtime makes stacks. Checking roles keeps
-an application from working here and failing on AWS. It is not a defence against malicious
-functions: a function is a process of the same user.
+the runtime are administrators of the account. Only the runtime creates stacks.
+
+Checking roles prevents an application that works here from failing on AWS. It is not a defence
+against malicious functions: a function is a process of the same user.
 """
 
 import asyncio
@@ -32,21 +33,20 @@ __all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]
 PREFIX: Final = "/_mayfly/"
 #: Paths of the emulator that AWS does not have. None of them is served.
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
-#: What the store plays. Of other services there is nothing to allow.
+#: Services that the emulator provides. Requests to other services are refused.
 _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
-#: What reading a malformed request raises.
+#: Errors that reading a malformed request can raise.
 _UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 _JSON: Final = "application/x-amz-json-1.0"
-#: An object that is opened in a browser runs no script in the store's origin.
+#: An object that is opened in a browser runs no script in the emulator's origin.
 _FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
-#: The form field that carries the access key of a presigned POST, among the first fields of its
-#: body.
+#: The form field with the access key of a presigned POST, among the first fields of its body.
 _POSTED_CREDENTIAL: Final = re.compile(
     rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE
 )
 _FORM_START: Final = 64 * 1024
-#: Seconds for which a request waits whose key may be a function's that the runtime has not told
-#: yet.
+#: Seconds that a request with an unknown key waits. The key may belong to a function, and the
+#: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
 
 #: The caller of the request in progress: `runtime`, `people` or `function NAME`.
@@ -69,23 +69,23 @@ class Cors:
 
 
 class Kept(Protocol):
-    """The keeper of the store's state."""
+    """The part that stores the emulator's state durably."""
 
     @property
     def is_failing(self) -> bool:
         """True if the last commit failed."""
 
     def commit(self) -> None:
-        """Writes all changes. Raises OSError if the disk does not take them."""
+        """Writes all changes. Raises OSError if the disk does not accept them."""
 
-    def serve(self, what: str, asked: Any) -> Any:
-        """Answers a control request of the runtime's: JSON in, JSON out."""
+    def serve(self, what: str, arguments: Any) -> Any:
+        """Answers a control request of the runtime: JSON in, JSON out."""
 
     async def started(self) -> None:
-        """Called when the store is about to serve."""
+        """Called before the emulator serves requests."""
 
     def stopped(self) -> None:
-        """Called when the store serves no more."""
+        """Called when the emulator has stopped serving."""
 
 
 class _NothingKept:
@@ -94,7 +94,7 @@ class _NothingKept:
     def commit(self) -> None:
         return
 
-    def serve(self, what: str, asked: Any) -> Any:
+    def serve(self, what: str, arguments: Any) -> Any:
         return {}
 
     async def started(self) -> None:
@@ -106,10 +106,10 @@ class _NothingKept:
 
 @dataclass
 class Identities:
-    """Access key ids. `functions` maps the id of each function to its name; `secrets` maps ids to
-    secrets.
+    """Access key ids, and the callers that they identify.
 
-    With `any_credentials` every other key is people's.
+    `functions` maps the id of each function to its name; `secrets` maps ids to secrets. With
+    `any_credentials`, every unknown key identifies people.
     """
 
     people: str = ""
@@ -119,8 +119,9 @@ class Identities:
     secrets: dict[str, str] = field(default_factory=dict)
 
     def of(self, key: str) -> str | None:
-        """Returns the owner of a key: `runtime`, `people` or `function NAME`; None for an unknown
-        key.
+        """Returns the owner of a key, or None if the key is unknown.
+
+        The owner is `runtime`, `people` or `function NAME`.
         """
         if key in self.functions:
             return f"function {self.functions[key]}"
@@ -131,36 +132,44 @@ class Identities:
 
 
 class _Faults:
-    """Calls of functions that are to fail, on demand: some that never take effect (`refuse`), some
-    whose answers get lost (`lose`).
+    """Faults that tests request for the calls of functions.
+
+    With `refuse` a call never takes effect. With `lose` it takes effect, and its response is lost.
     """
 
     def __init__(self) -> None:
         self._wanted: list[dict[str, Any]] = []
 
     def add(self, wanted: dict[str, Any]) -> None:
-        """The next calls of a function's action: `{function, action, kind, times}`."""
+        """Adds a fault for the next calls of a function's action.
+
+        The fault is `{function, action, kind, times}`.
+        """
         self._wanted.append(dict(wanted))
 
     def strike(self, function: str, request: Request) -> str | None:
-        """What happens to a request."""
+        """Returns the kind of a request's fault, or None."""
         if not self._wanted:
             return None
         try:
-            actions = {each.action for each in request.permissions()}
+            actions = {permission.action for permission in request.permissions()}
         except _UNREADABLE:
             return None
-        for each in self._wanted:
-            if each["function"] == function and each["action"] in actions:
-                each["times"] -= 1
-                if not each["times"]:
-                    self._wanted.remove(each)
-                return str(each["kind"])
+        for fault in self._wanted:
+            if fault["function"] == function and fault["action"] in actions:
+                fault["times"] -= 1
+                if not fault["times"]:
+                    self._wanted.remove(fault)
+                return str(fault["kind"])
         return None
 
 
+def _no_cors(_method: str, _path: str, _headers: Mapping[str, str]) -> Cors | None:
+    return None
+
+
 class Guard:
-    """An ASGI application around the store's.
+    """An ASGI application around the emulator's.
 
     `bucket_of` returns the bucket of a host name, or None.
     """
@@ -172,9 +181,7 @@ class Guard:
         identities: Identities,
         access: Access,
         *,
-        cors: "Callable[[str, str, Mapping[str, str]], Cors | None]" = lambda method, path, headers: (
-            None
-        ),
+        cors: Callable[[str, str, Mapping[str, str]], Cors | None] = _no_cors,
         bucket_of: Callable[[str], str | None] = lambda host: None,
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
@@ -200,14 +207,14 @@ class Guard:
             await self._lifespan(scope, receive, send)
 
     async def _lifespan(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
-        async def told(message: _Message) -> None:
+        async def report(message: _Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._kept.started()
             if message["type"] == "lifespan.shutdown.complete":
                 self._kept.stopped()
             await send(message)
 
-        await self._store(scope, receive, told)
+        await self._store(scope, receive, report)
 
     async def _http(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         pairs = [
@@ -245,9 +252,8 @@ class Guard:
         if self._kept.is_failing:
             try:
                 self._kept.commit()
-            except (
-                OSError
-            ) as problem:  # refused before anything is done: what is not done is not lost
+            except OSError as problem:
+                # Refuse the request before it changes anything that could be lost.
                 await _answer(send, 500, *_not_kept(problem))
                 return
         await self._aws(
@@ -266,12 +272,12 @@ class Guard:
                 "multipart/form-data"
             ):
                 start, receive = await _start(receive, _FORM_START)
-                found = _POSTED_CREDENTIAL.search(start)
-                key, service = (found[1].decode("latin-1"), "s3") if found else ("", "")
+                field = _POSTED_CREDENTIAL.search(start)
+                key, service = (field[1].decode("latin-1"), "s3") if field else ("", "")
             owner = self._identities.of(key)
             if owner is None and key and not self._knows_functions.is_set():
-                # The store was started again, and functions ask already: the runtime is about to
-                # tell their keys.
+                # After a restart of the emulator, functions may send requests before the runtime
+                # has sent their keys.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._knows_functions.wait(), self._key_seconds)
                 owner = self._identities.of(key)
@@ -288,16 +294,16 @@ class Guard:
                 await self._store(scope, receive, send)
                 return
             body = await _body(receive)
-        except ConnectionError:  # the client left before the request was complete
+        except ConnectionError:  # The client disconnected before the request was complete.
             return
         whole = Request(service, request.method, request.path, request.query, request.headers, body)
         await self._as_function(function, whole, scope, receive, send)
 
     def _mismatch(self, request: Request, key: str, service: str) -> str | None:
-        """Returns the reason to refuse a request by a known key, or None."""
+        """Returns the reason to refuse a request with a known key, or None."""
         if not service and self._identities.any_credentials:
             return None
-        if service not in _SERVICES:  # the emulator would look for it in all models of AWS
+        if service not in _SERVICES:  # The emulator would search for it in all models of AWS.
             return (
                 f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(_SERVICES))}"
             )
@@ -336,12 +342,8 @@ class Guard:
                 scope, _replay(request.body, receive), send if fault is None else _nowhere
             )
         if fault is not None:
-            await _answer(
-                send,
-                500,
-                b'{"__type": "InternalServerError", "message": "a fault that was asked for"}',
-                _JSON,
-            )
+            body = b'{"__type": "InternalServerError", "message": "a fault that a test requested"}'
+            await _answer(send, 500, body, _JSON)
 
     async def _control(
         self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send
@@ -350,70 +352,75 @@ class Guard:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         owner = self._identities.of(token if scheme.lower() == "bearer" else "")
         if owner not in ("runtime", "people"):
-            await _answer(
-                send,
-                401,
-                *_message(
-                    "show this stack's access key: Authorization: Bearer ID (mayfly env prints it)"
-                ),
+            text = (
+                "send this stack's access key: Authorization: Bearer ID (mayfly env prints the id)"
             )
+            await _answer(send, 401, *_message(text))
             return
         try:
             body = await _body(receive)
-            asked = json.loads(body) if body else None
+            arguments = json.loads(body) if body else None
         except ConnectionError:
             return
         except ValueError as problem:
             await _answer(send, 400, *_message(f"the body is not JSON: {problem}"))
             return
-        is_read = what in ("health", "roles") and asked is None
+        is_read = what in ("health", "roles") and arguments is None
         if owner != "runtime" and not is_read and what not in ("faults", "check"):
-            await _answer(send, 403, *_message(f"{PREFIX}{what} is the runtime's alone"))
+            await _answer(send, 403, *_message(f"only the runtime may use {PREFIX}{what}"))
             return
-        if (problem_of_it := _malformed(what, asked)) is not None:
+        if (problem_of_it := _malformed(what, arguments)) is not None:
             await _answer(send, 400, *_message(problem_of_it))
             return
         try:
-            reply = self._serve(what, asked)
+            reply = self._serve(what, arguments)
             self._kept.commit()
         except OSError as problem:
-            await _answer(send, 500, *_message(f"the state could not be kept: {problem.strerror}"))
+            text = f"the state could not be written: {problem.strerror}"
+            await _answer(send, 500, *_message(text))
             return
         await _answer(
             send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
         )
 
     def _refused(self, function: str, request: Request) -> Permission | None:
-        """The first permission that a request lacks."""
-        if request.service not in _SERVICES:  # the store says so itself
+        """Returns the first permission that a request lacks, or None."""
+        if request.service not in _SERVICES:  # The emulator reports an unknown service itself.
             return None
         try:
-            asked = request.permissions()
-        except _UNREADABLE:  # a body that is none: the store says what is wrong with it
+            permissions = request.permissions()
+        except _UNREADABLE:  # The body is malformed. The emulator reports the error.
             return None
-        return next((each for each in sorted(asked) if not self._allows(function, each)), None)
+        return next(
+            (
+                permission
+                for permission in sorted(permissions)
+                if not self._allows(function, permission)
+            ),
+            None,
+        )
 
-    def _allows(self, function: str, asked: Permission) -> bool:
-        is_allowed = self._permissions.allows(function, asked)
-        if not is_allowed and self._permissions.refused[function, asked] == 1:
+    def _allows(self, function: str, permission: Permission) -> bool:
+        is_allowed = self._permissions.allows(function, permission)
+        if not is_allowed and self._permissions.refused[function, permission] == 1:
             role = self._permissions.roles.get(function)
             facts = {
                 "function": function,
                 "role": role.name if role else None,
-                "action": asked.action,
-                "resource": asked.resource,
+                "action": permission.action,
+                "resource": permission.resource,
             }
-            self._report({**facts, "advice": self._advice(function, asked)})
+            self._report({**facts, "advice": self._advice(function, permission)})
         return is_allowed
 
     def _sentence(self, function: str, refused: Permission) -> str:
-        """AWS's own words."""
+        """Returns AWS's error message."""
         role = self._permissions.roles.get(function)
         user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name if role else 'none'}/{function}"
         if refused.action.endswith(":?"):
             return (
                 f"mayfly does not know which permission this call on {refused.resource} "
-                f"needs, and so cannot say whether {user} has it"
+                f"needs, and cannot check it for {user}"
             )
         why = f"because no identity-based policy allows the {refused.action} action"
         if self._permissions.denies(function, refused):
@@ -431,21 +438,21 @@ class Guard:
         role = self._permissions.roles.get(function)
         return f"allow it in the policies of {role.name if role else 'its role'}"
 
-    def _serve(self, what: str, asked: Any) -> Any:
+    def _serve(self, what: str, arguments: Any) -> Any:
         match what:
             case "health":
                 return {"status": "ok"}
-            case "roles" if asked is not None:
+            case "roles" if arguments is not None:
                 self._identities.functions = {
-                    key: known["function"] for key, known in asked["keys"].items()
+                    key: known["function"] for key, known in arguments["keys"].items()
                 }
                 self._identities.secrets |= {
-                    key: known["secret"] for key, known in asked["keys"].items()
+                    key: known["secret"] for key, known in arguments["keys"].items()
                 }
                 self._permissions.set(
                     {
                         name: None if role is None else Role(**role)
-                        for name, role in asked["roles"].items()
+                        for name, role in arguments["roles"].items()
                     }
                 )
                 self._knows_functions.set()
@@ -453,19 +460,19 @@ class Guard:
             case "roles":
                 return self._shown()
             case "faults":
-                self._faults.add(asked)
+                self._faults.add(arguments)
                 return {}
             case "check":
                 function, permission = (
-                    asked["function"],
-                    Permission(asked["action"], asked["resource"]),
+                    arguments["function"],
+                    Permission(arguments["action"], arguments["resource"]),
                 )
                 return {
                     "allowed": self._allows(function, permission)
-                    if asked["note"]
+                    if arguments["note"]
                     else self._permissions.may(function, permission)
                 }
-        return self._kept.serve(what, asked)
+        return self._kept.serve(what, arguments)
 
     def _shown(self) -> dict[str, Any]:
         permissions = self._permissions
@@ -476,11 +483,11 @@ class Guard:
             "refused": [
                 {
                     "function": function,
-                    "action": asked.action,
-                    "resource": asked.resource,
+                    "action": permission.action,
+                    "resource": permission.resource,
                     "times": times,
                 }
-                for (function, asked), times in permissions.refused.items()
+                for (function, permission), times in permissions.refused.items()
             ],
             "unchecked": [name for name, role in permissions.roles.items() if role is None],
         }
@@ -498,8 +505,9 @@ async def _body(receive: _Receive) -> bytes:
 
 
 async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
-    """Reads at least `limit` bytes of a body, or all of it; returns them, and a `receive` that
-    gives the whole body.
+    """Reads at least `limit` bytes of a body, or all of it.
+
+    Returns these bytes, and a `receive` that gives the whole body.
     """
     messages: list[_Message] = []
     size = 0
@@ -518,7 +526,10 @@ async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
 
 
 def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-    """Returns True if a request, or the one that a preflight announces, is not one of S3's own."""
+    """Returns True if a request is not S3's own.
+
+    For a preflight, this is about the announced request.
+    """
     announced = headers.get("access-control-request-headers", "").lower()
     is_query_protocol = headers.get("content-type", "").startswith(
         "application/x-www-form-urlencoded"
@@ -531,26 +542,26 @@ def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) 
     )
 
 
-def _malformed(what: str, asked: Any) -> str | None:
-    """Returns what is wrong with a control request of people's, or None."""
+def _malformed(what: str, arguments: Any) -> str | None:
+    """Returns the error of a control request from people, or None."""
     shapes = {
         "faults": {"function": str, "action": str, "kind": str, "times": int},
         "check": {"function": str, "action": str, "resource": str, "note": bool},
     }
     if what not in shapes:
         return None
-    if not isinstance(asked, dict) or set(asked) != set(shapes[what]):
+    if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
         return f"{what} needs {', '.join(shapes[what])}"
-    wrong = [name for name, kind in shapes[what].items() if type(asked[name]) is not kind]
+    wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
     if wrong:
-        return f"{', '.join(wrong)}: of the wrong type"
-    if what == "faults" and (asked["kind"] not in ("refuse", "lose") or asked["times"] < 1):
+        return f"wrong type: {', '.join(wrong)}"
+    if what == "faults" and (arguments["kind"] not in ("refuse", "lose") or arguments["times"] < 1):
         return "kind is refuse or lose, times at least 1"
     return None
 
 
 async def _nowhere(message: _Message) -> None:
-    """Where a lost answer goes."""
+    """Discards a response that is to be lost."""
 
 
 def _replay(body: bytes, receive: _Receive) -> _Receive:
@@ -565,18 +576,18 @@ def _replay(body: bytes, receive: _Receive) -> _Receive:
 def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
     if service == "s3":
         text = (
-            '<?xml version="1.0" '
-            f'encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{escape(sentence)}</Message></Error>'
+            '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'
+            f"<Message>{escape(sentence)}</Message></Error>"
         )
         return 403, text.encode(), "application/xml"
     return 400, json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(), _JSON
 
 
 def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
-    """Returns a `send` that commits the changes before the answer starts, and answers with an error
-    if that fails.
+    """Returns a `send` that commits the changes before the response starts.
 
-    Removes the emulator's own CORS headers, which let every page read.
+    If the commit fails, the response is an error. The emulator's own CORS headers are removed,
+    because they let every page read.
     """
     is_lost = False
 
@@ -610,13 +621,13 @@ def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
 
 
 def _not_kept(problem: OSError) -> tuple[bytes, str]:
-    text = f"the state could not be kept, so nothing is acknowledged: {problem.strerror}"
+    text = f"the state could not be written, so the request failed: {problem.strerror}"
     return json.dumps({"__type": "InternalServerError", "message": text}).encode(), _JSON
 
 
 def _unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[bytes, str]:
-    """AWS's own refusal of a key, with what to do here."""
-    advice = 'take this stack\'s credentials, in a shell: eval "$(mayfly env)"'
+    """Returns AWS's error for an unknown key, with advice for this stack."""
+    advice = 'use this stack\'s credentials, in a shell: eval "$(mayfly env)"'
     sentence = f"The security token included in the request is invalid: {advice}"
     code = "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId"
     if not is_signed:

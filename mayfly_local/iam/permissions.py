@@ -1,8 +1,7 @@
-"""What the role of each function allows, and what of it was used. Policies are evaluated by moto's
-engine.
+"""The permissions of each function's role, and the ones that were used.
 
-Of a policy, conditions are not evaluated: a statement that allows is taken to, one that denies
-under a condition is left out.
+moto's engine evaluates the policies. It does not evaluate their conditions. An Allow with a
+condition counts without the condition, and a Deny with a condition is left out.
 """
 
 import json
@@ -16,11 +15,11 @@ from mayfly_local.iam.requests import Permission
 
 __all__ = ["Grant", "Permissions", "Role"]
 
-#: Decisions that are remembered; there are few but for objects in buckets.
+#: Most decisions that are cached. Few exist, except for objects in buckets.
 _REMEMBERED: Final = 20_000
-#: Refusals that are told apart; there are few but for objects in buckets.
+#: Most refusals that are counted separately. Few exist, except for objects in buckets.
 _COUNTED: Final = 1_000
-#: What everybody may do who has credentials at all.
+#: Actions that every caller with credentials may use.
 _ALWAYS: Final = {"sts:GetCallerIdentity"}
 
 
@@ -34,11 +33,11 @@ class Role:
 
     @property
     def has_conditions(self) -> bool:
-        """Whether a statement of its own has a condition, which nobody evaluates here."""
+        """True if one of its own statements has a condition; conditions are not evaluated here."""
         return any(
-            "Condition" in each
+            "Condition" in statement
             for document in self.documents
-            for each in _many(document.get("Statement"))
+            for statement in _many(document.get("Statement"))
         )
 
 
@@ -53,10 +52,10 @@ class Grant:
 
 @dataclass
 class Permissions:
-    """The roles of all functions, asked for each call.
+    """The roles of all functions, which decide on each call.
 
-    A function that is not among `roles` may do nothing. One whose role is None, since nobody here
-    knows its policies, may do anything.
+    A function that is not in `roles` may do nothing. A function whose role is None may do anything,
+    because its policies are not known here.
     """
 
     roles: dict[str, Role | None] = field(default_factory=dict)
@@ -67,34 +66,35 @@ class Permissions:
     )
 
     def set(self, roles: dict[str, Role | None]) -> None:
-        """Takes the roles of a stack. Loads the engine, so that no call has to wait for it."""
+        """Sets the roles of a stack. Loads the engine, so that calls need not wait for it."""
         self.roles, self._decisions = roles, {}
         for role in roles.values():
             if role is not None:
                 _policies(json.dumps([role.documents, role.managed]))
 
-    def allows(self, function: str, asked: Permission) -> bool:
-        """Whether a function may, and notes that it did or wanted to."""
-        is_allowed, grants = self._decision(function, asked)
+    def allows(self, function: str, permission: Permission) -> bool:
+        """Returns whether a function has a permission, and records the use or the refusal."""
+        is_allowed, grants = self._decision(function, permission)
         if is_allowed:
             self.used.update(grants)
-        elif len(self.refused) < _COUNTED or (function, asked) in self.refused:
-            self.refused[function, asked] += 1
+        elif len(self.refused) < _COUNTED or (function, permission) in self.refused:
+            self.refused[function, permission] += 1
         return is_allowed
 
-    def may(self, function: str, asked: Permission) -> bool:
-        """Whether a function may; notes nothing."""
-        return self._decision(function, asked)[0]
+    def may(self, function: str, permission: Permission) -> bool:
+        """Returns whether a function has a permission, without recording it."""
+        return self._decision(function, permission)[0]
 
-    def denies(self, function: str, asked: Permission) -> bool:
-        """Whether a statement of the role denies it, whatever others allow."""
+    def denies(self, function: str, permission: Permission) -> bool:
+        """Returns whether a statement of the role denies the permission."""
         from moto.iam.access_control import PermissionResult
 
         role = self.roles.get(function)
-        return role is not None and PermissionResult.DENIED in _verdicts(role, asked)
+        return role is not None and PermissionResult.DENIED in _verdicts(role, permission)
 
     def grants(self) -> list[Grant]:
-        """Everything that is allowed, in the order of the policies, AWS's own among them;
+        """Returns everything that is allowed, in the order of the policies, including AWS's own.
+
         `NotAction` is written as `!` and the action.
         """
         return [
@@ -104,16 +104,16 @@ class Permissions:
             for grant in _grants(function, role)
         ]
 
-    def _decision(self, function: str, asked: Permission) -> tuple[bool, tuple[Grant, ...]]:
-        known = self._decisions.get((function, asked))
+    def _decision(self, function: str, permission: Permission) -> tuple[bool, tuple[Grant, ...]]:
+        known = self._decisions.get((function, permission))
         if known is None:
             if len(self._decisions) >= _REMEMBERED:
                 self._decisions.clear()
-            known = self._decisions[function, asked] = self._decide(function, asked)
+            known = self._decisions[function, permission] = self._decide(function, permission)
         return known
 
-    def _decide(self, function: str, asked: Permission) -> tuple[bool, tuple[Grant, ...]]:
-        if asked.action in _ALWAYS:
+    def _decide(self, function: str, permission: Permission) -> tuple[bool, tuple[Grant, ...]]:
+        if permission.action in _ALWAYS:
             return True, ()
         if function not in self.roles:
             return False, ()
@@ -122,17 +122,22 @@ class Permissions:
             return True, ()
         from moto.iam.access_control import PermissionResult
 
-        action, verdicts = asked.action.lower(), _verdicts(role, asked)
+        action, verdicts = permission.action.lower(), _verdicts(role, permission)
         if PermissionResult.DENIED in verdicts or PermissionResult.PERMITTED not in verdicts:
             return False, ()
         return True, tuple(
-            grant for grant in _grants(function, role) if _covers(grant, action, asked.resource)
+            grant
+            for grant in _grants(function, role)
+            if _covers(grant, action, permission.resource)
         )
 
 
-def _verdicts(role: Role, asked: Permission) -> list[Any]:
+def _verdicts(role: Role, permission: Permission) -> list[Any]:
     policies = _policies(json.dumps([role.documents, role.managed]))
-    return [each.is_action_permitted(asked.action.lower(), asked.resource) for each in policies]
+    return [
+        policy.is_action_permitted(permission.action.lower(), permission.resource)
+        for policy in policies
+    ]
 
 
 def _covers(grant: Grant, action: str, resource: str) -> bool:
@@ -158,7 +163,7 @@ def _grants(function: str, role: Role) -> list[Grant]:
         if statement.get("Effect") == "Allow"
         for action in (
             *_many(statement.get("Action")),
-            *(f"!{each}" for each in _many(statement.get("NotAction"))),
+            *(f"!{action}" for action in _many(statement.get("NotAction"))),
         )
         for resource in _many(statement.get("Resource"))
     ]
@@ -170,32 +175,37 @@ def _policies(text: str) -> list[Any]:
 
     documents, managed = json.loads(text)
     documents += [_managed()[name] for name in managed if name in _managed()]
-    return [IAMPolicy(json.dumps(_plain(each))) for each in documents]
+    return [IAMPolicy(json.dumps(_plain(document))) for document in documents]
 
 
 @cache
 def _managed() -> dict[str, Any]:
     from moto.iam.aws_managed_policies import aws_managed_policies_data
 
-    return {name: each["Document"] for name, each in json.loads(aws_managed_policies_data).items()}
+    return {
+        name: policy["Document"] for name, policy in json.loads(aws_managed_policies_data).items()
+    }
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """A document as the engine takes it: actions in one case, since IAM does not mind it; patterns
-    as regular expressions that are right once it has made `.*` of each star, which is all that it
-    does; no conditions."""
+    """Returns a document in the form that the engine needs.
+
+    Actions are in lower case, because IAM ignores the case. Patterns are regular expressions, which
+    are right once the engine has replaced each star by `.*`; it replaces nothing else. Conditions
+    are left out.
+    """
     return {
         "Version": "2012-10-17",
         "Statement": [
             {
                 **{name: value for name, value in statement.items() if name != "Condition"},
                 **{
-                    name: [_pattern(each.lower()) for each in _many(statement[name])]
+                    name: [_pattern(action.lower()) for action in _many(statement[name])]
                     for name in ("Action", "NotAction")
                     if name in statement
                 },
                 **(
-                    {"Resource": [_pattern(each) for each in _many(statement["Resource"])]}
+                    {"Resource": [_pattern(resource) for resource in _many(statement["Resource"])]}
                     if "Resource" in statement
                     else {}
                 ),
@@ -207,11 +217,14 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pattern(text: str) -> str:
-    """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html:
-    `*` is any text, `?` any character.
+    """Returns a pattern of IAM as a regular expression: `*` is any text, `?` any character.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html
     """
     return (
-        "(?s:" + "".join({"*": "*", "?": "."}.get(each) or re.escape(each) for each in text) + ")"
+        "(?s:"
+        + "".join({"*": "*", "?": "."}.get(character) or re.escape(character) for character in text)
+        + ")"
     )
 
 

@@ -1,7 +1,8 @@
-"""Presigned URLs of S3 with a signature of version 2, which SDKs still make in some regions. The
-emulator checks version 4 itself.
+"""Presigned URLs of S3 with a signature of version 2, which SDKs still use in some regions.
 
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html#RESTAuthenticationQueryStringAuth
+The emulator checks version 4 itself. "Signing and authenticating REST requests", query string
+authentication:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html
 """
 
 from hmac import compare_digest
@@ -14,7 +15,7 @@ __all__ = ["presigned_v2_problem"]
 
 
 def presigned_v2_problem(request: Request, secret: str, *, now: float) -> str | None:
-    """Returns what is wrong with a presigned URL, or None."""
+    """Returns the error of a presigned URL, or None."""
     from botocore.auth import HmacV1Auth
     from botocore.compat import HTTPHeaders
     from botocore.credentials import Credentials
@@ -32,7 +33,7 @@ def presigned_v2_problem(request: Request, secret: str, *, now: float) -> str | 
     for name, value in request.headers.items():
         headers[name] = value
     auth: Any = HmacV1Auth(Credentials("", secret))
-    auth._get_date = lambda: expires  # a link is signed with its expiry as the date
+    auth._get_date = lambda: expires  # A URL is signed with its expiry as the date.
     signature = auth.sign_string(auth.canonical_string(request.method, split, headers))
     return (
         None

@@ -1,6 +1,7 @@
-"""What a request to AWS asks permission for: actions, each on a resource, as IAM names them.
+"""The permissions that an AWS request needs: actions, each on a resource, as IAM names them.
 
-https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"Actions, resources, and condition keys for AWS services":
+https://docs.aws.amazon.com/service-authorization/latest/reference/
 """
 
 import base64
@@ -20,7 +21,8 @@ _CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d{8}/(?:[^/]+/)?([^/]+)
 _SIGNED_V2: Final = re.compile(r"AWS ([^:\s]+):")
 _TABLE_ARN: Final = re.compile(r"arn:[^:]+:dynamodb:[^:]*:[^:]*:table/([^/]+)")
 _STATEMENT: Final = re.compile(
-    r'\s*(?:(SELECT)\b.*?\bFROM|(INSERT)\s+INTO|(UPDATE)|(DELETE)\s+FROM)\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?',
+    r"\s*(?:(SELECT)\b.*?\bFROM|(INSERT)\s+INTO|(UPDATE)|(DELETE)\s+FROM)"
+    r'\s+"?([\w.-]+)"?(?:\."?([\w.-]+)"?)?',
     re.IGNORECASE | re.DOTALL,
 )
 _EXISTS: Final = re.compile(r"\s*EXISTS\s*\(", re.IGNORECASE)
@@ -32,40 +34,36 @@ _TRANSACTED: Final = {
     "Get": "GetItem",
 }
 _ON_NO_RESOURCE: Final = {
-    "ListTables",
-    "ListQueues",
-    "DescribeLimits",
-    "DescribeEndpoints",
-    "ListBuckets",
-}
+    "ListTables", "ListQueues", "DescribeLimits", "DescribeEndpoints", "ListBuckets",
+}  # fmt: skip
 
 
 class Permission(NamedTuple):
-    """An action (`dynamodb:GetItem`) on a resource (an ARN, or `*` where the action has none)."""
+    """An action (`dynamodb:GetItem`) on a resource: an ARN, or `*` if the action has none."""
 
     action: str
     resource: str
 
 
 def signer(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
-    """The access key that signed a request, and the service it was signed for; empty if it is
-    unsigned.
+    """Returns the access key that signed a request, and the service it was signed for.
+
+    Both are empty if the request is unsigned.
     """
-    found = _CREDENTIAL.search(
+    match = _CREDENTIAL.search(
         headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}"
     )
-    if found is None and (old := _SIGNED_V2.match(headers.get("authorization", ""))):
+    if match is None and (old := _SIGNED_V2.match(headers.get("authorization", ""))):
         return old[1], "s3"
-    if (
-        found is None and "AWSAccessKeyId" in query
-    ):  # S3's older signatures, which SDKs still presign with by default in some regions
+    # S3's older signatures, with which SDKs still presign by default in some regions.
+    if match is None and "AWSAccessKeyId" in query:
         return query["AWSAccessKeyId"], "s3"
-    return (found[1], found[2]) if found else ("", "")
+    return (match[1], match[2]) if match else ("", "")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came in. Header names are lower case, the path is decoded."""
+    """A request as it arrived. Header names are lower case, and the path is decoded."""
 
     service: str
     method: str
@@ -75,7 +73,10 @@ class Request:
     body: bytes
 
     def permissions(self) -> set[Permission]:
-        """What it needs, all of it. Raises ValueError for a body that is none."""
+        """Returns all permissions that the request needs.
+
+        Raises ValueError if the body is malformed.
+        """
         if self.service == "s3":
             return {
                 Permission(f"s3:{action}", resource)
@@ -97,10 +98,10 @@ class Request:
 
     def _operation(self) -> tuple[str, dict[str, Any]]:
         if target := self.headers.get("x-amz-target", "").rpartition(".")[2]:
-            found = json.loads(self.body or b"{}")
-            if not isinstance(found, dict):
-                raise ValueError("the body is no JSON object")
-            return target, found
+            arguments = json.loads(self.body or b"{}")
+            if not isinstance(arguments, dict):
+                raise ValueError("the body is not a JSON object")
+            return target, arguments
         form = {
             name: values[0]
             for name, values in parse_qs(self.body.decode("utf-8", "replace")).items()
@@ -112,23 +113,23 @@ def _of_dynamodb(operation: str, arguments: dict[str, Any]) -> Iterator[Permissi
     if operation in _ON_NO_RESOURCE:
         yield Permission(f"dynamodb:{operation}", "*")
     elif operation in ("TransactWriteItems", "TransactGetItems"):
-        for each in arguments.get("TransactItems", ()):
-            for kind, write in each.items():
+        for entry in arguments.get("TransactItems", ()):
+            for kind, write in entry.items():
                 yield Permission(f"dynamodb:{_TRANSACTED.get(kind, kind)}", _table(write))
     elif operation in ("BatchGetItem", "BatchWriteItem"):
         for table in arguments.get("RequestItems", ()):
             yield Permission(f"dynamodb:{operation}", _table({"TableName": table}))
     elif operation in ("ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"):
-        for each in (
+        for entry in (
             arguments.get("Statements") or arguments.get("TransactStatements") or [arguments]
         ):
-            yield _of_statement(str(each.get("Statement", "")))
+            yield _of_statement(str(entry.get("Statement", "")))
     else:
         yield Permission(f"dynamodb:{operation}", _resource(operation, arguments))
 
 
 def _resource(operation: str, arguments: dict[str, Any]) -> str:
-    """What an operation on one thing is about: a stream, an index, or a table."""
+    """Returns the ARN that an operation on one resource uses: a stream, an index, or a table."""
     if "ShardIterator" in arguments:
         return _stream_of(arguments["ShardIterator"])
     if "StreamArn" in arguments:
@@ -141,12 +142,12 @@ def _resource(operation: str, arguments: dict[str, Any]) -> str:
 
 
 def _of_statement(statement: str) -> Permission:
-    found = _STATEMENT.match(_EXISTS.sub("", statement))
-    if found is None:
+    match = _STATEMENT.match(_EXISTS.sub("", statement))
+    if match is None:
         return Permission("dynamodb:PartiQLUnknown", "*")
-    verb = next(each for each in found.groups()[:4] if each)
-    index = f"/index/{found[6]}" if found[6] else ""
-    return Permission(f"dynamodb:PartiQL{verb.title()}", _table({"TableName": found[5]}) + index)
+    verb = next(group for group in match.groups()[:4] if group)
+    index = f"/index/{match[6]}" if match[6] else ""
+    return Permission(f"dynamodb:PartiQL{verb.title()}", _table({"TableName": match[5]}) + index)
 
 
 def _table(arguments: Mapping[str, Any]) -> str:
@@ -156,16 +157,18 @@ def _table(arguments: Mapping[str, Any]) -> str:
 
 
 def _stream_of(iterator: str) -> str:
-    """The stream that an iterator of the embedded store reads.
+    """Returns the ARN of the stream that an iterator of the emulator reads.
 
-    On AWS, too, an iterator names its stream.
+    On AWS, too, an iterator contains its stream.
     """
     return str(json.loads(base64.urlsafe_b64decode(iterator)).get("arn", "*"))
 
 
 def _parameter(name: Any) -> str:
-    """The ARN of a parameter by its name, its ARN, or either with a version; `*` where an operation
-    names none.
+    """Returns the ARN of a parameter.
+
+    `name` is its name or its ARN, each with or without a version. Returns `*` if the operation
+    names no parameter.
     """
     if not isinstance(name, str):
         return "*"
@@ -174,7 +177,7 @@ def _parameter(name: Any) -> str:
 
 
 def _queue(arguments: Mapping[str, Any], path: str) -> str:
-    """The ARN of a queue by its URL, its name, or the path that a request was sent to."""
+    """Returns the ARN of a queue from its URL, its name, or the path of the request."""
     name = (
         arguments.get("QueueName")
         or str(arguments.get("QueueUrl", path)).rstrip("/").rpartition("/")[2]

@@ -1,6 +1,6 @@
-"""What a request to S3 asks permission for. The actions are not named like the operations, and what
-selects one is a query parameter.
+"""The permissions that an S3 request needs.
 
+The actions are not named like the operations, and a query parameter selects the operation.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 """
 
@@ -12,8 +12,8 @@ from xml.sax.saxutils import unescape
 
 __all__ = ["s3_actions"]
 
-#: By the query parameter that makes another operation of a request on an object: its actions to
-#: read, write and delete.
+#: Actions on an object, by the query parameter that selects the operation. Each entry has the
+#: actions to read, write and delete.
 _OBJECT: Final = {
     "acl": ("GetObjectAcl", "PutObjectAcl", None),
     "attributes": ("GetObjectAttributes", None, None),
@@ -27,7 +27,7 @@ _OBJECT: Final = {
     "uploads": (None, "PutObject", None),
     "": ("GetObject", "PutObject", "DeleteObject"),
 }
-#: The same on a bucket.
+#: The same for a bucket.
 _BUCKET: Final = {
     "accelerate": ("GetAccelerateConfiguration", "PutAccelerateConfiguration", None),
     "acl": ("GetBucketAcl", "PutBucketAcl", None),
@@ -72,10 +72,10 @@ _BUCKET: Final = {
     "": ("ListBucket", "CreateBucket", "DeleteBucket"),
 }
 _METHODS: Final = {"GET": 0, "HEAD": 0, "PUT": 1, "POST": 1, "DELETE": 2}
-#: Actions on one version of an object have names of their own.
+#: Actions on one version of an object have their own names.
 _OF_VERSION: Final = {
-    each: each.replace("Object", "ObjectVersion", 1)
-    for each in (
+    action: action.replace("Object", "ObjectVersion", 1)
+    for action in (
         "GetObject", "GetObjectAcl", "PutObjectAcl", "GetObjectAttributes", "GetObjectTagging",
         "PutObjectTagging", "DeleteObjectTagging",
         "DeleteObject",
@@ -86,9 +86,9 @@ _OF_VERSION: Final = {
 def s3_actions(
     method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
 ) -> Iterator[tuple[str, str]]:
-    """Actions, without `s3:`, each with the ARN that it is on.
+    """Yields actions, without `s3:`, each with the ARN that it is on.
 
-    `?` is the action of an operation that is not known here.
+    `?` is the action of an unknown operation.
     """
     bucket, _, key = path.lstrip("/").partition("/")
     if not bucket:
@@ -98,9 +98,9 @@ def s3_actions(
         for block in re.findall(
             r"<Object>(.*?)</Object>", body.decode("utf-8", "replace"), re.DOTALL
         ):
-            found = re.search(r"<Key>(.*?)</Key>", block, re.DOTALL)
+            match = re.search(r"<Key>(.*?)</Key>", block, re.DOTALL)
             action = "DeleteObjectVersion" if "<VersionId>" in block else "DeleteObject"
-            yield action, f"arn:aws:s3:::{bucket}/{unescape(found[1]) if found else ''}"
+            yield action, f"arn:aws:s3:::{bucket}/{unescape(match[1]) if match else ''}"
         return
     table, resource = (
         (_OBJECT, f"arn:aws:s3:::{bucket}/{key}") if key else (_BUCKET, f"arn:aws:s3:::{bucket}")

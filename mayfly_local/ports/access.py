@@ -1,13 +1,14 @@
-"""Access to the servers of this stack. One place decides it for every port that `mayfly up` opens.
+"""Access to the servers of this stack: one rule for every port that `mayfly up` opens.
 
 A loopback port is not private: any web page that is open in a browser can send requests to it, and
 so can every user of the machine. Browsers add headers to a page's requests that its scripts cannot
 change:
 
-- `Host` is the host name of the request. If it is not a loopback name, its owner may have pointed it at this machine
-  (DNS rebinding). RFC 9110, 7.2; RFC 6761, 6.3.
+- `Host` is the host name of the request. If it is not a loopback name, its owner may have pointed
+  it at this machine (DNS rebinding). RFC 9110, 7.2; RFC 6761, 6.3.
 - `Origin` is the origin of the page. RFC 6454, 7.
-- `Sec-Fetch-Site` is the relation of that origin to this one. https://www.w3.org/TR/fetch-metadata/
+- `Sec-Fetch-Site` is the relation of that origin to this one.
+  https://www.w3.org/TR/fetch-metadata/
 
 SDKs, the AWS CLI and curl send neither of the last two. Secrets keep other users out
 (`mayfly_local.iam.credentials`).
@@ -61,25 +62,25 @@ class Access:
             if not is_loopback_name(name) and name not in map(_host_name, self.hosts):
                 return (
                     f"the host name {name!r} is refused: a web page may have pointed it at this "
-                    "machine. "
-                    "Use 127.0.0.1 or localhost, or allow the name with: mayfly up "
-                    "--allow-host NAME"
+                    "machine. Use 127.0.0.1 or localhost, or allow the name with: "
+                    "mayfly up --allow-host NAME"
                 )
         return None
 
     def page_refusal(self, headers: Headers) -> str | None:
-        """Returns the reason to refuse a request that a browser sent for a page of another site, or
-        None.
+        """Returns the reason to refuse a page's request, or None.
+
+        A request is refused if a browser sent it for a page of another site.
         """
         headers = list(headers)
         own = {f"http://{value.lower()}" for name, value in headers if name == "host"}
         for name, value in headers:
             if name == "origin" and value.lower() not in own:
-                return f"a page of {value[:100]!r} may not ask this server"
+                return f"a page of {value[:100]!r} may not send requests to this server"
             if name == "sec-fetch-site" and value not in _OWN_SITES:
                 return (
-                    "a page of another site may not ask this server (Sec-Fetch-Site: "
-                    f"{value[:100]!r})"
+                    "a page of another site may not send requests to this server "
+                    f"(Sec-Fetch-Site: {value[:100]!r})"
                 )
         return None
 
@@ -103,9 +104,7 @@ def is_loopback_name(name: str) -> bool:
 
 
 def _host_name(authority: str) -> str:
-    """Returns the host of an authority in lower case, without user, port and the brackets of
-    IPv6.
-    """
+    """Returns an authority's host in lower case, without user, port and brackets of IPv6."""
     host = authority.rpartition("@")[2].strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -1,8 +1,9 @@
-"""Serves an ASGI application by an `HttpServer`, which has bounds, timeouts and rules of access
-that ASGI servers lack.
+"""Serves an ASGI application with an `HttpServer`.
 
-An application reads bodies as they arrive, so that it can refuse one before it is read. Answers are
-whole: the embedded store writes them so. https://asgi.readthedocs.io/en/latest/specs/www.html
+That server has limits, timeouts and access rules, which ASGI servers lack. An application reads
+bodies as they arrive, so that it can refuse one before it is read. Responses are sent whole,
+because the emulator writes them so.
+https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
 import asyncio
@@ -45,7 +46,7 @@ def handler_of(app: App) -> Handler:
                 await asyncio.shield(connection.lost)
             except web.RequestPayloadError as problem:
                 is_read, unreadable = True, problem
-            except (OSError, ClientError):  # the client left
+            except (OSError, ClientError):  # The client disconnected.
                 is_read = True
             return {"type": "http.disconnect"}
 
@@ -62,7 +63,7 @@ def handler_of(app: App) -> Handler:
         await app(_scope(request), receive, send)
         if unreadable is not None:
             raise unreadable
-        if request.method != "HEAD":  # its Content-Length is that of a GET
+        if request.method != "HEAD":  # A response to HEAD has the Content-Length of a GET.
             answer.body = b"".join(parts)
         return answer
 
@@ -71,7 +72,7 @@ def handler_of(app: App) -> Handler:
 
 def _scope(request: web.BaseRequest) -> dict[str, Any]:
     target = request.raw_path
-    if not target.startswith(("/", "*")):  # absolute form: RFC 9112, 3.2.2
+    if not target.startswith(("/", "*")):  # Absolute form: RFC 9112, 3.2.2.
         target = "/" + target.partition("://")[2].partition("/")[2]
     path, _, query = target.partition("?")
     return {
@@ -92,43 +93,43 @@ def _scope(request: web.BaseRequest) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
-    """Tells an application that serving begins, and at the end that it is over. Raises RuntimeError
-    if the application fails to start.
+    """Starts an application before serving, and shuts it down afterwards.
 
+    Raises RuntimeError if the application fails to start or to shut down.
     https://asgi.readthedocs.io/en/latest/specs/lifespan.html
     """
-    asked: asyncio.Queue[_Message] = asyncio.Queue()
-    told: asyncio.Queue[_Message] = asyncio.Queue()
+    requests: asyncio.Queue[_Message] = asyncio.Queue()
+    replies: asyncio.Queue[_Message] = asyncio.Queue()
     running: asyncio.Future[Any] = asyncio.ensure_future(
         app(
             {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}},
-            asked.get,
-            told.put,
+            requests.get,
+            replies.put,
         )
     )
-    await _phase("startup", running, asked, told)
+    await _phase("startup", running, requests, replies)
     try:
         yield
     finally:
-        await _phase("shutdown", running, asked, told)
+        await _phase("shutdown", running, requests, replies)
         await running
 
 
 async def _phase(
     name: str,
     running: "asyncio.Future[Any]",
-    asked: "asyncio.Queue[_Message]",
-    told: "asyncio.Queue[_Message]",
+    requests: "asyncio.Queue[_Message]",
+    replies: "asyncio.Queue[_Message]",
 ) -> None:
-    await asked.put({"type": f"lifespan.{name}"})
-    answer = asyncio.ensure_future(told.get())
+    await requests.put({"type": f"lifespan.{name}"})
+    answer = asyncio.ensure_future(replies.get())
     either: list[asyncio.Future[Any]] = [answer, running]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not answer.done():
         answer.cancel()
-        await running  # raises what ended it
+        await running  # Raises the error that ended the application.
         raise RuntimeError(f"the application ended at its {name}")
     if answer.result()["type"] != f"lifespan.{name}.complete":
         raise RuntimeError(
-            f"the application did not survive its {name}: {answer.result().get('message', '')}"
+            f"the application failed at its {name}: {answer.result().get('message', '')}"
         )

@@ -1,13 +1,14 @@
-"""The way of a container to the running stack's store.
+"""A container's connection to the running stack's emulator.
 
-A container has a network of its own, and the store listens on loopback, which no container reaches.
-(`sam local` ignores `--docker-network host`.) So while a container runs, a server next to it passes
-its requests on:
+A container has a network of its own. The emulator listens on loopback, which containers cannot
+reach. (`sam local` ignores `--docker-network host`.) While a container runs, a server next to it
+forwards its requests:
 
-    container --> address of the engine's bridge (Linux), or host.docker.internal --> loopback: the store
+    container --> address of the engine's bridge (Linux), or host.docker.internal
+              --> loopback: the emulator
 
-It takes requests under that one host name, and none of web pages. The store then checks the access
-key, as always.
+The server accepts requests under that one host name, and none from web pages. The emulator then
+checks the access key, as always.
 """
 
 import contextlib
@@ -28,27 +29,21 @@ from mayfly_local.ports.http_server import HttpServer, bridge_socket
 __all__ = ["gateway", "way_to_store"]
 
 _ENGINE: Final = "unix:///var/run/docker.sock"
-#: The name that Docker Desktop, Podman's machine and others on macOS give this machine.
+#: The name of this machine for Docker Desktop, Podman's machine and others on macOS.
 _DESKTOP: Final = "host.docker.internal"
 #: Headers of one connection, and those that the client of aiohttp writes itself. RFC 9110, 7.6.1
 _OWN_HEADERS: Final = {
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "host",
+    "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host",
     "content-length",
-}
+}  # fmt: skip
 _BODY_LIMIT: Final = 64 * 1024 * 1024
 
 
 async def gateway() -> str:
-    """Returns the address of this machine on the engine's default network. Raises LocalError if no
-    engine answers.
+    """Returns the address of this machine on the engine's default network.
 
-    Asks the engine at `DOCKER_HOST`, as sam does. https://docs.docker.com/reference/api/engine/
+    Asks the engine at `DOCKER_HOST`, as sam does. Raises LocalError if no engine answers.
+    https://docs.docker.com/reference/api/engine/
     """
     where = os.environ.get("DOCKER_HOST") or _ENGINE
     is_socket = where.startswith("unix://")
@@ -65,8 +60,8 @@ async def gateway() -> str:
             session.get(f"{base}/networks/bridge") as reply,
         ):
             reply.raise_for_status()
-            found: dict[str, Any] = await reply.json()
-            address = str(ip_address(found["IPAM"]["Config"][0]["Gateway"]))
+            network: dict[str, Any] = await reply.json()
+            address = str(ip_address(network["IPAM"]["Config"][0]["Gateway"]))
     except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as problem:
         raise LocalError(
             f"no container engine answers here ({where}: {problem or type(problem).__name__})"
@@ -81,9 +76,9 @@ async def gateway() -> str:
 
 @contextlib.asynccontextmanager
 async def way_to_store(store: str, bridge: str) -> AsyncIterator[str]:
-    """Opens the way, and gives the store's URL for containers.
+    """Forwards requests of containers, and yields the emulator's URL for them.
 
-    `store` is its URL here, `bridge` this machine's address there.
+    `store` is the emulator's URL here. `bridge` is this machine's address on the engine's network.
     """
     is_linux = sys.platform == "linux"
     name = bridge if is_linux else _DESKTOP
@@ -107,13 +102,13 @@ async def way_to_store(store: str, bridge: str) -> AsyncIterator[str]:
                 allow_redirects=False,
                 skip_auto_headers=skipped,
             ) as reply:
-                given = [
+                headers = [
                     (key, value)
                     for key, value in reply.headers.items()
                     if key.lower() not in _OWN_HEADERS
                 ]
                 answer = web.Response(status=reply.status, body=await reply.read())
-                answer.headers.extend(given)
+                answer.headers.extend(headers)
                 return answer
 
         server = HttpServer(forward, Access(frozenset({name})), body_limit=_BODY_LIMIT)

@@ -1,8 +1,7 @@
-"""HTTP servers: the API's, the store's, one for each function's Runtime API, and one for a
-container's way to the store.
+"""HTTP servers of the stack: for the API, the emulator, each Runtime API, and containers.
 
-`mayfly_local.ports.access` decides on each request; no other server is made. All listen on loopback
-but the last one, which listens on the container engine's bridge.
+`mayfly_local.ports.access` decides on each request; the stack has no other servers. All listen on
+loopback except the last one, which listens on the container engine's bridge.
 """
 
 from __future__ import annotations
@@ -25,38 +24,39 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 #: Seconds that a new connection has to send its first request's headers.
 _HEAD_SECONDS: Final = 15.0
-#: Seconds without a byte of a body that is not complete, and seconds for a whole body.
+#: Seconds without a byte of an incomplete body, and seconds for a whole body.
 _STALL_SECONDS: Final = 15.0
 _BODY_SECONDS: Final = 120.0
 #: Seconds that a connection may idle between two requests.
 _IDLE_SECONDS: Final = 60.0
-#: Reading on after a refusal, until the client is silent: seconds of silence, and seconds in all.
+#: After a refusal, reading continues until the client is silent: seconds of silence, and in all.
 _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
 _OLDEST_VERSION: Final = (1, 0)
-#: A socket option of Linux that Python has no name for.
+#: A socket option of Linux without a name in Python.
 #: https://man7.org/linux/man-pages/man7/ip.7.html
 _IP_FREEBIND: Final = 15
 
 
 class Connection(web.RequestHandler):
-    """One connection of a client, which remembers how it ended.
+    """A client's connection, which records how it ended.
 
-    The kernel resets a connection whose owner died with data unread, or to which data comes when it
-    is gone, and closes it in the ordinary way if everything was read (RFC 1122, 4.2.2.13): so a
-    reset tells that a dead client has not seen all of its answer.
+    The kernel resets a connection if its owner died with unread data, or if data arrives after its
+    end. If everything was read, the kernel closes it normally (RFC 1122, 4.2.2.13). A reset
+    therefore tells that a dead client has not read the whole response.
     """
 
     def __init__(
         self, manager: web.Server, server: HttpServer, *, loop: asyncio.AbstractEventLoop
     ) -> None:
+        # `access_log=None` turns the log off.
         super().__init__(
             manager,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]
             auto_decompress=False,
             keepalive_timeout=_IDLE_SECONDS,
-        )  # None turns the log off
+        )
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.used_at = loop.time()
         #: The process at the other end, if it is known already.
@@ -88,9 +88,9 @@ class Connection(web.RequestHandler):
             return
         super().data_received(data)
         if self._payload is not None and self._messages and not self._payload.is_eof():
-            # A message behind a body that has not ended: the parser's error. It does not tell the
-            # body's reader.
-            self._payload.set_exception(web.RequestPayloadError("its transfer coding is broken"))
+            # Data follows a body that has not ended. This is an error of the parser, which does not
+            # tell the body's reader.
+            self._payload.set_exception(web.RequestPayloadError("its transfer coding is invalid"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.disconnected(self)
@@ -101,7 +101,7 @@ class Connection(web.RequestHandler):
     def _make_error_handler(self, err_info: Any) -> Handler:
         """Answers an unreadable request after the client has stopped sending.
 
-        An earlier answer would be lost: the kernel resets a connection that is closed with unread
+        An earlier response would be lost: the kernel resets a connection that is closed with unread
         data.
         """
         self._is_refused = True
@@ -118,7 +118,10 @@ class Connection(web.RequestHandler):
         return drained
 
     def _close_if_stalled(self) -> None:
-        """Closes a connection whose client does not complete its request, and looks again later."""
+        """Closes a connection whose client does not complete its request.
+
+        Otherwise checks again later.
+        """
         if self.transport is None or self.transport.is_closing():
             return
         now = self._loop.time()
@@ -133,9 +136,9 @@ class Connection(web.RequestHandler):
 
 
 def _has_error(transport: asyncio.BaseTransport | None) -> bool:
-    """Returns True if the socket was reset, also if its end was noticed first.
+    """Returns True if the socket was reset, even if its end was noticed first.
 
-    To be called before it is closed.
+    Call it before the socket is closed.
     """
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.fileno() < 0:
@@ -148,9 +151,9 @@ def _has_error(transport: asyncio.BaseTransport | None) -> bool:
 class HttpServer:
     """Gives each request that `access` allows to `handler`.
 
-    Refuses bodies above `body_limit` bytes while they arrive. Holds at most `most_connections`;
-    above that, the longest idle connection is closed. Calls `refused` with path and reason of each
-    refusal.
+    It refuses bodies above `body_limit` bytes while they arrive. It holds at most
+    `most_connections`; above that, it closes the longest idle connection. It calls `refused` with
+    path and reason of each refusal.
     """
 
     def __init__(
@@ -173,13 +176,13 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that the server listens on."""
         assert self._listener is not None
-        found: int = self._listener.sockets[0].getsockname()[1]
-        return found
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
 
     async def listen(self, where: int | socket.socket) -> None:
-        """Listens on a port of loopback, or on a socket that is bound; port 0 chooses a free one.
+        """Listens on a port of loopback, or on a bound socket; port 0 chooses a free one.
 
         Raises OSError if the port is taken, or no socket can be made.
         """
@@ -190,13 +193,12 @@ class HttpServer:
         self._listener = await loop.create_server(
             lambda: Connection(self._manager, self, loop=loop), **how
         )
-        if (
-            not self._listener.sockets
-        ):  # asyncio takes a failed socket() for an address family that the machine does not have
+        # asyncio mistakes a failed socket() for an address family that the machine does not have.
+        if not self._listener.sockets:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def refuse(self) -> None:
-        """Takes no new connection, and no further request on those that were kept alive."""
+        """Accepts no new connection, and no further request on open ones."""
         if self._listener is not None:
             self._listener.close()
             self._manager.pre_shutdown()
@@ -210,11 +212,12 @@ class HttpServer:
         """Called by a new connection."""
         self._connections.add(connection)
         if len(self._connections) > self._most_connections:
-            idle = [each for each in self._connections if each.is_idle and each is not connection]
-            longest = min(idle, key=lambda each: each.used_at) if idle else connection
-            self._connections.discard(
-                longest
-            )  # now: its end is noticed later than the next connection
+            idle = [
+                other for other in self._connections if other.is_idle and other is not connection
+            ]
+            longest = min(idle, key=lambda other: other.used_at) if idle else connection
+            # Discard it immediately: the next connection may come before its end is noticed.
+            self._connections.discard(longest)
             longest.force_close()
 
     def disconnected(self, connection: Connection) -> None:
@@ -222,7 +225,7 @@ class HttpServer:
         self._connections.discard(connection)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.version < _OLDEST_VERSION:  # HTTP/0.9, to which an answer has no status line
+        if request.version < _OLDEST_VERSION:  # HTTP/0.9, whose responses have no status line.
             assert request.transport is not None
             request.transport.write(
                 b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -259,7 +262,8 @@ class HttpServer:
 def bridge_socket(address: str) -> socket.socket:
     """Returns a socket on a port of a container engine's bridge. Raises OSError.
 
-    This machine need not have the address yet: an engine makes its bridge with the first container.
+    This machine need not have the address yet: an engine creates its bridge with the first
+    container.
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -272,5 +276,5 @@ def bridge_socket(address: str) -> socket.socket:
 
 
 def _refusal(status: int, why: str) -> web.Response:
-    """An answer without the connection's further use: what follows on it is not looked at."""
+    """Returns an error response and closes the connection; later requests on it are not read."""
     return web.json_response({"message": why}, status=status, headers={hdrs.CONNECTION: "close"})

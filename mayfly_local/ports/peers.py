@@ -11,14 +11,14 @@ __all__ = ["can_tell", "is_peer"]
 
 _CONNECTIONS: Final = Path("/proc/net/tcp")
 _LOOPBACK: Final = "127.0.0.1"
-#: Of a line in /proc/net/tcp: proc(5).
+#: Column of the inode in a line of /proc/net/tcp: proc(5).
 _INODE_COLUMN: Final = 9
 
 
 def is_peer(pid: int, *, client_port: int, server_port: int) -> bool:
     """Returns True if the process holds the client's end of a connection on loopback.
 
-    False if the system does not tell.
+    Returns False if the system does not tell.
     """
     inode = _inode(client_port, server_port)
     return inode is not None and _holds(pid, inode)
@@ -26,8 +26,9 @@ def is_peer(pid: int, *, client_port: int, server_port: int) -> bool:
 
 @cache
 def can_tell() -> bool:
-    """Returns True if this system tells which process holds a connection; tries it with a
-    connection to itself.
+    """Returns True if this system tells which process holds a connection.
+
+    It tries with a connection to itself.
     """
     try:
         with (
@@ -44,7 +45,7 @@ def can_tell() -> bool:
 
 
 def _inode(client_port: int, server_port: int) -> str | None:
-    """The inode of the client's socket, by the kernel's table of connections."""
+    """Returns the inode of the client's socket, from the kernel's table of connections."""
     address = f"{int.from_bytes(socket.inet_aton(_LOOPBACK), sys.byteorder):08X}"
     wanted = f" {address}:{client_port:04X} {address}:{server_port:04X} "
     try:
@@ -59,12 +60,12 @@ def _holds(pid: int, inode: str) -> bool:
     try:
         with os.scandir(f"/proc/{pid}/fd") as files:
             return any(_target(file.path) == f"socket:[{inode}]" for file in files)
-    except OSError:  # it has ended
+    except OSError:  # The process has ended.
         return False
 
 
 def _target(path: str) -> str:
     try:
         return os.readlink(path)
-    except OSError:  # closed meanwhile
+    except OSError:  # The file was closed meanwhile.
         return ""

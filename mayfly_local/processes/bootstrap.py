@@ -1,8 +1,7 @@
-"""The first step of every child process: make sure it dies with its supervisor, then become what it
-is for.
+"""The first step of every child process: ties the process to its supervisor, then runs its target.
 
-Run as a script with as little loaded as possible: `bootstrap.py SUPERVISOR_PID MODULE_OR_FILE
-[ARGUMENT ...]`.
+It runs as a script, and loads as little as possible:
+`bootstrap.py SUPERVISOR_PID MODULE_OR_FILE [ARGUMENT ...]`.
 """
 
 import os
@@ -20,7 +19,7 @@ def main() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-    if os.getppid() != supervisor:  # it died before the tie was made
+    if os.getppid() != supervisor:  # The supervisor died before the tie was made.
         sys.exit(1)
     sys.argv = sys.argv[2:]
     if target.endswith(".py"):

@@ -1,6 +1,4 @@
-"""Child processes that cannot outlive the supervisor, each the leader of a process group of its
-own.
-"""
+"""Child processes that cannot outlive the supervisor, each the leader of its own process group."""
 
 import asyncio
 import contextlib
@@ -19,15 +17,15 @@ __all__ = ["Child", "Children"]
 _HERE: Final = Path(__file__).parent
 #: The longest line of output that is kept whole, in bytes.
 LINE_LIMIT: Final = 1024 * 1024
-#: How long the output of an ended process is still read.
+#: Seconds for which the output of an ended process is still read.
 _LAST_WORDS_SECONDS: Final = 0.3
 
 
 class _Protocol(asyncio.SubprocessProtocol):
-    """Feeds the output to a reader, and tells of the end as soon as the process has ended.
+    """Feeds the output to a reader, and reports the end as soon as the process has ended.
 
-    asyncio's own Process waits for the output's end, too, which a child of the child can put off
-    for ever.
+    asyncio's own Process also waits for the end of the output. A child of the child can keep that
+    open forever.
     """
 
     def __init__(self) -> None:
@@ -57,7 +55,7 @@ class _Protocol(asyncio.SubprocessProtocol):
 class Child:
     """One running child.
 
-    Killing it kills its whole group, and what has left the group but still descends from it.
+    Killing it kills its whole group, and all descendants that have left the group.
     """
 
     def __init__(
@@ -76,35 +74,36 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether the operating system still has it and has not been told to kill it; asks, since
-        neither may have been noticed.
+        """True while the process runs and no SIGKILL is pending for it.
+
+        This asks the operating system, because asyncio may not have noticed the end yet.
         """
         if self._transport.get_returncode() is not None:
             return False
-        if not hasattr(os, "waitid"):  # macOS: what asyncio has noticed is all there is
+        if not hasattr(os, "waitid"):  # macOS: only asyncio's own knowledge is available.
             return True
         try:
             return os.waitid(
                 os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
             ) is None and not _is_being_killed(self.pid)
-        except ChildProcessError:  # reaped a moment ago
+        except ChildProcessError:  # The process was reaped a moment ago.
             return False
 
     def kill(self) -> None:
-        """SIGKILL for the whole group and every descendant."""
+        """Sends SIGKILL to the whole group and every descendant."""
         descendants: list[psutil.Process] = []
-        with contextlib.suppress(
-            psutil.Error, OSError
-        ):  # it has ended, or no file is left to look with
+        # The process has ended, or the system has no open file left for the check.
+        with contextlib.suppress(psutil.Error, OSError):
             descendants = psutil.Process(self.pid).children(recursive=True)
         self._kill_group()
-        for each in descendants:
+        for descendant in descendants:
             with contextlib.suppress(psutil.Error):
-                each.kill()
+                descendant.kill()
 
     async def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, and SIGKILL for what is left of the group when the child has ended or the grace
-        is over.
+        """Sends SIGTERM, then SIGKILL to the rest of the group.
+
+        The second follows when the child has ended or the grace period is over.
         """
         if self._transport.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -115,7 +114,7 @@ class Child:
 
     async def _watch(self) -> int:
         await self._protocol.exited
-        self._kill_group()  # what the child started and left behind
+        self._kill_group()  # Processes that the child started and left behind.
         self._children.forget(self.pid)
         code = self._transport.get_returncode()
         self._children.releasing(self._release())
@@ -124,7 +123,8 @@ class Child:
     async def _release(self) -> None:
         """Closes the pipe.
 
-        Somebody who left the group may hold it: what is in it is read, no more is waited for.
+        A process that left the group may hold the pipe open. Its output so far is read, and the
+        rest is not awaited.
         """
         await asyncio.wait([self._protocol.drained], timeout=_LAST_WORDS_SECONDS)
         self._transport.close()
@@ -135,12 +135,11 @@ class Child:
 
 
 def _is_being_killed(pid: int) -> bool:
-    """Whether a SIGKILL is on its way to a process. Linux only: False where the system does not
-    tell.
+    """Returns whether a SIGKILL is pending for a process.
 
-    On a busy machine it can be a while until the process has a turn to die in. A read that it waits
-    in still takes what comes meanwhile, and then the end of its connection looks like that of one
-    who has read everything.
+    Linux only: returns False if the system does not tell. On a busy machine, some time can pass
+    until the process gets its turn to die. A read in which it waits still accepts new data. The end
+    of its connection then looks as if the process had read everything.
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
@@ -155,8 +154,9 @@ def _is_being_killed(pid: int) -> bool:
 
 
 class Children:
-    """Starts children and tells a guard process about them, which kills their groups when this
-    process is gone.
+    """Starts children, and reports them to a guard process.
+
+    The guard kills their groups when this process is gone.
     """
 
     def __init__(self) -> None:
@@ -167,15 +167,9 @@ class Children:
         """Starts the guard."""
         script = str(_HERE / "watchdog.py")
         self._guard = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-S",
-            "-P",
-            script,
-            stdin=PIPE,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            start_new_session=True,
-        )
+            sys.executable, "-S", "-P", script,
+            stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True,
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Ends the guard. Every child must have ended."""
@@ -195,24 +189,22 @@ class Children:
         umask: int = 0o022,
         files: Sequence[int] = (),
     ) -> Child:
-        """Starts a Python module or file as a child in `folder`. Raises OSError if the machine has
-        no room for it.
+        """Starts a Python module or file as a child in `folder`.
 
-        It inherits `files`. `isolated` hides this environment's packages from it: it sees the
-        standard library and PYTHONPATH only. If the caller is cancelled meanwhile, no process is
-        left behind.
+        The child inherits `files`. With `isolated` it sees only the standard library and
+        PYTHONPATH, not this environment's packages. If the caller is cancelled meanwhile, no
+        process is left behind. Raises OSError if the machine has no room for another process.
         """
         flags = ["-S", "-s", "-P"] if isolated else ["-P"]
         starting = asyncio.get_running_loop().subprocess_exec(
             _Protocol, sys.executable, *flags, str(_HERE / "bootstrap.py"), str(os.getpid()),
             target, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder,
-            start_new_session=True,
-            umask=umask, pass_fds=files,
+            start_new_session=True, umask=umask, pass_fds=files,
         )  # fmt: skip
         spawning = asyncio.ensure_future(starting)
         try:
-            # A cancelled subprocess_exec can wait for ever, for pipes that are no longer connected.
+            # A cancelled subprocess_exec can wait forever for pipes that are no longer connected.
             transport, protocol = await asyncio.shield(spawning)
         except asyncio.CancelledError:
             child = self._child(*await spawning)
@@ -226,13 +218,13 @@ class Children:
         return Child(transport, protocol, self)
 
     def releasing(self, release: Coroutine[Any, Any, None]) -> None:
-        """Keeps what an ended child still has to close."""
+        """Runs the cleanup of an ended child in the background."""
         task = asyncio.ensure_future(release)
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
 
     def forget(self, pid: int) -> None:
-        """Called when a group has ended."""
+        """Tells the guard that a group has ended."""
         self._tell("-", pid)
 
     def _tell(self, sign: str, pid: int) -> None:

@@ -1,9 +1,9 @@
-"""Outlives the supervisor by a moment, to kill what it left.
+"""The guard process: outlives the supervisor for a moment, and kills the processes that it left.
 
-Reads `+PID` and `-PID` lines from standard input: process groups that started and ended. The end of
-the input means that the supervisor is gone, however it went; then every group still listed is
-killed. It covers what a parent-death signal does not: the children of the children, and systems
-without such a signal.
+It reads `+PID` and `-PID` lines from standard input: process groups that started and ended. The end
+of the input means that the supervisor is gone, for whatever reason. The guard then kills every
+group that is still listed. It covers the cases that a parent-death signal does not: children of the
+children, and systems without such a signal.
 """
 
 import os

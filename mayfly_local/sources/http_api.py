@@ -1,6 +1,6 @@
-"""The HTTP API: payload format 2.0 in, responses out, with API Gateway's own answers where it makes
-them itself.
+"""The HTTP API: calls functions with payload format 2.0, and turns their replies into responses.
 
+It makes the same error responses as API Gateway.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html
 """
 
@@ -48,7 +48,7 @@ class Gateway:
         self._decisions: dict[tuple[str, tuple[str, ...]], tuple[float, _Decision]] = {}
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The handler of the HTTP server."""
+        """Handles a request of the HTTP server."""
         request_id = str(uuid.uuid4())
         started = time.monotonic()
         response = await self._answer(request, request_id)
@@ -83,10 +83,10 @@ class Gateway:
         return response
 
     async def _routed(self, request: HttpRequest, request_id: str) -> web.Response:
-        found = match(self._application.routes, request.method, request.path)
-        if found is None:
+        matched = match(self._application.routes, request.method, request.path)
+        if matched is None:
             return _own(404, "Not Found")
-        route, parameters = found
+        route, parameters = matched
         variables = self._application.stage_variables
         event = http_event(
             request, route, parameters, request_id=request_id, stage_variables=variables
@@ -101,7 +101,7 @@ class Gateway:
         invocation = Invocation.of(event)
         if len(invocation.event) > PAYLOAD_LIMIT:
             return _own(413, "Request Entity Too Large")
-        # Shielded: when the API gives up, the function goes on, as on AWS.
+        # Shielded: after the API's timeout the function continues, as on AWS.
         running = asyncio.ensure_future(self._invoke(route.function, invocation))
         try:
             result = await asyncio.wait_for(asyncio.shield(running), _INTEGRATION_SECONDS)
@@ -146,14 +146,14 @@ class Gateway:
                 stage_variables=self._application.stage_variables,
             )
             result = await self._invoke(authorizer.function, Invocation.of(event))
-            found = (
+            fresh = (
                 None
                 if isinstance(result, Failure)
                 else _decision(result.payload, is_simple=authorizer.is_simple)
             )
-            if found is None:
+            if fresh is None:
                 return _own(500, "Internal Server Error")
-            decision = found
+            decision = fresh
             if authorizer.cache_seconds:
                 self._decisions[authorizer.name, values] = (
                     time.monotonic() + authorizer.cache_seconds,
@@ -163,9 +163,9 @@ class Gateway:
 
 
 def match(routes: tuple[Route, ...], method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-    """The route for a request and its path parameters: the most specific path first, then the
-    method before ANY.
+    """Returns the route for a request and its path parameters.
 
+    The most specific path wins, then the method before ANY.
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
     """
     candidates = []
@@ -175,12 +175,12 @@ def match(routes: tuple[Route, ...], method: str, path: str) -> tuple[Route, dic
             candidates.append((_specificity(route), route, parameters))
     if not candidates:
         return None
-    _, route, parameters = max(candidates, key=lambda each: each[0])
+    _, route, parameters = max(candidates, key=lambda candidate: candidate[0])
     return route, parameters
 
 
 def respond(payload: bytes) -> web.Response | None:
-    """A function's reply as an HTTP response, None where it is not one.
+    """Returns a function's reply as an HTTP response, or None if it is not a valid one.
 
     Without a statusCode the whole reply is a JSON body.
     """
@@ -201,7 +201,7 @@ def respond(payload: bytes) -> web.Response | None:
         response = web.Response(status=status, body=body_bytes)
         for name, value in ({} if reply.get("headers") is None else reply["headers"]).items():
             if name.lower() in ("content-length", "transfer-encoding", "connection"):
-                continue  # the API's own
+                continue  # The API sets these itself.
             response.headers[name] = _one_line(
                 str(value).lower() if isinstance(value, bool) else str(value)
             )
@@ -228,21 +228,21 @@ def _specificity(route: Route) -> tuple[int, int, int]:
 def _path_parameters(template: str, path: str) -> dict[str, str] | None:
     if template == "$default":
         return {}
-    wanted, found = template.split("/"), path.split("/")
+    wanted, actual = template.split("/"), path.split("/")
     parameters: dict[str, str] = {}
     for index, part in enumerate(wanted):
         if part.startswith("{") and part.endswith("+}"):
-            rest = "/".join(found[index:])
+            rest = "/".join(actual[index:])
             return {**parameters, part[1:-2]: unquote(rest)} if rest else None
-        if index >= len(found):
+        if index >= len(actual):
             return None
         if part.startswith("{"):
-            if not found[index]:
+            if not actual[index]:
                 return None
-            parameters[part[1:-1]] = unquote(found[index])
-        elif part != unquote(found[index]):
+            parameters[part[1:-1]] = unquote(actual[index])
+        elif part != unquote(actual[index]):
             return None
-    return parameters if len(wanted) == len(found) else None
+    return parameters if len(wanted) == len(actual) else None
 
 
 def _read(raw: web.BaseRequest, body: bytes) -> HttpRequest:
@@ -253,8 +253,10 @@ def _read(raw: web.BaseRequest, body: bytes) -> HttpRequest:
 
 
 def _readable(text: str) -> str:
-    """Bytes that are no UTF-8 come in as surrogates, which no event can carry; they are read as
-    Latin-1 (RFC 9110, 5.5).
+    """Returns the text of a header or a path, which may hold bytes that are not UTF-8.
+
+    aiohttp gives such bytes as surrogates, which cannot be in an event. They are read as Latin-1
+    (RFC 9110, 5.5).
     """
     raw = text.encode(errors="surrogateescape")
     try:
@@ -264,15 +266,16 @@ def _readable(text: str) -> str:
 
 
 def _identity(source: str, request: HttpRequest) -> str | None:
-    """The value of an identity source such as `$request.header.Authorization`; None where the
-    request has none.
+    """Returns the value of an identity source such as `$request.header.Authorization`.
+
+    Returns None if the request has no such value.
     """
-    _, kind, name = source.split(".", 2)  # checked when the template was read
+    _, kind, name = source.split(".", 2)  # The format was checked when the template was read.
     if kind == "header":
-        # All of them, as the event has them: what one caller is remembered by must be what the
-        # authorizer sees.
+        # All values of the header, as the event has them. The cache key of a decision must match
+        # what the authorizer sees.
         return (
-            ",".join(value for each, value in request.headers if each == name.lower() and value)
+            ",".join(value for key, value in request.headers if key == name.lower() and value)
             or None
         )
     if kind == "querystring":
@@ -291,7 +294,7 @@ def _decision(payload: bytes, *, is_simple: bool) -> _Decision | None:
         return _Decision(allowed, reply.get("context") or {}) if isinstance(allowed, bool) else None
     statements = (reply.get("policyDocument") or {}).get("Statement") or []
     return _Decision(
-        bool(statements) and all(each.get("Effect") == "Allow" for each in statements),
+        bool(statements) and all(statement.get("Effect") == "Allow" for statement in statements),
         reply.get("context") or {},
     )
 
@@ -318,5 +321,5 @@ def _cors_headers(cors: Cors, origin: str) -> dict[str, str]:
 
 
 def _own(status: int, message: str) -> web.Response:
-    """An answer that API Gateway makes itself."""
+    """Returns a response that API Gateway makes itself."""
     return web.json_response({"message": message}, status=status)

@@ -1,7 +1,4 @@
-"""Pure converters: what arrived, as the event that a function gets for it.
-
-Dictionaries in, dictionaries out.
-"""
+"""Pure functions that convert a request, a message or a record to the event for a function."""
 
 import base64
 import time
@@ -24,14 +21,14 @@ __all__ = [
     "stream_record",
 ]
 
-#: Content types whose bodies travel as text; all others as base64.
+#: Content types whose bodies are sent as text; all others are sent as base64.
 _TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml")
 _TEXT_SUFFIXES: Final = ("+json", "+xml")
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request as it came in. Header names are lower case; repeated ones stand repeated."""
+    """A request as it arrived. Header names are lower case, and may occur more than once."""
 
     method: str
     path: str
@@ -50,8 +47,10 @@ def http_event(
     request_id: str,
     stage_variables: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Payload format 2.0.
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+    """Returns an event of payload format 2.0.
+
+    "Create AWS Lambda proxy integrations for HTTP APIs":
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
     """
     event = _common(
         request, route, path_parameters, request_id=request_id, stage_variables=stage_variables
@@ -68,7 +67,8 @@ def authorizer_event(
     request: HttpRequest, route: Route, path_parameters: Mapping[str, str], identity: Sequence[str],
     *, request_id: str, stage_variables: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Format 2.0.
+    """Returns an event of format 2.0 for a Lambda authorizer.
+
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
     """
     event = _common(
@@ -83,7 +83,10 @@ def authorizer_event(
 
 
 def sqs_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
-    """A received message as a record. https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html"""
+    """Returns a received message as a record of an event.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
+    """
     attributes = {
         name: {_lower_first(key): value for key, value in spec.items()}
         for name, spec in message.get("MessageAttributes", {}).items()
@@ -102,13 +105,14 @@ def sqs_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
 
 
 def stream_record(record: Mapping[str, Any], stream_arn: str) -> dict[str, Any]:
-    """A record of a table's stream, as read by boto3.
+    """Returns a record of a table's stream, as boto3 reads it, as a record of an event.
+
     https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
     """
     change = dict(record["dynamodb"])
     if isinstance(created := change.get("ApproximateCreationDateTime"), datetime):
         change["ApproximateCreationDateTime"] = created.timestamp()
-    found = {
+    event_record = {
         "eventID": record["eventID"],
         "eventName": record["eventName"],
         "eventVersion": record.get("eventVersion", "1.1"),
@@ -118,12 +122,15 @@ def stream_record(record: Mapping[str, Any], stream_arn: str) -> dict[str, Any]:
         "eventSourceARN": stream_arn,
     }
     return (
-        {**found, "userIdentity": record["userIdentity"]} if record.get("userIdentity") else found
+        {**event_record, "userIdentity": record["userIdentity"]}
+        if record.get("userIdentity")
+        else event_record
     )
 
 
 def schedule_event(schedule: Schedule, at: datetime) -> Any:
-    """The schedule's own input, or the event that a rule sends.
+    """Returns the schedule's own input, or the event that a rule sends.
+
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html
     """
     if schedule.event is not None:
@@ -195,7 +202,10 @@ def _common(
 
 
 def _as_text(request: HttpRequest) -> str | None:
-    """The body as text where its content type says that it is, and it is."""
+    """Returns the body as text, or None if it must be sent as base64.
+
+    A body is text if its content type says so and its bytes are UTF-8.
+    """
     kind = (
         next((value for name, value in request.headers if name == "content-type"), "text/plain")
         .split(";")[0]
@@ -211,7 +221,7 @@ def _as_text(request: HttpRequest) -> str | None:
 
 
 def _encodable(value: Any) -> Any:
-    """DynamoDB's binary values as the base64 that events carry."""
+    """Returns a value with DynamoDB's binary values as the base64 that events carry."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, dict):

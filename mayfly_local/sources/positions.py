@@ -1,6 +1,6 @@
 """Stream positions of event source mappings.
 
-The embedded store holds them, and drops records that all mappings have read.
+The emulator holds them, and drops records that all mappings have read.
 """
 
 from dataclasses import dataclass, field

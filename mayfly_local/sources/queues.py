@@ -1,4 +1,6 @@
-"""An SQS event source mapping: polls a queue, gives batches to a function, deletes what succeeded.
+"""An SQS event source mapping: polls a queue, and calls a function with batches of messages.
+
+It deletes the messages that succeeded.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 """
@@ -22,12 +24,12 @@ from mayfly_local.sources.payloads import sqs_record
 
 __all__ = ["QueuePoller", "failed_ids"]
 
-#: Messages of one receive, delete or visibility call.
+#: Most messages of one receive, delete or visibility call.
 _CALL_LIMIT: Final = 10
 #: Seconds of one long poll: short enough for a prompt stop.
 _POLL_SECONDS: Final = 1
 _WINDOW_POLL_SECONDS: Final = 0.05
-#: Concurrent batches of a mapping that sets no limit: Lambda starts with five, a laptop has few
+#: Concurrent batches of a mapping that sets no limit. Lambda starts with five; a laptop has few
 #: cores.
 _DEFAULT_CONCURRENCY: Final = max(2, min(5, 2 * (os.cpu_count() or 1)))
 
@@ -44,7 +46,7 @@ class QueuePoller:
     ) -> None:
         self._source = source
         self._clients = clients
-        #: What Lambda does for the mapping, it does under the function's role.
+        #: Lambda polls and deletes under the function's role.
         self._of_function = clients.of(source.function)
         self._invoke = invoke
         self._log = log
@@ -53,22 +55,22 @@ class QueuePoller:
             min(source.concurrency or _DEFAULT_CONCURRENCY, _DEFAULT_CONCURRENCY)
         )
         self._stopping = asyncio.Event()
-        #: Receipts of messages that were received and are neither deleted nor left to their
-        #: visibility timeout.
+        #: Receipts of received messages that are neither deleted nor left to their visibility
+        #: timeout.
         self._held: set[str] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._is_collecting = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether a batch runs, or is being received."""
+        """True while a batch runs, or is being received."""
         return bool(self._batches) or self._is_collecting
 
     async def run(self) -> None:
         """Polls until `stop`."""
         name = self._source.queue_arn.rsplit(":", 1)[1]
         self._url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
-        # As Lambda does before it polls.
+        # Lambda does the same before it polls.
         await self._of_function.call(
             "sqs", "get_queue_attributes", QueueUrl=self._url, AttributeNames=["VisibilityTimeout"]
         )
@@ -93,21 +95,21 @@ class QueuePoller:
             batch.add_done_callback(self._batches.discard)
 
     def stop(self) -> None:
-        """Ends polling; batches that run go on."""
+        """Ends polling; running batches continue."""
         self._stopping.set()
 
     async def hand_back(self) -> int:
-        """Makes every message that is still held visible at once. Returns how many there were.
+        """Makes every message that is still held visible immediately, and returns their number.
 
-        To be called after `stop`, when whoever worked on them has ended.
+        Call it after `stop`, when the functions that worked on them have ended.
         """
         if self._batches:
             await asyncio.wait(self._batches, timeout=2)
         receipts = list(self._held)
         for chunk in _chunks(receipts):
             entries = [
-                {"Id": str(index), "ReceiptHandle": each, "VisibilityTimeout": 0}
-                for index, each in enumerate(chunk)
+                {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
+                for index, receipt in enumerate(chunk)
             ]
             await self._clients.call(
                 "sqs", "change_message_visibility_batch", QueueUrl=self._url, Entries=entries
@@ -115,8 +117,9 @@ class QueuePoller:
         return len(receipts)
 
     async def _collect(self) -> list[dict[str, Any]]:
-        """A batch: what is there, up to the batch size; where there is a window, what comes until
-        it closes.
+        """Returns a batch: the available messages, up to the batch size.
+
+        With a batching window, it waits for more messages until the window closes.
         """
         batch: list[dict[str, Any]] = []
         size, closes = 0, 0.0
@@ -130,13 +133,12 @@ class QueuePoller:
                 min(_CALL_LIMIT, self._source.batch_size - len(batch)), wait
             )
             if batch and not received:
-                await asyncio.sleep(
-                    _WINDOW_POLL_SECONDS
-                )  # SQS waits in whole seconds; the window's last one is looked at
+                # SQS waits in whole seconds; the window's last second needs its own polls.
+                await asyncio.sleep(_WINDOW_POLL_SECONDS)
             if received and not batch:
                 closes = time.monotonic() + self._source.window_seconds
             batch += received
-            size += sum(len(each["Body"]) for each in received)
+            size += sum(len(message["Body"]) for message in received)
             is_full = len(batch) >= self._source.batch_size or size >= PAYLOAD_LIMIT
             if is_full or (batch and time.monotonic() >= closes) or (not batch and not received):
                 break
@@ -149,27 +151,31 @@ class QueuePoller:
             MessageAttributeNames=["All"], AttributeNames=["All"],
         )  # fmt: skip
         messages: list[dict[str, Any]] = reply.get("Messages", [])
-        self._held |= {each["ReceiptHandle"] for each in messages}
-        wanted = [each for each in messages if self._is_wanted(each)]
+        self._held |= {message["ReceiptHandle"] for message in messages}
+        wanted = [message for message in messages if self._is_wanted(message)]
         if len(wanted) < len(messages):
-            # A message that the filter does not let through is dropped for good, as on AWS.
-            await self._delete([each for each in messages if each not in wanted])
+            # A message that the filter rejects is deleted, as on AWS.
+            await self._delete([message for message in messages if message not in wanted])
         return wanted
 
     async def _process(self, messages: list[dict[str, Any]]) -> None:
         try:
-            event = {"Records": [sqs_record(each, self._source.queue_arn) for each in messages]}
+            event = {
+                "Records": [sqs_record(message, self._source.queue_arn) for message in messages]
+            }
             result = await self._invoke(self._source.function, Invocation.of(event))
             failed = failed_ids(
                 result,
-                [each["MessageId"] for each in messages],
+                [message["MessageId"] for message in messages],
                 reports=self._source.reports_failures,
             )
-            await self._delete([each for each in messages if each["MessageId"] not in failed])
+            await self._delete(
+                [message for message in messages if message["MessageId"] not in failed]
+            )
             if not (self._stopping.is_set() and isinstance(result, Failure)):
-                # A failed message comes back by its visibility timeout; one that a stop cut short
-                # is handed back.
-                self._held -= {each["ReceiptHandle"] for each in messages}
+                # A failed message returns by its visibility timeout. `hand_back` returns the ones
+                # of a stop.
+                self._held -= {message["ReceiptHandle"] for message in messages}
         except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event(
                 "delete failed",
@@ -184,13 +190,13 @@ class QueuePoller:
     async def _delete(self, messages: list[dict[str, Any]]) -> None:
         for chunk in _chunks(messages):
             entries = [
-                {"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]}
-                for index, each in enumerate(chunk)
+                {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
+                for index, message in enumerate(chunk)
             ]
             await self._of_function.call(
                 "sqs", "delete_message_batch", QueueUrl=self._url, Entries=entries
             )
-            self._held -= {each["ReceiptHandle"] for each in chunk}
+            self._held -= {message["ReceiptHandle"] for message in chunk}
 
     def _is_wanted(self, message: dict[str, Any]) -> bool:
         if not self._source.patterns:
@@ -202,10 +208,11 @@ class QueuePoller:
 
 
 def failed_ids(result: Reply | Failure, ids: list[str], *, reports: bool) -> set[str]:
-    """Which records of a batch failed, by AWS's reading of a function's result.
+    """Returns the ids of the records that failed, by AWS's rules for a function's result.
 
-    All where the function failed, or where its report cannot be understood; none where it reports
-    nothing. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+    All records failed if the function failed or its report cannot be parsed. None failed if it
+    reports none.
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
     """
     if isinstance(result, Failure):
         return set(ids)
@@ -220,10 +227,10 @@ def failed_ids(result: Reply | Failure, ids: list[str], *, reports: bool) -> set
     if not entries:
         return set()
     if not isinstance(entries, list) or not all(
-        isinstance(each, dict) and each.get("itemIdentifier") in ids for each in entries
+        isinstance(entry, dict) and entry.get("itemIdentifier") in ids for entry in entries
     ):
         return set(ids)
-    return {each["itemIdentifier"] for each in entries}
+    return {entry["itemIdentifier"] for entry in entries}
 
 
 def _chunks(items: list[Any]) -> list[list[Any]]:

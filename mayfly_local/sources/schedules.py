@@ -1,5 +1,6 @@
-"""Calls functions by the clock, as EventBridge does: asynchronously, with two more tries after an
-error.
+"""Calls functions by the clock, as EventBridge does.
+
+The calls are asynchronous, with two retries after an error.
 """
 
 import asyncio
@@ -34,8 +35,9 @@ class Scheduler:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Sleeps until each time of the schedule and starts a call then; a call that takes long
-        delays no other.
+        """Starts a call at each time of the schedule.
+
+        A slow call does not delay the next one.
         """
         due = self._schedule.times.after(datetime.now(UTC))
         while due is not None:

@@ -1,8 +1,7 @@
-"""A DynamoDB stream event source mapping: reads each shard in order and gives batches to a
-function.
+"""A DynamoDB stream event source mapping: reads each shard in order, and calls a function.
 
-A batch that fails is tried again, halved where the mapping says so, until its retries or its
-records' age run out; then it is reported to the on-failure destination and the shard goes on.
+A failed batch is retried, and halved if the mapping says so, until its retries or its records' age
+run out. Then it is reported to the on-failure destination, and the shard continues.
 https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
 """
 
@@ -46,7 +45,7 @@ class _Batch:
 class StreamPoller:
     """Serves one mapping until stopped.
 
-    `positions` stores how far it has read, if the store supports that.
+    `positions` stores how far it has read, if the endpoint is the emulator.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class StreamPoller:
         self._positions = positions
         self._source = source
         self._clients = clients
-        #: What Lambda does for the mapping, it does under the function's role.
+        #: Lambda reads and reports under the function's role.
         self._of_function = clients.of(source.function)
         self._invoke = invoke
         self._log = log
@@ -76,7 +75,7 @@ class StreamPoller:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a batch runs."""
+        """True while a batch runs."""
         return self._running > 0
 
     async def run(self) -> None:
@@ -85,7 +84,7 @@ class StreamPoller:
         await asyncio.gather(*(self._read_shard(shard) for shard in shards))
 
     def stop(self) -> None:
-        """Ends reading; a batch that runs goes on."""
+        """Ends reading; a running batch continues."""
         self._stopping.set()
 
     async def _read_shard(self, shard: str) -> None:
@@ -103,9 +102,8 @@ class StreamPoller:
                 self._log.event(
                     "poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem)
                 )
-                if (
-                    _code(problem) in _USELESS_ITERATOR
-                ):  # a batch that took long, or a laptop that slept
+                # After a slow batch or the laptop's sleep, the iterator is too old.
+                if _code(problem) in _USELESS_ITERATOR:
                     position = None
                 await self._pause(1)
                 continue
@@ -113,10 +111,12 @@ class StreamPoller:
             fetched = (
                 reply["Records"][-1]["dynamodb"]["SequenceNumber"] if reply["Records"] else fetched
             )
-            records = [stream_record(each, self._source.stream_arn) for each in reply["Records"]]
+            records = [
+                stream_record(record, self._source.stream_arn) for record in reply["Records"]
+            ]
             if records and not waiting:
                 closes = time.monotonic() + self._source.window_seconds
-            waiting += [each for each in records if self._is_wanted(each)]
+            waiting += [record for record in records if self._is_wanted(record)]
             while waiting and (
                 len(waiting) >= self._source.batch_size or time.monotonic() >= closes
             ):
@@ -135,8 +135,10 @@ class StreamPoller:
         await self._note_read(read, is_last=True)
 
     async def _start_position(self, shard: str, *, after: str = "") -> str:
-        """Returns an iterator: after a record, else after the stored position, else at the
-        mapping's starting position.
+        """Returns an iterator for the next record of a shard.
+
+        It starts after the record `after`. Otherwise it starts after the stored position, or else
+        at the mapping's starting position.
         """
         where: dict[str, str] = {"ShardIteratorType": self._source.starts_at}
         if after:
@@ -154,7 +156,8 @@ class StreamPoller:
         except ClientError as refusal:
             if refusal.response["Error"]["Code"] != "TrimmedDataAccessException":
                 raise
-            # All mappings have read it, and it was dropped. The remaining records come after it.
+            # All mappings have read the record, and it was dropped. The remaining records come
+            # after it.
             where = {"ShardIteratorType": "TRIM_HORIZON"}
             reply = await self._of_function.call(
                 "dynamodbstreams", "get_shard_iterator", **arguments, **where
@@ -162,7 +165,7 @@ class StreamPoller:
         return str(reply["ShardIterator"])
 
     async def _note_read(self, number: str, *, is_last: bool = False) -> None:
-        """Stores the position now and then. After a crash, records read since are read again."""
+        """Stores the position from time to time. After a crash, later records are read again."""
         if self._positions is None or number == self._noted:
             return
         if is_last or time.monotonic() - self._noted_at >= _NOTE_SECONDS:
@@ -184,12 +187,12 @@ class StreamPoller:
         facts = {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}
         while not await self._report(shard, "RecordAgeExceeded", 0, facts):
             await self._pause(_REPORT_PAUSE)
-            if self._stopping.is_set():  # the next start reports it
+            if self._stopping.is_set():  # The next start reports it.
                 return
         await self._positions.reported(self._source.name)
 
     async def _deliver(self, shard: str, batch: _Batch) -> None:
-        """Returns when every record of the batch has been taken, or given up."""
+        """Returns when every record of the batch has been processed or reported as failed."""
         todo = [batch]
         while todo and not self._stopping.is_set():
             batch = todo.pop(0)
@@ -200,7 +203,7 @@ class StreamPoller:
                 self._source.max_retries is not None and batch.retries >= self._source.max_retries
             )
             if self._source.bisects and len(left) > 1:
-                # Halving costs no retry: it only finds out which record it is.
+                # Halving uses no retry: it only finds the failing record.
                 half = len(left) // 2
                 todo[:0] = [_Batch(left[:half], batch.retries), _Batch(left[half:], batch.retries)]
             elif is_exhausted or self._is_too_old(left[0]):
@@ -210,15 +213,16 @@ class StreamPoller:
                 await self._pause(min(0.1 * 2**batch.retries, _LONGEST_BACKOFF))
 
     async def _attempt(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Calls the function; returns what must be delivered again: everything from the first
-        failed record on.
+        """Calls the function and returns the records that must be delivered again.
+
+        These are all records from the first failed one on.
         """
         self._running += 1
         try:
             result = await self._invoke(self._source.function, Invocation.of({"Records": records}))
         finally:
             self._running -= 1
-        numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
         failed = failed_ids(result, numbers, reports=self._source.reports_failures)
         first = next(
             (index for index, number in enumerate(numbers) if number in failed), len(records)
@@ -226,7 +230,7 @@ class StreamPoller:
         return records[first:]
 
     async def _give_up(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
-        numbers = [each["dynamodb"]["SequenceNumber"] for each in records]
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
         self._log.event(
             "batch given up",
             "ERROR",
@@ -238,7 +242,7 @@ class StreamPoller:
             "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
         )
         times = [
-            each["dynamodb"].get("ApproximateCreationDateTime", time.time()) for each in records
+            record["dynamodb"].get("ApproximateCreationDateTime", time.time()) for record in records
         ]
         facts = {
             "startSequenceNumber": numbers[0],
@@ -251,20 +255,20 @@ class StreamPoller:
             not await self._report(shard, condition, retries + 1, facts)
             and not self._stopping.is_set()
         ):
-            await self._pause(
-                _REPORT_PAUSE
-            )  # nothing may be read past a batch that no report names
+            # The shard may not continue before its failed batch is reported.
+            await self._pause(_REPORT_PAUSE)
 
     async def _report(self, shard: str, condition: str, tries: int, facts: dict[str, Any]) -> bool:
-        """Sends the on-failure destination what was given up; False if it was not taken.
+        """Reports a failed batch to the on-failure destination; returns False if that failed.
 
         https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
         """
         if self._source.on_failure_arn is None:
             return True
+        function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self._source.function}"
         report = {
             "requestContext": {
-                "functionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self._source.function}",
+                "functionArn": function_arn,
                 "condition": condition,
                 "approximateInvokeCount": tries,
             },

@@ -21,7 +21,7 @@ for name in ("create", "update", "delete"):
         raise SystemExit(f"a custom resource would {name}")
 for name in ("CreateStack", "UpdateStack", "DeleteStack", "CreateChangeSet", "ExecuteChangeSet"):
     status, _, body = handlers._ACTION_HANDLERS[name]({})
-    assert (status, b"mayfly up alone makes stacks" in body) == (403, True), name
+    assert (status, b"only mayfly up creates stacks" in body) == (403, True), name
 print("refused")
 """
 

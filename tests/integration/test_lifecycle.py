@@ -371,7 +371,7 @@ def test_a_store_that_dies_ends_the_stack_with_the_reason(tmp_path: Path) -> Non
         ]
         store.kill()
         assert stack.process.wait(20) == 1
-        assert "the embedded store ended" in stack.output
+        assert "the emulator ended" in stack.output
 
 
 def test_the_api_gives_up_after_thirty_seconds_and_the_function_goes_on(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_code_of_a_pages_form_does_not_run(stack: Stack, tmp_path: Path) -> None
     store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
     assert ask(store, "POST", "/", FORM, urlencode(fields).encode())[0] == 403
     client = stack.client("cloudformation")
-    with pytest.raises(client.exceptions.ClientError, match="mayfly up alone makes stacks"):
+    with pytest.raises(client.exceptions.ClientError, match="only mayfly up creates stacks"):
         client.create_stack(
             StackName="evil", TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"]
         )

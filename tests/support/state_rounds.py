@@ -302,9 +302,9 @@ def truncation_rounds(
     cut = 0
     for number in range(1, rounds + 1):
         with folder.running() as stack:
-            assert not cut or "were no whole write" in folder.said or "was killed" in folder.said, (
-                folder.said
-            )
+            assert (
+                not cut or "were not a complete write" in folder.said or "was killed" in folder.said
+            ), folder.said
             check_consistent(stack)
             told = Acknowledged()
             with Load(stack, told) as load:

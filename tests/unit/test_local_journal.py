@@ -98,7 +98,8 @@ def test_damage_before_readable_rows_is_an_error_and_the_file_stays_as_it_is(
     damaged = data.replace(b"x" * 50, b"x" * 49 + b"y")
     path.write_bytes(damaged)
     with pytest.raises(
-        StateError, match=r"damaged at byte \d+, with readable rows behind it; it is left as it is"
+        StateError,
+        match=r"damaged at byte \d+, with readable rows behind it; the file is unchanged",
     ):
         read(tmp_path)
     assert path.read_bytes() == damaged

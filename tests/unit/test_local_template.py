@@ -99,7 +99,7 @@ def test_a_template_that_is_wrong_is_refused_with_the_reason(
         ("Environment: {Variables: {X: {Ref: [1]}}}", ""),
         ("Events: {E: {Type: HttpApi, Properties: {Path: x, Method: GET}}}", ""),
         ("Events: {E: {Type: HttpApi, Properties: {Path: /x, Method: FLY}}}",
-        "no method of an HTTP API"),
+        "is not a method of an HTTP API"),
         ("Events: {E: {Type: SQS, Properties: {Queue: 'arn:aws:sqs:us-east-1:1:other'}}}",
         "arn:aws:sqs:us-east-1:1:other is not in this template"),
         ("Events: {E: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn}}}\nTimeout: 60",

@@ -33,12 +33,12 @@ FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job", "sched
 #: What any operation may answer that needs a key, and what any at all.
 _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
 _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
-#: What API Gateway says itself (docs/http.md).
+#: Errors that API Gateway returns itself (docs/http.md).
 _OF_GATEWAY: Final = {
     401: "Unauthorized", 413: "Request Entity Too Large", 429: "Too Many Requests",
     500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
-#: Headers that errors of a status bring along.
+#: Headers of errors, by status.
 _HEADERS_OF: Final = {
     401: ["WWW-Authenticate"],
     429: ["RateLimit", "RateLimit-Policy", "Retry-After"],
@@ -47,7 +47,7 @@ _HEADERS_OF: Final = {
 
 
 class _Nothing:
-    """Stands for everything that a handler needs to work and not to be described."""
+    """A placeholder for the dependencies of a handler that is described but never called."""
 
     page_limit = 0
     quota = None
@@ -156,10 +156,10 @@ def _operation(
     if not is_public:
         operation |= {"security": [{"key": []}], "x-scope": scope}
     parameters = [
-        written["parameters"][each] if isinstance(each, str) else each
-        for each in added.get("parameters", ())
+        written["parameters"][parameter] if isinstance(parameter, str) else parameter
+        for parameter in added.get("parameters", ())
     ]
-    if sum(each["in"] == "path" for each in parameters) != len(re.findall(r"\{", key)):
+    if sum(parameter["in"] == "path" for parameter in parameters) != len(re.findall(r"\{", key)):
         raise ValueError(
             f"{key}: operations.yaml describes other path parameters than its path has"
         )
@@ -170,7 +170,7 @@ def _operation(
     answers = {str(status): _answer(spec, written) for status, spec in added["answers"].items()}
     codes = [*added.get("errors", ()), *_OF_ALL, *(() if is_public else _OF_KEYS)]
     if "body" in added and "payload-too-large" not in codes:
-        raise ValueError(f"{key}: a body may be too large")
+        raise ValueError(f"{key}: a body may be too large, so its errors need payload-too-large")
     operation["responses"] = _with_errors(
         answers, codes, shared, written["headers"], is_public=is_public
     )
@@ -215,13 +215,14 @@ def _with_errors(
     *,
     is_public: bool,
 ) -> dict[str, Any]:
-    """All answers of an operation; those that are errors only are written once, among the
-    components.
+    """Returns all responses of an operation.
+
+    Responses that are only errors are written once, among the components.
     """
     known = {
-        each.code: each
-        for each in vars(errors).values()
-        if isinstance(each, type) and issubclass(each, MayflyError)
+        error.code: error
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, MayflyError)
     }
     by_status: dict[int, list[type[MayflyError]]] = {}
     for code in dict.fromkeys(codes):
@@ -229,13 +230,13 @@ def _with_errors(
     for status, classes in sorted(by_status.items()):
         is_its_own = str(status) in answers
         answer = answers.setdefault(str(status), {"description": ""})
-        said = "; ".join(f"`{each.code}`: {_first_sentence(each)}" for each in classes)
+        said = "; ".join(f"`{error.code}`: {_first_sentence(error)}" for error in classes)
         answer["description"] = f"{answer['description']} {said}".strip()
         for header in _HEADERS_OF.get(status, ()):
             answer.setdefault("headers", {})[header] = headers[header]
         answer.setdefault("content", {})["application/problem+json"] = {
             "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": {each.code: {"value": _example(each)} for each in classes},
+            "examples": {error.code: {"value": _example(error)} for error in classes},
         }
         if status in _OF_GATEWAY and not (status == 401 and is_public):
             example = {"message": _OF_GATEWAY[status]}
@@ -246,7 +247,7 @@ def _with_errors(
                 "example": example,
             }
         if not is_its_own:
-            name = ".".join(each.code for each in classes)
+            name = ".".join(error.code for error in classes)
             shared[name] = answer
             answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return dict(sorted(answers.items()))
@@ -271,13 +272,16 @@ def _example(error: type[MayflyError]) -> dict[str, Any]:
 
 
 def _version() -> str:
-    found = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert found
-    return found[1]
+    match = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert match
+    return match[1]
 
 
 def page(document: dict[str, Any]) -> str:
-    """A page that works from any folder: the viewer beside it, the document within it."""
+    """Returns a page that works from any folder.
+
+    The page contains the document. The viewer is next to it.
+    """
     inline = json.dumps(document).replace("</", "<\\/")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Mayfly: '
@@ -291,7 +295,7 @@ def page(document: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Writes both files, and the viewer that Powertools brings along."""
+    """Writes both files, and copies the viewer from Powertools."""
     document = build()
     DOCUMENT.write_text(
         json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"

@@ -22,5 +22,5 @@ def one(raw: dict) -> str | None:
 
 def handler(event: dict, context: object) -> dict:
     config.register_lambda_context(context)
-    failed = [each for each in threads.map(one, event["Records"]) if each]
-    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
+    failed = [message_id for message_id in threads.map(one, event["Records"]) if message_id]
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

@@ -1,6 +1,6 @@
 """A transaction for each message: a marker that must not exist, and the effect.
 
-Once each, without a status.
+Each effect counts once, but there is no status.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""An ordinary Flask application: it counts a visitor's hits in the session, and knows nothing of
-where that is kept.
+"""An ordinary Flask application that counts a visitor's hits in the session.
+
+It does not depend on where the session is stored.
 """
 
 import os
@@ -16,8 +17,9 @@ app.session_interface = MayflySessionInterface(resources.session_store(os.enviro
 
 @app.get("/")
 def hit() -> dict[str, object]:
-    """Counts, and says who counted: the process is another one from time to time, the count goes
-    on.
+    """Counts a hit, and returns the process that counted it.
+
+    The process changes from time to time, and the count continues.
     """
     session["hits"] = session.get("hits", 0) + 1
     return {
@@ -30,8 +32,9 @@ def hit() -> dict[str, object]:
 
 @app.post("/login")
 def login() -> BaseResponse:
-    """A login without password, for the example: the session goes on under a new token, as this
-    user's.
+    """Logs a user in, without a password because this is an example.
+
+    The session gets a new token, and belongs to this user.
     """
     session["user"] = request.form["user"]
     rotate(request.form["user"])
@@ -41,13 +44,13 @@ def login() -> BaseResponse:
 
 @app.post("/logout")
 def logout() -> BaseResponse:
-    """Ends the session: its token opens nothing from now on."""
+    """Ends the session; its token is no longer valid."""
     session.clear()
     return redirect("/", 303)
 
 
 @app.after_request
 def no_store(response: Response) -> Response:
-    """What belongs to one visitor is kept by no cache."""
+    """Prevents caches from storing a visitor's own pages."""
     response.headers["Cache-Control"] = "no-store"
     return response
