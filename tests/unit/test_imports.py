@@ -1,4 +1,4 @@
-"""Imports: CSV in pieces, added up exactly, from any checkpoint on."""
+"""CSV imports: files read in pieces, added up exactly, from any checkpoint on."""
 
 import csv
 import io
@@ -32,8 +32,9 @@ from tests.support.stage import Stage, finish
 
 
 def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Tally:
-    """The whole of `data`, in pieces cut at some places; forgotten and taken up again at each of
-    them where it `resumes`.
+    """Imports the whole of `data` in pieces cut at these places.
+
+    With `resumes`, each piece begins from the saved progress of the one before.
     """
     source = Source("acme/x.csv", len(data), "e")
     found = Tally(source)
@@ -85,7 +86,7 @@ def test_sums_keep_every_digit() -> None:
     "text",
     ["1_000", "1e5", "0x1", "NaN", "inf", " 1", "1.", ".5", "\uff11", "--1", "1,0", "9" * 31],
 )
-def test_what_is_no_plain_number_is_a_text(text: str) -> None:
+def test_value_that_is_not_a_plain_number_is_a_text(text: str) -> None:
     column = tally(f'n\n"{text}"\n'.encode()).result()["columns"]["n"]
     assert (column["texts"], column["numbers"]) == (1, 0)
 
@@ -108,7 +109,7 @@ def test_what_is_no_plain_number_is_a_text(text: str) -> None:
         (b"a,b", 0, []),
     ],
 )
-def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(
+def test_rows_are_read_as_rfc_4180_defines_and_the_others_are_stored(
     data: bytes, rows: int, problems: list[str]
 ) -> None:
     for cuts in ((), range(len(data))):
@@ -133,7 +134,7 @@ def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(
         (b"a\n" + b"x" * (1024 * 1024 + 1), "longer than"),
     ],
 )  # fmt: skip
-def test_a_file_without_a_usable_header_or_with_a_boundless_row_ends_its_import(
+def test_file_without_a_usable_header_or_with_an_endless_row_ends_its_import(
     data: bytes, said: str
 ) -> None:
     with pytest.raises(BadImport, match=said):
@@ -141,7 +142,7 @@ def test_a_file_without_a_usable_header_or_with_a_boundless_row_ends_its_import(
         found.take(data, is_last=len(data) < 1000)
 
 
-def test_the_first_hundred_malformed_rows_are_kept_and_all_are_counted() -> None:
+def test_first_hundred_malformed_rows_are_stored_and_all_are_counted() -> None:
     result = tally(b"a,b\n" + b"x\n" * 250).result()
     assert (result["malformed"], len(result["rejected"]), result["rejected"][0]) == (
         250,
@@ -150,7 +151,7 @@ def test_the_first_hundred_malformed_rows_are_kept_and_all_are_counted() -> None
     )
 
 
-def test_the_largest_progress_fits_into_a_job() -> None:
+def test_largest_progress_fits_into_a_job() -> None:
     names = [f"{n:02}" + "ü" * 62 for n in range(64)]
     row = ",".join(["9" * 30 + "." + "9" * 30] * 64)
     for junk in ("ü" * 500, "\x00\x01" * 100, '""\\' * 100, "\U0001f600" * 100):
@@ -158,7 +159,7 @@ def test_the_largest_progress_fits_into_a_job() -> None:
         assert len(canonical_json(tally(data.encode()).progress()).encode()) <= PROGRESS_LIMIT
 
 
-def test_progress_that_is_too_large_is_refused() -> None:
+def test_progress_that_is_too_large_is_rejected() -> None:
     with pytest.raises(InvalidRequest, match="progress"):
         check_progress("x" * PROGRESS_LIMIT)
 
@@ -175,7 +176,7 @@ CELLS = (
     st.lists(st.integers(0, 400), max_size=8),
     st.booleans(),
 )
-def test_wherever_it_is_cut_and_resumed_a_file_comes_to_the_same_and_to_what_plain_python_makes_of_it(
+def test_file_has_the_same_sums_in_any_pieces_as_in_plain_python(
     rows: list[list[str]], cuts: list[int], resumes: bool
 ) -> None:
     text = io.StringIO(newline="")
@@ -192,7 +193,7 @@ def test_wherever_it_is_cut_and_resumed_a_file_comes_to_the_same_and_to_what_pla
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
-def test_any_bytes_are_rows_or_malformed_or_no_csv_whatever_the_pieces(
+def test_any_bytes_are_rows_or_malformed_rows_or_not_csv_in_any_pieces(
     data: bytes, cuts: list[int]
 ) -> None:
     whole: Any = None
@@ -209,7 +210,7 @@ def test_any_bytes_are_rows_or_malformed_or_no_csv_whatever_the_pieces(
 
 
 class Imports(Stage):
-    """A stage whose one task imports from a bucket on moto, and which counts what is read."""
+    """A stage whose one task imports from a bucket on moto, and which counts its reads."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client, exclusive=True)
@@ -226,11 +227,11 @@ class Imports(Stage):
             stage.during_read()
             return found
 
-        self.objects.read = counted  # type: ignore[method-assign]  # counts
+        self.objects.read = counted  # type: ignore[method-assign]  # counts the calls
         self.body = lambda job, effects: import_csv(job, effects, self.objects)
 
     def during_read(self) -> None:
-        """What else happens, a test's own."""
+        """Does nothing; a test replaces it."""
 
     def put(self, body: bytes, key: str = "acme/x.csv") -> None:
         self.s3.put_object(Bucket="imports", Key=key, Body=body)
@@ -252,7 +253,7 @@ def big(rows: int) -> bytes:
     return b"n,text\n" + b"".join(b"%d,%s\n" % (n, b"x" * 90) for n in range(rows))
 
 
-def test_a_file_is_imported_once_and_counted_with_it(imports: Imports) -> None:
+def test_file_is_imported_once_and_counted_with_its_import(imports: Imports) -> None:
     imports.put(b"n\n1\n2\nx,y\n")
     imports.submit(payload={"key": "x.csv"})
     imports.attempt()
@@ -264,7 +265,7 @@ def test_a_file_is_imported_once_and_counted_with_it(imports: Imports) -> None:
     }  # fmt: skip
 
 
-def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again(
+def test_killed_import_continues_from_its_checkpoint_and_rereads_one_piece_at_most(
     imports: Imports,
 ) -> None:
     data = big(200_000)
@@ -301,7 +302,7 @@ def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again
     assert "progress" not in shown
 
 
-def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt(
+def test_import_at_its_deadline_continues_in_another_invocation_at_no_attempt(
     imports: Imports,
 ) -> None:
     imports.put(big(50_000))
@@ -329,14 +330,14 @@ def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt
     assert imports.visible.asked[1] == {"r-m0": 0}, "it did not come back at once"
 
 
-def test_without_time_for_its_first_piece_an_attempt_has_failed(imports: Imports) -> None:
+def test_attempt_fails_if_there_is_no_time_for_its_first_piece(imports: Imports) -> None:
     imports.put(b"n\n1\n")
     imports.submit(payload={"key": "x.csv"})
     imports.handle(Wake("acme", "j1"), context=Context(9_000))
     assert imports.job().history[-1].outcome == "failed"
 
 
-def test_a_task_that_continues_without_coming_further_spends_its_attempts(dynamodb: Any) -> None:
+def test_task_that_continues_without_progress_spends_its_attempts(dynamodb: Any) -> None:
     stage = Stage(dynamodb, exclusive=True)
     stage.submit()
 
@@ -355,7 +356,7 @@ def test_a_task_that_continues_without_coming_further_spends_its_attempts(dynamo
     )
 
 
-def test_without_time_because_others_had_it_no_attempt_is_spent(imports: Imports) -> None:
+def test_import_without_time_because_of_other_jobs_spends_no_attempt(imports: Imports) -> None:
     imports.put(b"n\n1\n")
     for job_id in ("j1", "j2"):
         imports.submit(id=job_id, payload={"key": "x.csv"}, fingerprint=job_id)
@@ -367,7 +368,7 @@ def test_without_time_because_others_had_it_no_attempt_is_spent(imports: Imports
     assert (imports.job("j2").attempt, imports.job("j2").history) == (0, ())
 
 
-def test_a_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
+def test_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
     imports.put(big(100_000))
     imports.submit(payload={"key": "x.csv"})
 
@@ -382,7 +383,7 @@ def test_a_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
     assert (imports.job().status, len(imports.read)) == (Status.CANCELLED, 2)
 
 
-def test_a_put_off_job_belongs_to_its_next_owner(imports: Imports) -> None:
+def test_release_of_a_lost_import_is_refused(imports: Imports) -> None:
     imports.submit()
     mine = imports.store.claim("acme", "j1", nonce="a", now_ms=imports.clock(), lease_ms=15_000)
     imports.store.claim("acme", "j1", nonce="b", now_ms=imports.clock() + 16_000, lease_ms=15_000)
@@ -394,7 +395,7 @@ def test_a_put_off_job_belongs_to_its_next_owner(imports: Imports) -> None:
 @pytest.mark.parametrize(
     "message", [Wake("acme", "j1"), Submission("t", None, idempotency_key="k")]
 )
-def test_a_checkpoint_of_an_ordinary_task_claims_its_job_and_outlives_a_failure(
+def test_checkpoint_of_an_ordinary_task_claims_its_job_and_survives_a_failure(
     dynamodb: Any, message: Any
 ) -> None:
     stage = Stage(dynamodb)
@@ -418,7 +419,7 @@ def test_a_checkpoint_of_an_ordinary_task_claims_its_job_and_outlives_a_failure(
     assert (stage.job(job_id).status, stage.job(job_id).progress) == (Status.COMPLETED, None)
 
 
-def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
+def test_worker_that_lost_its_import_can_neither_save_nor_commit(imports: Imports) -> None:
     imports.put(big(200_000))
     imports.submit(payload={"key": "x.csv"})
 
@@ -438,7 +439,7 @@ def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
     )
 
 
-def test_an_object_that_is_replaced_meanwhile_ends_its_import(imports: Imports) -> None:
+def test_object_that_is_replaced_during_its_import_ends_the_import(imports: Imports) -> None:
     imports.put(big(50_000))
     imports.submit(payload={"key": "x.csv"})
     # The test's own.
@@ -447,7 +448,7 @@ def test_an_object_that_is_replaced_meanwhile_ends_its_import(imports: Imports) 
     assert (imports.job().status, "was replaced" in str(imports.job().error)) == (Status.DEAD, True)
 
 
-def test_an_object_that_was_replaced_between_two_attempts_ends_its_import() -> None:
+def test_object_that_was_replaced_between_two_attempts_ends_the_import() -> None:
     progress = tally(b"n\n1\n").progress()
     with pytest.raises(BadImport, match="was replaced"):
         Tally.resumed(Source("acme/x.csv", 4, "another"), progress)
@@ -456,7 +457,7 @@ def test_an_object_that_was_replaced_between_two_attempts_ends_its_import() -> N
 @pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"),
     ({}, "key: is missing"), ({"key": ""}, "1 to 1000"), ({"key": "x.csv", "a": 1},
     "unknown field")])  # fmt: skip
-def test_what_cannot_be_imported_is_dead_at_once_and_says_why(
+def test_invalid_import_is_dead_immediately_with_the_reason(
     imports: Imports, payload: Any, said: str
 ) -> None:
     imports.put(b"n\n1\n")
@@ -465,7 +466,7 @@ def test_what_cannot_be_imported_is_dead_at_once_and_says_why(
     assert (imports.job().status, said in str(imports.job().error)) == (Status.DEAD, True)
 
 
-def test_a_tenant_imports_its_own_objects_only(imports: Imports) -> None:
+def test_tenant_can_import_only_its_own_objects(imports: Imports) -> None:
     imports.put(b"n\n1\n", "other/x.csv")
     imports.submit(payload={"key": "../other/x.csv"})
     imports.attempt()
@@ -475,7 +476,7 @@ def test_a_tenant_imports_its_own_objects_only(imports: Imports) -> None:
     assert "acme/other/x.csv: there is no such object" in str(imports.job("j2").error)
 
 
-def test_a_key_is_text() -> None:
+def test_key_is_text() -> None:
     assert read_key({"key": "a b/ü.csv"}) == "a b/ü.csv"
 
 
@@ -499,7 +500,7 @@ def notice(
     return json.dumps({"Records": [record]})
 
 
-def test_a_notice_names_tenant_and_key() -> None:
+def test_notice_names_tenant_and_key() -> None:
     (upload,) = read_uploads(notice(), "imports")
     assert isinstance(upload, Upload)
     assert (upload.tenant, upload.key) == ("acme", "a b+c.csv")
@@ -509,7 +510,7 @@ def test_a_notice_names_tenant_and_key() -> None:
     assert again.mark != upload.mark
 
 
-def test_notices_of_other_things_ask_for_nothing() -> None:
+def test_notices_of_other_events_request_no_job() -> None:
     assert read_uploads('{"Service": "Amazon S3", "Event": "s3:TestEvent"}', "imports") == []
     assert read_uploads(notice(event="ObjectRemoved:Delete"), "imports") == []
     assert read_uploads(notice(bucket="other"), "imports") == []
@@ -530,12 +531,12 @@ def test_notices_of_other_things_ask_for_nothing() -> None:
         '{"Records": [{"eventName": 1}]}',
     ],
 )
-def test_what_is_no_notice_is_refused(body: str) -> None:
+def test_malformed_notice_is_rejected(body: str) -> None:
     with pytest.raises(InvalidRequest):
         read_uploads(body, "imports")
 
 
-def test_an_upload_starts_one_job_however_often_it_is_told(dynamodb: Any) -> None:
+def test_upload_starts_one_job_however_often_it_is_announced(dynamodb: Any) -> None:
     stage = Stage(dynamodb)
     tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}
     handler = build_start(

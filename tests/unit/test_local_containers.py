@@ -1,6 +1,4 @@
-"""The way of a container to the store: an HTTP server on the engine's bridge that passes requests
-on.
-"""
+"""The proxy from a container to the emulator: an HTTP server on the engine's bridge."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +18,7 @@ BRIDGE = "127.0.0.77"
 
 @asynccontextmanager
 async def store() -> AsyncIterator[str]:
-    """A server in place of the store, which answers with what it was asked."""
+    """Serves in place of the emulator, and answers with the request that it received."""
 
     async def answer(request: web.Request) -> web.Response:
         told = {
@@ -43,7 +41,7 @@ async def store() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def test_a_container_reaches_the_store_under_the_bridges_address() -> None:
+def test_container_reaches_the_emulator_under_the_bridges_address() -> None:
     async def ask() -> None:
         async with (
             store() as here,
@@ -85,7 +83,7 @@ def test_no_web_page_gets_through(headers: dict[str, str]) -> None:
     asyncio.run(ask())
 
 
-def test_the_way_is_closed_when_the_container_has_ended() -> None:
+def test_proxy_is_closed_when_the_container_has_ended() -> None:
     async def ask() -> None:
         async with store() as here, aiohttp.ClientSession() as session:
             async with way_to_store(here, BRIDGE) as there:
@@ -97,7 +95,7 @@ def test_the_way_is_closed_when_the_container_has_ended() -> None:
 
 
 async def ask_engine(monkeypatch: pytest.MonkeyPatch, folder: Path, answer: web.Response) -> str:
-    """The gateway, by an engine that gives this answer on a socket."""
+    """Returns the gateway that an engine with this answer names."""
 
     async def answers(request: web.Request) -> web.Response:
         assert request.path == "/networks/bridge"
@@ -115,7 +113,7 @@ async def ask_engine(monkeypatch: pytest.MonkeyPatch, folder: Path, answer: web.
         await runner.cleanup()
 
 
-def test_the_engine_tells_its_bridges_address(
+def test_engine_names_the_address_of_its_bridge(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told = web.json_response(
@@ -125,7 +123,7 @@ def test_the_engine_tells_its_bridges_address(
 
 
 @pytest.mark.parametrize("told", ['{"IPAM": {"Config": []}}', '{"IPAM": null}', "no JSON", "[]"])
-def test_an_engine_without_a_bridge_is_an_error(
+def test_engine_without_a_bridge_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str
 ) -> None:
     with pytest.raises(LocalError, match="no container engine answers here"):
@@ -137,7 +135,7 @@ def test_an_engine_without_a_bridge_is_an_error(
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "8.8.8.8"])
-def test_a_bridge_that_others_can_reach_is_refused(
+def test_bridge_that_others_can_reach_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
 ) -> None:
     told = web.json_response({"IPAM": {"Config": [{"Gateway": address}]}})
@@ -154,7 +152,7 @@ def test_a_bridge_that_others_can_reach_is_refused(
         "ssh://host",
     ],
 )
-def test_an_engine_that_does_not_answer_is_an_error_that_names_it(
+def test_engine_that_does_not_answer_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", where)

@@ -1,4 +1,4 @@
-"""What a request asks permission for, and what a role answers."""
+"""Permissions that a request needs, and answers that a role gives."""
 
 import base64
 import json
@@ -131,13 +131,11 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         {("sts:GetCallerIdentity", "*")}),
     ],
 )  # fmt: skip
-def test_a_request_asks_for_actions_on_resources(
-    request_: Request, asked: set[tuple[str, str]]
-) -> None:
+def test_request_needs_actions_on_resources(request_: Request, asked: set[tuple[str, str]]) -> None:
     assert request_.permissions() == {Permission(*each) for each in asked}
 
 
-def test_who_signed_is_told_by_header_and_by_a_presigned_address() -> None:
+def test_signer_is_read_from_the_header_or_a_presigned_address() -> None:
     header = (
         "AWS4-HMAC-SHA256 Credential=function-F/20260101/us-east-1/sqs/aws4_request, "
         "SignedHeaders=host, Signature=0"
@@ -151,7 +149,7 @@ def test_who_signed_is_told_by_header_and_by_a_presigned_address() -> None:
     assert signer({}, {}) == ("", "")
 
 
-def test_an_address_that_an_sdk_presigns_by_default_is_its_signers() -> None:
+def test_address_presigned_with_sdk_defaults_identifies_its_signer() -> None:
     made = make_client("s3").generate_presigned_url(
         "get_object", Params={"Bucket": "b", "Key": "k"}
     )
@@ -178,7 +176,7 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
             "dynamodb:GetItem",
             TABLE,
             True,
-        ),  # IAM minds no case in actions
+        ),  # IAM ignores case in actions
         (role({**ALLOW, "Action": "dynamodb:*"}), "dynamodb:Scan", TABLE, True),
         (
             role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}),
@@ -241,10 +239,11 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
             True,
         ),
         (role(managed=("AWSLambdaBasicExecutionRole",)), "dynamodb:GetItem", TABLE, False),
-        (None, "dynamodb:Scan", TABLE, True),  # a role from elsewhere: nobody knows what it allows
+        # a role defined elsewhere: its permissions are unknown
+        (None, "dynamodb:Scan", TABLE, True),
     ],
 )
-def test_a_role_allows_what_its_policies_say(
+def test_role_allows_what_its_policies_allow(
     role_: Role | None, action: str, resource: str, allowed: bool
 ) -> None:
     permissions = Permissions()
@@ -252,11 +251,11 @@ def test_a_role_allows_what_its_policies_say(
     assert permissions.allows("F", Permission(action, resource)) is allowed
 
 
-def test_a_function_that_nobody_knows_may_do_nothing() -> None:
+def test_unknown_function_may_do_nothing() -> None:
     assert not Permissions().allows("F", Permission("dynamodb:GetItem", TABLE))
 
 
-def test_what_is_used_and_what_is_refused_is_counted_and_what_is_only_asked_is_not() -> None:
+def test_used_and_refused_permissions_are_counted_and_queries_are_not() -> None:
     permissions = Permissions()
     permissions.set({"F": role(ALLOW)})
     used, refused = Permission("dynamodb:GetItem", TABLE), Permission("dynamodb:Scan", TABLE)
@@ -270,7 +269,7 @@ def test_what_is_used_and_what_is_refused_is_counted_and_what_is_only_asked_is_n
     ]
 
 
-def test_what_aws_own_policies_allow_is_listed_and_counted_too() -> None:
+def test_permissions_of_aws_managed_policies_are_listed_and_counted_too() -> None:
     permissions = Permissions()
     permissions.set({"F": role(managed=("AWSLambdaBasicExecutionRole",))})
     assert permissions.allows(
@@ -288,7 +287,7 @@ def credential(key: str, service: str) -> str:
 
 
 class Wire:
-    """A guard before a store that answers 200 to everything, and what went over the wire."""
+    """A guard before an emulator that answers 200 to everything, and the messages on the wire."""
 
     def __init__(self, kept: Any = None) -> None:
         self.stored: list[bytes] = []
@@ -372,14 +371,14 @@ def wire() -> Wire:
     return made
 
 
-def test_what_is_allowed_reaches_the_store_whole(wire: Wire) -> None:
+def test_allowed_request_reaches_the_emulator_whole(wire: Wire) -> None:
     asked = dynamodb("GetItem", TableName="T")
     assert wire.ask(asked) == (200, "stored")
     assert wire.stored == [asked.body]
 
 
-def test_a_request_by_a_key_that_the_runtime_is_about_to_tell_waits_for_it() -> None:
-    """After the store has been started again, functions ask before their keys are known."""
+def test_request_by_a_key_that_is_about_to_be_registered_waits_for_it() -> None:
+    """After a restart of the emulator, functions send requests before their keys are registered."""
     import asyncio
 
     wire = Wire()
@@ -428,9 +427,7 @@ class FullDisk:
 
 
 def test_no_request_begins_while_the_disk_is_full() -> None:
-    """Otherwise a change that is not written would be visible to all callers, and gone after a
-    kill.
-    """
+    """Otherwise an unwritten change would be visible to all callers, and lost after a kill."""
     disk = FullDisk()
     wire = Wire(disk)
     status, body = wire.ask(dynamodb("PutItem", TableName="T"), key="people")
@@ -441,7 +438,7 @@ def test_no_request_begins_while_the_disk_is_full() -> None:
     assert len(wire.stored) == 1
 
 
-def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire: Wire) -> None:
+def test_refusal_names_action_and_resource_and_nothing_reaches_the_emulator(wire: Wire) -> None:
     status, body = wire.ask(dynamodb("PutItem", TableName="T"))
     assert status == 400
     assert json.loads(body)["__type"] == "AccessDeniedException"
@@ -475,7 +472,7 @@ def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire:
     ]
 
 
-def test_a_refusal_tells_a_deny_and_what_is_not_known_from_what_is_not_allowed(wire: Wire) -> None:
+def test_refusal_distinguishes_denied_and_unknown_from_not_allowed(wire: Wire) -> None:
     deny = {"Effect": "Deny", "Action": "dynamodb:GetItem", "Resource": "*"}
     wire.set_roles(F={"name": "R", "documents": [{"Statement": [ALLOW, deny]}], "managed": []})
     assert (
@@ -490,7 +487,7 @@ def test_a_refusal_tells_a_deny_and_what_is_not_known_from_what_is_not_allowed(w
 
 
 @pytest.mark.parametrize("key", ["key-of-F", "people", "runtime"])
-def test_a_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key: str) -> None:
+def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key: str) -> None:
     status, body = wire.ask(Request("sns", "POST", "/", {}, {}, b"Action=Publish"), key=key)
     assert (status, "no service 'sns'" in body) == (403, True)
     assert wire.stored == []
@@ -508,7 +505,7 @@ def test_a_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, k
         {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
     ],
 )
-def test_a_fault_that_is_none_is_refused_and_changes_nothing(wire: Wire, asked: Any) -> None:
+def test_malformed_fault_is_rejected_and_changes_nothing(wire: Wire, asked: Any) -> None:
     assert (
         wire.ask(
             Request("", "POST", "/", {}, {}, json.dumps(asked).encode()),
@@ -521,14 +518,14 @@ def test_a_fault_that_is_none_is_refused_and_changes_nothing(wire: Wire, asked: 
 
 
 @pytest.mark.parametrize("path", ["roles", "mappings", "read", "expired"])
-def test_control_requests_of_the_runtime_are_the_runtimes_alone(wire: Wire, path: str) -> None:
+def test_control_requests_are_accepted_from_the_runtime_only(wire: Wire, path: str) -> None:
     asked = Request("", "POST", "/", {}, {}, b"{}")
     assert wire.ask(asked, key="people", path=f"/_mayfly/{path}")[0] == 403
     assert wire.ask(asked, key="key-of-F", path=f"/_mayfly/{path}")[0] == 401
     assert wire.ask(asked, key="unknown", path=f"/_mayfly/{path}")[0] == 401
 
 
-def test_a_request_has_one_signature_so_that_none_is_checked_and_another_used(wire: Wire) -> None:
+def test_request_with_two_signatures_is_refused(wire: Wire) -> None:
     signed = [
         ("host", "127.0.0.1:3001"),
         *[("authorization", credential(key, "dynamodb")) for key in ("key-of-F", "people")],
@@ -556,7 +553,7 @@ def test_only_requests_to_s3_are_signed_in_their_query(
     assert len(wire.stored) == (status == 200)
 
 
-def test_the_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
+def test_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
     page = [
         ("host", "127.0.0.1:3001"),
         ("origin", "https://evil.example"),
@@ -581,19 +578,19 @@ def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire)
     assert wire.stored == []
 
 
-def test_administrators_are_let_through(wire: Wire) -> None:
+def test_requests_of_administrators_are_allowed(wire: Wire) -> None:
     parts = dynamodb("DeleteTable", TableName="T")
     assert wire.ask(parts, key="people") == (200, "stored")
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff", b"[]", b'{"TransactItems": [1]}'])
-def test_a_body_that_is_none_is_left_to_the_store(wire: Wire, body: bytes) -> None:
+def test_malformed_body_is_left_to_the_emulator(wire: Wire, body: bytes) -> None:
     headers = {"x-amz-target": "DynamoDB_20120810.TransactWriteItems"}
     assert wire.ask(Request("dynamodb", "POST", "/", {}, headers, body)) == (200, "stored")
 
 
 @pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])
-def test_a_fault_strikes_as_often_as_it_was_asked_for(wire: Wire, kind: str, reaches: int) -> None:
+def test_fault_strikes_as_often_as_requested(wire: Wire, kind: str, reaches: int) -> None:
     wanted = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
     wire.ask(
         Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()),
