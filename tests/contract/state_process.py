@@ -1,7 +1,8 @@
-"""Random calls to the emulator over a state folder, and everything that it holds afterwards, as a
-digest for each kind of row.
+"""Random calls to the emulator over a state folder.
 
-usage: state_process.py FOLDER SEED CALLS (0 calls: only what a fresh start reads)
+Prints all that it holds afterwards, as a digest for each kind of row.
+
+usage: state_process.py FOLDER SEED CALLS (0 calls: only print what a fresh start reads)
 """
 
 import asyncio
@@ -287,7 +288,7 @@ async def work() -> None:
         read_stream,
     ]
     made: Counter[str] = Counter()
-    durable.read_records_seconds = -2.0  # read records are dropped at once
+    durable.read_records_seconds = -2.0  # read records are dropped immediately
     durable.copy_rows, durable.copy_seconds = 3, 0.0  # a copy makes a step between all calls
     for _ in range(calls):
         if durable._copying is None:
@@ -301,6 +302,7 @@ async def work() -> None:
 
 
 def digests() -> dict[str, Any]:
+    # Equal values may be packed differently.
     packed = (
         "item",
         "record",
@@ -308,7 +310,7 @@ def digests() -> dict[str, Any]:
         "message",
         "fifo",
         "dedup",
-    )  # equal values may be packed differently
+    )
     rows = sorted(
         (repr(key), repr(load(value or b"") if key[0] in packed else value))
         for key, value in emulator_state.rows(durable)
@@ -331,4 +333,4 @@ if calls:
     asyncio.run(work())
 print(json.dumps(digests()))
 sys.stdout.flush()
-os._exit(0)  # as a kill would: nothing is closed
+os._exit(0)  # like a kill: nothing is closed

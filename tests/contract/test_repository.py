@@ -1,4 +1,4 @@
-"""Promises of the repository as a whole: locks, documents, what no file may hold."""
+"""Rules of the repository as a whole: locks, documents, and texts that no file may hold."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ LOCKS = list(dependencies.LOCKS)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
+def test_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text()
     packages = re.findall(
         r"^([a-z0-9][^ ]*==[^ ]+)((?:.*\\\n    --hash=sha256:[0-9a-f]{64}.*)+)", text, re.MULTILINE
@@ -71,7 +71,7 @@ def test_every_command_has_help_that_names_it() -> None:
 
 
 def test_nothing_is_patched() -> None:
-    """What a test replaces, it passes in; see CONTRIBUTING.md.
+    """Tests pass their replacements in; see CONTRIBUTING.md.
 
     The one exception guards the network.
     """

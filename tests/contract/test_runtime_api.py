@@ -1,5 +1,4 @@
-"""The Runtime API, held to its contract by both loops that speak it: `awslambdaric` unchanged, and
-our own.
+"""The contract of the Runtime API, with both clients: `awslambdaric` unchanged, and our own loop.
 
 Real processes; only the pool and the gateway are absent.
 """
@@ -107,16 +106,17 @@ def bench(tmp_path: Path, loop_name: str) -> Bench:
 def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
     """Runs a test's coroutine between the opening and the closing of its children."""
 
-    before = {child.pid for child in psutil.Process().children()}  # other fixtures' servers
+    before = {child.pid for child in psutil.Process().children()}  # servers of other fixtures
 
     async def whole() -> None:
         await bench.children.open()
         try:
             await asyncio.wait_for(test, 60)
         finally:
+            guard = bench.children._guard
+            assert guard is not None
             for child in psutil.Process().children():
-                # Open.
-                if child.pid not in before | {bench.children._guard.pid}:  # type: ignore[union-attr]
+                if child.pid not in before | {guard.pid}:
                     os.killpg(child.pid, signal.SIGKILL)
             await bench.children.close()
 
@@ -145,7 +145,7 @@ def test_one_process_serves_one_event_after_another(bench: Bench) -> None:
     run(bench, test())
 
 
-def test_a_handler_sees_its_context(bench: Bench) -> None:
+def test_handler_receives_its_context(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         invocation = wish("fine")
@@ -162,7 +162,7 @@ def test_a_handler_sees_its_context(bench: Bench) -> None:
     run(bench, test())
 
 
-def test_a_handler_sees_no_package_of_this_environment(bench: Bench) -> None:
+def test_handler_cannot_import_packages_of_this_environment(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         assert facts(await environment.invoke(wish("fine")))["path"] == []
@@ -178,7 +178,7 @@ def test_a_handler_sees_no_package_of_this_environment(bench: Bench) -> None:
         ("unmarshalled", "Runtime.MarshalError", "Unable to marshal response"),
     ],
 )
-def test_a_handlers_error_is_typed_and_its_process_lives_on(
+def test_error_of_a_handler_has_its_type_and_the_process_continues(
     bench: Bench, name: str, kind: str, message: str
 ) -> None:
     async def test() -> None:
@@ -203,7 +203,7 @@ def test_a_handlers_error_is_typed_and_its_process_lives_on(
         ("hang", "Sandbox.Timedout", "Task timed out after 1.00 seconds"),
     ],
 )
-def test_the_end_of_a_process_is_typed_and_leaves_nothing(
+def test_end_of_a_process_has_its_type_and_leaves_nothing(
     bench: Bench, name: str, kind: str, message: str
 ) -> None:
     async def test() -> None:
@@ -220,7 +220,7 @@ def test_the_end_of_a_process_is_typed_and_leaves_nothing(
     run(bench, test())
 
 
-def test_the_deadline_is_kept_to_the_tenth_of_a_second(bench: Bench) -> None:
+def test_deadline_is_kept_to_the_tenth_of_a_second(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started(timeout_seconds=1.0)
         started = time.monotonic()
@@ -230,7 +230,7 @@ def test_the_deadline_is_kept_to_the_tenth_of_a_second(bench: Bench) -> None:
     run(bench, test())
 
 
-def test_a_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> None:
+def test_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         failed = await environment.invoke(wish("huge"))
@@ -256,7 +256,7 @@ def test_a_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> No
         ("exits.handler", "Runtime.ExitError", "exit status 4"),
     ],
 )
-def test_a_failed_start_is_typed_and_leaves_nothing(
+def test_failed_start_has_its_type_and_leaves_nothing(
     bench: Bench, handler: str, kind: str, message: str
 ) -> None:
     async def test() -> None:
@@ -279,7 +279,7 @@ def test_sigterm_reaches_an_idle_handler_and_the_rest_of_the_group_is_killed(ben
     assert "goodbye" in [each.get("text") for each in bench.entries()]
 
 
-def test_what_a_handler_started_dies_with_its_environment(bench: Bench) -> None:
+def test_processes_that_a_handler_started_die_with_its_environment(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         reply = await environment.invoke(wish("spawn"))
@@ -312,7 +312,7 @@ def test_output_is_logged_line_by_line_with_its_request(bench: Bench) -> None:
     assert {each["request_id"] for each in said} == {invocation.request_id}
 
 
-def test_an_answer_to_another_invocation_is_refused(bench: Bench) -> None:
+def test_answer_to_another_invocation_is_refused(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         asked = facts(
@@ -333,9 +333,7 @@ def test_an_answer_to_another_invocation_is_refused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "tells_peers", [None, False], ids=["by the peer's process", "by a token in the path"]
 )
-def test_the_runtime_api_answers_its_own_process_only(
-    bench: Bench, tells_peers: bool | None
-) -> None:
+def test_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: bool | None) -> None:
     if tells_peers is False and bench.loop_name == "awslambdaric":
         pytest.skip(
             "AWS's client takes no token; our loop stands in where the system does not tell peers"
@@ -365,7 +363,7 @@ def test_the_runtime_api_answers_its_own_process_only(
 
 
 @pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode"])
-def test_a_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> None:
+def test_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> None:
     if bench.loop_name == "awslambdaric":
         pytest.skip("AWS's client takes no token")
 
@@ -384,7 +382,7 @@ def test_a_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> 
     run(bench, test())
 
 
-def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Bench) -> None:
+def test_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Bench) -> None:
     if bench.loop_name == "awslambdaric":
         pytest.skip(
             "AWS's client takes no token, by which this test plays the function's own process"
@@ -393,8 +391,8 @@ def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: B
     async def test() -> None:
         environment = await bench.started(tells_peers=False)
         async with aiohttp.ClientSession() as session:
-            url = f"http://127.0.0.1:{environment._api.port}{environment._token}/2018-06-01/runtime/invocation/next"
-            async with session.get(url) as refused:
+            server = f"http://127.0.0.1:{environment._api.port}{environment._token}"
+            async with session.get(f"{server}/2018-06-01/runtime/invocation/next") as refused:
                 assert (refused.status, "second poller" in await refused.text()) == (403, True)
         assert facts(await environment.invoke(wish("fine")))["calls"] == 1
         await environment.stop(1)
@@ -407,7 +405,7 @@ def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: B
     ] == [True]
 
 
-def test_a_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> None:
+def test_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> None:
     async def test() -> None:
         failure = await bench.refused("behaviour.handler", folder=HANDLERS / "is not there")
         assert failure.kind == "Sandbox.StartFailed"
@@ -416,9 +414,10 @@ def test_a_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> N
     run(bench, test())
 
 
-def test_an_event_that_a_dead_process_never_read_may_be_given_to_another(bench: Bench) -> None:
-    """Killed in the moment of dispatch: the kernel resets a connection whose owner died with data
-    unread.
+def test_event_that_a_dead_process_never_read_may_be_given_to_another(bench: Bench) -> None:
+    """Kills the process at the moment of dispatch.
+
+    The kernel resets a connection whose owner died with data unread.
     """
 
     async def test() -> None:
@@ -431,7 +430,7 @@ def test_an_event_that_a_dead_process_never_read_may_be_given_to_another(bench: 
         )
         invoking = asyncio.ensure_future(environment.invoke(wish("fine")))
         await asyncio.to_thread(wait_until, lambda: environment._current is not None, 5)
-        await asyncio.sleep(0.1)  # the event lies in the stopped process's buffer
+        await asyncio.sleep(0.1)  # the event is in the buffer of the stopped process
         os.kill(environment.pid, signal.SIGKILL)
         with pytest.raises(NotSent):
             await invoking
@@ -439,7 +438,7 @@ def test_an_event_that_a_dead_process_never_read_may_be_given_to_another(bench: 
     run(bench, test())
 
 
-def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(bench: Bench) -> None:
+def test_environment_killed_while_idle_is_noticed_before_anything_is_sent(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         await environment.invoke(wish("fine"))
@@ -456,16 +455,13 @@ def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(ben
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 20, 100])
-def test_a_start_that_is_cancelled_ends_at_once_and_leaves_no_process(
-    bench: Bench, turns: int
-) -> None:
+def test_cancelled_start_ends_immediately_and_leaves_no_process(bench: Bench, turns: int) -> None:
     async def test() -> None:
         environment = Environment(bench.launch("behaviour.handler"), bench.logs.of("Test"))
         before = set(psutil.Process().children())
         starting = asyncio.ensure_future(environment.start(bench.children))
-        for _ in range(
-            turns
-        ):  # of the event loop: inside the listening, the fork, the pipes or the wait for the first poll
+        # Turns of the event loop, up to listen, fork, pipes or the wait for the first poll.
+        for _ in range(turns):
             await asyncio.sleep(0)
         starting.cancel()
         await asyncio.wait([starting], timeout=5)

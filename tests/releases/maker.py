@@ -1,5 +1,6 @@
-"""The maker of a release's items: it drives the handlers through everything that they store, send
-and answer.
+"""The maker of a release's items.
+
+It calls the handlers so that they store, send and answer everything that they can.
 """
 
 import base64
@@ -107,7 +108,8 @@ NOTICE: Final = {
         },
     ]
 }
-#: The report of a stream's mapping that gave up on records, in the form that AWS documents.
+#: The report of a stream's mapping that ended the delivery of records, in the form that AWS
+#: documents.
 GIVEN_UP: Final = {
     "requestContext": {
         "requestId": "r-1",
@@ -128,7 +130,8 @@ GIVEN_UP: Final = {
         "approximateArrivalOfFirstRecord": "2027-01-15T07:00:00Z",
         "approximateArrivalOfLastRecord": "2027-01-15T07:00:01Z",
         "batchSize": 8,
-        "streamArn": "arn:aws:dynamodb:us-east-1:000000000000:table/JobsTable/stream/2027-01-15T00:00:00.000",
+        "streamArn": "arn:aws:dynamodb:us-east-1:000000000000:table/JobsTable"
+        "/stream/2027-01-15T00:00:00.000",
     },
 }
 
@@ -151,8 +154,13 @@ class Sent:
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
 
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Keeps them."""
+    def send_message_batch(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        Entries: list[dict[str, Any]],  # noqa: N803
+    ) -> dict[str, Any]:
+        """Keeps the messages."""
         self.entries += [{"queue": QueueUrl, **entry} for entry in Entries]
         return {}
 
@@ -303,31 +311,31 @@ class Maker:
     def wake(
         self, job_id: str, *, receives: int = 1, tenant: str = TENANT, webhook: bool = False
     ) -> None:
-        """Gives the message of a job to its worker."""
+        """Passes the message of a job to its worker."""
         self.deliver({"tenant": tenant, "id": job_id}, receives=receives, webhook=webhook)
 
     def deliver(
         self, body: Any, *, receives: int = 1, webhook: bool = False, context: Context | None = None
     ) -> str:
-        """Gives a message to a worker, and returns the message's id."""
+        """Passes a message to a worker, and returns the message's id."""
         event, message_id = self._event(body, receives)
         (self._deliver if webhook else self._run_jobs)(event, context or Context())
         return message_id
 
     def notice(self, body: str) -> None:
-        """Gives a notice of S3 to the function that starts imports."""
+        """Passes a notice of S3 to the function that starts imports."""
         reply = self._start_imports(sqs(body), Context())
         assert not reply["batchItemFailures"]
 
     def items(self, table: str) -> list[dict[str, Any]]:
-        """Every item of a table, by its key."""
+        """Returns every item of a table, by its key."""
         pages = self.stores.client.get_paginator("scan").paginate(
             TableName=self.stores.tables[table]
         )
         found = [item for page in pages for item in page["Items"]]
         return sorted(found, key=lambda item: (item["pk"]["S"], item.get("sk", {}).get("S", "")))
 
-    # ------------------------------------------------------------ one thing of each feature
+    # ------------------------------------------------------------ one operation of each feature
 
     def claim(self, job_id: str, new: Job | None = None) -> Job:
         """Claims a job as a worker does, and leaves it. The claim makes the job if it is `new`."""
@@ -530,7 +538,7 @@ def _make_schedules(m: Maker) -> None:
     )  # fmt: skip
     m.define("held", every_seconds=3600)
     seen = keeper.store.read(TENANT, "held")
-    keeper.store.set(seen, replace(seen, next_ms=None))  # a change that a crash cut short
+    keeper.store.set(seen, replace(seen, next_ms=None))  # a change that a crash interrupted
     m.define("deleted", every_seconds=3600)
     m.call("jobs", "delete a schedule", "DELETE /schedules/{name}", "/schedules/deleted")
     m.define("s:1@x+y", every_seconds=3600, tenant=OTHER_TENANT)
@@ -776,7 +784,7 @@ def _make_import(m: Maker) -> None:
 
 
 def _make_unreadable(m: Maker) -> None:
-    """Makes messages that are not jobs, as they are kept."""
+    """Makes messages that could not be parsed, as they are stored."""
     m.deliver("this is not a job")
     m.deliver('{"task": 5}')
     m.deliver("")
@@ -1028,7 +1036,7 @@ def _list_everything(m: Maker) -> None:
 
 
 def _make_parameters(m: Maker) -> dict[str, str]:
-    """Makes the secrets of webhooks, in the form that `mayfly webhooks secret` gives them."""
+    """Makes the secrets of webhooks, in the form in which `mayfly webhooks secret` stores them."""
     one, two, three = (
         f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2, 3)
     )

@@ -1,5 +1,6 @@
-"""Readings of a release: everything that it has stored, read through the library's stores, on one
-set of tables.
+"""Readings of a release: everything that it has stored.
+
+All are read through the library's stores, on one set of tables.
 """
 
 import hashlib
@@ -114,7 +115,7 @@ def stores(
     clock: FixedClock,
     messages: Mapping[str, Any] | None = None,
 ) -> Stores:
-    """Stores on a DynamoDB client, and on moto's S3 and Parameter Store."""
+    """Returns stores on a DynamoDB client, and on moto's S3 and Parameter Store."""
     db = DynamoDB(client, pause=lambda _: None)
     operations = JobOperations(db, tables["JobsTable"])
     return Stores(
@@ -153,7 +154,7 @@ def stores(
 
 
 class Watched(Objects):
-    """Objects whose reads are kept, and announced to a function."""
+    """Objects whose reads are recorded, and announced to a function."""
 
     def __init__(self, client: Any, bucket: str, after: Callable[[], None] = lambda: None) -> None:
         super().__init__(client, bucket)
@@ -161,7 +162,7 @@ class Watched(Objects):
         self._after = after
 
     def read(self, source: Source, start: int, size: int) -> bytes:
-        """Keeps the first byte of each read."""
+        """Records the first byte of each read."""
         self.starts.append(start)
         piece = super().read(source, start, size)
         self._after()
@@ -175,7 +176,10 @@ def upload(s3: Any, tenant: str, key: str, csv: Mapping[str, Any]) -> None:
 
 
 def read(found: Stores, kind: str, of: Mapping[str, Any]) -> Any:
-    """Reads one thing through the library: its value as JSON, or the code of the error."""
+    """Reads one thing through the library.
+
+    Returns its value as JSON, or the code of the error.
+    """
     try:
         value = READINGS[kind](found, **of)
     except MayflyError as problem:
@@ -257,14 +261,14 @@ def _unreadable(found: Stores) -> Any:
 
 
 def _digest(text: str) -> str:
-    """A text, or the length and the hash of one that is too long to look at."""
+    """Returns a text, or the length and the hash of one that is too long to show."""
     data = text.encode("utf-8", "surrogatepass")
     is_long = len(data) > 200
     return f"{len(data)} bytes, {hashlib.sha256(data).hexdigest()}" if is_long else text
 
 
 def _import(found: Stores, tenant: str, job_id: str, csv: Mapping[str, Any]) -> Any:
-    """Resumes an import that was begun; tells the first byte that it read."""
+    """Resumes an import that was begun; returns the first byte that it read."""
     job = found.jobs.read(tenant, job_id, now_ms=found.clock())
     upload(found.s3, tenant, job.payload["key"], csv)
     objects = Watched(found.s3, BUCKET)
@@ -315,7 +319,10 @@ def _counters_together(found: Stores, tenant: str, names: Sequence[str]) -> Any:
 
 
 def _counted_again(found: Stores, tenant: str, name: str, key: str, step: Mapping[str, Any]) -> Any:
-    """Repeats an increment under its key, which adds nothing; the value before and after."""
+    """Retries an increment under its key, which adds nothing.
+
+    Returns the value before and after.
+    """
     before = counters.read(found.counters, tenant=tenant, name=name).value
     after = counters.increment(
         found.counters, tenant=tenant, name=name, idempotency_key=key, **step

@@ -1,8 +1,8 @@
-"""Rounds of kills on one state folder: a stack under load is struck at a random moment, started
-again, and counted.
+"""Rounds of kills on one state folder.
 
-Checks after every round that all acknowledged changes are there. For the tests in
-tests/integration/test_state.py, and by hand: `python -m tests.support.state_rounds KIND ROUNDS`.
+A stack under load is killed at a random moment and started again. After every round, all
+acknowledged changes must be there. For the tests in tests/integration/test_state.py, and by hand:
+`python -m tests.support.state_rounds KIND ROUNDS`.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Acknowledged:
 
     @property
     def count(self) -> int:
-        """Number of acknowledged changes."""
+        """Returns the number of acknowledged changes."""
         return len(self.jobs) + self.increments + len(self.sessions)
 
     def after(self, more: int) -> None:
@@ -100,7 +100,7 @@ class Load:
         wait_until(lambda: self.errors.total() >= wanted, 60, what=f"{more} refusals")
 
     def stop(self) -> None:
-        """Ends the callers; what is in flight counts as unanswered."""
+        """Ends the callers; requests in flight count as unanswered."""
         self._ends.set()
         for thread in self._threads:
             thread.join(30)
@@ -157,7 +157,7 @@ class Load:
 
 
 class Folder:
-    """One stack after the other on the same folder and port."""
+    """Stacks in sequence on the same folder and port."""
 
     def __init__(self, folder: Path, *, state: Path | None = None) -> None:
         self.folder, self.state = folder, state or folder / "state"
@@ -168,7 +168,7 @@ class Folder:
 
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[Stack]:
-        """A stack that is up; all its processes are gone afterwards."""
+        """Starts a stack; all its processes are gone afterwards."""
         printed = self.folder / "output"
         command = [
             str(MAYFLY),
@@ -206,8 +206,9 @@ class Folder:
 
 
 def _impatient_application(folder: Path) -> Path:
-    """This repository's application, whose messages come back after 10 s and not 90: what a kill
-    before a worker's first act costs.
+    """Returns this repository's application with messages that return after 10 s instead of 90 s.
+
+    That is the cost of a kill before a worker's first call.
     """
     (folder / ".mayfly").mkdir(parents=True, exist_ok=True)
     for name in ("functions", "layers", ".mayfly/cache"):
@@ -222,7 +223,7 @@ def _impatient_application(folder: Path) -> Path:
 
 
 def strike(stack: Stack, dice: random.Random) -> str:
-    """Strikes a stack in one of the ways that a machine or its owner has; returns which."""
+    """Stops a stack in one of the ways that occur on a machine; returns the way."""
     way = dice.choice(["kill up", "kill store", "kill all", "term", "term term"])
     match way:
         case "kill up":
@@ -247,7 +248,7 @@ def strike(stack: Stack, dice: random.Random) -> str:
 
 
 def store_of(stack: Stack) -> psutil.Process:
-    """The process that holds a stack's state."""
+    """Returns the process that holds a stack's state."""
     return next(each for each in stack.tree() if "mayfly_local.emulator.main" in each.cmdline())
 
 
@@ -259,8 +260,9 @@ def kill_rounds(
     told: Acknowledged | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Acknowledged:
-    """Strikes a stack under load again and again; after each restart everything acknowledged must
-    be there.
+    """Kills a stack under load many times.
+
+    After each restart everything acknowledged must be there.
     """
     dice, told = random.Random(seed), told or Acknowledged()
     for number in range(1, rounds + 1):
@@ -337,7 +339,7 @@ def is_held(state: Path) -> bool:
 
 
 def check_present(stack: Stack, told: Acknowledged) -> None:
-    """Fails if anything that was acknowledged is not there."""
+    """Fails if an acknowledged change is missing."""
     lost = set(told.jobs) - set(_read(stack, list(told.jobs)))
     assert not lost, (
         f"{len(lost)} of {len(told.jobs)} acknowledged jobs are lost:\n{stack.output[-2000:]}"
@@ -358,7 +360,7 @@ def check_present(stack: Stack, told: Acknowledged) -> None:
 
 
 def check_consistent(stack: Stack) -> None:
-    """Fails if a job's end is there without its effect, or the other way round."""
+    """Fails if a job has ended without its effect, or has an effect without its end."""
     wait_until(
         lambda: stack.counter("rounds-jobs") == sum(each["by"] for each in _completed(stack)),
         30,
@@ -367,7 +369,7 @@ def check_consistent(stack: Stack) -> None:
 
 
 def check_settled(stack: Stack, told: Acknowledged) -> None:
-    """Fails unless every job ends that was accepted, and the effect of each counts once.
+    """Fails unless every accepted job ends, and the effect of each counts once.
 
     Submissions without an answer may have counted.
     """
@@ -389,7 +391,7 @@ def check_settled(stack: Stack, told: Acknowledged) -> None:
 
 
 def _read(stack: Stack, ids: list[str]) -> dict[str, str]:
-    """The status of each job that there is, by id; strongly consistent."""
+    """Returns the status of every job by id; strongly consistent."""
     client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
     found: dict[str, str] = {}
     for start in range(0, len(ids), 100):
@@ -422,7 +424,7 @@ def _completed(stack: Stack) -> list[dict[str, Any]]:
 def grow(state: Path, megabytes: int) -> int:
     """Makes a state as large as longer use would: clones an ended job under new ids.
 
-    Returns how many.
+    Returns the number of clones.
     """
     from mayfly_local.emulator.journal import Journal
     from mayfly_local.emulator.packed import dump, load
@@ -454,7 +456,7 @@ def grow(state: Path, megabytes: int) -> int:
 
 
 def grown(base: Path, megabytes: int) -> Folder:
-    """A folder whose state is at least as large as this, with one job that counts for 1."""
+    """Returns a folder whose state is at least as large as this, with one job that counts for 1."""
     folder = Folder(base)
     with folder.running() as running:
         running.submit("counter.add", {"name": "rounds-jobs", "by": 1})
@@ -471,8 +473,9 @@ def times(
     sizes: tuple[int, ...] = (1, 50, 500),
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Tells for each size of state, in MB, how long a start takes until the stack is up, and a stop
-    until its process has ended.
+    """Measures starts and stops for each size of state, in MB.
+
+    A start is measured until the stack is up, a stop until its process has ended.
     """
     for megabytes in sizes:
         folder = grown(base / str(megabytes), megabytes)
@@ -494,7 +497,7 @@ def times(
 
 @contextlib.contextmanager
 def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
-    """A file system that is soon full. Needs root."""
+    """Mounts a file system that is soon full; needs root."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=700", "tmpfs", str(folder)],
@@ -511,7 +514,7 @@ def full_disk_rounds(
 ) -> Acknowledged:
     """Fills the disk under load.
 
-    Failed writes are not acknowledged, and the stack continues when there is room.
+    Failed writes are not acknowledged, and the stack continues when there is space.
     """
     dice, told = random.Random(seed), Acknowledged()
     ballast = folder.state.parent / "ballast"

@@ -374,7 +374,7 @@ def stage_record(message: Wake, index: int) -> Any:
 
 
 def test_no_thread_starts_before_the_batch_is_hidden(stage: Stage) -> None:
-    """If the process crashes, the messages return after a lease and not after the queue's timeout."""
+    """After a crash, the messages return when the lease ends, not after the queue's timeout."""
     messages, order = submit_all(stage), []
     stage.body = lambda job, effects: order.append("run")
     hide = stage.visible.set_visibility
@@ -443,9 +443,8 @@ def test_jobs_without_time_before_the_deadline_are_released_with_their_attempt(
     ]
     assert [held.batch.has_started(record) for record in unstarted] == [False, False]
     ready = threading.Event()
-    # Until close has given the others up.
     # Waits until close has released the others.
-    held.let_go.wait = lambda timeout=None: ready.wait(timeout)
+    held.let_go.wait = lambda timeout=None: ready.wait(timeout)  # type: ignore[method-assign]
     closing = threading.Thread(target=held.batch.close)
     closing.start()
     wait_until(lambda: held.batch._threads is not None and held.batch._threads._shutdown, 5)

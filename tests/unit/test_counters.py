@@ -459,9 +459,8 @@ def test_two_threads_that_first_read_the_shards_at_once_both_count(
     def meanwhile(operation: str, number: int) -> None:
         if others:
             others.pop()
-            add(
-                store
-            )  # another thread, which reads the shards before this thread's request arrives
+            # Another thread, which reads the shards before this thread's request arrives.
+            add(store)
 
     lost.plan = meanwhile
     assert add(store) == 2
@@ -513,8 +512,8 @@ def test_increment_by_a_process_with_another_clock_is_not_deleted(
 
         return acting
 
-    # An interleaving.
-    ahead._clear, ahead._restart = meanwhile(ahead._clear), meanwhile(ahead._restart)  # type: ignore[method-assign]
+    ahead._clear = meanwhile(ahead._clear)  # type: ignore[method-assign]  # an interleaving
+    ahead._restart = meanwhile(ahead._restart)  # type: ignore[method-assign]
     add(ahead, **way)
     assert value(store) == 7
 

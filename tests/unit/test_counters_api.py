@@ -147,9 +147,8 @@ def test_limit_answers_the_remaining_share_and_when_to_retry(
     assert take(api, algorithm=algorithm)[1]["remaining"] == 0
     status, body, headers = take(api, algorithm=algorithm)
     assert (status, body["allowed"], body["remaining"]) == (429, False, 0)
-    assert body["reset_seconds"] == waits + (
-        algorithm == "sliding"
-    )  # the last window still counts two at its first moment
+    # The last window still counts two at its first moment.
+    assert body["reset_seconds"] == waits + (algorithm == "sliding")
     assert headers["Retry-After"] == str(body["reset_seconds"])
     assert headers["RateLimit"] == f'"api";r=0;t={body["reset_seconds"]}'
     assert headers["Content-Type"] == "application/json"

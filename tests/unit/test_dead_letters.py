@@ -40,9 +40,11 @@ GAP = {
 }
 
 
-NO_STREAM = json.dumps(
-    {**GAP, "DDBStreamBatchInfo": {**GAP["DDBStreamBatchInfo"], "streamArn": "a queue's name"}}  # type: ignore[dict-item]
-)  # of two kinds
+_NO_STREAM_INFO = {
+    **GAP["DDBStreamBatchInfo"],  # type: ignore[dict-item]  # of two kinds
+    "streamArn": "a queue's name",
+}
+NO_STREAM = json.dumps({**GAP, "DDBStreamBatchInfo": _NO_STREAM_INFO})
 
 
 class Keeper:
@@ -201,12 +203,13 @@ def test_job_that_no_worker_could_create_is_created_under_the_id_of_its_message(
 ) -> None:
     assert keeper.settle({"task": "t", "payload": 5}) == []
     made = keeper.job(job_id_for("acme", None, otherwise="message m0"))
+    # The stream announces it.
     assert (made.status, made.payload, made.max_attempts, keeper.sent) == (
         Status.QUEUED,
         5,
         7,
         [],
-    )  # the stream announces it
+    )
 
 
 def test_job_that_a_worker_had_created_is_announced_and_not_created_twice(keeper: Keeper) -> None:

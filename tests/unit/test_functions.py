@@ -256,8 +256,13 @@ class JobsApi:
         self.handler = build_jobs(deps)
         self.is_stopping = False
         self.awaiting = build_await(
-            AwaitDeps(store=self.store, observe=observer("await"), clock=self.clock, stopping=self)  # type: ignore[arg-type]
-        )  # plays it
+            AwaitDeps(
+                store=self.store,
+                observe=observer("await"),
+                clock=self.clock,
+                stopping=self,  # type: ignore[arg-type]  # plays it
+            )
+        )
         self.during_pause: Callable[[], None] = lambda: None
 
     def pause(self, seconds: float) -> bool:
@@ -903,9 +908,13 @@ def handle(
         batches.append(FakeBatch(records, run, beats))
         return batches[-1]
 
-    reply = entrypoint(open_batch, queue=visible, lease_seconds=lease, observe=observer("t"))(  # type: ignore[arg-type]
-        event, context
-    )  # all that is used
+    handler = entrypoint(
+        open_batch,
+        queue=visible,  # type: ignore[arg-type]  # all that is used
+        lease_seconds=lease,
+        observe=observer("t"),
+    )
+    reply = handler(event, context)
     assert [batch.calls for batch in batches] == [["prepare", "begin", "close"]]
     return reply
 
@@ -928,14 +937,13 @@ def test_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     # end.
     assert all(each == {"r0": pytest.approx(7, abs=2), "r1": 0.3, "r2": 0.3} for each in renewed)
     assert visible.asked[-1] == {"r0": pytest.approx(7, abs=2)}
-    assert (
-        visible.asked[-1]["r0"] < renewed[0]["r0"] < 7
-    )  # counted from the failure, not from the end of the batch
+    # Counted from the failure, not from the end of the batch.
+    assert visible.asked[-1]["r0"] < renewed[0]["r0"] < 7
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_no_record_runs_before_the_batch_is_hidden() -> None:
-    """If the process crashes, the messages return after a lease and not after the queue's timeout."""
+    """After a crash, the messages return when the lease ends, not after the queue's timeout."""
     is_hidden, seen = threading.Event(), []
 
     class SlowQueue(VisibleQueue):
@@ -983,13 +991,13 @@ def test_record_without_time_before_the_deadline_is_returned_immediately() -> No
 
 
 def test_visibility_is_rounded_up_and_limited_to_the_range_of_sqs(aws: None) -> None:
-    asked: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
 
     class Client:
         def change_message_visibility_batch(self, **call: Any) -> dict[str, Any]:
-            asked.extend(call["Entries"])
+            entries.extend(call["Entries"])
             return {"Failed": [{}]}
 
-    # All that is used.
-    failed = Queue(Client(), "url").set_visibility({"a": 0.2, "b": -1, "c": 10**9})  # type: ignore[arg-type]
-    assert ([each["VisibilityTimeout"] for each in asked], failed) == ([1, 0, 43200], 1)
+    queue = Queue(Client(), "url")  # type: ignore[arg-type]  # all that is used
+    failed = queue.set_visibility({"a": 0.2, "b": -1, "c": 10**9})
+    assert ([entry["VisibilityTimeout"] for entry in entries], failed) == ([1, 0, 43200], 1)

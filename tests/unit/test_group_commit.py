@@ -99,10 +99,10 @@ def writes_of(bench: Bench, *effects: Callable[[Effects], None]) -> list[list[in
 
 
 def test_increments_of_one_counter_are_one_write_with_their_sum(bench: Bench) -> None:
-    members = [
-        bench.member(f"j{number}", lambda each, by=number: each.increment("n", by))  # type: ignore[misc]
-        for number in range(1, 5)
-    ]  # bound above
+    def add(number: int) -> Callable[[Effects], None]:
+        return lambda effects: effects.increment("n", number)
+
+    members = [bench.member(f"j{number}", add(number)) for number in range(1, 5)]
     (group,) = plan(members)
     assert len(group.writes) == 5
     assert [write.effect.adds for write in group.writes if write.effect.adds] == [10]
@@ -249,8 +249,10 @@ def test_worker_that_lost_its_job_gets_that_error_and_not_the_one_of_its_effects
 
 
 def own_counters(bench: Bench) -> list[Member]:
-    # Bound above.
-    return [bench.member(name, lambda each, own=name: each.increment(own)) for name in NAMES]  # type: ignore[misc]
+    def add(name: str) -> Callable[[Effects], None]:
+        return lambda effects: effects.increment(name)
+
+    return [bench.member(name, add(name)) for name in NAMES]
 
 
 def reasons_for(members: list[Member], *hit: int) -> list[str]:

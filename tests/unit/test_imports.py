@@ -171,6 +171,18 @@ CELLS = (
 )
 
 
+def is_number(text: str) -> bool:
+    """Returns whether a text is a plain decimal number, with one sign at most."""
+    digits = text.lstrip("+-")
+    return (
+        digits.replace(".", "", 1).isdecimal()
+        and text.isascii()
+        and text[-1] != "."
+        and digits[0] != "."
+        and len(digits) >= len(text) - 1
+    )
+
+
 @given(
     st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=20),
     st.lists(st.integers(0, 400), max_size=8),
@@ -188,7 +200,7 @@ def test_file_has_the_same_sums_in_any_pieces_as_in_plain_python(
     if result["malformed"] == 0:
         assert result["rows"] == len([row for row in plain if row])
         for index, name in enumerate(("b", "a")):
-            numbers = [Decimal(row[index]) for row in plain if row and row[index].lstrip("+-").replace(".", "", 1).isdecimal() and row[index].isascii() and row[index][-1] != "." and row[index].lstrip("+-")[0] != "." and len(row[index].lstrip("+-")) >= len(row[index]) - 1]  # fmt: skip
+            numbers = [Decimal(row[index]) for row in plain if row and is_number(row[index])]
             assert Decimal(result["columns"][name]["sum"]) == sum(numbers)
 
 
@@ -361,8 +373,11 @@ def test_import_without_time_because_of_other_jobs_spends_no_attempt(imports: Im
     for job_id in ("j1", "j2"):
         imports.submit(id=job_id, payload={"key": "x.csv"}, fingerprint=job_id)
     context = Context(60_000)
-    # The test's own.
-    imports.during_read = lambda: setattr(context, "_remaining_ms", 9_000)  # type: ignore[method-assign]
+
+    def spend_time() -> None:
+        context._remaining_ms = 9_000
+
+    imports.during_read = spend_time  # type: ignore[method-assign]  # the test's own
     reply = imports.handle(Wake("acme", "j1"), Wake("acme", "j2"), receives=2, context=context)
     assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert (imports.job("j2").attempt, imports.job("j2").history) == (0, ())

@@ -201,9 +201,8 @@ def test_write_of_another_tenant_under_the_same_name_changes_nothing(
     api.ask("evil", route, body, **mine)
     assert seen() == before
     api.ask("acme", route, body, **mine)
-    assert (
-        seen() != before or route == "PUT /counters/{name}"
-    )  # refused if it exists with other fields
+    # Refused if it exists with other fields.
+    assert seen() != before or route == "PUT /counters/{name}"
 
 
 def test_name_is_another_resource_for_each_tenant(api: Api) -> None:
@@ -229,9 +228,10 @@ def test_tenant_without_requests_left_gets_429_on_every_route_and_no_other_does(
     ):
         status, problem, made = api.ask("acme", route, id="x1", name="n1", subject="s1")
         assert (status, problem["code"]) == (429, "quota-exceeded"), route
+        # Only the limit was read.
         assert [name for name, _ in made] in ([], ["UpdateItem"], ["UpdateItem", "UpdateItem"]), (
             route
-        )  # only the limit was read
+        )
     assert api.ask("evil", "GET /counters/{name}", name="n1")[0] == 200
 
 

@@ -1,4 +1,4 @@
-"""The journal reads complete frames again, cuts incomplete ones and leaves damaged files unchanged."""
+"""The journal: complete frames are read, incomplete ones cut, damaged files left unchanged."""
 
 import errno
 import json
@@ -260,7 +260,7 @@ def test_disk_that_writes_no_byte_and_gives_no_error_is_full(tmp_path: Path) -> 
 
 
 def after_a_power_cut(path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """Makes a file look as if it was written before a power cut that lost some of its last pages."""
+    """Makes a file look as if a power cut had lost some of its last pages."""
     data = path.read_bytes()
     own = json.dumps(module._boot())[1:-1].encode()
     path.write_bytes(damage(data.replace(own, own[::-1])))
@@ -284,9 +284,8 @@ def test_power_cut_loses_only_unsynced_frames_and_is_reported(tmp_path: Path) ->
     path = tmp_path / "journal-1.log"
     after_a_power_cut(path, lambda data: data)
     path.write_bytes(reframed(path))
-    path.write_bytes(
-        path.read_bytes().replace(b"y" * 40, bytes(40))
-    )  # a page that never reached the disk, before one that did
+    # A page that never reached the disk, before one that did.
+    path.write_bytes(path.read_bytes().replace(b"y" * 40, bytes(40)))
     found, story = read(tmp_path)
     assert set(found) == {("item", "a")}
     assert (story.lost_power, story.cut > 0) == (True, True)

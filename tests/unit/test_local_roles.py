@@ -171,12 +171,13 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
         (role(ALLOW), "dynamodb:Scan", TABLE, False),
         (role(ALLOW), "dynamodb:GetItem", TABLE + "2", False),
         (role(ALLOW), "dynamodb:Query", f"{TABLE}/index/i", False),
+        # IAM ignores case in actions.
         (
             role({**ALLOW, "Action": "dynamodb:getitem"}),
             "dynamodb:GetItem",
             TABLE,
             True,
-        ),  # IAM ignores case in actions
+        ),
         (role({**ALLOW, "Action": "dynamodb:*"}), "dynamodb:Scan", TABLE, True),
         (
             role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}),
@@ -212,12 +213,13 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
             TABLE,
             False,
         ),
+        # Conditions are not evaluated.
         (
             role({**ALLOW, "Condition": {"StringEquals": {"a": "b"}}}),
             "dynamodb:GetItem",
             TABLE,
             True,
-        ),  # not evaluated
+        ),
         (
             role(
                 ALLOW,

@@ -246,9 +246,8 @@ def test_report_of_lost_records_that_the_queue_refuses_is_retried_and_made_once(
     stream.refusals = 1
     stream.expired = {"0"}
     run = Run(tmp_path, stream, lost={"M"})
-    run.until(
-        lambda: len(stream.asked) > 1
-    )  # the iterator has expired before a record was read: another one is made
+    # The iterator has expired before a record was read: another one is made.
+    run.until(lambda: len(stream.asked) > 1)
     assert (len(stream.reports), run.control.reported) == (1, ["M"])
 
 

@@ -174,7 +174,9 @@ def test_role_that_cannot_be_checked_is_rejected_by_name(tmp_path: Path) -> None
     path = template(
         tmp_path,
         """
-        F: {Type: AWS::Serverless::Function, Properties: {Runtime: python3.13, Handler: a.b, CodeUri: code, Role: !GetAtt R.Arn}}
+        F:
+          Type: AWS::Serverless::Function
+          Properties: {Runtime: python3.13, Handler: a.b, CodeUri: code, Role: !GetAtt R.Arn}
         R:
           Type: AWS::IAM::Role
           Properties:
@@ -182,7 +184,11 @@ def test_role_that_cannot_be_checked_is_rejected_by_name(tmp_path: Path) -> None
             PermissionsBoundary: arn:aws:iam::aws:policy/ReadOnlyAccess
             Policies:
               - PolicyName: p
-                PolicyDocument: {Statement: {Effect: Deny, Action: "dynamodb:*", NotResource: "arn:aws:dynamodb:*:*:table/T"}}
+                PolicyDocument:
+                  Statement:
+                    Effect: Deny
+                    Action: "dynamodb:*"
+                    NotResource: "arn:aws:dynamodb:*:*:table/T"
         """,
     )
     with pytest.raises(TemplateError) as caught:

@@ -40,9 +40,8 @@ def test_cookie_has_no_prefix_only_on_plain_http_to_this_machine(
     scheme: str, host: str, plain: bool
 ) -> None:
     assert is_plain_loopback(scheme, {"host": host}) is plain
-    assert not is_plain_loopback(
-        scheme, {"host": host, "x-forwarded-proto": "https"}
-    )  # a proxy on this machine
+    # A proxy on this machine.
+    assert not is_plain_loopback(scheme, {"host": host, "x-forwarded-proto": "https"})
 
 
 @pytest.mark.parametrize(
@@ -75,10 +74,11 @@ HERE = "app.example.org"
         ({"sec-fetch-site": "cross-site"}, True),
         ({"sec-fetch-site": "made-up"}, True),
         ({"sec-fetch-site": "cross-site", "origin": f"https://{HERE}"}, True),
+        # A page cannot set it; a proxy may rewrite Origin.
         (
             {"sec-fetch-site": "same-origin", "origin": "https://evil.example"},
             False,
-        ),  # a page cannot set it; a proxy may rewrite Origin
+        ),
         ({"origin": f"https://{HERE}"}, False),
         ({"origin": "https://evil.example"}, True),
         ({"origin": f"https://{HERE}.evil.example"}, True),

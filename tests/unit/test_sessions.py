@@ -272,9 +272,8 @@ def test_failed_touch_does_not_fail_the_read(store: Sessions, faults: Faults) ->
     faults.refuse("UpdateItem", "ProvisionedThroughputExceededException")
     before = read(store, token)
     faults.plan = lambda operation, number: None
-    assert (
-        read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500
-    )  # the next use moves it
+    # The next use moves it.
+    assert read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500
 
 
 def test_touch_without_permission_is_an_error(store: Sessions, faults: Faults) -> None:

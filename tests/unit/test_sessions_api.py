@@ -231,9 +231,8 @@ def test_unknown_expired_or_ended_token_is_the_same_404_on_every_route(
         api.call(f"DELETE {CURRENT}", token)
     elif end == "rotated":
         api.call(f"POST {CURRENT}/rotate", token)
-    elif end == "revoked" and not route.startswith(
-        "DELETE"
-    ):  # a second end of the same session succeeds
+    # A second end of the same session succeeds.
+    elif end == "revoked" and not route.startswith("DELETE"):
         api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada/sessions")
     elif end == "foreign":
         caller = {**WRITER, "tenant": "other"}

@@ -472,8 +472,9 @@ def test_each_pass_counts_its_own_work(bury: Bury, caplog: pytest.LogCaptureFixt
     bury.submit("a", "b")
     assert bury.receive()
     assert bury.receive(report(1_000, 2_000))
+    lines = [line for line in caplog.records if "complete" in line.message]
     # Fields of the log line.
-    done = [(each.read, each.resent) for each in caplog.records if "complete" in each.message]  # type: ignore[attr-defined]
+    done = [(line.read, line.resent) for line in lines]  # type: ignore[attr-defined]
     assert done == [(3, 2), (3, 0)]
 
 
@@ -569,9 +570,8 @@ def test_kill_between_resend_and_cursor_repeats_the_page_and_resends_no_job_twic
 ) -> None:
     bury.submit(*"abcd")
     faults = Faults(bury.client)
-    faults.on(
-        "PutItem", "kill", skip=1
-    )  # the first one takes the search, the second one stores the cursor
+    # The first put takes the search, the second one stores the cursor.
+    faults.on("PutItem", "kill", skip=1)
     with pytest.raises(Killed):
         bury.receive(EVERYTHING)
     faults.plan = lambda operation, number: None
@@ -932,11 +932,12 @@ def test_item_that_cannot_be_read_is_skipped_and_logged(
             ),
         )
     assert bury.receive()
+    # Fields of the log line.
     skipped = [
         (each.pk, each.error.split(":")[0])  # type: ignore[attr-defined]
         for each in caplog.records
         if "cannot be resent" in each.message
-    ]  # fields of the log line
+    ]
     assert (bury.resent(), skipped) == (
         ["a", "d"],
         [("acme/b", "KeyError"), ("acme/c", "JSONDecodeError")],
@@ -949,10 +950,9 @@ def test_job_whose_resend_is_malformed_is_skipped_and_logged(
     bury.submit(*"abc")
     Faults(bury.client).on("UpdateItem", "ValidationException")
     assert bury.receive()
-    assert (
-        bury.resent(),
-        [each.pk for each in caplog.records if "cannot be resent" in each.message],  # type: ignore[attr-defined]
-    ) == (["b", "c"], ["acme/a"])  # a field of the log line
+    lines = [line for line in caplog.records if "cannot be resent" in line.message]
+    skipped = [line.pk for line in lines]  # type: ignore[attr-defined]  # a field of the log line
+    assert (bury.resent(), skipped) == (["b", "c"], ["acme/a"])
 
 
 def test_resend_that_the_role_does_not_allow_is_not_skipped(bury: Bury) -> None:

@@ -29,9 +29,8 @@ def made(store: TenantStore) -> tuple[str, ApiKey]:
 
 def test_key_identifies_its_tenant_and_scopes(store: TenantStore, made: tuple[str, ApiKey]) -> None:
     assert tenants.authenticate(f"Bearer {made[0]}", store, now_ms=NOW) == made[1]
-    assert (
-        tenants.authenticate(f"bearer {made[0]}", store, now_ms=NOW) == made[1]
-    )  # the scheme's case does not matter: RFC 9110, 11.1
+    # The scheme's case does not matter: RFC 9110, 11.1.
+    assert tenants.authenticate(f"bearer {made[0]}", store, now_ms=NOW) == made[1]
 
 
 def test_stored_item_is_not_a_usable_key(dynamodb: Any, made: tuple[str, ApiKey]) -> None:
@@ -55,8 +54,11 @@ def test_mistyped_key_is_rejected_without_a_read(made: tuple[str, ApiKey], posit
             raise AssertionError("read")
 
     with pytest.raises(Unauthenticated, match="checksum"):
-        # Must not be used.
-        tenants.authenticate(f"Bearer {flipped(made[0], position)}", Unread(), now_ms=NOW)  # type: ignore[arg-type]
+        tenants.authenticate(
+            f"Bearer {flipped(made[0], position)}",
+            Unread(),  # type: ignore[arg-type]  # must not be used
+            now_ms=NOW,
+        )
 
 
 @pytest.mark.parametrize(
@@ -192,9 +194,8 @@ def test_use_is_noted_by_one_of_several_concurrent_processes(
     store: TenantStore, made: tuple[str, ApiKey]
 ) -> None:
     assert tenants.note_use(made[1], store, now_ms=NOW)
-    assert tenants.note_use(
-        made[1], store, now_ms=NOW + 5
-    )  # has read the key before the other process wrote
+    # This process has read the key before the other one wrote.
+    assert tenants.note_use(made[1], store, now_ms=NOW + 5)
     noted = store.find_key(made[1].key_id)
     assert noted is not None
     assert noted.last_used_at_ms == NOW

@@ -1,4 +1,4 @@
-"""Webhook deliveries: real jobs on moto, a receiver on a real socket, a resolver of the test's own."""
+"""Webhook deliveries: jobs on moto, a receiver on a real socket, the test's own resolver."""
 
 import base64
 import datetime as dt
@@ -334,10 +334,11 @@ def test_receiver_that_sends_too_slowly_is_disconnected() -> None:
     ],
 )
 def test_malformed_response_is_a_failed_attempt(answer: bytes) -> None:
-    with (
-        server(lambda connection: (read_request(connection), connection.sendall(answer))) as port,  # type: ignore[func-returns-value]
-        pytest.raises(Unreachable),
-    ):  # in one line
+    def reply(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(answer)
+
+    with server(reply) as port, pytest.raises(Unreachable):
         send(port)
 
 
