@@ -393,7 +393,7 @@ def test_lost_answer_of_a_shard_is_settled_by_reading_that_shard(
 
 
 def test_number_of_shards_cannot_be_changed(sharded: Counting) -> None:
-    # the same number as before
+    # The same number as before.
     counters.create_sharded(sharded, tenant="acme", name="hits", shards=4)
     with pytest.raises(CounterExists):
         counters.create_sharded(sharded, tenant="acme", name="hits", shards=5)

@@ -358,7 +358,7 @@ def test_overlapping_requests_lose_no_change_of_each_other(app: flask.Flask) -> 
     browser = client(app)
     browser.get("/hit")
     other = same(browser, app)
-    # between this request's read and its write
+    # Between this request's read and its write.
     app.extensions["meanwhile"] = lambda: other.get("/hit")
     browser.get("/slow")
     assert browser.get("/look") == '{"hits":"2","new":false,"slow":"1"}\n'

@@ -229,5 +229,5 @@ def test_no_other_module_opens_a_port() -> None:
 
 def test_server_cannot_be_made_without_rules_of_access() -> None:
     with pytest.raises(TypeError, match="access"):
-        # the missing rules are what is tested
+        # The missing rules are what is tested.
         HttpServer(None, body_limit=1)  # type: ignore[call-arg, arg-type]

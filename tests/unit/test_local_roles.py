@@ -241,7 +241,7 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
             True,
         ),
         (role(managed=("AWSLambdaBasicExecutionRole",)), "dynamodb:GetItem", TABLE, False),
-        # a role defined elsewhere: its permissions are unknown
+        # A role defined elsewhere: its permissions are unknown.
         (None, "dynamodb:Scan", TABLE, True),
     ],
 )
