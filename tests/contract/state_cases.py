@@ -128,9 +128,9 @@ async def a_mapping_that_starts_at_latest(case: Case, step: str) -> Any:
         return None
     known = case.declare("LATEST")["read"]["M"]
     return [
-        each["dynamodb"]["Keys"]["pk"]["S"]
-        for each in case.dynamodb._stream_records["ttt"]
-        if each["dynamodb"]["SequenceNumber"] > known
+        record["dynamodb"]["Keys"]["pk"]["S"]
+        for record in case.dynamodb._stream_records["ttt"]
+        if record["dynamodb"]["SequenceNumber"] > known
     ]
 
 
@@ -164,8 +164,8 @@ async def a_closed_stream(case: Case, step: str) -> Any:
         case.dynamodb.closed_stream(stream)
         case.durable.commit()
     return [
-        each["dynamodb"]["Keys"]["pk"]["S"]
-        for each in case.dynamodb._stream_records.get("ttt") or []
+        record["dynamodb"]["Keys"]["pk"]["S"]
+        for record in case.dynamodb._stream_records.get("ttt") or []
     ]
 
 
@@ -299,13 +299,13 @@ async def items_that_expire(case: Case, step: str) -> Any:
     await case.put("a fraction", ttl={"N": f"{now - 5}.5"})
     await case.put("no number", ttl={"S": str(now - 5)})
     found = {
-        each["key"]["pk"]["S"]
-        for each in case.durable.serve("expired", {"before": now, "limit": 100})
+        row["key"]["pk"]["S"]
+        for row in case.durable.serve("expired", {"before": now, "limit": 100})
     }
     entries = sum(len(places) for places in case.durable._due.values())
     later = {
-        each["key"]["pk"]["S"]
-        for each in case.durable.serve("expired", {"before": now + 700, "limit": 100})
+        row["key"]["pk"]["S"]
+        for row in case.durable.serve("expired", {"before": now + 700, "limit": 100})
     }
     return [sorted(found), entries < 20, "renewed" in later]
 

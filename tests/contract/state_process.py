@@ -49,7 +49,7 @@ async def queue(action: str, **body: Any) -> tuple[int, dict[str, Any]]:
 async def make_table(name: str) -> None:
     status, reply = await db(
         "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in ("pk", "sk",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk",
         "g")],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk",
         "KeyType": "RANGE"}],

@@ -149,7 +149,7 @@ def test_transfers_keep_the_sum_and_are_never_read_half_done(dynamodb: Any, tabl
                 {"Get": {"TableName": table, "Key": {"pk": {"S": name}}}} for name in names
             ]
         )
-        return sum(int(each["Item"]["n"]["N"]) for each in reply["Responses"])
+        return sum(int(response["Item"]["n"]["N"]) for response in reply["Responses"])
 
     def work(who: int) -> None:
         chance = random.Random(who)
@@ -230,7 +230,7 @@ def test_refused_write_returns_the_existing_item(dynamodb: Any, table: str) -> N
     with pytest.raises(dynamodb.exceptions.TransactionCanceledException) as grouped:
         dynamodb.transact_write_items(TransactItems=[add(table, "b"), write])
     reasons = grouped.value.response["CancellationReasons"]
-    assert [each["Code"] for each in reasons] == ["None", "ConditionalCheckFailed"]
+    assert [reason["Code"] for reason in reasons] == ["None", "ConditionalCheckFailed"]
     assert reasons[1]["Item"]["n"] == {"N": "7"}
 
 
@@ -250,8 +250,9 @@ def test_stream_has_every_change_in_order_and_none_for_a_refused_write(
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
     records = streams.get_records(ShardIterator=position)["Records"]
-    assert [each["dynamodb"]["NewImage"]["n"]["N"] for each in records] == ["0", "1", "2", "3", "4"]
-    assert [each["eventName"] for each in records] == ["INSERT", *["MODIFY"] * 4]
+    values = [record["dynamodb"]["NewImage"]["n"]["N"] for record in records]
+    assert values == ["0", "1", "2", "3", "4"]
+    assert [record["eventName"] for record in records] == ["INSERT", *["MODIFY"] * 4]
 
 
 # ---------------------------------------------------------------- SQS
@@ -266,13 +267,13 @@ def receive(sqs: Any, queue: str, count: int = 10, wait: int = 0) -> list[dict[s
 
 def test_every_message_is_received_by_one_of_many_receivers(sqs: Any, queue: str) -> None:
     for start in range(0, 200, 10):
-        entries = [{"Id": str(each), "MessageBody": str(start + each)} for each in range(10)]
+        entries = [{"Id": str(number), "MessageBody": str(start + number)} for number in range(10)]
         sqs.send_message_batch(QueueUrl=queue, Entries=entries)
 
     def work(_: int) -> list[str]:
         found = []
         while messages := receive(sqs, queue):
-            found += [each["Body"] for each in messages]
+            found += [message["Body"] for message in messages]
             sqs.delete_message_batch(
                 QueueUrl=queue,
                 Entries=[
@@ -330,7 +331,7 @@ def test_message_that_fails_too_often_is_moved_to_the_dead_letter_queue(
     while receive(sqs, queue):
         seen += 1
     assert seen == 2
-    assert [each["Body"] for each in wait_until(lambda: receive(sqs, dead), 5)] == ["m"]
+    assert [message["Body"] for message in wait_until(lambda: receive(sqs, dead), 5)] == ["m"]
 
 
 def test_fifo_queue_drops_a_duplicate_and_keeps_the_order_of_a_group(sqs: Any) -> None:
@@ -342,7 +343,7 @@ def test_fifo_queue_drops_a_duplicate_and_keeps_the_order_of_a_group(sqs: Any) -
         sqs.send_message(QueueUrl=fifo, MessageBody=body, MessageGroupId="g")
     found = []
     while messages := receive(sqs, fifo, 1):
-        found += [each["Body"] for each in messages]
+        found += [message["Body"] for message in messages]
         sqs.delete_message(QueueUrl=fifo, ReceiptHandle=messages[0]["ReceiptHandle"])
     assert found == ["1", "2", "3"]
 

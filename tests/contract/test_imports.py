@@ -115,7 +115,7 @@ def test_only_the_edges_of_the_library_name_aws(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [each for each in sorted(LIBRARY.rglob("*.py")) if each.name in ("model.py", "rules.py")],
+    [path for path in sorted(LIBRARY.rglob("*.py")) if path.name in ("model.py", "rules.py")],
     ids=name,
 )
 def test_models_and_rules_are_pure(path: Path) -> None:
@@ -140,7 +140,7 @@ def test_models_and_rules_are_pure(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "functions").rglob("*.py")), ids=name)
 def test_function_imports_the_library_and_no_other_function(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
-    folders = {each.name for each in (ROOT / "functions").iterdir()}
+    folders = {path.name for path in (ROOT / "functions").iterdir()}
     assert not tops & (AWS | folders | {"app", "deps", "main"})
 
 

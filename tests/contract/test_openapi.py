@@ -47,18 +47,18 @@ def test_document_has_exactly_the_routes_of_the_template_with_their_scopes() -> 
 def test_every_error_that_the_api_answers_is_in_the_document() -> None:
     told = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
     classes = [
-        each
-        for each in vars(mayfly.core.errors).values()
-        if isinstance(each, type) and issubclass(each, MayflyError)
+        error
+        for error in vars(mayfly.core.errors).values()
+        if isinstance(error, type) and issubclass(error, MayflyError)
     ]
-    answered = {each.code for each in classes if each.status != 500} - {
+    answered = {error.code for error in classes if error.status != 500} - {
         "key-not-found",
         "not-found",
         "method-not-allowed",
         "job-is-live",
     }
     assert answered <= told
-    assert told <= {each.code for each in classes}
+    assert told <= {error.code for error in classes}
 
 
 def test_every_operation_with_json_has_an_example_or_a_schema() -> None:

@@ -151,10 +151,10 @@ def test_archive_holds_handlers_library_requirements_and_template(version: str) 
 def test_archive_names_no_time_and_no_owner_and_is_sorted(version: str) -> None:
     with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
         found = archive.getmembers()
-    assert {(each.mtime, each.uid, each.gid, each.uname, each.gname) for each in found} == {
-        (0, 0, 0, "", "")
-    }
-    assert [each.name for each in found] == sorted(each.name for each in found)
+    assert {
+        (member.mtime, member.uid, member.gid, member.uname, member.gname) for member in found
+    } == {(0, 0, 0, "", "")}
+    assert [member.name for member in found] == sorted(member.name for member in found)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
@@ -186,13 +186,13 @@ def _key_builders(path: Path) -> Iterator[str]:
         if isinstance(node, ast.AnnAssign | ast.Assign):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             name = target.id if isinstance(target, ast.Name) and target.id.isupper() else None
-        if name is not None and any(_is_key(each) for each in ast.walk(node)):
+        if name is not None and any(_is_key(child) for child in ast.walk(node)):
             yield f"{path.relative_to(LIBRARY).parts[0]}.{name}"
 
 
 def _is_key(node: ast.AST) -> bool:
     return isinstance(node, ast.Dict) and any(
-        isinstance(each, ast.Constant) and each.value == "pk" for each in node.keys
+        isinstance(key, ast.Constant) and key.value == "pk" for key in node.keys
     )
 
 
@@ -218,14 +218,18 @@ def test_release_holds_jobs_of_every_status(version: str, status: Status) -> Non
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.RUNNING])
+@pytest.mark.parametrize(
+    "outcome", [outcome for outcome in Outcome if outcome is not Outcome.RUNNING]
+)
 def test_release_holds_attempts_of_every_stored_outcome(version: str, outcome: Outcome) -> None:
     attempts = [
         json.loads(entry["S"])
         for item in items_of(version, "job")
         for entry in item["history"]["L"]
     ]
-    assert (outcome in {each["outcome"] for each in attempts}) == is_of_its_time(outcome, version)
+    assert (outcome in {attempt["outcome"] for attempt in attempts}) == is_of_its_time(
+        outcome, version
+    )
 
 
 @pytest.mark.parametrize("version", FOLDERS)
@@ -237,7 +241,7 @@ def test_release_holds_limits_of_every_algorithm(version: str, algorithm: Algori
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("queue", ["JobsQueue", "WebhooksQueue", "RelayFailures", "UploadsQueue"])
 def test_release_holds_messages_of_every_queue(version: str, queue: str) -> None:
-    assert queue in {each["queue"] for each in held(version)["messages"].values()}
+    assert queue in {message["queue"] for message in held(version)["messages"].values()}
 
 
 @pytest.mark.parametrize("version", FOLDERS)
@@ -403,7 +407,7 @@ def test_every_attribute_that_this_library_reads_is_in_an_item(
     asked = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
     given = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
     missing = {f"{kind}: {name}" for kind, name in asked - given}
-    assert {each for each in missing if is_of_its_time(each, version)} == set()
+    assert {attribute for attribute in missing if is_of_its_time(attribute, version)} == set()
 
 
 # ---------------------------------------------------------------- answers

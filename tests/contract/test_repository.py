@@ -53,11 +53,11 @@ def test_every_locked_package_is_listed_with_its_version_and_a_licence(lock: str
 def test_every_error_has_its_row_in_the_documents() -> None:
     documented = (ROOT / "docs" / "errors.md").read_text()
     classes = [
-        each
-        for each in vars(mayfly.core.errors).values()
-        if isinstance(each, type)
-        and issubclass(each, MayflyError)
-        and each.code != "internal-error"
+        error
+        for error in vars(mayfly.core.errors).values()
+        if isinstance(error, type)
+        and issubclass(error, MayflyError)
+        and error.code != "internal-error"
     ]
     assert len(classes) > 15
     assert [each.code for each in classes if f"`{each.code}`" not in documented] == []

@@ -138,8 +138,8 @@ def test_one_process_serves_one_event_after_another(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         found = [facts(await environment.invoke(wish("fine"))) for _ in range(3)]
-        assert [each["calls"] for each in found] == [1, 2, 3]
-        assert {each["pid"] for each in found} == {environment.pid}
+        assert [fact["calls"] for fact in found] == [1, 2, 3]
+        assert {fact["pid"] for fact in found} == {environment.pid}
         await environment.stop(1)
 
     run(bench, test())
@@ -191,7 +191,7 @@ def test_error_of_a_handler_has_its_type_and_the_process_continues(
         await environment.stop(1)
 
     run(bench, test())
-    assert any(message in str(each) for each in bench.entries() if each["type"] == "function")
+    assert any(message in str(entry) for entry in bench.entries() if entry["type"] == "function")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_failed_start_has_its_type_and_leaves_nothing(
         assert message in failed.message
 
     run(bench, test())
-    assert any(each["type"] == "init failed" for each in bench.entries())
+    assert any(entry["type"] == "init failed" for entry in bench.entries())
 
 
 def test_sigterm_reaches_an_idle_handler_and_the_rest_of_the_group_is_killed(bench: Bench) -> None:
@@ -276,7 +276,7 @@ def test_sigterm_reaches_an_idle_handler_and_the_rest_of_the_group_is_killed(ben
         assert not psutil.pid_exists(environment.pid)
 
     run(bench, test())
-    assert "goodbye" in [each.get("text") for each in bench.entries()]
+    assert "goodbye" in [entry.get("text") for entry in bench.entries()]
 
 
 def test_processes_that_a_handler_started_die_with_its_environment(bench: Bench) -> None:
@@ -303,13 +303,13 @@ def test_output_is_logged_line_by_line_with_its_request(bench: Bench) -> None:
         await environment.stop(1)
 
     run(bench, test())
-    said = [each for each in bench.entries() if each["type"] == "function"]
-    assert [each.get("text") or each["record"]["message"] for each in said] == [
+    said = [entry for entry in bench.entries() if entry["type"] == "function"]
+    assert [entry.get("text") or entry["record"]["message"] for entry in said] == [
         "a line of text",
         "a line of JSON",
         "to the error stream",
     ]
-    assert {each["request_id"] for each in said} == {invocation.request_id}
+    assert {entry["request_id"] for entry in said} == {invocation.request_id}
 
 
 def test_answer_to_another_invocation_is_refused(bench: Bench) -> None:
@@ -359,7 +359,7 @@ def test_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: boo
         await environment.stop(1)
 
     run(bench, test())
-    assert len([each for each in bench.entries() if each["type"] == "refused"]) == 3
+    assert len([entry for entry in bench.entries() if entry["type"] == "refused"]) == 3
 
 
 @pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode"])
@@ -399,9 +399,9 @@ def test_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Ben
 
     run(bench, test())
     assert [
-        each["path"].endswith("/invocation/next")
-        for each in bench.entries()
-        if each["type"] == "refused"
+        entry["path"].endswith("/invocation/next")
+        for entry in bench.entries()
+        if entry["type"] == "refused"
     ] == [True]
 
 
@@ -467,7 +467,9 @@ def test_cancelled_start_ends_immediately_and_leaves_no_process(bench: Bench, tu
         await asyncio.wait([starting], timeout=5)
         assert starting.cancelled()
         assert not [
-            each for each in psutil.Process().children() if each not in before and _runs(each.pid)
+            process
+            for process in psutil.Process().children()
+            if process not in before and _runs(process.pid)
         ]
 
     run(bench, test())

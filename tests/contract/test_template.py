@@ -48,8 +48,8 @@ def test_no_policy_holds_a_star() -> None:
 
 
 def test_every_function_has_its_own_role_and_log() -> None:
-    roles = [each["Role"]["Fn::GetAtt"][0] for each in FUNCTIONS.values()]
-    logs = [each["LoggingConfig"]["LogGroup"]["Ref"] for each in FUNCTIONS.values()]
+    roles = [function["Role"]["Fn::GetAtt"][0] for function in FUNCTIONS.values()]
+    logs = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in FUNCTIONS.values()]
     assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS)
     assert not any(
         "ManagedPolicyArns" in role for role in TEMPLATE.of_type("AWS::IAM::Role").values()
@@ -78,8 +78,8 @@ def test_every_queue_is_encrypted_and_a_dead_letter_queue_keeps_longer_than_its_
 
 def test_visibility_of_a_queue_is_its_functions_timeout_and_longer_than_the_lease() -> None:
     pairs = [
-        (each["EventSourceArn"]["Fn::GetAtt"][0], each["FunctionName"]["Ref"])
-        for each in MAPPINGS.values()
+        (mapping["EventSourceArn"]["Fn::GetAtt"][0], mapping["FunctionName"]["Ref"])
+        for mapping in MAPPINGS.values()
     ]
     checked = [(QUEUES[queue], FUNCTIONS[function]) for queue, function in pairs if queue in QUEUES]
     assert checked

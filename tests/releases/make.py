@@ -70,12 +70,12 @@ def write(folder: Path, made: Made, *, checkout: Path, version: str) -> None:
     folder.mkdir()
     encoded = {table: [_encoded(item) for item in items] for table, items in made.items.items()}
     small = {
-        table: [each for each in items if not _is_large(each)] for table, items in encoded.items()
+        table: [item for item in items if not _is_large(item)] for table, items in encoded.items()
     }
     large = {
         table: some
         for table, items in encoded.items()
-        if (some := [each for each in items if _is_large(each)])
+        if (some := [item for item in items if _is_large(item)])
     }
     held = {"tables": small, "parameters": made.parameters, "messages": made.messages}
     (folder / "items.json").write_text(_lines(held, 3) + "\n")
@@ -108,7 +108,7 @@ def _expected(made: Made, held: Mapping[str, Any]) -> list[dict[str, Any]]:
 def members(value: Any) -> set[str]:
     """Returns the paths of all members of a JSON value; the elements of an array count together."""
     if isinstance(value, list):
-        return {f"[]{path}" for each in value for path in members(each)}
+        return {f"[]{path}" for element in value for path in members(element)}
     if isinstance(value, dict):
         return {
             path
@@ -189,7 +189,7 @@ def _lines(value: Any, depth: int) -> str:
         )
         return f"{{\n{body}\n}}"
     if depth and isinstance(value, list) and value:
-        body = ",\n".join(_lines(each, depth - 1) for each in value)
+        body = ",\n".join(_lines(element, depth - 1) for element in value)
         return f"[\n{body}\n]"
     return json.dumps(value, sort_keys=True)
 

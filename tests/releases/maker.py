@@ -295,8 +295,8 @@ class Maker:
 
     def unnamed_jobs(self, name: str) -> None:
         """Keeps how to read the jobs that other jobs or schedules have made since the last call."""
-        items = [each for each in self.items("JobsTable") if each["sk"] == {"S": "job"}]
-        made = [each for each in items if each["id"]["S"] not in self._named]
+        items = [item for item in self.items("JobsTable") if item["sk"] == {"S": "job"}]
+        made = [item for item in items if item["id"]["S"] not in self._named]
         made.sort(
             key=lambda each: (
                 each["created_at"]["N"],
@@ -376,7 +376,7 @@ class Maker:
         body = {
             "key": key,
             "cost": cost,
-            **{each: facts[each] for each in facts if each != "name" and facts[each] is not None},
+            **{name: facts[name] for name in facts if name != "name" and facts[name] is not None},
         }
         answer = f"take: {name}, again" if again else f"take: {name}"
         self.call(
@@ -732,8 +732,8 @@ def _make_jobs_that_were_changed(m: Maker) -> None:
     waiting = m.submit("announced again, was queued", task="note")
     timed = m.submit("announced again, is scheduled", task="note", delay_seconds=300)
     clock.advance(LEASE_MS / 1000 + 1)
-    for each in (retry, abandoned, waiting, timed):
-        operations.resend(TENANT, each, now_ms=clock())
+    for job in (retry, abandoned, waiting, timed):
+        operations.resend(TENANT, job, now_ms=clock())
 
 
 def _make_webhooks(m: Maker) -> None:
@@ -824,7 +824,7 @@ def _make_counters(m: Maker) -> None:
         "plain", "negative", "huge", "approximate", "bounded", "lasting", "started-again", "keyed",
         "sharded", "sharded-and-empty", "deleted", "never-made",
     ]  # fmt: skip
-    names = [each.replace(" ", "-") for each in names]
+    names = [name.replace(" ", "-") for name in names]
     for name in names:
         m.case("counter", name, tenant=TENANT, name=name)
     m.case("counters together", "all", tenant=TENANT, names=names)
@@ -991,8 +991,8 @@ def _make_jobs_that_run(m: Maker) -> None:
 
 def _make_messages(m: Maker) -> None:
     """Makes the messages of each queue: what the relay sends, and what others send to Mayfly."""
-    items = {each["id"]["S"]: each for each in m.items("JobsTable") if each["sk"] == {"S": "job"}}
-    for case in [each for each in m.cases if each["kind"] == "job"]:
+    items = {item["id"]["S"]: item for item in m.items("JobsTable") if item["sk"] == {"S": "job"}}
+    for case in [case for case in m.cases if case["kind"] == "job"]:
         image = items[case["of"]["job_id"]]
         if image["status"]["S"] in ("QUEUED", "SCHEDULED"):
             m.case("announcement", case["name"], **case["of"])
@@ -1015,13 +1015,13 @@ def _make_messages(m: Maker) -> None:
 def _list_everything(m: Maker) -> None:
     """Reads every job by the API, and lists what can be listed."""
     now_ms = m.stores.clock()
-    known = [each for each in m.cases if each["kind"] == "job"]
+    known = [case for case in m.cases if case["kind"] == "job"]
     for each in known:
         m.call(
             "await_job", f"read: {each['name']}", "GET /jobs/{id}", f"/jobs/{each['of']['job_id']}",
             tenant=each["of"]["tenant"],
         )  # fmt: skip
-    ids = [[each["of"]["tenant"], each["of"]["job_id"]] for each in known]
+    ids = [[case["of"]["tenant"], case["of"]["job_id"]] for case in known]
     m.case("jobs together", "all", ids=ids)
     for status in ("dead", "scheduled"):
         m.case("jobs by status", status, tenant=TENANT, status=status.upper())

@@ -101,7 +101,7 @@ class Stores:
 TASKS: Final = {
     **BUILT_IN,
     counter_add.declaration.name: counter_add.declaration,
-    **{each.name: each for each in (
+    **{task.name: task for task in (
         Declaration("note", max_attempts=3),
         Declaration("call", max_attempts=3, exclusive=True),
         Declaration("csv.import", max_attempts=20, exclusive=True),
@@ -257,7 +257,10 @@ def _unreadable(found: Stores) -> Any:
     kept = sorted(
         found.operations.unreadable(now_ms=found.clock()), key=lambda each: each.message_id
     )
-    return [[each.message_id, _digest(each.body), each.problem, each.kept_at_ms] for each in kept]
+    return [
+        [message.message_id, _digest(message.body), message.problem, message.kept_at_ms]
+        for message in kept
+    ]
 
 
 def _digest(text: str) -> str:
@@ -302,11 +305,13 @@ def _schedule_facts(schedule: Schedule, now_ms: int) -> dict[str, Any]:
 
 
 def _schedules_listed(found: Stores, tenant: str) -> Any:
-    return [each.name for each in found.keeper.store.list(tenant, limit=50, after=None)[0]]
+    return [schedule.name for schedule in found.keeper.store.list(tenant, limit=50, after=None)[0]]
 
 
 def _schedules_due(found: Stores, before_ms: int) -> Any:
-    return [[each.tenant, each.name] for each in found.keeper.store.due(before_ms=before_ms)]
+    return [
+        [schedule.tenant, schedule.name] for schedule in found.keeper.store.due(before_ms=before_ms)
+    ]
 
 
 def _counter(found: Stores, tenant: str, name: str) -> Any:
@@ -315,7 +320,7 @@ def _counter(found: Stores, tenant: str, name: str) -> Any:
 
 def _counters_together(found: Stores, tenant: str, names: Sequence[str]) -> Any:
     together = counters.read_many(found.counters, tenant=tenant, names=names)
-    return {each.name: each.value for each in together}
+    return {counter.name: counter.value for counter in together}
 
 
 def _counted_again(found: Stores, tenant: str, name: str, key: str, step: Mapping[str, Any]) -> Any:
@@ -357,7 +362,7 @@ def _session_facts(session: Session) -> dict[str, Any]:
 
 def _sessions_listed(found: Stores, tenant: str, subject: str) -> Any:
     page = sessions.list_by_subject(found.sessions, tenant=tenant, subject=subject)
-    return [each.id for each in page.sessions]
+    return [session.id for session in page.sessions]
 
 
 def _key(found: Stores, credential: str) -> Any:
@@ -366,7 +371,7 @@ def _key(found: Stores, credential: str) -> Any:
 
 
 def _keys_listed(found: Stores, tenant: str) -> Any:
-    return [_key_facts(each) for each in found.tenants.list_keys(tenant)]
+    return [_key_facts(key) for key in found.tenants.list_keys(tenant)]
 
 
 def _key_facts(key: ApiKey) -> dict[str, Any]:
@@ -386,7 +391,7 @@ def _message(found: Stores, name: str) -> Any:
     message = found.messages[name]
     body = message["body"]
     if message["queue"] == "UploadsQueue":
-        return [vars(each) if each else None for each in read_uploads(body, BUCKET)]
+        return [vars(upload) if upload else None for upload in read_uploads(body, BUCKET)]
     return vars(
         read_stream_gap(body) if message["queue"] == "RelayFailures" else read_message(body)
     )

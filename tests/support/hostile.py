@@ -206,7 +206,7 @@ def requests(draw: Any, routes: tuple[str, ...]) -> dict[str, Any]:
     raw = draw(st.one_of(st.none(), bodies(_ROUTES[route])))
     scopes = draw(st.sampled_from([*[SCOPES] * 6, "", "jobs:read", "nonsense"]))
     callers = [
-        *[{"tenant": each, "scopes": scopes} for each in ("acme", "acme", "acme", "other")],
+        *[{"tenant": tenant, "scopes": scopes} for tenant in ("acme", "acme", "acme", "other")],
         {"reason": "unknown"},
         {},
     ]
@@ -265,9 +265,9 @@ def _json(value: Any) -> str:
 def _sendable(text: str) -> str:
     return (
         "".join(
-            each
-            for each in text
-            if each in "\t\n\r" or (each >= " " and not "\ud800" <= each <= "\udfff")
+            letter
+            for letter in text
+            if letter in "\t\n\r" or (letter >= " " and not "\ud800" <= letter <= "\udfff")
         )[: 1024 * 1024]
         or " "
     )

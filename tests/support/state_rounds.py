@@ -231,9 +231,9 @@ def strike(stack: Stack, dice: random.Random) -> str:
         case "kill store":
             store_of(stack).kill()
         case "kill all":
-            for each in reversed(stack.tree()):
+            for process in reversed(stack.tree()):
                 with contextlib.suppress(psutil.Error):
-                    each.kill()
+                    process.kill()
         case "term" | "term term":
             stack.process.terminate()
             if way == "term term":
@@ -249,7 +249,9 @@ def strike(stack: Stack, dice: random.Random) -> str:
 
 def store_of(stack: Stack) -> psutil.Process:
     """Returns the process that holds a stack's state."""
-    return next(each for each in stack.tree() if "mayfly_local.emulator.main" in each.cmdline())
+    return next(
+        process for process in stack.tree() if "mayfly_local.emulator.main" in process.cmdline()
+    )
 
 
 def kill_rounds(
@@ -362,7 +364,7 @@ def check_present(stack: Stack, told: Acknowledged) -> None:
 def check_consistent(stack: Stack) -> None:
     """Fails if a job has ended without its effect, or has an effect without its end."""
     wait_until(
-        lambda: stack.counter("rounds-jobs") == sum(each["by"] for each in _completed(stack)),
+        lambda: stack.counter("rounds-jobs") == sum(item["by"] for item in _completed(stack)),
         30,
         what="agreement of jobs and counter",
     )

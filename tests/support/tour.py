@@ -248,8 +248,8 @@ class Tour:
         long = self.call(
             "POST", "/jobs", {"task": "sleep", "payload": {"seconds": 4}}, status=202
         ).json()
-        for each in (first, soon, again, long):
-            self.wait_for(each["id"], "succeeded")
+        for job in (first, soon, again, long):
+            self.wait_for(job["id"], "succeeded")
         self.wait_for(large["id"], "dead")
         self.wait_for(dead["id"], "dead")
         self.call("GET", "/jobs?status=dead", status=200)
@@ -304,17 +304,20 @@ class Tour:
         self.send("JobsQueue", *({"task": "sleep", "payload": {"seconds": 2}} for _ in range(6)))
         sent = [*self.send("JobsQueue", "no job"), *self.send("WebhooksQueue", "no job")]
         wait_until(
-            lambda: all(each in self.command("jobs", "unreadable", "--json") for each in sent), 60
+            lambda: all(
+                message_id in self.command("jobs", "unreadable", "--json") for message_id in sent
+            ),
+            60,
         )
 
     def send(self, queue: str, *bodies: Any) -> list[str]:
         """Puts messages on a queue in one call; returns their ids."""
-        texts = [each if isinstance(each, str) else json.dumps(each) for each in bodies]
+        texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
         entries = [{"Id": str(index), "MessageBody": text} for index, text in enumerate(texts)]
         reply = self.stack.client("sqs").send_message_batch(
             QueueUrl=self.stack.facts["resources"][queue], Entries=entries
         )
-        return [str(each["MessageId"]) for each in reply["Successful"]]
+        return [str(entry["MessageId"]) for entry in reply["Successful"]]
 
     def fail_next(self, function: str, action: str, kind: str, times: int = 1) -> None:
         """Makes the next calls of a function fail in the emulator.
@@ -327,9 +330,9 @@ class Tour:
     def rewrite(self, job_id: str, **changes: Any) -> None:
         """Changes a job's item directly, as time and crashes would."""
         (item,) = [
-            each
-            for each in self.stack.items("JobsTable")
-            if each.get("id") == {"S": job_id} and each["sk"] == {"S": "job"}
+            item
+            for item in self.stack.items("JobsTable")
+            if item.get("id") == {"S": job_id} and item["sk"] == {"S": "job"}
         ]
         for name in ("due", "attention", "attention_at", "not_before"):
             item.pop(name, None)
@@ -357,9 +360,9 @@ class Tour:
         def started() -> set[str]:
             items = self.stack.items("JobsTable")
             return {
-                each["id"]["S"]
-                for each in items
-                if '"twice.csv"' in each.get("payload", {}).get("S", "")
+                item["id"]["S"]
+                for item in items
+                if '"twice.csv"' in item.get("payload", {}).get("S", "")
             } - known
 
         s3.put_object(Bucket=bucket, Key="default/twice.csv", Body=b"a\n1\n")
@@ -395,8 +398,8 @@ class Tour:
                 ).json()
                 for _ in range(10)
             ]
-            for each in many:
-                self.wait_for(each["id"], "succeeded")
+            for job in many:
+                self.wait_for(job["id"], "succeeded")
         finally:
             receiver.close()
         assert len(receiver.bodies) == 14
@@ -427,7 +430,7 @@ class Tour:
         }
         unsent = self.call("POST", "/jobs", hook, status=202).json()
         lost = self.interrupted()
-        named = [{"tenant": "default", "id": each["id"]} for each in (waiting, lost)]
+        named = [{"tenant": "default", "id": job["id"]} for job in (waiting, lost)]
         self.send(
             "JobsDeadLetters",
             *named,
@@ -466,9 +469,9 @@ class Tour:
 
         def running_item() -> Any:
             items = [
-                each for each in self.stack.items("JobsTable") if each.get("id") == {"S": job["id"]}
+                item for item in self.stack.items("JobsTable") if item.get("id") == {"S": job["id"]}
             ]
-            return next((each for each in items if each.get("status") == {"S": "INPROGRESS"}), None)
+            return next((item for item in items if item.get("status") == {"S": "INPROGRESS"}), None)
 
         item = wait_until(running_item, 30, what="running")
         self.wait_for(job["id"], "succeeded")
@@ -497,8 +500,8 @@ class Tour:
             StreamArn=arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
         )["ShardIterator"]
         numbers = [
-            each["dynamodb"]["SequenceNumber"]
-            for each in streams.get_records(ShardIterator=start)["Records"]
+            record["dynamodb"]["SequenceNumber"]
+            for record in streams.get_records(ShardIterator=start)["Records"]
         ][:3]
         return {
             "requestContext": {"condition": "RetryAttemptsExhausted", "approximateInvokeCount": 1},

@@ -45,7 +45,7 @@ def submit_all(stage: Stage, **changes: Any) -> list[Wake]:
 
 
 def failures(reply: dict[str, Any]) -> list[str]:
-    return [each["itemIdentifier"] for each in reply["batchItemFailures"]]
+    return [failure["itemIdentifier"] for failure in reply["batchItemFailures"]]
 
 
 def attempts(stage: Stage) -> list[int]:
@@ -518,7 +518,8 @@ def test_bad_records_are_returned_alone_and_the_rest_of_the_batch_is_done(stage:
     assert stage.visible.asked[-1] == pytest.approx({"r-m4": 1.0}, abs=0.5)
     assert stage.count() == 2
     kept = {
-        each.message_id: each.body for each in stage.operations.unreadable(now_ms=stage.clock())
+        message.message_id: message.body
+        for message in stage.operations.unreadable(now_ms=stage.clock())
     }
     assert kept == {"m1": "not json", "m3": forged}
 

@@ -343,9 +343,9 @@ def sharded(client: Any, dynamodb: Any) -> Counting:
 def shards(dynamodb: Any) -> list[int]:
     items = dynamodb.scan(TableName="CountersTable")["Items"]
     return [
-        int(each["value"]["N"])
-        for each in sorted(items, key=lambda item: item["sk"]["S"])
-        if "shards" in each
+        int(shard["value"]["N"])
+        for shard in sorted(items, key=lambda item: item["sk"]["S"])
+        if "shards" in shard
     ]
 
 
@@ -425,8 +425,8 @@ def test_counter_that_was_created_again_with_other_shards_is_used_as_it_is(
         add(sharded)  # still expects four shards
     assert value(other) == 9
     assert all(
-        ("shards" in each) == bool(shards_after)
-        for each in dynamodb.scan(TableName="CountersTable")["Items"]
+        ("shards" in item) == bool(shards_after)
+        for item in dynamodb.scan(TableName="CountersTable")["Items"]
     )
 
 
@@ -558,7 +558,7 @@ def test_many_counters_are_read_in_one_call(sharded: Counting, faults: Faults) -
     add(sharded, by=3)
     faults.requests.clear()
     found = counters.read_many(sharded, tenant="acme", names=["b", "hits", "absent", "a", "b"])
-    assert [(each.name, each.value) for each in found] == [
+    assert [(counter.name, counter.value) for counter in found] == [
         ("b", 1),
         ("hits", 3),
         ("absent", 0),

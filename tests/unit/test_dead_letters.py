@@ -106,7 +106,8 @@ class Keeper:
         event = sqs(body if isinstance(body, str) else json.dumps(body))
         event["Records"][0]["eventSourceARN"] = "arn:relay-failures" if body is GAP else source
         return [
-            each["itemIdentifier"] for each in self._handler(event, Context())["batchItemFailures"]
+            failure["itemIdentifier"]
+            for failure in self._handler(event, Context())["batchItemFailures"]
         ]
 
     def submit(self, **changes: Any) -> Job:
@@ -379,7 +380,7 @@ class PagedStream:
 
 
 def numbers(stream: PagedStream) -> list[int]:
-    return [each["n"] for each in Streams(stream).images(ARN, "shard-1", "5", "9")]
+    return [image["n"] for image in Streams(stream).images(ARN, "shard-1", "5", "9")]
 
 
 @pytest.mark.parametrize("pages", [[[5, 7, 9]], [[], [5], [], [], [7, 9, 10]], [[5, 7], [11]]])
@@ -419,8 +420,8 @@ def stream_images(keeper: Keeper) -> list[str]:
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
     return [
-        each["dynamodb"]["NewImage"]["status"]["S"]
-        for each in streams.get_records(ShardIterator=position)["Records"]
+        record["dynamodb"]["NewImage"]["status"]["S"]
+        for record in streams.get_records(ShardIterator=position)["Records"]
     ]
 
 

@@ -287,8 +287,8 @@ def test_login_issues_a_new_token_and_revokes_the_old_one(
     thief.inner.set_cookie(COOKIE, before, domain="app.example.org", secure=True)
     assert thief.get("/look") == '{"new":true}\n'
     assert [
-        each.data["user"]
-        for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+        session.data["user"]
+        for session in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
     ] == ["ada"]
 
 

@@ -540,7 +540,7 @@ def test_relay_announces_a_scheduled_job_with_the_remaining_delay() -> None:
     build_relay(RelayDeps(outbox=Outbox(Queue().send, {}), observe=observer("relay"), clock=clock))(
         event, Context()
     )
-    assert ([each["id"] for each in sent[0][0].values()], sent[0][1]) == (
+    assert ([row["id"] for row in sent[0][0].values()], sent[0][1]) == (
         ["soon", "late"],
         {"s-soon": 30.0, "s-late": 0.0},
     )
@@ -826,7 +826,7 @@ def received(queue: Queue) -> list[dict[str, str]]:
     while messages := queue._client.receive_message(
         QueueUrl=queue._url, MaxNumberOfMessages=10
     ).get("Messages"):
-        found += [json.loads(each["Body"]) for each in messages]
+        found += [json.loads(message["Body"]) for message in messages]
     return found
 
 
@@ -836,7 +836,7 @@ def test_relay_announces_every_queued_job(queue: Queue) -> None:
         RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock())
     )(stream_event(*ids), Context())
     assert reply == {"batchItemFailures": []}
-    assert sorted(each["id"] for each in received(queue)) == sorted(ids)
+    assert sorted(message["id"] for message in received(queue)) == sorted(ids)
 
 
 def test_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
@@ -848,8 +848,8 @@ def test_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
         QueueUrl=queue._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"]
     )
     groups = {
-        json.loads(each["Body"])["id"]: each["Attributes"]["MessageGroupId"]
-        for each in reply["Messages"]
+        json.loads(message["Body"])["id"]: message["Attributes"]["MessageGroupId"]
+        for message in reply["Messages"]
     }
     assert groups == {"j1": "acme", "j2": "other"}
 
@@ -935,7 +935,9 @@ def test_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     assert len(renewed) == len(beats)
     # A failed record is renewed, too, for as long as it has to wait: its receipt is needed at the
     # end.
-    assert all(each == {"r0": pytest.approx(7, abs=2), "r1": 0.3, "r2": 0.3} for each in renewed)
+    assert all(
+        timeouts == {"r0": pytest.approx(7, abs=2), "r1": 0.3, "r2": 0.3} for timeouts in renewed
+    )
     assert visible.asked[-1] == {"r0": pytest.approx(7, abs=2)}
     # Counted from the failure, not from the end of the batch.
     assert visible.asked[-1]["r0"] < renewed[0]["r0"] < 7

@@ -62,7 +62,8 @@ class Bench:
     def commit(self, members: list[Member]) -> list[str]:
         self.faults.requests.clear()
         outcomes = [
-            type(each).__name__ if each else "committed" for each in self.store.commit_many(members)
+            type(failure).__name__ if failure else "committed"
+            for failure in self.store.commit_many(members)
         ]
         self.sent = list(self.faults.requests)
         return outcomes
@@ -95,7 +96,7 @@ NAMES = [f"j{number}" for number in range(10)]
 def writes_of(bench: Bench, *effects: Callable[[Effects], None]) -> list[list[int]]:
     """Returns the members' numbers for each transaction of the plan."""
     members = [bench.member(f"j{number}", each) for number, each in enumerate(effects)]
-    return [[members.index(each) for each in group.members] for group in plan(members)]
+    return [[members.index(member) for member in group.members] for group in plan(members)]
 
 
 def test_increments_of_one_counter_are_one_write_with_their_sum(bench: Bench) -> None:
@@ -308,7 +309,9 @@ def test_endless_conflicts_affect_only_the_members_that_have_them(bench: Bench) 
     bench.faults.plan = plan
     outcomes = bench.store.commit_many(members)
     bench.faults.plan = lambda operation, number: None
-    assert [type(each) for each in outcomes] == [type(None)] * 3 + [Contended] + [type(None)] * 6
+    assert [type(outcome) for outcome in outcomes] == [type(None)] * 3 + [Contended] + [
+        type(None)
+    ] * 6
     assert bench.completed() == [name for name in NAMES if name != "j3"]
 
 
@@ -331,9 +334,9 @@ def test_store_that_does_not_answer_leaves_all_members_to_redelivery(
     bench.faults.plan = lambda operation, number: (
         kind if operation == "TransactWriteItems" else None
     )
-    assert [isinstance(each, StoreUnavailable) for each in bench.store.commit_many(members)] == [
-        True
-    ] * 10
+    assert [
+        isinstance(failure, StoreUnavailable) for failure in bench.store.commit_many(members)
+    ] == [True] * 10
     bench.faults.plan = lambda operation, number: None
     assert bench.count() == counted
 
@@ -398,5 +401,5 @@ def test_items_are_identified_by_table_and_key() -> None:
     other = Effect(
         "d", {"Put": {"TableName": "U", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}}}}
     ).item
-    assert [a.may_be(each) for each in (b, c, other)] == [True, False, False]
+    assert [a.may_be(effect) for effect in (b, c, other)] == [True, False, False]
     assert EffectRefused("j", "e", "ConditionalCheckFailed").is_malformed is False

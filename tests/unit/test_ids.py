@@ -20,7 +20,7 @@ def test_different_parts_never_share_a_key(one: list[str], other: list[str]) -> 
 @given(st.text("a/%2F", max_size=8))
 def test_two_ways_to_split_a_text_into_parts_never_share_a_key(text: str) -> None:
     cuts = [[text], *([text[:at], text[at + 1 :]] for at, each in enumerate(text) if each == "/")]
-    assert len({key(*each) for each in cuts}) == len(cuts)
+    assert len({key(*cut) for cut in cuts}) == len(cuts)
 
 
 @given(parts, parts)

@@ -38,7 +38,7 @@ def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Ta
     """
     source = Source("acme/x.csv", len(data), "e")
     found = Tally(source)
-    for cut in sorted({min(each, len(data)) for each in cuts} | {len(data)}):
+    for cut in sorted({min(cut, len(data)) for cut in cuts} | {len(data)}):
         if found.fetched > cut:
             continue
         found.take(data[found.fetched : cut], is_last=cut == len(data))
@@ -114,7 +114,7 @@ def test_rows_are_read_as_rfc_4180_defines_and_the_others_are_stored(
 ) -> None:
     for cuts in ((), range(len(data))):
         result = tally(data, cuts).result()
-        assert (result["rows"], [each["problem"] for each in result["rejected"]]) == (
+        assert (result["rows"], [row["problem"] for row in result["rejected"]]) == (
             rows,
             problems,
         )
@@ -272,7 +272,7 @@ def test_file_is_imported_once_and_counted_with_its_import(imports: Imports) -> 
     assert imports.job().status is Status.COMPLETED
     assert imports.shown()["result"]["columns"]["n"]["sum"] == "3"
     items = imports.client.scan(TableName="CountersTable")["Items"]
-    assert {each["pk"]["S"]: each["value"]["N"] for each in items} == {
+    assert {item["pk"]["S"]: item["value"]["N"] for item in items} == {
         "acme/csv.import.files": "1", "acme/csv.import.rows": "2", "acme/csv.import.malformed": "1",
     }  # fmt: skip
 
@@ -333,7 +333,7 @@ def test_import_at_its_deadline_continues_in_another_invocation_at_no_attempt(
         invocations += 1
         assert invocations < 10
     job = imports.job()
-    assert (job.attempt, [each.outcome for each in job.history]) == (
+    assert (job.attempt, [attempt.outcome for attempt in job.history]) == (
         1,
         ["continued"] * (invocations - 1) + ["succeeded"],
     )
@@ -362,7 +362,7 @@ def test_task_that_continues_without_progress_spends_its_attempts(dynamodb: Any)
         with suppress(LeaseHeld):
             stage.run(receives=receives)
         stage.clock.advance(10)
-    assert (stage.job().status, [each.outcome for each in stage.job().history]) == (
+    assert (stage.job().status, [attempt.outcome for attempt in stage.job().history]) == (
         Status.DEAD,
         ["continued", "failed", "failed", "failed"],
     )
@@ -426,11 +426,11 @@ def test_checkpoint_of_an_ordinary_task_claims_its_job_and_survives_a_failure(
     stage.body = body
     with suppress(LeaseHeld):
         stage.run(message)
-    (job_id,) = {each.id for each in stage.ran}
+    (job_id,) = {job.id for job in stage.ran}
     assert stage.job(job_id).progress == {"at": 1}
     stage.clock.advance(10)
     stage.run(message, receives=2)
-    assert [each.progress for each in stage.ran] == [None, {"at": 1}]
+    assert [job.progress for job in stage.ran] == [None, {"at": 1}]
     assert (stage.job(job_id).status, stage.job(job_id).progress) == (Status.COMPLETED, None)
 
 

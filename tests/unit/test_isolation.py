@@ -135,7 +135,7 @@ ABOUT_ONE_THING: list[tuple[str, Callable[[Api], dict[str, str]], dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("route", "make", "unknown"), ABOUT_ONE_THING, ids=[each[0] for each in ABOUT_ONE_THING]
+    ("route", "make", "unknown"), ABOUT_ONE_THING, ids=[case[0] for case in ABOUT_ONE_THING]
 )
 def test_resources_of_another_tenant_get_the_answer_and_the_calls_of_absent_ones(
     api: Api, route: str, make: Callable[[Api], dict[str, str]], unknown: dict[str, str]
@@ -153,7 +153,9 @@ def test_resources_of_another_tenant_get_the_answer_and_the_calls_of_absent_ones
 def test_token_of_another_tenant_opens_nothing_and_costs_what_an_unknown_one_does(api: Api) -> None:
     token = api.ask("acme", "POST /sessions", {"subject": "ann"})[1]["token"]
     unknown = token[:-1] + ("0" if token[-1] != "0" else "1")
-    answers = [api.ask("evil", "GET /sessions/current", token=each) for each in (token, unknown)]
+    answers = [
+        api.ask("evil", "GET /sessions/current", token=secret) for secret in (token, unknown)
+    ]
     assert answers[0] == answers[1]
     assert answers[0][0] == 404
     assert api.ask("acme", "GET /sessions/current", token=token)[0] == 200
@@ -184,7 +186,7 @@ WRITES: list[tuple[str, Any, Callable[[Api], dict[str, str]], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("route", "body", "make", "reading"), WRITES, ids=[each[0] for each in WRITES]
+    ("route", "body", "make", "reading"), WRITES, ids=[case[0] for case in WRITES]
 )
 def test_write_of_another_tenant_under_the_same_name_changes_nothing(
     api: Api, route: str, body: Any, make: Callable[[Api], dict[str, str]], reading: str

@@ -115,7 +115,7 @@ def test_missing_permission_is_an_error_even_with_fail_open(
 
 def test_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
     clock = FixedClock(EDGE_MS)
-    found = [
+    jobs = [
         Effects(
             "acme",
             counters_table="CountersTable",
@@ -127,14 +127,14 @@ def test_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
         )
         for _ in range(4)
     ]
-    for each in found:
-        each.take(FIXED, "ada")
+    for effects in jobs:
+        effects.take(FIXED, "ada")
         clock.advance(10)  # each job describes it in a window of its own, and all return in one
     committed = 0
-    for each in found:
+    for effects in jobs:
         try:
             dynamodb.transact_write_items(
-                TransactItems=[effect.write for effect in each.collected()]
+                TransactItems=[effect.write for effect in effects.collected()]
             )
             committed += 1
         except dynamodb.exceptions.TransactionCanceledException:

@@ -209,14 +209,14 @@ def test_no_other_module_opens_a_port() -> None:
                 else set()
             )
             if isinstance(node, ast.Import):
-                names = {each.name for each in node.names} | {
-                    each.name.partition(".")[0] for each in node.names
+                names = {alias.name for alias in node.names} | {
+                    alias.name.partition(".")[0] for alias in node.names
                 }
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = {
                     node.module,
                     node.module.partition(".")[0],
-                    *(each.name for each in node.names),
+                    *(alias.name for alias in node.names),
                 }
             if opening := names & OPENERS:
                 found.setdefault(path.relative_to(ROOT / "mayfly_local").as_posix(), set()).update(

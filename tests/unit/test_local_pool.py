@@ -133,7 +133,7 @@ def test_failed_start_fails_one_invocation_and_the_next_one_starts_again() -> No
         machine.failures = [Failure("Sandbox.StartFailed", "no process could be started")]
         pool = Pool(machine.start, limit=1, idle_seconds=60)
         found = await asyncio.gather(pool.invoke(EVENT), pool.invoke(EVENT), pool.invoke(EVENT))
-        assert sorted(type(each).__name__ for each in found) == ["Failure", "Reply", "Reply"]
+        assert sorted(type(reply).__name__ for reply in found) == ["Failure", "Reply", "Reply"]
         assert not pool.is_busy
 
     run(test())
@@ -210,7 +210,7 @@ def test_environment_whose_code_was_saved_while_it_started_serves_once() -> None
         machine.may_start.set()
         assert await first == Reply(b"{}")
         assert await pool.invoke(EVENT) == Reply(b"{}")
-        assert [each.served for each in machine.processes] == [1, 1]
+        assert [process.served for process in machine.processes] == [1, 1]
 
     run(test())
 

@@ -132,7 +132,7 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
     ],
 )  # fmt: skip
 def test_request_needs_actions_on_resources(request_: Request, asked: set[tuple[str, str]]) -> None:
-    assert request_.permissions() == {Permission(*each) for each in asked}
+    assert request_.permissions() == {Permission(*pair) for pair in asked}
 
 
 def test_signer_is_read_from_the_header_or_a_presigned_address() -> None:
@@ -261,7 +261,11 @@ def test_used_and_refused_permissions_are_counted_and_queries_are_not() -> None:
     permissions = Permissions()
     permissions.set({"F": role(ALLOW)})
     used, refused = Permission("dynamodb:GetItem", TABLE), Permission("dynamodb:Scan", TABLE)
-    assert [permissions.allows("F", each) for each in (used, used, refused)] == [True, True, False]
+    assert [permissions.allows("F", permission) for permission in (used, used, refused)] == [
+        True,
+        True,
+        False,
+    ]
     assert permissions.may("F", Permission("dynamodb:PutItem", TABLE))
     assert dict(permissions.used) == {Grant("F", "dynamodb:GetItem", TABLE): 2}
     assert dict(permissions.refused) == {("F", refused): 1}
@@ -277,7 +281,7 @@ def test_permissions_of_aws_managed_policies_are_listed_and_counted_too() -> Non
     assert permissions.allows(
         "F", Permission("logs:PutLogEvents", "arn:aws:logs:us-east-1:000000000000:log-group:g")
     )
-    assert [(each.action, permissions.used[each]) for each in permissions.grants()] == [
+    assert [(grant.action, permissions.used[grant]) for grant in permissions.grants()] == [
         ("logs:CreateLogGroup", 0),
         ("logs:CreateLogStream", 0),
         ("logs:PutLogEvents", 1),
@@ -482,7 +486,7 @@ def test_refusal_distinguishes_denied_and_unknown_from_not_allowed(wire: Wire) -
         in wire.ask(dynamodb("GetItem", TableName="T"))[1]
     )
     assert "does not know which permission" in wire.ask(s3("PATCH", "/b/k"))[1]
-    assert [each["advice"] for each in wire.reported] == [
+    assert [report["advice"] for report in wire.reported] == [
         "a policy of its role denies it",
         "mayfly does not know which permission it needs",
     ]

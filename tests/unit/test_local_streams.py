@@ -144,7 +144,7 @@ class Run:
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
         records = json.loads(invocation.event)["Records"]
-        self.delivered += [each["dynamodb"]["SequenceNumber"] for each in records]
+        self.delivered += [record["dynamodb"]["SequenceNumber"] for record in records]
         return Failure("Error", "failed") if self._fails else Reply(b"null")
 
     def until(self, condition: Callable[[], Any]) -> None:

@@ -82,7 +82,7 @@ def test_invalid_template_is_rejected_with_the_reason(
 ) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(text)
-    assert any(problem in each for each in problems(path))
+    assert any(problem in reported for reported in problems(path))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def submit_all(stage: Stage, **changes: Any) -> list[Wake]:
 
 
 def failures(reply: dict[str, Any]) -> list[str]:
-    return sorted(each["itemIdentifier"] for each in reply["batchItemFailures"])
+    return sorted(failure["itemIdentifier"] for failure in reply["batchItemFailures"])
 
 
 def statuses(stage: Stage) -> set[Status]:
@@ -496,7 +496,7 @@ def test_long_job_that_fails_with_conflicts_only_keeps_its_attempt(
         )
 
     late = run_long(stage, during)
-    assert [type(each) for each in late.values()] == [LeaseHeld]
+    assert [type(failure) for failure in late.values()] == [LeaseHeld]
     assert (stage.job().status, stage.job().attempt, stage.job().history) == (Status.RETRY, 0, ())
 
 
@@ -592,7 +592,7 @@ def test_failure_after_a_late_claim_counts_as_one_attempt(stage: Stage) -> None:
     with pytest.raises(LeaseHeld):
         run_long(stage, fail)
     job = stage.job()
-    assert (job.status, job.attempt, job.fence, [each.error for each in job.history]) == (
+    assert (job.status, job.attempt, job.fence, [attempt.error for attempt in job.history]) == (
         Status.RETRY,
         1,
         1,

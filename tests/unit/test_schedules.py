@@ -43,8 +43,8 @@ def cron(expression: str, timezone: str = "UTC") -> Definition:
 
 def shown(times: Iterator[int], count: int) -> list[str]:
     return [
-        datetime.fromtimestamp(each / 1000, UTC).strftime("%d %H:%M")
-        for each in islice(times, count)
+        datetime.fromtimestamp(tick / 1000, UTC).strftime("%d %H:%M")
+        for tick in islice(times, count)
     ]
 
 
@@ -214,14 +214,14 @@ class Schedules:
     def made(self) -> list[Job]:
         items = self.client.scan(TableName="JobsTable")["Items"]
         return sorted(
-            (read_job(each) for each in items if each["sk"]["S"] == "job"),
+            (read_job(item) for item in items if item["sk"]["S"] == "job"),
             key=lambda job: job.tick.at_ms if job.tick else 0,
         )
 
     def ticks(self, *, alive: bool = True) -> list[float]:
         """Returns the ticks that have jobs which are not cancelled, in seconds from the start."""
-        jobs = [each for each in self.made() if each.status is not Status.CANCELLED or not alive]
-        return [(each.tick.at_ms - START) / 1000 for each in jobs if each.tick]
+        jobs = [job for job in self.made() if job.status is not Status.CANCELLED or not alive]
+        return [(job.tick.at_ms - START) / 1000 for job in jobs if job.tick]
 
 
 @pytest.fixture
@@ -502,9 +502,9 @@ def test_schedules_are_listed_by_name_page_by_page(kept: Schedules) -> None:
     for name in ("c", "a", "b"):
         kept.define(every(3600), name)
     found, following = kept.store.list("acme", limit=2, after=None)
-    assert ([each.name for each in found], following) == (["a", "b"], "b")
+    assert ([schedule.name for schedule in found], following) == (["a", "b"], "b")
     found, following = kept.store.list("acme", limit=2, after=following)
-    assert ([each.name for each in found], following) == (["c"], None)
+    assert ([schedule.name for schedule in found], following) == (["c"], None)
 
 
 def test_change_that_always_gets_a_conflict_raises_an_error(kept: Schedules) -> None:

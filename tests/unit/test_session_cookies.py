@@ -162,4 +162,7 @@ def test_malformed_cursor_is_rejected(cursor: str) -> None:
 
 
 def test_cursor_is_read_as_it_was_written() -> None:
-    assert [read_cursor(write_cursor(each)) for each in ("0" * 32, "")] == ["0" * 32, ""]
+    assert [read_cursor(write_cursor(session_id)) for session_id in ("0" * 32, "")] == [
+        "0" * 32,
+        "",
+    ]

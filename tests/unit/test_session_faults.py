@@ -100,7 +100,7 @@ def test_acknowledged_end_all_has_ended_all_sessions(
     faults.plan = lambda operation, number: None
     faults.arrive()
     has_effect = kind in HAS_EFFECT or acknowledged[0]
-    assert [opens(store, each) for each in tokens] == [not has_effect] * 2
+    assert [opens(store, token) for token in tokens] == [not has_effect] * 2
     assert opens(store, sessions.create(store, tenant="acme", subject="ada")[0])
 
 
@@ -172,7 +172,7 @@ def test_keys_that_the_store_leaves_unprocessed_are_never_treated_as_absent(
 
     def leave_out(parsed: dict[str, Any], **_: Any) -> None:
         items = parsed["Responses"].get("SessionsTable", [])
-        generations = [each for each in items if each["sk"] == {"S": "generation"}]
+        generations = [item for item in items if item["sk"] == {"S": "generation"}]
         if generations and left[0]:
             left[0] -= 1
             items.remove(generations[0])

@@ -59,9 +59,9 @@ def items(dynamodb: Any) -> list[dict[str, Any]]:
 def alive(store: Sessions, dynamodb: Any) -> int:
     return len(
         [
-            each
-            for each in items(dynamodb)
-            if "data" in each and int(each["idle_expires_at"]["N"]) > store.time.now_ms
+            item
+            for item in items(dynamodb)
+            if "data" in item and int(item["idle_expires_at"]["N"]) > store.time.now_ms
         ]
     )
 
@@ -196,7 +196,7 @@ def test_ttl_attribute_is_the_idle_deadline_rounded_up_to_seconds(
     token = make(store, subject)
 
     def stored() -> tuple[int, int]:
-        (item,) = [each for each in items(dynamodb) if "data" in each]
+        (item,) = [item for item in items(dynamodb) if "data" in item]
         return int(item["expires_at"]["N"]), int(item["idle_expires_at"]["N"])
 
     acts: list[Callable[[], Any]] = [
@@ -429,11 +429,11 @@ def test_slow_patch_after_end_all_is_refused_and_changes_nothing(
     for _ in range(generation):
         sessions.end_all(store, tenant="acme", subject="ada")
     token = make(store, "ada")
-    before = [each for each in items(dynamodb) if "data" in each]
+    before = [item for item in items(dynamodb) if "data" in item]
     Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
     with pytest.raises(SessionNotFound):
         put(store, token, a=1)
-    assert [each for each in items(dynamodb) if "data" in each] == before
+    assert [item for item in items(dynamodb) if "data" in item] == before
 
 
 @both
@@ -558,7 +558,8 @@ def test_login_keeps_the_session_and_restarts_its_absolute_deadline(
         store.time.now_ms + ABSOLUTE * 1000,
     )
     assert [
-        each.id for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+        session.id
+        for session in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
     ] == [after.id]
     assert alive(store, dynamodb) == 1
     sessions.end_all(store, tenant="acme", subject="ada")
@@ -657,7 +658,7 @@ def test_end_all_ends_existing_sessions_and_no_later_ones(store: Sessions) -> No
     other, alone = make(store, "grace"), make(store)
     sessions.end_all(store, tenant="acme", subject="ada")
     new = make(store, "ada")
-    assert [is_open(store, each) for each in [*olds, other, alone, new]] == [
+    assert [is_open(store, token) for token in [*olds, other, alone, new]] == [
         False,
         False,
         False,
@@ -675,7 +676,7 @@ def test_session_ended_by_end_all_stays_ended_under_any_clock(
     token = make(store, "ada")
     sessions.end_all(store, tenant="acme", subject="ada")
     (generation,) = [
-        each for each in items(dynamodb) if "generation" in each and "data" not in each
+        item for item in items(dynamodb) if "generation" in item and "data" not in item
     ]
     assert "expires_at" not in generation  # TTL would restore generation 0
     store.time.advance(-back_s)
@@ -686,7 +687,7 @@ def test_one_of_a_subjects_sessions_is_ended_by_its_id(store: Sessions) -> None:
     first, second = make(store, "ada"), make(store, "ada")
     session_id = read(store, first).id
     sessions.end_one(store, tenant="acme", subject="ada", session_id=session_id)
-    assert [is_open(store, each) for each in (first, second)] == [False, True]
+    assert [is_open(store, token) for token in (first, second)] == [False, True]
     for tenant, subject, wrong in (
         ("acme", "ada", session_id),
         ("other", "ada", read(store, second).id),
@@ -748,7 +749,7 @@ def test_pages_contain_every_session_once(
         page = sessions.list_by_subject(
             store, tenant="acme", subject="ada", limit=limit, after=after
         )
-        found += [each.id for each in page.sessions]
+        found += [session.id for session in page.sessions]
         pages, after = pages + 1, page.next
         if after is None:
             break

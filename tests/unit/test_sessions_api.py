@@ -257,12 +257,15 @@ def test_a_subjects_sessions_are_listed_and_ended(api: Api) -> None:
     path = "/subjects/ada%40example.org/sessions"
     status, page, _ = api.call("GET /subjects/{subject}/sessions", path=path)
     assert (status, page["next"]) == (200, None)
-    assert sorted(each["data"]["n"] for each in page["items"]) == [1, 2]
-    assert all("token" not in each for each in page["items"])
+    assert sorted(item["data"]["n"] for item in page["items"]) == [1, 2]
+    assert all("token" not in item for item in page["items"])
     one = "DELETE /subjects/{subject}/sessions/{id}"
     assert api.call(one, path=f"{path}/{first['id']}")[0] == 204
     assert api.call(one, path=f"{path}/{first['id']}")[1]["code"] == "session-not-found"
-    assert [api.call(f"GET {CURRENT}", each["token"])[0] for each in (first, second)] == [404, 200]
+    assert [api.call(f"GET {CURRENT}", session["token"])[0] for session in (first, second)] == [
+        404,
+        200,
+    ]
     assert (
         api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada@example.org/sessions")[
             0
@@ -280,7 +283,7 @@ def test_long_list_has_pages(api: Api) -> None:
     _, second, _ = api.call(
         "GET /subjects/{subject}/sessions", path=path, query={"cursor": first["next"]}
     )
-    assert [each["id"] for each in first["items"] + second["items"]] == ids
+    assert [item["id"] for item in first["items"] + second["items"]] == ids
     assert second["next"] is None
     status, problem, _ = api.call(
         "GET /subjects/{subject}/sessions", path=path, query={"cursor": "x"}

@@ -215,10 +215,10 @@ def stream(client: Any) -> list[dict[str, Any]]:
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
     images = [
-        each["dynamodb"].get("NewImage", {})
-        for each in streams.get_records(ShardIterator=position)["Records"]
+        record["dynamodb"].get("NewImage", {})
+        for record in streams.get_records(ShardIterator=position)["Records"]
     ]
-    return [each for each in images if each.get("sk") == {"S": "job"}]
+    return [image for image in images if image.get("sk") == {"S": "job"}]
 
 
 @pytest.fixture
@@ -452,7 +452,7 @@ def test_job_whose_worker_renews_its_lease_meanwhile_keeps_its_worker(
 
     bury.client.meta.events.register("before-call.dynamodb.UpdateItem", renew)
     assert bury.receive(EVERYTHING)
-    (done,) = [each for each in caplog.records if "complete" in each.message]
+    (done,) = [line for line in caplog.records if "complete" in line.message]
     assert (bury.job().status, bury.job().owner) == (Status.INPROGRESS, "w")
     # A field of the log line.
     assert (bury.counted, done.resent) == ([], 0)  # type: ignore[attr-defined]
@@ -462,7 +462,7 @@ def test_work_is_counted_and_logged(bury: Bury, caplog: pytest.LogCaptureFixture
     bury.submit("a", "b", "c")
     bury.submit("before", created_at_ms=EARLY - 1)
     assert bury.receive()
-    (done,) = [each for each in caplog.records if "complete" in each.message]
+    (done,) = [line for line in caplog.records if "complete" in line.message]
     # The search reads its own item, too. Fields of the log line:
     assert (done.read, done.resent, done.delayed) == (5, 3, 0)  # type: ignore[attr-defined]
     assert bury.counted == ["StreamRecordsLost"] * 3 + ["StrandedJobsResent"] * 3
@@ -493,8 +493,8 @@ def test_search_that_continues_is_not_logged_as_a_failure(
 ) -> None:
     bury.submit(*"abc")
     assert not bury.receive(pages=1)
-    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == []
-    (waiting,) = [each for each in caplog.records if "continues with its message" in each.message]
+    assert [line.message for line in caplog.records if line.levelname == "ERROR"] == []
+    (waiting,) = [line for line in caplog.records if "continues with its message" in line.message]
     # Fields of the log line.
     assert (waiting.read, waiting.resent) == (2, 2)  # type: ignore[attr-defined]
 
@@ -596,7 +596,7 @@ def test_write_of_the_search_whose_answer_is_lost_is_made_once(
     bury.submit(*"abc")
     Faults(bury.client).on("PutItem", "after", skip=number)
     assert bury.receive()
-    (done,) = [each for each in caplog.records if "complete" in each.message]
+    (done,) = [line for line in caplog.records if "complete" in line.message]
     # A field of the log line.
     assert (bury.resent(), done.read) == (["a", "b", "c"], 4)  # type: ignore[attr-defined]
 
@@ -677,7 +677,7 @@ def test_receive_that_was_replaced_on_the_last_page_does_not_end_the_search(
 
     bury.during_pause = take_over
     assert not bury.receive()
-    assert len([each for each in caplog.records if "complete" in each.message]) == 1
+    assert len([line for line in caplog.records if "complete" in line.message]) == 1
     assert bury.receive()
 
 
@@ -934,9 +934,9 @@ def test_item_that_cannot_be_read_is_skipped_and_logged(
     assert bury.receive()
     # Fields of the log line.
     skipped = [
-        (each.pk, each.error.split(":")[0])  # type: ignore[attr-defined]
-        for each in caplog.records
-        if "cannot be resent" in each.message
+        (line.pk, line.error.split(":")[0])  # type: ignore[attr-defined]
+        for line in caplog.records
+        if "cannot be resent" in line.message
     ]
     assert (bury.resent(), skipped) == (
         ["a", "d"],
@@ -996,7 +996,7 @@ def scans(client: Any) -> list[dict[str, Any]]:
 def test_page_has_a_bounded_number_of_items(dynamodb: Any) -> None:
     asked = scans(dynamodb)
     assert Bury(dynamodb, page_items=PAGE_ITEMS).receive()
-    assert [each["Limit"] for each in asked] == [PAGE_ITEMS]
+    assert [scan["Limit"] for scan in asked] == [PAGE_ITEMS]
 
 
 @pytest.mark.parametrize(("ended_ago_ms", "is_consistent"), [(59_000, True), (61_000, False)])
@@ -1005,7 +1005,7 @@ def test_pages_are_read_consistently_only_if_the_loss_has_just_ended(
 ) -> None:
     asked = scans(dynamodb)
     assert Bury(dynamodb).receive(report(batchSize=0, reported_ms=NOW - ended_ago_ms))
-    assert {each.get("ConsistentRead", False) for each in asked} == {is_consistent}
+    assert {scan.get("ConsistentRead", False) for scan in asked} == {is_consistent}
 
 
 # ---------------------------------------------------------------- cost if no announcement is lost

@@ -146,7 +146,7 @@ def test_every_attempt_has_the_id_of_its_job_and_is_on_its_record(
     first, second = receiver.requests
     assert int(second[1]["webhook-timestamp"]) - int(first[1]["webhook-timestamp"]) == 6
     assert first[2] == second[2]
-    assert [each.outcome for each in deliveries.job().history] == ["failed", "succeeded"]
+    assert [attempt.outcome for attempt in deliveries.job().history] == ["failed", "succeeded"]
     assert f"http://hooks.example.org:{receiver.port} answered 500" in str(
         deliveries.job().history[0].error
     )
@@ -197,13 +197,13 @@ def test_endpoint_that_is_gone_is_called_only_by_an_explicit_redrive(
     assert "410" in str(deliveries.attempt())
     deliveries.ask("j2")
     assert "has answered 410 before" in str(deliveries.attempt("j2"))
-    assert [deliveries.job(each).status for each in ("j1", "j2")] == [Status.DEAD, Status.DEAD]
+    assert [deliveries.job(job_id).status for job_id in ("j1", "j2")] == [Status.DEAD, Status.DEAD]
     assert len(receiver.requests) == 1
     deliveries.operations.redrive("acme", "j2", now_ms=deliveries.clock())
     deliveries.attempt("j2")
     deliveries.ask("j3")
     deliveries.attempt("j3")
-    assert [deliveries.job(each).status for each in ("j2", "j3")] == [
+    assert [deliveries.job(job_id).status for job_id in ("j2", "j3")] == [
         Status.COMPLETED,
         Status.COMPLETED,
     ]
@@ -490,12 +490,12 @@ def test_message_that_requests_a_webhook_creates_its_job_and_does_not_deliver_it
         assert stage.handle(wanted) == {"batchItemFailures": []}, message_id
     other = Submission("http.deliver", {"url": "https://example.org/other"}, idempotency_key="k")
     stage.handle(other)
-    assert [each.problem for each in stage.operations.unreadable(now_ms=stage.clock())] == [
+    assert [message.problem for message in stage.operations.unreadable(now_ms=stage.clock())] == [
         f"its idempotency key belongs to job {job_id_for('acme', 'k', otherwise='')!r}, with "
         "another body"
     ]
     (item,) = [
-        each for each in dynamodb.scan(TableName="JobsTable")["Items"] if each["sk"]["S"] == "job"
+        item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["sk"]["S"] == "job"
     ]
     assert (item["status"], item["max_attempts"], stage.ran) == ({"S": "QUEUED"}, {"N": "10"}, [])
     sent: dict[str, Any] = {}
