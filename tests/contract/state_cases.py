@@ -298,7 +298,7 @@ async def items_that_expire(case: Case, step: str) -> Any:
     await case.put("expired", ttl={"N": str(now - 5)})
     await case.put("a fraction", ttl={"N": f"{now - 5}.5"})
     await case.put("no number", ttl={"S": str(now - 5)})
-    found = {
+    expired = {
         row["key"]["pk"]["S"]
         for row in case.durable.serve("expired", {"before": now, "limit": 100})
     }
@@ -307,7 +307,7 @@ async def items_that_expire(case: Case, step: str) -> Any:
         row["key"]["pk"]["S"]
         for row in case.durable.serve("expired", {"before": now + 700, "limit": 100})
     }
-    return [sorted(found), entries < 20, "renewed" in later]
+    return [sorted(expired), entries < 20, "renewed" in later]
 
 
 def main() -> None:

@@ -132,8 +132,8 @@ async def transact() -> None:
 
 
 async def statement() -> None:
-    found = key()
-    where = f"WHERE pk = '{found['pk']['S']}' AND sk = '{found['sk']['S']}'"
+    item_key = key()
+    where = f"WHERE pk = '{item_key['pk']['S']}' AND sk = '{item_key['sk']['S']}'"
     kind = dice.choice(
         [
             f'UPDATE "aaa" SET n = 7 {where}',
@@ -315,15 +315,15 @@ def digests() -> dict[str, Any]:
         (repr(key), repr(load(value or b"") if key[0] in packed else value))
         for key, value in emulator_state.rows(durable)
     )
-    found: dict[str, Any] = {"count": Counter(row[0].split("'")[1] for row in rows)}
-    found["rows"] = hashlib.sha256(repr(rows).encode()).hexdigest()
+    result: dict[str, Any] = {"count": Counter(row[0].split("'")[1] for row in rows)}
+    result["rows"] = hashlib.sha256(repr(rows).encode()).hexdigest()
     for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
-        found[name] = hashlib.sha256(emulator_state.settings_of(name)).hexdigest()
-    found["objects"] = sorted(
+        result[name] = hashlib.sha256(emulator_state.settings_of(name)).hexdigest()
+    result["objects"] = sorted(
         (key, s3._read_body("bucket", key, entry).hex())
         for key, entry in s3._buckets.get("bucket", {"objects": {}})["objects"].items()
     )
-    return found
+    return result
 
 
 durable = Durable.open(

@@ -327,10 +327,10 @@ def test_message_that_fails_too_often_is_moved_to_the_dead_letter_queue(
         QueueUrl=queue, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"}
     )
     sqs.send_message(QueueUrl=queue, MessageBody="m")
-    seen = 0
+    receives = 0
     while receive(sqs, queue):
-        seen += 1
-    assert seen == 2
+        receives += 1
+    assert receives == 2
     assert [message["Body"] for message in wait_until(lambda: receive(sqs, dead), 5)] == ["m"]
 
 
@@ -341,11 +341,11 @@ def test_fifo_queue_drops_a_duplicate_and_keeps_the_order_of_a_group(sqs: Any) -
     ]
     for body in ("1", "1", "2", "3"):
         sqs.send_message(QueueUrl=fifo, MessageBody=body, MessageGroupId="g")
-    found = []
+    bodies = []
     while messages := receive(sqs, fifo, 1):
-        found += [message["Body"] for message in messages]
+        bodies += [message["Body"] for message in messages]
         sqs.delete_message(QueueUrl=fifo, ReceiptHandle=messages[0]["ReceiptHandle"])
-    assert found == ["1", "2", "3"]
+    assert bodies == ["1", "2", "3"]
 
 
 def test_stale_receipt_does_not_delete_a_message_that_was_received_again(

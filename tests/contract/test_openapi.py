@@ -45,7 +45,7 @@ def test_document_has_exactly_the_routes_of_the_template_with_their_scopes() -> 
 
 
 def test_every_error_that_the_api_answers_is_in_the_document() -> None:
-    told = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
+    documented = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
     classes = [
         error
         for error in vars(mayfly.core.errors).values()
@@ -57,8 +57,8 @@ def test_every_error_that_the_api_answers_is_in_the_document() -> None:
         "method-not-allowed",
         "job-is-live",
     }
-    assert answered <= told
-    assert told <= {error.code for error in classes}
+    assert answered <= documented
+    assert documented <= {error.code for error in classes}
 
 
 def test_every_operation_with_json_has_an_example_or_a_schema() -> None:

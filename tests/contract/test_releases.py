@@ -124,10 +124,10 @@ def items_of(version: str, kind: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("version", FOLDERS)
 def test_archive_unpacks_to_the_files_of_its_manifest(version: str) -> None:
     with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
-        found = {
+        hashes = {
             member.name: hashlib.sha256(_content(archive, member)).hexdigest() for member in archive
         }
-    assert found == document(version, "manifest.json")["code"]
+    assert hashes == document(version, "manifest.json")["code"]
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -138,33 +138,33 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 @pytest.mark.parametrize("version", FOLDERS)
 def test_archive_holds_handlers_library_requirements_and_template(version: str) -> None:
     files = document(version, "manifest.json")["code"]
-    wanted = {
+    expected = {
         "functions/hello/main.py",
         "layers/mayfly/mayfly/__init__.py",
         "layers/mayfly/requirements.txt",
         "template.yaml",
     }
-    assert wanted - set(files) == set()
+    assert expected - set(files) == set()
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 def test_archive_names_no_time_and_no_owner_and_is_sorted(version: str) -> None:
     with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
-        found = archive.getmembers()
+        members = archive.getmembers()
     assert {
-        (member.mtime, member.uid, member.gid, member.uname, member.gname) for member in found
+        (member.mtime, member.uid, member.gid, member.uname, member.gname) for member in members
     } == {(0, 0, 0, "", "")}
-    assert [member.name for member in found] == sorted(member.name for member in found)
+    assert [member.name for member in members] == sorted(member.name for member in members)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 def test_documents_of_a_release_are_unchanged(version: str) -> None:
-    found = {
+    hashes = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in FOLDERS[version].iterdir()
         if path.name != "manifest.json"
     }
-    assert found == document(version, "manifest.json")["documents"]
+    assert hashes == document(version, "manifest.json")["documents"]
 
 
 def test_first_release_exists() -> None:
@@ -175,8 +175,8 @@ def test_first_release_exists() -> None:
 
 
 def test_every_place_that_builds_a_key_is_listed_with_its_kinds() -> None:
-    found = {name for path in sorted(LIBRARY.rglob("*.py")) for name in _key_builders(path)}
-    assert found - set(BUILDERS) == set(), "list it in BUILDERS, and its kind in KINDS and SINCE"
+    builders = {name for path in sorted(LIBRARY.rglob("*.py")) for name in _key_builders(path)}
+    assert builders - set(BUILDERS) == set(), "list it in BUILDERS, and its kind in KINDS and SINCE"
 
 
 def _key_builders(path: Path) -> Iterator[str]:
@@ -204,17 +204,17 @@ def test_release_holds_items_of_every_kind(version: str, kind: str) -> None:
 
 @pytest.mark.parametrize("version", FOLDERS)
 def test_release_holds_no_item_of_an_unlisted_kind(version: str) -> None:
-    found = {
+    kinds = {
         kind_of(table, item) for table, items in held(version)["tables"].items() for item in items
     }
-    assert found - set(KINDS) == set()
+    assert kinds - set(KINDS) == set()
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("status", Status)
 def test_release_holds_jobs_of_every_status(version: str, status: Status) -> None:
-    found = {item["status"]["S"] for item in items_of(version, "job")}
-    assert (status in found) == is_of_its_time(status, version)
+    statuses = {item["status"]["S"] for item in items_of(version, "job")}
+    assert (status in statuses) == is_of_its_time(status, version)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
@@ -247,8 +247,8 @@ def test_release_holds_messages_of_every_queue(version: str, queue: str) -> None
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("kind", READINGS)
 def test_release_is_read_by_every_reading(version: str, kind: str) -> None:
-    found = {case["kind"] for case in document(version, "expected.json")["cases"]}
-    assert (kind in found) == is_of_its_time(kind, version)
+    kinds = {case["kind"] for case in document(version, "expected.json")["cases"]}
+    assert (kind in kinds) == is_of_its_time(kind, version)
 
 
 # ---------------------------------------------------------------- reading
@@ -372,11 +372,11 @@ CASES = [
 def test_this_library_reads_the_same_values_as_the_release(
     open_release: Callable[[str], Opened], version: str, case: dict[str, Any]
 ) -> None:
-    found, gives = read(open_release(version).stores, case["kind"], case["of"]), case["gives"]
-    if isinstance(gives, dict) and isinstance(found, dict):
+    value, gives = read(open_release(version).stores, case["kind"], case["of"]), case["gives"]
+    if isinstance(gives, dict) and isinstance(value, dict):
         # A later library may return more.
-        found = {name: found.get(name, "missing") for name in gives}
-    assert found == gives
+        value = {name: value.get(name, "missing") for name in gives}
+    assert value == gives
 
 
 @pytest.fixture
@@ -404,9 +404,9 @@ def test_every_item_of_a_release_is_read(read_whole: Opened, version: str) -> No
 def test_every_attribute_that_this_library_reads_is_in_an_item(
     read_whole: Opened, version: str
 ) -> None:
-    asked = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
-    given = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
-    missing = {f"{kind}: {name}" for kind, name in asked - given}
+    read = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
+    stored = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
+    missing = {f"{kind}: {name}" for kind, name in read - stored}
     assert {attribute for attribute in missing if is_of_its_time(attribute, version)} == set()
 
 

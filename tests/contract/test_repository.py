@@ -76,12 +76,12 @@ def test_nothing_is_patched() -> None:
     The one exception guards the network.
     """
     patching = re.compile(r"unittest\.mock|mocker|monkeypatch\.setattr")
-    found = [
+    files = [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests").rglob("*.py"))
         if ".mayfly" not in path.parts and patching.search(path.read_text())
     ]
-    assert found == ["tests/conftest.py", "tests/contract/test_repository.py"]
+    assert files == ["tests/conftest.py", "tests/contract/test_repository.py"]
 
 
 def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
@@ -97,9 +97,9 @@ def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
         + r"me/\w|/wo"
         + "rk/"
     )
-    found = [
+    files = [
         path
         for path in tracked
         if (ROOT / path).is_file() and forbidden.search((ROOT / path).read_text(errors="replace"))
     ]
-    assert found == []
+    assert files == []

@@ -126,8 +126,8 @@ def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
 
 def facts(result: Reply | Failure) -> dict[str, Any]:
     assert isinstance(result, Reply), result
-    found: dict[str, Any] = json.loads(json.loads(result.payload)["body"])
-    return found
+    body: dict[str, Any] = json.loads(json.loads(result.payload)["body"])
+    return body
 
 
 def wish(name: str, **facts: str) -> Invocation:
@@ -303,13 +303,13 @@ def test_output_is_logged_line_by_line_with_its_request(bench: Bench) -> None:
         await environment.stop(1)
 
     run(bench, test())
-    said = [entry for entry in bench.entries() if entry["type"] == "function"]
-    assert [entry.get("text") or entry["record"]["message"] for entry in said] == [
+    lines = [entry for entry in bench.entries() if entry["type"] == "function"]
+    assert [entry.get("text") or entry["record"]["message"] for entry in lines] == [
         "a line of text",
         "a line of JSON",
         "to the error stream",
     ]
-    assert {entry["request_id"] for entry in said} == {invocation.request_id}
+    assert {entry["request_id"] for entry in lines} == {invocation.request_id}
 
 
 def test_answer_to_another_invocation_is_refused(bench: Bench) -> None:

@@ -15,6 +15,6 @@ def test_ended_jobs_need_little_memory() -> None:
     """Measured: 1.7 and 1.8 MB. With items as dictionaries it was 15 MB."""
     command = [sys.executable, "-m", "bench.memory", "ended", "10000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    (found,) = json.loads(done.stdout)
-    assert found["mb_per_1000_running"] < RUNNING
-    assert found["mb_per_1000_settled"] < SETTLED
+    (result,) = json.loads(done.stdout)
+    assert result["mb_per_1000_running"] < RUNNING
+    assert result["mb_per_1000_settled"] < SETTLED

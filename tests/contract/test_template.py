@@ -118,17 +118,17 @@ def test_405_table_has_exactly_the_routes_of_the_template() -> None:
 def test_every_route_has_its_handler_and_its_scope() -> None:
     """Each route of the template is a key of its function's scopes, and each key is a route."""
     (api,) = TEMPLATE.of_type("AWS::ApiGatewayV2::Api").values()
-    wanted: dict[str, set[str]] = {}
+    expected: dict[str, set[str]] = {}
     for path, operations in api["Body"]["paths"].items():
         for method, operation in operations.items():
             uri = str(operation["x-amazon-apigateway-integration"]["uri"])
             function = re.search(r"\$\{(\w+)\.Arn\}", uri)
             assert function
             key = path if path == "$default" else f"{method.upper()} {path}"
-            wanted.setdefault(function[1].lower(), set()).add(key)
+            expected.setdefault(function[1].lower(), set()).add(key)
             is_public = not operation.get("security")
             assert is_public == (function[1] == "Hello"), key
-    for name, keys in wanted.items():
+    for name, keys in expected.items():
         folder = "await_job" if name == "awaitjob" else name
         scopes = __import__(f"functions.{folder}.app", fromlist=["_SCOPES"])._SCOPES
         assert set(scopes) == keys
@@ -138,11 +138,11 @@ def test_every_route_has_its_handler_and_its_scope() -> None:
 def test_function_gets_exactly_the_variables_that_its_settings_read(name: str) -> None:
     folder = re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
     settings = import_module(f"functions.{folder}.deps").Settings
-    given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
+    variables = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
     #: Lambda sets all of these but the last, whose default is right for this stack.
     not_of_the_template = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL", "MAYFLY_TASKS"}
     assert (
-        given
+        variables
         == {field.name.upper() for field in dataclasses.fields(settings)} - not_of_the_template
     )
 

@@ -108,7 +108,7 @@ def test_large_state_is_killed_and_stopped_like_a_small_one(tmp_path: Path, roun
     folder = Folder(tmp_path)
     told = with_jobs(folder)
     grow(folder.state, 50 if rounds <= 3 else 500)
-    kill_rounds(folder, max(3, rounds // 4), seed=rounds, told=told)
+    kill_rounds(folder, max(3, rounds // 4), seed=rounds, acknowledged=told)
     with folder.running() as stack:
         started = time.monotonic()
         assert stack.stop() == 0

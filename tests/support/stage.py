@@ -26,12 +26,12 @@ def a_record(message: Wake | Submission, message_id: str, receives: int = 1) -> 
     if isinstance(message, Wake):
         body = {"tenant": message.tenant, "id": message.job_id}
     else:
-        wanted = {
+        fields = {
             "task": message.task,
             "payload": message.payload,
             "idempotency_key": message.idempotency_key,
         }
-        body = {name: value for name, value in wanted.items() if value is not None}
+        body = {name: value for name, value in fields.items() if value is not None}
     (record,) = sqs(json.dumps(body))["Records"]
     return SQSRecord(
         {
@@ -47,8 +47,8 @@ class Counting(Observer):
     """An observer that keeps the names of what it counts, and logs."""
 
     def __init__(self, counted: list[str]) -> None:
-        made = observer("test")
-        super().__init__(log=made.log, metrics=made.metrics)
+        base = observer("test")
+        super().__init__(log=base.log, metrics=base.metrics)
         object.__setattr__(self, "counted", counted)
 
     def count(self, name: str, by: int = 1) -> None:

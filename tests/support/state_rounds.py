@@ -63,9 +63,9 @@ class Acknowledged:
 
     def after(self, more: int) -> None:
         """Waits for this many more acknowledgements: a random moment under load."""
-        wanted = self.count + more
+        target = self.count + more
         wait_until(
-            lambda: self.count >= wanted, 90, what=f"{more} acknowledgements", interval=0.001
+            lambda: self.count >= target, 90, what=f"{more} acknowledgements", interval=0.001
         )
 
 
@@ -75,8 +75,8 @@ class Load:
     The end of its context stops them, too.
     """
 
-    def __init__(self, stack: Stack, told: Acknowledged, *, callers: int = 4) -> None:
-        self._url, self._headers, self._told = stack.url, stack.headers, told
+    def __init__(self, stack: Stack, acknowledged: Acknowledged, *, callers: int = 4) -> None:
+        self._url, self._headers, self._acknowledged = stack.url, stack.headers, acknowledged
         self._lock = threading.Lock()
         self._ends = threading.Event()
         self._dice = random.Random()
@@ -96,8 +96,8 @@ class Load:
 
     def refused(self, more: int) -> None:
         """Waits for this many more failed requests."""
-        wanted = self.errors.total() + more
-        wait_until(lambda: self.errors.total() >= wanted, 60, what=f"{more} refusals")
+        target = self.errors.total() + more
+        wait_until(lambda: self.errors.total() >= target, 60, what=f"{more} refusals")
 
     def stop(self) -> None:
         """Ends the callers; requests in flight count as unanswered."""
@@ -121,7 +121,7 @@ class Load:
         by = self._dice.randrange(1, 9)
         body = {"task": "counter.add", "payload": {"name": "rounds-jobs", "by": by}}
         with self._lock:
-            self._told.unanswered_jobs += by
+            self._acknowledged.unanswered_jobs += by
         reply = session.post(
             f"{self._url}/jobs",
             json=body,
@@ -130,28 +130,28 @@ class Load:
         )
         if reply.status_code == 202:
             with self._lock:
-                self._told.unanswered_jobs -= by
-                self._told.jobs[reply.json()["id"]] = by
+                self._acknowledged.unanswered_jobs -= by
+                self._acknowledged.jobs[reply.json()["id"]] = by
         else:
             self.errors[str(reply.status_code)] += 1
 
     def _increment(self, session: requests.Session) -> None:
         with self._lock:
-            self._told.unanswered += 1
+            self._acknowledged.unanswered += 1
         reply = session.post(
             f"{self._url}/counters/rounds-plain/increment", json={"by": 1}, timeout=40
         )
         if reply.status_code == 200:
             with self._lock:
-                self._told.unanswered -= 1
-                self._told.increments += 1
+                self._acknowledged.unanswered -= 1
+                self._acknowledged.increments += 1
         else:
             self.errors[str(reply.status_code)] += 1
 
     def _begin(self, session: requests.Session) -> None:
         reply = session.post(f"{self._url}/sessions", json={"subject": "rounds"}, timeout=40)
         if reply.status_code == 201:
-            self._told.sessions.append(reply.json()["token"])
+            self._acknowledged.sessions.append(reply.json()["token"])
         else:
             self.errors[str(reply.status_code)] += 1
 
@@ -259,19 +259,19 @@ def kill_rounds(
     rounds: int,
     *,
     seed: int,
-    told: Acknowledged | None = None,
+    acknowledged: Acknowledged | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Acknowledged:
     """Kills a stack under load many times.
 
     After each restart everything acknowledged must be there.
     """
-    dice, told = random.Random(seed), told or Acknowledged()
+    dice, acknowledged = random.Random(seed), acknowledged or Acknowledged()
     for number in range(1, rounds + 1):
         with folder.running() as stack:
-            check_present(stack, told)
-            with Load(stack, told) as load:
-                told.after(dice.randrange(1, 60))
+            check_present(stack, acknowledged)
+            with Load(stack, acknowledged) as load:
+                acknowledged.after(dice.randrange(1, 60))
                 way = strike(stack, dice)
                 if way == "kill store":
                     wait_until(
@@ -279,20 +279,21 @@ def kill_rounds(
                         _START_SECONDS,
                         what="the store's second start",
                     )
-                    told.after(10)
+                    acknowledged.after(10)
                     load.stop()
-                    check_present(stack, told)
+                    check_present(stack, acknowledged)
                 else:
                     stack.process.wait(60)
                     load.stop()
         say(
-            f"round {number}: {way:<10} {len(told.jobs)} jobs, {told.increments} increments, "
-            f"{len(told.sessions)} sessions acknowledged, lost 0"
+            f"round {number}: {way:<10} {len(acknowledged.jobs)} jobs, "
+            f"{acknowledged.increments} increments, "
+            f"{len(acknowledged.sessions)} sessions acknowledged, lost 0"
         )
     with folder.running() as stack:
-        check_present(stack, told)
-        check_settled(stack, told)
-    return told
+        check_present(stack, acknowledged)
+        check_settled(stack, acknowledged)
+    return acknowledged
 
 
 def truncation_rounds(
@@ -310,9 +311,9 @@ def truncation_rounds(
                 folder.said
             )
             check_consistent(stack)
-            told = Acknowledged()
-            with Load(stack, told) as load:
-                told.after(dice.randrange(10, 60))
+            acknowledged = Acknowledged()
+            with Load(stack, acknowledged) as load:
+                acknowledged.after(dice.randrange(10, 60))
                 stack.process.kill()
                 stack.process.wait(30)
                 load.stop()
@@ -340,19 +341,20 @@ def is_held(state: Path) -> bool:
     return False
 
 
-def check_present(stack: Stack, told: Acknowledged) -> None:
+def check_present(stack: Stack, acknowledged: Acknowledged) -> None:
     """Fails if an acknowledged change is missing."""
-    lost = set(told.jobs) - set(_read(stack, list(told.jobs)))
+    lost = set(acknowledged.jobs) - set(_read(stack, list(acknowledged.jobs)))
     assert not lost, (
-        f"{len(lost)} of {len(told.jobs)} acknowledged jobs are lost:\n{stack.output[-2000:]}"
+        f"{len(lost)} of {len(acknowledged.jobs)} acknowledged jobs are lost:\n"
+        f"{stack.output[-2000:]}"
     )
     plain = stack.counter("rounds-plain")
-    assert told.increments <= plain <= told.increments + told.unanswered, (
+    assert acknowledged.increments <= plain <= acknowledged.increments + acknowledged.unanswered, (
         plain,
-        told.increments,
-        told.unanswered,
+        acknowledged.increments,
+        acknowledged.unanswered,
     )
-    for token in told.sessions[-20:]:
+    for token in acknowledged.sessions[-20:]:
         reply = requests.get(
             f"{stack.url}/sessions/current",
             headers={**stack.headers, "Session-Token": token},
@@ -370,12 +372,12 @@ def check_consistent(stack: Stack) -> None:
     )
 
 
-def check_settled(stack: Stack, told: Acknowledged) -> None:
+def check_settled(stack: Stack, acknowledged: Acknowledged) -> None:
     """Fails unless every accepted job ends, and the effect of each counts once.
 
     Submissions without an answer may have counted.
     """
-    left = set(told.jobs)
+    left = set(acknowledged.jobs)
 
     def is_over() -> bool:
         left.difference_update(
@@ -384,9 +386,9 @@ def check_settled(stack: Stack, told: Acknowledged) -> None:
         return not left
 
     wait_until(is_over, 150, what="the end of every accepted job", interval=0.5)
-    counted = sum(told.jobs.values())
+    counted = sum(acknowledged.jobs.values())
     wait_until(
-        lambda: counted <= stack.counter("rounds-jobs") <= counted + told.unanswered_jobs,
+        lambda: counted <= stack.counter("rounds-jobs") <= counted + acknowledged.unanswered_jobs,
         5,
         what="a count of each effect",
     )
@@ -490,11 +492,11 @@ def times(
                 stack.process.terminate()
                 assert stack.process.wait(60) == 0, stack.output
                 stops.append(time.monotonic() - before)
-        said = [
+        parts = [
             f"{name} {', '.join(f'{each:.2f}' for each in seconds)} s"
             for name, seconds in (("start", starts), ("stop", stops))
         ]
-        say(f"{megabytes:>4} MB: {'; '.join(said)}")
+        say(f"{megabytes:>4} MB: {'; '.join(parts)}")
 
 
 @contextlib.contextmanager
@@ -518,13 +520,13 @@ def full_disk_rounds(
 
     Failed writes are not acknowledged, and the stack continues when there is space.
     """
-    dice, told = random.Random(seed), Acknowledged()
+    dice, acknowledged = random.Random(seed), Acknowledged()
     ballast = folder.state.parent / "ballast"
     for number in range(1, rounds + 1):
         with folder.running() as stack:
-            check_present(stack, told)
-            with Load(stack, told) as load:
-                told.after(dice.randrange(1, 30))
+            check_present(stack, acknowledged)
+            with Load(stack, acknowledged) as load:
+                acknowledged.after(dice.randrange(1, 30))
                 free = shutil.disk_usage(folder.state).free
                 with contextlib.suppress(OSError), ballast.open("wb") as file:
                     file.write(bytes(max(0, free - dice.randrange(4_000, 60_000))))
@@ -543,19 +545,20 @@ def full_disk_rounds(
                         what="a disk with room",
                     )
                     load.stop()
-                    check_present(stack, told)
+                    check_present(stack, acknowledged)
                 load.stop()
                 (stack.process.kill if ends == "kill" else stack.process.terminate)()
                 stack.process.wait(60)
         ballast.unlink(missing_ok=True)
         say(
-            f"round {number}: {ends:<5} {len(told.jobs)} jobs, {told.increments} increments "
+            f"round {number}: {ends:<5} {len(acknowledged.jobs)} jobs, "
+            f"{acknowledged.increments} increments "
             f"acknowledged, lost 0; {dict(load.errors)}"
         )
     with folder.running() as stack:
-        check_present(stack, told)
-        check_settled(stack, told)
-    return told
+        check_present(stack, acknowledged)
+        check_settled(stack, acknowledged)
+    return acknowledged
 
 
 def main() -> int:
@@ -572,7 +575,7 @@ def main() -> int:
         print(text, flush=True)
 
     say(f"seed {options.seed}")
-    told: Acknowledged | None = None
+    acknowledged: Acknowledged | None = None
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-rounds-") as name,
         contextlib.ExitStack() as stack,
@@ -580,14 +583,14 @@ def main() -> int:
         folder = Folder(Path(name))
         match options.kind:
             case "kill":
-                told = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
+                acknowledged = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
             case "truncated":
                 truncation_rounds(folder, options.rounds, seed=options.seed, say=say)
             case "times":
                 times(Path(name), options.rounds, say=say)
             case "full":
                 disk = stack.enter_context(small_disk(Path(name) / "disk", kilobytes=40_000))
-                told = full_disk_rounds(
+                acknowledged = full_disk_rounds(
                     Folder(Path(name), state=disk / "state"),
                     options.rounds,
                     seed=options.seed,
@@ -595,17 +598,18 @@ def main() -> int:
                 )
             case _:
                 folder = grown(Path(name) / "large", options.megabytes)
-                told = kill_rounds(
+                acknowledged = kill_rounds(
                     folder,
                     options.rounds,
                     seed=options.seed,
-                    told=Acknowledged(unanswered_jobs=1),
+                    acknowledged=Acknowledged(unanswered_jobs=1),
                     say=say,
                 )
     counted = (
-        f"; {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions "
+        f"; {len(acknowledged.jobs)} jobs, {acknowledged.increments} increments, "
+        f"{len(acknowledged.sessions)} sessions "
         "acknowledged: lost 0"
-        if told
+        if acknowledged
         else ""
     )
     say(f"{options.rounds} rounds of {options.kind} in {time.monotonic() - started:.0f} s{counted}")

@@ -216,9 +216,9 @@ class Tour:
         for name in ("c", "sharded"):
             self.call("DELETE", f"/counters/{name}", status=204)
         for algorithm in ("fixed", "sliding", "gcra"):
-            asked = {"key": "k", "algorithm": algorithm, "limit": 1, "period_seconds": 1000}
-            self.call("POST", f"/limits/{algorithm}/take", asked, status=200)
-            self.call("POST", f"/limits/{algorithm}/take", asked, status=429)
+            take = {"key": "k", "algorithm": algorithm, "limit": 1, "period_seconds": 1000}
+            self.call("POST", f"/limits/{algorithm}/take", take, status=200)
+            self.call("POST", f"/limits/{algorithm}/take", take, status=429)
 
     def jobs(self) -> None:
         """Makes jobs that succeed, fail, wait, are cancelled or redriven, and some large ones."""
@@ -260,16 +260,16 @@ class Tour:
         """Returns a job, once it has ended with the expected status."""
 
         def ended() -> Any:
-            found = self.call("GET", f"/jobs/{job_id}?wait=5", status=200).json()
-            return found["status"] in statuses and found
+            job = self.call("GET", f"/jobs/{job_id}?wait=5", status=200).json()
+            return job["status"] in statuses and job
 
         return dict(wait_until(ended, 90, what=f"job {job_id} {statuses}"))
 
     def schedules(self) -> None:
         """Makes a schedule that ticks, and is paused, resumed, changed and deleted."""
-        asked = {"every_seconds": 60, "task": "counter.add", "payload": {"name": "ticks"}}
-        self.call("PUT", "/schedules/s", asked, status=201)
-        self.call("PUT", "/schedules/s", {**asked, "every_seconds": 61}, status=200)
+        definition = {"every_seconds": 60, "task": "counter.add", "payload": {"name": "ticks"}}
+        self.call("PUT", "/schedules/s", definition, status=201)
+        self.call("PUT", "/schedules/s", {**definition, "every_seconds": 61}, status=200)
         self.call("GET", "/schedules", status=200)
         self.call("GET", "/schedules/s", status=200)
         self.call("POST", "/schedules/s/pause", status=200)
@@ -324,8 +324,8 @@ class Tour:
 
         Either they never take effect (`refuse`), or their answers are lost (`lose`).
         """
-        wanted = {"function": function, "action": action, "kind": kind, "times": times}
-        assert self.stack.control("faults", wanted).ok
+        fault = {"function": function, "action": action, "kind": kind, "times": times}
+        assert self.stack.control("faults", fault).ok
 
     def rewrite(self, job_id: str, **changes: Any) -> None:
         """Changes a job's item directly, as time and crashes would."""
@@ -344,10 +344,10 @@ class Tour:
         """Imports an uploaded file, and one that is requested."""
         s3, bucket = self.stack.client("s3"), self.stack.facts["outputs"]["ImportsBucketName"]
         s3.put_object(Bucket=bucket, Key="default/up.csv", Body=b"a,b\n1,2\n")
-        made = self.call(
+        job = self.call(
             "POST", "/jobs", {"task": "csv.import", "payload": {"key": "up.csv"}}, status=202
         ).json()
-        self.wait_for(made["id"], "succeeded")
+        self.wait_for(job["id"], "succeeded")
         # S3 announces an upload more than once; at the second time its job seems to have waited for
         # an hour.
         notice = {
@@ -406,8 +406,8 @@ class Tour:
 
     def deliver(self, url: str, status: str, note: str = "") -> str:
         """Waits until a webhook has ended with this status; returns its job's id."""
-        asked = {"task": "http.deliver", "payload": {"url": url, "body": {"note": note}}}
-        job_id = str(self.call("POST", "/jobs", asked, status=202).json()["id"])
+        body = {"task": "http.deliver", "payload": {"url": url, "body": {"note": note}}}
+        job_id = str(self.call("POST", "/jobs", body, status=202).json()["id"])
         self.wait_for(job_id, status)
         return job_id
 
@@ -464,8 +464,8 @@ class Tour:
 
     def interrupted(self) -> dict[str, Any]:
         """Restores a job to its state after its worker died in its last attempt."""
-        asked = {"task": "sleep", "payload": {"seconds": 1}, "max_attempts": 1}
-        job = dict(self.call("POST", "/jobs", asked, status=202).json())
+        body = {"task": "sleep", "payload": {"seconds": 1}, "max_attempts": 1}
+        job = dict(self.call("POST", "/jobs", body, status=202).json())
 
         def running_item() -> Any:
             items = [

@@ -91,10 +91,10 @@ class Site:
     def browser(
         self, base: str = "https://app.example.org", token: str | None = None
     ) -> TestClient:
-        found = TestClient(self.app, base_url=base)
+        client = TestClient(self.app, base_url=base)
         if token:
-            found.cookies.set(COOKIE, token)
-        return found
+            client.cookies.set(COOKIE, token)
+        return client
 
 
 @pytest.fixture

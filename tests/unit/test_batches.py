@@ -85,14 +85,14 @@ def test_jobs_that_messages_request_are_created_by_their_claims_in_one_call(
 
 
 def test_claim_in_a_batch_leaves_the_same_record_as_a_single_claim(stage: Stage) -> None:
-    seen: dict[int, list[Job]] = {}
+    records: dict[int, list[Job]] = {}
     for size in (1, 2):
         for number in range(size):
             stage.submit(id=f"s{size}-{number}", payload={"x": 1})
         stage.ran.clear()
         stage.handle(*(Wake("acme", f"s{size}-{number}") for number in range(size)))
-        seen[size] = [stage.ran[0], stage.job(f"s{size}-0")]
-    for alone, together in zip(seen[1], seen[2], strict=True):
+        records[size] = [stage.ran[0], stage.job(f"s{size}-0")]
+    for alone, together in zip(records[1], records[2], strict=True):
         assert {**vars(together), "id": "", "owner": ""} == {**vars(alone), "id": "", "owner": ""}
 
 
@@ -197,10 +197,10 @@ def test_last_attempt_is_not_spent_by_a_claim_in_a_batch(stage: Stage) -> None:
     stage.submit(id="once", max_attempts=1)
     stage.submit(id="a")
     stage.submit(id="b")
-    seen = []
-    stage.body = lambda job, effects: seen.append(stage.job("once").status)
+    attempts = []
+    stage.body = lambda job, effects: attempts.append(stage.job("once").status)
     stage.handle(Wake("acme", "a"), Wake("acme", "b"), Wake("acme", "once"))
-    assert seen == [Status.QUEUED, Status.QUEUED, Status.INPROGRESS]
+    assert attempts == [Status.QUEUED, Status.QUEUED, Status.INPROGRESS]
 
 
 def test_job_that_another_worker_holds_is_left_to_it(stage: Stage) -> None:
@@ -241,14 +241,14 @@ def test_claim_on_a_stale_version_is_refused_even_if_the_job_is_queued_again(
     stage: Stage,
 ) -> None:
     stage.submit()
-    seen = stage.job()
+    stale = stage.job()
     claimed = stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
     stage.store.release(claimed, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
     queued = stage.operations.resend("acme", "j1", now_ms=stage.clock())
     assert queued.status is Status.QUEUED
-    assert stage.store.claim_many([Claim(seen, "late")], now_ms=stage.clock(), lease_ms=15_000) == [
-        None
-    ]
+    assert stage.store.claim_many(
+        [Claim(stale, "late")], now_ms=stage.clock(), lease_ms=15_000
+    ) == [None]
     assert stage.job() == queued
 
 
@@ -285,12 +285,12 @@ def test_unprocessed_keys_are_requested_again_and_never_treated_as_absent(
 ) -> None:
     messages = submit_all(stage)
     table = stage.tables["JobsTable"]
-    asked: list[int] = []
+    requests: list[int] = []
 
     def throttled(parsed: Any, **_: Any) -> None:
         """Leaves some keys unprocessed, as AWS does under load."""
         found = parsed["Responses"][table]
-        asked.append(len(found))
+        requests.append(len(found))
         if len(found) > 3:
             left = found[3:]
             parsed["Responses"][table] = found[:3]
@@ -299,7 +299,7 @@ def test_unprocessed_keys_are_requested_again_and_never_treated_as_absent(
 
     embedded.meta.events.register("after-call.dynamodb.BatchGetItem", throttled)
     assert failures(stage.handle(*messages)) == []
-    assert (asked, stage.count()) == ([10, 7, 4, 1], 10)
+    assert (requests, stage.count()) == ([10, 7, 4, 1], 10)
 
 
 def test_keys_that_stay_unprocessed_raise_an_error_and_are_not_treated_as_absent(

@@ -557,8 +557,8 @@ def test_many_counters_are_read_in_one_call(sharded: Counting, faults: Faults) -
         add(sharded, name)
     add(sharded, by=3)
     faults.requests.clear()
-    found = counters.read_many(sharded, tenant="acme", names=["b", "hits", "absent", "a", "b"])
-    assert [(counter.name, counter.value) for counter in found] == [
+    read = counters.read_many(sharded, tenant="acme", names=["b", "hits", "absent", "a", "b"])
+    assert [(counter.name, counter.value) for counter in read] == [
         ("b", 1),
         ("hits", 3),
         ("absent", 0),

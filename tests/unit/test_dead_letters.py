@@ -203,9 +203,9 @@ def test_job_that_no_worker_could_create_is_created_under_the_id_of_its_message(
     keeper: Keeper,
 ) -> None:
     assert keeper.settle({"task": "t", "payload": 5}) == []
-    made = keeper.job(job_id_for("acme", None, otherwise="message m0"))
+    job = keeper.job(job_id_for("acme", None, otherwise="message m0"))
     # The stream announces it.
-    assert (made.status, made.payload, made.max_attempts, keeper.sent) == (
+    assert (job.status, job.payload, job.max_attempts, keeper.sent) == (
         Status.QUEUED,
         5,
         7,
@@ -436,8 +436,8 @@ def test_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) -> 
     keeper.submit()
     late = keeper.claim()
     keeper.clock.advance(16)
-    found = resend(keeper)
-    assert (found.status, found.attempt, found.fence, len(found.history)) == (
+    job = resend(keeper)
+    assert (job.status, job.attempt, job.fence, len(job.history)) == (
         Status.QUEUED,
         1,
         1,
@@ -508,8 +508,10 @@ def test_stranded_jobs_are_those_that_did_not_change_for_long(keeper: Keeper) ->
         id="late", status=Status.SCHEDULED, not_before_ms=keeper.clock() - 60_000, created_at_ms=0
     )
     keeper.submit(id="early", status=Status.SCHEDULED, not_before_ms=keeper.clock() + 60_000)
-    found = [job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job]
-    assert sorted(found) == ["j1", "late", "old"]
+    job_ids = [
+        job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job
+    ]
+    assert sorted(job_ids) == ["j1", "late", "old"]
 
 
 def test_stranded_jobs_are_found_on_every_page_of_the_table(keeper: Keeper) -> None:
@@ -521,8 +523,8 @@ def test_stranded_jobs_are_found_on_every_page_of_the_table(keeper: Keeper) -> N
             UpdateExpression="SET progress = :progress",
             ExpressionAttributeValues={":progress": {"S": json.dumps("x" * 300_000)}},
         )
-    found = list(keeper.operations.stranded(before_ms=keeper.clock()))
-    assert ([job.id for job in found if job], found.count(None)) == (
+    jobs = list(keeper.operations.stranded(before_ms=keeper.clock()))
+    assert ([job.id for job in jobs if job], jobs.count(None)) == (
         ["a", "b", "c", "d", "e", "f"],
         2,
     )

@@ -86,8 +86,8 @@ def test_canonical_json_is_read_back_as_the_same_value(value: object) -> None:
 
 @pytest.mark.parametrize(("sent", "read"), [(2, 2), (2.0, 2), (-3.0, -3), (1e3, 1000)])
 def test_whole_number_may_be_written_in_every_notation(sent: float, read: int) -> None:
-    found = Fields({"n": sent}).integer("n", -10, 1000)
-    assert (found, type(found)) == (read, int)
+    number = Fields({"n": sent}).integer("n", -10, 1000)
+    assert (number, type(number)) == (read, int)
 
 
 @pytest.mark.parametrize("sent", [2.5, 1e300, 2.0**60, True, "2"])

@@ -136,15 +136,15 @@ class _Client:
     def token(self) -> str | None:
         name = "session" if self.base.startswith("http:") else COOKIE
         host = self.base.split("//")[1]
-        found = self.inner.get_cookie(name, domain=host.split(":")[0])
-        return found.value if found else None
+        cookie = self.inner.get_cookie(name, domain=host.split(":")[0])
+        return cookie.value if cookie else None
 
 
 def same(browser: _Client, app: flask.Flask) -> _Client:
     """Another window of the same browser."""
-    found = client(app)
-    found.inner.set_cookie(COOKIE, str(browser.token()), domain="app.example.org", secure=True)
-    return found
+    window = client(app)
+    window.inner.set_cookie(COOKIE, str(browser.token()), domain="app.example.org", secure=True)
+    return window
 
 
 def set_cookies(browser: _Client) -> list[str]:

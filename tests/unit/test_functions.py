@@ -226,8 +226,8 @@ def test_request_without_a_route_is_404_or_405(
 ) -> None:
     event = http("$default", path)
     event["requestContext"]["http"]["method"] = method
-    found, body, headers = call(hello, event)
-    assert (found, body["status"], headers.get("Allow")) == (status, status, allow)
+    answered, body, headers = call(hello, event)
+    assert (answered, body["status"], headers.get("Allow")) == (status, status, allow)
 
 
 # ---------------------------------------------------------------- jobs
@@ -555,8 +555,8 @@ def test_waiting_job_is_cancelled_immediately_and_finally(
 ) -> None:
     _, job, _ = api.submit({"task": "t", **body})
     for _ in range(2):
-        status, found, _ = api.post(job["id"], "cancel")
-        assert (status, found["status"]) == (200, "cancelled")
+        status, cancelled, _ = api.post(job["id"], "cancel")
+        assert (status, cancelled["status"]) == (200, "cancelled")
     with pytest.raises(ClaimRefused):
         api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock() + 10**7, lease_ms=15_000)
     assert not {"due", "attention", "not_before"} & set(items(api))
@@ -565,14 +565,14 @@ def test_waiting_job_is_cancelled_immediately_and_finally(
 def test_cancelled_job_cannot_commit(api: JobsApi) -> None:
     _, job, _ = api.submit()
     claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
-    found = api.post(job["id"], "cancel")[1]
-    assert (found["status"], found["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
+    cancelled = api.post(job["id"], "cancel")[1]
+    assert (cancelled["status"], cancelled["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
     assert [
         type(lost) for lost in api.store.renew([claimed], now_ms=api.clock(), lease_ms=15_000)
     ] == [Fenced]
     with pytest.raises(Fenced, match="has ended"):
         api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
-    assert api.read(job["id"])[1] == found
+    assert api.read(job["id"])[1] == cancelled
 
 
 def test_ended_job_cannot_be_cancelled_and_only_a_dead_one_can_be_redriven(api: JobsApi) -> None:
@@ -591,8 +591,8 @@ def test_redriven_job_has_all_its_attempts_again_and_keeps_its_history(
 ) -> None:
     _, job, _ = api.submit({"task": "t", "max_attempts": 1})
     api.die(job["id"])
-    status, found, _ = api.post(job["id"], "redrive")
-    assert (status, found["status"], found["error"], len(found["attempts"])) == (
+    status, redriven, _ = api.post(job["id"], "redrive")
+    assert (status, redriven["status"], redriven["error"], len(redriven["attempts"])) == (
         202,
         "queued",
         None,
@@ -617,8 +617,8 @@ def test_replay_that_finds_its_overdue_job_changing_answers_with_the_job(
             api.store.commit(claimed, result="1", effects=[], now_ms=api.clock())
 
     once_before(api, "GetItem", move)  # the read of the resend
-    status, found, _ = api.submit(**more)
-    assert (status, found["status"]) == (200, "succeeded" if end == "commit" else "running")
+    status, replayed, _ = api.submit(**more)
+    assert (status, replayed["status"]) == (200, "succeeded" if end == "commit" else "running")
 
 
 def test_replay_announces_a_job_that_has_waited_too_long(api: JobsApi) -> None:
@@ -650,8 +650,8 @@ def test_two_redrives_at_once_start_one_run(api: JobsApi) -> None:
 
     once_before(api, "UpdateItem", other_redrives_and_a_worker_fails_it_again)
     api.post(job["id"], "redrive")
-    found = api.store.read("acme", job["id"], now_ms=api.clock())
-    assert (found.run, found.status, found.attempt) == (2, Status.DEAD, 1)
+    redriven = api.store.read("acme", job["id"], now_ms=api.clock())
+    assert (redriven.run, redriven.status, redriven.attempt) == (2, Status.DEAD, 1)
 
 
 def test_sweep_does_not_restore_a_deleted_job(api: JobsApi) -> None:
@@ -724,8 +724,8 @@ def test_job_whose_worker_died_has_an_interrupted_attempt(api: JobsApi) -> None:
     api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
     assert api.read(job["id"])[1]["attempts"][0]["outcome"] == "running"
     api.clock.advance(15.001)
-    found = api.read(job["id"])[1]
-    assert (found["status"], found["attempts"][0]["outcome"]) == ("interrupted", "interrupted")
+    shown = api.read(job["id"])[1]
+    assert (shown["status"], shown["attempts"][0]["outcome"]) == ("interrupted", "interrupted")
 
 
 @pytest.mark.parametrize(
@@ -740,10 +740,10 @@ def test_job_whose_worker_died_has_an_interrupted_attempt(api: JobsApi) -> None:
 def test_caller_without_the_scope_is_refused(
     api: JobsApi, caller: Any, status: int, code: str
 ) -> None:
-    found, problem, headers = call(
+    answered, problem, headers = call(
         api.handler, http("POST /jobs", body={"task": "t"}, caller=caller)
     )
-    assert (found, problem["code"]) == (status, code)
+    assert (answered, problem["code"]) == (status, code)
     assert ("WWW-Authenticate" in headers) == (status == 401)
 
 
@@ -822,12 +822,12 @@ def stream_event(*ids: str) -> dict[str, Any]:
 
 
 def received(queue: Queue) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = []
+    bodies: list[dict[str, str]] = []
     while messages := queue._client.receive_message(
         QueueUrl=queue._url, MaxNumberOfMessages=10
     ).get("Messages"):
-        found += [json.loads(message["Body"]) for message in messages]
-    return found
+        bodies += [json.loads(message["Body"]) for message in messages]
+    return bodies
 
 
 def test_relay_announces_every_queued_job(queue: Queue) -> None:
@@ -946,7 +946,7 @@ def test_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
 
 def test_no_record_runs_before_the_batch_is_hidden() -> None:
     """After a crash, the messages return when the lease ends, not after the queue's timeout."""
-    is_hidden, seen = threading.Event(), []
+    is_hidden, hidden_at_run = threading.Event(), []
 
     class SlowQueue(VisibleQueue):
         def set_visibility(self, seconds_by_receipt: Any) -> int:
@@ -956,13 +956,13 @@ def test_no_record_runs_before_the_batch_is_hidden() -> None:
     queue = SlowQueue()
     handle(
         sqs("a"),
-        lambda record: seen.append(len(queue.asked)),
+        lambda record: hidden_at_run.append(len(queue.asked)),
         queue,
         lease=15,
         context=Context(),
         beats=[],
     )
-    assert seen == [1]
+    assert hidden_at_run == [1]
 
 
 def test_heartbeat_continues_after_an_unforeseen_failure() -> None:

@@ -37,14 +37,14 @@ def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Ta
     With `resumes`, each piece begins from the saved progress of the one before.
     """
     source = Source("acme/x.csv", len(data), "e")
-    found = Tally(source)
+    sums = Tally(source)
     for cut in sorted({min(cut, len(data)) for cut in cuts} | {len(data)}):
-        if found.fetched > cut:
+        if sums.fetched > cut:
             continue
-        found.take(data[found.fetched : cut], is_last=cut == len(data))
+        sums.take(data[sums.fetched : cut], is_last=cut == len(data))
         if resumes:
-            found = Tally.resumed(source, json.loads(canonical_json(found.progress())))
-    return found
+            sums = Tally.resumed(source, json.loads(canonical_json(sums.progress())))
+    return sums
 
 
 def test_columns_are_added_up() -> None:
@@ -123,7 +123,7 @@ def test_rows_are_read_as_rfc_4180_defines_and_the_others_are_stored(
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "problem"),
     [
         (b"", "is empty"), (b"\n\n", "is empty"), (b"a,a\n1,2\n", "each column once"),
         (b"a,\n1,2\n", "each column once"),
@@ -135,11 +135,11 @@ def test_rows_are_read_as_rfc_4180_defines_and_the_others_are_stored(
     ],
 )  # fmt: skip
 def test_file_without_a_usable_header_or_with_an_endless_row_ends_its_import(
-    data: bytes, said: str
+    data: bytes, problem: str
 ) -> None:
-    with pytest.raises(BadImport, match=said):
-        found = Tally(Source("acme/x.csv", len(data) + 1, "e"))
-        found.take(data, is_last=len(data) < 1000)
+    with pytest.raises(BadImport, match=problem):
+        sums = Tally(Source("acme/x.csv", len(data) + 1, "e"))
+        sums.take(data, is_last=len(data) < 1000)
 
 
 def test_first_hundred_malformed_rows_are_stored_and_all_are_counted() -> None:
@@ -234,10 +234,10 @@ class Imports(Stage):
         real, stage = self.objects.read, self
 
         def counted(source: Source, start: int, size: int) -> bytes:
-            found = real(source, start, size)
-            stage.read.append((start, len(found)))
+            piece = real(source, start, size)
+            stage.read.append((start, len(piece)))
             stage.during_read()
-            return found
+            return piece
 
         self.objects.read = counted  # type: ignore[method-assign]  # counts the calls
         self.body = lambda job, effects: import_csv(job, effects, self.objects)
@@ -469,16 +469,16 @@ def test_object_that_was_replaced_between_two_attempts_ends_the_import() -> None
         Tally.resumed(Source("acme/x.csv", 4, "another"), progress)
 
 
-@pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"),
+@pytest.mark.parametrize(("payload", "problem"), [({"key": "y.csv"}, "no such object"),
     ({}, "key: is missing"), ({"key": ""}, "1 to 1000"), ({"key": "x.csv", "a": 1},
     "unknown field")])  # fmt: skip
 def test_invalid_import_is_dead_immediately_with_the_reason(
-    imports: Imports, payload: Any, said: str
+    imports: Imports, payload: Any, problem: str
 ) -> None:
     imports.put(b"n\n1\n")
     imports.submit(payload=payload)
     imports.attempt()
-    assert (imports.job().status, said in str(imports.job().error)) == (Status.DEAD, True)
+    assert (imports.job().status, problem in str(imports.job().error)) == (Status.DEAD, True)
 
 
 def test_tenant_can_import_only_its_own_objects(imports: Imports) -> None:

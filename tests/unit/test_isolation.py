@@ -82,14 +82,14 @@ class Api:
 @pytest.fixture
 def calls(aws: None) -> Iterator[list[Call]]:
     """Records every call of the store, with the size of its request in bytes."""
-    found: list[Call] = []
+    requests: list[Call] = []
     session = boto3.Session()
     session.events.register(
-        "before-call", lambda model, params, **_: found.append((model.name, len(params["body"])))
+        "before-call", lambda model, params, **_: requests.append((model.name, len(params["body"])))
     )
     make_tables(make_client("dynamodb"))
     boto3.DEFAULT_SESSION = session
-    yield found
+    yield requests
     boto3.DEFAULT_SESSION = None
 
 
@@ -228,12 +228,14 @@ def test_tenant_without_requests_left_gets_429_on_every_route_and_no_other_does(
         "GET /subjects/{subject}/sessions",
         "GET /counters/{name}",
     ):
-        status, problem, made = api.ask("acme", route, id="x1", name="n1", subject="s1")
+        status, problem, calls_made = api.ask("acme", route, id="x1", name="n1", subject="s1")
         assert (status, problem["code"]) == (429, "quota-exceeded"), route
         # Only the limit was read.
-        assert [name for name, _ in made] in ([], ["UpdateItem"], ["UpdateItem", "UpdateItem"]), (
-            route
-        )
+        assert [name for name, _ in calls_made] in (
+            [],
+            ["UpdateItem"],
+            ["UpdateItem", "UpdateItem"],
+        ), route
     assert api.ask("evil", "GET /counters/{name}", name="n1")[0] == 200
 
 
@@ -303,5 +305,5 @@ def test_quota_answers_when_to_retry(calls: list[Call]) -> None:
 def test_path_with_characters_that_no_name_has_is_400_without_a_store_call(
     api: Api, route: str, part: str
 ) -> None:
-    status, problem, made = api.ask("acme", route, **{part: "\x84"})
-    assert (status, problem["code"], made) == (400, "invalid-request", [])
+    status, problem, calls_made = api.ask("acme", route, **{part: "\x84"})
+    assert (status, problem["code"], calls_made) == (400, "invalid-request", [])

@@ -126,8 +126,8 @@ def test_expired_job_is_absent_while_its_item_still_exists(
     with pytest.raises(JobNotFound):
         store.read("acme", "j1", now_ms=later)
     store.create(a_job(created_at_ms=later, fingerprint="new", payload=payload + "!"))
-    found = store.read("acme", "j1", now_ms=later)
-    assert (found.status, found.payload) == (Status.QUEUED, payload + "!")
+    job_read = store.read("acme", "j1", now_ms=later)
+    assert (job_read.status, job_read.payload) == (Status.QUEUED, payload + "!")
 
 
 def test_a_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job: Job) -> None:
@@ -444,8 +444,8 @@ def test_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(
     with pytest.raises(StoreUnavailable, match="read payload"):
         claim(store)
     faults.plan = lambda operation, number: None
-    found = read(store)
-    assert (found.status, found.attempt, found.history) == (Status.RETRY, 0, ())
+    job_after = read(store)
+    assert (job_after.status, job_after.attempt, job_after.history) == (Status.RETRY, 0, ())
     assert claim(store, "w2").attempt == 1
 
 
@@ -453,9 +453,9 @@ def test_payload_that_was_read_before_is_not_read_again_by_a_claim(
     store: JobStore, faults: Faults
 ) -> None:
     store.create(a_job(payload="x" * 5000))
-    seen = read(store)
+    job_before = read(store)
     faults.requests.clear()
-    mine = store.claim("acme", "j1", nonce="w1", now_ms=NOW, lease_ms=LEASE, seen=seen)
+    mine = store.claim("acme", "j1", nonce="w1", now_ms=NOW, lease_ms=LEASE, seen=job_before)
     assert (mine.payload, faults.requests) == ("x" * 5000, ["UpdateItem"])
 
 
@@ -576,16 +576,20 @@ def test_write_that_never_arrives_changes_nothing_and_raises_an_error(
 
 def test_a_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
     store.release(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
-    found = read(store)
-    assert (found.status, found.not_before_ms, found.expires_at_s) == (Status.RETRY, NOW + 1, None)
-    assert (found.history[0].outcome, found.history[0].error) == (Outcome.FAILED, "boom")
+    released = read(store)
+    assert (released.status, released.not_before_ms, released.expires_at_s) == (
+        Status.RETRY,
+        NOW + 1,
+        None,
+    )
+    assert (released.history[0].outcome, released.history[0].error) == (Outcome.FAILED, "boom")
 
 
 def test_release_without_a_time_ends_the_job(store: JobStore, job: Job) -> None:
     store.release(claim(store), error="boom", retry_at_ms=None, now_ms=NOW)
-    found = read(store)
-    assert (found.status, found.error) == (Status.DEAD, "boom")
-    assert found.expires_at_s is not None
+    ended = read(store)
+    assert (ended.status, ended.error) == (Status.DEAD, "boom")
+    assert ended.expires_at_s is not None
     with pytest.raises(ClaimRefused):
         claim(store, "w2", NOW + 10 * LEASE)
 
@@ -608,18 +612,18 @@ def test_release_whose_answer_is_lost_succeeds_on_retry(
 
 
 def test_job_is_buried_only_in_the_state_that_was_read(store: JobStore, job: Job) -> None:
-    seen = claim(store)
+    stale = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced):
-        store.bury(seen, now_ms=NOW)
+        store.bury(stale, now_ms=NOW)
     assert store.renew([taken], now_ms=NOW + LEASE + 2, lease_ms=LEASE) == [None]
     with pytest.raises(Fenced):
         store.bury(taken, now_ms=NOW)
     taken = read(store)
     store.bury(taken, now_ms=NOW)
-    found = read(store)
-    assert (found.status, found.history[-1].outcome) == (Status.DEAD, Outcome.INTERRUPTED)
-    assert found.error == "attempt 2 of 3 was interrupted: its process died"
+    job_after = read(store)
+    assert (job_after.status, job_after.history[-1].outcome) == (Status.DEAD, Outcome.INTERRUPTED)
+    assert job_after.error == "attempt 2 of 3 was interrupted: its process died"
 
 
 @pytest.mark.parametrize("operation", ["PutItem", "GetItem", "UpdateItem"])

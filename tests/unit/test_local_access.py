@@ -115,11 +115,11 @@ def test_browser_is_recognised_by_headers_that_only_browsers_send() -> None:
 
 
 def test_key_of_people_is_random_and_the_same_at_every_start(tmp_path: Path) -> None:
-    made = people(tmp_path)
-    assert people(tmp_path) == made
-    assert people(tmp_path / "..").id != made.id
+    credentials = people(tmp_path)
+    assert people(tmp_path) == credentials
+    assert people(tmp_path / "..").id != credentials.id
     assert (tmp_path / "access-key").stat().st_mode & 0o777 == 0o600
-    assert len(made.id) > 40
+    assert len(credentials.id) > 40
 
 
 def test_unreadable_key_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ OPEN_PORTS = {
 
 
 def test_no_other_module_opens_a_port() -> None:
-    found: dict[str, set[str]] = {}
+    openers: dict[str, set[str]] = {}
     for path in (ROOT / "mayfly_local").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = (
@@ -219,10 +219,10 @@ def test_no_other_module_opens_a_port() -> None:
                     *(alias.name for alias in node.names),
                 }
             if opening := names & OPENERS:
-                found.setdefault(path.relative_to(ROOT / "mayfly_local").as_posix(), set()).update(
-                    opening
-                )
-    assert found == OPEN_PORTS, (
+                openers.setdefault(
+                    path.relative_to(ROOT / "mayfly_local").as_posix(), set()
+                ).update(opening)
+    assert openers == OPEN_PORTS, (
         "a server of the local runtime is an HttpServer, which has rules of access"
     )
 

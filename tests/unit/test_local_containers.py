@@ -21,13 +21,13 @@ async def store() -> AsyncIterator[str]:
     """Serves in place of the emulator, and answers with the request that it received."""
 
     async def answer(request: web.Request) -> web.Response:
-        told = {
+        echo = {
             "host": request.host,
             "path": request.raw_path,
             "body": (await request.read()).hex(),
             "headers": dict(request.headers),
         }
-        return web.json_response(told, status=418, headers={"x-amz-crc32": "7"})
+        return web.json_response(echo, status=418, headers={"x-amz-crc32": "7"})
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
@@ -58,10 +58,10 @@ def test_container_reaches_the_emulator_under_the_bridges_address() -> None:
                 f"{there}/a%2Fb?c=%20d", data=b"\x00\xff", headers=headers
             ) as reply:
                 assert (reply.status, reply.headers["x-amz-crc32"]) == (418, "7")
-                told = await reply.json()
-            assert told["host"] == here.removeprefix("http://")
-            assert (told["path"], told["body"]) == ("/a%2Fb?c=%20d", "00ff")
-            assert headers.items() <= told["headers"].items()
+                echo = await reply.json()
+            assert echo["host"] == here.removeprefix("http://")
+            assert (echo["path"], echo["body"]) == ("/a%2Fb?c=%20d", "00ff")
+            assert headers.items() <= echo["headers"].items()
 
     asyncio.run(ask())
 
@@ -116,20 +116,20 @@ async def ask_engine(monkeypatch: pytest.MonkeyPatch, folder: Path, answer: web.
 def test_engine_names_the_address_of_its_bridge(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told = web.json_response(
+    answer = web.json_response(
         {"IPAM": {"Config": [{"Subnet": "10.88.0.0/16", "Gateway": "10.88.0.1"}]}}
     )
-    assert asyncio.run(ask_engine(monkeypatch, tmp_path, told)) == "10.88.0.1"
+    assert asyncio.run(ask_engine(monkeypatch, tmp_path, answer)) == "10.88.0.1"
 
 
-@pytest.mark.parametrize("told", ['{"IPAM": {"Config": []}}', '{"IPAM": null}', "no JSON", "[]"])
+@pytest.mark.parametrize("body", ['{"IPAM": {"Config": []}}', '{"IPAM": null}', "no JSON", "[]"])
 def test_engine_without_a_bridge_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str
 ) -> None:
     with pytest.raises(LocalError, match="no container engine answers here"):
         asyncio.run(
             ask_engine(
-                monkeypatch, tmp_path, web.Response(text=told, content_type="application/json")
+                monkeypatch, tmp_path, web.Response(text=body, content_type="application/json")
             )
         )
 
@@ -138,9 +138,9 @@ def test_engine_without_a_bridge_is_an_error(
 def test_bridge_that_others_can_reach_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
 ) -> None:
-    told = web.json_response({"IPAM": {"Config": [{"Gateway": address}]}})
+    answer = web.json_response({"IPAM": {"Config": [{"Gateway": address}]}})
     with pytest.raises(LocalError, match="is not a private one"):
-        asyncio.run(ask_engine(monkeypatch, tmp_path, told))
+        asyncio.run(ask_engine(monkeypatch, tmp_path, answer))
 
 
 @pytest.mark.parametrize(

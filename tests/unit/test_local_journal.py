@@ -72,8 +72,8 @@ def test_incomplete_frame_is_cut_with_all_its_rows(tmp_path: Path, cut: int) -> 
     path = tmp_path / "journal-1.log"
     size = path.stat().st_size
     os.truncate(path, size - cut)
-    found, story = read(tmp_path)
-    assert found == {("item", "a"): b"v"}
+    rows, story = read(tmp_path)
+    assert rows == {("item", "a"): b"v"}
     assert story.cut > 0
     assert read(tmp_path)[1].cut == 0, "the file is right again"
 
@@ -107,11 +107,11 @@ def test_every_flipped_byte_is_detected(tmp_path: Path) -> None:
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
         try:
-            found, story = read(tmp_path)
+            rows, story = read(tmp_path)
         except StateError:
             continue
         assert story.cut > 0, position
-        assert found in ({}, {("item", "a"): b"first"}), position
+        assert rows in ({}, {("item", "a"): b"first"}), position
 
 
 def test_newer_format_is_an_error_and_the_file_stays_unchanged(tmp_path: Path) -> None:
@@ -200,8 +200,8 @@ def test_full_disk_is_an_error_and_leaves_no_half_frame(tmp_path: Path, room: in
     disk.room = 10_000
     journal.append([row("c")])
     killed(journal)
-    found, story = read(tmp_path)
-    assert set(found) == {("item", "a"), ("item", "c")}
+    rows, story = read(tmp_path)
+    assert set(rows) == {("item", "a"), ("item", "c")}
     assert story.cut == 0
 
 
@@ -286,8 +286,8 @@ def test_power_cut_loses_only_unsynced_frames_and_is_reported(tmp_path: Path) ->
     path.write_bytes(reframed(path))
     # A page that never reached the disk, before one that did.
     path.write_bytes(path.read_bytes().replace(b"y" * 40, bytes(40)))
-    found, story = read(tmp_path)
-    assert set(found) == {("item", "a")}
+    rows, story = read(tmp_path)
+    assert set(rows) == {("item", "a")}
     assert (story.lost_power, story.cut > 0) == (True, True)
 
 

@@ -39,7 +39,7 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
 
 
 @pytest.mark.parametrize(
-    ("request_", "asked"),
+    ("request_", "pairs"),
     [
         (dynamodb("GetItem", TableName="T"), {("dynamodb:GetItem", TABLE)}),
         (dynamodb("GetItem", TableName=TABLE), {("dynamodb:GetItem", TABLE)}),
@@ -131,8 +131,8 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         {("sts:GetCallerIdentity", "*")}),
     ],
 )  # fmt: skip
-def test_request_needs_actions_on_resources(request_: Request, asked: set[tuple[str, str]]) -> None:
-    assert request_.permissions() == {Permission(*pair) for pair in asked}
+def test_request_needs_actions_on_resources(request_: Request, pairs: set[tuple[str, str]]) -> None:
+    assert request_.permissions() == {Permission(*pair) for pair in pairs}
 
 
 def test_signer_is_read_from_the_header_or_a_presigned_address() -> None:
@@ -150,10 +150,8 @@ def test_signer_is_read_from_the_header_or_a_presigned_address() -> None:
 
 
 def test_address_presigned_with_sdk_defaults_identifies_its_signer() -> None:
-    made = make_client("s3").generate_presigned_url(
-        "get_object", Params={"Bucket": "b", "Key": "k"}
-    )
-    query = dict(parse_qsl(urlsplit(made).query))
+    url = make_client("s3").generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+    query = dict(parse_qsl(urlsplit(url).query))
     assert signer({}, query)[0] == "test"
 
 
@@ -358,12 +356,12 @@ class Wire:
         await self.guard(scope, receive, send)
 
     def set_roles(self, **roles: Any) -> None:
-        asked = {
+        body = {
             "roles": roles,
             "keys": {f"key-of-{name}": {"function": name, "secret": "s"} for name in roles},
         }
         self.ask(
-            Request("", "POST", "/", {}, {}, json.dumps(asked).encode()),
+            Request("", "POST", "/", {}, {}, json.dumps(body).encode()),
             key="runtime",
             path="/_mayfly/roles",
         )
@@ -378,9 +376,9 @@ def wire() -> Wire:
 
 
 def test_allowed_request_reaches_the_emulator_whole(wire: Wire) -> None:
-    asked = dynamodb("GetItem", TableName="T")
-    assert wire.ask(asked) == (200, "stored")
-    assert wire.stored == [asked.body]
+    request = dynamodb("GetItem", TableName="T")
+    assert wire.ask(request) == (200, "stored")
+    assert wire.stored == [request.body]
 
 
 def test_request_by_a_key_that_is_about_to_be_registered_waits_for_it() -> None:
@@ -392,11 +390,11 @@ def test_request_by_a_key_that_is_about_to_be_registered_waits_for_it() -> None:
     sent: list[dict[str, Any]] = []
 
     async def scenario() -> None:
-        asked = dynamodb("GetItem", TableName="T")
+        request = dynamodb("GetItem", TableName="T")
         asking = asyncio.ensure_future(
             wire.serve(
-                asked,
-                [*asked.headers.items(), ("authorization", credential("key-of-F", "dynamodb"))],
+                request,
+                [*request.headers.items(), ("authorization", credential("key-of-F", "dynamodb"))],
                 sent,
             )
         )
@@ -500,7 +498,7 @@ def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "fault",
     [
         {},
         5,
@@ -511,10 +509,10 @@ def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key
         {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
     ],
 )
-def test_malformed_fault_is_rejected_and_changes_nothing(wire: Wire, asked: Any) -> None:
+def test_malformed_fault_is_rejected_and_changes_nothing(wire: Wire, fault: Any) -> None:
     assert (
         wire.ask(
-            Request("", "POST", "/", {}, {}, json.dumps(asked).encode()),
+            Request("", "POST", "/", {}, {}, json.dumps(fault).encode()),
             key="people",
             path="/_mayfly/faults",
         )[0]
@@ -525,10 +523,10 @@ def test_malformed_fault_is_rejected_and_changes_nothing(wire: Wire, asked: Any)
 
 @pytest.mark.parametrize("path", ["roles", "mappings", "read", "expired"])
 def test_control_requests_are_accepted_from_the_runtime_only(wire: Wire, path: str) -> None:
-    asked = Request("", "POST", "/", {}, {}, b"{}")
-    assert wire.ask(asked, key="people", path=f"/_mayfly/{path}")[0] == 403
-    assert wire.ask(asked, key="key-of-F", path=f"/_mayfly/{path}")[0] == 401
-    assert wire.ask(asked, key="unknown", path=f"/_mayfly/{path}")[0] == 401
+    request = Request("", "POST", "/", {}, {}, b"{}")
+    assert wire.ask(request, key="people", path=f"/_mayfly/{path}")[0] == 403
+    assert wire.ask(request, key="key-of-F", path=f"/_mayfly/{path}")[0] == 401
+    assert wire.ask(request, key="unknown", path=f"/_mayfly/{path}")[0] == 401
 
 
 def test_request_with_two_signatures_is_refused(wire: Wire) -> None:
@@ -577,10 +575,10 @@ def test_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
 
 
 def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire) -> None:
-    asked = dynamodb(
+    request = dynamodb(
         "TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}, {"Get": {"TableName": "U"}}]
     )
-    assert wire.ask(asked)[0] == 400
+    assert wire.ask(request)[0] == 400
     assert wire.stored == []
 
 
@@ -597,13 +595,13 @@ def test_malformed_body_is_left_to_the_emulator(wire: Wire, body: bytes) -> None
 
 @pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])
 def test_fault_strikes_as_often_as_requested(wire: Wire, kind: str, reaches: int) -> None:
-    wanted = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
+    fault = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
     wire.ask(
-        Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()),
+        Request("", "POST", "/", {}, {}, json.dumps(fault).encode()),
         key="people",
         path="/_mayfly/faults",
     )
-    asked = dynamodb("GetItem", TableName="T")
-    assert wire.ask(asked)[0] == 500
+    request = dynamodb("GetItem", TableName="T")
+    assert wire.ask(request)[0] == 500
     assert len(wire.stored) == reaches
-    assert wire.ask(asked) == (200, "stored")
+    assert wire.ask(request) == (200, "stored")

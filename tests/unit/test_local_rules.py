@@ -97,10 +97,10 @@ def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
 def test_schedule_fires_at_the_times_of_eventbridge(
     expression: str, zone: str, now: str, due: str | None
 ) -> None:
-    found = ScheduleTimes.parse(expression, zone).after(
+    fires = ScheduleTimes.parse(expression, zone).after(
         datetime.fromisoformat(now).replace(tzinfo=UTC)
     )
-    assert (found and found.astimezone(UTC)) == (
+    assert (fires and fires.astimezone(UTC)) == (
         due and datetime.fromisoformat(due).replace(tzinfo=UTC)
     )
 
@@ -171,13 +171,13 @@ def test_intrinsic_function_returns_its_value(value: Any, expected: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "problem"),
     [({"Ref": "Gone"}, "Gone has no value"), ({"Fn::GetAtt": ["Table", "X"]},
     r"Table\.X has no value"), ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"),
     ({"Fn::If": ["No", 1, 2]}, "no condition No")],
 )  # fmt: skip
-def test_expression_without_a_value_is_named(value: Any, said: str) -> None:
-    with pytest.raises(Unresolvable, match=said):
+def test_expression_without_a_value_is_named(value: Any, problem: str) -> None:
+    with pytest.raises(Unresolvable, match=problem):
         resolve(value, SCOPE, conditions={}, mappings={})
 
 
@@ -232,9 +232,9 @@ ROUTES = tuple(
 def test_most_specific_route_takes_a_request(
     method: str, path: str, route: str, parameters: dict[str, str]
 ) -> None:
-    found = match(ROUTES, method, path)
-    assert found is not None
-    assert (found[0].function, found[1]) == (route, parameters)
+    route_match = match(ROUTES, method, path)
+    assert route_match is not None
+    assert (route_match[0].function, route_match[1]) == (route, parameters)
 
 
 def test_request_without_a_route_is_not_taken_if_there_is_no_default_route() -> None:
@@ -266,22 +266,27 @@ def event(**changes: Any) -> dict[str, Any]:
 
 
 def test_request_is_converted_to_payload_format_2() -> None:
-    found = event()
-    assert (found["version"], found["routeKey"], found["rawPath"], found["rawQueryString"]) == (
+    payload = event()
+    assert (
+        payload["version"],
+        payload["routeKey"],
+        payload["rawPath"],
+        payload["rawQueryString"],
+    ) == (
         "2.0",
         "GET /a/{id}",
         "/a/1 2",
         "x=1&x=2&y=%26",
     )
-    assert found["queryStringParameters"] == {"x": "1,2", "y": "&"}
-    assert (found["headers"], found["cookies"], found["pathParameters"]) == (
+    assert payload["queryStringParameters"] == {"x": "1,2", "y": "&"}
+    assert (payload["headers"], payload["cookies"], payload["pathParameters"]) == (
         {"host": "h:1", "accept": "a,b"},
         ["k=1", "l=2"],
         {"id": "1 2"},
     )
-    assert found["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
-    assert "body" not in found
-    assert "stageVariables" not in found
+    assert payload["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
+    assert "body" not in payload
+    assert "stageVariables" not in payload
 
 
 @pytest.mark.parametrize(
@@ -297,9 +302,9 @@ def test_request_is_converted_to_payload_format_2() -> None:
     ],
 )
 def test_body_is_passed_as_text_or_as_base64(kind: str, body: bytes, is_text: bool) -> None:
-    found = event(headers=[("content-type", kind)], body=body)
-    assert found["isBase64Encoded"] is not is_text
-    assert (found["body"].encode() if is_text else base64.b64decode(found["body"])) == body
+    payload = event(headers=[("content-type", kind)], body=body)
+    assert payload["isBase64Encoded"] is not is_text
+    assert (payload["body"].encode() if is_text else base64.b64decode(payload["body"])) == body
 
 
 def test_reply_is_converted_to_a_response() -> None:
@@ -366,14 +371,19 @@ def test_message_is_converted_to_a_record() -> None:
         "Attributes": {"SentTimestamp": "1"},
         "MessageAttributes": {"k": {"StringValue": "v", "DataType": "String"}},
     }
-    found = sqs_record(message, "arn:q")
-    assert (found["messageId"], found["receiptHandle"], found["body"], found["eventSourceARN"]) == (
+    converted = sqs_record(message, "arn:q")
+    assert (
+        converted["messageId"],
+        converted["receiptHandle"],
+        converted["body"],
+        converted["eventSourceARN"],
+    ) == (
         "m",
         "r",
         "b",
         "arn:q",
     )
-    assert found["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
+    assert converted["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
 
 
 def test_stream_record_is_json() -> None:
@@ -386,9 +396,9 @@ def test_stream_record_is_json() -> None:
             "ApproximateCreationDateTime": datetime.fromtimestamp(5, UTC),
         },
     }
-    found = json.loads(json.dumps(stream_record(record, "arn:s")))
-    assert found["dynamodb"]["NewImage"] == {"b": {"B": "/w=="}}
-    assert found["dynamodb"]["ApproximateCreationDateTime"] == 5
+    converted = json.loads(json.dumps(stream_record(record, "arn:s")))
+    assert converted["dynamodb"]["NewImage"] == {"b": {"B": "/w=="}}
+    assert converted["dynamodb"]["ApproximateCreationDateTime"] == 5
 
 
 @pytest.mark.parametrize(

@@ -211,11 +211,11 @@ def test_nothing_is_read_past_an_abandoned_batch_before_it_was_reported(
     stream = Stream(2)
     stream.refusals = 1
     run = Run(tmp_path, stream, fails=True)
-    seen: list[list[str]] = []
-    stream.at_report = lambda: seen.append(list(run.control.read))
+    positions: list[list[str]] = []
+    stream.at_report = lambda: positions.append(list(run.control.read))
     run.until(lambda: stream.reports)
     assert [report["DDBStreamBatchInfo"]["batchSize"] for report in stream.reports] == [2]
-    assert seen == [[], []], "no position was kept before the report was taken"
+    assert positions == [[], []], "no position was kept before the report was taken"
 
 
 def test_stop_before_the_report_is_taken_saves_no_position(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_invalid_template_is_rejected_with_the_reason(
 
 
 @pytest.mark.parametrize(
-    ("properties", "said"),
+    ("properties", "problem"),
     [
         ("Timeout: abc", "resource A"),
         ("MemorySize: [1]", "resource A"),
@@ -111,7 +111,7 @@ def test_invalid_template_is_rejected_with_the_reason(
     ],
 )  # fmt: skip
 def test_unusable_value_is_a_problem_and_not_a_stack_trace(
-    tmp_path: Path, properties: str, said: str
+    tmp_path: Path, properties: str, problem: str
 ) -> None:
     head = (
         ""
@@ -133,7 +133,7 @@ def test_unusable_value_is_a_problem_and_not_a_stack_trace(
             {("Q", None): "url", ("Q", "Arn"): "arn:aws:sqs:us-east-1:0:q"},
             api_url="http://x",
         )
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
 
 
 def test_template_that_is_not_text_is_rejected(tmp_path: Path) -> None:

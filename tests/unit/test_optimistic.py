@@ -92,22 +92,22 @@ def test_batch_of_ten_costs_these_store_calls_and_units(
     )
     cost.reset()
     assert failures(stage.handle(*messages)) == []
-    found = (sum(cost.calls.values()), round(cost.write_units / 10, 2), cost.read_units / 10)
-    assert found == (calls, write_units, 1.0), cost.calls
+    measured = (sum(cost.calls.values()), round(cost.write_units / 10, 2), cost.read_units / 10)
+    assert measured == (calls, write_units, 1.0), cost.calls
 
 
 # ---------------------------------------------------------------- the records that remain
 
 
 def test_unclaimed_job_leaves_the_same_record_as_a_claimed_one(stage: Stage) -> None:
-    found = []
+    records = []
     for exclusive in (False, True):
         stage.declare(exclusive=exclusive)
         stage.submit(id=f"x{exclusive}", payload={"x": 1})
         stage.handle(Wake("acme", f"x{exclusive}"))
-        found.append({**vars(stage.job(f"x{exclusive}")), "id": "", "owner": ""})
-        found.append({**vars(stage.ran[-1]), "id": "", "owner": ""})
-    assert (found[0], found[1]) == (found[2], found[3])
+        records.append({**vars(stage.job(f"x{exclusive}")), "id": "", "owner": ""})
+        records.append({**vars(stage.ran[-1]), "id": "", "owner": ""})
+    assert (records[0], records[1]) == (records[2], records[3])
 
 
 @pytest.mark.parametrize("payload", [1, "x" * 5000])
@@ -145,8 +145,8 @@ def test_failure_is_recorded_and_the_other_jobs_are_done(stage: Stage, is_new: b
     )
     assert failures(reply) == ["m1"]
     assert stage.visible.asked[-1] == pytest.approx({"r-m1": 1.0}, abs=0.5)
-    found = {job.payload: stage.job(job.id) for job in stage.ran}
-    bad, never = found["bad"], found["never"]
+    jobs = {job.payload: stage.job(job.id) for job in stage.ran}
+    bad, never = jobs["bad"], jobs["never"]
     assert (bad.status, bad.attempt, bad.history[0].error) == (
         Status.RETRY,
         1,
@@ -409,37 +409,37 @@ def test_full_transaction_is_committed_immediately(stage: Stage, faults: Faults)
 
 def test_heartbeat_commits_records_that_wait_behind_a_slow_job(stage: Stage) -> None:
     messages = submit_all(stage)
-    seen = []
+    statuses_seen = []
 
     def body(job: Job, effects: Any) -> None:
         effects.increment("n")
         if len(stage.ran) == 3:
             stage.clock.advance(5)
             stage.batch.beat()
-            seen.append(stage.count())
+            statuses_seen.append(stage.count())
 
     stage.body = body
     open_batch(stage, *messages)
     for record in stage.batch.records:
         stage.batch.run(record)
-    assert (stage.batch.close(), seen, stage.count()) == ({}, [2], 10)
+    assert (stage.batch.close(), statuses_seen, stage.count()) == ({}, [2], 10)
 
 
 def test_no_record_waits_while_a_redelivered_job_runs(stage: Stage) -> None:
     """The redelivered job may be the one that kills the process."""
     for name in ("old", "new"):
         stage.submit(id=name)
-    seen = []
+    statuses_seen = []
 
     def body(job: Job, effects: Any) -> None:
-        seen.append((job.id, stage.count()))
+        statuses_seen.append((job.id, stage.count()))
         effects.increment("n")
 
     stage.body = body
     stage.handle_records(
         [stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new"), "m1", 1)]
     )
-    assert (seen, stage.count()) == ([("new", 0), ("old", 1)], 2)
+    assert (statuses_seen, stage.count()) == ([("new", 0), ("old", 1)], 2)
 
 
 # ---------------------------------------------------------------- late claims
@@ -462,18 +462,20 @@ def run_long(stage: Stage, during: Any) -> dict[str, Exception]:
 
 def test_job_that_takes_a_third_of_the_lease_is_claimed_and_shown_as_running(stage: Stage) -> None:
     stage.submit()
-    seen: list[Any] = []
+    statuses_seen: list[Any] = []
 
     def during(effects: Any) -> None:
         job = stage.job()
-        seen.append((public_status(job, stage.clock()), job.attempt, job.fence, job.lease_until_ms))
+        statuses_seen.append(
+            (public_status(job, stage.clock()), job.attempt, job.fence, job.lease_until_ms)
+        )
         stage.clock.advance(5)
         stage.batch.beat()  # renews the lease
-        seen.append(stage.job().lease_until_ms)
+        statuses_seen.append(stage.job().lease_until_ms)
 
     assert run_long(stage, during) == {}
     start = stage.clock() - 10_000
-    assert seen == [("running", 1, 1, start + 20_000), start + 25_000]
+    assert statuses_seen == [("running", 1, 1, start + 20_000), start + 25_000]
     done = stage.job()
     assert (done.status, done.attempt, done.fence, len(done.history), stage.count()) == (
         Status.COMPLETED,
@@ -612,10 +614,10 @@ def test_only_first_receives_of_ordinary_tasks_run_unclaimed(
 ) -> None:
     stage.declare(**options)
     stage.submit()
-    seen = []
-    stage.body = lambda job, effects: seen.append(stage.job().status)
+    statuses_seen = []
+    stage.body = lambda job, effects: statuses_seen.append(stage.job().status)
     stage.handle(Wake("acme", "j1"), receives=receives)
-    assert seen == [Status.INPROGRESS if is_claimed else Status.QUEUED]
+    assert statuses_seen == [Status.INPROGRESS if is_claimed else Status.QUEUED]
 
 
 def test_batch_that_cannot_be_read_is_claimed_job_by_job(stage: Stage, faults: Faults) -> None:

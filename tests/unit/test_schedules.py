@@ -154,25 +154,25 @@ def waiting(definition: Definition, next_ms: int) -> Schedule:
 
 
 def test_ticks_are_created_a_minute_and_a_half_ahead() -> None:
-    found = hand_out(waiting(every(60), START + 60_000), START, 25)
-    assert found is not None
-    assert (found.ticks, found.missed, found.next_ms) == ((START + 60_000,), 0, START + 120_000)
+    batch = hand_out(waiting(every(60), START + 60_000), START, 25)
+    assert batch is not None
+    assert (batch.ticks, batch.missed, batch.next_ms) == ((START + 60_000,), 0, START + 120_000)
     assert hand_out(waiting(every(60), START + 120_000), START, 25) is None
 
 
 def test_late_ticks_each_get_their_job() -> None:
-    found = hand_out(waiting(every(60), START + 60_000), START + 360_000, 25)
-    assert found is not None
-    assert (found.ticks[0], len(found.ticks), found.missed) == (START + 60_000, 7, 0)
+    batch = hand_out(waiting(every(60), START + 60_000), START + 360_000, 25)
+    assert batch is not None
+    assert (batch.ticks[0], len(batch.ticks), batch.missed) == (START + 60_000, 7, 0)
 
 
 @pytest.mark.parametrize("definition", [every(60), cron("* * * * *")])
 def test_ticks_missed_in_an_outage_get_one_job_that_states_their_number(
     definition: Definition,
 ) -> None:
-    found = hand_out(waiting(definition, START + 60_000), START + 3_600_500, 25)
-    assert found is not None
-    assert (found.ticks, found.missed, found.next_ms) == (
+    batch = hand_out(waiting(definition, START + 60_000), START + 3_600_500, 25)
+    assert batch is not None
+    assert (batch.ticks, batch.missed, batch.next_ms) == (
         (START + 3_600_000,),
         59,
         START + 3_660_000,
@@ -180,9 +180,9 @@ def test_ticks_missed_in_an_outage_get_one_job_that_states_their_number(
 
 
 def test_missed_ticks_are_counted_up_to_a_thousand() -> None:
-    found = hand_out(waiting(every(1), START + 1000), START + 10**8, 25)
-    assert found is not None
-    assert found.missed == 1000
+    batch = hand_out(waiting(every(1), START + 1000), START + 10**8, 25)
+    assert batch is not None
+    assert batch.missed == 1000
 
 
 # ---------------------------------------------------------------- jobs
@@ -266,10 +266,10 @@ def test_sweeps_create_each_coming_tick_once(kept: Schedules) -> None:
 def test_two_sweeps_that_read_the_same_schedule_create_its_jobs_once(kept: Schedules) -> None:
     kept.define(every(60))
     kept.clock.advance(60)
-    seen = kept.store.read("acme", "s")
+    stale = kept.store.read("acme", "s")
     assert kept.sweep() == 1
     with pytest.raises(Moved):
-        kept.store.advance(seen, [], made_ms=START + 120_000, next_ms=START + 180_000)
+        kept.store.advance(stale, [], made_ms=START + 120_000, next_ms=START + 180_000)
 
 
 @pytest.mark.parametrize("fate", ["kill", "kill after"])
@@ -501,10 +501,10 @@ def test_unknown_task_is_rejected(kept: Schedules) -> None:
 def test_schedules_are_listed_by_name_page_by_page(kept: Schedules) -> None:
     for name in ("c", "a", "b"):
         kept.define(every(3600), name)
-    found, following = kept.store.list("acme", limit=2, after=None)
-    assert ([schedule.name for schedule in found], following) == (["a", "b"], "b")
-    found, following = kept.store.list("acme", limit=2, after=following)
-    assert ([schedule.name for schedule in found], following) == (["c"], None)
+    page, following = kept.store.list("acme", limit=2, after=None)
+    assert ([schedule.name for schedule in page], following) == (["a", "b"], "b")
+    page, following = kept.store.list("acme", limit=2, after=following)
+    assert ([schedule.name for schedule in page], following) == (["c"], None)
 
 
 def test_change_that_always_gets_a_conflict_raises_an_error(kept: Schedules) -> None:
@@ -512,9 +512,9 @@ def test_change_that_always_gets_a_conflict_raises_an_error(kept: Schedules) -> 
     read = kept.store.read
 
     def overtaken(tenant: str, name: str) -> Schedule:
-        seen = read(tenant, name)
-        kept.store.set(seen, seen)
-        return seen
+        stale = read(tenant, name)
+        kept.store.set(stale, stale)
+        return stale
 
     kept.store.read = overtaken  # type: ignore[method-assign]  # another caller is always faster
     with pytest.raises(ScheduleBusy):

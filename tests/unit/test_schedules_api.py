@@ -49,8 +49,8 @@ def api(dynamodb: Any) -> Api:
 
 
 def test_schedule_is_shown_as_it_was_put(api: Api) -> None:
-    status, made = api.put(DAILY)
-    assert (status, made) == (
+    status, shown = api.put(DAILY)
+    assert (status, shown) == (
         201,
         {
             **DAILY,
@@ -60,14 +60,14 @@ def test_schedule_is_shown_as_it_was_put(api: Api) -> None:
             "next_at": "2027-01-15T08:30:00.000Z",
         },
     )
-    assert api.put(DAILY) == (200, made)
-    assert api.call("GET /schedules/{name}", "/schedules/daily") == (200, made)
-    assert api.call("GET /schedules") == (200, {"items": [made], "next": None})
+    assert api.put(DAILY) == (200, shown)
+    assert api.call("GET /schedules/{name}", "/schedules/daily") == (200, shown)
+    assert api.call("GET /schedules") == (200, {"items": [shown], "next": None})
 
 
 def test_interval_is_shown_without_a_time_zone(api: Api) -> None:
-    _, made = api.put({"every_seconds": 60, "task": "t"})
-    assert set(made) == {
+    _, shown = api.put({"every_seconds": 60, "task": "t"})
+    assert set(shown) == {
         "name",
         "every_seconds",
         "task",

@@ -95,10 +95,10 @@ HERE = "app.example.org"
 def test_request_from_another_site_that_may_change_data_is_refused(
     method: str, headers: dict[str, str], is_refused: bool
 ) -> None:
-    found = is_cross_site(
+    verdict = is_cross_site(
         method, {"host": HERE, **headers}, trusted_origins=["https://admin.example.org"]
     )
-    assert found is is_refused
+    assert verdict is is_refused
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])

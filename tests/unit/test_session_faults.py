@@ -136,9 +136,9 @@ def test_patch_with_a_fault_is_applied_whole_or_not_at_all_and_once(
         )
     faults.plan = lambda operation, number: None
     faults.arrive()
-    found = sessions.read(store, token, tenant="acme")
-    assert found.data in ([{"n": 1, "m": 1}] if acknowledged[0] else [{"n": 0}, {"n": 1, "m": 1}])
-    assert found.version == 1 + found.data["n"]
+    session = sessions.read(store, token, tenant="acme")
+    assert session.data in ([{"n": 1, "m": 1}] if acknowledged[0] else [{"n": 0}, {"n": 1, "m": 1}])
+    assert session.version == 1 + session.data["n"]
 
 
 @pytest.mark.parametrize("times", [1, 3])

@@ -51,19 +51,19 @@ def test_change_whose_answer_is_lost_counts_once_even_if_another_follows(
 ) -> None:
     token, _ = sessions.create(store, tenant="acme", subject=subject, data={"n": 0})
     other = Sessions(make_client("dynamodb"), table, prefix="other")
-    seen = {"writes": 0}
+    counts = {"writes": 0}
 
     def plan(operation: str, number: int) -> str | None:
         if operation != "TransactWriteItems":
             return None
-        seen["writes"] += 1
-        if seen["writes"] == 1:
+        counts["writes"] += 1
+        if counts["writes"] == 1:
             return "after"
-        if seen["writes"] == 2:  # before the SDK's retry arrives
+        if counts["writes"] == 2:  # before the SDK's retry arrives
             sessions.change(other, token, lambda data: {"n": data["n"] + 1}, tenant="acme")
         return None
 
     faults.plan = plan
     sessions.change(store, token, lambda data: {"n": data["n"] + 1}, tenant="acme")
-    assert seen["writes"] == 2
+    assert counts["writes"] == 2
     assert sessions.read(store, token, tenant="acme").data == {"n": 2}

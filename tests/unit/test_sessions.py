@@ -74,14 +74,14 @@ both = pytest.mark.parametrize("subject", [None, "ada@example.org"])
 
 @both
 def test_session_is_read_by_its_token(store: Sessions, subject: str | None) -> None:
-    token, made = sessions.create(
+    token, session = sessions.create(
         store, tenant="acme", subject=subject, data={"a": [1, {"b": "ü"}]}
     )
-    assert read(store, token) == made
-    assert (made.version, made.subject, made.data) == (1, subject, {"a": [1, {"b": "ü"}]})
+    assert read(store, token) == session
+    assert (session.version, session.subject, session.data) == (1, subject, {"a": [1, {"b": "ü"}]})
     assert (
-        made.idle_expires_at_ms - made.created_at_ms,
-        made.absolute_expires_at_ms - made.created_at_ms,
+        session.idle_expires_at_ms - session.created_at_ms,
+        session.absolute_expires_at_ms - session.created_at_ms,
     ) == (1_800_000, 43_200_000)
 
 
@@ -466,10 +466,10 @@ def test_late_patch_does_not_restore_an_expired_session(
 
 def test_late_touch_does_not_restore_an_expired_session(store: Sessions) -> None:
     token = make(store)
-    seen = read(store, token)
+    session = read(store, token)
     now_ms = store.time.now_ms + IDLE * 1000 - 1
     store.time.advance(IDLE)
-    assert store.touch(seen, now_ms=now_ms) == seen
+    assert store.touch(session, now_ms=now_ms) == session
     assert not is_open(store, token)
 
 
@@ -477,19 +477,19 @@ def test_late_touch_moves_no_deadline_back_and_restores_no_session(
     store: Sessions, dynamodb: Any
 ) -> None:
     token = make(store)
-    seen = read(store, token)
+    session = read(store, token)
     put(store, token, a=1)
     sessions.end(store, token, tenant="acme")
-    store.touch(seen, now_ms=store.time.now_ms + 100_000)
+    store.touch(session, now_ms=store.time.now_ms + 100_000)
     assert items(dynamodb) == []
 
 
 def test_touch_after_a_later_one_moves_no_deadline_back(store: Sessions) -> None:
     token = make(store)
-    seen = read(store, token)
+    session = read(store, token)
     store.time.advance(200)
-    store.touch(seen, now_ms=store.time.now_ms)
-    store.touch(seen, now_ms=store.time.now_ms - 100_000)
+    store.touch(session, now_ms=store.time.now_ms)
+    store.touch(session, now_ms=store.time.now_ms - 100_000)
     assert read(store, token).idle_expires_at_ms == store.time.now_ms + IDLE * 1000
 
 
@@ -742,16 +742,16 @@ def test_pages_contain_every_session_once(
     for _ in range(generation):
         make(store, "ada")
         sessions.end_all(store, tenant="acme", subject="ada")
-    wanted = sorted(read(store, make(store, "ada")).id for _ in range(7))
-    found, after, pages = [], None, 0
+    expected = sorted(read(store, make(store, "ada")).id for _ in range(7))
+    listed, after, pages = [], None, 0
     faults.requests.clear()
     while True:
         page = sessions.list_by_subject(
             store, tenant="acme", subject="ada", limit=limit, after=after
         )
-        found += [session.id for session in page.sessions]
+        listed += [session.id for session in page.sessions]
         pages, after = pages + 1, page.next
         if after is None:
             break
-    assert found == wanted
+    assert listed == expected
     assert faults.requests == ["Query"] + ["Query", "GetItem"] * (pages - 1)

@@ -47,12 +47,12 @@ def api(dynamodb: Any) -> Api:
 
 
 def test_session_is_created_and_its_token_is_shown_once(api: Api) -> None:
-    made = api.create(
+    session = api.create(
         subject="ada@example.org", data={"theme": "dark"}, idle_seconds=60, absolute_seconds=600
     )
-    token = made.pop("token")
-    assert made == {
-        "id": made["id"],
+    token = session.pop("token")
+    assert session == {
+        "id": session["id"],
         "subject": "ada@example.org",
         "data": {"theme": "dark"},
         "version": 1,
@@ -63,20 +63,20 @@ def test_session_is_created_and_its_token_is_shown_once(api: Api) -> None:
     status, body, headers = api.call(f"GET {CURRENT}", token)
     assert (status, body, headers["ETag"], headers["Cache-Control"]) == (
         200,
-        made,
+        session,
         '"1"',
         "no-store",
     )
 
 
 def test_empty_body_requests_the_defaults(api: Api) -> None:
-    made = api.create()
-    assert (made["subject"], made["data"], made["idle_expires_at"]) == (
+    session = api.create()
+    assert (session["subject"], session["data"], session["idle_expires_at"]) == (
         None,
         {},
         "2027-01-15T08:30:00.000Z",
     )
-    assert made["absolute_expires_at"] == "2027-01-15T20:00:00.000Z"
+    assert session["absolute_expires_at"] == "2027-01-15T20:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,10 @@ def test_patch_that_is_not_an_object_is_rejected(api: Api, body: Any) -> None:
 def test_patch_with_a_stale_if_match_is_refused(api: Api, tag: str, status: int) -> None:
     token = api.create()["token"]
     api.call(f"PATCH {CURRENT}", token, body={"a": 1})
-    found, body, _ = api.call(f"PATCH {CURRENT}", token, body={"a": 2}, headers={"If-Match": tag})
-    assert found == status
+    answered, body, _ = api.call(
+        f"PATCH {CURRENT}", token, body={"a": 2}, headers={"If-Match": tag}
+    )
+    assert answered == status
     assert body.get("code") == {412: "version-conflict", 400: "invalid-request", 200: None}[status]
 
 
@@ -306,10 +308,10 @@ def test_long_list_has_pages(api: Api) -> None:
 )
 def test_each_route_needs_its_scope(api: Api, route: str, scopes: str, status: int) -> None:
     path = route.split(" ")[1].replace("{subject}", "ada").replace("{id}", "0" * 32)
-    found, problem, _ = api.call(
+    answered, problem, _ = api.call(
         route, "x", path=path, body={}, caller={"tenant": "acme", "scopes": scopes}
     )
-    assert (found, problem["code"]) == (status, "forbidden")
+    assert (answered, problem["code"]) == (status, "forbidden")
 
 
 @pytest.mark.parametrize(("route", "body"), [("POST /sessions", {}), *ROUTES])

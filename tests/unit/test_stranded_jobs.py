@@ -176,10 +176,10 @@ class Bury:
         return self.store.read("acme", job_id, now_ms=self.clock())
 
     def search_item(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get_item(
+        item: dict[str, Any] = self.client.get_item(
             TableName="JobsTable", Key={"pk": {"S": "stranded"}, "sk": {"S": "search"}}
         )["Item"]
-        return found
+        return item
 
     def search_state(self) -> dict[str, Any]:
         return dict(json.loads(self.search_item()["state"]["S"]))
@@ -837,16 +837,16 @@ def test_lost_answer_and_a_report_in_between_do_not_skip_the_next_pass(
 def test_receive_holds_the_search_through_the_next_pass(bury: Bury, dynamodb: Any) -> None:
     bury.submit("a")
     other = Bury(dynamodb, receives="other")
-    wanted: list[tuple[str, list[Any]]] = []
+    expected: list[tuple[str, list[Any]]] = []
 
     def meanwhile() -> None:
         settled = other.receive(report(1_000, 2_000))
         state = other.search_state()
-        wanted.append((state["owner"], [settled, state["window"]]))
+        expected.append((state["owner"], [settled, state["window"]]))
 
     bury.during_pause = meanwhile
     assert bury.receive()
-    assert wanted == [
+    assert expected == [
         ("receive1", [False, [FROM, TO + 999]]),
         ("receive1", [False, [1_000, 2_999]]),
     ]
@@ -986,26 +986,26 @@ def test_time_that_a_page_took_is_not_waited_for_again(bury: Bury) -> None:
 
 def scans(client: Any) -> list[dict[str, Any]]:
     """Returns a list that collects the parameters of the following scans."""
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     client.meta.events.register(
-        "provide-client-params.dynamodb.Scan", lambda params, **_: asked.append(dict(params))
+        "provide-client-params.dynamodb.Scan", lambda params, **_: requests.append(dict(params))
     )
-    return asked
+    return requests
 
 
 def test_page_has_a_bounded_number_of_items(dynamodb: Any) -> None:
-    asked = scans(dynamodb)
+    requests = scans(dynamodb)
     assert Bury(dynamodb, page_items=PAGE_ITEMS).receive()
-    assert [scan["Limit"] for scan in asked] == [PAGE_ITEMS]
+    assert [scan["Limit"] for scan in requests] == [PAGE_ITEMS]
 
 
 @pytest.mark.parametrize(("ended_ago_ms", "is_consistent"), [(59_000, True), (61_000, False)])
 def test_pages_are_read_consistently_only_if_the_loss_has_just_ended(
     dynamodb: Any, ended_ago_ms: int, is_consistent: bool
 ) -> None:
-    asked = scans(dynamodb)
+    requests = scans(dynamodb)
     assert Bury(dynamodb).receive(report(batchSize=0, reported_ms=NOW - ended_ago_ms))
-    assert {scan.get("ConsistentRead", False) for scan in asked} == {is_consistent}
+    assert {scan.get("ConsistentRead", False) for scan in requests} == {is_consistent}
 
 
 # ---------------------------------------------------------------- cost if no announcement is lost

@@ -67,7 +67,7 @@ def test_two_tasks_of_one_name_are_rejected(package: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("declaration", "said"),
+    ("declaration", "problem"),
     [
         ("@task('no spaces')", "task name 'no spaces' must match"),
         ("@task('a.one', max_attempts=0)", "max_attempts must be a whole number from 1 to 20"),
@@ -77,10 +77,10 @@ def test_two_tasks_of_one_name_are_rejected(package: ModuleType) -> None:
     ],
 )
 def test_invalid_declaration_is_rejected_with_file_and_line(
-    tmp_path: Path, declaration: str, said: str
+    tmp_path: Path, declaration: str, problem: str
 ) -> None:
     (tmp_path / "bad.py").write_text(f"\n\n{declaration}\ndef run(job, effects): ...\n")
-    with pytest.raises(BadTask, match=rf"bad\.py:3: .*{said}"):
+    with pytest.raises(BadTask, match=rf"bad\.py:3: .*{problem}"):
         declared(tmp_path, local=False)
 
 

@@ -127,17 +127,17 @@ def test_public_address_is_accepted(address: str) -> None:
 
 @given(st.ip_addresses())
 def test_address_that_python_calls_private_is_not_public(address: Any) -> None:
-    found = ipaddress.ip_address(str(address))
+    parsed = ipaddress.ip_address(str(address))
     if (
-        found.is_private
-        or found.is_loopback
-        or found.is_link_local
-        or found.is_multicast
-        or found.is_reserved
-        or found.is_unspecified
+        parsed.is_private
+        or parsed.is_loopback
+        or parsed.is_link_local
+        or parsed.is_multicast
+        or parsed.is_reserved
+        or parsed.is_unspecified
     ):
         with pytest.raises(ForbiddenAddress):
-            check_addresses("example.org", [str(found)], PUBLIC)
+            check_addresses("example.org", [str(parsed)], PUBLIC)
 
 
 # ---------------------------------------------------------------- payloads and signatures
@@ -176,9 +176,9 @@ def signed(keys: list[bytes], body: bytes = b'{"a":1}', at_s: int | None = None)
 
 def test_signature_is_accepted_by_the_reference_implementation() -> None:
     body = content({"b": [1, "ü"], "a": None})
-    found = signed([KEY], body)
-    assert Webhook(SECRET).verify(body.decode(), found) == {"a": None, "b": [1, "ü"]}
-    assert (found["webhook-id"], found["Authorization"], found["Content-Type"]) == (
+    sent = signed([KEY], body)
+    assert Webhook(SECRET).verify(body.decode(), sent) == {"a": None, "b": [1, "ü"]}
+    assert (sent["webhook-id"], sent["Authorization"], sent["Content-Type"]) == (
         "msg_1",
         "Basic x",
         "application/json",
@@ -187,21 +187,21 @@ def test_signature_is_accepted_by_the_reference_implementation() -> None:
 
 @pytest.mark.parametrize("change", ["body", "webhook-id", "webhook-timestamp", "key"])
 def test_signature_covers_id_time_and_body(change: str) -> None:
-    found, text, key = signed([KEY]), '{"a":1}', KEY
+    sent, text, key = signed([KEY]), '{"a":1}', KEY
     if change == "body":
         text = '{"a":2}'
     elif change == "key":
         key = b"o" * 32
     else:
-        found[change] = str(int(found["webhook-timestamp"]) - 1) if "time" in change else "msg_2"
+        sent[change] = str(int(sent["webhook-timestamp"]) - 1) if "time" in change else "msg_2"
     with pytest.raises(WebhookVerificationError):
-        Webhook(base64.b64encode(key).decode()).verify(text, found)
+        Webhook(base64.b64encode(key).decode()).verify(text, sent)
 
 
 def test_signatures_of_old_and_new_key_are_sent_during_a_change() -> None:
-    found = signed([KEY, b"o" * 24])
+    sent = signed([KEY, b"o" * 24])
     for key in (KEY, b"o" * 24):
-        assert Webhook(base64.b64encode(key).decode()).verify('{"a":1}', found) == json.loads(
+        assert Webhook(base64.b64encode(key).decode()).verify('{"a":1}', sent) == json.loads(
             '{"a":1}'
         )
 

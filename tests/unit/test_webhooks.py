@@ -222,7 +222,7 @@ def test_note_that_an_endpoint_is_gone_expires_and_affects_no_other_endpoint(
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "problem"),
     [
         ({"secret_name": "orders"}, "mayfly webhooks secret orders"),
         ({"url": "ftp://x/"}, "url: must begin with"),
@@ -231,10 +231,10 @@ def test_note_that_an_endpoint_is_gone_expires_and_affects_no_other_endpoint(
     ],
 )
 def test_undeliverable_webhook_is_dead_immediately_with_the_reason(
-    deliveries: Deliveries, receiver: Receiver, payload: dict[str, Any], said: str
+    deliveries: Deliveries, receiver: Receiver, payload: dict[str, Any], problem: str
 ) -> None:
     deliveries.ask(**payload)
-    assert said in str(deliveries.attempt())
+    assert problem in str(deliveries.attempt())
     assert deliveries.job().status is Status.DEAD
     assert not receiver.requests
 
@@ -418,7 +418,7 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)  # noqa: TID251  # a certificate's dates
-    made = (
+    signed = (
         x509.CertificateBuilder(
             name,
             name,
@@ -437,7 +437,7 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     _tls.cache_clear()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -485,9 +485,9 @@ def test_message_that_requests_a_webhook_creates_its_job_and_does_not_deliver_it
 
     stage = Stage(dynamodb)
     object.__setattr__(stage.worker, "known", BUILT_IN)
-    wanted = Submission("http.deliver", {"url": "https://example.org/"}, idempotency_key="k")
+    submission = Submission("http.deliver", {"url": "https://example.org/"}, idempotency_key="k")
     for message_id in ("m1", "m2"):  # the producer sends it twice
-        assert stage.handle(wanted) == {"batchItemFailures": []}, message_id
+        assert stage.handle(submission) == {"batchItemFailures": []}, message_id
     other = Submission("http.deliver", {"url": "https://example.org/other"}, idempotency_key="k")
     stage.handle(other)
     assert [message.problem for message in stage.operations.unreadable(now_ms=stage.clock())] == [
@@ -499,11 +499,11 @@ def test_message_that_requests_a_webhook_creates_its_job_and_does_not_deliver_it
     ]
     assert (item["status"], item["max_attempts"], stage.ran) == ({"S": "QUEUED"}, {"N": "10"}, [])
     sent: dict[str, Any] = {}
-    told = announcement(item, stage.clock())
-    assert told is not None
+    wake = announcement(item, stage.clock())
+    assert wake is not None
     outbox = Outbox(
         lambda bodies, _: sent.update(jobs=bodies) or set(),
         {"http.deliver": lambda bodies, _: sent.update(webhooks=bodies) or set()},
     )
-    assert outbox.send({"n": told}) == set()
+    assert outbox.send({"n": wake}) == set()
     assert list(sent) == ["webhooks"], json.dumps(sent)

@@ -381,8 +381,8 @@ def test_heartbeat_without_an_answer_is_made_up_for_by_the_next_one(
 def test_message_of_a_producer_creates_and_runs_its_job(stage: Stage) -> None:
     stage.run(Submission("t", {"x": 1}))
     (job,) = stage.ran
-    found = stage.job(job.id)
-    assert (found.status, found.payload, found.max_attempts, stage.count()) == (
+    stored = stage.job(job.id)
+    assert (stored.status, stored.payload, stored.max_attempts, stage.count()) == (
         Status.COMPLETED,
         {"x": 1},
         3,
