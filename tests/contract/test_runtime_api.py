@@ -335,9 +335,7 @@ def test_answer_to_another_invocation_is_refused(bench: Bench) -> None:
 )
 def test_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: bool | None) -> None:
     if tells_peers is False and bench.loop_name == "awslambdaric":
-        pytest.skip(
-            "AWS's client takes no token; our loop stands in where the system does not tell peers"
-        )
+        pytest.skip("AWS's client sends no token; our loop does, if the system does not name peers")
 
     async def test() -> None:
         environment = await bench.started(tells_peers=tells_peers)
@@ -445,7 +443,7 @@ def test_environment_killed_while_idle_is_noticed_before_anything_is_sent(bench:
         os.kill(environment.pid, signal.SIGKILL)
         if sys.platform == "linux":
             assert not environment.is_alive, (
-                "it has had no turn to die in, but the kill is on its way"
+                "the process has not died yet, but the kill has been sent"
             )
         with pytest.raises(NotSent):
             await environment.invoke(wish("fine"))

@@ -67,7 +67,7 @@ def test_every_table_is_kept_encrypted_and_recoverable(name: str) -> None:
     assert properties["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
 
 
-def test_every_queue_is_encrypted_and_a_dead_letter_queue_keeps_longer_than_its_source() -> None:
+def test_queues_are_encrypted_and_dead_letter_queues_keep_longer_than_their_source() -> None:
     assert all(queue["SqsManagedSseEnabled"] for queue in QUEUES.values())
     sources = {name: each for name, each in QUEUES.items() if "RedrivePolicy" in each}
     assert sources

@@ -98,13 +98,13 @@ FRAMES: dict[str, tuple[Build, int]] = {
     "a zero byte in the path": (lambda key: b"GET /hea\0lth HTTP/1.1\r\nHost: localhost\r\n\r\n",
     400),
     "HTTP/0.9": (lambda key: b"GET /health\r\n\r\n", 400),
-    "HTTP/2 without asking": (lambda key: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "HTTP/2 without negotiation": (lambda key: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "HTTP/9.9": (lambda key: b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
     "TLS": (lambda key: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,
     400),
     "CONNECT": (lambda key: b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
     "a foreign host": (lambda key: b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
-    "an upgrade that nobody offers": (request(b"GET", b"/",
+    "an unsupported upgrade": (request(b"GET", b"/",
     headers=b"Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n"), 200),
 }  # fmt: skip
 

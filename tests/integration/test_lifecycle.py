@@ -183,7 +183,7 @@ def test_mapping_runs_no_more_batches_at_once_than_its_maximum_concurrency(
 
 
 @pytest.mark.parametrize("how", ["a second signal", "the end of the grace"])
-def test_stop_that_takes_too_long_kills(tmp_path: Path, how: str) -> None:
+def test_stop_that_takes_too_long_kills_the_processes(tmp_path: Path, how: str) -> None:
     grace = "1" if how == "the end of the grace" else "60"
     with running(tmp_path, "--grace", grace, template=MISBEHAVING) as stack:
         threading.Thread(target=ask_in_vain, args=[stack]).start()

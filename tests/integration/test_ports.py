@@ -564,7 +564,7 @@ def test_bucket_open_to_pages_opens_no_other_service_even_with_any_credentials(
         named = requests.get(
             f"{store}/{names['Open']}/k", headers={"Host": "shop.test"}, timeout=20
         )
-        assert named.status_code == 403, "what a page sends under such a name would need no key"
+        assert named.status_code == 403, "a page under such a name would need no key"
         found = requests.get(f"{store}/{names['Open']}/k", headers=page, timeout=20)
         assert (
             found.content,

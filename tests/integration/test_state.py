@@ -112,7 +112,7 @@ def test_large_state_is_killed_and_stopped_like_a_small_one(tmp_path: Path, roun
     with folder.running() as stack:
         started = time.monotonic()
         assert stack.stop() == 0
-        assert time.monotonic() - started < 10, "a stop writes nothing but a mark"
+        assert time.monotonic() - started < 10, "a stop writes only a mark"
 
 
 def test_start_after_a_kill_reports_it_and_one_after_a_stop_does_not(tmp_path: Path) -> None:

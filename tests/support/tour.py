@@ -284,7 +284,7 @@ class Tour:
         wait_until(
             lambda: self.stack.counter("ticks"),
             90,
-            what="a tick, handed out by the sweep of the next minute",
+            what="a tick, announced by the sweep of the next minute",
         )
         self.call("DELETE", "/schedules/s", status=204)
 

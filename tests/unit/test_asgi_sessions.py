@@ -142,7 +142,7 @@ def test_on_plain_loopback_the_cookie_has_its_plain_name(site: Site) -> None:
     )
 
 
-def test_an_unknown_cookie_is_never_adopted(site: Site) -> None:
+def test_unknown_cookie_is_never_adopted(site: Site) -> None:
     fixed = "mfs_a" + "0" * 32 + "_" + "A" * 43
     answer = site.browser(token=fixed).get("/hit")
     assert answer.text == "1"
@@ -164,7 +164,7 @@ def test_login_issues_a_new_token_and_revokes_the_old_one(site: Site, store: Ses
     assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
 
 
-def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
+def test_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
     site: Site, dynamodb: Any
 ) -> None:
     browser = site.browser()

@@ -51,7 +51,7 @@ def value(store: CounterStore, name: str = "hits", tenant: str = "acme") -> int:
 # ---------------------------------------------------------------- one call after another
 
 
-def test_a_counter_starts_at_zero_and_adds(store: Counting) -> None:
+def test_counter_starts_at_zero_and_adds(store: Counting) -> None:
     assert value(store) == 0
     assert [add(store, by=by) for by in (1, 5, -2)] == [1, 6, 4]
     assert value(store) == 4

@@ -162,7 +162,7 @@ def test_abandoned_job_with_attempts_left_is_announced_and_not_ended(keeper: Kee
     assert keeper.job().status is Status.INPROGRESS
 
 
-def test_a_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keeper: Keeper) -> None:
+def test_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keeper: Keeper) -> None:
     keeper.submit(max_attempts=1)
     keeper.claim()
     keeper.clock.advance(16)

@@ -151,7 +151,7 @@ def set_cookies(browser: _Client) -> list[str]:
     return list(browser.last.headers.getlist("Set-Cookie"))
 
 
-def test_a_view_without_session_costs_no_call_and_sets_no_cookie(
+def test_view_without_session_costs_no_call_and_sets_no_cookie(
     app: flask.Flask, faults: Faults
 ) -> None:
     browser = client(app)
@@ -185,7 +185,7 @@ def test_session_is_kept_between_requests_under_one_cookie(app: flask.Flask) -> 
     assert browser.last.headers["Vary"] == "Cookie"
 
 
-def test_the_cookie_is_bound_to_the_host_until_the_browser_closes(app: flask.Flask) -> None:
+def test_cookie_is_bound_to_the_host_until_the_browser_closes(app: flask.Flask) -> None:
     browser = client(app)
     browser.get("/hit")
     (cookie,) = set_cookies(browser)
@@ -197,7 +197,7 @@ def test_on_plain_loopback_the_cookie_has_its_plain_name(app: flask.Flask) -> No
     assert [browser.get("/hit") for _ in range(2)] == ["1", "2"]
 
 
-def test_an_unknown_cookie_is_never_adopted(app: flask.Flask) -> None:
+def test_unknown_cookie_is_never_adopted(app: flask.Flask) -> None:
     browser = client(app)
     fixed = "mfs_a" + "0" * 32 + "_" + "A" * 43
     browser.inner.set_cookie(COOKIE, fixed, domain="app.example.org", secure=True)
@@ -297,7 +297,7 @@ def test_first_visit_can_log_in(app: flask.Flask, store: Sessions) -> None:
     assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
 
 
-def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
+def test_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
     app: flask.Flask, store: Sessions, dynamodb: Any
 ) -> None:
     browser = client(app)

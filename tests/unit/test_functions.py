@@ -133,7 +133,7 @@ def test_session_of_a_caller_is_not_used_as_a_visitors_session(hello: Any) -> No
 
 
 @pytest.mark.parametrize("made_up", ["mfs_a" + "0" * 32 + "_" + "A" * 43, "fixed", ""])
-def test_an_unknown_cookie_is_never_adopted(hello: Any, made_up: str) -> None:
+def test_unknown_cookie_is_never_adopted(hello: Any, made_up: str) -> None:
     yours, cookie = visit(hello, f"__Host-visitor={made_up}")
     assert yours == 1
     assert cookie is not None
@@ -393,7 +393,7 @@ def test_impossible_job_id_is_404(api: JobsApi) -> None:
     assert api.read("a" * 5000)[0] == 404
 
 
-def test_an_unknown_job_and_one_of_another_tenant_get_the_same_answer(api: JobsApi) -> None:
+def test_unknown_job_and_one_of_another_tenant_get_the_same_answer(api: JobsApi) -> None:
     _, job, _ = api.submit()
     foreign = api.read(job["id"], caller={**CALLER, "tenant": "other"})
     assert (foreign[0], foreign[1]["code"]) == (404, "job-not-found")

@@ -339,7 +339,7 @@ def test_import_at_its_deadline_continues_in_another_invocation_at_no_attempt(
     )
     assert invocations == 3
     assert imports.shown()["result"]["rows"] == 50_000
-    assert imports.visible.asked[1] == {"r-m0": 0}, "it did not come back at once"
+    assert imports.visible.asked[1] == {"r-m0": 0}, "the message was not returned immediately"
 
 
 def test_attempt_fails_if_there_is_no_time_for_its_first_piece(imports: Imports) -> None:

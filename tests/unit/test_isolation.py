@@ -145,7 +145,7 @@ def test_resources_of_another_tenant_get_the_answer_and_the_calls_of_absent_ones
     answers = [api.ask("evil", route, **parts) for parts in (foreign, unknown)]
     assert answers[0] == answers[1]
     assert answers[0][0] in (200, 404)
-    assert answers[0][2], "it asked nobody"
+    assert answers[0][2], "no store call was made"
     mine = api.ask("acme", route, **foreign)
     assert (mine[0], mine[1]) != answers[0][:2]
 

@@ -82,12 +82,12 @@ def one_increment() -> list[Effect]:
 # ---------------------------------------------------------------- create
 
 
-def test_a_created_job_is_read_back_whole(store: JobStore, job: Job) -> None:
+def test_created_job_is_read_back_whole(store: JobStore, job: Job) -> None:
     assert read(store) == job
 
 
 @pytest.mark.parametrize("size", [10, 1022, 1023, 200_000])
-def test_a_payload_of_any_size_is_read_back(store: JobStore, size: int) -> None:
+def test_payload_of_any_size_is_read_back(store: JobStore, size: int) -> None:
     big = a_job(payload="x" * size)
     store.create(big)
     assert read(store).payload == big.payload
@@ -130,7 +130,7 @@ def test_expired_job_is_absent_while_its_item_still_exists(
     assert (job_read.status, job_read.payload) == (Status.QUEUED, payload + "!")
 
 
-def test_a_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job: Job) -> None:
+def test_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job: Job) -> None:
     store.commit(claim(store), result="1", effects=[], now_ms=NOW)
     done = read(store)
     for later in (NOW + 1, NOW + RETENTION_SECONDS * 1000):
@@ -139,7 +139,7 @@ def test_a_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job
     assert read(store) == done
 
 
-def test_a_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> None:
+def test_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> None:
     with pytest.raises(JobNotFound):
         store.read("other", "j1", now_ms=NOW)
     with pytest.raises(ClaimRefused) as caught:
@@ -150,7 +150,7 @@ def test_a_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> No
 # ---------------------------------------------------------------- claim
 
 
-def test_a_claim_takes_the_job_for_the_length_of_the_lease(store: JobStore, job: Job) -> None:
+def test_claim_takes_the_job_for_the_length_of_the_lease(store: JobStore, job: Job) -> None:
     mine = claim(store)
     assert (mine.status, mine.owner, mine.attempt, mine.fence) == (Status.INPROGRESS, "w1", 1, 1)
     assert mine.lease_until_ms == NOW + LEASE
@@ -224,7 +224,7 @@ def test_claim_never_rewrites_an_existing_job(store: JobStore, payload: str, oth
 # ---------------------------------------------------------------- commit
 
 
-def test_a_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynamodb: Any) -> None:
+def test_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynamodb: Any) -> None:
     store.commit(claim(store), result='{"ok":true}', effects=one_increment(), now_ms=NOW + 9)
     done = read(store)
     assert (done.status, done.result, done.lease_until_ms) == (Status.COMPLETED, {"ok": True}, None)
@@ -574,7 +574,7 @@ def test_write_that_never_arrives_changes_nothing_and_raises_an_error(
 # ---------------------------------------------------------------- release, bury
 
 
-def test_a_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
+def test_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
     store.release(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
     released = read(store)
     assert (released.status, released.not_before_ms, released.expires_at_s) == (

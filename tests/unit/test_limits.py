@@ -142,7 +142,7 @@ def test_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
     assert committed == 3
 
 
-def test_takes_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
+def test_requests_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
     found = Effects(
         "acme",
         counters_table="CountersTable",

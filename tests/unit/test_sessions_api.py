@@ -254,7 +254,7 @@ def test_request_without_token_is_answered_with_the_missing_header(
     assert (status, problem["field"]) == (400, "Session-Token")
 
 
-def test_a_subjects_sessions_are_listed_and_ended(api: Api) -> None:
+def test_subjects_sessions_are_listed_and_ended(api: Api) -> None:
     first, second = (api.create(subject="ada@example.org", data={"n": n}) for n in (1, 2))
     path = "/subjects/ada%40example.org/sessions"
     status, page, _ = api.call("GET /subjects/{subject}/sessions", path=path)

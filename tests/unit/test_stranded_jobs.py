@@ -366,7 +366,7 @@ def test_report_without_records_has_every_job_resent_and_the_stream_is_not_read(
     assert (bury.resent(), bury.read_again) == (["old"], 0)
 
 
-def test_a_job_that_has_ended_is_not_resent(bury: Bury) -> None:
+def test_job_that_has_ended_is_not_resent(bury: Bury) -> None:
     bury.submit()
     claimed = bury.store.claim("acme", "j1", nonce="w", now_ms=FROM, lease_ms=15_000)
     bury.store.commit(claimed, result="1", effects=[], now_ms=FROM)
@@ -374,7 +374,7 @@ def test_a_job_that_has_ended_is_not_resent(bury: Bury) -> None:
     assert (bury.resent(), bury.sent) == ([], [])
 
 
-def test_a_job_in_the_due_index_is_left_to_the_sweep(bury: Bury) -> None:
+def test_job_in_the_due_index_is_left_to_the_sweep(bury: Bury) -> None:
     bury.submit(status=Status.SCHEDULED, not_before_ms=bury.clock() + DAY)
     job = bury.job()
     assert bury.receive()

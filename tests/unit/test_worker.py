@@ -32,20 +32,20 @@ def claiming(dynamodb: Any) -> Stage:
     return Stage(dynamodb, exclusive=True)
 
 
-def test_a_job_runs_and_its_effect_counts(stage: Stage) -> None:
+def test_job_runs_and_its_effect_counts(stage: Stage) -> None:
     stage.submit()
     stage.run()
     assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
 
 
-def test_a_second_delivery_of_a_done_job_runs_nothing(stage: Stage) -> None:
+def test_second_delivery_of_a_done_job_runs_nothing(stage: Stage) -> None:
     stage.submit()
     stage.run()
     stage.run()
     assert (len(stage.ran), stage.count()) == (1, 1)
 
 
-def test_what_the_task_returns_is_the_result(stage: Stage) -> None:
+def test_return_value_of_the_task_is_the_result(stage: Stage) -> None:
     stage.body = lambda job, effects: {"b": [1, "ü"], "a": None}
     stage.submit()
     stage.run()
@@ -247,7 +247,7 @@ def test_job_of_an_unknown_task_is_dead_and_its_error_lists_known_tasks(stage: S
     )
 
 
-def test_a_job_whose_last_attempt_was_interrupted_is_buried_with_that_reason(stage: Stage) -> None:
+def test_job_whose_last_attempt_was_interrupted_is_buried_with_that_reason(stage: Stage) -> None:
     stage.submit(max_attempts=1)
     stage.store.claim("acme", "j1", nonce="died", now_ms=stage.clock(), lease_ms=15_000)
     stage.clock.advance(15.001)
@@ -419,7 +419,7 @@ def test_idempotency_key_can_be_used_again_after_its_job_expired(stage: Stage) -
     assert stage.count() == 2
 
 
-def test_a_message_for_a_job_that_does_not_exist_is_dropped(stage: Stage) -> None:
+def test_message_for_a_job_that_does_not_exist_is_dropped(stage: Stage) -> None:
     stage.run(Wake("acme", "nothing"))
     assert stage.ran == []
 
