@@ -238,7 +238,7 @@ async def sessions_of_updates(case: Case, step: str) -> Any:
 
 
 async def read_records(case: Case, step: str) -> Any:
-    """The newest 250 of the records that were read are kept, and all unread ones."""
+    """Keeps the newest 250 of the records that were read, and all unread ones."""
     if step == "before":
         await case.table()
         case.declare()
@@ -269,7 +269,7 @@ async def a_reader_that_has_not_begun(case: Case, step: str) -> Any:
 
 
 async def out_of_files(case: Case, step: str) -> Any:
-    """The thread that syncs survives a time without free file descriptors, and then catches up."""
+    """Takes all file descriptors from the thread that syncs, which then catches up."""
     import resource
 
     journal = case.durable._journal

@@ -59,7 +59,7 @@ def test_page_counts_and_health_answers(stack: Stack) -> None:
 def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
     stack.get("/")
     found = [ip for process in stack.tree() for ip in listening(process)]
-    assert len(found) >= 3  # the API, the store, an environment
+    assert len(found) >= 3  # the API, the emulator, an environment
     assert set(found) == {"127.0.0.1"}
 
 

@@ -59,7 +59,7 @@ class Receiver:
 
 @contextmanager
 def touring(folder: Path, **parameters: str) -> Iterator["Tour"]:
-    """A stack on which the tour was made."""
+    """Yields a stack on which the tour was made."""
     options = [
         part
         for name, value in {**PARAMETERS, **parameters}.items()

@@ -31,7 +31,7 @@ def faults(embedded: Any) -> Faults:
 
 @pytest.fixture
 def stage(embedded: Any) -> Stage:
-    """A worker whose task requires a claim."""
+    """Returns a worker whose task requires a claim."""
     return Stage(embedded, make_tables(embedded, next(_prefixes)), exclusive=True)
 
 

@@ -25,7 +25,7 @@ TOP = 10**38 - 1
 
 @pytest.fixture
 def client(tables: dict[str, str]) -> Any:
-    """The client that counts, without retries."""
+    """Returns the client that counts, without retries."""
     return make_client("dynamodb", attempts=1)
 
 
@@ -307,7 +307,7 @@ def test_server_error_is_settled_by_a_read(store: Counting, lost: Faults, faults
 def test_plain_add_with_retries_of_the_sdk_counts_twice_in_every_mode(
     tables: dict[str, str], mode: str
 ) -> None:
-    """The control: it shows why the client of a counter has its retries switched off."""
+    """Shows, as the control, why the client of a counter has its retries switched off."""
     import boto3
     from botocore.config import Config
 

@@ -286,8 +286,7 @@ def test_dead_letter_that_cannot_be_stored_is_returned(keeper: Keeper) -> None:
     assert keeper.settle("not json") == ["m0"]
 
 
-# ---------------------------------------------------------------- records whose delivery the relay
-# ended
+# ---------------------------------------------------------------- records that the relay gave up
 
 
 def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:

@@ -459,8 +459,7 @@ def test_payload_that_was_read_before_is_not_read_again_by_a_claim(
     assert (mine.payload, faults.requests) == ("x" * 5000, ["UpdateItem"])
 
 
-# ---------------------------------------------------------------- every write if an answer is lost,
-# and if the store is silent
+# ---------------------------------------------------------------- every write without an answer
 
 Write = Callable[[JobStore, JobOperations], object]
 

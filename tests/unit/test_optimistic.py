@@ -51,8 +51,7 @@ def open_batch(stage: Stage, *messages: Wake) -> None:
     stage.batch.prepare()
 
 
-# ---------------------------------------------------------------- cost in store calls and write
-# units
+# ---------------------------------------------------------------- cost in store calls and units
 
 
 @pytest.fixture
@@ -175,8 +174,7 @@ def test_all_copies_of_a_message_return_if_its_commit_fails(stage: Stage, faults
     assert len(stage.ran) == 1
 
 
-# ---------------------------------------------------------------- a record that is reported as done
-# is durable
+# ---------------------------------------------------------------- durability
 
 
 @pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
@@ -370,8 +368,7 @@ def test_failure_of_a_job_that_another_worker_has_done_changes_nothing(stage: St
     assert (stage.job().status, len(stage.job().history), stage.count()) == (Status.COMPLETED, 1, 1)
 
 
-# ---------------------------------------------------------------- how long a finished record waits
-# for its commit
+# ---------------------------------------------------------------- when records are committed
 
 
 def test_record_that_waited_fifty_milliseconds_is_committed_before_the_next_job(

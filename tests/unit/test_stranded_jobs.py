@@ -46,7 +46,7 @@ PAGE_SECONDS = 1 / PAGES_A_SECOND
 
 
 def at(ms: int) -> str:
-    """A time as AWS's reports write it, truncated to the second."""
+    """Returns a time as AWS's reports write it, truncated to the second."""
     return datetime.fromtimestamp(ms // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -57,7 +57,7 @@ def report(
     reported_ms: int | None = NOW,
     **changes: Any,
 ) -> str:
-    """A report of the relay's mapping on records whose delivery it ended."""
+    """Returns a report of the relay's mapping on records whose delivery it ended."""
     batch = {
         "shardId": "s",
         "startSequenceNumber": "5",
@@ -147,9 +147,7 @@ class Bury:
     def receive(
         self, body: str | None = None, *, pages: float = 100, sent_ms: int | None = None
     ) -> bool:
-        """Passes a report to the function, with time for some pages; returns whether it was
-        settled.
-        """
+        """Gives the function a report and time for some pages; returns whether it was settled."""
         event = sqs(report() if body is None else body)
         event["Records"][0]["eventSourceARN"] = "arn:relay-failures"
         if sent_ms is not None:
@@ -393,7 +391,7 @@ def test_job_that_the_sweep_has_taken_is_resent_before_its_time(bury: Bury) -> N
 
 
 def held(bury: Bury, lease_ms: int = 15_000, **changes: Any) -> Job:
-    """A job that was made within the window of the loss, and claimed just now."""
+    """Makes a job within the window of the loss, and claims it."""
     bury.submit(**changes)
     return bury.store.claim("acme", "j1", nonce="w", now_ms=bury.clock(), lease_ms=lease_ms)
 
@@ -912,8 +910,7 @@ def test_pass_that_lost_its_messages_is_finished_by_another_report(bury: Bury) -
     assert bury.resent() == ["a", "b", "c", "d"]
 
 
-# ---------------------------------------------------------------- items that cannot be read or
-# resent
+# ---------------------------------------------------------------- unreadable items
 
 
 def test_item_that_cannot_be_read_is_skipped_and_logged(

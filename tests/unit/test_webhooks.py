@@ -268,7 +268,7 @@ def test_secrets_of_two_tenants_or_names_never_share_a_parameter() -> None:
 
 @contextmanager
 def server(behave: Callable[[socket.socket], object]) -> Iterator[int]:
-    """A server for one connection."""
+    """Serves one connection."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -414,7 +414,7 @@ def test_names_are_resolved_as_by_the_system() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """A server's context with a certificate for hooks.example.org, which this process trusts."""
+    """Yields a server's context with a trusted certificate for hooks.example.org."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)  # noqa: TID251  # a certificate's dates

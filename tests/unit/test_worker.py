@@ -19,7 +19,7 @@ from tests.support.stage import Stage
 
 @pytest.fixture(params=["optimistic", "exclusive"])
 def stage(request: pytest.FixtureRequest, dynamodb: Any) -> Stage:
-    """A worker whose task runs unclaimed, and one whose task is claimed.
+    """Returns a worker whose task runs unclaimed, or one whose task is claimed.
 
     Both must pass most tests.
     """
@@ -28,7 +28,7 @@ def stage(request: pytest.FixtureRequest, dynamodb: Any) -> Stage:
 
 @pytest.fixture
 def claiming(dynamodb: Any) -> Stage:
-    """A worker that claims each job before it runs."""
+    """Returns a worker that claims each job before it runs."""
     return Stage(dynamodb, exclusive=True)
 
 
@@ -507,7 +507,7 @@ def mine(dynamodb: Any, key: str) -> Any:
 
 @pytest.fixture
 def table(dynamodb: Any) -> str:
-    """A table of an application."""
+    """Makes a table of an application."""
     keys = [{"AttributeName": "id", "KeyType": "HASH"}]
     dynamodb.create_table(
         TableName="Mine",
