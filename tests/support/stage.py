@@ -169,7 +169,7 @@ class Stage:
         """Runs a batch of records as they are."""
         handler = entrypoint(
             self.runner.open,
-            queue=self.visible,  # type: ignore[arg-type]  # plays it
+            queue=self.visible,  # type: ignore[arg-type]  # a fake
             lease_seconds=15,
             observe=self.worker.observe,
         )

@@ -260,7 +260,7 @@ class JobsApi:
                 store=self.store,
                 observe=observer("await"),
                 clock=self.clock,
-                stopping=self,  # type: ignore[arg-type]  # plays it
+                stopping=self,  # type: ignore[arg-type]  # a fake
             )
         )
         self.during_pause: Callable[[], None] = lambda: None

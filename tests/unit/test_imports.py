@@ -291,7 +291,7 @@ def test_killed_import_continues_from_its_checkpoint_and_rereads_one_piece_at_mo
         if len(imports.read) == 14:
             raise Killed
 
-    imports.during_read = die  # type: ignore[method-assign]  # the test's own
+    imports.during_read = die  # type: ignore[method-assign]  # a hook of this test
     with pytest.raises(Killed):
         imports.attempt()
     progress = imports.shown()["progress"]
@@ -324,7 +324,7 @@ def test_import_at_its_deadline_continues_in_another_invocation_at_no_attempt(
     def hurry() -> None:
         context._remaining_ms = 60_000 if len(imports.read) % 2 else 9_000
 
-    imports.during_read = hurry  # type: ignore[method-assign]  # the test's own
+    imports.during_read = hurry  # type: ignore[method-assign]  # a hook of this test
     wake = Wake("acme", "j1")
     invocations = 0
     while imports.job().status is not Status.COMPLETED:
@@ -377,7 +377,7 @@ def test_import_without_time_because_of_other_jobs_spends_no_attempt(imports: Im
     def spend_time() -> None:
         context._remaining_ms = 9_000
 
-    imports.during_read = spend_time  # type: ignore[method-assign]  # the test's own
+    imports.during_read = spend_time  # type: ignore[method-assign]  # a hook of this test
     reply = imports.handle(Wake("acme", "j1"), Wake("acme", "j2"), receives=2, context=context)
     assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert (imports.job("j2").attempt, imports.job("j2").history) == (0, ())
@@ -392,7 +392,7 @@ def test_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
             imports.operations.cancel("acme", "j1", now_ms=imports.clock())
             imports.batch.beat()
 
-    imports.during_read = cancel  # type: ignore[method-assign]  # the test's own
+    imports.during_read = cancel  # type: ignore[method-assign]  # a hook of this test
     imports.batch = imports.deliver(Wake("acme", "j1"), "m1", run=False)
     finish(imports.batch)
     assert (imports.job().status, len(imports.read)) == (Status.CANCELLED, 2)
@@ -445,7 +445,7 @@ def test_worker_that_lost_its_import_can_neither_save_nor_commit(imports: Import
                 "acme", "j1", nonce="other", now_ms=imports.clock(), lease_ms=15_000
             )
 
-    imports.during_read = lose  # type: ignore[method-assign]  # the test's own
+    imports.during_read = lose  # type: ignore[method-assign]  # a hook of this test
     imports.attempt()
     assert (imports.job().owner, imports.job().progress, imports.job().status) == (
         "other",
@@ -457,7 +457,7 @@ def test_worker_that_lost_its_import_can_neither_save_nor_commit(imports: Import
 def test_object_that_is_replaced_during_its_import_ends_the_import(imports: Imports) -> None:
     imports.put(big(50_000))
     imports.submit(payload={"key": "x.csv"})
-    # The test's own.
+    # A hook of this test.
     imports.during_read = lambda: imports.put(b"n\n1\n")  # type: ignore[method-assign]
     imports.attempt()
     assert (imports.job().status, "was replaced" in str(imports.job().error)) == (Status.DEAD, True)

@@ -281,7 +281,7 @@ def test_requests_are_admitted_if_the_limit_cannot_be_read(
         def take(self, *_: Any) -> Any:
             raise StoreUnavailable("take", "gone")
 
-    limits.quota(Away(), 1)("acme")  # type: ignore[arg-type]  # plays it
+    limits.quota(Away(), 1)("acme")  # type: ignore[arg-type]  # a fake
     assert "let through" in caplog.text
 
 

@@ -21,7 +21,7 @@ from tests.support.stage import Stage
 def stage(request: pytest.FixtureRequest, dynamodb: Any) -> Stage:
     """Returns a worker whose task runs unclaimed, or one whose task is claimed.
 
-    Both must pass most tests.
+    Most tests run with both.
     """
     return Stage(dynamodb, exclusive=request.param == "exclusive")
 
