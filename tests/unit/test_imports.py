@@ -398,7 +398,7 @@ def test_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
     assert (imports.job().status, len(imports.read)) == (Status.CANCELLED, 2)
 
 
-def test_release_of_a_lost_import_is_refused(imports: Imports) -> None:
+def test_lost_import_cannot_be_continued_later(imports: Imports) -> None:
     imports.submit()
     mine = imports.store.claim("acme", "j1", nonce="a", now_ms=imports.clock(), lease_ms=15_000)
     imports.store.claim("acme", "j1", nonce="b", now_ms=imports.clock() + 16_000, lease_ms=15_000)

@@ -570,10 +570,10 @@ def test_write_that_never_arrives_changes_nothing_and_raises_an_error(
     assert everything(dynamodb) == before
 
 
-# ---------------------------------------------------------------- release, bury
+# ---------------------------------------------------------------- failures and burials
 
 
-def test_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
+def test_failure_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
     store.release(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
     released = read(store)
     assert (released.status, released.not_before_ms, released.expires_at_s) == (
@@ -584,7 +584,7 @@ def test_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job
     assert (released.history[0].outcome, released.history[0].error) == (Outcome.FAILED, "boom")
 
 
-def test_release_without_a_time_ends_the_job(store: JobStore, job: Job) -> None:
+def test_failure_without_a_retry_time_ends_the_job(store: JobStore, job: Job) -> None:
     store.release(claim(store), error="boom", retry_at_ms=None, now_ms=NOW)
     ended = read(store)
     assert (ended.status, ended.error) == (Status.DEAD, "boom")
@@ -593,7 +593,7 @@ def test_release_without_a_time_ends_the_job(store: JobStore, job: Job) -> None:
         claim(store, "w2", NOW + 10 * LEASE)
 
 
-def test_release_of_a_lost_job_is_refused(store: JobStore, job: Job) -> None:
+def test_failure_of_a_lost_job_is_refused(store: JobStore, job: Job) -> None:
     late = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced):
@@ -601,7 +601,7 @@ def test_release_of_a_lost_job_is_refused(store: JobStore, job: Job) -> None:
     assert read(store) == taken
 
 
-def test_release_whose_answer_is_lost_succeeds_on_retry(
+def test_failure_whose_answer_is_lost_succeeds_on_retry(
     store: JobStore, job: Job, faults: Faults
 ) -> None:
     mine = claim(store)
