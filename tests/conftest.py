@@ -1,5 +1,6 @@
-"""What all tests share: no network but loopback, no real credentials, tables as template.yaml
-says.
+"""Fixtures of all tests.
+
+Tests use loopback only and no real credentials. Tables are made as in template.yaml.
 """
 
 import os
@@ -15,7 +16,7 @@ from tests.support.faults import Faults
 
 ROOT = Path(__file__).parent.parent
 
-# Before any AWS client is made, in this process or in one that it starts.
+# Must run before any AWS client is made, in this process or in one that it starts.
 os.environ.update(
     AWS_ACCESS_KEY_ID="test",
     AWS_SECRET_ACCESS_KEY="test",
@@ -33,7 +34,7 @@ for inherited in (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Sizes of long tests."""
+    """Adds options for the sizes of long tests."""
     parser.addoption(
         "--hostile",
         type=int,
@@ -64,8 +65,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-#: Files that take longest, in this order. They start before shorter ones, so that no worker ends
-#: long after the others.
+#: Files that take longest, in this order. They start before shorter ones, so that no worker
+#: finishes long after the others.
 SLOWEST = [
     "test_state", "test_stack", "test_schedules", "test_recovery", "test_lifecycle", "test_crash",
     "test_full_run", "test_machine_faults",
@@ -75,8 +76,10 @@ SLOWEST = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit and contract tests first, where a mistake shows soonest; then the slow files, and the
-    rest.
+    """Sorts the tests.
+
+    Unit and contract tests run first, since they find a mistake soonest; then the slow files, then
+    the rest.
     """
 
     def place(item: pytest.Item) -> tuple[bool, int]:
@@ -89,27 +92,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than processors: many tests wait for processes and timeouts."""
+    """Returns one worker more than processors, since many tests wait for processes and timeouts."""
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture
 def searches(request: pytest.FixtureRequest) -> int:
-    """How many cases a long random search tries."""
+    """Returns how many cases a long random search tries."""
     return int(request.config.getoption("--searches"))
 
 
 @pytest.fixture
 def hostile_events(request: pytest.FixtureRequest) -> int:
-    """How many hostile events to run, over all doors."""
+    """Returns how many hostile events to run, over all entry points."""
     return int(request.config.getoption("--hostile"))
 
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that reaches for the network fails where it does, and not on the machine without
-    one.
-    """
+    """Fails a test that uses the network, on every machine alike."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -122,7 +123,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def aws() -> Iterator[None]:
-    """moto in place of AWS, for this process."""
+    """Replaces AWS by moto, for this process."""
     from moto import mock_aws
 
     with mock_aws():
@@ -131,25 +132,26 @@ def aws() -> Iterator[None]:
 
 @pytest.fixture
 def tables(aws: None) -> dict[str, str]:
-    """The template's tables on moto, physical names by logical ids."""
+    """Makes the template's tables on moto; returns physical names by logical ids."""
     return make_tables(make_client("dynamodb"))
 
 
 @pytest.fixture
 def dynamodb(tables: dict[str, str]) -> Any:
-    """A client as the functions have it."""
+    """Returns a client as the functions have it."""
     return make_client("dynamodb")
 
 
 @pytest.fixture
 def faults(dynamodb: Any) -> Faults:
-    """Makes chosen calls of `dynamodb` fail at the HTTP seam."""
+    """Makes chosen calls of `dynamodb` fail at the HTTP level."""
     return Faults(dynamodb)
 
 
 def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[str, str]:
-    """Makes the template's tables, without their streams if so asked, and returns their names by
-    logical ids.
+    """Makes the template's tables, without their streams if requested.
+
+    Returns their names by logical ids.
     """
     from samtranslator.yaml_helper import yaml_parse
 
@@ -180,7 +182,7 @@ def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[
 
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The embedded store as a process: for what moto cannot (PartiQL, races)."""
+    """Starts the emulator as a process, for tests that moto cannot run (PartiQL, races)."""
     from mayfly_testing.stack import embedded_store
 
     with embedded_store(tmp_path_factory.mktemp("store")) as found:
@@ -189,13 +191,13 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def embedded(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A DynamoDB client for the embedded store, made by the production code."""
+    """Returns a DynamoDB client for the emulator, made by the production code."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     return make_client("dynamodb")
 
 
 def make_client(service: str, *, attempts: int = 3) -> Any:
-    """A client made by the production code."""
+    """Returns a client made by the production code."""
     from mayfly.resources import client
 
     return client(service, attempts=attempts)

@@ -1,5 +1,6 @@
-"""Single cases of state that outlives a kill: `before` makes it and is killed, `after` shows what a
-fresh start reads.
+"""Single cases of state that survives a kill.
+
+`before` makes the state and is killed; `after` shows what a fresh start reads.
 
 usage: python -m tests.contract.state_cases CASE STEP FOLDER [PORT]
 """
@@ -109,7 +110,7 @@ async def order_of_a_group(case: Case, step: str) -> Any:
             Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"},
         )
         for number in range(6):
-            _OFFSET[0] -= 10 if number == 3 else 0  # the clock goes back
+            _OFFSET[0] -= 10 if number == 3 else 0  # the clock is set back
             await case.queue(
                 "SendMessage", QueueUrl="f.fifo", MessageBody=f"m{number}", MessageGroupId="g"
             )
@@ -127,9 +128,9 @@ async def a_mapping_that_starts_at_latest(case: Case, step: str) -> Any:
         return None
     known = case.declare("LATEST")["read"]["M"]
     return [
-        each["dynamodb"]["Keys"]["pk"]["S"]
-        for each in case.dynamodb._stream_records["ttt"]
-        if each["dynamodb"]["SequenceNumber"] > known
+        record["dynamodb"]["Keys"]["pk"]["S"]
+        for record in case.dynamodb._stream_records["ttt"]
+        if record["dynamodb"]["SequenceNumber"] > known
     ]
 
 
@@ -143,7 +144,7 @@ async def records_that_aged_before_they_were_read(case: Case, step: str) -> Any:
         await case.put("unread")
         return None
     _OFFSET[0] = 25 * 3600
-    await case.put("a day later")  # drops what has aged, before any mapping is declared
+    await case.put("a day later")  # drops aged records, before any mapping is declared
     return case.declare()["lost"]
 
 
@@ -163,8 +164,8 @@ async def a_closed_stream(case: Case, step: str) -> Any:
         case.dynamodb.closed_stream(stream)
         case.durable.commit()
     return [
-        each["dynamodb"]["Keys"]["pk"]["S"]
-        for each in case.dynamodb._stream_records.get("ttt") or []
+        record["dynamodb"]["Keys"]["pk"]["S"]
+        for record in case.dynamodb._stream_records.get("ttt") or []
     ]
 
 
@@ -172,10 +173,11 @@ async def a_table_over_another(case: Case, step: str) -> Any:
     if step == "before":
         await case.table()
         await case.put("old")
+        # As CloudFormation does.
         case.dynamodb._tables["ttt"] = {
             **case.dynamodb._tables["ttt"],
             "items": {},
-        }  # as CloudFormation does
+        }
         await case.put("new")
     return sorted(case.dynamodb._tables["ttt"]["items"])
 
@@ -185,9 +187,8 @@ async def an_object_that_was_overwritten(case: Case, step: str) -> Any:
         await case.object("PUT", "/bucket")
         await case.object("PUT", "/bucket/k", b"old")
         await case.object("PUT", "/bucket/k", b"a newer one")
-        await case.s3.handle_request(
-            "PUT", "/bucket/k", {}, b"never acknowledged", {}
-        )  # killed before its commit
+        # Killed before its commit.
+        await case.s3.handle_request("PUT", "/bucket/k", {}, b"never acknowledged", {})
     if step == "before":
         return None
     _, headers, body = await case.s3.handle_request("HEAD", "/bucket/k", {}, b"", {})
@@ -213,14 +214,17 @@ async def an_object_whose_folder_cannot_be_made(case: Case, step: str) -> Any:
 
 
 async def sessions_of_updates(case: Case, step: str) -> Any:
-    """The journal's size after some megabytes of updates of one item; each step is a session."""
+    """Returns the journal's size after some megabytes of updates of one item.
+
+    Each step is a session.
+    """
     if step == "before":
         await case.table()
     case.declare()
     case.durable.read_records_seconds = -2.0
     for number in range(1500):
         await case.put("one", text={"S": f"{number}" + "x" * 10_000})
-        if number % 50 == 49:  # the mapping reads along
+        if number % 50 == 49:  # the mapping reads as well
             records = case.dynamodb._stream_records["ttt"]
             case.durable.serve(
                 "read",
@@ -234,7 +238,7 @@ async def sessions_of_updates(case: Case, step: str) -> Any:
 
 
 async def read_records(case: Case, step: str) -> Any:
-    """The newest 250 of the records that were read stay, and all that were not."""
+    """Keeps the newest 250 of the records that were read, and all unread ones."""
     if step == "before":
         await case.table()
         case.declare()
@@ -249,9 +253,7 @@ async def read_records(case: Case, step: str) -> Any:
 
 
 async def a_reader_that_has_not_begun(case: Case, step: str) -> Any:
-    """Records stay while a mapping of the stream has not read them, however far the other one has
-    read.
-    """
+    """Unread records are kept for each mapping of a stream, however far another has read."""
     if step == "before":
         await case.table()
         arn = case.dynamodb._tables["ttt"]["LatestStreamArn"]
@@ -267,7 +269,7 @@ async def a_reader_that_has_not_begun(case: Case, step: str) -> Any:
 
 
 async def out_of_files(case: Case, step: str) -> Any:
-    """The thread that syncs survives a while without files, and then catches up."""
+    """Takes all file descriptors from the thread that syncs, which then catches up."""
     import resource
 
     journal = case.durable._journal
@@ -291,21 +293,21 @@ async def items_that_expire(case: Case, step: str) -> Any:
     await case.table()
     case.durable.serve("expiring", {"ttt": "ttl"})
     now = int(time.time())
-    for renewal in range(500):  # one session, touched again and again
+    for renewal in range(500):  # one session, touched many times
         await case.put("renewed", ttl={"N": str(now + 60 + renewal)})
     await case.put("expired", ttl={"N": str(now - 5)})
     await case.put("a fraction", ttl={"N": f"{now - 5}.5"})
     await case.put("no number", ttl={"S": str(now - 5)})
-    found = {
-        each["key"]["pk"]["S"]
-        for each in case.durable.serve("expired", {"before": now, "limit": 100})
+    expired = {
+        row["key"]["pk"]["S"]
+        for row in case.durable.serve("expired", {"before": now, "limit": 100})
     }
     entries = sum(len(places) for places in case.durable._due.values())
     later = {
-        each["key"]["pk"]["S"]
-        for each in case.durable.serve("expired", {"before": now + 700, "limit": 100})
+        row["key"]["pk"]["S"]
+        for row in case.durable.serve("expired", {"before": now + 700, "limit": 100})
     }
-    return [sorted(found), entries < 20, "renewed" in later]
+    return [sorted(expired), entries < 20, "renewed" in later]
 
 
 def main() -> None:
@@ -313,7 +315,7 @@ def main() -> None:
     case = Case(Path(folder), int(port[0]) if port else 4000)
     print(json.dumps(asyncio.run(globals()[name](case, step))))  # noqa: T201
     sys.stdout.flush()
-    os._exit(0)  # as a kill would: nothing is closed
+    os._exit(0)  # like a kill: nothing is closed
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Random calls to the emulator over a state folder, and everything that it holds afterwards, as a
-digest for each kind of row.
+"""Random calls to the emulator over a state folder.
 
-usage: state_process.py FOLDER SEED CALLS (0 calls: only what a fresh start reads)
+Prints all that it holds afterwards, as a digest for each kind of row.
+
+usage: state_process.py FOLDER SEED CALLS (0 calls: only print what a fresh start reads)
 """
 
 import asyncio
@@ -48,7 +49,7 @@ async def queue(action: str, **body: Any) -> tuple[int, dict[str, Any]]:
 async def make_table(name: str) -> None:
     status, reply = await db(
         "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in ("pk", "sk",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk",
         "g")],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk",
         "KeyType": "RANGE"}],
@@ -131,8 +132,8 @@ async def transact() -> None:
 
 
 async def statement() -> None:
-    found = key()
-    where = f"WHERE pk = '{found['pk']['S']}' AND sk = '{found['sk']['S']}'"
+    item_key = key()
+    where = f"WHERE pk = '{item_key['pk']['S']}' AND sk = '{item_key['sk']['S']}'"
     kind = dice.choice(
         [
             f'UPDATE "aaa" SET n = 7 {where}',
@@ -287,7 +288,7 @@ async def work() -> None:
         read_stream,
     ]
     made: Counter[str] = Counter()
-    durable.read_records_seconds = -2.0  # read records are dropped at once
+    durable.read_records_seconds = -2.0  # read records are dropped immediately
     durable.copy_rows, durable.copy_seconds = 3, 0.0  # a copy makes a step between all calls
     for _ in range(calls):
         if durable._copying is None:
@@ -301,6 +302,7 @@ async def work() -> None:
 
 
 def digests() -> dict[str, Any]:
+    # Equal values may be packed differently.
     packed = (
         "item",
         "record",
@@ -308,20 +310,20 @@ def digests() -> dict[str, Any]:
         "message",
         "fifo",
         "dedup",
-    )  # equal values may be packed differently
+    )
     rows = sorted(
         (repr(key), repr(load(value or b"") if key[0] in packed else value))
         for key, value in emulator_state.rows(durable)
     )
-    found: dict[str, Any] = {"count": Counter(row[0].split("'")[1] for row in rows)}
-    found["rows"] = hashlib.sha256(repr(rows).encode()).hexdigest()
+    result: dict[str, Any] = {"count": Counter(row[0].split("'")[1] for row in rows)}
+    result["rows"] = hashlib.sha256(repr(rows).encode()).hexdigest()
     for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
-        found[name] = hashlib.sha256(emulator_state.settings_of(name)).hexdigest()
-    found["objects"] = sorted(
+        result[name] = hashlib.sha256(emulator_state.settings_of(name)).hexdigest()
+    result["objects"] = sorted(
         (key, s3._read_body("bucket", key, entry).hex())
         for key, entry in s3._buckets.get("bucket", {"objects": {}})["objects"].items()
     )
-    return found
+    return result
 
 
 durable = Durable.open(
@@ -331,4 +333,4 @@ if calls:
     asyncio.run(work())
 print(json.dumps(digests()))
 sys.stdout.flush()
-os._exit(0)  # as a kill would: nothing is closed
+os._exit(0)  # like a kill: nothing is closed

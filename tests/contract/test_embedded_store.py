@@ -1,7 +1,8 @@
-"""What the embedded store must do as AWS does, so that an upgrade that loses writes fails here and
-not in a demo.
+"""Behaviour that the emulator must share with AWS.
 
-Exact counts, eight threads, a real process. The figures of other stores: docs/decisions/0003.
+An upgrade that loses writes then fails here and not in a demo.
+
+Exact counts, eight threads, a real process. The figures of other emulators: docs/decisions/0003.
 """
 
 import json
@@ -120,7 +121,7 @@ def test_version_checked_increments_are_all_counted(dynamodb: Any, table: str) -
     assert number(dynamodb, table, "a") == THREADS * 50
 
 
-def test_of_many_puts_if_absent_one_wins(dynamodb: Any, table: str) -> None:
+def test_one_of_many_concurrent_puts_if_absent_succeeds(dynamodb: Any, table: str) -> None:
     def work(who: int) -> int:
         wins = 0
         for key in range(50):
@@ -137,7 +138,7 @@ def test_of_many_puts_if_absent_one_wins(dynamodb: Any, table: str) -> None:
     assert sum(together(work)) == 50
 
 
-def test_transfers_keep_the_sum_and_are_never_seen_half(dynamodb: Any, table: str) -> None:
+def test_transfers_keep_the_sum_and_are_never_read_half_done(dynamodb: Any, table: str) -> None:
     names = ["a", "b", "c", "d"]
     for name in names:
         dynamodb.put_item(TableName=table, Item={"pk": {"S": name}, "n": {"N": "100"}})
@@ -148,7 +149,7 @@ def test_transfers_keep_the_sum_and_are_never_seen_half(dynamodb: Any, table: st
                 {"Get": {"TableName": table, "Key": {"pk": {"S": name}}}} for name in names
             ]
         )
-        return sum(int(each["Item"]["n"]["N"]) for each in reply["Responses"])
+        return sum(int(response["Item"]["n"]["N"]) for response in reply["Responses"])
 
     def work(who: int) -> None:
         chance = random.Random(who)
@@ -182,7 +183,7 @@ def test_transfers_keep_the_sum_and_are_never_seen_half(dynamodb: Any, table: st
     assert balances() == 400
 
 
-def test_cancelled_transactions_never_undo_a_neighbours_increments(
+def test_cancelled_transactions_never_undo_increments_of_other_writers(
     dynamodb: Any, table: str
 ) -> None:
     def work(who: int) -> None:
@@ -203,7 +204,7 @@ def test_cancelled_transactions_never_undo_a_neighbours_increments(
     assert number(dynamodb, table, "x") == 0
 
 
-def test_a_transaction_token_applies_once_and_refuses_other_content(
+def test_transaction_token_applies_once_and_rejects_other_content(
     dynamodb: Any, table: str
 ) -> None:
     for _ in range(3):
@@ -216,7 +217,7 @@ def test_a_transaction_token_applies_once_and_refuses_other_content(
     assert is_code(refused.value, "IdempotentParameterMismatchException")
 
 
-def test_a_refused_write_shows_what_stands_there(dynamodb: Any, table: str) -> None:
+def test_refused_write_returns_the_existing_item(dynamodb: Any, table: str) -> None:
     dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "n": {"N": "7"}})
     with pytest.raises(ClientError) as alone:
         dynamodb.update_item(
@@ -229,11 +230,11 @@ def test_a_refused_write_shows_what_stands_there(dynamodb: Any, table: str) -> N
     with pytest.raises(dynamodb.exceptions.TransactionCanceledException) as grouped:
         dynamodb.transact_write_items(TransactItems=[add(table, "b"), write])
     reasons = grouped.value.response["CancellationReasons"]
-    assert [each["Code"] for each in reasons] == ["None", "ConditionalCheckFailed"]
+    assert [reason["Code"] for reason in reasons] == ["None", "ConditionalCheckFailed"]
     assert reasons[1]["Item"]["n"] == {"N": "7"}
 
 
-def test_the_stream_has_every_change_in_order_and_none_for_a_refused_one(
+def test_stream_has_every_change_in_order_and_none_for_a_refused_write(
     dynamodb: Any, endpoint: str, table: str
 ) -> None:
     streams = client("dynamodbstreams", endpoint)
@@ -249,8 +250,9 @@ def test_the_stream_has_every_change_in_order_and_none_for_a_refused_one(
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
     records = streams.get_records(ShardIterator=position)["Records"]
-    assert [each["dynamodb"]["NewImage"]["n"]["N"] for each in records] == ["0", "1", "2", "3", "4"]
-    assert [each["eventName"] for each in records] == ["INSERT", *["MODIFY"] * 4]
+    values = [record["dynamodb"]["NewImage"]["n"]["N"] for record in records]
+    assert values == ["0", "1", "2", "3", "4"]
+    assert [record["eventName"] for record in records] == ["INSERT", *["MODIFY"] * 4]
 
 
 # ---------------------------------------------------------------- SQS
@@ -263,15 +265,15 @@ def receive(sqs: Any, queue: str, count: int = 10, wait: int = 0) -> list[dict[s
     return list(reply.get("Messages", []))
 
 
-def test_every_message_is_received_by_one_of_many(sqs: Any, queue: str) -> None:
+def test_every_message_is_received_by_one_of_many_receivers(sqs: Any, queue: str) -> None:
     for start in range(0, 200, 10):
-        entries = [{"Id": str(each), "MessageBody": str(start + each)} for each in range(10)]
+        entries = [{"Id": str(number), "MessageBody": str(start + number)} for number in range(10)]
         sqs.send_message_batch(QueueUrl=queue, Entries=entries)
 
     def work(_: int) -> list[str]:
         found = []
         while messages := receive(sqs, queue):
-            found += [each["Body"] for each in messages]
+            found += [message["Body"] for message in messages]
             sqs.delete_message_batch(
                 QueueUrl=queue,
                 Entries=[
@@ -284,7 +286,7 @@ def test_every_message_is_received_by_one_of_many(sqs: Any, queue: str) -> None:
     assert sorted(int(body) for found in together(work) for body in found) == list(range(200))
 
 
-def test_a_message_is_hidden_until_its_visibility_ends_and_counts_its_receives(
+def test_message_is_hidden_for_its_visibility_timeout_and_counts_its_receives(
     sqs: Any, queue: str
 ) -> None:
     sqs.send_message(QueueUrl=queue, MessageBody="m")
@@ -303,7 +305,7 @@ def test_a_message_is_hidden_until_its_visibility_ends_and_counts_its_receives(
     assert len(receive(sqs, queue)) == 1
 
 
-def test_a_long_poll_wakes_when_a_message_comes(sqs: Any, queue: str) -> None:
+def test_long_poll_returns_when_a_message_arrives(sqs: Any, queue: str) -> None:
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(receive, sqs, queue, 1, 10)
         wait_until(waiting.running, 5)
@@ -313,7 +315,7 @@ def test_a_long_poll_wakes_when_a_message_comes(sqs: Any, queue: str) -> None:
         assert time.monotonic() - started < 2
 
 
-def test_a_message_that_fails_too_often_moves_to_the_dead_letter_queue(
+def test_message_that_fails_too_often_is_moved_to_the_dead_letter_queue(
     sqs: Any, queue: str
 ) -> None:
     dead = sqs.create_queue(QueueName=f"dead-{uuid.uuid4().hex[:8]}")["QueueUrl"]
@@ -325,28 +327,28 @@ def test_a_message_that_fails_too_often_moves_to_the_dead_letter_queue(
         QueueUrl=queue, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"}
     )
     sqs.send_message(QueueUrl=queue, MessageBody="m")
-    seen = 0
+    receives = 0
     while receive(sqs, queue):
-        seen += 1
-    assert seen == 2
-    assert [each["Body"] for each in wait_until(lambda: receive(sqs, dead), 5)] == ["m"]
+        receives += 1
+    assert receives == 2
+    assert [message["Body"] for message in wait_until(lambda: receive(sqs, dead), 5)] == ["m"]
 
 
-def test_a_fifo_queue_drops_a_repeat_and_keeps_the_order_of_a_group(sqs: Any) -> None:
+def test_fifo_queue_drops_a_duplicate_and_keeps_the_order_of_a_group(sqs: Any) -> None:
     attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
     fifo = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}.fifo", Attributes=attributes)[
         "QueueUrl"
     ]
     for body in ("1", "1", "2", "3"):
         sqs.send_message(QueueUrl=fifo, MessageBody=body, MessageGroupId="g")
-    found = []
+    bodies = []
     while messages := receive(sqs, fifo, 1):
-        found += [each["Body"] for each in messages]
+        bodies += [message["Body"] for message in messages]
         sqs.delete_message(QueueUrl=fifo, ReceiptHandle=messages[0]["ReceiptHandle"])
-    assert found == ["1", "2", "3"]
+    assert bodies == ["1", "2", "3"]
 
 
-def test_a_stale_receipt_does_not_delete_what_somebody_else_has_received(
+def test_stale_receipt_does_not_delete_a_message_that_was_received_again(
     sqs: Any, queue: str
 ) -> None:
     sqs.send_message(QueueUrl=queue, MessageBody="m")

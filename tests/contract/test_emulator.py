@@ -1,4 +1,4 @@
-"""The emulator before it serves: the parts of it that run code are gone."""
+"""The emulator before it serves: its parts that run code are removed."""
 
 import subprocess
 import sys
@@ -11,7 +11,8 @@ from mayfly_local.emulator import preparation as emulator
 from mayfly_local.application.supported import STATE
 
 emulator._leave_out_what_runs_code()
-assert set(provisioners._RESOURCE_HANDLERS) <= set(STATE), set(provisioners._RESOURCE_HANDLERS) - set(STATE)
+unsupported = set(provisioners._RESOURCE_HANDLERS) - set(STATE)
+assert not unsupported, unsupported
 for name in ("create", "update", "delete"):
     try:
         getattr(provisioners, f"_custom_resource_{name}")("Custom::Any", {}, "stack")

@@ -1,4 +1,4 @@
-"""The direction of imports, as docs/layout.md says it. `make lint` runs this alone."""
+"""The direction of imports, as docs/layout.md defines it. `make lint` runs this file alone."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 LIBRARY = ROOT / "layers" / "mayfly" / "mayfly"
 AWS = {"boto3", "botocore"}
 
-#: What each top folder of the product may import of the others.
+#: The top folders that each top folder of the product may import.
 ARROWS: dict[str, set[str]] = {
     "functions": {"mayfly"},
     "mayfly": set(),
@@ -21,9 +21,9 @@ ARROWS: dict[str, set[str]] = {
     "tools": {"functions", "mayfly", "mayfly_local", "mayfly_testing"},
     "bench": {"functions", "mayfly", "mayfly_local", "mayfly_lab", "mayfly_testing"},
 }
-#: Folders of the product by the names that they are imported by.
+#: Folders of the product by the names under which they are imported.
 FOLDERS = {name: LIBRARY if name == "mayfly" else ROOT / name for name in ARROWS}
-#: Rooms of the local runtime, from the lowest floor up. A room imports rooms before it only.
+#: Folders of the local runtime, from the lowest up. Each may import lower ones only.
 ROOMS = [
     "errors",
     "account",
@@ -39,7 +39,7 @@ ROOMS = [
     "invoke",
     "stack",
 ]
-#: Features of the library, lower ones first. A feature imports lower ones, and the three rooms
+#: Features of the library, lower ones first. A feature may import lower ones, and the three folders
 #: below them all.
 FEATURES = ["tenants", "counters", "limits", "sessions", "jobs", "schedules", "webhooks", "imports"]
 LIBRARY_ARROWS: dict[str, set[str]] = {
@@ -55,14 +55,13 @@ FILES = [path for folder in FOLDERS.values() for path in sorted(folder.rglob("*.
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, also within functions and for types."""
+    """Yields every module that a file imports, also within functions and for types."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if (
-                node.level == 1 and path.parent.parent == ROOT / "functions"
-            ):  # its own folder: deployed, and as a package
+            # Its own folder: deployed, and as a package.
+            if node.level == 1 and path.parent.parent == ROOT / "functions":
                 continue
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
@@ -80,14 +79,14 @@ def folder_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_an_import_follows_the_arrows(path: Path) -> None:
+def test_import_follows_the_arrows(path: Path) -> None:
     own = folder_of(path)
     tops = {module.split(".")[0] for module in imports(path)}
     assert tops & {*ARROWS, "tests"} - {own} <= ARROWS[own]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mayfly_local").rglob("*.py")), ids=name)
-def test_a_room_of_the_local_runtime_imports_lower_rooms_only(path: Path) -> None:
+def test_folder_of_the_local_runtime_imports_lower_folders_only(path: Path) -> None:
     own = path.relative_to(ROOT / "mayfly_local").parts[0].removesuffix(".py")
     if own == "__init__":
         assert not list(imports(path))
@@ -99,7 +98,7 @@ def test_a_room_of_the_local_runtime_imports_lower_rooms_only(path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
-def test_a_feature_of_the_library_imports_lower_features_only(path: Path) -> None:
+def test_feature_of_the_library_imports_lower_features_only(path: Path) -> None:
     own = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
     others = {module.split(".")[1] for module in imports(path) if module.startswith("mayfly.")} - {
         own
@@ -108,7 +107,7 @@ def test_a_feature_of_the_library_imports_lower_features_only(path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
-def test_the_library_names_aws_at_its_edges_only(path: Path) -> None:
+def test_only_the_edges_of_the_library_name_aws(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
     is_edge = path.name in ("store.py", "resources.py") or path.parent.name in ("aws", "operate")
     assert is_edge or not tops & AWS
@@ -116,11 +115,11 @@ def test_the_library_names_aws_at_its_edges_only(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [each for each in sorted(LIBRARY.rglob("*.py")) if each.name in ("model.py", "rules.py")],
+    [path for path in sorted(LIBRARY.rglob("*.py")) if path.name in ("model.py", "rules.py")],
     ids=name,
 )
 def test_models_and_rules_are_pure(path: Path) -> None:
-    """The standard library, the errors, and what is as pure as they are."""
+    """They may import the standard library, the errors, and modules that are pure themselves."""
     pure = {"mayfly.core.errors", "mayfly.core.json_input", "mayfly.core.ids", "mayfly.core.clock"}
     feature = f"mayfly.{path.parent.name}"
     allowed = pure | {f"{feature}.model", f"{feature}.rules"}
@@ -128,7 +127,7 @@ def test_models_and_rules_are_pure(path: Path) -> None:
     assert not {module.split(".")[0] for module in imports(path)} & (
         AWS | {"aws_lambda_powertools"}
     )
-    # Time, randomness and ids come in as values.
+    # Time, randomness and ids are passed in as values.
     names = {
         alias.name
         for node in ast.walk(ast.parse(path.read_text()))
@@ -139,9 +138,9 @@ def test_models_and_rules_are_pure(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "functions").rglob("*.py")), ids=name)
-def test_a_function_knows_the_library_and_no_other_function(path: Path) -> None:
+def test_function_imports_the_library_and_no_other_function(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
-    folders = {each.name for each in (ROOT / "functions").iterdir()}
+    folders = {path.name for path in (ROOT / "functions").iterdir()}
     assert not tops & (AWS | folders | {"app", "deps", "main"})
 
 

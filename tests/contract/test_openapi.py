@@ -1,4 +1,4 @@
-"""The API's description against the code, the template and its own promises."""
+"""The API's description, compared with the code, the template and its own rules."""
 
 import json
 import re
@@ -18,12 +18,12 @@ OPERATIONS = {
 }
 
 
-def test_the_document_is_what_the_code_says_today() -> None:
+def test_document_is_up_to_date_with_the_code() -> None:
     assert build() == FOUND, "run: make openapi"
     assert page(FOUND) == PAGE.read_text(), "run: make openapi"
 
 
-def test_it_has_exactly_the_routes_of_the_template_and_asks_for_their_scopes() -> None:
+def test_document_has_exactly_the_routes_of_the_template_with_their_scopes() -> None:
     template = load(ROOT / "template.yaml", cache=ROOT / ".mayfly" / "cache")
     (api,) = template.of_type("AWS::ApiGatewayV2::Api").values()
     routes = {
@@ -43,24 +43,24 @@ def test_it_has_exactly_the_routes_of_the_template_and_asks_for_their_scopes() -
     )
 
 
-def test_every_error_that_the_api_answers_is_in_it() -> None:
-    told = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
+def test_every_error_that_the_api_answers_is_in_the_document() -> None:
+    documented = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
     classes = [
-        each
-        for each in vars(mayfly.core.errors).values()
-        if isinstance(each, type) and issubclass(each, MayflyError)
+        error
+        for error in vars(mayfly.core.errors).values()
+        if isinstance(error, type) and issubclass(error, MayflyError)
     ]
-    answered = {each.code for each in classes if each.status != 500} - {
+    answered = {error.code for error in classes if error.status != 500} - {
         "key-not-found",
         "not-found",
         "method-not-allowed",
         "job-is-live",
     }
-    assert answered <= told
-    assert told <= {each.code for each in classes}
+    assert answered <= documented
+    assert documented <= {error.code for error in classes}
 
 
-def test_every_operation_that_takes_or_gives_json_has_an_example_or_a_schema() -> None:
+def test_every_operation_with_json_has_an_example_or_a_schema() -> None:
     for key, operation in OPERATIONS.items():
         for content in operation.get("requestBody", {}).get("content", {}).values():
             assert "example" in content, key
@@ -68,5 +68,5 @@ def test_every_operation_that_takes_or_gives_json_has_an_example_or_a_schema() -
             assert status == "204" or "$ref" in answer or answer["content"], (key, status)
 
 
-def test_pydantic_stays_out_of_the_layer() -> None:
+def test_pydantic_is_not_in_the_layer() -> None:
     assert "pydantic" not in (ROOT / "layers" / "mayfly" / "requirements.txt").read_text()

@@ -1,6 +1,6 @@
-"""Releases: their archives are whole, and this library reads everything that they have stored.
+"""Releases: their archives are complete, and this library reads everything that they have stored.
 
-A release's folder holds its code, its items, and what it read from them itself. See
+A release's folder holds its code, its items, and what the release itself read from them. See
 tests/releases/README.md.
 """
 
@@ -36,7 +36,8 @@ FOLDERS = {
 }
 LIBRARY = ROOT / "layers" / "mayfly" / "mayfly"
 
-#: Kinds of items: their table, and a pattern of partition key and sort key, a space between them.
+#: Kinds of items: their table, and a pattern of partition key and sort key with a space between
+#: them.
 KINDS = {
     "job": ("JobsTable", r"\S+ job"),
     "payload next to its job": ("JobsTable", r"\S+ payload/\S+"),
@@ -77,7 +78,7 @@ SINCE = {"search for stranded jobs": "0.2.0"}
 
 
 def is_of_its_time(what: str, version: str) -> bool:
-    """Tells whether a release can hold something."""
+    """Returns whether a release can hold a kind, status, outcome, algorithm or attribute."""
     return _number(SINCE.get(what, FIRST)) <= _number(version)
 
 
@@ -96,7 +97,7 @@ def document(version: str, name: str) -> Any:
 
 
 def kind_of(table: str, item: Mapping[str, Any]) -> str:
-    """The kind of an item; its key if the kind is not known here."""
+    """Returns the kind of an item; its key if the kind is not known here."""
     key = " ".join(item[name]["S"] if name in item else "" for name in ("pk", "sk"))
     return next(
         (
@@ -121,12 +122,12 @@ def items_of(version: str, kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_the_archive_unpacks_to_the_files_of_its_manifest(version: str) -> None:
+def test_archive_unpacks_to_the_files_of_its_manifest(version: str) -> None:
     with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
-        found = {
+        hashes = {
             member.name: hashlib.sha256(_content(archive, member)).hexdigest() for member in archive
         }
-    assert found == document(version, "manifest.json")["code"]
+    assert hashes == document(version, "manifest.json")["code"]
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -135,124 +136,126 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_the_archive_holds_handlers_library_requirements_and_template(version: str) -> None:
+def test_archive_holds_handlers_library_requirements_and_template(version: str) -> None:
     files = document(version, "manifest.json")["code"]
-    wanted = {
+    expected = {
         "functions/hello/main.py",
         "layers/mayfly/mayfly/__init__.py",
         "layers/mayfly/requirements.txt",
         "template.yaml",
     }
-    assert wanted - set(files) == set()
+    assert expected - set(files) == set()
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_the_archive_names_no_time_and_no_owner_and_is_in_order(version: str) -> None:
+def test_archive_names_no_time_and_no_owner_and_is_sorted(version: str) -> None:
     with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
-        found = archive.getmembers()
-    assert {(each.mtime, each.uid, each.gid, each.uname, each.gname) for each in found} == {
-        (0, 0, 0, "", "")
-    }
-    assert [each.name for each in found] == sorted(each.name for each in found)
+        members = archive.getmembers()
+    assert {
+        (member.mtime, member.uid, member.gid, member.uname, member.gname) for member in members
+    } == {(0, 0, 0, "", "")}
+    assert [member.name for member in members] == sorted(member.name for member in members)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_the_documents_of_a_release_are_as_they_were_made(version: str) -> None:
-    found = {
+def test_documents_of_a_release_are_unchanged(version: str) -> None:
+    hashes = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in FOLDERS[version].iterdir()
         if path.name != "manifest.json"
     }
-    assert found == document(version, "manifest.json")["documents"]
+    assert hashes == document(version, "manifest.json")["documents"]
 
 
-def test_the_first_release_is_there() -> None:
+def test_first_release_exists() -> None:
     assert FIRST in FOLDERS
 
 
-# ---------------------------------------------------------------- what the items cover
+# ---------------------------------------------------------------- kinds of items
 
 
 def test_every_place_that_builds_a_key_is_listed_with_its_kinds() -> None:
-    found = {name for path in sorted(LIBRARY.rglob("*.py")) for name in _key_builders(path)}
-    assert found - set(BUILDERS) == set(), "list it in BUILDERS, and its kind in KINDS and SINCE"
+    builders = {name for path in sorted(LIBRARY.rglob("*.py")) for name in _key_builders(path)}
+    assert builders - set(BUILDERS) == set(), "list it in BUILDERS, and its kind in KINDS and SINCE"
 
 
 def _key_builders(path: Path) -> Iterator[str]:
-    """The functions and constants of a module in which an item's key is written down."""
+    """Yields the functions and constants of a module in which an item's key is written down."""
     for node in ast.walk(ast.parse(path.read_text())):
         name = getattr(node, "name", None) if isinstance(node, ast.FunctionDef) else None
         if isinstance(node, ast.AnnAssign | ast.Assign):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             name = target.id if isinstance(target, ast.Name) and target.id.isupper() else None
-        if name is not None and any(_is_key(each) for each in ast.walk(node)):
+        if name is not None and any(_is_key(child) for child in ast.walk(node)):
             yield f"{path.relative_to(LIBRARY).parts[0]}.{name}"
 
 
 def _is_key(node: ast.AST) -> bool:
     return isinstance(node, ast.Dict) and any(
-        isinstance(each, ast.Constant) and each.value == "pk" for each in node.keys
+        isinstance(key, ast.Constant) and key.value == "pk" for key in node.keys
     )
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("kind", sorted({kind for kinds in BUILDERS.values() for kind in kinds}))
-def test_a_release_holds_items_of_every_kind(version: str, kind: str) -> None:
+def test_release_holds_items_of_every_kind(version: str, kind: str) -> None:
     assert bool(items_of(version, kind)) == is_of_its_time(kind, version)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_a_release_holds_no_item_of_a_kind_that_is_not_listed(version: str) -> None:
-    found = {
+def test_release_holds_no_item_of_an_unlisted_kind(version: str) -> None:
+    kinds = {
         kind_of(table, item) for table, items in held(version)["tables"].items() for item in items
     }
-    assert found - set(KINDS) == set()
+    assert kinds - set(KINDS) == set()
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("status", Status)
-def test_a_release_holds_jobs_of_every_status(version: str, status: Status) -> None:
-    found = {item["status"]["S"] for item in items_of(version, "job")}
-    assert (status in found) == is_of_its_time(status, version)
+def test_release_holds_jobs_of_every_status(version: str, status: Status) -> None:
+    statuses = {item["status"]["S"] for item in items_of(version, "job")}
+    assert (status in statuses) == is_of_its_time(status, version)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.RUNNING])
-def test_a_release_holds_attempts_of_every_outcome_that_is_stored(
-    version: str, outcome: Outcome
-) -> None:
+@pytest.mark.parametrize(
+    "outcome", [outcome for outcome in Outcome if outcome is not Outcome.RUNNING]
+)
+def test_release_holds_attempts_of_every_stored_outcome(version: str, outcome: Outcome) -> None:
     attempts = [
         json.loads(entry["S"])
         for item in items_of(version, "job")
         for entry in item["history"]["L"]
     ]
-    assert (outcome in {each["outcome"] for each in attempts}) == is_of_its_time(outcome, version)
+    assert (outcome in {attempt["outcome"] for attempt in attempts}) == is_of_its_time(
+        outcome, version
+    )
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("algorithm", Algorithm)
-def test_a_release_holds_limits_of_every_algorithm(version: str, algorithm: Algorithm) -> None:
+def test_release_holds_limits_of_every_algorithm(version: str, algorithm: Algorithm) -> None:
     assert bool(items_of(version, f"{algorithm} limit")) == is_of_its_time(algorithm, version)
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("queue", ["JobsQueue", "WebhooksQueue", "RelayFailures", "UploadsQueue"])
-def test_a_release_holds_messages_of_every_queue(version: str, queue: str) -> None:
-    assert queue in {each["queue"] for each in held(version)["messages"].values()}
+def test_release_holds_messages_of_every_queue(version: str, queue: str) -> None:
+    assert queue in {message["queue"] for message in held(version)["messages"].values()}
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 @pytest.mark.parametrize("kind", READINGS)
-def test_a_release_is_read_in_every_way(version: str, kind: str) -> None:
-    found = {case["kind"] for case in document(version, "expected.json")["cases"]}
-    assert (kind in found) == is_of_its_time(kind, version)
+def test_release_is_read_by_every_reading(version: str, kind: str) -> None:
+    kinds = {case["kind"] for case in document(version, "expected.json")["cases"]}
+    assert (kind in kinds) == is_of_its_time(kind, version)
 
 
 # ---------------------------------------------------------------- reading
 
 
 class Asked(dict[str, Any]):
-    """An item that keeps the names of the attributes that its reader asks for."""
+    """An item that records the names of the attributes that its reader uses."""
 
     def __init__(self, item: Mapping[str, Any], names: set[str]) -> None:
         super().__init__(item)
@@ -272,7 +275,7 @@ class Asked(dict[str, Any]):
 
 
 class Watched:
-    """A DynamoDB client that keeps which items it gives out, and what is asked of them."""
+    """A DynamoDB client that records the items it returns and the attributes that are read."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -321,7 +324,7 @@ def _place(table: str, item: Mapping[str, Any]) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class Opened:
-    """A release whose items stand in tables of their own, and this library's stores on them."""
+    """A release whose items are in tables of their own, and this library's stores on them."""
 
     version: str
     client: Watched
@@ -330,7 +333,10 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def open_release() -> Iterator[Callable[[str], Opened]]:
-    """Opens a release by its version. One is open at a time, so that releases share nothing."""
+    """Opens a release by its version.
+
+    One is open at a time, so that releases share nothing.
+    """
     current: list[Opened] = []
     with ExitStack() as aws:
 
@@ -363,20 +369,22 @@ CASES = [
     CASES,
     ids=[f"{version}: {case['kind']}: {case['name']}" for version, case in CASES],
 )
-def test_this_library_reads_what_the_release_read(
+def test_this_library_reads_the_same_values_as_the_release(
     open_release: Callable[[str], Opened], version: str, case: dict[str, Any]
 ) -> None:
-    found, gives = read(open_release(version).stores, case["kind"], case["of"]), case["gives"]
-    if isinstance(gives, dict) and isinstance(found, dict):
-        found = {
-            name: found.get(name, "missing") for name in gives
-        }  # a later library may know more
-    assert found == gives
+    value, gives = read(open_release(version).stores, case["kind"], case["of"]), case["gives"]
+    if isinstance(gives, dict) and isinstance(value, dict):
+        # A later library may return more.
+        value = {name: value.get(name, "missing") for name in gives}
+    assert value == gives
 
 
 @pytest.fixture
 def read_whole(open_release: Callable[[str], Opened], version: str) -> Opened:
-    """A release of which everything was read. A reading that fails does so in its own test, too."""
+    """Returns a release of which everything was read.
+
+    A reading that fails does so in its own test, too.
+    """
     opened = open_release(version)
     for case in document(version, "expected.json")["cases"]:
         with suppress(Exception):
@@ -393,13 +401,13 @@ def test_every_item_of_a_release_is_read(read_whole: Opened, version: str) -> No
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_every_attribute_that_this_library_asks_for_is_in_an_item(
+def test_every_attribute_that_this_library_reads_is_in_an_item(
     read_whole: Opened, version: str
 ) -> None:
-    asked = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
-    given = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
-    missing = {f"{kind}: {name}" for kind, name in asked - given}
-    assert {each for each in missing if is_of_its_time(each, version)} == set()
+    read = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
+    stored = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
+    missing = {f"{kind}: {name}" for kind, name in read - stored}
+    assert {attribute for attribute in missing if is_of_its_time(attribute, version)} == set()
 
 
 # ---------------------------------------------------------------- answers
@@ -410,7 +418,7 @@ ANSWERS = [(version, name) for version in FOLDERS for name in document(version, 
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, Any]:
-    """The answers of this checkout's handlers to the requests by which a release is made."""
+    """Returns the answers of this checkout's handlers to the requests that make a release."""
     with mock_aws():
         client = make_client("dynamodb")
         return make(client, make_tables(client, "answers-")).answers
@@ -419,7 +427,7 @@ def answers() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("version", "name"), ANSWERS, ids=[f"{version}: {name}" for version, name in ANSWERS]
 )
-def test_an_answer_keeps_its_status_its_members_and_its_headers(
+def test_answer_keeps_its_status_its_members_and_its_headers(
     answers: dict[str, Any], version: str, name: str
 ) -> None:
     before, now = document(version, "answers.json")[name], answers[name]

@@ -1,4 +1,4 @@
-"""Promises of the repository as a whole: locks, documents, what no file may hold."""
+"""Rules of the repository as a whole: locks, documents, and texts that no file may hold."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ LOCKS = list(dependencies.LOCKS)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
+def test_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text()
     packages = re.findall(
         r"^([a-z0-9][^ ]*==[^ ]+)((?:.*\\\n    --hash=sha256:[0-9a-f]{64}.*)+)", text, re.MULTILINE
@@ -53,11 +53,11 @@ def test_every_locked_package_is_listed_with_its_version_and_a_licence(lock: str
 def test_every_error_has_its_row_in_the_documents() -> None:
     documented = (ROOT / "docs" / "errors.md").read_text()
     classes = [
-        each
-        for each in vars(mayfly.core.errors).values()
-        if isinstance(each, type)
-        and issubclass(each, MayflyError)
-        and each.code != "internal-error"
+        error
+        for error in vars(mayfly.core.errors).values()
+        if isinstance(error, type)
+        and issubclass(error, MayflyError)
+        and error.code != "internal-error"
     ]
     assert len(classes) > 15
     assert [each.code for each in classes if f"`{each.code}`" not in documented] == []
@@ -71,17 +71,17 @@ def test_every_command_has_help_that_names_it() -> None:
 
 
 def test_nothing_is_patched() -> None:
-    """What a test replaces, it passes in; see CONTRIBUTING.md.
+    """Tests pass their replacements in; see CONTRIBUTING.md.
 
     The one exception guards the network.
     """
     patching = re.compile(r"unittest\.mock|mocker|monkeypatch\.setattr")
-    found = [
+    files = [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests").rglob("*.py"))
         if ".mayfly" not in path.parts and patching.search(path.read_text())
     ]
-    assert found == ["tests/conftest.py", "tests/contract/test_repository.py"]
+    assert files == ["tests/conftest.py", "tests/contract/test_repository.py"]
 
 
 def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
@@ -97,9 +97,9 @@ def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
         + r"me/\w|/wo"
         + "rk/"
     )
-    found = [
+    files = [
         path
         for path in tracked
         if (ROOT / path).is_file() and forbidden.search((ROOT / path).read_text(errors="replace"))
     ]
-    assert found == []
+    assert files == []

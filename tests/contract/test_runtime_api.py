@@ -1,5 +1,4 @@
-"""The Runtime API, held to its contract by both loops that speak it: `awslambdaric` unchanged, and
-our own.
+"""The contract of the Runtime API, with both clients: `awslambdaric` unchanged, and our own loop.
 
 Real processes; only the pool and the gateway are absent.
 """
@@ -107,16 +106,17 @@ def bench(tmp_path: Path, loop_name: str) -> Bench:
 def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
     """Runs a test's coroutine between the opening and the closing of its children."""
 
-    before = {child.pid for child in psutil.Process().children()}  # other fixtures' servers
+    before = {child.pid for child in psutil.Process().children()}  # servers of other fixtures
 
     async def whole() -> None:
         await bench.children.open()
         try:
             await asyncio.wait_for(test, 60)
         finally:
+            guard = bench.children._guard
+            assert guard is not None
             for child in psutil.Process().children():
-                # Open.
-                if child.pid not in before | {bench.children._guard.pid}:  # type: ignore[union-attr]
+                if child.pid not in before | {guard.pid}:
                     os.killpg(child.pid, signal.SIGKILL)
             await bench.children.close()
 
@@ -126,8 +126,8 @@ def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
 
 def facts(result: Reply | Failure) -> dict[str, Any]:
     assert isinstance(result, Reply), result
-    found: dict[str, Any] = json.loads(json.loads(result.payload)["body"])
-    return found
+    body: dict[str, Any] = json.loads(json.loads(result.payload)["body"])
+    return body
 
 
 def wish(name: str, **facts: str) -> Invocation:
@@ -138,14 +138,14 @@ def test_one_process_serves_one_event_after_another(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         found = [facts(await environment.invoke(wish("fine"))) for _ in range(3)]
-        assert [each["calls"] for each in found] == [1, 2, 3]
-        assert {each["pid"] for each in found} == {environment.pid}
+        assert [fact["calls"] for fact in found] == [1, 2, 3]
+        assert {fact["pid"] for fact in found} == {environment.pid}
         await environment.stop(1)
 
     run(bench, test())
 
 
-def test_a_handler_sees_its_context(bench: Bench) -> None:
+def test_handler_receives_its_context(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         invocation = wish("fine")
@@ -162,7 +162,7 @@ def test_a_handler_sees_its_context(bench: Bench) -> None:
     run(bench, test())
 
 
-def test_a_handler_sees_no_package_of_this_environment(bench: Bench) -> None:
+def test_handler_cannot_import_packages_of_this_environment(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         assert facts(await environment.invoke(wish("fine")))["path"] == []
@@ -178,7 +178,7 @@ def test_a_handler_sees_no_package_of_this_environment(bench: Bench) -> None:
         ("unmarshalled", "Runtime.MarshalError", "Unable to marshal response"),
     ],
 )
-def test_a_handlers_error_is_typed_and_its_process_lives_on(
+def test_error_of_a_handler_has_its_type_and_the_process_continues(
     bench: Bench, name: str, kind: str, message: str
 ) -> None:
     async def test() -> None:
@@ -191,7 +191,7 @@ def test_a_handlers_error_is_typed_and_its_process_lives_on(
         await environment.stop(1)
 
     run(bench, test())
-    assert any(message in str(each) for each in bench.entries() if each["type"] == "function")
+    assert any(message in str(entry) for entry in bench.entries() if entry["type"] == "function")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_handlers_error_is_typed_and_its_process_lives_on(
         ("hang", "Sandbox.Timedout", "Task timed out after 1.00 seconds"),
     ],
 )
-def test_the_end_of_a_process_is_typed_and_leaves_nothing(
+def test_end_of_a_process_has_its_type_and_leaves_nothing(
     bench: Bench, name: str, kind: str, message: str
 ) -> None:
     async def test() -> None:
@@ -220,7 +220,7 @@ def test_the_end_of_a_process_is_typed_and_leaves_nothing(
     run(bench, test())
 
 
-def test_the_deadline_is_kept_to_the_tenth_of_a_second(bench: Bench) -> None:
+def test_deadline_is_kept_to_the_tenth_of_a_second(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started(timeout_seconds=1.0)
         started = time.monotonic()
@@ -230,7 +230,7 @@ def test_the_deadline_is_kept_to_the_tenth_of_a_second(bench: Bench) -> None:
     run(bench, test())
 
 
-def test_a_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> None:
+def test_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         failed = await environment.invoke(wish("huge"))
@@ -256,7 +256,7 @@ def test_a_response_above_six_megabytes_fails_its_invocation(bench: Bench) -> No
         ("exits.handler", "Runtime.ExitError", "exit status 4"),
     ],
 )
-def test_a_failed_start_is_typed_and_leaves_nothing(
+def test_failed_start_has_its_type_and_leaves_nothing(
     bench: Bench, handler: str, kind: str, message: str
 ) -> None:
     async def test() -> None:
@@ -265,7 +265,7 @@ def test_a_failed_start_is_typed_and_leaves_nothing(
         assert message in failed.message
 
     run(bench, test())
-    assert any(each["type"] == "init failed" for each in bench.entries())
+    assert any(entry["type"] == "init failed" for entry in bench.entries())
 
 
 def test_sigterm_reaches_an_idle_handler_and_the_rest_of_the_group_is_killed(bench: Bench) -> None:
@@ -276,10 +276,10 @@ def test_sigterm_reaches_an_idle_handler_and_the_rest_of_the_group_is_killed(ben
         assert not psutil.pid_exists(environment.pid)
 
     run(bench, test())
-    assert "goodbye" in [each.get("text") for each in bench.entries()]
+    assert "goodbye" in [entry.get("text") for entry in bench.entries()]
 
 
-def test_what_a_handler_started_dies_with_its_environment(bench: Bench) -> None:
+def test_processes_that_a_handler_started_die_with_its_environment(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         reply = await environment.invoke(wish("spawn"))
@@ -303,16 +303,16 @@ def test_output_is_logged_line_by_line_with_its_request(bench: Bench) -> None:
         await environment.stop(1)
 
     run(bench, test())
-    said = [each for each in bench.entries() if each["type"] == "function"]
-    assert [each.get("text") or each["record"]["message"] for each in said] == [
+    lines = [entry for entry in bench.entries() if entry["type"] == "function"]
+    assert [entry.get("text") or entry["record"]["message"] for entry in lines] == [
         "a line of text",
         "a line of JSON",
         "to the error stream",
     ]
-    assert {each["request_id"] for each in said} == {invocation.request_id}
+    assert {entry["request_id"] for entry in lines} == {invocation.request_id}
 
 
-def test_an_answer_to_another_invocation_is_refused(bench: Bench) -> None:
+def test_answer_to_another_invocation_is_refused(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         asked = facts(
@@ -333,13 +333,9 @@ def test_an_answer_to_another_invocation_is_refused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "tells_peers", [None, False], ids=["by the peer's process", "by a token in the path"]
 )
-def test_the_runtime_api_answers_its_own_process_only(
-    bench: Bench, tells_peers: bool | None
-) -> None:
+def test_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: bool | None) -> None:
     if tells_peers is False and bench.loop_name == "awslambdaric":
-        pytest.skip(
-            "AWS's client takes no token; our loop stands in where the system does not tell peers"
-        )
+        pytest.skip("AWS's client sends no token; our loop does, if the system does not name peers")
 
     async def test() -> None:
         environment = await bench.started(tells_peers=tells_peers)
@@ -361,11 +357,11 @@ def test_the_runtime_api_answers_its_own_process_only(
         await environment.stop(1)
 
     run(bench, test())
-    assert len([each for each in bench.entries() if each["type"] == "refused"]) == 3
+    assert len([entry for entry in bench.entries() if entry["type"] == "refused"]) == 3
 
 
 @pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode"])
-def test_a_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> None:
+def test_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> None:
     if bench.loop_name == "awslambdaric":
         pytest.skip("AWS's client takes no token")
 
@@ -384,7 +380,7 @@ def test_a_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> 
     run(bench, test())
 
 
-def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Bench) -> None:
+def test_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Bench) -> None:
     if bench.loop_name == "awslambdaric":
         pytest.skip(
             "AWS's client takes no token, by which this test plays the function's own process"
@@ -393,21 +389,21 @@ def test_a_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: B
     async def test() -> None:
         environment = await bench.started(tells_peers=False)
         async with aiohttp.ClientSession() as session:
-            url = f"http://127.0.0.1:{environment._api.port}{environment._token}/2018-06-01/runtime/invocation/next"
-            async with session.get(url) as refused:
+            server = f"http://127.0.0.1:{environment._api.port}{environment._token}"
+            async with session.get(f"{server}/2018-06-01/runtime/invocation/next") as refused:
                 assert (refused.status, "second poller" in await refused.text()) == (403, True)
         assert facts(await environment.invoke(wish("fine")))["calls"] == 1
         await environment.stop(1)
 
     run(bench, test())
     assert [
-        each["path"].endswith("/invocation/next")
-        for each in bench.entries()
-        if each["type"] == "refused"
+        entry["path"].endswith("/invocation/next")
+        for entry in bench.entries()
+        if entry["type"] == "refused"
     ] == [True]
 
 
-def test_a_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> None:
+def test_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> None:
     async def test() -> None:
         failure = await bench.refused("behaviour.handler", folder=HANDLERS / "is not there")
         assert failure.kind == "Sandbox.StartFailed"
@@ -416,9 +412,10 @@ def test_a_process_that_cannot_be_started_is_one_failed_start(bench: Bench) -> N
     run(bench, test())
 
 
-def test_an_event_that_a_dead_process_never_read_may_be_given_to_another(bench: Bench) -> None:
-    """Killed in the moment of dispatch: the kernel resets a connection whose owner died with data
-    unread.
+def test_event_that_a_dead_process_never_read_may_be_given_to_another(bench: Bench) -> None:
+    """Kills the process at the moment of dispatch.
+
+    The kernel resets a connection whose owner died with data unread.
     """
 
     async def test() -> None:
@@ -431,7 +428,7 @@ def test_an_event_that_a_dead_process_never_read_may_be_given_to_another(bench: 
         )
         invoking = asyncio.ensure_future(environment.invoke(wish("fine")))
         await asyncio.to_thread(wait_until, lambda: environment._current is not None, 5)
-        await asyncio.sleep(0.1)  # the event lies in the stopped process's buffer
+        await asyncio.sleep(0.1)  # the event is in the buffer of the stopped process
         os.kill(environment.pid, signal.SIGKILL)
         with pytest.raises(NotSent):
             await invoking
@@ -439,14 +436,14 @@ def test_an_event_that_a_dead_process_never_read_may_be_given_to_another(bench: 
     run(bench, test())
 
 
-def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(bench: Bench) -> None:
+def test_environment_killed_while_idle_is_noticed_before_anything_is_sent(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
         await environment.invoke(wish("fine"))
         os.kill(environment.pid, signal.SIGKILL)
         if sys.platform == "linux":
             assert not environment.is_alive, (
-                "it has had no turn to die in, but the kill is on its way"
+                "the process has not died yet, but the kill has been sent"
             )
         with pytest.raises(NotSent):
             await environment.invoke(wish("fine"))
@@ -456,22 +453,21 @@ def test_an_environment_killed_while_idle_is_noticed_before_anything_is_sent(ben
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 20, 100])
-def test_a_start_that_is_cancelled_ends_at_once_and_leaves_no_process(
-    bench: Bench, turns: int
-) -> None:
+def test_cancelled_start_ends_immediately_and_leaves_no_process(bench: Bench, turns: int) -> None:
     async def test() -> None:
         environment = Environment(bench.launch("behaviour.handler"), bench.logs.of("Test"))
         before = set(psutil.Process().children())
         starting = asyncio.ensure_future(environment.start(bench.children))
-        for _ in range(
-            turns
-        ):  # of the event loop: inside the listening, the fork, the pipes or the wait for the first poll
+        # Turns of the event loop, up to listen, fork, pipes or the wait for the first poll.
+        for _ in range(turns):
             await asyncio.sleep(0)
         starting.cancel()
         await asyncio.wait([starting], timeout=5)
         assert starting.cancelled()
         assert not [
-            each for each in psutil.Process().children() if each not in before and _runs(each.pid)
+            process
+            for process in psutil.Process().children()
+            if process not in before and _runs(process.pid)
         ]
 
     run(bench, test())

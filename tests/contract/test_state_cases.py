@@ -1,4 +1,4 @@
-"""Single cases of state that outlives a kill, each in processes of its own."""
+"""Single cases of state that survives a kill, each in processes of its own."""
 
 import json
 import os
@@ -29,18 +29,18 @@ def run(case: str, step: str, folder: Path, port: int = 4000) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_messages_stay_the_same_at_another_port_and_back(tmp_path: Path) -> None:
+def test_messages_are_unchanged_after_a_start_at_another_port_and_back(tmp_path: Path) -> None:
     run("queues_at_another_port", "before", tmp_path, 4000)
     assert run("queues_at_another_port", "between", tmp_path, 5000) == ["127.0.0.1:5000", ["two"]]
     assert run("queues_at_another_port", "after", tmp_path, 4000) == ["127.0.0.1:4000", ["two"]]
 
 
-def test_addresses_in_text_of_users_stay_as_they_are(tmp_path: Path) -> None:
+def test_addresses_in_text_of_users_are_unchanged(tmp_path: Path) -> None:
     run("text_of_users", "before", tmp_path, 4000)
     assert run("text_of_users", "after", tmp_path, 5000) == "http://127.0.0.1:9999/hook"
 
 
-def test_a_group_keeps_its_order_and_its_deduplication_also_if_the_clock_goes_back(
+def test_group_keeps_order_and_deduplication_even_if_the_clock_is_set_back(
     tmp_path: Path,
 ) -> None:
     before = run("order_of_a_group", "before", tmp_path)
@@ -48,19 +48,19 @@ def test_a_group_keeps_its_order_and_its_deduplication_also_if_the_clock_goes_ba
     assert run("order_of_a_group", "after", tmp_path) == before
 
 
-def test_a_mapping_that_starts_at_latest_gets_what_came_after_it_was_declared(
+def test_mapping_that_starts_at_latest_gets_records_written_after_its_declaration(
     tmp_path: Path,
 ) -> None:
     run("a_mapping_that_starts_at_latest", "before", tmp_path)
     assert run("a_mapping_that_starts_at_latest", "after", tmp_path) == ["new"]
 
 
-def test_records_that_aged_unread_are_told(tmp_path: Path) -> None:
+def test_records_that_aged_unread_are_reported(tmp_path: Path) -> None:
     run("records_that_aged_before_they_were_read", "before", tmp_path)
     assert run("records_that_aged_before_they_were_read", "after", tmp_path) == ["M"]
 
 
-def test_of_the_records_that_were_read_the_newest_250_stay(tmp_path: Path) -> None:
+def test_newest_250_records_that_were_read_are_kept(tmp_path: Path) -> None:
     assert (
         run("read_records", "before", tmp_path)
         == run("read_records", "after", tmp_path)
@@ -68,7 +68,7 @@ def test_of_the_records_that_were_read_the_newest_250_stay(tmp_path: Path) -> No
     )
 
 
-def test_records_that_one_mapping_has_not_read_stay_for_it(tmp_path: Path) -> None:
+def test_records_that_one_mapping_has_not_read_are_kept_for_it(tmp_path: Path) -> None:
     assert (
         run("a_reader_that_has_not_begun", "before", tmp_path)
         == run("a_reader_that_has_not_begun", "after", tmp_path)
@@ -76,7 +76,7 @@ def test_records_that_one_mapping_has_not_read_stay_for_it(tmp_path: Path) -> No
     )
 
 
-def test_a_closed_stream_leaves_the_new_one_alone(tmp_path: Path) -> None:
+def test_closed_stream_does_not_affect_the_new_one(tmp_path: Path) -> None:
     assert (
         run("a_closed_stream", "before", tmp_path)
         == run("a_closed_stream", "after", tmp_path)
@@ -84,7 +84,7 @@ def test_a_closed_stream_leaves_the_new_one_alone(tmp_path: Path) -> None:
     )
 
 
-def test_a_table_that_takes_the_place_of_another_has_its_own_items_only(tmp_path: Path) -> None:
+def test_table_that_replaces_another_has_only_its_own_items(tmp_path: Path) -> None:
     assert (
         run("a_table_over_another", "before", tmp_path)
         == run("a_table_over_another", "after", tmp_path)
@@ -92,29 +92,29 @@ def test_a_table_that_takes_the_place_of_another_has_its_own_items_only(tmp_path
     )
 
 
-def test_an_object_is_the_old_one_or_the_new_one_and_never_half_of_each(tmp_path: Path) -> None:
+def test_object_is_the_old_one_or_the_new_one_and_never_half_of_each(tmp_path: Path) -> None:
     run("an_object_that_was_overwritten", "before", tmp_path)
     assert run("an_object_that_was_overwritten", "after", tmp_path) == ["a newer one", "11"]
     assert not list((tmp_path / "staged").iterdir())
 
 
-def test_an_object_that_is_not_kept_is_not_acknowledged(tmp_path: Path) -> None:
+def test_object_that_cannot_be_stored_is_not_acknowledged(tmp_path: Path) -> None:
     assert run("an_object_whose_folder_cannot_be_made", "before", tmp_path) is True
 
 
-def test_the_journal_stays_within_a_multiple_of_what_counts_over_many_sessions(
+def test_journal_stays_within_a_multiple_of_its_live_rows_over_many_sessions(
     tmp_path: Path,
 ) -> None:
     for session in range(5):
         assert run("sessions_of_updates", "before" if not session else "after", tmp_path) is True
 
 
-def test_the_sync_survives_a_while_without_files(tmp_path: Path) -> None:
+def test_sync_survives_a_time_without_file_descriptors(tmp_path: Path) -> None:
     assert run("out_of_files", "before", tmp_path) == ["Too many open files", True, True]
 
 
 @pytest.mark.parametrize("step", ["before"])
-def test_items_are_given_to_the_reaper_when_they_have_expired_and_not_before(
+def test_items_are_due_for_deletion_when_they_have_expired_and_not_before(
     tmp_path: Path, step: str
 ) -> None:
     assert run("items_that_expire", step, tmp_path) == [["a fraction", "expired"], True, True]

@@ -1,4 +1,4 @@
-"""Memory of the embedded store for ended jobs, by its benchmark in a process of its own."""
+"""Memory of the emulator for ended jobs, measured by its benchmark in a process of its own."""
 
 import json
 import subprocess
@@ -6,15 +6,15 @@ import sys
 
 from mayfly_testing.stack import ROOT
 
-#: Megabytes for 1,000 ended jobs: while they run, and when read stream records and old tokens are
-#: gone.
+#: Megabytes for 1,000 ended jobs: while they run, and after read stream records and old tokens were
+#: deleted.
 RUNNING, SETTLED = 7, 2.5
 
 
 def test_ended_jobs_need_little_memory() -> None:
-    """Measured: 1.7 and 1.8 MB. With items as dictionaries it was 15."""
+    """Measured: 1.7 and 1.8 MB. With items as dictionaries it was 15 MB."""
     command = [sys.executable, "-m", "bench.memory", "ended", "10000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    (found,) = json.loads(done.stdout)
-    assert found["mb_per_1000_running"] < RUNNING
-    assert found["mb_per_1000_settled"] < SETTLED
+    (result,) = json.loads(done.stdout)
+    assert result["mb_per_1000_running"] < RUNNING
+    assert result["mb_per_1000_settled"] < SETTLED

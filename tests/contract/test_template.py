@@ -1,4 +1,4 @@
-"""template.yaml against the code and against its own promises."""
+"""template.yaml, compared with the code and with its own rules."""
 
 import dataclasses
 import re
@@ -42,16 +42,16 @@ def test_no_policy_holds_a_star() -> None:
             statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         )
         assert not any("*" in action for action in actions), role
-        # Objects and parameters under one prefix of ours; never all of a kind.
+        # Objects and parameters under a prefix of ours; never all of a kind.
         assert not re.search(r"\*(?!')", str(statement["Resource"])), role
         assert not re.search(
             r"(?<!/webhooks/)(?<!ImportsBucket\.Arn}/)\*", str(statement["Resource"])
         ), role
 
 
-def test_every_function_has_a_role_and_a_log_of_its_own() -> None:
-    roles = [each["Role"]["Fn::GetAtt"][0] for each in FUNCTIONS.values()]
-    logs = [each["LoggingConfig"]["LogGroup"]["Ref"] for each in FUNCTIONS.values()]
+def test_every_function_has_its_own_role_and_log() -> None:
+    roles = [function["Role"]["Fn::GetAtt"][0] for function in FUNCTIONS.values()]
+    logs = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in FUNCTIONS.values()]
     assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS)
     assert not any(
         "ManagedPolicyArns" in role for role in TEMPLATE.of_type("AWS::IAM::Role").values()
@@ -69,7 +69,7 @@ def test_every_table_is_kept_encrypted_and_recoverable(name: str) -> None:
     assert properties["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
 
 
-def test_every_queue_is_encrypted_and_a_dead_letter_queue_keeps_longer_than_its_source() -> None:
+def test_queues_are_encrypted_and_dead_letter_queues_keep_longer_than_their_source() -> None:
     assert all(queue["SqsManagedSseEnabled"] for queue in QUEUES.values())
     sources = {name: each for name, each in QUEUES.items() if "RedrivePolicy" in each}
     assert sources
@@ -78,10 +78,10 @@ def test_every_queue_is_encrypted_and_a_dead_letter_queue_keeps_longer_than_its_
         assert dead["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
 
 
-def test_a_queues_visibility_is_its_functions_timeout_and_more_than_the_lease() -> None:
+def test_visibility_of_a_queue_is_its_functions_timeout_and_longer_than_the_lease() -> None:
     pairs = [
-        (each["EventSourceArn"]["Fn::GetAtt"][0], each["FunctionName"]["Ref"])
-        for each in MAPPINGS.values()
+        (mapping["EventSourceArn"]["Fn::GetAtt"][0], mapping["FunctionName"]["Ref"])
+        for mapping in MAPPINGS.values()
     ]
     checked = [(QUEUES[queue], FUNCTIONS[function]) for queue, function in pairs if queue in QUEUES]
     assert checked
@@ -90,11 +90,11 @@ def test_a_queues_visibility_is_its_functions_timeout_and_more_than_the_lease() 
         assert queue["VisibilityTimeout"] > int(str(TEMPLATE.parameters["LeaseSeconds"]))
 
 
-def test_no_job_can_use_up_its_messages_receives_before_its_attempts() -> None:
+def test_no_message_can_use_up_its_receives_before_its_job_uses_up_its_attempts() -> None:
     assert QUEUES["JobsQueue"]["RedrivePolicy"]["maxReceiveCount"] >= 2 * MAX_MAX_ATTEMPTS
 
 
-def test_every_mapping_reports_failures_one_by_one_and_a_stream_cannot_get_stuck() -> None:
+def test_every_mapping_reports_single_failures_and_no_stream_can_get_stuck() -> None:
     for mapping in MAPPINGS.values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         if "StartingPosition" in mapping:
@@ -103,7 +103,7 @@ def test_every_mapping_reports_failures_one_by_one_and_a_stream_cannot_get_stuck
             assert mapping["DestinationConfig"]["OnFailure"]["Destination"]
 
 
-def test_the_405_table_has_exactly_the_routes_of_the_template() -> None:
+def test_405_table_has_exactly_the_routes_of_the_template() -> None:
     routes: dict[str, set[str]] = {}
     for key in served():
         method, _, path = key.partition(" ")
@@ -144,13 +144,13 @@ def folder_of(function: str) -> str:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_gets_exactly_the_variables_that_its_settings_read(name: str) -> None:
+def test_function_gets_exactly_the_variables_that_its_settings_read(name: str) -> None:
     settings = import_module(f"functions.{folder_of(name)}.deps").Settings
-    given = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
-    #: Lambda sets these, but for the last, which has a default that is right for this stack.
+    variables = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
+    #: Lambda sets all of these but the last, whose default is right for this stack.
     not_of_the_template = {"LAMBDA_TASK_ROOT", "AWS_SAM_LOCAL", "MAYFLY_TASKS"}
     assert (
-        given
+        variables
         == {field.name.upper() for field in dataclasses.fields(settings)} - not_of_the_template
     )
 
@@ -159,7 +159,7 @@ def test_a_function_gets_exactly_the_variables_that_its_settings_read(name: str)
     "folder",
     sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "main.py").exists()),
 )
-def test_a_folder_is_a_function_of_its_name(folder: str) -> None:
+def test_folder_is_a_function_of_its_name(folder: str) -> None:
     logical = "".join(word.capitalize() for word in folder.split("_"))
     assert logical in FUNCTIONS
     assert FUNCTIONS[logical]["Handler"] == f"{folder}.main.handler"

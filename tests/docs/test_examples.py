@@ -1,4 +1,4 @@
-"""The examples of README and docs, run as they stand."""
+"""The examples of README and docs, run unchanged."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def shell_examples() -> str:
-    """Every marked shell block of README, in order, as one script."""
+    """Returns every marked shell block of README, in order, as one script."""
     blocks = re.findall(
         r"<!-- example: \w+ -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )
@@ -39,7 +39,7 @@ def shell_examples() -> str:
     return "\n".join(blocks)
 
 
-def test_the_shell_examples_of_the_readme_do_what_they_say(stack: Stack) -> None:
+def test_shell_examples_of_the_readme_work_as_described(stack: Stack) -> None:
     script = (
         shell_examples()
         .replace("http://127.0.0.1:3000", stack.url)
@@ -55,7 +55,7 @@ def test_the_shell_examples_of_the_readme_do_what_they_say(stack: Stack) -> None
     assert '"allowed":true,"remaining":9' in done.stdout.splitlines()[-1]
 
 
-def test_the_producers_example_is_a_job(stack: Stack) -> None:
+def test_example_of_a_producer_is_a_job(stack: Stack) -> None:
     (program,) = [
         each
         for each in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -76,7 +76,7 @@ def test_the_producers_example_is_a_job(stack: Stack) -> None:
     wait_until(lambda: stack.counter("hits") == before + 1, 20)
 
 
-def test_the_job_in_the_documents_has_the_fields_of_a_real_one(stack: Stack) -> None:
+def test_job_in_the_documents_has_the_fields_of_a_real_one(stack: Stack) -> None:
     (shown,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "http.md").read_text(), re.DOTALL)
     job = stack.job(stack.submit("counter.add", {"name": "hits", "by": 5})["id"], wait=20)
     documented = json.loads(shown)
@@ -85,7 +85,7 @@ def test_the_job_in_the_documents_has_the_fields_of_a_real_one(stack: Stack) -> 
     assert (documented["result"], documented["status"]) == (job["result"], job["status"])
 
 
-def test_the_verifier_for_receivers_accepts_what_is_signed_and_nothing_else() -> None:
+def test_verifier_for_receivers_accepts_only_signed_requests() -> None:
     from mayfly.webhooks.rules import headers, read_webhook
 
     (program,) = re.findall(
@@ -120,7 +120,7 @@ def test_the_verifier_for_receivers_accepts_what_is_signed_and_nothing_else() ->
     assert verify(secret, old, body, tolerance_seconds=400)
 
 
-def test_the_schema_of_queue_messages_accepts_what_the_worker_accepts() -> None:
+def test_schema_of_queue_messages_accepts_the_same_messages_as_the_worker() -> None:
     from jsonschema import Draft202012Validator
 
     schema = Draft202012Validator(

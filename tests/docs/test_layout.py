@@ -1,4 +1,4 @@
-"""Paths that documents name: every one exists."""
+"""Every path that a document names exists."""
 
 import re
 from pathlib import Path
@@ -18,15 +18,13 @@ PAGES = [
 PAGES += [
     str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))
 ]
-#: What a path of this repository begins with. A bare name is one of the library's.
+#: The first parts of this repository's paths. A bare name is one of the library's.
 TOPS = {path.name for path in ROOT.iterdir()}
 LIBRARY = ROOT / "layers" / "mayfly"
 
 
 def named(page: str) -> set[str]:
-    """The paths in code quotes of a page: with a slash, and the name of a file or a folder at the
-    end.
-    """
+    """Returns the paths in code quotes of a page: with a slash and a file's or folder's name."""
     quoted = re.findall(r"`([A-Za-z0-9_./-]+)`", (ROOT / page).read_text())
     return {
         each
@@ -55,7 +53,7 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
     assert not missing
 
 
-def test_the_layout_names_every_top_folder_of_the_product() -> None:
+def test_layout_names_every_top_folder_of_the_product() -> None:
     folders = {
         f"{path.name}/"
         for path in ROOT.iterdir()

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 
 @dataclass
 class Step:
-    """What a reader does next: a file to save, lines for the template, or a script with what it
-    must print.
+    """A step of the reader.
+
+    It is a file to save, lines for the template, or a script with its expected output.
     """
 
     kind: str
@@ -39,8 +41,9 @@ def steps() -> list[Step]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy, as a reader has it, with the template of the tutorial's end (a change of it would
-    need a restart).
+    """Makes a reader's copy, with the template of the tutorial's end.
+
+    A change of the template would need a restart.
     """
     folder = tmp_path_factory.mktemp("tutorial")
     for name in ("functions", "layers"):
@@ -63,7 +66,7 @@ def stack(project: Path) -> Iterator[Stack]:
         yield found
 
 
-def test_the_tutorial_has_steps_of_every_kind() -> None:
+def test_tutorial_has_steps_of_every_kind() -> None:
     kinds = [step.kind for step in steps()]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
         "run": 10,
@@ -74,7 +77,7 @@ def test_the_tutorial_has_steps_of_every_kind() -> None:
 
 
 class Shell:
-    """One shell, as a reader's terminal: what a step sets, the next ones have."""
+    """One shell, like a reader's terminal: later steps see the variables of earlier ones."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -87,7 +90,7 @@ class Shell:
         )
 
     def run(self, script: str) -> str:
-        """What a script prints; ends the shell where a command of it fails."""
+        """Returns the output of a script; ends the shell if one of its commands fails."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{script}\necho; echo =====\n")
@@ -100,19 +103,18 @@ class Shell:
         raise AssertionError(f"a step failed:\n{script}\nIt printed:\n{said}")
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the shell."""
         self._process.communicate()
 
 
-def test_every_step_of_the_tutorial_does_what_it_says(project: Path, stack: Stack) -> None:
+def test_every_step_of_the_tutorial_works_as_described(project: Path, stack: Stack) -> None:
     shell = Shell(project)
     try:
         for step in steps():
             if step.kind == "file":
                 (project / step.argument).write_text(step.block)
                 name = re.findall(r'@task\("([\w.]+)"', step.block)[0]
-                # Bound above.
-                wait_until(lambda name=name: stack.knows(name), 30, what=f"{name!r} being noticed")  # type: ignore[misc]
+                wait_until(partial(stack.knows, name), 30, what=f"{name!r} being noticed")
             elif step.kind == "run":
                 said = shell.run(step.block.replace("http://127.0.0.1:3000", stack.url))
                 assert [each for each in step.shows if each not in said] == [], (step.block, said)

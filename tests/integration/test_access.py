@@ -1,5 +1,6 @@
-"""Who gets in where, on a whole local stack: every route with every kind of credential, and keys
-through their whole life.
+"""Access control on a whole local stack.
+
+Tests every route with every kind of credential, and API keys through their whole life.
 """
 
 import json
@@ -52,7 +53,7 @@ def test_every_route_answers_every_credential_as_it_must(matrix: Matrix, credent
         }
 
 
-def test_the_owner_is_shown_what_nobody_else_is(matrix: Matrix) -> None:
+def test_owner_can_read_resources_that_are_hidden_from_other_callers(matrix: Matrix) -> None:
     shown = {route for route in matrix.routes if MARK in matrix.ask(route, "right").text}
     assert {
         "GET /jobs",
@@ -63,7 +64,7 @@ def test_the_owner_is_shown_what_nobody_else_is(matrix: Matrix) -> None:
     } <= shown
 
 
-def test_the_command_prints_the_table_and_ends_with_1_where_there_is_no_stack(stack: Stack) -> None:
+def test_command_prints_the_table_and_ends_with_1_without_a_stack(stack: Stack) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.access", "--work", "nowhere"],
         cwd=ROOT,
@@ -90,12 +91,12 @@ def status(stack: Stack, key: str) -> Any:
     return stack.get("/jobs/x", headers={"Authorization": f"Bearer {key}"}).status_code
 
 
-def test_a_key_through_its_whole_life(stack: Stack) -> None:
+def test_key_works_from_its_creation_to_its_revocation(stack: Stack) -> None:
     made = json.loads(
         keys(stack, "create", "--tenant", "life", "--scope", "jobs:read", "--json").stdout
     )
     assert made["key"].startswith("mf_dev_")  # on the local stack
-    assert status(stack, made["key"]) == 404  # let in: there is no such job
+    assert status(stack, made["key"]) == 404  # authorized: there is no such job
     (listed,) = [
         json.loads(line)
         for line in keys(stack, "list", "--tenant", "life", "--json").stdout.splitlines()
@@ -110,8 +111,7 @@ def test_a_key_through_its_whole_life(stack: Stack) -> None:
         404,
         404,
     )
-    # What was used within the last minute is let in for the rest of it, by the gateway's cache: as
-    # docs/http.md says.
+    # The gateway's cache admits a key for one minute after its last check: see docs/http.md.
     keys(stack, "revoke", rotated["id"], "--tenant", "life")
     assert status(stack, rotated["key"]) == 404
     again = json.loads(
@@ -132,7 +132,7 @@ def test_rotation_without_an_overlap_ends_the_old_key_now(stack: Stack) -> None:
     assert (reply.status_code, "has expired" in reply.json()["detail"]) == (401, True)
 
 
-def test_an_expired_key_has_no_successor(stack: Stack) -> None:
+def test_expired_key_has_no_successor(stack: Stack) -> None:
     made = json.loads(
         keys(stack, "create", "--tenant", "late", "--expires-in", "0.00001", "--json").stdout
     )
@@ -145,7 +145,7 @@ def test_an_expired_key_has_no_successor(stack: Stack) -> None:
     assert len(keys(stack, "list", "--tenant", "late", "--json").stdout.splitlines()) == 1
 
 
-def test_roles_that_were_not_all_used_are_told(stack: Stack) -> None:
+def test_roles_that_were_not_all_used_are_reported(stack: Stack) -> None:
     done = subprocess.run(
         [str(MAYFLY), "roles", "--check", "--unused"],
         cwd=stack.work.parent,
@@ -172,13 +172,13 @@ def test_roles_that_were_not_all_used_are_told(stack: Stack) -> None:
         (["list", "--tenant", "a b"], 2, "must match"),
     ],
 )
-def test_a_call_of_keys_that_is_off_says_what_is(
+def test_invalid_call_of_keys_names_the_problem(
     stack: Stack, arguments: list[str], code: int, said: str
 ) -> None:
     assert said in keys(stack, *arguments, code=code).stderr
 
 
-def test_a_key_of_another_tenant_is_not_revoked(stack: Stack) -> None:
+def test_key_of_another_tenant_is_not_revoked(stack: Stack) -> None:
     made = json.loads(keys(stack, "create", "--tenant", "mine", "--json").stdout)
     keys(stack, "revoke", made["id"], "--tenant", "theirs", code=1)
     keys(stack, "rotate", made["id"], "--tenant", "theirs", code=1)

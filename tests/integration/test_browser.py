@@ -1,5 +1,4 @@
-"""A real browser on a hostile page of another port: whatever the page tries, nothing happens to the
-stack.
+"""A real browser on a hostile page of another port: no request of the page changes the stack.
 
 Needs Chromium (Debian: `apt-get install chromium`). Skipped without it, but not in CI.
 """
@@ -30,23 +29,38 @@ pytestmark = pytest.mark.skipif(
 )
 
 PAGE = """<!doctype html><title>evil</title><pre id="out">started</pre>
-<iframe name="sink" hidden></iframe><form id="form" method="post" target="sink" action="%(store)s/"></form>
+<iframe name="sink" hidden></iframe>
+<form id="form" method="post" target="sink" action="%(store)s/"></form>
 <script>
 const store = "%(store)s", api = "%(api)s", key = "%(key)s", runtime = %(runtime)s, results = {};
-const auth = {Authorization: `AWS4-HMAC-SHA256 Credential=${key}/20260101/us-east-1/dynamodb/aws4_request, Signature=0`};
-const tell = (name, promise) => promise.then(async r => { results[name] = `${r.type} ${r.status} ${(await r.text()).slice(0, 40)}` },
-                                             e => { results[name] = "error " + e.name });
-const put = JSON.stringify({TableName: "%(table)s", Item: {pk: {S: "default/owned"}, value: {N: "666"}}});
-const target = {"X-Amz-Target": "DynamoDB_20120810.PutItem", "Content-Type": "application/x-amz-json-1.0"};
+const scope = "/20260101/us-east-1";
+const auth = {
+  Authorization: `AWS4-HMAC-SHA256 Credential=${key}${scope}/dynamodb/aws4_request, Signature=0`,
+};
+const tell = (name, promise) => promise.then(
+  async r => { results[name] = `${r.type} ${r.status} ${(await r.text()).slice(0, 40)}` },
+  e => { results[name] = "error " + e.name },
+);
+const put = JSON.stringify({
+  TableName: "%(table)s", Item: {pk: {S: "default/owned"}, value: {N: "666"}},
+});
+const target = {
+  "X-Amz-Target": "DynamoDB_20120810.PutItem", "Content-Type": "application/x-amz-json-1.0",
+};
 const send = "%(send)s";
 for (const [name, value] of new URLSearchParams(send)) {
-  const field = document.createElement("input"); field.name = name; field.value = value; form.append(field);
+  const field = document.createElement("input");
+  field.name = name;
+  field.value = value;
+  form.append(field);
 }
 form.submit();
 new Image().src = store + "/?" + send;
-new Image().src = store + "/?" + send + "&X-Amz-Credential=" + encodeURIComponent(key + "/20260101/us-east-1/sqs/aws4_request");
+new Image().src = store + "/?" + send
+  + "&X-Amz-Credential=" + encodeURIComponent(key + scope + "/sqs/aws4_request");
 Promise.all([
-  tell("put with the key", fetch(store, {method: "POST", body: put, headers: {...target, ...auth}})),
+  tell("put with the key",
+    fetch(store, {method: "POST", body: put, headers: {...target, ...auth}})),
   tell("put without cors", fetch(store, {method: "POST", body: put, mode: "no-cors"})),
   tell("form", fetch(store, {method: "POST", body: new URLSearchParams(send), mode: "no-cors"})),
   tell("form read", fetch(store, {method: "POST", body: new URLSearchParams(send)})),
@@ -55,9 +69,13 @@ Promise.all([
   tell("faults", fetch(store + "/_mayfly/faults", {method: "POST", mode: "no-cors", body: "{}"})),
   tell("api read", fetch(api + "/")),
   tell("other name", fetch(store.replace("127.0.0.1", "localhost") + "/?Action=ListQueues")),
-  ...runtime.map(port => tell("event " + port, fetch(`http://127.0.0.1:${port}/2018-06-01/runtime/invocation/next`, {mode: "no-cors"}))),
-  new Promise(done => { const s = new WebSocket(store.replace("http", "ws") + "/"); s.onopen = () => { results.socket = "open"; done() };
-                        s.onerror = s.onclose = () => { results.socket ??= "error"; done() } }),
+  ...runtime.map(port => tell("event " + port,
+    fetch(`http://127.0.0.1:${port}/2018-06-01/runtime/invocation/next`, {mode: "no-cors"}))),
+  new Promise(done => {
+    const s = new WebSocket(store.replace("http", "ws") + "/");
+    s.onopen = () => { results.socket = "open"; done() };
+    s.onerror = s.onclose = () => { results.socket ??= "error"; done() };
+  }),
 ]).then(() => { out.textContent = JSON.stringify(results) });
 </script>"""
 
@@ -88,7 +106,7 @@ def page_of(stack: Stack) -> bytes:
     facts = {
         "store": store,
         "api": stack.url,
-        "key": stack.credentials.id,  # even a page that knew it
+        "key": stack.credentials.id,  # as if the page knew the key
         "runtime": json.dumps(sorted(ports - {stack.port, int(store.rsplit(":", 1)[1])})),
         "table": stack.facts["resources"]["CountersTable"],
         "send": send,
@@ -117,7 +135,7 @@ def served(page: bytes) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_page_on_another_port_attacks_and_nothing_happens(stack: Stack, tmp_path: Path) -> None:
+def test_page_on_another_port_cannot_change_the_stack(stack: Stack, tmp_path: Path) -> None:
     assert CHROMIUM is not None, "CI installs Chromium"
     with served(page_of(stack)) as address:
         done = subprocess.run(
@@ -135,7 +153,7 @@ def test_a_page_on_another_port_attacks_and_nothing_happens(stack: Stack, tmp_pa
     assert found[1].startswith("{"), found[1]
     results = json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&"))
     assert len(results) >= 12, results
-    # A request without CORS is sent, and its answer hidden from the page; what it did is looked at
+    # A request without CORS is sent, and its answer is hidden from the page; its effect is checked
     # below.
     readable = {
         name: result

@@ -1,5 +1,4 @@
-"""`make invoke`: a function in a container, by `sam local invoke`, against the running stack's
-store.
+"""`make invoke`: a function in a container, by `sam local invoke`, against a running emulator.
 
 Needs a container engine that answers and the runtime's image; skips with the reason if one is
 missing.
@@ -20,7 +19,7 @@ SAM_PYTHON = ROOT / ".venv-sam" / "bin" / "python"
 
 
 def why_not() -> str | None:
-    """The reason why a container cannot run here."""
+    """Returns the reason why a container cannot run here."""
     try:
         asyncio.run(gateway())
     except LocalError as problem:
@@ -34,7 +33,7 @@ def why_not() -> str | None:
 
 
 @pytest.mark.skipif(why_not() is not None, reason=f"no container: {why_not()}")
-def test_a_container_counts_in_the_running_stacks_store(tmp_path: Path) -> None:
+def test_container_counts_in_the_emulator_of_the_running_stack(tmp_path: Path) -> None:
     with running(tmp_path) as stack:
         command = [
             str(MAYFLY),
@@ -51,7 +50,7 @@ def test_a_container_counts_in_the_running_stacks_store(tmp_path: Path) -> None:
         assert stack.counter("hits") == 1
 
 
-def test_without_an_engine_the_command_says_so_and_names_the_other_way(tmp_path: Path) -> None:
+def test_command_without_an_engine_names_the_alternative(tmp_path: Path) -> None:
     bare = tmp_path / "bin"
     bare.mkdir()
     command = [str(MAYFLY), "invoke", "hello", "--container", "--work", "gone"]
@@ -68,12 +67,10 @@ def test_without_an_engine_the_command_says_so_and_names_the_other_way(tmp_path:
     assert "mayfly invoke hello --event" in done.stderr
 
 
-def test_the_template_for_the_container_declares_the_running_stacks_variables_and_has_its_layer(
+def test_template_for_the_container_declares_the_stacks_variables_and_has_its_layer(
     tmp_path: Path,
 ) -> None:
-    """`sam local` passes on only the variables that a template declares, and mounts folders as they
-    are.
-    """
+    """`sam local` passes only variables that a template declares, and mounts folders unchanged."""
     from mayfly_local.invoke import _container_template, _variables
     from mayfly_local.stack_file import StackFile
 

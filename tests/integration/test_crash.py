@@ -1,4 +1,4 @@
-"""The crash lab, once through: the stock recipe shows doubles, ours shows none."""
+"""One full run of the crash lab: the stock recipe doubles some effects, ours doubles none."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def outcome(subject: str, *applied: int, unsettled: int = 0) -> Outcome:
         ([outcome(CONTROL, 2), outcome("ours", 1, unsettled=1)], 1),
     ],
 )
-def test_the_lab_fails_where_it_sees_nothing_and_where_we_do(
+def test_lab_fails_if_it_sees_no_doubles_and_if_ours_has_some(
     outcomes: list[Outcome], code: int
 ) -> None:
     assert verdict(outcomes) == code

@@ -1,5 +1,6 @@
-"""examples/flask_hits, with two processes behind it: as a Lambda function in the local runtime, and
-under gunicorn.
+"""examples/flask_hits with two processes.
+
+It runs as a Lambda function in the local runtime, and under gunicorn.
 """
 
 import os
@@ -32,7 +33,7 @@ def hits(page: str, visitor: requests.Session) -> dict[str, Any]:
 
 
 def processes(page: str) -> set[int]:
-    """The processes that serve several visitors at once."""
+    """Returns the processes that serve several concurrent visitors."""
     with ThreadPoolExecutor(8) as threads:
         return {
             each["process"]
@@ -89,7 +90,7 @@ def answers(page: str) -> bool:
         return False
 
 
-def test_on_lambda_the_count_goes_on_whichever_process_serves(stack: Stack) -> None:
+def test_count_on_lambda_continues_in_any_process(stack: Stack) -> None:
     page = stack.url + "/"
     wait_until(lambda: len(processes(page)) >= 2, 60, what="a second process")
     visitor = browser()
@@ -104,7 +105,7 @@ def test_on_lambda_the_count_goes_on_whichever_process_serves(stack: Stack) -> N
     assert len({each["process"] for each in found}) >= 4
 
 
-def test_under_gunicorn_the_count_goes_on_whichever_process_serves(gunicorn: str) -> None:
+def test_count_under_gunicorn_continues_in_any_process(gunicorn: str) -> None:
     visitor = browser()
     found: list[dict[str, Any]] = []
 
@@ -119,7 +120,7 @@ def test_under_gunicorn_the_count_goes_on_whichever_process_serves(gunicorn: str
     assert [each["hits"] for each in found] == list(range(1, len(found) + 1))
 
 
-def test_a_login_changes_the_token_and_a_logout_ends_it(stack: Stack) -> None:
+def test_login_changes_the_token_and_logout_ends_it(stack: Stack) -> None:
     visitor = browser()
     hits(stack.url + "/", visitor)
     before = visitor.cookies["session"]
@@ -132,7 +133,7 @@ def test_a_login_changes_the_token_and_a_logout_ends_it(stack: Stack) -> None:
     assert requests.get(stack.url, cookies={"session": after}, timeout=60).json()["hits"] == 1
 
 
-def test_a_page_of_another_site_cannot_log_anybody_in(stack: Stack) -> None:
+def test_page_of_another_site_cannot_log_a_visitor_in(stack: Stack) -> None:
     reply = browser().post(
         f"{stack.url}/login",
         data={"user": "eve"},

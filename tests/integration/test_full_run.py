@@ -1,5 +1,6 @@
-"""What a full run of the stack leaves behind: every permission used, none missing, and no secret
-anywhere.
+"""The remains of a full run of the stack.
+
+Each permission is used, none is missing, and no secret is left.
 """
 
 import json
@@ -31,7 +32,7 @@ def roles(tour: Tour, *options: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_each_function_uses_every_action_on_every_resource_that_its_role_allows_and_lacks_none(
+def test_each_function_uses_every_permission_of_its_role_and_lacks_none(
     tour: Tour,
 ) -> None:
     found: dict[str, Any] = json.loads(roles(tour, "--json").stdout)
@@ -44,10 +45,10 @@ def test_each_function_uses_every_action_on_every_resource_that_its_role_allows_
     ] == []
     assert len(found["grants"]) > 100
     assert {each["function"] for each in found["grants"]} == set(tour.stack.facts["launches"])
-    print(roles(tour).stdout)  # noqa: T201 - the table that was asked for; pytest -rP shows it
+    print(roles(tour).stdout)  # noqa: T201 - the requested table; pytest -rP shows it
 
 
-def test_the_command_ends_with_1_where_something_is_unused_or_refused(tour: Tour) -> None:
+def test_command_ends_with_1_if_a_permission_is_unused_or_refused(tour: Tour) -> None:
     assert roles(tour, "--check").returncode == 0
     refused = {
         "function": "Hello",
@@ -61,14 +62,15 @@ def test_the_command_ends_with_1_where_something_is_unused_or_refused(tour: Tour
 
 
 def everything_left(tour: Tour) -> dict[str, str]:
-    """All that a stranger could get hold of, by where it lies: logs with metrics and traces,
-    tables, refusals, the terminal.
+    """Returns all that an outsider could obtain, by place.
+
+    The places are logs with metrics and traces, tables, refusals, and the terminal.
     """
     found = {path.name: path.read_text() for path in (tour.stack.work / "logs").iterdir()}
     tables = [name for name in tour.stack.facts["resources"] if name.endswith("Table")]
     found |= {name: json.dumps(tour.stack.items(name), default=repr) for name in tables}
     found["errors"] = "".join(reply.text for reply in tour.replies if reply.status_code >= 400)
-    # The development key is printed once, at start: that is where its user gets it from.
+    # The development key is printed once, at the start, for its user.
     found["terminal"] = tour.stack.output.replace(tour.stack.key, "")
     return found
 
@@ -83,7 +85,7 @@ def test_no_secret_is_anywhere(tour: Tour) -> None:
     assert all(left.values()), [where for where, text in left.items() if not text]
 
 
-def test_no_answer_tells_of_internals(tour: Tour) -> None:
+def test_no_answer_shows_internals(tour: Tour) -> None:
     words = (
         "Traceback",
         "botocore",

@@ -1,5 +1,6 @@
-"""Requests that no decent client sends, byte by byte, to a whole local stack: each is refused, and
-the next one is served.
+"""Malformed requests, byte by byte, to a whole local stack.
+
+Each is refused, and the next one is served.
 """
 
 import json
@@ -20,8 +21,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def send(stack: Stack, raw: bytes) -> bytes:
-    """What comes back for these bytes, until the other side closes the connection; nothing where it
-    just does.
+    """Returns all bytes of the answer, until the server closes the connection.
+
+    The answer is empty if it only closes the connection.
     """
     with socket.create_connection(("127.0.0.1", stack.port), timeout=30) as connection:
         with suppress(ConnectionError):
@@ -82,7 +84,8 @@ JOB = b'{"task": "counter.add", "payload": {"name": "n"}}'
         (lambda key: post(key, JOB, b"Content-Length: 3"), {400}),
         (lambda key: post(key, b"").replace(b"Content-Length: 0", b"Content-Length: -5"), {400}),
         (lambda key: post(key, JOB, b"Transfer-Encoding: chunked"), {400}),
-        (lambda key: post(key, JOB, b"Content-Encoding: gzip"), {202, 400}),  # its body is read as it is
+        # Its body is read without decoding.
+        (lambda key: post(key, JOB, b"Content-Encoding: gzip"), {202, 400}),
         (lambda key: post(key, b"\xff\xfe\x00{"), {400}),
         (lambda key: post(key, b"\xef\xbb\xbf" + JOB), {400}),
         (lambda key: post(key, b"[" * 100_000), {400}),
@@ -98,7 +101,7 @@ JOB = b'{"task": "counter.add", "payload": {"name": "n"}}'
         (lambda key: post(key, b"x" * (11 * 1024 * 1024)), {413}),
     ],
 )  # fmt: skip
-def test_a_request_that_nobody_should_send_is_refused_and_the_next_one_is_served(
+def test_malformed_request_is_refused_and_the_next_one_is_served(
     stack: Stack, raw: object, statuses: set[int | None]
 ) -> None:
     assert callable(raw)
@@ -112,16 +115,17 @@ def test_a_request_that_nobody_should_send_is_refused_and_the_next_one_is_served
     assert stack.get("/health").json() == {"status": "ok"}
 
 
-def test_a_second_credential_in_a_request_spoils_only_that_request(stack: Stack) -> None:
-    """The gateway remembers an answer by all that the authorizer saw."""
+def test_second_credential_in_a_request_affects_only_that_request(stack: Stack) -> None:
+    """The gateway caches an answer under all values that the authorizer received."""
     both = get(b"/jobs/x", b"Authorization: Bearer " + stack.key.encode(), b"Authorization: x")
     assert send(stack, both).split(b" ")[1] == b"401"
     assert stack.get("/jobs/x", headers=stack.headers).status_code == 404
 
 
-def test_none_of_them_was_unforeseen(stack: Stack) -> None:
-    """After the others, in their order: no function failed, none died, and the gateway answered no
-    500.
+def test_no_malformed_request_caused_an_unforeseen_error(stack: Stack) -> None:
+    """Runs after the others, in their order.
+
+    No function has failed or died, and the gateway has answered no 500.
     """
     requests.post(
         f"{stack.url}/jobs", data=json.dumps({"task": 1}), headers=stack.headers, timeout=60

@@ -1,6 +1,6 @@
 """Hostile requests to the API: framing, addresses and bodies.
 
-Each is answered as it should be, and the next is served.
+Each gets its expected answer, and the next one is served.
 """
 
 import re
@@ -26,9 +26,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def exchange(stack: Stack, raw: bytes, *, seconds: float = 3) -> tuple[list[int], bytes]:
-    """All that comes back within a time: the statuses and the bytes.
+    """Returns all that is received within a time: the statuses and the bytes.
 
-    A reset loses what was not read, and counts as nothing.
+    A reset loses unread bytes, and counts as no answer.
     """
     received = b""
     with (
@@ -73,32 +73,38 @@ FRAMES: dict[str, tuple[Build, int]] = {
     "a chunk size of letters": (lambda key: CHUNKED % key + b"ZZZ\r\nabc\r\n0\r\n\r\n", 400),
     "a negative chunk size": (lambda key: CHUNKED % key + b"-5\r\nabc\r\n0\r\n\r\n", 400),
     "a chunk size of 80 bits": (lambda key: CHUNKED % key + b"f" * 20 + b"\r\nabc\r\n", 400),
-    "a chunk extension of 100 KB": (lambda key: CHUNKED % key + b"1;" + b"a" * 100_000 + b"\r\na\r\n0\r\n\r\n", 400),
-    "a length and chunks": (framed(b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400),
+    "a chunk extension of 100 KB": (lambda key: CHUNKED % key + b"1;" + b"a" * 100_000
+    + b"\r\na\r\n0\r\n\r\n", 400),
+    "a length and chunks": (framed(b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400),
     "two lengths": (framed(b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde"), 400),
     "an unknown coding": (framed(b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), 400),
     "chunked and more": (framed(b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"), 400),
-    "two codings": (framed(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"), 400),
+    "two codings": (framed(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"
+    b"0\r\n\r\n"), 400),
     "a length with a sign": (framed(b"Content-Length: +5\r\n\r\nabcde"), 400),
     "a length with an underscore": (framed(b"Content-Length: 1_0\r\n\r\nabcdeabcde"), 400),
     "a length of 31 digits": (framed(b"Content-Length: 1" + b"0" * 30 + b"\r\n\r\nabcde"), 400),
     "a space before the colon": (lambda key: b"GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n",
     400),
     "bare line feeds": (lambda key: b"GET /health HTTP/1.1\nHost: localhost\n\n", 400),
-    "a folded header": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: a\r\n b\r\nConnection: close\r\n\r\n", 400),
+    "a folded header": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+    b"X-A: a\r\n b\r\nConnection: close\r\n\r\n", 400),
     "no host": (lambda key: b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
-    "two hosts": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
-    "a zero byte in a header": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n", 400),
+    "two hosts": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"
+    b"Connection: close\r\n\r\n", 400),
+    "a zero byte in a header": (lambda key: b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+    b"X-A: a\0b\r\n\r\n", 400),
     "a zero byte in the path": (lambda key: b"GET /hea\0lth HTTP/1.1\r\nHost: localhost\r\n\r\n",
     400),
     "HTTP/0.9": (lambda key: b"GET /health\r\n\r\n", 400),
-    "HTTP/2 without asking": (lambda key: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "HTTP/2 without negotiation": (lambda key: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "HTTP/9.9": (lambda key: b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
     "TLS": (lambda key: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,
     400),
     "CONNECT": (lambda key: b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
     "a foreign host": (lambda key: b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
-    "an upgrade that nobody offers": (request(b"GET", b"/",
+    "an unsupported upgrade": (request(b"GET", b"/",
     headers=b"Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n"), 200),
 }  # fmt: skip
 
@@ -166,8 +172,8 @@ ROUTES = [
 WRONG = [
     b"{",
     b"[" * 5000,
-    b'{"by":1e400,"key":"k","algorithm":"gcra","limit":1e400,"period_seconds":1e400,"subject":"s","idle_seconds":1e400,"rate":"rate(1e400 '
-    b'minutes)"}',
+    b'{"by":1e400,"key":"k","algorithm":"gcra","limit":1e400,"period_seconds":1e400,'
+    b'"subject":"s","idle_seconds":1e400,"rate":"rate(1e400 minutes)"}',
     b"\x00" * 100,
     b'"' + b"\\u0000" * 1000 + b'"',
 ]
@@ -183,18 +189,18 @@ def check(stack: Stack, raw: bytes, status: int) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_is_answered_as_it_should_be(stack: Stack, name: str) -> None:
+def test_frame_gets_its_expected_answer(stack: Stack, name: str) -> None:
     build, status = FRAMES[name]
     check(stack, build(auth(stack)), status)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path[:40].decode())
-def test_an_address_is_answered_as_it_should_be(stack: Stack, path: bytes) -> None:
+def test_address_gets_its_expected_answer(stack: Stack, path: bytes) -> None:
     check(stack, request(b"GET", path)(auth(stack)), PATHS[path])
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_is_answered_as_it_should_be(stack: Stack, name: str) -> None:
+def test_body_gets_its_expected_answer(stack: Stack, name: str) -> None:
     body, status = BODIES[name]
     check(stack, request(b"POST", b"/jobs", body, JSON)(auth(stack)), status)
 
@@ -204,7 +210,7 @@ def test_a_body_is_answered_as_it_should_be(stack: Stack, name: str) -> None:
     ROUTES,
     ids=lambda value: value.decode() if isinstance(value, bytes) else "",
 )
-def test_every_route_refuses_what_is_not_its_json(
+def test_every_route_refuses_malformed_json_and_json_of_other_routes(
     stack: Stack, method: bytes, path: bytes, otherwise: int
 ) -> None:
     for body in WRONG:

@@ -1,5 +1,6 @@
-"""A hundred megabytes of CSV on a whole local stack, whose worker is killed on the way, read
-through a proxy that counts.
+"""An import of a hundred megabytes of CSV on a whole local stack.
+
+Its worker is killed several times. A proxy counts the bytes that are read.
 """
 
 import os
@@ -25,7 +26,7 @@ RANGE = re.compile(rb"(?i)\r\nrange: bytes=(\d+)-(\d+)\r\n")
 
 
 class Reads:
-    """A TCP proxy before the store, and the ranges of objects that were asked for through it."""
+    """A TCP proxy before the emulator, which records the requested ranges of objects."""
 
     def __init__(self, endpoint: str) -> None:
         self.ranges: list[tuple[int, int]] = []
@@ -80,8 +81,9 @@ def reads(endpoint: str) -> Iterator[Reads]:
 
 
 def make_file(path: Path) -> tuple[int, int, int]:
-    """Writes the file; gives its rows, the sum of its amounts in cents by plain Python, and its
-    malformed rows.
+    """Writes the file.
+
+    Returns its rows, the sum of its amounts in cents by plain Python, and its malformed rows.
     """
     dice, rows, total, malformed = random.Random(3), 0, 0, 0
     with path.open("w", newline="") as out:
@@ -108,7 +110,7 @@ def make_file(path: Path) -> tuple[int, int, int]:
 
 
 @pytest.mark.timeout(420)
-def test_a_large_file_is_added_up_exactly_once_in_bounded_memory_whoever_dies(
+def test_large_file_is_added_up_exactly_once_in_bounded_memory_under_kills(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "large.csv"
@@ -147,15 +149,22 @@ def test_a_large_file_is_added_up_exactly_once_in_bounded_memory_whoever_dies(
             return bool(proxy.ranges) and proxy.ranges[-1][0] >= offset
 
         for share in (0.2, 0.5, 0.8):
-            # Called at once.
-            wait_until(lambda: is_past(int(SIZE * share)), 120, interval=0.01, what=f"{share:.0%}")  # noqa: B023
+            wait_until(
+                lambda: is_past(int(SIZE * share)),  # noqa: B023  # called immediately
+                120,
+                interval=0.01,
+                what=f"{share:.0%}",
+            )
             for pid in stack.environments("RunJobs"):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             before = len(proxy.ranges)
             reached = max(end for _, end in proxy.ranges) + 1
-            # Called at once.
-            wait_until(lambda: len(proxy.ranges) > before, 120, what="the next attempt")  # noqa: B023
+            wait_until(
+                lambda: len(proxy.ranges) > before,  # noqa: B023  # called immediately
+                120,
+                what="the next attempt",
+            )
             again.append(reached - proxy.ranges[before][0])
         wait_until(
             lambda: is_past(SIZE * 2) or stack.job(job_id)["status"] == "succeeded",

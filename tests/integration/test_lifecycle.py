@@ -1,4 +1,4 @@
-"""Start and stop: nothing is left behind, nothing is lost."""
+"""Start and stop: no process is left behind, and no data is lost."""
 
 import json
 import os
@@ -34,9 +34,8 @@ def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_works(
         threading.Thread(target=ask_in_vain, args=[stack]).start()
         wait_until(lambda: stack.environments("Slow"), 10)
         tree = [*stack.tree(), psutil.Process(grandchild)]
-        assert (
-            len(tree) >= 5
-        )  # supervisor, guard, store, two environments, and what one of them started
+        # Supervisor, guard, emulator, two environments, and a process that one of them started.
+        assert len(tree) >= 5
         os.kill(stack.process.pid, signal.SIGKILL)
         stack.process.wait()
         started = time.monotonic()
@@ -65,7 +64,7 @@ def test_sigterm_finishes_the_request_in_flight_and_exits_0(tmp_path: Path) -> N
         assert not (stack.work / "stack.json").exists()
 
 
-def test_a_stop_takes_no_further_request_on_a_connection_that_was_kept_alive(
+def test_stop_takes_no_further_request_on_a_connection_that_was_kept_alive(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path, template=MISBEHAVING) as stack:
@@ -98,7 +97,7 @@ def test_a_stop_takes_no_further_request_on_a_connection_that_was_kept_alive(
         assert "Traceback" not in stack.output
 
 
-def test_a_clean_stop_with_kept_state_strands_no_job_that_was_answered(tmp_path: Path) -> None:
+def test_clean_stop_with_kept_state_strands_no_acknowledged_job(tmp_path: Path) -> None:
     options = ["--state", str(tmp_path / "state")]
     answered: list[str] = []
 
@@ -121,7 +120,7 @@ def test_a_clean_stop_with_kept_state_strands_no_job_that_was_answered(tmp_path:
         assert stack.counter("kept") == len(answered)
 
 
-def test_a_second_stack_beside_the_first_leaves_it_alone(tmp_path: Path) -> None:
+def test_second_stack_does_not_affect_the_first(tmp_path: Path) -> None:
     app = worker_app(tmp_path / "app", seconds=0).parent
     command = [str(MAYFLY), "up", "--template", str(app / "template.yaml")]
     with running(tmp_path / "first", template=app / "template.yaml") as stack:
@@ -146,7 +145,7 @@ def test_a_second_stack_beside_the_first_leaves_it_alone(tmp_path: Path) -> None
         assert stack.log("mayfly")
 
 
-def test_a_schedule_that_has_no_more_times_ends_nothing(tmp_path: Path) -> None:
+def test_schedule_without_further_times_does_not_end_the_stack(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "app.py").write_text("def handler(event, context):\n    return 'ok'\n")
     template = tmp_path / "template.yaml"
@@ -164,7 +163,7 @@ def test_a_schedule_that_has_no_more_times_ends_nothing(tmp_path: Path) -> None:
         assert stack.stop() == 0
 
 
-def test_a_mapping_runs_no_more_batches_at_once_than_its_maximum_concurrency(
+def test_mapping_runs_no_more_batches_at_once_than_its_maximum_concurrency(
     tmp_path: Path,
 ) -> None:
     template = worker_app(tmp_path / "app", seconds=1)
@@ -184,7 +183,7 @@ def test_a_mapping_runs_no_more_batches_at_once_than_its_maximum_concurrency(
 
 
 @pytest.mark.parametrize("how", ["a second signal", "the end of the grace"])
-def test_a_stop_that_takes_too_long_kills(tmp_path: Path, how: str) -> None:
+def test_stop_that_takes_too_long_kills_the_processes(tmp_path: Path, how: str) -> None:
     grace = "1" if how == "the end of the grace" else "60"
     with running(tmp_path, "--grace", grace, template=MISBEHAVING) as stack:
         threading.Thread(target=ask_in_vain, args=[stack]).start()
@@ -227,7 +226,7 @@ def worker_app(folder: Path, seconds: int) -> Path:
     return template
 
 
-def test_an_unfinished_message_is_back_on_its_queue_at_once_and_kept_for_the_next_start(
+def test_unfinished_message_is_visible_again_immediately_and_kept_for_the_next_start(
     tmp_path: Path,
 ) -> None:
     template, state = worker_app(tmp_path / "app", seconds=50), str(tmp_path / "state")
@@ -241,7 +240,7 @@ def test_an_unfinished_message_is_back_on_its_queue_at_once_and_kept_for_the_nex
         wait_until(lambda: [each for each in stack.log("F") if each.get("text") == "got it"], 20)
 
 
-def test_state_is_kept_across_clean_restarts_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_state_is_kept_across_clean_restarts_if_requested(tmp_path: Path) -> None:
     options = ["--state", str(tmp_path / "state")]
     keys = []
     for expected in (1, 2):
@@ -254,7 +253,7 @@ def test_state_is_kept_across_clean_restarts_where_it_is_asked_for(tmp_path: Pat
     assert keys[0] == keys[1]
 
 
-def test_the_development_key_is_the_same_at_every_start_and_readable_by_its_owner_alone(
+def test_development_key_is_the_same_at_every_start_and_only_its_owner_can_read_it(
     tmp_path: Path,
 ) -> None:
     keys = []
@@ -349,7 +348,7 @@ def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_call_that_is_off_is_told_what_is_without_a_stack_trace(
+def test_invalid_call_names_the_problem_without_a_stack_trace(
     tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     done = subprocess.run(
@@ -362,7 +361,7 @@ def test_a_call_that_is_off_is_told_what_is_without_a_stack_trace(
     ), done.stderr
 
 
-def test_a_store_that_dies_ends_the_stack_with_the_reason(tmp_path: Path) -> None:
+def test_death_of_the_emulator_ends_the_stack_with_the_reason(tmp_path: Path) -> None:
     with running(tmp_path, template=ROOT / "tests" / "apps" / "orders" / "template.yaml") as stack:
         (store,) = [
             each
@@ -374,7 +373,7 @@ def test_a_store_that_dies_ends_the_stack_with_the_reason(tmp_path: Path) -> Non
         assert "the emulator ended" in stack.output
 
 
-def test_the_api_gives_up_after_thirty_seconds_and_the_function_goes_on(tmp_path: Path) -> None:
+def test_api_times_out_after_thirty_seconds_and_the_function_continues(tmp_path: Path) -> None:
     with running(tmp_path, template=MISBEHAVING) as stack:
         started = time.monotonic()
         reply = stack.get("/slow?seconds=31")

@@ -1,6 +1,6 @@
-"""A machine that has too little: files, processes, patience.
+"""A machine that lacks files, processes or time.
 
-The stack keeps running, and its log says what is wrong.
+The stack keeps running, and its log names the problem.
 """
 
 import http.client
@@ -22,7 +22,7 @@ from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
 
 def job(stack: Stack) -> int:
-    """Submits a job on a connection of its own; the status, 0 for none."""
+    """Submits a job on a connection of its own; returns the status, or 0 without an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=40)
     try:
         connection.request(
@@ -39,7 +39,7 @@ def job(stack: Stack) -> int:
 
 
 def until_end(connection: socket.socket) -> bytes:
-    """The bytes that come until the other side closes."""
+    """Returns the bytes that arrive until the other side closes."""
     return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
@@ -58,16 +58,15 @@ def test_three_hundred_idle_connections_leave_room_for_a_job(tmp_path: Path) -> 
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="changes a running process's limits, by prlimit"
 )
-def test_a_process_that_cannot_be_made_is_a_failed_request_and_the_next_one_works(
+def test_process_that_cannot_be_started_is_a_failed_request_and_the_next_one_works(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path) as stack:
         assert stack.get("/").status_code == 200
         process = psutil.Process(stack.process.pid)
         before = process.rlimit(psutil.RLIMIT_NOFILE)
-        process.rlimit(
-            psutil.RLIMIT_NOFILE, (process.num_fds() + 2, before[1])
-        )  # a connection, and nothing for a process
+        # One for a connection, none for a process.
+        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds() + 2, before[1]))
         assert wait_until(lambda: (found := job(stack)) != 202 and (found or "none"), 30) in (
             500,
             "none",
@@ -79,7 +78,7 @@ def test_a_process_that_cannot_be_made_is_a_failed_request_and_the_next_one_work
         assert "next=the next invocation tries again" in stack.output
 
 
-def test_connections_that_say_nothing_or_not_enough_are_closed(tmp_path: Path) -> None:
+def test_connections_without_a_complete_request_are_closed(tmp_path: Path) -> None:
     with (
         running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack,
         ExitStack() as held,
@@ -93,7 +92,7 @@ def test_connections_that_say_nothing_or_not_enough_are_closed(tmp_path: Path) -
         assert [each.recv(100) for each in silent] == [b""] * 5
 
 
-def test_a_request_whose_body_stalls_is_closed(tmp_path: Path) -> None:
+def test_request_whose_body_stalls_is_closed(tmp_path: Path) -> None:
     with (
         running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack,
         ExitStack() as held,
@@ -115,10 +114,8 @@ def test_a_request_whose_body_stalls_is_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"ZZ\r\nabc\r\n", b"2\r\n{}\r\n;"])
-def test_a_body_whose_chunks_cannot_be_read_is_400_on_every_port(
-    tmp_path: Path, rest: bytes
-) -> None:
-    """Sent after the headers: the request is being handled by then."""
+def test_unreadable_chunked_body_is_400_on_every_port(tmp_path: Path, rest: bytes) -> None:
+    """The body is sent after the headers, when the request is already being handled."""
     with (
         running(tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml") as stack,
         ExitStack() as held,
@@ -140,24 +137,24 @@ def test_a_body_whose_chunks_cannot_be_read_is_400_on_every_port(
             assert answer.startswith(b"HTTP/1.1 400 "), (port, answer)
 
 
-def test_a_slow_body_that_goes_on_is_served(tmp_path: Path) -> None:
+def test_slow_body_that_continues_is_served(tmp_path: Path) -> None:
     template = ROOT / "tests/apps/misbehaving/template.yaml"
     with (
         running(tmp_path, template=template) as stack,
         socket.create_connection(("127.0.0.1", stack.port), timeout=40) as slow,
     ):
         slow.sendall(
-            b"POST /fine HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\n"
+            b"POST /fine HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"Content-Length: 5\r\n\r\n"
         )
         for _ in range(5):
-            assert (
-                select.select([slow], [], [], 4)[0] == []
-            )  # longer than a stall in all, shorter than one each time
+            # Longer than a stall in all, shorter than one each time.
+            assert select.select([slow], [], [], 4)[0] == []
             slow.sendall(b"x")
         assert slow.recv(100).startswith(b"HTTP/1.1 ")
 
 
-def test_idle_connections_to_the_store_leave_room_for_functions(tmp_path: Path) -> None:
+def test_idle_connections_to_the_emulator_leave_room_for_functions(tmp_path: Path) -> None:
     with running(tmp_path, files=256) as stack, ExitStack() as held:
         port = urlsplit(stack.facts["endpoint"]).port or 0
         for _ in range(320):
@@ -166,7 +163,7 @@ def test_idle_connections_to_the_store_leave_room_for_functions(tmp_path: Path) 
         wait_until(lambda: stack.counter("n") >= 1, 60, what="the job's effect")
 
 
-def test_more_connections_than_the_bound_cost_those_that_idle_longest(tmp_path: Path) -> None:
+def test_connections_above_the_bound_close_those_that_are_idle_longest(tmp_path: Path) -> None:
     with (
         running(
             tmp_path, template=ROOT / "tests/apps/misbehaving/template.yaml", files=256
@@ -184,7 +181,7 @@ def test_more_connections_than_the_bound_cost_those_that_idle_longest(tmp_path: 
         assert psutil.Process(stack.process.pid).num_fds() < 256
 
 
-def test_the_stack_raises_its_own_limit_of_open_files(tmp_path: Path) -> None:
+def test_stack_raises_its_own_limit_of_open_files(tmp_path: Path) -> None:
     hard = subprocess.run(
         ["sh", "-c", "ulimit -Hn"], capture_output=True, text=True, check=True
     ).stdout.strip()

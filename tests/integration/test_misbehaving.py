@@ -1,5 +1,6 @@
-"""Handlers that crash, hang, exit, eat memory or cannot be imported: their callers hear of it, and
-the next request works.
+"""Handlers that crash, hang, exit, use too much memory or cannot be imported.
+
+Their callers get an error, and the next request works.
 """
 
 import base64
@@ -50,7 +51,7 @@ def stack(
         ("/unimportable", "Runtime.ImportModuleError", "no_such_module"),
     ],
 )
-def test_the_caller_gets_a_5xx_with_a_request_id_and_the_log_the_reason(
+def test_caller_gets_a_5xx_with_a_request_id_and_the_log_has_the_reason(
     stack: Stack, path: str, kind: str, reason: str
 ) -> None:
     reply = stack.get(path)
@@ -69,7 +70,7 @@ def test_the_caller_gets_a_5xx_with_a_request_id_and_the_log_the_reason(
     assert stack.get("/fine").status_code == 200
 
 
-def test_an_end_is_noticed_although_a_daemon_holds_the_output(stack: Stack) -> None:
+def test_end_of_a_process_is_noticed_while_a_daemon_holds_the_output(stack: Stack) -> None:
     daemon = int(stack.get("/daemon").text)
     started = time.monotonic()
     assert stack.get("/exit").status_code == 500
@@ -108,7 +109,7 @@ def test_bytes_of_every_kind_reach_the_function(stack: Stack) -> None:
     assert "aiohttp" not in stack.output
 
 
-def test_a_request_above_the_limits_is_413(stack: Stack) -> None:
+def test_request_above_the_limits_is_413(stack: Stack) -> None:
     assert (
         requests.post(f"{stack.url}/fine", data=b"x" * (7 * 1024 * 1024), timeout=60).status_code
         == 413
@@ -136,13 +137,13 @@ def test_one_environment_takes_one_event_at_a_time_and_the_rest_wait(stack: Stac
     assert len({reply.json()["pid"] for reply in replies}) == 1
 
 
-def test_an_idle_environment_killed_between_requests_costs_nobody_a_request(stack: Stack) -> None:
+def test_kill_of_an_idle_environment_between_requests_fails_no_request(stack: Stack) -> None:
     for _ in range(20):
         os.kill(stack.get("/fine").json()["pid"], signal.SIGKILL)
         assert stack.get("/fine").status_code == 200
 
 
-def test_an_idle_environment_is_stopped_and_the_next_request_starts_one(stack: Stack) -> None:
+def test_idle_environment_is_stopped_and_the_next_request_starts_one(stack: Stack) -> None:
     pid = stack.get("/fine").json()["pid"]
     wait_until(
         lambda: not stack.environments("Misbehaving"), 10, what="the reaping of idle environments"
@@ -150,7 +151,7 @@ def test_an_idle_environment_is_stopped_and_the_next_request_starts_one(stack: S
     assert stack.get("/fine").json()["pid"] != pid
 
 
-def test_environments_start_anew_when_their_code_is_saved(tmp_path: Path) -> None:
+def test_environments_are_restarted_when_their_code_is_saved(tmp_path: Path) -> None:
     folder = tmp_path / "app"
     (folder / "code").mkdir(parents=True)
     source = folder / "code" / "app.py"
@@ -168,8 +169,8 @@ def test_environments_start_anew_when_their_code_is_saved(tmp_path: Path) -> Non
         assert "reloaded F" in stack.output
 
 
-def test_a_dead_environment_in_the_moment_of_dispatch_gives_at_most_a_5xx(stack: Stack) -> None:
-    """Killed at random under load: every answer is a 200 or a typed failure, and none hangs."""
+def test_environment_killed_at_the_moment_of_dispatch_gives_a_5xx_at_most(stack: Stack) -> None:
+    """Kills at random under load: every answer is a 200 or a typed failure, and none hangs."""
     stop = threading.Event()
 
     def killer() -> None:

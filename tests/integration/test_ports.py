@@ -1,5 +1,6 @@
-"""Every port of a running stack against a page, a rebinding host and another user: refused;
-programs with the key: served.
+"""Requests to every port of a running stack.
+
+A page, a rebinding host and another user are refused; programs with the key are served.
 """
 
 import contextlib
@@ -41,9 +42,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def listening(stack: Stack) -> dict[int, set[str]]:
-    """Ports and the addresses that they are open at, of the whole stack, by the kernel's own
-    table.
-    """
+    """Returns the open ports of the whole stack with their addresses, by the kernel's table."""
     found: dict[int, set[str]] = {}
     for process in stack.tree():
         for each in process.net_connections("all"):
@@ -146,7 +145,7 @@ def attacks(stack: Stack) -> dict[str, tuple[str, str, dict[str, str], bytes | N
     }
 
 
-def test_every_port_but_the_gateway_refuses_what_is_not_its_stacks_own(stack: Stack) -> None:
+def test_every_port_but_the_gateway_refuses_requests_from_outside_its_stack(stack: Stack) -> None:
     inner = sorted(set(listening(stack)) - {stack.port})
     assert len(inner) >= 3, "the store and some functions"
     rows, wanted = {}, attacks(stack)
@@ -158,7 +157,7 @@ def test_every_port_but_the_gateway_refuses_what_is_not_its_stacks_own(stack: St
             for name, (_, headers, _) in found.items()
             if any(each.startswith("access-control-") for each in headers)
         ]
-    # The table that was asked for; pytest -rP shows it.
+    # The requested table; pytest -rP shows it.
     print("\n".join(f"{port} {row}" for port, row in rows.items()))  # noqa: T201
     assert {status for row in rows.values() for status in row.values()} <= {401, 403, 404}
     assert stack.counter("page") == 0
@@ -166,7 +165,7 @@ def test_every_port_but_the_gateway_refuses_what_is_not_its_stacks_own(stack: St
     assert stack.get("/").status_code == 200
 
 
-def test_the_gateway_refuses_a_foreign_host_and_says_nothing_of_cors_that_the_template_does_not(
+def test_gateway_refuses_a_foreign_host_and_sends_no_cors_header_beyond_the_template(
     stack: Stack,
 ) -> None:
     status, headers, body = ask(stack.port, "GET", "/", {"Host": "evil.example"})
@@ -198,7 +197,7 @@ def test_nothing_listens_on_anything_but_loopback(stack: Stack) -> None:
                 assert columns[1].split(":")[0] == "0100007F", line
 
 
-def test_code_of_a_pages_form_does_not_run(stack: Stack, tmp_path: Path) -> None:
+def test_code_in_the_form_of_a_page_does_not_run(stack: Stack, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     code = (
         f"def handler(event, context):\n    open({str(marker)!r}, 'w').close()\n    return {{}}\n"
@@ -243,7 +242,7 @@ def test_code_of_a_pages_form_does_not_run(stack: Stack, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("service", ["cloudformation", "sns", "sts", "s3"])
-def test_a_functions_key_makes_no_stack_whatever_service_it_names(
+def test_key_of_a_function_makes_no_stack_whatever_service_it_names(
     stack: Stack, service: str
 ) -> None:
     key = stack.facts["launches"]["Hello"]["variables"]["AWS_ACCESS_KEY_ID"]
@@ -278,7 +277,7 @@ def test_a_functions_key_makes_no_stack_whatever_service_it_names(
 
 
 @pytest.mark.parametrize("key", ["people", "function"])
-def test_no_key_but_the_runtimes_makes_or_deletes_a_stack_by_an_action_hidden_in_json(
+def test_only_the_runtimes_key_makes_or_deletes_a_stack_by_an_action_hidden_in_json(
     stack: Stack, key: str
 ) -> None:
     used = (
@@ -308,7 +307,7 @@ def test_no_key_but_the_runtimes_makes_or_deletes_a_stack_by_an_action_hidden_in
 
 
 @pytest.mark.parametrize("service", ["sns", "foo", "kms", "dynamodbstreams", "s3", "sqs", "sts"])
-def test_a_request_is_answered_only_by_the_service_that_it_is_signed_for(
+def test_request_is_answered_only_by_the_service_that_it_is_signed_for(
     stack: Stack, service: str
 ) -> None:
     store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
@@ -327,7 +326,7 @@ def test_a_request_is_answered_only_by_the_service_that_it_is_signed_for(
         assert (status >= 400, b"TableNames" in body) == (True, False)
 
 
-def test_no_commands_are_run_by_the_parameter_store(stack: Stack) -> None:
+def test_parameter_store_runs_no_commands(stack: Stack) -> None:
     with pytest.raises(
         stack.client("ssm").exceptions.ClientError, match="no commands are run here"
     ):
@@ -348,7 +347,7 @@ def test_no_commands_are_run_by_the_parameter_store(stack: Stack) -> None:
         "/restapis/x/_user_request_/",
     ],
 )
-def test_entries_of_services_that_the_stack_does_not_have_answer_nothing(
+def test_paths_of_services_that_the_stack_does_not_have_are_refused(
     stack: Stack, path: str
 ) -> None:
     store = int(stack.facts["endpoint"].rsplit(":", 1)[1])
@@ -360,7 +359,7 @@ def test_entries_of_services_that_the_stack_does_not_have_answer_nothing(
     assert ask(store, "GET", path, headers)[0] >= 400
 
 
-def test_a_line_that_a_request_forges_in_the_stores_output_is_no_word_of_the_store(
+def test_line_that_a_request_forges_in_the_emulators_output_is_not_taken_for_its_own(
     stack: Stack,
 ) -> None:
     client, table = stack.client("dynamodb"), stack.facts["resources"]["CountersTable"]
@@ -375,7 +374,7 @@ def test_a_line_that_a_request_forges_in_the_stores_output_is_no_word_of_the_sto
     assert "forged" not in [line.strip() for line in stack.output.splitlines()]
 
 
-def test_an_unsigned_upload_is_refused_before_it_is_read(stack: Stack) -> None:
+def test_unsigned_upload_is_refused_before_it_is_read(stack: Stack) -> None:
     store = next(each for each in stack.tree() if "mayfly_local.emulator.main" in each.cmdline())
     before = store.memory_info().rss
     port = int(stack.facts["endpoint"].rsplit(":", 1)[1])
@@ -396,7 +395,7 @@ def test_an_unsigned_upload_is_refused_before_it_is_read(stack: Stack) -> None:
     os.geteuid() != 0 or shutil.which("setpriv") is None,
     reason="needs root and setpriv, to be another user",
 )
-def test_another_user_of_the_machine_gets_nothing(stack: Stack) -> None:
+def test_another_user_of_the_machine_is_refused(stack: Stack) -> None:
     program = f"""
 import http.client, json, sys
 def ask(port, method, path, headers, body=None):
@@ -406,7 +405,10 @@ def ask(port, method, path, headers, body=None):
     return reply.status, reply.read().decode()
 found = {{}}
 for port in {sorted(set(listening(stack)) - {stack.port})}:
-    found[port] = [ask(port, "GET", "{NEXT}", {{}})[0], ask(port, "POST", "/", {{"X-Amz-Target": "DynamoDB_20120810.ListTables"}}, "{{}}")[0]]
+    target = {{"X-Amz-Target": "DynamoDB_20120810.ListTables"}}
+    found[port] = [
+        ask(port, "GET", "{NEXT}", {{}})[0], ask(port, "POST", "/", target, "{{}}")[0]
+    ]
 for path in ("access-key", "stack.json", "development-key"):
     try:
         open({str(stack.work)!r} + "/" + path).read()
@@ -427,7 +429,7 @@ print(json.dumps(found))
     assert {status for statuses in found.values() for status in statuses} <= {403}
 
 
-def test_sdks_are_served_with_what_mayfly_env_prints(stack: Stack) -> None:
+def test_sdks_are_served_with_the_output_of_mayfly_env(stack: Stack) -> None:
     printed = subprocess.run(
         [MAYFLY, "env", "--work", stack.work], capture_output=True, text=True, check=True
     ).stdout
@@ -455,7 +457,9 @@ def test_sdks_are_served_with_what_mayfly_env_prints(stack: Stack) -> None:
     )
 
 
-def test_a_browsers_upload_goes_where_the_buckets_cors_lets_it(tmp_path: Path) -> None:
+def test_upload_of_a_browser_is_accepted_if_the_cors_of_the_bucket_allows_it(
+    tmp_path: Path,
+) -> None:
     template = tmp_path / "template.yaml"
     template.write_text(
         """
@@ -466,7 +470,10 @@ Resources:
     Properties:
       CorsConfiguration:
         CorsRules:
-          - {AllowedOrigins: ["https://shop.example"], AllowedMethods: [PUT, GET], AllowedHeaders: ["*"], MaxAge: 60}
+          - AllowedOrigins: ["https://shop.example"]
+            AllowedMethods: [PUT, GET]
+            AllowedHeaders: ["*"]
+            MaxAge: 60
   Closed: {Type: AWS::S3::Bucket}
 """
     )
@@ -522,13 +529,14 @@ Transform: AWS::Serverless-2016-10-31
 Resources:
   Open:
     Type: AWS::S3::Bucket
-    Properties: {CorsConfiguration: {CorsRules: [{AllowedOrigins: ["*"], AllowedMethods: [POST, GET]}]}}
+    Properties:
+      CorsConfiguration: {CorsRules: [{AllowedOrigins: ["*"], AllowedMethods: [POST, GET]}]}
   Closed: {Type: AWS::S3::Bucket}
   Queue: {Type: AWS::SQS::Queue}
 """
 
 
-def test_a_bucket_that_is_open_to_pages_opens_nothing_else_even_with_any_credentials(
+def test_bucket_open_to_pages_opens_no_other_service_even_with_any_credentials(
     tmp_path: Path,
 ) -> None:
     template = tmp_path / "template.yaml"
@@ -556,7 +564,7 @@ def test_a_bucket_that_is_open_to_pages_opens_nothing_else_even_with_any_credent
         named = requests.get(
             f"{store}/{names['Open']}/k", headers={"Host": "shop.test"}, timeout=20
         )
-        assert named.status_code == 403, "what a page sends under such a name would need no key"
+        assert named.status_code == 403, "a page under such a name would need no key"
         found = requests.get(f"{store}/{names['Open']}/k", headers=page, timeout=20)
         assert (
             found.content,
@@ -574,7 +582,7 @@ def test_a_bucket_that_is_open_to_pages_opens_nothing_else_even_with_any_credent
 
 
 @pytest.mark.parametrize("version", ["s3", "s3v4"])
-def test_a_presigned_url_allows_what_it_says_and_for_as_long(stack: Stack, version: str) -> None:
+def test_presigned_url_allows_its_own_request_until_it_expires(stack: Stack, version: str) -> None:
     s3 = boto3.client(
         "s3", endpoint_url=stack.facts["endpoint"], region_name="us-east-1",
         config=Config(signature_version=version),
@@ -605,7 +613,7 @@ def test_a_presigned_url_allows_what_it_says_and_for_as_long(stack: Stack, versi
     wait_until(lambda: requests.get(late, timeout=20).status_code == 403, 10)
 
 
-def test_a_bucket_is_served_by_its_own_host_name(stack: Stack) -> None:
+def test_bucket_is_served_by_its_own_host_name(stack: Stack) -> None:
     bucket, port = (
         stack.facts["outputs"]["ImportsBucketName"],
         int(stack.facts["endpoint"].rsplit(":", 1)[1]),
@@ -619,7 +627,7 @@ def test_a_bucket_is_served_by_its_own_host_name(stack: Stack) -> None:
     assert ask(port, "GET", "/other/hosted.txt", headers)[::2] == (200, b"hello")
 
 
-def test_a_host_of_your_own_is_allowed_by_a_flag_and_any_credentials_come_with_a_warning(
+def test_host_of_the_owner_is_allowed_by_a_flag_and_any_credentials_cause_a_warning(
     tmp_path: Path,
 ) -> None:
     with running(
@@ -643,7 +651,7 @@ def test_a_host_of_your_own_is_allowed_by_a_flag_and_any_credentials_come_with_a
         assert ask(store, "POST", "/", {**target, **PAGE}, body)[0] == 403
 
 
-def test_what_others_could_read_is_closed_at_start_with_a_line(tmp_path: Path) -> None:
+def test_files_that_others_could_read_are_closed_at_start_and_reported(tmp_path: Path) -> None:
     work = tmp_path / ".mayfly"
     work.mkdir()
     (work / "development-key").write_text("{}")

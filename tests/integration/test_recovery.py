@@ -1,7 +1,7 @@
-"""What comes after a crash, on a stack whose worker may run for 15 minutes and has a task that
-kills its process.
+"""Recovery after a crash.
 
-The scenes run beside each other, on one stack; each test looks at what came of one.
+The stack's worker may run for 15 minutes and has a task that kills its process. The scenes run in
+parallel on one stack; each test checks the outcome of one scene.
 """
 
 import json
@@ -37,7 +37,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "functions/tasks/poison.py").write_text(_POISON)
     template = (ROOT / "template.yaml").read_text()
-    assert template.count(" 90\n") == 2  # the worker's timeout, and its queue's visibility with it
+    # The worker's timeout, and with it its queue's visibility timeout.
+    assert template.count(" 90\n") == 2
     (folder / "template.yaml").write_text(template.replace(" 90\n", " 900\n"))
     with running(folder / "run", template=folder / "template.yaml") as found:
         yield found
@@ -45,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def scenes(stack: Stack) -> Iterator[dict[str, "Future[Any]"]]:
-    """Everything that takes its time, started at once."""
+    """Runs all scenes that take time, started at once."""
     with ThreadPoolExecutor(4) as threads:
         killed = threads.submit(kill_a_sleeper, stack)
         wait_until(lambda: stack.environments("RunJobs"), 30)
@@ -58,7 +59,7 @@ def scenes(stack: Stack) -> Iterator[dict[str, "Future[Any]"]]:
 
 
 def show(text: str) -> None:
-    """A figure for whoever runs this with `-s`."""
+    """Prints a figure, which pytest shows with `-s`."""
     sys.stdout.write(text + "\n")
 
 
@@ -70,7 +71,7 @@ def at(text: str) -> float:
 
 
 def kill_a_sleeper(stack: Stack) -> dict[str, Any]:
-    """`sleep 60`, kill -9 ten seconds after its start, while nothing else runs."""
+    """Runs `sleep 60`, with kill -9 ten seconds after its start, while no other job runs."""
     job_id = stack.submit("sleep", {"seconds": 60})["id"]
     started = at(wait_until(lambda: stack.job(job_id)["attempts"], 60)[0]["started_at"])
     wait_until(lambda: system_clock() / 1000 >= started + 10, 30)
@@ -95,8 +96,8 @@ def kill_a_sleeper(stack: Stack) -> dict[str, Any]:
 
 
 def poison_a_batch(stack: Stack, killed: "Future[Any]") -> dict[str, Any]:
-    """One that kills its process, in one batch with nine neighbours."""
-    killed.result()  # or its kill would strike here, too
+    """Runs a job that kills its process, in one batch with nine others."""
+    killed.result()  # otherwise its kill would hit this scene, too
     sqs, url = stack.client("sqs"), stack.facts["outputs"]["JobsQueueUrl"]
     bodies = [{"task": "counter.add", "payload": {"name": "neighbours"}}] * 4 + [{"task": "poison"}]
     bodies += [{"task": "counter.add", "payload": {"name": "neighbours"}}] * 5
@@ -121,8 +122,10 @@ def poison_a_batch(stack: Stack, killed: "Future[Any]") -> dict[str, Any]:
 
 
 def run_at_a_minute_ahead(stack: Stack) -> tuple[float, float]:
-    """Seconds between the time that was asked for and the start; and what a job took then that was
-    due at once.
+    """Measures the delay of scheduled jobs.
+
+    Returns the seconds between the scheduled time and the start, and the duration of a job then
+    that was due immediately.
     """
     run_at = rfc3339(system_clock() + 60_000)
     job_id = stack.submit("counter.add", {"name": "on-time"}, run_at=run_at)["id"]
@@ -135,10 +138,10 @@ def run_at_a_minute_ahead(stack: Stack) -> tuple[float, float]:
     return at(done["attempts"][0]["started_at"]) - at(run_at), slowness
 
 
-# ---------------------------------------------------------------- what came of them
+# ---------------------------------------------------------------- outcomes
 
 
-def test_a_job_whose_process_was_killed_starts_again_within_its_lease_and_two_seconds(
+def test_job_whose_process_was_killed_starts_again_within_its_lease_and_two_seconds(
     scenes: dict[str, Any],
 ) -> None:
     scene = scenes["killed"].result()
@@ -150,7 +153,7 @@ def test_a_job_whose_process_was_killed_starts_again_within_its_lease_and_two_se
     assert 0 < scene["seconds"] <= 17 + scene["slowness"]
 
 
-def test_its_status_is_true_all_the_way(stack: Stack, scenes: dict[str, Any]) -> None:
+def test_status_of_a_killed_job_is_true_all_the_time(stack: Stack, scenes: dict[str, Any]) -> None:
     scene = scenes["killed"].result()
     assert scene["seen"] == ["running", "interrupted", "running"]
     wait_until(lambda: stack.job(scene["id"], wait=20)["status"] == "succeeded", 90)
@@ -158,7 +161,7 @@ def test_its_status_is_true_all_the_way(stack: Stack, scenes: dict[str, Any]) ->
     assert [attempt["outcome"] for attempt in job["attempts"]] == ["interrupted", "succeeded"]
 
 
-def test_a_job_that_kills_its_process_is_dead_after_exactly_its_attempts(
+def test_job_that_kills_its_process_is_dead_after_exactly_its_attempts(
     scenes: dict[str, Any],
 ) -> None:
     job = scenes["poisoned"].result()["job"]
@@ -170,18 +173,18 @@ def test_a_job_that_kills_its_process_is_dead_after_exactly_its_attempts(
     assert {attempt["outcome"] for attempt in job["attempts"]} == {"interrupted"}
 
 
-def test_the_neighbours_of_a_job_that_kills_its_process_all_succeed(
+def test_other_jobs_in_the_batch_of_a_killed_process_all_succeed(
     stack: Stack, scenes: dict[str, Any]
 ) -> None:
     scenes["poisoned"].result()
     assert (stack.counter("neighbours"), stack.counter("poisoned")) == (9, 0)
 
 
-def test_a_redriven_job_runs_again(scenes: dict[str, Any]) -> None:
+def test_redriven_job_runs_again(scenes: dict[str, Any]) -> None:
     assert scenes["poisoned"].result()["redriven"]["status"] == "queued"
 
 
-def test_a_job_scheduled_for_a_minute_ahead_starts_within_two_seconds_of_its_time(
+def test_job_scheduled_for_a_minute_ahead_starts_within_two_seconds_of_its_time(
     scenes: dict[str, Any],
 ) -> None:
     late, slowness = scenes["scheduled"].result()

@@ -1,5 +1,6 @@
-"""An application whose roles allow too little, on the local runtime: it fails here as it would on
-AWS, and says why.
+"""An application whose roles allow too little, on the local runtime.
+
+It fails here as it would on AWS, and the error names the reason.
 """
 
 from pathlib import Path
@@ -54,7 +55,7 @@ def table(stack: Stack) -> str:
     return str(stack.facts["resources"]["T"])
 
 
-def test_a_call_that_the_role_does_not_allow_is_refused_by_name_in_answer_log_and_terminal(
+def test_call_that_the_role_does_not_allow_is_named_in_answer_log_and_terminal(
     tmp_path: Path,
 ) -> None:
     template = app(
@@ -84,7 +85,7 @@ def test_a_call_that_the_role_does_not_allow_is_refused_by_name_in_answer_log_an
         assert entry["refused"]["role"] == "FRole"
 
 
-def test_a_mapping_that_its_role_does_not_allow_is_refused_at_start(tmp_path: Path) -> None:
+def test_mapping_that_its_role_does_not_allow_is_refused_at_start(tmp_path: Path) -> None:
     template = app(
         tmp_path / "app",
         """\
@@ -98,7 +99,10 @@ def test_a_mapping_that_its_role_does_not_allow_is_refused_at_start(tmp_path: Pa
       Policies:
         - PolicyName: own
           PolicyDocument:
-            Statement: [{Effect: Allow, Action: ["sqs:ReceiveMessage", "sqs:GetQueueAttributes"], Resource: !GetAtt Q.Arn}]
+            Statement:
+              - Effect: Allow
+                Action: ["sqs:ReceiveMessage", "sqs:GetQueueAttributes"]
+                Resource: !GetAtt Q.Arn
 """,
     )
     with (

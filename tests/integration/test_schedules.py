@@ -1,4 +1,4 @@
-"""A schedule on a whole local stack, while those who sweep and those who work are killed."""
+"""A schedule on a whole local stack, while sweeps and workers are killed."""
 
 import os
 import random
@@ -20,8 +20,9 @@ STEP = 5
 
 
 def killers(stack: Stack, over: threading.Event, killed: dict[str, int]) -> list[threading.Thread]:
-    """Starts sweeps beside the stack's own and kills half of them; kills the workers now and
-    then.
+    """Starts sweeps in addition to the stack's own and kills half of them.
+
+    Kills workers, too, at random times.
     """
     dice = random.Random(5)
     sweep = [
@@ -63,7 +64,7 @@ def killers(stack: Stack, over: threading.Event, killed: dict[str, int]) -> list
 
 
 @pytest.mark.timeout(420)
-def test_a_schedule_makes_one_job_for_each_tick_whoever_dies(tmp_path: Path) -> None:
+def test_schedule_makes_one_job_for_each_tick_under_kills(tmp_path: Path) -> None:
     over, killed = threading.Event(), {"sweeps": 0}
     with running(tmp_path, "--parameter", "LeaseSeconds=3") as stack:
         body = {"every_seconds": STEP, "task": "counter.add", "payload": {"name": "ticks"}}

@@ -1,8 +1,9 @@
-"""schemathesis over the whole API of a local stack: what fits the description is taken, what does
-not is refused, nothing is a 500.
+"""schemathesis over the whole API of a local stack.
 
-`pytest tests/integration/test_schema.py --schema 300 -rP` runs up to so many cases for each
-operation and phase, and prints its summary.
+Requests that fit the description are accepted, others are refused, and none is answered with 500.
+
+`pytest tests/integration/test_schema.py --schema 300 -rP` runs up to 300 cases for each operation
+and phase, and prints its summary.
 """
 
 import re
@@ -28,7 +29,9 @@ def test_every_answer_is_as_described_and_none_is_a_500(
             "--checks", "all",
             "-n", str(request.config.getoption("--schema")), "--seed", "8", "--continue-on-failure",
             "--no-color",
-            "-w", "1",  # before Python 3.11.8 ast.parse fails now and then on two threads: https://github.com/python/cpython/issues/106905
+            # Before Python 3.11.8, ast.parse may fail on two threads:
+            # https://github.com/python/cpython/issues/106905
+            "-w", "1",
         ]  # fmt: skip
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         failed = [
@@ -41,5 +44,5 @@ def test_every_answer_is_as_described_and_none_is_a_500(
     found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert found, done.stdout[-3000:]
     assert int(found[1]) == int(found[2]) >= 500
-    # The figures that were asked for.
+    # The requested figures.
     print(done.stdout[done.stdout.index("= SUMMARY") :])  # noqa: T201

@@ -1,5 +1,6 @@
-"""An application that is not Mayfly runs by `mayfly up --template`: HTTP, queue, stream, schedule,
-filters, failures.
+"""An application other than Mayfly runs by `mayfly up --template`.
+
+It has HTTP, a queue, a stream, a schedule, filters and failures.
 """
 
 import time
@@ -46,7 +47,7 @@ def counted(stack: Stack, name: str) -> int:
     return int(found[0]["orders"]["N"]) if found else 0
 
 
-def test_an_order_goes_through_queue_and_stream(stack: Stack) -> None:
+def test_order_goes_through_queue_and_stream(stack: Stack) -> None:
     reply = place(stack, "good")
     assert (reply.status_code, reply.text) == (202, "west")
     wait_until(lambda: orders(stack, "good"), 20)
@@ -54,7 +55,7 @@ def test_an_order_goes_through_queue_and_stream(stack: Stack) -> None:
     wait_until(lambda: counted(stack, "good") == 1, 20)
 
 
-def test_a_window_gathers_what_comes_within_it_into_one_batch(stack: Stack) -> None:
+def test_messages_within_a_batching_window_are_one_batch(stack: Stack) -> None:
     url = stack.facts["resources"]["Incoming"]
     place(stack, "warm")  # so that no cold start takes part
     wait_until(lambda: orders(stack, "warm"), 20)
@@ -67,7 +68,7 @@ def test_a_window_gathers_what_comes_within_it_into_one_batch(stack: Stack) -> N
     assert {item["batch"]["N"] for item in orders(stack, "bulk")} == {"14"}
 
 
-def test_a_filtered_message_is_dropped(stack: Stack) -> None:
+def test_filtered_message_is_dropped(stack: Stack) -> None:
     place(stack, "ignored")
     place(stack, "after")
     wait_until(lambda: orders(stack, "after"), 20)
@@ -78,7 +79,7 @@ def test_a_filtered_message_is_dropped(stack: Stack) -> None:
     assert attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
 
 
-def test_a_refused_message_ends_alone_in_the_dead_letter_queue(stack: Stack) -> None:
+def test_refused_message_ends_alone_in_the_dead_letter_queue(stack: Stack) -> None:
     for name in ("fine", "refused", "fine"):
         place(stack, name)
     wait_until(lambda: len(orders(stack, "fine")) == 2, 20)
@@ -87,7 +88,7 @@ def test_a_refused_message_ends_alone_in_the_dead_letter_queue(stack: Stack) -> 
     assert orders(stack, "refused") == []
 
 
-def test_a_stream_record_that_always_fails_is_bisected_out_and_reported(stack: Stack) -> None:
+def test_stream_record_that_always_fails_is_bisected_out_and_reported(stack: Stack) -> None:
     table = stack.facts["resources"]["Orders"]
     names = ["a", "b", "uncountable", "c", "d"]
     stack.client("dynamodb").transact_write_items(
@@ -124,15 +125,15 @@ def test_preflight_is_answered_by_the_api(stack: Stack) -> None:
     assert "Access-Control-Allow-Origin" not in foreign.headers
 
 
-def test_without_a_default_route_the_api_itself_answers_404(stack: Stack) -> None:
+def test_api_answers_404_itself_without_a_default_route(stack: Stack) -> None:
     assert (stack.get("/nothing").status_code, stack.get("/nothing").json()) == (
         404,
         {"message": "Not Found"},
     )
 
 
-def test_an_expired_item_is_deleted_after_the_lag_and_not_before_its_time(stack: Stack) -> None:
-    # The reaper goes by the real clock.
+def test_expired_item_is_deleted_after_the_lag_and_not_before_its_time(stack: Stack) -> None:
+    # The emulator deletes by the real clock.
     table, now = stack.facts["resources"]["Orders"], int(time.time())  # noqa: TID251
     for name, gone_at in (("gone", now - 5), ("later", now + 600)):
         stack.client("dynamodb").put_item(
@@ -146,7 +147,7 @@ def test_an_expired_item_is_deleted_after_the_lag_and_not_before_its_time(stack:
     assert {"S": "later"} in [item["id"] for item in stack.items("Orders")]
 
 
-def test_the_clock_ticks(stack: Stack) -> None:
+def test_schedule_runs_its_function(stack: Stack) -> None:
     (tick,) = wait_until(
         lambda: [item for item in stack.items("Orders") if item["id"] == {"S": "tick"}],
         75,

@@ -40,7 +40,7 @@ def make(stack: Stack, **body: Any) -> dict[str, Any]:
     return found
 
 
-def test_an_expired_session_is_refused_by_every_route_while_its_item_stands(stack: Stack) -> None:
+def test_expired_session_is_refused_by_every_route_while_its_item_exists(stack: Stack) -> None:
     made = make(stack, subject="ada", idle_seconds=1, data={"cart": [1]})
     deadline_ms = system_clock() + 1001
     wait_until(lambda: system_clock() > deadline_ms, 5)
@@ -76,7 +76,7 @@ def test_overlapping_patches_of_different_keys_all_survive(stack: Stack) -> None
     assert sorted(each.json()["version"] for each in replies) == list(range(2, 42))
 
 
-def test_a_fresh_process_for_every_request_makes_no_difference(stack: Stack) -> None:
+def test_new_process_for_every_request_makes_no_difference(stack: Stack) -> None:
     token = make(stack, data={"n": 0})["token"]
     for number in range(1, 4):
         for pid in stack.environments("Sessions"):
@@ -89,9 +89,7 @@ def test_a_fresh_process_for_every_request_makes_no_difference(stack: Stack) -> 
 
 
 @pytest.mark.parametrize("way", ["end", "end all", "rotate"])
-def test_once_it_is_acknowledged_no_request_that_starts_later_is_let_in(
-    stack: Stack, way: str
-) -> None:
+def test_requests_that_start_after_an_acknowledged_end_are_refused(stack: Stack, way: str) -> None:
     subject = f"subject-{way.replace(' ', '-')}"
     token = make(stack, subject=subject)["token"]
     uses: list[tuple[float, int]] = []
@@ -120,7 +118,7 @@ def test_once_it_is_acknowledged_no_request_that_starts_later_is_let_in(
     assert {status for began, status in uses if began > acknowledged} <= {404}
 
 
-def test_a_visitor_is_known_by_its_cookie_whatever_process_serves(stack: Stack) -> None:
+def test_visitor_is_recognised_by_its_cookie_in_any_process(stack: Stack) -> None:
     visitor = requests.Session()
     visitor.headers["Accept"] = "application/json"
     for number in range(1, 4):
@@ -133,7 +131,7 @@ def test_a_visitor_is_known_by_its_cookie_whatever_process_serves(stack: Stack) 
     )
 
 
-def test_the_operator_lists_and_ends_sessions(stack: Stack) -> None:
+def test_operator_lists_and_ends_sessions(stack: Stack) -> None:
     def mayfly(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [str(MAYFLY), "sessions", *arguments, "--subject", "lovelace"]
         return subprocess.run(

@@ -1,5 +1,6 @@
-"""The whole stack as a process: HTTP in, queue through, counter out, and nothing lost when
-processes die.
+"""The whole stack as a process: HTTP requests, jobs and counters.
+
+Nothing is lost when processes die.
 """
 
 import json
@@ -31,7 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def _wait_for_success(stack: Stack, job_id: str) -> None:
-    # A crash before a worker's first act costs the queue's own visibility timeout: 90 s.
+    # A crash before a worker's first call costs the queue's own visibility timeout: 90 s.
     wait_until(
         lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 300, what=f"job {job_id}"
     )
@@ -47,7 +48,7 @@ def listening(process: psutil.Process) -> list[str]:
     return []
 
 
-def test_the_page_counts_and_health_answers(stack: Stack) -> None:
+def test_page_counts_and_health_answers(stack: Stack) -> None:
     before = stack.counter("hits")
     assert [stack.get("/").text for _ in range(2)] == [
         f"Hello World! {before + n} times." for n in (1, 2)
@@ -58,11 +59,11 @@ def test_the_page_counts_and_health_answers(stack: Stack) -> None:
 def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
     stack.get("/")
     found = [ip for process in stack.tree() for ip in listening(process)]
-    assert len(found) >= 3  # the API, the store, an environment
+    assert len(found) >= 3  # the API, the emulator, an environment
     assert set(found) == {"127.0.0.1"}
 
 
-def test_eight_clients_are_counted_exactly_over_several_processes(stack: Stack) -> None:
+def test_requests_of_eight_clients_are_counted_exactly_over_several_processes(stack: Stack) -> None:
     before, sessions = stack.counter("hits"), [requests.Session() for _ in range(8)]
 
     def client(session: requests.Session) -> int:
@@ -98,7 +99,7 @@ def test_jobs_by_http_and_from_a_plain_producer_are_each_done_once(stack: Stack)
 
 
 @pytest.mark.timeout(400)
-def test_jobs_submitted_twice_while_all_workers_are_killed_for_a_minute_are_done_once_each(
+def test_jobs_submitted_twice_while_workers_are_killed_for_a_minute_are_done_once(
     stack: Stack,
 ) -> None:
     before, killing = stack.counter("killed"), threading.Event()
@@ -139,7 +140,7 @@ def test_jobs_submitted_twice_while_all_workers_are_killed_for_a_minute_are_done
     assert stack.counter("killed") - before == 300
 
 
-def test_a_message_that_is_no_job_is_kept_with_its_body_and_listed(stack: Stack) -> None:
+def test_message_that_is_not_a_valid_job_is_stored_with_its_body_and_listed(stack: Stack) -> None:
     body = "not a job, but ü" * 50_000
     sent = stack.client("sqs").send_message(
         QueueUrl=stack.facts["outputs"]["JobsQueueUrl"], MessageBody=body
@@ -160,7 +161,7 @@ def test_a_message_that_is_no_job_is_kept_with_its_body_and_listed(stack: Stack)
 
 
 def run_jobs_command(stack: Stack, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """`mayfly jobs ...` on the stack, as its operator calls it."""
+    """Runs `mayfly jobs ...` on the stack, as its operator does."""
     folder = stack.work.parent
     with suppress(FileExistsError):
         (folder / ".mayfly").symlink_to(stack.work)
@@ -175,7 +176,7 @@ def jobs_command(stack: Stack, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_operator_sees_ends_and_revives_jobs(stack: Stack) -> None:
+def test_operator_lists_cancels_and_redrives_jobs(stack: Stack) -> None:
     dead = stack.submit("fail", {"times": 9, "permanent": True})["id"]
     later = stack.submit("counter.add", {"name": "later"}, delay_seconds=3000)["id"]
     assert stack.job(dead, wait=20)["status"] == "dead"
@@ -204,7 +205,7 @@ def test_the_operator_sees_ends_and_revives_jobs(stack: Stack) -> None:
         (["nothing"], 2, "invalid choice"),
     ],
 )
-def test_a_call_of_jobs_that_is_off_says_what_is(
+def test_invalid_call_of_jobs_names_the_problem(
     stack: Stack, arguments: list[str], code: int, said: str
 ) -> None:
     done = run_jobs_command(stack, *arguments)
@@ -215,9 +216,10 @@ def test_a_call_of_jobs_that_is_off_says_what_is(
     ), done.stderr
 
 
-def test_a_job_whose_message_is_lost_is_found_and_sent_again(stack: Stack) -> None:
-    """Its message vanishes from the queue, as if it had been kept for too long: made by writing the
-    job behind the relay's back.
+def test_job_whose_message_is_lost_is_found_and_sent_again(stack: Stack) -> None:
+    """The message vanishes from the queue, as if it had been kept for too long.
+
+    For this, the test writes the job so that the relay does not announce it.
     """
     client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
     job_id = stack.submit("counter.add", {"name": "stranded"}, delay_seconds=4000)["id"]
@@ -238,7 +240,7 @@ def test_a_job_whose_message_is_lost_is_found_and_sent_again(stack: Stack) -> No
         ({"Authorization": "Bearer mf_dev_nonsense"}, 401, "unauthenticated"),
     ],
 )
-def test_the_door_is_closed_without_a_key(
+def test_request_without_a_key_is_refused(
     stack: Stack, headers: dict[str, str], status: int, body: Any
 ) -> None:
     reply = stack.get("/jobs/x", headers=headers)
@@ -247,7 +249,7 @@ def test_the_door_is_closed_without_a_key(
     assert reply.headers["apigw-requestid"]
 
 
-def test_a_key_made_by_the_command_opens_the_door_with_its_scopes(stack: Stack) -> None:
+def test_key_made_by_the_command_is_authorized_for_its_scopes(stack: Stack) -> None:
     made = subprocess.run(
         [str(MAYFLY), "keys", "create", "--tenant", "acme", "--scope", "jobs:read", "--json",
         "--stack", stack.facts["name"], "--endpoint-url", stack.facts["endpoint"]],
@@ -266,13 +268,13 @@ def test_a_key_made_by_the_command_opens_the_door_with_its_scopes(stack: Stack) 
     )
 
 
-def test_unknown_paths_and_wrong_methods_are_told_apart(stack: Stack) -> None:
+def test_unknown_path_is_404_and_wrong_method_is_405(stack: Stack) -> None:
     assert stack.get("/nothing/here").json()["code"] == "not-found"
     wrong = requests.delete(f"{stack.url}/jobs", timeout=60)
     assert (wrong.status_code, wrong.headers["Allow"]) == (405, "GET, POST")
 
 
-def test_a_key_is_nowhere_in_tables_and_logs(stack: Stack) -> None:
+def test_key_is_in_no_table_and_no_log(stack: Stack) -> None:
     secret = stack.key.rsplit("_", 1)[1]
     stack.get("/jobs/x", headers=stack.headers)
     stored = json.dumps(
@@ -314,7 +316,7 @@ def test_invoke_runs_a_function_against_the_running_stack(stack: Stack) -> None:
         "sweep_jobs",
     ],
 )
-def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str) -> None:
+def test_every_sample_event_is_accepted_by_its_function(stack: Stack, function: str) -> None:
     done = subprocess.run(
         [MAYFLY, "invoke", function, "--work", stack.work],
         cwd=ROOT,
@@ -342,7 +344,7 @@ def test_every_sample_event_is_taken_by_its_function(stack: Stack, function: str
         (["invoke", "hello", "--work", "/nowhere"], "no local stack is running here"),
     ],
 )
-def test_a_call_of_invoke_that_is_off_says_what_is(
+def test_invalid_call_of_invoke_names_the_problem(
     stack: Stack, arguments: list[str], said: str
 ) -> None:
     work = [] if "--work" in arguments else ["--work", str(stack.work)]
@@ -354,7 +356,7 @@ def test_a_call_of_invoke_that_is_off_says_what_is(
     )
 
 
-def test_a_taken_port_is_named_with_who_has_it(stack: Stack, tmp_path: Path) -> None:
+def test_taken_port_is_named_with_its_process(stack: Stack, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             MAYFLY,
@@ -394,20 +396,19 @@ def test_jobs_from_the_queue_are_read_only_by_the_queues_tenant(stack: Stack) ->
     assert stack.counter("q") == 1
 
 
-# ---------------------------------------------------------------- jobs that take their time
+# ---------------------------------------------------------------- long and scheduled jobs
 
 
 def started(stack: Stack, job_id: str) -> float:
-    """When a job's last attempt started, in seconds since the epoch."""
+    """Returns when a job's last attempt started, in seconds since the epoch."""
     return datetime.fromisoformat(stack.job(job_id)["attempts"][-1]["started_at"]).timestamp()
 
 
-def test_a_long_job_that_is_killed_runs_again_within_its_lease(stack: Stack) -> None:
+def test_long_job_that_is_killed_runs_again_within_its_lease(stack: Stack) -> None:
     job_id = stack.submit("sleep", {"seconds": 12})["id"]
     wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
-    wait_until(
-        lambda: stack.job(job_id, wait=7)["status"] == "running", 10
-    )  # past the first renewal of its lease
+    # Past the first renewal of its lease.
+    wait_until(lambda: stack.job(job_id, wait=7)["status"] == "running", 10)
     for pid in stack.environments("RunJobs"):
         os.kill(pid, signal.SIGKILL)
     killed = system_clock() / 1000
@@ -420,7 +421,7 @@ def test_a_long_job_that_is_killed_runs_again_within_its_lease(stack: Stack) -> 
     assert [attempt["outcome"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
 
 
-def test_a_scheduled_job_starts_at_its_time(stack: Stack) -> None:
+def test_scheduled_job_starts_at_its_time(stack: Stack) -> None:
     # The queue delays by the real clock.
     asked = datetime.now(UTC) + timedelta(seconds=4)  # noqa: TID251
     job = stack.submit("counter.add", {"name": "later"}, run_at=asked.isoformat())
@@ -429,14 +430,14 @@ def test_a_scheduled_job_starts_at_its_time(stack: Stack) -> None:
     assert 0 <= started(stack, job["id"]) - asked.timestamp() < 2 + stack.slowness()
 
 
-def test_a_job_beyond_the_queues_delay_is_handed_on_by_the_sweep(stack: Stack) -> None:
+def test_job_beyond_the_queues_delay_is_announced_by_the_sweep(stack: Stack) -> None:
     job_id = stack.submit("counter.add", {"name": "far"}, delay_seconds=1000)["id"]
     assert [
         item["id"]
         for item in stack.get("/jobs?status=scheduled", headers=stack.headers).json()["items"]
     ] == [job_id]
     client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
-    # As if all but 6 s of it had passed.
+    # Simulates that all but 6 s of the delay have passed.
     soon = str(int((datetime.now(UTC).timestamp() + 6) * 1000))  # noqa: TID251
     client.update_item(
         TableName=table, Key={"pk": {"S": f"default/{job_id}"}, "sk": {"S": "job"}},
@@ -453,16 +454,17 @@ def test_a_job_beyond_the_queues_delay_is_handed_on_by_the_sweep(stack: Stack) -
     assert 0 <= started(stack, job_id) - int(soon) / 1000 < 2 + stack.slowness()
 
 
-def test_a_running_job_that_is_cancelled_stops_and_applies_nothing(stack: Stack) -> None:
+def test_running_job_that_is_cancelled_stops_and_applies_nothing(stack: Stack) -> None:
     job_id = stack.submit("sleep", {"seconds": 60})["id"]
     wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
     reply = requests.post(f"{stack.url}/jobs/{job_id}/cancel", headers=stack.headers, timeout=60)
     assert (reply.status_code, reply.json()["status"]) == (200, "cancelled")
-    # The worker hears of it at its next heartbeat, and its invocation ends long before the minute.
+    # The worker notices the cancellation at its next heartbeat, and its invocation ends long before
+    # the minute.
     wait_until(lambda: [each for each in stack.log("RunJobs") if "came too late" in str(each)], 15)
 
 
-def test_a_dead_job_is_listed_and_runs_again_when_it_is_redriven(stack: Stack) -> None:
+def test_dead_job_is_listed_and_runs_again_when_it_is_redriven(stack: Stack) -> None:
     job_id = stack.submit("fail", {"times": 1}, max_attempts=1)["id"]
     wait_until(lambda: stack.job(job_id, wait=20)["status"] == "dead", 30)
     assert job_id in [
@@ -478,7 +480,7 @@ def test_a_dead_job_is_listed_and_runs_again_when_it_is_redriven(stack: Stack) -
     wait_until(lambda: stack.job(job_id, wait=20)["attempts"][-1]["number"] == 2, 30)
 
 
-def test_a_long_poll_is_answered_early_when_its_process_stops_and_can_be_asked_again(
+def test_long_poll_is_answered_early_when_its_process_stops_and_can_be_repeated(
     stack: Stack,
 ) -> None:
     job_id = stack.submit("sleep", {"seconds": 4})["id"]
@@ -505,7 +507,7 @@ def test_a_long_poll_is_answered_early_when_its_process_stops_and_can_be_asked_a
     assert stack.job(job_id, 20)["status"] == "succeeded"
 
 
-def test_the_log_of_a_request_can_be_found_by_its_id(stack: Stack) -> None:
+def test_log_of_a_request_can_be_found_by_its_id(stack: Stack) -> None:
     request_id = stack.get("/jobs/unknown", headers=stack.headers).headers["apigw-requestid"]
     (entry,) = [each for each in stack.log("mayfly") if each.get("request_id") == request_id]
     assert (entry["path"], entry["status"]) == ("/jobs/unknown", 404)

@@ -1,5 +1,6 @@
-"""State that outlives the stack: kills, full disks, damage, older forms, two stacks, and what a
-stop costs.
+"""State that survives the stack: kills, full disks, damage, older formats and two stacks.
+
+Measures the cost of a stop, too.
 """
 
 import json
@@ -36,8 +37,9 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
-    """The number of rounds: three in `make test`; `make test-all` asks for 200 kills and a quarter
-    of that for each of the others.
+    """Returns the number of rounds: three in `make test`.
+
+    `make test-all` requests 200 kills and a quarter of that for each of the others.
     """
     return int(request.config.getoption("--rounds"))
 
@@ -69,7 +71,7 @@ def refused(folder: Folder) -> str:
 
 
 def with_jobs(folder: Folder) -> Acknowledged:
-    """A state with some ended jobs, stopped cleanly."""
+    """Makes a state with some ended jobs, stopped cleanly."""
     told = Acknowledged()
     with folder.running() as stack, Load(stack, told) as load:
         told.after(30)
@@ -80,15 +82,13 @@ def with_jobs(folder: Folder) -> Acknowledged:
 
 
 @pytest.mark.timeout(3600)
-def test_no_kill_at_any_moment_loses_what_was_acknowledged(tmp_path: Path, rounds: int) -> None:
+def test_no_kill_at_any_moment_loses_acknowledged_changes(tmp_path: Path, rounds: int) -> None:
     kill_rounds(Folder(tmp_path), rounds, seed=rounds)
 
 
 @needs_root
 @pytest.mark.timeout(3600)
-def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(
-    tmp_path: Path, rounds: int
-) -> None:
+def test_full_disk_acknowledges_nothing_that_it_does_not_store(tmp_path: Path, rounds: int) -> None:
     with small_disk(tmp_path / "disk", kilobytes=40_000) as disk:
         full_disk_rounds(
             Folder(tmp_path / "run", state=disk / "state"), max(3, rounds // 4), seed=rounds
@@ -96,26 +96,26 @@ def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(
 
 
 @pytest.mark.timeout(3600)
-def test_a_file_that_was_cut_short_is_told_of_and_jobs_agree_with_their_effects(
+def test_truncated_file_is_reported_and_jobs_agree_with_their_effects(
     tmp_path: Path, rounds: int
 ) -> None:
     truncation_rounds(Folder(tmp_path), max(3, rounds // 4), seed=rounds)
 
 
 @pytest.mark.timeout(3600)
-def test_a_large_state_is_killed_and_stopped_as_a_small_one(tmp_path: Path, rounds: int) -> None:
+def test_large_state_is_killed_and_stopped_like_a_small_one(tmp_path: Path, rounds: int) -> None:
     """50 MB in `make test`, 500 in `make test-all`."""
     folder = Folder(tmp_path)
     told = with_jobs(folder)
     grow(folder.state, 50 if rounds <= 3 else 500)
-    kill_rounds(folder, max(3, rounds // 4), seed=rounds, told=told)
+    kill_rounds(folder, max(3, rounds // 4), seed=rounds, acknowledged=told)
     with folder.running() as stack:
         started = time.monotonic()
         assert stack.stop() == 0
-        assert time.monotonic() - started < 10, "a stop writes nothing but a mark"
+        assert time.monotonic() - started < 10, "a stop writes only a mark"
 
 
-def test_a_start_after_a_kill_says_so_and_one_after_a_stop_does_not(tmp_path: Path) -> None:
+def test_start_after_a_kill_reports_it_and_one_after_a_stop_does_not(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     told = with_jobs(folder)
     with folder.running() as stack:
@@ -134,7 +134,7 @@ def test_without_state_nothing_is_written(tmp_path: Path) -> None:
         assert not list(tmp_path.rglob("journal-*"))
 
 
-def test_without_state_the_stores_death_ends_the_stack_at_once_and_says_what_is_gone(
+def test_death_of_the_emulator_without_state_ends_the_stack_and_names_the_loss(
     tmp_path: Path,
 ) -> None:
     from mayfly_testing.stack import running
@@ -158,7 +158,7 @@ def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
         assert stack.get("/").status_code == 200
 
 
-def test_a_damaged_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_damaged_file_is_an_error_and_stays_unchanged(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with_jobs(folder)
     path = folder.state / "journal-1.log"
@@ -174,7 +174,7 @@ def test_a_damaged_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
         assert "killed" not in folder.said
 
 
-def test_a_newer_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_newer_file_is_an_error_and_stays_unchanged(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.state.mkdir()
     path = folder.state / "journal-1.log"
@@ -184,15 +184,19 @@ def test_a_newer_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def old_form(folder: Folder) -> Acknowledged:
-    """A folder as 0.1.0 left it, with the state that this version has in the journal: by the
-    emulator's own way to save it.
+    """Makes a folder as 0.1.0 left it, with the state that this version has in the journal.
+
+    Uses the emulator's own way to save it.
     """
     told = with_jobs(folder)
     program = """
 import json, os, sys
 from pathlib import Path
 state = Path(sys.argv[1])
-os.environ.update(MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1", S3_PERSIST="1", S3_DATA_DIR=str(state / "s3"))
+os.environ.update(
+    MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1",
+    S3_PERSIST="1", S3_DATA_DIR=str(state / "s3"),
+)
 from mayfly_local.emulator.durable import Durable
 Durable.open({"state": str(state), "port": 4000}, print)
 from mayfly_local.emulator import contents as emulator_state
@@ -203,10 +207,14 @@ for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
     data = json.loads(emulator_state.settings_of(name), object_hook=persistence._json_object_hook)
     if name == "dynamodb":
         for scope, table in dynamodb._tables.all_items():
-            data["tables"]._data[scope]["items"] = {pk: {sk: rows[sk] for sk in rows} for pk, rows in table["items"].items()}
+            data["tables"]._data[scope]["items"] = {
+                pk: {sk: rows[sk] for sk in rows} for pk, rows in table["items"].items()
+            }
     if name == "sqs":
         for scope, queue in sqs._queues.all_items():
-            data["queues"]._data[scope].update(messages=list(queue["messages"]), dedup_cache={}, fifo_seq=0)
+            data["queues"]._data[scope].update(
+                messages=list(queue["messages"]), dedup_cache={}, fifo_seq=0
+            )
     persistence.save_state(name, data)
 """
     subprocess.run(
@@ -221,7 +229,7 @@ for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
     return told
 
 
-def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(
+def test_folder_of_the_previous_format_is_converted_once_and_its_files_are_kept(
     tmp_path: Path,
 ) -> None:
     folder = Folder(tmp_path)
@@ -234,7 +242,7 @@ def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(
             "dynamodb.json",
             "sqs.json",
         }
-        # That form held no streams: a job that was never announced is found.
+        # That format held no streams: a job that was never announced is found.
         wait_until(
             lambda: stack.job("stranded")["status"] == "succeeded",
             150,
@@ -247,7 +255,7 @@ def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(
 
 
 def strand(folder: Folder) -> None:
-    """Puts a queued job into an old-form state whose message is on no queue."""
+    """Puts a queued job whose message is on no queue into a state of the old format."""
     path = folder.state / "dynamodb.json"
     data = json.loads(path.read_text())
     for name, table in data["payload"]["tables"]["data"].items():
@@ -286,7 +294,7 @@ def strand(folder: Folder) -> None:
         ("ssm", "7"),
     ],
 )
-def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(
+def test_unreadable_old_file_is_an_error_and_stays_unchanged(
     tmp_path: Path, name: str, damage: str
 ) -> None:
     folder = Folder(tmp_path)
@@ -299,14 +307,14 @@ def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(
     assert not list(folder.state.glob("journal-*.log"))
 
 
-def test_an_old_file_beside_a_journal_is_an_error(tmp_path: Path) -> None:
+def test_old_file_next_to_a_journal_is_an_error(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with_jobs(folder)
     (folder.state / "sqs.json").write_text("{}")
     assert "of an older one (sqs.json)" in refused(folder)
 
 
-def test_the_state_moves_to_another_port(tmp_path: Path) -> None:
+def test_state_can_be_used_at_another_port(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     told = with_jobs(folder)
     folder.port = unused_port()
@@ -320,7 +328,7 @@ def test_the_state_moves_to_another_port(tmp_path: Path) -> None:
         assert stack.job(job["id"], wait=20)["status"] == "succeeded"
 
 
-def test_objects_and_their_notices_outlive_a_kill(tmp_path: Path) -> None:
+def test_objects_and_their_notices_survive_a_kill(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with folder.running() as stack:
         bucket = stack.facts["outputs"]["ImportsBucketName"]
@@ -345,7 +353,7 @@ def test_objects_and_their_notices_outlive_a_kill(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_an_object_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> None:
+def test_object_that_the_disk_cannot_store_is_refused(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", kilobytes=20_000) as disk:
         folder = Folder(tmp_path / "run", state=disk / "state")
         with folder.running() as stack:
@@ -363,8 +371,8 @@ def test_an_object_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_a_fresh_start_reads_is_what_the_emulator_held(tmp_path: Path, seed: int) -> None:
-    """Random calls of every kind; then the journal is read by another process."""
+def test_fresh_start_reads_what_the_emulator_held(tmp_path: Path, seed: int) -> None:
+    """Makes random calls of every kind; then another process reads the journal."""
 
     def held(calls: int) -> Any:
         command = [

@@ -1,5 +1,6 @@
-"""Two hundred webhooks on a whole local stack, to a receiver at its worst, while the workers that
-deliver them are killed.
+"""Two hundred webhooks on a whole local stack, to a receiver that misbehaves.
+
+The workers that deliver them are killed meanwhile.
 """
 
 import http.server
@@ -24,8 +25,9 @@ COUNT = 200
 
 
 class BadReceiver:
-    """Fails, hangs, redirects, answers 429, or takes a webhook, as the dice say; notes all that
-    reaches it.
+    """A receiver that fails, hangs, redirects, answers 429 or accepts, at random.
+
+    It records every request.
     """
 
     def __init__(self) -> None:
@@ -83,13 +85,13 @@ class BadReceiver:
 
 
 def ended(stack: Stack, job_id: str) -> Any:
-    """The job, once it has succeeded."""
+    """Returns the job, once it has succeeded."""
     job = stack.job(job_id)
     return job if job["status"] == "succeeded" else None
 
 
 @pytest.mark.timeout(420)
-def test_every_webhook_arrives_under_one_id_whatever_its_receiver_does_and_whoever_dies(
+def test_every_webhook_arrives_under_one_id_despite_kills_and_a_faulty_receiver(
     tmp_path: Path,
 ) -> None:
     receiver, dice, kills = BadReceiver(), random.Random(8), 0

@@ -37,7 +37,7 @@ CODE: Final = (
     "layers/mayfly/requirements.txt",
     "template.yaml",
 )
-#: Items above this many bytes of JSON go into a file of their own, which is compressed.
+#: Items above this many bytes of JSON are written to a file of their own, which is compressed.
 LARGE: Final = 20_000
 
 
@@ -70,12 +70,12 @@ def write(folder: Path, made: Made, *, checkout: Path, version: str) -> None:
     folder.mkdir()
     encoded = {table: [_encoded(item) for item in items] for table, items in made.items.items()}
     small = {
-        table: [each for each in items if not _is_large(each)] for table, items in encoded.items()
+        table: [item for item in items if not _is_large(item)] for table, items in encoded.items()
     }
     large = {
         table: some
         for table, items in encoded.items()
-        if (some := [each for each in items if _is_large(each)])
+        if (some := [item for item in items if _is_large(item)])
     }
     held = {"tables": small, "parameters": made.parameters, "messages": made.messages}
     (folder / "items.json").write_text(_lines(held, 3) + "\n")
@@ -96,7 +96,7 @@ def write(folder: Path, made: Made, *, checkout: Path, version: str) -> None:
 
 
 def _expected(made: Made, held: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The cases with the values that this release itself reads from its items."""
+    """Returns the cases with the values that this release itself reads from its items."""
     with mock_aws():
         client = make_client("dynamodb")
         tables = make_tables(client)
@@ -106,9 +106,9 @@ def _expected(made: Made, held: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def members(value: Any) -> set[str]:
-    """The paths of all members of a JSON value; the elements of an array count together."""
+    """Returns the paths of all members of a JSON value; the elements of an array count together."""
     if isinstance(value, list):
-        return {f"[]{path}" for each in value for path in members(each)}
+        return {f"[]{path}" for element in value for path in members(element)}
     if isinstance(value, dict):
         return {
             path
@@ -119,7 +119,7 @@ def members(value: Any) -> set[str]:
 
 
 def _distinct(answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The first answer of each form: of a route, a status and the members that the answer has."""
+    """Returns the first answer of each combination of route, status and members."""
     found: dict[Any, str] = {}
     for name, each in answers.items():
         route = each["request"]["route"]
@@ -128,7 +128,7 @@ def _distinct(answers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _archive(checkout: Path) -> tuple[bytes, dict[str, str]]:
-    """The code of a release as one archive, and the hashes of its files."""
+    """Returns the code of a release as one archive, and the hashes of its files."""
     packed, hashes = io.BytesIO(), {}
     source = io.BytesIO(_git(checkout, "archive", "--format=tar", "HEAD", "--", *CODE))
     with (
@@ -158,7 +158,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _encoded(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item as DynamoDB's JSON has it: bytes are base64."""
+    """Returns an item as DynamoDB's JSON has it: bytes are base64."""
     return {
         name: {
             kind: base64.b64encode(data).decode() if kind == "B" else data
@@ -182,14 +182,14 @@ def _is_large(item: Mapping[str, Any]) -> bool:
 
 
 def _lines(value: Any, depth: int) -> str:
-    """JSON with a line for each member of the outer levels, so that a difference is a line."""
+    """Returns JSON with one line for each member of the outer levels; a difference is one line."""
     if depth and isinstance(value, dict) and value:
         body = ",\n".join(
             f"{json.dumps(name)}: {_lines(each, depth - 1)}" for name, each in value.items()
         )
         return f"{{\n{body}\n}}"
     if depth and isinstance(value, list) and value:
-        body = ",\n".join(_lines(each, depth - 1) for each in value)
+        body = ",\n".join(_lines(element, depth - 1) for element in value)
         return f"[\n{body}\n]"
     return json.dumps(value, sort_keys=True)
 

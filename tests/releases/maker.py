@@ -1,5 +1,6 @@
-"""The maker of a release's items: it drives the handlers through everything that they store, send
-and answer.
+"""The maker of a release's items.
+
+It calls the handlers so that they store, send and answer everything that they can.
 """
 
 import base64
@@ -109,7 +110,8 @@ NOTICE: Final = {
         },
     ]
 }
-#: The report of a stream's mapping that gave up on records, in the form that AWS documents.
+#: The report of a stream's mapping that ended the delivery of records, in the form that AWS
+#: documents.
 GIVEN_UP: Final = {
     "requestContext": {
         "requestId": "r-1",
@@ -130,7 +132,8 @@ GIVEN_UP: Final = {
         "approximateArrivalOfFirstRecord": "2027-01-15T07:00:00Z",
         "approximateArrivalOfLastRecord": "2027-01-15T07:00:01Z",
         "batchSize": 8,
-        "streamArn": "arn:aws:dynamodb:us-east-1:000000000000:table/JobsTable/stream/2027-01-15T00:00:00.000",
+        "streamArn": "arn:aws:dynamodb:us-east-1:000000000000:table/JobsTable"
+        "/stream/2027-01-15T00:00:00.000",
     },
 }
 
@@ -153,8 +156,13 @@ class Sent:
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
 
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Keeps them."""
+    def send_message_batch(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        Entries: list[dict[str, Any]],  # noqa: N803
+    ) -> dict[str, Any]:
+        """Keeps the messages."""
         self.entries += [{"queue": QueueUrl, **entry} for entry in Entries]
         return {}
 
@@ -289,8 +297,8 @@ class Maker:
 
     def unnamed_jobs(self, name: str) -> None:
         """Keeps how to read the jobs that other jobs or schedules have made since the last call."""
-        items = [each for each in self.items("JobsTable") if each["sk"] == {"S": "job"}]
-        made = [each for each in items if each["id"]["S"] not in self._named]
+        items = [item for item in self.items("JobsTable") if item["sk"] == {"S": "job"}]
+        made = [item for item in items if item["id"]["S"] not in self._named]
         made.sort(
             key=lambda each: (
                 each["created_at"]["N"],
@@ -305,31 +313,31 @@ class Maker:
     def wake(
         self, job_id: str, *, receives: int = 1, tenant: str = TENANT, webhook: bool = False
     ) -> None:
-        """Gives the message of a job to its worker."""
+        """Passes the message of a job to its worker."""
         self.deliver({"tenant": tenant, "id": job_id}, receives=receives, webhook=webhook)
 
     def deliver(
         self, body: Any, *, receives: int = 1, webhook: bool = False, context: Context | None = None
     ) -> str:
-        """Gives a message to a worker, and returns the message's id."""
+        """Passes a message to a worker, and returns the message's id."""
         event, message_id = self._event(body, receives)
         (self._deliver if webhook else self._run_jobs)(event, context or Context())
         return message_id
 
     def notice(self, body: str) -> None:
-        """Gives a notice of S3 to the function that starts imports."""
+        """Passes a notice of S3 to the function that starts imports."""
         reply = self._start_imports(sqs(body), Context())
         assert not reply["batchItemFailures"]
 
     def items(self, table: str) -> list[dict[str, Any]]:
-        """Every item of a table, by its key."""
+        """Returns every item of a table, by its key."""
         pages = self.stores.client.get_paginator("scan").paginate(
             TableName=self.stores.tables[table]
         )
         found = [item for page in pages for item in page["Items"]]
         return sorted(found, key=lambda item: (item["pk"]["S"], item.get("sk", {}).get("S", "")))
 
-    # ------------------------------------------------------------ one thing of each feature
+    # ------------------------------------------------------------ one operation of each feature
 
     def claim(self, job_id: str, new: Job | None = None) -> Job:
         """Claims a job as a worker does, and leaves it. The claim makes the job if it is `new`."""
@@ -370,7 +378,7 @@ class Maker:
         body = {
             "key": key,
             "cost": cost,
-            **{each: facts[each] for each in facts if each != "name" and facts[each] is not None},
+            **{name: facts[name] for name in facts if name != "name" and facts[name] is not None},
         }
         answer = f"take: {name}, again" if again else f"take: {name}"
         self.call(
@@ -532,7 +540,7 @@ def _make_schedules(m: Maker) -> None:
     )  # fmt: skip
     m.define("held", every_seconds=3600)
     seen = keeper.store.read(TENANT, "held")
-    keeper.store.set(seen, replace(seen, next_ms=None))  # a change that a crash cut short
+    keeper.store.set(seen, replace(seen, next_ms=None))  # a change that a crash interrupted
     m.define("deleted", every_seconds=3600)
     m.call("schedules", "delete a schedule", "DELETE /schedules/{name}", "/schedules/deleted")
     m.define("s:1@x+y", every_seconds=3600, tenant=OTHER_TENANT)
@@ -726,8 +734,8 @@ def _make_jobs_that_were_changed(m: Maker) -> None:
     waiting = m.submit("announced again, was queued", task="note")
     timed = m.submit("announced again, is scheduled", task="note", delay_seconds=300)
     clock.advance(LEASE_MS / 1000 + 1)
-    for each in (retry, abandoned, waiting, timed):
-        operations.resend(TENANT, each, now_ms=clock())
+    for job in (retry, abandoned, waiting, timed):
+        operations.resend(TENANT, job, now_ms=clock())
 
 
 def _make_webhooks(m: Maker) -> None:
@@ -778,7 +786,7 @@ def _make_import(m: Maker) -> None:
 
 
 def _make_unreadable(m: Maker) -> None:
-    """Makes messages that are not jobs, as they are kept."""
+    """Makes messages that could not be parsed, as they are stored."""
     m.deliver("this is not a job")
     m.deliver('{"task": 5}')
     m.deliver("")
@@ -818,7 +826,7 @@ def _make_counters(m: Maker) -> None:
         "plain", "negative", "huge", "approximate", "bounded", "lasting", "started-again", "keyed",
         "sharded", "sharded-and-empty", "deleted", "never-made",
     ]  # fmt: skip
-    names = [each.replace(" ", "-") for each in names]
+    names = [name.replace(" ", "-") for name in names]
     for name in names:
         m.case("counter", name, tenant=TENANT, name=name)
     m.case("counters together", "all", tenant=TENANT, names=names)
@@ -985,8 +993,8 @@ def _make_jobs_that_run(m: Maker) -> None:
 
 def _make_messages(m: Maker) -> None:
     """Makes the messages of each queue: what the relay sends, and what others send to Mayfly."""
-    items = {each["id"]["S"]: each for each in m.items("JobsTable") if each["sk"] == {"S": "job"}}
-    for case in [each for each in m.cases if each["kind"] == "job"]:
+    items = {item["id"]["S"]: item for item in m.items("JobsTable") if item["sk"] == {"S": "job"}}
+    for case in [case for case in m.cases if case["kind"] == "job"]:
         image = items[case["of"]["job_id"]]
         if image["status"]["S"] in ("QUEUED", "SCHEDULED"):
             m.case("announcement", case["name"], **case["of"])
@@ -1009,13 +1017,13 @@ def _make_messages(m: Maker) -> None:
 def _list_everything(m: Maker) -> None:
     """Reads every job by the API, and lists what can be listed."""
     now_ms = m.stores.clock()
-    known = [each for each in m.cases if each["kind"] == "job"]
+    known = [case for case in m.cases if case["kind"] == "job"]
     for each in known:
         m.call(
             "await_job", f"read: {each['name']}", "GET /jobs/{id}", f"/jobs/{each['of']['job_id']}",
             tenant=each["of"]["tenant"],
         )  # fmt: skip
-    ids = [[each["of"]["tenant"], each["of"]["job_id"]] for each in known]
+    ids = [[case["of"]["tenant"], case["of"]["job_id"]] for case in known]
     m.case("jobs together", "all", ids=ids)
     for status in ("dead", "scheduled"):
         m.case("jobs by status", status, tenant=TENANT, status=status.upper())
@@ -1030,7 +1038,7 @@ def _list_everything(m: Maker) -> None:
 
 
 def _make_parameters(m: Maker) -> dict[str, str]:
-    """Makes the secrets of webhooks, in the form that `mayfly webhooks secret` gives them."""
+    """Makes the secrets of webhooks, in the form in which `mayfly webhooks secret` stores them."""
     one, two, three = (
         f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2, 3)
     )

@@ -1,5 +1,6 @@
-"""Readings of a release: everything that it has stored, read through the library's stores, on one
-set of tables.
+"""Readings of a release: everything that it has stored.
+
+All are read through the library's stores, on one set of tables.
 """
 
 import hashlib
@@ -100,7 +101,7 @@ class Stores:
 TASKS: Final = {
     **BUILT_IN,
     counter_add.declaration.name: counter_add.declaration,
-    **{each.name: each for each in (
+    **{task.name: task for task in (
         Declaration("note", max_attempts=3),
         Declaration("call", max_attempts=3, exclusive=True),
         Declaration("csv.import", max_attempts=20, exclusive=True),
@@ -114,7 +115,7 @@ def stores(
     clock: FixedClock,
     messages: Mapping[str, Any] | None = None,
 ) -> Stores:
-    """Stores on a DynamoDB client, and on moto's S3 and Parameter Store."""
+    """Returns stores on a DynamoDB client, and on moto's S3 and Parameter Store."""
     db = DynamoDB(client, pause=lambda _: None)
     operations = JobOperations(db, tables["JobsTable"])
     return Stores(
@@ -153,7 +154,7 @@ def stores(
 
 
 class Watched(Objects):
-    """Objects whose reads are kept, and announced to a function."""
+    """Objects whose reads are recorded, and announced to a function."""
 
     def __init__(self, client: Any, bucket: str, after: Callable[[], None] = lambda: None) -> None:
         super().__init__(client, bucket)
@@ -161,7 +162,7 @@ class Watched(Objects):
         self._after = after
 
     def read(self, source: Source, start: int, size: int) -> bytes:
-        """Keeps the first byte of each read."""
+        """Records the first byte of each read."""
         self.starts.append(start)
         piece = super().read(source, start, size)
         self._after()
@@ -175,7 +176,10 @@ def upload(s3: Any, tenant: str, key: str, csv: Mapping[str, Any]) -> None:
 
 
 def read(found: Stores, kind: str, of: Mapping[str, Any]) -> Any:
-    """Reads one thing through the library: its value as JSON, or the code of the error."""
+    """Reads one thing through the library.
+
+    Returns its value as JSON, or the code of the error.
+    """
     try:
         value = READINGS[kind](found, **of)
     except MayflyError as problem:
@@ -253,18 +257,21 @@ def _unreadable(found: Stores) -> Any:
     kept = sorted(
         found.operations.unreadable(now_ms=found.clock()), key=lambda each: each.message_id
     )
-    return [[each.message_id, _digest(each.body), each.problem, each.kept_at_ms] for each in kept]
+    return [
+        [message.message_id, _digest(message.body), message.problem, message.kept_at_ms]
+        for message in kept
+    ]
 
 
 def _digest(text: str) -> str:
-    """A text, or the length and the hash of one that is too long to look at."""
+    """Returns a text, or the length and the hash of one that is too long to show."""
     data = text.encode("utf-8", "surrogatepass")
     is_long = len(data) > 200
     return f"{len(data)} bytes, {hashlib.sha256(data).hexdigest()}" if is_long else text
 
 
 def _import(found: Stores, tenant: str, job_id: str, csv: Mapping[str, Any]) -> Any:
-    """Resumes an import that was begun; tells the first byte that it read."""
+    """Resumes an import that was begun; returns the first byte that it read."""
     job = found.jobs.read(tenant, job_id, now_ms=found.clock())
     upload(found.s3, tenant, job.payload["key"], csv)
     objects = Watched(found.s3, BUCKET)
@@ -298,11 +305,13 @@ def _schedule_facts(schedule: Schedule, now_ms: int) -> dict[str, Any]:
 
 
 def _schedules_listed(found: Stores, tenant: str) -> Any:
-    return [each.name for each in found.keeper.store.list(tenant, limit=50, after=None)[0]]
+    return [schedule.name for schedule in found.keeper.store.list(tenant, limit=50, after=None)[0]]
 
 
 def _schedules_due(found: Stores, before_ms: int) -> Any:
-    return [[each.tenant, each.name] for each in found.keeper.store.due(before_ms=before_ms)]
+    return [
+        [schedule.tenant, schedule.name] for schedule in found.keeper.store.due(before_ms=before_ms)
+    ]
 
 
 def _counter(found: Stores, tenant: str, name: str) -> Any:
@@ -311,11 +320,14 @@ def _counter(found: Stores, tenant: str, name: str) -> Any:
 
 def _counters_together(found: Stores, tenant: str, names: Sequence[str]) -> Any:
     together = counters.read_many(found.counters, tenant=tenant, names=names)
-    return {each.name: each.value for each in together}
+    return {counter.name: counter.value for counter in together}
 
 
 def _counted_again(found: Stores, tenant: str, name: str, key: str, step: Mapping[str, Any]) -> Any:
-    """Repeats an increment under its key, which adds nothing; the value before and after."""
+    """Retries an increment under its key, which adds nothing.
+
+    Returns the value before and after.
+    """
     before = counters.read(found.counters, tenant=tenant, name=name).value
     after = counters.increment(
         found.counters, tenant=tenant, name=name, idempotency_key=key, **step
@@ -350,7 +362,7 @@ def _session_facts(session: Session) -> dict[str, Any]:
 
 def _sessions_listed(found: Stores, tenant: str, subject: str) -> Any:
     page = sessions.list_by_subject(found.sessions, tenant=tenant, subject=subject)
-    return [each.id for each in page.sessions]
+    return [session.id for session in page.sessions]
 
 
 def _key(found: Stores, credential: str) -> Any:
@@ -359,7 +371,7 @@ def _key(found: Stores, credential: str) -> Any:
 
 
 def _keys_listed(found: Stores, tenant: str) -> Any:
-    return [_key_facts(each) for each in found.tenants.list_keys(tenant)]
+    return [_key_facts(key) for key in found.tenants.list_keys(tenant)]
 
 
 def _key_facts(key: ApiKey) -> dict[str, Any]:
@@ -379,7 +391,7 @@ def _message(found: Stores, name: str) -> Any:
     message = found.messages[name]
     body = message["body"]
     if message["queue"] == "UploadsQueue":
-        return [vars(each) if each else None for each in read_uploads(body, BUCKET)]
+        return [vars(upload) if upload else None for upload in read_uploads(body, BUCKET)]
     return vars(
         read_stream_gap(body) if message["queue"] == "RelayFailures" else read_message(body)
     )

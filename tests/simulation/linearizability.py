@@ -1,5 +1,6 @@
-"""Whether a concurrent history could have been a sequential one: Wing and Gong's search, with what
-it has seen remembered (Lowe 2017).
+"""Linearizability of concurrent histories.
+
+Wing and Gong's search, with memoized states (Lowe 2017).
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -11,8 +12,10 @@ __all__ = ["Call", "is_linearizable"]
 
 @dataclass(frozen=True)
 class Call:
-    """One operation: when it began and ended on one clock, what it was asked and what it answered.
-    `ended` is infinite where nobody knows whether it took effect, ever."""
+    """An operation with its beginning and end on one clock, its request and its answer.
+
+    `ended` is infinite if it is unknown whether the operation took effect.
+    """
 
     began: float
     ended: float
@@ -24,11 +27,10 @@ class Call:
 def is_linearizable(
     history: Sequence[Call], start: Hashable, step: Callable[[Any, Call], Sequence[Hashable]]
 ) -> bool:
-    """Whether the calls can be put in an order that keeps every `ended before began` and that
-    `step` allows.
+    """Returns whether an order of the calls exists that keeps every `ended before began`.
 
-    `step(state, call)` gives the states that the call may leave with the answer it gave; none where
-    it could not have given it.
+    `step` must allow each call of that order: `step(state, call)` returns the states that the call
+    may leave with its answer, and no state if that answer was impossible.
     """
     seen: set[tuple[frozenset[int], Hashable]] = set()
     stack: list[tuple[frozenset[int], Hashable]] = [(frozenset(range(len(history))), start)]
@@ -41,6 +43,6 @@ def is_linearizable(
         seen.add((left, state))
         first_end = min(history[index].ended for index in left)
         for index in left:
-            if history[index].began <= first_end:  # nothing that is left ended before it began
+            if history[index].began <= first_end:  # no call that is left ended before it began
                 stack += [(left - {index}, after) for after in step(state, history[index])]
     return False

@@ -1,5 +1,6 @@
-"""One of several processes that use the same sessions: reads orders on stdin, two threads carry
-them out, writes what happened.
+"""One of several processes that use the same sessions.
+
+It reads orders on stdin, carries them out on two threads, and writes the results.
 
 An order is `[seed, tenant, subject, tokens, calls]`: operations drawn by the seed, on these tokens
 and on those they are rotated to.
@@ -16,7 +17,7 @@ from typing import Any
 from mayfly import resources, sessions
 from mayfly.core.errors import SessionNotFound, StoreUnavailable
 
-#: Ends are rare, so that there is something for the others to meet.
+#: Ends are rare, so that the other operations find open sessions.
 _OPERATIONS = ("read",) * 12 + ("patch",) * 12 + ("rotate",) * 3 + ("end",)
 
 
@@ -51,7 +52,7 @@ def play(
     calls: int,
     done: list[list[Any]],
 ) -> None:
-    """A few operations, one after another, mostly on the newest token that this process has."""
+    """Runs a few operations in sequence, mostly on the newest token that this process has."""
     draw = random.Random(seed)
     for number in range(calls):
         operation, used = (
@@ -84,7 +85,7 @@ def act(
     subject: str | None,
     tokens: list[str],
 ) -> Any:
-    """Does one thing, and says what came of it."""
+    """Runs one operation and returns its outcome."""
     if operation == "read":
         found = sessions.read(store, token, tenant=tenant)
         return {"version": found.version, "data": found.data}

@@ -1,9 +1,8 @@
-"""Delivers a webhook to each entry of a corpus of addresses that are nobody's to reach, in a
-process that notes every connection.
+"""Delivers a webhook to each of many forbidden addresses, and records every connection.
 
-Prints JSON: for each entry what became of it; every address that was connected to; how often the
-trap was reached. With the argument `open`, under a policy that lets this machine through: the trap
-must be seen to work.
+Prints JSON: the outcome of each entry, every address that was connected to, and how often the trap
+was reached. With the argument `open`, the policy admits this machine, which shows that the trap
+works.
 """
 
 import json
@@ -23,9 +22,9 @@ from mayfly.webhooks.wire import resolve
 
 CONNECTED: list[Any] = []
 
-#: Hosts as they stand in a URL.
+#: Hosts as they are written in a URL.
 HOSTS = [
-    # IPv4 in every form that resolvers take
+    # IPv4 in every form that resolvers accept
     "127.0.0.1", "127.1", "127.0.1", "127.0.0.2", "127.255.255.254", "0.0.0.0", "0", "0x7f000001",
     "0x7f.0x0.0x0.0x1", "0x7f.1", "0177.0.0.1",
     "0177.1", "017700000001", "2130706433", "127.0.0.01", "127.000.000.001", "127.0.0.1.",
@@ -33,7 +32,7 @@ HOSTS = [
     "169.254.169.254", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "169.254.170.2",
     "100.64.0.1", "192.0.0.1", "192.0.2.1", "198.18.0.1",
     "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
-    # IPv6, with what hides an IPv4 address
+    # IPv6, also with a hidden IPv4 address
     "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[0000::0001]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
     "[::127.0.0.1]", "[::ffff:0:127.0.0.1]",
     "[64:ff9b::127.0.0.1]", "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::1]", "[2002:7f00:1::]",
@@ -52,7 +51,7 @@ HOSTS = [
     "example.org:x@127.0.0.1", "127.0.0.1\\@example.org",
     "example.org#@127.0.0.1", "127.0.0.1?@example.org", "[::1", "::1", "127.0.0.1%0d%0aHost:x",
 ]  # fmt: skip
-#: What the corpus's names lead to; one after another where there are several lists.
+#: Addresses of the corpus's names; a list of lists is used one after another.
 NAMES: dict[str, list[list[str]]] = {
     "private.test": [["10.1.2.3"]],
     "loopback.test": [["127.0.0.1"]],
@@ -61,8 +60,8 @@ NAMES: dict[str, list[list[str]]] = {
     "translated.test": [["64:ff9b::7f00:1"]],
     "both.test": [["1.1.1.1", "127.0.0.1"]],
     "both-reversed.test": [["127.0.0.1", "1.1.1.1"]],
-    # Public when it is checked, this machine when it is asked again: asked once, it is the public
-    # one that is connected to.
+    # The first look-up gives a public address, the next one this machine. With a single look-up,
+    # the delivery connects to the public one.
     "rebinding.test": [["127.0.0.1"], ["1.1.1.1"], ["127.0.0.1"]],
     "scoped.test": [["2606:4700::1111%lo"]],
     "nothing.test": [[]],
@@ -74,8 +73,9 @@ URLS = ["http://127.0.0.1:{port}/", "https://127.0.0.1:22/", "https://127.0.0.1/
 
 
 class Nothing:
-    """Plays secrets, endpoints and effects: every webhook is signed with one key, and no endpoint
-    is gone.
+    """Plays secrets, endpoints and effects.
+
+    Every webhook is signed with one key, and no endpoint is gone.
     """
 
     def read(self, tenant: str, name: str) -> list[bytes]:
@@ -89,7 +89,7 @@ class Nothing:
 
 
 class Trap:
-    """Listens on all addresses of this machine, and counts who comes."""
+    """Listens on all addresses of this machine, and counts connections."""
 
     def __init__(self) -> None:
         self.reached = 0
@@ -105,9 +105,9 @@ class Trap:
 
 
 def note(event: str, arguments: tuple[Any, ...]) -> None:
-    """The audit hook: every connection of this process, to wherever, also one that nobody answers.
+    """Records every connection of this process to any address, even if it gets no answer.
 
-    None leaves this machine.
+    This is the audit hook. No connection leaves this machine.
     """
     if event == "socket.connect" and isinstance(arguments[1], tuple):
         CONNECTED.append(list(arguments[1]))

@@ -1,9 +1,9 @@
-"""Whole batches under random faults: commits lost, late, repeated, in conflict, and workers killed
-in the middle of them.
+"""Whole batches under random faults.
 
-Each run draws its jobs, what they do, which calls fail and how, and whether another worker gets the
-same batch meanwhile; then the faults end, and every job must come to its end with its effects
-applied exactly once. A failure prints its seed.
+Commits are lost, late, repeated or in conflict, and workers are killed. Each run draws its jobs,
+their effects, which calls fail and how, and whether another worker gets the same batch meanwhile.
+Then the faults end, and every job must end with its effects applied exactly once. A failure prints
+its seed.
 """
 
 import itertools
@@ -33,7 +33,7 @@ _names = (f"sim{number}" for number in itertools.count())
 
 
 class World:
-    """Two workers over the same tables, each with faults of its own."""
+    """Two workers over the same tables, each with its own faults."""
 
     def __init__(self, tables: dict[str, str], clients: list[Any], faults: list[Faults]) -> None:
         self.tables, self.clients, self.faults = tables, clients, faults
@@ -43,7 +43,7 @@ class World:
 
 
 class Play:
-    """One run."""
+    """One run with its jobs, workers and faults."""
 
     def __init__(self, world: World, chance: random.Random) -> None:
         self.world, self.chance, self.name = world, chance, next(_names)
@@ -100,7 +100,7 @@ class Play:
                 effects.submit("t", f"child of {job.id}")
 
     def deliver(self, worker: int, *, receives: int) -> None:
-        """The batch, to one of the workers; its process may die in it."""
+        """Delivers the batch to one of the workers; its process may die."""
         stage = self.workers[worker]
         records = [
             a_record(Wake("acme", name), f"m-{name}-{receives}", receives).raw_event
@@ -112,7 +112,7 @@ class Play:
             stage.handle_records(records)
 
     def break_things(self) -> None:
-        """Faults for the next deliveries: of some calls of each worker."""
+        """Plans faults for the next deliveries: for some calls of each worker."""
         for faults in self.world.faults:
             faults.pick = self.chance.randrange
             struck = {
@@ -161,7 +161,7 @@ class Play:
             self.deliver(0, receives=receives)
             if receives == 5:
                 for faults in self.world.faults:
-                    faults.arrive()  # whatever was on its way until now
+                    faults.arrive()  # all requests that were in flight until now
             if (
                 all(self.status(name) in (Status.COMPLETED, Status.DEAD) for name in self.jobs)
                 and receives > 5
@@ -196,7 +196,7 @@ def world(embedded: Any) -> World:
 
 
 @pytest.mark.timeout(900)
-def test_no_fault_in_a_batch_loses_or_doubles_anything(world: World, searches: int) -> None:
+def test_no_fault_in_a_batch_loses_or_doubles_an_effect(world: World, searches: int) -> None:
     for seed in range(searches):
         if seed % 50 == 0:
             world.tables = make_tables(world.clients[0], f"sim{seed}-")
@@ -222,7 +222,7 @@ def test_no_fault_in_a_batch_loses_or_doubles_anything(world: World, searches: i
 
 @pytest.mark.parametrize("percent", [1, 5, 20, 50])
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_conflicts_at_any_rate_lose_and_double_nothing(
+def test_conflicts_at_any_rate_lose_and_double_no_effect(
     embedded: Any, percent: int, exclusive: bool
 ) -> None:
     chance, name = random.Random(percent), next(_names)

@@ -20,7 +20,7 @@ PROCESS = st.integers(0, 1)
 
 @dataclass
 class Modelled:
-    """What a counter should be; absent with value 0, no shards and no end."""
+    """The expected state of a counter; an absent one has value 0, no shards and no end."""
 
     value: int = 0
     exists: bool = False
@@ -30,8 +30,9 @@ class Modelled:
 
 
 class CounterHistory(RuleBasedStateMachine):
-    """Draws increments of every kind, shards, deletions, time and deletions by TTL; checks each
-    answer on the spot.
+    """Draws increments of every kind, shards, deletions, time and deletions by TTL.
+
+    Checks each answer immediately.
     """
 
     def __init__(self) -> None:
@@ -166,7 +167,7 @@ class CounterHistory(RuleBasedStateMachine):
                 )
 
 
-def test_random_histories_are_those_of_a_plain_model() -> None:
+def test_random_histories_agree_with_a_plain_model() -> None:
     profile = settings(
         max_examples=100,
         stateful_step_count=40,

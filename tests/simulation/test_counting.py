@@ -1,5 +1,6 @@
-"""Exactness under fire: 16 threads in 4 processes on the embedded store, as `python -m bench
-counters limits` does it at full size.
+"""Exact counts under load: 16 threads in 4 processes on the emulator.
+
+`python -m bench counters limits` does the same at full size.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def test_keyed_increments_that_are_all_sent_twice_count_exactly(store: Ground, l
     ] * 2
 
 
-def test_unkeyed_increments_with_lost_answers_count_once_or_say_that_they_do_not_know(
+def test_unkeyed_increments_with_lost_answers_count_once_or_raise_outcome_unknown(
     store: Ground,
 ) -> None:
     found = {
@@ -42,9 +43,9 @@ def test_unkeyed_increments_with_lost_answers_count_once_or_say_that_they_do_not
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_a_limit_that_is_hammered_holds_its_bound(store: Ground, algorithm: Algorithm) -> None:
+def test_limit_under_load_keeps_its_bound(store: Ground, algorithm: Algorithm) -> None:
     found = limits.hammered(store, algorithm, 4)
     assert found[f"{algorithm}: most of its bound"] <= 1
-    # How much of it is admitted is a matter of the machine's speed; the benchmark says.
+    # The admitted share depends on the machine's speed; the benchmark reports it.
     assert found[f"{algorithm}: admitted"] > 40
     assert found[f"{algorithm}: refused"] > 100

@@ -1,7 +1,8 @@
-"""Hundreds of thousands of hostile events through every door: none is unhandled, and no answer
-tells more than it should.
+"""Hundreds of thousands of hostile events through every entry point.
 
-`pytest tests/simulation/test_hostile_input.py --hostile 240000 -rP` runs as many and prints how
+None is unhandled, and no answer shows internals.
+
+`pytest tests/simulation/test_hostile_input.py --hostile 240000 -rP` runs that many and prints how
 many of each kind there were.
 """
 
@@ -53,7 +54,7 @@ from tests.support.fakes import Context
 
 Handler = Callable[[dict[str, Any], Any], Any]
 
-#: How a round of events is shared among the doors: messages count ten a batch.
+#: Shares of the entry points in a round of events: messages count ten a batch.
 _SHARES = {"http": 0.7, "credentials": 0.1, "messages": 0.2}
 _LOGGERS = (
     "authorizer", "await_job", "bury_jobs", "counters", "deliver_webhooks", "hello", "jobs",
@@ -75,7 +76,7 @@ _TELLTALES = (
 
 @pytest.fixture
 def env(aws: None) -> dict[str, str]:
-    # moto keeps all that a stream has ever held; megabytes, here.
+    # moto keeps all records that a stream ever held: megabytes in these tests.
     make_tables(make_client("dynamodb"), streams=False)
     make_client("s3").create_bucket(Bucket="imports")
     queues = {
@@ -100,18 +101,17 @@ def env(aws: None) -> dict[str, str]:
         "WEBHOOK_PAUSES": "1",
         "LAMBDA_TASK_ROOT": str(ROOT),
         "MAYFLY_TASKS": "functions.tasks",
-        # So that nothing is delivered anywhere: a webhook to a host of the outside fails at its
-        # name.
+        # Prevents every delivery: a webhook to an outside host fails when its name is resolved.
         "AWS_SAM_LOCAL": "false",
     }
 
 
 @pytest.fixture
 def unforeseen() -> Iterator[list[str]]:
-    """What was logged because of an error that nobody raises on purpose."""
+    """Returns the log lines of errors that are not raised on purpose."""
     seen: list[str] = []
-    # In place of what prints: hundreds of thousands of refusals, each with its traceback, are more
-    # than a report holds.
+    # Replaces the printing handlers: hundreds of thousands of refusals, each with its traceback,
+    # are more than a report holds.
     kept = {
         logger: (logger.handlers, logger.propagate) for logger in map(logging.getLogger, _LOGGERS)
     }
@@ -121,7 +121,7 @@ def unforeseen() -> Iterator[list[str]]:
 
 
 def listen(seen: list[str]) -> None:
-    """Makes the functions' loggers, which exist by now, tell this list alone."""
+    """Makes the functions' loggers, which exist by now, write to this list alone."""
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -134,7 +134,7 @@ def listen(seen: list[str]) -> None:
 
 
 def rounds(count: float) -> settings:
-    """Reproducible, without shrinking for ever: a failure prints its event."""
+    """Makes the search reproducible, without endless shrinking: a failure prints its event."""
     return settings(
         max_examples=max(1, int(count)),
         deadline=None,
@@ -208,15 +208,15 @@ def test_no_request_is_unhandled(
             assert kind == "application/problem+json"
             problem = json.loads(body)
             assert problem["status"] == status
-            # What the sender wrote may be quoted; nothing else of this kind comes from us.
+            # An answer may quote the sender's text, but nothing else of this kind.
             assert not [
                 word for word in _TELLTALES if word in body and word not in json.dumps(event)
             ], body
 
     run()
     assert unforeseen == []
-    # The figures that were asked for.
-    print(f"{function}: {statuses.total()} requests, {dict(sorted(statuses.items()))}")  # noqa: T201
+    figures = dict(sorted(statuses.items()))
+    print(f"{function}: {statuses.total()} requests, {figures}")  # noqa: T201 - were requested
 
 
 @pytest.mark.timeout(3600)
@@ -237,11 +237,11 @@ def test_no_credential_is_unhandled(
     run()
     assert set(seen) >= {"the key is not known", "the key has expired"}
     assert unforeseen == []
-    print(f"authorizer: {dict(seen)}")  # noqa: T201 - the figures that were asked for
+    print(f"authorizer: {dict(seen)}")  # noqa: T201 - the requested figures
 
 
 def is_job(body: str) -> bool:
-    """Whether a message can be read."""
+    """Returns whether a message can be read."""
     try:
         read_message(body)
     except (InvalidRequest, PayloadTooLarge):
@@ -250,7 +250,7 @@ def is_job(body: str) -> bool:
 
 
 def _without_stream(deps: BuryDeps) -> BuryDeps:
-    """moto answers what no stream has by assertions of its own; here nothing is left of any."""
+    """Empties every stream, since moto answers an absent stream with assertions of its own."""
 
     def gone(arn: str, shard: str, first: str, last: str) -> Iterator[dict[str, Any]]:
         yield from ()
@@ -260,8 +260,9 @@ def _without_stream(deps: BuryDeps) -> BuryDeps:
 
 
 def closed_keys(store: TenantStore) -> list[str]:
-    """Keys of the right shape that open nothing: one that was never stored, an expired one, a
-    revoked one, one with another's secret.
+    """Returns keys of the right format that are not valid.
+
+    One was never stored, one has expired, one was revoked, and one has another key's secret.
     """
     made = {
         name: mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret, expires_at_ms=1)
@@ -369,13 +370,14 @@ def test_no_message_is_unhandled(
 
     run()
     assert unforeseen == []
+    # Next to any bad messages, good ones are done once each, and bad ones are stored.
     if door in (
         "run_jobs",
         "wakes",
-    ):  # whatever stands beside them, good messages are done, once each, and bad ones are kept
+    ):
         assert (
             counters.read(resources.counter_store(env), tenant="default", name="neighbours").value
             == seen["batches"]
         )
         assert seen["kept"] > seen["batches"]
-    print(f"{door}: {dict(seen)}")  # noqa: T201 - the figures that were asked for
+    print(f"{door}: {dict(seen)}")  # noqa: T201 - the requested figures

@@ -1,8 +1,7 @@
-"""Random interleavings of workers, operators, time and faults over one job, against a plain model
-of what must come of them.
+"""Random interleavings of workers, operators, time and faults over one job.
 
-Every step is one call of the store, so that what hypothesis draws is the order in which calls reach
-it; a failure prints the steps that lead there.
+A plain model gives the expected outcome. Every step is one call of the store, so hypothesis draws
+the order in which calls reach it. A failure prints the steps that lead to it.
 """
 
 import itertools
@@ -38,8 +37,8 @@ from tests.support.faults import Faults
 STEPS = 24
 LEASE_MS, MAX_ATTEMPTS = 15_000, 3
 WORKERS = range(3)
-#: What happens to the calls of a step: nothing, one answer lost (the SDK repeats), or silence
-#: without or with effect.
+#: Faults of the calls of a step: none, one lost answer (the SDK retries), or silence with or
+#: without effect.
 FAULTS = st.sampled_from([None, None, None, "lost", "silent", "silent after effect"])
 
 _ids = (f"job-{number}" for number in itertools.count())
@@ -47,7 +46,7 @@ _ids = (f"job-{number}" for number in itertools.count())
 
 @dataclass
 class Model:
-    """One job as a person would explain it."""
+    """A plain model of one job."""
 
     status: Status = Status.QUEUED
     owner: str | None = None
@@ -112,7 +111,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS), fault=FAULTS)
     def claim(self, worker: int, fault: str | None) -> None:
-        """Alone, at its own turn."""
+        """Claims the job alone, when its turn comes."""
         nonce = new_nonce()
         may = self.model.may_claim(self.clock())
 
@@ -125,7 +124,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS), fault=FAULTS)
     def claim_as_seen(self, worker: int, fault: str | None) -> None:
-        """With others, in the version that was read a moment ago."""
+        """Claims the job with others, in the version that was read before."""
         seen = self.store.read("acme", self.id, now_ms=self.clock())
         if seen.status is not Status.QUEUED:
             return
@@ -220,7 +219,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule()
     def bury(self) -> None:
-        """As a claim does that finds the attempts used up."""
+        """Buries the job, as a claim does that finds the attempts used up."""
         job = self.store.read("acme", self.id, now_ms=self.clock())
         if self.model.is_abandoned(self.clock()) and job.attempt >= MAX_ATTEMPTS:
             self.store.bury(job, now_ms=self.clock())
@@ -273,7 +272,7 @@ class Interleavings(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
-    # ------------------------------------------------------------ what must hold after every step
+    # ------------------------------------------------------------ invariants after every step
 
     @invariant()
     def the_record_is_as_the_model_says(self) -> None:
@@ -293,7 +292,7 @@ class Interleavings(RuleBasedStateMachine):
             <= (self.model.status is Status.COMPLETED)
         )
 
-    # ------------------------------------------------------------ how a step is made
+    # ------------------------------------------------------------ how a step runs
 
     def drop(self, data: Any) -> Job:
         return self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
@@ -306,8 +305,9 @@ class Interleavings(RuleBasedStateMachine):
         refusal: Any,
         done: Callable[[], None],
     ) -> None:
-        """Makes a call under a fault, and changes the model as the call must have changed the
-        job.
+        """Makes a call under a fault.
+
+        Changes the model as the call must have changed the job.
         """
         writes = ("UpdateItem", "TransactWriteItems", "BatchExecuteStatement")
         kinds = {"lost": "after", "silent": "before", "silent after effect": "after"}
@@ -336,7 +336,7 @@ class Interleavings(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(900)
-def test_no_interleaving_breaks_a_promise(embedded: Any, searches: int) -> None:
+def test_no_interleaving_breaks_the_rules_of_a_job(embedded: Any, searches: int) -> None:
     client = make_client("dynamodb")
     Interleavings.world = (
         client,

@@ -46,7 +46,7 @@ def test_sixteen_processes_with_one_batch_apply_each_effect_once(
         for worker in workers:
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"
-        for worker in workers:  # all of them wait on a line
+        for worker in workers:  # each waits for a line
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
@@ -56,5 +56,6 @@ def test_sixteen_processes_with_one_batch_apply_each_effect_once(
     assert stage.count() == 10
     assert {stage.job(name).status for name in NAMES} == {Status.COMPLETED}
     assert {len(stage.job(name).history) for name in NAMES} == {1}
-    assert sum(each["succeeded"] for each in told) == 10  # nobody took another's commit for its own
+    # No worker took another's commit for its own.
+    assert sum(each["succeeded"] for each in told) == 10
     assert sum(each["ran"] for each in told) >= 10

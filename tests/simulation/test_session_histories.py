@@ -1,8 +1,9 @@
-"""Histories of sessions: random ones on a virtual clock against a plain model, concurrent ones of 8
-threads in 4 processes.
+"""Random and concurrent histories of sessions.
 
-The concurrent ones run on the embedded store, whose operations exclude each other as DynamoDB's do;
-whether they could have happened one after another is decided by search (linearizability.py).
+Random histories run on a virtual clock, concurrent ones on 8 threads in 4 processes. The random
+ones are compared with a plain model. The concurrent ones run on the emulator, whose operations
+exclude each other as DynamoDB's do; a search decides whether they could have run in sequence
+(linearizability.py).
 """
 
 import json
@@ -33,15 +34,14 @@ from tests.simulation.linearizability import Call, is_linearizable
 from tests.support.fakes import FixedClock
 from tests.support.sessions import Sessions
 
-# ---------------------------------------------------------------- one after another, against a
-# model
+# ---------------------------------------------------------------- in sequence, against a model
 
 SUBJECTS = [None, "ada", "grace"]
 
 
 @dataclass
 class Modelled:
-    """What a session should be. Deadlines in milliseconds."""
+    """The expected state of a session. Deadlines in milliseconds."""
 
     subject: str | None
     token: str
@@ -56,7 +56,7 @@ class Modelled:
 
 
 class SessionHistory(RuleBasedStateMachine):
-    """Draws operations, time and deletions by TTL. Every operation is checked on the spot."""
+    """Draws operations, time and deletions by TTL; checks every operation immediately."""
 
     made = Bundle("made")
 
@@ -69,7 +69,7 @@ class SessionHistory(RuleBasedStateMachine):
         self.client = make_client("dynamodb")
         make_tables(self.client)
         self.clock = FixedClock()
-        # Two processes with one store: nothing of a session is in either.
+        # Two processes with one store: neither holds any part of a session.
         self.stores = [
             Sessions(self.client, clock=self.clock, prefix=prefix) for prefix in ("A", "B")
         ]
@@ -224,9 +224,10 @@ class SessionHistory(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 100, 1000]))
     def set_the_clock_back(self, seconds: int) -> None:
-        """Clocks differ.
+        """Checks operations under clocks that differ.
 
-        What has ended stays so; what expired by one clock may not have by another, and is left out.
+        An ended session stays ended. A session that expired by one clock may be open by another,
+        and is left out.
         """
         for model in self.models:
             model.is_ended |= not self.alive(model)
@@ -259,7 +260,7 @@ class SessionHistory(RuleBasedStateMachine):
             act()
 
 
-def test_random_histories_are_those_of_a_plain_model() -> None:
+def test_random_histories_agree_with_a_plain_model() -> None:
     profile = settings(
         max_examples=100,
         stateful_step_count=40,
@@ -274,7 +275,7 @@ def test_random_histories_are_those_of_a_plain_model() -> None:
 
 ROUNDS = 60
 #: Calls of a thread in one phase; between phases every process learns the tokens that the others
-#: have got.
+#: have received.
 CALLS, PHASES = 2, 4
 
 
@@ -300,9 +301,10 @@ def processes(endpoint: str) -> Iterator[list["subprocess.Popen[str]"]]:
 
 
 def step(state: Any, call: Call) -> Sequence[Hashable]:
-    """A session as it may be: (the token that opens it, version, data), or None when it has ended.
+    """Returns the states after an operation on a session.
 
-    Two keys of state in one.
+    A state is (the token that opens it, version, data), or None after its end. `data` is a sorted
+    tuple of pairs.
     """
     token, answer = call.argument["token"], call.answer
     opens = state is not None and state[0] == token
@@ -313,7 +315,7 @@ def step(state: Any, call: Call) -> Sequence[Hashable]:
     if answer == "not found":
         return [] if opens else [state]
     if call.operation == "end":
-        # After end-all, an item that is still there is deleted, too: what has ended may be ended
+        # After end-all, an item that still exists is deleted, too: an ended session may be ended
         # again.
         return [None] if opens or state is None else []
     if not opens:
@@ -389,7 +391,7 @@ def _play(
     return history
 
 
-def test_the_search_finds_histories_that_are_not() -> None:
+def test_search_finds_histories_that_are_not_linearizable() -> None:
     def call(began: float, ended: float, operation: str, answer: Any, token: str = "t") -> Call:
         return Call(
             began, ended, operation, {"token": token, "patch": {"key": "a", "value": "1"}}, answer
@@ -403,21 +405,26 @@ def test_the_search_finds_histories_that_are_not() -> None:
         start,
         step,
     )
+    # A stale read.
     assert not is_linearizable(
         [call(0, 1, "patch", patched), call(2, 3, "read", seen)], start, step
-    )  # a stale read
+    )
+    # Read after its end.
     assert not is_linearizable(
         [call(0, 1, "end_all", "ended all"), call(2, 3, "read", seen)], start, step
-    )  # read after its end
+    )
+    # A lost update.
     assert not is_linearizable(
         [call(0, 1, "patch", patched), call(2, 3, "patch", patched)], start, step
-    )  # a lost update
+    )
     rotated = {"version": 2, "data": {}, "token": "u"}
+    # Two tokens at once.
     assert not is_linearizable(
         [call(0, 9, "rotate", rotated), call(0, 9, "rotate", {**rotated, "token": "v"})],
         start,
         step,
-    )  # two tokens
+    )
+    # No token at all.
     assert not is_linearizable(
         [call(0, 1, "rotate", rotated), call(2, 3, "read", "not found", "u")], start, step
-    )  # none
+    )

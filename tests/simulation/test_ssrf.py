@@ -1,6 +1,4 @@
-"""Webhooks to addresses that are nobody's to reach: none is connected to, by a trap's log and by
-the process's own.
-"""
+"""Webhooks to forbidden addresses connect to none, by a trap's log and the process's own."""
 
 import ipaddress
 import json
@@ -29,14 +27,14 @@ def test_no_webhook_connects_to_an_address_that_is_not_public() -> None:
     found = run()
     assert len(found["became"]) >= 90
     assert found["reached"] == 0
-    # One entry rebinds: looked up once, it leads to the public address that was checked, and to
-    # nothing else.
+    # One entry rebinds: with a single look-up, it leads only to the public address that was
+    # checked.
     assert {address[0] for address in found["connected"]} == {"1.1.1.1"}
     assert all(ipaddress.ip_address(address[0]).is_global for address in found["connected"])
     assert not [entry for entry, what in found["became"].items() if what.startswith("{")]
 
 
-def test_the_trap_is_reached_where_a_policy_lets_it() -> None:
+def test_trap_is_reached_if_a_policy_admits_it() -> None:
     found = run("open")
     assert found["reached"] >= 5
     assert any(address[0] == "127.0.0.1" for address in found["connected"])

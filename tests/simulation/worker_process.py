@@ -1,7 +1,8 @@
-"""A worker as a process of its own, for tests that need many: says when it is ready, takes one
-batch, and tells what came of it.
+"""A worker as a process of its own, for tests that need many.
 
-Arguments: the store's endpoint, the names of the jobs and the counters table, `exclusive` or
+It prints when it is ready, takes one batch, and prints the outcome.
+
+Arguments: the emulator's endpoint, the names of the jobs and the counters table, `exclusive` or
 `optimistic`, and the ids of the jobs.
 """
 
@@ -18,9 +19,7 @@ from tests.support.stage import Stage
 def main() -> None:
     """Takes one batch."""
     endpoint, jobs_table, counters_table, mode, *names = sys.argv[1:]
-    os.environ["AWS_ENDPOINT_URL"] = (
-        endpoint  # tests.conftest has just seen to it that none is inherited
-    )
+    os.environ["AWS_ENDPOINT_URL"] = endpoint  # tests.conftest has made sure that none is inherited
     stage = Stage(
         make_client("dynamodb"),
         {"JobsTable": jobs_table, "CountersTable": counters_table},

@@ -1,4 +1,4 @@
-"""A counter store with a clock, and shards, that a test holds in its hand."""
+"""A counter store with shards and a clock that a test controls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,5 +37,5 @@ class Counting(CounterStore):
 
 
 def counted(client: Any, table: str, name: str, tenant: str = "acme") -> int:
-    """The value of a counter."""
+    """Returns the value of a counter."""
     return Counting(client, client, table).read(tenant, name)

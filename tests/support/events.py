@@ -14,9 +14,9 @@ def http(
     query: dict[str, str] | None = None,
     caller: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A request of payload format 2.0.
+    """Returns a request of payload format 2.0.
 
-    `route` is the route key; `caller` is what the authorizer handed on.
+    `route` is the route key; `caller` is what the authorizer passed on.
     """
     method, _, template = route.partition(" ")
     context: dict[str, Any] = {
@@ -50,7 +50,7 @@ def http(
 
 
 def sqs(*bodies: str) -> dict[str, Any]:
-    """A batch of messages m0, m1, ..."""
+    """Returns a batch of messages m0, m1, ..."""
     records = [
         {
             "messageId": f"m{index}",

@@ -1,4 +1,4 @@
-"""Sources of time and names that a test holds in its hand."""
+"""Sources of time and names that a test controls."""
 
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,13 +17,13 @@ class FixedClock:
         return self.now_ms
 
     def advance(self, seconds: float) -> None:
-        """Moves on."""
+        """Moves the clock forward."""
         self.now_ms += int(seconds * 1000)
 
 
 @dataclass
 class Names:
-    """n1, n2, n3 ..."""
+    """Counts names: n1, n2, n3 ..."""
 
     prefix: str = "n"
     _numbers: Any = field(default_factory=lambda: count(1))
@@ -42,7 +42,7 @@ class Context(LambdaContext):
         self._invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:test"
         self._remaining_ms = remaining_ms
 
-    # A static method there.
+    # A static method in Lambda's context.
     def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
-        """What is left of the invocation."""
+        """Returns the time that is left of the invocation."""
         return self._remaining_ms

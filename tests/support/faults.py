@@ -1,4 +1,4 @@
-"""Faults at botocore's HTTP seam: between the SDK with all its retries, and the wire."""
+"""Faults at botocore's HTTP level: between the SDK with all its retries, and the wire."""
 
 import json
 from collections.abc import Callable
@@ -12,43 +12,49 @@ Plan = Callable[[str, int], str | None]
 
 
 class Killed(BaseException):
-    """The end of a process, in a test that plays several: nothing of it goes on, no handler catches
-    it.
+    """The end of a process, in a test that plays several processes.
+
+    No handler catches it, and no code of the process runs after it.
     """
 
 
 class Faults:
-    """Sits before moto. `plan(operation, number)` names what happens to the n-th request (from 1)
-    of this client:
+    """Injects faults between a client and moto.
 
-    `before`    the request never leaves          `after`     it takes effect, its answer is lost
-    `throttle`  refused for load                  `conflict`  refused, another transaction is at work (TransactWriteItems)
-    `error`     a 500 without effect
-    `late`      it seems lost, and takes effect when `arrive` is called
-    `kill`      the process dies before the request leaves         `kill after`  it dies when the request has taken effect
+    `plan(operation, number)` names the fault of the n-th request (from 1) of this client:
+
+    `before`      the request is never sent
+    `after`       it takes effect, and its answer is lost
+    `throttle`    refused for load
+    `conflict`    refused, since another transaction is in progress (TransactWriteItems)
+    `error`       a 500 without effect
+    `late`        it seems lost, and takes effect when `arrive` is called
+    `kill`        the process dies before the request is sent
+    `kill after`  the process dies after the request has taken effect
     """
 
     def __init__(self, client: Any, *, on_moto: bool = True) -> None:
         self.plan: Plan = lambda operation, number: None
-        #: Which of a transaction's writes meets the conflict.
+        #: The write of a transaction that gets the conflict.
         self.pick: Callable[[int], int] = lambda count: 0
         self.requests: list[str] = []
         self._on_moto = on_moto
         self._session = client._endpoint.http_session
-        # In moto's place, not before it: botocore calls every handler of this event, whatever the
-        # first one answers.
+        # Replaces moto, rather than running before it: botocore calls every handler of this event,
+        # whatever the first one answers.
         client.meta.events.unregister("before-send", botocore_stubber)
         client.meta.events.register("before-send", self._send)
-        # The SDK's repeats as they are, less their pauses and the budget that many faults would use
-        # up.
+        # The SDK's retries are unchanged, except for their pauses and for the budget that many
+        # faults would use up.
         self._reasons: tuple[str, ...] = ()
         self._late: list[Callable[[], Any]] = []
         self._tries: int = client.meta.config.retries["total_max_attempts"]
         client.meta.events.register_first("needs-retry.*", self._repeat_at_once)
 
     def on(self, operation: str, kind: str, *, times: int = 1, skip: int = 0) -> None:
-        """The next requests of an operation fail in one way, as many `times`, after the first
-        `skip` of them.
+        """Makes the next requests of an operation fail in one way.
+
+        There are as many failures as `times`, after the first `skip` requests.
         """
         left = {"skip": skip, "times": times}
 
@@ -66,8 +72,9 @@ class Faults:
         self.plan = plan
 
     def cancel(self, *reasons: str) -> None:
-        """The next transaction is cancelled for these reasons, one for each of its writes, and
-        nothing of it is written.
+        """Cancels the next transaction for these reasons, one for each of its writes.
+
+        Nothing of it is written.
         """
         self.on("TransactWriteItems", "cancel")
         self._reasons = reasons
@@ -79,9 +86,7 @@ class Faults:
             send()
 
     def refuse(self, operation: str, code: str) -> None:
-        """Every request of an operation is refused with an error of this code, and has no
-        effect.
-        """
+        """Refuses every request of an operation with an error of this code, without effect."""
         self.plan = lambda name, number: code if name == operation else None
 
     def _send(self, event_name: str, request: Any, **_: Any) -> Any:
@@ -154,5 +159,9 @@ def _refusal(request: Any, status: int, code: str, body: str) -> Any:
         def stream(self, **_: Any) -> Any:
             yield text.encode()
 
-    # A body is all that is read.
-    return botocore.awsrequest.AWSResponse(request.url, status, headers, Raw())  # type: ignore[arg-type]
+    return botocore.awsrequest.AWSResponse(
+        request.url,
+        status,
+        headers,  # type: ignore[arg-type]
+        Raw(),  # only the body is read
+    )

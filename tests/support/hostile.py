@@ -1,6 +1,4 @@
-"""Input that means no good: requests and messages as an attacker, a broken client or a bad day
-would send them.
-"""
+"""Hostile input: requests and messages from an attacker or a broken client."""
 
 import base64
 import json
@@ -18,7 +16,7 @@ SCOPES = (
     "schedules:write sessions:read sessions:write"
 )
 
-#: What each route takes when all is well, to be spoiled: path parameters, then the body.
+#: Valid input of each route, to be spoiled: path parameters, then the body.
 _ROUTES: dict[str, Any] = {
     "GET /": None,
     "GET /health": None,
@@ -137,7 +135,7 @@ _values = st.recursive(
     ),
     max_leaves=8,
 )
-#: Texts that are no JSON, or more of it than anybody can read.
+#: Texts that are not JSON, or too large to be read.
 _raw = st.one_of(
     st.text(max_size=60),
     st.sampled_from(
@@ -155,7 +153,7 @@ _raw = st.one_of(
 
 @st.composite
 def _spoiled(draw: Any, good: dict[str, Any]) -> str:
-    """A body that was good, with some of its members changed, dropped, doubled or added."""
+    """Returns a valid body with some of its members changed, dropped, doubled or added."""
     body = dict(good)
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(body) or ["a"]))
@@ -171,14 +169,14 @@ def _spoiled(draw: Any, good: dict[str, Any]) -> str:
 
 
 def bodies(good: dict[str, Any] | None) -> st.SearchStrategy[str]:
-    """Bodies for a route or a queue that takes ones like `good`."""
+    """Returns bodies for a route or a queue whose valid bodies are like `good`."""
     spoiled = [] if good is None else [_spoiled(good), _spoiled(good), _spoiled(good)]
     return st.one_of(*spoiled, _values.map(_json), _raw)
 
 
 @st.composite
 def requests(draw: Any, routes: tuple[str, ...]) -> dict[str, Any]:
-    """An event of payload format 2.0 on one of the routes."""
+    """Returns an event of payload format 2.0 on one of the routes."""
     route = draw(st.sampled_from(routes))
     template = route.partition(" ")[2] or draw(
         st.sampled_from(["/nothing", "/jobs/", "//", "/" + "a" * 9000, "/%00", "/jobs/x/y"])
@@ -208,7 +206,7 @@ def requests(draw: Any, routes: tuple[str, ...]) -> dict[str, Any]:
     raw = draw(st.one_of(st.none(), bodies(_ROUTES[route])))
     scopes = draw(st.sampled_from([*[SCOPES] * 6, "", "jobs:read", "nonsense"]))
     callers = [
-        *[{"tenant": each, "scopes": scopes} for each in ("acme", "acme", "acme", "other")],
+        *[{"tenant": tenant, "scopes": scopes} for tenant in ("acme", "acme", "acme", "other")],
         {"reason": "unknown"},
         {},
     ]
@@ -235,8 +233,9 @@ def requests(draw: Any, routes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def credentials(known: list[str]) -> st.SearchStrategy[str]:
-    """Authorization headers: of any text, of keys that are cut, stretched or changed, and of keys
-    as they are, which must be none that open.
+    """Returns authorization headers with any text, or with keys that are cut, stretched or changed.
+
+    Keys may also be unchanged; those must not be valid.
     """
     keys = st.sampled_from(known)
     changed = st.tuples(keys, st.integers(0, 70), st.sampled_from("A0z_ \x00é")).map(
@@ -252,8 +251,9 @@ def credentials(known: list[str]) -> st.SearchStrategy[str]:
 
 
 def messages(good: dict[str, Any]) -> st.SearchStrategy[list[str]]:
-    """Batches of nine bodies; what SQS does not let through is left out: it takes some characters
-    only, and 1 MiB.
+    """Returns batches of nine bodies.
+
+    Bodies that SQS does not accept are left out: it accepts some characters only, and 1 MiB.
     """
     return st.lists(bodies(good).map(_sendable), min_size=9, max_size=9)
 
@@ -265,9 +265,9 @@ def _json(value: Any) -> str:
 def _sendable(text: str) -> str:
     return (
         "".join(
-            each
-            for each in text
-            if each in "\t\n\r" or (each >= " " and not "\ud800" <= each <= "\udfff")
+            letter
+            for letter in text
+            if letter in "\t\n\r" or (letter >= " " and not "\ud800" <= letter <= "\udfff")
         )[: 1024 * 1024]
         or " "
     )

@@ -1,4 +1,4 @@
-"""A limit store with a clock that a test holds in its hand."""
+"""A limit store with a clock that a test controls."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A session store with a clock and secrets that a test holds in its hand."""
+"""A session store with a clock and secrets that a test controls."""
 
 from dataclasses import dataclass, field
 from itertools import count
@@ -12,7 +12,7 @@ from tests.support.fakes import FixedClock
 
 @dataclass
 class Sequence:
-    """Texts of one length, in order: a secret that a test can foresee."""
+    """Texts of one length, in order: secrets that a test can predict."""
 
     prefix: str
     length: int
@@ -22,7 +22,7 @@ class Sequence:
         return self.at(next(self._numbers))
 
     def at(self, number: int) -> str:
-        """The text of this number, whether it was drawn or not."""
+        """Returns the text of this number, whether it was drawn or not."""
         return self.prefix + str(number).zfill(self.length - len(self.prefix))
 
 

@@ -1,4 +1,4 @@
-"""A worker with one task whose body a test writes, and the messages that it is given."""
+"""A worker with one task whose body a test writes, and the messages that it receives."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,16 +24,16 @@ from tests.support.fakes import Context, FixedClock
 
 
 def a_record(message: Wake | Submission, message_id: str, receives: int = 1) -> SQSRecord:
-    """A message as SQS hands it over."""
+    """Returns a message as SQS delivers it."""
     if isinstance(message, Wake):
         body = {"tenant": message.tenant, "id": message.job_id}
     else:
-        wanted = {
+        fields = {
             "task": message.task,
             "payload": message.payload,
             "idempotency_key": message.idempotency_key,
         }
-        body = {name: value for name, value in wanted.items() if value is not None}
+        body = {name: value for name, value in fields.items() if value is not None}
     (record,) = sqs(json.dumps(body))["Records"]
     return SQSRecord(
         {
@@ -49,17 +49,17 @@ class Counting(Observer):
     """An observer that keeps the names of what it counts, and logs."""
 
     def __init__(self, counted: list[str]) -> None:
-        made = observer("test")
-        super().__init__(log=made.log, metrics=made.metrics)
+        base = observer("test")
+        super().__init__(log=base.log, metrics=base.metrics)
         object.__setattr__(self, "counted", counted)
 
     def count(self, name: str, by: int = 1) -> None:
-        """Keeps it."""
+        """Keeps the name."""
         object.__getattribute__(self, "counted").extend([name] * by)
 
 
 def finish(batch: Batch) -> None:
-    """Runs a batch of one; raises what brings its message back, at once or after all."""
+    """Runs a batch of one; raises the error that returns its message, immediately or at the end."""
     try:
         batch.run(batch.records[0])
     finally:
@@ -69,13 +69,13 @@ def finish(batch: Batch) -> None:
 
 
 class VisibleQueue:
-    """Keeps what visibility was asked for."""
+    """Keeps the visibility timeouts that were set."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, float]] = []
 
     def set_visibility(self, seconds_by_receipt: Mapping[str, float]) -> int:
-        """Changes nothing."""
+        """Keeps the timeouts; changes nothing."""
         self.asked.append(dict(seconds_by_receipt))
         return 0
 
@@ -102,7 +102,7 @@ class Stage:
         self.visible = VisibleQueue()
 
     def declare(self, **options: Any) -> None:
-        """Makes the worker, whose one task is declared with these options."""
+        """Makes the worker with one task that has these options."""
         self.worker = Deps(
             store=self.store,
             tasks={"t": Task(Declaration("t", max_attempts=3, **options), self._run_task)},
@@ -134,7 +134,7 @@ class Stage:
     def run(
         self, message: Wake | Submission | None = None, message_id: str = "m1", *, receives: int = 1
     ) -> None:
-        """A batch of one message, as the worker's process runs it."""
+        """Runs a batch of one message, as the worker's process runs it."""
         self.batch = self.deliver(
             message, message_id, runner=self.runner, receives=receives, run=False
         )
@@ -145,7 +145,7 @@ class Stage:
         runner: Runner | None = None, receives: int = 1,
         run: bool = True,
     ) -> Batch:  # fmt: skip
-        """A batch of one message, in another process where `runner` names none."""
+        """Runs a batch of one message, in another process unless `runner` is given."""
         record = a_record(message or Wake("acme", "j1"), message_id, receives)
         batch = (runner or Runner(self.worker)).open([record], Context())
         batch.prepare()
@@ -156,8 +156,9 @@ class Stage:
     def handle(
         self, *messages: Wake | Submission | str, receives: int = 1, context: Context | None = None
     ) -> dict[str, Any]:
-        """A batch of messages m0, m1, ... through the whole handler; a text is a body as it
-        stands.
+        """Runs a batch of messages m0, m1, ... through the whole handler.
+
+        A text is used as the body of a message.
         """
         records = [
             self._raw(message, f"m{index}", receives) for index, message in enumerate(messages)
@@ -167,10 +168,10 @@ class Stage:
     def handle_records(
         self, records: list[dict[str, Any]], context: Context | None = None
     ) -> dict[str, Any]:
-        """A batch of records as they come."""
+        """Runs a batch of records as they are."""
         handler = entrypoint(
             self.runner.open,
-            queue=self.visible,  # type: ignore[arg-type]  # plays it
+            queue=self.visible,  # type: ignore[arg-type]  # a fake
             lease_seconds=15,
             observe=self.worker.observe,
         )
@@ -191,7 +192,7 @@ class Stage:
 
     @property
     def succeeded(self) -> int:
-        """How many attempts were told that they had committed."""
+        """Returns the number of attempts that were reported as committed."""
         return self.counted.count("JobSucceeded")
 
     def job(self, job_id: str = "j1") -> Job:

@@ -1,8 +1,8 @@
-"""Rounds of kills on one state folder: a stack under load is struck at a random moment, started
-again, and counted.
+"""Rounds of kills on one state folder.
 
-Checks after every round that all acknowledged changes are there. For the tests in
-tests/integration/test_state.py, and by hand: `python -m tests.support.state_rounds KIND ROUNDS`.
+A stack under load is killed at a random moment and started again. After every round, all
+acknowledged changes must be there. For the tests in tests/integration/test_state.py, and by hand:
+`python -m tests.support.state_rounds KIND ROUNDS`.
 """
 
 import argparse
@@ -58,14 +58,14 @@ class Acknowledged:
 
     @property
     def count(self) -> int:
-        """Number of acknowledged changes."""
+        """Returns the number of acknowledged changes."""
         return len(self.jobs) + self.increments + len(self.sessions)
 
     def after(self, more: int) -> None:
         """Waits for this many more acknowledgements: a random moment under load."""
-        wanted = self.count + more
+        target = self.count + more
         wait_until(
-            lambda: self.count >= wanted, 90, what=f"{more} acknowledgements", interval=0.001
+            lambda: self.count >= target, 90, what=f"{more} acknowledgements", interval=0.001
         )
 
 
@@ -75,8 +75,8 @@ class Load:
     The end of its context stops them, too.
     """
 
-    def __init__(self, stack: Stack, told: Acknowledged, *, callers: int = 4) -> None:
-        self._url, self._headers, self._told = stack.url, stack.headers, told
+    def __init__(self, stack: Stack, acknowledged: Acknowledged, *, callers: int = 4) -> None:
+        self._url, self._headers, self._acknowledged = stack.url, stack.headers, acknowledged
         self._lock = threading.Lock()
         self._ends = threading.Event()
         self._dice = random.Random()
@@ -96,11 +96,11 @@ class Load:
 
     def refused(self, more: int) -> None:
         """Waits for this many more failed requests."""
-        wanted = self.errors.total() + more
-        wait_until(lambda: self.errors.total() >= wanted, 60, what=f"{more} refusals")
+        target = self.errors.total() + more
+        wait_until(lambda: self.errors.total() >= target, 60, what=f"{more} refusals")
 
     def stop(self) -> None:
-        """Ends the callers; what is in flight counts as unanswered."""
+        """Ends the callers; requests in flight count as unanswered."""
         self._ends.set()
         for thread in self._threads:
             thread.join(30)
@@ -121,7 +121,7 @@ class Load:
         by = self._dice.randrange(1, 9)
         body = {"task": "counter.add", "payload": {"name": "rounds-jobs", "by": by}}
         with self._lock:
-            self._told.unanswered_jobs += by
+            self._acknowledged.unanswered_jobs += by
         reply = session.post(
             f"{self._url}/jobs",
             json=body,
@@ -130,34 +130,34 @@ class Load:
         )
         if reply.status_code == 202:
             with self._lock:
-                self._told.unanswered_jobs -= by
-                self._told.jobs[reply.json()["id"]] = by
+                self._acknowledged.unanswered_jobs -= by
+                self._acknowledged.jobs[reply.json()["id"]] = by
         else:
             self.errors[str(reply.status_code)] += 1
 
     def _increment(self, session: requests.Session) -> None:
         with self._lock:
-            self._told.unanswered += 1
+            self._acknowledged.unanswered += 1
         reply = session.post(
             f"{self._url}/counters/rounds-plain/increment", json={"by": 1}, timeout=40
         )
         if reply.status_code == 200:
             with self._lock:
-                self._told.unanswered -= 1
-                self._told.increments += 1
+                self._acknowledged.unanswered -= 1
+                self._acknowledged.increments += 1
         else:
             self.errors[str(reply.status_code)] += 1
 
     def _begin(self, session: requests.Session) -> None:
         reply = session.post(f"{self._url}/sessions", json={"subject": "rounds"}, timeout=40)
         if reply.status_code == 201:
-            self._told.sessions.append(reply.json()["token"])
+            self._acknowledged.sessions.append(reply.json()["token"])
         else:
             self.errors[str(reply.status_code)] += 1
 
 
 class Folder:
-    """One stack after the other on the same folder and port."""
+    """Stacks in sequence on the same folder and port."""
 
     def __init__(self, folder: Path, *, state: Path | None = None) -> None:
         self.folder, self.state = folder, state or folder / "state"
@@ -168,7 +168,7 @@ class Folder:
 
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[Stack]:
-        """A stack that is up; all its processes are gone afterwards."""
+        """Starts a stack; all its processes are gone afterwards."""
         printed = self.folder / "output"
         command = [
             str(MAYFLY),
@@ -206,8 +206,9 @@ class Folder:
 
 
 def _impatient_application(folder: Path) -> Path:
-    """This repository's application, whose messages come back after 10 s and not 90: what a kill
-    before a worker's first act costs.
+    """Returns this repository's application with messages that return after 10 s instead of 90 s.
+
+    That is the cost of a kill before a worker's first call.
     """
     (folder / ".mayfly").mkdir(parents=True, exist_ok=True)
     for name in ("functions", "layers", ".mayfly/cache"):
@@ -222,7 +223,7 @@ def _impatient_application(folder: Path) -> Path:
 
 
 def strike(stack: Stack, dice: random.Random) -> str:
-    """Strikes a stack in one of the ways that a machine or its owner has; returns which."""
+    """Stops a stack in one of the ways that occur on a machine; returns the way."""
     way = dice.choice(["kill up", "kill store", "kill all", "term", "term term"])
     match way:
         case "kill up":
@@ -230,9 +231,9 @@ def strike(stack: Stack, dice: random.Random) -> str:
         case "kill store":
             store_of(stack).kill()
         case "kill all":
-            for each in reversed(stack.tree()):
+            for process in reversed(stack.tree()):
                 with contextlib.suppress(psutil.Error):
-                    each.kill()
+                    process.kill()
         case "term" | "term term":
             stack.process.terminate()
             if way == "term term":
@@ -247,8 +248,10 @@ def strike(stack: Stack, dice: random.Random) -> str:
 
 
 def store_of(stack: Stack) -> psutil.Process:
-    """The process that holds a stack's state."""
-    return next(each for each in stack.tree() if "mayfly_local.emulator.main" in each.cmdline())
+    """Returns the process that holds a stack's state."""
+    return next(
+        process for process in stack.tree() if "mayfly_local.emulator.main" in process.cmdline()
+    )
 
 
 def kill_rounds(
@@ -256,18 +259,19 @@ def kill_rounds(
     rounds: int,
     *,
     seed: int,
-    told: Acknowledged | None = None,
+    acknowledged: Acknowledged | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Acknowledged:
-    """Strikes a stack under load again and again; after each restart everything acknowledged must
-    be there.
+    """Kills a stack under load many times.
+
+    After each restart everything acknowledged must be there.
     """
-    dice, told = random.Random(seed), told or Acknowledged()
+    dice, acknowledged = random.Random(seed), acknowledged or Acknowledged()
     for number in range(1, rounds + 1):
         with folder.running() as stack:
-            check_present(stack, told)
-            with Load(stack, told) as load:
-                told.after(dice.randrange(1, 60))
+            check_present(stack, acknowledged)
+            with Load(stack, acknowledged) as load:
+                acknowledged.after(dice.randrange(1, 60))
                 way = strike(stack, dice)
                 if way == "kill store":
                     wait_until(
@@ -275,20 +279,21 @@ def kill_rounds(
                         _START_SECONDS,
                         what="the store's second start",
                     )
-                    told.after(10)
+                    acknowledged.after(10)
                     load.stop()
-                    check_present(stack, told)
+                    check_present(stack, acknowledged)
                 else:
                     stack.process.wait(60)
                     load.stop()
         say(
-            f"round {number}: {way:<10} {len(told.jobs)} jobs, {told.increments} increments, "
-            f"{len(told.sessions)} sessions acknowledged, lost 0"
+            f"round {number}: {way:<10} {len(acknowledged.jobs)} jobs, "
+            f"{acknowledged.increments} increments, "
+            f"{len(acknowledged.sessions)} sessions acknowledged, lost 0"
         )
     with folder.running() as stack:
-        check_present(stack, told)
-        check_settled(stack, told)
-    return told
+        check_present(stack, acknowledged)
+        check_settled(stack, acknowledged)
+    return acknowledged
 
 
 def truncation_rounds(
@@ -306,9 +311,9 @@ def truncation_rounds(
                 not cut or "were not a complete write" in folder.said or "was killed" in folder.said
             ), folder.said
             check_consistent(stack)
-            told = Acknowledged()
-            with Load(stack, told) as load:
-                told.after(dice.randrange(10, 60))
+            acknowledged = Acknowledged()
+            with Load(stack, acknowledged) as load:
+                acknowledged.after(dice.randrange(10, 60))
                 stack.process.kill()
                 stack.process.wait(30)
                 load.stop()
@@ -336,19 +341,20 @@ def is_held(state: Path) -> bool:
     return False
 
 
-def check_present(stack: Stack, told: Acknowledged) -> None:
-    """Fails if anything that was acknowledged is not there."""
-    lost = set(told.jobs) - set(_read(stack, list(told.jobs)))
+def check_present(stack: Stack, acknowledged: Acknowledged) -> None:
+    """Fails if an acknowledged change is missing."""
+    lost = set(acknowledged.jobs) - set(_read(stack, list(acknowledged.jobs)))
     assert not lost, (
-        f"{len(lost)} of {len(told.jobs)} acknowledged jobs are lost:\n{stack.output[-2000:]}"
+        f"{len(lost)} of {len(acknowledged.jobs)} acknowledged jobs are lost:\n"
+        f"{stack.output[-2000:]}"
     )
     plain = stack.counter("rounds-plain")
-    assert told.increments <= plain <= told.increments + told.unanswered, (
+    assert acknowledged.increments <= plain <= acknowledged.increments + acknowledged.unanswered, (
         plain,
-        told.increments,
-        told.unanswered,
+        acknowledged.increments,
+        acknowledged.unanswered,
     )
-    for token in told.sessions[-20:]:
+    for token in acknowledged.sessions[-20:]:
         reply = requests.get(
             f"{stack.url}/sessions/current",
             headers={**stack.headers, "Session-Token": token},
@@ -358,20 +364,20 @@ def check_present(stack: Stack, told: Acknowledged) -> None:
 
 
 def check_consistent(stack: Stack) -> None:
-    """Fails if a job's end is there without its effect, or the other way round."""
+    """Fails if a job has ended without its effect, or has an effect without its end."""
     wait_until(
-        lambda: stack.counter("rounds-jobs") == sum(each["by"] for each in _completed(stack)),
+        lambda: stack.counter("rounds-jobs") == sum(item["by"] for item in _completed(stack)),
         30,
         what="agreement of jobs and counter",
     )
 
 
-def check_settled(stack: Stack, told: Acknowledged) -> None:
-    """Fails unless every job ends that was accepted, and the effect of each counts once.
+def check_settled(stack: Stack, acknowledged: Acknowledged) -> None:
+    """Fails unless every accepted job ends, and the effect of each counts once.
 
     Submissions without an answer may have counted.
     """
-    left = set(told.jobs)
+    left = set(acknowledged.jobs)
 
     def is_over() -> bool:
         left.difference_update(
@@ -380,16 +386,16 @@ def check_settled(stack: Stack, told: Acknowledged) -> None:
         return not left
 
     wait_until(is_over, 150, what="the end of every accepted job", interval=0.5)
-    counted = sum(told.jobs.values())
+    counted = sum(acknowledged.jobs.values())
     wait_until(
-        lambda: counted <= stack.counter("rounds-jobs") <= counted + told.unanswered_jobs,
+        lambda: counted <= stack.counter("rounds-jobs") <= counted + acknowledged.unanswered_jobs,
         5,
         what="a count of each effect",
     )
 
 
 def _read(stack: Stack, ids: list[str]) -> dict[str, str]:
-    """The status of each job that there is, by id; strongly consistent."""
+    """Returns the status of every job by id; strongly consistent."""
     client, table = stack.client("dynamodb"), stack.facts["resources"]["JobsTable"]
     found: dict[str, str] = {}
     for start in range(0, len(ids), 100):
@@ -422,7 +428,7 @@ def _completed(stack: Stack) -> list[dict[str, Any]]:
 def grow(state: Path, megabytes: int) -> int:
     """Makes a state as large as longer use would: clones an ended job under new ids.
 
-    Returns how many.
+    Returns the number of clones.
     """
     from mayfly_local.emulator.journal import Journal
     from mayfly_local.emulator.packed import dump, load
@@ -454,7 +460,7 @@ def grow(state: Path, megabytes: int) -> int:
 
 
 def grown(base: Path, megabytes: int) -> Folder:
-    """A folder whose state is at least as large as this, with one job that counts for 1."""
+    """Returns a folder whose state is at least as large as this, with one job that counts for 1."""
     folder = Folder(base)
     with folder.running() as running:
         running.submit("counter.add", {"name": "rounds-jobs", "by": 1})
@@ -471,8 +477,9 @@ def times(
     sizes: tuple[int, ...] = (1, 50, 500),
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Tells for each size of state, in MB, how long a start takes until the stack is up, and a stop
-    until its process has ended.
+    """Measures starts and stops for each size of state, in MB.
+
+    A start is measured until the stack is up, a stop until its process has ended.
     """
     for megabytes in sizes:
         folder = grown(base / str(megabytes), megabytes)
@@ -485,16 +492,16 @@ def times(
                 stack.process.terminate()
                 assert stack.process.wait(60) == 0, stack.output
                 stops.append(time.monotonic() - before)
-        said = [
+        parts = [
             f"{name} {', '.join(f'{each:.2f}' for each in seconds)} s"
             for name, seconds in (("start", starts), ("stop", stops))
         ]
-        say(f"{megabytes:>4} MB: {'; '.join(said)}")
+        say(f"{megabytes:>4} MB: {'; '.join(parts)}")
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
-    """A file system that is soon full. Needs root."""
+    """Mounts a file system that is soon full; needs root."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=700", "tmpfs", str(folder)],
@@ -511,15 +518,15 @@ def full_disk_rounds(
 ) -> Acknowledged:
     """Fills the disk under load.
 
-    Failed writes are not acknowledged, and the stack continues when there is room.
+    Failed writes are not acknowledged, and the stack continues when there is space.
     """
-    dice, told = random.Random(seed), Acknowledged()
+    dice, acknowledged = random.Random(seed), Acknowledged()
     ballast = folder.state.parent / "ballast"
     for number in range(1, rounds + 1):
         with folder.running() as stack:
-            check_present(stack, told)
-            with Load(stack, told) as load:
-                told.after(dice.randrange(1, 30))
+            check_present(stack, acknowledged)
+            with Load(stack, acknowledged) as load:
+                acknowledged.after(dice.randrange(1, 30))
                 free = shutil.disk_usage(folder.state).free
                 with contextlib.suppress(OSError), ballast.open("wb") as file:
                     file.write(bytes(max(0, free - dice.randrange(4_000, 60_000))))
@@ -538,19 +545,20 @@ def full_disk_rounds(
                         what="a disk with room",
                     )
                     load.stop()
-                    check_present(stack, told)
+                    check_present(stack, acknowledged)
                 load.stop()
                 (stack.process.kill if ends == "kill" else stack.process.terminate)()
                 stack.process.wait(60)
         ballast.unlink(missing_ok=True)
         say(
-            f"round {number}: {ends:<5} {len(told.jobs)} jobs, {told.increments} increments "
+            f"round {number}: {ends:<5} {len(acknowledged.jobs)} jobs, "
+            f"{acknowledged.increments} increments "
             f"acknowledged, lost 0; {dict(load.errors)}"
         )
     with folder.running() as stack:
-        check_present(stack, told)
-        check_settled(stack, told)
-    return told
+        check_present(stack, acknowledged)
+        check_settled(stack, acknowledged)
+    return acknowledged
 
 
 def main() -> int:
@@ -567,7 +575,7 @@ def main() -> int:
         print(text, flush=True)
 
     say(f"seed {options.seed}")
-    told: Acknowledged | None = None
+    acknowledged: Acknowledged | None = None
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-rounds-") as name,
         contextlib.ExitStack() as stack,
@@ -575,14 +583,14 @@ def main() -> int:
         folder = Folder(Path(name))
         match options.kind:
             case "kill":
-                told = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
+                acknowledged = kill_rounds(folder, options.rounds, seed=options.seed, say=say)
             case "truncated":
                 truncation_rounds(folder, options.rounds, seed=options.seed, say=say)
             case "times":
                 times(Path(name), options.rounds, say=say)
             case "full":
                 disk = stack.enter_context(small_disk(Path(name) / "disk", kilobytes=40_000))
-                told = full_disk_rounds(
+                acknowledged = full_disk_rounds(
                     Folder(Path(name), state=disk / "state"),
                     options.rounds,
                     seed=options.seed,
@@ -590,17 +598,18 @@ def main() -> int:
                 )
             case _:
                 folder = grown(Path(name) / "large", options.megabytes)
-                told = kill_rounds(
+                acknowledged = kill_rounds(
                     folder,
                     options.rounds,
                     seed=options.seed,
-                    told=Acknowledged(unanswered_jobs=1),
+                    acknowledged=Acknowledged(unanswered_jobs=1),
                     say=say,
                 )
     counted = (
-        f"; {len(told.jobs)} jobs, {told.increments} increments, {len(told.sessions)} sessions "
+        f"; {len(acknowledged.jobs)} jobs, {acknowledged.increments} increments, "
+        f"{len(acknowledged.sessions)} sessions "
         "acknowledged: lost 0"
-        if told
+        if acknowledged
         else ""
     )
     say(f"{options.rounds} rounds of {options.kind} in {time.monotonic() - started:.0f} s{counted}")

@@ -1,6 +1,6 @@
-"""A full run of a local stack: every route, every built-in task, and every repair is used.
+"""A full run of a local stack, with every route, every built-in task and every repair.
 
-For tests that look at what it leaves behind.
+For tests that inspect the remains.
 """
 
 import http.server
@@ -18,7 +18,7 @@ from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 
 __all__ = ["PARAMETERS", "Tour", "touring"]
 
-#: Everything that can be switched on is on; what takes its time is quick.
+#: Switches everything on that can be switched on; slow parts are set to be quick.
 PARAMETERS = {
     "PageLimit": "100000",
     "TenantLimit": "100000",
@@ -28,7 +28,7 @@ PARAMETERS = {
 
 
 class Receiver:
-    """Of webhooks: takes them, or says that it is gone."""
+    """A receiver of webhooks: accepts them, or answers that it is gone."""
 
     def __init__(self) -> None:
         self.bodies: list[str] = []
@@ -59,7 +59,7 @@ class Receiver:
 
 @contextmanager
 def touring(folder: Path, **parameters: str) -> Iterator["Tour"]:
-    """A stack on which the tour was made."""
+    """Yields a stack on which the tour was made."""
     options = [
         part
         for name, value in {**PARAMETERS, **parameters}.items()
@@ -72,10 +72,10 @@ def touring(folder: Path, **parameters: str) -> Iterator["Tour"]:
 
 
 class Tour:
-    """One walk through everything.
+    """One walk through all features.
 
-    `secrets` are texts that nobody but their holder may see: parts of keys, tokens, cookies and
-    webhook keys.
+    `secrets` are texts that only their holders may see: parts of keys, tokens, cookies and webhook
+    keys.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -84,7 +84,7 @@ class Tour:
         self.secrets: set[str] = {_secret_part(stack.key)}
 
     def make(self) -> None:
-        """Goes everywhere."""
+        """Runs all parts of the tour."""
         self.pages()
         self.sessions()
         self.counters()
@@ -99,7 +99,7 @@ class Tour:
     def call(
         self, method: str, path: str, body: Any = None, *, status: int, **headers: str
     ) -> requests.Response:
-        """One request with the development key; its status must be as expected."""
+        """Sends one request with the development key; checks its status."""
         data = None if body is None else json.dumps(body)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         reply = requests.request(
@@ -120,7 +120,7 @@ class Tour:
         return reply
 
     def command(self, *arguments: str) -> str:
-        """`mayfly ...` on this stack."""
+        """Runs `mayfly ...` on this stack."""
         done = subprocess.run(
             [str(MAYFLY), *arguments],
             cwd=self.stack.work.parent,
@@ -132,8 +132,9 @@ class Tour:
         return done.stdout
 
     def pages(self) -> None:
-        """The front page by text, by visitor, and on a counter with shards; the probe; what no
-        route takes.
+        """Requests the front page as text, by visitor and on a counter with shards.
+
+        Requests the health check and a path without a route, too.
         """
         self.call("GET", "/", status=200)
         first = self.call("GET", "/", status=200, Accept="application/json")
@@ -162,7 +163,7 @@ class Tour:
         self.call("GET", "/", status=200)
 
     def sessions(self) -> None:
-        """A session's whole life, alone and as one of its subject's."""
+        """Takes a session through its whole life, alone and as one of its subject's sessions."""
         made = self.call(
             "POST", "/sessions", {"subject": "ann", "data": {"a": 1}}, status=201
         ).json()
@@ -198,15 +199,14 @@ class Tour:
         }
 
     def counters(self) -> None:
-        """Every kind of increment, and limits."""
+        """Makes every kind of increment, and takes from limits."""
         self.call("POST", "/counters/c/increment", status=200)
         for _ in range(2):
             self.call("POST", "/counters/c/increment", {"by": 2}, status=200, Idempotency_Key="k")
         self.call("POST", "/counters/c/increment", {"by": 9, "ceiling": 4}, status=409)
         self.call("POST", "/counters/c/increment", {"approximate": True}, status=200)
-        self.fail_next(
-            "Counters", "dynamodb:UpdateItem", "lose", times=4
-        )  # three are the limit's own, which is let through without
+        # Three are for the limit of the tenant, which admits a request if it gets no answer.
+        self.fail_next("Counters", "dynamodb:UpdateItem", "lose", times=4)
         self.call("POST", "/counters/c/increment", status=200)
         self.call("GET", "/counters/c", status=200)
         self.call("PUT", "/counters/sharded", {"shards": 3}, status=200)
@@ -216,12 +216,12 @@ class Tour:
         for name in ("c", "sharded"):
             self.call("DELETE", f"/counters/{name}", status=204)
         for algorithm in ("fixed", "sliding", "gcra"):
-            asked = {"key": "k", "algorithm": algorithm, "limit": 1, "period_seconds": 1000}
-            self.call("POST", f"/limits/{algorithm}/take", asked, status=200)
-            self.call("POST", f"/limits/{algorithm}/take", asked, status=429)
+            take = {"key": "k", "algorithm": algorithm, "limit": 1, "period_seconds": 1000}
+            self.call("POST", f"/limits/{algorithm}/take", take, status=200)
+            self.call("POST", f"/limits/{algorithm}/take", take, status=429)
 
     def jobs(self) -> None:
-        """Jobs that succeed, fail, wait, are cancelled, revived, and too large for their item."""
+        """Makes jobs that succeed, fail, wait, are cancelled or redriven, and some large ones."""
         body = {"task": "counter.add", "payload": {"name": "n"}}
         first = self.call("POST", "/jobs", body, status=202, Idempotency_Key="j").json()
         self.call("POST", "/jobs", body, status=200, Idempotency_Key="j")
@@ -248,8 +248,8 @@ class Tour:
         long = self.call(
             "POST", "/jobs", {"task": "sleep", "payload": {"seconds": 4}}, status=202
         ).json()
-        for each in (first, soon, again, long):
-            self.wait_for(each["id"], "succeeded")
+        for job in (first, soon, again, long):
+            self.wait_for(job["id"], "succeeded")
         self.wait_for(large["id"], "dead")
         self.wait_for(dead["id"], "dead")
         self.call("GET", "/jobs?status=dead", status=200)
@@ -257,19 +257,19 @@ class Tour:
         self.wait_for(dead["id"], "dead", "succeeded")
 
     def wait_for(self, job_id: str, *statuses: str) -> dict[str, Any]:
-        """A job, once it has ended as it should."""
+        """Returns a job, once it has ended with the expected status."""
 
         def ended() -> Any:
-            found = self.call("GET", f"/jobs/{job_id}?wait=5", status=200).json()
-            return found["status"] in statuses and found
+            job = self.call("GET", f"/jobs/{job_id}?wait=5", status=200).json()
+            return job["status"] in statuses and job
 
         return dict(wait_until(ended, 90, what=f"job {job_id} {statuses}"))
 
     def schedules(self) -> None:
-        """One that ticks, paused, resumed, changed and deleted."""
-        asked = {"every_seconds": 60, "task": "counter.add", "payload": {"name": "ticks"}}
-        self.call("PUT", "/schedules/s", asked, status=201)
-        self.call("PUT", "/schedules/s", {**asked, "every_seconds": 61}, status=200)
+        """Makes a schedule that ticks, and is paused, resumed, changed and deleted."""
+        definition = {"every_seconds": 60, "task": "counter.add", "payload": {"name": "ticks"}}
+        self.call("PUT", "/schedules/s", definition, status=201)
+        self.call("PUT", "/schedules/s", {**definition, "every_seconds": 61}, status=200)
         self.call("GET", "/schedules", status=200)
         self.call("GET", "/schedules/s", status=200)
         self.call("POST", "/schedules/s/pause", status=200)
@@ -280,18 +280,16 @@ class Tour:
             {"task": "counter.add", "payload": {"name": "due"}, "delay_seconds": 930},
             status=202,
         )
-        # Far enough away for the table, near enough for the sweep of the next minute.
+        # Late enough for the table, early enough for the sweep of the next minute.
         wait_until(
             lambda: self.stack.counter("ticks"),
             90,
-            what="a tick, handed out by the sweep of the next minute",
+            what="a tick, announced by the sweep of the next minute",
         )
         self.call("DELETE", "/schedules/s", status=204)
 
     def queue(self) -> None:
-        """Producers' messages: jobs of every kind, some that are received together, and what is no
-        job.
-        """
+        """Sends messages of producers: jobs of every kind, some in one batch, and invalid ones."""
         self.send(
             "JobsQueue",
             {"task": "counter.add", "payload": {"name": "sent"}, "idempotency_key": "q"},
@@ -306,31 +304,35 @@ class Tour:
         self.send("JobsQueue", *({"task": "sleep", "payload": {"seconds": 2}} for _ in range(6)))
         sent = [*self.send("JobsQueue", "no job"), *self.send("WebhooksQueue", "no job")]
         wait_until(
-            lambda: all(each in self.command("jobs", "unreadable", "--json") for each in sent), 60
+            lambda: all(
+                message_id in self.command("jobs", "unreadable", "--json") for message_id in sent
+            ),
+            60,
         )
 
     def send(self, queue: str, *bodies: Any) -> list[str]:
-        """Puts messages on a queue, at once; returns their ids."""
-        texts = [each if isinstance(each, str) else json.dumps(each) for each in bodies]
+        """Puts messages on a queue in one call; returns their ids."""
+        texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
         entries = [{"Id": str(index), "MessageBody": text} for index, text in enumerate(texts)]
         reply = self.stack.client("sqs").send_message_batch(
             QueueUrl=self.stack.facts["resources"][queue], Entries=entries
         )
-        return [str(each["MessageId"]) for each in reply["Successful"]]
+        return [str(entry["MessageId"]) for entry in reply["Successful"]]
 
     def fail_next(self, function: str, action: str, kind: str, times: int = 1) -> None:
-        """The next calls of a function fail in the store: they never take effect (`refuse`), or
-        their answers are lost (`lose`).
+        """Makes the next calls of a function fail in the emulator.
+
+        Either they never take effect (`refuse`), or their answers are lost (`lose`).
         """
-        wanted = {"function": function, "action": action, "kind": kind, "times": times}
-        assert self.stack.control("faults", wanted).ok
+        fault = {"function": function, "action": action, "kind": kind, "times": times}
+        assert self.stack.control("faults", fault).ok
 
     def rewrite(self, job_id: str, **changes: Any) -> None:
-        """Changes a job's item behind everybody's back, as time and crashes would."""
+        """Changes a job's item directly, as time and crashes would."""
         (item,) = [
-            each
-            for each in self.stack.items("JobsTable")
-            if each.get("id") == {"S": job_id} and each["sk"] == {"S": "job"}
+            item
+            for item in self.stack.items("JobsTable")
+            if item.get("id") == {"S": job_id} and item["sk"] == {"S": "job"}
         ]
         for name in ("due", "attention", "attention_at", "not_before"):
             item.pop(name, None)
@@ -339,15 +341,15 @@ class Tour:
         )
 
     def imports(self) -> None:
-        """A file that is uploaded, and one that is asked for."""
+        """Imports an uploaded file, and one that is requested."""
         s3, bucket = self.stack.client("s3"), self.stack.facts["outputs"]["ImportsBucketName"]
         s3.put_object(Bucket=bucket, Key="default/up.csv", Body=b"a,b\n1,2\n")
-        made = self.call(
+        job = self.call(
             "POST", "/jobs", {"task": "csv.import", "payload": {"key": "up.csv"}}, status=202
         ).json()
-        self.wait_for(made["id"], "succeeded")
-        # S3 tells of an upload more than once; the second time its job seems to have been waiting
-        # for an hour.
+        self.wait_for(job["id"], "succeeded")
+        # S3 announces an upload more than once; at the second time its job seems to have waited for
+        # an hour.
         notice = {
             "bucket": {"name": bucket},
             "object": {"key": "default/twice.csv", "eTag": "e", "sequencer": "1"},
@@ -358,9 +360,9 @@ class Tour:
         def started() -> set[str]:
             items = self.stack.items("JobsTable")
             return {
-                each["id"]["S"]
-                for each in items
-                if '"twice.csv"' in each.get("payload", {}).get("S", "")
+                item["id"]["S"]
+                for item in items
+                if '"twice.csv"' in item.get("payload", {}).get("S", "")
             } - known
 
         s3.put_object(Bucket=bucket, Key="default/twice.csv", Body=b"a\n1\n")
@@ -368,16 +370,13 @@ class Tour:
         self.send("UploadsQueue", event)
         (job_id,) = wait_until(started, 60, what="the job of this one")
         self.wait_for(job_id, "succeeded")
-        self.rewrite(
-            job_id, status={"S": "RETRY"}, created_at={"N": "1"}, not_before={"N": "1"}
-        )  # which the relay does not announce
+        # The relay does not announce it.
+        self.rewrite(job_id, status={"S": "RETRY"}, created_at={"N": "1"}, not_before={"N": "1"})
         self.send("UploadsQueue", event)
         self.wait_for(job_id, "succeeded")
 
     def webhooks(self) -> None:
-        """One that arrives, signed; one whose receiver is gone for good; and one to it after
-        that.
-        """
+        """Sends webhooks: one arrives signed, one finds a closed endpoint, and one follows that."""
         receiver = Receiver()
         self.secrets.add(self.command("webhooks", "secret").strip().removeprefix("whsec_")[:30])
         try:
@@ -389,7 +388,7 @@ class Tour:
             receiver.is_back = True
             self.call("POST", f"/jobs/{dead}/redrive", status=202)
             self.wait_for(dead, "succeeded")
-            # Its worker cannot read the batch, and claims the job unseen.
+            # Its worker cannot read the batch, and claims the job without a read.
             self.fail_next("DeliverWebhooks", "dynamodb:BatchGetItem", "refuse", times=3)
             self.deliver(receiver.url + "/hook", "succeeded", note="x" * 3000)
             payload = {"url": receiver.url + "/hook", "body": {}}
@@ -399,22 +398,24 @@ class Tour:
                 ).json()
                 for _ in range(10)
             ]
-            for each in many:
-                self.wait_for(each["id"], "succeeded")
+            for job in many:
+                self.wait_for(job["id"], "succeeded")
         finally:
             receiver.close()
         assert len(receiver.bodies) == 14
 
     def deliver(self, url: str, status: str, note: str = "") -> str:
-        """A webhook, when it has ended so; its job's id."""
-        asked = {"task": "http.deliver", "payload": {"url": url, "body": {"note": note}}}
-        job_id = str(self.call("POST", "/jobs", asked, status=202).json()["id"])
+        """Waits until a webhook has ended with this status; returns its job's id."""
+        body = {"task": "http.deliver", "payload": {"url": url, "body": {"note": note}}}
+        job_id = str(self.call("POST", "/jobs", body, status=202).json()["id"])
         self.wait_for(job_id, status)
         return job_id
 
     def dead_letters(self) -> None:
-        """Messages that were received too often, and records that the relay gave up on, as their
-        queues would hold them.
+        """Puts messages and reports on the dead-letter queues.
+
+        The messages were received too often; the reports name records that the relay could not
+        deliver.
         """
         waiting = self.call(
             "POST",
@@ -429,7 +430,7 @@ class Tour:
         }
         unsent = self.call("POST", "/jobs", hook, status=202).json()
         lost = self.interrupted()
-        named = [{"tenant": "default", "id": each["id"]} for each in (waiting, lost)]
+        named = [{"tenant": "default", "id": job["id"]} for job in (waiting, lost)]
         self.send(
             "JobsDeadLetters",
             *named,
@@ -447,32 +448,30 @@ class Tour:
         self.stranded()
 
     def stranded(self) -> None:
-        """A job whose announcement was lost with records that the stream no longer has: the search
-        for stranded jobs resends it.
+        """Makes a job whose announcement was lost with records that have left the stream.
+
+        The search for stranded jobs resends it.
         """
         job = self.call(
             "POST", "/jobs", {"task": "counter.add", "payload": {"name": "d"}}, status=202
         ).json()
         self.wait_for(job["id"], "succeeded")
-        self.rewrite(
-            job["id"], status={"S": "RETRY"}, not_before={"N": "1"}
-        )  # which the relay does not announce
+        # The relay does not announce it.
+        self.rewrite(job["id"], status={"S": "RETRY"}, not_before={"N": "1"})
         self.send("RelayFailures", self._gap(startSequenceNumber="1", endSequenceNumber="2"))
         self.wait_for(job["id"], "succeeded")
         wait_until(lambda: not self.left("RelayFailures"), 60, what="settled")
 
     def interrupted(self) -> dict[str, Any]:
-        """A job whose worker is gone after its last attempt had begun: as it was then, once
-        more.
-        """
-        asked = {"task": "sleep", "payload": {"seconds": 1}, "max_attempts": 1}
-        job = dict(self.call("POST", "/jobs", asked, status=202).json())
+        """Restores a job to its state after its worker died in its last attempt."""
+        body = {"task": "sleep", "payload": {"seconds": 1}, "max_attempts": 1}
+        job = dict(self.call("POST", "/jobs", body, status=202).json())
 
         def running_item() -> Any:
             items = [
-                each for each in self.stack.items("JobsTable") if each.get("id") == {"S": job["id"]}
+                item for item in self.stack.items("JobsTable") if item.get("id") == {"S": job["id"]}
             ]
-            return next((each for each in items if each.get("status") == {"S": "INPROGRESS"}), None)
+            return next((item for item in items if item.get("status") == {"S": "INPROGRESS"}), None)
 
         item = wait_until(running_item, 30, what="running")
         self.wait_for(job["id"], "succeeded")
@@ -483,7 +482,7 @@ class Tour:
         return job
 
     def left(self, queue: str) -> int:
-        """How many messages a queue holds."""
+        """Returns the number of messages in a queue."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         reply = self.stack.client("sqs").get_queue_attributes(
             QueueUrl=self.stack.facts["resources"][queue], AttributeNames=names
@@ -491,7 +490,7 @@ class Tour:
         return sum(int(value) for value in reply["Attributes"].values())
 
     def _gap(self, **changes: Any) -> dict[str, Any]:
-        """A report of the relay's mapping on the first records of the stream, or on others."""
+        """Returns a report of the relay's mapping on the first records of the stream, or others."""
         streams = self.stack.client("dynamodbstreams")
         arn = streams.list_streams(TableName=self.stack.facts["resources"]["JobsTable"])["Streams"][
             0
@@ -501,8 +500,8 @@ class Tour:
             StreamArn=arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
         )["ShardIterator"]
         numbers = [
-            each["dynamodb"]["SequenceNumber"]
-            for each in streams.get_records(ShardIterator=start)["Records"]
+            record["dynamodb"]["SequenceNumber"]
+            for record in streams.get_records(ShardIterator=start)["Records"]
         ][:3]
         return {
             "requestContext": {"condition": "RetryAttemptsExhausted", "approximateInvokeCount": 1},
@@ -517,7 +516,7 @@ class Tour:
         }
 
     def bad_input(self) -> None:
-        """Requests that are refused, each for its reason."""
+        """Sends requests that are refused, each for its reason."""
         self.call("POST", "/jobs", {"task": "nobody"}, status=400)
         self.call("POST", "/jobs", {"task": "counter.add", "payload": "x" * 300_000}, status=413)
         self.call("GET", "/sessions/current", status=404, Session_Token="nonsense")
@@ -531,6 +530,8 @@ class Tour:
 
 
 def _secret_part(text: str) -> str:
-    """The part of a key, a token or a cookie that must stay secret, whatever stands around it: 30
-    of its last letters, a key's checksum left out."""
+    """Returns the part of a key, a token or a cookie that must stay secret.
+
+    These are 30 of its last letters, without a key's checksum.
+    """
     return text[-40:-10]

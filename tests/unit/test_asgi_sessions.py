@@ -41,7 +41,7 @@ async def inner(request: Request) -> Response:
 
 async def login(request: Request) -> Response:
     request.session["user"] = request.path_params["name"]
-    # Mayfly's own.
+    # A method of Mayfly's session, which Starlette does not declare.
     request.session.rotate(request.path_params["name"])  # type: ignore[attr-defined]
     return PlainTextResponse("")
 
@@ -91,10 +91,10 @@ class Site:
     def browser(
         self, base: str = "https://app.example.org", token: str | None = None
     ) -> TestClient:
-        found = TestClient(self.app, base_url=base)
+        client = TestClient(self.app, base_url=base)
         if token:
-            found.cookies.set(COOKIE, token)
-        return found
+            client.cookies.set(COOKIE, token)
+        return client
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def site(store: Sessions) -> Site:
     return Site(store)
 
 
-def test_a_session_is_kept_between_requests_under_one_cookie(site: Site, faults: Faults) -> None:
+def test_session_is_kept_between_requests_under_one_cookie(site: Site, faults: Faults) -> None:
     browser = site.browser()
     first = browser.get("/hit")
     token = browser.cookies[COOKIE]
@@ -124,7 +124,7 @@ def test_a_session_is_kept_between_requests_under_one_cookie(site: Site, faults:
     assert faults.requests == ["GetItem"]
 
 
-def test_a_request_without_cookie_that_keeps_nothing_costs_no_call(
+def test_request_without_cookie_that_stores_nothing_makes_no_call(
     site: Site, faults: Faults
 ) -> None:
     answer = site.browser().get("/plain")
@@ -142,7 +142,7 @@ def test_on_plain_loopback_the_cookie_has_its_plain_name(site: Site) -> None:
     )
 
 
-def test_an_unknown_cookie_is_never_adopted(site: Site) -> None:
+def test_unknown_cookie_is_never_adopted(site: Site) -> None:
     fixed = "mfs_a" + "0" * 32 + "_" + "A" * 43
     answer = site.browser(token=fixed).get("/hit")
     assert answer.text == "1"
@@ -154,9 +154,7 @@ def test_inner_changes_are_written(site: Site) -> None:
     assert [browser.get("/inner").json() for _ in range(2)] == [[1], [1, 1]]
 
 
-def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(
-    site: Site, store: Sessions
-) -> None:
+def test_login_issues_a_new_token_and_revokes_the_old_one(site: Site, store: Sessions) -> None:
     browser = site.browser()
     browser.get("/hit")
     before = browser.cookies[COOKIE]
@@ -166,7 +164,7 @@ def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(
     assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
 
 
-def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
+def test_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
     site: Site, dynamodb: Any
 ) -> None:
     browser = site.browser()
@@ -175,7 +173,7 @@ def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
     assert dynamodb.scan(TableName="SessionsTable")["Items"] == []
 
 
-def test_a_logout_that_keeps_a_note_is_a_logout(site: Site, store: Sessions) -> None:
+def test_logout_that_stores_a_note_is_a_logout(site: Site, store: Sessions) -> None:
     browser = site.browser()
     browser.post("/login/ada")
     before = browser.cookies[COOKIE]
@@ -185,7 +183,7 @@ def test_a_logout_that_keeps_a_note_is_a_logout(site: Site, store: Sessions) -> 
     assert sessions.list_by_subject(store, tenant="acme", subject="ada").sessions == []
 
 
-def test_a_value_of_another_type_is_a_change(site: Site) -> None:
+def test_value_of_another_type_is_a_change(site: Site) -> None:
     browser = site.browser()
     browser.post("/keep", json={"x": True})
     browser.post("/keep", json={"x": 1})
@@ -195,14 +193,16 @@ def test_a_value_of_another_type_is_a_change(site: Site) -> None:
 @pytest.mark.parametrize(
     ("value", "status"), [('"' + "x" * 256 * 1024 + '"', 413), ('"\\ud800"', 400), ("NaN", 400)]
 )
-def test_what_a_session_does_not_hold_is_said_so(site: Site, value: str, status: int) -> None:
+def test_value_that_a_session_cannot_hold_is_named_in_the_error(
+    site: Site, value: str, status: int
+) -> None:
     browser = site.browser()
     answer = browser.post("/keep", content=f'{{"x": {value}}}')
     assert (answer.status_code, "set-cookie" in answer.headers) == (status, False)
     assert "data" in answer.text
 
 
-def test_requests_that_overlap_lose_nothing_of_each_others(site: Site) -> None:
+def test_overlapping_requests_lose_no_change_of_each_other(site: Site) -> None:
     browser = site.browser()
     browser.get("/hit")
     other = site.browser(token=browser.cookies[COOKIE])
@@ -211,7 +211,7 @@ def test_requests_that_overlap_lose_nothing_of_each_others(site: Site) -> None:
     assert browser.get("/look").json() == {"hits": 2, "slow": 1}
 
 
-def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(
+def test_slow_request_does_not_restore_a_session_that_ended_meanwhile(
     site: Site, dynamodb: Any
 ) -> None:
     browser = site.browser()
@@ -226,7 +226,7 @@ def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(
     "headers",
     [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}],
 )
-def test_a_page_of_another_site_changes_nothing(
+def test_request_from_another_site_changes_nothing(
     site: Site, faults: Faults, headers: dict[str, str]
 ) -> None:
     browser = site.browser()
@@ -234,10 +234,10 @@ def test_a_page_of_another_site_changes_nothing(
     faults.requests.clear()
     assert browser.post("/hit", headers=headers).status_code == 403
     assert faults.requests == []
-    assert browser.post("/plain", headers=headers).status_code == 200  # uses no session
+    assert browser.post("/plain", headers=headers).status_code == 200  # this page uses no session
 
 
-def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(
+def test_store_that_does_not_answer_a_read_is_503_and_not_a_logout(
     site: Site, faults: Faults
 ) -> None:
     browser = site.browser()
@@ -251,13 +251,13 @@ def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(
     )
 
 
-def test_nothing_is_acknowledged_that_was_not_written(site: Site, faults: Faults) -> None:
+def test_no_change_is_acknowledged_before_it_is_written(site: Site, faults: Faults) -> None:
     faults.refuse("TransactWriteItems", "ProvisionedThroughputExceededException")
     answer = site.browser().get("/hit")
     assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
 
 
-def test_a_websocket_has_the_session_and_writes_it_when_it_is_accepted(
+def test_websocket_reads_the_session_and_writes_it_when_accepted(
     site: Site, store: Sessions
 ) -> None:
     browser = site.browser()
@@ -267,7 +267,7 @@ def test_a_websocket_has_the_session_and_writes_it_when_it_is_accepted(
     assert browser.get("/look").json() == {"hits": 1, "talks": 1}
 
 
-def test_a_websocket_of_a_page_of_another_site_is_refused(site: Site) -> None:
+def test_websocket_from_another_site_is_refused(site: Site) -> None:
     browser = site.browser()
     origin = {"Origin": "https://evil.example"}
     with (

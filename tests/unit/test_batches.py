@@ -1,5 +1,6 @@
-"""A batch of messages in one invocation, against the embedded store: moto has no statements in
-batches.
+"""A batch of messages in one invocation, on the emulator.
+
+moto cannot execute statements in batches.
 """
 
 import itertools
@@ -30,7 +31,7 @@ def faults(embedded: Any) -> Faults:
 
 @pytest.fixture
 def stage(embedded: Any) -> Stage:
-    """A worker whose task wants a claim."""
+    """Returns a worker whose task requires a claim."""
     return Stage(embedded, make_tables(embedded, next(_prefixes)), exclusive=True)
 
 
@@ -44,19 +45,17 @@ def submit_all(stage: Stage, **changes: Any) -> list[Wake]:
 
 
 def failures(reply: dict[str, Any]) -> list[str]:
-    return [each["itemIdentifier"] for each in reply["batchItemFailures"]]
+    return [failure["itemIdentifier"] for failure in reply["batchItemFailures"]]
 
 
 def attempts(stage: Stage) -> list[int]:
     return [stage.job(name).attempt for name in NAMES]
 
 
-# ---------------------------------------------------------------- what a batch costs
+# ---------------------------------------------------------------- cost of a batch
 
 
-def test_a_batch_of_ten_is_read_in_one_call_and_claimed_in_one(
-    stage: Stage, faults: Faults
-) -> None:
+def test_batch_of_ten_is_read_in_one_call_and_claimed_in_one(stage: Stage, faults: Faults) -> None:
     messages = submit_all(stage)
     faults.requests.clear()
     assert failures(stage.handle(*messages)) == []
@@ -68,7 +67,7 @@ def test_a_batch_of_ten_is_read_in_one_call_and_claimed_in_one(
     )
 
 
-def test_jobs_that_messages_ask_for_are_made_by_their_claims_in_one_call(
+def test_jobs_that_messages_request_are_created_by_their_claims_in_one_call(
     stage: Stage, faults: Faults
 ) -> None:
     reply = stage.handle(*(Submission("t", number) for number in range(10)))
@@ -85,19 +84,19 @@ def test_jobs_that_messages_ask_for_are_made_by_their_claims_in_one_call(
     )
 
 
-def test_a_claim_made_together_is_the_same_as_one_made_alone(stage: Stage) -> None:
-    seen: dict[int, list[Job]] = {}
+def test_claim_in_a_batch_leaves_the_same_record_as_a_single_claim(stage: Stage) -> None:
+    records: dict[int, list[Job]] = {}
     for size in (1, 2):
         for number in range(size):
             stage.submit(id=f"s{size}-{number}", payload={"x": 1})
         stage.ran.clear()
         stage.handle(*(Wake("acme", f"s{size}-{number}") for number in range(size)))
-        seen[size] = [stage.ran[0], stage.job(f"s{size}-0")]
-    for alone, together in zip(seen[1], seen[2], strict=True):
+        records[size] = [stage.ran[0], stage.job(f"s{size}-0")]
+    for alone, together in zip(records[1], records[2], strict=True):
         assert {**vars(together), "id": "", "owner": ""} == {**vars(alone), "id": "", "owner": ""}
 
 
-def test_large_payloads_cost_one_call_more(stage: Stage, faults: Faults) -> None:
+def test_large_payloads_cost_one_more_call(stage: Stage, faults: Faults) -> None:
     messages = submit_all(stage, payload="x" * 5000)
     faults.requests.clear()
     stage.handle(*messages)
@@ -109,7 +108,7 @@ def test_large_payloads_cost_one_call_more(stage: Stage, faults: Faults) -> None
     assert {job.payload for job in stage.ran} == {"x" * 5000}
 
 
-def test_jobs_that_have_ended_cost_the_read_alone(stage: Stage, faults: Faults) -> None:
+def test_ended_jobs_cost_only_the_read(stage: Stage, faults: Faults) -> None:
     messages = submit_all(stage)
     stage.handle(*messages)
     stage.ran.clear()
@@ -121,7 +120,7 @@ def test_jobs_that_have_ended_cost_the_read_alone(stage: Stage, faults: Faults) 
 # ---------------------------------------------------------------- copies
 
 
-def test_copies_of_a_message_run_once_and_share_its_outcome(stage: Stage) -> None:
+def test_copies_of_a_message_run_once_and_share_the_outcome(stage: Stage) -> None:
     stage.submit()
     stage.submit(id="j2", max_attempts=2)
 
@@ -141,7 +140,7 @@ def test_copies_of_a_message_run_once_and_share_its_outcome(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_refusal(
+def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_rejection(
     stage: Stage, exclusive: bool
 ) -> None:
     stage.declare(exclusive=exclusive)
@@ -154,10 +153,10 @@ def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_refusal(
     assert (kept.message_id, "with another body" in kept.problem) == ("m1", True)
 
 
-# ---------------------------------------------------------------- who may be claimed with others
+# ---------------------------------------------------------------- which jobs are claimed together
 
 
-def test_what_was_received_before_is_claimed_at_its_own_turn(stage: Stage, faults: Faults) -> None:
+def test_redelivered_job_is_claimed_when_its_turn_comes(stage: Stage, faults: Faults) -> None:
     messages = submit_all(stage)
     states: list[list[Status]] = []
 
@@ -170,7 +169,7 @@ def test_what_was_received_before_is_claimed_at_its_own_turn(stage: Stage, fault
     assert [state.count(Status.INPROGRESS) for state in states] == [1] * 10
 
 
-def test_what_was_received_before_runs_after_its_neighbours(stage: Stage) -> None:
+def test_redelivered_job_runs_after_the_rest_of_its_batch(stage: Stage) -> None:
     for name in ("old", "new1", "new2"):
         stage.submit(id=name)
     again = stage.handle_records([
@@ -180,8 +179,8 @@ def test_what_was_received_before_runs_after_its_neighbours(stage: Stage) -> Non
     assert (failures(again), [job.id for job in stage.ran]) == ([], ["new1", "new2", "old"])
 
 
-def test_of_what_was_received_before_the_most_attempted_runs_last(stage: Stage) -> None:
-    """The likeliest to kill its process harms its neighbours least."""
+def test_redelivered_job_with_the_most_attempts_runs_last(stage: Stage) -> None:
+    """The job most likely to kill its process then harms the fewest others."""
     for name, attempts_made in (("twice", 2), ("never", 0), ("once", 1)):
         stage.submit(id=name, max_attempts=5)
         for number in range(attempts_made):
@@ -193,25 +192,25 @@ def test_of_what_was_received_before_the_most_attempted_runs_last(stage: Stage) 
     assert [job.id for job in stage.ran] == ["never", "once", "twice"]
 
 
-def test_a_last_attempt_is_not_spent_by_a_claim_for_others(stage: Stage) -> None:
-    """A neighbour that kills the process would take it along: it is claimed when it runs."""
+def test_last_attempt_is_not_spent_by_a_claim_in_a_batch(stage: Stage) -> None:
+    """The job is claimed when it runs: another job may kill the process before that."""
     stage.submit(id="once", max_attempts=1)
     stage.submit(id="a")
     stage.submit(id="b")
-    seen = []
-    stage.body = lambda job, effects: seen.append(stage.job("once").status)
+    attempts = []
+    stage.body = lambda job, effects: attempts.append(stage.job("once").status)
     stage.handle(Wake("acme", "a"), Wake("acme", "b"), Wake("acme", "once"))
-    assert seen == [Status.QUEUED, Status.QUEUED, Status.INPROGRESS]
+    assert attempts == [Status.QUEUED, Status.QUEUED, Status.INPROGRESS]
 
 
-def test_a_job_that_somebody_else_holds_is_left_to_them(stage: Stage) -> None:
+def test_job_that_another_worker_holds_is_left_to_it(stage: Stage) -> None:
     messages = submit_all(stage)
     stage.store.claim("acme", "j4", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
     assert failures(stage.handle(*messages)) == ["m4"]
     assert (stage.count(), stage.job("j4").owner, stage.job("j4").attempt) == (9, "other", 1)
 
 
-def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(
+def test_job_claimed_between_read_and_claim_is_left_to_its_claimer(
     stage: Stage, embedded: Any
 ) -> None:
     messages = submit_all(stage)
@@ -226,9 +225,7 @@ def test_a_job_that_is_claimed_between_read_and_claim_is_left_to_its_claimer(
     assert "j4" not in [job.id for job in stage.ran]
 
 
-def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(
-    stage: Stage, embedded: Any
-) -> None:
+def test_job_cancelled_between_read_and_claim_is_not_run(stage: Stage, embedded: Any) -> None:
     messages = submit_all(stage)
 
     def cancel(**_: Any) -> None:
@@ -240,18 +237,18 @@ def test_a_job_that_is_cancelled_between_read_and_claim_is_not_run(
     assert (stage.count(), stage.job("j4").status) == (9, Status.CANCELLED)
 
 
-def test_a_claim_on_a_version_that_is_gone_is_refused_although_the_job_is_queued_again(
+def test_claim_on_a_stale_version_is_refused_even_if_the_job_is_queued_again(
     stage: Stage,
 ) -> None:
     stage.submit()
-    seen = stage.job()
+    stale = stage.job()
     claimed = stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
     stage.store.fail(claimed, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
     queued = stage.operations.resend("acme", "j1", now_ms=stage.clock())
     assert queued.status is Status.QUEUED
-    assert stage.store.claim_many([Claim(seen, "late")], now_ms=stage.clock(), lease_ms=15_000) == [
-        None
-    ]
+    assert stage.store.claim_many(
+        [Claim(stale, "late")], now_ms=stage.clock(), lease_ms=15_000
+    ) == [None]
     assert stage.job() == queued
 
 
@@ -262,7 +259,7 @@ def test_a_claim_on_a_version_that_is_gone_is_refused_although_the_job_is_queued
 @pytest.mark.parametrize(
     "operation", ["BatchGetItem", "BatchExecuteStatement", "TransactWriteItems"]
 )
-def test_one_failed_call_costs_nothing(
+def test_one_failed_call_has_no_effect(
     stage: Stage, faults: Faults, operation: str, kind: str
 ) -> None:
     messages = submit_all(stage)
@@ -273,29 +270,27 @@ def test_one_failed_call_costs_nothing(
 
 @pytest.mark.parametrize("kind", ["before", "after"])
 @pytest.mark.parametrize("operation", ["BatchGetItem", "BatchExecuteStatement"])
-def test_where_a_call_for_all_fails_for_good_each_job_is_claimed_alone(
+def test_each_job_is_claimed_alone_if_the_call_for_all_keeps_failing(
     stage: Stage, faults: Faults, operation: str, kind: str
 ) -> None:
-    """A claim that did count although its answer was lost is recognised by its nonce: no attempt is
-    spent twice.
-    """
+    """A claim whose answer was lost is recognised by its nonce: no attempt is spent twice."""
     messages = submit_all(stage)
     faults.plan = lambda name, number: kind if name == operation else None
     assert failures(stage.handle(*messages)) == []
     assert (stage.count(), attempts(stage)) == (10, [1] * 10)
 
 
-def test_unprocessed_keys_are_asked_for_again_and_never_taken_for_absent(
+def test_unprocessed_keys_are_requested_again_and_never_treated_as_absent(
     stage: Stage, embedded: Any
 ) -> None:
     messages = submit_all(stage)
     table = stage.tables["JobsTable"]
-    asked: list[int] = []
+    requests: list[int] = []
 
     def throttled(parsed: Any, **_: Any) -> None:
-        """As AWS does under load: some keys come back undone."""
+        """Leaves some keys unprocessed, as AWS does under load."""
         found = parsed["Responses"][table]
-        asked.append(len(found))
+        requests.append(len(found))
         if len(found) > 3:
             left = found[3:]
             parsed["Responses"][table] = found[:3]
@@ -304,10 +299,10 @@ def test_unprocessed_keys_are_asked_for_again_and_never_taken_for_absent(
 
     embedded.meta.events.register("after-call.dynamodb.BatchGetItem", throttled)
     assert failures(stage.handle(*messages)) == []
-    assert (asked, stage.count()) == ([10, 7, 4, 1], 10)
+    assert (requests, stage.count()) == ([10, 7, 4, 1], 10)
 
 
-def test_keys_that_stay_unprocessed_are_an_error_and_not_an_absence(
+def test_keys_that_stay_unprocessed_raise_an_error_and_are_not_treated_as_absent(
     stage: Stage, embedded: Any
 ) -> None:
     stage.submit()
@@ -328,7 +323,7 @@ def test_keys_that_stay_unprocessed_are_an_error_and_not_an_absence(
 
 
 class Held:
-    """Twelve exclusive jobs: ten run, each until it is let go, and two wait for a thread."""
+    """Twelve exclusive jobs: ten run until they are released, and two wait for a thread."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -353,8 +348,9 @@ class Held:
         effects.increment("n")
 
     def finish(self, *, skip: Sequence[str] = ()) -> dict[str, str]:
-        """Lets all go, and runs the batch to its end but for some; what became of those that
-        failed.
+        """Releases all jobs and runs the batch to its end, except for some.
+
+        Returns the outcome of those that failed.
         """
         self.let_go.set()
         failed = {}
@@ -377,22 +373,23 @@ def stage_record(message: Wake, index: int) -> Any:
     return a_record(message, f"m{index}")
 
 
-def test_no_thread_starts_before_a_crash_would_cost_a_lease_only(stage: Stage) -> None:
+def test_no_thread_starts_before_the_batch_is_hidden(stage: Stage) -> None:
+    """After a crash, the messages return when the lease ends, not after the queue's timeout."""
     messages, order = submit_all(stage), []
     stage.body = lambda job, effects: order.append("run")
     hide = stage.visible.set_visibility
 
     def slowly(seconds_by_receipt: Any) -> int:
-        threading.Event().wait(0.3)  # the queue takes its time
+        threading.Event().wait(0.3)  # the queue answers slowly
         order.append("hidden")
         return hide(seconds_by_receipt)
 
-    stage.visible.set_visibility = slowly  # type: ignore[method-assign]  # plays a slow one
+    stage.visible.set_visibility = slowly  # type: ignore[method-assign]  # plays a slow queue
     stage.handle(*messages)
     assert order == ["hidden", *["run"] * 10, "hidden"]
 
 
-def test_exclusive_jobs_run_beside_each_other_and_no_thread_outlives_the_batch(
+def test_exclusive_jobs_run_in_parallel_and_no_thread_outlives_the_batch(
     stage: Stage, held: Held, faults: Faults
 ) -> None:
     faults.requests.clear()
@@ -402,7 +399,7 @@ def test_exclusive_jobs_run_beside_each_other_and_no_thread_outlives_the_batch(
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("job")] == []
 
 
-def test_a_beat_renews_what_runs_and_what_waits_in_one_call(
+def test_heartbeat_renews_running_and_waiting_jobs_in_one_call(
     stage: Stage, held: Held, faults: Faults
 ) -> None:
     stage.clock.advance(10)
@@ -413,8 +410,8 @@ def test_a_beat_renews_what_runs_and_what_waits_in_one_call(
     assert held.finish() == {}
 
 
-def test_a_job_that_was_lost_while_it_waited_is_not_run(stage: Stage, held: Held) -> None:
-    """Renewal found another owner before its turn came: running it would only be wasted."""
+def test_job_that_was_lost_while_it_waited_is_not_run(stage: Stage, held: Held) -> None:
+    """A renewal found another owner before the job's turn: its run could not be committed."""
     lost = held.waiting[0]
     stage.clock.advance(16)
     stage.store.claim("acme", lost, nonce="other", now_ms=stage.clock(), lease_ms=15_000)
@@ -427,7 +424,7 @@ def test_a_job_that_was_lost_while_it_waited_is_not_run(stage: Stage, held: Held
     )
 
 
-def test_a_job_that_was_lost_while_it_ran_stops_at_its_checkpoint(stage: Stage, held: Held) -> None:
+def test_job_that_was_lost_while_it_ran_stops_at_its_checkpoint(stage: Stage, held: Held) -> None:
     (lost, *_) = [job.id for job in stage.ran]
     stage.clock.advance(16)
     stage.store.claim("acme", lost, nonce="other", now_ms=stage.clock(), lease_ms=15_000)
@@ -436,7 +433,7 @@ def test_a_job_that_was_lost_while_it_ran_stops_at_its_checkpoint(stage: Stage, 
     assert (stage.count(), stage.job(lost).owner) == (11, "other")
 
 
-def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_attempt(
+def test_jobs_without_time_before_the_deadline_are_released_with_their_attempt(
     stage: Stage, held: Held
 ) -> None:
     unstarted = [
@@ -446,7 +443,7 @@ def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_at
     ]
     assert [held.batch.has_started(record) for record in unstarted] == [False, False]
     ready = threading.Event()
-    # Until close has given the others up.
+    # Waits until close has released the others.
     held.let_go.wait = lambda timeout=None: ready.wait(timeout)  # type: ignore[method-assign]
     closing = threading.Thread(target=held.batch.close)
     closing.start()
@@ -466,7 +463,7 @@ def test_jobs_that_the_deadline_leaves_no_time_for_are_handed_back_with_their_at
     )
 
 
-def test_records_that_the_deadline_leaves_no_time_for_go_back_at_once(stage: Stage) -> None:
+def test_records_without_time_before_the_deadline_are_returned_immediately(stage: Stage) -> None:
     stage.declare(exclusive=False)
     messages, context = submit_all(stage), Context(remaining_ms=30_000)
 
@@ -482,7 +479,7 @@ def test_records_that_the_deadline_leaves_no_time_for_go_back_at_once(stage: Sta
     assert stage.visible.asked[-1] == {f"r-m{number}": 0 for number in range(4, 10)}
 
 
-def test_a_job_claimed_with_others_whose_process_died_runs_again_after_the_lease(
+def test_job_claimed_in_a_batch_whose_process_died_runs_again_after_the_lease(
     stage: Stage,
 ) -> None:
     messages = submit_all(stage)
@@ -494,10 +491,10 @@ def test_a_job_claimed_with_others_whose_process_died_runs_again_after_the_lease
     assert [attempt.outcome for attempt in stage.job("j5").history] == [None, Outcome.SUCCEEDED]
 
 
-# ---------------------------------------------------------------- neighbours
+# ---------------------------------------------------------------- other jobs of the batch
 
 
-def test_bad_records_go_back_alone_and_their_neighbours_are_done(stage: Stage) -> None:
+def test_bad_records_are_returned_alone_and_the_rest_of_the_batch_is_done(stage: Stage) -> None:
     stage.submit(id="bad", max_attempts=3)
 
     def body(job: Job, effects: Any) -> None:
@@ -521,19 +518,18 @@ def test_bad_records_go_back_alone_and_their_neighbours_are_done(stage: Stage) -
     assert stage.visible.asked[-1] == pytest.approx({"r-m4": 1.0}, abs=0.5)
     assert stage.count() == 2
     kept = {
-        each.message_id: each.body for each in stage.operations.unreadable(now_ms=stage.clock())
+        message.message_id: message.body
+        for message in stage.operations.unreadable(now_ms=stage.clock())
     }
     assert kept == {"m1": "not json", "m3": forged}
 
 
-def test_a_message_that_is_no_job_and_cannot_be_kept_comes_back(
-    stage: Stage, faults: Faults
-) -> None:
+def test_unreadable_message_that_cannot_be_stored_is_returned(stage: Stage, faults: Faults) -> None:
     faults.plan = lambda operation, number: "before" if operation == "PutItem" else None
     assert failures(stage.handle("not json")) == ["m0"]
 
 
-def test_copies_of_a_message_that_fails_in_an_unforeseen_way_come_back_too(stage: Stage) -> None:
+def test_copies_of_a_message_that_fails_in_an_unforeseen_way_are_returned_too(stage: Stage) -> None:
     stage.submit()
 
     def broken(*_: Any, **__: Any) -> Any:

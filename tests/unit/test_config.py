@@ -30,6 +30,6 @@ def test_every_problem_is_in_one_error() -> None:
     ]
 
 
-def test_an_empty_variable_is_no_table_name() -> None:
+def test_empty_variable_is_not_a_table_name() -> None:
     with pytest.raises(ConfigError, match="JOBS_TABLE='' is not a text"):
         read_settings(Settings, {"JOBS_TABLE": "", "LIMIT": "1"})

@@ -1,4 +1,4 @@
-"""Counters on moto, with answers lost at the HTTP seam. `time` is the store's own clock."""
+"""Counters on moto, with answers lost at the HTTP level. `time` is the store's own clock."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ TOP = 10**38 - 1
 
 @pytest.fixture
 def client(tables: dict[str, str]) -> Any:
-    """The one that counts: without retries."""
+    """Returns the client that counts, without retries."""
     return make_client("dynamodb", attempts=1)
 
 
@@ -48,10 +48,10 @@ def value(store: CounterStore, name: str = "hits", tenant: str = "acme") -> int:
     return counters.read(store, tenant=tenant, name=name).value
 
 
-# ---------------------------------------------------------------- one after another
+# ---------------------------------------------------------------- one call after another
 
 
-def test_a_counter_starts_at_zero_and_adds(store: Counting) -> None:
+def test_counter_starts_at_zero_and_adds(store: Counting) -> None:
     assert value(store) == 0
     assert [add(store, by=by) for by in (1, 5, -2)] == [1, 6, 4]
     assert value(store) == 4
@@ -62,7 +62,7 @@ def test_tenants_and_names_do_not_share_a_counter(store: Counting) -> None:
     assert (value(store, tenant="other"), value(store, "hit"), value(store, "hits.0")) == (0, 0, 0)
 
 
-def test_an_increment_is_one_call_and_a_read_is_one(
+def test_increment_and_read_take_one_call_each(
     store: Counting, lost: Faults, faults: Faults
 ) -> None:
     add(store)
@@ -79,7 +79,7 @@ def test_an_increment_is_one_call_and_a_read_is_one(
     [({"ceiling": 10}, [10, 9]), ({"floor": 5}, [5, 6]), ({"floor": 5, "ceiling": 9}, [5, 9])],
 )
 @pytest.mark.parametrize("key", [None, "k"])
-def test_a_step_ends_within_its_bounds_or_is_refused(
+def test_increment_ends_within_its_bounds_or_is_refused(
     store: Counting, bounds: dict[str, Any], allowed: list[int], key: str | None
 ) -> None:
     add(store, by=7)
@@ -102,7 +102,7 @@ def test_a_step_ends_within_its_bounds_or_is_refused(
 
 @pytest.mark.parametrize("bounds", [{"floor": 2}, {"ceiling": 0}, {"by": -1, "floor": 0}])
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}])
-def test_what_is_absent_counts_as_zero_for_bounds(
+def test_absent_counter_counts_as_zero_for_bounds(
     store: Counting, bounds: dict[str, Any], key: dict[str, Any]
 ) -> None:
     with pytest.raises(CounterLimit, match="stands at 0"):
@@ -110,7 +110,7 @@ def test_what_is_absent_counts_as_zero_for_bounds(
     assert value(store) == 0
 
 
-def test_a_refusal_says_where_the_counter_stands(store: Counting) -> None:
+def test_refusal_names_the_current_value(store: Counting) -> None:
     add(store, by=9)
     with pytest.raises(CounterLimit, match=r"stands at 9; \+2"):
         add(store, by=2, ceiling=10)
@@ -118,7 +118,7 @@ def test_a_refusal_says_where_the_counter_stands(store: Counting) -> None:
 
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_counter_holds_38_digits_and_not_one_more(
+def test_counter_holds_38_digits_at_most(
     store: Counting, client: Any, sign: int, key: dict[str, str]
 ) -> None:
     add(store)
@@ -140,7 +140,7 @@ def test_a_counter_holds_38_digits_and_not_one_more(
 
 
 @pytest.mark.parametrize("way", [{}, {"approximate": True}, {"idempotency_key": "k"}])
-def test_an_expired_counter_is_absent_whatever_ttl_has_deleted(
+def test_expired_counter_is_absent_before_ttl_has_deleted_it(
     store: Counting, dynamodb: Any, way: dict[str, Any]
 ) -> None:
     add(store, by=5, ttl_seconds=60)
@@ -151,13 +151,13 @@ def test_an_expired_counter_is_absent_whatever_ttl_has_deleted(
     assert len(dynamodb.scan(TableName="CountersTable")["Items"]) == 1
     assert add(store, **way) == 1
     store.time.advance(3600)
-    assert value(store) == 1  # made anew, without a time to live
+    assert value(store) == 1  # created again, without a time to live
 
 
-def test_each_increment_with_a_time_to_live_moves_the_end(store: Counting) -> None:
+def test_each_increment_with_a_time_to_live_extends_it(store: Counting) -> None:
     add(store, ttl_seconds=60)
     store.time.advance(50)
-    add(store)  # leaves it
+    add(store)  # changes no time to live
     add(store, ttl_seconds=60)
     store.time.advance(59)
     assert value(store) == 3
@@ -167,7 +167,7 @@ def test_each_increment_with_a_time_to_live_moves_the_end(store: Counting) -> No
     assert value(store) == 0
 
 
-def test_bounds_see_an_expired_counter_as_zero(store: Counting) -> None:
+def test_bounds_treat_an_expired_counter_as_zero(store: Counting) -> None:
     add(store, by=5, ttl_seconds=60)
     store.time.advance(60)
     with pytest.raises(CounterLimit, match="stands at 0"):
@@ -175,23 +175,23 @@ def test_bounds_see_an_expired_counter_as_zero(store: Counting) -> None:
     assert add(store, by=3, ceiling=3) == 3
 
 
-def test_of_two_that_find_it_expired_each_counts(
+def test_two_increments_that_find_the_counter_expired_both_count(
     store: Counting, client: Any, dynamodb: Any
 ) -> None:
     add(store, by=5, ttl_seconds=60)
     store.time.advance(60)
     other = Counting(client, dynamodb, prefix="other")
     other.time.advance(60)
-    real = store._restart  # between the refusal and the put
+    real = store._restart  # runs between the refusal and the put
     # An interleaving, not a fake.
     store._restart = lambda *args: (add(other), real(*args))[1]  # type: ignore[method-assign]
     assert add(store) == 2
 
 
-# ---------------------------------------------------------------- once for a key
+# ---------------------------------------------------------------- once for each key
 
 
-def test_a_key_counts_once_however_often_it_comes(store: Counting) -> None:
+def test_key_counts_once_however_often_it_is_sent(store: Counting) -> None:
     assert [add(store, by=2, idempotency_key="k") for _ in range(3)] == [2, 2, 2]
     add(store)
     assert add(store, by=2, idempotency_key="k") == 3  # the value at or after this increment
@@ -199,23 +199,21 @@ def test_a_key_counts_once_however_often_it_comes(store: Counting) -> None:
 
 
 @pytest.mark.parametrize("other", [{"by": 3}, {"by": 2, "ceiling": 9}, {"by": 2, "ttl_seconds": 9}])
-def test_a_key_that_comes_with_another_step_is_refused(
-    store: Counting, other: dict[str, Any]
-) -> None:
+def test_key_with_another_step_is_rejected(store: Counting, other: dict[str, Any]) -> None:
     add(store, by=2, idempotency_key="k")
     with pytest.raises(IdempotencyKeyReused):
         add(store, idempotency_key="k", **other)
     assert value(store) == 2
 
 
-def test_keys_belong_to_one_counter_of_one_tenant(store: Counting) -> None:
+def test_key_belongs_to_one_counter_of_one_tenant(store: Counting) -> None:
     assert [
         add(store, *where, idempotency_key="k")
         for where in (("hits", "acme"), ("hits", "other"), ("more", "acme"))
     ] == [1, 1, 1]
 
 
-def test_a_key_is_forgotten_after_a_day_whatever_ttl_has_deleted(store: Counting) -> None:
+def test_key_expires_after_a_day_before_ttl_has_deleted_it(store: Counting) -> None:
     add(store, idempotency_key="k")
     store.time.advance(24 * 3600 - 1)
     assert add(store, idempotency_key="k") == 1
@@ -225,7 +223,7 @@ def test_a_key_is_forgotten_after_a_day_whatever_ttl_has_deleted(store: Counting
 
 @pytest.mark.parametrize("kind", ["before", "after", "late", "throttle", "error", "conflict"])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_keyed_increment_that_is_struck_counts_once_when_it_is_repeated(
+def test_keyed_increment_that_is_retried_after_a_fault_counts_once(
     store: Counting, faults: Faults, kind: str, times: int
 ) -> None:
     faults.on("TransactWriteItems", kind, times=times)
@@ -241,13 +239,13 @@ def test_a_keyed_increment_that_is_struck_counts_once_when_it_is_repeated(
 # ---------------------------------------------------------------- lost answers
 
 
-def test_an_increment_whose_answer_is_lost_counts_once(store: Counting, lost: Faults) -> None:
+def test_increment_whose_answer_is_lost_counts_once(store: Counting, lost: Faults) -> None:
     lost.on("UpdateItem", "after")
     assert add(store) == 1
     assert value(store) == 1
 
 
-def test_an_increment_that_never_left_is_unknown_and_not_repeated(
+def test_increment_that_was_never_sent_has_an_unknown_outcome_and_is_not_retried(
     store: Counting, lost: Faults
 ) -> None:
     lost.on("UpdateItem", "before")
@@ -257,7 +255,7 @@ def test_an_increment_that_never_left_is_unknown_and_not_repeated(
     assert lost.requests.count("UpdateItem") == 1
 
 
-def test_an_increment_cannot_be_settled_once_another_one_followed(
+def test_outcome_of_an_increment_is_unknown_if_another_one_followed(
     store: Counting, lost: Faults, faults: Faults
 ) -> None:
     other = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"), prefix="other")
@@ -273,10 +271,10 @@ def test_an_increment_cannot_be_settled_once_another_one_followed(
     assert value(store) == 2
 
 
-def test_what_leaves_no_nonce_does_not_unsettle(
+def test_increments_without_a_nonce_do_not_make_an_outcome_unknown(
     store: Counting, lost: Faults, faults: Faults
 ) -> None:
-    """Keyed and approximate increments, and those of jobs, leave the nonce of the one before."""
+    """Keyed and approximate increments, and those of jobs, keep the nonce of the one before."""
     other = Counting(make_client("dynamodb", attempts=1), make_client("dynamodb"), prefix="other")
     lost.on("UpdateItem", "after")
 
@@ -289,9 +287,7 @@ def test_what_leaves_no_nonce_does_not_unsettle(
     assert add(store) == 3
 
 
-def test_a_refused_increment_is_certain_to_have_written_nothing(
-    store: Counting, lost: Faults
-) -> None:
+def test_refused_increment_has_written_nothing(store: Counting, lost: Faults) -> None:
     lost.on("UpdateItem", "throttle")
     with pytest.raises(StoreUnavailable) as refusal:
         add(store)
@@ -300,9 +296,7 @@ def test_a_refused_increment_is_certain_to_have_written_nothing(
     assert value(store) == 0
 
 
-def test_a_server_error_is_settled_by_reading(
-    store: Counting, lost: Faults, faults: Faults
-) -> None:
+def test_server_error_is_settled_by_a_read(store: Counting, lost: Faults, faults: Faults) -> None:
     lost.on("UpdateItem", "error")
     with pytest.raises(OutcomeUnknown):
         add(store)
@@ -310,10 +304,10 @@ def test_a_server_error_is_settled_by_reading(
 
 
 @pytest.mark.parametrize("mode", ["standard", "adaptive", "legacy"])
-def test_a_plain_add_under_sdk_retries_counts_twice_in_every_mode(
+def test_plain_add_with_retries_of_the_sdk_counts_twice_in_every_mode(
     tables: dict[str, str], mode: str
 ) -> None:
-    """The control: the reason why the client of a counter has its retries off."""
+    """Shows, as the control, why the client of a counter has its retries switched off."""
     import boto3
     from botocore.config import Config
 
@@ -349,21 +343,19 @@ def sharded(client: Any, dynamodb: Any) -> Counting:
 def shards(dynamodb: Any) -> list[int]:
     items = dynamodb.scan(TableName="CountersTable")["Items"]
     return [
-        int(each["value"]["N"])
-        for each in sorted(items, key=lambda item: item["sk"]["S"])
-        if "shards" in each
+        int(shard["value"]["N"])
+        for shard in sorted(items, key=lambda item: item["sk"]["S"])
+        if "shards" in shard
     ]
 
 
-def test_a_sharded_counter_spreads_its_steps_and_sums_them(
-    sharded: Counting, dynamodb: Any
-) -> None:
+def test_sharded_counter_spreads_its_steps_and_sums_them(sharded: Counting, dynamodb: Any) -> None:
     assert value(sharded) == 0
     assert [add(sharded, by=by) for by in (1, 2, 3, 4, 5)] == [1, 3, 6, 10, 15]
     assert shards(dynamodb) == [6, 2, 3, 4]
 
 
-def test_a_process_that_does_not_know_the_shards_learns_them_by_one_more_call(
+def test_process_that_does_not_know_the_shards_reads_them_in_one_more_call(
     sharded: Counting, client: Any, dynamodb: Any, lost: Faults
 ) -> None:
     other = Counting(client, dynamodb, prefix="other")
@@ -377,29 +369,32 @@ def test_a_process_that_does_not_know_the_shards_learns_them_by_one_more_call(
     "way",
     [{"floor": 0}, {"ceiling": 9}, {"ttl_seconds": 9}, {"ceiling": 9, "idempotency_key": "k"}],
 )
-def test_a_sharded_counter_has_neither_bounds_nor_time_to_live(
+def test_sharded_counter_supports_neither_bounds_nor_time_to_live(
     sharded: Counting, client: Any, dynamodb: Any, way: dict[str, Any]
 ) -> None:
-    add(sharded)  # which knows the shards now
+    add(sharded)  # now it knows the shards
     for store in (sharded, Counting(client, dynamodb, prefix="other")):
         with pytest.raises(CounterIsSharded):
             add(store, **way)
     assert value(sharded) == 1
 
 
-def test_a_key_counts_once_on_whatever_shard(sharded: Counting) -> None:
+def test_key_counts_once_across_all_shards(sharded: Counting) -> None:
     assert [add(sharded, idempotency_key="k") for _ in range(3)] == [1, 1, 1]
     assert add(sharded, approximate=True) == 2
 
 
-def test_a_lost_answer_of_a_shard_is_settled_there(sharded: Counting, lost: Faults) -> None:
+def test_lost_answer_of_a_shard_is_settled_by_reading_that_shard(
+    sharded: Counting, lost: Faults
+) -> None:
     add(sharded)
     lost.on("UpdateItem", "after")
     assert add(sharded) == 2
 
 
-def test_shards_are_fixed_when_a_counter_is_made(sharded: Counting) -> None:
-    counters.create_sharded(sharded, tenant="acme", name="hits", shards=4)  # as it is
+def test_number_of_shards_cannot_be_changed(sharded: Counting) -> None:
+    # The same number as before.
+    counters.create_sharded(sharded, tenant="acme", name="hits", shards=4)
     with pytest.raises(CounterExists):
         counters.create_sharded(sharded, tenant="acme", name="hits", shards=5)
     add(sharded, "plain")
@@ -408,7 +403,7 @@ def test_shards_are_fixed_when_a_counter_is_made(sharded: Counting) -> None:
     assert value(sharded, "plain") == 1
 
 
-def test_an_expired_counter_may_be_made_anew_with_shards(store: Counting) -> None:
+def test_expired_counter_can_be_created_again_with_shards(store: Counting) -> None:
     add(store, by=5, ttl_seconds=60)
     store.time.advance(60)
     counters.create_sharded(store, tenant="acme", name="hits", shards=2)
@@ -416,7 +411,7 @@ def test_an_expired_counter_may_be_made_anew_with_shards(store: Counting) -> Non
 
 
 @pytest.mark.parametrize("shards_after", [None, 2, 8])
-def test_a_counter_that_is_made_anew_otherwise_is_met_as_it_is(
+def test_counter_that_was_created_again_with_other_shards_is_used_as_it_is(
     sharded: Counting, client: Any, dynamodb: Any, shards_after: int | None
 ) -> None:
     for _ in range(6):
@@ -427,15 +422,15 @@ def test_a_counter_that_is_made_anew_otherwise_is_met_as_it_is(
     if shards_after:
         counters.create_sharded(other, tenant="acme", name="hits", shards=shards_after)
     for _ in range(9):
-        add(sharded)  # which thinks of four shards
+        add(sharded)  # still expects four shards
     assert value(other) == 9
     assert all(
-        ("shards" in each) == bool(shards_after)
-        for each in dynamodb.scan(TableName="CountersTable")["Items"]
+        ("shards" in item) == bool(shards_after)
+        for item in dynamodb.scan(TableName="CountersTable")["Items"]
     )
 
 
-def test_a_sharded_counter_of_the_most_shards_is_made_and_deleted_at_once(
+def test_sharded_counter_of_the_most_shards_is_created_and_deleted(
     store: Counting, dynamodb: Any, faults: Faults
 ) -> None:
     counters.create_sharded(store, tenant="acme", name="hits", shards=100)
@@ -445,7 +440,7 @@ def test_a_sharded_counter_of_the_most_shards_is_made_and_deleted_at_once(
     assert dynamodb.scan(TableName="CountersTable")["Items"] == []
 
 
-def test_a_step_that_counted_and_whose_sum_cannot_be_read_is_not_to_be_repeated(
+def test_increment_that_counted_and_whose_sum_cannot_be_read_must_not_be_retried(
     sharded: Counting, faults: Faults
 ) -> None:
     faults.refuse("Query", "ProvisionedThroughputExceededException")
@@ -455,7 +450,7 @@ def test_a_step_that_counted_and_whose_sum_cannot_be_read_is_not_to_be_repeated(
     assert value(sharded) == 1
 
 
-def test_threads_that_meet_shards_at_once_both_count(
+def test_two_threads_that_first_read_the_shards_at_once_both_count(
     sharded: Counting, client: Any, dynamodb: Any, lost: Faults
 ) -> None:
     store = Counting(client, dynamodb, prefix="shared")
@@ -464,15 +459,14 @@ def test_threads_that_meet_shards_at_once_both_count(
     def meanwhile(operation: str, number: int) -> None:
         if others:
             others.pop()
-            add(
-                store
-            )  # another thread, which learns of the shards before this one's request arrives
+            # Another thread, which reads the shards before this thread's request arrives.
+            add(store)
 
     lost.plan = meanwhile
     assert add(store) == 2
 
 
-def test_threads_that_meet_a_deleted_counter_at_once_both_count(
+def test_two_threads_that_find_a_deleted_counter_at_once_both_count(
     sharded: Counting, lost: Faults
 ) -> None:
     add(sharded)
@@ -490,7 +484,7 @@ def test_threads_that_meet_a_deleted_counter_at_once_both_count(
     assert add(sharded) == 2
 
 
-def test_bounds_are_taken_again_when_a_counter_has_no_shards_any_more(
+def test_bounds_are_accepted_again_after_a_counter_lost_its_shards(
     sharded: Counting, client: Any, dynamodb: Any
 ) -> None:
     add(sharded)
@@ -501,7 +495,7 @@ def test_bounds_are_taken_again_when_a_counter_has_no_shards_any_more(
 
 
 @pytest.mark.parametrize("way", [{}, {"idempotency_key": "k"}])
-def test_what_another_clock_still_adds_is_not_taken_away(
+def test_increment_by_a_process_with_another_clock_is_not_deleted(
     store: Counting, client: Any, dynamodb: Any, way: dict[str, Any]
 ) -> None:
     add(store, by=5, ttl_seconds=10)
@@ -513,18 +507,18 @@ def test_what_another_clock_still_adds_is_not_taken_away(
         def acting(*args: Any) -> Any:
             if others:
                 others.pop()
-                add(store, ttl_seconds=100)  # for whom it has not expired
+                add(store, ttl_seconds=100)  # by its clock, the counter has not expired
             return act(*args)
 
         return acting
 
-    # An interleaving.
-    ahead._clear, ahead._restart = meanwhile(ahead._clear), meanwhile(ahead._restart)  # type: ignore[method-assign]
+    ahead._clear = meanwhile(ahead._clear)  # type: ignore[method-assign]  # an interleaving
+    ahead._restart = meanwhile(ahead._restart)  # type: ignore[method-assign]
     add(ahead, **way)
     assert value(store) == 7
 
 
-# ---------------------------------------------------------------- the rest
+# ---------------------------------------------------------------- other rules
 
 
 @pytest.mark.parametrize(
@@ -540,7 +534,7 @@ def test_what_another_clock_still_adds_is_not_taken_away(
         ({"ttl_seconds": 0}, "ttl_seconds"),
     ],
 )
-def test_what_no_counter_takes_is_refused_before_it_is_sent(
+def test_invalid_increment_is_rejected_before_it_is_sent(
     store: Counting, lost: Faults, wrong: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=field):
@@ -548,9 +542,7 @@ def test_what_no_counter_takes_is_refused_before_it_is_sent(
     assert lost.requests == []
 
 
-def test_a_deleted_counter_is_zero_and_its_keys_stay_remembered(
-    store: Counting, faults: Faults
-) -> None:
+def test_deleted_counter_is_zero_and_its_keys_are_kept(store: Counting, faults: Faults) -> None:
     add(store, by=5, idempotency_key="k")
     faults.requests.clear()
     counters.delete(store, tenant="acme", name="hits")
@@ -565,8 +557,8 @@ def test_many_counters_are_read_in_one_call(sharded: Counting, faults: Faults) -
         add(sharded, name)
     add(sharded, by=3)
     faults.requests.clear()
-    found = counters.read_many(sharded, tenant="acme", names=["b", "hits", "absent", "a", "b"])
-    assert [(each.name, each.value) for each in found] == [
+    read = counters.read_many(sharded, tenant="acme", names=["b", "hits", "absent", "a", "b"])
+    assert [(counter.name, counter.value) for counter in read] == [
         ("b", 1),
         ("hits", 3),
         ("absent", 0),
@@ -576,7 +568,7 @@ def test_many_counters_are_read_in_one_call(sharded: Counting, faults: Faults) -
     assert faults.requests == ["BatchGetItem", "Query"]
 
 
-def test_health_asks_the_table(store: Counting, faults: Faults) -> None:
+def test_health_check_reads_the_table(store: Counting, faults: Faults) -> None:
     store.ping()
     faults.refuse("GetItem", "ProvisionedThroughputExceededException")
     with pytest.raises(StoreUnavailable):

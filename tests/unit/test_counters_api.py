@@ -51,27 +51,27 @@ def api(dynamodb: Any) -> Api:
     return Api(dynamodb)
 
 
-def test_a_counter_is_added_to_read_and_deleted(api: Api) -> None:
+def test_counter_is_incremented_read_and_deleted(api: Api) -> None:
     assert api.call(f"GET {COUNTER}")[:2] == (200, {"name": "hits", "value": 0})
-    assert api.call(INCREMENT)[:2] == (200, {"name": "hits", "value": 1})  # a body is not needed
+    assert api.call(INCREMENT)[:2] == (200, {"name": "hits", "value": 1})  # a body is optional
     assert api.add(by=41) == (200, {"name": "hits", "value": 42})
     assert api.call(f"GET {COUNTER}")[:2] == (200, {"name": "hits", "value": 42})
     assert api.call(f"DELETE {COUNTER}")[:2] == (204, None)
     assert api.call(f"GET {COUNTER}")[1]["value"] == 0
 
 
-def test_a_name_may_come_percent_encoded(api: Api) -> None:
+def test_name_may_be_percent_encoded(api: Api) -> None:
     assert api.call(INCREMENT, "a%40b%2Bc")[:2] == (200, {"name": "a@b+c", "value": 1})
     assert api.call(INCREMENT, "a%2Fb")[1]["field"] == "name"
 
 
-def test_a_key_counts_once(api: Api) -> None:
+def test_key_counts_once(api: Api) -> None:
     assert [api.add("k", by=2) for _ in range(2)] == [(200, {"name": "hits", "value": 2})] * 2
     status, problem = api.add("k", by=3)
     assert (status, problem["code"]) == (422, "idempotency-key-reused")
 
 
-def test_a_bound_refuses_with_409(api: Api) -> None:
+def test_increment_outside_its_bounds_is_409(api: Api) -> None:
     assert api.add(by=5, ceiling=5) == (200, {"name": "hits", "value": 5})
     status, problem = api.add(by=1, ceiling=5)
     assert (status, problem["code"]) == (409, "counter-limit")
@@ -93,17 +93,19 @@ def test_a_bound_refuses_with_409(api: Api) -> None:
         ([], "body"),
     ],
 )
-def test_a_malformed_increment_is_refused_naming_the_field(api: Api, body: Any, field: str) -> None:
+def test_malformed_increment_is_rejected_with_the_name_of_the_field(
+    api: Api, body: Any, field: str
+) -> None:
     status, problem, _ = api.call(INCREMENT, body=body)
     assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
 
 
-def test_what_is_approximate_is_not_keyed(api: Api) -> None:
+def test_approximate_increment_cannot_have_a_key(api: Api) -> None:
     assert api.add(approximate=True) == (200, {"name": "hits", "value": 1})
     assert api.add("k", approximate=True)[1]["field"] == "approximate"
 
 
-def test_a_sharded_counter_is_made_once(api: Api) -> None:
+def test_sharded_counter_is_created_once(api: Api) -> None:
     assert api.call(f"PUT {COUNTER}", body={"shards": 4})[:2] == (
         200,
         {"name": "hits", "shards": 4},
@@ -116,11 +118,11 @@ def test_a_sharded_counter_is_made_once(api: Api) -> None:
         assert api.call(f"PUT {COUNTER}", body={"shards": shards})[1]["field"] == "shards"
 
 
-def test_an_answer_that_cannot_be_settled_is_503_outcome_unknown(api: Api) -> None:
+def test_increment_of_unknown_outcome_is_503_outcome_unknown(api: Api) -> None:
     Faults(api.once).on("UpdateItem", "before")
     status, problem, headers = api.call(INCREMENT, body={})
     assert (status, problem["code"]) == (503, "outcome-unknown")
-    assert "Retry-After" not in headers  # a repeat may count twice
+    assert "Retry-After" not in headers  # a retry may count twice
 
 
 def take(api: Api, **body: Any) -> tuple[int, Any, dict[str, str]]:
@@ -132,7 +134,7 @@ def take(api: Api, **body: Any) -> tuple[int, Any, dict[str, str]]:
 
 
 @pytest.mark.parametrize(("algorithm", "waits"), [("fixed", 8), ("sliding", 8), ("gcra", 5)])
-def test_a_limit_says_what_is_left_and_when_to_come_back(
+def test_limit_answers_the_remaining_share_and_when_to_retry(
     api: Api, algorithm: str, waits: int
 ) -> None:
     if algorithm != "gcra":
@@ -145,15 +147,14 @@ def test_a_limit_says_what_is_left_and_when_to_come_back(
     assert take(api, algorithm=algorithm)[1]["remaining"] == 0
     status, body, headers = take(api, algorithm=algorithm)
     assert (status, body["allowed"], body["remaining"]) == (429, False, 0)
-    assert body["reset_seconds"] == waits + (
-        algorithm == "sliding"
-    )  # the last window still weighs two at its first moment
+    # The last window still counts two at its first moment.
+    assert body["reset_seconds"] == waits + (algorithm == "sliding")
     assert headers["Retry-After"] == str(body["reset_seconds"])
     assert headers["RateLimit"] == f'"api";r=0;t={body["reset_seconds"]}'
     assert headers["Content-Type"] == "application/json"
 
 
-def test_cost_and_burst_are_taken_at_their_word(api: Api) -> None:
+def test_cost_and_burst_are_applied_exactly(api: Api) -> None:
     assert take(api, algorithm="gcra", burst=5, cost=5)[0] == 200
     assert take(api, algorithm="gcra", burst=5)[0] == 429
 
@@ -174,7 +175,9 @@ def test_cost_and_burst_are_taken_at_their_word(api: Api) -> None:
         ({"window": 1}, "window"),
     ],
 )
-def test_a_malformed_take_is_refused_naming_the_field(api: Api, body: Any, field: str) -> None:
+def test_malformed_take_is_rejected_with_the_name_of_the_field(
+    api: Api, body: Any, field: str
+) -> None:
     status, problem, _ = take(api, **body)
     assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
 
@@ -215,7 +218,7 @@ def test_tenants_share_no_limit(api: Api) -> None:
 @pytest.mark.parametrize(
     "route", [INCREMENT, f"GET {COUNTER}", f"PUT {COUNTER}", f"DELETE {COUNTER}", TAKE]
 )
-def test_a_store_that_does_not_answer_is_503(api: Api, faults: Faults, route: str) -> None:
+def test_store_that_does_not_answer_is_503(api: Api, faults: Faults, route: str) -> None:
     once = Faults(api.once)
     once.plan = faults.plan = lambda operation, number: "throttle"
     body = (

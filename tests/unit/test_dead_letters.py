@@ -1,5 +1,6 @@
-"""What nobody could handle: announced again, ended, or kept, and never dropped while its job
-lives.
+"""Messages that no worker could handle.
+
+They are announced again, ended or stored, and never dropped while their job lives.
 """
 
 import json
@@ -40,9 +41,11 @@ GAP = {
 }
 
 
-NO_STREAM = json.dumps(
-    {**GAP, "DDBStreamBatchInfo": {**GAP["DDBStreamBatchInfo"], "streamArn": "a queue's name"}}  # type: ignore[dict-item]
-)  # of two kinds
+_NO_STREAM_INFO = {
+    **GAP["DDBStreamBatchInfo"],  # type: ignore[dict-item]  # of two kinds
+    "streamArn": "a queue's name",
+}
+NO_STREAM = json.dumps({**GAP, "DDBStreamBatchInfo": _NO_STREAM_INFO})
 
 
 class Keeper:
@@ -100,11 +103,12 @@ class Keeper:
         return iter(self.stream)
 
     def settle(self, body: Any, *, source: str = "arn:dead-letters") -> list[str]:
-        """Gives one dead letter to the function; returns the ids that it wants again."""
+        """Passes one dead letter to the function; returns the ids of the messages it returns."""
         event = sqs(body if isinstance(body, str) else json.dumps(body))
         event["Records"][0]["eventSourceARN"] = "arn:relay-failures" if body is GAP else source
         return [
-            each["itemIdentifier"] for each in self._handler(event, Context())["batchItemFailures"]
+            failure["itemIdentifier"]
+            for failure in self._handler(event, Context())["batchItemFailures"]
         ]
 
     def submit(self, **changes: Any) -> Job:
@@ -138,20 +142,20 @@ WAKE = {"tenant": "acme", "id": "j1"}
 # ---------------------------------------------------------------- messages that wake a job
 
 
-def test_a_job_that_waits_is_announced_again(keeper: Keeper) -> None:
+def test_waiting_job_is_announced_again(keeper: Keeper) -> None:
     keeper.submit()
     assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 0.0)])
     assert keeper.job().status is Status.QUEUED
 
 
-def test_a_job_that_somebody_runs_is_announced_for_when_its_lease_would_end(keeper: Keeper) -> None:
+def test_running_job_is_announced_for_the_end_of_its_lease(keeper: Keeper) -> None:
     keeper.submit()
     claimed = keeper.claim()
     assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 15.0)])
     assert keeper.job() == claimed
 
 
-def test_an_abandoned_job_with_attempts_left_is_announced_and_not_ended(keeper: Keeper) -> None:
+def test_abandoned_job_with_attempts_left_is_announced_and_not_ended(keeper: Keeper) -> None:
     keeper.submit()
     keeper.claim()
     keeper.clock.advance(16)
@@ -159,7 +163,7 @@ def test_an_abandoned_job_with_attempts_left_is_announced_and_not_ended(keeper: 
     assert keeper.job().status is Status.INPROGRESS
 
 
-def test_a_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keeper: Keeper) -> None:
+def test_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keeper: Keeper) -> None:
     keeper.submit(max_attempts=1)
     keeper.claim()
     keeper.clock.advance(16)
@@ -170,46 +174,47 @@ def test_a_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keep
     )
 
 
-def test_a_job_on_its_last_attempt_that_somebody_runs_is_not_ended(keeper: Keeper) -> None:
+def test_running_job_on_its_last_attempt_is_not_ended(keeper: Keeper) -> None:
     keeper.submit(max_attempts=1)
     claimed = keeper.claim()
     assert (keeper.settle(WAKE), keeper.sent, keeper.job()) == ([], [(WAKE, 15.0)], claimed)
 
 
-def test_a_job_that_has_ended_needs_nothing(keeper: Keeper) -> None:
+def test_ended_job_needs_nothing(keeper: Keeper) -> None:
     keeper.submit()
     complete(keeper.store, keeper.claim(), result="1", effects=[], now_ms=keeper.clock())
     done = keeper.job()
     assert (keeper.settle(WAKE), keeper.sent, keeper.job()) == ([], [], done)
 
 
-def test_a_job_that_does_not_exist_needs_nothing(keeper: Keeper) -> None:
+def test_absent_job_needs_nothing(keeper: Keeper) -> None:
     assert (keeper.settle(WAKE), keeper.sent) == ([], [])
 
 
-def test_a_letter_whose_answer_cannot_be_sent_comes_again(keeper: Keeper) -> None:
+def test_dead_letter_is_returned_if_its_announcement_cannot_be_sent(keeper: Keeper) -> None:
     keeper.submit()
     keeper.queue_is_down = True
     assert (keeper.settle(WAKE), keeper.sent) == (["m0"], [])
 
 
-# ---------------------------------------------------------------- messages that ask for a job
+# ---------------------------------------------------------------- messages that request a job
 
 
-def test_a_job_that_no_receive_could_make_is_made_under_the_id_of_its_message(
+def test_job_that_no_worker_could_create_is_created_under_the_id_of_its_message(
     keeper: Keeper,
 ) -> None:
     assert keeper.settle({"task": "t", "payload": 5}) == []
-    made = keeper.job(job_id_for("acme", None, otherwise="message m0"))
-    assert (made.status, made.payload, made.max_attempts, keeper.sent) == (
+    job = keeper.job(job_id_for("acme", None, otherwise="message m0"))
+    # The stream announces it.
+    assert (job.status, job.payload, job.max_attempts, keeper.sent) == (
         Status.QUEUED,
         5,
         7,
         [],
-    )  # the stream announces it
+    )
 
 
-def test_a_job_that_a_receive_had_made_is_woken_and_not_made_twice(keeper: Keeper) -> None:
+def test_job_that_a_worker_had_created_is_announced_and_not_created_twice(keeper: Keeper) -> None:
     keeper.settle({"task": "t", "payload": 5})
     keeper.clock.advance(1)
     assert keeper.settle({"task": "t", "payload": 5}) == []
@@ -218,7 +223,7 @@ def test_a_job_that_a_receive_had_made_is_woken_and_not_made_twice(keeper: Keepe
     ]
 
 
-def test_a_message_whose_key_belongs_to_another_request_is_kept(keeper: Keeper) -> None:
+def test_message_whose_key_belongs_to_another_request_is_stored(keeper: Keeper) -> None:
     keeper.settle({"task": "t", "payload": 5, "idempotency_key": "k"})
     body = json.dumps({"task": "t", "payload": 6, "idempotency_key": "k"})
     assert (keeper.settle(body), keeper.sent) == ([], [])
@@ -226,7 +231,7 @@ def test_a_message_whose_key_belongs_to_another_request_is_kept(keeper: Keeper) 
     assert (kept.body, "with another body" in kept.problem) == (body, True)
 
 
-# ---------------------------------------------------------------- messages that are no job
+# ---------------------------------------------------------------- messages that could not be parsed
 
 
 @pytest.mark.parametrize(
@@ -242,8 +247,10 @@ def test_a_message_whose_key_belongs_to_another_request_is_kept(keeper: Keeper) 
     ],
     ids=["no json", "bad name", "no id", "array", "a megabyte", "surrogate", "half a gap"],
 )
-def test_what_cannot_be_read_is_kept_whole_for_the_operator(keeper: Keeper, body: str) -> None:
-    for _ in range(2):  # a letter may come twice
+def test_message_that_cannot_be_parsed_is_stored_whole_for_the_operator(
+    keeper: Keeper, body: str
+) -> None:
+    for _ in range(2):  # a dead letter may be delivered twice
         assert keeper.settle(body) == []
     (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
     assert (kept.message_id, kept.body, kept.kept_at_ms, keeper.sent) == (
@@ -257,30 +264,30 @@ def test_what_cannot_be_read_is_kept_whole_for_the_operator(keeper: Keeper, body
     assert keeper.client.scan(TableName="JobsTable")["Items"] == []
 
 
-def test_a_report_on_what_is_no_stream_is_kept_and_nothing_is_asked_for(keeper: Keeper) -> None:
+def test_report_that_names_no_stream_is_stored_and_reads_no_stream(keeper: Keeper) -> None:
     assert keeper.settle(NO_STREAM, source="arn:relay-failures") == []
     (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
     assert (kept.problem.split(":")[0], keeper.asked) == ("streamArn", [])
 
 
-def test_what_is_kept_expires_like_a_job(keeper: Keeper) -> None:
+def test_stored_message_expires_like_a_job(keeper: Keeper) -> None:
     keeper.settle("not json")
     keeper.clock.advance(31 * 24 * 3600)
     assert list(keeper.operations.unreadable(now_ms=keeper.clock())) == []
 
 
-def test_forgetting_what_is_not_there_says_so(keeper: Keeper) -> None:
+def test_deletion_of_an_absent_message_raises_an_error(keeper: Keeper) -> None:
     with pytest.raises(JobNotFound):
         keeper.operations.forget_unreadable("nothing")
 
 
-def test_a_letter_that_cannot_be_kept_comes_again(keeper: Keeper) -> None:
+def test_dead_letter_that_cannot_be_stored_is_returned(keeper: Keeper) -> None:
     faults = Faults(keeper.client)
     faults.plan = lambda operation, number: "before"
     assert keeper.settle("not json") == ["m0"]
 
 
-# ---------------------------------------------------------------- what the relay gave up on
+# ---------------------------------------------------------------- records that the relay gave up
 
 
 def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:
@@ -294,7 +301,7 @@ def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:
     }
 
 
-def test_jobs_in_records_that_the_relay_gave_up_on_are_announced(keeper: Keeper) -> None:
+def test_jobs_in_records_that_the_relay_could_not_deliver_are_announced(keeper: Keeper) -> None:
     later = {"N": str(keeper.clock() + 60_000)}
     keeper.stream = [
         image("a"),
@@ -312,7 +319,7 @@ def test_jobs_in_records_that_the_relay_gave_up_on_are_announced(keeper: Keeper)
     ]
 
 
-def test_jobs_in_records_that_the_stream_no_longer_has_are_searched_for_and_resent(
+def test_jobs_in_records_that_have_left_the_stream_are_searched_for_and_resent(
     keeper: Keeper, caplog: pytest.LogCaptureFixture
 ) -> None:
     keeper.submit()
@@ -323,19 +330,19 @@ def test_jobs_in_records_that_the_stream_no_longer_has_are_searched_for_and_rese
     assert "the stream no longer has the records of a report" in caplog.text
 
 
-def test_records_that_cannot_be_announced_come_again(keeper: Keeper) -> None:
+def test_records_that_cannot_be_announced_are_returned(keeper: Keeper) -> None:
     keeper.stream = [image("a")]
     keeper.queue_is_down = True
     assert keeper.settle(GAP) == ["m0"]
 
 
-def test_a_report_of_a_gap_that_did_not_come_from_the_relay_is_no_report(keeper: Keeper) -> None:
-    """Whoever may send to the jobs queue may not make this function read streams."""
+def test_report_of_a_gap_that_did_not_come_from_the_relay_is_not_accepted(keeper: Keeper) -> None:
+    """A sender with access to the jobs queue must not make this function read streams."""
     assert keeper.settle(json.dumps(GAP)) == []
     assert (keeper.asked, len(list(keeper.operations.unreadable(now_ms=keeper.clock())))) == ([], 1)
 
 
-def test_what_is_left_of_a_gap_is_announced_and_the_rest_is_searched_for(keeper: Keeper) -> None:
+def test_rest_of_a_gap_is_announced_and_the_lost_part_is_searched_for(keeper: Keeper) -> None:
     def trimmed() -> Any:
         yield image("b")
         raise StreamTrimmed(ARN, "5", "9")
@@ -348,7 +355,7 @@ def test_what_is_left_of_a_gap_is_announced_and_the_rest_is_searched_for(keeper:
 
 
 class PagedStream:
-    """A stream that answers as DynamoDB's may: with empty pages between."""
+    """A stream that answers as DynamoDB's may: with empty pages in between."""
 
     def __init__(self, pages: list[list[int]], *, trimmed: bool = False) -> None:
         self.pages = pages
@@ -373,22 +380,22 @@ class PagedStream:
 
 
 def numbers(stream: PagedStream) -> list[int]:
-    return [each["n"] for each in Streams(stream).images(ARN, "shard-1", "5", "9")]
+    return [image["n"] for image in Streams(stream).images(ARN, "shard-1", "5", "9")]
 
 
 @pytest.mark.parametrize("pages", [[[5, 7, 9]], [[], [5], [], [], [7, 9, 10]], [[5, 7], [11]]])
-def test_a_range_of_a_stream_is_read_to_its_end_through_empty_pages(pages: list[list[int]]) -> None:
+def test_range_of_a_stream_is_read_to_its_end_through_empty_pages(pages: list[list[int]]) -> None:
     assert numbers(PagedStream(pages)) == [
         number for page in pages for number in page if number <= 9
     ]
 
 
-def test_a_range_whose_end_is_not_reached_is_not_taken_for_read() -> None:
+def test_range_whose_end_is_not_reached_is_not_treated_as_read() -> None:
     with pytest.raises(StoreUnavailable, match="record 9 was not reached"):
         numbers(PagedStream([[5], []]))
 
 
-def test_of_a_range_whose_beginning_is_gone_the_rest_is_read() -> None:
+def test_range_whose_beginning_has_expired_is_read_from_its_first_record() -> None:
     with pytest.raises(StreamTrimmed):
         numbers(PagedStream([[8, 9]], trimmed=True))
     images = Streams(PagedStream([[8, 9]], trimmed=True)).images(ARN, "shard-1", "5", "9")
@@ -403,7 +410,7 @@ def resend(keeper: Keeper) -> Job:
 
 
 def stream_images(keeper: Keeper) -> list[str]:
-    """The statuses that the table's stream has carried so far."""
+    """Returns the statuses that the table's stream has carried so far."""
     from tests.conftest import make_client
 
     streams = make_client("dynamodbstreams")
@@ -413,24 +420,24 @@ def stream_images(keeper: Keeper) -> list[str]:
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
     return [
-        each["dynamodb"]["NewImage"]["status"]["S"]
-        for each in streams.get_records(ShardIterator=position)["Records"]
+        record["dynamodb"]["NewImage"]["status"]["S"]
+        for record in streams.get_records(ShardIterator=position)["Records"]
     ]
 
 
-def test_a_queued_job_is_announced_again_by_the_stream(keeper: Keeper) -> None:
+def test_queued_job_is_announced_again_by_the_stream(keeper: Keeper) -> None:
     keeper.submit()
     keeper.clock.advance(1)
     assert resend(keeper).status is Status.QUEUED
     assert stream_images(keeper) == ["QUEUED", "QUEUED"]
 
 
-def test_an_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) -> None:
+def test_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) -> None:
     keeper.submit()
     late = keeper.claim()
     keeper.clock.advance(16)
-    found = resend(keeper)
-    assert (found.status, found.attempt, found.fence, len(found.history)) == (
+    job = resend(keeper)
+    assert (job.status, job.attempt, job.fence, len(job.history)) == (
         Status.QUEUED,
         1,
         1,
@@ -441,7 +448,7 @@ def test_an_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) 
     assert keeper.claim("w2").attempt == 2
 
 
-def test_a_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(keeper: Keeper) -> None:
+def test_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(keeper: Keeper) -> None:
     keeper.submit()
     claimed = keeper.claim()
     keeper.clock.advance(16)
@@ -454,7 +461,7 @@ def test_a_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(keeper: Kee
     assert (resend(keeper).status, keeper.job().owner) == (Status.INPROGRESS, "w")
 
 
-def test_a_job_that_waits_for_its_next_attempt_is_resent_when_its_time_has_come(
+def test_job_that_waits_for_its_next_attempt_is_resent_once_its_time_has_come(
     keeper: Keeper,
 ) -> None:
     keeper.submit()
@@ -468,14 +475,14 @@ def test_a_job_that_waits_for_its_next_attempt_is_resent_when_its_time_has_come(
     assert stream_images(keeper)[-1] == "QUEUED"
 
 
-def test_a_job_whose_last_attempt_was_interrupted_is_ended_by_a_resend(keeper: Keeper) -> None:
+def test_job_whose_last_attempt_was_interrupted_is_ended_by_a_resend(keeper: Keeper) -> None:
     keeper.submit(max_attempts=1)
     keeper.claim()
     keeper.clock.advance(16)
     assert resend(keeper).status is Status.DEAD
 
 
-def test_a_job_that_somebody_runs_or_that_has_ended_is_not_resent(keeper: Keeper) -> None:
+def test_running_or_ended_job_is_not_resent(keeper: Keeper) -> None:
     keeper.submit()
     claimed = keeper.claim()
     with pytest.raises(JobIsLive):
@@ -486,7 +493,7 @@ def test_a_job_that_somebody_runs_or_that_has_ended_is_not_resent(keeper: Keeper
     assert stream_images(keeper) == ["QUEUED", "INPROGRESS", "COMPLETED"]
 
 
-def test_stranded_jobs_are_those_that_nobody_has_touched_for_long(keeper: Keeper) -> None:
+def test_stranded_jobs_are_those_that_did_not_change_for_long(keeper: Keeper) -> None:
     keeper.submit(id="old")
     keeper.submit(id="resent")
     keeper.submit()
@@ -501,8 +508,10 @@ def test_stranded_jobs_are_those_that_nobody_has_touched_for_long(keeper: Keeper
         id="late", status=Status.SCHEDULED, not_before_ms=keeper.clock() - 60_000, created_at_ms=0
     )
     keeper.submit(id="early", status=Status.SCHEDULED, not_before_ms=keeper.clock() + 60_000)
-    found = [job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job]
-    assert sorted(found) == ["j1", "late", "old"]
+    job_ids = [
+        job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job
+    ]
+    assert sorted(job_ids) == ["j1", "late", "old"]
 
 
 def test_stranded_jobs_are_found_on_every_page_of_the_table(keeper: Keeper) -> None:
@@ -514,14 +523,14 @@ def test_stranded_jobs_are_found_on_every_page_of_the_table(keeper: Keeper) -> N
             UpdateExpression="SET progress = :progress",
             ExpressionAttributeValues={":progress": {"S": json.dumps("x" * 300_000)}},
         )
-    found = list(keeper.operations.stranded(before_ms=keeper.clock()))
-    assert ([job.id for job in found if job], found.count(None)) == (
+    jobs = list(keeper.operations.stranded(before_ms=keeper.clock()))
+    assert ([job.id for job in jobs if job], jobs.count(None)) == (
         ["a", "b", "c", "d", "e", "f"],
         2,
     )
 
 
-def test_a_store_that_does_not_answer_is_no_stranded_job(keeper: Keeper) -> None:
+def test_store_that_does_not_answer_is_not_reported_as_no_stranded_jobs(keeper: Keeper) -> None:
     Faults(keeper.client).plan = lambda operation, number: "before"
     with pytest.raises(StoreUnavailable):
         list(keeper.operations.stranded(before_ms=0))

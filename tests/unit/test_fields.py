@@ -28,16 +28,18 @@ from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json
         ("", "not valid JSON"),
     ],
 )
-def test_what_is_no_strict_json_is_refused_with_its_reason(raw: str | bytes, names: str) -> None:
+def test_text_that_is_not_strict_json_is_rejected_with_its_reason(
+    raw: str | bytes, names: str
+) -> None:
     with pytest.raises(InvalidRequest, match=names):
         parse_json(raw, limit=1_000_000)
 
 
-def test_a_hundred_levels_are_read() -> None:
+def test_json_of_a_hundred_levels_is_read() -> None:
     assert parse_json("[" * 100 + "]" * 100, limit=1000)
 
 
-def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:
+def test_text_over_the_limit_is_rejected_before_it_is_parsed() -> None:
     with pytest.raises(PayloadTooLarge, match="11 bytes, the limit is 10"):
         parse_json("x" * 11, limit=10)
 
@@ -57,7 +59,7 @@ def test_a_text_over_the_limit_is_refused_before_it_is_parsed() -> None:
         ({"name": "a", "count": 1, "extra": 0}, "extra: unknown field"),
     ],
 )
-def test_a_wrong_field_is_named(body: object, problem: str) -> None:
+def test_wrong_field_is_named(body: object, problem: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         fields = Fields(body)
         fields.text("name", pattern=NAME)
@@ -78,17 +80,17 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_canonical_json_comes_back_as_the_same_value(value: object) -> None:
+def test_canonical_json_is_read_back_as_the_same_value(value: object) -> None:
     assert parse_json(canonical_json(value), limit=10**6) == value
 
 
 @pytest.mark.parametrize(("sent", "read"), [(2, 2), (2.0, 2), (-3.0, -3), (1e3, 1000)])
-def test_a_whole_number_is_whole_however_it_is_written(sent: float, read: int) -> None:
-    found = Fields({"n": sent}).integer("n", -10, 1000)
-    assert (found, type(found)) == (read, int)
+def test_whole_number_may_be_written_in_every_notation(sent: float, read: int) -> None:
+    number = Fields({"n": sent}).integer("n", -10, 1000)
+    assert (number, type(number)) == (read, int)
 
 
 @pytest.mark.parametrize("sent", [2.5, 1e300, 2.0**60, True, "2"])
-def test_what_is_no_whole_number_is_none(sent: object) -> None:
+def test_value_that_is_not_a_whole_number_is_read_as_none(sent: object) -> None:
     with pytest.raises(InvalidRequest, match="whole number"):
         Fields({"n": sent}).integer("n", -(10**400), 10**400)

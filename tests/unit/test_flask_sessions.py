@@ -1,6 +1,4 @@
-"""The Flask adapter, with real Flask: what its documentation says of sessions, and what Mayfly
-adds.
-"""
+"""The Flask adapter, with real Flask: what Flask documents of sessions, and what Mayfly adds."""
 
 from datetime import timedelta
 from typing import Any
@@ -138,22 +136,22 @@ class _Client:
     def token(self) -> str | None:
         name = "session" if self.base.startswith("http:") else COOKIE
         host = self.base.split("//")[1]
-        found = self.inner.get_cookie(name, domain=host.split(":")[0])
-        return found.value if found else None
+        cookie = self.inner.get_cookie(name, domain=host.split(":")[0])
+        return cookie.value if cookie else None
 
 
 def same(browser: _Client, app: flask.Flask) -> _Client:
     """Another window of the same browser."""
-    found = client(app)
-    found.inner.set_cookie(COOKIE, str(browser.token()), domain="app.example.org", secure=True)
-    return found
+    window = client(app)
+    window.inner.set_cookie(COOKIE, str(browser.token()), domain="app.example.org", secure=True)
+    return window
 
 
 def set_cookies(browser: _Client) -> list[str]:
     return list(browser.last.headers.getlist("Set-Cookie"))
 
 
-def test_a_view_without_session_costs_no_call_and_sets_no_cookie(
+def test_view_without_session_costs_no_call_and_sets_no_cookie(
     app: flask.Flask, faults: Faults
 ) -> None:
     browser = client(app)
@@ -164,7 +162,7 @@ def test_a_view_without_session_costs_no_call_and_sets_no_cookie(
     assert "Vary" not in browser.last.headers
 
 
-def test_a_reading_view_costs_one_call_and_an_unread_empty_session_none(
+def test_reading_view_makes_one_call_and_an_unread_empty_session_makes_none(
     app: flask.Flask, faults: Faults
 ) -> None:
     browser = client(app)
@@ -179,15 +177,15 @@ def test_a_reading_view_costs_one_call_and_an_unread_empty_session_none(
     assert set_cookies(browser) == []
 
 
-def test_a_session_is_kept_between_requests_under_one_cookie(app: flask.Flask) -> None:
+def test_session_is_kept_between_requests_under_one_cookie(app: flask.Flask) -> None:
     browser = client(app)
     assert [browser.get("/hit") for _ in range(3)] == ["1", "2", "3"]
-    assert set_cookies(browser) == []  # it has it already
+    assert set_cookies(browser) == []  # the browser has the cookie already
     assert client(app).get("/hit") == "1"
     assert browser.last.headers["Vary"] == "Cookie"
 
 
-def test_the_cookie_is_bound_to_the_host_until_the_browser_closes(app: flask.Flask) -> None:
+def test_cookie_is_bound_to_the_host_until_the_browser_closes(app: flask.Flask) -> None:
     browser = client(app)
     browser.get("/hit")
     (cookie,) = set_cookies(browser)
@@ -199,7 +197,7 @@ def test_on_plain_loopback_the_cookie_has_its_plain_name(app: flask.Flask) -> No
     assert [browser.get("/hit") for _ in range(2)] == ["1", "2"]
 
 
-def test_an_unknown_cookie_is_never_adopted(app: flask.Flask) -> None:
+def test_unknown_cookie_is_never_adopted(app: flask.Flask) -> None:
     browser = client(app)
     fixed = "mfs_a" + "0" * 32 + "_" + "A" * 43
     browser.inner.set_cookie(COOKIE, fixed, domain="app.example.org", secure=True)
@@ -207,21 +205,21 @@ def test_an_unknown_cookie_is_never_adopted(app: flask.Flask) -> None:
     assert browser.token() not in (None, fixed)
 
 
-def test_a_permanent_session_lasts_as_flask_says_and_its_cookie_as_long(
+def test_permanent_session_and_its_cookie_last_as_long_as_flask_is_configured(
     app: flask.Flask, store: Sessions
 ) -> None:
     browser = client(app)
     browser.post("/login/ada?remember")
     (cookie,) = set_cookies(browser)
-    assert cookie.endswith("; Max-Age=34560000")  # the store, not the browser, says when it is over
-    for _ in range(3):  # each use counts anew
+    assert cookie.endswith("; Max-Age=34560000")  # the store, not the browser, decides when it ends
+    for _ in range(3):  # each use starts the time again
         store.time.advance(7 * 24 * 3600 - 1)
         assert "'ada'" in browser.get("/look")
     store.time.advance(7 * 24 * 3600)
     assert "'ada'" not in browser.get("/look")
 
 
-def test_a_permanent_session_that_is_not_refreshed_lasts_from_its_start(
+def test_permanent_session_that_is_not_refreshed_lasts_from_its_start(
     app: flask.Flask, store: Sessions
 ) -> None:
     app.config["SESSION_REFRESH_EACH_REQUEST"] = False
@@ -234,7 +232,7 @@ def test_a_permanent_session_that_is_not_refreshed_lasts_from_its_start(
     assert "'ada'" not in browser.get("/look")
 
 
-def test_a_session_that_is_no_longer_permanent_goes_on(app: flask.Flask, store: Sessions) -> None:
+def test_session_that_is_no_longer_permanent_stays_open(app: flask.Flask, store: Sessions) -> None:
     browser = client(app)
     browser.post("/login/ada?remember")
     store.time.advance(2 * 24 * 3600)
@@ -245,7 +243,7 @@ def test_a_session_that_is_no_longer_permanent_goes_on(app: flask.Flask, store: 
     assert "'ada'" not in browser.get("/look")
 
 
-def test_a_session_that_is_not_permanent_ends_when_it_is_idle(
+def test_session_that_is_not_permanent_ends_when_it_is_idle(
     app: flask.Flask, store: Sessions
 ) -> None:
     browser = client(app)
@@ -264,7 +262,7 @@ def test_flashes_are_shown_once(app: flask.Flask) -> None:
     assert browser.get("/flashed") == "[]"
 
 
-def test_inner_changes_are_written_where_the_view_says_modified(app: flask.Flask) -> None:
+def test_nested_changes_are_written_if_the_view_sets_modified(app: flask.Flask) -> None:
     browser = client(app)
     assert [browser.get("/inner") for _ in range(2)] == ["[1]", "[1, 1]"]
 
@@ -275,7 +273,7 @@ def test_values_keep_the_types_that_flask_keeps(app: flask.Flask) -> None:
     assert browser.get("/look") == '{"new":false,"t":"((1, 2), b\'x\')"}\n'
 
 
-def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(
+def test_login_issues_a_new_token_and_revokes_the_old_one(
     app: flask.Flask, store: Sessions
 ) -> None:
     browser = client(app)
@@ -289,17 +287,17 @@ def test_a_login_gives_a_new_token_and_the_old_one_opens_nothing(
     thief.inner.set_cookie(COOKIE, before, domain="app.example.org", secure=True)
     assert thief.get("/look") == '{"new":true}\n'
     assert [
-        each.data["user"]
-        for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+        session.data["user"]
+        for session in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
     ] == ["ada"]
 
 
-def test_a_first_visit_can_log_in(app: flask.Flask, store: Sessions) -> None:
+def test_first_visit_can_log_in(app: flask.Flask, store: Sessions) -> None:
     client(app).post("/login/ada")
     assert len(sessions.list_by_subject(store, tenant="acme", subject="ada").sessions) == 1
 
 
-def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
+def test_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
     app: flask.Flask, store: Sessions, dynamodb: Any
 ) -> None:
     browser = client(app)
@@ -310,7 +308,7 @@ def test_a_cleared_session_is_ended_in_the_store_and_its_cookie_deleted(
     assert browser.get("/hit") == "1"
 
 
-def test_a_logout_with_a_word_of_farewell_is_a_logout(app: flask.Flask, store: Sessions) -> None:
+def test_logout_with_a_farewell_message_is_a_logout(app: flask.Flask, store: Sessions) -> None:
     browser = client(app)
     browser.post("/login/ada")
     before = same(browser, app)
@@ -320,7 +318,7 @@ def test_a_logout_with_a_word_of_farewell_is_a_logout(app: flask.Flask, store: S
     assert sessions.list_by_subject(store, tenant="acme", subject="ada").sessions == []
 
 
-def test_a_logout_that_overlaps_a_rotation_ends_the_session_under_its_new_token(
+def test_logout_that_overlaps_a_rotation_ends_the_session_under_its_new_token(
     app: flask.Flask, store: Sessions
 ) -> None:
     browser = client(app)
@@ -331,7 +329,7 @@ def test_a_logout_that_overlaps_a_rotation_ends_the_session_under_its_new_token(
     assert other.get("/look") == '{"new":true}\n'
 
 
-def test_a_request_that_happens_to_empty_the_session_loses_nothing_of_another_ones(
+def test_request_that_empties_the_session_loses_no_change_of_another_request(
     app: flask.Flask,
 ) -> None:
     browser = client(app)
@@ -342,7 +340,7 @@ def test_a_request_that_happens_to_empty_the_session_loses_nothing_of_another_on
     assert browser.get("/look") == '{"hits":"1","new":false,"slow":"1"}\n'
 
 
-def test_a_request_that_was_sent_beside_a_login_takes_no_other_session(
+def test_request_that_overlaps_a_login_gets_no_other_session(
     app: flask.Flask, store: Sessions
 ) -> None:
     browser = client(app)
@@ -350,22 +348,23 @@ def test_a_request_that_was_sent_beside_a_login_takes_no_other_session(
     beside = same(browser, app)
     browser.post("/login/ada")
     beside.get("/hit")
-    assert set_cookies(beside) == []  # it may reach the browser after the login's answer
+    assert set_cookies(beside) == []  # this answer may reach the browser after the login's answer
     store.time.advance(60)
     beside.get("/hit")
     assert len(set_cookies(beside)) == 1
 
 
-def test_requests_that_overlap_lose_nothing_of_each_others(app: flask.Flask) -> None:
+def test_overlapping_requests_lose_no_change_of_each_other(app: flask.Flask) -> None:
     browser = client(app)
     browser.get("/hit")
     other = same(browser, app)
-    app.extensions["meanwhile"] = lambda: other.get("/hit")  # between this one's read and its write
+    # Between this request's read and its write.
+    app.extensions["meanwhile"] = lambda: other.get("/hit")
     browser.get("/slow")
     assert browser.get("/look") == '{"hits":"2","new":false,"slow":"1"}\n'
 
 
-def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(
+def test_slow_request_does_not_restore_a_session_that_ended_meanwhile(
     app: flask.Flask, dynamodb: Any
 ) -> None:
     browser = client(app)
@@ -382,7 +381,7 @@ def test_a_slow_request_brings_back_no_session_that_was_ended_meanwhile(
     "headers",
     [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "http://[x"}],
 )
-def test_a_page_of_another_site_may_not_use_the_session(
+def test_request_from_another_site_cannot_use_the_session(
     app: flask.Flask, faults: Faults, headers: dict[str, str]
 ) -> None:
     browser = client(app)
@@ -396,7 +395,7 @@ def test_a_page_of_another_site_may_not_use_the_session(
     assert browser.last.status_code == 200
 
 
-def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(
+def test_store_that_does_not_answer_a_read_is_503_and_not_a_logout(
     app: flask.Flask, faults: Faults
 ) -> None:
     browser = client(app)
@@ -412,7 +411,7 @@ def test_a_store_that_does_not_answer_a_read_is_503_and_no_logout(
     assert browser.get("/hit") == "2"
 
 
-def test_nothing_is_acknowledged_that_was_not_written(app: flask.Flask, faults: Faults) -> None:
+def test_no_change_is_acknowledged_before_it_is_written(app: flask.Flask, faults: Faults) -> None:
     browser = client(app)
     faults.refuse("TransactWriteItems", "ProvisionedThroughputExceededException")
     browser.get("/hit")
@@ -424,7 +423,9 @@ def test_nothing_is_acknowledged_that_was_not_written(app: flask.Flask, faults: 
 
 
 @pytest.mark.parametrize(("text", "status"), [("x" * 256 * 1024, 413), ("\ud800", 400)])
-def test_what_a_session_does_not_hold_is_said_so(app: flask.Flask, text: str, status: int) -> None:
+def test_value_that_a_session_cannot_hold_is_named_in_the_error(
+    app: flask.Flask, text: str, status: int
+) -> None:
     browser = client(app)
     browser.get("/hit")
     browser.post("/keep", json={"text": text})
@@ -433,7 +434,7 @@ def test_what_a_session_does_not_hold_is_said_so(app: flask.Flask, text: str, st
     assert browser.get("/hit") == "2"
 
 
-def test_a_subject_that_nobody_could_list_is_no_login(app: flask.Flask) -> None:
+def test_login_of_a_subject_that_cannot_be_listed_is_rejected(app: flask.Flask) -> None:
     browser = client(app)
     browser.post("/login/ada lovelace")
     assert (browser.last.status_code, set_cookies(browser)) == (400, [])

@@ -50,7 +50,7 @@ CALLER = {"tenant": "acme", "scopes": "jobs:read jobs:write"}
 
 
 def call(handler: Any, event: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
-    """Status, parsed body, headers."""
+    """Returns status, parsed body and headers."""
     reply = handler(event, Context())
     body = reply["body"]
     kind = reply["headers"]["Content-Type"]
@@ -85,7 +85,7 @@ def page(page_limit: int = 0, limits_client: Any = None) -> Any:
     )
 
 
-def test_the_page_counts_its_visits_in_the_store(hello: Any) -> None:
+def test_page_counts_its_visits_in_the_store(hello: Any) -> None:
     assert [call(hello, http("GET /"))[1] for _ in range(2)] == [
         "Hello World! 1 times.",
         "Hello World! 2 times.",
@@ -102,7 +102,7 @@ def visit(hello: Any, *cookies: str, host: str = "app.example.org") -> tuple[Any
     return body["yours"], headers.get("Set-Cookie")
 
 
-def test_a_visitors_own_visits_are_counted_by_its_cookie(hello: Any) -> None:
+def test_visits_of_one_visitor_are_counted_by_cookie(hello: Any) -> None:
     yours, cookie = visit(hello)
     assert cookie is not None
     name_value = cookie.split(";")[0]
@@ -125,10 +125,8 @@ def test_on_plain_loopback_the_cookie_has_neither_prefix_nor_secure(hello: Any) 
     assert visit(hello, cookie.split(";")[0], host="127.0.0.1:3000")[0] == yours + 1
 
 
-def test_a_session_of_somebody_is_no_visitors(hello: Any) -> None:
-    """A key holder's own sessions, put into the cookie: nothing of them is read as a number of
-    visits, or written.
-    """
+def test_session_of_a_caller_is_not_used_as_a_visitors_session(hello: Any) -> None:
+    """A caller's own session in the cookie is neither read as a number of visits nor written."""
     store = session_store({"SESSIONS_TABLE": "SessionsTable", "SUBJECT_KEY": "test"})
     somebodys, _ = sessions.create(store, tenant="default", subject="ada", data={"visits": 7})
     strange, _ = sessions.create(store, tenant="default", data={"visits": "many"})
@@ -137,18 +135,18 @@ def test_a_session_of_somebody_is_no_visitors(hello: Any) -> None:
 
 
 @pytest.mark.parametrize("made_up", ["mfs_a" + "0" * 32 + "_" + "A" * 43, "fixed", ""])
-def test_an_unknown_cookie_is_never_adopted(hello: Any, made_up: str) -> None:
+def test_unknown_cookie_is_never_adopted(hello: Any, made_up: str) -> None:
     yours, cookie = visit(hello, f"__Host-visitor={made_up}")
     assert yours == 1
     assert cookie is not None
     assert cookie.split(";")[0] != f"__Host-visitor={made_up}"
 
 
-def test_the_text_form_sets_no_cookie(hello: Any) -> None:
+def test_text_form_sets_no_cookie(hello: Any) -> None:
     assert "Set-Cookie" not in call(hello, http("GET /"))[2]
 
 
-def test_health_asks_the_store(hello: Any) -> None:
+def test_health_check_reads_the_store(hello: Any) -> None:
     assert call(hello, http("GET /health"))[:2] == (200, {"status": "ok"})
 
 
@@ -169,7 +167,7 @@ def visits(handler: Any, address: str, count: int) -> list[tuple[int, Any, dict[
     return [call(handler, event) for _ in range(count)]
 
 
-def test_the_page_is_limited_by_the_address_that_the_gateway_saw(tables: dict[str, str]) -> None:
+def test_page_is_limited_by_the_address_that_the_gateway_saw(tables: dict[str, str]) -> None:
     handler = page(page_limit=3)
     assert [status for status, _, _ in visits(handler, "198.51.100.1", 4)] == [200, 200, 200, 429]
     assert visits(handler, "198.51.100.2", 1)[0][0] == 200
@@ -185,13 +183,13 @@ def test_the_page_is_limited_by_the_address_that_the_gateway_saw(tables: dict[st
     assert counted(make_client("dynamodb"), "CountersTable", "hits", tenant="default") == 4
 
 
-def test_a_limit_that_cannot_be_asked_lets_the_page_through(tables: dict[str, str]) -> None:
+def test_page_is_served_if_its_limit_cannot_be_read(tables: dict[str, str]) -> None:
     client = make_client("dynamodb")
     Faults(client).refuse("UpdateItem", "ProvisionedThroughputExceededException")
     assert visits(page(page_limit=1, limits_client=client), "198.51.100.1", 2)[1][0] == 200
 
 
-def test_a_store_that_is_down_is_503_with_retry_after() -> None:
+def test_store_that_is_down_is_503_with_retry_after() -> None:
     class Down:
         def ping(self) -> None:
             raise StoreUnavailable("ping", "EndpointConnectionError")
@@ -202,7 +200,7 @@ def test_a_store_that_is_down_is_503_with_retry_after() -> None:
     assert headers["Content-Type"] == "application/problem+json"
 
 
-def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
+def test_unforeseen_error_is_a_plain_500_without_its_reason() -> None:
     class Broken:
         def ping(self) -> None:
             raise RuntimeError("secret detail")
@@ -225,13 +223,13 @@ def test_the_unforeseen_is_a_plain_500_without_its_reason() -> None:
         ("POST", "//jobs", 404, None),
     ],
 )
-def test_what_no_route_takes_is_404_or_405(
+def test_request_without_a_route_is_404_or_405(
     hello: Any, method: str, path: str, status: int, allow: str | None
 ) -> None:
     event = http("$default", path)
     event["requestContext"]["http"]["method"] = method
-    found, body, headers = call(hello, event)
-    assert (found, body["status"], headers.get("Allow")) == (status, status, allow)
+    answered, body, headers = call(hello, event)
+    assert (answered, body["status"], headers.get("Allow")) == (status, status, allow)
 
 
 # ---------------------------------------------------------------- jobs
@@ -259,8 +257,13 @@ class JobsApi:
         self.handler = build_jobs(deps)
         self.is_stopping = False
         self.awaiting = build_await(
-            AwaitDeps(store=self.store, observe=observer("await"), clock=self.clock, stopping=self)  # type: ignore[arg-type]
-        )  # plays it
+            AwaitDeps(
+                store=self.store,
+                observe=observer("await"),
+                clock=self.clock,
+                stopping=self,  # type: ignore[arg-type]  # a fake
+            )
+        )
         self.during_pause: Callable[[], None] = lambda: None
 
     def pause(self, seconds: float) -> bool:
@@ -308,7 +311,7 @@ def api(dynamodb: Any) -> JobsApi:
     return JobsApi(dynamodb)
 
 
-def test_a_submitted_job_can_be_read(api: JobsApi) -> None:
+def test_submitted_job_can_be_read(api: JobsApi) -> None:
     status, job, headers = api.submit({"task": "t", "payload": {"a": 1}})
     assert (status, job["status"], job["payload"], job["max_attempts"]) == (
         202,
@@ -320,7 +323,7 @@ def test_a_submitted_job_can_be_read(api: JobsApi) -> None:
     assert api.read(job["id"])[:2] == (200, job)
 
 
-def test_the_same_key_and_body_find_the_same_job(api: JobsApi) -> None:
+def test_same_key_and_body_return_the_same_job(api: JobsApi) -> None:
     first = api.submit(headers={"Idempotency-Key": "k"})
     api.clock.advance(5)
     again = api.submit(headers={"Idempotency-Key": '"k"'})
@@ -329,7 +332,7 @@ def test_the_same_key_and_body_find_the_same_job(api: JobsApi) -> None:
 
 
 @pytest.mark.parametrize("other", [{"payload": 2}, {"max_attempts": 2}])
-def test_the_same_key_with_another_body_is_422(api: JobsApi, other: dict[str, int]) -> None:
+def test_same_key_with_another_body_is_422(api: JobsApi, other: dict[str, int]) -> None:
     api.submit(headers={"Idempotency-Key": "k"})
     status, body, _ = api.submit({"task": "t", **other}, headers={"Idempotency-Key": "k"})
     assert (status, body["code"]) == (422, "idempotency-key-reused")
@@ -353,7 +356,7 @@ def test_one_key_of_two_tenants_is_two_jobs(api: JobsApi) -> None:
         ([], "body"),
     ],
 )
-def test_a_wrong_submission_is_400_and_names_its_field(api: JobsApi, body: Any, field: str) -> None:
+def test_invalid_submission_is_400_and_names_its_field(api: JobsApi, body: Any, field: str) -> None:
     status, problem, _ = api.submit(body)
     assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
 
@@ -369,12 +372,12 @@ def test_a_wrong_submission_is_400_and_names_its_field(api: JobsApi, body: Any, 
         r'{"\ud800": 1, "\ud800": 1}',
     ],
 )
-def test_a_body_that_is_no_strict_json_is_400(api: JobsApi, raw: str) -> None:
+def test_body_that_is_not_strict_json_is_400(api: JobsApi, raw: str) -> None:
     status, problem, _ = call(api.handler, http("POST /jobs", raw=raw, caller=CALLER))
     assert (status, problem["code"]) == (400, "invalid-request")
 
 
-def test_an_unknown_task_is_400_and_lists_those_that_exist(api: JobsApi) -> None:
+def test_unknown_task_is_400_and_lists_known_tasks(api: JobsApi) -> None:
     status, problem, _ = api.submit({"task": "u"})
     assert (status, problem["code"]) == (400, "unknown-task")
     assert problem["detail"].endswith("known tasks: t")
@@ -383,15 +386,15 @@ def test_an_unknown_task_is_400_and_lists_those_that_exist(api: JobsApi) -> None
 @pytest.mark.parametrize(
     ("size", "status"), [(256 * 1024 - 2, 202), (256 * 1024 - 1, 413), (1024 * 1024, 413)]
 )
-def test_a_payload_over_its_limit_is_413(api: JobsApi, size: int, status: int) -> None:
+def test_payload_over_its_limit_is_413(api: JobsApi, size: int, status: int) -> None:
     assert api.submit({"task": "t", "payload": "x" * size})[0] == status
 
 
-def test_an_id_that_no_job_can_have_is_404(api: JobsApi) -> None:
+def test_impossible_job_id_is_404(api: JobsApi) -> None:
     assert api.read("a" * 5000)[0] == 404
 
 
-def test_an_unknown_job_and_one_of_another_tenant_get_the_same_answer(api: JobsApi) -> None:
+def test_unknown_job_and_one_of_another_tenant_get_the_same_answer(api: JobsApi) -> None:
     _, job, _ = api.submit()
     foreign = api.read(job["id"], caller={**CALLER, "tenant": "other"})
     assert (foreign[0], foreign[1]["code"]) == (404, "job-not-found")
@@ -399,12 +402,12 @@ def test_an_unknown_job_and_one_of_another_tenant_get_the_same_answer(api: JobsA
 
 
 @pytest.mark.parametrize("wait", ["-1", "21", "x", "1.5", "", "٣", "9" * 5000])
-def test_a_wait_that_is_no_number_of_seconds_is_400(api: JobsApi, wait: str) -> None:
+def test_wait_that_is_not_a_number_of_seconds_is_400(api: JobsApi, wait: str) -> None:
     status, problem, _ = api.read("id1", query={"wait": wait})
     assert (status, problem.get("field")) == (400, "wait")
 
 
-def test_a_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
+def test_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
     _, job, _ = api.submit()
 
     def finish() -> None:
@@ -419,7 +422,7 @@ def test_a_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
     assert len(api.pauses) == 3
 
 
-def test_a_wait_ends_early_with_the_job_as_it_is_when_the_process_is_asked_to_stop(
+def test_wait_ends_early_with_the_current_job_when_the_process_shuts_down(
     api: JobsApi,
 ) -> None:
     _, job, _ = api.submit()
@@ -446,7 +449,7 @@ def items(api: JobsApi) -> dict[str, Any]:
         ({"run_at": "2027-01-15T10:30:00+02:00"}, 1800, True),
     ],
 )
-def test_a_job_can_be_scheduled(
+def test_job_can_be_scheduled(
     api: JobsApi, body: dict[str, Any], not_before_s: int, is_swept: bool
 ) -> None:
     status, job, _ = api.submit({"task": "t", **body})
@@ -457,7 +460,7 @@ def test_a_job_can_be_scheduled(
 
 
 @pytest.mark.parametrize("body", [{"delay_seconds": 0}, {"run_at": "2020-01-01T00:00:00Z"}])
-def test_a_time_that_has_come_is_no_delay(api: JobsApi, body: dict[str, Any]) -> None:
+def test_time_in_the_past_causes_no_delay(api: JobsApi, body: dict[str, Any]) -> None:
     assert api.submit({"task": "t", **body})[1]["status"] == "queued"
 
 
@@ -474,12 +477,12 @@ def test_a_time_that_has_come_is_no_delay(api: JobsApi, body: dict[str, Any]) ->
         ({"delay_seconds": 1, "run_at": "2027-01-15T08:30:00Z"}, "run_at"),
     ],
 )
-def test_a_time_that_cannot_be_is_400(api: JobsApi, body: dict[str, Any], field: str) -> None:
+def test_invalid_time_is_400(api: JobsApi, body: dict[str, Any], field: str) -> None:
     status, problem, _ = api.submit({"task": "t", **body})
     assert (status, problem.get("field")) == (400, field)
 
 
-def test_a_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None:
+def test_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None:
     _, job, _ = api.submit({"task": "t", "delay_seconds": 60})
     with pytest.raises(ClaimRefused):
         api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock() + 59_999, lease_ms=15_000)
@@ -498,7 +501,7 @@ def sweep(api: JobsApi) -> Any:
     )({}, Context())
 
 
-def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> None:
+def test_sweep_announces_only_jobs_that_are_due_soon(api: JobsApi) -> None:
     near = api.submit({"task": "t", "delay_seconds": 1000})[1]["id"]
     api.submit({"task": "t", "delay_seconds": 5000})
     assert sweep(api) == {"handed_out": 0, "released": 0}
@@ -515,14 +518,14 @@ def test_a_sweep_hands_on_what_is_due_soon_and_nothing_else(api: JobsApi) -> Non
     assert left == [near]
 
 
-def test_a_sweep_of_many_goes_through_all_of_them(api: JobsApi) -> None:
+def test_sweep_of_many_jobs_announces_all_of_them(api: JobsApi) -> None:
     for _ in range(230):
         api.submit({"task": "t", "delay_seconds": 1000})
     api.clock.advance(915)
     assert sweep(api) == {"handed_out": 0, "released": 230}
 
 
-def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> None:
+def test_relay_announces_a_scheduled_job_with_the_remaining_delay() -> None:
     sent: list[tuple[Any, Any]] = []
 
     class Queue:
@@ -538,7 +541,7 @@ def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> No
     build_relay(RelayDeps(outbox=Outbox(Queue().send, {}), observe=observer("relay"), clock=clock))(
         event, Context()
     )
-    assert ([each["id"] for each in sent[0][0].values()], sent[0][1]) == (
+    assert ([row["id"] for row in sent[0][0].values()], sent[0][1]) == (
         ["soon", "late"],
         {"s-soon": 30.0, "s-late": 0.0},
     )
@@ -548,32 +551,32 @@ def test_the_relay_announces_a_scheduled_job_with_the_delay_that_is_left() -> No
 
 
 @pytest.mark.parametrize("body", [{}, {"delay_seconds": 60}, {"delay_seconds": 5000}])
-def test_a_waiting_job_is_cancelled_at_once_and_for_good(
+def test_waiting_job_is_cancelled_immediately_and_finally(
     api: JobsApi, body: dict[str, Any]
 ) -> None:
     _, job, _ = api.submit({"task": "t", **body})
     for _ in range(2):
-        status, found, _ = api.post(job["id"], "cancel")
-        assert (status, found["status"]) == (200, "cancelled")
+        status, cancelled, _ = api.post(job["id"], "cancel")
+        assert (status, cancelled["status"]) == (200, "cancelled")
     with pytest.raises(ClaimRefused):
         api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock() + 10**7, lease_ms=15_000)
     assert not {"due", "attention", "not_before"} & set(items(api))
 
 
-def test_a_running_job_that_is_cancelled_can_commit_nothing(api: JobsApi) -> None:
+def test_cancelled_job_cannot_commit(api: JobsApi) -> None:
     _, job, _ = api.submit()
     claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
-    found = api.post(job["id"], "cancel")[1]
-    assert (found["status"], found["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
+    cancelled = api.post(job["id"], "cancel")[1]
+    assert (cancelled["status"], cancelled["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
     assert [
         type(lost) for lost in api.store.renew([claimed], now_ms=api.clock(), lease_ms=15_000)
     ] == [Fenced]
     with pytest.raises(Fenced, match="has ended"):
         complete(api.store, claimed, result="1", effects=[], now_ms=api.clock())
-    assert api.read(job["id"])[1] == found
+    assert api.read(job["id"])[1] == cancelled
 
 
-def test_what_has_ended_cannot_be_cancelled_and_what_is_not_dead_not_redriven(api: JobsApi) -> None:
+def test_ended_job_cannot_be_cancelled_and_only_a_dead_one_can_be_redriven(api: JobsApi) -> None:
     _, job, _ = api.submit()
     assert api.post(job["id"], "redrive")[1]["code"] == "job-ended"
     claimed = api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
@@ -584,13 +587,13 @@ def test_what_has_ended_cannot_be_cancelled_and_what_is_not_dead_not_redriven(ap
     assert api.read(job["id"])[1]["status"] == "succeeded"
 
 
-def test_a_dead_job_that_is_redriven_has_all_its_attempts_again_and_keeps_its_history(
+def test_redriven_job_has_all_its_attempts_again_and_keeps_its_history(
     api: JobsApi,
 ) -> None:
     _, job, _ = api.submit({"task": "t", "max_attempts": 1})
     api.die(job["id"])
-    status, found, _ = api.post(job["id"], "redrive")
-    assert (status, found["status"], found["error"], len(found["attempts"])) == (
+    status, redriven, _ = api.post(job["id"], "redrive")
+    assert (status, redriven["status"], redriven["error"], len(redriven["attempts"])) == (
         202,
         "queued",
         None,
@@ -602,7 +605,7 @@ def test_a_dead_job_that_is_redriven_has_all_its_attempts_again_and_keeps_its_hi
 
 
 @pytest.mark.parametrize("end", ["commit", "claim"])
-def test_a_replay_that_finds_its_overdue_job_moving_answers_with_the_job(
+def test_replay_that_finds_its_overdue_job_changing_answers_with_the_job(
     api: JobsApi, end: str
 ) -> None:
     more = {"headers": {"Idempotency-Key": "k"}}
@@ -615,11 +618,11 @@ def test_a_replay_that_finds_its_overdue_job_moving_answers_with_the_job(
             complete(api.store, claimed, result="1", effects=[], now_ms=api.clock())
 
     once_before(api, "GetItem", move)  # the read of the resend
-    status, found, _ = api.submit(**more)
-    assert (status, found["status"]) == (200, "succeeded" if end == "commit" else "running")
+    status, replayed, _ = api.submit(**more)
+    assert (status, replayed["status"]) == (200, "succeeded" if end == "commit" else "running")
 
 
-def test_a_replay_announces_a_job_that_has_waited_for_too_long(api: JobsApi) -> None:
+def test_replay_announces_a_job_that_has_waited_too_long(api: JobsApi) -> None:
     more = {"headers": {"Idempotency-Key": "k"}}
     api.submit(**more)
     for seconds, resent in ((119, False), (2, True)):
@@ -629,7 +632,7 @@ def test_a_replay_announces_a_job_that_has_waited_for_too_long(api: JobsApi) -> 
 
 
 def once_before(api: JobsApi, call: str, act: Callable[[], object]) -> None:
-    """Does something when the next request of a kind is about to leave."""
+    """Calls a function when the next request of a kind is about to be sent."""
 
     def hook(**_: Any) -> None:
         api.client.meta.events.unregister(f"before-call.dynamodb.{call}", hook)
@@ -638,7 +641,7 @@ def once_before(api: JobsApi, call: str, act: Callable[[], object]) -> None:
     api.client.meta.events.register(f"before-call.dynamodb.{call}", hook)
 
 
-def test_two_who_redrive_at_once_open_one_run(api: JobsApi) -> None:
+def test_two_redrives_at_once_start_one_run(api: JobsApi) -> None:
     _, job, _ = api.submit({"task": "t", "max_attempts": 1})
     api.die(job["id"])
 
@@ -648,11 +651,11 @@ def test_two_who_redrive_at_once_open_one_run(api: JobsApi) -> None:
 
     once_before(api, "UpdateItem", other_redrives_and_a_worker_fails_it_again)
     api.post(job["id"], "redrive")
-    found = api.store.read("acme", job["id"], now_ms=api.clock())
-    assert (found.run, found.status, found.attempt) == (2, Status.DEAD, 1)
+    redriven = api.store.read("acme", job["id"], now_ms=api.clock())
+    assert (redriven.run, redriven.status, redriven.attempt) == (2, Status.DEAD, 1)
 
 
-def test_a_sweep_makes_no_job_of_one_that_is_gone(api: JobsApi) -> None:
+def test_sweep_does_not_restore_a_deleted_job(api: JobsApi) -> None:
     api.submit({"task": "t", "delay_seconds": 1000})
     item = items(api)
     api.clock.advance(915)
@@ -697,13 +700,13 @@ def test_dead_and_scheduled_jobs_are_listed_by_page_and_by_tenant(api: JobsApi) 
         ({"status": "dead", "cursor": "ü"}, "cursor"),
     ],
 )
-def test_a_listing_that_cannot_be_is_400(api: JobsApi, query: dict[str, str], field: str) -> None:
+def test_invalid_listing_is_400(api: JobsApi, query: dict[str, str], field: str) -> None:
     status, problem, _ = api.list(**query)
     assert (status, problem.get("field")) == (400, field)
 
 
 @pytest.mark.parametrize("verb", ["cancel", "redrive"])
-def test_a_job_of_another_tenant_can_be_neither_cancelled_nor_redriven(
+def test_job_of_another_tenant_can_be_neither_cancelled_nor_redriven(
     api: JobsApi, verb: str
 ) -> None:
     _, job, _ = api.submit()
@@ -711,19 +714,19 @@ def test_a_job_of_another_tenant_can_be_neither_cancelled_nor_redriven(
     assert api.post("a" * 500, verb)[0] == 404
 
 
-def test_a_wait_that_runs_out_answers_with_the_job_as_it_is(api: JobsApi) -> None:
+def test_wait_that_times_out_answers_with_the_current_job(api: JobsApi) -> None:
     _, job, _ = api.submit()
     assert api.read(job["id"], query={"wait": "2"})[:2] == (200, job)
     assert sum(api.pauses) == pytest.approx(2, abs=0.01)
 
 
-def test_a_job_whose_worker_died_says_interrupted(api: JobsApi) -> None:
+def test_job_whose_worker_died_has_an_interrupted_attempt(api: JobsApi) -> None:
     _, job, _ = api.submit()
     api.store.claim("acme", job["id"], nonce="w", now_ms=api.clock(), lease_ms=15_000)
     assert api.read(job["id"])[1]["attempts"][0]["outcome"] == "running"
     api.clock.advance(15.001)
-    found = api.read(job["id"])[1]
-    assert (found["status"], found["attempts"][0]["outcome"]) == ("interrupted", "interrupted")
+    shown = api.read(job["id"])[1]
+    assert (shown["status"], shown["attempts"][0]["outcome"]) == ("interrupted", "interrupted")
 
 
 @pytest.mark.parametrize(
@@ -735,13 +738,13 @@ def test_a_job_whose_worker_died_says_interrupted(api: JobsApi) -> None:
         ({"tenant": "acme", "scopes": ""}, 403, "forbidden"),
     ],
 )
-def test_the_door_lets_in_only_who_has_the_scope(
+def test_caller_without_the_scope_is_refused(
     api: JobsApi, caller: Any, status: int, code: str
 ) -> None:
-    found, problem, headers = call(
+    answered, problem, headers = call(
         api.handler, http("POST /jobs", body={"task": "t"}, caller=caller)
     )
-    assert (found, problem["code"]) == (status, code)
+    assert (answered, problem["code"]) == (status, code)
     assert ("WWW-Authenticate" in headers) == (status == 401)
 
 
@@ -768,7 +771,7 @@ def authorizer(dynamodb: Any) -> tuple[Any, str]:
     ), text
 
 
-def test_the_authorizer_hands_on_tenant_and_scopes(authorizer: tuple[Any, str]) -> None:
+def test_authorizer_passes_tenant_and_scopes(authorizer: tuple[Any, str]) -> None:
     handler, text = authorizer
     reply = handler({"headers": {"authorization": f"Bearer {text}"}}, Context())
     assert reply == {
@@ -777,7 +780,7 @@ def test_the_authorizer_hands_on_tenant_and_scopes(authorizer: tuple[Any, str]) 
     }
 
 
-def test_the_authorizer_lets_in_whose_use_it_cannot_note(
+def test_authorizer_accepts_a_key_whose_use_cannot_be_noted(
     authorizer: tuple[Any, str], faults: Faults
 ) -> None:
     faults.refuse("UpdateItem", "ThrottlingException")
@@ -789,7 +792,7 @@ def test_the_authorizer_lets_in_whose_use_it_cannot_note(
     assert "UpdateItem" in faults.requests
 
 
-def test_the_authorizer_hands_on_why_not(authorizer: tuple[Any, str]) -> None:
+def test_authorizer_passes_the_reason_of_a_refusal(authorizer: tuple[Any, str]) -> None:
     reply = authorizer[0]({"headers": {"authorization": "Bearer nonsense"}}, Context())
     assert reply["context"] == {"reason": "the Authorization header holds no Mayfly key"}
 
@@ -824,24 +827,24 @@ def stream_event(*ids: str) -> dict[str, Any]:
 
 
 def received(queue: Queue) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = []
+    bodies: list[dict[str, str]] = []
     while messages := queue._client.receive_message(
         QueueUrl=queue._url, MaxNumberOfMessages=10
     ).get("Messages"):
-        found += [json.loads(each["Body"]) for each in messages]
-    return found
+        bodies += [json.loads(message["Body"]) for message in messages]
+    return bodies
 
 
-def test_the_relay_announces_every_queued_job(queue: Queue) -> None:
+def test_relay_announces_every_queued_job(queue: Queue) -> None:
     ids = [f"j{number}" for number in range(25)]
     reply = build_relay(
         RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock())
     )(stream_event(*ids), Context())
     assert reply == {"batchItemFailures": []}
-    assert sorted(each["id"] for each in received(queue)) == sorted(ids)
+    assert sorted(message["id"] for message in received(queue)) == sorted(ids)
 
 
-def test_a_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
+def test_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
     assert (
         queue.send({"1": {"tenant": "acme", "id": "j1"}, "2": {"tenant": "other", "id": "j2"}})
         == set()
@@ -850,13 +853,13 @@ def test_a_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
         QueueUrl=queue._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"]
     )
     groups = {
-        json.loads(each["Body"])["id"]: each["Attributes"]["MessageGroupId"]
-        for each in reply["Messages"]
+        json.loads(message["Body"])["id"]: message["Attributes"]["MessageGroupId"]
+        for message in reply["Messages"]
     }
     assert groups == {"j1": "acme", "j2": "other"}
 
 
-def test_the_relay_reports_only_what_could_not_be_sent() -> None:
+def test_relay_reports_only_records_that_could_not_be_sent() -> None:
     class Half:
         def send(self, bodies: Any, delays: Any) -> set[str]:
             return {name for name in bodies if name.endswith("2")}
@@ -910,14 +913,18 @@ def handle(
         batches.append(FakeBatch(records, run, beats))
         return batches[-1]
 
-    reply = entrypoint(open_batch, queue=visible, lease_seconds=lease, observe=observer("t"))(  # type: ignore[arg-type]
-        event, context
-    )  # all that is used
+    handler = entrypoint(
+        open_batch,
+        queue=visible,  # type: ignore[arg-type]  # all that is used
+        lease_seconds=lease,
+        observe=observer("t"),
+    )
+    reply = handler(event, context)
     assert [batch.calls for batch in batches] == [["prepare", "begin", "close"]]
     return reply
 
 
-def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
+def test_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     beats: list[int] = []
     visible = VisibleQueue()
 
@@ -931,37 +938,39 @@ def test_the_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     assert visible.asked[0] == {"r0": 0.3, "r1": 0.3, "r2": 0.3}
     renewed = visible.asked[1:-1]
     assert len(renewed) == len(beats)
-    # What has been given back is renewed, too, for as long as it has to wait: its receipt is wanted
-    # at the end.
-    assert all(each == {"r0": pytest.approx(7, abs=2), "r1": 0.3, "r2": 0.3} for each in renewed)
+    # A failed record is renewed, too, for as long as it has to wait: its receipt is needed at the
+    # end.
+    assert all(
+        timeouts == {"r0": pytest.approx(7, abs=2), "r1": 0.3, "r2": 0.3} for timeouts in renewed
+    )
     assert visible.asked[-1] == {"r0": pytest.approx(7, abs=2)}
-    assert (
-        visible.asked[-1]["r0"] < renewed[0]["r0"] < 7
-    )  # counted from the failure, not from the end of the batch
+    # Counted from the failure, not from the end of the batch.
+    assert visible.asked[-1]["r0"] < renewed[0]["r0"] < 7
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_no_record_is_run_before_a_crash_would_cost_a_lease_only() -> None:
-    is_hidden, seen = threading.Event(), []
+def test_no_record_runs_before_the_batch_is_hidden() -> None:
+    """After a crash, the messages return when the lease ends, not after the queue's timeout."""
+    is_hidden, hidden_at_run = threading.Event(), []
 
     class SlowQueue(VisibleQueue):
         def set_visibility(self, seconds_by_receipt: Any) -> int:
-            is_hidden.wait(0.3)  # the store takes its time
+            is_hidden.wait(0.3)  # the store answers slowly
             return super().set_visibility(seconds_by_receipt)
 
     queue = SlowQueue()
     handle(
         sqs("a"),
-        lambda record: seen.append(len(queue.asked)),
+        lambda record: hidden_at_run.append(len(queue.asked)),
         queue,
         lease=15,
         context=Context(),
         beats=[],
     )
-    assert seen == [1]
+    assert hidden_at_run == [1]
 
 
-def test_a_heartbeat_that_fails_in_an_unforeseen_way_beats_on() -> None:
+def test_heartbeat_continues_after_an_unforeseen_failure() -> None:
     class Broken(list[int]):
         def append(self, beat: int) -> None:
             super().append(beat)
@@ -975,7 +984,7 @@ def test_a_heartbeat_that_fails_in_an_unforeseen_way_beats_on() -> None:
     handle(sqs("a"), run, VisibleQueue(), lease=0.3, context=Context(), beats=beats)
 
 
-def test_a_record_that_the_deadline_leaves_no_time_for_goes_back_at_once() -> None:
+def test_record_without_time_before_the_deadline_is_returned_immediately() -> None:
     started, visible, context = [], VisibleQueue(), Context(remaining_ms=2_000)
 
     def run(record: Any) -> None:
@@ -988,14 +997,14 @@ def test_a_record_that_the_deadline_leaves_no_time_for_goes_back_at_once() -> No
     assert visible.asked[-1] == {"r1": 0, "r2": 0}
 
 
-def test_visibility_is_rounded_up_and_kept_within_what_sqs_takes(aws: None) -> None:
-    asked: list[dict[str, Any]] = []
+def test_visibility_is_rounded_up_and_limited_to_the_range_of_sqs(aws: None) -> None:
+    entries: list[dict[str, Any]] = []
 
     class Client:
         def change_message_visibility_batch(self, **call: Any) -> dict[str, Any]:
-            asked.extend(call["Entries"])
+            entries.extend(call["Entries"])
             return {"Failed": [{}]}
 
-    # All that is used.
-    failed = Queue(Client(), "url").set_visibility({"a": 0.2, "b": -1, "c": 10**9})  # type: ignore[arg-type]
-    assert ([each["VisibilityTimeout"] for each in asked], failed) == ([1, 0, 43200], 1)
+    queue = Queue(Client(), "url")  # type: ignore[arg-type]  # all that is used
+    failed = queue.set_visibility({"a": 0.2, "b": -1, "c": 10**9})
+    assert ([entry["VisibilityTimeout"] for entry in entries], failed) == ([1, 0, 43200], 1)

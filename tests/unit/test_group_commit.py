@@ -1,6 +1,4 @@
-"""Several jobs in one transaction: who goes together, and that nobody loses anything by his
-company.
-"""
+"""Several jobs in one transaction: how they are grouped, and that no failure costs another job."""
 
 import itertools
 from collections.abc import Callable
@@ -24,7 +22,7 @@ _prefixes = (f"group{number}-" for number in itertools.count())
 
 
 class Bench:
-    """Claimed jobs, and what they want to commit."""
+    """Claimed jobs, and what they commit."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -64,7 +62,8 @@ class Bench:
     def commit(self, members: list[Member]) -> list[str]:
         self.faults.requests.clear()
         outcomes = [
-            type(each).__name__ if each else "committed" for each in self.store.commit_many(members)
+            type(failure).__name__ if failure else "committed"
+            for failure in self.store.commit_many(members)
         ]
         self.sent = list(self.faults.requests)
         return outcomes
@@ -91,20 +90,20 @@ def bench(embedded: Any) -> Bench:
 NAMES = [f"j{number}" for number in range(10)]
 
 
-# ---------------------------------------------------------------- who goes together
+# ---------------------------------------------------------------- how jobs are grouped
 
 
 def writes_of(bench: Bench, *effects: Callable[[Effects], None]) -> list[list[int]]:
-    """For each transaction of the plan, its members' numbers."""
+    """Returns the members' numbers for each transaction of the plan."""
     members = [bench.member(f"j{number}", each) for number, each in enumerate(effects)]
-    return [[members.index(each) for each in group.members] for group in plan(members)]
+    return [[members.index(member) for member in group.members] for group in plan(members)]
 
 
 def test_increments_of_one_counter_are_one_write_with_their_sum(bench: Bench) -> None:
-    members = [
-        bench.member(f"j{number}", lambda each, by=number: each.increment("n", by))  # type: ignore[misc]
-        for number in range(1, 5)
-    ]  # bound above
+    def add(number: int) -> Callable[[Effects], None]:
+        return lambda effects: effects.increment("n", number)
+
+    members = [bench.member(f"j{number}", add(number)) for number in range(1, 5)]
     (group,) = plan(members)
     assert len(group.writes) == 5
     assert [write.effect.adds for write in group.writes if write.effect.adds] == [10]
@@ -118,19 +117,21 @@ def condition_on(name: str) -> Callable[[Effects], None]:
     )
 
 
-def test_what_names_one_item_twice_goes_into_the_next_transaction(bench: Bench) -> None:
+def test_second_write_to_an_item_is_in_the_next_transaction(bench: Bench) -> None:
     a, b = condition_on("a"), condition_on("b")
     assert writes_of(bench, a, b, a, b, a) == [[0, 1], [2, 3], [4]]
 
 
-def test_a_put_and_an_update_of_one_item_are_told_by_the_key_in_the_item(bench: Bench) -> None:
+def test_put_and_update_of_one_item_are_recognised_by_the_key_in_the_item(bench: Bench) -> None:
     def put(effects: Effects) -> None:
         effects.put("Shelf", {"id": "a", "n": 1})
 
     assert writes_of(bench, put, condition_on("a"), condition_on("b")) == [[0, 2], [1]]
 
 
-def test_an_increment_never_joins_another_write_of_its_counter(bench: Bench) -> None:
+def test_increment_never_shares_a_transaction_with_another_write_of_its_counter(
+    bench: Bench,
+) -> None:
     key = {"pk": "acme/n", "sk": "shard/0"}
     table = bench.tables["CountersTable"]
 
@@ -157,7 +158,7 @@ def test_no_transaction_has_more_than_a_hundred_items(bench: Bench) -> None:
     ]
 
 
-def test_no_transaction_has_more_bytes_than_dynamodb_takes(bench: Bench) -> None:
+def test_no_transaction_exceeds_the_size_limit_of_dynamodb(bench: Bench) -> None:
     def big(number: int) -> Callable[[Effects], None]:
         return lambda effects: effects.put(
             "Shelf", {"id": str(number), "x": "x" * 300_000, "b": b"x" * 90_000}
@@ -172,7 +173,7 @@ def test_no_transaction_has_more_bytes_than_dynamodb_takes(bench: Bench) -> None
 # ---------------------------------------------------------------- members that fail
 
 
-def test_a_member_that_lost_its_job_leaves_without_harm(bench: Bench) -> None:
+def test_member_that_lost_its_job_does_not_affect_the_others(bench: Bench) -> None:
     members = bench.members(10)
     bench.store.claim("acme", "j4", nonce="other", now_ms=NOW + 16_000, lease_ms=15_000)
     outcomes = bench.commit(members)
@@ -181,7 +182,7 @@ def test_a_member_that_lost_its_job_leaves_without_harm(bench: Bench) -> None:
     assert bench.sent == ["TransactWriteItems"] * 2
 
 
-def test_members_whose_effects_are_refused_leave_without_harm(bench: Bench) -> None:
+def test_members_whose_effects_are_refused_do_not_affect_the_others(bench: Bench) -> None:
     def needs_what_is_not_there(effects: Effects) -> None:
         effects.increment("n")
         effects.check(
@@ -201,7 +202,7 @@ def test_members_whose_effects_are_refused_leave_without_harm(bench: Bench) -> N
     assert (bench.count(), len(bench.completed())) == (8, 8)
 
 
-def test_a_member_that_cannot_be_sent_at_all_is_alone_with_it(bench: Bench) -> None:
+def test_member_that_cannot_be_sent_fails_alone(bench: Bench) -> None:
     def malformed(effects: Effects) -> None:
         effects.increment("n")
         effects.update(
@@ -217,11 +218,12 @@ def test_a_member_that_cannot_be_sent_at_all_is_alone_with_it(bench: Bench) -> N
     assert (bench.count(), len(bench.completed())) == (9, 9)
 
 
-def test_where_an_increment_of_several_cannot_be_each_finds_out_alone_whose_it_is(
+def test_members_of_a_refused_shared_increment_are_committed_alone(
     bench: Bench,
 ) -> None:
-    """As when the sum leaves the range of a number. (The embedded store counts on, so the refusal
-    is injected.)
+    """The sum may leave the range of a number.
+
+    The emulator does not check the range, so the refusal is injected.
     """
     members = bench.members(10)
     bench.faults.cancel("None", "ValidationError", *["None"] * 9)
@@ -229,7 +231,9 @@ def test_where_an_increment_of_several_cannot_be_each_finds_out_alone_whose_it_i
     assert (bench.sent, bench.count()) == (["TransactWriteItems"] * 11, 10)
 
 
-def test_a_late_worker_hears_of_that_and_not_of_its_effects(bench: Bench) -> None:
+def test_worker_that_lost_its_job_gets_that_error_and_not_the_one_of_its_effects(
+    bench: Bench,
+) -> None:
     def refused(effects: Effects) -> None:
         effects.check(
             bench.tables["CountersTable"],
@@ -246,12 +250,14 @@ def test_a_late_worker_hears_of_that_and_not_of_its_effects(bench: Bench) -> Non
 
 
 def own_counters(bench: Bench) -> list[Member]:
-    # Bound above.
-    return [bench.member(name, lambda each, own=name: each.increment(own)) for name in NAMES]  # type: ignore[misc]
+    def add(name: str) -> Callable[[Effects], None]:
+        return lambda effects: effects.increment(name)
+
+    return [bench.member(name, add(name)) for name in NAMES]
 
 
 def reasons_for(members: list[Member], *hit: int) -> list[str]:
-    """One reason for each write of a group in which every member has a counter of its own."""
+    """Returns one reason for each write of a group in which every member has its own counter."""
     return [
         code
         for index in range(len(members))
@@ -259,16 +265,16 @@ def reasons_for(members: list[Member], *hit: int) -> list[str]:
     ]
 
 
-def test_who_meets_a_conflict_goes_on_alone_and_the_others_do_not_wait(bench: Bench) -> None:
+def test_members_with_a_conflict_are_retried_alone_and_the_others_do_not_wait(bench: Bench) -> None:
     members = own_counters(bench)
     bench.faults.cancel(*reasons_for(members, 3, 8))
     assert bench.commit(members) == ["committed"] * 10
-    # All ten, refused; the eight, at once; the two, after a pause.
+    # All ten, with conflicts; the other eight, immediately; the two, after a pause.
     assert (bench.sent, bench.pauses) == (["TransactWriteItems"] * 3, [1])
     assert (len(bench.completed()), sum(bench.count(name) for name in NAMES)) == (10, 10)
 
 
-def test_a_conflict_on_a_counter_of_all_is_tried_again_by_all_with_a_new_token(
+def test_conflict_on_a_shared_counter_is_retried_by_all_with_a_new_token(
     bench: Bench,
 ) -> None:
     tokens: list[str] = []
@@ -282,7 +288,7 @@ def test_a_conflict_on_a_counter_of_all_is_tried_again_by_all_with_a_new_token(
     assert (len(set(tokens)), bench.pauses, bench.count()) == (2, [1], 10)
 
 
-def test_conflicts_without_end_are_the_fate_of_those_who_meet_them_alone(bench: Bench) -> None:
+def test_endless_conflicts_affect_only_the_members_that_have_them(bench: Bench) -> None:
     members = own_counters(bench)
     hot = {"pk": {"S": "acme/j3"}, "sk": {"S": "shard/0"}}
 
@@ -303,7 +309,9 @@ def test_conflicts_without_end_are_the_fate_of_those_who_meet_them_alone(bench: 
     bench.faults.plan = plan
     outcomes = bench.store.commit_many(members)
     bench.faults.plan = lambda operation, number: None
-    assert [type(each) for each in outcomes] == [type(None)] * 3 + [Contended] + [type(None)] * 6
+    assert [type(outcome) for outcome in outcomes] == [type(None)] * 3 + [Contended] + [
+        type(None)
+    ] * 6
     assert bench.completed() == [name for name in NAMES if name != "j3"]
 
 
@@ -311,7 +319,7 @@ def test_conflicts_without_end_are_the_fate_of_those_who_meet_them_alone(bench: 
 
 
 @pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
-def test_a_call_that_fails_once_commits_everything_once(bench: Bench, kind: str) -> None:
+def test_call_that_fails_once_commits_every_member_once(bench: Bench, kind: str) -> None:
     members = bench.members(10)
     bench.faults.on("TransactWriteItems", kind)
     assert bench.commit(members) == ["committed"] * 10
@@ -319,22 +327,27 @@ def test_a_call_that_fails_once_commits_everything_once(bench: Bench, kind: str)
 
 
 @pytest.mark.parametrize(("kind", "counted"), [("before", 0), ("after", 10)])
-def test_silence_leaves_everyone_to_redelivery(bench: Bench, kind: str, counted: int) -> None:
+def test_store_that_does_not_answer_leaves_all_members_to_redelivery(
+    bench: Bench, kind: str, counted: int
+) -> None:
     members = bench.members(10)
     bench.faults.plan = lambda operation, number: (
         kind if operation == "TransactWriteItems" else None
     )
-    assert [isinstance(each, StoreUnavailable) for each in bench.store.commit_many(members)] == [
-        True
-    ] * 10
+    assert [
+        isinstance(failure, StoreUnavailable) for failure in bench.store.commit_many(members)
+    ] == [True] * 10
     bench.faults.plan = lambda operation, number: None
     assert bench.count() == counted
 
 
-def test_a_group_whose_answer_was_lost_for_good_is_recognised_when_it_is_sent_again(
+def test_group_whose_answer_was_lost_is_recognised_when_it_is_sent_again(
     bench: Bench,
 ) -> None:
-    """As after ten minutes, when the token is forgotten: each member finds its own completion."""
+    """Simulates a retry after ten minutes, when DynamoDB has forgotten the token.
+
+    Each member finds its own completion.
+    """
     members = bench.members(3)
     assert bench.commit(members) == ["committed"] * 3
     extra = bench.member("j9")
@@ -342,13 +355,13 @@ def test_a_group_whose_answer_was_lost_for_good_is_recognised_when_it_is_sent_ag
     assert bench.count() == 4
 
 
-def test_a_cancellation_that_gives_no_reason_is_no_loop(bench: Bench) -> None:
+def test_cancellation_without_a_reason_is_not_retried_forever(bench: Bench) -> None:
     members = bench.members(2)
     bench.faults.cancel("None", "None", "None")
     assert bench.commit(members) == ["StoreUnavailable"] * 2
 
 
-def test_a_job_without_effects_costs_one_unit_and_no_transaction(bench: Bench) -> None:
+def test_job_without_effects_costs_one_unit_and_no_transaction(bench: Bench) -> None:
     member = bench.member("j0", lambda effects: None)
     assert (bench.commit([member]), bench.sent) == (["committed"], ["UpdateItem"])
     late = bench.member("j1", lambda effects: None)
@@ -360,8 +373,9 @@ def test_a_job_without_effects_costs_one_unit_and_no_transaction(bench: Bench) -
 
 
 def test_two_attempts_never_share_a_nonce(embedded: Any) -> None:
-    """With one nonce for both, the second would take the first one's completion for its own, and
-    its effects for applied.
+    """With a shared nonce, the second attempt would take the first one's completion for its own.
+
+    It would then report effects as applied that are not.
     """
     stage = Stage(embedded, make_tables(embedded, next(_prefixes)))
     stage.submit()
@@ -374,7 +388,7 @@ def test_two_attempts_never_share_a_nonce(embedded: Any) -> None:
     assert (stage.count(), stage.succeeded) == (1, 1)
 
 
-def test_effects_tell_items_apart() -> None:
+def test_items_are_identified_by_table_and_key() -> None:
     a = Effect(
         "a",
         {"Put": {"TableName": "T", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}, "x": {"N": "1"}}}},
@@ -387,5 +401,5 @@ def test_effects_tell_items_apart() -> None:
     other = Effect(
         "d", {"Put": {"TableName": "U", "Item": {"pk": {"S": "1"}, "sk": {"S": "1"}}}}
     ).item
-    assert [a.may_be(each) for each in (b, c, other)] == [True, False, False]
+    assert [a.may_be(effect) for effect in (b, c, other)] == [True, False, False]
     assert EffectRefused("j", "e", "ConditionalCheckFailed").is_malformed is False

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mayfly.core.ids import derived_id, key, new_id, new_nonce
 
-# Any text; and of the separator and what encodes it, so that what looks alike meets.
+# Any text; and short texts of the separator and its encoding, so that similar texts meet.
 parts = st.lists(
     st.text(st.characters(exclude_categories=["Cs"])) | st.text("a/%2F", max_size=3),
     min_size=1,
@@ -18,9 +18,9 @@ def test_different_parts_never_share_a_key(one: list[str], other: list[str]) -> 
 
 
 @given(st.text("a/%2F", max_size=8))
-def test_no_way_to_cut_a_text_into_parts_gives_the_key_of_another(text: str) -> None:
+def test_two_ways_to_split_a_text_into_parts_never_share_a_key(text: str) -> None:
     cuts = [[text], *([text[:at], text[at + 1 :]] for at, each in enumerate(text) if each == "/")]
-    assert len({key(*each) for each in cuts}) == len(cuts)
+    assert len({key(*cut) for cut in cuts}) == len(cuts)
 
 
 @given(parts, parts)
@@ -28,5 +28,5 @@ def test_different_parts_never_share_a_derived_id(one: list[str], other: list[st
     assert (derived_id(*one) == derived_id(*other)) == (one == other)
 
 
-def test_ids_and_nonces_do_not_repeat() -> None:
+def test_ids_and_nonces_are_unique() -> None:
     assert len({new_id() for _ in range(1000)} | {new_nonce() for _ in range(1000)}) == 2000

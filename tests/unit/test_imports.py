@@ -1,4 +1,4 @@
-"""Imports: CSV in pieces, added up exactly, from any checkpoint on."""
+"""CSV imports: files read in pieces, added up exactly, from any checkpoint on."""
 
 import csv
 import io
@@ -32,18 +32,19 @@ from tests.support.stage import Stage, finish
 
 
 def tally(data: bytes, cuts: Sequence[int] = (), *, resumes: bool = False) -> Tally:
-    """The whole of `data`, in pieces cut at some places; forgotten and taken up again at each of
-    them where it `resumes`.
+    """Imports the whole of `data` in pieces cut at these places.
+
+    With `resumes`, each piece begins from the saved progress of the one before.
     """
     source = Source("acme/x.csv", len(data), "e")
-    found = Tally(source)
-    for cut in sorted({min(each, len(data)) for each in cuts} | {len(data)}):
-        if found.fetched > cut:
+    sums = Tally(source)
+    for cut in sorted({min(cut, len(data)) for cut in cuts} | {len(data)}):
+        if sums.fetched > cut:
             continue
-        found.take(data[found.fetched : cut], is_last=cut == len(data))
+        sums.take(data[sums.fetched : cut], is_last=cut == len(data))
         if resumes:
-            found = Tally.resumed(source, json.loads(canonical_json(found.progress())))
-    return found
+            sums = Tally.resumed(source, json.loads(canonical_json(sums.progress())))
+    return sums
 
 
 def test_columns_are_added_up() -> None:
@@ -85,7 +86,7 @@ def test_sums_keep_every_digit() -> None:
     "text",
     ["1_000", "1e5", "0x1", "NaN", "inf", " 1", "1.", ".5", "\uff11", "--1", "1,0", "9" * 31],
 )
-def test_what_is_no_plain_number_is_a_text(text: str) -> None:
+def test_value_that_is_not_a_plain_number_is_a_text(text: str) -> None:
     column = tally(f'n\n"{text}"\n'.encode()).result()["columns"]["n"]
     assert (column["texts"], column["numbers"]) == (1, 0)
 
@@ -108,12 +109,12 @@ def test_what_is_no_plain_number_is_a_text(text: str) -> None:
         (b"a,b", 0, []),
     ],
 )
-def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(
+def test_rows_are_read_as_rfc_4180_defines_and_the_others_are_stored(
     data: bytes, rows: int, problems: list[str]
 ) -> None:
     for cuts in ((), range(len(data))):
         result = tally(data, cuts).result()
-        assert (result["rows"], [each["problem"] for each in result["rejected"]]) == (
+        assert (result["rows"], [row["problem"] for row in result["rejected"]]) == (
             rows,
             problems,
         )
@@ -122,7 +123,7 @@ def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "problem"),
     [
         (b"", "is empty"), (b"\n\n", "is empty"), (b"a,a\n1,2\n", "each column once"),
         (b"a,\n1,2\n", "each column once"),
@@ -133,15 +134,15 @@ def test_rows_are_read_as_rfc_4180_has_them_and_the_others_are_kept(
         (b"a\n" + b"x" * (1024 * 1024 + 1), "longer than"),
     ],
 )  # fmt: skip
-def test_a_file_without_a_usable_header_or_with_a_boundless_row_ends_its_import(
-    data: bytes, said: str
+def test_file_without_a_usable_header_or_with_an_endless_row_ends_its_import(
+    data: bytes, problem: str
 ) -> None:
-    with pytest.raises(BadImport, match=said):
-        found = Tally(Source("acme/x.csv", len(data) + 1, "e"))
-        found.take(data, is_last=len(data) < 1000)
+    with pytest.raises(BadImport, match=problem):
+        sums = Tally(Source("acme/x.csv", len(data) + 1, "e"))
+        sums.take(data, is_last=len(data) < 1000)
 
 
-def test_the_first_hundred_malformed_rows_are_kept_and_all_are_counted() -> None:
+def test_first_hundred_malformed_rows_are_stored_and_all_are_counted() -> None:
     result = tally(b"a,b\n" + b"x\n" * 250).result()
     assert (result["malformed"], len(result["rejected"]), result["rejected"][0]) == (
         250,
@@ -150,7 +151,7 @@ def test_the_first_hundred_malformed_rows_are_kept_and_all_are_counted() -> None
     )
 
 
-def test_the_largest_progress_fits_into_a_job() -> None:
+def test_largest_progress_fits_into_a_job() -> None:
     names = [f"{n:02}" + "ü" * 62 for n in range(64)]
     row = ",".join(["9" * 30 + "." + "9" * 30] * 64)
     for junk in ("ü" * 500, "\x00\x01" * 100, '""\\' * 100, "\U0001f600" * 100):
@@ -158,7 +159,7 @@ def test_the_largest_progress_fits_into_a_job() -> None:
         assert len(canonical_json(tally(data.encode()).progress()).encode()) <= PROGRESS_LIMIT
 
 
-def test_progress_that_is_too_large_is_refused() -> None:
+def test_progress_that_is_too_large_is_rejected() -> None:
     with pytest.raises(InvalidRequest, match="progress"):
         check_progress("x" * PROGRESS_LIMIT)
 
@@ -170,12 +171,24 @@ CELLS = (
 )
 
 
+def is_number(text: str) -> bool:
+    """Returns whether a text is a plain decimal number, with one sign at most."""
+    digits = text.lstrip("+-")
+    return (
+        digits.replace(".", "", 1).isdecimal()
+        and text.isascii()
+        and text[-1] != "."
+        and digits[0] != "."
+        and len(digits) >= len(text) - 1
+    )
+
+
 @given(
     st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=20),
     st.lists(st.integers(0, 400), max_size=8),
     st.booleans(),
 )
-def test_wherever_it_is_cut_and_resumed_a_file_comes_to_the_same_and_to_what_plain_python_makes_of_it(
+def test_file_has_the_same_sums_in_any_pieces_as_in_plain_python(
     rows: list[list[str]], cuts: list[int], resumes: bool
 ) -> None:
     text = io.StringIO(newline="")
@@ -187,12 +200,12 @@ def test_wherever_it_is_cut_and_resumed_a_file_comes_to_the_same_and_to_what_pla
     if result["malformed"] == 0:
         assert result["rows"] == len([row for row in plain if row])
         for index, name in enumerate(("b", "a")):
-            numbers = [Decimal(row[index]) for row in plain if row and row[index].lstrip("+-").replace(".", "", 1).isdecimal() and row[index].isascii() and row[index][-1] != "." and row[index].lstrip("+-")[0] != "." and len(row[index].lstrip("+-")) >= len(row[index]) - 1]  # fmt: skip
+            numbers = [Decimal(row[index]) for row in plain if row and is_number(row[index])]
             assert Decimal(result["columns"][name]["sum"]) == sum(numbers)
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
-def test_any_bytes_are_rows_or_malformed_or_no_csv_whatever_the_pieces(
+def test_any_bytes_are_rows_or_malformed_rows_or_not_csv_in_any_pieces(
     data: bytes, cuts: list[int]
 ) -> None:
     whole: Any = None
@@ -209,7 +222,7 @@ def test_any_bytes_are_rows_or_malformed_or_no_csv_whatever_the_pieces(
 
 
 class Imports(Stage):
-    """A stage whose one task imports from a bucket on moto, and which counts what is read."""
+    """A stage whose one task imports from a bucket on moto, and which counts its reads."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client, exclusive=True)
@@ -221,16 +234,16 @@ class Imports(Stage):
         real, stage = self.objects.read, self
 
         def counted(source: Source, start: int, size: int) -> bytes:
-            found = real(source, start, size)
-            stage.read.append((start, len(found)))
+            piece = real(source, start, size)
+            stage.read.append((start, len(piece)))
             stage.during_read()
-            return found
+            return piece
 
-        self.objects.read = counted  # type: ignore[method-assign]  # counts
+        self.objects.read = counted  # type: ignore[method-assign]  # counts the calls
         self.body = lambda job, effects: import_csv(job, effects, self.objects)
 
     def during_read(self) -> None:
-        """What else happens, a test's own."""
+        """Does nothing; a test replaces it."""
 
     def put(self, body: bytes, key: str = "acme/x.csv") -> None:
         self.s3.put_object(Bucket="imports", Key=key, Body=body)
@@ -252,19 +265,19 @@ def big(rows: int) -> bytes:
     return b"n,text\n" + b"".join(b"%d,%s\n" % (n, b"x" * 90) for n in range(rows))
 
 
-def test_a_file_is_imported_once_and_counted_with_it(imports: Imports) -> None:
+def test_file_is_imported_once_and_counted_with_its_import(imports: Imports) -> None:
     imports.put(b"n\n1\n2\nx,y\n")
     imports.submit(payload={"key": "x.csv"})
     imports.attempt()
     assert imports.job().status is Status.COMPLETED
     assert imports.shown()["result"]["columns"]["n"]["sum"] == "3"
     items = imports.client.scan(TableName="CountersTable")["Items"]
-    assert {each["pk"]["S"]: each["value"]["N"] for each in items} == {
+    assert {item["pk"]["S"]: item["value"]["N"] for item in items} == {
         "acme/csv.import.files": "1", "acme/csv.import.rows": "2", "acme/csv.import.malformed": "1",
     }  # fmt: skip
 
 
-def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again(
+def test_killed_import_continues_from_its_checkpoint_and_rereads_one_piece_at_most(
     imports: Imports,
 ) -> None:
     data = big(200_000)
@@ -278,7 +291,7 @@ def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again
         if len(imports.read) == 14:
             raise Killed
 
-    imports.during_read = die  # type: ignore[method-assign]  # the test's own
+    imports.during_read = die  # type: ignore[method-assign]  # a hook of this test
     with pytest.raises(Killed):
         imports.attempt()
     progress = imports.shown()["progress"]
@@ -301,7 +314,7 @@ def test_a_killed_import_goes_on_from_its_checkpoint_and_reads_at_most_one_again
     assert "progress" not in shown
 
 
-def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt(
+def test_import_at_its_deadline_continues_in_another_invocation_at_no_attempt(
     imports: Imports,
 ) -> None:
     imports.put(big(50_000))
@@ -311,7 +324,7 @@ def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt
     def hurry() -> None:
         context._remaining_ms = 60_000 if len(imports.read) % 2 else 9_000
 
-    imports.during_read = hurry  # type: ignore[method-assign]  # the test's own
+    imports.during_read = hurry  # type: ignore[method-assign]  # a hook of this test
     wake = Wake("acme", "j1")
     invocations = 0
     while imports.job().status is not Status.COMPLETED:
@@ -320,23 +333,23 @@ def test_before_the_deadline_the_job_goes_on_in_another_invocation_at_no_attempt
         invocations += 1
         assert invocations < 10
     job = imports.job()
-    assert (job.attempt, [each.outcome for each in job.history]) == (
+    assert (job.attempt, [attempt.outcome for attempt in job.history]) == (
         1,
         ["continued"] * (invocations - 1) + ["succeeded"],
     )
     assert invocations == 3
     assert imports.shown()["result"]["rows"] == 50_000
-    assert imports.visible.asked[1] == {"r-m0": 0}, "it did not come back at once"
+    assert imports.visible.asked[1] == {"r-m0": 0}, "the message was not returned immediately"
 
 
-def test_without_time_for_its_first_piece_an_attempt_has_failed(imports: Imports) -> None:
+def test_attempt_fails_if_there_is_no_time_for_its_first_piece(imports: Imports) -> None:
     imports.put(b"n\n1\n")
     imports.submit(payload={"key": "x.csv"})
     imports.handle(Wake("acme", "j1"), context=Context(9_000))
     assert imports.job().history[-1].outcome == "failed"
 
 
-def test_a_task_that_continues_without_coming_further_spends_its_attempts(dynamodb: Any) -> None:
+def test_task_that_continues_without_progress_spends_its_attempts(dynamodb: Any) -> None:
     stage = Stage(dynamodb, exclusive=True)
     stage.submit()
 
@@ -349,25 +362,28 @@ def test_a_task_that_continues_without_coming_further_spends_its_attempts(dynamo
         with suppress(LeaseHeld):
             stage.run(receives=receives)
         stage.clock.advance(10)
-    assert (stage.job().status, [each.outcome for each in stage.job().history]) == (
+    assert (stage.job().status, [attempt.outcome for attempt in stage.job().history]) == (
         Status.DEAD,
         ["continued", "failed", "failed", "failed"],
     )
 
 
-def test_without_time_because_others_had_it_no_attempt_is_spent(imports: Imports) -> None:
+def test_import_without_time_because_of_other_jobs_spends_no_attempt(imports: Imports) -> None:
     imports.put(b"n\n1\n")
     for job_id in ("j1", "j2"):
         imports.submit(id=job_id, payload={"key": "x.csv"}, fingerprint=job_id)
     context = Context(60_000)
-    # The test's own.
-    imports.during_read = lambda: setattr(context, "_remaining_ms", 9_000)  # type: ignore[method-assign]
+
+    def spend_time() -> None:
+        context._remaining_ms = 9_000
+
+    imports.during_read = spend_time  # type: ignore[method-assign]  # a hook of this test
     reply = imports.handle(Wake("acme", "j1"), Wake("acme", "j2"), receives=2, context=context)
     assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert (imports.job("j2").attempt, imports.job("j2").history) == (0, ())
 
 
-def test_a_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
+def test_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
     imports.put(big(100_000))
     imports.submit(payload={"key": "x.csv"})
 
@@ -376,13 +392,13 @@ def test_a_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
             imports.operations.cancel("acme", "j1", now_ms=imports.clock())
             imports.batch.beat()
 
-    imports.during_read = cancel  # type: ignore[method-assign]  # the test's own
+    imports.during_read = cancel  # type: ignore[method-assign]  # a hook of this test
     imports.batch = imports.deliver(Wake("acme", "j1"), "m1", run=False)
     finish(imports.batch)
     assert (imports.job().status, len(imports.read)) == (Status.CANCELLED, 2)
 
 
-def test_a_put_off_job_belongs_to_its_next_owner(imports: Imports) -> None:
+def test_lost_import_cannot_be_continued_later(imports: Imports) -> None:
     imports.submit()
     mine = imports.store.claim("acme", "j1", nonce="a", now_ms=imports.clock(), lease_ms=15_000)
     imports.store.claim("acme", "j1", nonce="b", now_ms=imports.clock() + 16_000, lease_ms=15_000)
@@ -394,7 +410,7 @@ def test_a_put_off_job_belongs_to_its_next_owner(imports: Imports) -> None:
 @pytest.mark.parametrize(
     "message", [Wake("acme", "j1"), Submission("t", None, idempotency_key="k")]
 )
-def test_a_checkpoint_of_an_ordinary_task_claims_its_job_and_outlives_a_failure(
+def test_checkpoint_of_an_ordinary_task_claims_its_job_and_survives_a_failure(
     dynamodb: Any, message: Any
 ) -> None:
     stage = Stage(dynamodb)
@@ -410,15 +426,15 @@ def test_a_checkpoint_of_an_ordinary_task_claims_its_job_and_outlives_a_failure(
     stage.body = body
     with suppress(LeaseHeld):
         stage.run(message)
-    (job_id,) = {each.id for each in stage.ran}
+    (job_id,) = {job.id for job in stage.ran}
     assert stage.job(job_id).progress == {"at": 1}
     stage.clock.advance(10)
     stage.run(message, receives=2)
-    assert [each.progress for each in stage.ran] == [None, {"at": 1}]
+    assert [job.progress for job in stage.ran] == [None, {"at": 1}]
     assert (stage.job(job_id).status, stage.job(job_id).progress) == (Status.COMPLETED, None)
 
 
-def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
+def test_worker_that_lost_its_import_can_neither_save_nor_commit(imports: Imports) -> None:
     imports.put(big(200_000))
     imports.submit(payload={"key": "x.csv"})
 
@@ -429,7 +445,7 @@ def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
                 "acme", "j1", nonce="other", now_ms=imports.clock(), lease_ms=15_000
             )
 
-    imports.during_read = lose  # type: ignore[method-assign]  # the test's own
+    imports.during_read = lose  # type: ignore[method-assign]  # a hook of this test
     imports.attempt()
     assert (imports.job().owner, imports.job().progress, imports.job().status) == (
         "other",
@@ -438,34 +454,34 @@ def test_a_zombie_can_neither_save_nor_finish(imports: Imports) -> None:
     )
 
 
-def test_an_object_that_is_replaced_meanwhile_ends_its_import(imports: Imports) -> None:
+def test_object_that_is_replaced_during_its_import_ends_the_import(imports: Imports) -> None:
     imports.put(big(50_000))
     imports.submit(payload={"key": "x.csv"})
-    # The test's own.
+    # A hook of this test.
     imports.during_read = lambda: imports.put(b"n\n1\n")  # type: ignore[method-assign]
     imports.attempt()
     assert (imports.job().status, "was replaced" in str(imports.job().error)) == (Status.DEAD, True)
 
 
-def test_an_object_that_was_replaced_between_two_attempts_ends_its_import() -> None:
+def test_object_that_was_replaced_between_two_attempts_ends_the_import() -> None:
     progress = tally(b"n\n1\n").progress()
     with pytest.raises(BadImport, match="was replaced"):
         Tally.resumed(Source("acme/x.csv", 4, "another"), progress)
 
 
-@pytest.mark.parametrize(("payload", "said"), [({"key": "y.csv"}, "no such object"),
+@pytest.mark.parametrize(("payload", "problem"), [({"key": "y.csv"}, "no such object"),
     ({}, "key: is missing"), ({"key": ""}, "1 to 1000"), ({"key": "x.csv", "a": 1},
     "unknown field")])  # fmt: skip
-def test_what_cannot_be_imported_is_dead_at_once_and_says_why(
-    imports: Imports, payload: Any, said: str
+def test_invalid_import_is_dead_immediately_with_the_reason(
+    imports: Imports, payload: Any, problem: str
 ) -> None:
     imports.put(b"n\n1\n")
     imports.submit(payload=payload)
     imports.attempt()
-    assert (imports.job().status, said in str(imports.job().error)) == (Status.DEAD, True)
+    assert (imports.job().status, problem in str(imports.job().error)) == (Status.DEAD, True)
 
 
-def test_a_tenant_imports_its_own_objects_only(imports: Imports) -> None:
+def test_tenant_can_import_only_its_own_objects(imports: Imports) -> None:
     imports.put(b"n\n1\n", "other/x.csv")
     imports.submit(payload={"key": "../other/x.csv"})
     imports.attempt()
@@ -475,7 +491,7 @@ def test_a_tenant_imports_its_own_objects_only(imports: Imports) -> None:
     assert "acme/other/x.csv: there is no such object" in str(imports.job("j2").error)
 
 
-def test_a_key_is_text() -> None:
+def test_key_is_text() -> None:
     assert read_key({"key": "a b/ü.csv"}) == "a b/ü.csv"
 
 
@@ -499,7 +515,7 @@ def notice(
     return json.dumps({"Records": [record]})
 
 
-def test_a_notice_names_tenant_and_key() -> None:
+def test_notice_names_tenant_and_key() -> None:
     (upload,) = read_uploads(notice(), "imports")
     assert isinstance(upload, Upload)
     assert (upload.tenant, upload.key) == ("acme", "a b+c.csv")
@@ -509,7 +525,7 @@ def test_a_notice_names_tenant_and_key() -> None:
     assert again.mark != upload.mark
 
 
-def test_notices_of_other_things_ask_for_nothing() -> None:
+def test_notices_of_other_events_request_no_job() -> None:
     assert read_uploads('{"Service": "Amazon S3", "Event": "s3:TestEvent"}', "imports") == []
     assert read_uploads(notice(event="ObjectRemoved:Delete"), "imports") == []
     assert read_uploads(notice(bucket="other"), "imports") == []
@@ -530,12 +546,12 @@ def test_notices_of_other_things_ask_for_nothing() -> None:
         '{"Records": [{"eventName": 1}]}',
     ],
 )
-def test_what_is_no_notice_is_refused(body: str) -> None:
+def test_malformed_notice_is_rejected(body: str) -> None:
     with pytest.raises(InvalidRequest):
         read_uploads(body, "imports")
 
 
-def test_an_upload_starts_one_job_however_often_it_is_told(dynamodb: Any) -> None:
+def test_upload_starts_one_job_however_often_it_is_announced(dynamodb: Any) -> None:
     stage = Stage(dynamodb)
     tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}
     handler = build_start(

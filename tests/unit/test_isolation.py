@@ -1,5 +1,6 @@
-"""What belongs to another tenant looks like what does not exist: the same answer, by the same calls
-of the store.
+"""Resources of another tenant look as if they did not exist.
+
+Both get the same answer, by the same calls of the store.
 """
 
 import json
@@ -42,7 +43,7 @@ ENV = {
 
 
 class Api:
-    """All functions behind the door, and the store calls that they make."""
+    """All functions behind the authorizer, and the store calls that they make."""
 
     def __init__(self, calls: list[Call], **env: str) -> None:
         self.calls = calls
@@ -60,7 +61,7 @@ class Api:
     def ask(
         self, tenant: str, route: str, body: Any = None, *, token: str = "", **parts: str
     ) -> tuple[int, Any, list[Call]]:
-        """Status, body without what differs from request to request, and the store calls."""
+        """Returns status, body and store calls, without fields that differ in every request."""
         path = route.partition(" ")[2]
         for name, value in parts.items():
             path = path.replace("{" + name + "}", value)
@@ -82,15 +83,15 @@ class Api:
 
 @pytest.fixture
 def calls(aws: None) -> Iterator[list[Call]]:
-    """Every call of the store, with how many bytes its request has."""
-    found: list[Call] = []
+    """Records every call of the store, with the size of its request in bytes."""
+    requests: list[Call] = []
     session = boto3.Session()
     session.events.register(
-        "before-call", lambda model, params, **_: found.append((model.name, len(params["body"])))
+        "before-call", lambda model, params, **_: requests.append((model.name, len(params["body"])))
     )
     make_tables(make_client("dynamodb"))
     boto3.DEFAULT_SESSION = session
-    yield found
+    yield requests
     boto3.DEFAULT_SESSION = None
 
 
@@ -121,7 +122,7 @@ def subject(api: Api) -> dict[str, str]:
     }
 
 
-#: A route, how to make what it is about, and names of the same lengths that nothing has.
+#: A route, a function that makes its resource, and names of the same lengths that nothing has.
 ABOUT_ONE_THING: list[tuple[str, Callable[[Api], dict[str, str]], dict[str, str]]] = [
     ("GET /jobs/{id}", job, {"id": "0" * 32}),
     ("POST /jobs/{id}/cancel", job, {"id": "0" * 32}),
@@ -136,25 +137,27 @@ ABOUT_ONE_THING: list[tuple[str, Callable[[Api], dict[str, str]], dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("route", "make", "unknown"), ABOUT_ONE_THING, ids=[each[0] for each in ABOUT_ONE_THING]
+    ("route", "make", "unknown"), ABOUT_ONE_THING, ids=[case[0] for case in ABOUT_ONE_THING]
 )
-def test_what_is_another_tenants_and_what_does_not_exist_get_one_answer_by_the_same_calls(
+def test_resources_of_another_tenant_get_the_answer_and_the_calls_of_absent_ones(
     api: Api, route: str, make: Callable[[Api], dict[str, str]], unknown: dict[str, str]
 ) -> None:
     foreign = make(api)
-    # A tenant of as many letters, so that requests of one length are the same request.
+    # The other tenant's name has the same length: equal requests have equal sizes.
     answers = [api.ask("evil", route, **parts) for parts in (foreign, unknown)]
     assert answers[0] == answers[1]
     assert answers[0][0] in (200, 404)
-    assert answers[0][2], "it asked nobody"
+    assert answers[0][2], "no store call was made"
     mine = api.ask("acme", route, **foreign)
     assert (mine[0], mine[1]) != answers[0][:2]
 
 
-def test_another_tenants_token_opens_nothing_and_costs_what_an_unknown_one_does(api: Api) -> None:
+def test_token_of_another_tenant_opens_nothing_and_costs_what_an_unknown_one_does(api: Api) -> None:
     token = api.ask("acme", "POST /sessions", {"subject": "ann"})[1]["token"]
     unknown = token[:-1] + ("0" if token[-1] != "0" else "1")
-    answers = [api.ask("evil", "GET /sessions/current", token=each) for each in (token, unknown)]
+    answers = [
+        api.ask("evil", "GET /sessions/current", token=secret) for secret in (token, unknown)
+    ]
     assert answers[0] == answers[1]
     assert answers[0][0] == 404
     assert api.ask("acme", "GET /sessions/current", token=token)[0] == 200
@@ -165,7 +168,7 @@ def counter(api: Api) -> dict[str, str]:
     return {"name": "n1"}
 
 
-#: What somebody writes under a name, and how its owner reads what it has there.
+#: A write under a name, and how its owner reads what is stored there.
 WRITES: list[tuple[str, Any, Callable[[Api], dict[str, str]], str]] = [
     ("POST /counters/{name}/increment", {}, counter, "GET /counters/{name}"),
     ("PUT /counters/{name}", {"shards": 2}, counter, "GET /counters/{name}"),
@@ -185,9 +188,9 @@ WRITES: list[tuple[str, Any, Callable[[Api], dict[str, str]], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("route", "body", "make", "reading"), WRITES, ids=[each[0] for each in WRITES]
+    ("route", "body", "make", "reading"), WRITES, ids=[case[0] for case in WRITES]
 )
-def test_what_another_tenant_writes_under_a_name_changes_nothing_of_mine(
+def test_write_of_another_tenant_under_the_same_name_changes_nothing(
     api: Api, route: str, body: Any, make: Callable[[Api], dict[str, str]], reading: str
 ) -> None:
     mine = make(api)
@@ -202,22 +205,21 @@ def test_what_another_tenant_writes_under_a_name_changes_nothing_of_mine(
     api.ask("evil", route, body, **mine)
     assert seen() == before
     api.ask("acme", route, body, **mine)
-    assert (
-        seen() != before or route == "PUT /counters/{name}"
-    )  # which is refused where it exists otherwise
+    # Refused if it exists with other fields.
+    assert seen() != before or route == "PUT /counters/{name}"
 
 
-def test_a_name_means_another_thing_to_each_tenant(api: Api) -> None:
+def test_name_is_another_resource_for_each_tenant(api: Api) -> None:
     api.ask("acme", "POST /counters/{name}/increment", {"by": 5}, name="n1")
     assert api.ask("evil", "GET /counters/{name}", name="n1")[1]["value"] == 0
     api.ask("evil", "DELETE /counters/{name}", name="n1")
     assert api.ask("acme", "GET /counters/{name}", name="n1")[1]["value"] == 5
 
 
-# ---------------------------------------------------------------- what each may ask
+# ---------------------------------------------------------------- limits of each tenant
 
 
-def test_a_tenant_that_has_used_up_its_requests_gets_429_on_every_route_and_no_other_tenant_does(
+def test_tenant_without_requests_left_gets_429_on_every_route_and_no_other_does(
     calls: list[Call],
 ) -> None:
     api = Api(calls, TENANT_LIMIT="3")
@@ -228,22 +230,25 @@ def test_a_tenant_that_has_used_up_its_requests_gets_429_on_every_route_and_no_o
         "GET /subjects/{subject}/sessions",
         "GET /counters/{name}",
     ):
-        status, problem, made = api.ask("acme", route, id="x1", name="n1", subject="s1")
+        status, problem, calls_made = api.ask("acme", route, id="x1", name="n1", subject="s1")
         assert (status, problem["code"]) == (429, "quota-exceeded"), route
-        assert [name for name, _ in made] in ([], ["UpdateItem"], ["UpdateItem", "UpdateItem"]), (
-            route
-        )  # nothing but the limit was asked
+        # Only the limit was read.
+        assert [name for name, _ in calls_made] in (
+            [],
+            ["UpdateItem"],
+            ["UpdateItem", "UpdateItem"],
+        ), route
     assert api.ask("evil", "GET /counters/{name}", name="n1")[0] == 200
 
 
-def test_without_a_limit_a_request_costs_no_call_more(calls: list[Call]) -> None:
+def test_request_without_a_tenant_limit_makes_no_extra_call(calls: list[Call]) -> None:
     assert [name for name, _ in Api(calls).ask("acme", "GET /jobs/{id}", id="x1")[2]] == ["GetItem"]
     assert [
         name for name, _ in Api(calls, TENANT_LIMIT="9").ask("acme", "GET /jobs/{id}", id="x1")[2]
     ] == ["UpdateItem", "GetItem"]
 
 
-def test_who_lacks_the_scope_takes_nothing_from_the_tenants_share(calls: list[Call]) -> None:
+def test_request_without_the_scope_takes_nothing_from_the_tenants_share(calls: list[Call]) -> None:
     api = Api(calls, TENANT_LIMIT="1")
     event = http(
         "GET /counters/{name}", "/counters/n1", caller={"tenant": "acme", "scopes": "jobs:read"}
@@ -254,7 +259,7 @@ def test_who_lacks_the_scope_takes_nothing_from_the_tenants_share(calls: list[Ca
     assert api.ask("acme", "GET /counters/{name}", name="n1")[0] == 200
 
 
-def test_a_tenant_cannot_take_from_its_own_share_by_name(calls: list[Call]) -> None:
+def test_tenant_cannot_take_from_its_own_share_by_name(calls: list[Call]) -> None:
     with pytest.raises(QuotaExceeded) as refused:
         for _ in range(2):
             limits.quota(limit_store(ENV), 1)("acme")
@@ -271,23 +276,23 @@ def test_a_tenant_cannot_take_from_its_own_share_by_name(calls: list[Call]) -> N
     )
 
 
-def test_a_limit_that_cannot_be_asked_lets_requests_through(
+def test_requests_are_admitted_if_the_limit_cannot_be_read(
     calls: list[Call], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Away:
         def take(self, *_: Any) -> Any:
             raise StoreUnavailable("take", "gone")
 
-    limits.quota(Away(), 1)("acme")  # type: ignore[arg-type]  # plays it
+    limits.quota(Away(), 1)("acme")  # type: ignore[arg-type]  # a fake
     assert "let through" in caplog.text
 
 
-def test_a_limit_whose_table_is_missing_is_an_error_and_no_open_door(aws: None) -> None:
+def test_limit_whose_table_is_missing_is_an_error_and_admits_no_request(aws: None) -> None:
     with pytest.raises(RequestRefused):
         limits.quota(limit_store({"COUNTERS_TABLE": "nothing"}), 1)("acme")
 
 
-def test_a_quota_says_when_to_come_back(calls: list[Call]) -> None:
+def test_quota_answers_when_to_retry(calls: list[Call]) -> None:
     take = limits.quota(limit_store(ENV), 1)
     take("acme")
     with pytest.raises(QuotaExceeded) as refused:
@@ -299,8 +304,8 @@ def test_a_quota_says_when_to_come_back(calls: list[Call]) -> None:
     ("route", "part"),
     [("GET /counters/{name}", "name"), ("GET /jobs/{id}", "id"), ("GET /schedules/{name}", "name")],
 )
-def test_a_path_with_characters_that_no_name_has_is_400_and_asks_nobody(
+def test_path_with_characters_that_no_name_has_is_400_without_a_store_call(
     api: Api, route: str, part: str
 ) -> None:
-    status, problem, made = api.ask("acme", route, **{part: "\x84"})
-    assert (status, problem["code"], made) == (400, "invalid-request", [])
+    status, problem, calls_made = api.ask("acme", route, **{part: "\x84"})
+    assert (status, problem["code"], calls_made) == (400, "invalid-request", [])

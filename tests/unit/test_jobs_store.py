@@ -1,6 +1,4 @@
-"""Every change of a job's state, on moto: who may make it, and what happens to those who may
-not.
-"""
+"""Every change of a job's state, on moto: which callers may make it, and which get a conflict."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -85,35 +83,33 @@ def one_increment() -> list[Effect]:
 # ---------------------------------------------------------------- create
 
 
-def test_a_created_job_is_read_back_whole(store: JobStore, job: Job) -> None:
+def test_created_job_is_read_back_whole(store: JobStore, job: Job) -> None:
     assert read(store) == job
 
 
 @pytest.mark.parametrize("size", [10, 1022, 1023, 200_000])
-def test_a_payload_of_any_size_is_read_back(store: JobStore, size: int) -> None:
+def test_payload_of_any_size_is_read_back(store: JobStore, size: int) -> None:
     big = a_job(payload="x" * size)
     store.create(big)
     assert read(store).payload == big.payload
     assert claim(store).payload == big.payload
 
 
-def test_a_large_payload_is_not_paid_for_with_every_status_write(
-    store: JobStore, dynamodb: Any
-) -> None:
+def test_status_write_does_not_pay_for_a_large_payload(store: JobStore, dynamodb: Any) -> None:
     store.create(a_job(payload="x" * 200_000))
     items = {item["sk"]["S"]: item for item in dynamodb.scan(TableName="JobsTable")["Items"]}
     assert len(str(items["job"])) < 1500
     assert set(items) == {"job", "payload/f"}
 
 
-def test_a_taken_id_shows_who_has_it(store: JobStore, job: Job) -> None:
+def test_create_of_a_taken_id_returns_the_job_that_has_it(store: JobStore, job: Job) -> None:
     with pytest.raises(JobExists) as caught:
         store.create(a_job(fingerprint="other", payload="y" * 5000))
     assert caught.value.job == job
 
 
 @pytest.mark.parametrize("payload", ["small", "x" * 5000])
-def test_a_create_whose_answer_is_lost_succeeds_by_its_repeat(
+def test_create_whose_answer_is_lost_succeeds_on_retry(
     store: JobStore, faults: Faults, payload: str
 ) -> None:
     faults.on("PutItem" if payload == "small" else "TransactWriteItems", "after")
@@ -122,7 +118,7 @@ def test_a_create_whose_answer_is_lost_succeeds_by_its_repeat(
 
 
 @pytest.mark.parametrize("payload", ["small", "x" * 5000])
-def test_an_expired_job_is_absent_although_it_is_still_there(
+def test_expired_job_is_absent_while_its_item_still_exists(
     store: JobStore, dynamodb: Any, payload: str
 ) -> None:
     store.create(a_job(payload=payload))
@@ -131,11 +127,11 @@ def test_an_expired_job_is_absent_although_it_is_still_there(
     with pytest.raises(JobNotFound):
         store.read("acme", "j1", now_ms=later)
     store.create(a_job(created_at_ms=later, fingerprint="new", payload=payload + "!"))
-    found = store.read("acme", "j1", now_ms=later)
-    assert (found.status, found.payload) == (Status.QUEUED, payload + "!")
+    job_read = store.read("acme", "j1", now_ms=later)
+    assert (job_read.status, job_read.payload) == (Status.QUEUED, payload + "!")
 
 
-def test_a_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job: Job) -> None:
+def test_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job: Job) -> None:
     complete(store, claim(store), result="1", effects=[], now_ms=NOW)
     done = read(store)
     for later in (NOW + 1, NOW + RETENTION_SECONDS * 1000):
@@ -144,7 +140,7 @@ def test_a_job_that_has_ended_keeps_its_id_until_it_expires(store: JobStore, job
     assert read(store) == done
 
 
-def test_a_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> None:
+def test_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> None:
     with pytest.raises(JobNotFound):
         store.read("other", "j1", now_ms=NOW)
     with pytest.raises(ClaimRefused) as caught:
@@ -155,14 +151,16 @@ def test_a_job_of_another_tenant_does_not_exist(store: JobStore, job: Job) -> No
 # ---------------------------------------------------------------- claim
 
 
-def test_a_claim_takes_the_job_for_the_length_of_the_lease(store: JobStore, job: Job) -> None:
+def test_claim_takes_the_job_for_the_length_of_the_lease(store: JobStore, job: Job) -> None:
     mine = claim(store)
     assert (mine.status, mine.owner, mine.attempt, mine.fence) == (Status.INPROGRESS, "w1", 1, 1)
     assert mine.lease_until_ms == NOW + LEASE
     assert mine == read(store)
 
 
-def test_a_live_lease_keeps_others_out_and_a_dead_one_does_not(store: JobStore, job: Job) -> None:
+def test_live_lease_excludes_other_workers_and_an_expired_one_does_not(
+    store: JobStore, job: Job
+) -> None:
     claim(store)
     with pytest.raises(ClaimRefused) as caught:
         claim(store, "w2", NOW + LEASE)
@@ -172,21 +170,21 @@ def test_a_live_lease_keeps_others_out_and_a_dead_one_does_not(store: JobStore, 
     assert [attempt.outcome for attempt in taken.history] == [None, None]
 
 
-def test_a_claim_whose_answer_is_lost_is_recognised_by_its_nonce(
+def test_claim_whose_answer_is_lost_is_recognised_by_its_nonce(
     store: JobStore, job: Job, faults: Faults
 ) -> None:
     faults.on("UpdateItem", "after")
     assert (claim(store).attempt, faults.requests.count("UpdateItem")) == (1, 2)
 
 
-def test_a_job_has_no_more_than_its_attempts(store: JobStore, job: Job) -> None:
+def test_job_has_no_more_than_its_attempts(store: JobStore, job: Job) -> None:
     for number in range(3):
         claim(store, f"w{number}", NOW + number * (LEASE + 1))
     with pytest.raises(ClaimRefused):
         claim(store, "w4", NOW + 10 * LEASE)
 
 
-def test_a_retry_waits_for_its_time(store: JobStore, job: Job) -> None:
+def test_retry_waits_for_its_time(store: JobStore, job: Job) -> None:
     store.fail(claim(store), error="boom", retry_at_ms=NOW + 5000, now_ms=NOW)
     with pytest.raises(ClaimRefused):
         claim(store, "w2", NOW + 4999)
@@ -195,7 +193,7 @@ def test_a_retry_waits_for_its_time(store: JobStore, job: Job) -> None:
 
 
 @pytest.mark.parametrize("payload", ["small", "x" * 5000])
-def test_a_claim_can_create_the_job_that_a_message_asks_for(store: JobStore, payload: str) -> None:
+def test_claim_can_create_the_job_that_a_message_requests(store: JobStore, payload: str) -> None:
     mine = claim(store, new=a_job(payload=payload))
     assert (mine.status, mine.attempt, mine.payload) == (Status.INPROGRESS, 1, payload)
     assert read(store) == mine
@@ -203,7 +201,7 @@ def test_a_claim_can_create_the_job_that_a_message_asks_for(store: JobStore, pay
         claim(store, "w2", new=a_job(payload=payload))
 
 
-def test_a_payload_written_before_a_claim_that_failed_never_becomes_another_requests(
+def test_payload_written_before_a_failed_claim_is_never_used_for_another_request(
     store: JobStore, faults: Faults
 ) -> None:
     faults.on("UpdateItem", "before", times=9)
@@ -215,9 +213,7 @@ def test_a_payload_written_before_a_claim_that_failed_never_becomes_another_requ
 
 @pytest.mark.parametrize("other", ["small", "x" * 5000])
 @pytest.mark.parametrize("payload", ["mine", "y" * 5000])
-def test_a_claim_never_rewrites_a_job_that_exists(
-    store: JobStore, payload: str, other: str
-) -> None:
+def test_claim_never_rewrites_an_existing_job(store: JobStore, payload: str, other: str) -> None:
     store.create(a_job(payload=payload))
     with pytest.raises(ClaimRefused):
         claim(store, new=a_job(payload=other, fingerprint="other"))
@@ -229,7 +225,7 @@ def test_a_claim_never_rewrites_a_job_that_exists(
 # ---------------------------------------------------------------- commit
 
 
-def test_a_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynamodb: Any) -> None:
+def test_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynamodb: Any) -> None:
     complete(store, claim(store), result='{"ok":true}', effects=one_increment(), now_ms=NOW + 9)
     done = read(store)
     assert (done.status, done.result, done.lease_until_ms) == (Status.COMPLETED, {"ok": True}, None)
@@ -239,7 +235,7 @@ def test_a_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynam
 
 
 @pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
-def test_a_late_worker_cannot_complete_a_job_it_lost(
+def test_commit_of_a_lost_job_is_refused(
     store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]
 ) -> None:
     late = claim(store)
@@ -251,7 +247,7 @@ def test_a_late_worker_cannot_complete_a_job_it_lost(
 
 
 @pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
-def test_a_late_worker_cannot_complete_a_job_that_ended(
+def test_commit_of_an_ended_job_is_refused(
     store: JobStore, job: Job, dynamodb: Any, effects: list[Effect]
 ) -> None:
     late = claim(store)
@@ -264,7 +260,7 @@ def test_a_late_worker_cannot_complete_a_job_that_ended(
 
 
 @pytest.mark.parametrize("effects", [[], one_increment()], ids=["no effects", "one effect"])
-def test_a_commit_whose_answer_is_lost_succeeds_by_its_repeat(
+def test_commit_whose_answer_is_lost_succeeds_on_retry(
     store: JobStore, job: Job, faults: Faults, dynamodb: Any, effects: list[Effect]
 ) -> None:
     mine = claim(store)
@@ -274,7 +270,7 @@ def test_a_commit_whose_answer_is_lost_succeeds_by_its_repeat(
     assert increments(dynamodb) == len(effects)
 
 
-def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
+def test_commit_after_a_conflict_is_retried_with_a_new_token(
     store: JobStore, job: Job, faults: Faults, dynamodb: Any, pauses: list[int]
 ) -> None:
     tokens = []
@@ -290,7 +286,7 @@ def test_a_commit_that_meets_conflicts_goes_again_with_a_new_token(
     assert increments(dynamodb) == 1
 
 
-def test_conflicts_without_end_leave_the_job_to_redelivery(
+def test_endless_conflicts_leave_the_job_to_redelivery(
     store: JobStore, job: Job, faults: Faults, dynamodb: Any
 ) -> None:
     mine = claim(store)
@@ -303,7 +299,7 @@ def test_conflicts_without_end_leave_the_job_to_redelivery(
     assert increments(dynamodb) == 0
 
 
-def test_a_commit_of_unknown_outcome_says_so(
+def test_commit_of_unknown_outcome_raises_an_error_that_states_it(
     store: JobStore, job: Job, faults: Faults, dynamodb: Any
 ) -> None:
     mine = claim(store)
@@ -313,7 +309,7 @@ def test_a_commit_of_unknown_outcome_says_so(
     assert read(store) == mine
 
 
-def test_a_refused_effect_is_named_and_nothing_is_applied(
+def test_refused_effect_is_named_and_nothing_is_applied(
     store: JobStore, job: Job, dynamodb: Any
 ) -> None:
     mine = claim(store)
@@ -355,7 +351,7 @@ def test_a_refused_effect_is_named_and_nothing_is_applied(
         ("None", "ProvisionedThroughputExceeded"),
     ],
 )
-def test_a_commit_that_was_cancelled_for_load_or_conflict_goes_again(
+def test_commit_cancelled_for_load_or_conflict_is_retried(
     store: JobStore,
     job: Job,
     faults: Faults,
@@ -406,7 +402,7 @@ def test_a_commit_that_was_cancelled_for_load_or_conflict_goes_again(
         (("ConditionalCheckFailed", "ConditionalCheckFailed"), Fenced, "the job's record is gone"),
     ],
 )
-def test_a_commit_that_was_cancelled_for_another_reason_says_which_and_writes_nothing(
+def test_commit_cancelled_for_another_reason_names_it_and_writes_nothing(
     store: JobStore,
     job: Job,
     faults: Faults,
@@ -434,7 +430,7 @@ def test_a_commit_that_was_cancelled_for_another_reason_says_which_and_writes_no
         ("RequestLimitExceeded", StoreUnavailable),
     ],
 )
-def test_a_commit_that_was_refused_as_a_whole_is_final_only_where_every_repeat_would_be(
+def test_rejected_commit_is_final_only_if_every_retry_would_be_rejected(
     store: JobStore, job: Job, faults: Faults, code: str, error: type[Exception]
 ) -> None:
     mine = claim(store)
@@ -445,7 +441,7 @@ def test_a_commit_that_was_refused_as_a_whole_is_final_only_where_every_repeat_w
     assert read(store) == mine
 
 
-def test_a_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(
+def test_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(
     store: JobStore, faults: Faults
 ) -> None:
     store.create(a_job(payload="x" * 5000))
@@ -453,23 +449,22 @@ def test_a_payload_that_cannot_be_read_after_a_claim_costs_no_attempt(
     with pytest.raises(StoreUnavailable, match="read payload"):
         claim(store)
     faults.plan = lambda operation, number: None
-    found = read(store)
-    assert (found.status, found.attempt, found.history) == (Status.RETRY, 0, ())
+    job_after = read(store)
+    assert (job_after.status, job_after.attempt, job_after.history) == (Status.RETRY, 0, ())
     assert claim(store, "w2").attempt == 1
 
 
-def test_a_payload_that_was_read_before_is_not_read_again_by_a_claim(
+def test_payload_that_was_read_before_is_not_read_again_by_a_claim(
     store: JobStore, faults: Faults
 ) -> None:
     store.create(a_job(payload="x" * 5000))
-    seen = read(store)
+    job_before = read(store)
     faults.requests.clear()
-    mine = store.claim("acme", "j1", nonce="w1", now_ms=NOW, lease_ms=LEASE, seen=seen)
+    mine = store.claim("acme", "j1", nonce="w1", now_ms=NOW, lease_ms=LEASE, seen=job_before)
     assert (mine.payload, faults.requests) == ("x" * 5000, ["UpdateItem"])
 
 
-# ---------------------------------------------------------------- every write under a lost answer,
-# and under silence
+# ---------------------------------------------------------------- every write without an answer
 
 Write = Callable[[JobStore, JobOperations], object]
 
@@ -479,7 +474,7 @@ def held(store: JobStore) -> Job:
 
 
 WRITES: dict[str, tuple[str, Write, Write]] = {
-    # name: (its call, what prepares the job, the write itself)
+    # name: (its call, the preparation of the job, the write itself)
     "create": ("PutItem", lambda store, ops: None, lambda store, ops: store.create(a_job(id="j2"))),
     "claim": ("UpdateItem", lambda store, ops: None, lambda store, ops: claim(store)),
     "renew": (
@@ -549,7 +544,7 @@ def everything(dynamodb: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_write_whose_answer_is_lost_is_made_once(
+def test_write_whose_answer_is_lost_is_made_once(
     store: JobStore, operations: JobOperations, job: Job, faults: Faults, dynamodb: Any, name: str
 ) -> None:
     call, prepare, write = WRITES[name]
@@ -567,7 +562,7 @@ def test_a_write_whose_answer_is_lost_is_made_once(
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_write_that_never_arrives_changes_nothing_and_says_so(
+def test_write_that_never_arrives_changes_nothing_and_raises_an_error(
     store: JobStore, operations: JobOperations, job: Job, faults: Faults, dynamodb: Any, name: str
 ) -> None:
     call, prepare, write = WRITES[name]
@@ -580,26 +575,30 @@ def test_a_write_that_never_arrives_changes_nothing_and_says_so(
     assert everything(dynamodb) == before
 
 
-# ---------------------------------------------------------------- release, bury
+# ---------------------------------------------------------------- failures and burials
 
 
-def test_a_release_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
+def test_failure_records_the_attempt_and_frees_the_job(store: JobStore, job: Job) -> None:
     store.fail(claim(store), error="boom", retry_at_ms=NOW + 1, now_ms=NOW)
-    found = read(store)
-    assert (found.status, found.not_before_ms, found.expires_at_s) == (Status.RETRY, NOW + 1, None)
-    assert (found.history[0].outcome, found.history[0].error) == (Outcome.FAILED, "boom")
+    released = read(store)
+    assert (released.status, released.not_before_ms, released.expires_at_s) == (
+        Status.RETRY,
+        NOW + 1,
+        None,
+    )
+    assert (released.history[0].outcome, released.history[0].error) == (Outcome.FAILED, "boom")
 
 
-def test_a_release_without_a_time_ends_the_job(store: JobStore, job: Job) -> None:
+def test_failure_without_a_retry_time_ends_the_job(store: JobStore, job: Job) -> None:
     store.fail(claim(store), error="boom", retry_at_ms=None, now_ms=NOW)
-    found = read(store)
-    assert (found.status, found.error) == (Status.DEAD, "boom")
-    assert found.expires_at_s is not None
+    ended = read(store)
+    assert (ended.status, ended.error) == (Status.DEAD, "boom")
+    assert ended.expires_at_s is not None
     with pytest.raises(ClaimRefused):
         claim(store, "w2", NOW + 10 * LEASE)
 
 
-def test_a_late_worker_cannot_release_a_job_it_lost(store: JobStore, job: Job) -> None:
+def test_failure_of_a_lost_job_is_refused(store: JobStore, job: Job) -> None:
     late = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced):
@@ -607,7 +606,7 @@ def test_a_late_worker_cannot_release_a_job_it_lost(store: JobStore, job: Job) -
     assert read(store) == taken
 
 
-def test_a_release_whose_answer_is_lost_succeeds_by_its_repeat(
+def test_failure_whose_answer_is_lost_succeeds_on_retry(
     store: JobStore, job: Job, faults: Faults
 ) -> None:
     mine = claim(store)
@@ -616,24 +615,26 @@ def test_a_release_whose_answer_is_lost_succeeds_by_its_repeat(
     assert read(store).status is Status.RETRY
 
 
-def test_a_job_is_buried_only_in_the_state_that_was_seen(store: JobStore, job: Job) -> None:
-    seen = claim(store)
+def test_job_is_buried_only_in_the_state_that_was_read(store: JobStore, job: Job) -> None:
+    stale = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
     with pytest.raises(Fenced):
-        store.bury(seen, now_ms=NOW)
+        store.bury(stale, now_ms=NOW)
     assert store.renew([taken], now_ms=NOW + LEASE + 2, lease_ms=LEASE) == [None]
     with pytest.raises(Fenced):
         store.bury(taken, now_ms=NOW)
     taken = read(store)
     store.bury(taken, now_ms=NOW)
-    found = read(store)
-    assert (found.status, found.history[-1].outcome) == (Status.DEAD, Outcome.INTERRUPTED)
-    assert found.error == "attempt 2 of 3 was interrupted: its process died"
+    job_after = read(store)
+    assert (job_after.status, job_after.history[-1].outcome) == (Status.DEAD, Outcome.INTERRUPTED)
+    assert job_after.error == "attempt 2 of 3 was interrupted: its process died"
 
 
 @pytest.mark.parametrize("operation", ["PutItem", "GetItem", "UpdateItem"])
 @pytest.mark.parametrize("kind", ["before", "throttle", "error"])
-def test_a_store_that_does_not_answer_is_named_as_that(job: Job, operation: str, kind: str) -> None:
+def test_store_that_does_not_answer_is_named_in_the_error(
+    job: Job, operation: str, kind: str
+) -> None:
     client = make_client("dynamodb", attempts=1)
     faults, store = Faults(client), JobStore(DynamoDB(client, lambda attempt: None), "JobsTable")
     calls: dict[str, Callable[[], object]] = {

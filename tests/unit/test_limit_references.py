@@ -1,5 +1,6 @@
-"""What each algorithm admits, beside a reference: the `limits` package for windows, exact fractions
-for GCRA.
+"""Requests that each algorithm admits, compared with a reference.
+
+The reference is the `limits` package for windows, and exact fractions for GCRA.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from tests.support.limiting import EDGE_MS, Limiting
 
 
 class Gcra:
-    """The textbook's, in exact fractions of milliseconds."""
+    """The textbook's GCRA, in exact fractions of milliseconds."""
 
     def __init__(self, limit: Limit) -> None:
         self.interval = Fraction(limit.period_seconds * 1000, limit.limit)
@@ -37,7 +38,7 @@ class Gcra:
 
 
 class Package:
-    """A window of the `limits` package, at the time that it is told."""
+    """A window of the `limits` package, at a given time."""
 
     def __init__(self, limit: Limit) -> None:
         kind = {
@@ -54,7 +55,7 @@ class Package:
 
 @pytest.fixture(scope="module")
 def world() -> Any:
-    """One moto for all examples; each takes another key."""
+    """One moto for all examples; each example takes another key."""
     from moto import mock_aws
 
     with mock_aws():
@@ -63,7 +64,7 @@ def world() -> Any:
         yield client
 
 
-#: Pauses of whole 125 ms: the package computes in floats, and these are exact in them.
+#: Pauses in steps of 125 ms: the package computes in floats, which hold these values exactly.
 pauses = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0, 125, 250, 1000, 2500, 5000, 9875, 10_000, 25_000]),
@@ -80,11 +81,11 @@ _KEYS = iter(range(10**9))
 @pytest.mark.parametrize("processes", [1, 3])
 @given(arrivals=pauses, size=st.integers(3, 6), burst=st.none() | st.integers(3, 8))
 @examples
-def test_gcra_admits_what_the_textbook_admits(
+def test_gcra_admits_the_same_requests_as_the_textbook(
     world: Any, processes: int, arrivals: list[tuple[int, int]], size: int, burst: int | None
 ) -> None:
-    # Periods that the limit divides to whole nanoseconds; otherwise an interval is rounded up by
-    # less than one.
+    # Periods that the limit divides to whole nanoseconds; other intervals are rounded up by less
+    # than one nanosecond.
     limit = Limit("l", size, 12 if size != 5 else 10, burst=burst)
     same_as_reference(
         world, limit, Gcra(limit), [(pause, cost) for pause, cost in arrivals], processes
@@ -94,7 +95,7 @@ def test_gcra_admits_what_the_textbook_admits(
 @pytest.mark.parametrize("processes", [1, 3])
 @given(arrivals=pauses, size=st.integers(3, 8))
 @examples
-def test_a_sliding_window_admits_what_the_limits_package_admits(
+def test_sliding_window_admits_the_same_requests_as_the_limits_package(
     world: Any, processes: int, arrivals: list[tuple[int, int]], size: int
 ) -> None:
     limit = Limit("l", size, 10, Algorithm.SLIDING)
@@ -109,11 +110,14 @@ def test_a_sliding_window_admits_what_the_limits_package_admits(
     size=st.integers(3, 8),
 )
 @examples
-def test_a_fixed_window_admits_what_the_limits_package_admits(
+def test_fixed_window_admits_the_same_requests_as_the_limits_package(
     world: Any, processes: int, windows: list[list[tuple[int, int]]], size: int
 ) -> None:
-    """The package's windows start with their first request, ours on the clock: so one comes at each
-    start here. And it counts what it refuses, which makes a difference for costs above one."""
+    """The package's windows start with their first request, ours on the clock.
+
+    So a request comes at each start here. The package also counts what it refuses, which makes a
+    difference for costs above one.
+    """
     limit = Limit("l", size, 20, Algorithm.FIXED)
     arrivals: list[tuple[int, int]] = []
     for window in windows:

@@ -1,6 +1,6 @@
-"""Limits on moto: edges, bounds, calls; references are in test_limit_references.py.
+"""Limits on moto: edges, bounds, calls.
 
-`time` is the store's own clock.
+References are in test_limit_references.py. `time` is the store's own clock.
 """
 
 from typing import Any
@@ -31,7 +31,9 @@ def store(dynamodb: Any) -> Limiting:
 # ---------------------------------------------------------------- edges
 
 
-def test_a_fixed_window_starts_anew_at_its_edge_and_no_millisecond_earlier(store: Limiting) -> None:
+def test_fixed_window_starts_again_at_its_edge_and_not_a_millisecond_earlier(
+    store: Limiting,
+) -> None:
     assert [store.takes(FIXED) for _ in range(4)] == [True, True, True, False]
     store.time.now_ms += 9_999
     assert not store.takes(FIXED)
@@ -39,7 +41,7 @@ def test_a_fixed_window_starts_anew_at_its_edge_and_no_millisecond_earlier(store
     assert [store.takes(FIXED) for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_sliding_window_gives_back_as_the_last_window_leaves_it(store: Limiting) -> None:
+def test_sliding_window_admits_more_as_the_last_window_leaves_it(store: Limiting) -> None:
     assert [store.takes(SLIDING) for _ in range(4)] == [True, True, True, False]
     store.time.now_ms += 10_000  # 3 x 10/10
     assert not store.takes(SLIDING)
@@ -49,19 +51,19 @@ def test_a_sliding_window_gives_back_as_the_last_window_leaves_it(store: Limitin
     assert [store.takes(SLIDING) for _ in range(2)] == [True, False]
 
 
-def test_a_burst_is_admitted_at_once_and_then_one_by_one(store: Limiting) -> None:
+def test_burst_is_admitted_immediately_and_then_one_by_one(store: Limiting) -> None:
     limit = Limit("l", 10, 10, burst=2)
     assert [store.takes(limit) for _ in range(3)] == [True, True, False]
     store.time.now_ms += 999
     assert not store.takes(limit)
     store.time.now_ms += 1
     assert [store.takes(limit) for _ in range(2)] == [True, False]
-    store.time.now_ms += 60_000  # nothing is saved up beyond the burst
+    store.time.now_ms += 60_000  # no more than the burst is saved up
     assert [store.takes(limit) for _ in range(3)] == [True, True, False]
 
 
 @every
-def test_what_was_refused_is_admitted_when_it_was_said_and_not_before(
+def test_refused_request_is_admitted_at_its_retry_time_and_not_before(
     store: Limiting, limit: Limit
 ) -> None:
     for ahead, cost in ((0, 2), (300, 1), (700, 2), (10_000, 3), (1, 1), (4_000, 2)):
@@ -78,7 +80,7 @@ def test_what_was_refused_is_admitted_when_it_was_said_and_not_before(
 
 
 @every
-def test_what_remains_can_be_taken_and_no_more(store: Limiting, limit: Limit) -> None:
+def test_remaining_share_can_be_taken_and_no_more(store: Limiting, limit: Limit) -> None:
     first = limits.take(store, limit, tenant="acme", key="k")
     assert (first.is_allowed, first.remaining) == (True, 2)
     assert not store.takes(limit, 3)
@@ -89,7 +91,7 @@ def test_what_remains_can_be_taken_and_no_more(store: Limiting, limit: Limit) ->
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a\nb", "\ud800"])
-def test_a_key_that_is_none_is_refused_and_passes_no_guard(store: Limiting, key: str) -> None:
+def test_malformed_key_is_rejected_even_with_fail_open(store: Limiting, key: str) -> None:
     @limits.guard(lambda: store, GCRA, tenant="acme", key=lambda name: name, fail_open=True)
     def greet(name: str) -> str:
         return f"hello {name}"
@@ -98,7 +100,9 @@ def test_a_key_that_is_none_is_refused_and_passes_no_guard(store: Limiting, key:
         greet(key)
 
 
-def test_a_guard_is_no_way_around_a_missing_permission(store: Limiting, faults: Faults) -> None:
+def test_missing_permission_is_an_error_even_with_fail_open(
+    store: Limiting, faults: Faults
+) -> None:
     faults.refuse("UpdateItem", "AccessDeniedException")
 
     @limits.guard(lambda: store, GCRA, tenant="acme", key=lambda: "k", fail_open=True)
@@ -109,9 +113,9 @@ def test_a_guard_is_no_way_around_a_missing_permission(store: Limiting, faults: 
         greet()
 
 
-def test_a_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
+def test_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
     clock = FixedClock(EDGE_MS)
-    found = [
+    jobs = [
         Effects(
             "acme",
             counters_table="CountersTable",
@@ -123,14 +127,14 @@ def test_a_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
         )
         for _ in range(4)
     ]
-    for each in found:
-        each.take(FIXED, "ada")
-        clock.advance(10)  # each describes it in a window of its own, and all return in one
+    for effects in jobs:
+        effects.take(FIXED, "ada")
+        clock.advance(10)  # each job describes it in a window of its own, and all return in one
     committed = 0
-    for each in found:
+    for effects in jobs:
         try:
             dynamodb.transact_write_items(
-                TransactItems=[effect.write for effect in each.collected()]
+                TransactItems=[effect.write for effect in effects.collected()]
             )
             committed += 1
         except dynamodb.exceptions.TransactionCanceledException:
@@ -138,7 +142,7 @@ def test_a_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
     assert committed == 3
 
 
-def test_takes_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
+def test_requests_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
     found = Effects(
         "acme",
         counters_table="CountersTable",
@@ -156,7 +160,7 @@ def test_takes_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
 
 
 @every
-def test_keys_names_and_tenants_have_shares_of_their_own(store: Limiting, limit: Limit) -> None:
+def test_keys_names_and_tenants_have_separate_shares(store: Limiting, limit: Limit) -> None:
     assert store.takes(limit, 3)
     assert not store.takes(limit)
     assert store.takes(limit, 3, key="other")
@@ -180,9 +184,7 @@ def test_keys_names_and_tenants_have_shares_of_their_own(store: Limiting, limit:
         (Limit("l", 3, 1, burst=5), 6, "cost"),
     ],
 )
-def test_a_limit_that_makes_no_sense_is_refused(
-    store: Limiting, limit: Limit, cost: int, field: str
-) -> None:
+def test_invalid_limit_is_rejected(store: Limiting, limit: Limit, cost: int, field: str) -> None:
     with pytest.raises(InvalidRequest, match=field):
         store.takes(limit, cost)
 
@@ -191,11 +193,12 @@ def test_a_limit_that_makes_no_sense_is_refused(
 
 
 @every
-def test_with_clocks_a_minute_apart_no_more_is_admitted_than_its_bound_says(
+def test_processes_with_clocks_a_minute_apart_admit_no_more_than_the_bound(
     dynamodb: Any, limit: Limit
 ) -> None:
-    """Two processes, the second one's clock a minute ahead, each asking four times a second for
-    five minutes of real time.
+    """Simulates two processes; the second one's clock is a minute ahead.
+
+    Each takes four times a second for five minutes of real time.
     """
     behind, ahead = (
         Limiting(dynamodb, FixedClock(EDGE_MS)),
@@ -233,7 +236,7 @@ def test_lost_answers_admit_no_more(
 
 
 @every
-def test_an_admission_is_one_write_and_a_refusal_that_is_known_is_none(
+def test_admission_is_one_write_and_a_known_refusal_is_none(
     store: Limiting, faults: Faults, limit: Limit
 ) -> None:
     assert [store.takes(limit) for _ in range(3)] == [True] * 3
@@ -243,7 +246,7 @@ def test_an_admission_is_one_write_and_a_refusal_that_is_known_is_none(
 
 
 @every
-def test_a_process_that_knows_nothing_decides_in_two_writes_at_most(
+def test_process_without_a_cached_state_decides_in_two_writes_at_most(
     store: Limiting, dynamodb: Any, faults: Faults, limit: Limit
 ) -> None:
     store.takes(limit)
@@ -255,7 +258,7 @@ def test_a_process_that_knows_nothing_decides_in_two_writes_at_most(
     assert faults.requests == ["UpdateItem"]
 
 
-# ---------------------------------------------------------------- several at once
+# ---------------------------------------------------------------- several limits at once
 
 
 SECOND, DAY = Limit("second", 2, 1, Algorithm.FIXED), Limit("day", 3, 86_400, Algorithm.SLIDING)
@@ -280,7 +283,7 @@ def test_several_limits_are_one_transaction_and_a_read(store: Limiting, faults: 
 
 
 @pytest.mark.parametrize("kind", ["conflict", "throttle", "error", "before"])
-def test_several_limits_are_tried_again_where_they_meet_others(
+def test_several_limits_are_retried_after_a_conflict(
     store: Limiting, faults: Faults, kind: str
 ) -> None:
     faults.on("TransactWriteItems", kind, times=2)
@@ -288,17 +291,17 @@ def test_several_limits_are_tried_again_where_they_meet_others(
     assert limits.take(store, SECOND, tenant="acme", key="k").remaining == 0
 
 
-def test_several_limits_need_names_that_differ(store: Limiting) -> None:
+def test_several_limits_need_different_names(store: Limiting) -> None:
     for wrong in ([], [GCRA, GCRA], [FIXED, SLIDING]):
         with pytest.raises(InvalidRequest, match="names"):
             limits.take_all(store, wrong, tenant="acme", key="k")
 
 
-# ---------------------------------------------------------------- guard
+# ---------------------------------------------------------------- decorator
 
 
 @pytest.mark.parametrize("fail_open", [True, False])
-def test_a_guard_lets_through_what_the_limit_admits(
+def test_decorator_admits_as_many_calls_as_the_limit(
     store: Limiting, faults: Faults, fail_open: bool
 ) -> None:
     def whose(name: str, *, loud: bool = False) -> str:
@@ -306,7 +309,7 @@ def test_a_guard_lets_through_what_the_limit_admits(
 
     @limits.guard(lambda: store, GCRA, tenant="acme", key=whose, fail_open=fail_open)
     def greet(name: str, *, loud: bool = False) -> str:
-        """Greets."""
+        """Returns a greeting."""
         return f"hello {name}{'!' * loud}"
 
     assert [greet("ada"), greet("ada", loud=True), greet("ada")] == [
@@ -335,7 +338,7 @@ def test_a_guard_lets_through_what_the_limit_admits(
 # ---------------------------------------------------------------- as an effect of a job
 
 
-def test_a_job_takes_from_a_fixed_window_in_its_own_transaction(dynamodb: Any) -> None:
+def test_job_takes_from_a_fixed_window_in_its_own_transaction(dynamodb: Any) -> None:
     def effects() -> Effects:
         return Effects(
             "acme",

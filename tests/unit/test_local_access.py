@@ -16,7 +16,7 @@ HOST = ("host", "127.0.0.1:3001")
 
 
 @pytest.mark.parametrize("name", ["localhost", "app.localhost", "127.0.0.1", "127.9.9.9", "::1"])
-def test_a_loopback_name_always_means_this_machine(name: str) -> None:
+def test_loopback_name_always_means_this_machine(name: str) -> None:
     assert is_loopback_name(name)
 
 
@@ -32,7 +32,7 @@ def test_a_loopback_name_always_means_this_machine(name: str) -> None:
         "",
     ],
 )
-def test_any_other_name_may_have_been_pointed_here(name: str) -> None:
+def test_any_other_name_may_have_been_pointed_at_this_machine(name: str) -> None:
     assert not is_loopback_name(name)
 
 
@@ -40,7 +40,7 @@ def test_any_other_name_may_have_been_pointed_here(name: str) -> None:
     "host",
     ["127.0.0.1", "127.0.0.1:3001", "LOCALHOST:1", "localhost.:80", "[::1]:3001", "a.localhost"],
 )
-def test_a_loopback_host_is_served(host: str) -> None:
+def test_request_for_a_loopback_host_is_served(host: str) -> None:
     assert Access().refusal("/", [("host", host)]) is None
 
 
@@ -56,22 +56,22 @@ def test_a_loopback_host_is_served(host: str) -> None:
         "[::2]",
     ],
 )
-def test_another_host_is_refused_with_what_to_do(host: str) -> None:
+def test_request_for_another_host_is_refused_with_instructions(host: str) -> None:
     for access in (Access(), Access(for_pages=True)):
         assert "mayfly up --allow-host NAME" in str(access.refusal("/", [("host", host)]))
 
 
-def test_a_host_that_the_owner_allows_is_served() -> None:
+def test_request_for_a_host_that_the_owner_allows_is_served() -> None:
     assert Access(frozenset({"shop.test"})).refusal("/", [("host", "Shop.test:3000")]) is None
 
 
-def test_a_request_has_one_host() -> None:
+def test_request_with_two_hosts_is_refused() -> None:
     assert Access().refusal("/", []) is not None
     assert Access().refusal("/", [HOST, HOST]) is not None
 
 
 @pytest.mark.parametrize("target", ["http://evil.example/health", "evil.example:443"])
-def test_the_name_in_the_target_counts_as_the_host_does(target: str) -> None:
+def test_host_in_the_request_target_is_checked_like_the_host_header(target: str) -> None:
     assert Access(for_pages=True).refusal(target, [HOST]) is not None
     assert Access(for_pages=True).refusal("http://127.0.0.1:3001/health", [HOST]) is None
     assert Access(for_pages=True).refusal("*", [HOST]) is None
@@ -90,7 +90,7 @@ def test_the_name_in_the_target_counts_as_the_host_does(target: str) -> None:
     ],
     ids=": ".join,
 )
-def test_a_page_of_another_site_is_refused_where_only_programs_ask(header: tuple[str, str]) -> None:
+def test_page_of_another_site_is_refused_by_servers_for_programs(header: tuple[str, str]) -> None:
     assert Access().refusal("/", [HOST, header]) is not None
     assert Access(for_pages=True).refusal("/", [HOST, header]) is None
 
@@ -104,36 +104,36 @@ def test_a_page_of_another_site_is_refused_where_only_programs_ask(header: tuple
     ],
     ids=": ".join,
 )
-def test_this_very_origin_and_the_address_bar_are_served(header: tuple[str, str]) -> None:
+def test_page_of_the_same_origin_and_the_address_bar_are_served(header: tuple[str, str]) -> None:
     assert Access().refusal("/", [HOST, header]) is None
 
 
-def test_a_browser_is_told_by_what_it_alone_sends() -> None:
+def test_browser_is_recognised_by_headers_that_only_browsers_send() -> None:
     assert is_browser([("origin", "null")])
     assert is_browser([("sec-fetch-dest", "image")])
     assert not is_browser([HOST, ("user-agent", "Boto3"), ("authorization", "x")])
 
 
-def test_the_key_of_people_is_random_and_the_same_at_every_start(tmp_path: Path) -> None:
-    made = people(tmp_path)
-    assert people(tmp_path) == made
-    assert people(tmp_path / "..").id != made.id
+def test_key_of_people_is_random_and_the_same_at_every_start(tmp_path: Path) -> None:
+    credentials = people(tmp_path)
+    assert people(tmp_path) == credentials
+    assert people(tmp_path / "..").id != credentials.id
     assert (tmp_path / "access-key").stat().st_mode & 0o777 == 0o600
-    assert len(made.id) > 40
+    assert len(credentials.id) > 40
 
 
-def test_a_key_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+def test_unreadable_key_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "access-key").write_text("{")
     with pytest.raises(LocalError, match="delete the file"):
         people(tmp_path)
 
 
-def test_each_function_has_a_key_of_its_own() -> None:
+def test_each_function_has_its_own_key() -> None:
     keys = Keys(Credentials.new("people"), Credentials.new("runtime")).for_functions(["A", "B"])
     assert len({keys.people.id, keys.runtime.id, keys.of("A").id, keys.of("B").id}) == 4
 
 
-def test_a_key_tells_its_owner_and_an_unknown_one_nobody() -> None:
+def test_key_identifies_its_owner_and_an_unknown_key_does_not() -> None:
     identities = Identities(people="p", runtime="r", functions={"f": "F"})
     assert [identities.of(key) for key in ("p", "r", "f", "x", "", "P")] == [
         "people",
@@ -146,12 +146,12 @@ def test_a_key_tells_its_owner_and_an_unknown_one_nobody() -> None:
     assert Identities().of("") is None
 
 
-def test_any_credentials_make_people_of_strangers_and_not_of_functions() -> None:
+def test_any_credentials_make_people_of_unknown_keys_and_not_of_functions_keys() -> None:
     identities = Identities(people="p", runtime="r", functions={"f": "F"}, any_credentials=True)
     assert [identities.of(key) for key in ("x", "f", "r")] == ["people", "function F", "runtime"]
 
 
-def test_what_other_users_could_read_is_closed_to_them_and_named(tmp_path: Path) -> None:
+def test_files_that_other_users_could_read_are_closed_to_them_and_named(tmp_path: Path) -> None:
     folder = tmp_path / ".mayfly"
     folder.mkdir(mode=0o755)
     secret = folder / "stack.json"
@@ -162,15 +162,15 @@ def test_what_other_users_could_read_is_closed_to_them_and_named(tmp_path: Path)
     assert make_private(folder, is_own=True) == []
 
 
-def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path) -> None:
+def test_folder_that_the_caller_named_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     assert make_private(tmp_path, is_own=False) == []
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-#: Names of calls that open a port, and of modules that do. `process` opens the store's, which its
-#: process serves by an HttpServer; `peers` opens one for a moment, to see whether the system tells
-#: a peer's process.
+#: Names of calls that open a port, and of modules that do. `process` opens the emulator's port,
+#: which its process serves by an HttpServer; `peers` opens one for a moment, to find out whether
+#: the system names a peer's process.
 OPENERS = {
     "bind",
     "create_server",
@@ -198,7 +198,7 @@ OPEN_PORTS = {
 
 
 def test_no_other_module_opens_a_port() -> None:
-    found: dict[str, set[str]] = {}
+    openers: dict[str, set[str]] = {}
     for path in (ROOT / "mayfly_local").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = (
@@ -209,24 +209,25 @@ def test_no_other_module_opens_a_port() -> None:
                 else set()
             )
             if isinstance(node, ast.Import):
-                names = {each.name for each in node.names} | {
-                    each.name.partition(".")[0] for each in node.names
+                names = {alias.name for alias in node.names} | {
+                    alias.name.partition(".")[0] for alias in node.names
                 }
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = {
                     node.module,
                     node.module.partition(".")[0],
-                    *(each.name for each in node.names),
+                    *(alias.name for alias in node.names),
                 }
             if opening := names & OPENERS:
-                found.setdefault(path.relative_to(ROOT / "mayfly_local").as_posix(), set()).update(
-                    opening
-                )
-    assert found == OPEN_PORTS, (
+                openers.setdefault(
+                    path.relative_to(ROOT / "mayfly_local").as_posix(), set()
+                ).update(opening)
+    assert openers == OPEN_PORTS, (
         "a server of the local runtime is an HttpServer, which has rules of access"
     )
 
 
-def test_a_server_cannot_be_made_without_rules_of_access() -> None:
+def test_server_cannot_be_made_without_rules_of_access() -> None:
     with pytest.raises(TypeError, match="access"):
-        HttpServer(None, body_limit=1)  # type: ignore[call-arg, arg-type]  # that is the point
+        # The missing rules are what is tested.
+        HttpServer(None, body_limit=1)  # type: ignore[call-arg, arg-type]

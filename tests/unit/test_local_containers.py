@@ -1,6 +1,4 @@
-"""The way of a container to the store: an HTTP server on the engine's bridge that passes requests
-on.
-"""
+"""The proxy from a container to the emulator: an HTTP server on the engine's bridge."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,16 +18,16 @@ BRIDGE = "127.0.0.77"
 
 @asynccontextmanager
 async def store() -> AsyncIterator[str]:
-    """A server in place of the store, which answers with what it was asked."""
+    """Serves in place of the emulator, and answers with the request that it received."""
 
     async def answer(request: web.Request) -> web.Response:
-        told = {
+        echo = {
             "host": request.host,
             "path": request.raw_path,
             "body": (await request.read()).hex(),
             "headers": dict(request.headers),
         }
-        return web.json_response(told, status=418, headers={"x-amz-crc32": "7"})
+        return web.json_response(echo, status=418, headers={"x-amz-crc32": "7"})
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
@@ -43,7 +41,7 @@ async def store() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def test_a_container_reaches_the_store_under_the_bridges_address() -> None:
+def test_container_reaches_the_emulator_under_the_bridges_address() -> None:
     async def ask() -> None:
         async with (
             store() as here,
@@ -60,10 +58,10 @@ def test_a_container_reaches_the_store_under_the_bridges_address() -> None:
                 f"{there}/a%2Fb?c=%20d", data=b"\x00\xff", headers=headers
             ) as reply:
                 assert (reply.status, reply.headers["x-amz-crc32"]) == (418, "7")
-                told = await reply.json()
-            assert told["host"] == here.removeprefix("http://")
-            assert (told["path"], told["body"]) == ("/a%2Fb?c=%20d", "00ff")
-            assert headers.items() <= told["headers"].items()
+                echo = await reply.json()
+            assert echo["host"] == here.removeprefix("http://")
+            assert (echo["path"], echo["body"]) == ("/a%2Fb?c=%20d", "00ff")
+            assert headers.items() <= echo["headers"].items()
 
     asyncio.run(ask())
 
@@ -85,7 +83,7 @@ def test_no_web_page_gets_through(headers: dict[str, str]) -> None:
     asyncio.run(ask())
 
 
-def test_the_way_is_closed_when_the_container_has_ended() -> None:
+def test_proxy_is_closed_when_the_container_has_ended() -> None:
     async def ask() -> None:
         async with store() as here, aiohttp.ClientSession() as session:
             async with way_to_store(here, BRIDGE) as there:
@@ -97,7 +95,7 @@ def test_the_way_is_closed_when_the_container_has_ended() -> None:
 
 
 async def ask_engine(monkeypatch: pytest.MonkeyPatch, folder: Path, answer: web.Response) -> str:
-    """The gateway, by an engine that gives this answer on a socket."""
+    """Returns the gateway that an engine with this answer names."""
 
     async def answers(request: web.Request) -> web.Response:
         assert request.path == "/networks/bridge"
@@ -115,34 +113,34 @@ async def ask_engine(monkeypatch: pytest.MonkeyPatch, folder: Path, answer: web.
         await runner.cleanup()
 
 
-def test_the_engine_tells_its_bridges_address(
+def test_engine_names_the_address_of_its_bridge(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told = web.json_response(
+    answer = web.json_response(
         {"IPAM": {"Config": [{"Subnet": "10.88.0.0/16", "Gateway": "10.88.0.1"}]}}
     )
-    assert asyncio.run(ask_engine(monkeypatch, tmp_path, told)) == "10.88.0.1"
+    assert asyncio.run(ask_engine(monkeypatch, tmp_path, answer)) == "10.88.0.1"
 
 
-@pytest.mark.parametrize("told", ['{"IPAM": {"Config": []}}', '{"IPAM": null}', "no JSON", "[]"])
-def test_an_engine_without_a_bridge_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str
+@pytest.mark.parametrize("body", ['{"IPAM": {"Config": []}}', '{"IPAM": null}', "no JSON", "[]"])
+def test_engine_without_a_bridge_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str
 ) -> None:
     with pytest.raises(LocalError, match="no container engine answers here"):
         asyncio.run(
             ask_engine(
-                monkeypatch, tmp_path, web.Response(text=told, content_type="application/json")
+                monkeypatch, tmp_path, web.Response(text=body, content_type="application/json")
             )
         )
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "8.8.8.8"])
-def test_a_bridge_that_others_can_reach_is_refused(
+def test_bridge_that_others_can_reach_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
 ) -> None:
-    told = web.json_response({"IPAM": {"Config": [{"Gateway": address}]}})
+    answer = web.json_response({"IPAM": {"Config": [{"Gateway": address}]}})
     with pytest.raises(LocalError, match="is not a private one"):
-        asyncio.run(ask_engine(monkeypatch, tmp_path, told))
+        asyncio.run(ask_engine(monkeypatch, tmp_path, answer))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +152,7 @@ def test_a_bridge_that_others_can_reach_is_refused(
         "ssh://host",
     ],
 )
-def test_an_engine_that_does_not_answer_is_an_error_that_names_it(
+def test_engine_that_does_not_answer_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", where)

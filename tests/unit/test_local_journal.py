@@ -1,6 +1,4 @@
-"""The journal: complete frames are read again, incomplete ones are cut, damaged files are left as
-they are.
-"""
+"""The journal: complete frames are read, incomplete ones cut, damaged files left unchanged."""
 
 import errno
 import json
@@ -22,7 +20,7 @@ def opened(folder: Path, **options: Any) -> Journal:
 
 
 def read(folder: Path) -> tuple[dict[tuple[Any, ...], bytes], Story]:
-    """Returns the rows that a start reads, by key. Leaves the journal as a kill does."""
+    """Returns the rows that a start reads, by key; leaves the journal as a kill does."""
     found: dict[tuple[Any, ...], bytes] = {}
 
     def take(key: tuple[Any, ...], value: bytes | None) -> None:
@@ -35,7 +33,7 @@ def read(folder: Path) -> tuple[dict[tuple[Any, ...], bytes], Story]:
 
 
 def killed(journal: Journal) -> None:
-    """Lets go of a journal as a kill does."""
+    """Releases the files of a journal as a kill does."""
     journal._stopping.set()
     journal._thread.join(5)
     os.close(journal._file)
@@ -54,12 +52,12 @@ def row(name: str, value: str | None = "v") -> Row:
     return ("item", name), None if value is None else value.encode()
 
 
-def test_the_last_value_of_each_key_is_read_again(tmp_path: Path) -> None:
+def test_last_value_of_each_key_is_read_again(tmp_path: Path) -> None:
     written(tmp_path, [row("a", "1"), row("b")], [row("a", "2"), row("b", None)])
     assert read(tmp_path)[0] == {("item", "a"): b"2"}
 
 
-def test_a_kill_is_told_from_a_clean_stop(tmp_path: Path) -> None:
+def test_kill_is_distinguished_from_a_clean_stop(tmp_path: Path) -> None:
     written(tmp_path, [row("a")])
     assert not read(tmp_path)[1].was_clean
     journal = opened(tmp_path)
@@ -69,27 +67,25 @@ def test_a_kill_is_told_from_a_clean_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11, 12, 13, 20])
-def test_a_frame_that_was_not_written_whole_is_cut_with_all_its_rows(
-    tmp_path: Path, cut: int
-) -> None:
+def test_incomplete_frame_is_cut_with_all_its_rows(tmp_path: Path, cut: int) -> None:
     written(tmp_path, [row("a")], [row("b"), row("c")])
     path = tmp_path / "journal-1.log"
     size = path.stat().st_size
     os.truncate(path, size - cut)
-    found, story = read(tmp_path)
-    assert found == {("item", "a"): b"v"}
+    rows, story = read(tmp_path)
+    assert rows == {("item", "a"): b"v"}
     assert story.cut > 0
     assert read(tmp_path)[1].cut == 0, "the file is right again"
 
 
-def test_what_is_written_after_a_cut_is_read_again(tmp_path: Path) -> None:
+def test_frame_written_after_a_cut_is_read_again(tmp_path: Path) -> None:
     written(tmp_path, [row("a")], [row("b")])
     os.truncate(tmp_path / "journal-1.log", (tmp_path / "journal-1.log").stat().st_size - 3)
     written(tmp_path, [row("c")])
     assert set(read(tmp_path)[0]) == {("item", "a"), ("item", "c")}
 
 
-def test_damage_before_readable_rows_is_an_error_and_the_file_stays_as_it_is(
+def test_damage_before_readable_rows_is_an_error_and_the_file_stays_unchanged(
     tmp_path: Path,
 ) -> None:
     written(tmp_path, [row("a", "x" * 50)], [row("b")])
@@ -105,21 +101,21 @@ def test_damage_before_readable_rows_is_an_error_and_the_file_stays_as_it_is(
     assert path.read_bytes() == damaged
 
 
-def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+def test_every_flipped_byte_is_detected(tmp_path: Path) -> None:
     written(tmp_path, [row("a", "first")], [row("b", "second")])
     path = tmp_path / "journal-1.log"
     data = path.read_bytes()
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
         try:
-            found, story = read(tmp_path)
+            rows, story = read(tmp_path)
         except StateError:
             continue
         assert story.cut > 0, position
-        assert found in ({}, {("item", "a"): b"first"}), position
+        assert rows in ({}, {("item", "a"): b"first"}), position
 
 
-def test_a_newer_form_is_an_error_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
+def test_newer_format_is_an_error_and_the_file_stays_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "journal-1.log"
     path.write_bytes(b"mayfly-state 2\nwhatever")
     with pytest.raises(StateError, match="written by a newer Mayfly"):
@@ -127,7 +123,7 @@ def test_a_newer_form_is_an_error_and_the_file_stays_as_it_is(tmp_path: Path) ->
     assert path.read_bytes() == b"mayfly-state 2\nwhatever"
 
 
-def test_a_file_of_something_else_is_an_error(tmp_path: Path) -> None:
+def test_file_of_another_program_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "journal-1.log").write_bytes(b"{}\n")
     with pytest.raises(StateError, match="is not a state file"):
         read(tmp_path)
@@ -135,9 +131,7 @@ def test_a_file_of_something_else_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 1, 14])
 @pytest.mark.parametrize("name", ["journal-1.log", "journal-2.log"])
-def test_a_file_that_was_emptied_is_an_error_and_no_new_state(
-    tmp_path: Path, name: str, kept: int
-) -> None:
+def test_emptied_file_is_an_error_and_not_a_new_state(tmp_path: Path, name: str, kept: int) -> None:
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)
     journal.append([row("a")])
@@ -151,7 +145,7 @@ def test_a_file_that_was_emptied_is_an_error_and_no_new_state(
     assert (tmp_path / name).stat().st_size == kept
 
 
-def test_a_kill_while_the_first_file_is_made_leaves_none(tmp_path: Path) -> None:
+def test_kill_while_the_first_file_is_made_leaves_no_file(tmp_path: Path) -> None:
     disk = _Disk()
     disk.room = 3
     journal = opened(tmp_path, write=disk.pwrite)
@@ -161,7 +155,7 @@ def test_a_kill_while_the_first_file_is_made_leaves_none(tmp_path: Path) -> None
     assert read(tmp_path)[0] == {}
 
 
-def test_an_older_file_that_was_cut_is_an_error(tmp_path: Path) -> None:
+def test_older_file_that_was_cut_is_an_error(tmp_path: Path) -> None:
     """Rows between its end and the next file would be missing."""
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)
@@ -175,7 +169,7 @@ def test_an_older_file_that_was_cut_is_an_error(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_one_process_has_the_folder_and_the_other_is_told_which(tmp_path: Path) -> None:
+def test_second_process_on_a_folder_is_refused_with_the_id_of_the_first(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     with pytest.raises(StateError, match=f"process {os.getpid()}"):
         opened(tmp_path, lock_seconds=0.1)
@@ -183,7 +177,7 @@ def test_one_process_has_the_folder_and_the_other_is_told_which(tmp_path: Path) 
 
 
 class _Disk:
-    """The system's pwrite with room for `room` bytes."""
+    """The system's pwrite, with space for `room` bytes."""
 
     room = 10_000
 
@@ -196,7 +190,7 @@ class _Disk:
 
 
 @pytest.mark.parametrize("room", [0, 1, 12, 40])
-def test_a_full_disk_is_an_error_and_leaves_no_half_frame(tmp_path: Path, room: int) -> None:
+def test_full_disk_is_an_error_and_leaves_no_half_frame(tmp_path: Path, room: int) -> None:
     disk = _Disk()
     journal = opened(tmp_path, write=disk.pwrite)
     journal.read(lambda key, value: None)
@@ -207,12 +201,12 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_frame(tmp_path: Path, room: 
     disk.room = 10_000
     journal.append([row("c")])
     killed(journal)
-    found, story = read(tmp_path)
-    assert set(found) == {("item", "a"), ("item", "c")}
+    rows, story = read(tmp_path)
+    assert set(rows) == {("item", "a"), ("item", "c")}
     assert story.cut == 0
 
 
-def test_a_copy_keeps_what_counts_and_drops_the_old_file(tmp_path: Path) -> None:
+def test_copy_keeps_the_last_values_and_deletes_the_old_file(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)
     for number in range(100):
@@ -230,7 +224,7 @@ def test_a_copy_keeps_what_counts_and_drops_the_old_file(tmp_path: Path) -> None
     assert read(tmp_path)[0] == {("item", "a"): b"99", ("item", "b"): b"changed meanwhile"}
 
 
-def test_a_kill_in_the_middle_of_a_copy_loses_nothing(tmp_path: Path) -> None:
+def test_kill_in_the_middle_of_a_copy_loses_nothing(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)
     journal.append([row("a"), row("b")])
@@ -240,7 +234,9 @@ def test_a_kill_in_the_middle_of_a_copy_loses_nothing(tmp_path: Path) -> None:
     assert read(tmp_path)[0] == {("item", "a"): b"new", ("item", "b"): b"v"}
 
 
-def test_a_disk_that_takes_no_second_file_goes_on_with_the_first(tmp_path: Path) -> None:
+def test_journal_continues_with_its_file_if_the_disk_has_no_space_for_another(
+    tmp_path: Path,
+) -> None:
     disk = _Disk()
     journal = opened(tmp_path, write=disk.pwrite)
     journal.read(lambda key, value: None)
@@ -255,7 +251,7 @@ def test_a_disk_that_takes_no_second_file_goes_on_with_the_first(tmp_path: Path)
     assert [path.name for path in tmp_path.glob("journal-*.log")] == ["journal-1.log"]
 
 
-def test_a_disk_that_takes_no_byte_and_gives_no_error_is_full(tmp_path: Path) -> None:
+def test_disk_that_writes_no_byte_and_gives_no_error_is_full(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.read(lambda key, value: None)
     journal._write = lambda file, data, position: 0
@@ -265,16 +261,14 @@ def test_a_disk_that_takes_no_byte_and_gives_no_error_is_full(tmp_path: Path) ->
 
 
 def after_a_power_cut(path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """Makes a file look as if another run of the machine had written it, and its last pages were
-    not all kept.
-    """
+    """Makes a file look as if a power cut had lost some of its last pages."""
     data = path.read_bytes()
     own = json.dumps(module._boot())[1:-1].encode()
     path.write_bytes(damage(data.replace(own, own[::-1])))
 
 
 def reframed(path: Path) -> bytes:
-    """The file with its sums made right again."""
+    """Returns the file with its checksums corrected."""
     data = path.read_bytes()
     start = data.index(b"\n") + 1
     out, position = data[:start], start
@@ -286,20 +280,19 @@ def reframed(path: Path) -> bytes:
     return out
 
 
-def test_a_power_cut_costs_what_was_not_synced_and_is_told(tmp_path: Path) -> None:
+def test_power_cut_loses_only_unsynced_frames_and_is_reported(tmp_path: Path) -> None:
     written(tmp_path, [row("a", "x" * 40)], [row("b", "y" * 40)], [row("c")])
     path = tmp_path / "journal-1.log"
     after_a_power_cut(path, lambda data: data)
     path.write_bytes(reframed(path))
-    path.write_bytes(
-        path.read_bytes().replace(b"y" * 40, bytes(40))
-    )  # a page that never reached the disk, before one that did
-    found, story = read(tmp_path)
-    assert set(found) == {("item", "a")}
+    # A page that never reached the disk, before one that did.
+    path.write_bytes(path.read_bytes().replace(b"y" * 40, bytes(40)))
+    rows, story = read(tmp_path)
+    assert set(rows) == {("item", "a")}
     assert (story.lost_power, story.cut > 0) == (True, True)
 
 
-def test_damage_of_what_was_synced_is_no_power_cut(tmp_path: Path) -> None:
+def test_damage_of_synced_frames_is_not_treated_as_a_power_cut(tmp_path: Path) -> None:
     written(tmp_path, [row("a", "x" * 40)], [(("journal", "synced"), b"100000")])
     path = tmp_path / "journal-1.log"
     after_a_power_cut(path, lambda data: data)
@@ -309,7 +302,7 @@ def test_damage_of_what_was_synced_is_no_power_cut(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_what_was_written_is_synced_within_a_second_or_two(tmp_path: Path) -> None:
+def test_frames_are_synced_within_two_seconds(tmp_path: Path) -> None:
     from mayfly_testing.stack import wait_until
 
     journal = opened(tmp_path)

@@ -1,4 +1,4 @@
-"""Environments of one function: who gets the next one that is free, and how many start at once."""
+"""Environments of one function: which caller gets the next free one, and how many start at once."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -70,7 +70,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def test_an_invocation_that_waits_takes_the_first_environment_that_becomes_free() -> None:
+def test_waiting_invocation_takes_the_first_environment_that_becomes_free() -> None:
     async def test() -> None:
         machine = Machine()
         pool = Pool(machine.start, limit=10, idle_seconds=60)
@@ -79,7 +79,7 @@ def test_an_invocation_that_waits_takes_the_first_environment_that_becomes_free(
         first.may_answer.clear()
         running = asyncio.ensure_future(pool.invoke(EVENT))
         await settled()
-        machine.may_start.clear()  # a second one would have to be started, and takes long
+        machine.may_start.clear()  # another environment would have to be started, which takes long
         waiting = asyncio.ensure_future(pool.invoke(EVENT))
         await settled()
         assert not waiting.done()
@@ -106,7 +106,7 @@ def test_about_as_many_environments_start_at_once_as_there_are_processors() -> N
     run(test())
 
 
-def test_a_start_that_waits_for_long_does_not_hold_up_the_others() -> None:
+def test_slow_start_does_not_block_the_others() -> None:
     async def test() -> None:
         slow, quick, starts = Machine(), Machine(), Starts(1)
         slow.may_start.clear()
@@ -127,13 +127,13 @@ def test_a_start_that_waits_for_long_does_not_hold_up_the_others() -> None:
     run(test())
 
 
-def test_a_failed_start_is_one_failed_invocation_and_the_next_one_tries_again() -> None:
+def test_failed_start_fails_one_invocation_and_the_next_one_starts_again() -> None:
     async def test() -> None:
         machine = Machine()
         machine.failures = [Failure("Sandbox.StartFailed", "no process could be started")]
         pool = Pool(machine.start, limit=1, idle_seconds=60)
         found = await asyncio.gather(pool.invoke(EVENT), pool.invoke(EVENT), pool.invoke(EVENT))
-        assert sorted(type(each).__name__ for each in found) == ["Failure", "Reply", "Reply"]
+        assert sorted(type(reply).__name__ for reply in found) == ["Failure", "Reply", "Reply"]
         assert not pool.is_busy
 
     run(test())
@@ -150,7 +150,7 @@ def test_no_more_environments_run_than_the_limit() -> None:
 
 
 @pytest.mark.parametrize(("dead", "kind"), [(1, "Reply"), (2, "Failure")])
-def test_an_event_that_was_never_read_is_given_once_more(dead: int, kind: str) -> None:
+def test_event_that_was_never_read_is_delivered_once_more(dead: int, kind: str) -> None:
     async def test() -> None:
         machine = Machine()
 
@@ -164,7 +164,7 @@ def test_an_event_that_was_never_read_is_given_once_more(dead: int, kind: str) -
     run(test())
 
 
-def test_a_caller_that_goes_away_while_it_waits_leaves_its_environment_to_the_next() -> None:
+def test_caller_that_leaves_while_it_waits_leaves_its_environment_to_the_next() -> None:
     async def test() -> None:
         machine = Machine()
         machine.may_start.clear()
@@ -182,7 +182,7 @@ def test_a_caller_that_goes_away_while_it_waits_leaves_its_environment_to_the_ne
     run(test())
 
 
-def test_an_environment_that_was_given_to_a_caller_who_left_at_that_moment_is_free() -> None:
+def test_environment_assigned_to_a_caller_that_left_at_that_moment_is_free() -> None:
     async def test() -> None:
         machine = Machine()
         machine.may_start.clear()
@@ -199,7 +199,7 @@ def test_an_environment_that_was_given_to_a_caller_who_left_at_that_moment_is_fr
     run(test())
 
 
-def test_an_environment_whose_code_was_saved_while_it_started_serves_once() -> None:
+def test_environment_whose_code_was_saved_while_it_started_serves_once() -> None:
     async def test() -> None:
         machine = Machine()
         machine.may_start.clear()
@@ -210,12 +210,12 @@ def test_an_environment_whose_code_was_saved_while_it_started_serves_once() -> N
         machine.may_start.set()
         assert await first == Reply(b"{}")
         assert await pool.invoke(EVENT) == Reply(b"{}")
-        assert [each.served for each in machine.processes] == [1, 1]
+        assert [process.served for process in machine.processes] == [1, 1]
 
     run(test())
 
 
-def test_a_closed_pool_answers_those_who_wait_and_starts_no_more() -> None:
+def test_closed_pool_answers_waiting_callers_and_starts_no_environment() -> None:
     async def test() -> None:
         machine = Machine()
         machine.may_start.clear()

@@ -1,4 +1,4 @@
-"""What a request asks permission for, and what a role answers."""
+"""Permissions that a request needs, and answers that a role gives."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
 
 
 @pytest.mark.parametrize(
-    ("request_", "asked"),
+    ("request_", "pairs"),
     [
         (dynamodb("GetItem", TableName="T"), {("dynamodb:GetItem", TABLE)}),
         (dynamodb("GetItem", TableName=TABLE), {("dynamodb:GetItem", TABLE)}),
@@ -131,13 +131,11 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         {("sts:GetCallerIdentity", "*")}),
     ],
 )  # fmt: skip
-def test_a_request_asks_for_actions_on_resources(
-    request_: Request, asked: set[tuple[str, str]]
-) -> None:
-    assert request_.permissions() == {Permission(*each) for each in asked}
+def test_request_needs_actions_on_resources(request_: Request, pairs: set[tuple[str, str]]) -> None:
+    assert request_.permissions() == {Permission(*pair) for pair in pairs}
 
 
-def test_who_signed_is_told_by_header_and_by_a_presigned_address() -> None:
+def test_signer_is_read_from_the_header_or_a_presigned_address() -> None:
     header = (
         "AWS4-HMAC-SHA256 Credential=function-F/20260101/us-east-1/sqs/aws4_request, "
         "SignedHeaders=host, Signature=0"
@@ -151,11 +149,9 @@ def test_who_signed_is_told_by_header_and_by_a_presigned_address() -> None:
     assert signer({}, {}) == ("", "")
 
 
-def test_an_address_that_an_sdk_presigns_by_default_is_its_signers() -> None:
-    made = make_client("s3").generate_presigned_url(
-        "get_object", Params={"Bucket": "b", "Key": "k"}
-    )
-    query = dict(parse_qsl(urlsplit(made).query))
+def test_address_presigned_with_sdk_defaults_identifies_its_signer() -> None:
+    url = make_client("s3").generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+    query = dict(parse_qsl(urlsplit(url).query))
     assert signer({}, query)[0] == "test"
 
 
@@ -173,12 +169,13 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
         (role(ALLOW), "dynamodb:Scan", TABLE, False),
         (role(ALLOW), "dynamodb:GetItem", TABLE + "2", False),
         (role(ALLOW), "dynamodb:Query", f"{TABLE}/index/i", False),
+        # IAM ignores case in actions.
         (
             role({**ALLOW, "Action": "dynamodb:getitem"}),
             "dynamodb:GetItem",
             TABLE,
             True,
-        ),  # IAM minds no case in actions
+        ),
         (role({**ALLOW, "Action": "dynamodb:*"}), "dynamodb:Scan", TABLE, True),
         (
             role({"Effect": "Allow", "NotAction": "dynamodb:Scan", "Resource": TABLE}),
@@ -214,12 +211,13 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
             TABLE,
             False,
         ),
+        # Conditions are not evaluated.
         (
             role({**ALLOW, "Condition": {"StringEquals": {"a": "b"}}}),
             "dynamodb:GetItem",
             TABLE,
             True,
-        ),  # not evaluated
+        ),
         (
             role(
                 ALLOW,
@@ -241,10 +239,11 @@ ALLOW = {"Effect": "Allow", "Action": ["dynamodb:GetItem", "dynamodb:PutItem"], 
             True,
         ),
         (role(managed=("AWSLambdaBasicExecutionRole",)), "dynamodb:GetItem", TABLE, False),
-        (None, "dynamodb:Scan", TABLE, True),  # a role from elsewhere: nobody knows what it allows
+        # A role defined elsewhere: its permissions are unknown.
+        (None, "dynamodb:Scan", TABLE, True),
     ],
 )
-def test_a_role_allows_what_its_policies_say(
+def test_role_allows_what_its_policies_allow(
     role_: Role | None, action: str, resource: str, allowed: bool
 ) -> None:
     permissions = Permissions()
@@ -252,15 +251,19 @@ def test_a_role_allows_what_its_policies_say(
     assert permissions.allows("F", Permission(action, resource)) is allowed
 
 
-def test_a_function_that_nobody_knows_may_do_nothing() -> None:
+def test_unknown_function_may_do_nothing() -> None:
     assert not Permissions().allows("F", Permission("dynamodb:GetItem", TABLE))
 
 
-def test_what_is_used_and_what_is_refused_is_counted_and_what_is_only_asked_is_not() -> None:
+def test_used_and_refused_permissions_are_counted_and_queries_are_not() -> None:
     permissions = Permissions()
     permissions.set({"F": role(ALLOW)})
     used, refused = Permission("dynamodb:GetItem", TABLE), Permission("dynamodb:Scan", TABLE)
-    assert [permissions.allows("F", each) for each in (used, used, refused)] == [True, True, False]
+    assert [permissions.allows("F", permission) for permission in (used, used, refused)] == [
+        True,
+        True,
+        False,
+    ]
     assert permissions.may("F", Permission("dynamodb:PutItem", TABLE))
     assert dict(permissions.used) == {Grant("F", "dynamodb:GetItem", TABLE): 2}
     assert dict(permissions.refused) == {("F", refused): 1}
@@ -270,13 +273,13 @@ def test_what_is_used_and_what_is_refused_is_counted_and_what_is_only_asked_is_n
     ]
 
 
-def test_what_aws_own_policies_allow_is_listed_and_counted_too() -> None:
+def test_permissions_of_aws_managed_policies_are_listed_and_counted_too() -> None:
     permissions = Permissions()
     permissions.set({"F": role(managed=("AWSLambdaBasicExecutionRole",))})
     assert permissions.allows(
         "F", Permission("logs:PutLogEvents", "arn:aws:logs:us-east-1:000000000000:log-group:g")
     )
-    assert [(each.action, permissions.used[each]) for each in permissions.grants()] == [
+    assert [(grant.action, permissions.used[grant]) for grant in permissions.grants()] == [
         ("logs:CreateLogGroup", 0),
         ("logs:CreateLogStream", 0),
         ("logs:PutLogEvents", 1),
@@ -288,7 +291,7 @@ def credential(key: str, service: str) -> str:
 
 
 class Wire:
-    """A guard before a store that answers 200 to everything, and what went over the wire."""
+    """A guard before an emulator that answers 200 to everything, and the messages on the wire."""
 
     def __init__(self, kept: Any = None) -> None:
         self.stored: list[bytes] = []
@@ -353,12 +356,12 @@ class Wire:
         await self.guard(scope, receive, send)
 
     def set_roles(self, **roles: Any) -> None:
-        asked = {
+        body = {
             "roles": roles,
             "keys": {f"key-of-{name}": {"function": name, "secret": "s"} for name in roles},
         }
         self.ask(
-            Request("", "POST", "/", {}, {}, json.dumps(asked).encode()),
+            Request("", "POST", "/", {}, {}, json.dumps(body).encode()),
             key="runtime",
             path="/_mayfly/roles",
         )
@@ -372,14 +375,14 @@ def wire() -> Wire:
     return made
 
 
-def test_what_is_allowed_reaches_the_store_whole(wire: Wire) -> None:
-    asked = dynamodb("GetItem", TableName="T")
-    assert wire.ask(asked) == (200, "stored")
-    assert wire.stored == [asked.body]
+def test_allowed_request_reaches_the_emulator_whole(wire: Wire) -> None:
+    request = dynamodb("GetItem", TableName="T")
+    assert wire.ask(request) == (200, "stored")
+    assert wire.stored == [request.body]
 
 
-def test_a_request_by_a_key_that_the_runtime_is_about_to_tell_waits_for_it() -> None:
-    """After the store has been started again, functions ask before their keys are known."""
+def test_request_by_a_key_that_is_about_to_be_registered_waits_for_it() -> None:
+    """After a restart of the emulator, functions send requests before their keys are registered."""
     import asyncio
 
     wire = Wire()
@@ -387,11 +390,11 @@ def test_a_request_by_a_key_that_the_runtime_is_about_to_tell_waits_for_it() -> 
     sent: list[dict[str, Any]] = []
 
     async def scenario() -> None:
-        asked = dynamodb("GetItem", TableName="T")
+        request = dynamodb("GetItem", TableName="T")
         asking = asyncio.ensure_future(
             wire.serve(
-                asked,
-                [*asked.headers.items(), ("authorization", credential("key-of-F", "dynamodb"))],
+                request,
+                [*request.headers.items(), ("authorization", credential("key-of-F", "dynamodb"))],
                 sent,
             )
         )
@@ -428,9 +431,7 @@ class FullDisk:
 
 
 def test_no_request_begins_while_the_disk_is_full() -> None:
-    """Otherwise a change that is not written would be visible to all callers, and gone after a
-    kill.
-    """
+    """Otherwise an unwritten change would be visible to all callers, and lost after a kill."""
     disk = FullDisk()
     wire = Wire(disk)
     status, body = wire.ask(dynamodb("PutItem", TableName="T"), key="people")
@@ -441,7 +442,7 @@ def test_no_request_begins_while_the_disk_is_full() -> None:
     assert len(wire.stored) == 1
 
 
-def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire: Wire) -> None:
+def test_refusal_names_action_and_resource_and_nothing_reaches_the_emulator(wire: Wire) -> None:
     status, body = wire.ask(dynamodb("PutItem", TableName="T"))
     assert status == 400
     assert json.loads(body)["__type"] == "AccessDeniedException"
@@ -475,7 +476,7 @@ def test_a_refusal_names_action_and_resource_and_nothing_reaches_the_store(wire:
     ]
 
 
-def test_a_refusal_tells_a_deny_and_what_is_not_known_from_what_is_not_allowed(wire: Wire) -> None:
+def test_refusal_distinguishes_denied_and_unknown_from_not_allowed(wire: Wire) -> None:
     deny = {"Effect": "Deny", "Action": "dynamodb:GetItem", "Resource": "*"}
     wire.set_roles(F={"name": "R", "documents": [{"Statement": [ALLOW, deny]}], "managed": []})
     assert (
@@ -483,21 +484,21 @@ def test_a_refusal_tells_a_deny_and_what_is_not_known_from_what_is_not_allowed(w
         in wire.ask(dynamodb("GetItem", TableName="T"))[1]
     )
     assert "does not know which permission" in wire.ask(s3("PATCH", "/b/k"))[1]
-    assert [each["advice"] for each in wire.reported] == [
+    assert [report["advice"] for report in wire.reported] == [
         "a policy of its role denies it",
         "mayfly does not know which permission it needs",
     ]
 
 
 @pytest.mark.parametrize("key", ["key-of-F", "people", "runtime"])
-def test_a_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key: str) -> None:
+def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key: str) -> None:
     status, body = wire.ask(Request("sns", "POST", "/", {}, {}, b"Action=Publish"), key=key)
     assert (status, "no service 'sns'" in body) == (403, True)
     assert wire.stored == []
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "fault",
     [
         {},
         5,
@@ -508,10 +509,10 @@ def test_a_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, k
         {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
     ],
 )
-def test_a_fault_that_is_none_is_refused_and_changes_nothing(wire: Wire, asked: Any) -> None:
+def test_malformed_fault_is_rejected_and_changes_nothing(wire: Wire, fault: Any) -> None:
     assert (
         wire.ask(
-            Request("", "POST", "/", {}, {}, json.dumps(asked).encode()),
+            Request("", "POST", "/", {}, {}, json.dumps(fault).encode()),
             key="people",
             path="/_mayfly/faults",
         )[0]
@@ -521,14 +522,14 @@ def test_a_fault_that_is_none_is_refused_and_changes_nothing(wire: Wire, asked: 
 
 
 @pytest.mark.parametrize("path", ["roles", "mappings", "read", "expired"])
-def test_control_requests_of_the_runtime_are_the_runtimes_alone(wire: Wire, path: str) -> None:
-    asked = Request("", "POST", "/", {}, {}, b"{}")
-    assert wire.ask(asked, key="people", path=f"/_mayfly/{path}")[0] == 403
-    assert wire.ask(asked, key="key-of-F", path=f"/_mayfly/{path}")[0] == 401
-    assert wire.ask(asked, key="unknown", path=f"/_mayfly/{path}")[0] == 401
+def test_control_requests_are_accepted_from_the_runtime_only(wire: Wire, path: str) -> None:
+    request = Request("", "POST", "/", {}, {}, b"{}")
+    assert wire.ask(request, key="people", path=f"/_mayfly/{path}")[0] == 403
+    assert wire.ask(request, key="key-of-F", path=f"/_mayfly/{path}")[0] == 401
+    assert wire.ask(request, key="unknown", path=f"/_mayfly/{path}")[0] == 401
 
 
-def test_a_request_has_one_signature_so_that_none_is_checked_and_another_used(wire: Wire) -> None:
+def test_request_with_two_signatures_is_refused(wire: Wire) -> None:
     signed = [
         ("host", "127.0.0.1:3001"),
         *[("authorization", credential(key, "dynamodb")) for key in ("key-of-F", "people")],
@@ -556,7 +557,7 @@ def test_only_requests_to_s3_are_signed_in_their_query(
     assert len(wire.stored) == (status == 200)
 
 
-def test_the_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
+def test_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
     page = [
         ("host", "127.0.0.1:3001"),
         ("origin", "https://evil.example"),
@@ -574,33 +575,33 @@ def test_the_cors_of_a_bucket_opens_no_other_service(wire: Wire) -> None:
 
 
 def test_one_write_that_is_not_allowed_refuses_its_whole_transaction(wire: Wire) -> None:
-    asked = dynamodb(
+    request = dynamodb(
         "TransactGetItems", TransactItems=[{"Get": {"TableName": "T"}}, {"Get": {"TableName": "U"}}]
     )
-    assert wire.ask(asked)[0] == 400
+    assert wire.ask(request)[0] == 400
     assert wire.stored == []
 
 
-def test_administrators_are_let_through(wire: Wire) -> None:
+def test_requests_of_administrators_are_allowed(wire: Wire) -> None:
     parts = dynamodb("DeleteTable", TableName="T")
     assert wire.ask(parts, key="people") == (200, "stored")
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff", b"[]", b'{"TransactItems": [1]}'])
-def test_a_body_that_is_none_is_left_to_the_store(wire: Wire, body: bytes) -> None:
+def test_malformed_body_is_left_to_the_emulator(wire: Wire, body: bytes) -> None:
     headers = {"x-amz-target": "DynamoDB_20120810.TransactWriteItems"}
     assert wire.ask(Request("dynamodb", "POST", "/", {}, headers, body)) == (200, "stored")
 
 
 @pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])
-def test_a_fault_strikes_as_often_as_it_was_asked_for(wire: Wire, kind: str, reaches: int) -> None:
-    wanted = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
+def test_fault_strikes_as_often_as_requested(wire: Wire, kind: str, reaches: int) -> None:
+    fault = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
     wire.ask(
-        Request("", "POST", "/", {}, {}, json.dumps(wanted).encode()),
+        Request("", "POST", "/", {}, {}, json.dumps(fault).encode()),
         key="people",
         path="/_mayfly/faults",
     )
-    asked = dynamodb("GetItem", TableName="T")
-    assert wire.ask(asked)[0] == 500
+    request = dynamodb("GetItem", TableName="T")
+    assert wire.ask(request)[0] == 500
     assert len(wire.stored) == reaches
-    assert wire.ask(asked) == (200, "stored")
+    assert wire.ask(request) == (200, "stored")

@@ -1,4 +1,4 @@
-"""The local runtime's pure parts: what goes in, what comes out."""
+"""The pure functions of the local runtime: inputs and outputs."""
 
 import base64
 import json
@@ -52,7 +52,7 @@ from mayfly_local.sources.queues import failed_ids
         ({"$or": [{"a": ["x"]}, {"b": ["y"]}], "c": [1]}, {"b": "y"}, False),
     ],
 )
-def test_a_pattern_lets_through_what_it_names(
+def test_pattern_matches_the_events_that_it_names(
     pattern: dict[str, Any], event: Any, expected: bool
 ) -> None:
     check_pattern(pattern)
@@ -69,7 +69,7 @@ def test_a_pattern_lets_through_what_it_names(
         {"a": [{"prefix": "x", "suffix": "y"}]},
     ],
 )
-def test_a_pattern_that_is_not_done_here_is_refused(pattern: Any) -> None:
+def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
     with pytest.raises(ValueError, match=r"list|object|rule"):
         check_pattern(pattern)
 
@@ -94,13 +94,13 @@ def test_a_pattern_that_is_not_done_here_is_refused(pattern: Any) -> None:
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-02T00:00:00", None),
     ],
 )
-def test_a_schedule_fires_when_eventbridge_says(
+def test_schedule_fires_at_the_times_of_eventbridge(
     expression: str, zone: str, now: str, due: str | None
 ) -> None:
-    found = ScheduleTimes.parse(expression, zone).after(
+    fires = ScheduleTimes.parse(expression, zone).after(
         datetime.fromisoformat(now).replace(tzinfo=UTC)
     )
-    assert (found and found.astimezone(UTC)) == (
+    assert (fires and fires.astimezone(UTC)) == (
         due and datetime.fromisoformat(due).replace(tzinfo=UTC)
     )
 
@@ -111,12 +111,12 @@ def test_a_schedule_fires_when_eventbridge_says(
     "cron(* * * * *)", "cron(0 12 * * * *)", "cron(0 12 15W * ? *)", "cron(0 25 * * ? *)",
     "cron(0 12 * * ? 2030)", "at(x)"],
 )  # fmt: skip
-def test_an_expression_that_eventbridge_or_this_runtime_refuses_is_named(expression: str) -> None:
+def test_expression_that_eventbridge_or_this_runtime_rejects_is_named(expression: str) -> None:
     with pytest.raises(ValueError, match="the schedule"):
         ScheduleTimes.parse(expression)
 
 
-def test_an_unknown_time_zone_is_named() -> None:
+def test_unknown_time_zone_is_named() -> None:
     with pytest.raises(ValueError, match="'Mars/Olympus' is not a time zone"):
         ScheduleTimes.parse("rate(1 minute)", "Mars/Olympus")
 
@@ -163,7 +163,7 @@ CONDITIONS = {
         ({"Statement": {"Condition": {"Bool": "x"}}}, {"Statement": {"Condition": {"Bool": "x"}}}),
     ],
 )
-def test_an_intrinsic_function_gives_its_value(value: Any, expected: Any) -> None:
+def test_intrinsic_function_returns_its_value(value: Any, expected: Any) -> None:
     assert (
         resolve(value, SCOPE, conditions=CONDITIONS, mappings={"Sizes": {"dev": {"memory": 128}}})
         == expected
@@ -171,17 +171,17 @@ def test_an_intrinsic_function_gives_its_value(value: Any, expected: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "problem"),
     [({"Ref": "Gone"}, "Gone has no value"), ({"Fn::GetAtt": ["Table", "X"]},
     r"Table\.X has no value"), ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"),
     ({"Fn::If": ["No", 1, 2]}, "no condition No")],
 )  # fmt: skip
-def test_what_has_no_value_is_named(value: Any, said: str) -> None:
-    with pytest.raises(Unresolvable, match=said):
+def test_expression_without_a_value_is_named(value: Any, problem: str) -> None:
+    with pytest.raises(Unresolvable, match=problem):
         resolve(value, SCOPE, conditions={}, mappings={})
 
 
-def test_references_are_found_wherever_they_stand() -> None:
+def test_references_are_found_at_any_depth() -> None:
     value = [
         {"a": {"Ref": "A"}},
         {"Fn::Sub": "${B.Arn} ${!C} ${D}"},
@@ -229,15 +229,15 @@ ROUTES = tuple(
         ("GET", "/a/1/2", "ANY $default", {}),
     ],
 )
-def test_the_most_specific_route_takes_a_request(
+def test_most_specific_route_takes_a_request(
     method: str, path: str, route: str, parameters: dict[str, str]
 ) -> None:
-    found = match(ROUTES, method, path)
-    assert found is not None
-    assert (found[0].function, found[1]) == (route, parameters)
+    route_match = match(ROUTES, method, path)
+    assert route_match is not None
+    assert (route_match[0].function, route_match[1]) == (route, parameters)
 
 
-def test_without_a_default_route_nothing_takes_the_rest() -> None:
+def test_request_without_a_route_is_not_taken_if_there_is_no_default_route() -> None:
     assert match(ROUTES[:1], "GET", "/other") is None
 
 
@@ -265,23 +265,28 @@ def event(**changes: Any) -> dict[str, Any]:
     )
 
 
-def test_a_request_becomes_payload_format_2() -> None:
-    found = event()
-    assert (found["version"], found["routeKey"], found["rawPath"], found["rawQueryString"]) == (
+def test_request_is_converted_to_payload_format_2() -> None:
+    payload = event()
+    assert (
+        payload["version"],
+        payload["routeKey"],
+        payload["rawPath"],
+        payload["rawQueryString"],
+    ) == (
         "2.0",
         "GET /a/{id}",
         "/a/1 2",
         "x=1&x=2&y=%26",
     )
-    assert found["queryStringParameters"] == {"x": "1,2", "y": "&"}
-    assert (found["headers"], found["cookies"], found["pathParameters"]) == (
+    assert payload["queryStringParameters"] == {"x": "1,2", "y": "&"}
+    assert (payload["headers"], payload["cookies"], payload["pathParameters"]) == (
         {"host": "h:1", "accept": "a,b"},
         ["k=1", "l=2"],
         {"id": "1 2"},
     )
-    assert found["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
-    assert "body" not in found
-    assert "stageVariables" not in found
+    assert payload["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
+    assert "body" not in payload
+    assert "stageVariables" not in payload
 
 
 @pytest.mark.parametrize(
@@ -296,13 +301,13 @@ def test_a_request_becomes_payload_format_2() -> None:
         ("text/plain", b"\xff", False),
     ],
 )
-def test_a_body_travels_as_text_or_as_base64(kind: str, body: bytes, is_text: bool) -> None:
-    found = event(headers=[("content-type", kind)], body=body)
-    assert found["isBase64Encoded"] is not is_text
-    assert (found["body"].encode() if is_text else base64.b64decode(found["body"])) == body
+def test_body_is_passed_as_text_or_as_base64(kind: str, body: bytes, is_text: bool) -> None:
+    payload = event(headers=[("content-type", kind)], body=body)
+    assert payload["isBase64Encoded"] is not is_text
+    assert (payload["body"].encode() if is_text else base64.b64decode(payload["body"])) == body
 
 
-def test_a_reply_becomes_a_response() -> None:
+def test_reply_is_converted_to_a_response() -> None:
     reply = {
         "statusCode": 201,
         "headers": {"X-A": 1, "Content-Type": "text/x"},
@@ -328,7 +333,7 @@ def test_a_reply_becomes_a_response() -> None:
 @pytest.mark.parametrize(
     ("payload", "body"), [(b'{"a": 1}', b'{"a": 1}'), (b'"text"', b"text"), (b"null", b"null")]
 )
-def test_a_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) -> None:
+def test_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) -> None:
     response = respond(payload)
     assert response is not None
     assert (response.status, response.body, response.content_type) == (
@@ -350,14 +355,14 @@ def test_a_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) ->
         {"statusCode": 200, "body": "%", "isBase64Encoded": True},
     ],
 )
-def test_a_malformed_reply_is_no_response(reply: Any) -> None:
+def test_malformed_reply_is_not_a_response(reply: Any) -> None:
     assert respond(json.dumps(reply).encode()) is None
 
 
 # ---------------------------------------------------------------- records and reports
 
 
-def test_a_message_becomes_a_record() -> None:
+def test_message_is_converted_to_a_record() -> None:
     message = {
         "MessageId": "m",
         "ReceiptHandle": "r",
@@ -366,17 +371,22 @@ def test_a_message_becomes_a_record() -> None:
         "Attributes": {"SentTimestamp": "1"},
         "MessageAttributes": {"k": {"StringValue": "v", "DataType": "String"}},
     }
-    found = sqs_record(message, "arn:q")
-    assert (found["messageId"], found["receiptHandle"], found["body"], found["eventSourceARN"]) == (
+    converted = sqs_record(message, "arn:q")
+    assert (
+        converted["messageId"],
+        converted["receiptHandle"],
+        converted["body"],
+        converted["eventSourceARN"],
+    ) == (
         "m",
         "r",
         "b",
         "arn:q",
     )
-    assert found["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
+    assert converted["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
 
 
-def test_a_stream_record_is_json() -> None:
+def test_stream_record_is_json() -> None:
     record = {
         "eventID": "1",
         "eventName": "INSERT",
@@ -386,9 +396,9 @@ def test_a_stream_record_is_json() -> None:
             "ApproximateCreationDateTime": datetime.fromtimestamp(5, UTC),
         },
     }
-    found = json.loads(json.dumps(stream_record(record, "arn:s")))
-    assert found["dynamodb"]["NewImage"] == {"b": {"B": "/w=="}}
-    assert found["dynamodb"]["ApproximateCreationDateTime"] == 5
+    converted = json.loads(json.dumps(stream_record(record, "arn:s")))
+    assert converted["dynamodb"]["NewImage"] == {"b": {"B": "/w=="}}
+    assert converted["dynamodb"]["ApproximateCreationDateTime"] == 5
 
 
 @pytest.mark.parametrize(
@@ -407,11 +417,11 @@ def test_a_stream_record_is_json() -> None:
         ("text", {"a", "b"}),
     ],
 )
-def test_a_report_of_failures_is_read_as_lambda_reads_it(payload: Any, failed: set[str]) -> None:
+def test_report_of_failures_is_read_as_lambda_reads_it(payload: Any, failed: set[str]) -> None:
     assert failed_ids(Reply(json.dumps(payload).encode()), ["a", "b"], reports=True) == failed
 
 
-def test_a_failed_function_fails_its_batch_and_one_that_does_not_report_succeeds_with_it() -> None:
+def test_failed_function_fails_its_batch_and_one_without_a_report_completes_it() -> None:
     assert failed_ids(Failure("X", "x"), ["a", "b"], reports=True) == {"a", "b"}
     assert (
         failed_ids(

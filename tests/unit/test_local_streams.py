@@ -1,6 +1,4 @@
-"""A stream's event source mapping: its first position, its reports, and the position that it
-keeps.
-"""
+"""A stream's event source mapping: its first position, its reports, and its saved position."""
 
 import asyncio
 import io
@@ -108,7 +106,7 @@ def record(number: str) -> dict[str, Any]:
 
 
 class Control:
-    """Positions as the store keeps them."""
+    """Positions as the emulator keeps them."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -119,7 +117,7 @@ class Control:
 
 
 class Run:
-    """A poller on a stream, until a condition holds."""
+    """Runs a poller on a stream until a condition holds."""
 
     def __init__(
         self,
@@ -146,14 +144,14 @@ class Run:
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
         records = json.loads(invocation.event)["Records"]
-        self.delivered += [each["dynamodb"]["SequenceNumber"] for each in records]
+        self.delivered += [record["dynamodb"]["SequenceNumber"] for record in records]
         return Failure("Error", "failed") if self._fails else Reply(b"null")
 
     def until(self, condition: Callable[[], Any]) -> None:
         async def run() -> None:
             running = asyncio.ensure_future(self.poller.run())
             async with asyncio.timeout(20):
-                # Any condition, also of the fakes.
+                # Any condition, also one of the fakes.
                 while not condition() and not running.done():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             self.poller.stop()
@@ -163,7 +161,7 @@ class Run:
         self._logs.close()
 
 
-def test_the_position_is_kept_after_a_batch_was_taken(tmp_path: Path) -> None:
+def test_position_is_saved_after_a_batch_was_taken(tmp_path: Path) -> None:
     stream = Stream(5)
     run = Run(tmp_path, stream)
     run.until(lambda: len(run.delivered) == 5)
@@ -171,14 +169,16 @@ def test_the_position_is_kept_after_a_batch_was_taken(tmp_path: Path) -> None:
     assert run.control.read[-1] == stream.numbers[-1]
 
 
-def test_a_kept_position_is_where_it_goes_on(tmp_path: Path) -> None:
+def test_mapping_continues_at_its_saved_position(tmp_path: Path) -> None:
     stream = Stream(5)
     run = Run(tmp_path, stream, read={"M": stream.numbers[2]})
     run.until(lambda: len(run.delivered) == 2)
     assert run.delivered == stream.numbers[3:]
 
 
-def test_a_position_whose_record_was_dropped_goes_on_with_what_is_left(tmp_path: Path) -> None:
+def test_mapping_whose_record_was_dropped_continues_with_the_oldest_record_left(
+    tmp_path: Path,
+) -> None:
     stream = Stream(5)
     stream.dropped = 3
     run = Run(tmp_path, stream, read={"M": stream.numbers[2]})
@@ -187,9 +187,7 @@ def test_a_position_whose_record_was_dropped_goes_on_with_what_is_left(tmp_path:
 
 
 @pytest.mark.parametrize("at", ["2", "4"])
-def test_an_iterator_that_has_expired_is_made_anew_after_the_last_record(
-    tmp_path: Path, at: str
-) -> None:
+def test_expired_iterator_is_replaced_by_one_after_the_last_record(tmp_path: Path, at: str) -> None:
     stream = Stream(6)
     stream.expired = {at}
     run = Run(tmp_path, stream)
@@ -207,20 +205,20 @@ def test_an_iterator_that_has_expired_is_made_anew_after_the_last_record(
     }
 
 
-def test_nothing_is_read_past_a_batch_that_was_given_up_and_not_yet_reported(
+def test_nothing_is_read_past_an_abandoned_batch_before_it_was_reported(
     tmp_path: Path,
 ) -> None:
     stream = Stream(2)
     stream.refusals = 1
     run = Run(tmp_path, stream, fails=True)
-    seen: list[list[str]] = []
-    stream.at_report = lambda: seen.append(list(run.control.read))
+    positions: list[list[str]] = []
+    stream.at_report = lambda: positions.append(list(run.control.read))
     run.until(lambda: stream.reports)
     assert [report["DDBStreamBatchInfo"]["batchSize"] for report in stream.reports] == [2]
-    assert seen == [[], []], "no position was kept before the report was taken"
+    assert positions == [[], []], "no position was kept before the report was taken"
 
 
-def test_a_stop_before_the_report_is_taken_keeps_no_position(tmp_path: Path) -> None:
+def test_stop_before_the_report_is_taken_saves_no_position(tmp_path: Path) -> None:
     stream = Stream(2)
     stream.refusals = 10**6
     run = Run(tmp_path, stream, fails=True)
@@ -228,7 +226,7 @@ def test_a_stop_before_the_report_is_taken_keeps_no_position(tmp_path: Path) -> 
     assert run.control.read == []
 
 
-def test_records_that_were_lost_are_reported_once_as_everything_before(tmp_path: Path) -> None:
+def test_lost_records_are_reported_once_with_everything_before_them(tmp_path: Path) -> None:
     stream = Stream(1)
     run = Run(tmp_path, stream, lost={"M"})
     run.until(lambda: run.delivered)
@@ -241,20 +239,19 @@ def test_records_that_were_lost_are_reported_once_as_everything_before(tmp_path:
     assert run.control.reported == ["M"]
 
 
-def test_a_report_of_lost_records_that_the_queue_refuses_is_tried_again_and_made_once(
+def test_report_of_lost_records_that_the_queue_refuses_is_retried_and_made_once(
     tmp_path: Path,
 ) -> None:
     stream = Stream(1)
     stream.refusals = 1
     stream.expired = {"0"}
     run = Run(tmp_path, stream, lost={"M"})
-    run.until(
-        lambda: len(stream.asked) > 1
-    )  # the iterator has expired before a record was read: another one is made
+    # The iterator has expired before a record was read: another one is made.
+    run.until(lambda: len(stream.asked) > 1)
     assert (len(stream.reports), run.control.reported) == (1, ["M"])
 
 
-def test_a_stream_that_gives_no_iterator_is_asked_again(tmp_path: Path) -> None:
+def test_stream_that_gives_no_iterator_is_requested_again(tmp_path: Path) -> None:
     stream = Stream(1)
     stream.failing_iterators = 1
     run = Run(tmp_path, stream)

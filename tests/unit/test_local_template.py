@@ -1,4 +1,4 @@
-"""Templates: what runs here, and how the rest is refused."""
+"""Templates: which resources run here, and how the rest is rejected."""
 
 from pathlib import Path
 from textwrap import dedent, indent
@@ -27,7 +27,7 @@ def problems(path: Path, **parameters: str) -> list[str]:
     return caught.value.problems
 
 
-def test_every_unsupported_type_and_property_is_named_at_once(tmp_path: Path) -> None:
+def test_every_unsupported_type_and_property_is_named_in_one_error(tmp_path: Path) -> None:
     path = template(
         tmp_path,
         """
@@ -46,7 +46,7 @@ def test_every_unsupported_type_and_property_is_named_at_once(tmp_path: Path) ->
     ]
 
 
-def test_a_resource_whose_condition_does_not_hold_is_not_there(tmp_path: Path) -> None:
+def test_resource_whose_condition_is_false_is_absent(tmp_path: Path) -> None:
     path = template(
         tmp_path,
         "Topic: {Type: AWS::SNS::Topic, Condition: Never}\nQueue: {Type: AWS::SQS::Queue}",
@@ -77,16 +77,16 @@ def test_a_resource_whose_condition_does_not_hold_is_not_there(tmp_path: Path) -
         ),
     ],
 )
-def test_a_template_that_is_wrong_is_refused_with_the_reason(
+def test_invalid_template_is_rejected_with_the_reason(
     tmp_path: Path, text: str, problem: str
 ) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(text)
-    assert any(problem in each for each in problems(path))
+    assert any(problem in reported for reported in problems(path))
 
 
 @pytest.mark.parametrize(
-    ("properties", "said"),
+    ("properties", "problem"),
     [
         ("Timeout: abc", "resource A"),
         ("MemorySize: [1]", "resource A"),
@@ -110,8 +110,8 @@ def test_a_template_that_is_wrong_is_refused_with_the_reason(
         ("hi", ""),
     ],
 )  # fmt: skip
-def test_a_value_that_cannot_be_used_is_a_problem_and_no_stack_trace(
-    tmp_path: Path, properties: str, said: str
+def test_unusable_value_is_a_problem_and_not_a_stack_trace(
+    tmp_path: Path, properties: str, problem: str
 ) -> None:
     head = (
         ""
@@ -133,16 +133,16 @@ def test_a_value_that_cannot_be_used_is_a_problem_and_no_stack_trace(
             {("Q", None): "url", ("Q", "Arn"): "arn:aws:sqs:us-east-1:0:q"},
             api_url="http://x",
         )
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
 
 
-def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_template_that_is_not_text_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_bytes(b"Resources: \xff")
     assert problems(path) == ["it is not UTF-8 (invalid start byte at byte 11)"]
 
 
-def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_template_is_named(tmp_path: Path) -> None:
     assert problems(tmp_path / "template.yaml") == ["it cannot be read: No such file or directory"]
 
 
@@ -159,7 +159,7 @@ def test_parameters_need_a_value_and_a_declaration(tmp_path: Path) -> None:
     }
 
 
-def test_the_transformed_template_is_kept_by_content(tmp_path: Path) -> None:
+def test_transformed_template_is_cached_by_content(tmp_path: Path) -> None:
     path = template(tmp_path, "Queue: {Type: AWS::SQS::Queue}")
     first = load(path, cache=tmp_path / "cache")
     path.write_text(path.read_text().replace("Queue:", "Other:"))
@@ -170,11 +170,13 @@ def test_the_transformed_template_is_kept_by_content(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "templates").iterdir())) == 2
 
 
-def test_what_of_a_role_cannot_be_checked_is_refused_by_name(tmp_path: Path) -> None:
+def test_role_that_cannot_be_checked_is_rejected_by_name(tmp_path: Path) -> None:
     path = template(
         tmp_path,
         """
-        F: {Type: AWS::Serverless::Function, Properties: {Runtime: python3.13, Handler: a.b, CodeUri: code, Role: !GetAtt R.Arn}}
+        F:
+          Type: AWS::Serverless::Function
+          Properties: {Runtime: python3.13, Handler: a.b, CodeUri: code, Role: !GetAtt R.Arn}
         R:
           Type: AWS::IAM::Role
           Properties:
@@ -182,7 +184,11 @@ def test_what_of_a_role_cannot_be_checked_is_refused_by_name(tmp_path: Path) -> 
             PermissionsBoundary: arn:aws:iam::aws:policy/ReadOnlyAccess
             Policies:
               - PolicyName: p
-                PolicyDocument: {Statement: {Effect: Deny, Action: "dynamodb:*", NotResource: "arn:aws:dynamodb:*:*:table/T"}}
+                PolicyDocument:
+                  Statement:
+                    Effect: Deny
+                    Action: "dynamodb:*"
+                    NotResource: "arn:aws:dynamodb:*:*:table/T"
         """,
     )
     with pytest.raises(TemplateError) as caught:

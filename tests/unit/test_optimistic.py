@@ -1,4 +1,4 @@
-"""Jobs that run without a claim, staged and committed together, on the embedded store."""
+"""Jobs that run without a claim, staged and committed together, on the emulator."""
 
 import itertools
 import threading
@@ -37,7 +37,7 @@ def submit_all(stage: Stage, **changes: Any) -> list[Wake]:
 
 
 def failures(reply: dict[str, Any]) -> list[str]:
-    return sorted(each["itemIdentifier"] for each in reply["batchItemFailures"])
+    return sorted(failure["itemIdentifier"] for failure in reply["batchItemFailures"])
 
 
 def statuses(stage: Stage) -> set[Status]:
@@ -51,7 +51,7 @@ def open_batch(stage: Stage, *messages: Wake) -> None:
     stage.batch.prepare()
 
 
-# ---------------------------------------------------------------- what it costs
+# ---------------------------------------------------------------- cost in store calls and units
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def metered_stage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         (True, False, False, 3, 3.2),
     ],
 )
-def test_a_batch_of_ten_costs_these_store_calls_and_units(
+def test_batch_of_ten_costs_these_store_calls_and_units(
     metered_stage: tuple[Stage, Cost],
     exclusive: bool,
     own_counters: bool,
@@ -82,7 +82,7 @@ def test_a_batch_of_ten_costs_these_store_calls_and_units(
     calls: int,
     write_units: float,
 ) -> None:
-    """The visibility call comes on top; reads cost a fifth of writes."""
+    """Excludes the visibility call; a read costs a fifth of a write."""
     stage, cost = metered_stage
     stage.declare(exclusive=exclusive)
     stage.body = lambda job, effects: effects.increment(f"n-{job.id}" if own_counters else "n")
@@ -91,26 +91,26 @@ def test_a_batch_of_ten_costs_these_store_calls_and_units(
     )
     cost.reset()
     assert failures(stage.handle(*messages)) == []
-    found = (sum(cost.calls.values()), round(cost.write_units / 10, 2), cost.read_units / 10)
-    assert found == (calls, write_units, 1.0), cost.calls
+    measured = (sum(cost.calls.values()), round(cost.write_units / 10, 2), cost.read_units / 10)
+    assert measured == (calls, write_units, 1.0), cost.calls
 
 
-# ---------------------------------------------------------------- what it leaves
+# ---------------------------------------------------------------- the records that remain
 
 
-def test_a_job_that_ran_unclaimed_looks_like_one_that_was_claimed(stage: Stage) -> None:
-    found = []
+def test_unclaimed_job_leaves_the_same_record_as_a_claimed_one(stage: Stage) -> None:
+    records = []
     for exclusive in (False, True):
         stage.declare(exclusive=exclusive)
         stage.submit(id=f"x{exclusive}", payload={"x": 1})
         stage.handle(Wake("acme", f"x{exclusive}"))
-        found.append({**vars(stage.job(f"x{exclusive}")), "id": "", "owner": ""})
-        found.append({**vars(stage.ran[-1]), "id": "", "owner": ""})
-    assert (found[0], found[1]) == (found[2], found[3])
+        records.append({**vars(stage.job(f"x{exclusive}")), "id": "", "owner": ""})
+        records.append({**vars(stage.ran[-1]), "id": "", "owner": ""})
+    assert (records[0], records[1]) == (records[2], records[3])
 
 
 @pytest.mark.parametrize("payload", [1, "x" * 5000])
-def test_a_job_that_a_message_asks_for_is_made_by_its_commit(stage: Stage, payload: Any) -> None:
+def test_job_that_a_message_requests_is_created_by_its_commit(stage: Stage, payload: Any) -> None:
     assert failures(stage.handle(Submission("t", payload))) == []
     job = stage.job(stage.ran[0].id)
     assert (job.status, job.payload, job.attempt, job.fence, len(job.history)) == (
@@ -123,7 +123,7 @@ def test_a_job_that_a_message_asks_for_is_made_by_its_commit(stage: Stage, paylo
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_failure_is_recorded_and_the_neighbours_are_done(stage: Stage, is_new: bool) -> None:
+def test_failure_is_recorded_and_the_other_jobs_are_done(stage: Stage, is_new: bool) -> None:
     def body(job: Job, effects: Any) -> None:
         effects.increment("n")
         if job.payload == "bad":
@@ -144,8 +144,8 @@ def test_a_failure_is_recorded_and_the_neighbours_are_done(stage: Stage, is_new:
     )
     assert failures(reply) == ["m1"]
     assert stage.visible.asked[-1] == pytest.approx({"r-m1": 1.0}, abs=0.5)
-    found = {job.payload: stage.job(job.id) for job in stage.ran}
-    bad, never = found["bad"], found["never"]
+    jobs = {job.payload: stage.job(job.id) for job in stage.ran}
+    bad, never = jobs["bad"], jobs["never"]
     assert (bad.status, bad.attempt, bad.history[0].error) == (
         Status.RETRY,
         1,
@@ -165,7 +165,7 @@ def test_a_failure_is_recorded_and_the_neighbours_are_done(stage: Stage, is_new:
     assert stage.count() == 3
 
 
-def test_copies_of_a_message_whose_commit_fails_all_come_back(stage: Stage, faults: Faults) -> None:
+def test_all_copies_of_a_message_return_if_its_commit_fails(stage: Stage, faults: Faults) -> None:
     stage.submit()
     faults.plan = lambda operation, number: (
         "before" if operation in ("TransactWriteItems", "UpdateItem") else None
@@ -174,12 +174,12 @@ def test_copies_of_a_message_whose_commit_fails_all_come_back(stage: Stage, faul
     assert len(stage.ran) == 1
 
 
-# ---------------------------------------------------------------- what is reported as done is done
+# ---------------------------------------------------------------- durability
 
 
 @pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
 @pytest.mark.parametrize("times", [1, 99])
-def test_a_record_that_is_reported_as_done_is_durable(
+def test_record_reported_as_done_is_durable(
     stage: Stage, faults: Faults, kind: str, times: int
 ) -> None:
     messages = submit_all(stage)
@@ -196,10 +196,10 @@ def test_a_record_that_is_reported_as_done_is_durable(
 
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("kind", ["before", "after", "conflict"])
-def test_a_job_that_fills_its_transaction_is_no_exception(
+def test_job_that_fills_its_transaction_is_durable_too(
     stage: Stage, faults: Faults, kind: str, exclusive: bool
 ) -> None:
-    """Its commit is made while it is being staged, and what came of that must not be forgotten."""
+    """Its commit runs while it is being staged, and the outcome of that commit must be kept."""
 
     def body(job: Job, effects: Any) -> None:
         for number in range(99):
@@ -218,7 +218,7 @@ def test_a_job_that_fills_its_transaction_is_no_exception(
     assert {stage.job(name).status for name in NAMES[:2]} == {Status.COMPLETED}
 
 
-def test_an_effect_that_cannot_be_written_down_fails_its_own_job_alone(stage: Stage) -> None:
+def test_effect_that_cannot_be_serialized_fails_its_own_job_alone(stage: Stage) -> None:
     messages = submit_all(stage)
 
     def body(job: Job, effects: Any) -> None:
@@ -232,7 +232,7 @@ def test_an_effect_that_cannot_be_written_down_fails_its_own_job_alone(stage: St
     assert "condition: must be a text, not object" in str(stage.job("j3").error)
 
 
-def test_a_request_that_cannot_be_written_down_is_refused_and_not_unknown(stage: Stage) -> None:
+def test_request_that_cannot_be_serialized_fails_with_a_known_outcome(stage: Stage) -> None:
     from mayfly.aws.dynamodb import DynamoDB, RequestRefused
 
     with pytest.raises(RequestRefused):
@@ -241,18 +241,18 @@ def test_a_request_that_cannot_be_written_down_is_refused_and_not_unknown(stage:
         )
 
 
-def test_a_process_that_dies_with_staged_records_has_applied_nothing(stage: Stage) -> None:
+def test_process_that_dies_with_staged_records_has_applied_nothing(stage: Stage) -> None:
     messages = submit_all(stage)
     open_batch(stage, *messages)
     for record in stage.batch.records:
         stage.batch.run(record)
-    assert (stage.count(), statuses(stage)) == (0, {Status.QUEUED})  # and here it is killed
+    assert (stage.count(), statuses(stage)) == (0, {Status.QUEUED})  # the process is killed here
     stage.clock.advance(15)
     assert failures(stage.handle(*messages, receives=2)) == []
     assert (stage.count(), statuses(stage)) == (10, {Status.COMPLETED})
 
 
-def test_an_unforeseen_failure_of_the_commit_reports_nothing_as_done(stage: Stage) -> None:
+def test_unforeseen_failure_of_the_commit_reports_no_record_as_done(stage: Stage) -> None:
     messages = submit_all(stage)
 
     def broken(members: Any) -> Any:
@@ -260,16 +260,16 @@ def test_an_unforeseen_failure_of_the_commit_reports_nothing_as_done(stage: Stag
 
     stage.store.commit_many = broken  # type: ignore[method-assign]  # as a bug would
     with pytest.raises(ZeroDivisionError):
-        stage.handle(*messages)  # Lambda takes that for the failure of every record
+        stage.handle(*messages)  # Lambda treats the exception as the failure of every record
 
 
-def test_what_was_staged_when_a_beat_failed_in_an_unforeseen_way_comes_back(stage: Stage) -> None:
+def test_staged_records_return_if_a_heartbeat_fails_in_an_unforeseen_way(stage: Stage) -> None:
     open_batch(stage, *submit_all(stage))
     stage.batch.run(stage.batch.records[0])
     commit, stage.clock.now_ms = stage.store.commit_many, stage.clock.now_ms + 60
 
     def broken(members: Any) -> Any:
-        stage.store.commit_many = commit  # type: ignore[method-assign]  # well again
+        stage.store.commit_many = commit  # type: ignore[method-assign]  # works again
         raise ZeroDivisionError
 
     stage.store.commit_many = broken  # type: ignore[method-assign]  # as a bug would
@@ -284,10 +284,10 @@ def test_what_was_staged_when_a_beat_failed_in_an_unforeseen_way_comes_back(stag
     )
 
 
-# ---------------------------------------------------------------- somebody else was there
+# ---------------------------------------------------------------- another worker was faster
 
 
-def test_of_two_that_run_one_job_at_once_one_commits(stage: Stage) -> None:
+def test_two_workers_that_run_one_job_at_once_commit_it_once(stage: Stage) -> None:
     messages = submit_all(stage)
     open_batch(stage, *messages)
     first = stage.batch
@@ -300,7 +300,7 @@ def test_of_two_that_run_one_job_at_once_one_commits(stage: Stage) -> None:
     assert {len(stage.job(name).history) for name in NAMES} == {1}
 
 
-def test_of_two_that_make_one_job_at_once_one_commits(stage: Stage) -> None:
+def test_two_workers_that_create_one_job_at_once_commit_it_once(stage: Stage) -> None:
     record = a_record(Submission("t", 1), "m0")
     batches = [stage.runner.open([record], Context()) for _ in range(2)]
     for batch in batches:
@@ -316,7 +316,7 @@ def test_of_two_that_make_one_job_at_once_one_commits(stage: Stage) -> None:
     )
 
 
-def test_a_message_with_the_key_of_a_waiting_job_and_another_body_runs_nothing(
+def test_message_with_the_key_of_a_waiting_job_and_another_body_runs_nothing(
     stage: Stage,
 ) -> None:
     name = job_id_for("acme", "k", otherwise="")
@@ -327,7 +327,7 @@ def test_a_message_with_the_key_of_a_waiting_job_and_another_body_runs_nothing(
     assert "with another body" in kept.problem
 
 
-def test_a_job_that_was_cancelled_after_the_read_stays_so_and_its_neighbours_are_done(
+def test_job_cancelled_after_the_read_stays_cancelled_and_the_others_are_done(
     stage: Stage,
 ) -> None:
     messages = submit_all(stage)
@@ -342,7 +342,7 @@ def test_a_job_that_was_cancelled_after_the_read_stays_so_and_its_neighbours_are
     assert (stage.job("j4").status, stage.count()) == (Status.CANCELLED, 9)
 
 
-def test_a_job_that_somebody_claimed_after_the_read_is_left_to_them(stage: Stage) -> None:
+def test_job_claimed_after_the_read_is_left_to_its_claimer(stage: Stage) -> None:
     messages = submit_all(stage)
 
     def body(job: Job, effects: Any) -> None:
@@ -355,7 +355,7 @@ def test_a_job_that_somebody_claimed_after_the_read_is_left_to_them(stage: Stage
     assert (stage.job("j4").owner, stage.job("j4").attempt, stage.count()) == ("other", 1, 9)
 
 
-def test_a_failure_of_a_job_that_somebody_else_has_done_changes_nothing(stage: Stage) -> None:
+def test_failure_of_a_job_that_another_worker_has_done_changes_nothing(stage: Stage) -> None:
     def body(job: Job, effects: Any) -> None:
         effects.increment("n")
         if len(stage.ran) == 1:
@@ -368,10 +368,10 @@ def test_a_failure_of_a_job_that_somebody_else_has_done_changes_nothing(stage: S
     assert (stage.job().status, len(stage.job().history), stage.count()) == (Status.COMPLETED, 1, 1)
 
 
-# ---------------------------------------------------------------- how long what has finished waits
+# ---------------------------------------------------------------- when records are committed
 
 
-def test_what_has_waited_for_fifty_milliseconds_is_committed_before_the_next_one_starts(
+def test_record_that_waited_fifty_milliseconds_is_committed_before_the_next_job(
     stage: Stage,
 ) -> None:
     messages = submit_all(stage)
@@ -388,7 +388,7 @@ def test_what_has_waited_for_fifty_milliseconds_is_committed_before_the_next_one
     assert stage.count() == 10
 
 
-def test_a_full_transaction_does_not_wait(stage: Stage, faults: Faults) -> None:
+def test_full_transaction_is_committed_immediately(stage: Stage, faults: Faults) -> None:
     messages = submit_all(stage)
 
     def body(job: Job, effects: Any) -> None:
@@ -398,51 +398,52 @@ def test_a_full_transaction_does_not_wait(stage: Stage, faults: Faults) -> None:
     stage.body = body
     faults.requests.clear()
     stage.handle(*messages)
-    # After the third (123 items) the first two fit into one, the third takes another; and so on.
+    # The third record makes 123 items, so two transactions are sent: one for the first two records,
+    # one for the third. The next records repeat this.
     assert faults.requests.count("TransactWriteItems") == 7
     assert statuses(stage) == {Status.COMPLETED}
 
 
-def test_a_beat_commits_what_waits_behind_a_slow_neighbour(stage: Stage) -> None:
+def test_heartbeat_commits_records_that_wait_behind_a_slow_job(stage: Stage) -> None:
     messages = submit_all(stage)
-    seen = []
+    statuses_seen = []
 
     def body(job: Job, effects: Any) -> None:
         effects.increment("n")
         if len(stage.ran) == 3:
             stage.clock.advance(5)
             stage.batch.beat()
-            seen.append(stage.count())
+            statuses_seen.append(stage.count())
 
     stage.body = body
     open_batch(stage, *messages)
     for record in stage.batch.records:
         stage.batch.run(record)
-    assert (stage.batch.close(), seen, stage.count()) == ({}, [2], 10)
+    assert (stage.batch.close(), statuses_seen, stage.count()) == ({}, [2], 10)
 
 
-def test_nothing_waits_while_a_redelivered_job_runs(stage: Stage) -> None:
-    """It may be the one that kills the process."""
+def test_no_record_waits_while_a_redelivered_job_runs(stage: Stage) -> None:
+    """The redelivered job may be the one that kills the process."""
     for name in ("old", "new"):
         stage.submit(id=name)
-    seen = []
+    statuses_seen = []
 
     def body(job: Job, effects: Any) -> None:
-        seen.append((job.id, stage.count()))
+        statuses_seen.append((job.id, stage.count()))
         effects.increment("n")
 
     stage.body = body
     stage.handle_records(
         [stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new"), "m1", 1)]
     )
-    assert (seen, stage.count()) == ([("new", 0), ("old", 1)], 2)
+    assert (statuses_seen, stage.count()) == ([("new", 0), ("old", 1)], 2)
 
 
 # ---------------------------------------------------------------- late claims
 
 
 def run_long(stage: Stage, during: Any) -> dict[str, Exception]:
-    """Runs j1 alone; five seconds into it a beat comes, and then `during`."""
+    """Runs j1 alone; after five seconds a heartbeat comes, and then `during`."""
 
     def body(job: Job, effects: Any) -> None:
         effects.increment("n")
@@ -456,20 +457,22 @@ def run_long(stage: Stage, during: Any) -> dict[str, Exception]:
     return dict(stage.batch.close())
 
 
-def test_a_job_that_takes_a_third_of_the_lease_is_claimed_and_seen_to_run(stage: Stage) -> None:
+def test_job_that_takes_a_third_of_the_lease_is_claimed_and_shown_as_running(stage: Stage) -> None:
     stage.submit()
-    seen: list[Any] = []
+    statuses_seen: list[Any] = []
 
     def during(effects: Any) -> None:
         job = stage.job()
-        seen.append((public_status(job, stage.clock()), job.attempt, job.fence, job.lease_until_ms))
+        statuses_seen.append(
+            (public_status(job, stage.clock()), job.attempt, job.fence, job.lease_until_ms)
+        )
         stage.clock.advance(5)
-        stage.batch.beat()  # renews it
-        seen.append(stage.job().lease_until_ms)
+        stage.batch.beat()  # renews the lease
+        statuses_seen.append(stage.job().lease_until_ms)
 
     assert run_long(stage, during) == {}
     start = stage.clock() - 10_000
-    assert seen == [("running", 1, 1, start + 20_000), start + 25_000]
+    assert statuses_seen == [("running", 1, 1, start + 20_000), start + 25_000]
     done = stage.job()
     assert (done.status, done.attempt, done.fence, len(done.history), stage.count()) == (
         Status.COMPLETED,
@@ -481,7 +484,7 @@ def test_a_job_that_takes_a_third_of_the_lease_is_claimed_and_seen_to_run(stage:
     assert (done.history[0].started_at_ms, done.history[0].outcome) == (start, Outcome.SUCCEEDED)
 
 
-def test_a_long_job_that_meets_nothing_but_conflicts_keeps_its_attempt(
+def test_long_job_that_fails_with_conflicts_only_keeps_its_attempt(
     stage: Stage, faults: Faults
 ) -> None:
     stage.submit(max_attempts=1)
@@ -492,11 +495,11 @@ def test_a_long_job_that_meets_nothing_but_conflicts_keeps_its_attempt(
         )
 
     late = run_long(stage, during)
-    assert [type(each) for each in late.values()] == [LeaseHeld]
+    assert [type(failure) for failure in late.values()] == [LeaseHeld]
     assert (stage.job().status, stage.job().attempt, stage.job().history) == (Status.RETRY, 0, ())
 
 
-def test_close_waits_for_a_commit_that_is_on_its_way(stage: Stage) -> None:
+def test_close_waits_for_a_commit_in_progress(stage: Stage) -> None:
     stage.submit()
     open_batch(stage, Wake("acme", "j1"))
     stage.batch.run(stage.batch.records[0])
@@ -515,7 +518,7 @@ def test_close_waits_for_a_commit_that_is_on_its_way(stage: Stage) -> None:
     beat.join()
 
 
-def test_a_message_that_comes_again_meets_the_late_claim(stage: Stage) -> None:
+def test_redelivered_message_finds_the_late_claim(stage: Stage) -> None:
     stage.submit()
 
     def during(effects: Any) -> None:
@@ -527,7 +530,7 @@ def test_a_message_that_comes_again_meets_the_late_claim(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("kind", ["before", "after"])
-def test_a_late_claim_whose_outcome_is_unknown_does_not_stand_in_the_way_of_its_own_commit(
+def test_late_claim_of_unknown_outcome_does_not_block_its_own_commit(
     stage: Stage, faults: Faults, kind: str
 ) -> None:
     stage.submit()
@@ -546,13 +549,13 @@ def test_a_late_claim_whose_outcome_is_unknown_does_not_stand_in_the_way_of_its_
     )
 
 
-def test_a_late_claim_that_comes_too_late_stops_the_task_at_its_checkpoint(stage: Stage) -> None:
+def test_late_claim_that_lost_its_job_stops_the_task_at_its_checkpoint(stage: Stage) -> None:
     stage.submit()
 
     def body(job: Job, effects: Any) -> None:
         effects.increment("n")
         stage.store.claim("acme", "j1", nonce="other", now_ms=stage.clock(), lease_ms=15_000)
-        effects.checkpoint()  # it has not heard yet
+        effects.checkpoint()  # the worker has not noticed yet
         stage.batch.beat()
         effects.checkpoint()
         raise AssertionError("past the checkpoint")
@@ -564,7 +567,7 @@ def test_a_late_claim_that_comes_too_late_stops_the_task_at_its_checkpoint(stage
     assert (stage.job().owner, stage.job().attempt, stage.count()) == ("other", 1, 0)
 
 
-def test_a_long_job_that_a_message_asks_for_can_be_read_while_it_runs(stage: Stage) -> None:
+def test_long_job_that_a_message_requests_can_be_read_while_it_runs(stage: Stage) -> None:
     def body(job: Job, effects: Any) -> None:
         effects.increment("n")
         stage.clock.advance(5)
@@ -579,7 +582,7 @@ def test_a_long_job_that_a_message_asks_for_can_be_read_while_it_runs(stage: Sta
     assert (stage.job(stage.ran[0].id).status, stage.count()) == (Status.COMPLETED, 1)
 
 
-def test_a_failure_after_a_late_claim_is_one_attempt(stage: Stage) -> None:
+def test_failure_after_a_late_claim_counts_as_one_attempt(stage: Stage) -> None:
     stage.submit()
 
     def fail(effects: Any) -> None:
@@ -588,7 +591,7 @@ def test_a_failure_after_a_late_claim_is_one_attempt(stage: Stage) -> None:
     with pytest.raises(LeaseHeld):
         run_long(stage, fail)
     job = stage.job()
-    assert (job.status, job.attempt, job.fence, [each.error for each in job.history]) == (
+    assert (job.status, job.attempt, job.fence, [attempt.error for attempt in job.history]) == (
         Status.RETRY,
         1,
         1,
@@ -596,32 +599,32 @@ def test_a_failure_after_a_late_claim_is_one_attempt(stage: Stage) -> None:
     )
 
 
-# ---------------------------------------------------------------- which mode
+# ---------------------------------------------------------------- when a job is claimed
 
 
 @pytest.mark.parametrize(
     ("receives", "options", "is_claimed"),
     [(1, {}, False), (2, {}, True), (1, {"exclusive": True}, True), (2, {"exclusive": True}, True)],
 )
-def test_first_receives_of_ordinary_tasks_run_unclaimed_and_all_others_claimed(
+def test_only_first_receives_of_ordinary_tasks_run_unclaimed(
     stage: Stage, receives: int, options: dict[str, Any], is_claimed: bool
 ) -> None:
     stage.declare(**options)
     stage.submit()
-    seen = []
-    stage.body = lambda job, effects: seen.append(stage.job().status)
+    statuses_seen = []
+    stage.body = lambda job, effects: statuses_seen.append(stage.job().status)
     stage.handle(Wake("acme", "j1"), receives=receives)
-    assert seen == [Status.INPROGRESS if is_claimed else Status.QUEUED]
+    assert statuses_seen == [Status.INPROGRESS if is_claimed else Status.QUEUED]
 
 
-def test_a_batch_that_cannot_be_read_is_claimed_job_by_job(stage: Stage, faults: Faults) -> None:
+def test_batch_that_cannot_be_read_is_claimed_job_by_job(stage: Stage, faults: Faults) -> None:
     messages = submit_all(stage)
     faults.plan = lambda operation, number: "before" if operation == "BatchGetItem" else None
     assert failures(stage.handle(*messages)) == []
     assert (stage.count(), statuses(stage)) == (10, {Status.COMPLETED})
 
 
-def test_an_unread_job_is_not_taken_for_an_absent_one(stage: Stage, faults: Faults) -> None:
+def test_job_that_was_not_read_is_not_treated_as_absent(stage: Stage, faults: Faults) -> None:
     faults.plan = lambda operation, number: "before" if operation == "BatchGetItem" else None
     with pytest.raises(StoreUnavailable):
         stage.store.read_many([("acme", "j1")])

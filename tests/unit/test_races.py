@@ -1,4 +1,4 @@
-"""Many at once on the embedded store, with exact counts."""
+"""Concurrent deliveries of one message on the emulator, with exact counts."""
 
 import threading
 from collections import Counter
@@ -17,8 +17,9 @@ WIDE = 16
 
 
 def deliver_at_once(stage: Stage, message: Wake | Submission) -> Counter[str]:
-    """The same message in as many workers as there are threads, each with a client of its own; what
-    each made of it.
+    """Delivers one message to as many workers as there are threads, each with its own client.
+
+    Returns the number of each outcome.
     """
     barrier = threading.Barrier(WIDE)
 
@@ -39,12 +40,12 @@ def deliver_at_once(stage: Stage, message: Wake | Submission) -> Counter[str]:
         return Counter(threads.map(one, range(WIDE)))
 
 
-def test_sixteen_deliveries_of_one_message_at_once_are_one_effect(embedded: Any) -> None:
+def test_sixteen_concurrent_deliveries_of_one_message_have_one_effect(embedded: Any) -> None:
     stage = Stage(embedded, make_tables(embedded, "race1-"), exclusive=True)
     held = threading.Event()
 
     def body(job: Job, effects: Any) -> None:
-        held.wait(1)  # long enough for the others to meet the lease
+        held.wait(1)  # long enough for the other workers to find the lease
         effects.increment("n")
 
     stage.body = body
@@ -54,7 +55,7 @@ def test_sixteen_deliveries_of_one_message_at_once_are_one_effect(embedded: Any)
     assert (stage.job().status, stage.job().attempt) == (Status.COMPLETED, 1)
 
 
-def test_sixteen_deliveries_of_one_message_that_asks_for_a_job_make_one_job_and_one_effect(
+def test_sixteen_concurrent_deliveries_of_a_message_that_requests_a_job_create_one(
     embedded: Any,
 ) -> None:
     stage = Stage(embedded, make_tables(embedded, "race2-"), exclusive=True)

@@ -1,4 +1,4 @@
-"""Schedules: their ticks, one job for each of them, and changes while sweeps run."""
+"""Schedules: their ticks, one job for each tick, and changes while sweeps run."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -43,15 +43,15 @@ def cron(expression: str, timezone: str = "UTC") -> Definition:
 
 def shown(times: Iterator[int], count: int) -> list[str]:
     return [
-        datetime.fromtimestamp(each / 1000, UTC).strftime("%d %H:%M")
-        for each in islice(times, count)
+        datetime.fromtimestamp(tick / 1000, UTC).strftime("%d %H:%M")
+        for tick in islice(times, count)
     ]
 
 
 # ---------------------------------------------------------------- ticks
 
 
-def test_an_interval_ticks_in_whole_steps_from_its_anchor() -> None:
+def test_interval_ticks_in_whole_steps_from_its_anchor() -> None:
     assert list(islice(ticks_after(every(5), START, START), 3)) == [
         START + 5000,
         START + 10_000,
@@ -64,7 +64,7 @@ def test_an_interval_ticks_in_whole_steps_from_its_anchor() -> None:
     assert list(islice(ticks_after(every(5), START, START + 7001), 1)) == [START + 10_000]
 
 
-def test_a_cron_expression_ticks_in_its_time_zone() -> None:
+def test_cron_expression_ticks_in_its_time_zone() -> None:
     after = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
     assert shown(ticks_after(cron("30 9 * * *"), 0, after), 2) == ["01 09:30", "02 09:30"]
     assert shown(ticks_after(cron("30 9 * * *", "Europe/Berlin"), 0, after), 2) == [
@@ -82,7 +82,7 @@ def test_a_cron_expression_ticks_in_its_time_zone() -> None:
         ("0 * * * *", (2026, 10, 24), ["23 23:00", "24 00:00", "24 01:00"]),
     ],
 )
-def test_a_local_time_that_is_skipped_or_comes_twice_ticks_once(
+def test_local_time_that_is_skipped_or_occurs_twice_ticks_once(
     expression: str, day: tuple[int, int, int], expected: list[str]
 ) -> None:
     after = int(datetime(*day, tzinfo=UTC).timestamp() * 1000) - 3600_000 - 1000
@@ -109,13 +109,13 @@ def test_a_local_time_that_is_skipped_or_comes_twice_ticks_once(
         ({"task": "t", "every_seconds": 5, "max_attempts": 21}, "max_attempts"),
     ],
 )  # fmt: skip
-def test_a_definition_of_another_shape_is_refused_by_its_field(body: Any, field: str) -> None:
+def test_malformed_definition_is_rejected_by_its_field(body: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_definition(body)
     assert refused.value.field == field
 
 
-def test_a_payload_too_large_for_a_job_is_too_large_for_a_schedule() -> None:
+def test_payload_too_large_for_a_job_is_too_large_for_a_schedule() -> None:
     with pytest.raises(PayloadTooLarge):
         every(5, payload="x" * 262_143)
 
@@ -124,7 +124,7 @@ def test_a_payload_too_large_for_a_job_is_too_large_for_a_schedule() -> None:
     "expression",
     ["9" * 115 + " * * * *", "1," * 60 + "1 * * * *", "*/0 * * * *", "* * * * 1#9", "0 0 L-99 * *"],
 )
-def test_an_expression_that_the_library_stumbles_over_is_refused(expression: str) -> None:
+def test_expression_that_the_library_cannot_handle_is_rejected(expression: str) -> None:
     with pytest.raises(InvalidRequest):
         cron(expression)
 
@@ -133,13 +133,13 @@ def test_an_expression_that_the_library_stumbles_over_is_refused(expression: str
     "zone",
     ["localtime", "posixrules", "Factory ", "right/UTC", "posix/UTC", "utc0", "/etc/localtime", ""],
 )
-def test_a_zone_that_other_machines_do_not_have_is_refused(zone: str) -> None:
+def test_time_zone_that_other_machines_do_not_have_is_rejected(zone: str) -> None:
     with pytest.raises(InvalidRequest):
         cron("* * * * *", zone)
 
 
 @pytest.mark.parametrize("expression", ["30 2 * * *", "*/7 * * * *", "0 * * * *", "15 */2 * * *"])
-def test_no_tick_comes_before_the_moment_it_is_asked_for_in_an_hour_that_comes_twice(
+def test_no_tick_is_before_the_requested_moment_in_an_hour_that_occurs_twice(
     expression: str,
 ) -> None:
     night = int(datetime(2026, 10, 24, 23, tzinfo=UTC).timestamp() * 1000)
@@ -153,34 +153,36 @@ def waiting(definition: Definition, next_ms: int) -> Schedule:
     return Schedule("acme", "s", definition, "e", START, next_ms)
 
 
-def test_ticks_are_handed_out_a_minute_and_a_half_ahead() -> None:
-    found = hand_out(waiting(every(60), START + 60_000), START, 25)
-    assert found is not None
-    assert (found.ticks, found.missed, found.next_ms) == ((START + 60_000,), 0, START + 120_000)
+def test_ticks_are_created_a_minute_and_a_half_ahead() -> None:
+    batch = hand_out(waiting(every(60), START + 60_000), START, 25)
+    assert batch is not None
+    assert (batch.ticks, batch.missed, batch.next_ms) == ((START + 60_000,), 0, START + 120_000)
     assert hand_out(waiting(every(60), START + 120_000), START, 25) is None
 
 
-def test_ticks_that_are_late_each_get_their_job() -> None:
-    found = hand_out(waiting(every(60), START + 60_000), START + 360_000, 25)
-    assert found is not None
-    assert (found.ticks[0], len(found.ticks), found.missed) == (START + 60_000, 7, 0)
+def test_late_ticks_each_get_their_job() -> None:
+    batch = hand_out(waiting(every(60), START + 60_000), START + 360_000, 25)
+    assert batch is not None
+    assert (batch.ticks[0], len(batch.ticks), batch.missed) == (START + 60_000, 7, 0)
 
 
 @pytest.mark.parametrize("definition", [every(60), cron("* * * * *")])
-def test_ticks_missed_in_an_outage_get_one_job_that_says_so(definition: Definition) -> None:
-    found = hand_out(waiting(definition, START + 60_000), START + 3_600_500, 25)
-    assert found is not None
-    assert (found.ticks, found.missed, found.next_ms) == (
+def test_ticks_missed_in_an_outage_get_one_job_that_states_their_number(
+    definition: Definition,
+) -> None:
+    batch = hand_out(waiting(definition, START + 60_000), START + 3_600_500, 25)
+    assert batch is not None
+    assert (batch.ticks, batch.missed, batch.next_ms) == (
         (START + 3_600_000,),
         59,
         START + 3_660_000,
     )
 
 
-def test_what_was_missed_is_counted_up_to_a_thousand() -> None:
-    found = hand_out(waiting(every(1), START + 1000), START + 10**8, 25)
-    assert found is not None
-    assert found.missed == 1000
+def test_missed_ticks_are_counted_up_to_a_thousand() -> None:
+    batch = hand_out(waiting(every(1), START + 1000), START + 10**8, 25)
+    assert batch is not None
+    assert batch.missed == 1000
 
 
 # ---------------------------------------------------------------- jobs
@@ -212,14 +214,14 @@ class Schedules:
     def made(self) -> list[Job]:
         items = self.client.scan(TableName="JobsTable")["Items"]
         return sorted(
-            (read_job(each) for each in items if each["sk"]["S"] == "job"),
+            (read_job(item) for item in items if item["sk"]["S"] == "job"),
             key=lambda job: job.tick.at_ms if job.tick else 0,
         )
 
     def ticks(self, *, alive: bool = True) -> list[float]:
-        """The ticks that have jobs, in seconds from the start; cancelled ones left out."""
-        jobs = [each for each in self.made() if each.status is not Status.CANCELLED or not alive]
-        return [(each.tick.at_ms - START) / 1000 for each in jobs if each.tick]
+        """Returns the ticks that have jobs which are not cancelled, in seconds from the start."""
+        jobs = [job for job in self.made() if job.status is not Status.CANCELLED or not alive]
+        return [(job.tick.at_ms - START) / 1000 for job in jobs if job.tick]
 
 
 @pytest.fixture
@@ -227,7 +229,7 @@ def kept(dynamodb: Any) -> Schedules:
     return Schedules(dynamodb)
 
 
-def test_a_tick_is_a_job_of_its_own_that_waits_for_its_time(kept: Schedules) -> None:
+def test_tick_is_a_job_of_its_own_that_waits_for_its_time(kept: Schedules) -> None:
     kept.define(every(60, payload={"a": 1}, max_attempts=2))
     (job,) = kept.made()
     assert (job.status, job.not_before_ms, job.payload, job.max_attempts) == (
@@ -240,19 +242,19 @@ def test_a_tick_is_a_job_of_its_own_that_waits_for_its_time(kept: Schedules) -> 
     assert (job.tick.schedule, job.tick.missed, job.tenant) == ("s", 0, "acme")
 
 
-def test_a_task_says_how_often_where_the_schedule_does_not(kept: Schedules) -> None:
+def test_attempts_are_taken_from_the_task_if_the_schedule_states_none(kept: Schedules) -> None:
     kept.define(every(60))
     assert kept.made()[0].max_attempts == 7
 
 
-def test_a_large_payload_stands_beside_each_of_its_jobs(kept: Schedules) -> None:
+def test_large_payload_is_stored_next_to_each_of_its_jobs(kept: Schedules) -> None:
     kept.define(every(30, payload="x" * 2000))
     assert kept.ticks() == [30, 60, 90]
     job = kept.made()[0]
     assert kept.jobs.read("acme", job.id, now_ms=START).payload == "x" * 2000
 
 
-def test_sweeps_hand_out_what_comes_and_nothing_twice(kept: Schedules) -> None:
+def test_sweeps_create_each_coming_tick_once(kept: Schedules) -> None:
     kept.define(every(5))
     for _ in range(10):
         kept.clock.advance(60)
@@ -261,17 +263,17 @@ def test_sweeps_hand_out_what_comes_and_nothing_twice(kept: Schedules) -> None:
     assert kept.ticks() == [5 * n for n in range(1, 139)]
 
 
-def test_of_two_sweeps_that_saw_the_same_schedule_one_makes_its_jobs(kept: Schedules) -> None:
+def test_two_sweeps_that_read_the_same_schedule_create_its_jobs_once(kept: Schedules) -> None:
     kept.define(every(60))
     kept.clock.advance(60)
-    seen = kept.store.read("acme", "s")
+    stale = kept.store.read("acme", "s")
     assert kept.sweep() == 1
     with pytest.raises(Moved):
-        kept.store.advance(seen, [], made_ms=START + 120_000, next_ms=START + 180_000)
+        kept.store.advance(stale, [], made_ms=START + 120_000, next_ms=START + 180_000)
 
 
 @pytest.mark.parametrize("fate", ["kill", "kill after"])
-def test_a_sweep_that_dies_has_made_whole_transactions_or_nothing(
+def test_killed_sweep_has_written_whole_transactions_or_nothing(
     kept: Schedules, faults: Faults, fate: str
 ) -> None:
     kept.define(every(1))
@@ -284,7 +286,7 @@ def test_a_sweep_that_dies_has_made_whole_transactions_or_nothing(
     assert kept.ticks() == list(range(1, 151))
 
 
-def test_a_schedule_whose_jobs_cannot_be_made_keeps_no_other_back(kept: Schedules) -> None:
+def test_schedule_whose_jobs_cannot_be_created_does_not_delay_the_others(kept: Schedules) -> None:
     kept.define(every(60), "good")
     kept.define(cron("* * * * *", "Europe/Berlin"), "bad")
     key = {"pk": {"S": "acme/schedules"}, "sk": {"S": "schedule/bad"}}
@@ -298,7 +300,7 @@ def test_a_schedule_whose_jobs_cannot_be_made_keeps_no_other_back(kept: Schedule
     assert (kept.sweep(), kept.failed) == (1, ["bad"])
 
 
-def test_a_sweep_that_meets_another_ones_transaction_leaves_the_schedule_to_it(
+def test_sweep_that_gets_a_conflict_leaves_the_schedule_to_the_other_sweep(
     kept: Schedules, faults: Faults
 ) -> None:
     kept.define(every(60))
@@ -309,13 +311,13 @@ def test_a_sweep_that_meets_another_ones_transaction_leaves_the_schedule_to_it(
     assert kept.sweep() == 1
 
 
-def test_of_two_who_make_a_schedule_at_once_one_makes_it(kept: Schedules) -> None:
+def test_two_callers_that_create_a_schedule_at_once_create_it_once(kept: Schedules) -> None:
     first = kept.define(every(60))
     with pytest.raises(Moved):
         kept.store.create(first)
 
 
-def test_a_large_payload_goes_tick_by_tick(kept: Schedules, faults: Faults) -> None:
+def test_large_payload_is_written_tick_by_tick(kept: Schedules, faults: Faults) -> None:
     kept.define(every(30, payload="x" * 2000))
     assert faults.requests.count("TransactWriteItems") == 3
     faults.requests.clear()
@@ -323,7 +325,7 @@ def test_a_large_payload_goes_tick_by_tick(kept: Schedules, faults: Faults) -> N
     assert faults.requests.count("TransactWriteItems") == 1
 
 
-def test_a_delete_whose_answer_was_lost_has_deleted(kept: Schedules, faults: Faults) -> None:
+def test_delete_whose_answer_was_lost_has_deleted(kept: Schedules, faults: Faults) -> None:
     kept.define(every(3600))
     faults.on("DeleteItem", "after")
     schedules.delete(kept.keeper, "s", tenant="acme")
@@ -331,7 +333,9 @@ def test_a_delete_whose_answer_was_lost_has_deleted(kept: Schedules, faults: Fau
         schedules.read(kept.keeper, "s", tenant="acme")
 
 
-def test_only_a_job_whose_time_has_not_come_is_cancelled_with_its_schedule(kept: Schedules) -> None:
+def test_only_jobs_whose_time_has_not_come_are_cancelled_with_their_schedule(
+    kept: Schedules,
+) -> None:
     kept.define(every(30))
     first, *_ = kept.made()
     kept.jobs.claim("acme", first.id, nonce="w", now_ms=START + 30_000, lease_ms=15_000)
@@ -339,7 +343,7 @@ def test_only_a_job_whose_time_has_not_come_is_cancelled_with_its_schedule(kept:
     assert kept.jobs.read("acme", first.id, now_ms=START).status is Status.INPROGRESS
 
 
-def test_after_an_outage_one_job_makes_up_for_what_was_missed(kept: Schedules) -> None:
+def test_one_job_makes_up_for_the_ticks_missed_in_an_outage(kept: Schedules) -> None:
     kept.define(every(60))
     kept.clock.advance(3600)
     assert kept.sweep() == 2
@@ -354,10 +358,8 @@ def test_after_an_outage_one_job_makes_up_for_what_was_missed(kept: Schedules) -
 
 @settings(max_examples=8, deadline=None)
 @given(st.data())
-def test_whenever_sweeps_come_every_tick_has_exactly_one_job(data: st.DataObject) -> None:
-    """Sweeps at any time, twice, and by those who saw an older state, never more than five minutes
-    apart.
-    """
+def test_every_tick_has_exactly_one_job_whenever_sweeps_run(data: st.DataObject) -> None:
+    """Sweeps run at any time, twice, and with stale reads, never more than five minutes apart."""
     from moto import mock_aws
 
     from tests.conftest import make_client, make_tables
@@ -388,13 +390,13 @@ def _nothing() -> Any:
 # ---------------------------------------------------------------- changes
 
 
-def test_the_same_definition_again_changes_nothing(kept: Schedules) -> None:
+def test_same_definition_again_changes_nothing(kept: Schedules) -> None:
     first = kept.define(every(60))
     kept.clock.advance(30)
     assert kept.define(every(60)) == first
 
 
-def test_another_definition_counts_from_now_on(kept: Schedules) -> None:
+def test_new_definition_takes_effect_immediately(kept: Schedules) -> None:
     kept.define(every(30))
     kept.clock.advance(31)
     kept.define(every(45, payload="new"))
@@ -406,7 +408,7 @@ def test_another_definition_counts_from_now_on(kept: Schedules) -> None:
     ]
 
 
-def test_a_new_definition_may_tick_when_the_old_one_would_have(kept: Schedules) -> None:
+def test_new_definition_may_tick_at_the_times_of_the_old_one(kept: Schedules) -> None:
     kept.define(cron("* * * * *"))
     kept.define(read_definition({"cron": "* * * * *", "task": "t", "payload": "new"}))
     assert [
@@ -414,7 +416,7 @@ def test_a_new_definition_may_tick_when_the_old_one_would_have(kept: Schedules) 
     ] == [(Status.SCHEDULED, "new")]
 
 
-def test_a_tick_that_has_begun_is_not_cut_short_by_a_change(kept: Schedules) -> None:
+def test_tick_that_has_begun_is_not_cancelled_by_a_change(kept: Schedules) -> None:
     kept.define(every(30))
     first = kept.made()[0]
     kept.clock.advance(30)
@@ -423,7 +425,7 @@ def test_a_tick_that_has_begun_is_not_cut_short_by_a_change(kept: Schedules) -> 
     assert kept.jobs.read("acme", first.id, now_ms=kept.clock()).status is Status.INPROGRESS
 
 
-def test_a_paused_schedule_makes_no_jobs_and_goes_on_from_now(kept: Schedules) -> None:
+def test_paused_schedule_creates_no_jobs_until_it_is_resumed(kept: Schedules) -> None:
     kept.define(every(30))
     kept.clock.advance(31)
     schedules.pause(kept.keeper, "s", tenant="acme")
@@ -435,7 +437,7 @@ def test_a_paused_schedule_makes_no_jobs_and_goes_on_from_now(kept: Schedules) -
     assert schedules.resume(kept.keeper, "s", tenant="acme") == kept.store.read("acme", "s")
 
 
-def test_resumed_at_once_it_misses_no_tick(kept: Schedules) -> None:
+def test_schedule_resumed_immediately_misses_no_tick(kept: Schedules) -> None:
     kept.define(every(30))
     schedules.pause(kept.keeper, "s", tenant="acme")
     kept.clock.advance(10)
@@ -443,14 +445,14 @@ def test_resumed_at_once_it_misses_no_tick(kept: Schedules) -> None:
     assert kept.ticks() == [30, 60, 90]
 
 
-def test_a_paused_schedule_stays_paused_when_it_is_defined_anew(kept: Schedules) -> None:
+def test_paused_schedule_stays_paused_when_it_is_defined_again(kept: Schedules) -> None:
     kept.define(every(30))
     schedules.pause(kept.keeper, "s", tenant="acme")
     assert kept.define(every(45)).next_ms is None
     assert kept.ticks() == []
 
 
-def test_a_deleted_schedule_is_gone_with_its_ticks_to_come(kept: Schedules) -> None:
+def test_deleted_schedule_is_gone_with_its_future_ticks(kept: Schedules) -> None:
     kept.define(every(30))
     schedules.delete(kept.keeper, "s", tenant="acme")
     assert (kept.sweep(), kept.ticks()) == (0, [])
@@ -460,9 +462,7 @@ def test_a_deleted_schedule_is_gone_with_its_ticks_to_come(kept: Schedules) -> N
     assert kept.ticks() == [30, 60, 90]
 
 
-def test_a_change_that_was_cut_short_is_finished_by_its_repetition(
-    kept: Schedules, faults: Faults
-) -> None:
+def test_interrupted_change_is_finished_by_its_retry(kept: Schedules, faults: Faults) -> None:
     kept.define(every(30))
     faults.on("UpdateItem", "kill", skip=1)  # after the hold and the first of three cancellations
     with pytest.raises(Killed):
@@ -472,7 +472,7 @@ def test_a_change_that_was_cut_short_is_finished_by_its_repetition(
     assert kept.ticks() == [45, 90]
 
 
-def test_the_old_definition_again_sets_a_schedule_going_whose_change_was_cut_short(
+def test_old_definition_again_resumes_a_schedule_whose_change_was_interrupted(
     kept: Schedules, faults: Faults
 ) -> None:
     kept.define(every(30))
@@ -483,7 +483,7 @@ def test_the_old_definition_again_sets_a_schedule_going_whose_change_was_cut_sho
     assert kept.ticks() == [30, 60, 90]
 
 
-def test_a_schedule_belongs_to_its_tenant(kept: Schedules) -> None:
+def test_schedule_belongs_to_its_tenant(kept: Schedules) -> None:
     kept.define(every(60))
     for act in (schedules.read, schedules.pause, schedules.resume, schedules.delete):
         with pytest.raises(ScheduleNotFound):
@@ -493,7 +493,7 @@ def test_a_schedule_belongs_to_its_tenant(kept: Schedules) -> None:
     assert len({job.id for job in kept.made()}) == 2
 
 
-def test_an_unknown_task_is_refused(kept: Schedules) -> None:
+def test_unknown_task_is_rejected(kept: Schedules) -> None:
     with pytest.raises(UnknownTask):
         kept.define(read_definition({"every_seconds": 5, "task": "nobody"}))
 
@@ -501,27 +501,27 @@ def test_an_unknown_task_is_refused(kept: Schedules) -> None:
 def test_schedules_are_listed_by_name_page_by_page(kept: Schedules) -> None:
     for name in ("c", "a", "b"):
         kept.define(every(3600), name)
-    found, following = kept.store.list("acme", limit=2, after=None)
-    assert ([each.name for each in found], following) == (["a", "b"], "b")
-    found, following = kept.store.list("acme", limit=2, after=following)
-    assert ([each.name for each in found], following) == (["c"], None)
+    page, following = kept.store.list("acme", limit=2, after=None)
+    assert ([schedule.name for schedule in page], following) == (["a", "b"], "b")
+    page, following = kept.store.list("acme", limit=2, after=following)
+    assert ([schedule.name for schedule in page], following) == (["c"], None)
 
 
-def test_a_change_that_others_keep_overtaking_gives_up_and_says_so(kept: Schedules) -> None:
+def test_change_that_always_gets_a_conflict_raises_an_error(kept: Schedules) -> None:
     kept.define(every(3600))
     read = kept.store.read
 
     def overtaken(tenant: str, name: str) -> Schedule:
-        seen = read(tenant, name)
-        kept.store.set(seen, seen)
-        return seen
+        stale = read(tenant, name)
+        kept.store.set(stale, stale)
+        return stale
 
-    kept.store.read = overtaken  # type: ignore[method-assign]  # somebody is always quicker
+    kept.store.read = overtaken  # type: ignore[method-assign]  # another caller is always faster
     with pytest.raises(ScheduleBusy):
         schedules.pause(kept.keeper, "s", tenant="acme")
 
 
-def test_the_id_of_a_ticks_job_follows_from_the_tick(kept: Schedules) -> None:
+def test_id_of_a_ticks_job_is_derived_from_the_tick(kept: Schedules) -> None:
     one = waiting(every(60), START)
     ids = {job_id(one, tick) for tick in (1, 2)} | {
         job_id(Schedule("acme", "s", every(60), edition, START, 0), 1) for edition in ("f", "g")

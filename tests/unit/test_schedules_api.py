@@ -1,4 +1,4 @@
-"""/schedules over HTTP: shapes, scopes, and what bad input gets."""
+"""/schedules over HTTP: shapes, scopes, and answers to bad input."""
 
 import json
 from typing import Any
@@ -44,9 +44,9 @@ def api(dynamodb: Any) -> Api:
     return Api(dynamodb)
 
 
-def test_a_schedule_is_shown_as_it_was_put(api: Api) -> None:
-    status, made = api.put(DAILY)
-    assert (status, made) == (
+def test_schedule_is_shown_as_it_was_put(api: Api) -> None:
+    status, shown = api.put(DAILY)
+    assert (status, shown) == (
         201,
         {
             **DAILY,
@@ -56,14 +56,14 @@ def test_a_schedule_is_shown_as_it_was_put(api: Api) -> None:
             "next_at": "2027-01-15T08:30:00.000Z",
         },
     )
-    assert api.put(DAILY) == (200, made)
-    assert api.call("GET /schedules/{name}", "/schedules/daily") == (200, made)
-    assert api.call("GET /schedules") == (200, {"items": [made], "next": None})
+    assert api.put(DAILY) == (200, shown)
+    assert api.call("GET /schedules/{name}", "/schedules/daily") == (200, shown)
+    assert api.call("GET /schedules") == (200, {"items": [shown], "next": None})
 
 
-def test_an_interval_is_shown_without_a_time_zone(api: Api) -> None:
-    _, made = api.put({"every_seconds": 60, "task": "t"})
-    assert set(made) == {
+def test_interval_is_shown_without_a_time_zone(api: Api) -> None:
+    _, shown = api.put({"every_seconds": 60, "task": "t"})
+    assert set(shown) == {
         "name",
         "every_seconds",
         "task",
@@ -74,7 +74,7 @@ def test_an_interval_is_shown_without_a_time_zone(api: Api) -> None:
     }
 
 
-def test_pause_resume_and_delete(api: Api) -> None:
+def test_schedule_is_paused_resumed_and_deleted(api: Api) -> None:
     api.put(DAILY)
     status, paused = api.call("POST /schedules/{name}/pause", "/schedules/daily/pause")
     assert (status, paused["paused"], paused["next_at"]) == (200, True, None)
@@ -88,18 +88,18 @@ def test_pause_resume_and_delete(api: Api) -> None:
     assert api.call("GET /schedules/{name}", "/schedules/daily")[0] == 404
 
 
-def test_names_may_come_percent_encoded(api: Api) -> None:
+def test_names_may_be_percent_encoded(api: Api) -> None:
     assert api.put(DAILY, "a%40b%2Bc")[1]["name"] == "a@b+c"
 
 
 @pytest.mark.parametrize("name", ["a%20b", "a%2Fb", "%00", "x" * 129, "%ff"])
-def test_a_name_of_another_alphabet_is_refused(api: Api, name: str) -> None:
+def test_name_with_other_characters_is_rejected(api: Api, name: str) -> None:
     status, problem = api.put(DAILY, name)
     assert (status, problem["field"]) == (400, "name")
 
 
 @pytest.mark.parametrize("verb", ["GET {}", "DELETE {}", "POST {}/pause", "POST {}/resume"])
-def test_an_unknown_schedule_and_another_tenants_are_the_same_404(api: Api, verb: str) -> None:
+def test_unknown_schedule_and_one_of_another_tenant_are_the_same_404(api: Api, verb: str) -> None:
     api.put(DAILY)
     route, path = verb.format("/schedules/{name}"), verb.format("/schedules/daily").split(" ")[1]
     other = api.call(route, path, caller={**CALLER, "tenant": "other"})
@@ -128,13 +128,13 @@ def test_each_verb_needs_its_scope(api: Api, method: str, scope: str) -> None:
              {"task": "t", "cron": "99999999999999999999 * * * *"}, {"task": "t",
              "cron": "1-99999999 * * * *"}, {"task": "t", "every_seconds": 5, "timezone": 1}],
 )  # fmt: skip
-def test_bad_input_is_a_400_that_says_what(api: Api, body: Any) -> None:
+def test_bad_input_is_a_400_that_names_the_problem(api: Api, body: Any) -> None:
     status, problem = api.put(body)
     assert (status, problem["code"] in ("invalid-request", "unknown-task")) == (400, True)
 
 
 def test_schedules_and_jobs_share_a_table_and_nothing_else(api: Api) -> None:
-    """No job has a schedule's key, whatever the schedule is called."""
+    """No job has the key of a schedule, whatever name the schedule has."""
     for name in ("job", "payload", "schedules"):
         api.put(DAILY, name)
     keys = {

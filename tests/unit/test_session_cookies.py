@@ -1,4 +1,4 @@
-"""Cookies and the verdict on cross-site requests: texts in, texts out."""
+"""Cookies and the check for cross-site requests: texts in, texts out."""
 
 import pytest
 from mayfly.core.errors import InvalidRequest
@@ -12,7 +12,7 @@ from mayfly.sessions.web.cookies import (
 )
 
 
-def test_a_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
+def test_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
     assert set_cookie("s", "t", plain=False) == "__Host-s=t; Path=/; HttpOnly; SameSite=Lax; Secure"
     assert set_cookie("s", "t", plain=False, max_age=60).endswith("; Secure; Max-Age=60")
     assert set_cookie("s", "t", plain=True) == "s=t; Path=/; HttpOnly; SameSite=Lax"
@@ -36,13 +36,12 @@ def test_a_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
         ("http", "[", False),
     ],
 )
-def test_only_plain_http_to_this_machine_goes_without_the_prefix(
+def test_cookie_has_no_prefix_only_on_plain_http_to_this_machine(
     scheme: str, host: str, plain: bool
 ) -> None:
     assert is_plain_loopback(scheme, {"host": host}) is plain
-    assert not is_plain_loopback(
-        scheme, {"host": host, "x-forwarded-proto": "https"}
-    )  # a proxy on this machine
+    # A proxy on this machine.
+    assert not is_plain_loopback(scheme, {"host": host, "x-forwarded-proto": "https"})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_only_plain_http_to_this_machine_goes_without_the_prefix(
         (["a=1", " __Host-s=t"], "t"),
         (["__Host-s=first", "__Host-s=second"], "first"),
         (["__Host-s="], None),
-        (["s=t"], None),  # what a page of a sibling host could have planted
+        (["s=t"], None),  # a page of a sibling host could have planted it
         (["x__Host-s=t"], None),
         ([""], None),
     ],
@@ -68,17 +67,18 @@ HERE = "app.example.org"
 @pytest.mark.parametrize(
     ("headers", "is_refused"),
     [
-        ({}, False),  # no browser
+        ({}, False),  # not a browser
         ({"sec-fetch-site": "same-origin"}, False),
         ({"sec-fetch-site": "none"}, False),
         ({"sec-fetch-site": "same-site"}, True),
         ({"sec-fetch-site": "cross-site"}, True),
         ({"sec-fetch-site": "made-up"}, True),
         ({"sec-fetch-site": "cross-site", "origin": f"https://{HERE}"}, True),
+        # A page cannot set it; a proxy may rewrite Origin.
         (
             {"sec-fetch-site": "same-origin", "origin": "https://evil.example"},
             False,
-        ),  # a page cannot set it; a proxy may rewrite Origin
+        ),
         ({"origin": f"https://{HERE}"}, False),
         ({"origin": "https://evil.example"}, True),
         ({"origin": f"https://{HERE}.evil.example"}, True),
@@ -92,17 +92,17 @@ HERE = "app.example.org"
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "DELETE", "CONNECT"])
-def test_a_page_of_another_site_changes_nothing(
+def test_request_from_another_site_that_may_change_data_is_refused(
     method: str, headers: dict[str, str], is_refused: bool
 ) -> None:
-    found = is_cross_site(
+    verdict = is_cross_site(
         method, {"host": HERE, **headers}, trusted_origins=["https://admin.example.org"]
     )
-    assert found is is_refused
+    assert verdict is is_refused
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-def test_what_changes_nothing_may_come_from_anywhere(method: str) -> None:
+def test_request_that_changes_nothing_may_come_from_any_site(method: str) -> None:
     assert not is_cross_site(
         method, {"host": HERE, "sec-fetch-site": "cross-site", "origin": "https://evil.example"}
     )
@@ -123,7 +123,7 @@ def test_what_changes_nothing_may_come_from_anywhere(method: str) -> None:
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
     ],
 )
-def test_a_merge_patch_does_what_its_rfc_shows(
+def test_merge_patch_works_as_in_the_examples_of_its_rfc(
     target: dict[str, object], patch: dict[str, object], result: dict[str, object]
 ) -> None:
     before = repr(target)
@@ -148,7 +148,7 @@ def test_if_match_names_versions(header: str | None, allowed: set[str] | None) -
 
 
 @pytest.mark.parametrize("header", ["3", '"3', "", '"3" "4"', "*, *"])
-def test_an_if_match_that_is_no_list_of_tags_is_refused(header: str) -> None:
+def test_if_match_that_is_not_a_list_of_tags_is_rejected(header: str) -> None:
     with pytest.raises(InvalidRequest, match="If-Match"):
         read_if_match(header)
 
@@ -156,10 +156,13 @@ def test_an_if_match_that_is_no_list_of_tags_is_refused(header: str) -> None:
 @pytest.mark.parametrize(
     "cursor", ["", "x", "\N{SNOWMAN}", write_cursor("x" * 32), write_cursor("0" * 33), "A" * 5000]
 )
-def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
+def test_malformed_cursor_is_rejected(cursor: str) -> None:
     with pytest.raises(InvalidRequest, match="cursor"):
         read_cursor(cursor)
 
 
-def test_a_cursor_is_read_as_it_was_written() -> None:
-    assert [read_cursor(write_cursor(each)) for each in ("0" * 32, "")] == ["0" * 32, ""]
+def test_cursor_is_read_as_it_was_written() -> None:
+    assert [read_cursor(write_cursor(session_id)) for session_id in ("0" * 32, "")] == [
+        "0" * 32,
+        "",
+    ]

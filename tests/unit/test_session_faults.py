@@ -1,8 +1,8 @@
-"""Lost answers and deaths at each call of what changes who may come in.
+"""Lost answers and crashes at each call that changes which tokens open a session.
 
-After an acknowledged rotation never two tokens open the session, and never none; whatever happens
-on the way, one does: the old one or the new one, which the test knows since it draws the secrets.
-After an acknowledged end nothing does.
+After an acknowledged rotation exactly one token opens the session. After a failed one, either the
+old or the new token does; the test knows both, since it draws the secrets. After an acknowledged
+end, no token opens it.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from tests.support.faults import Faults, Killed
 from tests.support.sessions import Sessions
 
 KINDS = ["before", "after", "late", "throttle", "error", "kill", "kill after"]
-#: Faults that let the call take effect, whatever its caller hears.
+#: Faults that let the call take effect, whatever answer its caller gets.
 HAS_EFFECT = {"after", "late", "kill after"}
 SUBJECTS = [(None, None), (None, "ada"), ("ada", None), ("ada", "ada"), ("ada", "grace")]
 
@@ -29,7 +29,7 @@ def store(dynamodb: Any) -> Sessions:
 
 @contextmanager
 def failing() -> Iterator[list[bool]]:
-    """Whether what is done in it was acknowledged."""
+    """Yields whether the block's work was acknowledged, in a list of one."""
     acknowledged = [False]
     try:
         yield acknowledged
@@ -56,11 +56,11 @@ def plan_at(number: int, kind: str, times: int) -> Callable[[str, int], str | No
     return lambda operation, n: kind if number <= n < number + times else None
 
 
-@pytest.mark.parametrize("times", [1, 3])  # once, which the SDK repeats, and until it gives up
+@pytest.mark.parametrize("times", [1, 3])  # once, which the SDK retries, and until the SDK gives up
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("before", "after"), SUBJECTS)
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_rotation_that_is_struck_leaves_exactly_one_token_that_opens(
+def test_rotation_with_a_fault_leaves_exactly_one_token_that_opens(
     store: Sessions,
     faults: Faults,
     before: str | None,
@@ -84,12 +84,12 @@ def test_a_rotation_that_is_struck_leaves_exactly_one_token_that_opens(
         would_be = f"mfs_{place}_{store.secrets.at(2)}"
         assert opens(store, old) != opens(store, would_be)
     if times == 1 and "kill" not in kind:
-        assert acknowledged[0]  # one lost answer is nobody's problem
+        assert acknowledged[0]  # one lost answer has no effect
 
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_end_all_that_was_acknowledged_has_ended_all(
+def test_acknowledged_end_all_has_ended_all_sessions(
     store: Sessions, faults: Faults, kind: str, times: int
 ) -> None:
     tokens = [sessions.create(store, tenant="acme", subject="ada")[0] for _ in range(2)]
@@ -100,14 +100,14 @@ def test_an_end_all_that_was_acknowledged_has_ended_all(
     faults.plan = lambda operation, number: None
     faults.arrive()
     has_effect = kind in HAS_EFFECT or acknowledged[0]
-    assert [opens(store, each) for each in tokens] == [not has_effect] * 2
+    assert [opens(store, token) for token in tokens] == [not has_effect] * 2
     assert opens(store, sessions.create(store, tenant="acme", subject="ada")[0])
 
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("subject", [None, "ada"])
-def test_an_end_whose_answer_is_lost_is_no_not_found(
+def test_end_whose_answer_is_lost_is_not_a_not_found(
     store: Sessions, faults: Faults, kind: str, times: int, subject: str | None
 ) -> None:
     token, _ = sessions.create(store, tenant="acme", subject=subject)
@@ -124,7 +124,7 @@ def test_an_end_whose_answer_is_lost_is_no_not_found(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("subject", [None, "ada"])
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_patch_that_is_struck_is_whole_or_not_at_all_and_counts_once(
+def test_patch_with_a_fault_is_applied_whole_or_not_at_all_and_once(
     store: Sessions, faults: Faults, kind: str, times: int, subject: str | None, at: int
 ) -> None:
     token, _ = sessions.create(store, tenant="acme", subject=subject, data={"n": 0})
@@ -136,15 +136,15 @@ def test_a_patch_that_is_struck_is_whole_or_not_at_all_and_counts_once(
         )
     faults.plan = lambda operation, number: None
     faults.arrive()
-    found = sessions.read(store, token, tenant="acme")
-    assert found.data in ([{"n": 1, "m": 1}] if acknowledged[0] else [{"n": 0}, {"n": 1, "m": 1}])
-    assert found.version == 1 + found.data["n"]
+    session = sessions.read(store, token, tenant="acme")
+    assert session.data in ([{"n": 1, "m": 1}] if acknowledged[0] else [{"n": 0}, {"n": 1, "m": 1}])
+    assert session.version == 1 + session.data["n"]
 
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("subject", [None, "ada"])
-def test_a_session_that_was_acknowledged_is_there(
+def test_acknowledged_session_exists(
     store: Sessions, faults: Faults, kind: str, times: int, subject: str | None
 ) -> None:
     for at in (1, 2):
@@ -156,17 +156,15 @@ def test_a_session_that_was_acknowledged_is_there(
         faults.arrive()
         if acknowledged[0]:
             assert opens(store, token)
-        assert (
-            acknowledged[0] or times == 3 or "kill" in kind
-        )  # one lost answer is nobody's problem
+        assert acknowledged[0] or times == 3 or "kill" in kind  # one lost answer has no effect
 
 
-def test_keys_that_the_store_leaves_unprocessed_are_never_taken_for_absent(
+def test_keys_that_the_store_leaves_unprocessed_are_never_treated_as_absent(
     dynamodb: Any, store: Sessions
 ) -> None:
     """BatchGetItem may leave keys out.
 
-    A generation taken for absent would bring back what end-all has ended.
+    A generation treated as absent would restore the sessions that end-all has ended.
     """
     token, _ = sessions.create(store, tenant="acme", subject="ada")
     sessions.end_all(store, tenant="acme", subject="ada")
@@ -174,7 +172,7 @@ def test_keys_that_the_store_leaves_unprocessed_are_never_taken_for_absent(
 
     def leave_out(parsed: dict[str, Any], **_: Any) -> None:
         items = parsed["Responses"].get("SessionsTable", [])
-        generations = [each for each in items if each["sk"] == {"S": "generation"}]
+        generations = [item for item in items if item["sk"] == {"S": "generation"}]
         if generations and left[0]:
             left[0] -= 1
             items.remove(generations[0])

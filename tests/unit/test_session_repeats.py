@@ -1,7 +1,7 @@
-"""What a transaction's token is for: a write that is repeated, or arrives late, counts once,
-whoever wrote in between.
+"""A transaction's token: a write that is retried, or arrives late, counts once.
 
-On the embedded store, which keeps tokens as DynamoDB does; moto knows none.
+This holds even if another writer wrote in between. These tests run on the emulator, which keeps
+tokens as DynamoDB does; moto has no tokens.
 """
 
 from itertools import count
@@ -34,7 +34,7 @@ def faults(embedded: Any) -> Faults:
 
 
 @pytest.mark.parametrize("subject", [None, "ada"])
-def test_a_copy_of_a_creation_that_arrives_late_revives_no_session(
+def test_late_copy_of_a_creation_restores_no_session(
     store: Sessions, faults: Faults, subject: str | None
 ) -> None:
     faults.on("TransactWriteItems", "late")
@@ -46,24 +46,24 @@ def test_a_copy_of_a_creation_that_arrives_late_revives_no_session(
 
 
 @pytest.mark.parametrize("subject", [None, "ada"])
-def test_a_change_whose_answer_is_lost_counts_once_though_another_follows(
+def test_change_whose_answer_is_lost_counts_once_even_if_another_follows(
     store: Sessions, table: str, faults: Faults, subject: str | None
 ) -> None:
     token, _ = sessions.create(store, tenant="acme", subject=subject, data={"n": 0})
     other = Sessions(make_client("dynamodb"), table, prefix="other")
-    seen = {"writes": 0}
+    counts = {"writes": 0}
 
     def plan(operation: str, number: int) -> str | None:
         if operation != "TransactWriteItems":
             return None
-        seen["writes"] += 1
-        if seen["writes"] == 1:
+        counts["writes"] += 1
+        if counts["writes"] == 1:
             return "after"
-        if seen["writes"] == 2:  # before the SDK's repeat arrives
+        if counts["writes"] == 2:  # before the SDK's retry arrives
             sessions.change(other, token, lambda data: {"n": data["n"] + 1}, tenant="acme")
         return None
 
     faults.plan = plan
     sessions.change(store, token, lambda data: {"n": data["n"] + 1}, tenant="acme")
-    assert seen["writes"] == 2
+    assert counts["writes"] == 2
     assert sessions.read(store, token, tenant="acme").data == {"n": 2}

@@ -1,4 +1,4 @@
-"""Sessions on moto: the verbs, their deadlines, their overlaps. `time` is the store's own clock."""
+"""Sessions on moto: operations, deadlines, overlaps. `time` is the store's own clock."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,9 +59,9 @@ def items(dynamodb: Any) -> list[dict[str, Any]]:
 def alive(store: Sessions, dynamodb: Any) -> int:
     return len(
         [
-            each
-            for each in items(dynamodb)
-            if "data" in each and int(each["idle_expires_at"]["N"]) > store.time.now_ms
+            item
+            for item in items(dynamodb)
+            if "data" in item and int(item["idle_expires_at"]["N"]) > store.time.now_ms
         ]
     )
 
@@ -73,20 +73,20 @@ both = pytest.mark.parametrize("subject", [None, "ada@example.org"])
 
 
 @both
-def test_a_session_is_read_by_its_token(store: Sessions, subject: str | None) -> None:
-    token, made = sessions.create(
+def test_session_is_read_by_its_token(store: Sessions, subject: str | None) -> None:
+    token, session = sessions.create(
         store, tenant="acme", subject=subject, data={"a": [1, {"b": "ü"}]}
     )
-    assert read(store, token) == made
-    assert (made.version, made.subject, made.data) == (1, subject, {"a": [1, {"b": "ü"}]})
+    assert read(store, token) == session
+    assert (session.version, session.subject, session.data) == (1, subject, {"a": [1, {"b": "ü"}]})
     assert (
-        made.idle_expires_at_ms - made.created_at_ms,
-        made.absolute_expires_at_ms - made.created_at_ms,
+        session.idle_expires_at_ms - session.created_at_ms,
+        session.absolute_expires_at_ms - session.created_at_ms,
     ) == (1_800_000, 43_200_000)
 
 
 @both
-def test_what_is_stored_holds_no_token(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+def test_stored_items_hold_no_token(store: Sessions, dynamodb: Any, subject: str | None) -> None:
     token = make(store, subject)
     assert token.rpartition("_")[2] not in str(items(dynamodb))
     assert "ada" not in token
@@ -116,9 +116,7 @@ def test_another_token_opens_nothing(
 
 
 @both
-def test_another_tenant_opens_nothing_with_a_right_token(
-    store: Sessions, subject: str | None
-) -> None:
+def test_right_token_of_another_tenant_opens_nothing(store: Sessions, subject: str | None) -> None:
     token = make(store, subject)
     for verb in (sessions.read, sessions.end, sessions.rotate):
         with pytest.raises(SessionNotFound):
@@ -139,7 +137,7 @@ def test_equal_subjects_of_two_tenants_have_nothing_in_common(store: Sessions) -
 
 
 @both
-def test_an_unused_session_ends_at_its_idle_deadline_to_the_millisecond(
+def test_unused_session_ends_at_its_idle_deadline_to_the_millisecond(
     store: Sessions, dynamodb: Any, subject: str | None
 ) -> None:
     token = make(store, subject)
@@ -147,13 +145,11 @@ def test_an_unused_session_ends_at_its_idle_deadline_to_the_millisecond(
     assert is_open(store, token)  # and this use moves the deadline
     store.time.now_ms += IDLE * 1000
     assert not is_open(store, token)
-    assert any("data" in item for item in items(dynamodb))  # TTL has deleted nothing yet
+    assert any("data" in item for item in items(dynamodb))  # TTL has not deleted anything yet
 
 
 @both
-def test_a_session_in_use_ends_at_its_absolute_deadline(
-    store: Sessions, subject: str | None
-) -> None:
+def test_session_in_use_ends_at_its_absolute_deadline(store: Sessions, subject: str | None) -> None:
     token = make(store, subject)
     for _ in range(11):
         store.time.advance(300)
@@ -174,7 +170,7 @@ def test_a_session_in_use_ends_at_its_absolute_deadline(
     ],
 )
 @both
-def test_an_expired_session_is_absent_for_every_verb(
+def test_expired_session_is_absent_for_every_operation(
     store: Sessions, subject: str | None, use: Any
 ) -> None:
     token = make(store, subject)
@@ -183,7 +179,7 @@ def test_an_expired_session_is_absent_for_every_verb(
         use(store, token, tenant="acme")
 
 
-def test_an_expired_session_is_neither_listed_nor_ended_by_its_id(store: Sessions) -> None:
+def test_expired_session_is_neither_listed_nor_ended_by_its_id(store: Sessions) -> None:
     make(store, "ada")
     (session,) = sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
     store.time.advance(IDLE)
@@ -193,14 +189,14 @@ def test_an_expired_session_is_neither_listed_nor_ended_by_its_id(store: Session
 
 
 @both
-def test_the_ttl_attribute_is_the_idle_deadline_in_whole_seconds_and_never_before_it(
+def test_ttl_attribute_is_the_idle_deadline_rounded_up_to_seconds(
     store: Sessions, dynamodb: Any, subject: str | None
 ) -> None:
     store.time.now_ms += 1
     token = make(store, subject)
 
     def stored() -> tuple[int, int]:
-        (item,) = [each for each in items(dynamodb) if "data" in each]
+        (item,) = [item for item in items(dynamodb) if "data" in item]
         return int(item["expires_at"]["N"]), int(item["idle_expires_at"]["N"])
 
     acts: list[Callable[[], Any]] = [
@@ -220,7 +216,7 @@ def test_the_ttl_attribute_is_the_idle_deadline_in_whole_seconds_and_never_befor
 
 
 @both
-def test_a_read_is_one_call_and_no_write_until_a_tenth_of_the_idle_time_has_passed(
+def test_read_is_one_call_without_a_write_until_a_tenth_of_the_idle_time_has_passed(
     store: Sessions, faults: Faults, subject: str | None
 ) -> None:
     token = make(store, subject)
@@ -248,7 +244,7 @@ def test_a_read_is_one_call_and_no_write_until_a_tenth_of_the_idle_time_has_pass
     ],
 )
 @both
-def test_each_verb_makes_the_calls_that_are_stated(
+def test_each_operation_makes_these_calls(
     store: Sessions,
     faults: Faults,
     subject: str | None,
@@ -270,20 +266,17 @@ def test_each_verb_makes_the_calls_that_are_stated(
     assert faults.requests == (owned if subject else alone)
 
 
-def test_a_touch_that_cannot_be_written_costs_the_reader_nothing(
-    store: Sessions, faults: Faults
-) -> None:
+def test_failed_touch_does_not_fail_the_read(store: Sessions, faults: Faults) -> None:
     token = make(store)
     store.time.advance(IDLE / 2)
     faults.refuse("UpdateItem", "ProvisionedThroughputExceededException")
     before = read(store, token)
     faults.plan = lambda operation, number: None
-    assert (
-        read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500
-    )  # the next use moves it
+    # The next use moves it.
+    assert read(store, token).idle_expires_at_ms == before.idle_expires_at_ms + IDLE * 500
 
 
-def test_a_touch_that_is_not_permitted_is_said_so(store: Sessions, faults: Faults) -> None:
+def test_touch_without_permission_is_an_error(store: Sessions, faults: Faults) -> None:
     token = make(store)
     store.time.advance(IDLE / 2)
     faults.refuse("UpdateItem", "AccessDeniedException")
@@ -295,7 +288,7 @@ def test_a_touch_that_is_not_permitted_is_said_so(store: Sessions, faults: Fault
 
 
 @both
-def test_a_patch_merges_and_raises_the_version(store: Sessions, subject: str | None) -> None:
+def test_patch_merges_and_raises_the_version(store: Sessions, subject: str | None) -> None:
     token = make(store, subject, data={"a": {"b": 1, "c": 2}, "d": [1]})
     assert put(store, token, a={"b": None, "e": 3}, d=[2]).data == {"a": {"c": 2, "e": 3}, "d": [2]}
     assert (read(store, token).version, read(store, token).data) == (
@@ -308,7 +301,7 @@ def test_a_patch_merges_and_raises_the_version(store: Sessions, subject: str | N
     ("before", "after"), [(True, 1), (1, True), (1, 1.0), ([0], [False]), ({"a": False}, {"a": 0})]
 )
 @both
-def test_a_patch_that_changes_only_the_type_is_a_change(
+def test_patch_that_changes_only_the_type_is_a_change(
     store: Sessions, subject: str | None, before: Any, after: Any
 ) -> None:
     token = make(store, subject, data={"x": before})
@@ -317,7 +310,7 @@ def test_a_patch_that_changes_only_the_type_is_a_change(
 
 
 @both
-def test_a_patch_that_changes_nothing_is_a_use(store: Sessions, subject: str | None) -> None:
+def test_patch_that_changes_nothing_is_a_use(store: Sessions, subject: str | None) -> None:
     token = make(store, subject, data={"a": 1})
     for _ in range(3):
         store.time.advance(IDLE - 1)
@@ -327,13 +320,13 @@ def test_a_patch_that_changes_nothing_is_a_use(store: Sessions, subject: str | N
 
 @pytest.mark.parametrize("data", [{"a": float("nan")}, {"a": "\ud800"}])
 @both
-def test_data_that_is_no_json_is_refused(store: Sessions, subject: str | None, data: Any) -> None:
+def test_data_that_is_not_json_is_rejected(store: Sessions, subject: str | None, data: Any) -> None:
     with pytest.raises(InvalidRequest, match="data"):
         make(store, subject, data=data)
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "a/b", "é", "x" * 129])
-def test_a_subject_that_nobody_could_list_is_refused(store: Sessions, subject: str) -> None:
+def test_subject_that_cannot_be_listed_is_rejected(store: Sessions, subject: str) -> None:
     token = make(store)
     for act in (
         lambda: make(store, subject),
@@ -343,7 +336,7 @@ def test_a_subject_that_nobody_could_list_is_refused(store: Sessions, subject: s
             act()
 
 
-def test_a_patch_that_changes_nothing_writes_nothing(store: Sessions, faults: Faults) -> None:
+def test_patch_that_changes_nothing_writes_nothing(store: Sessions, faults: Faults) -> None:
     token = make(store, data={"a": 1})
     faults.requests.clear()
     assert put(store, token, a=1, b=None).version == 1
@@ -351,7 +344,7 @@ def test_a_patch_that_changes_nothing_writes_nothing(store: Sessions, faults: Fa
 
 
 @both
-def test_a_patch_is_a_use(store: Sessions, subject: str | None) -> None:
+def test_patch_is_a_use(store: Sessions, subject: str | None) -> None:
     token = make(store, subject)
     store.time.advance(IDLE - 1)
     put(store, token, a=1)
@@ -360,7 +353,7 @@ def test_a_patch_is_a_use(store: Sessions, subject: str | None) -> None:
 
 
 @both
-def test_a_patch_of_another_version_is_refused(store: Sessions, subject: str | None) -> None:
+def test_patch_of_another_version_is_refused(store: Sessions, subject: str | None) -> None:
     token = make(store, subject)
     put(store, token, a=1)
     with pytest.raises(VersionConflict):
@@ -383,7 +376,7 @@ def test_data_may_be_as_large_as_its_limit(store: Sessions, size: int) -> None:
 
 
 class Overlap:
-    """Runs something between the read of one operation and its write."""
+    """Runs a function between the read of one operation and its write."""
 
     def __init__(self, store: Sessions, other: Callable[[], Any], times: int = 1) -> None:
         self._real = store.replace
@@ -398,7 +391,7 @@ class Overlap:
 
 
 @both
-def test_two_overlapping_patches_of_different_keys_both_survive(
+def test_two_overlapping_patches_of_different_keys_are_both_applied(
     store: Sessions, dynamodb: Any, subject: str | None
 ) -> None:
     token = make(store, subject)
@@ -408,7 +401,7 @@ def test_two_overlapping_patches_of_different_keys_both_survive(
 
 
 @both
-def test_a_patch_with_a_version_does_not_survive_an_overlap(
+def test_patch_with_a_version_is_refused_after_an_overlapping_one(
     store: Sessions, dynamodb: Any, subject: str | None
 ) -> None:
     token = make(store, subject)
@@ -419,7 +412,7 @@ def test_a_patch_with_a_version_does_not_survive_an_overlap(
 
 
 @both
-def test_a_slow_patch_after_logout_is_refused_and_leaves_nothing_behind(
+def test_slow_patch_after_logout_is_refused_and_leaves_nothing(
     store: Sessions, dynamodb: Any, subject: str | None
 ) -> None:
     token = make(store, subject)
@@ -430,23 +423,21 @@ def test_a_slow_patch_after_logout_is_refused_and_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("generation", [0, 1])
-def test_a_slow_patch_after_end_all_is_refused_and_changes_nothing(
+def test_slow_patch_after_end_all_is_refused_and_changes_nothing(
     store: Sessions, dynamodb: Any, generation: int
 ) -> None:
     for _ in range(generation):
         sessions.end_all(store, tenant="acme", subject="ada")
     token = make(store, "ada")
-    before = [each for each in items(dynamodb) if "data" in each]
+    before = [item for item in items(dynamodb) if "data" in item]
     Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
     with pytest.raises(SessionNotFound):
         put(store, token, a=1)
-    assert [each for each in items(dynamodb) if "data" in each] == before
+    assert [item for item in items(dynamodb) if "data" in item] == before
 
 
 @both
-def test_a_slow_patch_of_a_token_that_was_rotated_away_is_refused(
-    store: Sessions, subject: str | None
-) -> None:
+def test_slow_patch_of_a_rotated_token_is_refused(store: Sessions, subject: str | None) -> None:
     token = make(store, subject)
     fresh: list[str] = []
     Overlap(store, lambda: fresh.append(sessions.rotate(store, token, tenant="acme")[0]))
@@ -456,7 +447,7 @@ def test_a_slow_patch_of_a_token_that_was_rotated_away_is_refused(
 
 
 @both
-def test_a_patch_that_comes_late_does_not_bring_an_expired_session_back(
+def test_late_patch_does_not_restore_an_expired_session(
     store: Sessions, dynamodb: Any, subject: str | None
 ) -> None:
     token = make(store, subject)
@@ -473,45 +464,45 @@ def test_a_patch_that_comes_late_does_not_bring_an_expired_session_back(
     assert not is_open(store, token)
 
 
-def test_a_touch_that_comes_late_does_not_bring_an_expired_session_back(store: Sessions) -> None:
+def test_late_touch_does_not_restore_an_expired_session(store: Sessions) -> None:
     token = make(store)
-    seen = read(store, token)
+    session = read(store, token)
     now_ms = store.time.now_ms + IDLE * 1000 - 1
     store.time.advance(IDLE)
-    assert store.touch(seen, now_ms=now_ms) == seen
+    assert store.touch(session, now_ms=now_ms) == session
     assert not is_open(store, token)
 
 
-def test_a_touch_that_comes_late_moves_no_deadline_back_and_revives_nothing(
+def test_late_touch_moves_no_deadline_back_and_restores_no_session(
     store: Sessions, dynamodb: Any
 ) -> None:
     token = make(store)
-    seen = read(store, token)
+    session = read(store, token)
     put(store, token, a=1)
     sessions.end(store, token, tenant="acme")
-    store.touch(seen, now_ms=store.time.now_ms + 100_000)
+    store.touch(session, now_ms=store.time.now_ms + 100_000)
     assert items(dynamodb) == []
 
 
-def test_a_touch_that_is_overtaken_by_a_later_one_moves_no_deadline_back(store: Sessions) -> None:
+def test_touch_after_a_later_one_moves_no_deadline_back(store: Sessions) -> None:
     token = make(store)
-    seen = read(store, token)
+    session = read(store, token)
     store.time.advance(200)
-    store.touch(seen, now_ms=store.time.now_ms)
-    store.touch(seen, now_ms=store.time.now_ms - 100_000)
+    store.touch(session, now_ms=store.time.now_ms)
+    store.touch(session, now_ms=store.time.now_ms - 100_000)
     assert read(store, token).idle_expires_at_ms == store.time.now_ms + IDLE * 1000
 
 
-def test_a_creation_takes_no_other_sessions_place(store: Sessions, dynamodb: Any) -> None:
+def test_creation_does_not_replace_another_session(store: Sessions, dynamodb: Any) -> None:
     token = make(store, "ada", data={"a": 1})
-    other = Sessions(dynamodb)  # which draws the same ids
+    other = Sessions(dynamodb)  # draws the same ids
     other.new_nonce = lambda: "another"
     with pytest.raises(StoreUnavailable):
         make(other, "ada")
     assert read(store, token).data == {"a": 1}
 
 
-def test_writers_that_never_come_first_are_told_to_try_again(
+def test_writer_that_always_gets_a_conflict_is_asked_to_retry(
     store: Sessions, dynamodb: Any
 ) -> None:
     token = make(store)
@@ -523,7 +514,7 @@ def test_writers_that_never_come_first_are_told_to_try_again(
     assert len(store.pauses) == 29
 
 
-def test_a_transaction_that_meets_another_one_is_tried_again(
+def test_transaction_that_conflicts_with_another_one_is_retried(
     store: Sessions, faults: Faults
 ) -> None:
     token = make(store, "ada")
@@ -536,7 +527,7 @@ def test_a_transaction_that_meets_another_one_is_tried_again(
 
 
 @both
-def test_a_rotated_session_goes_on_under_its_new_token_alone(
+def test_rotated_session_is_open_under_its_new_token_only(
     store: Sessions, subject: str | None
 ) -> None:
     token = make(store, subject, data={"cart": [1]})
@@ -554,7 +545,7 @@ def test_a_rotated_session_goes_on_under_its_new_token_alone(
 
 
 @pytest.mark.parametrize("before", [None, "grace"])
-def test_a_login_takes_the_session_along_and_starts_its_absolute_deadline_anew(
+def test_login_keeps_the_session_and_restarts_its_absolute_deadline(
     store: Sessions, dynamodb: Any, before: str | None
 ) -> None:
     token = make(store, before, data={"cart": [1]})
@@ -567,14 +558,15 @@ def test_a_login_takes_the_session_along_and_starts_its_absolute_deadline_anew(
         store.time.now_ms + ABSOLUTE * 1000,
     )
     assert [
-        each.id for each in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
+        session.id
+        for session in sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
     ] == [after.id]
     assert alive(store, dynamodb) == 1
     sessions.end_all(store, tenant="acme", subject="ada")
     assert not is_open(store, fresh)
 
 
-def test_a_session_may_come_back_to_a_subject_that_it_left(store: Sessions, dynamodb: Any) -> None:
+def test_session_may_return_to_a_subject_that_it_left(store: Sessions, dynamodb: Any) -> None:
     token = make(store, "ada")
     for subject in ("grace", "ada", "grace"):
         token, _ = sessions.rotate(store, token, tenant="acme", subject=subject)
@@ -582,7 +574,7 @@ def test_a_session_may_come_back_to_a_subject_that_it_left(store: Sessions, dyna
     assert alive(store, dynamodb) == 1
 
 
-def test_a_rotation_to_the_same_subject_makes_no_session_last_longer(store: Sessions) -> None:
+def test_rotation_to_the_same_subject_does_not_prolong_the_session(store: Sessions) -> None:
     token = make(store, "ada")
     before = read(store, token)
     store.time.advance(500)
@@ -592,7 +584,7 @@ def test_a_rotation_to_the_same_subject_makes_no_session_last_longer(store: Sess
 
 @pytest.mark.parametrize("subject_after", [None, "grace"])
 @both
-def test_a_token_that_was_rotated_away_is_told_from_an_unknown_one_for_a_minute(
+def test_rotated_token_is_distinguished_from_an_unknown_one_for_a_minute(
     store: Sessions, subject: str | None, subject_after: str | None
 ) -> None:
     token = make(store, subject)
@@ -606,21 +598,21 @@ def test_a_token_that_was_rotated_away_is_told_from_an_unknown_one_for_a_minute(
     assert not isinstance(refusal.value, SessionRotated)
 
 
-def test_a_login_after_an_end_all_starts_in_the_new_generation(store: Sessions) -> None:
+def test_login_after_an_end_all_starts_in_the_new_generation(store: Sessions) -> None:
     sessions.end_all(store, tenant="acme", subject="ada")
     assert is_open(store, make(store, "ada"))
     fresh, _ = sessions.rotate(store, make(store), tenant="acme", subject="ada")
     assert is_open(store, fresh)
 
 
-def test_a_login_that_an_end_all_overtakes_starts_in_the_new_generation(store: Sessions) -> None:
+def test_login_that_overlaps_an_end_all_starts_in_the_new_generation(store: Sessions) -> None:
     token = make(store)
     Overlap(store, lambda: sessions.end_all(store, tenant="acme", subject="ada"))
     fresh, _ = sessions.rotate(store, token, tenant="acme", subject="ada")
     assert is_open(store, fresh)
 
 
-def test_a_login_from_a_session_that_an_end_all_overtakes_is_refused(
+def test_login_from_a_session_that_an_end_all_ends_meanwhile_is_refused(
     store: Sessions, dynamodb: Any
 ) -> None:
     token = make(store, "ada")
@@ -632,7 +624,7 @@ def test_a_login_from_a_session_that_an_end_all_overtakes_is_refused(
 
 @pytest.mark.parametrize("subject_after", [None, "grace"])
 @both
-def test_of_two_overlapping_rotations_one_wins(
+def test_one_of_two_overlapping_rotations_succeeds(
     store: Sessions, dynamodb: Any, subject: str | None, subject_after: str | None
 ) -> None:
     token = make(store, subject)
@@ -652,7 +644,7 @@ def test_of_two_overlapping_rotations_one_wins(
 
 
 @both
-def test_an_ended_session_is_gone(store: Sessions, dynamodb: Any, subject: str | None) -> None:
+def test_ended_session_is_gone(store: Sessions, dynamodb: Any, subject: str | None) -> None:
     token = make(store, subject)
     sessions.end(store, token, tenant="acme")
     assert not is_open(store, token)
@@ -661,12 +653,12 @@ def test_an_ended_session_is_gone(store: Sessions, dynamodb: Any, subject: str |
         sessions.end(store, token, tenant="acme")
 
 
-def test_end_all_ends_what_is_and_not_what_comes(store: Sessions) -> None:
+def test_end_all_ends_existing_sessions_and_no_later_ones(store: Sessions) -> None:
     olds = [make(store, "ada") for _ in range(3)]
     other, alone = make(store, "grace"), make(store)
     sessions.end_all(store, tenant="acme", subject="ada")
     new = make(store, "ada")
-    assert [is_open(store, each) for each in [*olds, other, alone, new]] == [
+    assert [is_open(store, token) for token in [*olds, other, alone, new]] == [
         False,
         False,
         False,
@@ -678,15 +670,15 @@ def test_end_all_ends_what_is_and_not_what_comes(store: Sessions) -> None:
 
 
 @pytest.mark.parametrize("back_s", [0, 3600, 400 * 24 * 3600])
-def test_what_end_all_has_ended_is_not_revived_by_any_clock(
+def test_session_ended_by_end_all_stays_ended_under_any_clock(
     store: Sessions, dynamodb: Any, back_s: int
 ) -> None:
     token = make(store, "ada")
     sessions.end_all(store, tenant="acme", subject="ada")
     (generation,) = [
-        each for each in items(dynamodb) if "generation" in each and "data" not in each
+        item for item in items(dynamodb) if "generation" in item and "data" not in item
     ]
-    assert "expires_at" not in generation  # TTL would bring generation 0 back
+    assert "expires_at" not in generation  # TTL would restore generation 0
     store.time.advance(-back_s)
     assert not is_open(store, token)
 
@@ -695,7 +687,7 @@ def test_one_of_a_subjects_sessions_is_ended_by_its_id(store: Sessions) -> None:
     first, second = make(store, "ada"), make(store, "ada")
     session_id = read(store, first).id
     sessions.end_one(store, tenant="acme", subject="ada", session_id=session_id)
-    assert [is_open(store, each) for each in (first, second)] == [False, True]
+    assert [is_open(store, token) for token in (first, second)] == [False, True]
     for tenant, subject, wrong in (
         ("acme", "ada", session_id),
         ("other", "ada", read(store, second).id),
@@ -708,7 +700,9 @@ def test_one_of_a_subjects_sessions_is_ended_by_its_id(store: Sessions) -> None:
     assert is_open(store, second)
 
 
-def test_a_rotation_keeps_the_id_so_that_the_list_reaches_it(store: Sessions) -> None:
+def test_rotation_keeps_the_id_so_that_the_session_can_be_ended_from_the_list(
+    store: Sessions,
+) -> None:
     token = make(store, "ada")
     (listed,) = sessions.list_by_subject(store, tenant="acme", subject="ada").sessions
     fresh, _ = sessions.rotate(store, token, tenant="acme")
@@ -716,7 +710,7 @@ def test_a_rotation_keeps_the_id_so_that_the_list_reaches_it(store: Sessions) ->
     assert not is_open(store, fresh)
 
 
-def test_a_page_that_follows_an_end_all_shows_nothing_of_before(store: Sessions) -> None:
+def test_page_after_an_end_all_shows_no_session_from_before(store: Sessions) -> None:
     for _ in range(7):
         make(store, "ada")
     first = sessions.list_by_subject(store, tenant="acme", subject="ada", limit=3)
@@ -729,7 +723,7 @@ def test_a_page_that_follows_an_end_all_shows_nothing_of_before(store: Sessions)
     )
 
 
-def test_an_end_of_a_rotated_token_that_the_sdk_repeats_is_still_not_found(
+def test_end_of_a_rotated_token_that_the_sdk_retries_is_still_not_found(
     store: Sessions, faults: Faults
 ) -> None:
     token = make(store, "ada")
@@ -742,22 +736,22 @@ def test_an_end_of_a_rotated_token_that_the_sdk_repeats_is_still_not_found(
 
 @pytest.mark.parametrize("limit", [1, 3])
 @pytest.mark.parametrize("generation", [0, 1])
-def test_pages_hold_every_session_once(
+def test_pages_contain_every_session_once(
     store: Sessions, faults: Faults, generation: int, limit: int
 ) -> None:
     for _ in range(generation):
         make(store, "ada")
         sessions.end_all(store, tenant="acme", subject="ada")
-    wanted = sorted(read(store, make(store, "ada")).id for _ in range(7))
-    found, after, pages = [], None, 0
+    expected = sorted(read(store, make(store, "ada")).id for _ in range(7))
+    listed, after, pages = [], None, 0
     faults.requests.clear()
     while True:
         page = sessions.list_by_subject(
             store, tenant="acme", subject="ada", limit=limit, after=after
         )
-        found += [each.id for each in page.sessions]
+        listed += [session.id for session in page.sessions]
         pages, after = pages + 1, page.next
         if after is None:
             break
-    assert found == wanted
+    assert listed == expected
     assert faults.requests == ["Query"] + ["Query", "GetItem"] * (pages - 1)

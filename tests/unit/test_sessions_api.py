@@ -46,13 +46,13 @@ def api(dynamodb: Any) -> Api:
     return Api(dynamodb)
 
 
-def test_a_session_is_made_and_shows_its_token_once(api: Api) -> None:
-    made = api.create(
+def test_session_is_created_and_its_token_is_shown_once(api: Api) -> None:
+    session = api.create(
         subject="ada@example.org", data={"theme": "dark"}, idle_seconds=60, absolute_seconds=600
     )
-    token = made.pop("token")
-    assert made == {
-        "id": made["id"],
+    token = session.pop("token")
+    assert session == {
+        "id": session["id"],
         "subject": "ada@example.org",
         "data": {"theme": "dark"},
         "version": 1,
@@ -63,20 +63,20 @@ def test_a_session_is_made_and_shows_its_token_once(api: Api) -> None:
     status, body, headers = api.call(f"GET {CURRENT}", token)
     assert (status, body, headers["ETag"], headers["Cache-Control"]) == (
         200,
-        made,
+        session,
         '"1"',
         "no-store",
     )
 
 
-def test_an_empty_body_asks_for_the_defaults(api: Api) -> None:
-    made = api.create()
-    assert (made["subject"], made["data"], made["idle_expires_at"]) == (
+def test_empty_body_requests_the_defaults(api: Api) -> None:
+    session = api.create()
+    assert (session["subject"], session["data"], session["idle_expires_at"]) == (
         None,
         {},
         "2027-01-15T08:30:00.000Z",
     )
-    assert made["absolute_expires_at"] == "2027-01-15T20:00:00.000Z"
+    assert session["absolute_expires_at"] == "2027-01-15T20:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,9 @@ def test_an_empty_body_asks_for_the_defaults(api: Api) -> None:
         ([], "body"),
     ],
 )
-def test_a_malformed_session_is_refused_naming_the_field(api: Api, body: Any, field: str) -> None:
+def test_malformed_session_is_rejected_with_the_name_of_the_field(
+    api: Api, body: Any, field: str
+) -> None:
     status, problem, _ = api.call("POST /sessions", body=body)
     assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
 
@@ -105,7 +107,7 @@ def test_data_above_the_limit_is_413(api: Api) -> None:
     assert (status, problem["code"]) == (413, "payload-too-large")
 
 
-def test_a_patch_answers_the_new_version(api: Api) -> None:
+def test_patch_answers_the_new_version(api: Api) -> None:
     token = api.create(data={"a": 1, "b": {"c": 2}})["token"]
     status, body, headers = api.call(f"PATCH {CURRENT}", token, body={"a": None, "b": {"d": 3}})
     assert (status, body["data"], body["version"], headers["ETag"]) == (
@@ -126,7 +128,7 @@ def test_a_patch_answers_the_new_version(api: Api) -> None:
         "application/x-www-form-urlencoded",
     ],
 )
-def test_a_patch_comes_as_json_or_as_merge_patch(api: Api, kind: str) -> None:
+def test_patch_is_sent_as_json_or_as_merge_patch(api: Api, kind: str) -> None:
     assert (
         api.call(
             f"PATCH {CURRENT}", api.create()["token"], body={"a": 1}, headers={"Content-Type": kind}
@@ -135,7 +137,7 @@ def test_a_patch_comes_as_json_or_as_merge_patch(api: Api, kind: str) -> None:
     )
 
 
-def test_a_patch_of_another_kind_is_415(api: Api) -> None:
+def test_patch_of_another_content_type_is_415(api: Api) -> None:
     status, problem, _ = api.call(
         f"PATCH {CURRENT}",
         api.create()["token"],
@@ -146,7 +148,7 @@ def test_a_patch_of_another_kind_is_415(api: Api) -> None:
 
 
 @pytest.mark.parametrize("body", [[], 1, None, "x"])
-def test_a_patch_that_is_no_object_is_refused(api: Api, body: Any) -> None:
+def test_patch_that_is_not_an_object_is_rejected(api: Api, body: Any) -> None:
     status, problem, _ = api.call(f"PATCH {CURRENT}", api.create()["token"], raw=json.dumps(body))
     assert (status, problem["field"]) == (400, "body")
 
@@ -163,15 +165,17 @@ def test_a_patch_that_is_no_object_is_refused(api: Api, body: Any) -> None:
         ("", 400),
     ],
 )
-def test_if_match_guards_a_patch(api: Api, tag: str, status: int) -> None:
+def test_patch_with_a_stale_if_match_is_refused(api: Api, tag: str, status: int) -> None:
     token = api.create()["token"]
     api.call(f"PATCH {CURRENT}", token, body={"a": 1})
-    found, body, _ = api.call(f"PATCH {CURRENT}", token, body={"a": 2}, headers={"If-Match": tag})
-    assert found == status
+    answered, body, _ = api.call(
+        f"PATCH {CURRENT}", token, body={"a": 2}, headers={"If-Match": tag}
+    )
+    assert answered == status
     assert body.get("code") == {412: "version-conflict", 400: "invalid-request", 200: None}[status]
 
 
-def test_a_rotation_kills_the_old_token(api: Api) -> None:
+def test_rotation_revokes_the_old_token(api: Api) -> None:
     old = api.create(data={"cart": 1})["token"]
     status, body, headers = api.call(f"POST {CURRENT}/rotate", old)
     assert (status, body["data"], body["version"], headers["ETag"]) == (200, {"cart": 1}, 2, '"2"')
@@ -179,7 +183,7 @@ def test_a_rotation_kills_the_old_token(api: Api) -> None:
     assert api.call(f"GET {CURRENT}", body["token"])[0] == 200
 
 
-def test_a_rotation_may_name_the_subject(api: Api) -> None:
+def test_rotation_may_name_the_subject(api: Api) -> None:
     status, body, _ = api.call(
         f"POST {CURRENT}/rotate", api.create()["token"], body={"subject": "ada"}
     )
@@ -196,7 +200,7 @@ def test_logout_is_204_and_then_404(api: Api) -> None:
 
 @pytest.mark.parametrize("levels", [99, 101, 500, 940, 1500, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_data_that_is_nested_too_deeply_is_refused_and_never_a_500(
+def test_data_that_is_nested_too_deeply_is_rejected_and_never_a_500(
     api: Api, levels: int, opening: str, closing: str
 ) -> None:
     raw = '{"data": {"a": ' + opening * (levels - 2) + "1" + closing * (levels - 2) + "}}"
@@ -218,7 +222,7 @@ ROUTES = [
 @pytest.mark.parametrize(
     "end", ["expired", "ended", "rotated", "revoked", "unknown", "malformed", "foreign"]
 )
-def test_whatever_opens_nothing_is_the_same_404_on_every_route(
+def test_unknown_expired_or_ended_token_is_the_same_404_on_every_route(
     api: Api, route: str, body: Any, end: str
 ) -> None:
     token = api.create(subject="ada")["token"]
@@ -229,9 +233,8 @@ def test_whatever_opens_nothing_is_the_same_404_on_every_route(
         api.call(f"DELETE {CURRENT}", token)
     elif end == "rotated":
         api.call(f"POST {CURRENT}/rotate", token)
-    elif end == "revoked" and not route.startswith(
-        "DELETE"
-    ):  # to end what has been ended is done, not refused
+    # A second end of the same session succeeds.
+    elif end == "revoked" and not route.startswith("DELETE"):
         api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada/sessions")
     elif end == "foreign":
         caller = {**WRITER, "tenant": "other"}
@@ -244,24 +247,27 @@ def test_whatever_opens_nothing_is_the_same_404_on_every_route(
 
 
 @pytest.mark.parametrize(("route", "body"), ROUTES)
-def test_a_request_without_token_is_told_which_header_is_missing(
+def test_request_without_token_is_answered_with_the_missing_header(
     api: Api, route: str, body: Any
 ) -> None:
     status, problem, _ = api.call(route, body=body)
     assert (status, problem["field"]) == (400, "Session-Token")
 
 
-def test_a_subjects_sessions_are_listed_and_ended(api: Api) -> None:
+def test_subjects_sessions_are_listed_and_ended(api: Api) -> None:
     first, second = (api.create(subject="ada@example.org", data={"n": n}) for n in (1, 2))
     path = "/subjects/ada%40example.org/sessions"
     status, page, _ = api.call("GET /subjects/{subject}/sessions", path=path)
     assert (status, page["next"]) == (200, None)
-    assert sorted(each["data"]["n"] for each in page["items"]) == [1, 2]
-    assert all("token" not in each for each in page["items"])
+    assert sorted(item["data"]["n"] for item in page["items"]) == [1, 2]
+    assert all("token" not in item for item in page["items"])
     one = "DELETE /subjects/{subject}/sessions/{id}"
     assert api.call(one, path=f"{path}/{first['id']}")[0] == 204
     assert api.call(one, path=f"{path}/{first['id']}")[1]["code"] == "session-not-found"
-    assert [api.call(f"GET {CURRENT}", each["token"])[0] for each in (first, second)] == [404, 200]
+    assert [api.call(f"GET {CURRENT}", session["token"])[0] for session in (first, second)] == [
+        404,
+        200,
+    ]
     assert (
         api.call("DELETE /subjects/{subject}/sessions", path="/subjects/ada@example.org/sessions")[
             0
@@ -272,14 +278,14 @@ def test_a_subjects_sessions_are_listed_and_ended(api: Api) -> None:
     assert api.call("GET /subjects/{subject}/sessions", path=path)[1] == {"items": [], "next": None}
 
 
-def test_a_long_list_has_pages(api: Api) -> None:
+def test_long_list_has_pages(api: Api) -> None:
     ids = sorted(api.create(subject="ada")["id"] for _ in range(60))
     path = "/subjects/ada/sessions"
     _, first, _ = api.call("GET /subjects/{subject}/sessions", path=path)
     _, second, _ = api.call(
         "GET /subjects/{subject}/sessions", path=path, query={"cursor": first["next"]}
     )
-    assert [each["id"] for each in first["items"] + second["items"]] == ids
+    assert [item["id"] for item in first["items"] + second["items"]] == ids
     assert second["next"] is None
     status, problem, _ = api.call(
         "GET /subjects/{subject}/sessions", path=path, query={"cursor": "x"}
@@ -302,14 +308,14 @@ def test_a_long_list_has_pages(api: Api) -> None:
 )
 def test_each_route_needs_its_scope(api: Api, route: str, scopes: str, status: int) -> None:
     path = route.split(" ")[1].replace("{subject}", "ada").replace("{id}", "0" * 32)
-    found, problem, _ = api.call(
+    answered, problem, _ = api.call(
         route, "x", path=path, body={}, caller={"tenant": "acme", "scopes": scopes}
     )
-    assert (found, problem["code"]) == (status, "forbidden")
+    assert (answered, problem["code"]) == (status, "forbidden")
 
 
 @pytest.mark.parametrize(("route", "body"), [("POST /sessions", {}), *ROUTES])
-def test_a_store_that_does_not_answer_is_503_and_no_404(
+def test_store_that_does_not_answer_is_503_and_not_404(
     api: Api, faults: Faults, route: str, body: Any
 ) -> None:
     token = api.create()["token"]
@@ -326,7 +332,7 @@ def test_no_log_of_a_failure_holds_a_token(
     if kind == "throttle":
         faults.plan = lambda operation, number: "throttle"
     else:
-        api.store.clock = lambda: 1 // 0  # the unforeseen: a traceback is logged
+        api.store.clock = lambda: 1 // 0  # an unforeseen error: a traceback is logged
     statuses = [api.call(route, token, body=body)[0] for route, body in ROUTES]
     logged = "".join(capsys.readouterr())
     assert statuses == [503 if kind == "throttle" else 500] * 4
@@ -335,5 +341,5 @@ def test_no_log_of_a_failure_holds_a_token(
     assert token.rpartition("_")[2] not in logged
 
 
-def test_a_token_in_parts_shows_no_secret() -> None:
+def test_parsed_token_shows_no_secret() -> None:
     assert "A" * 43 not in repr(read_token("mfs_a" + "0" * 32 + "_" + "A" * 43))

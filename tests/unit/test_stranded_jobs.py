@@ -1,5 +1,6 @@
-"""Jobs whose announcement was lost: found by their time and resent, and none left out by a
-crash.
+"""Jobs whose announcement was lost are found by their time and resent.
+
+A crash leaves no job out.
 """
 
 import json
@@ -41,12 +42,12 @@ DAY = 24 * 3600 * 1000
 #: The time of the losses that these tests report: ten minutes of yesterday.
 FROM, TO = NOW - DAY, NOW - DAY + 600_000
 WINDOW = Window(FROM, TO)
-#: The time of a page, in seconds: the rate's own pause.
+#: The time of a page, in seconds: the pause that the rate limit makes.
 PAGE_SECONDS = 1 / PAGES_A_SECOND
 
 
 def at(ms: int) -> str:
-    """A time as AWS's reports write it, cut down to the second."""
+    """Returns a time as AWS's reports write it, truncated to the second."""
     return datetime.fromtimestamp(ms // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -57,7 +58,7 @@ def report(
     reported_ms: int | None = NOW,
     **changes: Any,
 ) -> str:
-    """A report of the relay's mapping on records that it gave up."""
+    """Returns a report of the relay's mapping on records whose delivery it ended."""
     batch = {
         "shardId": "s",
         "startSequenceNumber": "5",
@@ -96,16 +97,14 @@ class Deadline(Context):
         super().__init__()
         self._clock, self._ends_ms = clock, clock() + int(seconds * 1000)
 
-    # A static method there.
+    # A static method in Lambda's context.
     def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
-        """The time that is left of the invocation."""
+        """Returns the time that is left of the invocation."""
         return self._ends_ms - self._clock()
 
 
 class Bury:
-    """BuryJobs over a real store, with a stream that has nothing left and a queue of the test's
-    own.
-    """
+    """BuryJobs over a real store, an empty stream and a queue of the test's own."""
 
     def __init__(self, client: Any, *, page_items: int = 2, receives: str = "receive") -> None:
         self.client = client
@@ -149,9 +148,7 @@ class Bury:
     def receive(
         self, body: str | None = None, *, pages: float = 100, sent_ms: int | None = None
     ) -> bool:
-        """Gives a report to the function, with time for some pages; returns whether it was
-        settled.
-        """
+        """Gives the function a report and time for some pages; returns whether it was settled."""
         event = sqs(report() if body is None else body)
         event["Records"][0]["eventSourceARN"] = "arn:relay-failures"
         if sent_ms is not None:
@@ -160,8 +157,9 @@ class Bury:
         return not self._handler(event, context)["batchItemFailures"]
 
     def receive_until_settled(self, body: str | None = None, *, pages: float = 1) -> int:
-        """Gives a report to the function again and again, as SQS does; returns how many receives it
-        took.
+        """Passes a report to the function until it is settled, as SQS does.
+
+        Returns the number of receives.
         """
         for count in range(1, 50):
             if self.receive(body, pages=pages):
@@ -177,16 +175,16 @@ class Bury:
         return self.store.read("acme", job_id, now_ms=self.clock())
 
     def search_item(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get_item(
+        item: dict[str, Any] = self.client.get_item(
             TableName="JobsTable", Key={"pk": {"S": "stranded"}, "sk": {"S": "search"}}
         )["Item"]
-        return found
+        return item
 
     def search_state(self) -> dict[str, Any]:
         return dict(json.loads(self.search_item()["state"]["S"]))
 
     def resent(self) -> list[str]:
-        """Which jobs the table's stream was made to announce again, once for each time."""
+        """Returns the jobs that the table's stream announced again, once for each time."""
         return [image["id"]["S"] for image in stream(self.client) if "resent_at" in image]
 
     def _send(self, bodies: Any, delays: Any) -> set[str]:
@@ -208,7 +206,7 @@ class Bury:
 
 
 def stream(client: Any) -> list[dict[str, Any]]:
-    """The new images of jobs that the table's stream has carried so far."""
+    """Returns the new images of jobs that the table's stream has carried so far."""
     streams = make_client("dynamodbstreams")
     arn = client.describe_table(TableName="JobsTable")["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
@@ -216,10 +214,10 @@ def stream(client: Any) -> list[dict[str, Any]]:
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
     images = [
-        each["dynamodb"].get("NewImage", {})
-        for each in streams.get_records(ShardIterator=position)["Records"]
+        record["dynamodb"].get("NewImage", {})
+        for record in streams.get_records(ShardIterator=position)["Records"]
     ]
-    return [each for each in images if each.get("sk") == {"S": "job"}]
+    return [image for image in images if image.get("sk") == {"S": "job"}]
 
 
 @pytest.fixture
@@ -256,14 +254,14 @@ def bury(dynamodb: Any) -> Bury:
         "never later than it was sent",
     ],
 )  # fmt: skip
-def test_a_report_says_when_announcements_were_lost(body: str, window: Window) -> None:
+def test_report_states_when_announcements_were_lost(body: str, window: Window) -> None:
     assert gap_window(read_stream_gap(body), NOW + 5_000) == window
 
 
 @pytest.mark.parametrize(
     "change", [{"batchSize": -1}, {"startSequenceNumber": ""}, {"streamArn": "x"}, {"shardId": 0}]
 )
-def test_a_report_without_records_is_read_as_strictly_as_any(change: dict[str, Any]) -> None:
+def test_report_without_records_is_parsed_as_strictly_as_any(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         read_stream_gap(report(**{"batchSize": 0, "endSequenceNumber": "0", **change}))
 
@@ -272,19 +270,19 @@ def test_a_report_without_records_is_read_as_strictly_as_any(change: dict[str, A
     ("first", "last", "size", "names_records"),
     [("5", "9", 3, True), ("0", "9", 3, True), ("5", "9", 0, False), ("0", "0", 3, False)],
 )
-def test_a_report_names_records_unless_it_has_none_or_no_numbers(
+def test_report_names_records_unless_it_has_none_or_no_numbers(
     first: str, last: str, size: int, names_records: bool
 ) -> None:
     assert StreamGap(ARN, "s", first, last, size).names_records is names_records
 
 
-def test_a_window_is_covered_by_one_that_has_both_its_ends() -> None:
+def test_window_is_covered_by_one_that_contains_both_its_ends() -> None:
     assert covers([Window(0, 1), Window(FROM, TO)], WINDOW)
     assert not covers([], WINDOW)
     assert not covers([Window(FROM + 1, TO), Window(FROM, TO - 1)], WINDOW)
 
 
-def test_the_hull_of_two_windows_covers_both_and_no_more() -> None:
+def test_hull_of_two_windows_covers_exactly_both() -> None:
     assert hull(Window(3, 5), Window(7, 9)) == hull(Window(7, 9), Window(3, 5)) == Window(3, 9)
     assert hull(None, WINDOW) == WINDOW
 
@@ -323,16 +321,16 @@ EARLY, LATE = FROM - WINDOW_SLACK_MS, TO + WINDOW_SLACK_MS
         "its lease ends after",
     ],
 )  # fmt: skip
-def test_a_job_may_be_stranded_if_its_last_announcement_may_lie_in_the_window(
+def test_job_may_be_stranded_if_its_last_announcement_may_lie_in_the_window(
     expected: bool, changes: dict[str, Any]
 ) -> None:
     assert may_be_stranded(a_job(**changes), WINDOW) is expected
 
 
-# ---------------------------------------------------------------- what is resent
+# ---------------------------------------------------------------- jobs that are resent
 
 
-def test_jobs_of_the_time_are_resent_by_the_stream_and_all_others_are_left_as_they_are(
+def test_jobs_of_the_window_are_resent_by_the_stream_and_all_others_are_unchanged(
     bury: Bury,
 ) -> None:
     bury.submit("a", "b")
@@ -349,7 +347,7 @@ def test_jobs_of_the_time_are_resent_by_the_stream_and_all_others_are_left_as_th
     )
 
 
-def test_a_report_without_times_has_everything_before_it_resent(bury: Bury) -> None:
+def test_report_without_times_has_every_earlier_job_resent(bury: Bury) -> None:
     bury.submit("old", created_at_ms=1)
     bury.submit("new", created_at_ms=bury.clock() - 1)
     assert bury.receive(report(from_ms=None, to_ms=None))
@@ -359,7 +357,7 @@ def test_a_report_without_times_has_everything_before_it_resent(bury: Bury) -> N
 @pytest.mark.parametrize(
     "change", [{"batchSize": 0}, {"startSequenceNumber": "0", "endSequenceNumber": "0"}]
 )
-def test_a_report_without_records_has_everything_resent_and_the_stream_is_not_read(
+def test_report_without_records_has_every_job_resent_and_the_stream_is_not_read(
     bury: Bury, change: dict[str, Any]
 ) -> None:
     bury.submit("old", created_at_ms=1)
@@ -367,7 +365,7 @@ def test_a_report_without_records_has_everything_resent_and_the_stream_is_not_re
     assert (bury.resent(), bury.read_again) == (["old"], 0)
 
 
-def test_a_job_that_has_ended_is_not_resent(bury: Bury) -> None:
+def test_job_that_has_ended_is_not_resent(bury: Bury) -> None:
     bury.submit()
     claimed = bury.store.claim("acme", "j1", nonce="w", now_ms=FROM, lease_ms=15_000)
     complete(bury.store, claimed, result="1", effects=[], now_ms=FROM)
@@ -375,14 +373,14 @@ def test_a_job_that_has_ended_is_not_resent(bury: Bury) -> None:
     assert (bury.resent(), bury.sent) == ([], [])
 
 
-def test_a_job_in_the_due_index_is_left_to_the_sweep(bury: Bury) -> None:
+def test_job_in_the_due_index_is_left_to_the_sweep(bury: Bury) -> None:
     bury.submit(status=Status.SCHEDULED, not_before_ms=bury.clock() + DAY)
     job = bury.job()
     assert bury.receive()
     assert (bury.job(), bury.sent) == (job, [])
 
 
-def test_a_job_that_the_sweep_has_taken_is_resent_before_its_time(bury: Bury) -> None:
+def test_job_that_the_sweep_has_taken_is_resent_before_its_time(bury: Bury) -> None:
     bury.submit(status=Status.SCHEDULED, not_before_ms=bury.clock() + 60_000)
     bury.operations.release_due(before_ms=bury.clock() + 90_000, limit=10)
     assert bury.receive()
@@ -394,7 +392,7 @@ def test_a_job_that_the_sweep_has_taken_is_resent_before_its_time(bury: Bury) ->
 
 
 def held(bury: Bury, lease_ms: int = 15_000, **changes: Any) -> Job:
-    """A job that was made within the lost time, and claimed just now."""
+    """Makes a job within the window of the loss, and claims it."""
     bury.submit(**changes)
     return bury.store.claim("acme", "j1", nonce="w", now_ms=bury.clock(), lease_ms=lease_ms)
 
@@ -402,7 +400,7 @@ def held(bury: Bury, lease_ms: int = 15_000, **changes: Any) -> Job:
 EVERYTHING = report(batchSize=0)
 
 
-def test_a_job_that_a_worker_holds_is_left_alone_and_gets_a_message_for_the_end_of_its_lease(
+def test_job_that_a_worker_holds_gets_a_message_for_the_end_of_its_lease(
     bury: Bury,
 ) -> None:
     claimed = held(bury)
@@ -410,7 +408,7 @@ def test_a_job_that_a_worker_holds_is_left_alone_and_gets_a_message_for_the_end_
     assert (bury.job(), bury.sent, bury.resent()) == (claimed, [("j1", 15.0)], [])
 
 
-def test_a_job_that_waits_for_its_next_attempt_is_left_alone_and_gets_a_message_for_its_time(
+def test_job_that_waits_for_its_next_attempt_gets_a_message_for_its_time(
     bury: Bury,
 ) -> None:
     bury.store.fail(
@@ -421,19 +419,19 @@ def test_a_job_that_waits_for_its_next_attempt_is_left_alone_and_gets_a_message_
     assert (bury.job(), bury.sent, bury.resent()) == (job, [("j1", 40.0)], [])
 
 
-def test_a_job_whose_lease_is_over_is_queued_again(bury: Bury) -> None:
+def test_job_whose_lease_expired_is_queued_again(bury: Bury) -> None:
     held(bury, lease_ms=-1)
     assert bury.receive(EVERYTHING)
     assert (bury.job().status, bury.job().attempt, bury.sent) == (Status.QUEUED, 1, [])
 
 
-def test_a_job_whose_pause_is_over_is_queued_again(bury: Bury) -> None:
+def test_job_whose_pause_is_over_is_queued_again(bury: Bury) -> None:
     bury.store.fail(held(bury), error="boom", retry_at_ms=bury.clock(), now_ms=bury.clock())
     assert bury.receive(EVERYTHING)
     assert (bury.job().status, bury.resent()) == (Status.QUEUED, ["j1"])
 
 
-def test_a_job_whose_last_attempt_was_interrupted_is_ended_and_not_counted_as_resent(
+def test_job_whose_last_attempt_was_interrupted_is_ended_and_not_counted_as_resent(
     bury: Bury,
 ) -> None:
     held(bury, lease_ms=-1, max_attempts=1)
@@ -442,7 +440,7 @@ def test_a_job_whose_last_attempt_was_interrupted_is_ended_and_not_counted_as_re
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2])
-def test_a_job_whose_worker_renews_its_lease_meanwhile_keeps_its_worker(
+def test_job_whose_worker_renews_its_lease_meanwhile_keeps_its_worker(
     bury: Bury, max_attempts: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     claimed = held(bury, lease_ms=-1, max_attempts=max_attempts)
@@ -453,19 +451,18 @@ def test_a_job_whose_worker_renews_its_lease_meanwhile_keeps_its_worker(
 
     bury.client.meta.events.register("before-call.dynamodb.UpdateItem", renew)
     assert bury.receive(EVERYTHING)
-    (done,) = [each for each in caplog.records if "complete" in each.message]
+    (done,) = [line for line in caplog.records if "complete" in line.message]
     assert (bury.job().status, bury.job().owner) == (Status.INPROGRESS, "w")
     # A field of the log line.
     assert (bury.counted, done.resent) == ([], 0)  # type: ignore[attr-defined]
 
 
-def test_what_was_done_is_counted_and_logged(bury: Bury, caplog: pytest.LogCaptureFixture) -> None:
+def test_work_is_counted_and_logged(bury: Bury, caplog: pytest.LogCaptureFixture) -> None:
     bury.submit("a", "b", "c")
     bury.submit("before", created_at_ms=EARLY - 1)
     assert bury.receive()
-    (done,) = [each for each in caplog.records if "complete" in each.message]
-    # The search's own item is read, too.
-    # Fields of the log line.
+    (done,) = [line for line in caplog.records if "complete" in line.message]
+    # The search reads its own item, too. Fields of the log line:
     assert (done.read, done.resent, done.delayed) == (5, 3, 0)  # type: ignore[attr-defined]
     assert bury.counted == ["StreamRecordsLost"] * 3 + ["StrandedJobsResent"] * 3
 
@@ -474,33 +471,34 @@ def test_each_pass_counts_its_own_work(bury: Bury, caplog: pytest.LogCaptureFixt
     bury.submit("a", "b")
     assert bury.receive()
     assert bury.receive(report(1_000, 2_000))
+    lines = [line for line in caplog.records if "complete" in line.message]
     # Fields of the log line.
-    done = [(each.read, each.resent) for each in caplog.records if "complete" in each.message]  # type: ignore[attr-defined]
+    done = [(line.read, line.resent) for line in lines]  # type: ignore[attr-defined]
     assert done == [(3, 2), (3, 0)]
 
 
-# ---------------------------------------------------------------- portions
+# ---------------------------------------------------------------- several receives for one report
 
 
-def test_a_receive_works_until_its_deadline_and_the_next_one_continues(bury: Bury) -> None:
+def test_receive_works_until_its_deadline_and_the_next_one_continues(bury: Bury) -> None:
     bury.submit(*"abcdefg")
     assert [bury.receive(pages=1), bury.resent()] == [False, ["a", "b"]]
     assert [bury.receive(pages=2), bury.resent()] == [False, ["a", "b", "c", "d", "e", "f"]]
     assert [bury.receive(pages=2), bury.resent()] == [True, list("abcdefg")]
 
 
-def test_a_search_that_continues_is_no_failure_in_the_log(
+def test_search_that_continues_is_not_logged_as_a_failure(
     bury: Bury, caplog: pytest.LogCaptureFixture
 ) -> None:
     bury.submit(*"abc")
     assert not bury.receive(pages=1)
-    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == []
-    (waiting,) = [each for each in caplog.records if "continues with its message" in each.message]
+    assert [line.message for line in caplog.records if line.levelname == "ERROR"] == []
+    (waiting,) = [line for line in caplog.records if "continues with its message" in line.message]
     # Fields of the log line.
     assert (waiting.read, waiting.resent) == (2, 2)  # type: ignore[attr-defined]
 
 
-def test_a_report_reads_the_stream_again_and_counts_its_records_on_its_first_receive_only(
+def test_report_reads_the_stream_and_counts_its_records_on_its_first_receive_only(
     bury: Bury,
 ) -> None:
     bury.submit(*"abcdefg")
@@ -508,7 +506,7 @@ def test_a_report_reads_the_stream_again_and_counts_its_records_on_its_first_rec
     assert (bury.read_again, bury.counted.count("StreamRecordsLost")) == (1, 3)
 
 
-def test_a_page_that_the_deadline_cuts_short_is_finished_by_the_next_receive(bury: Bury) -> None:
+def test_page_cut_short_by_the_deadline_is_finished_by_the_next_receive(bury: Bury) -> None:
     bury.submit(*"abcd")
 
     def take_time(**_: Any) -> None:
@@ -522,13 +520,13 @@ def test_a_page_that_the_deadline_cuts_short_is_finished_by_the_next_receive(bur
     assert [bury.receive(pages=100), bury.resent()] == [True, ["a", "b", "c", "d"]]
 
 
-def test_a_job_that_must_wait_gets_no_message_from_a_page_that_was_cut_short(bury: Bury) -> None:
+def test_job_that_must_wait_gets_no_message_from_a_page_that_was_cut_short(bury: Bury) -> None:
     held(bury)
     assert (bury.receive(EVERYTHING, pages=0), bury.sent) == (False, [])
     assert (bury.receive(EVERYTHING), bury.sent) == (True, [("j1", 15.0)])
 
 
-def test_a_cursor_whose_item_is_gone_leaves_no_job_out(bury: Bury) -> None:
+def test_cursor_whose_item_is_deleted_leaves_no_job_out(bury: Bury) -> None:
     bury.submit(*"abcd")
     assert not bury.receive(pages=1)
     bury.client.delete_item(TableName="JobsTable", Key=bury.search_state()["cursor"])
@@ -536,7 +534,7 @@ def test_a_cursor_whose_item_is_gone_leaves_no_job_out(bury: Bury) -> None:
     assert bury.resent() == ["a", "b", "c", "d"]
 
 
-def test_the_search_is_an_item_that_no_stream_filter_lets_through_and_that_expires(
+def test_item_of_the_search_expires_and_passes_no_stream_filter(
     bury: Bury,
 ) -> None:
     bury.submit(*"abc")
@@ -566,14 +564,13 @@ def test_no_job_is_left_out_whatever_the_store_call_at_which_a_receive_is_killed
     assert set(bury.resent()) == set("abcde")
 
 
-def test_a_kill_between_a_resend_and_the_cursor_has_the_page_looked_at_again_and_no_job_resent_twice(
+def test_kill_between_resend_and_cursor_repeats_the_page_and_resends_no_job_twice(
     bury: Bury,
 ) -> None:
     bury.submit(*"abcd")
     faults = Faults(bury.client)
-    faults.on(
-        "PutItem", "kill", skip=1
-    )  # the first one takes the search, the second one notes the cursor
+    # The first put takes the search, the second one stores the cursor.
+    faults.on("PutItem", "kill", skip=1)
     with pytest.raises(Killed):
         bury.receive(EVERYTHING)
     faults.plan = lambda operation, number: None
@@ -583,8 +580,8 @@ def test_a_kill_between_a_resend_and_the_cursor_has_the_page_looked_at_again_and
     assert (faults.requests.count("Scan"), bury.resent()) == (4, ["a", "b", "c", "d"])
 
 
-def test_a_job_that_was_resent_before_the_search_began_is_resent_again(bury: Bury) -> None:
-    """That announcement may be the one that was lost."""
+def test_job_that_was_resent_before_the_search_began_is_resent_again(bury: Bury) -> None:
+    """The announcement of that resend may be the one that was lost."""
     bury.submit()
     bury.operations.resend("acme", "j1", now_ms=TO)
     assert bury.receive()
@@ -592,19 +589,19 @@ def test_a_job_that_was_resent_before_the_search_began_is_resent_again(bury: Bur
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_write_of_the_search_whose_answer_is_lost_is_made_once(
+def test_write_of_the_search_whose_answer_is_lost_is_made_once(
     bury: Bury, number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     bury.submit(*"abc")
     Faults(bury.client).on("PutItem", "after", skip=number)
     assert bury.receive()
-    (done,) = [each for each in caplog.records if "complete" in each.message]
+    (done,) = [line for line in caplog.records if "complete" in line.message]
     # A field of the log line.
     assert (bury.resent(), done.read) == (["a", "b", "c"], 4)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("operation", ["GetItem", "Scan", "PutItem", "UpdateItem"])
-def test_a_store_that_does_not_answer_has_the_report_come_again(bury: Bury, operation: str) -> None:
+def test_report_returns_if_the_store_does_not_answer(bury: Bury, operation: str) -> None:
     bury.submit(*"abc")
     faults = Faults(bury.client)
     faults.plan = lambda name, number: "error" if name == operation else None
@@ -615,7 +612,7 @@ def test_a_store_that_does_not_answer_has_the_report_come_again(bury: Bury, oper
     assert bury.resent() == ["a", "b", "c"]
 
 
-def test_a_queue_that_does_not_take_a_message_has_the_page_looked_at_again(bury: Bury) -> None:
+def test_page_is_searched_again_if_the_queue_does_not_accept_a_message(bury: Bury) -> None:
     held(bury)
     bury.queue_is_down = True
     assert not bury.receive(EVERYTHING)
@@ -623,14 +620,14 @@ def test_a_queue_that_does_not_take_a_message_has_the_page_looked_at_again(bury:
     bury.queue_is_down = False
     bury.clock.advance(60)
     assert bury.receive(EVERYTHING)
-    assert [job_id for job_id, _ in bury.sent] == []  # its lease is over by now
+    assert [job_id for job_id, _ in bury.sent] == []  # its lease has expired by now
     assert bury.resent() == ["j1"]
 
 
 # ---------------------------------------------------------------- several receives, several reports
 
 
-def test_a_receive_that_finds_the_search_held_reads_nothing_and_comes_again(
+def test_receive_that_finds_the_search_held_reads_nothing_and_is_retried(
     bury: Bury, dynamodb: Any
 ) -> None:
     bury.submit(*"abc")
@@ -648,7 +645,7 @@ def test_a_receive_that_finds_the_search_held_reads_nothing_and_comes_again(
     assert (asked, bury.resent()) == ([False, False], ["a", "b", "c"])
 
 
-def test_a_receive_that_was_stopped_for_long_is_taken_over_and_moves_no_cursor(
+def test_receive_that_was_paused_too_long_is_replaced_and_moves_no_cursor(
     bury: Bury, dynamodb: Any
 ) -> None:
     bury.submit(*"abcdefg")
@@ -667,7 +664,7 @@ def test_a_receive_that_was_stopped_for_long_is_taken_over_and_moves_no_cursor(
     assert other.resent() == list("abcdefg")
 
 
-def test_a_receive_that_was_taken_over_on_the_last_page_does_not_call_the_search_complete(
+def test_receive_that_was_replaced_on_the_last_page_does_not_end_the_search(
     bury: Bury, dynamodb: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     bury.submit("a")
@@ -679,11 +676,11 @@ def test_a_receive_that_was_taken_over_on_the_last_page_does_not_call_the_search
 
     bury.during_pause = take_over
     assert not bury.receive()
-    assert len([each for each in caplog.records if "complete" in each.message]) == 1
+    assert len([line for line in caplog.records if "complete" in line.message]) == 1
     assert bury.receive()
 
 
-def test_a_receive_that_was_stopped_for_long_does_not_take_the_search_back(
+def test_receive_that_was_paused_too_long_does_not_take_the_search_back(
     bury: Bury, dynamodb: Any
 ) -> None:
     bury.submit(*"abc")
@@ -700,7 +697,7 @@ def test_a_receive_that_was_stopped_for_long_does_not_take_the_search_back(
     assert bury.search_state()["owner"] == "other1"
 
 
-def test_a_search_is_free_again_when_a_crashed_receive_has_held_it_for_long_enough(
+def test_search_held_by_a_crashed_receive_can_be_taken_after_its_lease(
     bury: Bury,
 ) -> None:
     bury.submit(*"abc")
@@ -714,7 +711,7 @@ def test_a_search_is_free_again_when_a_crashed_receive_has_held_it_for_long_enou
     assert bury.receive()
 
 
-def test_reports_that_come_during_a_pass_share_the_next_one(bury: Bury, dynamodb: Any) -> None:
+def test_reports_that_arrive_during_a_pass_share_the_next_pass(bury: Bury, dynamodb: Any) -> None:
     bury.submit("a")
     days = [FROM - day * DAY for day in range(1, 6)]
     bury.submit(*(f"b{number}" for number in range(5)), created_at_ms=days[2])
@@ -743,7 +740,7 @@ def test_reports_that_come_during_a_pass_share_the_next_one(bury: Bury, dynamodb
     )
 
 
-def test_a_report_that_the_pass_or_the_next_one_covers_changes_nothing(
+def test_report_covered_by_the_current_or_next_pass_changes_nothing(
     bury: Bury, dynamodb: Any
 ) -> None:
     bury.submit(*"abc")
@@ -768,7 +765,7 @@ def test_a_report_that_the_pass_or_the_next_one_covers_changes_nothing(
     assert writes == [0, 0, 1, 0]
 
 
-def test_a_report_that_waits_for_the_next_pass_does_not_read_the_stream_again(
+def test_report_that_waits_for_the_next_pass_does_not_read_the_stream_again(
     bury: Bury, dynamodb: Any
 ) -> None:
     bury.submit(*"abc")
@@ -786,7 +783,7 @@ def test_a_report_that_waits_for_the_next_pass_does_not_read_the_stream_again(
     assert (other.read_again, other.counted) == (1, ["StreamRecordsLost"] * 3)
 
 
-def test_the_next_pass_resends_what_was_resent_before_it_began(bury: Bury, dynamodb: Any) -> None:
+def test_next_pass_resends_jobs_that_were_resent_before_it_began(bury: Bury, dynamodb: Any) -> None:
     """The announcement of that resend may be the one that was lost."""
     bury.submit(*"abc")
     other = Bury(dynamodb, receives="other")
@@ -801,7 +798,7 @@ def test_the_next_pass_resends_what_was_resent_before_it_began(bury: Bury, dynam
     assert bury.resent().count("c") == 2
 
 
-def test_a_lost_answer_and_a_report_in_between_do_not_end_the_next_pass_before_it_was_made(
+def test_lost_answer_and_a_report_in_between_do_not_skip_the_next_pass(
     dynamodb: Any,
 ) -> None:
     bury = Bury(dynamodb, page_items=10)
@@ -836,25 +833,25 @@ def test_a_lost_answer_and_a_report_in_between_do_not_end_the_next_pass_before_i
     assert sorted(bury.resent()) == ["a", "b"]
 
 
-def test_a_receive_holds_the_search_through_the_next_pass(bury: Bury, dynamodb: Any) -> None:
+def test_receive_holds_the_search_through_the_next_pass(bury: Bury, dynamodb: Any) -> None:
     bury.submit("a")
     other = Bury(dynamodb, receives="other")
-    wanted: list[tuple[str, list[Any]]] = []
+    expected: list[tuple[str, list[Any]]] = []
 
     def meanwhile() -> None:
         settled = other.receive(report(1_000, 2_000))
         state = other.search_state()
-        wanted.append((state["owner"], [settled, state["window"]]))
+        expected.append((state["owner"], [settled, state["window"]]))
 
     bury.during_pause = meanwhile
     assert bury.receive()
-    assert wanted == [
+    assert expected == [
         ("receive1", [False, [FROM, TO + 999]]),
         ("receive1", [False, [1_000, 2_999]]),
     ]
 
 
-def test_a_receive_holds_the_search_for_as_long_as_it_finishes_pages(
+def test_receive_holds_the_search_for_as_long_as_it_finishes_pages(
     bury: Bury, dynamodb: Any
 ) -> None:
     bury.submit(*"abcdefg")
@@ -870,14 +867,14 @@ def test_a_receive_holds_the_search_for_as_long_as_it_finishes_pages(
     assert settled == [False] * 4
 
 
-def test_a_search_of_one_page_writes_its_own_item_twice(bury: Bury) -> None:
+def test_search_of_one_page_writes_its_own_item_twice(bury: Bury) -> None:
     bury.submit()
     faults = Faults(bury.client)
     assert bury.receive()
     assert faults.requests == ["GetItem", "PutItem", "Scan", "UpdateItem", "PutItem"]
 
 
-def test_a_report_whose_time_has_been_searched_is_settled_by_one_read(bury: Bury) -> None:
+def test_report_whose_window_has_been_searched_is_settled_by_one_read(bury: Bury) -> None:
     bury.submit()
     assert bury.receive()
     faults = Faults(bury.client)
@@ -886,7 +883,7 @@ def test_a_report_whose_time_has_been_searched_is_settled_by_one_read(bury: Bury
     assert bury.resent() == ["j1"]
 
 
-def test_a_report_of_a_time_that_was_only_partly_searched_has_a_pass_of_its_own(bury: Bury) -> None:
+def test_report_of_a_partly_searched_window_has_a_pass_of_its_own(bury: Bury) -> None:
     bury.submit("a")
     assert bury.receive()
     bury.submit("b", created_at_ms=LATE + 2_000)
@@ -894,7 +891,7 @@ def test_a_report_of_a_time_that_was_only_partly_searched_has_a_pass_of_its_own(
     assert "b" in bury.resent()
 
 
-def test_what_was_searched_is_remembered_for_the_last_windows_that_do_not_cover_each_other(
+def test_searched_windows_are_merged_and_the_last_ones_are_kept(
     bury: Bury,
 ) -> None:
     for minute in range(25):
@@ -907,18 +904,17 @@ def test_what_was_searched_is_remembered_for_the_last_windows_that_do_not_cover_
     assert len(bury.search_state()["done"]) == 1
 
 
-def test_a_pass_that_lost_its_messages_is_finished_by_another_report(bury: Bury) -> None:
+def test_pass_that_lost_its_messages_is_finished_by_another_report(bury: Bury) -> None:
     bury.submit(*"abcd")
     assert not bury.receive(pages=1)
     assert bury.receive_until_settled(report(1_000, 2_000)) == 5
     assert bury.resent() == ["a", "b", "c", "d"]
 
 
-# ---------------------------------------------------------------- items that cannot be read or
-# resent
+# ---------------------------------------------------------------- unreadable items
 
 
-def test_an_item_that_cannot_be_read_is_skipped_with_a_line_in_the_log(
+def test_item_that_cannot_be_read_is_skipped_and_logged(
     bury: Bury, caplog: pytest.LogCaptureFixture
 ) -> None:
     bury.submit(*"abcd")
@@ -934,30 +930,30 @@ def test_an_item_that_cannot_be_read_is_skipped_with_a_line_in_the_log(
             ),
         )
     assert bury.receive()
+    # Fields of the log line.
     skipped = [
-        (each.pk, each.error.split(":")[0])  # type: ignore[attr-defined]
-        for each in caplog.records
-        if "cannot be resent" in each.message
-    ]  # fields of the log line
+        (line.pk, line.error.split(":")[0])  # type: ignore[attr-defined]
+        for line in caplog.records
+        if "cannot be resent" in line.message
+    ]
     assert (bury.resent(), skipped) == (
         ["a", "d"],
         [("acme/b", "KeyError"), ("acme/c", "JSONDecodeError")],
     )
 
 
-def test_a_job_whose_resend_is_malformed_is_skipped_with_a_line_in_the_log(
+def test_job_whose_resend_is_malformed_is_skipped_and_logged(
     bury: Bury, caplog: pytest.LogCaptureFixture
 ) -> None:
     bury.submit(*"abc")
     Faults(bury.client).on("UpdateItem", "ValidationException")
     assert bury.receive()
-    assert (
-        bury.resent(),
-        [each.pk for each in caplog.records if "cannot be resent" in each.message],  # type: ignore[attr-defined]
-    ) == (["b", "c"], ["acme/a"])  # a field of the log line
+    lines = [line for line in caplog.records if "cannot be resent" in line.message]
+    skipped = [line.pk for line in lines]  # type: ignore[attr-defined]  # a field of the log line
+    assert (bury.resent(), skipped) == (["b", "c"], ["acme/a"])
 
 
-def test_a_resend_that_the_role_does_not_allow_is_not_skipped(bury: Bury) -> None:
+def test_resend_that_the_role_does_not_allow_is_not_skipped(bury: Bury) -> None:
     bury.submit()
     faults = Faults(bury.client)
     faults.refuse("UpdateItem", "AccessDeniedException")
@@ -970,13 +966,13 @@ def test_a_resend_that_the_role_does_not_allow_is_not_skipped(bury: Bury) -> Non
 # ---------------------------------------------------------------- the rate
 
 
-def test_each_page_takes_its_share_of_a_second_the_last_one_too(bury: Bury) -> None:
+def test_each_page_waits_for_its_share_of_a_second_including_the_last(bury: Bury) -> None:
     bury.submit(*"abc")
     assert bury.receive()
     assert bury.pauses == [PAGE_SECONDS] * 2
 
 
-def test_the_time_that_a_page_took_is_not_waited_for_again(bury: Bury) -> None:
+def test_time_that_a_page_took_is_not_waited_for_again(bury: Bury) -> None:
     bury.submit(*"abcde")
     took = iter([PAGE_SECONDS * 0.75, PAGE_SECONDS * 2, -3600])
     bury.client.meta.events.register(
@@ -987,34 +983,33 @@ def test_the_time_that_a_page_took_is_not_waited_for_again(bury: Bury) -> None:
 
 
 def scans(client: Any) -> list[dict[str, Any]]:
-    """Parameters of the scans from here on."""
-    asked: list[dict[str, Any]] = []
+    """Returns a list that collects the parameters of the following scans."""
+    requests: list[dict[str, Any]] = []
     client.meta.events.register(
-        "provide-client-params.dynamodb.Scan", lambda params, **_: asked.append(dict(params))
+        "provide-client-params.dynamodb.Scan", lambda params, **_: requests.append(dict(params))
     )
-    return asked
+    return requests
 
 
-def test_a_page_has_a_bounded_number_of_items(dynamodb: Any) -> None:
-    asked = scans(dynamodb)
+def test_page_has_a_bounded_number_of_items(dynamodb: Any) -> None:
+    requests = scans(dynamodb)
     assert Bury(dynamodb, page_items=PAGE_ITEMS).receive()
-    assert [each["Limit"] for each in asked] == [PAGE_ITEMS]
+    assert [scan["Limit"] for scan in requests] == [PAGE_ITEMS]
 
 
 @pytest.mark.parametrize(("ended_ago_ms", "is_consistent"), [(59_000, True), (61_000, False)])
-def test_pages_are_read_consistently_only_if_the_time_of_the_loss_has_just_ended(
+def test_pages_are_read_consistently_only_if_the_loss_has_just_ended(
     dynamodb: Any, ended_ago_ms: int, is_consistent: bool
 ) -> None:
-    asked = scans(dynamodb)
+    requests = scans(dynamodb)
     assert Bury(dynamodb).receive(report(batchSize=0, reported_ms=NOW - ended_ago_ms))
-    assert {each.get("ConsistentRead", False) for each in asked} == {is_consistent}
+    assert {scan.get("ConsistentRead", False) for scan in requests} == {is_consistent}
 
 
-# ---------------------------------------------------------------- what it costs while nothing is
-# lost
+# ---------------------------------------------------------------- cost if no announcement is lost
 
 
-def test_accepting_and_running_a_job_makes_the_same_store_calls_as_without_the_search(
+def test_running_a_job_makes_the_same_store_calls_with_and_without_the_search(
     dynamodb: Any, tables: dict[str, str]
 ) -> None:
     stage, faults = Stage(dynamodb, tables), Faults(dynamodb)
@@ -1028,7 +1023,7 @@ def test_accepting_and_running_a_job_makes_the_same_store_calls_as_without_the_s
     assert keys == ["job"]
 
 
-def test_a_report_whose_records_the_stream_still_has_costs_one_read_and_no_write(
+def test_report_whose_records_are_still_in_the_stream_costs_one_read_and_no_write(
     bury: Bury,
 ) -> None:
     bury.images = [
@@ -1045,7 +1040,7 @@ def test_a_report_whose_records_the_stream_still_has_costs_one_read_and_no_write
     assert (faults.requests, bury.sent) == (["GetItem"], [("a", 0.0)])
 
 
-def test_a_report_without_any_time_is_about_what_was_there_when_it_was_sent(bury: Bury) -> None:
+def test_report_without_any_time_covers_jobs_that_existed_when_it_was_sent(bury: Bury) -> None:
     bury.submit("a", created_at_ms=NOW - DAY)
     bury.submit("b", created_at_ms=NOW - 1)
     assert bury.receive(report(from_ms=None, to_ms=None, reported_ms=None), sent_ms=NOW - DAY)

@@ -44,11 +44,11 @@ def test_importing_and_reading_find_the_same_tasks(package: ModuleType) -> None:
     assert read["a.one"] == Declaration("a.one", max_attempts=2)
 
 
-def test_the_stacks_own_tasks_can_be_read(package: ModuleType) -> None:
+def test_tasks_of_the_stack_can_be_read(package: ModuleType) -> None:
     assert "counter.add" in declared(ROOT / "functions" / "tasks", local=False)
 
 
-def test_arguments_that_are_no_literals_are_refused_with_file_and_line(tmp_path: Path) -> None:
+def test_arguments_that_are_not_literals_are_rejected_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "N = 3\n\n@task('x', max_attempts=N)\ndef x(job, effects): ...\n"
     )
@@ -56,7 +56,7 @@ def test_arguments_that_are_no_literals_are_refused_with_file_and_line(tmp_path:
         declared(tmp_path, local=False)
 
 
-def test_two_tasks_of_one_name_are_refused(package: ModuleType) -> None:
+def test_two_tasks_of_one_name_are_rejected(package: ModuleType) -> None:
     (Path(package.__path__[0]) / "two.py").write_text(
         "from mayfly.jobs import task\n@task('a.one')\ndef other(job, effects): ...\n"
     )
@@ -67,7 +67,7 @@ def test_two_tasks_of_one_name_are_refused(package: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("declaration", "said"),
+    ("declaration", "problem"),
     [
         ("@task('no spaces')", "task name 'no spaces' must match"),
         ("@task('a.one', max_attempts=0)", "max_attempts must be a whole number from 1 to 20"),
@@ -76,21 +76,21 @@ def test_two_tasks_of_one_name_are_refused(package: ModuleType) -> None:
         ("@jobs.task('a.one', max_attempts=0)", "max_attempts must be"),
     ],
 )
-def test_a_declaration_that_no_job_could_follow_is_refused_with_file_and_line(
-    tmp_path: Path, declaration: str, said: str
+def test_invalid_declaration_is_rejected_with_file_and_line(
+    tmp_path: Path, declaration: str, problem: str
 ) -> None:
     (tmp_path / "bad.py").write_text(f"\n\n{declaration}\ndef run(job, effects): ...\n")
-    with pytest.raises(BadTask, match=rf"bad\.py:3: .*{said}"):
+    with pytest.raises(BadTask, match=rf"bad\.py:3: .*{problem}"):
         declared(tmp_path, local=False)
 
 
-def test_a_file_that_does_not_parse_is_named_with_its_line(tmp_path: Path) -> None:
+def test_file_with_a_syntax_error_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("\ndef (:\n")
     with pytest.raises(BadTask, match=r"bad\.py:2: invalid syntax"):
         declared(tmp_path, local=False)
 
 
-def test_an_async_function_is_no_task() -> None:
+def test_async_function_is_not_a_task() -> None:
     async def run(job: object, effects: object) -> None: ...
 
     with pytest.raises(BadTask, match="async function"):

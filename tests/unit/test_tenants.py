@@ -1,4 +1,4 @@
-"""API keys: their shape, what is stored of them, who they prove."""
+"""API keys: their format, the stored fields, and the callers that they identify."""
 
 from typing import Any
 
@@ -21,23 +21,24 @@ def store(dynamodb: Any) -> TenantStore:
 
 
 @pytest.fixture
-def made(store: TenantStore) -> tuple[str, ApiKey]:
+def new_key(store: TenantStore) -> tuple[str, ApiKey]:
     text, key = mint("dev", "acme", frozenset({"jobs:read"}), now_ms=1, new_secret=new_secret)
     store.add_key(key)
     return text, key
 
 
-def test_a_key_proves_its_tenant_and_scopes(store: TenantStore, made: tuple[str, ApiKey]) -> None:
-    assert tenants.authenticate(f"Bearer {made[0]}", store, now_ms=NOW) == made[1]
-    assert (
-        tenants.authenticate(f"bearer {made[0]}", store, now_ms=NOW) == made[1]
-    )  # the scheme's case does not matter: RFC 9110, 11.1
+def test_key_identifies_its_tenant_and_scopes(
+    store: TenantStore, new_key: tuple[str, ApiKey]
+) -> None:
+    assert tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=NOW) == new_key[1]
+    # The scheme's case does not matter: RFC 9110, 11.1.
+    assert tenants.authenticate(f"bearer {new_key[0]}", store, now_ms=NOW) == new_key[1]
 
 
-def test_nothing_stored_is_a_usable_key(dynamodb: Any, made: tuple[str, ApiKey]) -> None:
-    secret = made[0].rsplit("_", 1)[1]
+def test_stored_item_is_not_a_usable_key(dynamodb: Any, new_key: tuple[str, ApiKey]) -> None:
+    secret = new_key[0].rsplit("_", 1)[1]
     stored = str(dynamodb.scan(TableName="TenantsTable")["Items"])
-    assert made[1].key_id in stored
+    assert new_key[1].key_id in stored
     assert secret not in stored
     assert secret[:-6] not in stored
 
@@ -49,26 +50,31 @@ def flipped(text: str, position: int) -> str:
 
 
 @pytest.mark.parametrize("position", [-1, -10, 10])
-def test_a_mistyped_key_is_refused_without_a_read(made: tuple[str, ApiKey], position: int) -> None:
+def test_mistyped_key_is_rejected_without_a_read(
+    new_key: tuple[str, ApiKey], position: int
+) -> None:
     class Unread:
         def find_key(self, key_id: str) -> None:
             raise AssertionError("read")
 
     with pytest.raises(Unauthenticated, match="checksum"):
-        # Must not be used.
-        tenants.authenticate(f"Bearer {flipped(made[0], position)}", Unread(), now_ms=NOW)  # type: ignore[arg-type]
+        tenants.authenticate(
+            f"Bearer {flipped(new_key[0], position)}",
+            Unread(),  # type: ignore[arg-type]  # must not be used
+            now_ms=NOW,
+        )
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer x", "Basic abc", "Bearer mf_dev_short_short", "bearer\n"]
 )
-def test_a_header_without_a_key_is_refused(store: TenantStore, header: str) -> None:
+def test_header_without_a_key_is_rejected(store: TenantStore, header: str) -> None:
     with pytest.raises(Unauthenticated, match="holds no Mayfly key"):
         tenants.authenticate(header, store, now_ms=NOW)
 
 
-def test_a_key_that_was_never_stored_and_a_wrong_secret_get_the_same_answer(
-    store: TenantStore, made: tuple[str, ApiKey]
+def test_unknown_key_and_wrong_secret_get_the_same_answer(
+    store: TenantStore, new_key: tuple[str, ApiKey]
 ) -> None:
     unknown, _ = mint("dev", "acme", frozenset(), now_ms=1, new_secret=new_secret)
     forged, forged_key = mint(
@@ -76,15 +82,15 @@ def test_a_key_that_was_never_stored_and_a_wrong_secret_get_the_same_answer(
         "acme",
         frozenset(),
         now_ms=1,
-        new_secret=lambda _, length: (made[1].key_id * 9)[:length],
+        new_secret=lambda _, length: (new_key[1].key_id * 9)[:length],
     )
-    assert forged_key.key_id == made[1].key_id
-    said = []
+    assert forged_key.key_id == new_key[1].key_id
+    answers = []
     for text in (unknown, forged):
         with pytest.raises(Unauthenticated) as caught:
             tenants.authenticate(f"Bearer {text}", store, now_ms=NOW)
-        said.append(str(caught.value))
-    assert said[0] == said[1]
+        answers.append(str(caught.value))
+    assert answers[0] == answers[1]
 
 
 def made_with(store: TenantStore, tenant: str = "acme", **facts: Any) -> tuple[str, ApiKey]:
@@ -95,7 +101,7 @@ def made_with(store: TenantStore, tenant: str = "acme", **facts: Any) -> tuple[s
     return text, key
 
 
-def test_a_key_is_refused_from_the_millisecond_it_expires_on_whatever_ttl_does(
+def test_key_is_refused_from_the_millisecond_of_its_expiry_before_ttl_deletes_it(
     store: TenantStore,
 ) -> None:
     text, key = made_with(store, expires_at_ms=NOW)
@@ -104,7 +110,7 @@ def test_a_key_is_refused_from_the_millisecond_it_expires_on_whatever_ttl_does(
         tenants.authenticate(f"Bearer {text}", store, now_ms=NOW)
 
 
-def test_only_the_holder_of_an_expired_key_is_told_that_it_has_expired(store: TenantStore) -> None:
+def test_only_the_holder_of_an_expired_key_learns_that_it_has_expired(store: TenantStore) -> None:
     _, key = made_with(store, expires_at_ms=1)
     forged, _ = mint(
         "dev", "acme", frozenset(), now_ms=1, new_secret=lambda _, length: (key.key_id * 9)[:length]
@@ -113,54 +119,56 @@ def test_only_the_holder_of_an_expired_key_is_told_that_it_has_expired(store: Te
         tenants.authenticate(f"Bearer {forged}", store, now_ms=NOW)
 
 
-def test_an_expired_key_is_deleted_a_month_later(store: TenantStore, dynamodb: Any) -> None:
+def test_expired_key_is_deleted_a_month_later(store: TenantStore, dynamodb: Any) -> None:
     made_with(store, expires_at_ms=NOW)
     (item,) = dynamodb.scan(TableName="TenantsTable")["Items"]
     assert int(item["expires_at"]["N"]) == NOW // 1000 + 30 * 24 * 3600
 
 
-def test_a_revoked_key_is_unknown_at_once(store: TenantStore, made: tuple[str, ApiKey]) -> None:
-    store.revoke_key(made[1].key_id, "acme")
+def test_revoked_key_is_unknown_immediately(
+    store: TenantStore, new_key: tuple[str, ApiKey]
+) -> None:
+    store.revoke_key(new_key[1].key_id, "acme")
     with pytest.raises(Unauthenticated, match="is not known"):
-        tenants.authenticate(f"Bearer {made[0]}", store, now_ms=NOW)
+        tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=NOW)
     with pytest.raises(KeyNotFound):
-        store.revoke_key(made[1].key_id, "acme")
+        store.revoke_key(new_key[1].key_id, "acme")
 
 
-def test_a_revocation_whose_answer_is_lost_is_done(
-    store: TenantStore, made: tuple[str, ApiKey], faults: Faults
+def test_revocation_whose_answer_is_lost_is_done(
+    store: TenantStore, new_key: tuple[str, ApiKey], faults: Faults
 ) -> None:
     faults.on("DeleteItem", "after")
-    store.revoke_key(made[1].key_id, "acme")
-    assert store.find_key(made[1].key_id) is None
+    store.revoke_key(new_key[1].key_id, "acme")
+    assert store.find_key(new_key[1].key_id) is None
 
 
-def test_a_revocation_that_is_repeated_does_not_pass_for_one_of_anothers_key(
-    store: TenantStore, made: tuple[str, ApiKey], faults: Faults
+def test_retried_revocation_of_another_tenants_key_is_not_found(
+    store: TenantStore, new_key: tuple[str, ApiKey], faults: Faults
 ) -> None:
     faults.on("DeleteItem", "before")
     with pytest.raises(KeyNotFound):
-        store.revoke_key(made[1].key_id, "other")
+        store.revoke_key(new_key[1].key_id, "other")
 
 
-def test_a_tenant_neither_lists_nor_ends_nor_revokes_anothers_keys(
-    store: TenantStore, made: tuple[str, ApiKey]
+def test_tenant_can_neither_list_nor_end_nor_revoke_keys_of_another(
+    store: TenantStore, new_key: tuple[str, ApiKey]
 ) -> None:
     assert store.list_keys("other") == []
     with pytest.raises(KeyNotFound):
-        store.revoke_key(made[1].key_id, "other")
+        store.revoke_key(new_key[1].key_id, "other")
     with pytest.raises(KeyNotFound):
-        store.end_key(made[1].key_id, "other", NOW)
-    assert tenants.authenticate(f"Bearer {made[0]}", store, now_ms=NOW) == made[1]
+        store.end_key(new_key[1].key_id, "other", NOW)
+    assert tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=NOW) == new_key[1]
 
 
-def test_a_tenants_keys_are_listed_oldest_first(store: TenantStore) -> None:
-    found = [made_with(store, now_ms=at)[1] for at in (3, 1, 2)]
+def test_keys_of_a_tenant_are_listed_oldest_first(store: TenantStore) -> None:
+    keys = [made_with(store, now_ms=at)[1] for at in (3, 1, 2)]
     made_with(store, "other")
-    assert store.list_keys("acme") == sorted(found, key=lambda each: each.created_at_ms)
+    assert store.list_keys("acme") == sorted(keys, key=lambda each: each.created_at_ms)
 
 
-def test_ending_a_key_never_prolongs_it(store: TenantStore) -> None:
+def test_end_of_a_key_never_prolongs_it(store: TenantStore) -> None:
     _, key = made_with(store, expires_at_ms=NOW)
     store.end_key(key.key_id, "acme", NOW + 1)
     assert store.find_key(key.key_id) == key
@@ -170,13 +178,13 @@ def test_ending_a_key_never_prolongs_it(store: TenantStore) -> None:
     assert ended.expires_at_ms == NOW - 1
 
 
-def test_a_keys_use_is_noted_once_an_hour(
-    store: TenantStore, made: tuple[str, ApiKey], faults: Faults
+def test_use_of_a_key_is_noted_once_an_hour(
+    store: TenantStore, new_key: tuple[str, ApiKey], faults: Faults
 ) -> None:
     def use(at_ms: int) -> int | None:
-        found = tenants.authenticate(f"Bearer {made[0]}", store, now_ms=at_ms)
-        assert tenants.note_use(found, store, now_ms=at_ms)
-        noted = store.find_key(found.key_id)
+        caller = tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=at_ms)
+        assert tenants.note_use(caller, store, now_ms=at_ms)
+        noted = store.find_key(caller.key_id)
         assert noted is not None
         return noted.last_used_at_ms
 
@@ -188,30 +196,29 @@ def test_a_keys_use_is_noted_once_an_hour(
     assert faults.requests.count("UpdateItem") == 2
 
 
-def test_of_several_processes_at_once_one_notes_the_use(
-    store: TenantStore, made: tuple[str, ApiKey]
+def test_use_is_noted_by_one_of_several_concurrent_processes(
+    store: TenantStore, new_key: tuple[str, ApiKey]
 ) -> None:
-    assert tenants.note_use(made[1], store, now_ms=NOW)
-    assert tenants.note_use(
-        made[1], store, now_ms=NOW + 5
-    )  # has read the key before the other one wrote
-    noted = store.find_key(made[1].key_id)
+    assert tenants.note_use(new_key[1], store, now_ms=NOW)
+    # This process has read the key before the other one wrote.
+    assert tenants.note_use(new_key[1], store, now_ms=NOW + 5)
+    noted = store.find_key(new_key[1].key_id)
     assert noted is not None
     assert noted.last_used_at_ms == NOW
 
 
-def test_noting_the_use_of_a_key_that_is_revoked_meanwhile_does_not_bring_it_back(
-    store: TenantStore, made: tuple[str, ApiKey]
+def test_note_of_a_use_does_not_restore_a_key_that_is_revoked_meanwhile(
+    store: TenantStore, new_key: tuple[str, ApiKey]
 ) -> None:
-    store.revoke_key(made[1].key_id, "acme")
-    assert tenants.note_use(made[1], store, now_ms=NOW)
-    assert store.find_key(made[1].key_id) is None
+    store.revoke_key(new_key[1].key_id, "acme")
+    assert tenants.note_use(new_key[1], store, now_ms=NOW)
+    assert store.find_key(new_key[1].key_id) is None
 
 
-def test_a_use_that_cannot_be_noted_refuses_nobody(
-    store: TenantStore, made: tuple[str, ApiKey], faults: Faults
+def test_caller_is_admitted_if_the_use_of_its_key_cannot_be_noted(
+    store: TenantStore, new_key: tuple[str, ApiKey], faults: Faults
 ) -> None:
     faults.refuse("UpdateItem", "ThrottlingException")
-    assert tenants.note_use(made[1], store, now_ms=NOW) is False
+    assert tenants.note_use(new_key[1], store, now_ms=NOW) is False
     with pytest.raises(StoreUnavailable):
-        store.note_use(made[1].key_id, NOW, unless_after_ms=0)
+        store.note_use(new_key[1].key_id, NOW, unless_after_ms=0)

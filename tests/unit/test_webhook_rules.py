@@ -1,6 +1,4 @@
-"""Webhooks' rules: what is taken as a URL, which addresses are public, how a webhook is signed,
-when it is tried again.
-"""
+"""Rules of webhooks: accepted URLs, public addresses, signatures, and the times of retries."""
 
 import base64
 import ipaddress
@@ -29,7 +27,7 @@ KEY = b"k" * 32
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 PAUSES = (5, 300, 1800)
 
-# ---------------------------------------------------------------- where it may go
+# ---------------------------------------------------------------- URLs and addresses
 
 
 @pytest.mark.parametrize(
@@ -45,7 +43,7 @@ PAUSES = (5, 300, 1800)
         ("https://[2606:4700::1111]/", "2606:4700::1111", "/"),
     ],
 )
-def test_a_url_is_taken_apart(url: str, host: str, target: str) -> None:
+def test_url_is_split_into_its_parts(url: str, host: str, target: str) -> None:
     endpoint = read_endpoint(url, PUBLIC)
     assert (endpoint.host, endpoint.port, endpoint.target) == (host, 443, target)
 
@@ -71,20 +69,21 @@ def test_a_url_is_taken_apart(url: str, host: str, target: str) -> None:
         "https://example.org/<x>",
     ],
 )  # fmt: skip
-def test_what_two_parsers_might_read_differently_is_refused(url: str) -> None:
+def test_url_that_two_parsers_might_read_differently_is_rejected(url: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^url: "):
         read_endpoint(url, PUBLIC)
 
 
-def test_the_local_stack_delivers_to_this_machine_and_not_to_its_neighbours() -> None:
+def test_local_stack_delivers_to_this_machine_and_not_to_its_neighbours() -> None:
     assert read_endpoint("http://127.0.0.1:9000/hook", LOCAL).authority == "127.0.0.1:9000"
     assert check_addresses("localhost", ["127.0.0.1", "::1"], LOCAL)
+    # An address to compare; nothing is bound.
     for address in (
         "192.168.1.1",
         "169.254.169.254",
         "0.0.0.0",
         "fe80::1",
-    ):  # an address, nothing is bound
+    ):
         with pytest.raises(ForbiddenAddress):
             check_addresses("neighbour", [address], LOCAL)
 
@@ -108,13 +107,13 @@ def test_the_local_stack_delivers_to_this_machine_and_not_to_its_neighbours() ->
         "fec0::1", "ff02::1", "ff0e::1", "4000::1", "no address", "",
     ],
 )  # fmt: skip
-def test_an_address_that_is_not_public_spoils_its_host(address: str) -> None:
+def test_host_with_an_address_that_is_not_public_is_refused(address: str) -> None:
     for addresses in ([address], ["1.1.1.1", address], [address, "1.1.1.1"]):
         with pytest.raises(ForbiddenAddress):
             check_addresses("example.org", addresses, PUBLIC)
 
 
-def test_a_host_without_addresses_is_no_host() -> None:
+def test_host_without_addresses_is_refused() -> None:
     with pytest.raises(ForbiddenAddress):
         check_addresses("example.org", [], PUBLIC)
 
@@ -122,26 +121,26 @@ def test_a_host_without_addresses_is_no_host() -> None:
 @pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.1",
     "100.63.255.255", "100.128.0.1", "223.255.255.255", "2606:4700::1111",
     "2a00:1450::1"])  # fmt: skip
-def test_a_public_address_is_let_through(address: str) -> None:
+def test_public_address_is_accepted(address: str) -> None:
     assert check_addresses("example.org", [address], PUBLIC) == [address]
 
 
 @given(st.ip_addresses())
-def test_nothing_that_python_calls_private_is_public_here(address: Any) -> None:
-    found = ipaddress.ip_address(str(address))
+def test_address_that_python_calls_private_is_not_public(address: Any) -> None:
+    parsed = ipaddress.ip_address(str(address))
     if (
-        found.is_private
-        or found.is_loopback
-        or found.is_link_local
-        or found.is_multicast
-        or found.is_reserved
-        or found.is_unspecified
+        parsed.is_private
+        or parsed.is_loopback
+        or parsed.is_link_local
+        or parsed.is_multicast
+        or parsed.is_reserved
+        or parsed.is_unspecified
     ):
         with pytest.raises(ForbiddenAddress):
-            check_addresses("example.org", [str(found)], PUBLIC)
+            check_addresses("example.org", [str(parsed)], PUBLIC)
 
 
-# ---------------------------------------------------------------- what it is
+# ---------------------------------------------------------------- payloads and signatures
 
 
 @pytest.mark.parametrize(
@@ -163,7 +162,7 @@ def test_nothing_that_python_calls_private_is_public_here(address: Any) -> None:
         ({"url": "u", "headers": {f"x{n}": "1" for n in range(21)}}, "headers"),
     ],
 )  # fmt: skip
-def test_a_payload_of_another_shape_is_refused_by_its_field(payload: Any, field: str) -> None:
+def test_malformed_payload_is_rejected_by_its_field(payload: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_webhook(payload)
     assert refused.value.field == field
@@ -171,15 +170,15 @@ def test_a_payload_of_another_shape_is_refused_by_its_field(payload: Any, field:
 
 def signed(keys: list[bytes], body: bytes = b'{"a":1}', at_s: int | None = None) -> dict[str, str]:
     webhook = read_webhook({"url": "https://example.org/", "headers": {"Authorization": "Basic x"}})
-    # The verifier's clock.
-    return headers(webhook, keys, "msg_1", body, at_s=at_s or int(datetime.now(UTC).timestamp()))  # noqa: TID251
+    now_s = int(datetime.now(UTC).timestamp())  # noqa: TID251  # the verifier's clock
+    return headers(webhook, keys, "msg_1", body, at_s=at_s or now_s)
 
 
-def test_a_signature_is_what_the_reference_verifies() -> None:
+def test_signature_is_accepted_by_the_reference_implementation() -> None:
     body = content({"b": [1, "ü"], "a": None})
-    found = signed([KEY], body)
-    assert Webhook(SECRET).verify(body.decode(), found) == {"a": None, "b": [1, "ü"]}
-    assert (found["webhook-id"], found["Authorization"], found["Content-Type"]) == (
+    sent = signed([KEY], body)
+    assert Webhook(SECRET).verify(body.decode(), sent) == {"a": None, "b": [1, "ü"]}
+    assert (sent["webhook-id"], sent["Authorization"], sent["Content-Type"]) == (
         "msg_1",
         "Basic x",
         "application/json",
@@ -187,27 +186,27 @@ def test_a_signature_is_what_the_reference_verifies() -> None:
 
 
 @pytest.mark.parametrize("change", ["body", "webhook-id", "webhook-timestamp", "key"])
-def test_a_signature_covers_id_time_and_body(change: str) -> None:
-    found, text, key = signed([KEY]), '{"a":1}', KEY
+def test_signature_covers_id_time_and_body(change: str) -> None:
+    sent, text, key = signed([KEY]), '{"a":1}', KEY
     if change == "body":
         text = '{"a":2}'
     elif change == "key":
         key = b"o" * 32
     else:
-        found[change] = str(int(found["webhook-timestamp"]) - 1) if "time" in change else "msg_2"
+        sent[change] = str(int(sent["webhook-timestamp"]) - 1) if "time" in change else "msg_2"
     with pytest.raises(WebhookVerificationError):
-        Webhook(base64.b64encode(key).decode()).verify(text, found)
+        Webhook(base64.b64encode(key).decode()).verify(text, sent)
 
 
-def test_while_keys_are_changed_both_find_their_signature() -> None:
-    found = signed([KEY, b"o" * 24])
+def test_signatures_of_old_and_new_key_are_sent_during_a_change() -> None:
+    sent = signed([KEY, b"o" * 24])
     for key in (KEY, b"o" * 24):
-        assert Webhook(base64.b64encode(key).decode()).verify('{"a":1}', found) == json.loads(
+        assert Webhook(base64.b64encode(key).decode()).verify('{"a":1}', sent) == json.loads(
             '{"a":1}'
         )
 
 
-def test_a_secret_holds_one_key_or_several() -> None:
+def test_secret_holds_one_key_or_several() -> None:
     assert read_secrets(SECRET, "s") == [KEY]
     assert read_secrets(f" {SECRET}\n whsec_{base64.b64encode(b'o' * 24).decode()} ", "s") == [
         KEY,
@@ -218,12 +217,12 @@ def test_a_secret_holds_one_key_or_several() -> None:
 @pytest.mark.parametrize("text", ["", " ", "whsec_", "whsec_!!!!",
     "whsec_" + base64.b64encode(b"x" * 23).decode(),
     "whsec_" + base64.b64encode(b"x" * 65).decode()])  # fmt: skip
-def test_what_is_no_secret_is_named(text: str) -> None:
+def test_malformed_secret_is_named(text: str) -> None:
     with pytest.raises(BadSecret, match="'orders'"):
         read_secrets(text, "orders")
 
 
-# ---------------------------------------------------------------- when it is tried again
+# ---------------------------------------------------------------- times of retries
 
 
 def pause(attempt: int, *, status: int | None = None, retry_after: str | None = None) -> float:
@@ -235,7 +234,9 @@ def pause(attempt: int, *, status: int | None = None, retry_after: str | None = 
 @pytest.mark.parametrize(
     ("attempt", "planned"), [(1, 5), (2, 300), (3, 1800), (4, 1800), (19, 1800)]
 )
-def test_pauses_follow_the_schedule_spread_by_up_to_a_tenth(attempt: int, planned: int) -> None:
+def test_pauses_follow_the_schedule_with_a_jitter_of_up_to_a_tenth(
+    attempt: int, planned: int
+) -> None:
     assert planned <= pause(attempt) <= planned * 1.1
     assert len({round(pause_seconds(PAUSES, 1, f"j{n}", now_s=0), 3) for n in range(50)}) > 40
 
@@ -254,21 +255,21 @@ def test_pauses_follow_the_schedule_spread_by_up_to_a_tenth(attempt: int, planne
         ("Fri, 15 Jan 2027 08:10:00 GMT", 600, 600),
     ],
 )
-def test_a_receiver_may_ask_for_more_and_for_a_day_at_most(
+def test_receiver_may_request_a_longer_pause_of_up_to_a_day(
     retry_after: str, least: float, most: float
 ) -> None:
     assert least <= pause(1, status=503, retry_after=retry_after) <= most
 
 
 @pytest.mark.parametrize("status", [429, 502, 504])
-def test_who_is_overloaded_is_given_more_time(status: int) -> None:
+def test_overloaded_receiver_gets_a_longer_pause(status: int) -> None:
     assert pause(1, status=status) >= 300
     assert pause(1, status=status, retry_after="7") == 7
     assert pause(1, status=status, retry_after="banana") >= 300
 
 
 @given(st.text(max_size=60))
-def test_whatever_a_receiver_asks_for_the_pause_is_at_most_a_day(text: str) -> None:
+def test_pause_is_at_most_a_day_whatever_a_receiver_requests(text: str) -> None:
     assert 5 <= pause(1, status=503, retry_after=text) <= 86400
 
 

@@ -1,4 +1,4 @@
-"""Deliveries: real jobs on moto, a receiver on a real socket, a resolver of the test's own."""
+"""Webhook deliveries: jobs on moto, a receiver on a real socket, the test's own resolver."""
 
 import base64
 import datetime as dt
@@ -37,7 +37,7 @@ Reply = tuple[int, dict[str, str]]
 
 
 class Receiver:
-    """Answers what it is told to, and keeps what it was sent."""
+    """A receiver with prepared answers that keeps its requests."""
 
     def __init__(self) -> None:
         self.replies: list[Reply] = []
@@ -106,7 +106,7 @@ class Deliveries(Stage):
         self.submit(id=job_id, payload={"url": url, **payload}, fingerprint=job_id)
 
     def attempt(self, job_id: str = "j1", receives: int = 1) -> str | None:
-        """Runs a job's message; gives the error of its last attempt."""
+        """Runs a job's message; returns the error of its last attempt."""
         with suppress(LeaseHeld):
             self.run(Wake("acme", job_id), receives=receives)
         return self.job(job_id).history[-1].error
@@ -117,7 +117,7 @@ def deliveries(dynamodb: Any, receiver: Receiver) -> Deliveries:
     return Deliveries(dynamodb, receiver)
 
 
-def test_a_webhook_arrives_signed_under_the_name_of_its_host(
+def test_webhook_arrives_signed_under_the_name_of_its_host(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     deliveries.ask(body={"b": 1, "a": "ü"}, headers={"Authorization": "Basic x"})
@@ -134,7 +134,7 @@ def test_a_webhook_arrives_signed_under_the_name_of_its_host(
     assert (deliveries.job().status, deliveries.job().result) == (Status.COMPLETED, {"status": 204})
 
 
-def test_every_attempt_is_under_the_jobs_own_id_and_on_its_record(
+def test_every_attempt_has_the_id_of_its_job_and_is_on_its_record(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     receiver.replies = [(500, {}), (204, {})]
@@ -146,13 +146,13 @@ def test_every_attempt_is_under_the_jobs_own_id_and_on_its_record(
     first, second = receiver.requests
     assert int(second[1]["webhook-timestamp"]) - int(first[1]["webhook-timestamp"]) == 6
     assert first[2] == second[2]
-    assert [each.outcome for each in deliveries.job().history] == ["failed", "succeeded"]
+    assert [attempt.outcome for attempt in deliveries.job().history] == ["failed", "succeeded"]
     assert f"http://hooks.example.org:{receiver.port} answered 500" in str(
         deliveries.job().history[0].error
     )
 
 
-def test_the_error_of_an_attempt_shows_neither_path_nor_query(
+def test_error_of_an_attempt_shows_neither_path_nor_query(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     receiver.replies = [(500, {})]
@@ -169,7 +169,7 @@ def test_the_error_of_an_attempt_shows_neither_path_nor_query(
         ((302, {"Location": "/elsewhere"}), 5, 5.5),
     ],
 )
-def test_a_failed_delivery_waits_as_the_schedule_and_the_receiver_say(
+def test_failed_delivery_waits_as_the_schedule_and_the_receiver_require(
     deliveries: Deliveries, receiver: Receiver, reply: Reply, least: float, most: float
 ) -> None:
     receiver.replies = [reply]
@@ -180,7 +180,7 @@ def test_a_failed_delivery_waits_as_the_schedule_and_the_receiver_say(
     assert len(receiver.requests) == 1, "a redirect was followed"
 
 
-def test_what_is_to_wait_longer_than_a_message_can_waits_in_the_table(
+def test_retry_later_than_a_message_can_wait_waits_in_the_table(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     receiver.replies = [(503, {"Retry-After": "7200"})]
@@ -189,7 +189,7 @@ def test_what_is_to_wait_longer_than_a_message_can_waits_in_the_table(
     assert deliveries.job().status is Status.SCHEDULED
 
 
-def test_an_endpoint_that_is_gone_gets_nothing_more_until_somebody_asks_it_on_purpose(
+def test_endpoint_that_is_gone_is_called_only_by_an_explicit_redrive(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     receiver.replies = [(410, {})]
@@ -197,19 +197,19 @@ def test_an_endpoint_that_is_gone_gets_nothing_more_until_somebody_asks_it_on_pu
     assert "410" in str(deliveries.attempt())
     deliveries.ask("j2")
     assert "has answered 410 before" in str(deliveries.attempt("j2"))
-    assert [deliveries.job(each).status for each in ("j1", "j2")] == [Status.DEAD, Status.DEAD]
+    assert [deliveries.job(job_id).status for job_id in ("j1", "j2")] == [Status.DEAD, Status.DEAD]
     assert len(receiver.requests) == 1
     deliveries.operations.redrive("acme", "j2", now_ms=deliveries.clock())
     deliveries.attempt("j2")
     deliveries.ask("j3")
     deliveries.attempt("j3")
-    assert [deliveries.job(each).status for each in ("j2", "j3")] == [
+    assert [deliveries.job(job_id).status for job_id in ("j2", "j3")] == [
         Status.COMPLETED,
         Status.COMPLETED,
     ]
 
 
-def test_that_an_endpoint_is_gone_is_forgotten_in_the_end_and_is_nobody_elses_business(
+def test_note_that_an_endpoint_is_gone_expires_and_affects_no_other_endpoint(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     deliveries.endpoints.end("acme", "u")
@@ -222,7 +222,7 @@ def test_that_an_endpoint_is_gone_is_forgotten_in_the_end_and_is_nobody_elses_bu
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "problem"),
     [
         ({"secret_name": "orders"}, "mayfly webhooks secret orders"),
         ({"url": "ftp://x/"}, "url: must begin with"),
@@ -230,16 +230,16 @@ def test_that_an_endpoint_is_gone_is_forgotten_in_the_end_and_is_nobody_elses_bu
         ({"more": 1}, "more: unknown field"),
     ],
 )
-def test_what_no_attempt_can_deliver_is_dead_at_once_and_says_why(
-    deliveries: Deliveries, receiver: Receiver, payload: dict[str, Any], said: str
+def test_undeliverable_webhook_is_dead_immediately_with_the_reason(
+    deliveries: Deliveries, receiver: Receiver, payload: dict[str, Any], problem: str
 ) -> None:
     deliveries.ask(**payload)
-    assert said in str(deliveries.attempt())
+    assert problem in str(deliveries.attempt())
     assert deliveries.job().status is Status.DEAD
     assert not receiver.requests
 
 
-def test_a_host_with_one_bad_address_is_not_connected_to(
+def test_host_with_one_bad_address_is_not_connected_to(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     deliveries.addresses = ["127.0.0.1", "10.0.0.1"]
@@ -248,9 +248,7 @@ def test_a_host_with_one_bad_address_is_not_connected_to(
     assert (deliveries.job().status, receiver.requests) == (Status.DEAD, [])
 
 
-def test_a_host_is_looked_up_once_for_each_attempt(
-    deliveries: Deliveries, receiver: Receiver
-) -> None:
+def test_host_is_resolved_once_for_each_attempt(deliveries: Deliveries, receiver: Receiver) -> None:
     receiver.replies = [(500, {}), (204, {})]
     deliveries.ask()
     deliveries.attempt()
@@ -265,12 +263,12 @@ def test_secrets_of_two_tenants_or_names_never_share_a_parameter() -> None:
     assert len({parameter(tenant, name) for tenant in names for name in names}) == len(names) ** 2
 
 
-# ---------------------------------------------------------------- the wire
+# ---------------------------------------------------------------- connections
 
 
 @contextmanager
 def server(behave: Callable[[socket.socket], object]) -> Iterator[int]:
-    """A server of one connection."""
+    """Serves one connection."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -288,8 +286,9 @@ def server(behave: Callable[[socket.socket], object]) -> Iterator[int]:
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """All of what `send` sends: whoever closes with some of it unread resets the connection, and
-    its answer may be lost.
+    """Receives all bytes of `send`.
+
+    Closing a connection with unread bytes resets it, and the answer may be lost.
     """
     received = b""
     while not received.endswith(b"\r\n\r\n{}") and (part := connection.recv(1000)):
@@ -310,7 +309,7 @@ def send(
     )
 
 
-def test_a_receiver_that_trickles_is_cut_off() -> None:
+def test_receiver_that_sends_too_slowly_is_disconnected() -> None:
     over = threading.Event()
 
     def trickle(connection: socket.socket) -> None:
@@ -334,15 +333,16 @@ def test_a_receiver_that_trickles_is_cut_off() -> None:
         b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200,
     ],
 )
-def test_an_answer_that_is_none_is_a_failed_attempt(answer: bytes) -> None:
-    with (
-        server(lambda connection: (read_request(connection), connection.sendall(answer))) as port,  # type: ignore[func-returns-value]
-        pytest.raises(Unreachable),
-    ):  # in one line
+def test_malformed_response_is_a_failed_attempt(answer: bytes) -> None:
+    def reply(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(answer)
+
+    with server(reply) as port, pytest.raises(Unreachable):
         send(port)
 
 
-def test_an_answers_body_is_not_read() -> None:
+def test_body_of_a_response_is_not_read() -> None:
     over = threading.Event()
 
     def flood(connection: socket.socket) -> None:
@@ -355,14 +355,14 @@ def test_an_answers_body_is_not_read() -> None:
         over.set()
 
 
-def test_nobody_listening_is_a_failed_attempt() -> None:
+def test_address_without_a_listener_is_a_failed_attempt() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match="no connection"):
             send(unused.getsockname()[1])
 
 
-def test_where_the_first_address_takes_no_connection_the_second_one_does() -> None:
+def test_second_address_is_used_if_the_first_refuses_the_connection() -> None:
     def answer(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -371,7 +371,7 @@ def test_where_the_first_address_takes_no_connection_the_second_one_does() -> No
         assert send(port, addresses=("::1", "127.0.0.1")) == Answer(204, None)
 
 
-def test_a_delivery_that_the_invocation_has_no_time_for_is_left_to_another_one_at_no_attempt(
+def test_delivery_without_time_in_the_invocation_is_released_at_no_attempt(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     context = Context(60_000)
@@ -393,7 +393,7 @@ def test_a_delivery_that_the_invocation_has_no_time_for_is_left_to_another_one_a
     assert deliveries.job("j1").status is Status.COMPLETED
 
 
-def test_a_message_that_wakes_a_webhook_on_the_wrong_queue_harms_nothing(dynamodb: Any) -> None:
+def test_message_that_announces_a_webhook_on_the_wrong_queue_has_no_effect(dynamodb: Any) -> None:
     from mayfly.jobs.authoring.built_in import BUILT_IN
 
     stage = Stage(dynamodb)
@@ -403,22 +403,22 @@ def test_a_message_that_wakes_a_webhook_on_the_wrong_queue_harms_nothing(dynamod
     assert (stage.job().status, stage.job().attempt) == (Status.QUEUED, 0)
 
 
-def test_a_name_without_an_address_is_a_failed_attempt() -> None:
+def test_name_without_an_address_is_a_failed_attempt() -> None:
     with pytest.raises(Unreachable, match="its name has no address"):
         resolve("nowhere.invalid", 443)
 
 
-def test_names_are_resolved_as_the_system_does() -> None:
+def test_names_are_resolved_as_by_the_system() -> None:
     assert "127.0.0.1" in resolve("localhost", 443)
 
 
 @pytest.fixture
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """A server's context with a certificate for hooks.example.org, which this process trusts."""
+    """Yields a server's context with a trusted certificate for hooks.example.org."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)  # noqa: TID251  # a certificate's dates
-    made = (
+    signed = (
         x509.CertificateBuilder(
             name,
             name,
@@ -437,7 +437,7 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     _tls.cache_clear()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -449,7 +449,7 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl
 @pytest.mark.parametrize(
     ("host", "is_good"), [("hooks.example.org", True), ("other.example.org", False)]
 )
-def test_the_certificate_must_be_the_names_own_whatever_the_address(
+def test_certificate_must_be_for_the_name_whatever_the_address(
     certificate: ssl.SSLContext, host: str, is_good: bool
 ) -> None:
     asked: list[str] = []
@@ -469,14 +469,14 @@ def test_the_certificate_must_be_the_names_own_whatever_the_address(
     assert asked == [host]
 
 
-def test_a_handshake_that_hangs_is_cut_off() -> None:
+def test_handshake_that_hangs_is_cut_off() -> None:
     over = threading.Event()
     with server(lambda _: over.wait(5)) as port, pytest.raises(Unreachable):
         send(port, scheme="https", seconds=0.3)
     over.set()
 
 
-def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_own_function(
+def test_message_that_requests_a_webhook_creates_its_job_and_does_not_deliver_it(
     dynamodb: Any,
 ) -> None:
     from mayfly.jobs.authoring.built_in import BUILT_IN
@@ -485,25 +485,25 @@ def test_a_producers_message_for_a_webhook_makes_the_job_and_leaves_it_to_its_ow
 
     stage = Stage(dynamodb)
     object.__setattr__(stage.worker, "known", BUILT_IN)
-    wanted = Submission("http.deliver", {"url": "https://example.org/"}, idempotency_key="k")
-    for message_id in ("m1", "m2"):  # the producer repeats itself
-        assert stage.handle(wanted) == {"batchItemFailures": []}, message_id
+    submission = Submission("http.deliver", {"url": "https://example.org/"}, idempotency_key="k")
+    for message_id in ("m1", "m2"):  # the producer sends it twice
+        assert stage.handle(submission) == {"batchItemFailures": []}, message_id
     other = Submission("http.deliver", {"url": "https://example.org/other"}, idempotency_key="k")
     stage.handle(other)
-    assert [each.problem for each in stage.operations.unreadable(now_ms=stage.clock())] == [
+    assert [message.problem for message in stage.operations.unreadable(now_ms=stage.clock())] == [
         f"its idempotency key belongs to job {job_id_for('acme', 'k', otherwise='')!r}, with "
         "another body"
     ]
     (item,) = [
-        each for each in dynamodb.scan(TableName="JobsTable")["Items"] if each["sk"]["S"] == "job"
+        item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["sk"]["S"] == "job"
     ]
     assert (item["status"], item["max_attempts"], stage.ran) == ({"S": "QUEUED"}, {"N": "10"}, [])
     sent: dict[str, Any] = {}
-    told = announcement(item, stage.clock())
-    assert told is not None
+    wake = announcement(item, stage.clock())
+    assert wake is not None
     outbox = Outbox(
         lambda bodies, _: sent.update(jobs=bodies) or set(),
         {"http.deliver": lambda bodies, _: sent.update(webhooks=bodies) or set()},
     )
-    assert outbox.send({"n": told}) == set()
+    assert outbox.send({"n": wake}) == set()
     assert list(sent) == ["webhooks"], json.dumps(sent)

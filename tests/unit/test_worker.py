@@ -1,4 +1,7 @@
-"""A message's way through a worker: Powertools' idempotency over the job's own record, on moto."""
+"""A message's way through a worker, on moto.
+
+Powertools' idempotency works on the job's own record.
+"""
 
 import json
 from collections.abc import Callable
@@ -16,39 +19,40 @@ from tests.support.stage import Stage
 
 @pytest.fixture(params=["optimistic", "exclusive"])
 def stage(request: pytest.FixtureRequest, dynamodb: Any) -> Stage:
-    """A worker whose task runs unclaimed, and one whose task is claimed: most of what they promise
-    is the same.
+    """Returns a worker whose task runs unclaimed, or one whose task is claimed.
+
+    Most tests run with both.
     """
     return Stage(dynamodb, exclusive=request.param == "exclusive")
 
 
 @pytest.fixture
 def claiming(dynamodb: Any) -> Stage:
-    """A worker that claims."""
+    """Returns a worker that claims each job before it runs."""
     return Stage(dynamodb, exclusive=True)
 
 
-def test_a_job_runs_and_its_effect_counts(stage: Stage) -> None:
+def test_job_runs_and_its_effect_counts(stage: Stage) -> None:
     stage.submit()
     stage.run()
     assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
 
 
-def test_a_second_delivery_of_a_done_job_runs_nothing(stage: Stage) -> None:
+def test_second_delivery_of_a_done_job_runs_nothing(stage: Stage) -> None:
     stage.submit()
     stage.run()
     stage.run()
     assert (len(stage.ran), stage.count()) == (1, 1)
 
 
-def test_what_the_task_returns_is_the_result(stage: Stage) -> None:
+def test_return_value_of_the_task_is_the_result(stage: Stage) -> None:
     stage.body = lambda job, effects: {"b": [1, "ü"], "a": None}
     stage.submit()
     stage.run()
     assert stage.job().result == {"b": [1, "ü"], "a": None}
 
 
-def test_a_duplicate_meets_the_lease_and_comes_back_after_it(claiming: Stage) -> None:
+def test_duplicate_message_returns_after_the_lease(claiming: Stage) -> None:
     def meet(job: Job, effects: Any) -> None:
         claiming.clock.advance(5)
         with pytest.raises(LeaseHeld) as caught:
@@ -62,7 +66,7 @@ def test_a_duplicate_meets_the_lease_and_comes_back_after_it(claiming: Stage) ->
     assert (len(claiming.ran), claiming.count(), claiming.job().attempt) == (1, 1, 1)
 
 
-def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(
+def test_failure_is_retried_with_growing_pauses_until_no_attempt_is_left(
     stage: Stage,
 ) -> None:
     def fail(job: Job, effects: Any) -> None:
@@ -77,7 +81,7 @@ def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(
         assert caught.value.seconds == pause
         assert stage.job().status is Status.RETRY
         stage.clock.advance(pause)
-    stage.run()  # the last attempt: the message is done
+    stage.run()  # the last attempt: the message is deleted
     dead = stage.job()
     assert (dead.status, dead.attempt, dead.error, stage.count()) == (
         Status.DEAD,
@@ -90,7 +94,7 @@ def test_a_failure_is_retried_with_a_growing_pause_until_the_attempts_are_used(
     assert len(stage.ran) == 3
 
 
-def test_a_retry_that_comes_early_waits_for_its_time(stage: Stage) -> None:
+def test_early_retry_waits_for_its_time(stage: Stage) -> None:
     def fail(job: Job, effects: Any) -> None:
         raise Retry("busy", after_seconds=30)
 
@@ -105,11 +109,12 @@ def test_a_retry_that_comes_early_waits_for_its_time(stage: Stage) -> None:
     assert (early.value.seconds, len(stage.ran)) == (20 + 1, 1)
 
 
-def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(
+def test_retry_far_in_the_future_waits_in_the_table_for_a_sweep(
     stage: Stage, dynamodb: Any
 ) -> None:
-    """A message can hide for 12 hours, counted from its receive, and ages: a job must not depend on
-    it for long.
+    """A job must not depend for long on its message.
+
+    SQS can hide a message for 12 hours from its receive, and deletes it after the retention period.
     """
     days = 5 * 86_400
 
@@ -120,7 +125,7 @@ def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(
 
     stage.body = fail
     stage.submit()
-    stage.run()  # the message is done
+    stage.run()  # the message is deleted
     waiting = stage.job()
     assert (waiting.status, waiting.not_before_ms, len(waiting.history)) == (
         Status.SCHEDULED,
@@ -138,7 +143,7 @@ def test_a_retry_that_is_far_away_waits_in_the_table_and_comes_by_a_sweep(
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
 
 
-def test_a_commit_that_meets_nothing_but_conflicts_costs_no_attempt(
+def test_commit_that_fails_with_conflicts_only_costs_no_attempt(
     stage: Stage, faults: Faults
 ) -> None:
     stage.submit(max_attempts=1)
@@ -155,8 +160,8 @@ def test_a_commit_that_meets_nothing_but_conflicts_costs_no_attempt(
 
 
 @pytest.mark.parametrize("adds", [True, False])
-def test_a_result_is_stored_in_the_bytes_that_were_counted(stage: Stage, adds: bool) -> None:
-    """Powertools' own JSON would be six bytes for each of these letters."""
+def test_result_is_stored_in_as_many_bytes_as_were_counted(stage: Stage, adds: bool) -> None:
+    """Powertools' own JSON would take six bytes for each of these letters."""
 
     def body(job: Job, effects: Any) -> str:
         if adds:
@@ -170,7 +175,7 @@ def test_a_result_is_stored_in_the_bytes_that_were_counted(stage: Stage, adds: b
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
-def test_effects_that_are_not_allowed_or_have_no_table_may_be_next_time(
+def test_effect_without_permission_or_table_is_retried(
     stage: Stage, faults: Faults, code: str
 ) -> None:
     stage.submit()
@@ -207,7 +212,7 @@ def raiser(error: Exception) -> Callable[[Job, Any], None]:
         ),
     ],
 )
-def test_what_can_never_succeed_ends_at_once_without_effects(
+def test_effect_that_can_never_succeed_ends_the_job_at_once_without_effects(
     stage: Stage, body: Any, reason: str
 ) -> None:
     stage.body = body
@@ -218,14 +223,14 @@ def test_what_can_never_succeed_ends_at_once_without_effects(
     assert str(dead.error).startswith(reason)
 
 
-def test_ninety_nine_effects_fit(stage: Stage) -> None:
+def test_ninety_nine_effects_fit_into_one_commit(stage: Stage) -> None:
     stage.body = lambda job, effects: [effects.increment(f"c{n}") for n in range(99)] and None
     stage.submit()
     stage.run()
     assert stage.job().status is Status.COMPLETED
 
 
-def test_a_result_that_is_no_json_is_a_failure_of_the_attempt(stage: Stage) -> None:
+def test_result_that_is_not_json_fails_the_attempt(stage: Stage) -> None:
     stage.body = lambda job, effects: object()
     stage.submit()
     with pytest.raises(JobFailed):
@@ -233,7 +238,7 @@ def test_a_result_that_is_no_json_is_a_failure_of_the_attempt(stage: Stage) -> N
     assert "not JSON serializable" in str(stage.job().error or stage.job().history[0].error)
 
 
-def test_an_unknown_task_ends_as_dead_with_the_names_that_exist(stage: Stage) -> None:
+def test_job_of_an_unknown_task_is_dead_and_its_error_lists_known_tasks(stage: Stage) -> None:
     stage.submit(task="unheard.of")
     stage.run()
     assert (stage.job().status, stage.job().error) == (
@@ -242,7 +247,7 @@ def test_an_unknown_task_ends_as_dead_with_the_names_that_exist(stage: Stage) ->
     )
 
 
-def test_a_job_whose_last_attempt_was_interrupted_is_buried_with_that_reason(stage: Stage) -> None:
+def test_job_whose_last_attempt_was_interrupted_is_buried_with_that_reason(stage: Stage) -> None:
     stage.submit(max_attempts=1)
     stage.store.claim("acme", "j1", nonce="died", now_ms=stage.clock(), lease_ms=15_000)
     stage.clock.advance(15.001)
@@ -252,7 +257,7 @@ def test_a_job_whose_last_attempt_was_interrupted_is_buried_with_that_reason(sta
     assert dead.error == "attempt 1 of 1 was interrupted: its process died"
 
 
-def test_an_interrupted_job_runs_again_when_its_lease_is_over(stage: Stage) -> None:
+def test_interrupted_job_runs_again_after_its_lease(stage: Stage) -> None:
     stage.submit()
     stage.store.claim("acme", "j1", nonce="died", now_ms=stage.clock(), lease_ms=15_000)
     stage.clock.advance(15.001)
@@ -260,7 +265,7 @@ def test_an_interrupted_job_runs_again_when_its_lease_is_over(stage: Stage) -> N
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
 
 
-def test_a_worker_that_wakes_too_late_changes_nothing(claiming: Stage) -> None:
+def test_worker_that_lost_its_job_changes_nothing(claiming: Stage) -> None:
     def overtaken(job: Job, effects: Any) -> dict[str, int]:
         effects.increment("n")
         if job.attempt == 1:
@@ -274,7 +279,7 @@ def test_a_worker_that_wakes_too_late_changes_nothing(claiming: Stage) -> None:
     assert (claiming.job().result, claiming.count()) == ({"attempt": 2}, 1)
 
 
-def test_a_worker_that_lost_its_job_to_a_living_one_leaves_the_message_on_the_queue(
+def test_worker_that_lost_its_job_to_a_live_worker_leaves_the_message_on_the_queue(
     claiming: Stage,
 ) -> None:
     def overtaken(job: Job, effects: Any) -> None:
@@ -289,7 +294,7 @@ def test_a_worker_that_lost_its_job_to_a_living_one_leaves_the_message_on_the_qu
     assert (claiming.job().owner, claiming.count()) == ("other", 0)
 
 
-def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(claiming: Stage) -> None:
+def test_late_failure_does_not_change_a_job_that_has_succeeded(claiming: Stage) -> None:
     def overtaken(job: Job, effects: Any) -> None:
         effects.increment("n")
         if job.attempt == 1:
@@ -306,7 +311,7 @@ def test_a_late_failure_does_not_disturb_the_job_that_succeeded_meanwhile(claimi
 # ---------------------------------------------------------------- leases of long jobs
 
 
-def test_a_beat_renews_the_lease_of_what_runs(claiming: Stage) -> None:
+def test_heartbeat_renews_the_lease_of_a_running_job(claiming: Stage) -> None:
     def long(job: Job, effects: Any) -> None:
         for _ in range(4):
             claiming.clock.advance(10)
@@ -324,11 +329,11 @@ def test_a_beat_renews_the_lease_of_what_runs(claiming: Stage) -> None:
         1,
         1,
     )
-    claiming.batch.beat()  # nothing runs any more: nothing is renewed
+    claiming.batch.beat()  # no job is running: no lease is renewed
     assert claiming.job().lease_until_ms is None
 
 
-def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(claiming: Stage) -> None:
+def test_task_that_lost_its_job_stops_at_its_next_checkpoint(claiming: Stage) -> None:
     reached = []
 
     def overtaken(job: Job, effects: Any) -> None:
@@ -336,7 +341,7 @@ def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(claiming: St
         if job.attempt == 1:
             claiming.clock.advance(31)
             claiming.deliver()
-            effects.checkpoint()  # it has not heard yet
+            effects.checkpoint()  # the worker has not noticed yet
             claiming.batch.beat()
             effects.checkpoint()
             reached.append("past the checkpoint")
@@ -352,7 +357,7 @@ def test_a_task_that_lost_its_job_is_stopped_at_its_next_checkpoint(claiming: St
     )
 
 
-def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(
+def test_heartbeat_without_an_answer_is_made_up_for_by_the_next_one(
     claiming: Stage, faults: Faults
 ) -> None:
     def long(job: Job, effects: Any) -> None:
@@ -370,14 +375,14 @@ def test_a_beat_that_the_store_does_not_answer_is_made_up_for_by_the_next(
     assert claiming.job().status is Status.COMPLETED
 
 
-# ---------------------------------------------------------------- messages that ask for a job
+# ---------------------------------------------------------------- messages that request a job
 
 
-def test_a_producers_message_makes_its_job_and_runs_it(stage: Stage) -> None:
+def test_message_of_a_producer_creates_and_runs_its_job(stage: Stage) -> None:
     stage.run(Submission("t", {"x": 1}))
     (job,) = stage.ran
-    found = stage.job(job.id)
-    assert (found.status, found.payload, found.max_attempts, stage.count()) == (
+    stored = stage.job(job.id)
+    assert (stored.status, stored.payload, stored.max_attempts, stage.count()) == (
         Status.COMPLETED,
         {"x": 1},
         3,
@@ -385,7 +390,7 @@ def test_a_producers_message_makes_its_job_and_runs_it(stage: Stage) -> None:
     )
 
 
-def test_a_message_that_comes_twice_is_one_job_and_two_messages_are_two(stage: Stage) -> None:
+def test_redelivered_message_is_one_job_and_two_messages_are_two(stage: Stage) -> None:
     for message_id in ("m1", "m1", "m2"):
         stage.run(Submission("t", None), message_id)
     assert stage.count() == 2
@@ -398,7 +403,7 @@ def test_messages_with_one_idempotency_key_are_one_job(stage: Stage) -> None:
     assert stage.count() == 2
 
 
-def test_an_idempotency_key_with_another_body_is_refused_and_changes_nothing(stage: Stage) -> None:
+def test_idempotency_key_with_another_body_is_rejected_and_changes_nothing(stage: Stage) -> None:
     stage.run(Submission("t", "A", idempotency_key="k"), "m1")
     stage.run(Submission("t", "B" * 5000, idempotency_key="k"), "m2")
     (kept,) = stage.operations.unreadable(now_ms=stage.clock())
@@ -407,14 +412,14 @@ def test_an_idempotency_key_with_another_body_is_refused_and_changes_nothing(sta
     assert stage.job(stage.ran[0].id).payload == "A"
 
 
-def test_an_idempotency_key_is_free_again_once_its_job_has_expired(stage: Stage) -> None:
+def test_idempotency_key_can_be_used_again_after_its_job_expired(stage: Stage) -> None:
     stage.run(Submission("t", None, idempotency_key="k"), "m1")
     stage.clock.advance(31 * 24 * 3600)
     stage.run(Submission("t", None, idempotency_key="k"), "m2")
     assert stage.count() == 2
 
 
-def test_a_message_for_a_job_that_does_not_exist_is_dropped(stage: Stage) -> None:
+def test_message_for_a_job_that_does_not_exist_is_dropped(stage: Stage) -> None:
     stage.run(Wake("acme", "nothing"))
     assert stage.ran == []
 
@@ -424,7 +429,7 @@ def test_a_message_for_a_job_that_does_not_exist_is_dropped(stage: Stage) -> Non
 
 @pytest.mark.parametrize("operation", ["UpdateItem", "TransactWriteItems"])
 @pytest.mark.parametrize("kind", ["before", "after"])
-def test_an_answer_lost_once_costs_nothing(
+def test_one_lost_answer_has_no_effect(
     stage: Stage, faults: Faults, operation: str, kind: str
 ) -> None:
     stage.submit()
@@ -434,7 +439,7 @@ def test_an_answer_lost_once_costs_nothing(
 
 
 @pytest.mark.parametrize("kind", ["before", "after"])
-def test_a_store_that_goes_silent_at_commit_leaves_the_job_to_redelivery(
+def test_commit_without_an_answer_leaves_the_job_to_redelivery(
     stage: Stage, faults: Faults, kind: str
 ) -> None:
     stage.submit()
@@ -447,9 +452,10 @@ def test_a_store_that_goes_silent_at_commit_leaves_the_job_to_redelivery(
     assert (stage.job().status, stage.count()) == (Status.COMPLETED, 1)
 
 
-def test_nested_workers_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
-    """Powertools shares one layer's function name between nested calls; ours keeps each attempt in
-    its own context.
+def test_nested_workers_of_one_process_do_not_mix_up_their_jobs(stage: Stage) -> None:
+    """Each delivery has its own context.
+
+    Powertools' layer has one function name for a whole process, so nested calls would share it.
     """
     stage.submit()
     stage.submit(id="j2")
@@ -469,7 +475,7 @@ def test_nested_workers_of_one_process_do_not_mix_their_jobs(stage: Stage) -> No
     assert stage.count() == 2
 
 
-def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
+def test_threads_of_one_process_do_not_mix_up_their_jobs(stage: Stage) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     names = [f"j{number}" for number in range(12)]
@@ -482,7 +488,7 @@ def test_threads_of_one_process_do_not_mix_their_jobs(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("mode", "calls"), [("optimistic", []), ("exclusive", ["UpdateItem"])])
-def test_a_batch_of_one_makes_two_store_calls_or_three_with_a_claim(
+def test_batch_of_one_makes_two_store_calls_and_three_with_a_claim(
     dynamodb: Any, faults: Faults, mode: str, calls: list[str]
 ) -> None:
     stage = Stage(dynamodb, exclusive=mode == "exclusive")
@@ -501,7 +507,7 @@ def mine(dynamodb: Any, key: str) -> Any:
 
 @pytest.fixture
 def table(dynamodb: Any) -> str:
-    """A user's own table."""
+    """Makes a table of an application."""
     keys = [{"AttributeName": "id", "KeyType": "HASH"}]
     dynamodb.create_table(
         TableName="Mine",
@@ -541,9 +547,7 @@ def test_effects_of_every_kind_are_applied_together(
     ] == [("QUEUED", '{"from":"j1"}', "3")]
 
 
-def test_one_condition_that_does_not_hold_keeps_all_effects_away(
-    stage: Stage, dynamodb: Any, table: str
-) -> None:
+def test_one_failed_condition_prevents_all_effects(stage: Stage, dynamodb: Any, table: str) -> None:
     def refused(job: Job, effects: Any) -> None:
         every_effect(job, effects)
         effects.check("Mine", {"id": "missing"}, "attribute_exists(id)")
@@ -560,7 +564,7 @@ def test_one_condition_that_does_not_hold_keeps_all_effects_away(
     assert [item["id"]["S"] for item in dynamodb.scan(TableName="JobsTable")["Items"]] == ["j1"]
 
 
-def test_a_task_may_want_a_refused_effect_to_be_tried_again(
+def test_task_may_request_a_retry_of_a_refused_effect(
     stage: Stage, dynamodb: Any, table: str
 ) -> None:
     def needs_the_door(job: Job, effects: Any) -> None:
@@ -582,7 +586,7 @@ def test_a_task_may_want_a_refused_effect_to_be_tried_again(
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 2, 1)
 
 
-def test_an_effect_that_could_never_be_applied_is_not_tried_again_whatever_the_task_wants(
+def test_effect_that_can_never_be_applied_is_not_retried_whatever_the_task_requests(
     stage: Stage, table: str
 ) -> None:
     def twice(job: Job, effects: Any) -> None:
@@ -596,7 +600,7 @@ def test_an_effect_that_could_never_be_applied_is_not_tried_again_whatever_the_t
     assert (stage.job().status, stage.job().attempt) == (Status.DEAD, 1)
 
 
-def test_a_follow_up_can_wait(stage: Stage, dynamodb: Any) -> None:
+def test_follow_up_job_can_be_delayed(stage: Stage, dynamodb: Any) -> None:
     stage.body = lambda job, effects: effects.submit("t", delay_seconds=60)
     stage.submit()
     stage.run()
@@ -609,7 +613,7 @@ def test_a_follow_up_can_wait(stage: Stage, dynamodb: Any) -> None:
     )
 
 
-def test_two_effects_on_one_item_end_the_job_with_dynamodbs_own_words(
+def test_two_effects_on_one_item_end_the_job_with_the_error_of_dynamodb(
     stage: Stage, table: str
 ) -> None:
     def twice(job: Job, effects: Any) -> None:
@@ -623,7 +627,7 @@ def test_two_effects_on_one_item_end_the_job_with_dynamodbs_own_words(
     assert "multiple operations on one item" in str(stage.job().error)
 
 
-def test_a_follow_up_is_made_once_however_often_its_parent_is_tried(
+def test_follow_up_job_is_created_once_however_often_its_parent_is_retried(
     stage: Stage, dynamodb: Any, faults: Faults
 ) -> None:
     def body(job: Job, effects: Any) -> None:
@@ -645,7 +649,7 @@ def test_a_follow_up_is_made_once_however_often_its_parent_is_tried(
     ("task", "payload", "reason"),
     [("nope", None, "UnknownTask"), ("t", "x" * 300_000, "PayloadTooLarge")],
 )
-def test_a_follow_up_that_cannot_be_is_the_parents_failure(
+def test_invalid_follow_up_job_fails_its_parent(
     stage: Stage, task: str, payload: Any, reason: str
 ) -> None:
     stage.body = lambda job, effects: effects.submit(task, payload)
@@ -654,7 +658,7 @@ def test_a_follow_up_that_cannot_be_is_the_parents_failure(
     assert (stage.job().status, reason in str(stage.job().error)) == (Status.DEAD, True)
 
 
-def test_a_dead_job_keeps_a_bounded_reason(stage: Stage) -> None:
+def test_dead_job_keeps_an_error_of_bounded_length(stage: Stage) -> None:
     stage.body = raiser(Permanent("y" * 5000))
     stage.submit()
     stage.run()

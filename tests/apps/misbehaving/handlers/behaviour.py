@@ -1,4 +1,4 @@
-"""Handlers that do what handlers should not."""
+"""Handlers that break the rules of Lambda."""
 
 import http.client
 import json
@@ -12,7 +12,10 @@ CALLS = 0
 
 
 def handler(event, context):
-    """Does what the path or the event says; without one, says how often this process was called."""
+    """Does what the path or the event requests.
+
+    Without a request, returns how often this process was called.
+    """
     global CALLS
     CALLS += 1
     wish = event.get("wish") or event.get("rawPath", "/").strip("/")
@@ -38,7 +41,7 @@ def fine(event, context):
 
 
 def ask(event, context):
-    """Asks the Runtime API something by itself."""
+    """Sends a request of its own to the Runtime API."""
     host, slash, token = os.environ["AWS_LAMBDA_RUNTIME_API"].partition("/")
     connection = http.client.HTTPConnection(host)
     connection.request(
@@ -89,7 +92,7 @@ def slow(event, context):
 
 
 def spawn(event, context):
-    """Leaves a process of its own behind, in its group."""
+    """Leaves a child process behind, in its own process group."""
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL
     )
@@ -97,7 +100,7 @@ def spawn(event, context):
 
 
 def daemon(event, context):
-    """Leaves a process behind that has left the session, and holds the output's pipe."""
+    """Leaves a process behind that has left the session, and holds the pipe of the output."""
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
     )
@@ -105,7 +108,7 @@ def daemon(event, context):
 
 
 def garble(event, context):
-    """Prints what no log expects."""
+    """Prints lines that no log expects."""
     print(json.dumps({"message": "\ud800"}))
     print("[" * 100_000)
     sys.stdout.buffer.write(b"\xff\xfe\n")

@@ -1,4 +1,4 @@
-"""Says goodbye on SIGTERM."""
+"""Prints a line on SIGTERM."""
 
 import os
 import signal
@@ -13,5 +13,5 @@ signal.signal(signal.SIGTERM, _bye)
 
 
 def handler(event, context):
-    """Nothing to see."""
+    """Returns nothing."""
     return os.getpid()

@@ -4,4 +4,4 @@ import no_such_module  # noqa: F401
 
 
 def handler(event, context):
-    """Never reached."""
+    """Is never reached."""

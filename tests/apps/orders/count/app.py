@@ -1,6 +1,6 @@
-"""Stream -> counters, by name, in the same table.
+"""Stream to counters, by name, in the same table.
 
-Fails for one order, to see it alone at the on-failure destination.
+Fails for one order, so that a test finds it alone at the on-failure destination.
 """
 
 import os

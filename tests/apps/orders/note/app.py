@@ -1,4 +1,7 @@
-"""Queue -> table. Refuses one order, to see it alone in the dead-letter queue."""
+"""Queue to table.
+
+Refuses one order, so that a test finds it alone in the dead-letter queue.
+"""
 
 import json
 import os
@@ -9,7 +12,7 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event, context):
-    """Notes each order with the size of the batch that it came in."""
+    """Notes each order with the size of its batch."""
     failed = []
     for record in event["Records"]:
         order = json.loads(record["body"])

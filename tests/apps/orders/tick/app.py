@@ -1,4 +1,4 @@
-"""Schedule -> table: notes the time of the tick."""
+"""Schedule to table: notes the time of each tick."""
 
 import os
 
@@ -8,7 +8,7 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event, context):
-    """Writes what the clock says."""
+    """Writes the current time."""
     table.put_item(
         Item={"id": "tick", "kind": "tick", "at": event["time"], "source": event["source"]}
     )
