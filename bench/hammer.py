@@ -19,7 +19,8 @@ import botocore.exceptions
 from botocore.httpsession import URLLib3Session
 from mayfly import counters, limits, resources
 from mayfly.core.clock import system_clock
-from mayfly.core.errors import OutcomeUnknown, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
+from mayfly.counters.errors import OutcomeUnknown
 from mayfly.limits import Algorithm, Limit
 
 _lost = threading.local()

@@ -10,7 +10,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import tenants
-from mayfly.core.errors import Unauthenticated
+from mayfly.web.errors import Unauthenticated
 
 from .deps import Deps
 

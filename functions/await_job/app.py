@@ -11,8 +11,9 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import jobs
-from mayfly.core.errors import InvalidRequest, JobNotFound
+from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
+from mayfly.jobs.errors import JobNotFound
 from mayfly.jobs.rules import public
 from mayfly.web import answers
 from mayfly.web.resolver import Api, Handler

@@ -11,7 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import counters, limits, sessions
-from mayfly.core.errors import SessionNotFound
+from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.rules import is_anonymous
 from mayfly.sessions.web.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.web import answers
@@ -93,7 +93,7 @@ def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
         return lambda page: page
     limit = limits.Limit("page", deps.page_limit, period_seconds=60)
     # If the limit cannot be read, the page is served: it is not worth a 503.
-    return limits.guard(deps.limits, limit, tenant=deps.tenant, key=address, fail_open=True)
+    return limits.limited(deps.limits, limit, tenant=deps.tenant, key=address, fail_open=True)
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import jobs
-from mayfly.core.errors import InvalidRequest, JobNotFound
+from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
+from mayfly.jobs.errors import JobNotFound
 from mayfly.jobs.model import Status
 from mayfly.jobs.rules import public, read_cursor, read_submission, write_cursor
 from mayfly.web import answers

@@ -5,7 +5,7 @@ Create sessions, use them by their token, list and end those of a subject.
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import sessions
-from mayfly.core.errors import InvalidRequest, UnsupportedMediaType
+from mayfly.core.errors import InvalidRequest
 from mayfly.sessions.rules import (
     public,
     read_creation,
@@ -15,6 +15,7 @@ from mayfly.sessions.rules import (
     write_cursor,
 )
 from mayfly.web import answers
+from mayfly.web.errors import UnsupportedMediaType
 from mayfly.web.resolver import Api, Handler, read_name
 
 from .deps import Deps

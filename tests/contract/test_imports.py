@@ -119,10 +119,13 @@ def test_only_the_edges_of_the_library_name_aws(path: Path) -> None:
     ids=name,
 )
 def test_models_and_rules_are_pure(path: Path) -> None:
-    """They may import the standard library, the errors, and modules that are pure themselves."""
-    pure = {"mayfly.core.errors", "mayfly.core.json_input", "mayfly.core.ids", "mayfly.core.clock"}
-    feature = f"mayfly.{path.parent.name}"
-    allowed = pure | {f"{feature}.model", f"{feature}.rules"}
+    """They may import the standard library, and models, rules and errors up to their feature."""
+    own = path.parent.name
+    lower = FEATURES[: FEATURES.index(own) + 1]
+    allowed = {f"mayfly.core.{name}" for name in ("clock", "errors", "ids", "json_input")} | {
+        f"mayfly.{feature}.{name}" for feature in lower for name in ("errors", "model", "rules")
+    }
+    allowed.add("mayfly.web.errors")
     assert {module for module in imports(path) if module.startswith("mayfly")} <= allowed
     assert not {module.split(".")[0] for module in imports(path)} & (
         AWS | {"aws_lambda_powertools"}

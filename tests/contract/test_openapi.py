@@ -3,12 +3,11 @@
 import json
 import re
 
-import mayfly.core.errors
-from mayfly.core.errors import MayflyError
 from mayfly.web.resolver import route_shape
 
 from mayfly_local.application.template import load
 from tools.openapi.build import DOCUMENT, PAGE, ROOT, build, from_handlers, page
+from tools.openapi.errors import all_errors
 
 FOUND = json.loads(DOCUMENT.read_text())
 OPERATIONS = {
@@ -45,11 +44,7 @@ def test_document_has_exactly_the_routes_of_the_template_with_their_scopes() -> 
 
 def test_every_error_that_the_api_answers_is_in_the_document() -> None:
     documented = set(re.findall(r'"code": "([a-z-]+)"', json.dumps(FOUND)))
-    classes = [
-        error
-        for error in vars(mayfly.core.errors).values()
-        if isinstance(error, type) and issubclass(error, MayflyError)
-    ]
+    classes = all_errors().values()
     answered = {error.code for error in classes if error.status != 500} - {
         "key-not-found",
         "not-found",

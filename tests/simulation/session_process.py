@@ -15,7 +15,8 @@ import time
 from typing import Any
 
 from mayfly import resources, sessions
-from mayfly.core.errors import SessionNotFound, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
+from mayfly.sessions.errors import SessionNotFound
 
 #: Ends are rare, so that the other operations find open sessions.
 _OPERATIONS = ("read",) * 12 + ("patch",) * 12 + ("rotate",) * 3 + ("end",)

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from mayfly import counters
-from mayfly.core.errors import CounterExists, CounterIsSharded, CounterLimit, IdempotencyKeyReused
+from mayfly.core.errors import IdempotencyKeyReused
+from mayfly.counters.errors import CounterExists, CounterIsSharded, CounterLimit
 
 from tests.conftest import make_client, make_tables
 from tests.support.counting import Counting

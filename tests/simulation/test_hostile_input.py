@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from mayfly import counters, resources
+from mayfly.aws.errors import StreamTrimmed
 from mayfly.core.clock import system_clock
-from mayfly.core.errors import InvalidRequest, MayflyError, PayloadTooLarge, StreamTrimmed
+from mayfly.core.errors import InvalidRequest, MayflyError, PayloadTooLarge
 from mayfly.core.ids import new_secret
 from mayfly.jobs import Permanent
 from mayfly.jobs.rules import read_message

@@ -21,9 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import Fenced, JobEnded, JobIsLive, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import new_nonce
 from mayfly.jobs.authoring.effects import Effects
+from mayfly.jobs.errors import JobEnded, JobIsLive, StaleWrite
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import Claim, ClaimRefused, JobStore
@@ -165,7 +166,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.store, job, result="1", effects=effects.collected(), now_ms=self.clock()
             ),
             self.model.is_owned_by(job.owner or ""),
-            Fenced,
+            StaleWrite,
             done,
         )
 
@@ -186,7 +187,7 @@ class Interleavings(RuleBasedStateMachine):
                 job, error="boom", retry_at_ms=None if is_final else retry_at, now_ms=self.clock()
             ),
             self.model.is_owned_by(job.owner or ""),
-            Fenced,
+            StaleWrite,
             done,
         )
 
@@ -200,7 +201,7 @@ class Interleavings(RuleBasedStateMachine):
             self.model.attempt -= 1
 
         call = lambda: self.store.release(job, now_ms=self.clock())  # noqa: E731
-        self.step(None, call, self.model.is_owned_by(job.owner or ""), Fenced, done)
+        self.step(None, call, self.model.is_owned_by(job.owner or ""), StaleWrite, done)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), fault=FAULTS)
@@ -215,7 +216,7 @@ class Interleavings(RuleBasedStateMachine):
         def done() -> None:
             self.model.lease_until = self.clock() + LEASE_MS
 
-        self.step(fault, call, self.model.is_owned_by(job.owner or ""), Fenced, done)
+        self.step(fault, call, self.model.is_owned_by(job.owner or ""), StaleWrite, done)
 
     @rule()
     def bury(self) -> None:

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from mayfly import resources, sessions
-from mayfly.core.errors import SessionNotFound
+from mayfly.sessions.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
 from tests.conftest import make_client, make_tables

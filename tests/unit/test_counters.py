@@ -4,17 +4,15 @@ from typing import Any
 
 import pytest
 from mayfly import counters
-from mayfly.core.errors import (
+from mayfly.core.errors import IdempotencyKeyReused, InvalidRequest, StoreUnavailable
+from mayfly.counters import CounterStore
+from mayfly.counters.errors import (
     CounterExists,
     CounterIsSharded,
     CounterLimit,
     CounterOutOfRange,
-    IdempotencyKeyReused,
-    InvalidRequest,
     OutcomeUnknown,
-    StoreUnavailable,
 )
-from mayfly.counters import CounterStore
 
 from tests.conftest import make_client
 from tests.support.counting import Counting

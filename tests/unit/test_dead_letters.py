@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from mayfly.aws.dynamodb import DynamoDB
+from mayfly.aws.errors import StreamTrimmed
 from mayfly.aws.streams import Streams
-from mayfly.core.errors import JobEnded, JobIsLive, JobNotFound, StoreUnavailable, StreamTrimmed
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.observability import observer
 from mayfly.jobs.authoring.task import Declaration
+from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.dead_letters import DeadLetters

@@ -10,10 +10,11 @@ import pytest
 from mayfly import sessions
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.aws.queue import Queue
-from mayfly.core.errors import Fenced, LeaseHeld, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import new_secret
 from mayfly.core.observability import observer
 from mayfly.jobs.authoring.task import Declaration
+from mayfly.jobs.errors import LeaseHeld, StaleWrite
 from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Outbox
@@ -570,8 +571,8 @@ def test_cancelled_job_cannot_commit(api: JobsApi) -> None:
     assert (cancelled["status"], cancelled["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
     assert [
         type(lost) for lost in api.store.renew([claimed], now_ms=api.clock(), lease_ms=15_000)
-    ] == [Fenced]
-    with pytest.raises(Fenced, match="has ended"):
+    ] == [StaleWrite]
+    with pytest.raises(StaleWrite, match="has ended"):
         complete(api.store, claimed, result="1", effects=[], now_ms=api.clock())
     assert api.read(job["id"])[1] == cancelled
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import Contended, EffectRefused, Fenced, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.authoring.effects import Effect, Effects
+from mayfly.jobs.errors import Contended, EffectRefused, StaleWrite
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.store import JobStore
 from mayfly.jobs.worker.group_commit import Member, plan
@@ -177,7 +178,7 @@ def test_member_that_lost_its_job_does_not_affect_the_others(bench: Bench) -> No
     members = bench.members(10)
     bench.store.claim("acme", "j4", nonce="other", now_ms=NOW + 16_000, lease_ms=15_000)
     outcomes = bench.commit(members)
-    assert outcomes == ["committed"] * 4 + ["Fenced"] + ["committed"] * 5
+    assert outcomes == ["committed"] * 4 + ["StaleWrite"] + ["committed"] * 5
     assert (bench.count(), bench.completed()) == (9, [name for name in NAMES if name != "j4"])
     assert bench.sent == ["TransactWriteItems"] * 2
 
@@ -243,7 +244,7 @@ def test_worker_that_lost_its_job_gets_that_error_and_not_the_one_of_its_effects
 
     member = bench.member("j0", refused)
     bench.store.claim("acme", "j0", nonce="other", now_ms=NOW + 16_000, lease_ms=15_000)
-    assert isinstance(bench.store.commit_many([member])[0], Fenced)
+    assert isinstance(bench.store.commit_many([member])[0], StaleWrite)
 
 
 # ---------------------------------------------------------------- conflicts
@@ -366,7 +367,7 @@ def test_job_without_effects_costs_one_unit_and_no_transaction(bench: Bench) -> 
     assert (bench.commit([member]), bench.sent) == (["committed"], ["UpdateItem"])
     late = bench.member("j1", lambda effects: None)
     bench.store.claim("acme", "j1", nonce="other", now_ms=NOW + 16_000, lease_ms=15_000)
-    assert bench.commit([late]) == ["Fenced"]
+    assert bench.commit([late]) == ["StaleWrite"]
 
 
 # ---------------------------------------------------------------- nonces

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mayfly import jobs
-from mayfly.core.errors import BadImport, Fenced, InvalidRequest, LeaseHeld
+from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import canonical_json
 from mayfly.core.observability import observer
 from mayfly.imports import import_csv
+from mayfly.imports.errors import BadImport
 from mayfly.imports.model import Source, Upload
 from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally, read_key, read_uploads
 from mayfly.imports.store import Objects
 from mayfly.jobs.authoring.task import Declaration
+from mayfly.jobs.errors import LeaseHeld, StaleWrite
 from mayfly.jobs.model import Status, Submission, Wake
 from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress, public
 
@@ -402,7 +404,7 @@ def test_lost_import_cannot_be_continued_later(imports: Imports) -> None:
     imports.submit()
     mine = imports.store.claim("acme", "j1", nonce="a", now_ms=imports.clock(), lease_ms=15_000)
     imports.store.claim("acme", "j1", nonce="b", now_ms=imports.clock() + 16_000, lease_ms=15_000)
-    with pytest.raises(Fenced):
+    with pytest.raises(StaleWrite):
         imports.store.continue_later(mine, now_ms=imports.clock())
     assert imports.job().owner == "b"
 

@@ -11,8 +11,9 @@ import boto3
 import pytest
 from mayfly import limits
 from mayfly.aws.dynamodb import RequestRefused
-from mayfly.core.errors import QuotaExceeded, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import NAME
+from mayfly.limits.errors import QuotaExceeded
 from mayfly.resources import limit_store
 
 from functions.await_job.app import build as build_await

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import Contended, EffectRefused, Fenced, JobNotFound, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.authoring.effects import Effect, Effects
+from mayfly.jobs.errors import Contended, EffectRefused, JobNotFound, StaleWrite
 from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import RETENTION_SECONDS
@@ -240,7 +241,7 @@ def test_commit_of_a_lost_job_is_refused(
 ) -> None:
     late = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
-    with pytest.raises(Fenced, match="now: w2"):
+    with pytest.raises(StaleWrite, match="now: w2"):
         complete(store, late, result="1", effects=effects, now_ms=NOW)
     assert read(store) == taken
     assert increments(dynamodb) == 0
@@ -253,7 +254,7 @@ def test_commit_of_an_ended_job_is_refused(
     late = claim(store)
     complete(store, claim(store, "w2", NOW + LEASE + 1), result="2", effects=effects, now_ms=NOW)
     counted = increments(dynamodb)
-    with pytest.raises(Fenced, match="has ended"):
+    with pytest.raises(StaleWrite, match="has ended"):
         complete(store, late, result="1", effects=effects, now_ms=NOW)
     assert read(store).result == 2
     assert increments(dynamodb) == counted
@@ -398,8 +399,12 @@ def test_commit_cancelled_for_load_or_conflict_is_retried(
             EffectRefused,
             "record of the job itself was refused (ItemColl",
         ),
-        (("ConditionalCheckFailed", "None"), Fenced, "the job's record is gone"),
-        (("ConditionalCheckFailed", "ConditionalCheckFailed"), Fenced, "the job's record is gone"),
+        (("ConditionalCheckFailed", "None"), StaleWrite, "the job's record is gone"),
+        (
+            ("ConditionalCheckFailed", "ConditionalCheckFailed"),
+            StaleWrite,
+            "the job's record is gone",
+        ),
     ],
 )
 def test_commit_cancelled_for_another_reason_names_it_and_writes_nothing(
@@ -601,7 +606,7 @@ def test_failure_without_a_retry_time_ends_the_job(store: JobStore, job: Job) ->
 def test_failure_of_a_lost_job_is_refused(store: JobStore, job: Job) -> None:
     late = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
-    with pytest.raises(Fenced):
+    with pytest.raises(StaleWrite):
         store.fail(late, error="boom", retry_at_ms=NOW, now_ms=NOW)
     assert read(store) == taken
 
@@ -618,10 +623,10 @@ def test_failure_whose_answer_is_lost_succeeds_on_retry(
 def test_job_is_buried_only_in_the_state_that_was_read(store: JobStore, job: Job) -> None:
     stale = claim(store)
     taken = claim(store, "w2", NOW + LEASE + 1)
-    with pytest.raises(Fenced):
+    with pytest.raises(StaleWrite):
         store.bury(stale, now_ms=NOW)
     assert store.renew([taken], now_ms=NOW + LEASE + 2, lease_ms=LEASE) == [None]
-    with pytest.raises(Fenced):
+    with pytest.raises(StaleWrite):
         store.bury(taken, now_ms=NOW)
     taken = read(store)
     store.bury(taken, now_ms=NOW)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from mayfly import limits
 from mayfly.aws.dynamodb import RequestRefused
-from mayfly.core.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
+from mayfly.core.errors import InvalidRequest, StoreUnavailable
 from mayfly.jobs import Effects
 from mayfly.limits import Algorithm, Limit
+from mayfly.limits.errors import QuotaExceeded
 
 from tests.support.counting import counted
 from tests.support.fakes import FixedClock
@@ -92,7 +93,7 @@ def test_remaining_share_can_be_taken_and_no_more(store: Limiting, limit: Limit)
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a\nb", "\ud800"])
 def test_malformed_key_is_rejected_even_with_fail_open(store: Limiting, key: str) -> None:
-    @limits.guard(lambda: store, GCRA, tenant="acme", key=lambda name: name, fail_open=True)
+    @limits.limited(lambda: store, GCRA, tenant="acme", key=lambda name: name, fail_open=True)
     def greet(name: str) -> str:
         return f"hello {name}"
 
@@ -105,7 +106,7 @@ def test_missing_permission_is_an_error_even_with_fail_open(
 ) -> None:
     faults.refuse("UpdateItem", "AccessDeniedException")
 
-    @limits.guard(lambda: store, GCRA, tenant="acme", key=lambda: "k", fail_open=True)
+    @limits.limited(lambda: store, GCRA, tenant="acme", key=lambda: "k", fail_open=True)
     def greet() -> str:
         return "hello"
 
@@ -307,7 +308,7 @@ def test_decorator_admits_as_many_calls_as_the_limit(
     def whose(name: str, *, loud: bool = False) -> str:
         return name
 
-    @limits.guard(lambda: store, GCRA, tenant="acme", key=whose, fail_open=fail_open)
+    @limits.limited(lambda: store, GCRA, tenant="acme", key=whose, fail_open=fail_open)
     def greet(name: str, *, loud: bool = False) -> str:
         """Returns a greeting."""
         return f"hello {name}{'!' * loud}"

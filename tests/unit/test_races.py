@@ -5,7 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from mayfly.core.errors import LeaseHeld
+from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.worker.runner import Runner
 

@@ -10,21 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mayfly import schedules
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import (
-    InvalidRequest,
-    PayloadTooLarge,
-    ScheduleBusy,
-    ScheduleNotFound,
-    UnknownTask,
-)
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.jobs.authoring.task import Declaration
+from mayfly.jobs.errors import UnknownTask
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
 from mayfly.schedules import Definition, Keeper, Schedule, ScheduleStore
+from mayfly.schedules.errors import ScheduleBusy, ScheduleNotFound
 from mayfly.schedules.rules import hand_out, job_id, read_definition, ticks_after
-from mayfly.schedules.store import Moved
+from mayfly.schedules.store import StaleWrite
 
 from tests.support.fakes import FixedClock, Names
 from tests.support.faults import Faults, Killed
@@ -268,7 +264,7 @@ def test_two_sweeps_that_read_the_same_schedule_create_its_jobs_once(kept: Sched
     kept.clock.advance(60)
     stale = kept.store.read("acme", "s")
     assert kept.sweep() == 1
-    with pytest.raises(Moved):
+    with pytest.raises(StaleWrite):
         kept.store.advance(stale, [], made_ms=START + 120_000, next_ms=START + 180_000)
 
 
@@ -313,7 +309,7 @@ def test_sweep_that_gets_a_conflict_leaves_the_schedule_to_the_other_sweep(
 
 def test_two_callers_that_create_a_schedule_at_once_create_it_once(kept: Schedules) -> None:
     first = kept.define(every(60))
-    with pytest.raises(Moved):
+    with pytest.raises(StaleWrite):
         kept.store.create(first)
 
 
@@ -375,7 +371,11 @@ def test_every_tick_has_exactly_one_job_whenever_sweeps_run(data: st.DataObject)
             stale = kept.store.read("acme", "s")
             kept.sweep()
             if data.draw(st.booleans()):
-                with pytest.raises(Moved) if stale != kept.store.read("acme", "s") else _nothing():
+                with (
+                    pytest.raises(StaleWrite)
+                    if stale != kept.store.read("acme", "s")
+                    else _nothing()
+                ):
                     schedules._hand_out(kept.keeper, stale)
         until = kept.clock() + 90_000
         assert kept.ticks() == [n * step for n in range(1, (until - START) // (step * 1000) + 1)]

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from mayfly import sessions
-from mayfly.core.errors import SessionNotFound, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
+from mayfly.sessions.errors import SessionNotFound
 
 from tests.support.faults import Faults, Killed
 from tests.support.sessions import Sessions

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from mayfly import sessions
-from mayfly.core.errors import SessionNotFound
+from mayfly.sessions.errors import SessionNotFound
 
 from tests.conftest import make_client, make_tables
 from tests.support.faults import Faults

@@ -6,13 +6,8 @@ from typing import Any
 import pytest
 from mayfly import sessions
 from mayfly.aws.dynamodb import RequestRefused
-from mayfly.core.errors import (
-    InvalidRequest,
-    PayloadTooLarge,
-    SessionNotFound,
-    StoreUnavailable,
-    VersionConflict,
-)
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge, StoreUnavailable
+from mayfly.sessions.errors import SessionNotFound, VersionConflict
 from mayfly.sessions.model import Session
 from mayfly.sessions.store import SessionRotated
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import InvalidRequest, StreamTrimmed
+from mayfly.aws.errors import StreamTrimmed
+from mayfly.core.errors import InvalidRequest
 from mayfly.jobs.model import Attempt, Job, Status, StreamGap, Window
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.dead_letters import DeadLetters

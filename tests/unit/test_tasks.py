@@ -5,8 +5,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from mayfly.core.errors import BadTask
 from mayfly.jobs.authoring.task import Declaration, declared, imported, task
+from mayfly.jobs.errors import BadTask
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from mayfly import tenants
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import KeyNotFound, StoreUnavailable, Unauthenticated
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import new_secret
 from mayfly.tenants import ApiKey, TenantStore, mint
+from mayfly.tenants.errors import KeyNotFound
 from mayfly.tenants.rules import NOTED_EVERY_MS
+from mayfly.web.errors import Unauthenticated
 
 from tests.support.faults import Faults
 

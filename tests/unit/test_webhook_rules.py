@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mayfly.core.errors import BadSecret, ForbiddenAddress, InvalidRequest
+from mayfly.core.errors import InvalidRequest
+from mayfly.webhooks.errors import BadSecret, ForbiddenAddress
 from mayfly.webhooks.model import LOCAL, PUBLIC
 from mayfly.webhooks.rules import (
     check_addresses,

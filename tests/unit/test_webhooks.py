@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import LeaseHeld, Unreachable
+from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Status, Wake
 from mayfly.jobs.rules import job_id_for
 from mayfly.webhooks import Courier, deliver
+from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import LOCAL, Endpoint, Policy
 from mayfly.webhooks.store import Endpoints, Secrets, parameter
 from mayfly.webhooks.wire import Answer, _tls, post, resolve

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from mayfly.core import errors
 from mayfly.core.errors import MayflyError
 from mayfly.web.access import PUBLIC
 from mayfly.web.resolver import Route, api_of, route_shape
 
 from tools.openapi.bodies import body_schema, merged
+from tools.openapi.errors import all_errors
 
 __all__ = ["DOCUMENT", "FUNCTIONS", "PAGE", "ROOT", "build", "main", "page"]
 
@@ -219,11 +219,7 @@ def _with_errors(
 
     Responses that are only errors are written once, among the components.
     """
-    known = {
-        error.code: error
-        for error in vars(errors).values()
-        if isinstance(error, type) and issubclass(error, MayflyError)
-    }
+    known = all_errors()
     by_status: dict[int, list[type[MayflyError]]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(known[code].status, []).append(known[code])

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly.core.errors import StoreUnavailable, StreamTrimmed
+from mayfly.aws.errors import StreamTrimmed
+from mayfly.core.errors import StoreUnavailable
 
 __all__ = ["Streams"]
 

@@ -6,16 +6,15 @@ from typing import Final
 
 from mayfly.aws.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
 from mayfly.core.clock import Clock
-from mayfly.core.errors import (
+from mayfly.core.errors import IdempotencyKeyReused, StoreUnavailable
+from mayfly.counters import writes
+from mayfly.counters.errors import (
     CounterExists,
     CounterIsSharded,
     CounterLimit,
     CounterOutOfRange,
-    IdempotencyKeyReused,
     OutcomeUnknown,
-    StoreUnavailable,
 )
-from mayfly.counters import writes
 from mayfly.counters.model import Step
 from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, room
 

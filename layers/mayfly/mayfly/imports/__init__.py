@@ -4,7 +4,8 @@ up exactly once.
 
 from typing import Any, Final
 
-from mayfly.core.errors import BadImport, InvalidRequest
+from mayfly.core.errors import InvalidRequest
+from mayfly.imports.errors import BadImport
 from mayfly.imports.rules import CHECKPOINT_BYTES, PIECE_BYTES, Tally, read_key
 from mayfly.imports.store import Objects
 from mayfly.jobs import Continue, Effects, Job, Permanent

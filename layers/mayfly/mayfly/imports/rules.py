@@ -12,9 +12,10 @@ from decimal import Context, Decimal, localcontext
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from mayfly.core.errors import BadImport, InvalidRequest
+from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, parse_json
+from mayfly.imports.errors import BadImport
 from mayfly.imports.model import Source, Upload
 
 __all__ = ["CHECKPOINT_BYTES", "PIECE_BYTES", "Tally", "read_key", "read_uploads"]

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly.core.errors import BadImport, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
+from mayfly.imports.errors import BadImport
 from mayfly.imports.model import Source
 
 if TYPE_CHECKING:

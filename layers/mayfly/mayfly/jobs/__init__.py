@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from mayfly.core.clock import Clock
-from mayfly.core.errors import IdempotencyKeyReused, JobEnded, JobIsLive, UnknownTask
+from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Continue, Declaration, Permanent, Retry, task
+from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
 from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job

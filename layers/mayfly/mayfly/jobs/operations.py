@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
-from mayfly.core.errors import Fenced, JobEnded, JobIsLive, JobNotFound, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
 from mayfly.jobs import writes
+from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound, StaleWrite
 from mayfly.jobs.items import DUE, attention, attention_partition, job_key, read_job
 from mayfly.jobs.model import TERMINAL, Job, Status, Unreadable
 from mayfly.jobs.rules import RETENTION_SECONDS, idle_since_ms, is_expired, wait_before_claim_ms
@@ -121,7 +122,7 @@ class JobOperations:
         if job.status is Status.INPROGRESS and job.attempt >= job.max_attempts:
             try:
                 self._store.bury(job, now_ms=now_ms)
-            except Fenced:
+            except StaleWrite:
                 return None
             return Status.DEAD
         if not self._change("resend", writes.resend(self._table, job, now_ms=now_ms)):

@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from mayfly.core.clock import rfc3339
-from mayfly.core.errors import InvalidRequest, PayloadTooLarge, ResultTooLarge
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json, read_idempotency_key
+from mayfly.jobs.errors import ResultTooLarge
 from mayfly.jobs.model import (
     TERMINAL,
     Attempt,

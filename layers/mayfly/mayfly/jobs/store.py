@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
-from mayfly.core.errors import Fenced, JobNotFound, MayflyError, StoreUnavailable
+from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.jobs import writes
+from mayfly.jobs.errors import JobNotFound, StaleWrite
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import is_expired
-from mayfly.jobs.worker.group_commit import GroupCommit, Member, Outcome, fenced
+from mayfly.jobs.worker.group_commit import GroupCommit, Member, Outcome, stale_write
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 
@@ -154,7 +155,7 @@ class JobStore:
             return self._with_payload(item)
         except StoreUnavailable:
             with suppress(
-                Fenced, StoreUnavailable
+                StaleWrite, StoreUnavailable
             ):  # nothing was started: the claim is not to cost an attempt
                 self.release(mine, now_ms=now_ms)
             raise
@@ -184,8 +185,8 @@ class JobStore:
             for each, job, answer in zip(claims, mine, answers, strict=True)
         ]
 
-    def renew(self, jobs: Sequence[Job], *, now_ms: int, lease_ms: int) -> list[Fenced | None]:
-        """Holds up to 25 claims for another `lease_ms`, in one call; a Fenced for each that has
+    def renew(self, jobs: Sequence[Job], *, now_ms: int, lease_ms: int) -> list[StaleWrite | None]:
+        """Holds up to 25 claims for another `lease_ms`, in one call; a StaleWrite for each that has
         another owner or an end.
 
         Raises StoreUnavailable.
@@ -196,14 +197,14 @@ class JobStore:
                     "renew", **writes.renew(self._table, jobs[0], now_ms=now_ms, lease_ms=lease_ms)
                 )
             except ConditionFailed as refusal:
-                return [fenced(jobs[0].id, jobs[0].owner or "", refusal.item)]
+                return [stale_write(jobs[0].id, jobs[0].owner or "", refusal.item)]
             return [None]
         statements = [
             writes.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs
         ]
         answers = self._db.execute_many("renew", statements)
         return [
-            fenced(job.id, job.owner or "",
+            stale_write(job.id, job.owner or "",
             answer.item) if answer.code == "ConditionalCheckFailed" else None
             for job, answer in zip(jobs, answers, strict=True)
         ]  # fmt: skip
@@ -226,8 +227,8 @@ class JobStore:
             self._table, seen, writes.completed(mine, now_ms=now_ms), is_new=is_new, result=result
         )
 
-    def claim_late(self, seen: Job, mine: Job, *, is_new: bool) -> Fenced | None:
-        """Writes the claim of a job that is being run without one; a Fenced where somebody else has
+    def claim_late(self, seen: Job, mine: Job, *, is_new: bool) -> StaleWrite | None:
+        """Writes the claim of a job that is being run without one; a StaleWrite where somebody else has
         changed it. Raises StoreUnavailable.
         """
         return self._advance("claim", seen, mine, is_new=is_new)
@@ -244,7 +245,7 @@ class JobStore:
     ) -> None:
         """`fail` for a job that was not claimed, in the version that was seen.
 
-        Raises Fenced, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
         target = writes.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         if lost := self._advance("fail", seen, target, is_new=is_new):
@@ -254,7 +255,7 @@ class JobStore:
         """Gives up the caller's claim after a failure: not to be claimed again before
         `retry_at_ms`, or DEAD where that is None.
 
-        Raises Fenced, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
         write = writes.fail(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         self._leave(job, write, "fail", Status(write["ExpressionAttributeValues"][":status"]["S"]))
@@ -262,20 +263,20 @@ class JobStore:
     def bury(self, job: Job, *, now_ms: int) -> None:
         """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was seen.
 
-        Raises Fenced when it has moved on since, StoreUnavailable.
+        Raises StaleWrite when it has moved on since, StoreUnavailable.
         """
         self._leave(job, writes.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
 
     def release(self, job: Job, *, now_ms: int) -> None:
         """Undoes the caller's claim of a job of which nothing was done; the attempt counts for
-        nothing. Raises Fenced, StoreUnavailable.
+        nothing. Raises StaleWrite, StoreUnavailable.
         """
         self._leave(job, writes.release(self._table, job, now_ms=now_ms), "release", Status.RETRY)
 
     def continue_later(self, job: Job, *, now_ms: int) -> None:
         """Leaves the caller's job to another invocation, at once; no attempt is spent.
 
-        Raises Fenced, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
         self._leave(
             job, writes.continue_later(self._table, job, now_ms=now_ms), "continue", Status.RETRY
@@ -284,20 +285,22 @@ class JobStore:
     def save(self, job: Job, *, progress: str) -> None:
         """Keeps the progress (JSON) of a job that the caller owns.
 
-        Raises Fenced, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
         try:
             self._db.update("save", **writes.save(self._table, job, progress=progress))
         except ConditionFailed as refusal:
-            raise fenced(job.id, job.owner or "", refusal.item) from refusal
+            raise stale_write(job.id, job.owner or "", refusal.item) from refusal
 
-    def _advance(self, operation: str, seen: Job, target: Job, *, is_new: bool) -> Fenced | None:
+    def _advance(
+        self, operation: str, seen: Job, target: Job, *, is_new: bool
+    ) -> StaleWrite | None:
         ((verb, request),) = writes.advance(self._table, seen, target, is_new=is_new).items()
         try:
             (self._db.put if verb == "Put" else self._db.update)(operation, **request)
         except ConditionFailed as refusal:
             if not _is_own_repeat(target, refusal.item, target.status):
-                return fenced(target.id, target.owner or "", refusal.item)
+                return stale_write(target.id, target.owner or "", refusal.item)
         return None
 
     def _leave(self, job: Job, write: dict[str, Any], operation: str, wanted: Status) -> None:
@@ -305,7 +308,7 @@ class JobStore:
             self._db.update(operation, **write)
         except ConditionFailed as refusal:
             if not _is_own_repeat(job, refusal.item, wanted):
-                raise fenced(job.id, job.owner or "", refusal.item) from refusal
+                raise stale_write(job.id, job.owner or "", refusal.item) from refusal
 
     def _put_payload(self, item: Item) -> None:
         try:

@@ -6,12 +6,13 @@ from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 from mayfly.aws.dynamodb import RequestRefused
-from mayfly.core.errors import InvalidRequest, QuotaExceeded, StoreUnavailable
+from mayfly.core.errors import InvalidRequest, StoreUnavailable
+from mayfly.limits.errors import QuotaExceeded
 from mayfly.limits.model import Algorithm, Decision, Limit
 from mayfly.limits.rules import check
 from mayfly.limits.store import LimitStore
 
-__all__ = ["Algorithm", "Decision", "Limit", "LimitStore", "guard", "quota", "take", "take_all"]
+__all__ = ["Algorithm", "Decision", "Limit", "LimitStore", "limited", "quota", "take", "take_all"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def take_all(
     return store.take_all(tenant, limits, key, cost)
 
 
-def guard(
+def limited(
     store: Callable[[], LimitStore],
     limit: Limit,
     *,

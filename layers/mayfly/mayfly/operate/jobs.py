@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mayfly.core.clock import rfc3339, system_clock
-from mayfly.core.errors import JobEnded, JobIsLive, JobNotFound, MayflyError
+from mayfly.core.errors import MayflyError
+from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound
 from mayfly.jobs.model import Job, Status, Unreadable
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import public

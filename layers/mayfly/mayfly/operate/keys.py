@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly.core.clock import rfc3339, system_clock
-from mayfly.core.errors import KeyNotFound
 from mayfly.core.ids import new_secret
 from mayfly.operate.stack import Stack, show, target, tenant_option
 from mayfly.tenants import ALL_SCOPES, ApiKey, authenticate, mint
+from mayfly.tenants.errors import KeyNotFound
 
 __all__ = ["add_parser"]
 

@@ -5,17 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mayfly.core.clock import Clock
-from mayfly.core.errors import (
-    JobNotFound,
-    ScheduleBusy,
-    ScheduleNotFound,
-    StoreUnavailable,
-    UnknownTask,
-)
+from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.authoring.task import Declaration
+from mayfly.jobs.errors import JobNotFound, UnknownTask
 from mayfly.jobs.model import Delay, Job, Submission, Tick
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_inline, new_job
+from mayfly.schedules.errors import ScheduleBusy, ScheduleNotFound
 from mayfly.schedules.model import Definition, HandOut, Schedule
 from mayfly.schedules.rules import (
     AHEAD_MS,
@@ -26,7 +22,7 @@ from mayfly.schedules.rules import (
     public,
     read_definition,
 )
-from mayfly.schedules.store import Moved, ScheduleStore
+from mayfly.schedules.store import ScheduleStore, StaleWrite
 
 __all__ = [
     "Definition",
@@ -81,7 +77,7 @@ def define(
         raise UnknownTask(definition.task, list(keeper.tasks))
     for _ in range(_TRIES):
         now_ms = keeper.clock()
-        with suppress(Moved):
+        with suppress(StaleWrite):
             try:
                 seen = keeper.store.read(tenant, name)
             except ScheduleNotFound:
@@ -113,7 +109,7 @@ def pause(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
     Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
     """
     for _ in range(_TRIES):
-        with suppress(Moved):
+        with suppress(StaleWrite):
             seen = keeper.store.read(tenant, name)
             return _hold(keeper, seen, is_paused=True)
     raise ScheduleBusy(name)
@@ -126,7 +122,7 @@ def resume(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
     Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
     """
     for _ in range(_TRIES):
-        with suppress(Moved):
+        with suppress(StaleWrite):
             seen = keeper.store.read(tenant, name)
             if seen.next_ms is not None:
                 return seen
@@ -143,7 +139,7 @@ def delete(keeper: Keeper, name: str, *, tenant: str) -> None:
     """Ends a schedule; jobs of ticks to come are cancelled, those that run go on. Raises
     ScheduleNotFound, ScheduleBusy, StoreUnavailable."""
     for _ in range(_TRIES):
-        with suppress(Moved):
+        with suppress(StaleWrite):
             keeper.store.delete(_hold(keeper, keeper.store.read(tenant, name)))
             return
     raise ScheduleBusy(name)
@@ -164,7 +160,7 @@ def hand_out_due(
         if is_over():
             break
         try:
-            with suppress(Moved):  # somebody else is at it, or the index was behind
+            with suppress(StaleWrite):  # somebody else is at it, or the index was behind
                 made += _hand_out(keeper, found, is_over)[1]
         except (
             StoreUnavailable,
@@ -239,7 +235,7 @@ def _first_hand_out(keeper: Keeper, schedule: Schedule) -> Schedule:
     """
     try:
         return _hand_out(keeper, schedule)[0]
-    except Moved:  # a sweep was quicker
+    except StaleWrite:  # a sweep was quicker
         return keeper.store.read(schedule.tenant, schedule.name)
 
 

@@ -18,6 +18,7 @@ from mayfly.core.clock import rfc3339
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, canonical_json
+from mayfly.jobs.rules import MAX_MAX_ATTEMPTS, PAYLOAD_LIMIT
 from mayfly.schedules.model import Definition, HandOut, Schedule
 
 __all__ = [
@@ -42,9 +43,7 @@ LATE_MS: Final = 300_000
 _UTC: Final = "UTC"
 _CRON: Final = re.compile(r"[0-9A-Za-z*,/# -]{1,120}")
 _ZONE: Final = re.compile(r"[0-9A-Za-z_+/-]{1,64}")
-_PAYLOAD_LIMIT: Final = 256 * 1024
 _LONGEST_SECONDS: Final = 365 * 24 * 3600
-_MAX_ATTEMPTS: Final = 20
 #: Missed ticks are counted up to this.
 _COUNTED: Final = 1000
 
@@ -58,7 +57,7 @@ def read_definition(body: Any) -> Definition:
     definition = Definition(
         task=fields.text("task", pattern=NAME),
         payload=fields.anything("payload", default=None),
-        max_attempts=fields.integer("max_attempts", 1, _MAX_ATTEMPTS, default=None),
+        max_attempts=fields.integer("max_attempts", 1, MAX_MAX_ATTEMPTS, default=None),
         cron=fields.text("cron", pattern=_CRON, default=None),
         every_seconds=fields.integer("every_seconds", 1, _LONGEST_SECONDS, default=None),
         timezone=fields.text("timezone", pattern=_ZONE, default=None) or _UTC,
@@ -69,8 +68,8 @@ def read_definition(body: Any) -> Definition:
     if definition.cron is None and "timezone" in body:
         raise InvalidRequest("timezone", "goes with cron; an interval knows no hours")
     size = len(canonical_json(definition.payload).encode())
-    if size > _PAYLOAD_LIMIT:
-        raise PayloadTooLarge("payload", size, _PAYLOAD_LIMIT)
+    if size > PAYLOAD_LIMIT:
+        raise PayloadTooLarge("payload", size, PAYLOAD_LIMIT)
     _check_times(definition)
     return definition
 

@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
-from mayfly.core.errors import ScheduleNotFound, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.model import Job
 from mayfly.jobs.writes import create as create_job
 from mayfly.schedules import writes
+from mayfly.schedules.errors import ScheduleNotFound
 from mayfly.schedules.model import Schedule
 
-__all__ = ["Moved", "ScheduleStore"]
+__all__ = ["ScheduleStore", "StaleWrite"]
 
 
-class Moved(Exception):
+class StaleWrite(Exception):
     """Somebody else has changed the schedule since it was read."""
 
 
@@ -74,26 +75,26 @@ class ScheduleStore:
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
     def create(self, schedule: Schedule) -> None:
-        """Stores a new schedule. Raises Moved where there is one, StoreUnavailable."""
+        """Stores a new schedule. Raises StaleWrite where there is one, StoreUnavailable."""
         self._send("create schedule", self._db.put, writes.create(self._table, schedule))
 
     def set(self, seen: Schedule, target: Schedule) -> Schedule:
         """Makes `target` of a schedule, and returns it as it is now.
 
-        Raises Moved, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
         self._send("change schedule", self._db.put, writes.set_(self._table, seen, target))
         return replace(target, version=seen.version + 1)
 
     def delete(self, seen: Schedule) -> None:
-        """Deletes a schedule. Raises Moved, StoreUnavailable."""
+        """Deletes a schedule. Raises StaleWrite, StoreUnavailable."""
         try:
             self._db.delete("delete schedule", **writes.delete(self._table, seen))
         except ConditionFailed as refusal:
             if not (
                 refusal.was_repeated and self._is_gone(seen)
             ):  # the answer was lost, and this is the SDK's repeat
-                raise Moved from refusal
+                raise StaleWrite from refusal
 
     def advance(
         self, seen: Schedule, jobs: Sequence[Job], *, made_ms: int, next_ms: int
@@ -101,7 +102,7 @@ class ScheduleStore:
         """Makes the jobs of ticks and notes which tick comes next, all or nothing; returns the
         schedule as it is now.
 
-        Raises Moved where somebody else was quicker, StoreUnavailable.
+        Raises StaleWrite where somebody else was quicker, StoreUnavailable.
         """
         puts = [put for job in jobs for put in create_job(self._table, job)]
         try:
@@ -112,7 +113,7 @@ class ScheduleStore:
         except TransactionCancelled as refusal:
             own, *_ = refusal.reasons
             if own.code in ("ConditionalCheckFailed", "TransactionConflict"):
-                raise Moved from refusal
+                raise StaleWrite from refusal
             raise StoreUnavailable("hand out", str(refusal)) from refusal
         return replace(seen, made_ms=made_ms, next_ms=next_ms, version=seen.version + 1)
 
@@ -121,7 +122,7 @@ class ScheduleStore:
         try:
             send(operation, **request)
         except ConditionFailed as refusal:
-            raise Moved from refusal
+            raise StaleWrite from refusal
 
     def _is_gone(self, seen: Schedule) -> bool:
         return (

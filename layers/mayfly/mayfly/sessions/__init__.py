@@ -9,12 +9,13 @@ SessionNotFound, where the store did not answer StoreUnavailable.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mayfly.core.errors import SessionNotFound, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions import rules
+from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.model import Page, Session
 from mayfly.sessions.rules import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, merge_patch
-from mayfly.sessions.store import SessionStore, Superseded
+from mayfly.sessions.store import SessionStore, StaleWrite
 
 __all__ = [
     "DEFAULT_ABSOLUTE_SECONDS",
@@ -243,7 +244,7 @@ def _write(
             return store.touch(seen, now_ms=now_ms) if rules.is_touch_due(seen, now_ms) else seen
         try:
             store.replace(seen, after, now_ms=now_ms)
-        except Superseded:
+        except StaleWrite:
             continue
         return after
     raise StoreUnavailable("write the session", f"other writers came first {_TRIES} times in a row")

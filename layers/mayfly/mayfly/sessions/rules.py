@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mayfly.core.clock import rfc3339
-from mayfly.core.errors import InvalidRequest, PayloadTooLarge, SessionNotFound, VersionConflict
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.ids import key
 from mayfly.core.json_input import NAME, Fields, canonical_json
+from mayfly.sessions.errors import SessionNotFound, VersionConflict
 from mayfly.sessions.model import Session, Token
 
 __all__ = [

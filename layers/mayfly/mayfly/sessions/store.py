@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
 from mayfly.core.clock import Clock
-from mayfly.core.errors import SessionNotFound, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.sessions import writes
+from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.items import (
     Item,
     generation_key,
@@ -27,7 +28,7 @@ from mayfly.sessions.rules import (
     was_rotated_away,
 )
 
-__all__ = ["SessionRotated", "SessionStore", "Superseded"]
+__all__ = ["SessionRotated", "SessionStore", "StaleWrite"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _PASSING: Final = {
 }
 
 
-class Superseded(Exception):
+class StaleWrite(Exception):
     """A write met another writer's, or one at work at the same moment; nothing of it was written.
 
     Read again, and try again.
@@ -161,7 +162,7 @@ class SessionStore:
         """Writes the next version of a session, in another subject's partition where it has another
         subject.
 
-        Raises Superseded where it is not as it was seen, and SessionNotFound where it has expired
+        Raises StaleWrite where it is not as it was seen, and SessionNotFound where it has expired
         since.
         """
         tenant, table = seen.tenant, self._table
@@ -192,7 +193,7 @@ class SessionStore:
             codes = [reason.code for reason in refusal.reasons]
             if _PASSING.isdisjoint(codes):
                 raise StoreUnavailable("write the session", ", ".join(codes)) from refusal
-            raise Superseded from refusal
+            raise StaleWrite from refusal
 
     def end(self, tenant: str, token: Token, *, now_ms: int) -> None:
         """Deletes the session that a token opens. Raises SessionNotFound."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from mayfly.core.errors import Unauthenticated
 from mayfly.tenants.model import ApiKey
+from mayfly.web.errors import Unauthenticated
 
 __all__ = [
     "ALL_SCOPES",

@@ -3,8 +3,8 @@
 from typing import Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
-from mayfly.core.errors import KeyNotFound
 from mayfly.core.ids import key
+from mayfly.tenants.errors import KeyNotFound
 from mayfly.tenants.model import ApiKey
 
 __all__ = ["TenantStore"]

@@ -7,7 +7,7 @@ from typing import Any, Final
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 
-from mayfly.core.errors import Forbidden, Unauthenticated
+from mayfly.web.errors import Forbidden, Unauthenticated
 
 __all__ = ["PUBLIC", "Caller", "Quota", "authorize", "caller"]
 

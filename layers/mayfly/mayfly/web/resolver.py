@@ -12,10 +12,11 @@ from urllib.parse import unquote
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from mayfly.core.errors import InvalidRequest, MayflyError, MethodNotAllowed, RouteNotFound
+from mayfly.core.errors import InvalidRequest, MayflyError
 from mayfly.core.json_input import NAME, parse_json
 from mayfly.core.observability import Observer
 from mayfly.web.access import PUBLIC, Quota, authorize, caller
+from mayfly.web.errors import MethodNotAllowed, RouteNotFound
 from mayfly.web.problems import problem
 
 __all__ = ["PUBLIC", "Api", "Handler", "Route", "api_of", "read_name", "route_shape"]

@@ -5,16 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly.core.clock import Clock
-from mayfly.core.errors import (
-    BadSecret,
-    ForbiddenAddress,
-    InvalidRequest,
-    UnknownSecret,
-    Unreachable,
-)
+from mayfly.core.errors import InvalidRequest
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Continue, Permanent, Retry
 from mayfly.jobs.model import Job
+from mayfly.webhooks.errors import BadSecret, ForbiddenAddress, UnknownSecret, Unreachable
 from mayfly.webhooks.model import Endpoint, Policy, Webhook
 from mayfly.webhooks.rules import (
     GONE,

@@ -17,9 +17,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mayfly.core.errors import BadSecret, ForbiddenAddress, InvalidRequest
+from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, canonical_json
+from mayfly.webhooks.errors import BadSecret, ForbiddenAddress
 from mayfly.webhooks.model import Endpoint, Policy, Webhook
 
 __all__ = [

@@ -10,8 +10,9 @@ from botocore.exceptions import ClientError
 
 from mayfly.aws.dynamodb import DynamoDB, Item
 from mayfly.core.clock import Clock
-from mayfly.core.errors import StoreUnavailable, UnknownSecret
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
+from mayfly.webhooks.errors import UnknownSecret
 from mayfly.webhooks.rules import read_secrets
 
 __all__ = ["Endpoints", "Secrets", "parameter"]

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
-from mayfly.core.errors import Unreachable
+from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import Endpoint
 
 __all__ = ["Answer", "post", "resolve"]

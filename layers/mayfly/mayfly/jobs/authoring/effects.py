@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly.core.clock import Clock
-from mayfly.core.errors import InvalidRequest, TooManyEffects
+from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
 from mayfly.counters.rules import MAX_STEP, SHARD, partition
+from mayfly.jobs.errors import TooManyEffects
 from mayfly.limits.model import Algorithm, Limit
 from mayfly.limits.rules import Write, check, item_key, plan, update
 
@@ -105,7 +106,7 @@ class Effects:
         """For long tasks, now and then: stops the task here where its job was cancelled or has
         another owner by now.
 
-        Nothing of such a job can be committed, so going on would only be wasted. Raises Fenced; let
+        Nothing of such a job can be committed, so going on would only be wasted. Raises StaleWrite; let
         it pass.
 
         With an argument, any JSON of up to 64 KB, that is kept on the job at once: the next attempt

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mayfly.core.errors import BadTask, MayflyError
+from mayfly.core.errors import MayflyError
 from mayfly.core.json_input import NAME
 from mayfly.jobs.authoring.effects import Effects
+from mayfly.jobs.errors import BadTask
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, MAX_MAX_ATTEMPTS
 

@@ -8,16 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mayfly.aws.errors import StreamTrimmed
 from mayfly.core.clock import Clock
-from mayfly.core.errors import (
-    InvalidRequest,
-    JobNotFound,
-    PayloadTooLarge,
-    StoreUnavailable,
-    StreamTrimmed,
-)
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge, StoreUnavailable
 from mayfly.core.observability import Observer
 from mayfly.jobs.authoring.task import Declaration
+from mayfly.jobs.errors import JobNotFound
 from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wake
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Announcement, Outbox, announcement, wake

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from mayfly.core.errors import LeaseHeld, MayflyError, StoreUnavailable, UnreadableMessage
+from mayfly.core.errors import MayflyError, StoreUnavailable
+from mayfly.jobs.errors import LeaseHeld, UnreadableMessage
 from mayfly.jobs.model import Unreadable
 from mayfly.jobs.rules import describe
 from mayfly.jobs.store import JobExists

@@ -7,8 +7,9 @@ process. Claims of exclusive tasks are made early, together, if that is safe.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from mayfly.core.errors import LeaseHeld, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import canonical_json
+from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import describe, is_expired, is_terminal, wait_before_claim_ms
 from mayfly.jobs.store import Claim, ClaimRefused, JobExists

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mayfly.core.errors import Contended, EffectRefused, MayflyError, UnknownTask
+from mayfly.core.errors import MayflyError
 from mayfly.core.ids import derived_id
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Task
+from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import (
     DEFAULT_MAX_ATTEMPTS,

@@ -15,14 +15,9 @@
 
 from typing import NoReturn
 
-from mayfly.core.errors import (
-    Contended,
-    EffectRefused,
-    Fenced,
-    LeaseHeld,
-    MayflyError,
-)
+from mayfly.core.errors import MayflyError
 from mayfly.jobs.authoring.task import Continue, Retry
+from mayfly.jobs.errors import Contended, EffectRefused, LeaseHeld, StaleWrite
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import backoff_ms, describe, waits_by_message
 from mayfly.jobs.store import ClaimRefused
@@ -54,7 +49,7 @@ def fail(deps: Deps, ownership: Ownership, failure: Exception, *, runs_first: bo
     """Retries, continues or buries a job whose task or commit has failed.
 
     `runs_first` is True if the invocation had run no other job before, so that the job had all of
-    its time. Raises JobFailed if the message is wanted again, MessageDone if not, Fenced and
+    its time. Raises JobFailed if the message is wanted again, MessageDone if not, StaleWrite and
     StoreUnavailable.
     """
     if failure is ownership.lost:
@@ -71,7 +66,7 @@ def fail(deps: Deps, ownership: Ownership, failure: Exception, *, runs_first: bo
 def bury_interrupted(deps: Deps, job: Job) -> NoReturn:
     """Ends as DEAD a job whose last attempt was interrupted.
 
-    Raises MessageDone, or Fenced and StoreUnavailable.
+    Raises MessageDone, or StaleWrite and StoreUnavailable.
     """
     deps.store.bury(job, now_ms=deps.clock())
     deps.observe.count("JobDead")
@@ -83,7 +78,7 @@ def release_contended(deps: Deps, ownership: Ownership, conflict: Contended) -> 
     """Releases a job whose commit met nothing but conflicts.
 
     Nothing was written and the job is not at fault, so no attempt is spent. Raises LeaseHeld, or
-    Fenced and StoreUnavailable.
+    StaleWrite and StoreUnavailable.
     """
     deps.observe.count("JobContended")
     deps.observe.log.warning(
@@ -108,12 +103,12 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
             log.warning("a message names a job that does not exist; it is deleted")
         case ClaimRefused():
             log.info("the job has ended before; the message is deleted")
-        case Fenced() if request.new is not None and cause.fingerprint not in (
+        case StaleWrite() if request.new is not None and cause.fingerprint not in (
             None,
             request.new.fingerprint,
         ):
             raise request.key_reused() from cause
-        case Fenced():
+        case StaleWrite():
             log.warning(
                 "this attempt came too late; nothing of it was applied", error=describe(cause)
             )

@@ -16,12 +16,13 @@ from mayfly.aws.dynamodb import (
     RequestRefused,
     TransactionCancelled,
 )
-from mayfly.core.errors import Contended, EffectRefused, Fenced, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import derived_id
 from mayfly.jobs.authoring.effects import EFFECT_LIMIT, Effect, Item, merged
+from mayfly.jobs.errors import Contended, EffectRefused, StaleWrite
 from mayfly.jobs.model import TERMINAL, Status
 
-__all__ = ["GroupCommit", "Member", "fenced", "plan"]
+__all__ = ["GroupCommit", "Member", "plan", "stale_write"]
 
 #: A cancelled transaction whose only reasons are these has written nothing and may be sent again,
 #: under a new token.
@@ -34,7 +35,7 @@ _BYTES: Final = 3_500_000
 _SMALL: Final = 1_000
 
 #: What came of a member: None where it is committed.
-Outcome = Fenced | EffectRefused | Contended | StoreUnavailable | None
+Outcome = StaleWrite | EffectRefused | Contended | StoreUnavailable | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ class GroupCommit:
     def commit(self, members: Sequence[Member]) -> list[Outcome]:
         """Commits each member, all of it or nothing of it; one outcome for each, in their order.
 
-        None where it is committed. Fenced where its job has another owner, version or end;
+        None where it is committed. StaleWrite where its job has another owner, version or end;
         EffectRefused where one of its effects could not be applied; Contended where nothing but
         conflicts were met; StoreUnavailable where the outcome is unknown: such a member is left to
         redelivery, which its own condition makes safe.
@@ -240,13 +241,15 @@ def _group(members: Sequence[Member]) -> Group:
     return group
 
 
-def fenced(job_id: str, nonce: str, found: Mapping[str, Any] | None) -> Fenced:
+def stale_write(job_id: str, nonce: str, found: Mapping[str, Any] | None) -> StaleWrite:
     """What an attempt is told that lost its job; `found` is the job's item."""
     if found is None:
-        return Fenced(job_id, nonce, "the job's record is gone", has_ended=True)
+        return StaleWrite(job_id, nonce, "the job's record is gone", has_ended=True)
     has_ended = Status(found["status"]["S"]) in TERMINAL
     holder = "it has ended" if has_ended else f"now: {(found.get('owner') or found['status'])['S']}"
-    return Fenced(job_id, nonce, holder, has_ended=has_ended, fingerprint=found["fingerprint"]["S"])
+    return StaleWrite(
+        job_id, nonce, holder, has_ended=has_ended, fingerprint=found["fingerprint"]["S"]
+    )
 
 
 def _verdict(member: Member, reason: Reason) -> Outcome:
@@ -259,7 +262,7 @@ def _verdict(member: Member, reason: Reason) -> Outcome:
         and found["status"] == {"S": Status.COMPLETED}
     ):
         return None  # an earlier send had done its work, and its answer was lost
-    return fenced(member.job_id, member.nonce, found)
+    return stale_write(member.job_id, member.nonce, found)
 
 
 def _size(value: Any) -> int:

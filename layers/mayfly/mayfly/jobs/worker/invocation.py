@@ -19,8 +19,9 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.aws.queue import Queue
-from mayfly.core.errors import LeaseHeld, MayflyError
+from mayfly.core.errors import MayflyError
 from mayfly.core.observability import Observer
+from mayfly.jobs.errors import LeaseHeld
 
 __all__ = ["Batch", "each", "entrypoint"]
 

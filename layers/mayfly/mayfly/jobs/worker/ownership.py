@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
-from mayfly.core.errors import Fenced, StoreUnavailable
+from mayfly.core.errors import StoreUnavailable
+from mayfly.jobs.errors import StaleWrite
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import check_progress, describe
 from mayfly.jobs.worker.deps import Deps
@@ -28,7 +29,7 @@ class Ownership(ABC):
         #: True if the job's item names this owner, so that other workers can see it.
         self.is_written = False
         #: The refusal of a write, once another worker has changed the job.
-        self.lost: Fenced | None = None
+        self.lost: StaleWrite | None = None
         #: True if the task has saved progress that differs from what it found.
         self.has_progressed = False
 
@@ -48,7 +49,7 @@ class Ownership(ABC):
     def fail(self, error: str, retry_at_ms: int | None, now_ms: int) -> None:
         """Records a failure: retried not before `retry_at_ms`, or dead if that is None.
 
-        Raises Fenced, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
 
     @property
@@ -65,7 +66,7 @@ class Ownership(ABC):
     def release(self) -> None:
         """Undoes a claim of which nothing was done; no attempt is spent.
 
-        Raises Fenced, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
         if self.is_written:
             self._deps.store.release(self.job, now_ms=self._deps.clock())
@@ -74,7 +75,7 @@ class Ownership(ABC):
         """Undoes an early claim of a job that was not started; its lease expires if that fails."""
         try:
             self.release()
-        except (Fenced, StoreUnavailable) as problem:
+        except (StaleWrite, StoreUnavailable) as problem:
             self._deps.observe.log.warning(
                 "a claim could not be released; its lease expires", error=describe(problem)
             )
@@ -82,23 +83,23 @@ class Ownership(ABC):
     def continue_later(self) -> None:
         """Leaves the job, with its progress, to another invocation; no attempt is spent.
 
-        Raises Fenced, StoreUnavailable.
+        Raises StaleWrite, StoreUnavailable.
         """
         self._deps.store.continue_later(self.job, now_ms=self._deps.clock())
 
-    def lose(self, refusal: Fenced | None) -> None:
+    def lose(self, refusal: StaleWrite | None) -> None:
         """Notes what the heartbeat found; the task is stopped at its next checkpoint."""
         self.lost = self.lost or refusal
 
     def check(self) -> None:
-        """Raises Fenced if the job is known to be lost."""
+        """Raises StaleWrite if the job is known to be lost."""
         if self.lost is not None:
             raise self.lost
 
     def save(self, progress: Any) -> None:
         """Stores the task's progress with the job.
 
-        Raises Fenced, InvalidRequest, StoreUnavailable.
+        Raises StaleWrite, InvalidRequest, StoreUnavailable.
         """
         text = check_progress(progress)
         self.write()
@@ -106,7 +107,7 @@ class Ownership(ABC):
             raise self.lost or StoreUnavailable("save", "the job could not be claimed")
         try:
             self._deps.store.save(self.job, progress=text)
-        except Fenced as refusal:
+        except StaleWrite as refusal:
             self.lost = refusal
             raise
         # Unchanged progress does not count; otherwise a task could continue for ever.

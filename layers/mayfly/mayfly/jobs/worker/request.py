@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from mayfly.core.errors import InvalidRequest, PayloadTooLarge, UnreadableMessage
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
+from mayfly.jobs.errors import UnreadableMessage
 from mayfly.jobs.model import Job, Status, Wake
 from mayfly.jobs.rules import is_inline, job_id_for, read_message
 from mayfly.jobs.worker.deps import Deps

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly import sessions
-from mayfly.core.errors import SessionNotFound
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, Session, SessionStore
+from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.store import SessionRotated
 from mayfly.sessions.web.cookies import (
     clear_cookie,

@@ -1,0 +1,26 @@
+"""Errors of schedules."""
+
+from mayfly.core.errors import MayflyError
+
+__all__ = ["ScheduleBusy", "ScheduleNotFound"]
+
+
+class ScheduleNotFound(MayflyError):
+    """The tenant has no schedule of this name."""
+
+    status = 404
+    retryable = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name!r}")
+
+
+class ScheduleBusy(MayflyError):
+    """A schedule was changed by somebody else at the same time, again and again."""
+
+    status = 409
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the schedule {name!r} is being changed by somebody else; look at it and try again"
+        )

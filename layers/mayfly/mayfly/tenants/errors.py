@@ -1,0 +1,17 @@
+"""Errors of API keys."""
+
+from mayfly.core.errors import MayflyError
+
+__all__ = ["KeyNotFound"]
+
+
+class KeyNotFound(MayflyError):
+    """The tenant has no API key of this id: it never existed, belongs to another tenant, or was
+    revoked.
+    """
+
+    status = 404
+    retryable = False
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key {key_id!r}; 'mayfly keys list' shows a tenant's keys")
