@@ -43,7 +43,7 @@ ROOMS = [
 #: below them all.
 FEATURES = ["tenants", "counters", "limits", "sessions", "jobs", "schedules", "webhooks", "imports"]
 LIBRARY_ARROWS: dict[str, set[str]] = {
-    "__init__": set(),
+    "__init__": {"core", "web", *FEATURES},  # the front door
     "core": set(),
     "aws": {"core"},
     "web": {"core"},

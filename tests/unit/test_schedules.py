@@ -376,7 +376,7 @@ def test_every_tick_has_exactly_one_job_whenever_sweeps_run(data: st.DataObject)
                     if stale != kept.store.read("acme", "s")
                     else _nothing()
                 ):
-                    schedules._hand_out(kept.keeper, stale)
+                    schedules.service._hand_out(kept.keeper, stale)
         until = kept.clock() + 90_000
         assert kept.ticks() == [n * step for n in range(1, (until - START) // (step * 1000) + 1)]
 

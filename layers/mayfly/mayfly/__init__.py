@@ -1,9 +1,74 @@
-"""Sessions, counters and background jobs that keep nothing in the process.
+"""The front door of the library: what handlers and tasks import.
 
-Each feature is a package of plain verbs over a store; `mayfly.resources` makes the stores from the
-environment.
+`from mayfly import jobs, sessions` gives features, whose functions are verbs over a store.
+`from mayfly import task, Effects` gives names. Each is imported when it is first asked for, so that
+a function pays at its cold start for what it uses only.
 """
 
-__all__ = ["__version__"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mayfly.core.errors import InvalidRequest, MayflyError, PayloadTooLarge, StoreUnavailable
+    from mayfly.core.json_input import Fields
+    from mayfly.core.observability import Observer, observer
+    from mayfly.core.settings import read_settings
+    from mayfly.jobs.authoring.effects import Effects
+    from mayfly.jobs.authoring.task import Continue, Permanent, Retry, task
+    from mayfly.jobs.model import Job
+    from mayfly.limits.model import Algorithm, Limit
+    from mayfly.web.resolver import PUBLIC, Api
 
 __version__ = "0.1.0"
+
+_NAMES: Final = {
+    "Algorithm": "limits.model",
+    "Api": "web.resolver",
+    "Continue": "jobs.authoring.task",
+    "Effects": "jobs.authoring.effects",
+    "Fields": "core.json_input",
+    "InvalidRequest": "core.errors",
+    "Job": "jobs.model",
+    "Limit": "limits.model",
+    "MayflyError": "core.errors",
+    "Observer": "core.observability",
+    "PUBLIC": "web.resolver",
+    "PayloadTooLarge": "core.errors",
+    "Permanent": "jobs.authoring.task",
+    "Retry": "jobs.authoring.task",
+    "StoreUnavailable": "core.errors",
+    "observer": "core.observability",
+    "read_settings": "core.settings",
+    "task": "jobs.authoring.task",
+}
+
+__all__ = [
+    "PUBLIC",
+    "Algorithm",
+    "Api",
+    "Continue",
+    "Effects",
+    "Fields",
+    "InvalidRequest",
+    "Job",
+    "Limit",
+    "MayflyError",
+    "Observer",
+    "PayloadTooLarge",
+    "Permanent",
+    "Retry",
+    "StoreUnavailable",
+    "observer",
+    "read_settings",
+    "task",
+]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Imports a name of the front door (PEP 562)."""
+        module = _NAMES.get(name)
+        if module is None:
+            raise AttributeError(f"module 'mayfly' has no attribute {name!r}")
+        return getattr(import_module(f"mayfly.{module}"), name)

@@ -1,99 +1,24 @@
 """Background jobs whose effects happen once, or not at all, whatever dies on the way."""
 
-from collections.abc import Callable, Iterator, Mapping
-
-from mayfly.core.clock import Clock
-from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.jobs.authoring.effects import Effects
-from mayfly.jobs.authoring.task import Continue, Declaration, Permanent, Retry, task
-from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
+from mayfly.jobs.authoring.task import Continue, Permanent, Retry, task
 from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
-from mayfly.jobs.store import JobExists, JobStore
+from mayfly.jobs.service import cancel, redrive, submit, wait
+from mayfly.jobs.store import JobStore
 
 __all__ = [
-    "Continue", "Effects", "Job", "JobOperations", "JobStore", "Permanent", "Retry", "Submission",
-    "cancel", "redrive", "submit", "task", "wait",
-]  # fmt: skip
-
-
-def submit(
-    submission: Submission, *, tenant: str, store: JobStore, operations: JobOperations,
-    tasks: Mapping[str, Declaration],
-    now_ms: int, new_id: Callable[[], str],
-) -> tuple[Job, bool]:  # fmt: skip
-    """Stores a job for the workers to run; the table's stream carries it to the queue.
-
-    Returns the job, and whether it is new: the same idempotency key and body find the job that was
-    made before. One that has been waiting for unusually long is announced again: a client that
-    repeats its request heals a lost message. Raises UnknownTask, IdempotencyKeyReused when the key
-    came with another body, StoreUnavailable.
-    """
-    declaration = tasks.get(submission.task)
-    if declaration is None:
-        raise UnknownTask(submission.task, list(tasks))
-    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=new_id())
-    job = new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
-    try:
-        store.create(job)
-    except JobExists as exists:
-        if exists.job.fingerprint != job.fingerprint:
-            raise IdempotencyKeyReused(f"job {exists.job.id!r}") from None
-        if is_overdue(exists.job, now_ms):
-            try:
-                return operations.resend(tenant, exists.job.id, now_ms=now_ms), False
-            except (JobEnded, JobIsLive):  # it has moved on meanwhile, and needs no message
-                return store.read(tenant, exists.job.id, now_ms=now_ms), False
-        return exists.job, False
-    return job, True
-
-
-def cancel(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
-    """Ends a job of this tenant that has not ended: at once where it waits, and where it runs its
-    worker is refused.
-
-    Raises JobNotFound, JobEnded, StoreUnavailable.
-    """
-    return operations.cancel(tenant, job_id, now_ms=now_ms)
-
-
-def redrive(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
-    """Runs a dead job of this tenant again, with all its attempts.
-
-    Raises JobNotFound, JobEnded, StoreUnavailable.
-    """
-    return operations.redrive(tenant, job_id, now_ms=now_ms)
-
-
-def wait(
-    job_id: str,
-    *,
-    tenant: str,
-    store: JobStore,
-    clock: Clock,
-    until_ms: int,
-    pause: Callable[[float], bool],
-) -> Job:
-    """A job of this tenant, as soon as it has ended, or as it is at `until_ms`. Raises JobNotFound,
-    StoreUnavailable.
-
-    Reads at growing intervals, `pause(seconds)` between them, which returns True to end the wait
-    early: waiting is cheap, and the caller may ask again at any time.
-    """
-    is_over = False
-    for seconds in _intervals():
-        now_ms = clock()
-        job = store.read(tenant, job_id, now_ms=now_ms)
-        left = (until_ms - now_ms) / 1000
-        if is_terminal(job) or left <= 0 or is_over:
-            return job
-        is_over = pause(min(seconds, left))
-    raise AssertionError("intervals never end")
-
-
-def _intervals() -> Iterator[float]:
-    seconds = 0.05
-    while True:
-        yield seconds
-        seconds = min(seconds * 1.5, 1.0)
+    "Continue",
+    "Effects",
+    "Job",
+    "JobOperations",
+    "JobStore",
+    "Permanent",
+    "Retry",
+    "Submission",
+    "cancel",
+    "redrive",
+    "submit",
+    "task",
+    "wait",
+]

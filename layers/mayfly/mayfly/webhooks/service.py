@@ -1,0 +1,109 @@
+"""Webhooks: signed, at least once, each under one id, and to public addresses only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mayfly.core.clock import Clock
+from mayfly.core.errors import InvalidRequest
+from mayfly.jobs.authoring.effects import Effects
+from mayfly.jobs.authoring.task import Continue, Permanent, Retry
+from mayfly.jobs.model import Job
+from mayfly.webhooks.errors import BadSecret, ForbiddenAddress, UnknownSecret, Unreachable
+from mayfly.webhooks.model import Endpoint, Policy, Webhook
+from mayfly.webhooks.rules import (
+    GONE,
+    check_addresses,
+    content,
+    headers,
+    is_delivered,
+    pause_seconds,
+    read_endpoint,
+    read_webhook,
+)
+from mayfly.webhooks.store import Endpoints, Secrets
+from mayfly.webhooks.wire import Answer, post
+
+__all__ = ["Courier", "deliver"]
+
+#: The whole exchange, in seconds. Standard Webhooks advises receivers to answer within 15 to 30.
+_SECONDS: Final = 15.0
+#: What an attempt may take: to look the host up, to connect, and the exchange. It is not begun with
+#: less.
+_NEEDED_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Courier:
+    """What it takes to deliver.
+
+    `resolve(host, port)` gives a host's addresses; `pauses` are the seconds between attempts.
+    """
+
+    secrets: Secrets
+    endpoints: Endpoints
+    policy: Policy
+    pauses: Sequence[int]
+    resolve: Callable[[str, int], list[str]]
+    clock: Clock
+
+
+def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
+    """The body of `http.deliver`: one attempt. Payload `{url, body?, headers?, secret_name?}`;
+    gives `{"status"}`.
+
+    The receiver may see an attempt that is not known to have arrived, and so the same `webhook-id`
+    again: it is the job's. Raises Retry where there was no answer or not a good one, Permanent
+    where trying again would change nothing.
+    """
+    if effects.seconds_left() < _NEEDED_SECONDS:  # others of the batch have used the invocation up
+        raise Continue
+    try:
+        webhook = read_webhook(job.payload)
+        endpoint = read_endpoint(webhook.url, courier.policy)
+        # Whoever redrives a job asks on purpose.
+        if job.run == 1 and courier.endpoints.is_gone(job.tenant, webhook.url):
+            raise Permanent(
+                f"this URL of {endpoint.origin} has answered 410 before; redrive this job to "
+                "ask it again"
+            )
+        keys = courier.secrets.read(job.tenant, webhook.secret_name)
+        answer = _attempt(job, webhook, endpoint, keys, courier)
+    except (InvalidRequest, ForbiddenAddress, UnknownSecret, BadSecret) as problem:
+        raise Permanent(str(problem)) from None
+    except Unreachable as problem:
+        raise _again(str(problem), job, courier, None) from None
+    if is_delivered(answer.status):
+        if job.run > 1:
+            courier.endpoints.reopen(job.tenant, webhook.url)
+        return {"status": answer.status}
+    if answer.status == GONE:
+        courier.endpoints.end(job.tenant, webhook.url)
+        raise Permanent(f"{endpoint.origin} answered 410: it wants nothing more")
+    why = ", a redirect, which is not followed" if 300 <= answer.status < 400 else ""
+    raise _again(f"{endpoint.origin} answered {answer.status}{why}", job, courier, answer)
+
+
+def _attempt(
+    job: Job, webhook: Webhook, endpoint: Endpoint, keys: Sequence[bytes], courier: Courier
+) -> Answer:
+    body = content(webhook.body)
+    # Looked up once, all of them checked, and the connection goes to what was checked: a name
+    # cannot change its mind between.
+    addresses = check_addresses(
+        endpoint.host, courier.resolve(endpoint.host, endpoint.port), courier.policy
+    )
+    signed = headers(webhook, keys, f"msg_{job.id}", body, at_s=courier.clock() // 1000)
+    return post(endpoint, addresses, signed, body, seconds=_SECONDS)
+
+
+def _again(reason: str, job: Job, courier: Courier, answer: Answer | None) -> Retry:
+    pause = pause_seconds(
+        courier.pauses,
+        job.attempt,
+        job.id,
+        status=answer.status if answer else None,
+        retry_after=answer.retry_after if answer else None,
+        now_s=courier.clock() // 1000,
+    )
+    return Retry(reason, after_seconds=pause)

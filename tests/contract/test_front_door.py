@@ -1,0 +1,32 @@
+"""The names that applications import from `mayfly` itself."""
+
+import subprocess
+import sys
+
+import mayfly
+import pytest
+
+
+@pytest.mark.parametrize("name", mayfly.__all__)
+def test_front_door_gives_every_name_that_it_lists(name: str) -> None:
+    assert getattr(mayfly, name).__class__ is not type(mayfly)
+
+
+def test_front_door_lists_every_name_that_it_gives() -> None:
+    assert set(mayfly._NAMES) == set(mayfly.__all__)
+
+
+def test_front_door_has_no_other_name() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Missing'"):
+        _ = mayfly.Missing  # type: ignore[attr-defined]
+
+
+def test_front_door_imports_nothing_before_a_name_is_asked_for() -> None:
+    program = (
+        "import sys, mayfly; before = set(sys.modules); mayfly.Job; "
+        "print(sorted(m for m in before if m.startswith('mayfly.')), 'mayfly.jobs' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["[]", "True"]
