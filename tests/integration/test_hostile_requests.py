@@ -138,5 +138,5 @@ def test_no_malformed_request_caused_an_unforeseen_error(stack: Stack) -> None:
         assert [
             each
             for each in said
-            if each["type"] == "invocation failed" or "unforeseen" in str(each)
+            if each["type"] == "invocation failed" or "unexpected error" in str(each)
         ] == []

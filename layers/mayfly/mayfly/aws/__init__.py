@@ -1,1 +1,1 @@
-"""The only modules of the library that know an AWS client, apart from each feature's store."""
+"""The only modules of the library that call an AWS client, apart from each feature's store."""

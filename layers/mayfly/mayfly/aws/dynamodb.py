@@ -1,6 +1,6 @@
-"""The DynamoDB edge: sends one request and names its failure.
+"""Adapter to DynamoDB: sends one request, and raises an error that names the failure.
 
-Stores know tables and conditions; this knows botocore, and what each of its refusals means.
+Stores deal with tables and conditions. This module deals with botocore and its errors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,24 +25,23 @@ __all__ = [
     "TransactionCancelled",
 ]
 
-#: An item or a key as DynamoDB's JSON has it.
+#: An item or a key in DynamoDB's JSON.
 Item = dict[str, Any]
 
-#: Refusals of the request as it stands: malformed, not allowed to this role, or for a table that is
-#: not there.
+#: Errors that a retry cannot help: a malformed request, a missing permission, a missing table.
 _REFUSED: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}
-#: Keys of one BatchGetItem.
+#: The most keys of one BatchGetItem.
 _BATCH_KEYS: Final = 100
-#: How often what a batch left undone is asked for again.
+#: Calls for one batch; each repeats the keys that the call before left unprocessed.
 _BATCH_TRIES: Final = 6
 
 
 class ConditionFailed(Exception):
-    """The condition of a write did not hold. `item` is what stood there, None where nothing did or
-    nobody asked to see it.
+    """The condition of a write did not hold.
 
-    `was_repeated` where the SDK had sent it before and got no answer: the first one may have held,
-    and changed what it was about.
+    `item` is the item as it was. It is None if there was no item, or if the request did not ask for
+    it. `was_repeated` is true if the SDK sent the write more than once: a write whose response was
+    lost may have happened, and may be the reason why this condition did not hold.
     """
 
     def __init__(self, item: Item | None, *, was_repeated: bool = False) -> None:
@@ -53,9 +52,9 @@ class ConditionFailed(Exception):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why one write of several was refused; code `None` where it was not.
+    """The reason why one write of several was refused.
 
-    `item` as in ConditionFailed.
+    The code is `None` if this write was not the reason. `item` is as in ConditionFailed.
     """
 
     code: str
@@ -63,8 +62,9 @@ class Reason:
 
 
 class TransactionCancelled(Exception):
-    """A transaction was refused and nothing of it was written; `reasons` has one entry for each of
-    its writes, in their order.
+    """A transaction was refused, and nothing of it was written.
+
+    `reasons` has one entry for each of its writes, in their order.
     """
 
     def __init__(self, reasons: Sequence[Reason]) -> None:
@@ -75,9 +75,10 @@ class TransactionCancelled(Exception):
 
 
 class RequestRefused(StoreUnavailable):
-    """The request was not accepted as it stands; nothing of it was written.
+    """The request was refused, and nothing of it was written.
 
-    `is_malformed` where it never will be; otherwise a table or a permission is missing.
+    `is_malformed` is true if the request itself is invalid. Otherwise a table or a permission is
+    missing.
     """
 
     def __init__(self, operation: str, code: str, message: str) -> None:
@@ -87,37 +88,34 @@ class RequestRefused(StoreUnavailable):
 
 
 class AnswerLost(StoreUnavailable):
-    """The request was sent, and nobody knows whether it took effect."""
+    """The request was sent, but its response was lost: it may or may not have taken effect."""
 
 
 class DynamoDB:
-    """One client.
+    """One client of DynamoDB.
 
-    `pause(attempt)` waits before what a batch left undone is sent again: with jitter in production.
+    `pause(attempt)` waits before a retry: with jitter in production. Every method raises
+    StoreUnavailable; its `operation` is for the error's message.
     """
 
     def __init__(self, client: "DynamoDBClient", pause: Callable[[int], None]) -> None:
-        self._client: Any = (
-            client  # the stubs describe neither cancellation reasons nor built requests
-        )
+        # Any: the stubs describe neither cancellation reasons nor requests built by functions.
+        self._client: Any = client
         self.pause = pause
 
     def get(self, operation: str, table: str, key: Item) -> Item | None:
-        """The item, strongly consistent.
-
-        Raises StoreUnavailable, as every method here does; `operation` is for its message.
-        """
-        found: Item | None = self._call(
+        """Returns an item, strongly consistent, None if there is none."""
+        item: Item | None = self._call(
             operation, "get_item", TableName=table, Key=key, ConsistentRead=True
         ).get("Item")
-        return found
+        return item
 
     def get_many(self, operation: str, table: str, keys: Sequence[Item]) -> list[Item]:
-        """Those of the items that exist, strongly consistent, in any order. The keys must differ;
-        one call for each hundred.
+        """Returns those of the items that exist, strongly consistent, in any order.
 
-        Keys that the store leaves unprocessed are asked for again, and never taken for absent:
-        where they stay unanswered this raises.
+        Makes one call for each hundred keys, which must differ. Keys that DynamoDB leaves
+        unprocessed are requested again and never treated as absent; if they stay unprocessed, this
+        raises StoreUnavailable.
         """
         return [
             item
@@ -126,27 +124,27 @@ class DynamoDB:
         ]
 
     def put(self, operation: str, **request: Any) -> None:
-        """PutItem. Raises ConditionFailed."""
+        """Calls PutItem. Raises ConditionFailed."""
         self._call(operation, "put_item", **request)
 
     def update(self, operation: str, **request: Any) -> Item:
-        """UpdateItem; returns the attributes that `ReturnValues` asks for.
+        """Calls UpdateItem, and returns the attributes that `ReturnValues` asks for.
 
         Raises ConditionFailed.
         """
         return dict(self._call(operation, "update_item", **request).get("Attributes", {}))
 
     def delete(self, operation: str, **request: Any) -> None:
-        """DeleteItem. Raises ConditionFailed."""
+        """Calls DeleteItem. Raises ConditionFailed."""
         self._call(operation, "delete_item", **request)
 
     def transact(
         self, operation: str, writes: Sequence[Mapping[str, Any]], *, token: str | None = None
     ) -> None:
-        """TransactWriteItems. Raises TransactionCancelled, RequestRefused.
+        """Calls TransactWriteItems. Raises TransactionCancelled, RequestRefused.
 
-        The SDK repeats it under one token, which counts once for ten minutes; a call of this with a
-        new token is another transaction.
+        The SDK retries under one token, which DynamoDB deduplicates for ten minutes. A call with
+        another token is another transaction.
         """
         self._call(
             operation,
@@ -156,52 +154,47 @@ class DynamoDB:
         )
 
     def execute_many(self, operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
-        """BatchExecuteStatement of up to 25 writes, each on its own; one Reason for each."""
+        """Calls BatchExecuteStatement with up to 25 independent writes; returns a Reason for each."""
         reply = self._call(operation, "batch_execute_statement", Statements=list(statements))
-        return [Reason(*_error(response)) for response in reply["Responses"]]
+        return [Reason(*_code_and_item(response)) for response in reply["Responses"]]
 
     def query(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Query; the whole reply."""
+        """Calls Query, and returns the whole reply."""
         return dict(self._call(operation, "query", **request))
 
     def scan(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Scan; the whole reply."""
+        """Calls Scan, and returns the whole reply."""
         return dict(self._call(operation, "scan", **request))
 
     def _get_some(self, operation: str, table: str, keys: Sequence[Item]) -> list[Item]:
-        found: list[Item] = []
+        items: list[Item] = []
         left: Any = {table: {"Keys": list(keys), "ConsistentRead": True}}
         for attempt in range(_BATCH_TRIES):
             if attempt:
                 self.pause(attempt)
             reply = self._call(operation, "batch_get_item", RequestItems=left)
-            found += reply.get("Responses", {}).get(table, [])
+            items += reply.get("Responses", {}).get(table, [])
             left = reply.get("UnprocessedKeys")
             if not left:
-                return found
+                return items
         raise StoreUnavailable(operation, f"keys unprocessed {_BATCH_TRIES} times in a row")
 
     def _call(self, operation: str, method: str, **request: Any) -> Any:
         try:
             return getattr(self._client, method)(**request)
         except ClientError as refusal:
-            raise _named(operation, refusal) from refusal
-        except (
-            ResponseParserError,
-            UnicodeDecodeError,
-        ) as problem:  # it was answered, in words that nobody understands
+            raise _error_for(operation, refusal) from refusal
+        except (ResponseParserError, UnicodeDecodeError) as problem:
+            # There was a response, but it cannot be parsed.
             raise AnswerLost(operation, type(problem).__name__) from problem
-        except (
-            ParamValidationError,
-            TypeError,
-            ValueError,
-        ) as problem:  # it cannot even be written down, and never left
+        except (ParamValidationError, TypeError, ValueError) as problem:
+            # The request cannot be serialized, so it was not sent.
             raise RequestRefused(operation, "ValidationException", str(problem)) from problem
         except BotoCoreError as problem:
             raise AnswerLost(operation, type(problem).__name__) from problem
 
 
-def _named(operation: str, refusal: ClientError) -> Exception:
+def _error_for(operation: str, refusal: ClientError) -> Exception:
     answer: dict[str, Any] = dict(refusal.response)
     code = answer["Error"]["Code"]
     if code == "ConditionalCheckFailedException":
@@ -210,7 +203,7 @@ def _named(operation: str, refusal: ClientError) -> Exception:
         )
     if code == "TransactionCanceledException" and answer.get("CancellationReasons"):
         return TransactionCancelled(
-            [Reason(each["Code"], each.get("Item")) for each in answer["CancellationReasons"]]
+            [Reason(entry["Code"], entry.get("Item")) for entry in answer["CancellationReasons"]]
         )
     if code in _REFUSED:
         return RequestRefused(operation, code, answer["Error"].get("Message", code))
@@ -219,6 +212,6 @@ def _named(operation: str, refusal: ClientError) -> Exception:
     return StoreUnavailable(operation, code)
 
 
-def _error(response: dict[str, Any]) -> tuple[str, Item | None]:
+def _code_and_item(response: dict[str, Any]) -> tuple[str, Item | None]:
     error = response.get("Error")
     return (error["Code"], error.get("Item")) if error else ("None", None)

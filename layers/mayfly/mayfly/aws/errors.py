@@ -1,4 +1,4 @@
-"""Errors of AWS clients that callers may want to tell apart."""
+"""Errors of AWS clients that callers may want to distinguish."""
 
 from mayfly.core.errors import MayflyError
 
@@ -11,4 +11,4 @@ class StreamTrimmed(MayflyError):
     retryable = False
 
     def __init__(self, stream_arn: str, first: str, last: str) -> None:
-        super().__init__(f"the stream {stream_arn} no longer has its records {first} to {last}")
+        super().__init__(f"the stream {stream_arn} no longer has the records {first} to {last}")

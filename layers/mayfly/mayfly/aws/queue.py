@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue"]
 
-#: Entries of one SQS batch call.
+#: The most entries of one SQS batch call.
 _BATCH = 10
-#: The longest visibility timeout that SQS takes, in seconds.
+#: The longest visibility timeout that SQS accepts, in seconds.
 _LONGEST_VISIBILITY = 12 * 3600
 
 
@@ -29,12 +29,12 @@ class Queue:
     def send(
         self, bodies: Mapping[str, Mapping[str, str]], delays: Mapping[str, float] | None = None
     ) -> set[str]:
-        """Sends JSON bodies, by any name that tells them apart, and returns the names of those that
-        were not sent.
+        """Sends JSON bodies, and returns the names of those that were not sent.
 
-        `delays` gives some of them seconds to wait, at most 900. A body's tenant is its message
-        group: where one tenant's messages pile up, SQS hands out the others' first (fair queues,
-        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html).
+        `bodies` has each body under a unique name. `delays` has seconds by name, at most 900. The
+        tenant of a body is its message group: if one tenant has a backlog, SQS delivers the
+        messages of the others first. These are fair queues, in the SQS Developer Guide:
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
         """
         unsent: set[str] = set()
         for names in _chunks(bodies):
@@ -48,18 +48,20 @@ class Queue:
                 for index, name in enumerate(names)
             ]
             try:
-                # Typed dicts.
-                reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]
+                reply = self._client.send_message_batch(
+                    QueueUrl=self._url,
+                    Entries=entries,  # type: ignore[arg-type]  # the stubs want typed dicts
+                )
                 unsent |= {names[int(failed["Id"])] for failed in reply.get("Failed", [])}
             except (BotoCoreError, ClientError):
                 unsent |= set(names)
         return unsent
 
     def set_visibility(self, seconds_by_receipt: Mapping[str, float]) -> int:
-        """Hides messages that this invocation received for some seconds from now. Returns how many
-        could not be changed.
+        """Hides messages that this invocation received, each for some seconds from now.
 
-        Those come back by the visibility they have: later, never lost.
+        Returns the number of messages that could not be changed. They are not lost: they come back
+        when their present visibility timeout is over.
         """
         failed = 0
         for receipts in _chunks(seconds_by_receipt):
@@ -74,8 +76,8 @@ class Queue:
             try:
                 reply = self._client.change_message_visibility_batch(
                     QueueUrl=self._url,
-                    Entries=entries,  # type: ignore[arg-type]
-                )  # typed dicts
+                    Entries=entries,  # type: ignore[arg-type]  # the stubs want typed dicts
+                )
                 failed += len(reply.get("Failed", []))
             except (BotoCoreError, ClientError):
                 failed += len(receipts)

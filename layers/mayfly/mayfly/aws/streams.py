@@ -1,5 +1,7 @@
-"""The DynamoDB Streams edge: reads again what a mapping gave up on, while the stream still has it
-(24 hours).
+"""Adapter to DynamoDB Streams.
+
+It reads records again that an event source mapping failed to deliver. A stream keeps its records
+for 24 hours.
 """
 
 from collections.abc import Iterator
@@ -12,9 +14,9 @@ from mayfly.core.errors import StoreUnavailable
 
 __all__ = ["Streams"]
 
-#: The most pages that are read for one gap; each may be empty.
+#: The most pages that are read for one range of records; each page may be empty.
 _PAGES: Final = 500
-#: What the stream says of records that it no longer has.
+#: Error codes for records that the stream no longer has.
 _GONE: Final = {"TrimmedDataAccessException", "ResourceNotFoundException"}
 
 
@@ -25,11 +27,11 @@ class Streams:
         self._client = client
 
     def images(self, arn: str, shard: str, first: str, last: str) -> Iterator[dict[str, Any]]:
-        """The new images of a shard's records from one sequence number to another, both included.
+        """Yields the new images of a shard's records, from sequence number `first` to `last`.
 
-        Raises StreamTrimmed, at the end, where the stream no longer has all of them;
-        StoreUnavailable, also where the last one was not reached: a page may be empty although more
-        follows.
+        Both ends are included. Raises StreamTrimmed, at the end, if the stream no longer has all of
+        the records. Raises StoreUnavailable, also if the last record was not reached: a page may be
+        empty although more records follow.
         https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
         """
         is_trimmed = False
@@ -56,15 +58,15 @@ class Streams:
             position = reply.get("NextShardIterator")
         if is_trimmed:
             raise StreamTrimmed(arn, first, last)
-        raise StoreUnavailable("read stream", f"record {last} was not reached")
+        raise StoreUnavailable("read the stream", f"record {last} was not reached")
 
     def _position(self, arn: str, shard: str, kind: str, **more: str) -> str:
-        found: str = self._call(
+        position: str = self._call(
             "get_shard_iterator", StreamTrimmed(arn, more.get("SequenceNumber", "first"), "last"),
             StreamArn=arn, ShardId=shard,
             ShardIteratorType=kind, **more,
         )["ShardIterator"]  # fmt: skip
-        return found
+        return position
 
     def _call(self, method: str, if_gone: StreamTrimmed, **request: Any) -> dict[str, Any]:
         try:
@@ -73,6 +75,6 @@ class Streams:
             code = refusal.response["Error"]["Code"]
             if code in _GONE:
                 raise if_gone from refusal
-            raise StoreUnavailable("read stream", code) from refusal
+            raise StoreUnavailable("read the stream", code) from refusal
         except BotoCoreError as problem:
-            raise StoreUnavailable("read stream", type(problem).__name__) from problem
+            raise StoreUnavailable("read the stream", type(problem).__name__) from problem

@@ -1,1 +1,1 @@
-"""Modules that every feature uses. They know neither AWS nor HTTP."""
+"""Modules that every feature uses. None of them depends on AWS or HTTP."""

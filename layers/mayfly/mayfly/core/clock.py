@@ -1,4 +1,4 @@
-"""The one place where time comes from.
+"""Clocks: the only module that reads the time.
 
 A clock is a function that returns milliseconds since the epoch, UTC. Rules take `now_ms` as a
 value; stores take a clock.
@@ -14,12 +14,12 @@ Clock = Callable[[], int]
 
 
 def system_clock() -> int:
-    """Milliseconds since the epoch."""
+    """Returns milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 def rfc3339(at_ms: int) -> str:
-    """`at_ms` as RFC 3339 in UTC with milliseconds, such as `2026-01-31T23:59:59.000Z`."""
+    """Returns `at_ms` as RFC 3339, in UTC with milliseconds: `2026-01-31T23:59:59.000Z`."""
     return (
         datetime.fromtimestamp(at_ms / 1000, UTC)
         .isoformat(timespec="milliseconds")

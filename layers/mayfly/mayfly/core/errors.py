@@ -1,7 +1,7 @@
-"""The base of all errors that Mayfly raises on purpose, and the ones that every feature shares.
+"""The base class of all errors that Mayfly raises on purpose, and the errors that features share.
 
-Each feature has its own in `errors.py`. An error takes facts, not sentences: its class writes the
-message from them, so that the same mistake always reads the same. Every class has a row in
+Each feature has its own errors in `errors.py`. An error takes facts, and its class writes the
+message from them, so the same mistake always has the same message. Every class has a row in
 docs/errors.md.
 """
 
@@ -20,11 +20,11 @@ __all__ = [
 
 
 class MayflyError(Exception):
-    """Base of the tree.
+    """Base class of all errors.
 
-    `code` is the stable, machine-readable name of the problem, `title` the same for people. Both
-    are the words of the class's name unless it sets them. `status` is the HTTP status of the
-    answer. `retryable` says whether the same work could succeed later.
+    `code` is the stable, machine-readable name of the problem; `title` is its name for people.
+    Both default to the words of the class's name. `status` is the HTTP status of the answer.
+    `retryable` is true if the same work could succeed later.
     """
 
     code: ClassVar[str] = "internal-error"
@@ -43,7 +43,7 @@ class MayflyError(Exception):
             cls.title = " ".join(words).capitalize()
 
     def headers(self) -> Mapping[str, str]:
-        """Returns header fields of the answer that this error becomes."""
+        """Returns header fields that this error adds to its answer."""
         return {}
 
     def members(self) -> Mapping[str, Any]:
@@ -54,7 +54,7 @@ class MayflyError(Exception):
 class ConfigError(MayflyError):
     """The environment of a function is incomplete or malformed.
 
-    It is raised once, at start, with every problem.
+    Raised once, at start, with all problems.
     """
 
     code = "bad-configuration"
@@ -62,11 +62,13 @@ class ConfigError(MayflyError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__("the function's environment is not usable: " + "; ".join(problems))
+        super().__init__(
+            "the function's environment variables are missing or malformed: " + "; ".join(problems)
+        )
 
 
 class InvalidRequest(MayflyError):
-    """A request or message does not have its documented shape; `field` names the place."""
+    """A request or message does not have its documented shape; `field` names the member."""
 
     status = 400
     retryable = False
@@ -105,13 +107,13 @@ class IdempotencyKeyReused(MayflyError):
 
 
 class StoreUnavailable(MayflyError):
-    """The store did not answer, or refused for load: a write may or may not have happened."""
+    """The store did not answer or was overloaded; a write may or may not have happened."""
 
     status = 503
     retry_after_seconds: ClassVar[int] = 1
 
     def __init__(self, operation: str, cause: str) -> None:
-        super().__init__(f"the store did not complete {operation} ({cause}); try again")
+        super().__init__(f"the store did not complete {operation!r} ({cause}); try again")
 
     def headers(self) -> Mapping[str, str]:
         """Returns Retry-After."""

@@ -1,7 +1,6 @@
-"""Strict reading of JSON that came from outside: HTTP bodies, queue messages, task payloads.
+"""Strict reading of JSON from outside: HTTP bodies, queue messages, task payloads.
 
-Refuses what would be guessed at otherwise: unknown fields, duplicate keys, NaN, wrong types. Each
-refusal names the field.
+Unknown fields, duplicate keys, NaN and wrong types are refused. Each error names the field.
 """
 
 import json
@@ -13,36 +12,35 @@ from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 
 __all__ = ["NAME", "Fields", "canonical_json", "parse_json", "read_idempotency_key"]
 
-#: Names of counters, tasks, schedules and subjects (design: one alphabet, safe in URLs, keys and
-#: logs).
+#: Names of counters, tasks, schedules and subjects: one alphabet, safe in URLs, keys and logs.
 NAME: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,128}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _MISSING: Final = object()
-#: The whole numbers up to here are exact as floats (RFC 8259, 6).
+#: Whole numbers up to this one are exact as floats (RFC 8259, 6).
 _EXACT: Final = 2**53
-#: Levels of arrays and objects that a value may have: what can be read at one depth of the call
-#: stack must not fail at another.
+#: Levels of arrays and objects that a value may have. Without this bound, a value could be read at
+#: one depth of the call stack and fail at another.
 _MAX_DEPTH: Final = 100
 
 
 def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
-    """The value of a JSON text of at most `limit` bytes (RFC 8259, with I-JSON's ban on duplicate
-    keys, RFC 7493, 2.3).
+    """Returns the value of a JSON text of at most `limit` bytes.
 
-    Raises PayloadTooLarge, or InvalidRequest for anything that is not strict JSON.
+    Follows RFC 8259, and refuses duplicate keys as I-JSON does (RFC 7493, 2.3). `where` names the
+    text in errors. Raises PayloadTooLarge, or InvalidRequest for a text that is not strict JSON.
     """
     size = len(raw) if isinstance(raw, bytes) else len(raw.encode("utf-8", "surrogatepass"))
     if size > limit:
         raise PayloadTooLarge(where, size, limit)
     try:
-        # Decoded here: `json.loads` would take UTF-16 and UTF-32 as well. RFC 8259, 8.1: UTF-8
-        # only.
+        # Decoded here, because `json.loads` accepts UTF-16 and UTF-32 too. RFC 8259, 8.1 allows
+        # UTF-8 only.
         text = raw.decode() if isinstance(raw, bytes) else raw
         value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
         )
-        # A lone surrogate parses, but cannot be stored or sent; find it here, where its sender can
-        # be told.
+        # A lone surrogate parses, but cannot be stored or sent. It is refused here, so that the
+        # caller gets the error.
         json.dumps(value, ensure_ascii=False).encode()
     except InvalidRequest:
         raise
@@ -52,7 +50,7 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
         raise InvalidRequest(where, f"not valid JSON ({problem})") from None
     except ValueError:
         raise InvalidRequest(
-            where, "not valid JSON (no UTF-8, or a number of too many digits)"
+            where, "not valid JSON (not UTF-8, or a number with too many digits)"
         ) from None
     if _is_deeper(value, _MAX_DEPTH):
         raise InvalidRequest(where, f"nested deeper than {_MAX_DEPTH} levels")
@@ -60,7 +58,7 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """The shortest JSON of a value, keys sorted: equal values give equal texts.
+    """Returns the shortest JSON of a value, keys sorted: equal values give equal texts.
 
     Raises ValueError for NaN and infinities.
     """
@@ -70,9 +68,9 @@ def canonical_json(value: Any) -> str:
 
 
 def read_idempotency_key(text: str | None) -> str | None:
-    """An idempotency key as sent, bare or as the quoted string of Idempotency-Key draft-07.
+    """Returns the idempotency key in a header value, None if there is no header.
 
-    Raises InvalidRequest.
+    The value is bare, or the quoted string of Idempotency-Key draft-07. Raises InvalidRequest.
     """
     if text is None:
         return None
@@ -85,7 +83,11 @@ def read_idempotency_key(text: str | None) -> str | None:
 
 
 class Fields:
-    """The members of a JSON object, read one by one; `finish` refuses what nobody asked for."""
+    """The members of a JSON object, read one by one; `finish` refuses members that were not read.
+
+    Each method returns a member's value, or `default` if the member is missing. All of them raise
+    InvalidRequest. `where` names the object in errors.
+    """
 
     def __init__(self, value: Any, where: str = "body") -> None:
         if not isinstance(value, dict):
@@ -96,7 +98,7 @@ class Fields:
     def text(
         self, name: str, *, pattern: re.Pattern[str] | None = None, default: Any = _MISSING
     ) -> Any:
-        """A text, matching `pattern` whole if there is one."""
+        """Returns a text. If there is a `pattern`, the whole text must match it."""
         value = self._take(name, default)
         if value is default:
             return value
@@ -107,8 +109,10 @@ class Fields:
         return value
 
     def integer(self, name: str, low: int, high: int, *, default: Any = _MISSING) -> Any:
-        """A whole number from `low` to `high`; `2.0` is one, too (JSON Schema 2020-12, core,
-        4.2.3), as far as a float is exact.
+        """Returns a whole number from `low` to `high`.
+
+        `2.0` counts as one (JSON Schema 2020-12, core, 4.2.3), up to the size at which a float is
+        exact.
         """
         value = self._take(name, default)
         if value is default:
@@ -122,7 +126,7 @@ class Fields:
         return value
 
     def number(self, name: str, low: float, high: float, *, default: Any = _MISSING) -> Any:
-        """A number from `low` to `high`."""
+        """Returns a number from `low` to `high`."""
         value = self._take(name, default)
         if value is default:
             return value
@@ -133,18 +137,18 @@ class Fields:
         return value
 
     def boolean(self, name: str, *, default: Any = _MISSING) -> Any:
-        """`true` or `false`."""
+        """Returns `true` or `false`."""
         value = self._take(name, default)
         if value is not default and not isinstance(value, bool):
             raise InvalidRequest(name, f"must be true or false, not {_kind(value)}")
         return value
 
     def anything(self, name: str, *, default: Any = _MISSING) -> Any:
-        """Any JSON value."""
+        """Returns any JSON value."""
         return self._take(name, default)
 
     def finish(self) -> None:
-        """Raises InvalidRequest when a field is left that was not asked for."""
+        """Raises InvalidRequest if a member has not been read."""
         for name in self._left:
             raise InvalidRequest(name[:128], "unknown field")
 
@@ -156,18 +160,18 @@ class Fields:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for name, value in pairs:
-        if name in seen:
+        if name in members:
             raise InvalidRequest(name[:128], "appears twice")
-        seen[name] = value
-    return seen
+        members[name] = value
+    return members
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise InvalidRequest("body", f"{text[:40]} is beyond the range of a number")
+        raise InvalidRequest("body", f"{text[:40]} is outside the range of a number")
     return value
 
 
@@ -175,12 +179,12 @@ def _is_deeper(value: Any, levels: int) -> bool:
     containers = [value]
     for _ in range(levels):
         inner = [
-            each
-            for one in containers
-            if isinstance(one, dict | list)
-            for each in (one.values() if isinstance(one, dict) else one)
+            member
+            for container in containers
+            if isinstance(container, dict | list)
+            for member in (container.values() if isinstance(container, dict) else container)
         ]
-        containers = [each for each in inner if isinstance(each, dict | list)]
+        containers = [member for member in inner if isinstance(member, dict | list)]
         if not containers:
             return False
     return True

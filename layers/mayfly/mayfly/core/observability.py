@@ -1,5 +1,6 @@
-"""Logs and metrics of a function, by Powertools: JSON lines and embedded metrics on standard
-output.
+"""Logs and metrics of a function: JSON lines and embedded metrics on standard output.
+
+Powertools writes both.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ __all__ = ["Observer", "observer"]
 
 @dataclass(frozen=True)
 class Observer:
-    """What a handler tells the person on call: `log` for what happened and what happens next,
-    `count` for how often.
+    """Logs and metrics for the person on call.
+
+    A handler uses `log` for what happened and what happens next, and `count` for how often.
     """
 
     log: Logger
@@ -25,7 +27,7 @@ class Observer:
 
 
 def observer(service: str) -> Observer:
-    """The observer of one function. Log level by POWERTOOLS_LOG_LEVEL."""
+    """Returns the observer of one function. POWERTOOLS_LOG_LEVEL sets the log level."""
     return Observer(
         log=Logger(service=service), metrics=Metrics(namespace="Mayfly", service=service)
     )

@@ -1,7 +1,7 @@
-"""Settings of a function: a frozen dataclass whose fields are the environment variables it needs,
-upper-cased.
+"""Settings of a function: a frozen dataclass with a field for each environment variable.
 
-Read once from a mapping, at start; every problem is reported in one `ConfigError`.
+A variable has the name of its field, in upper case. Settings are read once from a mapping, at
+start; one `ConfigError` reports all problems.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ _FLAGS = {"true": True, "false": False}
 
 
 def read_settings(kind: type[_Settings], env: Mapping[str, str]) -> _Settings:
-    """An instance of the dataclass `kind`, from `env`. Fields are `str`, `int` or `bool` (`true`,
-    `false`).
+    """Returns an instance of the dataclass `kind`, from `env`.
 
-    Raises ConfigError, which names every variable that is missing or malformed.
+    Fields are `str`, `int` or `bool` (`true`, `false`). Raises ConfigError, which names every
+    variable that is missing or malformed.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
-    # `kind` is a dataclass by contract.
+    # `kind` is a dataclass; the type variable cannot express that.
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         name = field.name.upper()
         if name not in env:

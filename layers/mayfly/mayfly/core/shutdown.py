@@ -1,7 +1,7 @@
-"""A request to stop, for handlers that wait: SIGTERM ends their wait, not their answer.
+"""Shutdown of handlers that wait: SIGTERM ends their wait, and they still answer.
 
-Lambda sends SIGTERM at shutdown where an extension is registered, the local runtime whenever it
-stops an environment.
+Lambda sends SIGTERM at shutdown if an extension is registered. The local runtime sends it whenever
+it stops an execution environment.
 """
 
 import os
@@ -13,61 +13,62 @@ from typing import Final
 
 __all__ = ["Stopping"]
 
-#: How long an answer may take from the handler to the runtime.
+#: Time that an answer may take from the handler to the runtime.
 _ANSWER_SECONDS: Final = 0.2
-#: How often a wait looks whether it should end.
+#: Interval at which a wait checks whether it should end.
 _STEP_SECONDS: Final = 0.05
 
 
 class Stopping:
-    """Whether this process was asked to stop.
+    """Record of whether SIGTERM asked this process to stop.
 
-    A plain flag: a signal handler must take no lock that its own thread may hold.
+    It is a plain flag: a signal handler must not take a lock that its own thread may hold.
     """
 
     def __init__(self) -> None:
-        self._is_asked = False
+        self._must_stop = False
         self._is_serving = False
 
     def listen(self) -> "Stopping":
-        """Takes SIGTERM from here on.
+        """Handles SIGTERM from now on, and returns self.
 
-        An idle process ends soon; the runtime's own thread would keep it alive.
+        After SIGTERM an idle process exits soon; the runtime's own thread would keep it alive.
         """
 
         def stop(number: int, frame: object) -> None:
-            self._is_asked = True
-            self._leave_soon()
+            self._must_stop = True
+            self._exit_soon()
 
         signal.signal(signal.SIGTERM, stop)
         return self
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Around an invocation, which a stop lets finish; after it the process leaves, when its
-        answer has left.
+        """Marks an invocation, which may finish after SIGTERM.
+
+        If SIGTERM came meanwhile, the process exits once the answer has been sent.
         """
         self._is_serving = True
         try:
             yield
         finally:
             self._is_serving = False
-            if self._is_asked:
-                self._leave_soon()
+            if self._must_stop:
+                self._exit_soon()
 
     def pause(self, seconds: float) -> bool:
-        """Waits, but not beyond a request to stop. Returns whether one was made."""
+        """Waits for `seconds`, or until SIGTERM. Returns True if SIGTERM has come."""
         left, never = seconds, threading.Event()
-        while left > 0 and not self._is_asked:
+        while left > 0 and not self._must_stop:
             never.wait(min(left, _STEP_SECONDS))
             left -= _STEP_SECONDS
-        return self._is_asked
+        return self._must_stop
 
-    def _leave_soon(self) -> None:
-        timer = threading.Timer(_ANSWER_SECONDS, self._leave_if_idle)
+    def _exit_soon(self) -> None:
+        timer = threading.Timer(_ANSWER_SECONDS, self._exit_if_idle)
         timer.daemon = True
         timer.start()
 
-    def _leave_if_idle(self) -> None:
+    def _exit_if_idle(self) -> None:
         if not self._is_serving:
             os._exit(0)

@@ -1,4 +1,4 @@
-"""Who may call, and as which tenant."""
+"""API keys: each authenticates a caller, with one tenant and some scopes."""
 
 from mayfly.tenants.model import ApiKey
 from mayfly.tenants.rules import ALL_SCOPES, mint

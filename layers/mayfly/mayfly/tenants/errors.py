@@ -6,12 +6,15 @@ __all__ = ["KeyNotFound"]
 
 
 class KeyNotFound(MayflyError):
-    """The tenant has no API key of this id: it never existed, belongs to another tenant, or was
-    revoked.
+    """The tenant has no API key of this id.
+
+    The key never existed, belongs to another tenant, or was revoked.
     """
 
     status = 404
     retryable = False
 
     def __init__(self, key_id: str) -> None:
-        super().__init__(f"no key {key_id!r}; 'mayfly keys list' shows a tenant's keys")
+        super().__init__(
+            f"this tenant has no key {key_id!r}; 'mayfly keys list' shows a tenant's keys"
+        )

@@ -1,4 +1,4 @@
-"""An API key as it is stored: never its secret, only the secret's hash."""
+"""API keys as they are stored: with the hash of the secret, never with the secret."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ __all__ = ["ApiKey"]
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A credential of one tenant. `secret_hash` is the SHA-256 of a 256-bit random secret, in hex
-    (ASVS 5.0, 6.5.2).
+    """A credential of one tenant.
 
-    `expires_at_ms` is None where it does not expire. `last_used_at_ms` is at most an hour behind
-    (`rules.NOTED_EVERY_MS`), None where it was never used.
+    `secret_hash` is the SHA-256 of a 256-bit random secret, in hex (ASVS 5.0, 6.5.2).
+    `expires_at_ms` is None if the key does not expire. `last_used_at_ms` is at most an hour behind
+    (`rules.NOTED_EVERY_MS`), and None if the key was never used.
     """
 
     key_id: str

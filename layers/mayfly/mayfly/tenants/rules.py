@@ -1,7 +1,7 @@
-"""The shape of an API key: `mf_<env>_<id>_<secret><checksum>`.
+"""Rules of API keys: their shape is `mf_<env>_<id>_<secret><checksum>`.
 
-The checksum (CRC-32, 6 characters of base 62) lets a mistyped key be refused without a read, and
-lets secret scanners recognise a leaked one. It protects nothing: the secret does.
+The checksum is CRC-32, in 6 characters of base 62. By it a mistyped key is refused without a read,
+and secret scanners recognise a leaked key. The checksum is not a protection; the secret is.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ __all__ = [
     "verify",
 ]
 
-#: A key's use is written down this often at most, in milliseconds.
+#: The shortest time between two writes of a key's last use, in milliseconds.
 NOTED_EVERY_MS: Final = 3600 * 1000
 
 #: Scopes that exist, one per feature and verb.
@@ -46,8 +46,8 @@ ALL_SCOPES: Final = frozenset(
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
 _CREDENTIAL: Final = re.compile(
-    r"(?i:bearer) "
-    rf"+mf_(?P<env>[a-z]{{2,8}})_(?P<id>[0-9A-Za-z]{{12}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
+    r"(?i:bearer) +mf_(?P<env>[a-z]{2,8})_(?P<id>[0-9A-Za-z]{12})"
+    rf"_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
     re.ASCII,
 )
 
@@ -57,7 +57,7 @@ class Credential:
     """A well-formed key as its holder sends it."""
 
     key_id: str
-    #: Not in its representation, which may end in a log.
+    #: Left out of the representation, which may end in a log.
     secret: str = field(repr=False)
 
 
@@ -70,7 +70,7 @@ def mint(
     new_secret: Callable[[str, int], str],
     expires_at_ms: int | None = None,
 ) -> tuple[str, ApiKey]:
-    """A new key: the text to show its holder once, and the record to store.
+    """Makes a key: returns the text to show its holder once, and the record to store.
 
     `new_secret(alphabet, length)` draws its parts.
     """
@@ -82,29 +82,28 @@ def mint(
 
 
 def read_credential(authorization: str) -> Credential:
-    """The credential in an Authorization header.
+    """Returns the credential in an Authorization header.
 
-    Raises Unauthenticated with what is wrong with its shape.
+    Raises Unauthenticated, with the reason, if the header does not have the shape of a key.
     """
-    found = _CREDENTIAL.fullmatch(authorization.strip())
-    if found is None:
+    match = _CREDENTIAL.fullmatch(authorization.strip())
+    if match is None:
         raise Unauthenticated("the Authorization header holds no Mayfly key")
-    body = f"mf_{found['env']}_{found['id']}_{found['secret']}"
-    if found["sum"] != _checksum(body):
-        raise Unauthenticated("the key is mistyped or cut short (its checksum does not fit)")
-    return Credential(found["id"], found["secret"])
+    body = f"mf_{match['env']}_{match['id']}_{match['secret']}"
+    if match["sum"] != _checksum(body):
+        raise Unauthenticated("the key is mistyped or cut short (its checksum does not match)")
+    return Credential(match["id"], match["secret"])
 
 
 def verify(credential: Credential, stored: ApiKey | None, *, now_ms: int) -> ApiKey:
-    """`stored`, if the credential is the one it was made for and has not expired. Raises
-    Unauthenticated.
+    """Returns `stored` if the credential has its secret and the key has not expired.
 
-    Unknown and wrong read the same; that it has expired is told to nobody but its holder.
+    Raises Unauthenticated. An unknown id and a wrong secret give the same reason; only a caller
+    with the right secret learns that the key has expired.
     """
     expected = stored.secret_hash if stored else ""
-    matches = hmac.compare_digest(
-        _hash(credential.secret), expected
-    )  # constant time: ASVS 5.0, 11.2.4
+    # In constant time (ASVS 5.0, 11.2.4).
+    matches = hmac.compare_digest(_hash(credential.secret), expected)
     if stored is None or not matches:
         raise Unauthenticated("the key is not known")
     if stored.expires_at_ms is not None and stored.expires_at_ms <= now_ms:
@@ -112,14 +111,13 @@ def verify(credential: Credential, stored: ApiKey | None, *, now_ms: int) -> Api
     return stored
 
 
-def must_note_use(found: ApiKey, now_ms: int) -> int | None:
-    """None where a key's last use is noted well enough; otherwise the time at or before which a
-    note of it is too old.
+def must_note_use(api_key: ApiKey, now_ms: int) -> int | None:
+    """Returns None if the stored time of a key's last use is recent enough.
+
+    Otherwise returns the latest time that counts as too old.
     """
-    before_ms = now_ms - NOTED_EVERY_MS
-    return (
-        before_ms if found.last_used_at_ms is None or found.last_used_at_ms <= before_ms else None
-    )
+    before_ms, noted_ms = now_ms - NOTED_EVERY_MS, api_key.last_used_at_ms
+    return before_ms if noted_ms is None or noted_ms <= before_ms else None
 
 
 def _hash(secret: str) -> str:

@@ -1,4 +1,4 @@
-"""Who may call, and as which tenant."""
+"""Authentication of callers by their API keys."""
 
 from mayfly.core.errors import StoreUnavailable
 from mayfly.tenants.model import ApiKey
@@ -9,24 +9,24 @@ __all__ = ["authenticate", "note_use"]
 
 
 def authenticate(authorization: str, store: TenantStore, *, now_ms: int) -> ApiKey:
-    """The key that an Authorization header proves.
+    """Returns the API key in an Authorization header, if its secret is right.
 
-    Raises Unauthenticated, or StoreUnavailable when nothing is known.
+    Raises Unauthenticated, or StoreUnavailable if the key could not be read.
     """
     credential = read_credential(authorization)
     return verify(credential, store.find_key(credential.key_id), now_ms=now_ms)
 
 
-def note_use(found: ApiKey, store: TenantStore, *, now_ms: int) -> bool:
-    """Notes when a key was used, with one write an hour at most.
+def note_use(api_key: ApiKey, store: TenantStore, *, now_ms: int) -> bool:
+    """Stores the time at which a key was used, with one write an hour at most.
 
-    Returns False where that failed: no reason to refuse its holder.
+    Returns False if the write failed, which is not a reason to refuse the caller.
     """
-    before_ms = must_note_use(found, now_ms)
+    before_ms = must_note_use(api_key, now_ms)
     if before_ms is None:
         return True
     try:
-        store.note_use(found.key_id, now_ms, unless_after_ms=before_ms)
+        store.note_use(api_key.key_id, now_ms, unless_after_ms=before_ms)
     except StoreUnavailable:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Tenants and their API keys on DynamoDB."""
+"""API keys on DynamoDB."""
 
 from typing import Final
 
@@ -9,23 +9,23 @@ from mayfly.tenants.model import ApiKey
 
 __all__ = ["TenantStore"]
 
-#: An expired key is kept for so long, so that its holder is told what is wrong and `mayfly keys
-#: list` still shows it.
+#: Time for which an expired key is kept. Until then its holder gets the reason "has expired", and
+#: `mayfly keys list` shows the key.
 _KEPT_SECONDS: Final = 30 * 24 * 3600
 
 
 class TenantStore:
-    """API keys by key id; the item holds the tenant, the scopes and the hash of the secret."""
+    """API keys by key id. An item holds the tenant, the scopes and the hash of the secret.
+
+    Every method raises StoreUnavailable.
+    """
 
     def __init__(self, db: DynamoDB, table: str) -> None:
         self._db = db
         self._table = table
 
     def add_key(self, api_key: ApiKey) -> None:
-        """Stores a key, over one of the same id.
-
-        Raises StoreUnavailable, as every method here does.
-        """
+        """Stores a key, and replaces one of the same id."""
         item: Item = {
             "pk": {"S": _pk(api_key.key_id)},
             "tenant": {"S": api_key.tenant},
@@ -41,13 +41,19 @@ class TenantStore:
         self._db.put("add the key", TableName=self._table, Item=item)
 
     def find_key(self, key_id: str) -> ApiKey | None:
-        """The key of this id. Strongly consistent, so that a revoked key is refused at once."""
+        """Returns the key of this id, None if there is none.
+
+        The read is strongly consistent, so a revoked key is refused immediately.
+        """
         item = self._db.get("find the key", self._table, {"pk": {"S": _pk(key_id)}})
         return None if item is None else _read(item)
 
     def list_keys(self, tenant: str) -> list[ApiKey]:
-        """A tenant's keys, oldest first. Reads the whole table: for operators, not for requests."""
-        found: list[ApiKey] = []
+        """Returns a tenant's keys, oldest first.
+
+        It reads the whole table, so it is for operators, not for requests.
+        """
+        keys: list[ApiKey] = []
         start: Item = {}
         while True:
             reply = self._db.scan(
@@ -58,14 +64,14 @@ class TenantStore:
                 ExpressionAttributeValues={":tenant": {"S": tenant}},
                 **start,
             )
-            found += [_read(item) for item in reply["Items"]]
+            keys += [_read(item) for item in reply["Items"]]
             if "LastEvaluatedKey" not in reply:
-                return sorted(found, key=lambda each: (each.created_at_ms, each.key_id))
+                return sorted(keys, key=lambda api_key: (api_key.created_at_ms, api_key.key_id))
             start = {"ExclusiveStartKey": reply["LastEvaluatedKey"]}
 
     def revoke_key(self, key_id: str, tenant: str) -> None:
-        """Deletes a key: whoever shows it from now on is unknown. Raises KeyNotFound."""
-        # A tenant ends its own keys only, whatever id it was given.
+        """Deletes a key; from now on its holder is refused. Raises KeyNotFound."""
+        # The condition keeps a tenant from revoking another tenant's key.
         is_its_own = "tenant = :tenant"
         try:
             self._db.delete(
@@ -77,14 +83,12 @@ class TenantStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refusal:
-            if (
-                refusal.was_repeated and refusal.item is None
-            ):  # the first one deleted it, and its answer was lost
-                return
+            if refusal.was_repeated and refusal.item is None:
+                return  # The first request deleted the key, and its response was lost.
             raise KeyNotFound(key_id) from None
 
     def end_key(self, key_id: str, tenant: str, at_ms: int) -> None:
-        """Makes a key expire at a time, unless it does so earlier. Raises KeyNotFound."""
+        """Makes a key expire at a time, unless it expires earlier. Raises KeyNotFound."""
         is_its_own = "tenant = :tenant"
         lasts_longer = "attribute_not_exists(valid_until) OR valid_until > :at"
         try:
@@ -106,11 +110,12 @@ class TenantStore:
                 raise KeyNotFound(key_id) from None
 
     def note_use(self, key_id: str, now_ms: int, *, unless_after_ms: int) -> None:
-        """Notes that a key was used, unless that was noted after a time: of several processes at
-        once, one writes.
+        """Stores the time of a key's use, unless the stored time is after `unless_after_ms`.
+
+        If several processes do so at once, one of them writes.
         """
-        # Only an update: a key that is revoked at this moment must not come back as an item without
-        # a secret.
+        # The condition keeps this update from creating an item without a secret, if the key is
+        # revoked at the same moment.
         is_there = "attribute_exists(pk)"
         is_old = "attribute_not_exists(last_used_at) OR last_used_at <= :before"
         try:

@@ -1,4 +1,4 @@
-"""Access control: which callers a route lets in."""
+"""Access control: authorizes callers for routes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ Middleware = Callable[[APIGatewayHttpResolver, NextMiddleware], Response[Any]]
 
 @dataclass(frozen=True)
 class Caller:
-    """The tenant and the scopes that the authorizer found. Every key begins with the tenant."""
+    """The tenant and the scopes of an API key, as the authorizer returned them.
+
+    Every table key begins with the tenant.
+    """
 
     tenant: str
     scopes: frozenset[str]
@@ -31,17 +34,17 @@ class Caller:
 def authorize(scope: str, quota: Quota | None) -> Middleware:
     """Returns the middleware of a route that needs `scope`.
 
-    It raises Unauthenticated, Forbidden, and QuotaExceeded by `quota`.
+    The middleware raises Unauthenticated and Forbidden; `quota` raises QuotaExceeded.
     """
 
     def check(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Response[Any]:
         if scope != PUBLIC:
-            found = _found_by_authorizer(app.current_event.raw_event)
-            if scope not in found.scopes:
+            authenticated = _read_caller(app.current_event.raw_event)
+            if scope not in authenticated.scopes:
                 raise Forbidden(scope)
             if quota is not None:
-                quota(found.tenant)
-            app.append_context(caller=found)
+                quota(authenticated.tenant)
+            app.append_context(caller=authenticated)
         return next_middleware(app)
 
     return check
@@ -49,12 +52,12 @@ def authorize(scope: str, quota: Quota | None) -> Middleware:
 
 def caller(app: APIGatewayHttpResolver) -> Caller:
     """Returns the caller of a route that needs a scope."""
-    found = app.context["caller"]
-    assert isinstance(found, Caller)
-    return found
+    authenticated = app.context["caller"]
+    assert isinstance(authenticated, Caller)
+    return authenticated
 
 
-def _found_by_authorizer(event: Mapping[str, Any]) -> Caller:
+def _read_caller(event: Mapping[str, Any]) -> Caller:
     context = event.get("requestContext", {}).get("authorizer", {}).get("lambda") or {}
     if not context.get("tenant"):
         raise Unauthenticated(context.get("reason") or "no credential reached the function")

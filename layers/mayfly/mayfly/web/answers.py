@@ -1,4 +1,4 @@
-"""Answers of handlers. None of them is kept by a cache."""
+"""Answers of handlers. Their headers forbid caching."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,8 +9,8 @@ from mayfly.core.json_input import canonical_json
 
 __all__ = ["SECURITY_HEADERS", "answer", "document", "nothing", "text"]
 
-#: On every answer: it is not cached, guessed at, framed, or revealed to other sites
-#: (ASVS 5.0: 3.4.1, 3.4.3 to 3.4.6, 14.3.2).
+#: Headers of every answer. They forbid caching, content sniffing and framing, and hide the URL from
+#: other sites (ASVS 5.0: 3.4.1, 3.4.3 to 3.4.6, 14.3.2).
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -38,7 +38,7 @@ def text(body: str) -> Response[str]:
 
 
 def document(body: str) -> Response[str]:
-    """Returns a text that is JSON already."""
+    """Returns a text that is already JSON."""
     return Response(200, "application/json", body, headers=dict(SECURITY_HEADERS))
 
 

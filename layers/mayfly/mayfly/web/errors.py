@@ -29,7 +29,7 @@ class Unauthenticated(MayflyError):
 
 
 class Forbidden(MayflyError):
-    """The credential is good but lacks the scope of this route."""
+    """The API key is valid but lacks the scope of this route."""
 
     status = 403
     retryable = False
@@ -50,12 +50,13 @@ class RouteNotFound(MayflyError):
     retryable = False
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"there is nothing at {path}")
+        super().__init__(f"no route has the path {path}; GET /openapi.json lists the routes")
 
 
 class MethodNotAllowed(MayflyError):
-    """The path exists, with other methods (RFC 9110, 15.5.6: the answer must name them in
-    Allow).
+    """The path exists, but not with this method.
+
+    The answer names the path's methods in Allow (RFC 9110, 15.5.6).
     """
 
     status = 405
@@ -63,7 +64,7 @@ class MethodNotAllowed(MayflyError):
 
     def __init__(self, method: str, path: str, allowed: list[str]) -> None:
         self.allowed = allowed
-        super().__init__(f"{path} does not take {method}; it takes {', '.join(allowed)}")
+        super().__init__(f"{path} does not support {method}; use {' or '.join(allowed)}")
 
     def headers(self) -> Mapping[str, str]:
         """Returns Allow."""
@@ -71,12 +72,13 @@ class MethodNotAllowed(MayflyError):
 
 
 class UnsupportedMediaType(MayflyError):
-    """The body is of a kind that this route does not take (RFC 9110, 15.5.16)."""
+    """The route does not accept a body of this type (RFC 9110, 15.5.16)."""
 
     status = 415
     retryable = False
 
     def __init__(self, found: str, accepted: list[str]) -> None:
         super().__init__(
-            f"a body of type {found[:80]!r} cannot be read here; send {' or '.join(accepted)}"
+            f"this route does not accept a body of type {found[:80]!r}; "
+            f"send {' or '.join(accepted)}"
         )

@@ -11,7 +11,7 @@ __all__ = ["problem"]
 
 
 def problem(error: MayflyError, request_id: str) -> Response[str]:
-    """Returns the answer that an error becomes."""
+    """Returns the answer for an error."""
     body = {
         "type": error.type_uri or f"urn:mayfly:problem:{error.code}",
         "title": error.title,
@@ -24,6 +24,6 @@ def problem(error: MayflyError, request_id: str) -> Response[str]:
     return Response(
         error.status,
         "application/problem+json",
-        json.dumps(body),  # ASCII: a message may quote what cannot be encoded
+        json.dumps(body),  # ASCII, because a message may quote text that cannot be encoded
         headers={**SECURITY_HEADERS, **error.headers()},
     )

@@ -12,10 +12,10 @@ def rate_headers(
     *,
     is_allowed: bool,
 ) -> dict[str, str]:
-    """Returns `RateLimit-Policy` and `RateLimit`, and Retry-After with a refusal."""
+    """Returns `RateLimit-Policy` and `RateLimit`; for a refusal also `Retry-After`."""
     headers = {
         "RateLimit-Policy": f'"{name}";q={limit};w={period_seconds}',
         "RateLimit": f'"{name}";r={remaining};t={reset_seconds}',
     }
-    # RFC 9110, 10.2.3: whole seconds. A client that came earlier would be refused again.
+    # Whole seconds (RFC 9110, 10.2.3), rounded up: an earlier retry would be refused again.
     return headers if is_allowed else {**headers, "Retry-After": str(max(1, reset_seconds))}

@@ -1,6 +1,6 @@
-"""The HTTP edge of a function: its routes, with their scopes, and one answer for each error.
+"""The HTTP edge of a function: its routes with their scopes, and one answer for each error.
 
-A handler calls the library and returns an answer; it never builds an error answer itself.
+A handler calls the library and returns an answer. It never builds an error answer itself.
 """
 
 import base64
@@ -22,17 +22,17 @@ from mayfly.web.problems import problem
 __all__ = ["PUBLIC", "Api", "Handler", "Route", "api_of", "read_name", "route_shape"]
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
-#: A function that serves a route, with the parts of the path as arguments.
+#: A function that serves a route. Its arguments are the parameters in the path.
 Page = Callable[..., Response[str]]
-#: Path templates of the whole API, each with its methods.
+#: A function that returns the path templates of the whole API, each with its methods.
 Methods = Callable[[], Mapping[str, list[str]]]
 
-#: Bodies above this are refused before they are parsed, in bytes.
+#: The largest body in bytes; larger ones are refused before they are parsed.
 BODY_LIMIT: Final = 1024 * 1024
 
 
 class Route:
-    """What a handler says about a route: the scope it needs and the reader of its body."""
+    """The scope that a route needs, and the function that reads its body."""
 
     def __init__(self, scope: str, body: Callable[..., Any] | None) -> None:
         self.scope = scope
@@ -42,10 +42,10 @@ class Route:
 class Api:
     """The routes of one function.
 
-    A route must state its scope: `@api.post("/jobs", scope="jobs:write")`, or PUBLIC. `body` names
-    the reader of its JSON body, for the description of the API. `quota` is asked for every caller
-    that is authorized. `all_routes` is for the function that answers what no route takes: it tells
-    a wrong method (405) from an unknown path (404).
+    A route must state its scope: `@api.post("/jobs", scope="jobs:write")`, or PUBLIC. `body` is the
+    function that reads its JSON body, for the description of the API. `quota` is called for every
+    request with the required scope. `all_routes` is for the function that gets requests without a
+    route: with it the function distinguishes a wrong method (405) from an unknown path (404).
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Api:
         self._observe = observe
         self._quota = quota
         self._all_routes = all_routes
-        #: By method and path, with `{}` in place of each parameter.
+        #: Routes by method and path, with `{}` in place of each parameter.
         self.routes: dict[str, Route] = {}
         self.resolver = APIGatewayHttpResolver(
             json_body_deserializer=lambda raw: parse_json(raw, limit=BODY_LIMIT)
@@ -101,7 +101,7 @@ class Api:
 
     @property
     def tenant(self) -> str:
-        """The caller's tenant. Only for routes that need a scope."""
+        """The caller's tenant, for routes that need a scope."""
         return caller(self.resolver).tenant
 
     @property
@@ -118,7 +118,7 @@ class Api:
         return parse_json(raw, limit=BODY_LIMIT)
 
     def header(self, name: str) -> str | None:
-        """Returns a request header, by any case of its name."""
+        """Returns a request header, None if it is missing. Case in `name` does not matter."""
         return self.resolver.current_event.headers.get(name.lower())
 
     def cookies(self) -> list[str]:
@@ -126,27 +126,30 @@ class Api:
         return list(self.resolver.current_event.get("cookies") or [])
 
     def query(self, name: str) -> str | None:
-        """Returns a query parameter."""
+        """Returns a query parameter, None if it is missing."""
         return self.resolver.current_event.query_string_parameters.get(name)
 
     @property
     def source_address(self) -> str:
-        """The client's address as the gateway saw it.
+        """The client's address, from API Gateway.
 
-        Header fields that name an address are not used: any client can write them (ASVS 5.0,
+        Header fields that name an address are not used, because any client can send them (ASVS 5.0,
         4.1.3).
         """
         return str(self.resolver.current_event.request_context.http.source_ip)
 
     @property
     def domain_name(self) -> str:
-        """The host name that the request was sent to, empty if the gateway gives none."""
+        """The host name to which the request was sent, empty if API Gateway passes none."""
         return self.resolver.current_event.request_context.domain_name or ""
 
     # ------------------------------------------------------------ the edge
 
     def handler(self) -> Handler:
-        """Returns the Lambda handler: correlation id, metrics, and a plain 500 for the unforeseen."""
+        """Returns the Lambda handler.
+
+        It sets the log's correlation id, writes the metrics, and answers 500 to an unexpected error.
+        """
 
         def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             observe = self._observe
@@ -167,10 +170,11 @@ class Api:
             return reply
         except Exception:
             self._observe.log.exception(
-                "a request failed in an unforeseen way; the caller got a 500 with this request id"
+                "a request failed with an unexpected error; the caller got a 500 with this request "
+                "id"
             )
             error = MayflyError(
-                "something went wrong on our side; quote the request id when you report it"
+                "an unexpected error occurred; include the request id when you report it"
             )
             answer = problem(error, request_id)
             return {
@@ -182,20 +186,20 @@ class Api:
     def _answer_error(self, error: MayflyError) -> Response[str]:
         if error.status >= 500:
             self._observe.log.warning(
-                "answered with an error; the caller is asked to try again",
+                "a request was answered with an error; the caller may retry it",
                 error=error.code,
                 detail=str(error),
             )
         return problem(error, self._request_id())
 
     def _answer_unrouted(self, _: Exception) -> Response[str]:
-        return problem(self._why_not_routed(), self._request_id())
+        return problem(self._routing_error(), self._request_id())
 
-    def _why_not_routed(self) -> MayflyError:
+    def _routing_error(self) -> MayflyError:
         event = self.resolver.current_event
         if route_shape(str(event.get("routeKey"))) in self.routes:
-            # The gateway takes any character for a parameter; Powertools takes fewer.
-            return InvalidRequest("path", "has a part with characters that no name and no id has")
+            # API Gateway accepts any character in a parameter; Powertools accepts fewer.
+            return InvalidRequest("path", "has a character that names and ids may not contain")
         for template, methods in (self._all_routes() if self._all_routes else {}).items():
             if _matches(template, event.raw_path):
                 return MethodNotAllowed(event.http_method, event.raw_path, methods)
@@ -206,14 +210,17 @@ class Api:
 
 
 def api_of(handler: Handler) -> Api:
-    """Returns the routes behind a handler, for programs that describe them."""
+    """Returns the routes of a handler, for programs that describe them."""
     api = vars(handler)["api"]
     assert isinstance(api, Api)
     return api
 
 
 def read_name(part: str, field: str = "name") -> str:
-    """Returns a name from a path, where `@` and `+` may be percent-encoded. Raises InvalidRequest."""
+    """Returns a name from a path. Raises InvalidRequest.
+
+    The name may contain percent-encoded characters, such as `@` and `+`.
+    """
     name = unquote(part)
     if not NAME.fullmatch(name):
         raise InvalidRequest(field, f"must match {NAME.pattern}")
@@ -221,12 +228,16 @@ def read_name(part: str, field: str = "name") -> str:
 
 
 def route_shape(route: str) -> str:
-    """Returns `POST /jobs/{}/cancel` for `POST /jobs/{id}/cancel` and `POST /jobs/<job_id>/cancel`."""
+    """Returns a route with `{}` in place of each parameter.
+
+    `POST /jobs/{id}/cancel` and `POST /jobs/<job_id>/cancel` both give `POST /jobs/{}/cancel`.
+    """
     return re.sub(r"\{[^}]*\}|<[^>]*>", "{}", route)
 
 
 def _matches(template: str, path: str) -> bool:
-    wanted, found = template.split("/"), path.split("/")
-    return len(wanted) == len(found) and all(
-        w == f or (w.startswith("{") and f) for w, f in zip(wanted, found, strict=True)
+    expected, actual = template.split("/"), path.split("/")
+    return len(expected) == len(actual) and all(
+        part == template_part or (template_part.startswith("{") and part)
+        for template_part, part in zip(expected, actual, strict=True)
     )
