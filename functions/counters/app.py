@@ -1,10 +1,10 @@
-"""/counters/{name} and /limits/{name}/take: count exactly, and take from limits."""
+"""Routes /counters/{name} and /limits/{name}/take: exact counters, and limits."""
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import counters, limits
 from mayfly.core.json_input import read_idempotency_key
-from mayfly.counters.rules import read_creation, read_increment
-from mayfly.limits.rules import read_take
+from mayfly.counters.wire import read_creation, read_increment
+from mayfly.limits.wire import read_take
 from mayfly.web import answers
 from mayfly.web.rate_headers import rate_headers
 from mayfly.web.resolver import Api, Handler, read_name
@@ -22,20 +22,20 @@ def build(deps: Deps) -> Handler:
     def increment(name: str) -> Response[str]:
         key = read_idempotency_key(api.header("idempotency-key"))
         body = api.json_body() if api.has_body else {}
-        wanted = read_increment(body, is_keyed=key is not None)
+        requested = read_increment(body, is_keyed=key is not None)
         count = counters.increment(
             store,
             tenant=api.tenant,
             name=read_name(name),
-            **vars(wanted.step),
+            **vars(requested.step),
             idempotency_key=key,
-            approximate=wanted.approximate,
+            approximate=requested.approximate,
         )
-        return _shown(count)
+        return _answer_count(count)
 
     @api.get("/counters/<name>", scope="counters:read")
     def read(name: str) -> Response[str]:
-        return _shown(counters.read(store, tenant=api.tenant, name=read_name(name)))
+        return _answer_count(counters.read(store, tenant=api.tenant, name=read_name(name)))
 
     @api.put("/counters/<name>", scope="counters:write", body=read_creation)
     def create(name: str) -> Response[str]:
@@ -50,23 +50,27 @@ def build(deps: Deps) -> Handler:
 
     @api.post("/limits/<name>/take", scope="limits:write", body=read_take)
     def take(name: str) -> Response[str]:
-        wanted = read_take(read_name(name), api.json_body())
+        requested = read_take(read_name(name), api.json_body())
         decision = limits.take(
-            deps.limits, wanted.limit, tenant=api.tenant, key=wanted.key, cost=wanted.cost
+            deps.limits,
+            requested.limit,
+            tenant=api.tenant,
+            key=requested.key,
+            cost=requested.cost,
         )
         deps.observe.count("LimitAdmitted" if decision.is_allowed else "LimitRefused")
-        return _decided(decision)
+        return _answer_decision(decision)
 
     return api.handler()
 
 
-def _shown(count: counters.Count) -> Response[str]:
+def _answer_count(count: counters.Count) -> Response[str]:
     return answers.answer({"name": count.name, "value": count.value})
 
 
-def _decided(decision: limits.Decision) -> Response[str]:
+def _answer_decision(decision: limits.Decision) -> Response[str]:
     limit = decision.limit
-    shown = {
+    body = {
         "allowed": decision.is_allowed,
         "remaining": decision.remaining,
         "reset_seconds": decision.reset_seconds,
@@ -79,4 +83,4 @@ def _decided(decision: limits.Decision) -> Response[str]:
         decision.reset_seconds,
         is_allowed=decision.is_allowed,
     )
-    return answers.answer(shown, status=200 if decision.is_allowed else 429, headers=headers)
+    return answers.answer(body, status=200 if decision.is_allowed else 429, headers=headers)

@@ -25,10 +25,10 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function.
+    """Environment variables of the function.
 
-    `tenant_limit` is how many requests a tenant may make in a minute over the whole API, 0 for no
-    limit.
+    `tenant_limit` is the number of requests that a tenant may make in a minute to the whole API, 0
+    for no limit.
     """
 
     counters_table: str

@@ -103,14 +103,14 @@ def test_increment_ends_within_its_bounds_or_is_refused(
 def test_absent_counter_counts_as_zero_for_bounds(
     store: Counting, bounds: dict[str, Any], key: dict[str, Any]
 ) -> None:
-    with pytest.raises(CounterLimit, match="stands at 0"):
+    with pytest.raises(CounterLimit, match="is at 0"):
         add(store, **bounds, **key)
     assert value(store) == 0
 
 
 def test_refusal_names_the_current_value(store: Counting) -> None:
     add(store, by=9)
-    with pytest.raises(CounterLimit, match=r"stands at 9; \+2"):
+    with pytest.raises(CounterLimit, match=r"is at 9; \+2"):
         add(store, by=2, ceiling=10)
 
 
@@ -168,7 +168,7 @@ def test_each_increment_with_a_time_to_live_extends_it(store: Counting) -> None:
 def test_bounds_treat_an_expired_counter_as_zero(store: Counting) -> None:
     add(store, by=5, ttl_seconds=60)
     store.time.advance(60)
-    with pytest.raises(CounterLimit, match="stands at 0"):
+    with pytest.raises(CounterLimit, match="is at 0"):
         add(store, by=-1, floor=0)
     assert add(store, by=3, ceiling=3) == 3
 

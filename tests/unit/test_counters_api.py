@@ -75,7 +75,7 @@ def test_increment_outside_its_bounds_is_409(api: Api) -> None:
     assert api.add(by=5, ceiling=5) == (200, {"name": "hits", "value": 5})
     status, problem = api.add(by=1, ceiling=5)
     assert (status, problem["code"]) == (409, "counter-limit")
-    assert "stands at 5" in problem["detail"]
+    assert "is at 5" in problem["detail"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Counters that survive every process: exact, shared, never in memory."""
+"""Counters in DynamoDB: exact, and shared by all processes."""
 
 from mayfly.counters.model import Count, Step
 from mayfly.counters.rules import MAX_SHARDS, MAX_STEP

@@ -12,10 +12,9 @@ __all__ = [
 
 
 class OutcomeUnknown(MayflyError):
-    """An increment was sent and its answer lost, and reading back did not settle whether it
-    counted.
+    """The response to an increment was lost, and a read did not settle whether it counted.
 
-    Without Retry-After: whoever repeats it may count twice.
+    The answer has no Retry-After, because a retry may count twice.
     """
 
     status = 503
@@ -23,23 +22,25 @@ class OutcomeUnknown(MayflyError):
 
     def __init__(self, counter: str) -> None:
         super().__init__(
-            f"the increment of {counter!r} may or may not have counted; read it, or use an "
-            "Idempotency-Key to repeat safely"
+            f"the increment of {counter!r} may or may not have counted; read the counter. Send "
+            "increments with an Idempotency-Key to retry them safely"
         )
 
 
 class CounterOutOfRange(MayflyError):
-    """DynamoDB numbers hold 38 digits; an increment would leave that range."""
+    """The increment would leave the range of 38 digits that DynamoDB numbers have."""
 
     status = 409
     retryable = False
 
     def __init__(self, counter: str) -> None:
-        super().__init__(f"{counter!r} would leave the range of 38 digits")
+        super().__init__(
+            f"counter {counter!r} would leave the range of 38 digits; nothing was added"
+        )
 
 
 class CounterLimit(MayflyError):
-    """A floor or a ceiling refuses an increment; nothing was added."""
+    """The increment would leave its floor or ceiling; nothing was added."""
 
     status = 409
     retryable = False
@@ -47,14 +48,15 @@ class CounterLimit(MayflyError):
     def __init__(self, counter: str, value: int, by: int) -> None:
         self.value = value
         super().__init__(
-            f"{counter!r} stands at {value}; {by:+d} would leave the floor or ceiling of this "
-            "increment"
+            f"counter {counter!r} is at {value}; {by:+d} would leave the floor or ceiling of this "
+            "increment, so nothing was added"
         )
 
 
 class CounterExists(MayflyError):
-    """A counter of this name exists with another number of shards, or with none: shards are fixed
-    when it is made.
+    """A counter of this name exists with another number of shards, or without shards.
+
+    The number of shards is fixed when a counter is created.
     """
 
     status = 409
@@ -62,14 +64,15 @@ class CounterExists(MayflyError):
 
     def __init__(self, counter: str) -> None:
         super().__init__(
-            f"{counter!r} exists otherwise; the number of shards is fixed when a counter is "
-            "made: delete it, or take another name"
+            f"counter {counter!r} exists with another number of shards, or without shards; delete "
+            "it, or use another name"
         )
 
 
 class CounterIsSharded(MayflyError):
-    """No condition can see the sum of several items, so a sharded counter has neither floor,
-    ceiling nor time to live.
+    """A sharded counter cannot have a floor, a ceiling or a time to live.
+
+    A condition checks one item, so it cannot check the sum of several shards.
     """
 
     code = "counter-sharded"
@@ -77,4 +80,7 @@ class CounterIsSharded(MayflyError):
     retryable = False
 
     def __init__(self, counter: str) -> None:
-        super().__init__(f"{counter!r} has shards, and so neither floor, ceiling nor time to live")
+        super().__init__(
+            f"counter {counter!r} has shards, so it cannot have a floor, a ceiling or a time to "
+            "live; use a counter without shards"
+        )

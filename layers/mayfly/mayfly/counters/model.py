@@ -1,4 +1,4 @@
-"""What a counter is to its callers."""
+"""Counters and increments as callers see them."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ __all__ = ["Count", "Step"]
 
 @dataclass(frozen=True)
 class Count:
-    """A counter's name and its value at some moment at or after the call that returned it."""
+    """A counter's name, and its value at a moment during the call or after it began."""
 
     name: str
     value: int
@@ -15,10 +15,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Step:
-    """One increment as it was asked for.
+    """One increment as the caller requested it.
 
-    `floor` and `ceiling` refuse it where the value would leave them. With `ttl_seconds` the counter
-    expires so long after it.
+    The increment is refused if the value would leave `floor` or `ceiling`. With `ttl_seconds` the
+    counter expires that long after the increment.
     """
 
     by: int = 1

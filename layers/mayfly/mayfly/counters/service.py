@@ -1,4 +1,4 @@
-"""Counters that survive every process: exact, shared, never in memory."""
+"""Counters in DynamoDB: exact, and shared by all processes."""
 
 from collections.abc import Sequence
 
@@ -22,17 +22,23 @@ def increment(
     idempotency_key: str | None = None,
     approximate: bool = False,
 ) -> Count:
-    """Adds `by` to a counter, which starts at 0.
+    """Adds `by` to a counter, which starts at 0, and returns its value.
 
-    One write. With an `idempotency_key` a transaction and a read, however often it is repeated
-    within a day; `approximate` lets the SDK repeat a lost answer, so that it may count twice.
-    `floor` and `ceiling` refuse what would leave them. With `ttl_seconds` the counter expires so
-    long after this increment.
+    - The increment is one write.
+    - With an `idempotency_key` it is a transaction and a read. Repeats within a day count once.
+    - With `approximate` the SDK retries after a lost response, so the increment may count twice.
+    - The increment is refused if the value would leave `floor` or `ceiling`.
+    - With `ttl_seconds` the counter expires that long after this increment.
 
-    Raises InvalidRequest for a name or number that no counter takes, CounterLimit where a bound
-    refuses, CounterOutOfRange beyond 38 digits, IdempotencyKeyReused, CounterIsSharded for a bound
-    or a time to live of a sharded counter; OutcomeUnknown when the answer was lost and cannot be
-    settled, StoreUnavailable when nothing was written, or with a key: repeat it.
+    Raises:
+
+    - InvalidRequest: the name or a number is invalid.
+    - CounterLimit: the value would leave the floor or ceiling.
+    - CounterOutOfRange: the value would have more than 38 digits.
+    - CounterIsSharded: a sharded counter cannot have a bound or a time to live.
+    - IdempotencyKeyReused: the key came before with another step.
+    - OutcomeUnknown: the response was lost, and a read did not settle whether it counted.
+    - StoreUnavailable: nothing was written. With a key, it may have been: retry with the same key.
     """
     step = Step(by, floor, ceiling, ttl_seconds)
     check(name, step)
@@ -44,15 +50,15 @@ def increment(
 
 
 def read(store: CounterStore, *, tenant: str, name: str) -> Count:
-    """The value of a counter, 0 where there is none. One call. Raises StoreUnavailable."""
+    """Returns the value of a counter, 0 if there is none, by one call. Raises StoreUnavailable."""
     check(name)
     return Count(name, store.read(tenant, name))
 
 
 def read_many(store: CounterStore, *, tenant: str, names: Sequence[str]) -> list[Count]:
-    """The values of counters, in the order of their names: a call for each hundred.
+    """Returns the values of counters, in the order of `names`.
 
-    Raises StoreUnavailable.
+    Makes one call for each hundred, and one more for each sharded counter. Raises StoreUnavailable.
     """
     for name in names:
         check(name)
@@ -61,8 +67,9 @@ def read_many(store: CounterStore, *, tenant: str, names: Sequence[str]) -> list
 
 
 def create_sharded(store: CounterStore, *, tenant: str, name: str, shards: int) -> None:
-    """Makes a counter of 2 to 100 items, for more than the 1,000 writes a second that DynamoDB
-    takes on one. Raises CounterExists.
+    """Creates a counter with 2 to 100 shards, each an item. Raises CounterExists.
+
+    Shards are for more than 1,000 writes a second, the most that DynamoDB takes on one item.
     """
     check(name)
     if not 2 <= shards <= MAX_SHARDS:
@@ -71,6 +78,6 @@ def create_sharded(store: CounterStore, *, tenant: str, name: str, shards: int) 
 
 
 def delete(store: CounterStore, *, tenant: str, name: str) -> None:
-    """Deletes a counter, which counts as 0 from then on. Raises StoreUnavailable."""
+    """Deletes a counter; its value is 0 from then on. Raises StoreUnavailable."""
     check(name)
     store.delete(tenant, name)

@@ -1,4 +1,4 @@
-"""Counters on DynamoDB: sends the requests of writes.py, and says what their refusals mean."""
+"""Counters on DynamoDB: sends the requests of writes.py, and raises an error for each refusal."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,18 +20,18 @@ from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, 
 
 __all__ = ["CounterStore"]
 
-#: How often a write is prepared anew because the counter was not as it was thought to be.
+#: Tries of a write. A try fails if the counter was not as this process expected.
 _TRIES: Final = 8
-#: Refusals of a transaction that may be gone at the next try.
+#: Reasons of a cancelled transaction after which a retry may succeed.
 _PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
 class CounterStore:
     """Counters of all tenants.
 
-    `adds` sends each request once: an SDK that repeats a plain ADD after a lost answer counts
-    twice, in each of its retry modes. `repeats` makes a client whose SDK does repeat, for all that
-    is safe to repeat. `pick(n)` draws a shard from 0 to n - 1.
+    `adds` sends each request once: an SDK that retries a plain ADD after a lost response counts
+    twice, in each of its retry modes. `repeats` returns a client whose SDK retries, for requests
+    that are safe to retry. `pick(n)` draws a shard from 0 to n - 1.
     """
 
     def __init__(
@@ -50,38 +50,37 @@ class CounterStore:
         self._clock = clock
         self._new_nonce = new_nonce
         self._pick = pick
-        #: How many shards counters have, as far as this process has met them. A hint: every write
-        #: checks it.
+        #: Numbers of shards that this process has read, by partition. Every write checks them.
         self._shards: dict[str, int] = {}
 
     def increment(self, tenant: str, name: str, step: Step) -> int:
-        """Adds once and returns the value, in one write; for a counter with shards, in a write and
-        a read.
+        """Adds exactly once and returns the value: one write, and with shards one more read.
 
         ::
 
-            this call     ADD value, SET last = nonce --?-- answer lost -- read: last = nonce?  yes: it counted
-            another call                          ADD value, SET last = other                   no: cannot be known
+            this call   ADD value, SET last = nonce -?- answer lost - read: last = nonce?
+                                                                      yes: it counted
+            other call          ADD value, SET last = other           no: cannot be known
 
-        Raises OutcomeUnknown where the answer was lost and another writer has since replaced the
-        nonce, or the write may still be on its way; StoreUnavailable where it is certain that
-        nothing was written; CounterLimit, CounterOutOfRange.
+        Raises OutcomeUnknown if the response was lost and a read does not find the nonce: another
+        writer may have replaced it, or the write may arrive later. Raises StoreUnavailable if
+        nothing was written, and CounterLimit, CounterIsSharded, CounterOutOfRange.
         """
         return self._add(tenant, name, step, self._adds, exact=True)
 
     def increment_approximately(self, tenant: str, name: str, step: Step) -> int:
-        """Adds, and again where an answer is lost, so that it may count twice.
+        """Adds, with retries after a lost response, so that the increment may count twice.
 
-        Raises StoreUnavailable, CounterOutOfRange.
+        Raises StoreUnavailable, CounterIsSharded, CounterOutOfRange.
         """
         return self._add(tenant, name, step, self._repeats(), exact=False)
 
     def increment_once(self, tenant: str, name: str, step: Step, idempotency_key: str) -> int:
-        """Adds once for this key, however often it is asked, and returns the value then or later: a
-        transaction and a read.
+        """Adds once for this key, in a transaction, and returns the value, which it reads after it.
 
-        Raises IdempotencyKeyReused where the key came with another step, CounterLimit,
-        CounterOutOfRange, StoreUnavailable: repeat it.
+        A repeat adds nothing. Raises IdempotencyKeyReused if the key came before with another step,
+        and CounterLimit, CounterIsSharded, CounterOutOfRange. After StoreUnavailable, retry with
+        the same key.
         """
         for attempt in range(_TRIES):
             if attempt:
@@ -97,34 +96,38 @@ class CounterStore:
                 else writes.add_to_shard(self._table, tenant, name, number, step.by, nonce=None)
             )
             try:
-                self._repeats().transact("increment", [{"Put": record}, {"Update": add}])
+                self._repeats().transact(
+                    "increment the counter", [{"Put": record}, {"Update": add}]
+                )
             except TransactionCancelled as refusal:
                 kept, added = refusal.reasons
                 if kept.code == "ConditionalCheckFailed":
                     if (kept.item or {}).get("fingerprint") != {"S": fingerprint(step)}:
                         raise IdempotencyKeyReused(f"an increment of {name!r}") from refusal
-                    break  # made before; maybe by this very call, whose answer was lost
+                    break  # It has counted before, or in this call, if a response was lost.
                 if added.code == "ConditionalCheckFailed":
                     self._prepare(
-                        tenant, name, step, sent_to=number, found=added.item, now_ms=now_ms
+                        tenant, name, step, sent_to=number, item=added.item, now_ms=now_ms
                     )
                 elif not {kept.code, added.code} & _PASSING:
-                    raise StoreUnavailable("increment", f"{kept.code}, {added.code}") from refusal
+                    raise StoreUnavailable(
+                        "increment the counter", f"{kept.code}, {added.code}"
+                    ) from refusal
                 continue
             break
         else:
-            raise StoreUnavailable("increment", f"others came first {_TRIES} times in a row")
+            raise StoreUnavailable("increment the counter", _conflicts())
         return self.read(tenant, name)
 
     def read(self, tenant: str, name: str) -> int:
-        """The value, 0 where there is no counter; shards summed. One call, strongly consistent.
-        Raises StoreUnavailable.
+        """Returns a counter's value, or the sum of its shards; 0 if there is no counter.
 
-        Shards are read one after another: what is added meanwhile may be in the sum or not, what
-        was added before is.
+        Makes one call, strongly consistent. Shards are read one after another. The sum has every
+        increment from before the call; it may have increments made during it. Raises
+        StoreUnavailable.
         """
         reply = self._repeats().query(
-            "read",
+            "read the counter",
             TableName=self._table,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :shards)",
             ExpressionAttributeValues={
@@ -136,22 +139,23 @@ class CounterStore:
         return sum(self._value(item) for item in reply["Items"])
 
     def read_many(self, tenant: str, names: Sequence[str]) -> dict[str, int]:
-        """The values of counters by their names: one call for each hundred, and one for each that
-        has shards.
+        """Returns the values of counters by name.
+
+        Makes one call for each hundred counters, and one more for each counter with shards.
         """
         keys = [_key(tenant, name) for name in dict.fromkeys(names)]
-        found = {
+        items = {
             item["pk"]["S"]: item
             for item in self._repeats().get_many("read counters", self._table, keys)
         }
         values = {}
         for name in names:
-            item = found.get(partition(tenant, name), {})
+            item = items.get(partition(tenant, name), {})
             values[name] = self.read(tenant, name) if "shards" in item else self._value(item)
         return values
 
     def create(self, tenant: str, name: str, shards: int) -> None:
-        """Makes a counter with shards; done where it has been made with as many.
+        """Creates a counter with shards. Does nothing if it exists with this number of shards.
 
         Raises CounterExists, StoreUnavailable.
         """
@@ -160,25 +164,27 @@ class CounterStore:
             if attempt:
                 self._repeats().pause(attempt)
             try:
-                self._repeats().transact("create", [{"Put": put} for put in puts])
+                self._repeats().transact("create the counter", [{"Put": put} for put in puts])
                 return
             except TransactionCancelled as refusal:
                 if (refusal.reasons[0].item or {}).get("shards") == {"N": str(shards)}:
                     return
                 if any(reason.code == "ConditionalCheckFailed" for reason in refusal.reasons):
                     raise CounterExists(name) from refusal
-        raise StoreUnavailable("create", f"others were at it {_TRIES} times in a row")
+        raise StoreUnavailable("create the counter", _conflicts())
 
     def delete(self, tenant: str, name: str) -> None:
-        """Deletes a counter with all its shards, at once.
+        """Deletes a counter with all its shards, in one write or transaction.
 
-        Idempotency keys stay remembered. Raises StoreUnavailable.
+        The records of idempotency keys stay. Raises StoreUnavailable.
         """
         for attempt in range(_TRIES):
             if attempt:
                 self._repeats().pause(attempt)
             try:
-                self._repeats().delete("delete", **writes.delete_single(self._table, tenant, name))
+                self._repeats().delete(
+                    "delete the counter", **writes.delete_single(self._table, tenant, name)
+                )
                 return
             except ConditionFailed as refusal:
                 if refusal.item is None:
@@ -187,15 +193,17 @@ class CounterStore:
             self._shards.pop(partition(tenant, name), None)
             try:
                 deletes = writes.delete_shards(self._table, tenant, name, shards)
-                self._repeats().transact("delete", [{"Delete": each} for each in deletes])
+                self._repeats().transact(
+                    "delete the counter", [{"Delete": delete} for delete in deletes]
+                )
                 return
             except TransactionCancelled:
-                continue  # deleted, or made anew, or written to at this moment
-        raise StoreUnavailable("delete", f"others came first {_TRIES} times in a row")
+                continue  # The counter was deleted or created again, or another call writes to it.
+        raise StoreUnavailable("delete the counter", _conflicts())
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless the table answers."""
-        self._repeats().get("ping", self._table, _key("", ""))
+        self._repeats().get("check the table", self._table, _key("", ""))
 
     def _add(self, tenant: str, name: str, step: Step, db: DynamoDB, *, exact: bool) -> int:
         for _ in range(_TRIES):
@@ -207,26 +215,26 @@ class CounterStore:
                 else writes.add_to_shard(self._table, tenant, name, number, step.by, nonce=nonce)
             )
             try:
-                item = db.update("increment", ReturnValues="ALL_NEW", **request)
+                item = db.update("increment the counter", ReturnValues="ALL_NEW", **request)
             except ConditionFailed as refusal:
-                made = self._prepare(
+                value = self._prepare(
                     tenant,
                     name,
                     step,
                     sent_to=number,
-                    found=refusal.item,
+                    item=refusal.item,
                     now_ms=now_ms,
                     restarts=True,
                 )
-                if made is not None:
-                    return made
+                if value is not None:
+                    return value
                 continue
             except AnswerLost as problem:
                 if nonce is None:
                     raise
                 item = self._settle(name, request["Key"], nonce, problem)
             return int(item["value"]["N"]) if number is None else self._sum_after(tenant, name)
-        raise StoreUnavailable("increment", f"others came first {_TRIES} times in a row")
+        raise StoreUnavailable("increment the counter", _conflicts())
 
     def _prepare(
         self,
@@ -235,65 +243,70 @@ class CounterStore:
         step: Step,
         *,
         sent_to: int | None,
-        found: Item | None,
+        item: Item | None,
         now_ms: int,
         restarts: bool = False,
     ) -> int | None:
-        """After a refusal of what was sent to a shard, or to the one item of a counter without:
-        learns what the counter is, so that the next try fits, or raises where none will.
+        """Prepares the next try of an increment that was refused, or raises the reason.
 
-        An expired counter is put anew; the value then, where that has made the increment already.
+        `sent_to` is the shard to which the increment was sent, None for a counter without shards.
+        `item` is the item as it was. An expired counter is deleted, or with `restarts` replaced by
+        a new one that has this increment; then its value is returned. Otherwise returns None.
         """
         place = partition(tenant, name)
-        is_sharded = found is not None and "shards" in found
+        is_sharded = item is not None and "shards" in item
         if sent_to is not None:
             if is_sharded:
                 raise CounterOutOfRange(name)
-            self._shards.pop(place, None)  # it was deleted, or made anew without shards
+            self._shards.pop(place, None)  # It was deleted, or created again without shards.
             return None
-        if found is not None and is_sharded:
-            self._shards[place] = int(found["shards"]["N"])
+        if item is not None and is_sharded:
+            self._shards[place] = int(item["shards"]["N"])
             if step != Step(step.by):
                 raise CounterIsSharded(name)
             return None
-        if found is not None and self._has_expired(found):
+        if item is not None and self._has_expired(item):
             if restarts:
-                return self._restart(tenant, name, step, found, now_ms)
-            self._clear(tenant, name, found)
+                return self._restart(tenant, name, step, item, now_ms)
+            self._clear(tenant, name, item)
             return None
-        value = int(found["value"]["N"]) if found else 0
+        value = int(item["value"]["N"]) if item else 0
         if not -LIMIT <= value + step.by <= LIMIT:
             raise CounterOutOfRange(name)
         raise CounterLimit(name, value, step.by)
 
-    def _restart(self, tenant: str, name: str, step: Step, found: Item, now_ms: int) -> int | None:
+    def _restart(
+        self, tenant: str, name: str, step: Step, expired: Item, now_ms: int
+    ) -> int | None:
         least, most = room(step)
         if not least <= 0 <= most:
             raise CounterLimit(name, 0, step.by)
         nonce = self._new_nonce()
         put = writes.restart(
-            self._table, tenant, name, step, nonce=nonce, now_ms=now_ms, seen=found
+            self._table, tenant, name, step, nonce=nonce, now_ms=now_ms, expired=expired
         )
         try:
-            self._adds.put("increment", **put)
+            self._adds.put("increment the counter", **put)
         except ConditionFailed:
             return None
         except AnswerLost as problem:
             return int(self._settle(name, _key(tenant, name), nonce, problem)["value"]["N"])
         return step.by
 
-    def _clear(self, tenant: str, name: str, found: Item) -> None:
+    def _clear(self, tenant: str, name: str, expired: Item) -> None:
         with suppress(ConditionFailed):
             self._repeats().delete(
-                "clear", **writes.delete_expired(self._table, tenant, name, seen=found)
+                "delete the expired counter",
+                **writes.delete_expired(self._table, tenant, name, expired=expired),
             )
 
     def _settle(self, name: str, key: Item, nonce: str, problem: StoreUnavailable) -> Item:
-        """The item, if the last increment that was written there is the one whose answer was
-        lost.
+        """Returns the item if its last increment is the one whose response was lost.
+
+        Raises OutcomeUnknown.
         """
         try:
-            item = self._repeats().get("increment", self._table, key)
+            item = self._repeats().get("increment the counter", self._table, key)
         except StoreUnavailable as second:
             raise OutcomeUnknown(name) from second
         if item is None or item.get("last") != {"S": nonce}:
@@ -301,18 +314,19 @@ class CounterStore:
         return item
 
     def _shard_for(self, tenant: str, name: str, step: Step) -> int | None:
-        """Where to send a step: to a shard, where this process has met some, or to the one item of
-        a counter without.
+        """Returns the shard to which a step is sent, None for the only item of a counter.
 
-        What shards do not take goes to the item, too, which says whether there are shards now.
+        A shard is drawn if this process has read that the counter has some. A step with a bound or
+        a time to live, which shards refuse, goes to the item too: its refusal tells whether there
+        are shards now.
         """
         shards = self._shards.get(partition(tenant, name))
         return None if shards is None or step != Step(step.by) else self._pick(shards)
 
     def _sum_after(self, tenant: str, name: str) -> int:
-        """The sum of the shards, after an increment that counted.
+        """Returns the sum of the shards, after an increment that counted.
 
-        Raises OutcomeUnknown: it must not be repeated.
+        Raises OutcomeUnknown, since the increment must not be retried.
         """
         try:
             return self.read(tenant, name)
@@ -328,3 +342,7 @@ class CounterStore:
 
 def _key(tenant: str, name: str) -> Item:
     return {"pk": {"S": partition(tenant, name)}, "sk": {"S": SHARD}}
+
+
+def _conflicts() -> str:
+    return f"conflicts with other writers {_TRIES} times in a row"

@@ -1,8 +1,8 @@
-"""Every write of a counter, as the one conditional request that makes it.
+"""Every write of a counter, each as one conditional request.
 
-A counter is one item, or as many as it has shards, which all say how many. An item with
-`expires_at` in the past is absent, whether TTL has deleted it or not. Functions here return
-requests and send nothing.
+A counter is one item, or an item for each shard; each of those has the number of shards. An item
+with `expires_at` in the past counts as absent, whether TTL has deleted it or not. Functions here
+return requests and send nothing.
 """
 
 from typing import Any
@@ -33,17 +33,17 @@ __all__ = [
 def add(
     table: str, tenant: str, name: str, step: Step, *, nonce: str | None, now_ms: int
 ) -> dict[str, Any]:
-    """Adds to an unsharded counter, or makes it, if the value stays within the step's bounds.
+    """Adds to an unsharded counter, or creates it, if the value stays within the step's bounds.
 
-    `nonce` says whose the last such write was, for the one whose answer is lost; a write that is
-    safe to repeat needs none.
+    `nonce` names this write: after a lost response, a read finds it as the item's last one. A write
+    that is safe to retry needs none.
     """
     least, most = room(step)
     is_single = "attribute_not_exists(#shards)"
     is_alive = "(attribute_not_exists(#expires_at) OR #expires_at > :now)"
     fits = "#value BETWEEN :least AND :most"
     condition = f"{is_single} AND {is_alive} AND {fits}"
-    if least <= 0 <= most:  # what is absent counts as 0
+    if least <= 0 <= most:  # an absent counter counts as 0
         condition = f"attribute_not_exists(pk) OR ({condition})"
     sets: list[str] = []
     values: dict[str, Any] = {}
@@ -77,9 +77,16 @@ def add(
 
 
 def restart(
-    table: str, tenant: str, name: str, step: Step, *, nonce: str, now_ms: int, seen: dict[str, Any]
+    table: str,
+    tenant: str,
+    name: str,
+    step: Step,
+    *,
+    nonce: str,
+    now_ms: int,
+    expired: dict[str, Any],
 ) -> dict[str, Any]:
-    """Puts a counter anew in the place of the expired one that was seen."""
+    """Puts a new counter in the place of an expired one, if that one has not changed."""
     item = {**_key(tenant, name, SHARD), "value": {"N": str(step.by)}, "last": {"S": nonce}}
     if step.ttl_seconds is not None:
         item["expires_at"] = _expiry(step.ttl_seconds, now_ms)
@@ -88,14 +95,17 @@ def restart(
         "Item": item,
         "ConditionExpression": "#expires_at = :seen AND #value = :seen_value",
         "ExpressionAttributeNames": {"#expires_at": "expires_at", "#value": "value"},
-        "ExpressionAttributeValues": {":seen": seen["expires_at"], ":seen_value": seen["value"]},
+        "ExpressionAttributeValues": {
+            ":seen": expired["expires_at"],
+            ":seen_value": expired["value"],
+        },
     }
 
 
 def add_to_shard(
     table: str, tenant: str, name: str, number: int, by: int, *, nonce: str | None
 ) -> dict[str, Any]:
-    """Adds to one shard of a counter that has some."""
+    """Adds to one shard of a counter, if it exists."""
     least, most = room(Step(by))
     exists = "attribute_exists(#shards)"
     fits = "#value BETWEEN :least AND :most"
@@ -122,7 +132,10 @@ def add_to_shard(
 def remember(
     table: str, tenant: str, name: str, idempotency_key: str, step: Step, *, now_ms: int
 ) -> dict[str, Any]:
-    """The put, in an increment's transaction, that lets the same key count once."""
+    """Puts the record of an idempotency key, unless there is one.
+
+    It is part of an increment's transaction, so the key counts once.
+    """
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at <= :now"
     return {
@@ -143,7 +156,7 @@ def remember(
 def create_shards(
     table: str, tenant: str, name: str, shards: int, *, now_ms: int
 ) -> list[dict[str, Any]]:
-    """The puts of all shards of a counter that does not exist yet."""
+    """Puts all shards of a counter, if it does not exist."""
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at <= :now"
     return [
@@ -163,14 +176,19 @@ def create_shards(
     ]
 
 
-def delete_expired(table: str, tenant: str, name: str, *, seen: dict[str, Any]) -> dict[str, Any]:
-    """Deletes the expired counter that was seen."""
+def delete_expired(
+    table: str, tenant: str, name: str, *, expired: dict[str, Any]
+) -> dict[str, Any]:
+    """Deletes an expired counter, if it has not changed."""
     return {
         "TableName": table,
         "Key": _key(tenant, name, SHARD),
         "ConditionExpression": "#expires_at = :seen AND #value = :seen_value",
         "ExpressionAttributeNames": {"#expires_at": "expires_at", "#value": "value"},
-        "ExpressionAttributeValues": {":seen": seen["expires_at"], ":seen_value": seen["value"]},
+        "ExpressionAttributeValues": {
+            ":seen": expired["expires_at"],
+            ":seen_value": expired["value"],
+        },
     }
 
 
@@ -186,7 +204,7 @@ def delete_single(table: str, tenant: str, name: str) -> dict[str, Any]:
 
 
 def delete_shards(table: str, tenant: str, name: str, shards: int) -> list[dict[str, Any]]:
-    """The deletes of all shards of a counter that still has so many."""
+    """Deletes all shards of a counter, if it still has this number of shards."""
     return [
         {
             "TableName": table,
@@ -200,7 +218,7 @@ def delete_shards(table: str, tenant: str, name: str, shards: int) -> list[dict[
 
 
 def _expiry(seconds: int, now_ms: int) -> dict[str, str]:
-    """`expires_at`: whole seconds, and never before its time."""
+    """Returns `expires_at`: whole seconds, rounded up."""
     return {"N": str(-(-now_ms // 1000) + seconds)}
 
 

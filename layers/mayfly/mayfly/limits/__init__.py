@@ -1,4 +1,4 @@
-"""Rate limits that no process keeps: each admission is decided by a conditional write."""
+"""Rate limits in DynamoDB, shared by all processes: a conditional write decides each admission."""
 
 from mayfly.limits.model import Algorithm, Decision, Limit
 from mayfly.limits.service import limited, quota, take, take_all

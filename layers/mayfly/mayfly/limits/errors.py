@@ -9,10 +9,9 @@ __all__ = ["QuotaExceeded"]
 
 
 class QuotaExceeded(MayflyError):
-    """A limit refuses a request (RateLimit header fields draft, 4; RFC 6585, 4). Nothing was taken
-    from it.
+    """A limit is used up, so the request was refused (RFC 6585, 4); nothing was taken from it.
 
-    Times in seconds, rounded up.
+    Its headers follow the draft of RateLimit header fields, 4. Times are in seconds, rounded up.
     """
 
     status = 429
@@ -27,7 +26,7 @@ class QuotaExceeded(MayflyError):
         self.remaining = remaining
         self.reset_seconds = reset_seconds
         super().__init__(
-            f"the limit {policy!r} ({limit} in {period_seconds} s) is used up; come back in "
+            f"the limit {policy!r} ({limit} in {period_seconds} s) is used up; retry in "
             f"{reset_seconds} s"
         )
 

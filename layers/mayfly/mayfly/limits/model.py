@@ -1,4 +1,4 @@
-"""What a limit is, and what it decides."""
+"""Limits and their decisions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,14 +7,19 @@ __all__ = ["Algorithm", "Decision", "Limit"]
 
 
 class Algorithm(StrEnum):
-    """How a limit counts. What each admits at most, with every process on one clock (docs/scale.md
-    has it with clocks that differ):
+    """The way a limit counts.
 
-    FIXED    `limit` in each window of `period_seconds` since the epoch, so twice that in a period across an edge. One item each window.
-    SLIDING  the last window counts by the part of it that the period before now still covers: with e seconds of the present window
-             gone, `limit` x (1 + e/period) across its start, and one more for the fraction that is rounded away.
-    GCRA     `burst` at once and `limit` in each period besides: burst + t x limit/period in any t seconds. Evenly spaced once the burst
-             is used up (ITU-T I.371, the generic cell rate algorithm).
+    This is the most that each admits if all processes have the same time. For clocks that differ,
+    see docs/counters-and-limits.md.
+
+    FIXED    Admits `limit` in each window of `period_seconds` since the epoch. In a period that
+             spans two windows it admits up to twice that. Each window has an item of its own.
+    SLIDING  Weighs the last window by the part of it that is within the period before now. If e
+             seconds of the present window are over, it has admitted `limit` x (1 + e/period) across
+             the start of the window, and one more because fractions are rounded down.
+    GCRA     Admits `burst` at once, and `limit` in each period in addition: in any t seconds,
+             burst + t x limit/period. Once the burst is used up, admissions are evenly spaced
+             (ITU-T I.371, the generic cell rate algorithm).
     """
 
     FIXED = "fixed"
@@ -24,7 +29,10 @@ class Algorithm(StrEnum):
 
 @dataclass(frozen=True)
 class Limit:
-    """So many in a period, by name. `burst` is for GCRA, and `limit` where it is not given."""
+    """A named limit: `limit` in `period_seconds`.
+
+    `burst` is for GCRA; without it, the burst is `limit`.
+    """
 
     name: str
     limit: int
@@ -34,16 +42,16 @@ class Limit:
 
     @property
     def most(self) -> int:
-        """The most that it ever admits at once."""
+        """The most that the limit admits at once."""
         return self.limit if self.burst is None else self.burst
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a limit decided.
+    """A limit's decision.
 
-    `reset_ms`: where it admitted, when all of it is free again; where it refused, when the same
-    could be admitted at the earliest.
+    `reset_ms` is a time from now. After an admission it is the time until the whole limit is free
+    again; after a refusal, the earliest time at which the same take could be admitted.
     """
 
     limit: Limit
@@ -53,5 +61,5 @@ class Decision:
 
     @property
     def reset_seconds(self) -> int:
-        """`reset_ms` in whole seconds, never early."""
+        """`reset_ms` in whole seconds, rounded up."""
         return -(-self.reset_ms // 1000)

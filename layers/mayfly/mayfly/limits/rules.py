@@ -1,10 +1,9 @@
-"""The three algorithms, as arithmetic on a stored state: whole numbers throughout, so that every
-process decides alike.
+"""The three algorithms of limits, as arithmetic on a stored state.
 
-`plan` says what to write for a state that is known or guessed, or that nothing is to be had. What
-it writes carries a condition on the branch it took, not on the whole state: takes of one branch do
-not disturb each other. In none of them can what others take make more room, so a refusal that
-follows from a state seen before is certain.
+All numbers are whole, so every process decides alike. `plan` takes a state that is known or
+guessed, and returns a write or a refusal. The condition of the write is about the branch that
+`plan` took, not about the whole state, so takes in one branch do not conflict. A take never makes
+room for another one. So a refusal that follows from an earlier state is certain.
 """
 
 import re
@@ -14,36 +13,36 @@ from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import key
-from mayfly.core.json_input import NAME, Fields
+from mayfly.core.json_input import NAME
 from mayfly.limits.model import Algorithm, Decision, Limit
 
-__all__ = ["Take", "Write", "check", "decide", "item_key", "plan", "read_take", "update"]
+__all__ = [
+    "MAX_LIMIT",
+    "MAX_PERIOD_SECONDS",
+    "Write",
+    "check",
+    "decide",
+    "item_key",
+    "plan",
+    "update",
+]
 
-#: A limit's state, by attribute; empty where there is none.
+#: A limit's state, by attribute; empty if there is no item.
 State = Mapping[str, int]
 
-_MAX_LIMIT: Final = 10**9
-_MAX_PERIOD_SECONDS: Final = 366 * 24 * 3600
-#: Kept for so long after it has lost its meaning, so that a clock which lags behind does not find
-#: it gone.
+MAX_LIMIT: Final = 10**9
+MAX_PERIOD_SECONDS: Final = 366 * 24 * 3600
+#: Time for which a state is kept after its last use, so that a process whose clock is slow still
+#: finds it.
 _SLACK_SECONDS: Final = 120
 _KEY: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
 
 @dataclass(frozen=True)
-class Take:
-    """A request as it was made."""
-
-    limit: Limit
-    key: str
-    cost: int
-
-
-@dataclass(frozen=True)
 class Write:
-    """An update of the state and the condition of its branch, in DynamoDB's words.
+    """An update of the state and the condition of its branch, as DynamoDB expressions.
 
-    All values are numbers; `#x` stands for `x`.
+    All values are numbers; the placeholder `#x` is for the attribute `x`.
     """
 
     expression: str
@@ -52,7 +51,10 @@ class Write:
 
 
 def item_key(limit: Limit, tenant: str, subject: str, now_ms: int) -> dict[str, Any]:
-    """Where the state stands for one subject. A fixed window has an item of its own."""
+    """Returns the key of the item with the state of one subject.
+
+    Each fixed window has an item of its own.
+    """
     period = str(limit.period_seconds)
     if limit.algorithm is Algorithm.FIXED:
         sort = key("fixed", period, str(now_ms // _period_ms(limit)))
@@ -64,8 +66,9 @@ def item_key(limit: Limit, tenant: str, subject: str, now_ms: int) -> dict[str, 
 
 
 def check(limit: Limit, key: str, cost: int) -> None:
-    """Raises InvalidRequest for a limit that makes no sense, a key that is none, and a cost that it
-    could never admit.
+    """Raises InvalidRequest if the limit, the key or the cost is invalid.
+
+    A cost is invalid if the limit could never admit it.
     """
     if not _KEY.fullmatch(key):
         raise InvalidRequest(
@@ -73,15 +76,15 @@ def check(limit: Limit, key: str, cost: int) -> None:
         )
     if not NAME.fullmatch(limit.name):
         raise InvalidRequest("name", f"must match {NAME.pattern}")
-    if not 1 <= limit.limit <= _MAX_LIMIT:
-        raise InvalidRequest("limit", f"must be from 1 to {_MAX_LIMIT}")
-    if not 1 <= limit.period_seconds <= _MAX_PERIOD_SECONDS:
-        raise InvalidRequest("period_seconds", f"must be from 1 to {_MAX_PERIOD_SECONDS}")
+    if not 1 <= limit.limit <= MAX_LIMIT:
+        raise InvalidRequest("limit", f"must be from 1 to {MAX_LIMIT}")
+    if not 1 <= limit.period_seconds <= MAX_PERIOD_SECONDS:
+        raise InvalidRequest("period_seconds", f"must be from 1 to {MAX_PERIOD_SECONDS}")
     if limit.burst is not None and limit.algorithm is not Algorithm.GCRA:
-        raise InvalidRequest("burst", "goes with gcra only")
-    if not 1 <= limit.most <= _MAX_LIMIT:
-        raise InvalidRequest("burst", f"must be from 1 to {_MAX_LIMIT}")
-    if limit.most * limit.period_seconds > _MAX_PERIOD_SECONDS * limit.limit:
+        raise InvalidRequest("burst", "is for the algorithm gcra only")
+    if not 1 <= limit.most <= MAX_LIMIT:
+        raise InvalidRequest("burst", f"must be from 1 to {MAX_LIMIT}")
+    if limit.most * limit.period_seconds > MAX_PERIOD_SECONDS * limit.limit:
         raise InvalidRequest("burst", "would take more than 366 days to be free again")
     if not 1 <= cost <= limit.most:
         raise InvalidRequest(
@@ -90,19 +93,17 @@ def check(limit: Limit, key: str, cost: int) -> None:
 
 
 def plan(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
-    """What to write to take `cost`, if the state is this one; the refusal, where there is no room
-    in it.
-    """
+    """Returns the write that takes `cost` in this state, or the refusal if there is no room."""
     return _PLANS[limit.algorithm](limit, cost, now_ms, state)
 
 
 def decide(limit: Limit, now_ms: int, state: State) -> Decision:
-    """The admission that led to this state."""
+    """Returns the admission that led to this state."""
     return _ADMISSIONS[limit.algorithm](limit, now_ms, state)
 
 
 def update(table: str, key: dict[str, Any], step: Write) -> dict[str, Any]:
-    """A planned write as an UpdateItem request."""
+    """Returns a planned write as an UpdateItem request."""
     words = (
         f"{step.expression} {step.condition}".replace("(", " ")
         .replace(")", " ")
@@ -154,7 +155,7 @@ def _admit_fixed(limit: Limit, now_ms: int, state: State) -> Decision:
 def _plan_sliding(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
     period = _period_ms(limit)
     window, elapsed = divmod(now_ms, period)
-    if state and state["window"] > window:  # by a clock that is ahead: time goes on from there
+    if state and state["window"] > window:  # written by a process whose clock is ahead
         window, elapsed = state["window"], 0
     previous, current = _counts(state, window)
     room = limit.limit - cost - previous * (period - elapsed) // period
@@ -165,7 +166,7 @@ def _plan_sliding(limit: Limit, cost: int, now_ms: int, state: State) -> Write |
         return _refused(limit, max(0, room + cost - current), wait)
     values = {":window": window, ":cost": cost, ":expires_at": _expiry((window + 2) * period)}
     if state and state["window"] == window:
-        is_same = "#window = :window"  # and with it what was taken in the one before
+        is_same = "#window = :window"  # so the count of the window before is the same too
         has_room = "#current <= :room"
         return Write(
             "ADD #current :cost SET #expires_at = :expires_at",
@@ -177,11 +178,11 @@ def _plan_sliding(limit: Limit, cost: int, now_ms: int, state: State) -> Write |
         if state
         else "attribute_not_exists(#window)"
     )
-    seen = {":seen_window": state["window"], ":seen_current": state["current"]} if state else {}
+    stored = {":seen_window": state["window"], ":seen_current": state["current"]} if state else {}
     return Write(
         "SET #window = :window, #previous = :previous, #current = :cost, #expires_at = :expires_at",
         is_as_seen,
-        {**values, ":previous": previous, **seen},
+        {**values, ":previous": previous, **stored},
     )
 
 
@@ -193,7 +194,7 @@ def _admit_sliding(limit: Limit, now_ms: int, state: State) -> Decision:
 
 
 def _counts(state: State, window: int) -> tuple[int, int]:
-    """What was taken in the window before this one, and in this one."""
+    """Returns the counts of the window before this one, and of this one."""
     if not state or state["window"] < window - 1:
         return 0, 0
     return (
@@ -204,8 +205,9 @@ def _counts(state: State, window: int) -> tuple[int, int]:
 
 
 def _wait_for_room(limit: Limit, cost: int, previous: int, current: int, elapsed: int) -> int:
-    """Until the window before counts for so little that `cost` fits, in milliseconds, if nothing is
-    taken meanwhile.
+    """Returns milliseconds until `cost` fits, if nothing is taken meanwhile.
+
+    The count of the window before weighs less and less until then.
     """
     period = _period_ms(limit)
     if current + cost <= limit.limit:
@@ -214,8 +216,9 @@ def _wait_for_room(limit: Limit, cost: int, previous: int, current: int, elapsed
 
 
 def _covered(count: int, allowed: int, period: int) -> int:
-    """The first moment of a window at which `count` of the one before weighs no more than
-    `allowed`.
+    """Returns the first moment of a window at which the last one weighs at most `allowed`.
+
+    `count` was taken in the last window.
     """
     return 0 if count <= allowed else period - ((allowed + 1) * period - 1) // count
 
@@ -262,7 +265,7 @@ def _admit_gcra(limit: Limit, now_ms: int, state: State) -> Decision:
 
 
 def _interval(limit: Limit) -> int:
-    """Nanoseconds from one to the next, rounded up: it admits less, never more."""
+    """Returns nanoseconds between two admissions, rounded up, so that fewer are admitted."""
     return -(-limit.period_seconds * 10**9 // limit.limit)
 
 
@@ -278,27 +281,7 @@ _ADMISSIONS: Final[dict[Algorithm, Callable[[Limit, int, State], Decision]]] = {
 }
 
 
-# ---------------------------------------------------------------- requests
-
-
-def read_take(name: str, body: Any) -> Take:
-    """The body of POST /limits/{name}/take. Raises InvalidRequest."""
-    fields = Fields(body)
-    subject = fields.text("key")
-    algorithm = fields.text("algorithm")
-    if algorithm not in list(Algorithm):
-        raise InvalidRequest("algorithm", f"must be {', '.join(Algorithm)}")
-    limit = Limit(
-        name=name,
-        algorithm=Algorithm(algorithm),
-        limit=fields.integer("limit", 1, _MAX_LIMIT),
-        period_seconds=fields.integer("period_seconds", 1, _MAX_PERIOD_SECONDS),
-        burst=fields.integer("burst", 1, _MAX_LIMIT, default=None),
-    )
-    cost = fields.integer("cost", 1, _MAX_LIMIT, default=1)
-    fields.finish()
-    check(limit, subject, cost)
-    return Take(limit, subject, cost)
+# ---------------------------------------------------------------- for all algorithms
 
 
 def _admitted(limit: Limit, remaining: int, reset_ms: int) -> Decision:

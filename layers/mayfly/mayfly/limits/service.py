@@ -1,4 +1,4 @@
-"""Rate limits that no process keeps: each admission is decided by a conditional write."""
+"""Rate limits in DynamoDB, shared by all processes: a conditional write decides each admission."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ _Result = TypeVar("_Result")
 
 
 def take(store: LimitStore, limit: Limit, *, tenant: str, key: str, cost: int = 1) -> Decision:
-    """Takes `cost` from a limit's share of `key`, or refuses; `Algorithm` has what each admits at
-    most.
+    """Takes `cost` from the share of `key` in a limit, or refuses.
 
-    Raises InvalidRequest for a limit that makes no sense and a cost that it could never admit,
-    StoreUnavailable where nothing is known: to let in or to refuse then is the caller's choice.
+    `Algorithm` describes how much each algorithm admits. Raises InvalidRequest if the limit is
+    invalid, or if it could never admit the cost. Raises StoreUnavailable if the store did not
+    decide; the caller then chooses whether to admit or to refuse.
     """
     check(limit, key, cost)
     return store.take(tenant, limit, key, cost)
@@ -34,15 +34,15 @@ def take(store: LimitStore, limit: Limit, *, tenant: str, key: str, cost: int = 
 def take_all(
     store: LimitStore, limits: Sequence[Limit], *, tenant: str, key: str, cost: int = 1
 ) -> Decision:
-    """Takes from several limits (so many a second, and so many a day), or from none of them. Their
-    names must differ.
+    """Takes `cost` from all of several limits, or from none of them.
 
-    Returns the refusal that lasts longest, or the admission that leaves least. Raises as `take`.
+    They may have different periods, such as a second and a day; their names must differ. Returns
+    the refusal that lasts longest, or the admission that leaves least. Raises the errors of `take`.
     """
     for limit in limits:
         check(limit, key, cost)
     if not limits or len({limit.name for limit in limits}) < len(limits):
-        raise InvalidRequest("limits", "must be at least one, with names that differ")
+        raise InvalidRequest("limits", "must have at least one limit, and different names")
     return store.take_all(tenant, limits, key, cost)
 
 
@@ -54,26 +54,25 @@ def limited(
     key: Callable[_Arguments, str],
     fail_open: bool,
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
-    """Lets a handler's calls through as far as a limit goes; raises QuotaExceeded, an answer of
-    429, for the others.
+    """Decorates a handler: each call takes 1 from a limit, or raises QuotaExceeded (429).
 
-    `key` says whose share a call takes from, from the handler's own arguments. Where the store does
-    not answer, `fail_open` lets the call through; otherwise StoreUnavailable passes, an answer of
-    503. There is no default: it is yours to say.
+    `key` gets the handler's arguments and returns the key whose share the call takes from. If the
+    store does not answer, `fail_open` calls the handler; otherwise StoreUnavailable (503) is
+    raised. `fail_open` has to be stated, since it depends on the handler.
     """
 
     def decorate(handler: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
         @wraps(handler)
-        def guarded(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        def limited_handler(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             try:
                 decision = take(store(), limit, tenant=tenant, key=key(*args, **kwargs))
-            except RequestRefused:  # no outage: a table or a permission is missing, for good
+            except RequestRefused:  # a table or a permission is missing; the store is not down
                 raise
             except StoreUnavailable:
                 if not fail_open:
                     raise
                 _LOG.warning(
-                    "the limit %r could not be asked; the call was let through, as its guard says",
+                    "the limit %r could not be read; the call was allowed, because of fail_open",
                     limit.name,
                 )
             else:
@@ -81,27 +80,29 @@ def limited(
                     raise _exceeded(decision)
             return handler(*args, **kwargs)
 
-        return guarded
+        return limited_handler
 
     return decorate
 
 
 def quota(store: LimitStore, requests_a_minute: int) -> Callable[[str], None]:
-    """A limit on all that each tenant asks of the API: a function that takes one request from a
-    tenant's share, or raises QuotaExceeded.
+    """Returns a function that limits the requests of each tenant to the whole API.
 
-    A store that does not answer lets the request through, whose own work will find out.
+    It takes one request from the tenant's share, or raises QuotaExceeded. If the store does not
+    answer, the request is allowed; its own store calls will then show the outage.
     """
-    # A name that no request can give, so that nobody else takes from it.
+    # A request cannot contain this name, so no other caller takes from this limit.
     limit = Limit("api/requests", requests_a_minute, period_seconds=60)
 
     def take_one(tenant: str) -> None:
         try:
             decision = store.take(tenant, limit, "all", 1)
-        except RequestRefused:  # no outage: a table or a permission is missing, for good
+        except RequestRefused:  # a table or a permission is missing; the store is not down
             raise
         except StoreUnavailable:
-            _LOG.warning("a tenant's limit could not be asked; its request was let through")
+            _LOG.warning(
+                "the limit of tenant %r could not be read; the request was allowed", tenant
+            )
             return
         if not decision.is_allowed:
             raise _exceeded(decision)

@@ -11,9 +11,9 @@ from mayfly.limits.rules import Write, decide, item_key, plan, update
 
 __all__ = ["LimitStore"]
 
-#: How often a take is planned anew because the state was not what it was thought to be.
+#: Tries of a take. A try fails if the state was not as this process guessed.
 _TRIES: Final = 12
-#: States that this process remembers, to guess better by. Forgetting one costs a call, no more.
+#: States that this process remembers for its guesses. A forgotten one costs one more call.
 _REMEMBERED: Final = 10_000
 _PASSING: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
@@ -25,16 +25,16 @@ class LimitStore:
         self._db = db
         self._table = table
         self._clock = clock
-        #: The states as this process last saw them. A guess: every admission is decided by the
-        #: store. A refusal that follows from one is certain (rules.py), and costs no call.
+        #: States as this process last read them, for guesses. The store decides each admission. A
+        #: refusal that follows from a guess is certain (rules.py), and costs no call.
         self._seen: dict[str, Mapping[str, int]] = {}
 
     def take(self, tenant: str, limit: Limit, subject: str, cost: int) -> Decision:
-        """Takes from one limit, or refuses: one write where the guess of the state was good enough,
-        and two otherwise.
+        """Takes from one limit, or refuses.
 
-        An answer that is lost may have taken: the SDK's repeat takes again. The bound holds, since
-        that only makes less room. Raises StoreUnavailable.
+        Costs one write if the guess of the state was good enough, otherwise two. If a response is
+        lost, the SDK's retry may take twice; then there is less room, so the limit still holds.
+        Raises StoreUnavailable.
         """
         for _ in range(_TRIES):
             now_ms = self._clock()
@@ -50,7 +50,9 @@ class LimitStore:
                 self._remember(key, refusal.item)
                 continue
             return decide(limit, now_ms, self._remember(key, item))
-        raise StoreUnavailable("take from the limit", f"others came first {_TRIES} times in a row")
+        raise StoreUnavailable(
+            "take from the limit", f"conflicts with other writers {_TRIES} times in a row"
+        )
 
     def take_all(self, tenant: str, limits: Sequence[Limit], subject: str, cost: int) -> Decision:
         """Takes from all limits in one transaction, or from none.
@@ -86,21 +88,21 @@ class LimitStore:
                     if reason.code == "ConditionalCheckFailed":
                         self._remember(key, reason.item)
                 continue
-            found = {
+            items = {
                 (item["pk"]["S"], item["sk"]["S"]): item
                 for item in self._db.get_many("read the limits", self._table, keys)
             }
             states = [
-                self._remember(key, found.get((key["pk"]["S"], key["sk"]["S"]))) for key in keys
+                self._remember(key, items.get((key["pk"]["S"], key["sk"]["S"]))) for key in keys
             ]
-            found_decisions = [
+            decisions = [
                 decide(limit, now_ms, state)
                 for limit, state in zip(limits, states, strict=True)
                 if state
             ]
-            if not found_decisions:
-                raise StoreUnavailable("read the limits", "what was just written is gone")
-            return min(found_decisions, key=lambda decision: decision.remaining)
+            if not decisions:
+                raise StoreUnavailable("read the limits", "the items just written do not exist")
+            return min(decisions, key=lambda decision: decision.remaining)
         raise StoreUnavailable("take from the limits", f"others came first {_TRIES} times in a row")
 
     def _guess(self, key: Item) -> Mapping[str, int]:
