@@ -1,6 +1,6 @@
-"""GET /, GET /health: a page that counts its visits in the store, and the health check.
+"""Routes GET / and GET /health: a page that counts its visits, and the health check.
 
-Also answers what no route takes.
+This function also gets all requests without a route, and answers 404 or 405.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from mayfly import counters, limits, sessions
 from mayfly.sessions.errors import SessionNotFound
-from mayfly.sessions.rules import is_anonymous
+from mayfly.sessions.tokens import is_anonymous
 from mayfly.sessions.web.cookies import is_plain_loopback, set_cookie, token_in
 from mayfly.web import answers
 from mayfly.web.resolver import PUBLIC, Api, Handler
@@ -39,7 +39,7 @@ def build(deps: Deps) -> Handler:
     def hello() -> Response[str]:
         if "application/json" not in (api.header("accept") or ""):
             return answers.text(f"Hello World! {count_hit()} times.")
-        # API Gateway itself is reached by HTTPS only.
+        # API Gateway accepts HTTPS only, so only a request to loopback can be plain HTTP.
         plain = is_plain_loopback("http", {"host": api.domain_name})
         token, visits = count_visit(token_in(api.cookies(), _COOKIE, plain=plain))
         headers = {}
@@ -54,10 +54,10 @@ def build(deps: Deps) -> Handler:
         return counters.increment(deps.counters, tenant=deps.tenant, name="hits").value
 
     def count_visit(token: str | None) -> tuple[str | None, int]:
-        """Counts a visitor's own visits in a session.
+        """Counts a visitor's own visits in a session, and returns a new token and the number.
 
-        Returns a token if the visitor has none, or has one that opens no session; such a token is
-        never taken over.
+        The token is None if the visitor's own one is valid. A token that is not valid is never used
+        for the new session.
         """
         store, tenant = deps.sessions(), deps.tenant
         if token and is_anonymous(token):
@@ -88,7 +88,7 @@ def build(deps: Deps) -> Handler:
 
 
 def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
-    """Returns the decorator of a page that the stack limits by client address and minute."""
+    """Returns a decorator that limits a page by client address and minute."""
     if not deps.page_limit:
         return lambda page: page
     limit = limits.Limit("page", deps.page_limit, period_seconds=60)
@@ -98,7 +98,7 @@ def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
 
 @cache
 def _all_routes() -> dict[str, list[str]]:
-    """Returns the paths of the API, each with its methods, as the description has them."""
+    """Returns the paths in the API's description, each with its methods."""
     paths = json.loads(_DOCUMENT.read_text(encoding="utf-8"))["paths"]
     return {path: sorted(method.upper() for method in paths[path]) for path in paths}
 

@@ -16,10 +16,11 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """`tenant` owns the page's counter, its limit and its visitors' sessions. Sessions and limits
-    are made when first asked for.
+    """Stores of the page, and its settings.
 
-    `page_limit` is how often a client address gets the page in a minute, 0 for no limit.
+    The stores of sessions and limits are made on first use. `tenant` owns the page's counter, its
+    limit and its visitors' sessions. `page_limit` is the number of requests that a client address
+    may make to the page in a minute, 0 for no limit.
     """
 
     counters: CounterStore
@@ -32,7 +33,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function."""
+    """Environment variables of the function."""
 
     sessions_table: str
     subject_key: str

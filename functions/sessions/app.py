@@ -1,12 +1,12 @@
-"""/sessions and /subjects/{subject}/sessions.
+"""Routes /sessions and /subjects/{subject}/sessions.
 
-Create sessions, use them by their token, list and end those of a subject.
+Callers create sessions, use them by their token, and list and end the sessions of a subject.
 """
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import sessions
 from mayfly.core.errors import InvalidRequest
-from mayfly.sessions.rules import (
+from mayfly.sessions.wire import (
     public,
     read_creation,
     read_cursor,
@@ -23,7 +23,7 @@ from .deps import Deps
 __all__ = ["build"]
 
 _PATCH_TYPES = ["application/json", "application/merge-patch+json"]
-#: The type that curl gives a body by default. The other routes read it as JSON, too.
+#: The type that curl gives a body by default. This route reads such a body as JSON, as others do.
 _UNLABELLED = "application/x-www-form-urlencoded"
 
 
@@ -41,41 +41,44 @@ def _serve_holders(api: Api, deps: Deps) -> None:
 
     @api.post("/sessions", scope="sessions:write", body=read_creation)
     def create() -> Response[str]:
-        wanted = read_creation(api.json_body() if api.has_body else {})
+        creation = read_creation(api.json_body() if api.has_body else {})
         token, session = sessions.create(
             store,
             tenant=api.tenant,
-            subject=wanted.subject,
-            data=wanted.data,
-            idle_seconds=wanted.idle_seconds,
-            absolute_seconds=wanted.absolute_seconds,
+            subject=creation.subject,
+            data=creation.data,
+            idle_seconds=creation.idle_seconds,
+            absolute_seconds=creation.absolute_seconds,
         )
         deps.observe.count("SessionCreated")
-        return _shown(session, token=token, status=201)
+        return _answer_session(session, token=token, status=201)
 
     @api.get("/sessions/current", scope="sessions:read")
     def read() -> Response[str]:
-        return _shown(sessions.read(store, _token(), tenant=api.tenant))
+        return _answer_session(sessions.read(store, _token(), tenant=api.tenant))
 
     @api.patch("/sessions/current", scope="sessions:write")
     def patch() -> Response[str]:
-        kind = (api.header("content-type") or _PATCH_TYPES[0]).partition(";")[0].strip().lower()
-        if kind not in (*_PATCH_TYPES, _UNLABELLED):
-            raise UnsupportedMediaType(kind, _PATCH_TYPES)
+        content_type = api.header("content-type") or _PATCH_TYPES[0]
+        media_type = content_type.partition(";")[0].strip().lower()
+        if media_type not in (*_PATCH_TYPES, _UNLABELLED):
+            raise UnsupportedMediaType(media_type, _PATCH_TYPES)
         body = api.json_body()
         if not isinstance(body, dict):
             raise InvalidRequest(
-                "body", "must be a JSON object: what it holds is merged into the session's data"
+                "body", "must be a JSON object; its members are merged into the session's data"
             )
         if_match = read_if_match(api.header("if-match"))
-        return _shown(sessions.patch(store, _token(), body, tenant=api.tenant, if_match=if_match))
+        return _answer_session(
+            sessions.patch(store, _token(), body, tenant=api.tenant, if_match=if_match)
+        )
 
     @api.post("/sessions/current/rotate", scope="sessions:write", body=read_rotation)
     def rotate() -> Response[str]:
         subject = read_rotation(api.json_body() if api.has_body else {})
         token, session = sessions.rotate(store, _token(), tenant=api.tenant, subject=subject)
         deps.observe.count("SessionRotated")
-        return _shown(session, token=token)
+        return _answer_session(session, token=token)
 
     @api.delete("/sessions/current", scope="sessions:write")
     def end() -> Response[str]:
@@ -87,13 +90,13 @@ def _serve_holders(api: Api, deps: Deps) -> None:
         token = api.header("session-token")
         if not token:
             raise InvalidRequest(
-                "Session-Token", "is missing; send the token of POST /sessions in this header"
+                "Session-Token", "is missing; send the token from POST /sessions in this header"
             )
         return token
 
 
 def _serve_subjects(api: Api, deps: Deps) -> None:
-    """Adds the routes of all sessions of a subject, by its name."""
+    """Adds the routes of a subject's sessions, by its name."""
     store = deps.store
 
     @api.get("/subjects/<subject>/sessions", scope="sessions:read")
@@ -107,7 +110,7 @@ def _serve_subjects(api: Api, deps: Deps) -> None:
         )
         following = None if page.next is None else write_cursor(page.next)
         return answers.answer(
-            {"items": [public(each) for each in page.sessions], "next": following}
+            {"items": [public(session) for session in page.sessions], "next": following}
         )
 
     @api.delete("/subjects/<subject>/sessions", scope="sessions:write")
@@ -125,12 +128,12 @@ def _serve_subjects(api: Api, deps: Deps) -> None:
         return answers.nothing()
 
 
-def _shown(
+def _answer_session(
     session: sessions.Session, *, token: str | None = None, status: int = 200
 ) -> Response[str]:
-    shown = public(session)
+    body = public(session)
     return answers.answer(
-        shown if token is None else {**shown, "token": token},
+        body if token is None else {**body, "token": token},
         status=status,
         headers={"ETag": f'"{session.version}"'},
     )

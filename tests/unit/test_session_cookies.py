@@ -2,7 +2,7 @@
 
 import pytest
 from mayfly.core.errors import InvalidRequest
-from mayfly.sessions.rules import merge_patch, read_cursor, read_if_match, write_cursor
+from mayfly.sessions.rules import merge_patch
 from mayfly.sessions.web.cookies import (
     clear_cookie,
     is_cross_site,
@@ -10,6 +10,7 @@ from mayfly.sessions.web.cookies import (
     set_cookie,
     token_in,
 )
+from mayfly.sessions.wire import read_cursor, read_if_match, write_cursor
 
 
 def test_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:

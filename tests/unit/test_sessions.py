@@ -378,11 +378,11 @@ class Overlap:
         self._other, self._times = other, times
         store.replace = self  # type: ignore[method-assign]  # an interleaving, not a fake
 
-    def __call__(self, seen: Session, after: Session, *, now_ms: int) -> None:
+    def __call__(self, before: Session, after: Session, *, now_ms: int) -> None:
         if self._times:
             self._times -= 1
             self._other()
-        self._real(seen, after, now_ms=now_ms)
+        self._real(before, after, now_ms=now_ms)
 
 
 @both

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly.core.observability import observer
-from mayfly.sessions.rules import read_token
+from mayfly.sessions.tokens import read_token
 
 from functions.sessions.app import build
 from functions.sessions.deps import Deps as SessionsDeps

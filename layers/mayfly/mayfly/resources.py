@@ -1,7 +1,7 @@
-"""Clients and stores for handlers: these functions' and anybody's own. The only module that makes
-AWS clients.
+"""Clients and stores, for the functions of this stack and for handlers of your own.
 
-What a handler does not use is not imported, for a fast start.
+This is the only module that makes AWS clients. It imports a client or store only when a handler
+asks for it, for a fast start.
 """
 
 import os
@@ -49,27 +49,27 @@ __all__ = [
     "worker",
 ]
 
-#: Seconds. A dead socket must not eat a whole invocation, as botocore's 60 s would; transactions
-#: are advised 1 s or more.
+#: Timeouts in seconds. With botocore's default of 60 s, a dead socket would use up the invocation.
+#: AWS advises 1 s or more for transactions.
 _CONNECT_TIMEOUT: Final = 1
 _READ_TIMEOUT: Final = 3
 
 
 def counter_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "CounterStore":
-    """Returns counters, by COUNTERS_TABLE. Raises ConfigError."""
-    made = db or dynamodb()
-    return lazy_counters(read_settings(_Counters, env).counters_table, lambda: made)
+    """Returns the counters in the table COUNTERS_TABLE. Raises ConfigError."""
+    adapter = db or dynamodb()
+    return lazy_counters(read_settings(_Counters, env).counters_table, lambda: adapter)
 
 
 def limit_store(env: Mapping[str, str], *, clock: Clock = system_clock) -> "LimitStore":
-    """Returns limits, by COUNTERS_TABLE. Raises ConfigError."""
+    """Returns the limits in the table COUNTERS_TABLE. Raises ConfigError."""
     return limits_of(read_settings(_Counters, env).counters_table, dynamodb(), clock)
 
 
 def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "SessionStore":
-    """Returns sessions, by SESSIONS_TABLE and SUBJECT_KEY. Raises ConfigError."""
+    """Returns the sessions in the table SESSIONS_TABLE, with SUBJECT_KEY. Raises ConfigError."""
     from mayfly.sessions import SessionStore
-    from mayfly.sessions.rules import BASE62, SECRET_CHARACTERS
+    from mayfly.sessions.tokens import BASE62, SECRET_CHARACTERS
 
     settings = read_settings(_Sessions, env)
     return SessionStore(
@@ -84,14 +84,14 @@ def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "Sess
 
 
 def import_objects(env: Mapping[str, str]) -> "Objects":
-    """Returns the imports bucket, by IMPORTS_BUCKET. Raises ConfigError."""
+    """Returns the objects in the bucket IMPORTS_BUCKET. Raises ConfigError."""
     from mayfly.imports import Objects
 
     return Objects(client("s3"), read_settings(_Imports, env).imports_bucket)
 
 
 def job_stores(table: str, db: "DynamoDB | None" = None) -> "tuple[JobStore, JobOperations]":
-    """Returns jobs as workers and callers change them, and as operators do."""
+    """Returns two stores of jobs: one for callers and workers, one for operators."""
     from mayfly.jobs.operations import JobOperations
     from mayfly.jobs.store import JobStore
 
@@ -100,11 +100,10 @@ def job_stores(table: str, db: "DynamoDB | None" = None) -> "tuple[JobStore, Job
 
 
 def declared_tasks(task_root: str, package: str, *, local: bool) -> "Mapping[str, Declaration]":
-    """Returns every task: those of the package, read from its files, and those with a function of
-    their own.
+    """Returns all tasks: those in the files of a package, and the built-in ones.
 
-    `package` is the dotted name of the package below `task_root`. `local` includes tasks for the
-    local stack only.
+    `package` is the dotted name of the package below `task_root`. `local` includes tasks that are
+    for the local stack only. Each built-in task has a function of its own.
     """
     from mayfly.jobs.authoring.built_in import BUILT_IN
     from mayfly.jobs.authoring.task import declared
@@ -126,7 +125,7 @@ def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
 def schedule_keeper(
     db: "DynamoDB", table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]"
 ) -> "Keeper":
-    """Returns schedules, which make jobs of these tasks."""
+    """Returns schedules that make jobs of `tasks`."""
     from mayfly.schedules import Keeper, ScheduleStore
 
     return Keeper(ScheduleStore(db, table), operations, tasks, system_clock, new_id)
@@ -144,7 +143,7 @@ def worker(
 ) -> "WorkerDeps":
     """Returns the dependencies of a worker that runs `tasks`.
 
-    It knows of those in `known`, which another function runs.
+    `known` has the tasks that other functions run.
     """
     from boto3.dynamodb.types import TypeSerializer
 
@@ -168,14 +167,15 @@ def worker(
 
 
 def lazy_counters(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
-    """Returns counters of a table.
+    """Returns the counters in a table.
 
-    `db` is called for the first request that needs more than a plain increment.
+    `db` is called when a request needs more than a plain increment.
     """
     from mayfly.counters import CounterStore
 
     return CounterStore(
-        # SDK retries off: what an SDK repeats after a lost answer, a counter counts twice.
+        # Without SDK retries: if the SDK retried after a lost response, an increment could count
+        # twice.
         dynamodb(attempts=1),
         db,
         table,
@@ -186,14 +186,14 @@ def lazy_counters(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
 
 
 def limits_of(table: str, db: "DynamoDB", clock: Clock = system_clock) -> "LimitStore":
-    """Returns limits of a table."""
+    """Returns the limits in a table."""
     from mayfly.limits import LimitStore
 
     return LimitStore(db, table, clock=clock)
 
 
 def quota(table: str, tenant_limit: int, db: "DynamoDB") -> "Quota | None":
-    """Returns the check of a tenant's requests over the whole API, None if they are not limited."""
+    """Returns the limit of each tenant's requests to the whole API, None without a limit."""
     if not tenant_limit:
         return None
     from mayfly.limits import quota as check_of
@@ -204,7 +204,7 @@ def quota(table: str, tenant_limit: int, db: "DynamoDB") -> "Quota | None":
 def dynamodb(*, attempts: int = 3) -> "DynamoDB":
     """Returns the adapter that every store uses.
 
-    `attempts` are those of the SDK, for each request.
+    `attempts` is the number of times that the SDK sends a request.
     """
     from mayfly.aws.dynamodb import DynamoDB
 
@@ -215,7 +215,7 @@ def dynamodb(*, attempts: int = 3) -> "DynamoDB":
 
 
 def queue(url: str, sqs: Any = None) -> "Queue":
-    """Returns one SQS queue, by a client of its own unless one is given."""
+    """Returns one SQS queue. Makes a client unless one is given."""
     from mayfly.aws.queue import Queue
 
     return Queue(sqs or client("sqs"), url)
@@ -233,19 +233,18 @@ def client(service: str, *, attempts: int = 3) -> Any:
         connect_timeout=_CONNECT_TIMEOUT,
         read_timeout=_READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        # Requests are built here, from typed code; checking each against the service model costs
-        # CPU on every call.
+        # Requests come from typed code. Checking each against the service model costs CPU time.
         parameter_validation=False,
         tcp_keepalive=True,
     )
-    # By name.
-    return boto3.client(service, region_name=os.environ.get("AWS_REGION"), config=config)  # type: ignore[call-overload]
+    region = os.environ.get("AWS_REGION")
+    return boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
 class _Sessions:
     sessions_table: str
-    #: Hides subjects in tokens; the stack's parameter SubjectKey.
+    #: The stack's parameter SubjectKey, which hides subjects in tokens.
     subject_key: str
 
 

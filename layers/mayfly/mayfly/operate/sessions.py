@@ -6,7 +6,7 @@ from typing import Any
 from mayfly import sessions
 from mayfly.core.errors import MayflyError
 from mayfly.operate.stack import Stack, name, show, target, tenant_option
-from mayfly.sessions.rules import public
+from mayfly.sessions.wire import public
 
 __all__ = ["add_parser"]
 

@@ -1,9 +1,4 @@
-"""Sessions in a store with time expiration, never in the process (twelve factors, VI): any process
-serves any of them.
-
-Every verb takes the store first. A token is shown when it is made and never again; what is stored
-opens nothing. Where a token opens nothing (unknown, expired, ended, rotated away) verbs raise
-SessionNotFound, where the store did not answer StoreUnavailable."""
+"""Sessions in DynamoDB, each behind a token. The functions are verbs over a store (service.py)."""
 
 from mayfly.sessions.model import Page, Session
 from mayfly.sessions.rules import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS

@@ -6,8 +6,9 @@ __all__ = ["SessionNotFound", "VersionConflict"]
 
 
 class SessionNotFound(MayflyError):
-    """The token opens no session of this tenant: it is unknown, or its session has expired or
-    ended. Nobody is told which.
+    """The token is unknown, or its session has expired, has ended, or has another token.
+
+    The answer does not say which. A session of another tenant counts as unknown.
     """
 
     status = 404
@@ -15,7 +16,7 @@ class SessionNotFound(MayflyError):
 
     def __init__(self) -> None:
         super().__init__(
-            "no such session: it is unknown, or it has expired or ended; create another one"
+            "no such session: it is unknown, has expired, or has ended; create another session"
         )
 
 
@@ -26,4 +27,4 @@ class VersionConflict(MayflyError):
     retryable = False
 
     def __init__(self, version: int) -> None:
-        super().__init__(f"the session is at version {version}; read it, and patch that version")
+        super().__init__(f"the session is at version {version}; read it, and patch this version")

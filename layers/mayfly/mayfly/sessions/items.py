@@ -1,4 +1,4 @@
-"""A session as an item of the Sessions table: where it stands, and back."""
+"""Sessions as items of the Sessions table: their keys, and conversion in both directions."""
 
 import json
 from typing import Any
@@ -23,34 +23,40 @@ Item = dict[str, Any]
 
 
 def session_key(tenant: str, partition: str, session_id: str) -> Item:
-    """Where a session stands."""
+    """Returns the key of a session's item."""
     return {"pk": {"S": key(tenant, partition)}, "sk": {"S": session_sort(session_id)}}
 
 
 def session_sort(session_id: str) -> str:
-    """Its sort key; an empty id gives what all of them start with. Sorts after `generation`."""
+    """Returns a session's sort key, which sorts after `generation`.
+
+    An empty id gives the prefix of all of them.
+    """
     return f"session/{session_id}"
 
 
 def session_id_in(key: Item) -> str:
-    """The session id in a key, empty in that of the generation, which sorts before all of them."""
+    """Returns the session id in a key, empty for the key of a generation."""
     sort: str = key["sk"]["S"]
     return sort.removeprefix(session_sort("")) if sort.startswith(session_sort("")) else ""
 
 
 def generation_key(tenant: str, partition: str) -> Item:
-    """Where a subject's generation stands: beside its sessions. There is none before the first
-    end-all, and it never expires: sessions of an earlier generation must not come to life again."""
+    """Returns the key of a subject's generation, in the partition of its sessions.
+
+    The first end-all creates the item. It never expires, because sessions of an earlier generation
+    must stay ended.
+    """
     return {"pk": {"S": key(tenant, partition)}, "sk": {"S": "generation"}}
 
 
 def generation_of(item: Item | None) -> int:
-    """The generation in its item."""
+    """Returns the generation in its item, 0 if there is no item."""
     return int(item["generation"]["N"]) if item else 0
 
 
 def write_item(session: Session) -> Item:
-    """The item of a session."""
+    """Returns the item of a session."""
     item = {
         **session_key(session.tenant, session.partition, session.id),
         "data": {"S": canonical_json(session.data)},
@@ -70,7 +76,7 @@ def write_item(session: Session) -> Item:
 
 
 def read_item(tenant: str, item: Item) -> Session:
-    """The session in an item."""
+    """Returns the session in an item."""
     return Session(
         tenant=tenant,
         partition=item["pk"]["S"].rpartition("/")[2],
@@ -91,5 +97,5 @@ def read_item(tenant: str, item: Item) -> Session:
 
 
 def ttl_of(idle_expires_at_ms: int) -> str:
-    """`expires_at` for a deadline: whole seconds, and never before it."""
+    """Returns `expires_at` for a deadline: whole seconds, rounded up."""
     return str(-(-idle_expires_at_ms // 1000))

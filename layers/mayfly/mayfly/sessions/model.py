@@ -1,4 +1,4 @@
-"""What a session is."""
+"""Sessions and tokens."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +8,7 @@ __all__ = ["Page", "Session", "Token"]
 
 @dataclass(frozen=True)
 class Token:
-    """A well-formed token, taken apart: where its session lives, its id there, and the secret that
-    proves it.
-    """
+    """The parts of a well-formed token: the session's partition and id, and the secret."""
 
     partition: str
     session_id: str
@@ -19,40 +17,42 @@ class Token:
 
 @dataclass(frozen=True)
 class Session:
-    """One session as it is stored: never its secret, only the secret's hash. Times in milliseconds
-    since the epoch.
+    """One session as it is stored, with the hash of its secret. Times are milliseconds since epoch.
 
-    `version` grows with every change of the data or of the token, and with nothing else.
+    `version` grows with every change of the data or of the token, and only then.
     """
 
     tenant: str
     partition: str
     id: str
-    #: Whose it is; None before anybody has logged in.
+    #: The name of the session's user; None before the login.
     subject: str | None
     data: dict[str, Any]
     version: int
-    #: Its subject's generation when the session was made or rotated to the subject; another one
-    #: there now means that it was ended.
+    #: The subject's generation when the session was created, or rotated to the subject. If the
+    #: subject now has another generation, the session was ended by end-all.
     generation: int
     secret_hash: str
     created_at_ms: int
-    #: How long it lasts without being used, and at most.
+    #: Time for which an unused session lasts.
     idle_ms: int
+    #: Time for which any session lasts.
     absolute_ms: int
-    #: When it ends if nobody uses it; never after `absolute_expires_at_ms`.
+    #: Deadline of an unused session; never after `absolute_expires_at_ms`.
     idle_expires_at_ms: int
     absolute_expires_at_ms: int
-    #: Of the write that made this version, so that a writer whose answer was lost knows its own.
+    #: Name of the write that made this version. By it a writer recognises its own write after a
+    #: lost response.
     nonce: str
-    #: When its token was last rotated; 0 for never.
+    #: Time of the last rotation of its token; 0 for never.
     rotated_at_ms: int = 0
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a subject's sessions, and the id after which the listing goes on, None where it is
-    complete.
+    """Some of a subject's sessions.
+
+    `next` is the id after which the list continues, None if it is complete.
     """
 
     sessions: list[Session]

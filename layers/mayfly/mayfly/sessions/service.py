@@ -1,9 +1,9 @@
-"""Sessions in a store with time expiration, never in the process (twelve factors, VI): any process
-serves any of them.
+"""Verbs of sessions. Each takes the store first.
 
-Every verb takes the store first. A token is shown when it is made and never again; what is stored
-opens nothing. Where a token opens nothing (unknown, expired, ended, rotated away) verbs raise
-SessionNotFound, where the store did not answer StoreUnavailable.
+Sessions are in a store with time expiration, never in the process (twelve factors, VI), so any
+process can serve any session. A token is returned once, when it is made; the store has only the
+hash of its secret. Verbs raise SessionNotFound if a token is unknown, expired, ended or rotated
+away, and StoreUnavailable if the store did not answer.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import canonical_json
-from mayfly.sessions import rules
+from mayfly.sessions import rules, tokens
 from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.model import Page, Session
 from mayfly.sessions.rules import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, merge_patch
@@ -30,11 +30,11 @@ __all__ = [
     "rotate",
 ]
 
-#: How often a write that meets others is tried again. Each try that fails for another writer's sake
-#: is that one's success.
+#: Tries of a write. A try fails with a conflict only if another writer has succeeded.
 _TRIES: Final = 30
 
-#: Makes new data of the old, which it leaves as it is; may be called several times.
+#: A function that returns new data for the old. It does not change the old data, and may be called
+#: several times.
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -47,15 +47,16 @@ def create(
     idle_seconds: int = DEFAULT_IDLE_SECONDS,
     absolute_seconds: int = DEFAULT_ABSOLUTE_SECONDS,
 ) -> tuple[str, Session]:
-    """A new session and its token. It ends when nobody uses it for `idle_seconds`, and after
-    `absolute_seconds` in any case.
+    """Creates a session, and returns its token and the session.
 
-    One write; with a subject also one read. Raises PayloadTooLarge for data above 256 KiB of JSON,
-    InvalidRequest for data that is not JSON and for a subject that does not match `fields.NAME`.
+    The session ends when it has not been used for `idle_seconds`, and after `absolute_seconds` in
+    any case. Costs one write; with a subject also one read. Raises PayloadTooLarge for data above
+    256 KiB of JSON. Raises InvalidRequest for data that is not JSON, and for a subject that does
+    not match `core.json_input.NAME`.
     """
     now_ms, session_id, secret = store.clock(), store.new_id(), store.new_secret()
     partition = (
-        rules.anonymous_partition(session_id)
+        tokens.anonymous_partition(session_id)
         if subject is None
         else store.partition(tenant, subject)
     )
@@ -67,7 +68,7 @@ def create(
         data={},
         version=0,
         generation=0 if subject is None else store.generation(tenant, partition),
-        secret_hash=rules.hash_secret(secret),
+        secret_hash=tokens.hash_secret(secret),
         created_at_ms=now_ms,
         idle_ms=idle_seconds * 1000,
         absolute_ms=absolute_seconds * 1000,
@@ -77,16 +78,16 @@ def create(
     )
     session = rules.changed(blank, dict(data or {}), nonce=store.new_nonce(), now_ms=now_ms)
     store.create(session)
-    return rules.write_token(session, secret), session
+    return tokens.write_token(session, secret), session
 
 
 def read(store: SessionStore, token: str, *, tenant: str) -> Session:
-    """The session that a token opens.
+    """Returns the session of a token.
 
-    One call; a second one, a write, once a tenth of its idle time has passed unwritten.
+    Costs one read; also a write if this use moves the idle deadline by a tenth of the idle time.
     """
     now_ms = store.clock()
-    session, _ = store.find(tenant, rules.read_token(token), now_ms=now_ms)
+    session, _ = store.find(tenant, tokens.read_token(token), now_ms=now_ms)
     return store.touch(session, now_ms=now_ms) if rules.is_touch_due(session, now_ms) else session
 
 
@@ -98,11 +99,10 @@ def patch(
     tenant: str,
     if_match: frozenset[str] | None = None,
 ) -> Session:
-    """Merges a JSON Merge Patch into the data (RFC 7396). Patches that overlap are all applied, one
-    after the other.
+    """Merges a JSON Merge Patch into the data (RFC 7396), and returns the session.
 
-    `if_match` names the versions that may be patched (`rules.read_if_match`); raises
-    VersionConflict for another one.
+    Concurrent patches are all applied, one after the other. `if_match` has the versions that may be
+    patched (`wire.read_if_match`). Raises VersionConflict if the session is at another version.
     """
     return change(
         store, token, lambda data: merge_patch(data, body), tenant=tenant, if_match=if_match
@@ -118,21 +118,20 @@ def change(
     if_match: frozenset[str] | None = None,
     lifetime: tuple[int, int] | None = None,
 ) -> Session:
-    """Replaces the data by what `edit` makes of it, without losing what others write meanwhile:
-    `edit` is called again on theirs.
+    """Replaces the data by the result of `edit`, and returns the session.
 
-    Two calls where no other writer is met. What changes nothing is not written, but for a touch
-    that is due. `lifetime` sets other idle and absolute seconds, counted from now.
+    No write of another caller is lost: after a conflict, `edit` is called again with the new data.
+    Costs a read and a write, more after conflicts. If `edit` changes nothing, there is no write
+    except a touch that is due. `lifetime` sets other idle and absolute seconds, counted from now.
     """
 
-    def next_version(seen: Session, now_ms: int, _: int) -> Session:
-        rules.check_version(seen, if_match)
-        data = edit(seen.data)
-        if lifetime is None and canonical_json(data) == canonical_json(
-            seen.data
-        ):  # to Python, True is 1 and 1.0
-            return seen
-        after = rules.changed(seen, data, nonce=store.new_nonce(), now_ms=now_ms)
+    def next_version(before: Session, now_ms: int, _: int) -> Session:
+        rules.check_version(before, if_match)
+        data = edit(before.data)
+        # Compared as JSON, because True equals 1 and 1.0 in Python.
+        if lifetime is None and canonical_json(data) == canonical_json(before.data):
+            return before
+        after = rules.changed(before, data, nonce=store.new_nonce(), now_ms=now_ms)
         return after if lifetime is None else rules.lasting(after, *lifetime, now_ms=now_ms)
 
     return _write(store, token, tenant, next_version)
@@ -147,19 +146,19 @@ def rotate(
     edit: Edit = lambda data: data,
     lifetime: tuple[int, int] | None = None,
 ) -> tuple[str, Session]:
-    """A new token in the place of this one, which opens nothing from then on; for every change of
-    privilege (ASVS 5.0, 7.2.4).
+    """Replaces a session's token, and returns the new one and the session.
 
-    With a `subject` the session becomes that one's: another subject is a login, and starts the
-    absolute deadline anew. Two calls. `edit` and `lifetime` as for `change`, in the same write. A
-    caller that dies before it has the new token has lost the session: the old one was given up so
-    that nobody else could use it.
+    The old token is refused from then on. Rotate at every change of privilege (ASVS 5.0, 7.2.4).
+    With a `subject` the session becomes that subject's. Another subject means a login, so it starts
+    the absolute deadline again. Costs a read and a write. `edit` and `lifetime` are as for
+    `change`, in the same write. If the caller crashes before it has the new token, it has lost the
+    session, because the old token must not stay usable.
     """
     secret = store.new_secret()
     partition = None if subject is None else store.partition(tenant, subject)
 
-    def next_version(seen: Session, now_ms: int, generation: int) -> Session:
-        after = rules.changed(seen, edit(seen.data), nonce=store.new_nonce(), now_ms=now_ms)
+    def next_version(before: Session, now_ms: int, generation: int) -> Session:
+        after = rules.changed(before, edit(before.data), nonce=store.new_nonce(), now_ms=now_ms)
         if lifetime is not None:
             after = rules.lasting(after, *lifetime, now_ms=now_ms)
         return rules.rotated(
@@ -172,16 +171,19 @@ def rotate(
         )
 
     session = _write(store, token, tenant, next_version, and_generation_of=partition)
-    return rules.write_token(session, secret), session
+    return tokens.write_token(session, secret), session
 
 
 def end(store: SessionStore, token: str, *, tenant: str) -> None:
-    """Logout: the token opens nothing from now on, whatever is still on its way. One call."""
-    store.end(tenant, rules.read_token(token), now_ms=store.clock())
+    """Ends a session (logout). The token is refused from now on. One call.
+
+    A write that is still on its way cannot bring the session back.
+    """
+    store.end(tenant, tokens.read_token(token), now_ms=store.clock())
 
 
 def end_read(store: SessionStore, session: Session) -> None:
-    """Ends a session that was read, even if another request has given it another token since.
+    """Ends a session that was read, even if another request has rotated its token since.
 
     One call.
     """
@@ -189,13 +191,13 @@ def end_read(store: SessionStore, session: Session) -> None:
 
 
 def end_all(store: SessionStore, *, tenant: str, subject: str) -> None:
-    """Ends all sessions of a subject, at once and however many there are. One call."""
+    """Ends all sessions of a subject immediately, by one call for any number of them."""
     store.end_all(tenant, store.partition(tenant, subject))
 
 
 def end_one(store: SessionStore, *, tenant: str, subject: str, session_id: str) -> None:
-    """Ends one of a subject's sessions, by its id: another device's, say. One call."""
-    if not rules.ID.fullmatch(session_id):
+    """Ends one of a subject's sessions by its id, such as that of another device. One call."""
+    if not tokens.ID.fullmatch(session_id):
         raise SessionNotFound
     store.end_by_id(tenant, store.partition(tenant, subject), session_id, now_ms=store.clock())
 
@@ -203,9 +205,10 @@ def end_one(store: SessionStore, *, tenant: str, subject: str, session_id: str) 
 def list_by_subject(
     store: SessionStore, *, tenant: str, subject: str, limit: int = 50, after: str | None = None
 ) -> Page:
-    """A page of a subject's sessions that are alive.
+    """Returns a page of a subject's live sessions.
 
-    One call, two for a following page. `after` is the `next` of the page before.
+    Costs one call for the first page, two for a following one. `after` is the `next` of the page
+    before.
     """
     return store.page(
         tenant, store.partition(tenant, subject), limit=limit, after=after, now_ms=store.clock()
@@ -220,26 +223,28 @@ def _write(
     *,
     and_generation_of: str | None = None,
 ) -> Session:
-    """Reads, writes the next version on condition of what was read, and begins again where another
-    writer came first.
+    """Reads a session, writes its next version if it has not changed, and retries after a conflict.
 
-    What has expired between the two is not written. A write that is on its way when the deadline
-    passes counts as made in time.
+    A session that has expired after the read is not written. A write that was sent before the
+    deadline counts as made in time.
     """
-    read_from = rules.read_token(token)
+    parts = tokens.read_token(token)
     for attempt in range(_TRIES):
         if attempt:
             store.pause(min(attempt, 5))
         now_ms = store.clock()
-        seen, generation = store.find(
-            tenant, read_from, now_ms=now_ms, and_generation_of=and_generation_of
+        before, generation = store.find(
+            tenant, parts, now_ms=now_ms, and_generation_of=and_generation_of
         )
-        after = next_version(seen, now_ms, generation)
-        if after is seen:
-            return store.touch(seen, now_ms=now_ms) if rules.is_touch_due(seen, now_ms) else seen
+        after = next_version(before, now_ms, generation)
+        if after is before:
+            is_due = rules.is_touch_due(before, now_ms)
+            return store.touch(before, now_ms=now_ms) if is_due else before
         try:
-            store.replace(seen, after, now_ms=now_ms)
+            store.replace(before, after, now_ms=now_ms)
         except StaleWrite:
             continue
         return after
-    raise StoreUnavailable("write the session", f"other writers came first {_TRIES} times in a row")
+    raise StoreUnavailable(
+        "write the session", f"conflicts with other writers {_TRIES} times in a row"
+    )

@@ -1,4 +1,4 @@
-"""Sessions on DynamoDB: sends the requests of writes.py, and says what their refusals mean."""
+"""Sessions on DynamoDB: sends the requests of writes.py, and raises an error for each refusal."""
 
 import dataclasses
 import logging
@@ -20,20 +20,15 @@ from mayfly.sessions.items import (
     session_sort,
 )
 from mayfly.sessions.model import Page, Session, Token
-from mayfly.sessions.rules import (
-    hash_secret,
-    is_valid,
-    subject_partition,
-    touched_until,
-    was_rotated_away,
-)
+from mayfly.sessions.rules import is_valid, touched_until, was_rotated_away
+from mayfly.sessions.tokens import hash_secret, subject_partition
 
 __all__ = ["SessionRotated", "SessionStore", "StaleWrite"]
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Refusals of a transaction by what another writer did, or does at this moment: what stands there
-#: now is to be read again.
+#: Reasons of a cancelled transaction that mean a stale write: another writer has changed the item,
+#: or writes to it at the same time.
 _PASSING: Final = {
     "ConditionalCheckFailed",
     "TransactionConflict",
@@ -43,25 +38,25 @@ _PASSING: Final = {
 
 
 class StaleWrite(Exception):
-    """A write met another writer's, or one at work at the same moment; nothing of it was written.
+    """Another writer has changed the session since it was read, or writes to it at the same time.
 
-    Read again, and try again.
+    Nothing was written. Read the session again, and retry.
     """
 
 
 class SessionRotated(SessionNotFound):
-    """The token opened a session until a moment ago, when another request rotated it.
+    """The token opened a session until just now, when another request rotated it.
 
-    Nobody outside is told the difference.
+    Callers of the API get the same answer as for SessionNotFound.
     """
 
 
 class SessionStore:
-    """Sessions of all tenants. Holds where time, ids and secrets come from, so that the verbs take
-    facts only.
+    """Sessions of all tenants.
 
-    `subject_key` hides subjects in tokens: with another one, a subject's former sessions are out of
-    reach of list and end-all.
+    The store holds the clock and the functions that draw ids, secrets and nonces. `subject_key`
+    hides subjects in tokens. With another key, list and end-all do not find a subject's former
+    sessions. Every method raises StoreUnavailable.
     """
 
     def __init__(
@@ -84,15 +79,15 @@ class SessionStore:
         self.new_nonce = new_nonce
 
     def partition(self, tenant: str, subject: str) -> str:
-        """Where a subject's sessions live."""
+        """Returns the partition of a subject's sessions. Raises InvalidRequest."""
         return subject_partition(self._subject_key, tenant, subject)
 
     def pause(self, attempt: int) -> None:
-        """Waits before a write that met another one is tried again."""
+        """Waits before a retry of a write that met a conflict."""
         self._db.pause(attempt)
 
     def generation(self, tenant: str, partition: str) -> int:
-        """A subject's generation. Raises StoreUnavailable, as every method here does."""
+        """Returns a subject's generation."""
         return generation_of(
             self._db.get("read the generation", self._table, generation_key(tenant, partition))
         )
@@ -103,34 +98,35 @@ class SessionStore:
             self._db.transact("create the session", [{"Put": writes.create(self._table, session)}])
         except TransactionCancelled as refusal:
             (reason,) = refusal.reasons
-            if not _is_mine(
-                reason.item, session
-            ):  # or the answer to the first of two tries was lost
+            # If it is, the SDK sent the write twice, and the first response was lost.
+            if not _is_own_write(reason.item, session):
                 raise StoreUnavailable("create the session", reason.code) from refusal
 
     def find(
         self, tenant: str, token: Token, *, now_ms: int, and_generation_of: str | None = None
     ) -> tuple[Session, int]:
-        """The session that a token opens, and the generation of one more partition. One call,
-        strongly consistent.
+        """Returns the session of a token, and the generation of one more partition.
 
-        The two or three items are not read at one instant. They need not be: a session that end-all
-        has ended is not written any more, so what is read here was the session at some moment of
-        this call, before that end-all or without it.
+        Makes one call, strongly consistent. It does not read the two or three items at the same
+        instant, and need not: a session that end-all has ended is never written again. So the
+        result is the session as it was at some moment of this call, before any end-all.
 
-        Raises SessionNotFound for a token that is unknown, ended, expired or rotated away;
-        SessionRotated where that was just now.
+        Raises SessionNotFound for a token that is unknown, ended, expired or rotated away, and
+        SessionRotated if it was rotated just now.
         """
         key = session_key(tenant, token.partition, token.session_id)
         partitions = {
-            each for each in (token.partition, and_generation_of) if each and each[0] == "s"
+            partition
+            for partition in (token.partition, and_generation_of)
+            if partition and partition[0] == "s"
         }
-        keys = [key, *(generation_key(tenant, each) for each in sorted(partitions))]
+        keys = [key, *(generation_key(tenant, partition) for partition in sorted(partitions))]
         items = self._read(keys)
         generations = {
-            each: generation_of(_named(items, generation_key(tenant, each))) for each in partitions
+            partition: generation_of(_item_of(items, generation_key(tenant, partition)))
+            for partition in partitions
         }
-        item = _named(items, key)
+        item = _item_of(items, key)
         if item is None:
             raise SessionNotFound
         session = read_item(tenant, item)
@@ -138,65 +134,63 @@ class SessionStore:
             return session, generations.get(and_generation_of or "", 0)
         raise SessionRotated if was_rotated_away(session, token.secret, now_ms) else SessionNotFound
 
-    def touch(self, seen: Session, *, now_ms: int) -> Session:
-        """The session with its deadline moved on.
+    def touch(self, session: Session, *, now_ms: int) -> Session:
+        """Returns the session with a later idle deadline.
 
-        Where that cannot be written now it is what was read: the next use moves it.
+        If that cannot be written now, returns the session unchanged; the next use retries.
         """
-        until_ms = touched_until(seen, now_ms)
+        until_ms = touched_until(session, now_ms)
         try:
-            self._refuse_late(seen)
-            self._db.update("touch the session", **writes.touch(self._table, seen, until_ms))
-        except (
-            RequestRefused
-        ):  # not for now: without the permission, sessions would end although they are used
+            self._refuse_late(session)
+            self._db.update("touch the session", **writes.touch(self._table, session, until_ms))
+        except RequestRefused:
+            # A retry does not help. Without the permission, sessions in use would expire.
             raise
         except (ConditionFailed, SessionNotFound):
-            return seen
+            return session
         except StoreUnavailable:
-            _LOG.warning("a session's deadline could not be moved on; its next use tries again")
-            return seen
-        return dataclasses.replace(seen, idle_expires_at_ms=until_ms)
+            _LOG.warning("a session's idle deadline could not be moved; its next use retries")
+            return session
+        return dataclasses.replace(session, idle_expires_at_ms=until_ms)
 
-    def replace(self, seen: Session, after: Session, *, now_ms: int) -> None:
-        """Writes the next version of a session, in another subject's partition where it has another
-        subject.
+    def replace(self, before: Session, after: Session, *, now_ms: int) -> None:
+        """Writes the next version of a session; with another subject, in that one's partition.
 
-        Raises StaleWrite where it is not as it was seen, and SessionNotFound where it has expired
-        since.
+        Raises StaleWrite if the session has changed since it was read, and SessionNotFound if it
+        has expired since.
         """
-        tenant, table = seen.tenant, self._table
-        checked = {
-            each.partition: each.generation for each in (seen, after) if each.subject is not None
+        tenant, table = before.tenant, self._table
+        generations = {
+            session.partition: session.generation
+            for session in (before, after)
+            if session.subject is not None
         }
-        is_moved = seen.partition != after.partition
-        together: list[dict[str, Any]] = (
+        is_moved = before.partition != after.partition
+        requests: list[dict[str, Any]] = (
             [
                 {"Put": writes.move_in(table, after)},
-                {"Update": writes.move_away(table, seen, now_ms)},
+                {"Update": writes.move_away(table, before, now_ms)},
             ]
             if is_moved
-            else [{"Put": writes.replace(table, seen, after)}]
+            else [{"Put": writes.replace(table, before, after)}]
         )
-        together += [
-            {"ConditionCheck": writes.check_generation(table, tenant, *each)}
-            for each in checked.items()
+        requests += [
+            {"ConditionCheck": writes.check_generation(table, tenant, partition, generation)}
+            for partition, generation in generations.items()
         ]
-        self._refuse_late(seen)
+        self._refuse_late(before)
         try:
-            self._db.transact("write the session", together)
+            self._db.transact("write the session", requests)
         except TransactionCancelled as refusal:
-            if _is_mine(
-                refusal.reasons[0].item, after
-            ):  # the answer to the first of two tries was lost
-                return
+            if _is_own_write(refusal.reasons[0].item, after):
+                return  # The SDK sent the write twice, and the first response was lost.
             codes = [reason.code for reason in refusal.reasons]
             if _PASSING.isdisjoint(codes):
                 raise StoreUnavailable("write the session", ", ".join(codes)) from refusal
             raise StaleWrite from refusal
 
     def end(self, tenant: str, token: Token, *, now_ms: int) -> None:
-        """Deletes the session that a token opens. Raises SessionNotFound."""
+        """Deletes the session of a token. Raises SessionNotFound."""
         place = (tenant, token.partition, token.session_id)
         self._delete(
             writes.end(self._table, *place, secret_hash=hash_secret(token.secret), now_ms=now_ms)
@@ -207,17 +201,16 @@ class SessionStore:
         self._delete(writes.end_by_id(self._table, tenant, partition, session_id, now_ms=now_ms))
 
     def end_all(self, tenant: str, partition: str) -> None:
-        """Ends all sessions of a subject, at once."""
+        """Ends all sessions of a subject immediately."""
         self._db.update("end all sessions", **writes.end_all(self._table, tenant, partition))
 
     def page(
         self, tenant: str, partition: str, *, limit: int, after: str | None, now_ms: int
     ) -> Page:
-        """A page of a subject's sessions, by id. A page may be short, even empty, and not the last
-        one.
+        """Returns a page of a subject's live sessions, by id.
 
-        One call for the first page, which meets the generation on its way; two for each that
-        follows.
+        A page may have fewer sessions than `limit`, even none, although more follow. Costs one call
+        for the first page, which reads the generation too; two for each following page.
         """
         start = (
             {} if after is None else {"ExclusiveStartKey": session_key(tenant, partition, after)}
@@ -233,7 +226,7 @@ class SessionStore:
         )
         items = reply["Items"]
         generation = (
-            generation_of(_named(items, generation_key(tenant, partition)))
+            generation_of(_item_of(items, generation_key(tenant, partition)))
             if after is None
             else self.generation(tenant, partition)
         )
@@ -242,13 +235,13 @@ class SessionStore:
             for item in items
             if item["sk"]["S"].startswith(session_sort(""))
         ]
-        alive = [
-            each
-            for each in sessions
-            if each.generation == generation and now_ms < each.idle_expires_at_ms
+        live = [
+            session
+            for session in sessions
+            if session.generation == generation and now_ms < session.idle_expires_at_ms
         ]
         last = reply.get("LastEvaluatedKey")
-        return Page(alive, None if last is None else session_id_in(last))
+        return Page(live, None if last is None else session_id_in(last))
 
     def _read(self, keys: list[Item]) -> list[Item]:
         if len(keys) > 1:
@@ -256,28 +249,29 @@ class SessionStore:
         item = self._db.get("read the session", self._table, keys[0])
         return [item] if item else []
 
-    def _refuse_late(self, seen: Session) -> None:
-        """Raises SessionNotFound where the session has expired since it was read: others have been
-        told so.
+    def _refuse_late(self, session: Session) -> None:
+        """Raises SessionNotFound if the session has expired since it was read.
+
+        Other callers may already have got that answer, so the session must not be written.
         """
-        if self.clock() >= seen.idle_expires_at_ms:
+        if self.clock() >= session.idle_expires_at_ms:
             raise SessionNotFound
 
     def _delete(self, request: dict[str, Any]) -> None:
         try:
             self._db.delete("end the session", **request)
         except ConditionFailed as refusal:
-            # After a lost answer its absence may be this very call's doing. That it is gone is what
-            # was asked for.
+            # After a lost response, this call itself may have deleted the session. In any case it
+            # is deleted, as the caller requested.
             if not (refusal.was_repeated and refusal.item is None):
                 raise SessionNotFound from refusal
 
 
-def _is_mine(found: Item | None, after: Session) -> bool:
-    return found is not None and found.get("nonce") == {"S": after.nonce}
+def _is_own_write(item: Item | None, after: Session) -> bool:
+    return item is not None and item.get("nonce") == {"S": after.nonce}
 
 
-def _named(items: list[Item], key: Item) -> Item | None:
+def _item_of(items: list[Item], key: Item) -> Item | None:
     return next(
         (item for item in items if (item["pk"], item["sk"]) == (key["pk"], key["sk"])), None
     )

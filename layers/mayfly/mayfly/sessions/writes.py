@@ -1,16 +1,16 @@
-"""Every write of a session, as the one conditional request that makes it.
+"""Every write of a session, each as one conditional request.
 
 ::
 
-    create --> version 1 -- change, rotate --> version 2 -- ... --> ended (deleted), or expired, or of an ended generation
-                   +- touch: a later deadline, the same version
+    create --> version 1 -- change, rotate --> version 2 -- ... --> ended (deleted), expired,
+                   +- touch: a later deadline, the same version     or of an ended generation
 
-Every write but a touch and an end is a transaction, of one item or more: its token lets an SDK
-repeat it after a lost answer, and a copy of it that arrives late do nothing, as no condition could.
-A version is written once: whoever read an older one, or holds a token that was rotated away since,
-writes nothing. Where a session has a subject, a write also checks the subject's generation, in one
-transaction: what end-all has ended is written no more. Functions here return requests and send
-nothing.
+Every write but a touch and an end is a transaction, of one item or more. By its token DynamoDB
+deduplicates the SDK's retry after a lost response, and a copy that arrives late. A condition could
+not do that. Each version is written once. A writer that read an older version, or has a token that
+was rotated away, writes nothing. If a session has a subject, the transaction also checks the
+subject's generation, so a session that end-all has ended is never written again. Functions here
+return requests and send nothing.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def create(table: str, session: Session) -> dict[str, Any]:
-    """The put of a session that does not exist yet."""
+    """Puts a session, if there is none with its id."""
     is_free = "attribute_not_exists(pk)"
     return {
         "TableName": table,
@@ -44,9 +44,9 @@ def create(table: str, session: Session) -> dict[str, Any]:
 
 
 def move_in(table: str, session: Session) -> dict[str, Any]:
-    """The put of a session that comes from another subject's partition.
+    """Puts a session that moves here from another subject's partition.
 
-    It may have been here before, and left.
+    Its key must be free, or have the record of the session's own move away from here.
     """
     is_free = "attribute_not_exists(pk)"
     has_left = "#until = #rotated_at"
@@ -57,20 +57,21 @@ def move_in(table: str, session: Session) -> dict[str, Any]:
     }
 
 
-def replace(table: str, seen: Session, after: Session) -> dict[str, Any]:
-    """Puts a session's next version in the place of the one that was seen."""
-    return {"TableName": table, "Item": write_item(after), **_as_seen(seen)}
+def replace(table: str, before: Session, after: Session) -> dict[str, Any]:
+    """Puts a session's next version, if its version is still that of `before`."""
+    return {"TableName": table, "Item": write_item(after), **_is_unchanged(before)}
 
 
-def move_away(table: str, seen: Session, now_ms: int) -> dict[str, Any]:
-    """Ends the version that was seen, since it goes on in another subject's partition.
+def move_away(table: str, before: Session, now_ms: int) -> dict[str, Any]:
+    """Ends a session here, if its version is still that of `before`.
 
-    What stays for a minute says only that it was rotated away (`rules.was_rotated_away`).
+    It continues in another subject's partition. For a minute the item stays, without data, as the
+    record that the token was rotated away (`rules.was_rotated_away`).
     """
-    condition = _as_seen(seen)
+    condition = _is_unchanged(before)
     return {
         "TableName": table,
-        "Key": session_key(seen.tenant, seen.partition, seen.id),
+        "Key": session_key(before.tenant, before.partition, before.id),
         "UpdateExpression": "SET #until = :now, #rotated_at = :now, #expires_at = :expires_at, "
         "#data = :nothing ADD #version :one",
         **condition,
@@ -91,17 +92,17 @@ def move_away(table: str, seen: Session, now_ms: int) -> dict[str, Any]:
     }
 
 
-def touch(table: str, seen: Session, until_ms: int) -> dict[str, Any]:
-    """Moves the deadline of the version that was seen, onwards only.
+def touch(table: str, session: Session, until_ms: int) -> dict[str, Any]:
+    """Moves a session's idle deadline to a later time, if its version is unchanged.
 
-    Without the generation: to move the deadline of a session that end-all has ended shows nowhere,
-    and saves a transaction.
+    The generation is not checked, which saves a transaction. A later deadline of a session that
+    end-all has ended has no effect.
     """
-    condition = _as_seen(seen)
+    condition = _is_unchanged(session)
     is_later = "#until < :until"
     return {
         "TableName": table,
-        "Key": session_key(seen.tenant, seen.partition, seen.id),
+        "Key": session_key(session.tenant, session.partition, session.id),
         "UpdateExpression": "SET #until = :until, #expires_at = :expires_at",
         "ConditionExpression": f"{condition['ConditionExpression']} AND {is_later}",
         "ExpressionAttributeNames": condition["ExpressionAttributeNames"]
@@ -112,8 +113,9 @@ def touch(table: str, seen: Session, until_ms: int) -> dict[str, Any]:
 
 
 def check_generation(table: str, tenant: str, partition: str, generation: int) -> dict[str, Any]:
-    """The check, in a transaction, that nobody has ended all of a subject's sessions since
-    `generation` was read.
+    """Checks, in a transaction, that a subject's generation is still `generation`.
+
+    So no end-all has ended the subject's sessions since it was read.
     """
     is_same = "generation = :generation" if generation else "attribute_not_exists(pk)"
     values = (
@@ -130,7 +132,7 @@ def check_generation(table: str, tenant: str, partition: str, generation: int) -
 def end(
     table: str, tenant: str, partition: str, session_id: str, *, secret_hash: str, now_ms: int
 ) -> dict[str, Any]:
-    """Deletes a session that the secret opens and no deadline has ended."""
+    """Deletes a session, if the secret opens it and it has not expired."""
     return {
         "TableName": table,
         "Key": session_key(tenant, partition, session_id),
@@ -143,7 +145,7 @@ def end(
 def end_by_id(
     table: str, tenant: str, partition: str, session_id: str, *, now_ms: int
 ) -> dict[str, Any]:
-    """Deletes a session, whatever its secret, that no deadline has ended."""
+    """Deletes a session, whatever its secret, if it has not expired."""
     return {
         "TableName": table,
         "Key": session_key(tenant, partition, session_id),
@@ -154,9 +156,9 @@ def end_by_id(
 
 
 def end_all(table: str, tenant: str, partition: str) -> dict[str, Any]:
-    """Raises a subject's generation.
+    """Increments a subject's generation.
 
-    Raised twice where an answer was lost: all that counts is that it differs.
+    A retry after a lost response may increment it twice; it only has to differ.
     """
     return {
         "TableName": table,
@@ -166,10 +168,10 @@ def end_all(table: str, tenant: str, partition: str) -> dict[str, Any]:
     }
 
 
-def _as_seen(seen: Session) -> dict[str, Any]:
+def _is_unchanged(session: Session) -> dict[str, Any]:
     return {
         "ConditionExpression": "#version = :seen_version",
         "ExpressionAttributeNames": {"#version": "version"},
-        "ExpressionAttributeValues": {":seen_version": {"N": str(seen.version)}},
+        "ExpressionAttributeValues": {":seen_version": {"N": str(session.version)}},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }

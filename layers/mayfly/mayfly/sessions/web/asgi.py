@@ -2,12 +2,13 @@
 
 ::
 
-    app = Starlette(routes, middleware=[Middleware(SessionMiddleware,
-    store=resources.session_store(os.environ))])
+    store = resources.session_store(os.environ)
+    app = Starlette(routes, middleware=[Middleware(SessionMiddleware, store=store)])
 
-`request.session` is a dictionary, as with Starlette's own middleware; what differs at the end of
-the request is written, inner changes too. Beyond it: `request.session.rotate(subject)` at login; a
-session that has become empty is ended in the store.
+`request.session` is a dictionary, as with Starlette's own middleware. Changes are written at the
+end of the request, also changes inside a value. In addition there is
+`request.session.rotate(subject)` for a login, and `request.session.clear()` ends the session in the
+store.
 """
 
 from collections.abc import Iterable
@@ -28,11 +29,11 @@ from mayfly.sessions.web.request_session import RequestSession, Rotation, Settin
 __all__ = ["MayflySession", "SessionMiddleware"]
 
 _SCHEMES: Final = {"http": "http", "ws": "http"}
-_CROSS_SITE: Final = "a page of another site made this request; it may not use the session"
+_CROSS_SITE: Final = "a page of another site made this request, so it may not use the session"
 
 
 class MayflySession(dict[str, Any]):
-    """`request.session`. Values are what JSON takes."""
+    """`request.session`. Its values must be JSON."""
 
     accessed = False
     is_cleared = False
@@ -43,36 +44,38 @@ class MayflySession(dict[str, Any]):
         self._is_cross_site = is_cross_site
 
     def mark_accessed(self) -> None:
-        """Called by Starlette where the application asks for the session."""
+        """Records that the application uses `request.session`. Starlette calls it.
+
+        Raises 403 if a page of another site made the request.
+        """
         self.accessed = True
         if self._is_cross_site:
             raise HTTPException(403, _CROSS_SITE)
 
     def clear(self) -> None:
-        """Ends the session in the store, with the response; what is set afterwards starts another
-        one.
-        """
+        """Ends the session in the store, with the response. Data set later starts a new one."""
         super().clear()
         self.is_cleared = True
 
     def rotate(self, subject: str | None = None) -> None:
-        """Gives the session a new token with this response; the old one opens nothing from then on.
+        """Gives the session a new token with this response; the old token is refused from then on.
 
-        At login, with who it is.
+        At a login, `subject` is the name of the user.
         """
         self.rotation = Rotation(subject)
 
 
 class SessionMiddleware:
-    """Keeps `request.session` in a session store; one read for a request that brings a cookie, a
-    write where something changed.
+    """Keeps `request.session` in a session store.
 
-    The cookie is `__Host-<session_cookie>`, but on plain-HTTP loopback; its other attributes are
-    fixed. The browser keeps it for `absolute_seconds`, or with `until_browser_closes` only so long.
-    Where a page of another site (not of `trusted_origins`) made a request that may change
-    something, `request.session` raises 403, and a WebSocket is refused; where the store does not
-    answer, the answer is 503. What changes after the response has started, or after `accept`, is
-    not written.
+    - A request with a cookie costs one read, and a write if the session changed.
+    - The cookie is `__Host-<session_cookie>`, except on plain-HTTP loopback. Its other attributes
+      are fixed. The browser keeps it for `absolute_seconds`, or with `until_browser_closes` until
+      it closes.
+    - If a page of another site made a request that may change something, `request.session` raises
+      403, and a WebSocket is refused. Pages of `trusted_origins` may make such requests.
+    - If the store does not answer, the answer is 503.
+    - Changes after the start of the response, or after `accept`, are not written.
     """
 
     def __init__(
@@ -103,22 +106,22 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        opened = self._open(HTTPConnection(scope))
-        if opened.is_cross_site and scope["type"] == "websocket":
+        request = self._open(HTTPConnection(scope))
+        if request.is_cross_site and scope["type"] == "websocket":
             await PlainTextResponse(_CROSS_SITE, 403)(scope, receive, send)
             return
         try:
             initial = (
-                await to_thread.run_sync(opened.load)
-                if opened.has_cookie and not opened.is_cross_site
+                await to_thread.run_sync(request.load)
+                if request.has_cookie and not request.is_cross_site
                 else {}
             )
         except StoreUnavailable as problem:
-            await _refusal(problem)(scope, receive, send)
+            await _error_response(problem)(scope, receive, send)
             return
-        session = scope["session"] = MayflySession(initial, is_cross_site=opened.is_cross_site)
-        before = _Response(opened, session, keeps=self._keeps)
-        await self._app(scope, receive, partial(before.send, scope, receive, send))
+        session = scope["session"] = MayflySession(initial, is_cross_site=request.is_cross_site)
+        response = _Response(request, session, keeps=self._keeps)
+        await self._app(scope, receive, partial(response.send, scope, receive, send))
 
     def _open(self, connection: HTTPConnection) -> RequestSession:
         return RequestSession(
@@ -130,23 +133,24 @@ class SessionMiddleware:
 
 
 class _Response:
-    """Writes the session before the first byte of the answer goes out."""
+    """Writes the session before the first byte of the response is sent."""
 
-    def __init__(self, opened: RequestSession, session: MayflySession, *, keeps: bool) -> None:
-        self._opened = opened
+    def __init__(self, request: RequestSession, session: MayflySession, *, keeps: bool) -> None:
+        self._request = request
         self._session = session
         self._keeps = keeps
-        self._is_refused = False
+        self._has_failed = False
 
     async def send(self, scope: Scope, receive: Receive, send: Send, message: Message) -> None:
-        if self._is_refused:
+        if self._has_failed:
             return
         if message["type"] in ("http.response.start", "websocket.accept"):
             try:
                 cookie = await to_thread.run_sync(self._save)
-            except MayflyError as problem:  # nothing is acknowledged that was not written
-                self._is_refused = True
-                await _refusal(problem)(scope, receive, send)
+            except MayflyError as problem:
+                # The application's response is dropped: its change was not written.
+                self._has_failed = True
+                await _error_response(problem)(scope, receive, send)
                 return
             message.setdefault("headers", [])
             headers = MutableHeaders(scope=message)
@@ -158,16 +162,16 @@ class _Response:
 
     def _save(self) -> str | None:
         session, data = self._session, dict(self._session)
-        if self._opened.is_cross_site or not (
-            session.is_cleared or session.rotation or self._opened.has_changed(data)
+        if self._request.is_cross_site or not (
+            session.is_cleared or session.rotation or self._request.has_changed(data)
         ):
             return None
-        return self._opened.save(
+        return self._request.save(
             data, is_cleared=session.is_cleared, rotation=session.rotation, keeps=self._keeps
         )
 
 
-def _refusal(problem: MayflyError) -> PlainTextResponse:
+def _error_response(problem: MayflyError) -> PlainTextResponse:
     headers = (
         {"Retry-After": str(problem.retry_after_seconds)}
         if isinstance(problem, StoreUnavailable)

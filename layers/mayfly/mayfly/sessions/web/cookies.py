@@ -1,9 +1,8 @@
-"""A session's token in a cookie, and which requests may use it. Pure: headers in, texts and
-verdicts out.
+"""A session's token in a cookie, and the requests that may use it. The functions are pure.
 
-The cookie is `__Host-<name>`: browsers then insist that it came over HTTPS, from this host alone
-and for all its paths (RFC 6265bis, 4.1.3.2). Only on plain-HTTP loopback, where no browser would
-keep that, it is `<name>` without Secure.
+The cookie is `__Host-<name>`. With this prefix, browsers require that it came over HTTPS, is for
+this host only, and for all its paths (RFC 6265bis, 4.1.3.2). On plain-HTTP loopback a browser would
+not keep such a cookie, so there it is `<name>` without Secure.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,9 +24,9 @@ _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
 def is_plain_loopback(scheme: str, headers: Mapping[str, str]) -> bool:
-    """Whether a request came by plain HTTP to this very machine, and not from a proxy here.
+    """Returns True if a request came by plain HTTP to this machine, and not through a proxy here.
 
-    `headers` by lower-case names.
+    `headers` has lower-case names.
     """
     is_forwarded = any(name == "forwarded" or name.startswith("x-forwarded-") for name in headers)
     return (
@@ -38,14 +37,14 @@ def is_plain_loopback(scheme: str, headers: Mapping[str, str]) -> bool:
 
 
 def cookie_name(name: str, *, plain: bool) -> str:
-    """What the cookie is called."""
+    """Returns the name of the cookie."""
     return name if plain else f"__Host-{name}"
 
 
 def set_cookie(name: str, token: str, *, plain: bool, max_age: int | None = None) -> str:
-    """The value of a Set-Cookie header.
+    """Returns the value of a Set-Cookie header.
 
-    Without `max_age` (seconds) the browser forgets the cookie when it closes.
+    Without `max_age` (seconds) the browser deletes the cookie when it closes.
     """
     parts = [f"{cookie_name(name, plain=plain)}={token}", "Path=/", "HttpOnly", "SameSite=Lax"]
     if not plain:
@@ -56,38 +55,31 @@ def set_cookie(name: str, token: str, *, plain: bool, max_age: int | None = None
 
 
 def clear_cookie(name: str, *, plain: bool) -> str:
-    """The value of a Set-Cookie header that makes the browser forget the cookie."""
+    """Returns the value of a Set-Cookie header that makes the browser delete the cookie."""
     return set_cookie(name, "", plain=plain, max_age=0)
 
 
 def token_in(cookies: Iterable[str], name: str, *, plain: bool) -> str | None:
-    """The token among cookies as a request has them, each `name=value`; None where there is
-    none.
-    """
-    wanted = cookie_name(name, plain=plain) + "="
-    return (
-        next(
-            (
-                each[len(wanted) :]
-                for each in (cookie.strip() for cookie in cookies)
-                if each.startswith(wanted)
-            ),
-            None,
-        )
-        or None
+    """Returns the token among a request's cookies, each `name=value`; None if there is none."""
+    prefix = cookie_name(name, plain=plain) + "="
+    values = (
+        cookie.removeprefix(prefix)
+        for cookie in (cookie.strip() for cookie in cookies)
+        if cookie.startswith(prefix)
     )
+    return next(values, None) or None
 
 
 def is_cross_site(
     method: str, headers: Mapping[str, str], *, trusted_origins: Iterable[str] = ()
 ) -> bool:
-    """Whether a request that changes something was made by a page of another site. `headers` by
-    lower-case names.
+    """Returns True if a page of another site made a request that may change something.
 
-    By Sec-Fetch-Site, which no page can set; where a browser does not send it, by Origin against
-    Host. A client that sends neither is no browser, and carries no cookie it was tricked into
-    (OWASP CSRF cheat sheet, Fetch Metadata with Origin fallback). `trusted_origins`
-    (`https://admin.example.org`) may make such requests.
+    The check uses Sec-Fetch-Site, which a page cannot set. If a browser does not send it, the check
+    compares Origin with Host. A client that sends neither is not a browser, so another site cannot
+    have made it send the cookie (OWASP CSRF cheat sheet, Fetch Metadata with Origin fallback).
+    `trusted_origins` (`https://admin.example.org`) may make such requests. `headers` has lower-case
+    names.
     """
     if method in _SAFE:
         return False
@@ -99,15 +91,16 @@ def is_cross_site(
         return site not in ("same-origin", "none")
     if origin is None:
         return False
-    asking = _host(origin)
-    return asking is None or asking != _host(
+    origin_host = _host(origin)
+    return origin_host is None or origin_host != _host(
         f"{origin.partition('://')[0]}://{headers.get('host', '')}"
     )
 
 
 def _host(url: str) -> str | None:
-    """Host and port of a URL as `host:port`, the port that its scheme implies where it names none;
-    None where it is malformed.
+    """Returns host and port of a URL as `host:port`, None if the URL is malformed.
+
+    If the URL has no port, it is the default port of its scheme.
     """
     try:
         parts = urlsplit(url)

@@ -4,9 +4,10 @@
 
     app.session_interface = MayflySessionInterface(resources.session_store(os.environ))
 
-`flask.session` works as ever: `permanent`, `modified`, `new`, flash; values are what Flask's own
-serializer takes. Beyond it: `rotate(subject)` at login, `session.clear()` ends the session in the
-store. Only `flask.session` that is used costs a call.
+`flask.session` works as in Flask: `permanent`, `modified`, `new`, flash. Its values may be all that
+Flask's own serializer accepts. In addition there is `rotate(subject)` for a login, and
+`session.clear()` ends the session in the store. A request that does not use `flask.session` makes
+no store call.
 """
 
 import json
@@ -27,72 +28,70 @@ from mayfly.sessions.web.request_session import RequestSession, Rotation, Settin
 __all__ = ["MayflySession", "MayflySessionInterface", "rotate"]
 
 _SERIALIZER: Final = TaggedJSONSerializer()
-_CROSS_SITE: Final = "a page of another site made this request; it may not use the session"
+_CROSS_SITE: Final = "a page of another site made this request, so it may not use the session"
 
 
 def rotate(subject: str | None = None) -> None:
-    """Gives `flask.session` a new token with this response; the old one opens nothing from then on.
+    """Gives `flask.session` a new token with this response; the old token is refused from then on.
 
-    At login, with who it is.
+    At a login, `subject` is the name of the user.
     """
     cast("MayflySession", current).rotate(subject)
 
 
 class MayflySession(SessionMixin):
-    """`flask.session`. As with Flask's own, `modified` sees keys being set and deleted; set it
-    where a value changes inside.
+    """`flask.session`.
 
-    Its first use reads the store: raises 503 where that does not answer, 403 in a request that a
-    page of another site made. From then on, for the page that says so, it is empty and keeps
-    nothing.
+    As with Flask's own, `modified` becomes true when a key is set or deleted; set it yourself if
+    you change something inside a value. The first use reads the store. It raises 503 if the store
+    does not answer, and 403 if a page of another site made the request. After that the session is
+    empty and is not written, so that an error page can use it.
     """
 
-    def __init__(self, opened: RequestSession) -> None:
-        self.opened = opened
+    def __init__(self, request: RequestSession) -> None:
+        self.request = request
         self.modified = False
         self.is_cleared = False
         self.is_refused = False
         self.rotation: Rotation | None = None
-        #: Whether it was permanent when it was read.
+        #: The value of `permanent` when the session was read.
         self.was_permanent = False
         self._data: dict[str, Any] | None = None
 
     @property
     def new(self) -> bool:  # type: ignore[override]  # an attribute there
-        """Whether there is no session yet."""
-        return self._loaded() is not None and self.opened.is_new
+        """True if there is no session in the store yet."""
+        return self._loaded() is not None and self.request.is_new
 
     @property
     def is_loaded(self) -> bool:
-        """Whether anything has used it."""
+        """True if the session has been used."""
         return self._data is not None
 
     def rotate(self, subject: str | None = None) -> None:
-        """As the function of this name does."""
+        """Gives the session a new token with this response (see the function `rotate`)."""
         self._loaded()
         self.rotation = Rotation(subject)
         self.modified = True
 
     def encoded(self) -> dict[str, Any]:
-        """The data as JSON takes it."""
-        found: dict[str, Any] = json.loads(_SERIALIZER.dumps(self._loaded()))
-        return found
+        """Returns the data as JSON."""
+        data: dict[str, Any] = json.loads(_SERIALIZER.dumps(self._loaded()))
+        return data
 
     def clear(self) -> None:
-        """Ends the session in the store, with the response; what is set afterwards starts another
-        one.
-        """
+        """Ends the session in the store, with the response. Data set later starts a new one."""
         self._loaded().clear()
         self.is_cleared = self.modified = True
 
     def _loaded(self) -> dict[str, Any]:
         if self._data is None:
-            self._data = {}  # for those who look again after what is raised here
-            if self.opened.is_cross_site:
+            self._data = {}  # for uses after the exceptions below
+            if self.request.is_cross_site:
                 self.is_refused = True
                 raise Forbidden(_CROSS_SITE)
             try:
-                self._data = dict(_SERIALIZER.loads(json.dumps(self.opened.load())))
+                self._data = dict(_SERIALIZER.loads(json.dumps(self.request.load())))
             except StoreUnavailable as problem:
                 self.is_refused = True
                 raise ServiceUnavailable(
@@ -125,12 +124,13 @@ class MayflySession(SessionMixin):
 class MayflySessionInterface(SessionInterface):
     """Keeps `flask.session` in a session store.
 
-    The cookie is called as SESSION_COOKIE_NAME says, with the prefix `__Host-` but on plain-HTTP
-    loopback; its other attributes are fixed. A permanent session lasts for
-    PERMANENT_SESSION_LIFETIME since its last use (since its start, where
-    SESSION_REFRESH_EACH_REQUEST is off) and for 400 days at most, which no cookie outlives; another
-    one for `idle_seconds` since its last use and `absolute_seconds` at most, and until the browser
-    closes.
+    - The cookie's name is SESSION_COOKIE_NAME, with the prefix `__Host-` except on plain-HTTP
+      loopback. Its other attributes are fixed.
+    - A permanent session ends PERMANENT_SESSION_LIFETIME after its last use, and after 400 days at
+      most, the longest time that browsers keep a cookie. If SESSION_REFRESH_EACH_REQUEST is false,
+      it ends PERMANENT_SESSION_LIFETIME after its start.
+    - Another session ends `idle_seconds` after its last use, after `absolute_seconds` at most, and
+      when the browser closes.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class MayflySessionInterface(SessionInterface):
         self._trusted_origins = frozenset(trusted_origins)
 
     def open_session(self, app: Flask, request: Request) -> MayflySession:
-        """The session of a request; reads nothing yet."""
+        """Returns the session of a request, without a read."""
         settings = Settings(
             self._store,
             self._tenant,
@@ -166,9 +166,9 @@ class MayflySessionInterface(SessionInterface):
         )
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Writes what the request changed, before its answer goes out.
+        """Writes the changes of the request before its response is sent.
 
-        Where that fails, the answer is what went wrong.
+        If the write fails, the response becomes the error.
         """
         assert isinstance(session, MayflySession)
         if not session.is_loaded:
@@ -177,14 +177,15 @@ class MayflySessionInterface(SessionInterface):
         if session.is_refused or not session.modified:
             return
         try:
-            cookie = session.opened.save(
+            cookie = session.request.save(
                 session.encoded(),
                 is_cleared=session.is_cleared,
                 rotation=session.rotation,
                 lifetime=self._changed_lifetime(app, session),
                 keeps=session.permanent,
             )
-        except MayflyError as problem:  # nothing is acknowledged that was not written
+        except MayflyError as problem:
+            # The application's response is replaced: its change was not written.
             response.status_code = problem.status
             response.headers.clear()
             response.content_type = "text/plain; charset=utf-8"
@@ -196,9 +197,7 @@ class MayflySessionInterface(SessionInterface):
             response.headers.add("Set-Cookie", cookie)
 
     def _changed_lifetime(self, app: Flask, session: MayflySession) -> tuple[int, int] | None:
-        """The deadlines, where the session has become permanent with this request, or no longer is;
-        else None.
-        """
+        """Returns the deadlines if the session's `permanent` has changed, otherwise None."""
         if session.permanent == session.was_permanent and not session.is_cleared:
             return None
         if not session.permanent:

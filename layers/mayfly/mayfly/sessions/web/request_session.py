@@ -1,5 +1,6 @@
-"""What one request does with one session, whatever the framework: read it once, write what it
-changed, say what cookie to set.
+"""The session of one request, for any framework.
+
+It is read once; then its changes are written, and the cookie to set is returned.
 """
 
 import copy
@@ -29,9 +30,10 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """How an application keeps its sessions.
+    """An application's settings for its sessions.
 
-    `trusted_origins` may make requests that change something from other sites.
+    Pages of `trusted_origins` may make requests that change something, although they are of other
+    sites.
     """
 
     store: SessionStore
@@ -44,52 +46,53 @@ class Settings:
 
 @dataclass(frozen=True)
 class Rotation:
-    """A new token is asked for; with a subject, for that one."""
+    """A request for a new token; with a subject, the session becomes that subject's."""
 
     subject: str | None = None
 
 
 class RequestSession:
-    """One request's session. Makes no store call before `load`, and none at all where the request
-    brought no token.
+    """The session of one request.
 
-    A token that opens nothing is never adopted: what is written without a session gets one with a
-    new token. One that opened a session until a moment ago, when another request rotated it, gets
-    none: this answer may reach the browser after that one's.
+    It makes no store call before `load`, and none in `load` if the request has no token. An unknown
+    token is never used for a new session, which gets a new token. If another request rotated the
+    token just now, the changes are dropped and no cookie is set: this response may reach the
+    browser after the response with the new token.
     """
 
     def __init__(
         self, settings: Settings, *, method: str, scheme: str, headers: Mapping[str, str]
     ) -> None:
-        """`headers` by lower-case names."""
+        """Takes `headers` with lower-case names."""
         self._settings = settings
         self._plain = is_plain_loopback(scheme, headers)
         self._token = token_in(
             headers.get("cookie", "").split(";"), settings.cookie, plain=self._plain
         )
         self._session: Session | None = None
-        self._was_overtaken = False
+        self._was_rotated = False
         #: The data as it was read.
         self.initial: dict[str, Any] = {}
-        #: A page of another site made this request, which may change something: it gets no session.
+        #: True if a page of another site made this request, which may change something. Such a
+        #: request must not use the session.
         self.is_cross_site = is_cross_site(
             method, headers, trusted_origins=settings.trusted_origins
         )
 
     @property
     def has_cookie(self) -> bool:
-        """Whether the request brought a token, good or not."""
+        """True if the request has a token, valid or not."""
         return self._token is not None
 
     @property
     def is_new(self) -> bool:
-        """Whether there is no session yet, once it is loaded."""
+        """True if `load` found no session."""
         return self._session is None
 
     def load(self) -> dict[str, Any]:
-        """The session's data, empty where there is none.
+        """Returns the session's data, empty if there is no session.
 
-        Raises StoreUnavailable: that is no logout.
+        Raises StoreUnavailable, which must not be treated as a logout.
         """
         if self._token is not None:
             try:
@@ -97,14 +100,14 @@ class RequestSession:
                     self._settings.store, self._token, tenant=self._settings.tenant
                 )
             except SessionRotated:
-                self._was_overtaken = True
+                self._was_rotated = True
             except SessionNotFound:
                 self._session = None
         self.initial = self._session.data if self._session else {}
         return copy.deepcopy(self.initial)
 
     def has_changed(self, data: dict[str, Any]) -> bool:
-        """Whether data differs from what was read."""
+        """Returns True if data differs from the data that was read."""
         return not _is_same(data, self.initial)
 
     def save(
@@ -116,31 +119,31 @@ class RequestSession:
         lifetime: tuple[int, int] | None = None,
         keeps: bool = False,
     ) -> str | None:
-        """Writes what changed since `load`, key by key: requests that overlap lose nothing of each
-        other's, but where both set one key.
+        """Writes the changes since `load`, and returns the value for a Set-Cookie header, if any.
 
-        Returns the value for a Set-Cookie header, if the browser is to change its cookie. A session
-        that was cleared is ended, and what was set since is a new one. `lifetime` sets other idle
-        and absolute seconds; `keeps` makes the browser keep the cookie when it closes.
+        Changes are written key by key, so concurrent requests overwrite each other only if both set
+        the same key. A session that was cleared is ended; data set since starts a new one.
+        `lifetime` sets other idle and absolute seconds. With `keeps` the browser keeps the cookie
+        when it closes.
 
-        Where the session was ended or rotated meanwhile, nothing is written and no cookie set: a
-        slow request brings back no session. Raises StoreUnavailable, PayloadTooLarge and
-        InvalidRequest, with nothing written.
+        If the session was ended or rotated meanwhile, nothing is written and no cookie is set, so
+        that a slow request cannot bring a session back. Raises StoreUnavailable, PayloadTooLarge
+        and InvalidRequest, with nothing written.
         """
         if is_cleared:
-            return self._start_anew(data, rotation, lifetime, keeps=keeps)
-        if self._was_overtaken:
-            self._drop()
+            return self._start_again(data, rotation, lifetime, keeps=keeps)
+        if self._was_rotated:
+            self._log_dropped()
             return None
         if self._session is None or self._token is None:
             return self._create(data, rotation, lifetime, keeps=keeps) if data or rotation else None
         try:
             return self._write(self._token, data, rotation, lifetime, keeps=keeps)
         except SessionNotFound:
-            self._drop()
+            self._log_dropped()
             return None
 
-    def _start_anew(
+    def _start_again(
         self,
         data: dict[str, Any],
         rotation: Rotation | None,
@@ -149,16 +152,16 @@ class RequestSession:
         keeps: bool,
     ) -> str | None:
         if self._session is not None:
-            with suppress(SessionNotFound):  # ended by another request: what was asked for
+            with suppress(SessionNotFound):  # another request has ended it
                 sessions.end_read(self._settings.store, self._session)
         if data or rotation:
             return self._create(data, rotation, lifetime, keeps=keeps)
         return clear_cookie(self._settings.cookie, plain=self._plain) if self.has_cookie else None
 
-    def _drop(self) -> None:
+    def _log_dropped(self) -> None:
         _LOG.warning(
-            "a session was ended or rotated while a request worked with it; what the request "
-            "changed in it was dropped"
+            "a session was ended or rotated during a request; the request's changes to it were "
+            "dropped"
         )
 
     def _create(
@@ -207,10 +210,10 @@ class RequestSession:
 
         store, tenant = self._settings.store, self._settings.tenant
         if rotation is not None:
-            fresh, session = sessions.rotate(
+            new_token, session = sessions.rotate(
                 store, token, tenant=tenant, subject=rotation.subject, edit=edit, lifetime=lifetime
             )
-            return self._cookie(fresh, session, keeps=keeps)
+            return self._cookie(new_token, session, keeps=keeps)
         if changes or removed or lifetime:
             session = sessions.change(store, token, edit, tenant=tenant, lifetime=lifetime)
             return self._cookie(token, session, keeps=keeps) if lifetime else None
@@ -227,8 +230,8 @@ class RequestSession:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON: to Python, True is 1 and 1.0."""
+    """Returns True if two values are the same JSON. In Python, True equals 1 and 1.0."""
     try:
         return canonical_json(one) == canonical_json(other)
-    except ValueError:  # no JSON at all; whoever writes it says so
+    except ValueError:  # not JSON; the write will raise InvalidRequest
         return False
