@@ -1,8 +1,8 @@
-"""API key -> tenant and scopes. Only tells who asks; the door in `mayfly.web.http` answers 401 and
-403.
+"""Authorizer of API Gateway: reads an API key, and returns its tenant and scopes.
 
-Its answers are cached by API Gateway per Authorization header and shared by all routes, so it never
-looks at the route.
+It only authenticates the caller. `mayfly.web.access`, in the function that serves the route,
+answers 401 and 403. API Gateway caches the authorizer's answer by Authorization header for all
+routes, so the answer does not depend on the route.
 """
 
 from collections.abc import Callable
@@ -18,26 +18,29 @@ __all__ = ["build"]
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any]]:
-    """The handler of the authorizer.
+    """Returns the handler of the authorizer.
 
-    A store that does not answer is an error of the authorizer: 500, and nothing cached.
+    If the store does not answer, the handler raises: the caller gets a 500, which is not cached.
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         try:
-            found = tenants.authenticate(
+            key = tenants.authenticate(
                 event["headers"].get("authorization", ""), deps.tenants, now_ms=deps.clock()
             )
         except Unauthenticated as problem:
-            deps.observe.log.info("a credential was refused", reason=problem.reason)
+            deps.observe.log.info(
+                "a credential was refused; the caller gets a 401", reason=problem.reason
+            )
             return {"isAuthorized": True, "context": {"reason": problem.reason}}
-        if not tenants.note_use(found, deps.tenants, now_ms=deps.clock()):
+        if not tenants.note_use(key, deps.tenants, now_ms=deps.clock()):
             deps.observe.log.warning(
-                "a key's use could not be noted; the next one tries again", key_id=found.key_id
+                "the time of a key's use could not be stored; its next use retries",
+                key_id=key.key_id,
             )
         return {
             "isAuthorized": True,
-            "context": {"tenant": found.tenant, "scopes": " ".join(sorted(found.scopes))},
+            "context": {"tenant": key.tenant, "scopes": " ".join(sorted(key.scopes))},
         }
 
     return handler

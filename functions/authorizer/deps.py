@@ -23,7 +23,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function."""
+    """Environment variables of the function."""
 
     tenants_table: str
 

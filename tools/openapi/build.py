@@ -251,7 +251,7 @@ def _with_errors(
 
 def _first_sentence(error: type[MayflyError]) -> str:
     if error is MayflyError:
-        return "Something went wrong on our side."
+        return "An unexpected error occurred."
     return re.split(r"(?<=\.)\s", inspect.getdoc(error) or "", maxsplit=1)[0].replace("\n", " ")
 
 

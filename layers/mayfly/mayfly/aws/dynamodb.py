@@ -154,7 +154,7 @@ class DynamoDB:
         )
 
     def execute_many(self, operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
-        """Calls BatchExecuteStatement with up to 25 independent writes; returns a Reason for each."""
+        """Calls BatchExecuteStatement with up to 25 independent writes; returns their Reasons."""
         reply = self._call(operation, "batch_execute_statement", Statements=list(statements))
         return [Reason(*_code_and_item(response)) for response in reply["Responses"]]
 

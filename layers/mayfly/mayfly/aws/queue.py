@@ -1,4 +1,9 @@
-"""One SQS queue: sends messages, and hides messages that were received."""
+"""One SQS queue: sends messages, and hides messages that were received.
+
+The tenant of a message is its message group. If one tenant has a backlog, SQS delivers the messages
+of the others first (fair queues):
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -31,10 +36,7 @@ class Queue:
     ) -> set[str]:
         """Sends JSON bodies, and returns the names of those that were not sent.
 
-        `bodies` has each body under a unique name. `delays` has seconds by name, at most 900. The
-        tenant of a body is its message group: if one tenant has a backlog, SQS delivers the
-        messages of the others first. These are fair queues, in the SQS Developer Guide:
-        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+        `bodies` has each body under a unique name. `delays` has seconds by name, at most 900.
         """
         unsent: set[str] = set()
         for names in _chunks(bodies):

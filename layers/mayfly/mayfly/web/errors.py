@@ -77,8 +77,8 @@ class UnsupportedMediaType(MayflyError):
     status = 415
     retryable = False
 
-    def __init__(self, found: str, accepted: list[str]) -> None:
+    def __init__(self, media_type: str, accepted: list[str]) -> None:
         super().__init__(
-            f"this route does not accept a body of type {found[:80]!r}; "
+            f"this route does not accept a body of type {media_type[:80]!r}; "
             f"send {' or '.join(accepted)}"
         )

@@ -148,7 +148,7 @@ class Api:
     def handler(self) -> Handler:
         """Returns the Lambda handler.
 
-        It sets the log's correlation id, writes the metrics, and answers 500 to an unexpected error.
+        It sets the log's correlation id, writes metrics, and answers 500 to an unexpected error.
         """
 
         def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
