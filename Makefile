@@ -1,4 +1,4 @@
-# Every command of this repository, one line of work each; docs/layout.md says where what they run lives.
+# Every command of this repository. docs/layout.md describes the folders that they use.
 PYTHON ?= python3
 PORT ?= 3000
 T ?= tests
@@ -10,16 +10,16 @@ export AWS_DEFAULT_REGION ?= us-east-1
 
 .PHONY: run test test-all lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
 
-run: .venv/ready ## the whole stack on http://127.0.0.1:$(PORT)
+run: .venv/ready ## runs the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
 
-test: .venv/ready ## every test that needs no AWS account; T=tests/unit runs a part
+test: .venv/ready ## runs every test that needs no AWS account; T=tests/unit runs a part
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(T)
 
-test-all: .venv/ready ## the same with long runs: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
+test-all: .venv/ready ## every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --timeout 7200 $(T)
 
-lint: .venv/ready .venv-sam/ready ## read-only checks
+lint: .venv/ready .venv-sam/ready ## checks that change no file
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
@@ -27,40 +27,40 @@ lint: .venv/ready .venv-sam/ready ## read-only checks
 	@$(BIN)/pytest -q tests/contract/test_imports.py
 	@.venv-sam/bin/sam validate --lint
 
-fix: .venv/ready ## rewrites what can be rewritten
+fix: .venv/ready ## formats files, and fixes what the linter can fix
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/python -m tools.markdown --fix
 
-crash: .venv/ready ## the crash lab: workers killed at every store call, the stock recipe beside them
+crash: .venv/ready ## the crash lab: kills workers at every store call, and runs the stock recipe for comparison
 	@$(BIN)/mayfly crash
 
-bench: .venv/ready ## measurements, printed and kept under bench/results
+bench: .venv/ready ## benchmarks; prints the results and saves them under bench/results
 	@$(BIN)/python -m bench
 
-build: .venv-sam/ready ## what deploy uploads; needs neither Docker nor the template's Python
+build: .venv-sam/ready ## builds the files that deploy uploads; needs neither Docker nor the template's Python
 	@.venv-sam/bin/sam build
 
-deploy: build ## to the AWS account of your environment
+deploy: build ## deploys to the AWS account of your environment
 	@.venv-sam/bin/sam deploy
 
-invoke: .venv/ready .venv-sam/ready ## one function in a container, against the running stack's store
+invoke: .venv/ready .venv-sam/ready ## invokes a function in a container, with the store of the running stack
 	@$(BIN)/mayfly invoke $(FUNCTION) --container
 
-openapi: .venv/ready ## the API's description, /openapi.json, and its page in docs/api
+openapi: .venv/ready ## writes the API's description, /openapi.json, and its page in docs/api
 	@$(BIN)/python -m tools.openapi.build
 
-access: .venv/ready ## every route with every kind of credential, on the running stack
+access: .venv/ready ## calls every route of the running stack with every kind of credential
 	@$(BIN)/python -m tools.access
 
 docs-check: .venv/ready ## runs the examples of README and docs
 	@$(BIN)/pytest -q tests/docs
 
-audit: .venv-audit/ready ## known vulnerabilities of everything that is locked (needs the network)
+audit: .venv-audit/ready ## looks for known vulnerabilities of all locked packages (needs the network)
 	@for lock in layers/mayfly/requirements.txt requirements/*.txt examples/*/app/requirements.txt; do \
-	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || { echo "make audit: nothing is known of $$lock: pip-audit found something, or could not ask (the reason is above)"; exit 1; }; done
+	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || { echo "make audit: pip-audit failed for $$lock; its output above has the vulnerabilities or the error"; exit 1; }; done
 
-lock: ## resolves all locks anew (needs uv)
+lock: ## resolves all lock files again (needs uv)
 	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit examples/flask_hits/app/requirements; do \
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
 	@$(MAKE) --no-print-directory licences
@@ -68,7 +68,7 @@ lock: ## resolves all locks anew (needs uv)
 licences: .venv/ready .venv-sam/ready .venv-audit/ready
 	@$(BIN)/python -m tools.licences
 
-clean: ## everything that make made
+clean: ## deletes all files that make has made
 	@rm -rf .venv .venv-sam .venv-audit .mayfly .aws-sam
 
 .venv/ready: requirements/local.txt pyproject.toml
