@@ -50,6 +50,9 @@ class SessionRotated(SessionNotFound):
     Callers of the API get the same answer as for SessionNotFound.
     """
 
+    code = SessionNotFound.code
+    title = SessionNotFound.title
+
 
 class SessionStore:
     """Sessions of all tenants.
