@@ -310,7 +310,7 @@ def test_decorator_admits_as_many_calls_as_the_limit(
 
     @limits.limited(lambda: store, GCRA, tenant="acme", key=whose, fail_open=fail_open)
     def greet(name: str, *, loud: bool = False) -> str:
-        """Returns a greeting."""
+        """Greets."""
         return f"hello {name}{'!' * loud}"
 
     assert [greet("ada"), greet("ada", loud=True), greet("ada")] == [
