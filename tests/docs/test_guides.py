@@ -39,8 +39,9 @@ NOTICES = [
 def copied(folder: Path) -> Path:
     """Returns a copy of what a route and a task belong to."""
     ignored = shutil.ignore_patterns("__pycache__", ".mayfly", ".aws-sam")
-    for name in ("functions", "layers", "tools", "tests/contract", "tests/support", "docs/api"):
+    for name in ("functions", "layers", "tools", "tests/contract", "tests/support"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    (folder / "docs").mkdir()
     for name in ("template.yaml", "pyproject.toml", "tests/conftest.py", "Makefile"):
         shutil.copy(ROOT / name, folder / name)
     return folder
