@@ -24,7 +24,8 @@ import psutil
 from botocore.exceptions import BotoCoreError
 
 from mayfly_local.account import REGION
-from mayfly_local.application.build import Application, build
+from mayfly_local.application.build import build
+from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 from mayfly_local.compute.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.compute.launches import launches, python_version_note, store_variables
