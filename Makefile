@@ -3,23 +3,24 @@ PYTHON ?= python3
 PORT ?= 3000
 T ?= tests
 FUNCTION ?= hello
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
 
 .PHONY: run test test-all lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
 
-run: .venv/ready ## runs the whole stack on http://127.0.0.1:$(PORT)
+run: $(VENV)/ready ## runs the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
 
-test: .venv/ready ## runs every test that needs no AWS account; T=tests/unit runs a part
+test: $(VENV)/ready ## runs every test that needs no AWS account; T=tests/unit runs a part
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(T)
 
-test-all: .venv/ready ## every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
+test-all: $(VENV)/ready ## every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --timeout 7200 $(T)
 
-lint: .venv/ready .venv-sam/ready ## checks that change no file
+lint: $(VENV)/ready .venv-sam/ready ## checks that change no file
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
@@ -27,15 +28,15 @@ lint: .venv/ready .venv-sam/ready ## checks that change no file
 	@$(BIN)/pytest -q tests/contract/test_imports.py
 	@.venv-sam/bin/sam validate --lint
 
-fix: .venv/ready ## formats files, and fixes what the linter can fix
+fix: $(VENV)/ready ## formats files, and fixes what the linter can fix
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/python -m tools.markdown --fix
 
-crash: .venv/ready ## the crash lab: kills workers at every store call, and runs the stock recipe for comparison
+crash: $(VENV)/ready ## the crash lab: kills workers at every store call, and runs the stock recipe for comparison
 	@$(BIN)/mayfly crash
 
-bench: .venv/ready ## benchmarks; prints the results and saves them under bench/results
+bench: $(VENV)/ready ## benchmarks; prints the results and saves them under bench/results
 	@$(BIN)/python -m bench
 
 build: .venv-sam/ready ## builds the files that deploy uploads; needs neither Docker nor the template's Python
@@ -44,16 +45,16 @@ build: .venv-sam/ready ## builds the files that deploy uploads; needs neither Do
 deploy: build ## deploys to the AWS account of your environment
 	@.venv-sam/bin/sam deploy
 
-invoke: .venv/ready .venv-sam/ready ## invokes a function in a container, with the store of the running stack
+invoke: $(VENV)/ready .venv-sam/ready ## invokes a function in a container, with the store of the running stack
 	@$(BIN)/mayfly invoke $(FUNCTION) --container
 
-openapi: .venv/ready ## writes the API's description, /openapi.json, and its page in docs/api
+openapi: $(VENV)/ready ## writes the API's description, /openapi.json, and its page in docs/api
 	@$(BIN)/python -m tools.openapi.build
 
-access: .venv/ready ## calls every route of the running stack with every kind of credential
+access: $(VENV)/ready ## calls every route of the running stack with every kind of credential
 	@$(BIN)/python -m tools.access
 
-docs-check: .venv/ready ## runs the examples of README and docs
+docs-check: $(VENV)/ready ## runs the examples of README and docs
 	@$(BIN)/pytest -q tests/docs
 
 audit: .venv-audit/ready ## looks for known vulnerabilities of all locked packages (needs the network)
@@ -65,16 +66,16 @@ lock: ## resolves all lock files again (needs uv)
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
 	@$(MAKE) --no-print-directory licences
 
-licences: .venv/ready .venv-sam/ready .venv-audit/ready
+licences: $(VENV)/ready .venv-sam/ready .venv-audit/ready
 	@$(BIN)/python -m tools.licences
 
 clean: ## deletes all files that make has made
-	@rm -rf .venv .venv-sam .venv-audit .mayfly .aws-sam
+	@rm -rf .venv .venv-* .mayfly .aws-sam
 
-.venv/ready: requirements/local.txt pyproject.toml
+$(VENV)/ready: requirements/local.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mayfly needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.13 ..."; exit 1; }
-	@echo "setting up .venv (once, about a minute) ..."
-	@$(PYTHON) -m venv .venv
+	@echo "setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(PIP) --require-hashes --no-deps -r requirements/local.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

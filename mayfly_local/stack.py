@@ -24,7 +24,8 @@ import psutil
 from botocore.exceptions import BotoCoreError
 
 from mayfly_local.account import REGION
-from mayfly_local.application.build import Application, build
+from mayfly_local.application.build import build
+from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 from mayfly_local.compute.environment import Environment, Failure, Invocation, Launch, Reply
 from mayfly_local.compute.launches import launches, python_version_note, store_variables
@@ -485,16 +486,13 @@ class _Stack:
         ).write(self._options.work)
 
     async def _run_after_deploy(self, app: Application, clients: Clients) -> None:
-        """Runs the template's own commands, with the layers on the module path.
+        """Runs the template's own commands, with this process's interpreter first on the path.
 
-        The announcement shows what the commands print.
+        The announcement shows their output. The work folder tells `mayfly` which stack is meant.
         """
-        layers = [path for launch in self._launches.values() for path in launch.path]
         env = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-            "PYTHONPATH": ":".join(dict.fromkeys(str(path) for path in layers)),
             "MAYFLY_WORK": str(self._options.work.resolve()),
-            "MAYFLY_STACK": app.name,
             **store_variables(clients.endpoint, self._keys.people),
         }
         for command in app.after_deploy:

@@ -30,8 +30,8 @@ Every package that this repository locks, with the licence in its metadata; writ
 """
 _VENDORED: Final = """## Copied files
 
-`docs/api/swagger-ui-bundle.min.js` and `swagger-ui.min.css` are Swagger UI (Apache-2.0).
-`make openapi` copies them from the locked Powertools for AWS Lambda.
+The viewer that `make openapi` writes to `docs/api/` is Swagger UI (Apache-2.0).
+`make openapi` copies it from the locked Powertools for AWS Lambda.
 """
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, awatch
 
-from mayfly_local.application.build import Application
+from mayfly_local.application.model import Application
 from mayfly_local.compute.pool import Pool
 
 __all__ = ["watch"]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mayfly_local.account import ACCOUNT, REGION
-from mayfly_local.application.build import Application, Function
+from mayfly_local.application.model import Application, Function
 from mayfly_local.emulator.control import Control
 from mayfly_local.iam.credentials import Keys
 from mayfly_local.iam.requests import Permission

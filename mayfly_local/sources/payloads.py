@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from mayfly_local.account import ACCOUNT, REGION
-from mayfly_local.application.build import Route, Schedule
+from mayfly_local.application.model import Route, Schedule
 
 __all__ = [
     "HttpRequest",

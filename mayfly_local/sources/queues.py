@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly_local.application.build import QueueSource
+from mayfly_local.application.model import QueueSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.compute.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from mayfly_local.application.build import Schedule
+from mayfly_local.application.model import Schedule
 from mayfly_local.compute.environment import Failure, Invocation, Reply
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import schedule_event

@@ -16,7 +16,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mayfly_local.account import ACCOUNT, REGION
-from mayfly_local.application.build import StreamSource
+from mayfly_local.application.model import StreamSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.compute.environment import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients

@@ -49,7 +49,6 @@ LIBRARY_ARROWS: dict[str, set[str]] = {
     "web": {"core"},
     **{name: {"core", "aws", "web", *FEATURES[:index]} for index, name in enumerate(FEATURES)},
     "resources": {"core", "aws", "web", *FEATURES},
-    "operate": {"core", "aws", "web", *FEATURES, "resources"},
 }
 FILES = [path for folder in FOLDERS.values() for path in sorted(folder.rglob("*.py"))]
 
@@ -113,7 +112,7 @@ def test_feature_of_the_library_imports_lower_features_only(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
 def test_only_the_edges_of_the_library_name_aws(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
-    is_edge = path.name in ("store.py", "resources.py") or path.parent.name in ("aws", "operate")
+    is_edge = path.name in ("store.py", "resources.py") or path.parent.name == "aws"
     assert is_edge or not tops & AWS
 
 

@@ -58,14 +58,18 @@ def test_shell_examples_of_the_readme_work_as_described(stack: Stack) -> None:
 def test_example_of_a_producer_is_a_job(stack: Stack) -> None:
     (program,) = [
         each
-        for each in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        for each in re.findall(
+            r"```python\n(.*?)```", (ROOT / "docs" / "jobs.md").read_text(), re.DOTALL
+        )
         if "send_message" in each
     ]
     (stack.work.parent / ".mayfly").symlink_to(stack.work)
     before = stack.counter("hits")
     (exports,) = [
         each
-        for each in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        for each in re.findall(
+            r"```sh\n(.*?)```", (ROOT / "docs" / "jobs.md").read_text(), re.DOTALL
+        )
         if "mayfly env" in each
     ]
     (stack.work.parent / ".venv").symlink_to(ROOT / ".venv")

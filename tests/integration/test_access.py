@@ -168,7 +168,7 @@ def test_roles_that_were_not_all_used_are_reported(stack: Stack) -> None:
         (["rotate", "nothing"], 1, "no key 'nothing'"),
         (["create", "--expires-in", "soon"], 2, "not a number of days"),
         (["create", "--expires-in", "0"], 2, "opens nothing"),
-        (["create", "--scope", "everything"], 2, "invalid choice"),
+        (["create", "--scope", "everything"], 2, "'everything' is not one of"),
         (["list", "--tenant", "a b"], 2, "must match"),
     ],
 )

@@ -302,8 +302,8 @@ def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
             1,
             "there is no parameter Nope",
         ),
-        (["unknown"], 2, "invalid choice: 'unknown'"),
-        ([], 2, "the following arguments are required: COMMAND"),
+        (["unknown"], 2, "No such command 'unknown'"),
+        ([], 2, "Usage: mayfly [OPTIONS] COMMAND"),
         (["keys", "create"], 1, "no local stack is running here"),
         (
             ["keys", "create", "--endpoint-url", "http://127.0.0.1:1"],

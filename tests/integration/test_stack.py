@@ -202,7 +202,7 @@ def test_operator_lists_cancels_and_redrives_jobs(stack: Stack) -> None:
         (["resend", "--older-than", "soon"], 2, "not a whole number of seconds"),
         (["show", "a b"], 2, "must match"),
         (["unreadable", "--show", "nothing"], 1, "no job 'nothing'"),
-        (["nothing"], 2, "invalid choice"),
+        (["nothing"], 2, "No such command 'nothing'"),
     ],
 )
 def test_invalid_call_of_jobs_names_the_problem(

@@ -145,7 +145,7 @@ def test_death_of_the_emulator_without_state_ends_the_stack_and_names_the_loss(
         started = time.monotonic()
         assert stack.process.wait(30) == 1
         assert time.monotonic() - started < 3
-        assert "what was in it is gone; with --state it would be kept" in stack.output
+        assert "its data is lost; start it with --state DIR to keep the data" in stack.output
 
 
 def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def kill_rounds(
                 way = strike(stack, dice)
                 if way == "kill store":
                     wait_until(
-                        lambda: "store is up again" in stack.output,
+                        lambda: "emulator is up again" in stack.output,
                         _START_SECONDS,
                         what="the store's second start",
                     )

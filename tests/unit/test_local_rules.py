@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mayfly_local.application.build import Route
 from mayfly_local.application.intrinsics import Unresolvable, references, resolve
+from mayfly_local.application.model import Route
 from mayfly_local.application.patterns import check_pattern, matches
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.compute.environment import Failure, Reply

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from botocore.exceptions import ClientError
 
-from mayfly_local.application.build import StreamSource
+from mayfly_local.application.model import StreamSource
 from mayfly_local.compute.environment import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.logs import Logs

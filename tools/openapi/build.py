@@ -296,6 +296,7 @@ def main() -> int:
     DOCUMENT.write_text(
         json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(document), encoding="utf-8")
     viewer = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
     for name in ("swagger-ui-bundle.min.js", "swagger-ui.min.css"):

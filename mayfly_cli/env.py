@@ -1,0 +1,32 @@
+"""`mayfly env`: the running stack's emulator for SDKs and the AWS CLI."""
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+
+from mayfly_cli.options import as_json, work
+
+__all__ = ["env"]
+
+
+@click.command()
+@as_json
+@work
+def env(*, as_json: bool, work: Path) -> None:
+    """Prints what makes SDKs and the AWS CLI use the running stack's emulator.
+
+    The lines are for a shell, as in: eval "$(mayfly env)". The access key in them is this stack's
+    own, the same at every start.
+    """
+    from mayfly_local.compute.launches import store_variables
+    from mayfly_local.stack_file import StackFile
+
+    stack = StackFile.read(work)
+    variables = store_variables(stack.endpoint, stack.people)
+    if as_json:
+        click.echo(json.dumps(dict(variables)))
+        return
+    for name, value in variables.items():
+        click.echo(f"export {name}={shlex.quote(value)}")

@@ -1,0 +1,173 @@
+"""The stack that an operator's command works on: the running local one, or a deployed one."""
+
+import random
+from collections.abc import Callable, Mapping
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any
+
+import boto3
+import click
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from mayfly.aws.dynamodb import DynamoDB
+from mayfly.core.clock import system_clock
+from mayfly.core.errors import ConfigError
+from mayfly.core.ids import new_nonce
+from mayfly.counters import CounterStore
+from mayfly.jobs import JobOperations, JobStore
+from mayfly.resources import session_store
+from mayfly.sessions import SessionStore
+from mayfly.tenants import TenantStore
+
+from mayfly_cli.options import as_json, work
+from mayfly_local.compute.launches import store_variables
+from mayfly_local.errors import LocalError
+from mayfly_local.stack_file import StackFile
+
+__all__ = ["Target", "target"]
+
+
+class Target:
+    """The stores of one stack, by clients that are made when they are used.
+
+    Raises LocalError if no local stack runs and no other one is named.
+    """
+
+    def __init__(self, stack: str | None, endpoint_url: str | None, work: Path) -> None:
+        self.is_local = stack is None
+        self._endpoint = endpoint_url
+        self._outputs: Mapping[str, str] | None = None
+        self._variables: Mapping[str, str] = {}
+        self.work = work
+        if stack is None:
+            file = StackFile.read(work)
+            self.name = file.name
+            self._outputs = file.outputs
+            self._variables = store_variables(file.endpoint, file.people)
+        else:
+            self.name = stack
+            self._variables = _known_variables(endpoint_url, work)
+
+    def tenants(self) -> TenantStore:
+        """Returns its API keys."""
+        return TenantStore(self._db(), self._physical_id("TenantsTable"))
+
+    def jobs(self) -> tuple[JobStore, JobOperations]:
+        """Returns its jobs."""
+        db, table = self._db(), self._physical_id("JobsTable")
+        return JobStore(db, table), JobOperations(db, table)
+
+    def sessions(self) -> SessionStore:
+        """Returns its sessions."""
+        names = {
+            "SESSIONS_TABLE": self._physical_id("SessionsTable"),
+            "SUBJECT_KEY": self._output("SubjectKey"),
+        }
+        return session_store(names, self._db())
+
+    def counters(self) -> CounterStore:
+        """Returns its counters."""
+        return CounterStore(
+            # An increment that the SDK repeats after a lost response would count twice.
+            self._db(attempts=1),
+            self._db,
+            self._physical_id("CountersTable"),
+            clock=system_clock,
+            new_nonce=new_nonce,
+            pick=random.randrange,
+        )
+
+    def parameters(self) -> Any:
+        """Returns a client of Parameter Store, which holds its webhook secrets."""
+        return self._client("ssm")
+
+    @property
+    def secrets_prefix(self) -> str:
+        """The beginning of the names of its webhook secrets, as in template.yaml."""
+        return f"/mayfly/{self.name}/webhooks"
+
+    def _db(self, *, attempts: int = 3) -> DynamoDB:
+        return DynamoDB(self._client("dynamodb", attempts=attempts), pause=lambda attempt: None)
+
+    def _output(self, key: str) -> str:
+        """Returns one of its outputs. Raises ConfigError if it has none of that name."""
+        outputs = self._outputs
+        if outputs is None:
+            reply = self._client("cloudformation").describe_stacks(StackName=self.name)
+            (stack,) = reply["Stacks"]
+            outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+        if key not in outputs:
+            raise ConfigError([f"the stack {self.name} has no output {key}"])
+        return str(outputs[key])
+
+    def _physical_id(self, logical: str) -> str:
+        """Returns the name of a resource. Raises ClientError if the stack has no such resource."""
+        reply = self._client("cloudformation").describe_stack_resource(
+            StackName=self.name, LogicalResourceId=logical
+        )
+        return str(reply["StackResourceDetail"]["PhysicalResourceId"])
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        known = self._variables
+        return boto3.Session(
+            aws_access_key_id=known.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=known.get("AWS_SECRET_ACCESS_KEY"),
+            region_name=known.get("AWS_REGION"),
+        )
+
+    def _client(self, service: Any, *, attempts: int = 3) -> Any:
+        from botocore.config import Config
+
+        return self._session.client(
+            service,
+            endpoint_url=self._endpoint or self._variables.get("AWS_ENDPOINT_URL"),
+            config=Config(retries={"mode": "standard", "total_max_attempts": attempts}),
+        )
+
+
+def target(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options that name a stack, and the stack as `target`.
+
+    Failures of AWS clients become problems of the command.
+    """
+
+    @work
+    @click.option(
+        "--stack", metavar="NAME", help="A deployed stack.  [default: the running local one]"
+    )
+    @click.option(
+        "--endpoint-url", metavar="URL", help="The AWS-compatible endpoint that holds the stack."
+    )
+    @as_json
+    @wraps(command)
+    def run(*, stack: str | None, endpoint_url: str | None, work: Path, **options: Any) -> Any:
+        if endpoint_url and not stack:
+            raise click.UsageError("--endpoint-url needs --stack: which stack at that endpoint?")
+        try:
+            return command(target=Target(stack, endpoint_url, work), **options)
+        except NoRegionError:
+            raise LocalError(
+                "no AWS region is set; set AWS_REGION, or a profile that has one"
+            ) from None
+        except NoCredentialsError:
+            raise LocalError(
+                "no AWS credentials were found; set them as for any AWS command"
+            ) from None
+        except (BotoCoreError, ClientError) as problem:
+            raise LocalError(
+                f"the stack {stack or 'here'!r} cannot be used: {problem}"
+            ) from problem
+
+    return run
+
+
+def _known_variables(endpoint_url: str | None, work: Path) -> Mapping[str, str]:
+    """Returns the variables of the running local stack if the call names its endpoint."""
+    try:
+        file = StackFile.read(work)
+    except LocalError:
+        return {}
+    if file.endpoint != endpoint_url:
+        return {}
+    return store_variables(file.endpoint, file.people)

@@ -1,0 +1,176 @@
+"""`mayfly up`: a SAM application on this machine."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mayfly_cli.options import PAIR, SECONDS
+from mayfly_local.errors import LocalError
+from mayfly_local.stack_file import StackFile
+
+__all__ = ["up"]
+
+
+class _Port(click.ParamType[int]):
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Returns the port, or ends the command."""
+        if not str(value).isdigit() or not 0 < int(value) < 65536:
+            self.fail(f"{value!r} is not a port from 1 to 65535", param, ctx)
+        return int(value)
+
+
+@click.command()
+@click.option(
+    "--template",
+    type=click.Path(path_type=Path),
+    default=Path("template.yaml"),
+    show_default=True,
+    help="The SAM template.",
+)
+@click.option(
+    "--port", type=_Port(), default=3000, show_default=True, help="The port of the HTTP API."
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep what is stored in this folder, through any kill.  [default: in memory]",
+)
+@click.option(
+    "--log",
+    type=click.Choice(["json", "text"]),
+    default="text",
+    show_default=True,
+    help="The form of the log on the terminal.",
+)
+@click.option(
+    "--endpoint-url",
+    metavar="URL",
+    help="Use this AWS-compatible endpoint for state, not the embedded emulator.",
+)
+@click.option(
+    "--parameter",
+    "parameters",
+    type=PAIR,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the template; may be repeated.",
+)
+@click.option(
+    "--ttl-lag",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How late expired items are deleted; AWS may take days.",
+)
+@click.option(
+    "--grace",
+    type=SECONDS,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a stop waits for running invocations.",
+)
+@click.option(
+    "--idle",
+    type=SECONDS,
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="When an idle process is stopped.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Logs and run files.  [default: .mayfly next to the template]",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["awslambdaric", "python"]),
+    default="awslambdaric",
+    show_default=True,
+    help="The loop that calls handlers; python is used if awslambdaric has no wheels.",
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    type=str.lower,
+    multiple=True,
+    metavar="NAME",
+    help="Another host name, next to localhost, for requests to the stack; may be repeated.",
+)
+@click.option(
+    "--any-credentials",
+    is_flag=True,
+    help="Let the emulator accept any AWS credentials, as before 0.2.0. Every program of this "
+    "machine can read and write it then.",
+)
+@click.option("--no-reload", is_flag=True, help="Do not watch the code for changes.")
+def up(
+    *,
+    template: Path,
+    port: int,
+    state: Path | None,
+    log: str,
+    endpoint_url: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    ttl_lag: float,
+    grace: float,
+    idle: float,
+    work: Path | None,
+    runtime: str,
+    hosts: tuple[str, ...],
+    any_credentials: bool,
+    no_reload: bool,
+) -> None:
+    """Runs a SAM application on this machine, on loopback only, until Ctrl-C."""
+    from mayfly_local import stack
+
+    template = template.resolve()
+    options = stack.Options(
+        template=template,
+        port=port,
+        work=_work_folder(work, template, port),
+        state=state.resolve() if state else None,
+        log=log,
+        endpoint=endpoint_url,
+        parameters=dict(parameters),
+        ttl_lag=ttl_lag,
+        grace=grace,
+        idle=idle,
+        pure_python=runtime == "python",
+        reload=not no_reload,
+        hosts=frozenset(hosts),
+        any_credentials=any_credentials,
+    )
+    try:
+        code = asyncio.run(stack.up(options))
+    except LocalError as problem:
+        click.echo(f"mayfly: {problem}", err=True)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a thread that waits for a store that is gone is not waited for
+
+
+def _work_folder(work: Path | None, template: Path, port: int) -> Path:
+    """Returns the folder that the call names, or `.mayfly` next to the template.
+
+    A second stack of the same template gets a folder below that one.
+    """
+    if work is not None:
+        return work.resolve()
+    folder = template.parent / ".mayfly"
+    try:
+        StackFile.refuse_a_second(folder)
+    except LocalError:
+        return folder / f"port-{port}"
+    return folder
