@@ -14,7 +14,7 @@ from mayfly import jobs
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
 from mayfly.jobs.errors import JobNotFound
-from mayfly.jobs.rules import public
+from mayfly.jobs.wire import public
 from mayfly.web import answers
 from mayfly.web.resolver import Api, Handler
 

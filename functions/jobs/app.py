@@ -6,7 +6,7 @@ from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
 from mayfly.jobs.errors import JobNotFound
 from mayfly.jobs.model import Status
-from mayfly.jobs.rules import public, read_cursor, read_submission, write_cursor
+from mayfly.jobs.wire import public, read_cursor, read_submission, write_cursor
 from mayfly.web import answers
 from mayfly.web.resolver import Api, Handler
 

@@ -8,7 +8,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import jobs
-from mayfly.imports.rules import read_uploads
+from mayfly.imports.wire import read_uploads
 from mayfly.jobs import Submission
 from mayfly.jobs.worker import invocation
 

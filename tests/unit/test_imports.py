@@ -18,12 +18,14 @@ from mayfly.core.observability import observer
 from mayfly.imports import import_csv
 from mayfly.imports.errors import BadImport
 from mayfly.imports.model import Source, Upload
-from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally, read_key, read_uploads
+from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally
 from mayfly.imports.store import Objects
+from mayfly.imports.wire import read_key, read_uploads
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import LeaseHeld, StaleWrite
 from mayfly.jobs.model import Status, Submission, Wake
-from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress, public
+from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress
+from mayfly.jobs.wire import public
 
 from functions.start_imports.app import build as build_start
 from functions.start_imports.deps import Deps as ImportsDeps

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.imports.errors import BadImport
-from mayfly.imports.rules import CHECKPOINT_BYTES, PIECE_BYTES, Tally, read_key
+from mayfly.imports.rules import CHECKPOINT_BYTES, PIECE_BYTES, Tally
 from mayfly.imports.store import Objects
+from mayfly.imports.wire import read_key
 from mayfly.jobs import Continue, Effects, Job, Permanent
 
 __all__ = ["import_csv"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.core.errors import MayflyError, StoreUnavailable
-from mayfly.jobs import writes
+from mayfly.jobs import lifecycle, writes
 from mayfly.jobs.errors import JobNotFound, StaleWrite
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
@@ -170,7 +170,7 @@ class JobStore:
         the same nonce, which recognises a claim that did count.
         """
         mine = [
-            writes.claimed(each.seen, nonce=each.nonce, now_ms=now_ms, lease_ms=lease_ms)
+            lifecycle.claimed(each.seen, nonce=each.nonce, now_ms=now_ms, lease_ms=lease_ms)
             for each in claims
         ]
         statements = [
@@ -224,7 +224,11 @@ class JobStore:
         what its claim would have made of it.
         """
         return writes.advance(
-            self._table, seen, writes.completed(mine, now_ms=now_ms), is_new=is_new, result=result
+            self._table,
+            seen,
+            lifecycle.completed(mine, now_ms=now_ms),
+            is_new=is_new,
+            result=result,
         )
 
     def claim_late(self, seen: Job, mine: Job, *, is_new: bool) -> StaleWrite | None:
@@ -247,7 +251,7 @@ class JobStore:
 
         Raises StaleWrite, StoreUnavailable.
         """
-        target = writes.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        target = lifecycle.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         if lost := self._advance("fail", seen, target, is_new=is_new):
             raise lost
 

@@ -13,7 +13,7 @@ from mayfly.core.errors import MayflyError
 from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound
 from mayfly.jobs.model import Job, Status, Unreadable
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.rules import public
+from mayfly.jobs.wire import public
 from mayfly.operate.stack import Stack, name, show, target, tenant_option
 
 __all__ = ["add_parser"]

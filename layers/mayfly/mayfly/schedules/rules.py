@@ -3,22 +3,15 @@
 No I/O, no clock.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
 from itertools import islice, takewhile
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
-from mayfly.core.clock import rfc3339
-from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.ids import derived_id
-from mayfly.core.json_input import NAME, Fields, canonical_json
-from mayfly.jobs.rules import MAX_MAX_ATTEMPTS, PAYLOAD_LIMIT
 from mayfly.schedules.model import Definition, HandOut, Schedule
 
 __all__ = [
@@ -28,8 +21,6 @@ __all__ = [
     "hand_out",
     "handed_out_after",
     "job_id",
-    "public",
-    "read_definition",
     "ticks_after",
 ]
 
@@ -40,38 +31,8 @@ AHEAD_MS: Final = 90_000
 #: its own.
 LATE_MS: Final = 300_000
 
-_UTC: Final = "UTC"
-_CRON: Final = re.compile(r"[0-9A-Za-z*,/# -]{1,120}")
-_ZONE: Final = re.compile(r"[0-9A-Za-z_+/-]{1,64}")
-_LONGEST_SECONDS: Final = 365 * 24 * 3600
 #: Missed ticks are counted up to this.
 _COUNTED: Final = 1000
-
-
-def read_definition(body: Any) -> Definition:
-    """A definition from an HTTP body.
-
-    Raises InvalidRequest naming the field, or PayloadTooLarge.
-    """
-    fields = Fields(body)
-    definition = Definition(
-        task=fields.text("task", pattern=NAME),
-        payload=fields.anything("payload", default=None),
-        max_attempts=fields.integer("max_attempts", 1, MAX_MAX_ATTEMPTS, default=None),
-        cron=fields.text("cron", pattern=_CRON, default=None),
-        every_seconds=fields.integer("every_seconds", 1, _LONGEST_SECONDS, default=None),
-        timezone=fields.text("timezone", pattern=_ZONE, default=None) or _UTC,
-    )
-    fields.finish()
-    if (definition.cron is None) == (definition.every_seconds is None):
-        raise InvalidRequest("cron", "give either cron or every_seconds")
-    if definition.cron is None and "timezone" in body:
-        raise InvalidRequest("timezone", "goes with cron; an interval knows no hours")
-    size = len(canonical_json(definition.payload).encode())
-    if size > PAYLOAD_LIMIT:
-        raise PayloadTooLarge("payload", size, PAYLOAD_LIMIT)
-    _check_times(definition)
-    return definition
 
 
 def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterator[int]:
@@ -139,26 +100,6 @@ def job_id(schedule: Schedule, tick_ms: int) -> str:
     return derived_id("tick", schedule.tenant, schedule.name, schedule.edition, str(tick_ms))
 
 
-def public(schedule: Schedule, now_ms: int) -> dict[str, Any]:
-    """The schedule as the API shows it. `next_at` is null while it is paused."""
-    definition = schedule.definition
-    timing: dict[str, Any] = {"every_seconds": definition.every_seconds}
-    if definition.cron is not None:
-        timing = {"cron": definition.cron, "timezone": definition.timezone}
-    is_running = schedule.next_ms is not None
-    return {
-        "name": schedule.name,
-        **timing,
-        "task": definition.task,
-        "payload": definition.payload,
-        "max_attempts": definition.max_attempts,
-        "paused": schedule.is_paused,
-        "next_at": rfc3339(first_tick(definition, schedule.anchor_ms, now_ms))
-        if is_running
-        else None,
-    }
-
-
 def _last_tick(schedule: Schedule, now_ms: int, first_ms: int) -> int:
     """The last tick up to `now_ms`, at least `first_ms`."""
     definition = schedule.definition
@@ -171,31 +112,3 @@ def _last_tick(schedule: Schedule, now_ms: int, first_ms: int) -> int:
     )
     found = next(CronSim(definition.cron, moment, reverse=True), None)
     return first_ms if found is None else max(first_ms, int(found.timestamp() * 1000))
-
-
-def _check_times(definition: Definition) -> None:
-    if definition.timezone not in _zones():
-        raise InvalidRequest(
-            "timezone",
-            f"{definition.timezone!r} is no time zone; take a name such as Europe/Berlin",
-        )
-    if definition.cron is None:
-        return
-    try:
-        if len(definition.cron.split()) != 5 or not definition.cron.isascii():
-            raise CronSimError(
-                "it must have five fields: minute, hour, day of month, month, day of week"
-            )
-        next(CronSim(definition.cron, datetime(2026, 1, 1, tzinfo=UTC)))
-    except (CronSimError, ValueError) as problem:
-        raise InvalidRequest("cron", f"is no cron expression ({problem})") from None
-    except StopIteration:
-        raise InvalidRequest("cron", "never comes") from None
-
-
-@cache
-def _zones() -> frozenset[str]:
-    """The zones of IANA's database, as every machine has them that runs this; the system's own may
-    be others.
-    """
-    return frozenset((files("tzdata") / "zones").read_text(encoding="ascii").split())

@@ -18,17 +18,10 @@ from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wa
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Announcement, Outbox, announcement, wake
 from mayfly.jobs.routing.stranded import StrandedSearch
-from mayfly.jobs.rules import (
-    gap_window,
-    is_expired,
-    is_terminal,
-    job_id_for,
-    new_job,
-    read_message,
-    read_stream_gap,
-    wait_before_claim_ms,
-)
+from mayfly.jobs.routing.windows import gap_window
+from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, wait_before_claim_ms
 from mayfly.jobs.store import JobExists, JobStore
+from mayfly.jobs.wire import read_message, read_stream_gap
 
 __all__ = ["DeadLetters"]
 

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from mayfly.core.errors import StoreUnavailable
+from mayfly.jobs.lifecycle import claimed
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import describe
 from mayfly.jobs.worker.deps import Deps
 from mayfly.jobs.worker.ownership import Ownership
 from mayfly.jobs.worker.request import Request
-from mayfly.jobs.writes import claimed
 
 __all__ = ["Optimistic"]
 

@@ -7,7 +7,8 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.jobs.errors import UnreadableMessage
 from mayfly.jobs.model import Job, Status, Wake
-from mayfly.jobs.rules import is_inline, job_id_for, read_message
+from mayfly.jobs.rules import is_inline, job_id_for
+from mayfly.jobs.wire import read_message
 from mayfly.jobs.worker.deps import Deps
 
 __all__ = ["Request", "read_request", "was_received_before"]
