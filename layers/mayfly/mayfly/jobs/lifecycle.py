@@ -1,6 +1,6 @@
-"""What a job becomes by its claim, by success and by failure. No I/O, no clock.
+"""The job that results from a claim, from success and from failure. No I/O, no clock.
 
-`mayfly.jobs.writes` draws all states, and has the writes.
+`mayfly.jobs.writes` draws all states, and makes the conditional writes.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ __all__ = ["claimed", "completed", "failed"]
 
 
 def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
-    """What a job becomes by its claim."""
+    """Returns the job after a claim by the owner `nonce`."""
     return replace(
         seen,
         status=Status.INPROGRESS,
@@ -25,14 +25,15 @@ def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
 
 
 def completed(mine: Job, *, now_ms: int) -> Job:
-    """What a claimed job becomes by success."""
+    """Returns a claimed job after success."""
     ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
     return _ended(mine, Status.COMPLETED, ended, now_ms)
 
 
 def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Job:
-    """What a claimed job becomes by a failure: to be tried again not before `retry_at_ms`, or dead
-    where that is None.
+    """Returns a claimed job after a failure.
+
+    It can be claimed again from `retry_at_ms` on, and is dead if that is None.
     """
     ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
     if retry_at_ms is None:
@@ -48,7 +49,7 @@ def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Jo
 
 
 def _ended(mine: Job, status: Status, attempt: Attempt, now_ms: int) -> Job:
-    # Only a job that has ended may vanish: TTL counts from here.
+    # Only a job that has ended may be deleted: its TTL counts from its end.
     expires_at_s = now_ms // 1000 + RETENTION_SECONDS
     return replace(
         mine,

@@ -1,4 +1,4 @@
-"""What follows from a job's state: who may claim it, when to come back, what users are told.
+"""Rules of a job's state: its limits, who may claim it and when, and the status that users read.
 
 No I/O, no clock.
 """
@@ -45,36 +45,36 @@ __all__ = [
     "waits_by_message",
 ]
 
-#: Payloads above this many bytes of JSON are refused; S3 is the place for them.
+#: Payloads above this many bytes of JSON are refused; put larger data in S3.
 PAYLOAD_LIMIT: Final = 256 * 1024
-#: Payloads up to this many bytes stand in the job's item; larger ones in their own, which no status
-#: write pays for.
+#: Payloads up to this many bytes are part of the job's item. Larger ones have an item of their own,
+#: so that status writes do not pay for them.
 INLINE_PAYLOAD_LIMIT: Final = 1024
-#: Results above this many bytes of JSON end the job; DynamoDB items hold 400 KB, history and keys
-#: included.
+#: Results above this many bytes of JSON end the job as dead. A DynamoDB item holds 400 KB, with
+#: history and keys.
 RESULT_LIMIT: Final = 256 * 1024
-#: Progress above this many bytes of JSON is refused: it is part of the job's item, and every later
+#: Progress above this many bytes of JSON is refused. It is part of the job's item, and every later
 #: write pays for it.
 PROGRESS_LIMIT: Final = 64 * 1024
-#: How long a finished job can be read, and its duplicates recognised: queue and dead-letter
-#: retention (14 d each) and some.
+#: The time for which a finished job can be read, and its duplicates are recognised. It is longer
+#: than the retention of the queue and of its dead-letter queue together (14 days each).
 RETENTION_SECONDS: Final = 30 * 24 * 3600
-#: A payload in an item of its own expires by itself, since marking it at the job's end would cost
-#: its whole size again.
+#: The time after which a payload in an item of its own expires. It is set when the item is written,
+#: since a write at the job's end would cost its whole size again.
 LARGE_PAYLOAD_RETENTION_SECONDS: Final = 400 * 24 * 3600
-#: The longest delay that SQS gives a message; what waits longer is kept in the table until a sweep
-#: sees it coming. A failed job's message waits by its visibility up to this, too: SQS counts 12
-#: hours from the receive, and messages age.
+#: The longest delay that SQS gives a message. A job that waits longer is kept in the table until a
+#: sweep finds it. A failed job's message waits by its visibility timeout for at most this long,
+#: too: SQS allows 12 hours from the receive, and messages expire.
 QUEUE_DELAY_LIMIT_MS: Final = 900_000
-#: How far ahead a job may be scheduled; large payloads are kept longer than that.
+#: The longest time for which a job may be scheduled ahead; large payloads are kept longer.
 LONGEST_DELAY_SECONDS: Final = 365 * 24 * 3600
-#: Attempts of a job whose task and submission say nothing else.
+#: Attempts of a job if neither its task nor its submission sets them.
 DEFAULT_MAX_ATTEMPTS: Final = 5
 #: The most attempts of any job: well below the queue's redrive limit, which counts every receive.
 MAX_MAX_ATTEMPTS: Final = 20
 
-#: A job that should have started this long ago may have lost its message, in milliseconds: above
-#: the queue's own visibility.
+#: A job that should have started this long ago may have lost its message, in milliseconds. This is
+#: longer than the queue's own visibility timeout.
 OVERDUE_MS: Final = 120_000
 
 _FIRST_BACKOFF_MS: Final = 1_000
@@ -92,16 +92,18 @@ _PUBLIC: Final = {
 
 
 class TaskDefaults(Protocol):
-    """What a task's declaration says about jobs that do not."""
+    """Defaults of a task's declaration, for jobs that do not set them."""
 
     @property
     def max_attempts(self) -> int:
-        """How often to try."""
+        """The number of attempts of each job."""
 
 
 def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> str:
-    """The id of a job that is asked for: the same for the same key of a tenant, or where there is
-    none for the same `otherwise`.
+    """Returns the id of a requested job.
+
+    It is the same for the same idempotency key of a tenant. Without a key it is the same for the
+    same `otherwise`.
     """
     if idempotency_key is None:
         return derived_id("no-key", tenant, otherwise)
@@ -111,9 +113,9 @@ def job_id_for(tenant: str, idempotency_key: str | None, *, otherwise: str) -> s
 def new_job(
     tenant: str, job_id: str, submission: Submission, task: "TaskDefaults | None", *, now_ms: int
 ) -> Job:
-    """A job as it is before its first claim.
+    """Returns a job as it is before its first claim.
 
-    One of an unknown task has one attempt, which says so. Raises InvalidRequest.
+    A job of an unknown task gets one attempt, whose error names the task. Raises InvalidRequest.
     """
     not_before_ms = start_ms(submission, now_ms)
     return Job(
@@ -130,8 +132,9 @@ def new_job(
 
 
 def fingerprint(submission: Submission) -> str:
-    """Equal for equal requests: tells a replay of an idempotency key from its reuse with another
-    body.
+    """Returns a text that is equal for equal requests.
+
+    It tells a repeat with the same idempotency key from a reuse of the key with another body.
     """
     body = {
         "task": submission.task,
@@ -147,7 +150,7 @@ def fingerprint(submission: Submission) -> str:
 
 
 def wait_before_claim_ms(job: Job, now_ms: int) -> int:
-    """How long until this unfinished job may be claimed, in milliseconds; 0 when now."""
+    """Returns the time until this unfinished job may be claimed, in milliseconds; 0 if now."""
     if job.status in (Status.RETRY, Status.SCHEDULED):
         return max(0, (job.not_before_ms or 0) - now_ms)
     if job.status is Status.INPROGRESS:
@@ -156,23 +159,26 @@ def wait_before_claim_ms(job: Job, now_ms: int) -> int:
 
 
 def waits_by_message(at_ms: int, now_ms: int) -> bool:
-    """Whether a job may wait for a time by its message; what is further away waits in the table."""
+    """Returns True if a message can wait until the job's time.
+
+    A job with a later time waits in the table.
+    """
     return at_ms - now_ms <= QUEUE_DELAY_LIMIT_MS
 
 
 def backoff_ms(attempt: int, jitter: float) -> int:
-    """The pause after attempt number `attempt` failed: exponential, full jitter. `jitter` is drawn
-    from 0 to 1.
+    """Returns the pause after attempt number `attempt` has failed, in milliseconds.
 
-    Source: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    It grows exponentially, with full jitter: `jitter` is drawn from 0 to 1. Source: M. Brooker,
+    Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
     """
     return int(jitter * min(_LONGEST_BACKOFF_MS, _FIRST_BACKOFF_MS * 2 ** (attempt - 1)))
 
 
 def check_result(result: Any) -> str:
-    """`result` as the JSON to store.
+    """Returns `result` as the JSON to store.
 
-    Raises ResultTooLarge, or TypeError or ValueError for what JSON cannot hold.
+    Raises ResultTooLarge, or TypeError or ValueError if JSON cannot hold it.
     """
     encoded = canonical_json(result)
     size = len(encoded.encode())
@@ -182,10 +188,9 @@ def check_result(result: Any) -> str:
 
 
 def check_progress(progress: Any) -> str:
-    """`progress` as the JSON to store.
+    """Returns `progress` as the JSON to store.
 
-    Raises InvalidRequest where it is too large, or TypeError or ValueError for what JSON cannot
-    hold.
+    Raises InvalidRequest if it is too large, or TypeError or ValueError if JSON cannot hold it.
     """
     encoded = canonical_json(progress)
     if (size := len(encoded.encode())) > PROGRESS_LIMIT:
@@ -196,16 +201,14 @@ def check_progress(progress: Any) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as the attempt's history keeps it: its type and message, cut to a bounded
-    length.
-    """
+    """Returns an exception as history and logs show it: type and message, up to 500 characters."""
     return f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
 
 
 def public_status(job: Job, now_ms: int) -> str:
-    """The status that users read.
+    """Returns the status that users read.
 
-    A job whose lease ran out says `interrupted`: nobody is running it, and it will run again.
+    A job whose lease has expired is `interrupted`: no worker runs it, and it will run again.
     """
     if job.status is Status.INPROGRESS and (job.lease_until_ms or 0) < now_ms:
         return "interrupted"
@@ -213,18 +216,19 @@ def public_status(job: Job, now_ms: int) -> str:
 
 
 def is_expired(job: Job, now_ms: int) -> bool:
-    """Whether the job is to be treated as absent, although TTL has not deleted it yet."""
+    """Returns True if the job counts as absent, although TTL has not deleted it yet."""
     return job.expires_at_s is not None and job.expires_at_s * 1000 < now_ms
 
 
 def is_inline(payload: Any) -> bool:
-    """Whether a payload is small enough to stand in its job's item."""
+    """Returns True if a payload is small enough to be part of its job's item."""
     return len(canonical_json(payload).encode()) <= INLINE_PAYLOAD_LIMIT
 
 
 def idle_since_ms(job: Job) -> int:
-    """Since when nobody has done anything with a job, or will have once its lease or its pause is
-    over.
+    """Returns the time of the last activity on a job.
+
+    If a worker holds it, or if it waits, this is the end of its lease or of its wait.
     """
     return max(
         job.created_at_ms, job.not_before_ms or 0, job.lease_until_ms or 0, job.resent_at_ms or 0
@@ -232,22 +236,22 @@ def idle_since_ms(job: Job) -> int:
 
 
 def is_overdue(job: Job, now_ms: int) -> bool:
-    """Whether a job waits for so long that its message may be lost.
+    """Returns True if a job has waited for so long that its message may be lost.
 
-    A message too many does no harm.
+    An extra message does no harm.
     """
     return not is_terminal(job) and idle_since_ms(job) + OVERDUE_MS < now_ms
 
 
 def is_terminal(job: Job) -> bool:
-    """Whether the job has ended, for good or until somebody redrives it."""
+    """Returns True if the job has ended. A dead job can still be redriven."""
     return job.status in TERMINAL
 
 
 def start_ms(submission: Submission, now_ms: int) -> int | None:
-    """When a submission's job may start at the earliest, None where it may at once.
+    """Returns the earliest start of a submission's job, None if it may start immediately.
 
-    Raises InvalidRequest beyond a year.
+    Raises InvalidRequest if the time is more than a year away.
     """
     delay = submission.not_before
     if delay is None:

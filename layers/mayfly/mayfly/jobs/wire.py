@@ -33,9 +33,9 @@ _STREAM_ARN: Final = re.compile(
 
 
 def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
-    """A submission from an HTTP body.
+    """Returns the submission in an HTTP body.
 
-    Raises InvalidRequest naming the field, or PayloadTooLarge.
+    Raises InvalidRequest with the field, or PayloadTooLarge.
     """
     fields = Fields(body)
     submission = Submission(
@@ -50,11 +50,10 @@ def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
 
 
 def read_message(body: str) -> Wake | Submission:
-    """What a message on the jobs queue asks for. Raises InvalidRequest naming the field, or
-    PayloadTooLarge.
+    """Returns the request in a message of the jobs queue.
 
-    A body that asks for a task names no tenant: such a job belongs to the tenant that the queue is
-    bound to.
+    A submission does not name a tenant: the job belongs to the tenant of the queue. Raises
+    InvalidRequest with the field, or PayloadTooLarge.
     """
     value = parse_json(body, limit=MESSAGE_LIMIT)
     fields = Fields(value)
@@ -73,10 +72,10 @@ def read_message(body: str) -> Wake | Submission:
 
 
 def read_stream_gap(body: str) -> StreamGap:
-    """Returns the records that a stream's mapping gave up on, by its report. Raises InvalidRequest.
+    """Returns the records in a report of the stream's event source mapping that it skipped.
 
-    A time that is missing or malformed is unknown, which makes the window wider. A report without
-    records has no time but its own: all that was there may be lost.
+    A missing or malformed time is unknown, which makes the window wider. A report without records
+    has only the time of the report: every earlier record may be lost. Raises InvalidRequest.
     https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
     """
     report = parse_json(body, limit=MESSAGE_LIMIT)
@@ -96,14 +95,17 @@ def read_stream_gap(body: str) -> StreamGap:
         _moment(batch, "approximateArrivalOfFirstRecord"),
         _moment(batch, "approximateArrivalOfLastRecord"),
     )
-    # AWS cuts these times down to the second.
+    # AWS truncates these times to the second.
     return replace(
         gap, from_ms=first_ms or 0, to_ms=reported_ms if last_ms is None else last_ms + 999
     )
 
 
 def read_rfc3339(field: str, text: str) -> int:
-    """Milliseconds since the epoch of an RFC 3339 time with its offset. Raises InvalidRequest."""
+    """Returns an RFC 3339 time with its offset as milliseconds since the epoch.
+
+    Raises InvalidRequest.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -116,7 +118,7 @@ def read_rfc3339(field: str, text: str) -> int:
 
 
 def read_cursor(text: str) -> tuple[str, int]:
-    """The job id and time in a cursor. Raises InvalidRequest."""
+    """Returns the job id and time in a cursor. Raises InvalidRequest."""
     try:
         at_ms, _, job_id = (
             base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("ascii").partition("/")
@@ -125,19 +127,19 @@ def read_cursor(text: str) -> tuple[str, int]:
             return job_id, int(at_ms)
     except ValueError:
         pass
-    raise InvalidRequest("cursor", "must be the `next` of a page before")
+    raise InvalidRequest("cursor", "must be the `next` of an earlier page")
 
 
 def write_cursor(job_id: str, at_ms: int) -> str:
-    """Where a listing goes on, for its caller to hand back.
+    """Returns the cursor of a list's next page, for the caller to send back.
 
-    It names no tenant: it is read in the caller's own jobs only.
+    It does not name a tenant: it is used on the caller's own jobs only.
     """
     return base64.urlsafe_b64encode(f"{at_ms}/{job_id}".encode()).decode().rstrip("=")
 
 
 def public(job: Job, now_ms: int) -> dict[str, Any]:
-    """The job as the API shows it."""
+    """Returns the job as the API shows it."""
     shown: dict[str, Any] = {
         "id": job.id,
         "task": job.task,
@@ -168,7 +170,7 @@ def _delay(fields: Fields) -> Delay | None:
     seconds = fields.number("delay_seconds", 0, LONGEST_DELAY_SECONDS, default=None)
     run_at = fields.text("run_at", default=None)
     if seconds is not None and run_at is not None:
-        raise InvalidRequest("run_at", "cannot stand beside delay_seconds")
+        raise InvalidRequest("run_at", "cannot be combined with delay_seconds")
     if run_at is not None:
         return Delay(at_ms=read_rfc3339("run_at", run_at))
     return None if seconds is None else Delay(seconds=seconds)
@@ -184,7 +186,7 @@ def _payload(fields: Fields) -> Any:
 
 def _moment(report: Any, field: str) -> int | None:
     with suppress(InvalidRequest):
-        return read_rfc3339(field, found) if isinstance(found := report.get(field), str) else None
+        return read_rfc3339(field, text) if isinstance(text := report.get(field), str) else None
     return None
 
 
@@ -202,7 +204,7 @@ def _public_attempt(job: Job, number: int, now_ms: int) -> dict[str, Any]:
 def _outcome(job: Job, attempt: Attempt, *, last: bool, now_ms: int) -> str:
     if attempt.outcome is not None:
         return attempt.outcome
-    # Nobody wrote an end: it still runs, or its process died and a later claim took the job over.
+    # Without an end, it is still running, or its process died and a later claim took the job over.
     return (
         Outcome.RUNNING if last and public_status(job, now_ms) == "running" else Outcome.INTERRUPTED
     )

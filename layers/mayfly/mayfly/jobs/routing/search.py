@@ -12,12 +12,12 @@ from mayfly.jobs.routing.windows import covers, hull
 __all__ = ["HELD_MS", "SEARCH_KEY", "Counts", "Search", "read_search", "search_item", "window_pair"]
 
 #: The time for which a receive holds the search after each page that it has finished. A receive
-#: works for 45 s at most, and a message comes back after 60 s: the message of a receive that
-#: crashed finds the search free.
+#: works for 45 s at most, and a message comes back after 60 s. So when the message of a crashed
+#: receive comes back, the search is free.
 HELD_MS: Final = 15_000
-#: Windows that are remembered as searched. Reports of one outage come together.
+#: The number of searched windows that are remembered. Reports of one outage come together.
 _REMEMBERED: Final = 20
-#: The sort key is not that of a job: no filter on the table's stream lets the item through.
+#: The sort key is not that of a job: the filter on the table's stream stops the item.
 SEARCH_KEY: Final = {"pk": {"S": "stranded"}, "sk": {"S": "search"}}
 
 
@@ -39,8 +39,8 @@ class Counts:
 class Search:
     """The state of the search. `window` is that of the running pass, None if no pass runs.
 
-    The pass continues at `cursor`. `next` covers the windows of reports that came since it began,
-    `done` are the windows that were searched. The receive that made up `owner` works on it.
+    The pass continues at `cursor`. `next` covers the windows of reports that came since it began.
+    `done` are the windows that were searched. The receive that drew `owner` works on the search.
     """
 
     version: int = 0
@@ -54,55 +54,60 @@ class Search:
     held_until_ms: int = 0
 
     def has_searched(self, window: Window) -> bool:
-        """Returns whether every job that may be stranded by a loss in this window was dealt
-        with.
-        """
+        """Returns True if every job that may be stranded by a loss in this window was handled."""
         return covers(self.done, window)
 
     def is_to_search(self, window: Window) -> bool:
-        """Returns whether the running pass, or the next one, covers a window."""
-        return covers([each for each in (self.window, self.next) if each is not None], window)
+        """Returns True if the running pass, or the next one, covers a window."""
+        planned = [one for one in (self.window, self.next) if one is not None]
+        return covers(planned, window)
 
     def is_held(self, now_ms: int) -> bool:
-        """Returns whether a receive works on it."""
+        """Returns True if a receive works on the search."""
         return now_ms < self.held_until_ms
 
     def wanting(self, window: Window, now_ms: int) -> "Search":
-        """The search with a window that is wanted: a pass begins now, or the next one covers it."""
+        """Returns the search with one more window.
+
+        A pass over it begins now, or it is part of the next one.
+        """
         if self.window is None:
             return replace(self, window=window, started_at_ms=now_ms)
         return self if self.is_to_search(window) else replace(self, next=hull(self.next, window))
 
     def at(self, cursor: Item | None, counts: Counts, now_ms: int) -> "Search":
-        """The search after work on a page; the pass continues at `cursor`."""
+        """Returns the search after work on a page; the pass continues at `cursor`."""
         return replace(
             self, cursor=cursor, counts=self.counts + counts, held_until_ms=now_ms + HELD_MS
         )
 
     def ended(self, now_ms: int) -> "Search":
-        """The search after the last page of a pass. The next pass begins if there is one."""
+        """Returns the search after the last page of a pass.
+
+        The next pass begins if there is one.
+        """
         assert self.window is not None
-        done = (self.window, *(each for each in self.done if not covers([self.window], each)))[
-            :_REMEMBERED
-        ]
+        others = (window for window in self.done if not covers([self.window], window))
+        done = (self.window, *others)[:_REMEMBERED]
         ended = replace(
             self, window=self.next, next=None, started_at_ms=now_ms, counts=Counts(), done=done
         )
         return ended if ended.window else ended.released()
 
     def released(self) -> "Search":
-        """The search, held by no receive."""
+        """Returns the search without an owner."""
         return replace(self, owner=None, held_until_ms=0)
 
 
 def search_item(search: Search, *, expires_at_s: int) -> Item:
+    """Returns the item that stores the search."""
     state = {
         "window": window_pair(search.window),
         "started_at": search.started_at_ms,
         "cursor": search.cursor,
         "counts": vars(search.counts),
         "next": window_pair(search.next),
-        "done": [window_pair(each) for each in search.done],
+        "done": [window_pair(window) for window in search.done],
         "owner": search.owner,
         "held_until": search.held_until_ms,
     }
@@ -115,6 +120,7 @@ def search_item(search: Search, *, expires_at_s: int) -> Item:
 
 
 def read_search(item: Item) -> Search:
+    """Returns the search in an item."""
     state = json.loads(item["state"]["S"])
     return Search(
         version=int(item["version"]["N"]),
@@ -123,13 +129,14 @@ def read_search(item: Item) -> Search:
         cursor=state["cursor"],
         counts=Counts(**state["counts"]),
         next=_window(state["next"]),
-        done=tuple(Window(*each) for each in state["done"]),
+        done=tuple(Window(*pair) for pair in state["done"]),
         owner=state["owner"],
         held_until_ms=state["held_until"],
     )
 
 
 def window_pair(window: Window | None) -> list[int] | None:
+    """Returns the two ends of a window, None if there is no window."""
     return None if window is None else [window.from_ms, window.to_ms]
 
 

@@ -10,13 +10,13 @@ from mayfly.jobs.model import Job, Status, StreamGap, Window
 
 __all__ = ["WINDOW_SLACK_MS", "covers", "gap_window", "hull", "may_be_stranded"]
 
-#: The most by which a job's own times and the stream's may differ: the longest invocation that
-#: makes jobs takes 60 s, and clocks differ.
+#: The most by which a job's own times and those of the stream may differ. The longest invocation
+#: that makes jobs takes 60 s, and clocks differ.
 WINDOW_SLACK_MS: Final = 120_000
 
 
 def gap_window(gap: StreamGap, sent_ms: int) -> Window:
-    """The time in which announcements were lost.
+    """Returns the time in which announcements were lost.
 
     It ends at `sent_ms`, when the report was sent, or before.
     """
@@ -25,12 +25,14 @@ def gap_window(gap: StreamGap, sent_ms: int) -> Window:
 
 
 def covers(windows: Iterable[Window], wanted: Window) -> bool:
-    """Returns whether one of the windows has all of the wanted one in it."""
-    return any(each.from_ms <= wanted.from_ms and wanted.to_ms <= each.to_ms for each in windows)
+    """Returns True if one of the windows contains all of `wanted`."""
+    return any(
+        window.from_ms <= wanted.from_ms and wanted.to_ms <= window.to_ms for window in windows
+    )
 
 
 def hull(one: Window | None, other: Window) -> Window:
-    """The shortest window that covers both."""
+    """Returns the shortest window that covers both."""
     return (
         other
         if one is None
@@ -39,22 +41,22 @@ def hull(one: Window | None, other: Window) -> Window:
 
 
 def may_be_stranded(job: Job, window: Window) -> bool:
-    """Returns whether an unfinished job's last announcement may lie in a window of lost
-    announcements.
+    """Returns True if an unfinished job's last announcement may be in a window of lost ones.
 
     ::
 
-        made ----- started ----- resent          the last of these is the job's last sign
+        made ----- started ----- resent     the last of these is the job's last sign
                                    |
-        window       [from ------------ to]      after it, the job asked for a message or had one that was not lost
+        window   [from ------------ to]     after it, the job asked for a message,
+                                            or had one that was not lost
 
-    A redrive and the sweep of due jobs announce a job and leave no time on it: such an announcement
+    A redrive and the sweep of due jobs announce a job without noting the time: such an announcement
     may be later than the sign. A job that was only made, or resent, was announced at its sign.
     """
     sign_ms = max(
         job.created_at_ms,
         job.resent_at_ms or 0,
-        *(max(each.started_at_ms, each.ended_at_ms or 0) for each in job.history),
+        *(max(attempt.started_at_ms, attempt.ended_at_ms or 0) for attempt in job.history),
     )
     may_be_later = job.status is Status.SCHEDULED or (job.status is Status.QUEUED and job.run > 1)
     is_before_the_end = sign_ms <= window.to_ms + WINDOW_SLACK_MS
