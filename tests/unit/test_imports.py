@@ -133,7 +133,7 @@ def test_rows_are_read_as_rfc_4180_defines_and_the_others_are_stored(
         (b"a,\n1,2\n", "each column once"),
         (b"x" * 65 + b"\n", "1 to 64 printable"), (b"gr\xf6\xdfe,n\n1,2\n",
         "printable characters of UTF-8"), (b"a,b\r1,2\r", "a carriage return"),
-        (b'"a,b\n1,2\n', "is no CSV: unexpected end"), ("a,b\n1,2\n".encode("utf-16"), "printable"),
+        (b'"a,b\n1,2\n', "is not valid CSV: unexpected end"), ("a,b\n1,2\n".encode("utf-16"), "printable"),
         (",".join(f"c{n}" for n in range(65)).encode() + b"\n", "65 columns"),
         (b"a\n" + b"x" * (1024 * 1024 + 1), "longer than"),
     ],

@@ -15,50 +15,47 @@ _EVENT_LIMIT: Final = 1024 * 1024
 
 
 def read_key(payload: Any) -> str:
-    """The object's key in a job's payload, without the tenant in front of it.
+    """Returns the object's key in a job's payload, without the tenant in front of it.
 
     Raises InvalidRequest.
     """
     fields = Fields(payload, "payload")
-    found: str = fields.text("key")
+    key: str = fields.text("key")
     fields.finish()
-    if not 1 <= len(found) <= _KEY_CHARACTERS:
+    if not 1 <= len(key) <= _KEY_CHARACTERS:
         raise InvalidRequest("key", f"must have 1 to {_KEY_CHARACTERS} characters")
-    if {".", ".."} & set(
-        found.split("/")
-    ):  # S3 takes them as they are; not everybody on the way there does
+    # S3 keeps them as they are, but proxies and clients may resolve them.
+    if {".", ".."} & set(key.split("/")):
         raise InvalidRequest("key", "must not have '.' or '..' as a part")
-    return found
+    return key
 
 
 def read_uploads(body: str, bucket: str) -> list[Upload | None]:
-    """The uploads that a notice of S3 tells of; None for one outside of any tenant's prefix. Raises
-    InvalidRequest, PayloadTooLarge.
+    """Returns the uploads in a notice of S3; None for one outside of any tenant's prefix.
 
+    Raises InvalidRequest, PayloadTooLarge.
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
     """
     notice = parse_json(body, limit=_EVENT_LIMIT)
-    if (
-        isinstance(notice, dict) and notice.get("Event") == "s3:TestEvent"
-    ):  # sent once, when the notification is set up
+    # S3 sends a test event once, when the notification is set up.
+    if isinstance(notice, dict) and notice.get("Event") == "s3:TestEvent":
         return []
     try:
         records = [
-            each["s3"]
-            for each in notice["Records"]
-            if each["eventName"].removeprefix("s3:").startswith("ObjectCreated:")
+            record["s3"]
+            for record in notice["Records"]
+            if record["eventName"].removeprefix("s3:").startswith("ObjectCreated:")
         ]
-        return [_upload(each["object"]) for each in records if each["bucket"]["name"] == bucket]
+        return [_upload(put["object"]) for put in records if put["bucket"]["name"] == bucket]
     except (KeyError, TypeError, AttributeError):
-        raise InvalidRequest("body", "is no notice of S3") from None
+        raise InvalidRequest("body", "is not a notice of S3") from None
 
 
-def _upload(found: dict[str, str]) -> Upload | None:
-    path = unquote_plus(found["key"])
+def _upload(stored: dict[str, str]) -> Upload | None:
+    path = unquote_plus(stored["key"])
     tenant, _, key = path.partition("/")
-    if (
-        not NAME.fullmatch(tenant) or not key or key.endswith("/")
-    ):  # what consoles make when they show a folder
+    # Consoles make keys that end with a slash to show a folder.
+    if not NAME.fullmatch(tenant) or not key or key.endswith("/"):
         return None
     return Upload(
         tenant,
@@ -66,8 +63,8 @@ def _upload(found: dict[str, str]) -> Upload | None:
         derived_id(
             "upload",
             path,
-            found.get("sequencer", ""),
-            found.get("versionId", ""),
-            found.get("eTag", ""),
+            stored.get("sequencer", ""),
+            stored.get("versionId", ""),
+            stored.get("eTag", ""),
         ),
     )

@@ -1,4 +1,4 @@
-"""Schedules: jobs by the clock, one for each tick, whatever runs twice or late."""
+"""Schedules: one job for each tick, even if a sweep runs twice or late."""
 
 from mayfly.schedules.model import Definition, Schedule
 from mayfly.schedules.service import Keeper, define, delete, hand_out_due, pause, read, resume

@@ -1,4 +1,4 @@
-"""When a schedule ticks, and what is to be done about ticks that come or were missed.
+"""The ticks of a schedule, and the ticks that get a job now.
 
 No I/O, no clock.
 """
@@ -24,22 +24,24 @@ __all__ = [
     "ticks_after",
 ]
 
-#: Jobs of ticks are made this long before their time, and wait on the queue: longer than the pause
-#: between two sweeps.
+#: Jobs of ticks are made this long before their time, and wait on the queue. It is longer than the
+#: pause between two sweeps.
 AHEAD_MS: Final = 90_000
-#: Ticks that are later than this were missed, and get one job together; up to it, each still gets
-#: its own.
+#: Ticks that are late by more than this were missed, and get one job together. Until then, each
+#: gets its own.
 LATE_MS: Final = 300_000
 
-#: Missed ticks are counted up to this.
+#: The most missed ticks that are counted.
 _COUNTED: Final = 1000
 
 
 def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterator[int]:
-    """The ticks after a moment, in order: of an interval those that are whole steps from the
-    anchor, of a cron expression its times in its zone. Where clocks are set forward, a time that is
-    skipped comes right after the gap; where they are set back, a time of the hour that comes twice
-    ticks once, as in Debian's cron (cronsim)."""
+    """Yields the ticks after a moment, in order.
+
+    Ticks of an interval are whole steps from the anchor. Ticks of a cron expression are its times
+    in its zone. If clocks are set forward, a skipped time ticks right after the gap. If they are
+    set back, a time in the repeated hour ticks once, as in Debian's cron (cronsim).
+    """
     if definition.every_seconds is not None:
         step = definition.every_seconds * 1000
         at_ms = anchor_ms + max(1, (after_ms - anchor_ms) // step + 1) * step
@@ -48,25 +50,26 @@ def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterat
             at_ms += step
     assert definition.cron is not None
     moment = datetime.fromtimestamp(after_ms // 1000, UTC).astimezone(ZoneInfo(definition.timezone))
-    for found in CronSim(definition.cron, moment):
-        at_ms = int(found.timestamp() * 1000)
-        if at_ms > after_ms:  # in an hour that comes twice, a time may belong to its first coming
+    for tick in CronSim(definition.cron, moment):
+        at_ms = int(tick.timestamp() * 1000)
+        if at_ms > after_ms:  # in an hour that comes twice, the time may be in its first one
             yield at_ms
 
 
 def first_tick(definition: Definition, anchor_ms: int, after_ms: int) -> int:
-    """The first tick after a moment."""
+    """Returns the first tick after a moment."""
     return next(ticks_after(definition, anchor_ms, after_ms))
 
 
 def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
-    """What to make jobs of now: up to `limit` ticks that come within AHEAD_MS or have passed, None
-    where there are none.
+    """Returns the ticks to make jobs of now, None if there are none.
+
+    These are up to `limit` ticks that come within AHEAD_MS or have passed.
 
     ::
 
-        late by up to LATE_MS    every tick gets its job         --+--+--+--now--+--+--
-        later: an outage         the last one before now gets a job, which says how many were missed before it
+        late by up to LATE_MS    every tick gets its job      --+--+--+--now--+--+--
+        later: an outage         the last tick before now gets a job, with the number of missed ones
     """
     first = schedule.next_ms
     if first is None or first > now_ms + AHEAD_MS:
@@ -90,18 +93,18 @@ def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
 
 
 def handed_out_after(schedule: Schedule, now_ms: int) -> list[int]:
-    """The ticks after `now_ms` that have jobs already."""
+    """Returns the ticks after `now_ms` that have jobs already."""
     ticks = ticks_after(schedule.definition, schedule.anchor_ms, now_ms)
     return list(takewhile(lambda tick: tick <= schedule.made_ms, ticks))
 
 
 def job_id(schedule: Schedule, tick_ms: int) -> str:
-    """The id of a tick's job: whoever makes it, and however often, it is one."""
+    """Returns the id of a tick's job; it is the same however often the job is made."""
     return derived_id("tick", schedule.tenant, schedule.name, schedule.edition, str(tick_ms))
 
 
 def _last_tick(schedule: Schedule, now_ms: int, first_ms: int) -> int:
-    """The last tick up to `now_ms`, at least `first_ms`."""
+    """Returns the last tick up to `now_ms`, at least `first_ms`."""
     definition = schedule.definition
     if definition.every_seconds is not None:
         step = definition.every_seconds * 1000
@@ -110,5 +113,5 @@ def _last_tick(schedule: Schedule, now_ms: int, first_ms: int) -> int:
     moment = datetime.fromtimestamp(now_ms // 1000 + 1, UTC).astimezone(
         ZoneInfo(definition.timezone)
     )
-    found = next(CronSim(definition.cron, moment, reverse=True), None)
-    return first_ms if found is None else max(first_ms, int(found.timestamp() * 1000))
+    last = next(CronSim(definition.cron, moment, reverse=True), None)
+    return first_ms if last is None else max(first_ms, int(last.timestamp() * 1000))

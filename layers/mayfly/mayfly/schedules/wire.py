@@ -24,9 +24,9 @@ _UTC: Final = "UTC"
 
 
 def read_definition(body: Any) -> Definition:
-    """A definition from an HTTP body.
+    """Returns the definition in an HTTP body.
 
-    Raises InvalidRequest naming the field, or PayloadTooLarge.
+    Raises InvalidRequest with the field, or PayloadTooLarge.
     """
     fields = Fields(body)
     definition = Definition(
@@ -41,7 +41,7 @@ def read_definition(body: Any) -> Definition:
     if (definition.cron is None) == (definition.every_seconds is None):
         raise InvalidRequest("cron", "give either cron or every_seconds")
     if definition.cron is None and "timezone" in body:
-        raise InvalidRequest("timezone", "goes with cron; an interval knows no hours")
+        raise InvalidRequest("timezone", "is only for cron; an interval has no hours")
     size = len(canonical_json(definition.payload).encode())
     if size > PAYLOAD_LIMIT:
         raise PayloadTooLarge("payload", size, PAYLOAD_LIMIT)
@@ -50,7 +50,7 @@ def read_definition(body: Any) -> Definition:
 
 
 def public(schedule: Schedule, now_ms: int) -> dict[str, Any]:
-    """The schedule as the API shows it. `next_at` is null while it is paused."""
+    """Returns the schedule as the API shows it. `next_at` is null while it is paused."""
     definition = schedule.definition
     timing: dict[str, Any] = {"every_seconds": definition.every_seconds}
     if definition.cron is not None:
@@ -73,7 +73,7 @@ def _check_times(definition: Definition) -> None:
     if definition.timezone not in _zones():
         raise InvalidRequest(
             "timezone",
-            f"{definition.timezone!r} is no time zone; take a name such as Europe/Berlin",
+            f"{definition.timezone!r} is not a time zone; use a name such as Europe/Berlin",
         )
     if definition.cron is None:
         return
@@ -84,14 +84,15 @@ def _check_times(definition: Definition) -> None:
             )
         next(CronSim(definition.cron, datetime(2026, 1, 1, tzinfo=UTC)))
     except (CronSimError, ValueError) as problem:
-        raise InvalidRequest("cron", f"is no cron expression ({problem})") from None
+        raise InvalidRequest("cron", f"is not a cron expression ({problem})") from None
     except StopIteration:
-        raise InvalidRequest("cron", "never comes") from None
+        raise InvalidRequest("cron", "has no time that ever comes") from None
 
 
 @cache
 def _zones() -> frozenset[str]:
-    """The zones of IANA's database, as every machine has them that runs this; the system's own may
-    be others.
+    """Returns the zones of IANA's database, as installed with Mayfly.
+
+    They are the same on every machine; those of the system may differ.
     """
     return frozenset((files("tzdata") / "zones").read_text(encoding="ascii").split())

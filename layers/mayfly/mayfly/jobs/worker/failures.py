@@ -4,12 +4,12 @@
 
     task raises                         job                             message
       any error, attempts left          RETRY after a backoff           comes back then
-      the same, above 15 minutes        SCHEDULED                       deleted; a sweep sends one
+      any error, above 15 minutes       SCHEDULED                       deleted; a sweep sends one
       Continue, with progress           RETRY immediately, not counted  comes back immediately
       Permanent, or the last attempt    DEAD                            deleted
     commit
       an effect is refused              DEAD, or as above               deleted, or as above
-      nothing but conflicts             unchanged, not counted          comes back after 1 to 2 s
+      every try met conflicts           unchanged, not counted          comes back after 1 to 2 s
       another worker has the job        is the other worker's           comes back after a lease
 """
 
@@ -120,7 +120,7 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
 
 
 def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
-    """Schedules the job's next attempt after a backoff, or after the pause that the task requested."""
+    """Schedules the job's next attempt, after a backoff or the pause that the task requested."""
     job, now_ms = ownership.job, deps.clock()
     pause_ms = backoff_ms(job.attempt, deps.jitter())
     if isinstance(failure, Retry) and failure.after_seconds is not None:

@@ -40,7 +40,7 @@ Outcome = StaleWrite | EffectRefused | Contended | StoreUnavailable | None
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One attempt's completion, which is the conditional write of its job's item, and its effects."""
+    """One attempt's completion and its effects. The completion is the write of its job's item."""
 
     tenant: str
     job_id: str
@@ -118,7 +118,7 @@ class GroupCommit:
         self._db = db
 
     def commit(self, members: Sequence[Member]) -> list[Outcome]:
-        """Commits each member completely or not at all; returns one outcome for each, in their order.
+        """Commits each member completely or not at all, and returns their outcomes in order.
 
         The outcome is None if the member is committed, StaleWrite if its job has another owner or
         version or has ended, EffectRefused if one of its effects could not be applied, and

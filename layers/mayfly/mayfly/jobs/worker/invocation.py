@@ -50,7 +50,10 @@ class Batch(Protocol):
         """
 
     def has_started(self, record: SQSRecord) -> bool:
-        """Returns True if `begin` has started the record: it is then finished despite the deadline."""
+        """Returns True if `begin` has started the record.
+
+        It is then finished in spite of the deadline.
+        """
 
     def run(self, record: SQSRecord) -> None:
         """Does a record's work.
