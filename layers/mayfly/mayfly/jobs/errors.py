@@ -43,10 +43,7 @@ class UnknownTask(MayflyError):
 
 
 class JobNotFound(MayflyError):
-    """The tenant has no such job.
-
-    It never existed, belongs to another tenant, or its record has expired.
-    """
+    """The tenant has no such job: it is unknown, another tenant's, or expired."""
 
     status = 404
     retryable = False
@@ -71,10 +68,7 @@ class ResultTooLarge(MayflyError):
 
 
 class JobEnded(MayflyError):
-    """The status of the job does not allow this.
-
-    Only a job that has not ended can be cancelled. Only a dead job can be redriven.
-    """
+    """The job has ended and cannot be cancelled, or is not dead and cannot be redriven."""
 
     status = 409
     retryable = False

@@ -143,30 +143,30 @@ def hand_out_due(
     `failed` is called with it, and the others are not affected. Raises StoreUnavailable if the list
     of schedules cannot be read.
     """
-    made = 0
+    count = 0
     for schedule in keeper.store.due(before_ms=keeper.clock() + AHEAD_MS):
         if is_over():
             break
         try:
             with suppress(StaleWrite):  # another sweep handles it, or the index was behind
-                made += _hand_out(keeper, schedule, is_over)[1]
+                count += _hand_out(keeper, schedule, is_over)[1]
         except (StoreUnavailable, ArithmeticError, LookupError, ValueError) as problem:
             # For example, its time zone no longer exists.
             failed(schedule, problem)
-    return made
+    return count
 
 
 def _hand_out(
     keeper: Keeper, schedule: Schedule, is_over: Callable[[], bool] = lambda: False
 ) -> tuple[Schedule, int]:
-    made, limit = 0, _TICKS if is_inline(schedule.definition.payload) else 1
+    count, limit = 0, _TICKS if is_inline(schedule.definition.payload) else 1
     while (
         (now_ms := keeper.clock()) and (due := hand_out(schedule, now_ms, limit)) and not is_over()
     ):
         jobs = _jobs(keeper, schedule, due, now_ms)
         schedule = keeper.store.advance(schedule, jobs, made_ms=due.ticks[-1], next_ms=due.next_ms)
-        made += len(jobs)
-    return schedule, made
+        count += len(jobs)
+    return schedule, count
 
 
 def _jobs(keeper: Keeper, schedule: Schedule, due: HandOut, now_ms: int) -> list[Job]:
