@@ -16,6 +16,6 @@ def fail(job: Job, effects: Effects) -> dict[str, int]:
     fields.finish()
     if job.attempt <= times:
         if permanent:
-            raise Permanent(f"permanent failure as requested, in attempt {job.attempt}")
-        raise RuntimeError(f"failure as requested, in attempt {job.attempt}; {times} are to fail")
+            raise Permanent(f"attempt {job.attempt} failed for good, as requested")
+        raise RuntimeError(f"attempt {job.attempt} of {times} failed, as requested")
     return {"attempt": job.attempt}

@@ -152,7 +152,7 @@ class Tally:
                 rows.clear()
                 first, lines = lines, reader.line_num
                 own = text.split("\n")[first:lines] if len(self._kept) < KEPT else []
-                self._reject(_plainly(problem), "\n".join(own))
+                self._reject(_describe(problem), "\n".join(own))
         self._add(rows)
         is_whole = lines == text.count("\n") + (not text.endswith("\n"))
         return (
@@ -268,7 +268,7 @@ def _columns(header: list[str], path: str) -> dict[str, _Column]:
     return {name: _Column() for name in header}
 
 
-def _plainly(problem: csv.Error) -> str:
+def _describe(problem: csv.Error) -> str:
     """Returns Python's description of a malformed row, without its advice to programmers."""
     text = str(problem)
     return "a carriage return outside of quotes" if text.startswith("new-line character") else text

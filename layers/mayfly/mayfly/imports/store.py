@@ -35,7 +35,7 @@ class Objects:
         try:
             head = self._client.head_object(Bucket=self._bucket, Key=path)
         except (ClientError, BotoCoreError) as problem:
-            raise _named(problem, path) from problem
+            raise _error(problem, path) from problem
         return Source(path, head["ContentLength"], head["ETag"])
 
     def read(self, source: Source, start: int, size: int) -> bytes:
@@ -50,15 +50,15 @@ class Objects:
                     Bucket=self._bucket, Key=source.path, Range=span, IfMatch=source.etag
                 )["Body"].read()
             except ClientError as problem:
-                raise _named(problem, source.path) from problem
+                raise _error(problem, source.path) from problem
             except BotoCoreError as problem:
                 # The SDK does not retry a body that breaks off in the middle.
                 if attempt == _TRIES - 1:
-                    raise _named(problem, source.path) from problem
+                    raise _error(problem, source.path) from problem
         raise AssertionError("the last try returns or raises")
 
 
-def _named(problem: Exception, path: str) -> Exception:
+def _error(problem: Exception, path: str) -> Exception:
     code = problem.response["Error"]["Code"] if isinstance(problem, ClientError) else ""
     if code in _MISSING:
         return BadImport(

@@ -71,7 +71,7 @@ def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
     except (InvalidRequest, ForbiddenAddress, UnknownSecret, BadSecret) as problem:
         raise Permanent(str(problem)) from None
     except Unreachable as problem:
-        raise _again(str(problem), job, courier, None) from None
+        raise _retry(str(problem), job, courier, None) from None
     if is_delivered(answer.status):
         if job.run > 1:
             courier.endpoints.reopen(job.tenant, webhook.url)
@@ -80,7 +80,7 @@ def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
         courier.endpoints.end(job.tenant, webhook.url)
         raise Permanent(f"{endpoint.origin} answered 410: it wants no more webhooks")
     why = ", a redirect, which is not followed" if 300 <= answer.status < 400 else ""
-    raise _again(f"{endpoint.origin} answered {answer.status}{why}", job, courier, answer)
+    raise _retry(f"{endpoint.origin} answered {answer.status}{why}", job, courier, answer)
 
 
 def _attempt(
@@ -96,7 +96,7 @@ def _attempt(
     return post(endpoint, addresses, signed, body, seconds=_SECONDS)
 
 
-def _again(reason: str, job: Job, courier: Courier, answer: Answer | None) -> Retry:
+def _retry(reason: str, job: Job, courier: Courier, answer: Answer | None) -> Retry:
     pause = pause_seconds(
         courier.pauses,
         job.attempt,

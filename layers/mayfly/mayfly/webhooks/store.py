@@ -92,8 +92,8 @@ def parameter(tenant: str, name: str) -> str:
     Parameter Store allows letters, digits and `.-_` in names. Any other character is written as `_`
     and its code, so that different names have different paths.
     """
-    return f"{_plain(tenant)}/{_plain(name)}"
+    return f"{_escaped(tenant)}/{_escaped(name)}"
 
 
-def _plain(name: str) -> str:
+def _escaped(name: str) -> str:
     return "".join(char if char.isalnum() or char in ".-" else f"_{ord(char):02x}" for char in name)

@@ -161,7 +161,9 @@ class Effects:
         names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Writes a whole item to a table of the application; the worker's role must allow it."""
-        self._add("put", table, {"Item": self._plain(item)}, condition, names=names, values=values)
+        self._add(
+            "put", table, {"Item": self._serialized(item)}, condition, names=names, values=values
+        )
 
     def update(
         self, table: str, key: Mapping[str, Any], expression: str, *, condition: str | None = None,
@@ -171,7 +173,7 @@ class Effects:
         self._add(
             "update",
             table,
-            {"Key": self._plain(key), "UpdateExpression": expression},
+            {"Key": self._serialized(key), "UpdateExpression": expression},
             condition,
             names=names,
             values=values,
@@ -182,14 +184,18 @@ class Effects:
         names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Deletes an item."""
-        self._add("delete", table, {"Key": self._plain(key)}, condition, names=names, values=values)
+        self._add(
+            "delete", table, {"Key": self._serialized(key)}, condition, names=names, values=values
+        )
 
     def check(
         self, table: str, key: Mapping[str, Any], condition: str, *,
         names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Changes nothing; the job succeeds only if the condition holds at its commit."""
-        self._add("check", table, {"Key": self._plain(key)}, condition, names=names, values=values)
+        self._add(
+            "check", table, {"Key": self._serialized(key)}, condition, names=names, values=values
+        )
 
     def submit(
         self,
@@ -264,7 +270,7 @@ class Effects:
         if names:
             request["ExpressionAttributeNames"] = dict(names)
         if values:
-            request["ExpressionAttributeValues"] = self._plain(values)
+            request["ExpressionAttributeValues"] = self._serialized(values)
         operation = {
             "put": "Put",
             "update": "Update",
@@ -273,7 +279,7 @@ class Effects:
         }[verb]
         self._others.append(Effect(f"{verb} in {table!r}", {operation: request}))
 
-    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _serialized(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: dict(self._serialize(value)) for name, value in values.items()}
 
 

@@ -73,12 +73,12 @@ class DeadLetters:
                     message, self.clock() if sent_ms is None else sent_ms, is_over
                 )
             case Wake():
-                self._revive(message.tenant, message.job_id)
+                self._resend(message.tenant, message.job_id)
             case Submission():
                 self._submit(message, body, message_id)
         return True
 
-    def _revive(self, tenant: str, job_id: str) -> None:
+    def _resend(self, tenant: str, job_id: str) -> None:
         try:
             job = self.store.read(tenant, job_id, now_ms=self.clock())
         except JobNotFound:
@@ -131,7 +131,7 @@ class DeadLetters:
                 f"its idempotency key belongs to job {job.id!r}, with another body",
             )
             return
-        self._revive(job.tenant, job.id)
+        self._resend(job.tenant, job.id)
 
     def _settle_gap(self, gap: StreamGap, sent_ms: int, is_over: Callable[[], bool]) -> bool:
         """Announces the jobs of records that the relay skipped.

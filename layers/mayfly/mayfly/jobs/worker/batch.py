@@ -99,7 +99,7 @@ class Batch:
         self._early = [exclusive[ownership] for ownership in claimed]
         # A message that was received before may have killed its process. This is more likely with
         # every attempt. It runs last.
-        self.records = sorted(self.records, key=self._danger)
+        self.records = sorted(self.records, key=self._run_order)
 
     def begin(self) -> None:
         """Starts the jobs that were claimed together, each in a thread, since they mostly wait."""
@@ -197,7 +197,7 @@ class Batch:
     def _all(self) -> list[Delivery]:
         return list(dict.fromkeys(self._deliveries.values()))
 
-    def _danger(self, record: SQSRecord) -> tuple[bool, bool, int]:
+    def _run_order(self, record: SQSRecord) -> tuple[bool, bool, int]:
         delivery = self._deliveries.get(record.message_id)
         if delivery is None:
             return (False, False, 0)

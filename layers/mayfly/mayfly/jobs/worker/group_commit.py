@@ -136,13 +136,13 @@ class GroupCommit:
             try:
                 self._write(group, conflicts)
             except RequestRefused as refusal:
-                self._refused_as_a_whole(group, refusal, outcomes)
+                self._commit_separately(group, refusal, outcomes)
                 return
             except StoreUnavailable as unknown:
                 outcomes.update(dict.fromkeys(group.members, unknown))
                 return
             except TransactionCancelled as refusal:
-                in_conflict = self._sort_out(group, refusal.reasons, outcomes)
+                in_conflict = self._decide(group, refusal.reasons, outcomes)
                 left = [member for member in group.members if member not in outcomes]
                 if in_conflict:
                     conflicts += 1
@@ -189,7 +189,7 @@ class GroupCommit:
         token = derived_id("commit", str(conflicts), *names)
         self._db.transact("commit", [write.effect.write for write in group.writes], token=token)
 
-    def _sort_out(
+    def _decide(
         self, group: Group, reasons: Sequence[Reason], outcomes: dict[Member, Outcome]
     ) -> list[Member]:
         """Decides the outcomes that the reasons of a cancelled group allow to decide.
@@ -222,7 +222,7 @@ class GroupCommit:
                 self._send(_group([member]), outcomes)
         return [member for member in dict.fromkeys(in_conflict) if member not in outcomes]
 
-    def _refused_as_a_whole(
+    def _commit_separately(
         self, group: Group, refusal: RequestRefused, outcomes: dict[Member, Outcome]
     ) -> None:
         """Commits each member alone, since one of them cannot be sent at all."""

@@ -128,7 +128,7 @@ class _Invocation:
     def work(self) -> dict[str, Any]:
         """Returns the partial batch response."""
         with _heartbeat(
-            self._shorten, self._renew_safely, interval_seconds=self._lease_seconds / 3
+            self._reduce_visibility, self._renew_safely, interval_seconds=self._lease_seconds / 3
         ) as has_begun:
             self._batch.prepare()
             has_begun()
@@ -147,7 +147,7 @@ class _Invocation:
                 late = self._batch.close()
             for record in self._batch.records:
                 if record.message_id in late:
-                    self._return(record, late[record.message_id])
+                    self._send_back(record, late[record.message_id])
                     report["batchItemFailures"].append({"itemIdentifier": record.message_id})
         self._queue.set_visibility(
             {receipt: self._seconds_left(receipt) for receipt in self._returns_at}
@@ -163,11 +163,11 @@ class _Invocation:
                 raise _NotStarted(record.message_id, 0)
             self._batch.run(record)
         except Exception as error:
-            self._return(record, error)
+            self._send_back(record, error)
             raise
 
-    def _return(self, record: SQSRecord, error: Exception) -> None:
-        seconds = _comes_back_in(error, self._lease_seconds)
+    def _send_back(self, record: SQSRecord, error: Exception) -> None:
+        seconds = _retry_seconds(error, self._lease_seconds)
         self._returns_at[record.receipt_handle] = monotonic() + seconds
         if not isinstance(error, MayflyError):
             self._observe.log.error(
@@ -180,7 +180,7 @@ class _Invocation:
                 "a message goes back to the queue", message_id=record.message_id, error=str(error)
             )
 
-    def _shorten(self) -> None:
+    def _reduce_visibility(self) -> None:
         if late := self._queue.set_visibility(dict.fromkeys(self._receipts, self._lease_seconds)):
             self._observe.log.warning(
                 "the visibility timeout of messages could not be reduced; after a crash they come "
@@ -198,7 +198,7 @@ class _Invocation:
 
     def _renew(self) -> None:
         self._batch.beat()
-        # Failed records, too: they must not come back before `work` has set their exact time.
+        # This includes failed records: they must not come back before `work` has set their time.
         self._queue.set_visibility(
             {
                 receipt: max(self._lease_seconds, self._seconds_left(receipt))
@@ -269,7 +269,7 @@ def _heartbeat(
         thread.join()
 
 
-def _comes_back_in(error: Exception, lease_seconds: float) -> float:
+def _retry_seconds(error: Exception, lease_seconds: float) -> float:
     if isinstance(error, LeaseHeld):
         return error.seconds
     return 0 if isinstance(error, MayflyError) and not error.retryable else lease_seconds
