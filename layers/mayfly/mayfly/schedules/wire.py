@@ -86,7 +86,7 @@ def _check_times(definition: Definition) -> None:
     except (CronSimError, ValueError) as problem:
         raise InvalidRequest("cron", f"is not a cron expression ({problem})") from None
     except StopIteration:
-        raise InvalidRequest("cron", "has no time that ever comes") from None
+        raise InvalidRequest("cron", "never matches a time") from None
 
 
 @cache
