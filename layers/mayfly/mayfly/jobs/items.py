@@ -115,7 +115,7 @@ def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
     """Returns the attributes of a job that waits for its time.
 
     They place it in the `attention` index. If its time is too far away for the queue's own delay,
-    they place it in the `due` index as well, from which the sweep removes it.
+    they place it in the `due` index as well. The sweep removes it from there.
     """
     at_ms = job.not_before_ms or 0
     attributes = {"not_before": {"N": str(at_ms)}, **attention(job.tenant, Status.SCHEDULED, at_ms)}

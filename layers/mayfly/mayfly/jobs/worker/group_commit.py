@@ -120,10 +120,14 @@ class GroupCommit:
     def commit(self, members: Sequence[Member]) -> list[Outcome]:
         """Commits each member completely or not at all, and returns their outcomes in order.
 
-        The outcome is None if the member is committed, StaleWrite if its job has another owner or
-        version or has ended, EffectRefused if one of its effects could not be applied, and
-        Contended if every try met conflicts. It is StoreUnavailable if the outcome is unknown: the
-        message is then redelivered, and the member's condition makes that safe.
+        ::
+
+            None              the member is committed
+            StaleWrite        its job has another owner or version, or has ended
+            EffectRefused     one of its effects could not be applied
+            Contended         every try met conflicts
+            StoreUnavailable  the outcome is unknown; the message is redelivered, and the
+                              member's condition makes that safe
         """
         outcomes: dict[Member, Outcome] = {}
         for group in plan(members):
