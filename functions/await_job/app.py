@@ -1,7 +1,7 @@
 """GET /jobs/{id}?wait=: answers when the job has ended, or when the wait is over.
 
-A function of its own, so that waiting callers take no capacity from submitting ones. If its process
-is asked to stop, it answers immediately with the job as it is, and the caller asks again.
+This is a separate function: waiting callers do not use the capacity for submissions. If its process
+must stop, it answers immediately with the job as it is, and the caller asks again.
 """
 
 import re
@@ -14,7 +14,7 @@ from mayfly import jobs
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
 from mayfly.jobs.errors import JobNotFound
-from mayfly.jobs.rules import public
+from mayfly.jobs.wire import public
 from mayfly.web import answers
 from mayfly.web.resolver import Api, Handler
 
@@ -22,8 +22,8 @@ from .deps import Deps
 
 __all__ = ["build"]
 
-#: The longest wait that a caller may ask for, in seconds: below the API's 30 s with room for a cold
-#: start.
+#: The longest wait that a caller may request, in seconds. With a cold start it stays below the
+#: API's limit of 30 s.
 _LONGEST_WAIT = 20
 _SECONDS = re.compile(r"[0-9]{1,2}")
 

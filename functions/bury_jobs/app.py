@@ -1,5 +1,6 @@
-"""Dead letters -> back to work, or kept: what the jobs queue and the relay could not get rid of
-ends here, and is never lost.
+"""Dead letters -> back to work, or stored: messages that failed too often, and the relay's reports.
+
+No message is lost here.
 """
 
 from collections.abc import Callable
@@ -13,20 +14,20 @@ from .deps import Deps
 
 __all__ = ["build"]
 
-#: A search stops with this much left before the deadline, in milliseconds: more than a store call
-#: takes with its retries.
+#: A search stops with this much left before the deadline, in milliseconds. A store call with its
+#: retries takes less.
 _MARGIN_MS = 15_000
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The handler of dead letters.
+    """Returns the handler of dead letters.
 
-    A message whose search is not done is reported like a failed one, so that it comes again. It is
-    not logged as a failure.
+    If the search for a message is not done, the message is reported like a failed one, so that it
+    comes again. It is not logged as a failure.
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        again: list[str] = []
+        unsettled: list[str] = []
 
         def is_over() -> bool:
             return context.get_remaining_time_in_millis() <= _MARGIN_MS
@@ -42,10 +43,10 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
                 is_over=is_over,
             )
             if not is_settled:
-                again.append(record.message_id)
+                unsettled.append(record.message_id)
 
         report = invocation.each(settle, observe=deps.observe)(event, context)
-        report["batchItemFailures"] += [{"itemIdentifier": message_id} for message_id in again]
+        report["batchItemFailures"] += [{"itemIdentifier": message_id} for message_id in unsettled]
         return report
 
     return handler

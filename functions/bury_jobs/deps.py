@@ -18,7 +18,7 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """What is done with messages that failed.
+    """The handling of dead letters.
 
     `relay_failures_arn` is the queue of the relay's reports.
     """

@@ -1,6 +1,6 @@
 """Webhooks queue -> receivers: runs the jobs of `http.deliver`, and no others.
 
-What it may reach of the stack is in its role.
+Its role limits what it may reach of the stack.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ __all__ = ["build"]
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The handler of deliveries."""
+    """Returns the handler of deliveries."""
     runner = Runner(deps.worker)
     return invocation.entrypoint(
         runner.open,

@@ -35,7 +35,7 @@ class Deps:
 class Settings:
     """Variables of the function.
 
-    `secrets_prefix` is where in Parameter Store the signing secrets are.
+    `secrets_prefix` is the path of the signing secrets in Parameter Store.
     """
 
     jobs_table: str

@@ -6,7 +6,7 @@ from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
 from mayfly.jobs.errors import JobNotFound
 from mayfly.jobs.model import Status
-from mayfly.jobs.rules import public, read_cursor, read_submission, write_cursor
+from mayfly.jobs.wire import public, read_cursor, read_submission, write_cursor
 from mayfly.web import answers
 from mayfly.web.resolver import Api, Handler
 
@@ -63,7 +63,7 @@ def build(deps: Deps) -> Handler:
     def cancel(job_id: str) -> Response[str]:
         now_ms = deps.clock()
         job = jobs.cancel(
-            _known(job_id), tenant=api.tenant, operations=deps.operations, now_ms=now_ms
+            _read_id(job_id), tenant=api.tenant, operations=deps.operations, now_ms=now_ms
         )
         deps.observe.count("JobCancelled")
         return answers.answer(public(job, now_ms))
@@ -72,7 +72,7 @@ def build(deps: Deps) -> Handler:
     def redrive(job_id: str) -> Response[str]:
         now_ms = deps.clock()
         job = jobs.redrive(
-            _known(job_id), tenant=api.tenant, operations=deps.operations, now_ms=now_ms
+            _read_id(job_id), tenant=api.tenant, operations=deps.operations, now_ms=now_ms
         )
         deps.observe.count("JobRedriven")
         return answers.answer(public(job, now_ms), status=202)
@@ -80,7 +80,7 @@ def build(deps: Deps) -> Handler:
     return api.handler()
 
 
-def _known(job_id: str) -> str:
+def _read_id(job_id: str) -> str:
     """Returns an id that a job may have. Raises JobNotFound."""
     if not NAME.fullmatch(job_id):
         raise JobNotFound(job_id[:128])

@@ -1,8 +1,7 @@
-"""Jobs table stream -> queues: whatever waits to be run is announced to its workers (the outbox's
-second half).
+"""Jobs table stream -> queues: announces each job that waits to be run to its workers.
 
-The template's filter lets only QUEUED and SCHEDULED records through. A record that could not be
-sent is reported alone; sent twice is harmless, since a claim is won once.
+The template's filter passes QUEUED and SCHEDULED records only. A record that could not be sent is
+reported alone. A second announcement does no harm, since only one claim succeeds.
 """
 
 from collections.abc import Callable
@@ -17,18 +16,18 @@ __all__ = ["build"]
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The handler of the relay."""
+    """Returns the handler of the relay."""
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
         wakes, now_ms = {}, deps.clock()
         for record in event["Records"]:
-            found = announcement(record["dynamodb"]["NewImage"], now_ms)
-            if found is not None:
-                wakes[record["dynamodb"]["SequenceNumber"]] = found
+            wake = announcement(record["dynamodb"]["NewImage"], now_ms)
+            if wake is not None:
+                wakes[record["dynamodb"]["SequenceNumber"]] = wake
         unsent = deps.outbox.send(wakes)
         if unsent:
             deps.observe.log.warning(
-                "jobs could not be announced; the stream gives them again", jobs=len(unsent)
+                "jobs could not be announced; the stream delivers them again", jobs=len(unsent)
             )
         return {
             "batchItemFailures": [

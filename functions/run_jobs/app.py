@@ -1,4 +1,4 @@
-"""Jobs queue -> tasks: runs each message's job, in batches that fail record by record."""
+"""Jobs queue -> tasks: runs each message's job; a record that fails is reported alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["build"]
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The handler of the worker."""
+    """Returns the handler of the worker."""
     runner = Runner(deps.worker)
     return invocation.entrypoint(
         runner.open,

@@ -28,8 +28,8 @@ class Deps:
 class Settings:
     """Variables of the function.
 
-    `lease_seconds` is how long a claim holds without being renewed: the longest that a crash delays
-    a job, less 2 s. `imports_bucket` is read by the task that imports, when it first runs.
+    `lease_seconds` is the time for which a claim holds without a renewal: a crash delays a job by
+    at most this and 2 s. `imports_bucket` is read by the import task, when it first runs.
     `mayfly_tasks` is the package of the tasks.
     """
 

@@ -1,4 +1,4 @@
-"""/schedules: define, list, pause and delete schedules, which make jobs by the clock."""
+"""/schedules: define, list, pause, resume and delete schedules."""
 
 from aws_lambda_powertools.event_handler import Response
 from mayfly import schedules

@@ -15,7 +15,7 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """The keeper of schedules, which knows the tasks that exist."""
+    """The keeper of schedules, with the tasks that exist."""
 
     schedules: Keeper
     observe: Observer

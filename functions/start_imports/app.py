@@ -1,5 +1,6 @@
-"""Uploads to the imports bucket -> jobs: each upload starts one `csv.import`, however often S3
-tells of it.
+"""Uploads to the imports bucket -> jobs: each upload starts one `csv.import` job.
+
+A second notice of the same upload starts no second job.
 """
 
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import jobs
-from mayfly.imports.rules import read_uploads
+from mayfly.imports.wire import read_uploads
 from mayfly.jobs import Submission
 from mayfly.jobs.worker import invocation
 
@@ -18,13 +19,16 @@ __all__ = ["build"]
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The handler of S3's notices. One that cannot be read comes back until it is a dead letter."""
+    """Returns the handler of S3's notices.
+
+    An invalid notice comes back until it is a dead letter.
+    """
 
     def start(record: SQSRecord) -> None:
         for upload in read_uploads(record.body, deps.bucket):
             if upload is None:
                 deps.observe.log.warning(
-                    "an object was uploaded that is no tenant's; it is not imported",
+                    "an uploaded object has no tenant in its key; it is not imported",
                     message_id=record.message_id,
                 )
                 continue
@@ -39,6 +43,6 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
                 new_id=deps.new_id,
             )
             deps.observe.count("ImportStarted" if is_new else "ImportRepeated")
-            deps.observe.log.info("an upload is imported", job=job.id)
+            deps.observe.log.info("an import was submitted for an upload", job=job.id)
 
     return invocation.each(start, observe=deps.observe)

@@ -16,7 +16,7 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """Stores of jobs. `bucket` is the one whose uploads count."""
+    """Stores of jobs. `bucket` is the imports bucket; notices of others are ignored."""
 
     store: JobStore
     operations: JobOperations

@@ -1,8 +1,7 @@
-"""Every minute: jobs whose time comes soon are handed to the stream, which announces them with the
-delay that is left; then schedules whose ticks come soon get their jobs.
+"""Every minute: announces jobs whose time comes soon, and makes the jobs of schedules.
 
-Bounded by the invocation's deadline; what one sweep leaves, the next one finds. Several at once do
-no harm.
+The stream announces a job with the delay that is left. The sweep ends before the invocation's
+deadline, and the next one continues. Several sweeps at once do no harm.
 """
 
 from collections.abc import Callable
@@ -16,20 +15,20 @@ from .deps import Deps
 
 __all__ = ["build"]
 
-#: Looks this far ahead, in milliseconds: longer than the pause between two sweeps, so that none
-#: comes too late.
+#: The sweep looks this far ahead, in milliseconds. It is longer than the pause between two sweeps,
+#: so that no job is late.
 _AHEAD_MS = 90_000
 _PAGE = 100
-#: Stops with this much left before the deadline, in milliseconds: more than a page takes.
+#: The sweep stops with this much left before the deadline, in milliseconds. A page takes less.
 _MARGIN_MS = 5_000
-#: What is kept for schedules, however many jobs there are to release.
+#: The time that is reserved for schedules, in milliseconds, even if many jobs are released.
 _FOR_SCHEDULES_MS = 25_000
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int]]:
-    """The handler of the sweep.
+    """Returns the handler of the sweep.
 
-    Answers how many jobs it has made for schedules, and how many it has handed on.
+    The handler returns the numbers of jobs that it has made for schedules, and released.
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
@@ -37,21 +36,21 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int
             return context.get_remaining_time_in_millis() <= margin_ms
 
         released = release(lambda: is_over(_FOR_SCHEDULES_MS))
-        made = schedules.hand_out_due(deps.schedules, is_over=is_over, failed=failed)
-        deps.observe.count("TickHandedOut", made)
+        handed_out = schedules.hand_out_due(deps.schedules, is_over=is_over, failed=failed)
+        deps.observe.count("TickHandedOut", handed_out)
         if is_over():
             deps.observe.log.warning(
-                "the deadline ended a sweep; the next one goes on",
+                "the deadline ended a sweep; the next one continues",
                 released=released,
-                handed_out=made,
+                handed_out=handed_out,
             )
-        return {"handed_out": made, "released": released}
+        return {"handed_out": handed_out, "released": released}
 
     def release(is_over: Callable[[], bool]) -> int:
-        released, found = 0, _PAGE
-        while found == _PAGE and not is_over():
-            found = deps.operations.release_due(before_ms=deps.clock() + _AHEAD_MS, limit=_PAGE)
-            released += found
+        released, page = 0, _PAGE
+        while page == _PAGE and not is_over():
+            page = deps.operations.release_due(before_ms=deps.clock() + _AHEAD_MS, limit=_PAGE)
+            released += page
         return released
 
     def failed(schedule: schedules.Schedule, problem: Exception) -> None:

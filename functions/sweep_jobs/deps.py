@@ -15,7 +15,7 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """Stores of what becomes due."""
+    """Stores of jobs and schedules."""
 
     operations: JobOperations
     schedules: Keeper

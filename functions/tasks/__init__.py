@@ -1,4 +1,4 @@
-"""The tasks of this stack: one file each, found by their `@task` declaration.
+"""The tasks of this stack: one file each, found by its `@task` declaration.
 
 A new file here is a new task.
 """

@@ -7,9 +7,9 @@ from mayfly.jobs import Effects, Job, task
 
 @task("counter.add")
 def add(job: Job, effects: Effects) -> dict[str, object]:
-    """Payload `{name, by?}`; `by` is 1 by default.
+    """Adds to a counter. Payload `{name, by?}`; `by` is 1 by default.
 
-    Dead at once when the payload is of another shape.
+    The job is dead immediately if the payload has another shape.
     """
     fields = Fields(job.payload, "payload")
     name, by = (

@@ -10,11 +10,11 @@ from mayfly.jobs import Effects, Job, task
 
 @task("csv.import", exclusive=True, max_attempts=20)
 def run(job: Job, effects: Effects) -> dict[str, object]:
-    """Payload `{key}`, an object under the tenant's prefix; see `mayfly.imports`."""
+    """Imports the object `key` under the tenant's prefix. Payload `{key}`; see `mayfly.imports`."""
     return import_csv(job, effects, _objects())
 
 
 @cache
 def _objects() -> Objects:
-    """Made for the first import of a process: most processes never see one."""
+    """Returns the store of objects; made for the first import, since most processes run none."""
     return resources.import_objects(os.environ)

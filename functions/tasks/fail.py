@@ -1,4 +1,4 @@
-"""fail: fails as often as it is told to. For trying out retries on a laptop."""
+"""fail: fails a given number of times. For trying out retries on a laptop."""
 
 from mayfly.core.json_input import Fields
 from mayfly.jobs import Effects, Job, Permanent, task
@@ -6,8 +6,9 @@ from mayfly.jobs import Effects, Job, Permanent, task
 
 @task("fail", local=True)
 def fail(job: Job, effects: Effects) -> dict[str, int]:
-    """Payload `{times, permanent?}`: the first `times` attempts fail, at once for good where
-    `permanent` is true.
+    """Fails the first `times` attempts. Payload `{times, permanent?}`.
+
+    If `permanent` is true, the first failure is final.
     """
     fields = Fields(job.payload, "payload")
     times = fields.integer("times", 0, 50)
@@ -15,6 +16,6 @@ def fail(job: Job, effects: Effects) -> dict[str, int]:
     fields.finish()
     if job.attempt <= times:
         if permanent:
-            raise Permanent(f"told to fail, on attempt {job.attempt}")
-        raise RuntimeError(f"told to fail {times} times, on attempt {job.attempt}")
+            raise Permanent(f"attempt {job.attempt} failed for good, as requested")
+        raise RuntimeError(f"attempt {job.attempt} of {times} failed, as requested")
     return {"attempt": job.attempt}

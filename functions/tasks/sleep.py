@@ -1,4 +1,4 @@
-"""sleep: takes its time. For trying out leases, crashes and cancellation on a laptop."""
+"""sleep: waits. For trying out leases, crashes and cancellation on a laptop."""
 
 import threading
 
@@ -8,13 +8,16 @@ from mayfly.jobs import Effects, Job, task
 _STEP_SECONDS = 0.2
 
 
-@task("sleep", exclusive=True, local=True)  # claimed before it runs, so that it is seen to run
+@task("sleep", exclusive=True, local=True)  # claimed before it runs, so that others see it run
 def sleep(job: Job, effects: Effects) -> dict[str, float]:
-    """Payload `{seconds}`, up to 600. Looks at every step whether its job is still its own."""
+    """Waits for `seconds`, up to 600. Payload `{seconds}`.
+
+    Checks at every step that the job still belongs to this worker.
+    """
     fields = Fields(job.payload, "payload")
     seconds = fields.number("seconds", 0, 600)
     fields.finish()
-    clock = threading.Event()  # never set: a wait that can be counted in steps
+    clock = threading.Event()  # never set; it only waits
     left = float(seconds)
     while left > 0:
         effects.checkpoint()

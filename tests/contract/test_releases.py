@@ -58,7 +58,7 @@ KINDS = {
 BUILDERS = {
     "counters._key": ["counter"],
     "counters.remember": ["key of an increment"],
-    "jobs._KEY": ["search for stranded jobs"],
+    "jobs.SEARCH_KEY": ["search for stranded jobs"],
     "jobs._increment_write": ["counter"],
     "jobs._unreadable_key": ["unreadable message"],
     "jobs.job_key": ["job"],

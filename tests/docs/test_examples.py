@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import InvalidRequest
-from mayfly.jobs import rules
+from mayfly.jobs import wire
 
 from mayfly_testing.stack import ROOT, Stack, running, wait_until
 
@@ -141,7 +141,7 @@ def test_schema_of_queue_messages_accepts_the_same_messages_as_the_worker() -> N
     ]:
         assert schema.is_valid(message) is is_good, message
         try:
-            rules.read_message(json.dumps(message))
+            wire.read_message(json.dumps(message))
             accepted = True
         except InvalidRequest:
             accepted = False

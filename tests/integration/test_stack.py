@@ -461,7 +461,12 @@ def test_running_job_that_is_cancelled_stops_and_applies_nothing(stack: Stack) -
     assert (reply.status_code, reply.json()["status"]) == (200, "cancelled")
     # The worker notices the cancellation at its next heartbeat, and its invocation ends long before
     # the minute.
-    wait_until(lambda: [each for each in stack.log("RunJobs") if "came too late" in str(each)], 15)
+    wait_until(
+        lambda: [
+            each for each in stack.log("RunJobs") if "another worker has the job" in str(each)
+        ],
+        15,
+    )
 
 
 def test_dead_job_is_listed_and_runs_again_when_it_is_redriven(stack: Stack) -> None:

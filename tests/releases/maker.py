@@ -21,7 +21,8 @@ from mayfly.jobs import Effects, Job, Permanent, Retry
 from mayfly.jobs.authoring.built_in import BUILT_IN, DELIVER
 from mayfly.jobs.authoring.task import Declaration, Task
 from mayfly.jobs.routing.outbox import Outbox
-from mayfly.jobs.rules import job_id_for, new_job, read_submission
+from mayfly.jobs.rules import job_id_for, new_job
+from mayfly.jobs.wire import read_submission
 from mayfly.jobs.worker.deps import Deps as WorkerDeps
 from mayfly.limits import Algorithm, Limit
 from mayfly.sessions.web.flask import MayflySessionInterface

@@ -19,13 +19,13 @@ from mayfly.core.observability import Observer
 from mayfly.counters import CounterStore
 from mayfly.imports import Objects, import_csv
 from mayfly.imports.model import Source
-from mayfly.imports.rules import read_uploads
+from mayfly.imports.wire import read_uploads
 from mayfly.jobs import Effects, Job, JobOperations, JobStore
 from mayfly.jobs.authoring.built_in import BUILT_IN
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Attempt, Status
 from mayfly.jobs.routing.outbox import announcement
-from mayfly.jobs.rules import read_message, read_stream_gap, read_submission
+from mayfly.jobs.wire import read_message, read_stream_gap, read_submission
 from mayfly.limits import Algorithm, Decision, Limit, LimitStore
 from mayfly.schedules import Keeper, Schedule, ScheduleStore
 from mayfly.schedules.rules import handed_out_after

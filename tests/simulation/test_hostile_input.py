@@ -21,7 +21,7 @@ from mayfly.core.clock import system_clock
 from mayfly.core.errors import InvalidRequest, MayflyError, PayloadTooLarge
 from mayfly.core.ids import new_secret
 from mayfly.jobs import Permanent
-from mayfly.jobs.rules import read_message
+from mayfly.jobs.wire import read_message
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
 
 from functions.authorizer.app import build as build_authorizer

@@ -18,12 +18,14 @@ from mayfly.core.observability import observer
 from mayfly.imports import import_csv
 from mayfly.imports.errors import BadImport
 from mayfly.imports.model import Source, Upload
-from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally, read_key, read_uploads
+from mayfly.imports.rules import CHECKPOINT_BYTES, KEPT, PIECE_BYTES, Tally
 from mayfly.imports.store import Objects
+from mayfly.imports.wire import read_key, read_uploads
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import LeaseHeld, StaleWrite
 from mayfly.jobs.model import Status, Submission, Wake
-from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress, public
+from mayfly.jobs.rules import PROGRESS_LIMIT, check_progress
+from mayfly.jobs.wire import public
 
 from functions.start_imports.app import build as build_start
 from functions.start_imports.deps import Deps as ImportsDeps
@@ -131,7 +133,7 @@ def test_rows_are_read_as_rfc_4180_defines_and_the_others_are_stored(
         (b"a,\n1,2\n", "each column once"),
         (b"x" * 65 + b"\n", "1 to 64 printable"), (b"gr\xf6\xdfe,n\n1,2\n",
         "printable characters of UTF-8"), (b"a,b\r1,2\r", "a carriage return"),
-        (b'"a,b\n1,2\n', "is no CSV: unexpected end"), ("a,b\n1,2\n".encode("utf-16"), "printable"),
+        (b'"a,b\n1,2\n', "is not valid CSV: unexpected end"), ("a,b\n1,2\n".encode("utf-16"), "printable"),
         (",".join(f"c{n}" for n in range(65)).encode() + b"\n", "65 columns"),
         (b"a\n" + b"x" * (1024 * 1024 + 1), "longer than"),
     ],

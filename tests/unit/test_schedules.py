@@ -19,8 +19,9 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
 from mayfly.schedules import Definition, Keeper, Schedule, ScheduleStore
 from mayfly.schedules.errors import ScheduleBusy, ScheduleNotFound
-from mayfly.schedules.rules import hand_out, job_id, read_definition, ticks_after
+from mayfly.schedules.rules import hand_out, job_id, ticks_after
 from mayfly.schedules.store import StaleWrite
+from mayfly.schedules.wire import read_definition
 
 from tests.support.fakes import FixedClock, Names
 from tests.support.faults import Faults, Killed

@@ -17,16 +17,11 @@ from mayfly.jobs.model import Attempt, Job, Status, StreamGap, Window
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.dead_letters import DeadLetters
 from mayfly.jobs.routing.outbox import Outbox, announcement
-from mayfly.jobs.routing.stranded import HELD_MS, PAGE_ITEMS, PAGES_A_SECOND, StrandedSearch
-from mayfly.jobs.rules import (
-    WINDOW_SLACK_MS,
-    covers,
-    gap_window,
-    hull,
-    may_be_stranded,
-    read_stream_gap,
-)
+from mayfly.jobs.routing.search import HELD_MS
+from mayfly.jobs.routing.stranded import PAGE_ITEMS, PAGES_A_SECOND, StrandedSearch
+from mayfly.jobs.routing.windows import WINDOW_SLACK_MS, covers, gap_window, hull, may_be_stranded
 from mayfly.jobs.store import JobStore
+from mayfly.jobs.wire import read_stream_gap
 
 from functions.bury_jobs.app import build
 from functions.bury_jobs.deps import Deps as BuryDeps

@@ -245,7 +245,7 @@ def test_host_with_one_bad_address_is_not_connected_to(
 ) -> None:
     deliveries.addresses = ["127.0.0.1", "10.0.0.1"]
     deliveries.ask()
-    assert "does not lead to public addresses only" in str(deliveries.attempt())
+    assert "has an address that is not public" in str(deliveries.attempt())
     assert (deliveries.job().status, receiver.requests) == (Status.DEAD, [])
 
 

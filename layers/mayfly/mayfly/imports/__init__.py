@@ -1,5 +1,7 @@
-"""Imports of large files: in bounded memory, from the last checkpoint on after a crash, and added
-up exactly once."""
+"""Imports of large CSV files, added up exactly once.
+
+They need bounded memory, and continue from the last checkpoint after a crash.
+"""
 
 from mayfly.imports.service import import_csv
 from mayfly.imports.store import Objects

@@ -6,7 +6,7 @@ __all__ = ["BadImport"]
 
 
 class BadImport(MayflyError):
-    """A file that cannot be imported; `path` is its place in the imports bucket."""
+    """A file cannot be imported; `path` is its place in the imports bucket."""
 
     retryable = False
 

@@ -7,9 +7,7 @@ __all__ = ["Source", "Upload"]
 
 @dataclass(frozen=True)
 class Source:
-    """An object as it was when its import began: `etag` tells it from what may be put in its
-    place.
-    """
+    """An object as it was when its import began; `etag` tells it from a replacement."""
 
     path: str
     size: int
@@ -20,7 +18,7 @@ class Source:
 class Upload:
     """An object that was put into the imports bucket.
 
-    `mark` is equal for two notices of one upload and for nothing else.
+    `mark` is equal for two notices of one upload, and for no others.
     """
 
     tenant: str

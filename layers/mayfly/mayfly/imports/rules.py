@@ -1,7 +1,7 @@
-"""Reads CSV piece by piece (RFC 4180, UTF-8), and adds its columns up. No I/O.
+"""Reads CSV piece by piece (RFC 4180, UTF-8), and adds up its columns. No I/O.
 
-Memory is that of a piece and of one row, whatever the size of the object; all that is known at a
-row's end fits into a job's progress.
+It needs memory for a piece and one row, whatever the size of the object. After each row, its whole
+state fits into a job's progress.
 """
 
 import csv
@@ -10,33 +10,27 @@ import re
 from collections.abc import Sequence
 from decimal import Context, Decimal, localcontext
 from typing import Any, Final
-from urllib.parse import unquote_plus
 
-from mayfly.core.errors import InvalidRequest
-from mayfly.core.ids import derived_id
-from mayfly.core.json_input import NAME, Fields, parse_json
 from mayfly.imports.errors import BadImport
-from mayfly.imports.model import Source, Upload
+from mayfly.imports.model import Source
 
-__all__ = ["CHECKPOINT_BYTES", "PIECE_BYTES", "Tally", "read_key", "read_uploads"]
+__all__ = ["CHECKPOINT_BYTES", "PIECE_BYTES", "Tally"]
 
-#: How much is fetched at once, in bytes.
+#: The size of a piece, which is read at once, in bytes.
 PIECE_BYTES: Final = 1024 * 1024
 #: The most that is read again after a crash, in bytes.
 CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
-#: A row longer than this ends the import, in bytes.
+#: The longest row, in bytes; a longer one ends the import.
 ROW_LIMIT: Final = 1024 * 1024
-#: Rows that could not be read are kept up to this many, and counted beyond.
+#: The most unreadable rows that are kept; more are only counted.
 KEPT: Final = 100
 
 _COLUMN_LIMIT: Final = 64
 _COLUMN_CHARACTERS: Final = 64
 _TEXT_BYTES: Final = 80
 _ROWS_AT_ONCE: Final = 2000
-_KEY_CHARACTERS: Final = 1000
-_EVENT_LIMIT: Final = 1024 * 1024
-#: A number as sums take it: plain, of up to thirty digits on each side of the point, so that sums
-#: are exact.
+#: A number that is added up: plain, with up to thirty digits on each side of the point, so that
+#: sums are exact.
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 _EXACT: Final = Context(prec=120)
@@ -44,11 +38,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 class Tally:
-    """How far an import has come, and what it has found so far."""
+    """The state of an import: its position, and its sums so far."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        #: The first byte behind the last row that is in the tally.
+        #: The first byte after the last row that is in the tally.
         self.offset = 0
         self.rows = 0
         self.malformed = 0
@@ -58,9 +52,9 @@ class Tally:
 
     @classmethod
     def resumed(cls, source: Source, progress: Any) -> "Tally":
-        """Goes on from what `progress` gave.
+        """Continues from the progress that `progress()` returned.
 
-        Raises BadImport where the object is another one by now.
+        Raises BadImport if the object has been replaced.
         """
         tally = cls(source)
         if progress is None:
@@ -76,16 +70,16 @@ class Tally:
         )
         tally._kept = progress["rejected"]
         if progress["columns"] is not None:
-            tally._columns = {each["name"]: _Column.of(each) for each in progress["columns"]}
+            tally._columns = {stored["name"]: _Column.of(stored) for stored in progress["columns"]}
         return tally
 
     @property
     def fetched(self) -> int:
-        """The first byte that was not taken yet."""
+        """The first byte that has not been fetched yet."""
         return self.offset + len(self._rest)
 
     def take(self, piece: bytes, *, is_last: bool) -> None:
-        """Takes the bytes behind those taken before, all up to the last row's end.
+        """Takes the next bytes, and adds up their whole rows.
 
         Raises BadImport.
         """
@@ -103,14 +97,14 @@ class Tally:
             raise BadImport(self.source.path, "it is empty; its first row must name the columns")
 
     def progress(self) -> dict[str, Any]:
-        """What `resumed` needs, and what users read meanwhile.
+        """Returns the state for `resumed`, which users can read meanwhile.
 
-        Columns are a list: an object's members have no order.
+        Columns are a list, since the members of an object have no order.
         """
         columns = (
             None
             if self._columns is None
-            else [{"name": name, **each.shown()} for name, each in self._columns.items()]
+            else [{"name": name, **column.shown()} for name, column in self._columns.items()]
         )
         return {
             "bytes": self.offset,
@@ -123,23 +117,22 @@ class Tally:
         }
 
     def result(self) -> dict[str, Any]:
-        """What came of it."""
-        found = self.progress()
-        columns = {name: each.shown() for name, each in (self._columns or {}).items()}
+        """Returns the result of the import."""
+        progress = self.progress()
+        columns = {name: column.shown() for name, column in (self._columns or {}).items()}
         return {
-            **{name: found[name] for name in ("bytes", "rows", "malformed", "rejected")},
+            **{name: progress[name] for name in ("bytes", "rows", "malformed", "rejected")},
             "columns": columns,
         }
 
     def _take_lines(self, block: bytes, *, is_last: bool) -> int:
-        """Takes the whole rows of some whole lines; returns how many bytes of them.
+        """Takes the whole rows in some whole lines, and returns the number of their bytes.
 
-        A row that goes on behind them is left.
+        A row that continues after these lines is left.
         """
-        text = block.decode(
-            errors="surrogateescape"
-        )  # what is no UTF-8 stays in its place, and is found in its row
-        # Lines end with \n alone; whatever else looks like a line's end stands in its field.
+        # Bytes that are not UTF-8 stay in their place, and their row is rejected.
+        text = block.decode(errors="surrogateescape")
+        # Lines end with \n only; any other line separator is part of its field.
         reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
         rows: list[list[str]] = []
         lines = 0
@@ -159,7 +152,7 @@ class Tally:
                 rows.clear()
                 first, lines = lines, reader.line_num
                 own = text.split("\n")[first:lines] if len(self._kept) < KEPT else []
-                self._reject(_plainly(problem), "\n".join(own))
+                self._reject(_describe(problem), "\n".join(own))
         self._add(rows)
         is_whole = lines == text.count("\n") + (not text.endswith("\n"))
         return (
@@ -167,7 +160,7 @@ class Tally:
         )
 
     def _add(self, rows: Sequence[list[str]]) -> None:
-        """Adds rows up; the first one ever names the columns."""
+        """Adds rows up; the first row of the file names the columns."""
         left = iter(rows)
         if self._columns is None:
             header = next((row for row in left if row), None)
@@ -178,7 +171,7 @@ class Tally:
         good = []
         for row in left:
             if len(row) != width:
-                if row:  # an empty line is no row
+                if row:  # an empty line is not a row
                     self._reject(f"{len(row)} fields instead of {width}", ",".join(row))
             elif any(map(_NOT_UTF_8.search, row)):
                 self._reject("not UTF-8", ",".join(row))
@@ -194,18 +187,18 @@ class Tally:
         if self._columns is None:
             raise BadImport(
                 self.source.path,
-                f"its first row, which must name the columns, is no CSV: {problem}",
+                f"its first row, which must name the columns, is not valid CSV: {problem}",
             )
         self.malformed += 1
         if len(self._kept) < KEPT:
-            shown = "".join(each if each.isprintable() else "\ufffd" for each in text[:_TEXT_BYTES])
+            shown = "".join(char if char.isprintable() else "\ufffd" for char in text[:_TEXT_BYTES])
             self._kept.append(
                 {"problem": problem, "text": shown.encode()[:_TEXT_BYTES].decode(errors="ignore")}
             )
 
 
 class _Column:
-    """What is known of one column."""
+    """The sums of one column."""
 
     def __init__(self) -> None:
         self.empty = 0
@@ -249,8 +242,8 @@ class _Column:
         self.max = high if self.max is None else max(self.max, high)
 
     def shown(self) -> dict[str, Any]:
-        """Sums and bounds as texts: JSON's numbers do not keep their digits everywhere."""
-        low, high = (None if each is None else f"{each:f}" for each in (self.min, self.max))
+        """Returns sums and bounds as texts, since not every reader of JSON keeps all digits."""
+        low, high = (None if bound is None else f"{bound:f}" for bound in (self.min, self.max))
         return {
             "empty": self.empty,
             "texts": self.texts,
@@ -261,68 +254,9 @@ class _Column:
         }
 
 
-def read_key(payload: Any) -> str:
-    """The object's key in a job's payload, without the tenant in front of it.
-
-    Raises InvalidRequest.
-    """
-    fields = Fields(payload, "payload")
-    found: str = fields.text("key")
-    fields.finish()
-    if not 1 <= len(found) <= _KEY_CHARACTERS:
-        raise InvalidRequest("key", f"must have 1 to {_KEY_CHARACTERS} characters")
-    if {".", ".."} & set(
-        found.split("/")
-    ):  # S3 takes them as they are; not everybody on the way there does
-        raise InvalidRequest("key", "must not have '.' or '..' as a part")
-    return found
-
-
-def read_uploads(body: str, bucket: str) -> list[Upload | None]:
-    """The uploads that a notice of S3 tells of; None for one outside of any tenant's prefix. Raises
-    InvalidRequest, PayloadTooLarge.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
-    """
-    notice = parse_json(body, limit=_EVENT_LIMIT)
-    if (
-        isinstance(notice, dict) and notice.get("Event") == "s3:TestEvent"
-    ):  # sent once, when the notification is set up
-        return []
-    try:
-        records = [
-            each["s3"]
-            for each in notice["Records"]
-            if each["eventName"].removeprefix("s3:").startswith("ObjectCreated:")
-        ]
-        return [_upload(each["object"]) for each in records if each["bucket"]["name"] == bucket]
-    except (KeyError, TypeError, AttributeError):
-        raise InvalidRequest("body", "is no notice of S3") from None
-
-
-def _upload(found: dict[str, str]) -> Upload | None:
-    path = unquote_plus(found["key"])
-    tenant, _, key = path.partition("/")
-    if (
-        not NAME.fullmatch(tenant) or not key or key.endswith("/")
-    ):  # what consoles make when they show a folder
-        return None
-    return Upload(
-        tenant,
-        key,
-        derived_id(
-            "upload",
-            path,
-            found.get("sequencer", ""),
-            found.get("versionId", ""),
-            found.get("eTag", ""),
-        ),
-    )
-
-
 def _columns(header: list[str], path: str) -> dict[str, _Column]:
     if len(header) > _COLUMN_LIMIT:
-        raise BadImport(path, f"it has {len(header)} columns; at most {_COLUMN_LIMIT} are added up")
+        raise BadImport(path, f"it has {len(header)} columns; the limit is {_COLUMN_LIMIT}")
     if any(
         not 1 <= len(name) <= _COLUMN_CHARACTERS or not name.isprintable() for name in header
     ) or len(set(header)) < len(header):
@@ -334,7 +268,7 @@ def _columns(header: list[str], path: str) -> dict[str, _Column]:
     return {name: _Column() for name in header}
 
 
-def _plainly(problem: csv.Error) -> str:
-    """Python's words for what is wrong with a row, without its advice to programmers."""
-    said = str(problem)
-    return "a carriage return outside of quotes" if said.startswith("new-line character") else said
+def _describe(problem: csv.Error) -> str:
+    """Returns Python's description of a malformed row, without its advice to programmers."""
+    text = str(problem)
+    return "a carriage return outside of quotes" if text.startswith("new-line character") else text

@@ -1,30 +1,31 @@
-"""Imports of large files: in bounded memory, from the last checkpoint on after a crash, and added
-up exactly once.
-"""
+"""The import of a CSV file: one attempt of a job of `csv.import`."""
 
 from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.imports.errors import BadImport
-from mayfly.imports.rules import CHECKPOINT_BYTES, PIECE_BYTES, Tally, read_key
+from mayfly.imports.rules import CHECKPOINT_BYTES, PIECE_BYTES, Tally
 from mayfly.imports.store import Objects
+from mayfly.imports.wire import read_key
 from mayfly.jobs import Continue, Effects, Job, Permanent
 
 __all__ = ["import_csv"]
 
-#: With less than this left, the job goes on in another invocation, in seconds: more than a piece
-#: and a checkpoint take.
+#: If less than this is left, the job continues in another invocation, in seconds. A piece and a
+#: checkpoint take less.
 _MARGIN_SECONDS: Final = 10
 
 
 def import_csv(job: Job, effects: Effects, objects: Objects) -> dict[str, Any]:
-    """The body of `csv.import`. Payload `{key}`; gives `{bytes, rows, malformed, rejected,
-    columns}`, and counts files and rows.
+    """Runs one attempt of `csv.import`, with the payload `{key}`.
+
+    Returns `{bytes, rows, malformed, rejected, columns}`, and counts files and rows.
 
     ::
 
         piece - piece - ... - checkpoint (8 MiB) - piece - killed
-                                   +-- the next attempt goes on from here: at most a checkpoint is read again
+                                   +-- the next attempt continues here,
+                                       and reads at most 8 MiB again
     """
     try:
         source = objects.find(job.tenant, read_key(job.payload))
@@ -34,7 +35,7 @@ def import_csv(job: Job, effects: Effects, objects: Objects) -> dict[str, Any]:
         while not is_over:
             effects.checkpoint()
             is_late = effects.seconds_left() < _MARGIN_SECONDS
-            # Before what was read since the last checkpoint would be more than one.
+            # With another piece, more than CHECKPOINT_BYTES would depend on one checkpoint.
             if is_late or tally.fetched + PIECE_BYTES - saved > CHECKPOINT_BYTES:
                 if tally.offset > saved:
                     effects.checkpoint(tally.progress())

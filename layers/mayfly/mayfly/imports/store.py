@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Objects"]
 
-#: Without leave to list, S3 says of a missing object that it is forbidden.
+#: Without the permission to list, S3 answers 403 for a missing object.
 _MISSING = {"404", "403", "NoSuchKey", "AccessDenied", "NotFound", "Forbidden"}
 _TRIES = 3
 _CHANGED = {"412", "PreconditionFailed"}
@@ -27,18 +27,21 @@ class Objects:
         self._bucket = bucket
 
     def find(self, tenant: str, key: str) -> Source:
-        """An object as it is now. Raises BadImport where there is none, StoreUnavailable."""
+        """Returns an object as it is now.
+
+        Raises BadImport if it does not exist, StoreUnavailable.
+        """
         path = f"{tenant}/{key}"
         try:
-            found = self._client.head_object(Bucket=self._bucket, Key=path)
+            head = self._client.head_object(Bucket=self._bucket, Key=path)
         except (ClientError, BotoCoreError) as problem:
-            raise _named(problem, path) from problem
-        return Source(path, found["ContentLength"], found["ETag"])
+            raise _error(problem, path) from problem
+        return Source(path, head["ContentLength"], head["ETag"])
 
     def read(self, source: Source, start: int, size: int) -> bytes:
-        """Up to `size` bytes from `start` on.
+        """Returns up to `size` bytes from `start` on.
 
-        Raises BadImport where the object is gone or another one by now, StoreUnavailable.
+        Raises BadImport if the object has been deleted or replaced, StoreUnavailable.
         """
         span = f"bytes={start}-{min(start + size, source.size) - 1}"
         for attempt in range(_TRIES):
@@ -47,16 +50,15 @@ class Objects:
                     Bucket=self._bucket, Key=source.path, Range=span, IfMatch=source.etag
                 )["Body"].read()
             except ClientError as problem:
-                raise _named(problem, source.path) from problem
-            except (
-                BotoCoreError
-            ) as problem:  # the SDK does not repeat what breaks off in the middle of a body
+                raise _error(problem, source.path) from problem
+            except BotoCoreError as problem:
+                # The SDK does not retry a body that breaks off in the middle.
                 if attempt == _TRIES - 1:
-                    raise _named(problem, source.path) from problem
+                    raise _error(problem, source.path) from problem
         raise AssertionError("the last try returns or raises")
 
 
-def _named(problem: Exception, path: str) -> Exception:
+def _error(problem: Exception, path: str) -> Exception:
     code = problem.response["Error"]["Code"] if isinstance(problem, ClientError) else ""
     if code in _MISSING:
         return BadImport(

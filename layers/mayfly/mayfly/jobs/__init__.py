@@ -1,4 +1,4 @@
-"""Background jobs whose effects happen once, or not at all, whatever dies on the way."""
+"""Background jobs, whose effects happen exactly once or not at all, even if a worker crashes."""
 
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Continue, Permanent, Retry, task

@@ -19,8 +19,9 @@ __all__ = [
 
 
 class BadTask(MayflyError):
-    """A file under functions/tasks/ declares no usable task; raised at start, with file and line
-    where known.
+    """A file under functions/tasks/ does not declare a valid task.
+
+    Raised at start, with file and line if they are known.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -42,9 +43,7 @@ class UnknownTask(MayflyError):
 
 
 class JobNotFound(MayflyError):
-    """The tenant has no such job: it never existed, belongs to another tenant, or its record has
-    expired.
-    """
+    """The tenant has no such job: it is unknown, another tenant's, or expired."""
 
     status = 404
     retryable = False
@@ -54,8 +53,9 @@ class JobNotFound(MayflyError):
 
 
 class ResultTooLarge(MayflyError):
-    """A task returned more than a job record holds; the job ends dead, before any of its effects is
-    written.
+    """A task returned more than a job record can hold.
+
+    The job ends as dead, and none of its effects is written.
     """
 
     retryable = False
@@ -68,17 +68,15 @@ class ResultTooLarge(MayflyError):
 
 
 class JobEnded(MayflyError):
-    """The job is in no state for this: only what has not ended can be cancelled, and only what is
-    dead redriven.
-    """
+    """The job has ended and cannot be cancelled, or is not dead and cannot be redriven."""
 
     status = 409
     retryable = False
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(
-            f"job {job_id!r} is {state}; what has not ended can be cancelled, what is DEAD can "
-            "be redriven"
+            f"job {job_id!r} is {state}; only a job that has not ended can be cancelled, and "
+            "only a DEAD job can be redriven"
         )
 
 
@@ -96,7 +94,7 @@ class JobIsLive(MayflyError):
 
 
 class LeaseHeld(MayflyError):
-    """Another worker runs this job, or its backoff is not over; come back in `seconds`."""
+    """Another worker runs this job, or its backoff is not over; retry in `seconds`."""
 
     def __init__(self, job_id: str, seconds: float) -> None:
         self.seconds = seconds
@@ -104,9 +102,9 @@ class LeaseHeld(MayflyError):
 
 
 class StaleWrite(MayflyError):
-    """A worker lost its job to a later owner, or the job has ended; nothing was written."""
+    """A worker has lost its job to a later owner, or the job has ended; nothing was written."""
 
-    code = "fenced"  # as it was named when the code became public
+    code = "fenced"  # the name when the code became public
     retryable = False
 
     def __init__(
@@ -119,8 +117,8 @@ class StaleWrite(MayflyError):
         fingerprint: str | None = None,
     ) -> None:
         self.has_ended = has_ended
-        #: Of the request that the job in the store is for, where there is one: it may be another
-        #: one under the same key.
+        #: The fingerprint of the stored job's request, None if the job is gone. The request may
+        #: be another one with the same idempotency key.
         self.fingerprint = fingerprint
         super().__init__(
             f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were "
@@ -129,27 +127,26 @@ class StaleWrite(MayflyError):
 
 
 class Contended(MayflyError):
-    """The job's transaction met other transactions on the same items, again and again; nothing of
-    it was written.
-    """
+    """Every try of the job's transaction met conflicts; nothing was written."""
 
     def __init__(self, job_id: str, tries: int) -> None:
         super().__init__(
-            f"job {job_id!r} met conflicts on its items {tries} times in a row; it runs again"
+            f"the commit of job {job_id!r} met conflicts {tries} times in a row; the job runs again"
         )
 
 
 class EffectRefused(MayflyError):
-    """One of the job's effects could not be applied, mostly because its condition did not hold, so
-    none of them was.
+    """One of the job's effects could not be applied, so none of them was.
+
+    Mostly its condition did not hold.
     """
 
     retryable = False
 
     def __init__(self, job_id: str, effect: str, reason: str, *, is_malformed: bool = True) -> None:
         self.is_by_condition = reason == "ConditionalCheckFailed"
-        #: Whether every repeat would be refused, too; a table or a permission that is missing may
-        #: be there next time.
+        #: True if every retry would be refused, too. A missing table or permission may exist at the
+        #: next try.
         self.is_malformed = is_malformed and not self.is_by_condition
         super().__init__(
             f"job {job_id!r}: the effect {effect} was refused ({reason}); no effect of the job "
@@ -158,7 +155,10 @@ class EffectRefused(MayflyError):
 
 
 class TooManyEffects(MayflyError):
-    """DynamoDB takes 100 items in a transaction, one of which is the job itself."""
+    """A task collected more effects than one transaction can hold.
+
+    DynamoDB takes 100 items in a transaction, one of which is the job itself.
+    """
 
     retryable = False
 
@@ -170,7 +170,7 @@ class TooManyEffects(MayflyError):
 
 
 class UnreadableMessage(MayflyError):
-    """A queue body that is no job; it takes the dead-letter path with its body kept."""
+    """A queue message is not a valid job; its body is stored for the operator."""
 
     retryable = False
 

@@ -1,8 +1,8 @@
 """A job as a DynamoDB item and back.
 
-The item is at once the status that users read, the Powertools idempotency record and, through the
-table's stream, the outbox. Sort key `job`; a payload too large to be paid for with every status
-write stands beside it, in an item of its own.
+The item has three uses: it is the status that users read, the Powertools idempotency record and,
+through the table's stream, the outbox. Its sort key is `job`. A large payload has an item of its
+own, so that status writes do not pay for it.
 """
 
 import json
@@ -30,28 +30,27 @@ __all__ = [
     "state",
 ]
 
-#: The one partition of the `due` index: jobs whose time is further away than the queue can delay
-#: them.
+#: The one partition of the `due` index. Its jobs start later than a message can be delayed.
 DUE: Final = "due"
 _NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
 
 
 def job_key(tenant: str, job_id: str) -> dict[str, Any]:
-    """The primary key of a job."""
+    """Returns the primary key of a job."""
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": "job"}}
 
 
 def payload_key(tenant: str, job_id: str, fingerprint: str) -> dict[str, Any]:
-    """The primary key of a job's payload, where it has its own item.
+    """Returns the primary key of a payload that has an item of its own.
 
-    It names the request, not the job alone: a payload may be written before the claim that makes
-    its job, and must not become that of another request which makes the job first.
+    The key names the request, and not only the job. A payload may be written before the claim that
+    makes its job; another request that makes the job first must not get it.
     """
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": key("payload", fingerprint)}}
 
 
 def new_items(job: Job) -> list[dict[str, Any]]:
-    """The items of a new job: itself and, where the payload is large, the payload."""
+    """Returns the items of a new job: the job itself and, if the payload is large, the payload."""
     item = {
         **job_key(job.tenant, job.id),
         "id": {"S": job.id},
@@ -85,11 +84,11 @@ def new_items(job: Job) -> list[dict[str, Any]]:
 
 
 def state(job: Job) -> dict[str, Any]:
-    """What attempts change in a job's item; attributes that the job has none of are left out.
+    """Returns the attributes of a job's item that attempts change, except the result.
 
-    Its result is its caller's to add.
+    Attributes that the job does not have are left out.
     """
-    found: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "status": {"S": job.status},
         "attempt": {"N": str(job.attempt)},
         "fence": {"N": str(job.fence)},
@@ -101,20 +100,22 @@ def state(job: Job) -> dict[str, Any]:
         "not_before": job.not_before_ms,
         "expires_at": job.expires_at_s,
     }
-    found |= {name: {"S": value} for name, value in texts.items() if value is not None}
-    found |= {name: {"N": str(value)} for name, value in numbers.items() if value is not None}
+    attributes |= {name: {"S": value} for name, value in texts.items() if value is not None}
+    attributes |= {name: {"N": str(value)} for name, value in numbers.items() if value is not None}
     if job.status is Status.DEAD:
-        found |= attention(job.tenant, Status.DEAD, job.history[-1].ended_at_ms or 0)
+        attributes |= attention(job.tenant, Status.DEAD, job.history[-1].ended_at_ms or 0)
     if job.status is Status.SCHEDULED:
-        found |= scheduled(
+        attributes |= scheduled(
             job, now_ms=(job.history[-1].ended_at_ms if job.history else None) or job.created_at_ms
         )
-    return found
+    return attributes
 
 
 def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
-    """What a job has while it waits for its time: its place in the `attention` index and, where its
-    time is too far for the queue's own delay, in the `due` index, which the sweep takes it out of.
+    """Returns the attributes of a job that waits for its time.
+
+    They place it in the `attention` index. If its time is too far away for the queue's own delay,
+    they place it in the `due` index as well. The sweep removes it from there.
     """
     at_ms = job.not_before_ms or 0
     attributes = {"not_before": {"N": str(at_ms)}, **attention(job.tenant, Status.SCHEDULED, at_ms)}
@@ -124,8 +125,9 @@ def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
 
 
 def attention(tenant: str, status: Status, at_ms: int) -> dict[str, Any]:
-    """A job's place among those that people look at: scheduled by their time, dead by the time of
-    their end.
+    """Returns a job's place in the index of scheduled and dead jobs.
+
+    Scheduled jobs are sorted by their time, dead ones by the time of their end.
     """
     return {
         "attention": {"S": attention_partition(tenant, status)},
@@ -134,18 +136,18 @@ def attention(tenant: str, status: Status, at_ms: int) -> dict[str, Any]:
 
 
 def attention_partition(tenant: str, status: Status) -> str:
-    """The partition of the `attention` index with a tenant's jobs of one status."""
+    """Returns the partition of the `attention` index with a tenant's jobs of one status."""
     return key(tenant, status)
 
 
 def attempt_value(attempt: Attempt) -> dict[str, Any]:
-    """One entry of the history."""
+    """Returns one entry of the history."""
     times = {"started": attempt.started_at_ms, "ended": attempt.ended_at_ms}
     return {"S": canonical_json({**times, "outcome": attempt.outcome, "error": attempt.error})}
 
 
 def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -> Job:
-    """The job in an item."""
+    """Returns the job in an item."""
     payload = (payload_item or item).get("payload")
     return Job(
         id=item["id"]["S"],
@@ -170,14 +172,14 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
 
 
 def _attempt(entry: str) -> Attempt:
-    found = json.loads(entry)
-    outcome = Outcome(found["outcome"]) if found["outcome"] else None
-    return Attempt(found["started"], found["ended"], outcome, found["error"])
+    stored = json.loads(entry)
+    outcome = Outcome(stored["outcome"]) if stored["outcome"] else None
+    return Attempt(stored["started"], stored["ended"], outcome, stored["error"])
 
 
 def _tick(entry: str) -> Tick:
-    found = json.loads(entry)
-    return Tick(found["schedule"], found["at"], found["missed"])
+    stored = json.loads(entry)
+    return Tick(stored["schedule"], stored["at"], stored["missed"])
 
 
 def _text(item: dict[str, Any], name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""A job, its attempts, and a message that asks for one."""
+"""A job, its attempts, and a message that asks for a job."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ __all__ = [
 
 
 class Status(StrEnum):
-    """What is stored.
+    """The status of a job as it is stored.
 
     INPROGRESS and COMPLETED are Powertools' words, since the job is its idempotency record.
     """
@@ -29,7 +29,7 @@ TERMINAL = frozenset({Status.COMPLETED, Status.DEAD, Status.CANCELLED})
 
 
 class Outcome(StrEnum):
-    """How an attempt ended, as users read it."""
+    """The end of an attempt, as users read it."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One claim of a job. An attempt without an end still runs, or its process died."""
+    """One claim of a job. An attempt without an end is still running, or its process died."""
 
     started_at_ms: int
     ended_at_ms: int | None = None
@@ -51,7 +51,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Delay:
-    """When a job may start at the earliest: `seconds` after its submission, or `at_ms`.
+    """The earliest start of a job: `seconds` after its submission, or `at_ms`.
 
     Exactly one is set.
     """
@@ -62,8 +62,9 @@ class Delay:
 
 @dataclass(frozen=True)
 class Submission:
-    """What somebody asks for: a task by name, its payload, and how often to try (as the task says
-    where that is None).
+    """A request for a job: the name of its task, its payload and options.
+
+    `max_attempts` is None if the declaration of the task decides.
     """
 
     task: str
@@ -75,7 +76,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Wake:
-    """A message that names a job which exists."""
+    """A message that names an existing job."""
 
     tenant: str
     job_id: str
@@ -83,10 +84,10 @@ class Wake:
 
 @dataclass(frozen=True)
 class StreamGap:
-    """Records of the jobs table's stream that the relay was not given in the end: sequence numbers
-    from `first` to `last`.
+    """Records of the jobs table's stream that Lambda stopped giving to the relay.
 
-    `from_ms` and `to_ms` say when they arrived: 0 if the beginning is unknown, None if the end is.
+    Their sequence numbers are from `first` to `last`. They arrived between `from_ms` and `to_ms`:
+    `from_ms` is 0 if the beginning is unknown, `to_ms` is None if the end is unknown.
     """
 
     stream_arn: str
@@ -101,7 +102,7 @@ class StreamGap:
     def names_records(self) -> bool:
         """True if there are records to read again.
 
-        A report without any says: all that was there may be lost.
+        A report without records means that every record of its time may be lost.
         """
         return self.size > 0 and int(self.last) > 0
 
@@ -116,7 +117,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A message that is no job, as it was kept for the operator."""
+    """A message that is not a valid job, as it was stored for the operator."""
 
     message_id: str
     body: str
@@ -126,8 +127,9 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Tick:
-    """What a job of a schedule is for: one time of it, and how many times before it were missed and
-    are made up for by this job.
+    """The tick of a schedule that a job is for.
+
+    `missed` is the number of earlier ticks that were missed, and for which this job makes up.
     """
 
     schedule: str
@@ -139,9 +141,9 @@ class Tick:
 class Job:
     """One job, as read. Times are milliseconds since the epoch.
 
-    `fence` grows by one with every claim, over all runs: outside systems can refuse what comes with
-    an older one. `progress` is what the job's task saved last (`effects.checkpoint`), `tick` says
-    which time of a schedule it is for.
+    `fence` grows by one with every claim, over all runs: another system can refuse calls with an
+    older one. `progress` is what the job's task saved last (`effects.checkpoint`). `tick` is set if
+    a schedule made the job.
     """
 
     id: str

@@ -1,5 +1,6 @@
-"""What people and sweeps do to jobs that they do not run: list, cancel, redrive, announce again,
-keep what cannot be read.
+"""Operations on jobs that the caller does not run, for operators and sweeps.
+
+They list, cancel, redrive and resend jobs, and store unreadable messages.
 """
 
 from collections.abc import Iterator
@@ -19,16 +20,17 @@ from mayfly.jobs.store import JobStore
 __all__ = ["JobOperations", "Page", "Unfinished"]
 
 _CANCEL_TRIES: Final = 5
-#: The one partition of what could not be read.
+#: The one partition of unreadable messages.
 _UNREADABLE: Final = "unreadable"
-#: DynamoDB's items hold 400 KB and a message 1 MiB: a body is kept in pieces of this many bytes.
+#: A DynamoDB item holds 400 KB and a message 1 MiB: a body is stored in pieces of this many bytes.
 _PIECE: Final = 300_000
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some jobs, and where the next page begins: the last job's id and time, None after the last
-    page.
+    """Some jobs, and the place where the next page begins.
+
+    `next` is the last job's id and time, None after the last page.
     """
 
     jobs: list[Job]
@@ -37,8 +39,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Items of jobs that have not ended, the number of items read, and where the next page
-    begins.
+    """A page of unfinished jobs, as items.
+
+    `read` is the number of items that were read. `next` is the place where the next page begins.
     """
 
     items: list[Item]
@@ -47,7 +50,7 @@ class Unfinished:
 
 
 class JobOperations:
-    """Jobs of all tenants, as their keepers need them."""
+    """Jobs of all tenants, for operators and sweeps."""
 
     def __init__(self, db: DynamoDB, table: str) -> None:
         self._db = db
@@ -55,9 +58,9 @@ class JobOperations:
         self._store = JobStore(db, table)
 
     def cancel(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
-        """Ends a job that has not ended, and returns it. Nothing of it can be committed after this.
+        """Ends a job that has not ended, and returns it. Its worker can no longer commit.
 
-        Raises JobNotFound, JobEnded when it has ended in another way, StoreUnavailable.
+        Raises JobNotFound, JobEnded if it has ended in another way, StoreUnavailable.
         """
         for _ in range(_CANCEL_TRIES):
             job = self._store.read(tenant, job_id, now_ms=now_ms)
@@ -67,39 +70,36 @@ class JobOperations:
                 raise JobEnded(job_id, job.status)
             if self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms)):
                 return self._store.read(tenant, job_id, now_ms=now_ms)
-        raise StoreUnavailable("cancel", "the job changed hands again and again")
+        raise StoreUnavailable("cancel", "the job was changed at the same time; try again")
 
     def cancel_scheduled(self, tenant: str, job_id: str, *, now_ms: int) -> None:
-        """Ends a job whose time has not come; one that has begun, or ended, is left as it is.
+        """Ends a job whose time has not come; leaves it unchanged if it has begun or ended.
 
         Raises JobNotFound, StoreUnavailable.
         """
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status is Status.SCHEDULED:
-            self._change(
-                "cancel", writes.cancel(self._table, job, now_ms=now_ms)
-            )  # refused: it has begun
+            # False means that the job has begun.
+            self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms))
 
     def redrive(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
-        """Opens a new run of a dead job, with all its attempts, and returns it; the stream
-        announces it.
+        """Opens a new run of a dead job, with all its attempts, and returns it.
 
-        Raises JobNotFound, JobEnded when it is not dead, StoreUnavailable.
+        The stream announces it. Raises JobNotFound, JobEnded if it is not dead, StoreUnavailable.
         """
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status is not Status.DEAD:
             raise JobEnded(job_id, job.status)
-        self._change(
-            "redrive", writes.redrive(self._table, job)
-        )  # refused: somebody else has just done it
+        # False means that another caller has just done it.
+        self._change("redrive", writes.redrive(self._table, job))
         return self._store.read(tenant, job_id, now_ms=now_ms)
 
     def resend(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
-        """Has the stream announce a job again whose message is lost, and returns it. Harmless where
-        the message is not lost.
+        """Makes the stream announce a job again whose message is lost, and returns the job.
 
-        A job whose last attempt was interrupted is dead, and is ended so. Raises JobNotFound,
-        JobEnded, StoreUnavailable; JobIsLive where a worker holds it, or its time has not come.
+        This does no harm if the message is not lost. A job whose last attempt was interrupted ends
+        as dead. Raises JobNotFound, JobEnded, StoreUnavailable; JobIsLive if a worker holds the
+        job, or if it waits for its next attempt.
         """
         job = self._store.read(tenant, job_id, now_ms=now_ms)
         if job.status in TERMINAL:
@@ -109,15 +109,14 @@ class JobOperations:
             and (wait_ms := wait_before_claim_ms(job, now_ms)) > 0
         ):
             raise JobIsLive(job_id, wait_ms / 1000)
-        self.resend_seen(job, now_ms=now_ms)  # a conflict: it has moved on by itself
+        self.resend_seen(job, now_ms=now_ms)  # None: the job has changed, and needs no message
         return self._store.read(tenant, job_id, now_ms=now_ms)
 
     def resend_seen(self, job: Job, *, now_ms: int) -> Status | None:
-        """Has the stream announce a job again that may be claimed now, in the version that was
-        seen.
+        """Makes the stream announce a claimable job again, in the version that was read.
 
-        Returns the status that was written: DEAD if the job's last attempt was interrupted. None if
-        the job has changed since it was seen. Raises StoreUnavailable.
+        Returns the status that was written: DEAD if the job's last attempt was interrupted. Returns
+        None if the job has changed since it was read. Raises StoreUnavailable.
         """
         if job.status is Status.INPROGRESS and job.attempt >= job.max_attempts:
             try:
@@ -132,9 +131,10 @@ class JobOperations:
     def list(
         self, tenant: str, status: Status, *, limit: int, after: tuple[str, int] | None, now_ms: int
     ) -> Page:
-        """A page of a tenant's scheduled or dead jobs, by their time. Raises StoreUnavailable.
+        """Returns a page of a tenant's scheduled or dead jobs, by their time.
 
-        `after` is where the page before ended. Eventually consistent: a job may show a moment late.
+        `after` is the end of the previous page. The read is eventually consistent: a job may appear
+        a moment late. Raises StoreUnavailable.
         """
         query: dict[str, Any] = {
             "TableName": self._table,
@@ -151,8 +151,8 @@ class JobOperations:
                 **attention(tenant, status, at_ms),
             }
         reply = self._db.query("list", **query)
-        # Without payloads that stand beside their job: a page of them could be larger than any
-        # answer.
+        # Without payloads that have items of their own: a page of them could be larger than any
+        # response.
         jobs = [job for job in map(read_job, reply["Items"]) if not is_expired(job, now_ms)]
         last = reply.get("LastEvaluatedKey")
         return Page(
@@ -161,11 +161,10 @@ class JobOperations:
         )
 
     def stranded(self, *, before_ms: int) -> Iterator[Job | None]:
-        """Jobs that nothing may be announcing any more: queued, due, abandoned or past their time
-        since before `before_ms`.
+        """Yields jobs that may have no message: queued, due, abandoned or late since `before_ms`.
 
-        Reads the whole table, since an ordinary job is in no index; gives None after each page, for
-        progress. Raises StoreUnavailable.
+        Reads the whole table, since an ordinary job is in no index. Yields None after each page,
+        for progress. Raises StoreUnavailable.
         """
         after: Item | None = None
         while True:
@@ -179,11 +178,11 @@ class JobOperations:
     def unfinished(
         self, *, after: Item | None, limit: int | None = None, is_consistent: bool = False
     ) -> Unfinished:
-        """Reads a page of the table, and returns the jobs on it that have not ended. Raises
-        StoreUnavailable.
+        """Reads a page of the table, and returns the jobs on it that have not ended.
 
-        `after` is where the page before ended, `limit` the number of items that are read, whatever
-        they are. A page ends after 1 MB at the latest: 128 read units, 256 if it `is_consistent`.
+        `after` is the end of the previous page. `limit` is the number of items to read, of any
+        kind. A page ends after 1 MB at the latest: 128 read units, 256 if it `is_consistent`.
+        Raises StoreUnavailable.
         """
         scan: dict[str, Any] = {
             "TableName": self._table,
@@ -208,14 +207,13 @@ class JobOperations:
         return Unfinished(reply["Items"], reply["ScannedCount"], reply.get("LastEvaluatedKey"))
 
     def release_due(self, *, before_ms: int, limit: int) -> int:
-        """Takes up to `limit` jobs whose time comes before `before_ms` out of the `due` index;
-        returns how many it found.
+        """Takes up to `limit` jobs whose time is before `before_ms` out of the `due` index.
 
-        The stream then announces each to the queue, with the delay that is left. Taking one out
-        twice is refused, so that several sweeps at once do no harm; what a sweep that dies has not
-        taken out stays for the next. Raises StoreUnavailable.
+        The stream then announces each to the queue, with the delay that is left. A second removal
+        is refused, so several sweeps at once do no harm. If a sweep crashes, the next one finds the
+        jobs that are left. Returns the number of jobs found. Raises StoreUnavailable.
         """
-        found = self._db.query(
+        items = self._db.query(
             "sweep",
             TableName=self._table,
             IndexName="due",
@@ -224,34 +222,35 @@ class JobOperations:
             ExpressionAttributeValues={":due": {"S": DUE}, ":before": {"N": str(before_ms)}},
             Limit=limit,
         )["Items"]
-        for item in found:
+        for item in items:
             self._change("sweep", writes.take_due(self._table, read_job(item)))
-        return len(found)
+        return len(items)
 
-    def keep_unreadable(self, found: Unreadable) -> None:
-        """Keeps a message that is no job, whole, for the operator; the same message again changes
-        nothing. Raises StoreUnavailable.
+    def keep_unreadable(self, message: Unreadable) -> None:
+        """Stores the whole of a message that is not a valid job, for the operator.
+
+        Storing the same message again changes nothing. Raises StoreUnavailable.
         """
-        body = found.body.encode("utf-8", "surrogatepass")
+        body = message.body.encode("utf-8", "surrogatepass")
         pieces = [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)] or [b""]
-        # The first piece last: who sees it finds the others.
+        # The first piece is written last: a reader that finds it finds the others, too.
         for index in reversed(range(len(pieces))):
             item: Item = {
-                **_unreadable_key(found.message_id, index),
+                **_unreadable_key(message.message_id, index),
                 "body": {"B": pieces[index]},
-                "expires_at": {"N": str(found.kept_at_ms // 1000 + RETENTION_SECONDS)},
+                "expires_at": {"N": str(message.kept_at_ms // 1000 + RETENTION_SECONDS)},
             }
             if index == 0:
                 item |= {
-                    "problem": {"S": found.problem},
-                    "kept_at": {"N": str(found.kept_at_ms)},
+                    "problem": {"S": message.problem},
+                    "kept_at": {"N": str(message.kept_at_ms)},
                     "pieces": {"N": str(len(pieces))},
-                    "message_id": {"S": found.message_id},
+                    "message_id": {"S": message.message_id},
                 }
             self._db.put("keep unreadable", TableName=self._table, Item=item)
 
     def unreadable(self, *, now_ms: int) -> Iterator[Unreadable]:
-        """Every message that was kept, whole, oldest key first. Raises StoreUnavailable."""
+        """Yields every stored message as a whole, by message id. Raises StoreUnavailable."""
         query: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk",
@@ -274,11 +273,11 @@ class JobOperations:
                     _unreadable_key(message_id, index)["sk"]["S"]
                     for index in range(int(item["pieces"]["N"]))
                 ]
-                body = b"".join(bodies[each] for each in keys).decode("utf-8", "surrogatepass")
+                body = b"".join(bodies[sk] for sk in keys).decode("utf-8", "surrogatepass")
                 yield Unreadable(message_id, body, item["problem"]["S"], int(item["kept_at"]["N"]))
 
     def forget_unreadable(self, message_id: str) -> None:
-        """Deletes a kept message, once somebody has dealt with it.
+        """Deletes a stored message, after an operator has dealt with it.
 
         Raises JobNotFound, StoreUnavailable.
         """
@@ -289,8 +288,9 @@ class JobOperations:
             self._db.delete("forget", TableName=self._table, Key=_unreadable_key(message_id, index))
 
     def _change(self, operation: str, write: dict[str, Any]) -> bool:
-        """Sends an update; False where its condition did not hold: the job is no longer as it was
-        seen.
+        """Sends an update. Returns False if its condition was false.
+
+        The job has changed since it was read.
         """
         try:
             self._db.update(operation, **write)

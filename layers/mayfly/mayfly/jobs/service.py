@@ -1,4 +1,4 @@
-"""Background jobs whose effects happen once, or not at all, whatever dies on the way."""
+"""Operations of an application on its jobs: submit, wait, cancel, redrive."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -21,10 +21,12 @@ def submit(
 ) -> tuple[Job, bool]:  # fmt: skip
     """Stores a job for the workers to run; the table's stream carries it to the queue.
 
-    Returns the job, and whether it is new: the same idempotency key and body find the job that was
-    made before. One that has been waiting for unusually long is announced again: a client that
-    repeats its request heals a lost message. Raises UnknownTask, IdempotencyKeyReused when the key
-    came with another body, StoreUnavailable.
+    Returns the job, and True if it is new. The same idempotency key and body return the job that
+    exists. If that job has waited for unusually long, it is announced again: a client that repeats
+    its request repairs a lost message.
+
+    Raises UnknownTask, IdempotencyKeyReused if the key came with another body before,
+    StoreUnavailable.
     """
     declaration = tasks.get(submission.task)
     if declaration is None:
@@ -39,17 +41,17 @@ def submit(
         if is_overdue(exists.job, now_ms):
             try:
                 return operations.resend(tenant, exists.job.id, now_ms=now_ms), False
-            except (JobEnded, JobIsLive):  # it has moved on meanwhile, and needs no message
+            except (JobEnded, JobIsLive):  # it has changed meanwhile, and needs no message
                 return store.read(tenant, exists.job.id, now_ms=now_ms), False
         return exists.job, False
     return job, True
 
 
 def cancel(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
-    """Ends a job of this tenant that has not ended: at once where it waits, and where it runs its
-    worker is refused.
+    """Ends a job of this tenant that has not ended.
 
-    Raises JobNotFound, JobEnded, StoreUnavailable.
+    A waiting job ends immediately. The worker of a running job can no longer commit. Raises
+    JobNotFound, JobEnded, StoreUnavailable.
     """
     return operations.cancel(tenant, job_id, now_ms=now_ms)
 
@@ -71,11 +73,11 @@ def wait(
     until_ms: int,
     pause: Callable[[float], bool],
 ) -> Job:
-    """A job of this tenant, as soon as it has ended, or as it is at `until_ms`. Raises JobNotFound,
-    StoreUnavailable.
+    """Returns a job of this tenant as soon as it has ended, or as it is at `until_ms`.
 
-    Reads at growing intervals, `pause(seconds)` between them, which returns True to end the wait
-    early: waiting is cheap, and the caller may ask again at any time.
+    Reads the job at growing intervals and calls `pause(seconds)` between them. If `pause` returns
+    True, the wait ends early. Waiting is cheap, and the caller may ask again at any time. Raises
+    JobNotFound, StoreUnavailable.
     """
     is_over = False
     for seconds in _intervals():

@@ -1,4 +1,4 @@
-"""Jobs on DynamoDB: sends the writes of `mayfly.jobs.writes` and says what came of them."""
+"""Jobs on DynamoDB: sends the writes of `mayfly.jobs.writes`, and returns their results."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -7,7 +7,7 @@ from typing import Any
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.core.errors import MayflyError, StoreUnavailable
-from mayfly.jobs import writes
+from mayfly.jobs import lifecycle, writes
 from mayfly.jobs.errors import JobNotFound, StaleWrite
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
@@ -18,7 +18,7 @@ __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 
 
 class JobExists(MayflyError):
-    """The id is taken; `job` is what stands there."""
+    """A job with this id exists already: `job`."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -26,8 +26,9 @@ class JobExists(MayflyError):
 
 
 class ClaimRefused(MayflyError):
-    """The job is not to be claimed now; `job` is its state at that moment, None where there is no
-    such job.
+    """The job cannot be claimed now.
+
+    `job` is its state at that moment, None if it does not exist.
     """
 
     def __init__(self, job_id: str, job: Job | None) -> None:
@@ -37,8 +38,9 @@ class ClaimRefused(MayflyError):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim to make together with others: of a QUEUED job as it was read, or of one that does not
-    exist yet (`is_new`).
+    """A claim to make together with others, of a QUEUED job as it was read.
+
+    `is_new` is True if the job does not exist yet.
     """
 
     seen: Job
@@ -47,7 +49,7 @@ class Claim:
 
 
 class JobStore:
-    """Jobs of all tenants, as those who submit, read and run them need them."""
+    """Jobs of all tenants, for the callers that submit, read and run them."""
 
     def __init__(self, db: DynamoDB, table: str) -> None:
         self._db = db
@@ -55,9 +57,10 @@ class JobStore:
         self._groups = GroupCommit(db)
 
     def create(self, job: Job) -> None:
-        """Stores a new job. Raises JobExists with the one that has this id, or StoreUnavailable.
+        """Stores a new job.
 
-        A repeat by the SDK after a lost answer meets this very job, and counts as success.
+        If the SDK retries after a lost response, it meets this very job; that counts as success.
+        Raises JobExists with the job that has this id, StoreUnavailable.
         """
         puts = self.puts(job)
         try:
@@ -71,20 +74,21 @@ class JobStore:
             )
             if existing is None:
                 raise StoreUnavailable("submit", str(refusal)) from refusal
-            found = self._with_payload(existing)
-            if (found.created_at_ms, found.fingerprint) != (job.created_at_ms, job.fingerprint):
-                raise JobExists(found) from refusal
+            other = self._with_payload(existing)
+            if (other.created_at_ms, other.fingerprint) != (job.created_at_ms, job.fingerprint):
+                raise JobExists(other) from refusal
 
     def puts(self, job: Job) -> list[dict[str, Any]]:
-        """The puts that make a new job, the conditional one first, for a transaction of the
-        caller's.
+        """Returns the puts that make a new job, for a transaction of the caller.
+
+        The conditional one comes first.
         """
         return writes.create(self._table, job)
 
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
-        """The job.
+        """Returns the job, by a consistent read.
 
-        Strongly consistent. Raises JobNotFound (also once it has expired), StoreUnavailable.
+        Raises JobNotFound (also if the job has expired), StoreUnavailable.
         """
         item = self._db.get("read", self._table, job_key(tenant, job_id))
         if item is None or is_expired(read_job(item), now_ms):
@@ -92,22 +96,21 @@ class JobStore:
         return self._with_payload(item)
 
     def read_many(self, ids: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Job]:
-        """The jobs that exist (expired ones included) of pairs of tenant and id, by pair. Strongly
-        consistent.
+        """Returns the jobs that exist, expired ones included, by pairs of tenant and id.
 
-        One call for a hundred, and one more where a payload stands beside its job. Raises
-        StoreUnavailable.
+        Reads consistently, with one call for a hundred jobs, and one more if payloads have items of
+        their own. Raises StoreUnavailable.
         """
         items = self._db.get_many("read", self._table, [job_key(*pair) for pair in ids])
         jobs = [read_job(item) for item in items]
-        beside = [
+        payload_keys = [
             payload_key(job.tenant, job.id, job.fingerprint)
             for job, item in zip(jobs, items, strict=True)
             if "payload" not in item
         ]
         payloads = {
-            found["pk"]["S"]: found
-            for found in self._db.get_many("read payload", self._table, beside)
+            item["pk"]["S"]: item
+            for item in self._db.get_many("read payload", self._table, payload_keys)
         }
         return {
             (job.tenant, job.id): read_job(item, payloads.get(item["pk"]["S"]))
@@ -125,18 +128,18 @@ class JobStore:
         new: Job | None = None,
         seen: Job | None = None,
     ) -> Job:
-        """Makes the caller the owner of the job for `lease_ms`, and returns it; `seen` spares the
-        read of a payload that was read before.
+        """Makes the caller the owner of the job for `lease_ms`, and returns the job.
 
-        `new` is the job to create where a message on the queue asks for one that does not exist
-        yet; its item is written by its first claim. Raises ClaimRefused with the job's state;
-        StoreUnavailable when the outcome is unknown (the lease of a claim that did count runs out
-        by itself).
+        `seen` is the job as it was read before; it saves another read of its payload. `new` is the
+        job to create if a queue message asks for a job that does not exist yet: the first claim
+        writes its item.
+
+        Raises ClaimRefused with the job's state, and StoreUnavailable if the outcome is unknown.
+        The lease of a claim that did succeed then expires by itself.
         """
         if new:
-            for payload_item in new_items(new)[
-                1:
-            ]:  # before the job's own item, so that whoever sees the job finds its payload
+            # Before the job's own item, so that every reader of the job finds its payload.
+            for payload_item in new_items(new)[1:]:
                 self._put_payload(payload_item)
         write = writes.claim(
             self._table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new
@@ -144,51 +147,50 @@ class JobStore:
         try:
             item = self._db.update("claim", **write)
         except ConditionFailed as refusal:
-            found = refusal.item
-            if found is None or not _is_claimed_by(found, nonce):
-                raise ClaimRefused(job_id, read_job(found) if found else None) from refusal
-            item = found  # the answer to my own claim was lost, and this is the SDK's repeat
+            current = refusal.item
+            if current is None or not _is_claimed_by(current, nonce):
+                raise ClaimRefused(job_id, read_job(current) if current else None) from refusal
+            item = current  # the response to this claim was lost, and the SDK has retried it
         mine = read_job(item)
         if "payload" not in item and seen is not None and seen.fingerprint == mine.fingerprint:
             return replace(mine, payload=seen.payload)
         try:
             return self._with_payload(item)
         except StoreUnavailable:
-            with suppress(
-                StaleWrite, StoreUnavailable
-            ):  # nothing was started: the claim is not to cost an attempt
+            # Nothing was started, so the claim must not cost an attempt.
+            with suppress(StaleWrite, StoreUnavailable):
                 self.release(mine, now_ms=now_ms)
             raise
 
     def claim_many(
         self, claims: Sequence[Claim], *, now_ms: int, lease_ms: int
     ) -> list[Job | None]:
-        """Claims up to 25 jobs in one call, each on its own; None for those that did not come
-        about, which may be claimed alone.
+        """Claims up to 25 jobs in one call, independently of each other.
 
-        Raises StoreUnavailable when the outcome is unknown: then each is to be claimed alone, under
-        the same nonce, which recognises a claim that did count.
+        Returns None for each job that was not claimed; it may be claimed alone. Raises
+        StoreUnavailable if the outcome is unknown. The caller then claims each job alone, with the
+        same nonce, which recognises a claim that did succeed.
         """
         mine = [
-            writes.claimed(each.seen, nonce=each.nonce, now_ms=now_ms, lease_ms=lease_ms)
-            for each in claims
+            lifecycle.claimed(claim.seen, nonce=claim.nonce, now_ms=now_ms, lease_ms=lease_ms)
+            for claim in claims
         ]
         statements = [
             writes.insert_claimed(self._table, job)
-            if each.is_new
-            else writes.claim_seen(self._table, each.seen, job)
-            for each, job in zip(claims, mine, strict=True)
+            if claim.is_new
+            else writes.claim_seen(self._table, claim.seen, job)
+            for claim, job in zip(claims, mine, strict=True)
         ]
-        answers = self._db.execute_many("claim", statements)
+        replies = self._db.execute_many("claim", statements)
         return [
-            job if _holds(answer, each.nonce) else None
-            for each, job, answer in zip(claims, mine, answers, strict=True)
+            job if _holds(reply, claim.nonce) else None
+            for claim, job, reply in zip(claims, mine, replies, strict=True)
         ]
 
     def renew(self, jobs: Sequence[Job], *, now_ms: int, lease_ms: int) -> list[StaleWrite | None]:
-        """Holds up to 25 claims for another `lease_ms`, in one call; a StaleWrite for each that has
-        another owner or an end.
+        """Extends up to 25 claims by another `lease_ms`, in one call.
 
+        Returns a StaleWrite for each job that has another owner or has ended, None for the others.
         Raises StoreUnavailable.
         """
         if len(jobs) == 1:
@@ -202,34 +204,42 @@ class JobStore:
         statements = [
             writes.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs
         ]
-        answers = self._db.execute_many("renew", statements)
+        replies = self._db.execute_many("renew", statements)
         return [
-            stale_write(job.id, job.owner or "",
-            answer.item) if answer.code == "ConditionalCheckFailed" else None
-            for job, answer in zip(jobs, answers, strict=True)
-        ]  # fmt: skip
+            stale_write(job.id, job.owner or "", reply.item)
+            if reply.code == "ConditionalCheckFailed"
+            else None
+            for job, reply in zip(jobs, replies, strict=True)
+        ]
 
     def commit_many(self, members: Sequence[Member]) -> list[Outcome]:
         """Commits several attempts in as few calls as they need; see `GroupCommit.commit`."""
         return self._groups.commit(members)
 
     def completion(self, job: Job, *, result: str, now_ms: int) -> dict[str, Any]:
-        """The write that ends a job which the caller owns, for a Member."""
+        """Returns the write that ends a job which the caller owns, for a Member."""
         return {"Update": writes.complete(self._table, job, result=result, now_ms=now_ms)}
 
     def completion_unclaimed(
         self, seen: Job, mine: Job, *, is_new: bool, result: str, now_ms: int
     ) -> dict[str, Any]:
-        """The write that ends a job which was not claimed, in the version that was seen; `mine` is
-        what its claim would have made of it.
+        """Returns the write that ends a job which was not claimed, in the version that was `seen`.
+
+        `mine` is the job as a claim by the caller would have changed it.
         """
         return writes.advance(
-            self._table, seen, writes.completed(mine, now_ms=now_ms), is_new=is_new, result=result
+            self._table,
+            seen,
+            lifecycle.completed(mine, now_ms=now_ms),
+            is_new=is_new,
+            result=result,
         )
 
     def claim_late(self, seen: Job, mine: Job, *, is_new: bool) -> StaleWrite | None:
-        """Writes the claim of a job that is being run without one; a StaleWrite where somebody else has
-        changed it. Raises StoreUnavailable.
+        """Writes the claim of a job that is running without one.
+
+        Returns a StaleWrite if another worker has changed the job, None if the claim succeeded.
+        Raises StoreUnavailable.
         """
         return self._advance("claim", seen, mine, is_new=is_new)
 
@@ -243,38 +253,39 @@ class JobStore:
         retry_at_ms: int | None,
         now_ms: int,
     ) -> None:
-        """`fail` for a job that was not claimed, in the version that was seen.
+        """Does `fail` for a job that was not claimed, in the version that was `seen`.
 
         Raises StaleWrite, StoreUnavailable.
         """
-        target = writes.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        target = lifecycle.failed(mine, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         if lost := self._advance("fail", seen, target, is_new=is_new):
             raise lost
 
     def fail(self, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> None:
-        """Gives up the caller's claim after a failure: not to be claimed again before
-        `retry_at_ms`, or DEAD where that is None.
+        """Ends the caller's claim after a failure.
 
-        Raises StaleWrite, StoreUnavailable.
+        The job can be claimed again from `retry_at_ms` on, and is DEAD if that is None. Raises
+        StaleWrite, StoreUnavailable.
         """
         write = writes.fail(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         self._leave(job, write, "fail", Status(write["ExpressionAttributeValues"][":status"]["S"]))
 
     def bury(self, job: Job, *, now_ms: int) -> None:
-        """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was seen.
+        """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was read.
 
-        Raises StaleWrite when it has moved on since, StoreUnavailable.
+        Raises StaleWrite if it has changed since, StoreUnavailable.
         """
         self._leave(job, writes.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
 
     def release(self, job: Job, *, now_ms: int) -> None:
-        """Undoes the caller's claim of a job of which nothing was done; the attempt counts for
-        nothing. Raises StaleWrite, StoreUnavailable.
+        """Undoes the caller's claim of a job that was not started; the attempt does not count.
+
+        Raises StaleWrite, StoreUnavailable.
         """
         self._leave(job, writes.release(self._table, job, now_ms=now_ms), "release", Status.RETRY)
 
     def continue_later(self, job: Job, *, now_ms: int) -> None:
-        """Leaves the caller's job to another invocation, at once; no attempt is spent.
+        """Leaves the caller's job to another invocation, immediately; the attempt does not count.
 
         Raises StaleWrite, StoreUnavailable.
         """
@@ -283,7 +294,7 @@ class JobStore:
         )
 
     def save(self, job: Job, *, progress: str) -> None:
-        """Keeps the progress (JSON) of a job that the caller owns.
+        """Stores the progress (JSON) of a job that the caller owns.
 
         Raises StaleWrite, StoreUnavailable.
         """
@@ -299,7 +310,7 @@ class JobStore:
         try:
             (self._db.put if verb == "Put" else self._db.update)(operation, **request)
         except ConditionFailed as refusal:
-            if not _is_own_repeat(target, refusal.item, target.status):
+            if not _is_own_retry(target, refusal.item, target.status):
                 return stale_write(target.id, target.owner or "", refusal.item)
         return None
 
@@ -307,14 +318,14 @@ class JobStore:
         try:
             self._db.update(operation, **write)
         except ConditionFailed as refusal:
-            if not _is_own_repeat(job, refusal.item, wanted):
+            if not _is_own_retry(job, refusal.item, wanted):
                 raise stale_write(job.id, job.owner or "", refusal.item) from refusal
 
     def _put_payload(self, item: Item) -> None:
         try:
             self._db.put("claim", **writes.put_payload(self._table, item))
         except ConditionFailed:
-            return  # it stands there already
+            return  # the same payload is stored already
 
     def _with_payload(self, item: Item) -> Job:
         job = read_job(item)
@@ -329,17 +340,17 @@ class JobStore:
         )
 
 
-def _is_claimed_by(found: Item, nonce: str) -> bool:
-    return found.get("owner") == {"S": nonce} and found["status"] == {"S": Status.INPROGRESS}
+def _is_claimed_by(item: Item, nonce: str) -> bool:
+    return item.get("owner") == {"S": nonce} and item["status"] == {"S": Status.INPROGRESS}
 
 
-def _holds(answer: Reason, nonce: str) -> bool:
-    return answer.code == "None" or (answer.item is not None and _is_claimed_by(answer.item, nonce))
+def _holds(reply: Reason, nonce: str) -> bool:
+    return reply.code == "None" or (reply.item is not None and _is_claimed_by(reply.item, nonce))
 
 
-def _is_own_repeat(job: Job, found: Item | None, wanted: Status) -> bool:
+def _is_own_retry(job: Job, item: Item | None, wanted: Status) -> bool:
     return (
-        found is not None
-        and found.get("owner") == {"S": job.owner}
-        and found["status"] == {"S": wanted}
+        item is not None
+        and item.get("owner") == {"S": job.owner}
+        and item["status"] == {"S": wanted}
     )

@@ -1,20 +1,23 @@
-"""Every change of a job's state, as the one conditional write that makes it.
+"""The conditional write for every change of a job's state.
 
 ::
 
-    create               claim (owner, lease)         complete
-      +-> QUEUED ------------> INPROGRESS --------------> COMPLETED   with the job's effects, in one transaction
-      +-> SCHEDULED ------------┤ ^    | fail: may be retried
-          (not before its time) | |    v
-             lease ran out  ----+ +-- RETRY (not before its time; SCHEDULED where that is far away)
-             (process died)     +----------------------> DEAD         permanent, or the last attempt; redrive: QUEUED again
-                       save (progress): INPROGRESS stays; continue_later: RETRY at once, no attempt spent
-          whatever has not ended -- cancel ------------> CANCELLED    and its owner is refused
+    create           claim (owner, lease)       complete
+      +-> QUEUED --------> INPROGRESS ------------> COMPLETED   with the job's effects,
+      +-> SCHEDULED -------+ ^    | fail, not final             in one transaction
+          (until its time) | |    v
+          lease expired ---+ +-- RETRY (until its time; SCHEDULED if that is far away)
+          (process died)     +--------------------> DEAD        permanent, or last attempt;
+                                                                redrive: QUEUED again
+          save (progress): INPROGRESS stays
+          continue_later: RETRY immediately, the attempt does not count
+          not ended -- cancel --------------------> CANCELLED   its owner can no longer commit
 
-Nothing is ever deleted and no write is unconditional, so that a late worker can only be refused.
-Functions here return requests and send nothing: a condition can be checked by reading it. `fence`
-grows with every claim and with nothing else, and no state is left for the same state without a
-claim between: so `status` and `fence` together are a job's version.
+No write deletes an item and every write has a condition, so a late worker can only be refused.
+Functions here return requests and send nothing: a condition can be checked by reading it.
+
+`fence` grows with every claim, and only with a claim. A job does not leave a status and return to
+it without a claim in between. So `status` and `fence` together are a job's version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,13 +34,10 @@ __all__ = [
     "cancel",
     "claim",
     "claim_seen",
-    "claimed",
     "complete",
-    "completed",
     "continue_later",
     "create",
     "fail",
-    "failed",
     "insert_claimed",
     "put_payload",
     "redrive",
@@ -51,17 +51,18 @@ __all__ = [
 
 #: Attributes that place a job in the indexes.
 _PLACES: Final = ("attention", "attention_at", "due")
-#: Attributes of a new item that the claim itself writes.
+#: Attributes of a new item that the claim itself sets.
 _SET_BY_CLAIM: Final = {"pk", "sk", "status", "history", "attempt", "fence"}
 
 
 def create(table: str, job: Job) -> list[dict[str, Any]]:
-    """The puts of a new job: its own, conditional, and those beside it, which the first one's
-    condition guards, too.
+    """Returns the puts of a new job: its own, which is conditional, and that of a large payload.
+
+    In a transaction, the condition of the first one holds for both.
     """
     is_free = "attribute_not_exists(pk)"
-    has_expired = "#expires_at < :now"  # TTL deletes late; an expired item is absent
-    item, *beside = new_items(job)
+    has_expired = "#expires_at < :now"  # TTL deletes late; an expired item counts as absent
+    item, *payload_items = new_items(job)
     put = {
         "TableName": table,
         "Item": item,
@@ -70,12 +71,13 @@ def create(table: str, job: Job) -> list[dict[str, Any]]:
         "ExpressionAttributeValues": {":now": {"N": str(job.created_at_ms // 1000)}},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
-    return [put, *({"TableName": table, "Item": each} for each in beside)]
+    return [put, *({"TableName": table, "Item": payload_item} for payload_item in payload_items)]
 
 
 def put_payload(table: str, item: dict[str, Any]) -> dict[str, Any]:
-    """The put of a payload that stands beside its job; its key names the request, so that what
-    stands there is the same.
+    """Returns the put of a payload that has an item of its own.
+
+    Its key names the request, so an item with the same key has the same content.
     """
     is_free = "attribute_not_exists(pk)"
     return {"TableName": table, "Item": item, "ConditionExpression": is_free}
@@ -84,19 +86,19 @@ def put_payload(table: str, item: dict[str, Any]) -> dict[str, Any]:
 def claim(
     table: str, tenant: str, job_id: str, *, nonce: str, now_ms: int, lease_ms: int, new: Job | None
 ) -> dict[str, Any]:
-    """Makes the holder of `nonce` the owner for `lease_ms`, whatever the job's version, if the job
-    is to be run now.
+    """Makes the holder of `nonce` the owner for `lease_ms`, if the job may run now.
 
-    `new` is the job that a producer's message asks for: where there is none, the claim makes it.
+    The job may have any version. `new` is the job that a producer's message asks for: if it does
+    not exist, the claim makes it.
 
     ::
 
-        owner A   claim --- runs --- lease_until .. late: refused by its nonce
+        owner A   claim --- runs --- lease expires .. late: refused by its nonce
         owner B                          claim ---- runs ---- complete
     """
     is_queued = "#status = :queued"
     is_due = "(#status IN (:retry, :scheduled) AND #not_before <= :now)"
-    # Nobody runs it: the process that claimed it died, or it would have renewed its lease.
+    # No worker runs it: a live owner would have renewed the lease.
     was_abandoned = "(#status = :inprogress AND #lease_until < :now)"
     has_attempts_left = "#attempt < #max_attempts"
     condition = f"({is_queued} OR {is_due} OR {was_abandoned}) AND {has_attempts_left}"
@@ -106,8 +108,8 @@ def claim(
             name: value for name, value in new_items(new)[0].items() if name not in _SET_BY_CLAIM
         }
         is_absent = "attribute_not_exists(pk)"
-        # The same job asked for again; another body under its idempotency key is another request,
-        # and refused.
+        # A repeat of the same request may claim the job. Another body with the same idempotency
+        # key is another request, and is refused.
         is_same_request = "#fingerprint = :new_fingerprint"
         condition = f"{is_absent} OR ({is_same_request} AND {condition})"
     sets = [
@@ -154,57 +156,22 @@ def claim(
     }
 
 
-def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
-    """What a job becomes by its claim."""
-    return replace(
-        seen,
-        status=Status.INPROGRESS,
-        owner=nonce,
-        lease_until_ms=now_ms + lease_ms,
-        attempt=seen.attempt + 1,
-        fence=seen.fence + 1,
-        history=(*seen.history, Attempt(started_at_ms=now_ms)),
-    )
-
-
-def completed(mine: Job, *, now_ms: int) -> Job:
-    """What a claimed job becomes by success."""
-    ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
-    return _ended(mine, Status.COMPLETED, ended, now_ms)
-
-
-def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Job:
-    """What a claimed job becomes by a failure: to be tried again not before `retry_at_ms`, or dead
-    where that is None.
-    """
-    ended = replace(mine.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
-    if retry_at_ms is None:
-        return replace(_ended(mine, Status.DEAD, ended, now_ms), error=error)
-    status = Status.RETRY if waits_by_message(retry_at_ms, now_ms) else Status.SCHEDULED
-    return replace(
-        mine,
-        status=status,
-        lease_until_ms=None,
-        not_before_ms=retry_at_ms,
-        history=(*mine.history[:-1], ended),
-    )
-
-
 def advance(
     table: str, seen: Job, target: Job, *, is_new: bool, result: str | None = None
 ) -> dict[str, Any]:
-    """Writes what an attempt without a claim has made of a job, if nobody else has changed it since
-    it was `seen`.
+    """Writes the result of an attempt without a claim, if the job is still as it was `seen`.
 
-    `target` is that state, with the attempt's nonce as its owner; `is_new` where the job did not
-    exist and is made by this. Returns one action of a transaction.
+    `target` is the new state, with the attempt's nonce as its owner. `is_new` is True if the job
+    did not exist and this write makes it. Returns one action of a transaction.
 
     ::
 
-        A   read v1 -- runs ---------------- advance: as seen?  yes: it is A's, at one write for claim and completion
-        B   read v1 -- runs -- advance ✓                        no: v2 is B's, and A has changed nothing
+        A   read v1 -- runs ---------------- advance: still v1?
+                                               yes: one write for claim and completion
+        B   read v1 -- runs -- advance         no: v2 is B's, and A has changed nothing
 
-        A   read v1 -- runs for long -- claims late (v2, A's) -- advance: mine, whether or not the claim's answer arrived
+        A   read v1 -- runs for long -- claims late (v2, A's) -- advance: A is the owner,
+                                                                 even if the claim's reply was lost
     """
     is_mine = "(#status = :inprogress AND #owner = :nonce)"
     values: dict[str, Any] = {
@@ -227,8 +194,8 @@ def advance(
     is_as_seen = "(#status = :seen_status AND #fence = :seen_fence)"
     written = {**state(target), **({} if result is None else {"result": {"S": result}})}
     gone = [name for name in ("lease_until", "not_before") if name not in written]
-    if target.status is Status.COMPLETED and target.progress is not None:  # the result says it all
-        gone.append("progress")
+    if target.status is Status.COMPLETED and target.progress is not None:
+        gone.append("progress")  # the result replaces it
     return {
         "Update": {
             "TableName": table,
@@ -249,11 +216,10 @@ def advance(
 
 
 def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
-    """Claims a QUEUED job in the version that was seen, as one statement among others. `mine` is
-    what it becomes.
+    """Claims a QUEUED job in the version that was `seen`, as one statement of several.
 
-    PartiQL, since a batch of statements is one call, and each costs one write unit where a
-    transaction's cost two.
+    `mine` is the job after the claim. This is PartiQL, since several statements are one call, and
+    each costs one write unit. In a transaction each would cost two.
     """
     is_as_seen = '"status" = ? AND "fence" = ?'
     sets = " ".join(
@@ -278,8 +244,9 @@ def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
 
 
 def insert_claimed(table: str, mine: Job) -> dict[str, Any]:
-    """Makes the job that a producer's message asks for, claimed from the start; refused where its
-    id is taken.
+    """Makes the job that a producer's message asks for, claimed from the start.
+
+    Refused if a job has its id.
     """
     item = new_items(mine)[0]
     members = ", ".join(f"'{name}': ?" for name in item)
@@ -290,7 +257,7 @@ def insert_claimed(table: str, mine: Job) -> dict[str, Any]:
 
 
 def renew(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str, Any]:
-    """Holds a claim for another `lease_ms`."""
+    """Extends a claim by another `lease_ms`."""
     is_mine = "#status = :inprogress AND #owner = :nonce"
     return {
         "TableName": table,
@@ -308,17 +275,19 @@ def renew(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str, Any]
 
 
 def renew_seen(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str, Any]:
-    """`renew` as one statement among others."""
+    """Does `renew`, as one statement of several."""
     is_mine = '"status" = ? AND "owner" = ?'
+    update = f'UPDATE "{table}" SET "lease_until" = ?'  # noqa: S608  # names and clauses of ours
     return {
-        # Names and clauses of ours.
-        "Statement": f'UPDATE "{table}" SET "lease_until" = ? WHERE "pk" = ? AND "sk" = ? AND {is_mine}',  # noqa: S608
+        "Statement": f'{update} WHERE "pk" = ? AND "sk" = ? AND {is_mine}',
         "Parameters": [
-            {"N": str(now_ms + lease_ms)}, *job_key(job.tenant, job.id).values(),
-            {"S": Status.INPROGRESS}, {"S": job.owner},
+            {"N": str(now_ms + lease_ms)},
+            *job_key(job.tenant, job.id).values(),
+            {"S": Status.INPROGRESS},
+            {"S": job.owner},
         ],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }  # fmt: skip
+    }
 
 
 def complete(table: str, job: Job, *, result: str, now_ms: int) -> dict[str, Any]:
@@ -326,27 +295,27 @@ def complete(table: str, job: Job, *, result: str, now_ms: int) -> dict[str, Any
 
     ::
 
-        owner A   claim -- runs ----------------. late: complete refused (owner is B)
-        owner B            lease ran out - claim -- runs -- complete -- its answer is lost -- repeat: COMPLETED by me, done
+        owner A   claim -- runs ------------------ late: complete refused (owner is B)
+        owner B      lease expired - claim - runs - complete - response lost - retry: done by B
     """
     ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
     write = _end(
         table, job, Status.COMPLETED, ended, now_ms=now_ms, extra={"result": {"S": result}}
     )
-    if job.progress is not None:  # the result says it all
+    if job.progress is not None:  # the result replaces it
         write["UpdateExpression"] += ", #progress"
         write["ExpressionAttributeNames"]["#progress"] = "progress"
     return write
 
 
 def save(table: str, job: Job, *, progress: str) -> dict[str, Any]:
-    """Keeps how far a job has come, while the caller is its owner. `progress` is JSON.
+    """Stores the progress of a job, while the caller is its owner. `progress` is JSON.
 
     ::
 
         owner A   claim -- save 1 -- save 2 -- killed
-        owner B                                 claim: finds 2, goes on from there
-        late A                     save 2 of a process that was taken for dead: refused, B is the owner
+        owner B                                  claim: finds 2, and continues from there
+        late A                 save 2 of a process whose lease expired: refused, B is the owner
     """
     is_mine = "#status = :inprogress AND #owner = :nonce"
     return {
@@ -365,11 +334,10 @@ def save(table: str, job: Job, *, progress: str) -> dict[str, Any]:
 
 
 def continue_later(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
-    """Leaves a job that has come further to another invocation, at once: the attempt is on record
-    and counts for nothing.
+    """Leaves a job that has made progress to another invocation, immediately.
 
-    RETRY, which the relay does not announce: the message that was received is the one that comes
-    back.
+    The attempt is recorded, but does not count. The status is RETRY, which the relay does not
+    announce: the message that was received comes back.
     """
     is_mine = "#status = :inprogress AND #owner = :nonce"
     ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.CONTINUED)
@@ -399,10 +367,9 @@ def continue_later(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
 def fail(
     table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int
 ) -> dict[str, Any]:
-    """Gives up a claim after a failure: to RETRY not before `retry_at_ms`, or to DEAD where that is
-    None.
+    """Ends a claim after a failure: RETRY until `retry_at_ms`, or DEAD if that is None.
 
-    A time beyond what a message can wait for makes it SCHEDULED, and a sweep hands it on.
+    If a message cannot wait until then, the job becomes SCHEDULED, and a sweep announces it.
     """
     failed = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
     if retry_at_ms is None:
@@ -419,20 +386,20 @@ def fail(
 
 
 def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
-    """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was seen."""
+    """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was read."""
     error = f"attempt {job.attempt} of {job.max_attempts} was interrupted: its process died"
     lost = replace(job.history[-1], outcome=Outcome.INTERRUPTED, error=error)
     write = _end(table, job, Status.DEAD, lost, now_ms=now_ms, extra={"error": {"S": error}})
-    is_still_abandoned = "#lease_until = :seen_lease"  # or its owner has renewed it meanwhile
+    is_still_abandoned = "#lease_until = :seen_lease"  # its owner has not renewed it meanwhile
     write["ConditionExpression"] += f" AND {is_still_abandoned}"
     write["ExpressionAttributeValues"][":seen_lease"] = {"N": str(job.lease_until_ms)}
     return write
 
 
 def release(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
-    """Undoes a claim whose attempt was never started: it counts for nothing.
+    """Undoes a claim whose attempt was never started; the attempt does not count.
 
-    RETRY, which the relay does not announce.
+    The status is RETRY, which the relay does not announce.
     """
     is_mine = "#status = :inprogress AND #owner = :nonce"
     return {
@@ -458,9 +425,9 @@ def release(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
 
 
 def cancel(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
-    """Ends a job that has not ended, in the version that was seen.
+    """Ends a job that has not ended, in the version that was `seen`.
 
-    Its owner is refused from here on.
+    Its owner can no longer write.
     """
     is_as_seen = "#status = :seen AND #fence = :fence"
     sets = ["#status = :cancelled", "#expires_at = :expires"]
@@ -502,12 +469,11 @@ def redrive(table: str, seen: Job) -> dict[str, Any]:
 
 
 def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
-    """Has the stream announce a job again, in the version that was seen, because its message is
-    lost.
+    """Makes the stream announce a job again, in the version that was `seen`.
 
-    A stream record is made by a change of the item, so the change notes when. What waits for
-    another attempt, or was abandoned, becomes QUEUED: only that is announced. An attempt that was
-    abandoned stays in the history.
+    Its message is lost. A change of the item makes a stream record, so the change notes the time. A
+    job that waits for another attempt, or that was abandoned, becomes QUEUED, since only that is
+    announced. An abandoned attempt stays in the history.
     """
     is_as_seen = "#status = :seen AND #fence = :fence"
     sets = ["#resent_at = :now"]
@@ -524,7 +490,7 @@ def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
         values[":queued"] = {"S": Status.QUEUED}
         removes = " REMOVE #not_before, #lease_until"
     if seen.status is Status.INPROGRESS:
-        is_still_abandoned = "#lease_until = :seen_lease"  # or its owner has renewed it meanwhile
+        is_still_abandoned = "#lease_until = :seen_lease"  # its owner has not renewed it meanwhile
         is_as_seen += f" AND {is_still_abandoned}"
         values[":seen_lease"] = {"N": str(seen.lease_until_ms)}
     return _change(
@@ -533,8 +499,9 @@ def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
 
 
 def take_due(table: str, seen: Job) -> dict[str, Any]:
-    """Takes a scheduled job out of the `due` index, which makes the stream announce it with the
-    delay that is left.
+    """Takes a scheduled job out of the `due` index.
+
+    The stream then announces it, with the delay that is left.
     """
     is_not_taken = "#due = :due"
     return _change(
@@ -542,22 +509,10 @@ def take_due(table: str, seen: Job) -> dict[str, Any]:
     )
 
 
-def _ended(mine: Job, status: Status, attempt: Attempt, now_ms: int) -> Job:
-    # Only a job that has ended may vanish: TTL counts from here.
-    expires_at_s = now_ms // 1000 + RETENTION_SECONDS
-    return replace(
-        mine,
-        status=status,
-        lease_until_ms=None,
-        history=(*mine.history[:-1], attempt),
-        expires_at_s=expires_at_s,
-    )
-
-
 def _end(
     table: str, job: Job, status: Status, attempt: Attempt, *, now_ms: int, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    # Only a job that has ended may vanish: TTL counts from here.
+    # Only a job that has ended may be deleted: its TTL counts from its end.
     place = attention(job.tenant, status, now_ms) if status is Status.DEAD else {}
     return _leave(table, job, status, attempt, {**extra, "expires_at": _expires(now_ms), **place})
 
@@ -565,7 +520,7 @@ def _end(
 def _leave(
     table: str, job: Job, status: Status, attempt: Attempt, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The write with which an owner leaves its job, applied only while it is the owner."""
+    """Returns the write with which an owner leaves its job, applied only while it is the owner."""
     is_mine = "#status = :inprogress AND #owner = :nonce"
     sets = [
         "#status = :status",

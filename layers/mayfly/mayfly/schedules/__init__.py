@@ -1,9 +1,9 @@
-"""Schedules: jobs by the clock, one for each tick, whatever runs twice or late."""
+"""Schedules: one job for each tick, even if a sweep runs twice or late."""
 
 from mayfly.schedules.model import Definition, Schedule
-from mayfly.schedules.rules import public, read_definition
 from mayfly.schedules.service import Keeper, define, delete, hand_out_due, pause, read, resume
 from mayfly.schedules.store import ScheduleStore
+from mayfly.schedules.wire import public, read_definition
 
 __all__ = [
     "Definition",

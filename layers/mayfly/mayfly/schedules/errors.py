@@ -16,11 +16,11 @@ class ScheduleNotFound(MayflyError):
 
 
 class ScheduleBusy(MayflyError):
-    """A schedule was changed by somebody else at the same time, again and again."""
+    """The schedule is being changed by other callers at the same time."""
 
     status = 409
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"the schedule {name!r} is being changed by somebody else; look at it and try again"
+            f"the schedule {name!r} is being changed by another caller; read it and try again"
         )

@@ -1,4 +1,4 @@
-"""A schedule: what to run, and when."""
+"""A schedule: the job to make, and its times."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ __all__ = ["Definition", "HandOut", "Schedule"]
 
 @dataclass(frozen=True)
 class Definition:
-    """What its owner says of a schedule.
+    """The part of a schedule that its owner defines.
 
     Exactly one of `cron` (five fields, in `timezone`) and `every_seconds` is set.
     """
@@ -25,10 +25,10 @@ class Definition:
 class Schedule:
     """A schedule, as read. Times are milliseconds since the epoch; its times are called ticks.
 
-    `edition` names this definition, and is part of the ids of its jobs; `version` grows with every
-    write. `next_ms` is the first tick that has no job yet, None while none is to get one: paused,
-    or in the middle of a change. `made_ms` is the last that has one. Intervals count from
-    `anchor_ms`.
+    `edition` names this definition, and is part of the ids of its jobs. `version` grows with every
+    write. `next_ms` is the first tick that has no job yet. It is None if no tick gets a job: the
+    schedule is paused, or in the middle of a change. `made_ms` is the last tick that has a job.
+    Intervals count from `anchor_ms`.
     """
 
     tenant: str
@@ -44,8 +44,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class HandOut:
-    """The ticks to make jobs of, the number of those that were missed before the first of them, and
-    the tick after the last.
+    """The ticks to make jobs of.
+
+    `missed` ticks came before the first of them. `next_ms` is the tick after the last.
     """
 
     ticks: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Schedules: jobs by the clock, one for each tick, whatever runs twice or late."""
+"""Operations of an application and of the sweep on schedules."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,9 +31,9 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class Keeper:
-    """What it takes to keep schedules.
+    """Dependencies of schedules.
 
-    `tasks` are those that there are; `new_edition()` names a definition like no other.
+    `tasks` are the tasks that exist; `new_edition()` draws a new name for a definition.
     """
 
     store: ScheduleStore
@@ -44,19 +44,21 @@ class Keeper:
 
 
 def read(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
-    """A schedule of this tenant. Raises ScheduleNotFound, StoreUnavailable."""
+    """Returns a schedule of this tenant. Raises ScheduleNotFound, StoreUnavailable."""
     return keeper.store.read(tenant, name)
 
 
 def define(
     keeper: Keeper, name: str, definition: Definition, *, tenant: str
 ) -> tuple[Schedule, bool]:
-    """Makes a schedule of this tenant be as defined, and says whether it is new. What is as defined
-    already is left as it is.
+    """Makes or changes a schedule of this tenant; returns it, and True if it is new.
 
-    Another definition counts from now on: jobs of ticks to come that were made for the one before
-    are cancelled. One that is paused stays paused. Raises UnknownTask, ScheduleBusy,
-    StoreUnavailable (it may stand still then: repeat it).
+    A schedule that has this definition already is left unchanged. A changed definition counts from
+    now on: jobs of future ticks that were made for the old one are cancelled. A paused schedule
+    stays paused.
+
+    Raises UnknownTask, ScheduleBusy, StoreUnavailable. After StoreUnavailable the schedule may be
+    stopped; repeat the call to restart it.
     """
     if definition.task not in keeper.tasks:
         raise UnknownTask(definition.task, list(keeper.tasks))
@@ -64,19 +66,18 @@ def define(
         now_ms = keeper.clock()
         with suppress(StaleWrite):
             try:
-                seen = keeper.store.read(tenant, name)
+                current = keeper.store.read(tenant, name)
             except ScheduleNotFound:
-                made = _started(
+                new = _started(
                     keeper, Schedule(tenant, name, definition, keeper.new_edition(), now_ms, None)
                 )
-                keeper.store.create(made)
-                return _first_hand_out(keeper, made), True
-            is_still = (
-                seen.next_ms is None and not seen.is_paused
-            )  # a change was cut short: it is finished now
-            if seen.definition == definition and not is_still:
-                return seen, False
-            held = _hold(keeper, seen)
+                keeper.store.create(new)
+                return _first_hand_out(keeper, new), True
+            # An earlier change was interrupted; this call completes it.
+            is_interrupted = current.next_ms is None and not current.is_paused
+            if current.definition == definition and not is_interrupted:
+                return current, False
+            held = _hold(keeper, current)
             changed = replace(
                 held,
                 definition=definition,
@@ -84,35 +85,35 @@ def define(
                 anchor_ms=now_ms,
                 made_ms=0,
             )
-            return _set_going(keeper, held, changed), False
+            return _restart(keeper, held, changed), False
     raise ScheduleBusy(name)
 
 
 def pause(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
-    """Lets a schedule make no more jobs; those of ticks to come are cancelled.
+    """Stops a schedule from making jobs; jobs of future ticks are cancelled.
 
     Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            seen = keeper.store.read(tenant, name)
-            return _hold(keeper, seen, is_paused=True)
+            current = keeper.store.read(tenant, name)
+            return _hold(keeper, current, is_paused=True)
     raise ScheduleBusy(name)
 
 
 def resume(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
-    """Lets a paused schedule go on, with the first tick from now; those in between are not made up
-    for.
+    """Continues a paused schedule with the first tick from now.
 
-    Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
+    Ticks that came during the pause get no job. Raises ScheduleNotFound, ScheduleBusy,
+    StoreUnavailable.
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            seen = keeper.store.read(tenant, name)
-            if seen.next_ms is not None:
-                return seen
-            held = _hold(keeper, seen)
-            return _set_going(
+            current = keeper.store.read(tenant, name)
+            if current.next_ms is not None:
+                return current
+            held = _hold(keeper, current)
+            return _restart(
                 keeper,
                 held,
                 replace(held, is_paused=False, edition=keeper.new_edition(), made_ms=0),
@@ -121,8 +122,10 @@ def resume(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
 
 
 def delete(keeper: Keeper, name: str, *, tenant: str) -> None:
-    """Ends a schedule; jobs of ticks to come are cancelled, those that run go on. Raises
-    ScheduleNotFound, ScheduleBusy, StoreUnavailable."""
+    """Ends a schedule; jobs of future ticks are cancelled, running jobs continue.
+
+    Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
+    """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
             keeper.store.delete(_hold(keeper, keeper.store.read(tenant, name)))
@@ -133,70 +136,64 @@ def delete(keeper: Keeper, name: str, *, tenant: str) -> None:
 def hand_out_due(
     keeper: Keeper, *, is_over: Callable[[], bool], failed: Callable[[Schedule, Exception], None]
 ) -> int:
-    """Makes the jobs of all ticks that come soon, or have passed, of all tenants; returns how many.
-    Stops when `is_over()`.
+    """Makes the jobs of all due ticks of all tenants, and returns their number.
 
-    Several at once do no harm: of two that make the same jobs, one is refused. A schedule whose
-    jobs cannot be made is told to `failed`, and keeps none of the others back. Raises
-    StoreUnavailable where not even the list can be read.
+    These are ticks that come soon, or have passed. Stops when `is_over()`. Several calls at once do
+    no harm: if two make the same jobs, one is refused. If the jobs of a schedule cannot be made,
+    `failed` is called with it, and the others are not affected. Raises StoreUnavailable if the list
+    of schedules cannot be read.
     """
-    made = 0
-    for found in keeper.store.due(before_ms=keeper.clock() + AHEAD_MS):
+    count = 0
+    for schedule in keeper.store.due(before_ms=keeper.clock() + AHEAD_MS):
         if is_over():
             break
         try:
-            with suppress(StaleWrite):  # somebody else is at it, or the index was behind
-                made += _hand_out(keeper, found, is_over)[1]
-        except (
-            StoreUnavailable,
-            ArithmeticError,
-            LookupError,
-            ValueError,
-        ) as problem:  # a time zone that is gone, for one
-            failed(found, problem)
-    return made
+            with suppress(StaleWrite):  # another sweep handles it, or the index was behind
+                count += _hand_out(keeper, schedule, is_over)[1]
+        except (StoreUnavailable, ArithmeticError, LookupError, ValueError) as problem:
+            # For example, its time zone no longer exists.
+            failed(schedule, problem)
+    return count
 
 
 def _hand_out(
     keeper: Keeper, schedule: Schedule, is_over: Callable[[], bool] = lambda: False
 ) -> tuple[Schedule, int]:
-    made, limit = 0, _TICKS if is_inline(schedule.definition.payload) else 1
+    count, limit = 0, _TICKS if is_inline(schedule.definition.payload) else 1
     while (
-        (now_ms := keeper.clock())
-        and (found := hand_out(schedule, now_ms, limit))
-        and not is_over()
+        (now_ms := keeper.clock()) and (due := hand_out(schedule, now_ms, limit)) and not is_over()
     ):
-        jobs = _jobs(keeper, schedule, found, now_ms)
-        schedule = keeper.store.advance(
-            schedule, jobs, made_ms=found.ticks[-1], next_ms=found.next_ms
-        )
-        made += len(jobs)
-    return schedule, made
+        jobs = _jobs(keeper, schedule, due, now_ms)
+        schedule = keeper.store.advance(schedule, jobs, made_ms=due.ticks[-1], next_ms=due.next_ms)
+        count += len(jobs)
+    return schedule, count
 
 
-def _jobs(keeper: Keeper, schedule: Schedule, found: HandOut, now_ms: int) -> list[Job]:
-    wanted, jobs = schedule.definition, []
-    for index, tick in enumerate(found.ticks):
+def _jobs(keeper: Keeper, schedule: Schedule, due: HandOut, now_ms: int) -> list[Job]:
+    definition, jobs = schedule.definition, []
+    for index, tick in enumerate(due.ticks):
         submission = Submission(
-            wanted.task, wanted.payload, wanted.max_attempts, not_before=Delay(at_ms=tick)
+            definition.task,
+            definition.payload,
+            definition.max_attempts,
+            not_before=Delay(at_ms=tick),
         )
         job = new_job(
             schedule.tenant,
             job_id(schedule, tick),
             submission,
-            keeper.tasks.get(wanted.task),
+            keeper.tasks.get(definition.task),
             now_ms=now_ms,
         )
-        jobs.append(replace(job, tick=Tick(schedule.name, tick, found.missed if index == 0 else 0)))
+        jobs.append(replace(job, tick=Tick(schedule.name, tick, due.missed if index == 0 else 0)))
     return jobs
 
 
 def _hold(keeper: Keeper, seen: Schedule, *, is_paused: bool | None = None) -> Schedule:
-    """Stops a schedule, and then cancels the jobs that were made ahead and have not begun. What has
-    begun is let run.
+    """Stops a schedule, and then cancels the jobs that were made ahead and have not begun.
 
-    The schedule's own write comes first: no sweep makes another job after it. Cut short, it is done
-    again by whoever repeats the change.
+    Jobs that have begun continue. The schedule's own write comes first: after it, no sweep makes
+    another job. If this is interrupted, a repeat of the change completes it.
     """
     wanted = replace(
         seen, next_ms=None, is_paused=seen.is_paused if is_paused is None else is_paused
@@ -210,14 +207,12 @@ def _hold(keeper: Keeper, seen: Schedule, *, is_paused: bool | None = None) -> S
     return held
 
 
-def _set_going(keeper: Keeper, held: Schedule, target: Schedule) -> Schedule:
+def _restart(keeper: Keeper, held: Schedule, target: Schedule) -> Schedule:
     return _first_hand_out(keeper, keeper.store.set(held, _started(keeper, target)))
 
 
 def _first_hand_out(keeper: Keeper, schedule: Schedule) -> Schedule:
-    """Makes the first jobs of a schedule that was just set going: the next sweep may be a minute
-    away.
-    """
+    """Makes the first jobs of a started schedule, since the next sweep may be a minute away."""
     try:
         return _hand_out(keeper, schedule)[0]
     except StaleWrite:  # a sweep was quicker
@@ -225,6 +220,6 @@ def _first_hand_out(keeper: Keeper, schedule: Schedule) -> Schedule:
 
 
 def _started(keeper: Keeper, schedule: Schedule) -> Schedule:
-    """A schedule with its first tick from now, unless it is paused."""
+    """Returns a schedule with its first tick from now, or without one if it is paused."""
     first = first_tick(schedule.definition, schedule.anchor_ms, keeper.clock())
     return replace(schedule, next_ms=None if schedule.is_paused else first)

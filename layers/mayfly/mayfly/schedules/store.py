@@ -1,5 +1,6 @@
-"""Schedules on DynamoDB, in the jobs table: a tick's job and the schedule's next tick are one
-transaction.
+"""Schedules on DynamoDB, in the jobs table.
+
+A tick's job and the schedule's next tick are written in one transaction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ __all__ = ["ScheduleStore", "StaleWrite"]
 
 
 class StaleWrite(Exception):
-    """Somebody else has changed the schedule since it was read."""
+    """The schedule has changed since it was read; nothing was written."""
 
 
 class ScheduleStore:
@@ -29,7 +30,7 @@ class ScheduleStore:
         self._table = table
 
     def read(self, tenant: str, name: str) -> Schedule:
-        """The schedule, strongly consistent. Raises ScheduleNotFound, StoreUnavailable."""
+        """Returns the schedule, by a consistent read. Raises ScheduleNotFound, StoreUnavailable."""
         item = self._db.get("read schedule", self._table, writes.schedule_key(tenant, name))
         if item is None:
             raise ScheduleNotFound(name)
@@ -38,8 +39,11 @@ class ScheduleStore:
     def list(
         self, tenant: str, *, limit: int, after: str | None
     ) -> tuple[list[Schedule], str | None]:
-        """Up to `limit` of a tenant's schedules by name, those behind `after`; and the name to go
-        on behind, None at the end. Raises StoreUnavailable."""
+        """Returns up to `limit` of a tenant's schedules after the name `after`, by name.
+
+        Also returns the name after which the next page begins, None at the end. Raises
+        StoreUnavailable.
+        """
         query: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk",
@@ -51,12 +55,14 @@ class ScheduleStore:
         if after is not None:
             query["ExclusiveStartKey"] = writes.schedule_key(tenant, after)
         reply = self._db.query("list schedules", **query)
-        found = [writes.read_item(item) for item in reply["Items"]]
-        return found, found[-1].name if found and "LastEvaluatedKey" in reply else None
+        page = [writes.read_item(item) for item in reply["Items"]]
+        return page, page[-1].name if page and "LastEvaluatedKey" in reply else None
 
     def due(self, *, before_ms: int) -> Iterator[Schedule]:
-        """Schedules whose next tick comes up to `before_ms`, of all tenants, the earliest first.
-        Eventually consistent. Raises StoreUnavailable."""
+        """Yields schedules of all tenants whose next tick is up to `before_ms`, the earliest first.
+
+        The read is eventually consistent. Raises StoreUnavailable.
+        """
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": "due",
@@ -75,11 +81,11 @@ class ScheduleStore:
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
     def create(self, schedule: Schedule) -> None:
-        """Stores a new schedule. Raises StaleWrite where there is one, StoreUnavailable."""
+        """Stores a new schedule. Raises StaleWrite if it exists, StoreUnavailable."""
         self._send("create schedule", self._db.put, writes.create(self._table, schedule))
 
     def set(self, seen: Schedule, target: Schedule) -> Schedule:
-        """Makes `target` of a schedule, and returns it as it is now.
+        """Replaces a schedule by `target`, and returns it with its new version.
 
         Raises StaleWrite, StoreUnavailable.
         """
@@ -91,18 +97,16 @@ class ScheduleStore:
         try:
             self._db.delete("delete schedule", **writes.delete(self._table, seen))
         except ConditionFailed as refusal:
-            if not (
-                refusal.was_repeated and self._is_gone(seen)
-            ):  # the answer was lost, and this is the SDK's repeat
+            # If the response was lost, this is the SDK's retry of a write that succeeded.
+            if not (refusal.was_repeated and self._is_gone(seen)):
                 raise StaleWrite from refusal
 
     def advance(
         self, seen: Schedule, jobs: Sequence[Job], *, made_ms: int, next_ms: int
     ) -> Schedule:
-        """Makes the jobs of ticks and notes which tick comes next, all or nothing; returns the
-        schedule as it is now.
+        """Makes the jobs of ticks and stores the next tick, all or nothing; returns the schedule.
 
-        Raises StaleWrite where somebody else was quicker, StoreUnavailable.
+        Raises StaleWrite if another sweep was quicker, StoreUnavailable.
         """
         puts = [put for job in jobs for put in create_job(self._table, job)]
         try:

@@ -1,15 +1,15 @@
-"""Every change of a schedule, as the one conditional write that makes it.
+"""The conditional write for every change of a schedule.
 
 ::
 
-    create --> runs ---- advance: the jobs of some ticks and the next tick, in one transaction --+
-                ^ |  ^----------------------------------------------------------------------------+
-            set | | hold: no tick gets a job any more; what has one and has not begun is cancelled, then
-                | v
+    create --> runs -- advance: jobs of some ticks and the next tick, in one transaction --+
+                ^ |  ^-----------------------------------------------------------------------+
+            set | | hold: no tick gets a job any more;
+                | v       then jobs of future ticks that have not begun are cancelled
                held ---- delete: gone
 
-Each write states the version that it has seen, so that of two only one counts. Functions here
-return requests and send nothing.
+Each write has the version that was read as its condition, so that only one of two concurrent writes
+succeeds. Functions here return requests and send nothing.
 """
 
 import json
@@ -23,29 +23,30 @@ from mayfly.schedules.model import Definition, Schedule
 
 __all__ = ["DUE", "advance", "create", "delete", "partition", "read_item", "schedule_key", "set_"]
 
-#: The partition of the jobs table's `due` index with the schedules that run, by their next tick.
+#: The partition of the jobs table's `due` index with the active schedules, by their next tick.
 DUE: Final = "schedules"
 
 
 def partition(tenant: str) -> str:
-    """The partition with a tenant's schedules."""
+    """Returns the partition with a tenant's schedules."""
     return key(tenant, "schedules")
 
 
 def schedule_key(tenant: str, name: str) -> dict[str, Any]:
-    """The primary key of a schedule."""
+    """Returns the primary key of a schedule."""
     return {"pk": {"S": partition(tenant)}, "sk": {"S": key("schedule", name)}}
 
 
 def create(table: str, schedule: Schedule) -> dict[str, Any]:
-    """The put of a new schedule."""
+    """Returns the put of a new schedule."""
     is_free = "attribute_not_exists(pk)"
     return {"TableName": table, "Item": _item(schedule), "ConditionExpression": is_free}
 
 
 def set_(table: str, seen: Schedule, target: Schedule) -> dict[str, Any]:
-    """The put that makes `target` of a schedule, in the version that was seen: holds it, changes
-    it, or sets it going.
+    """Returns the put that replaces a schedule by `target`, in the version that was `seen`.
+
+    It holds the schedule, changes it, or starts it.
     """
     return {
         "TableName": table,
@@ -57,8 +58,9 @@ def set_(table: str, seen: Schedule, target: Schedule) -> dict[str, Any]:
 def advance(
     table: str, seen: Schedule, *, made_ms: int, next_ms: int, puts: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The transaction that makes jobs of ticks and notes which comes next; the schedule's own write
-    first.
+    """Returns the transaction that makes jobs of ticks and stores the next tick.
+
+    The schedule's own write comes first.
     """
     condition = _is_as_seen(seen)
     update = {
@@ -82,12 +84,12 @@ def advance(
 
 
 def delete(table: str, seen: Schedule) -> dict[str, Any]:
-    """The delete of a schedule, in the version that was seen."""
+    """Returns the delete of a schedule, in the version that was `seen`."""
     return {"TableName": table, "Key": schedule_key(seen.tenant, seen.name), **_is_as_seen(seen)}
 
 
 def read_item(item: Mapping[str, Any]) -> Schedule:
-    """The schedule in an item."""
+    """Returns the schedule in an item."""
     return Schedule(
         tenant=item["tenant"]["S"],
         name=item["name"]["S"],

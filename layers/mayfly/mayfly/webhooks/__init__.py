@@ -1,4 +1,4 @@
-"""Webhooks: signed, at least once, each under one id, and to public addresses only."""
+"""Webhooks: signed, delivered at least once, each with one id, and only to public addresses."""
 
 from mayfly.webhooks.service import Courier, deliver
 

@@ -6,23 +6,23 @@ __all__ = ["BadSecret", "ForbiddenAddress", "UnknownSecret", "Unreachable"]
 
 
 class ForbiddenAddress(MayflyError):
-    """The host of a webhook leads to an address that no webhook may go to, or to none."""
+    """The host of a webhook has no address, or one to which no webhook may be sent."""
 
     retryable = False
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{host} does not lead to public addresses only; webhooks go nowhere else")
+        super().__init__(f"{host} has an address that is not public, or none; use a public host")
 
 
 class Unreachable(MayflyError):
-    """A webhook's endpoint gave no answer; `where` is its origin or its host."""
+    """A webhook's endpoint did not answer; `where` is its origin or its host."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
 
 
 class UnknownSecret(MayflyError):
-    """A webhook is to be signed with a secret that its tenant does not have."""
+    """The tenant does not have the secret that signs this webhook."""
 
     retryable = False
 
@@ -34,12 +34,12 @@ class UnknownSecret(MayflyError):
 
 
 class BadSecret(MayflyError):
-    """A webhook secret is not one."""
+    """A webhook secret is malformed."""
 
     retryable = False
 
     def __init__(self, name: str) -> None:
         super().__init__(
             f"the webhook secret {name!r} must be 'whsec_' and 24 to 64 bytes in base64, or "
-            "several of these apart by spaces"
+            "several of these, separated by spaces"
         )

@@ -1,4 +1,4 @@
-"""A webhook, where it goes, and where webhooks may go."""
+"""A webhook, its endpoint, and the endpoints that are allowed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,9 @@ __all__ = ["LOCAL", "PUBLIC", "Endpoint", "Policy", "Webhook"]
 
 @dataclass(frozen=True)
 class Webhook:
-    """What to send: any JSON as `body`, headers beside the signature's, and the name of the secret
-    that signs it.
+    """The content of a webhook: any JSON as `body`, headers, and the name of its secret.
+
+    The headers are those of the caller, without those of the signature.
     """
 
     url: str
@@ -40,14 +41,16 @@ class Endpoint:
 
     @property
     def origin(self) -> str:
-        """How errors name it: without path and query, which may hold what is nobody's business."""
+        """The endpoint's name in errors: without path and query, which may contain secrets."""
         return f"{self.scheme}://{self.authority}"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Where webhooks may go: by which schemes, to which ports (None: any), and whether to this
-    machine itself.
+    """The endpoints to which webhooks may be sent.
+
+    They have one of `schemes` and one of `ports` (None: any). `allows_loopback` allows this machine
+    itself.
     """
 
     schemes: frozenset[str]

@@ -1,4 +1,4 @@
-"""Webhooks: signed, at least once, each under one id, and to public addresses only."""
+"""The delivery of a webhook: one attempt of a job of `http.deliver`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ from mayfly.webhooks.wire import Answer, post
 
 __all__ = ["Courier", "deliver"]
 
-#: The whole exchange, in seconds. Standard Webhooks advises receivers to answer within 15 to 30.
+#: The longest exchange, in seconds. Standard Webhooks advises receivers to answer within 15 to 30.
 _SECONDS: Final = 15.0
-#: What an attempt may take: to look the host up, to connect, and the exchange. It is not begun with
-#: less.
+#: The longest attempt, in seconds: looking the host up, connecting, and the exchange. An attempt
+#: is not started with less time left.
 _NEEDED_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
 class Courier:
-    """What it takes to deliver.
+    """Dependencies of a delivery.
 
-    `resolve(host, port)` gives a host's addresses; `pauses` are the seconds between attempts.
+    `resolve(host, port)` returns a host's addresses; `pauses` are the seconds between attempts.
     """
 
     secrets: Secrets
@@ -49,47 +49,46 @@ class Courier:
 
 
 def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
-    """The body of `http.deliver`: one attempt. Payload `{url, body?, headers?, secret_name?}`;
-    gives `{"status"}`.
+    """Runs one attempt of `http.deliver`. Payload `{url, body?, headers?, secret_name?}`.
 
-    The receiver may see an attempt that is not known to have arrived, and so the same `webhook-id`
-    again: it is the job's. Raises Retry where there was no answer or not a good one, Permanent
-    where trying again would change nothing.
+    Returns `{"status"}`. An attempt may have reached the receiver although that is not known. So
+    the receiver may see the same `webhook-id`, which belongs to the job, again. Raises Retry if
+    there was no response or not a good one, Permanent if another attempt would change nothing.
     """
-    if effects.seconds_left() < _NEEDED_SECONDS:  # others of the batch have used the invocation up
+    if effects.seconds_left() < _NEEDED_SECONDS:  # other jobs have used up the invocation
         raise Continue
     try:
         webhook = read_webhook(job.payload)
         endpoint = read_endpoint(webhook.url, courier.policy)
-        # Whoever redrives a job asks on purpose.
+        # A redrive asks the endpoint again on purpose.
         if job.run == 1 and courier.endpoints.is_gone(job.tenant, webhook.url):
             raise Permanent(
                 f"this URL of {endpoint.origin} has answered 410 before; redrive this job to "
-                "ask it again"
+                "try it again"
             )
         keys = courier.secrets.read(job.tenant, webhook.secret_name)
         answer = _attempt(job, webhook, endpoint, keys, courier)
     except (InvalidRequest, ForbiddenAddress, UnknownSecret, BadSecret) as problem:
         raise Permanent(str(problem)) from None
     except Unreachable as problem:
-        raise _again(str(problem), job, courier, None) from None
+        raise _retry(str(problem), job, courier, None) from None
     if is_delivered(answer.status):
         if job.run > 1:
             courier.endpoints.reopen(job.tenant, webhook.url)
         return {"status": answer.status}
     if answer.status == GONE:
         courier.endpoints.end(job.tenant, webhook.url)
-        raise Permanent(f"{endpoint.origin} answered 410: it wants nothing more")
+        raise Permanent(f"{endpoint.origin} answered 410: it wants no more webhooks")
     why = ", a redirect, which is not followed" if 300 <= answer.status < 400 else ""
-    raise _again(f"{endpoint.origin} answered {answer.status}{why}", job, courier, answer)
+    raise _retry(f"{endpoint.origin} answered {answer.status}{why}", job, courier, answer)
 
 
 def _attempt(
     job: Job, webhook: Webhook, endpoint: Endpoint, keys: Sequence[bytes], courier: Courier
 ) -> Answer:
     body = content(webhook.body)
-    # Looked up once, all of them checked, and the connection goes to what was checked: a name
-    # cannot change its mind between.
+    # The name is looked up once, all its addresses are checked, and the connection goes to a
+    # checked address. So the name cannot change in between.
     addresses = check_addresses(
         endpoint.host, courier.resolve(endpoint.host, endpoint.port), courier.policy
     )
@@ -97,7 +96,7 @@ def _attempt(
     return post(endpoint, addresses, signed, body, seconds=_SECONDS)
 
 
-def _again(reason: str, job: Job, courier: Courier, answer: Answer | None) -> Retry:
+def _retry(reason: str, job: Job, courier: Courier, answer: Answer | None) -> Retry:
     pause = pause_seconds(
         courier.pauses,
         job.attempt,

@@ -1,6 +1,4 @@
-"""What deliveries read and keep: the secrets that sign them (Parameter Store), and the endpoints
-that want nothing more.
-"""
+"""Stores of deliveries: signing secrets (Parameter Store), and endpoints that answered 410."""
 
 import hashlib
 from typing import Any
@@ -17,10 +15,10 @@ from mayfly.webhooks.rules import read_secrets
 
 __all__ = ["Endpoints", "Secrets", "parameter"]
 
-#: How long a process goes on with a secret that has been changed, in seconds. Parameter Store takes
-#: 40 reads a second.
+#: The time for which a process caches a secret, in seconds. Parameter Store allows 40 reads a
+#: second.
 _SECRET_AGE_SECONDS = 60
-#: How long a 410 holds.
+#: The time for which a 410 is remembered, in seconds.
 _GONE_SECONDS = 90 * 24 * 3600
 
 
@@ -32,10 +30,13 @@ class Secrets:
         self._prefix = prefix
 
     def read(self, tenant: str, name: str) -> list[bytes]:
-        """The keys that sign, newest first. Raises UnknownSecret, BadSecret, StoreUnavailable."""
+        """Returns the signing keys, newest first.
+
+        Raises UnknownSecret, BadSecret, StoreUnavailable.
+        """
         path = f"{self._prefix}/{parameter(tenant, name)}"
         try:
-            found: Any = self._provider.get(path, decrypt=True, max_age=_SECRET_AGE_SECONDS)
+            secret: Any = self._provider.get(path, decrypt=True, max_age=_SECRET_AGE_SECONDS)
         except GetParameterError as problem:
             cause = problem.__cause__ or problem.__context__
             if (
@@ -44,12 +45,13 @@ class Secrets:
             ):
                 raise UnknownSecret(name) from None
             raise StoreUnavailable("read secret", type(cause).__name__) from problem
-        return read_secrets(str(found), name)
+        return read_secrets(str(secret), name)
 
 
 class Endpoints:
-    """Endpoints of all tenants that answered 410, each until it is asked again on purpose, or
-    ninety days are over.
+    """Endpoints of all tenants that answered 410.
+
+    Each is remembered for ninety days, or until a redriven job is delivered to it.
     """
 
     def __init__(self, db: DynamoDB, table: str, clock: Clock) -> None:
@@ -58,12 +60,12 @@ class Endpoints:
         self._clock = clock
 
     def is_gone(self, tenant: str, url: str) -> bool:
-        """Whether an endpoint wants nothing more. Raises StoreUnavailable."""
+        """Returns True if an endpoint has answered 410. Raises StoreUnavailable."""
         item = self._db.get("read endpoint", self.table, self.key(tenant, url))
         return item is not None and int(item["expires_at"]["N"]) * 1000 >= self._clock()
 
     def end(self, tenant: str, url: str) -> None:
-        """Keeps that an endpoint wants nothing more. Raises StoreUnavailable."""
+        """Remembers that an endpoint has answered 410. Raises StoreUnavailable."""
         expires = {"N": str(self._clock() // 1000 + _GONE_SECONDS)}
         self._db.put(
             "end endpoint",
@@ -72,20 +74,26 @@ class Endpoints:
         )
 
     def reopen(self, tenant: str, url: str) -> None:
-        """Forgets that an endpoint wanted nothing more. Raises StoreUnavailable."""
+        """Forgets that an endpoint has answered 410. Raises StoreUnavailable."""
         self._db.delete("reopen endpoint", TableName=self.table, Key=self.key(tenant, url))
 
     @staticmethod
     def key(tenant: str, url: str) -> Item:
-        """The key of an endpoint: the URL is not kept, since some hold secrets."""
+        """Returns the key of an endpoint.
+
+        It has a hash of the URL, since some URLs contain secrets.
+        """
         return {"pk": {"S": key(tenant, hashlib.sha256(url.encode()).hexdigest())}}
 
 
 def parameter(tenant: str, name: str) -> str:
-    """The end of a secret's path. Parameter Store takes letters, digits and `.-_` in names: what
-    else a name has is written as `_` and its code, so that no two names are one."""
-    return "/".join(_plain(each) for each in (tenant, name))
+    """Returns the end of a secret's path.
+
+    Parameter Store allows letters, digits and `.-_` in names. Any other character is written as `_`
+    and its code, so that different names have different paths.
+    """
+    return f"{_escaped(tenant)}/{_escaped(name)}"
 
 
-def _plain(name: str) -> str:
-    return "".join(each if each.isalnum() or each in ".-" else f"_{ord(each):02x}" for each in name)
+def _escaped(name: str) -> str:
+    return "".join(char if char.isalnum() or char in ".-" else f"_{ord(char):02x}" for char in name)

@@ -1,8 +1,7 @@
-"""One HTTP request to one checked address. The edge to the outside: the only module that opens
-sockets.
+"""Sends one HTTP request to one checked address. The only module that connects to the outside.
 
-Nothing here looks a name up, follows a redirect or reads a body, and an answer that trickles is cut
-off: the whole exchange has one time limit.
+It does not look names up while sending, follow a redirect, or read a body. The whole exchange has
+one time limit, so a slow response is cut off.
 """
 
 import http.client
@@ -20,25 +19,25 @@ from mayfly.webhooks.model import Endpoint
 __all__ = ["Answer", "post", "resolve"]
 
 _CONNECT_SECONDS = 5.0
-#: How many of a host's addresses are tried.
+#: The most addresses of a host that are tried.
 _ADDRESSES = 2
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is read of an answer."""
+    """The part of a response that is read."""
 
     status: int
     retry_after: str | None
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, by the system's resolver, each once. Raises Unreachable."""
+    """Returns the addresses of a host, by the system's resolver, each once. Raises Unreachable."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as problem:
         raise Unreachable(host, "its name has no address") from problem
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
+    return list(dict.fromkeys(str(result[4][0]) for result in results))
 
 
 def post(
@@ -49,11 +48,11 @@ def post(
     *,
     seconds: float,
 ) -> Answer:
-    """POSTs to the first of `addresses` that takes a connection, as the endpoint's host: its name
-    is in the Host header and, with TLS, in SNI and in the certificate.
+    """POSTs to the first of `addresses` that accepts a connection, as the endpoint's host.
 
-    Raises Unreachable where nobody takes one, each within 5 s, or there is no answer within
-    `seconds` after it.
+    The endpoint's name is in the Host header and, with TLS, in SNI and in the certificate. Raises
+    Unreachable if no address accepts a connection, each within 5 s, or if there is no response
+    within `seconds` after that.
     """
     with _connect(endpoint, addresses[:_ADDRESSES]) as plain, _cut_off(plain, seconds) as is_over:
         try:
@@ -70,7 +69,7 @@ def post(
                 else _reason(problem)
             )
             raise Unreachable(endpoint.origin, reason) from problem
-        if is_over():  # what was cut off may look like an answer that ended
+        if is_over():  # a response that was cut off may look complete
             raise Unreachable(endpoint.origin, f"no answer within {seconds:.0f} s")
         return answer
 
@@ -101,13 +100,13 @@ def _exchange(
 
 @contextmanager
 def _cut_off(sock: socket.socket, seconds: float) -> Iterator[Callable[[], bool]]:
-    """Ends both directions of a socket after `seconds`, whatever its owner is waiting for; gives a
-    function that says whether it did.
+    """Shuts down both directions of a socket after `seconds`, whatever the owner waits for.
 
-    A timeout of the socket would count anew from every byte.
+    Yields a function that returns True if it did. A timeout of the socket would start again with
+    every byte.
     """
     over = threading.Event()
-    other = sock.dup()  # TLS takes the first one over
+    other = sock.dup()  # TLS takes over the first one
 
     def end() -> None:
         over.set()
@@ -127,7 +126,10 @@ def _cut_off(sock: socket.socket, seconds: float) -> Iterator[Callable[[], bool]
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Verifies certificate and name; reading the authorities takes a while, so once."""
+    """Returns a context that verifies certificate and name.
+
+    It is made once, since reading the authorities takes a while.
+    """
     return ssl.create_default_context()
 
 

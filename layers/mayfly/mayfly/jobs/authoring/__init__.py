@@ -1,1 +1,1 @@
-"""The names that the author of a task reads."""
+"""The names that the author of a task uses."""

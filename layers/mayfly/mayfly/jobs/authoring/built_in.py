@@ -1,5 +1,6 @@
-"""Tasks that come with the library and have a function of their own: every function may ask for
-their jobs, one runs them.
+"""Tasks of the library that have a function of their own.
+
+Every function may submit their jobs; one function runs them.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from mayfly.jobs.authoring.task import Declaration
 
 __all__ = ["BUILT_IN", "DELIVER"]
 
-#: See `mayfly.webhooks`. The first attempt and nine more, as Standard Webhooks has it.
+#: See `mayfly.webhooks`. Ten attempts, as in the retry schedule of Standard Webhooks.
 DELIVER: Final = Declaration("http.deliver", max_attempts=10, exclusive=True)
 
 BUILT_IN: Final[Mapping[str, Declaration]] = {DELIVER.name: DELIVER}

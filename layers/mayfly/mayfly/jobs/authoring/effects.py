@@ -1,7 +1,7 @@
-"""The unit of work of one job: what it will have changed, if it succeeds.
+"""The unit of work of one job: the writes to make if it succeeds.
 
-A task describes its effects and writes nothing. They are applied with the job's completion in one
-transaction, which only the job's current owner can make (`JobStore.commit`).
+A task describes its effects and writes nothing itself. The worker writes them with the job's
+completion in one transaction, which only the job's current owner can make (`JobStore.commit_many`).
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from mayfly.limits.rules import Write, check, item_key, plan, update
 
 __all__ = ["EFFECT_LIMIT", "Effect", "Effects", "Item", "merged"]
 
-#: Items of one transaction, less the job's own.
+#: Items of one transaction, without the job's own.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
 EFFECT_LIMIT: Final = 99
 
@@ -40,15 +40,16 @@ class Effect:
 
     @property
     def item(self) -> "Item":
-        """What it writes to."""
+        """The item that it writes to."""
         (body,) = self.write.values()
         return Item(body["TableName"], body.get("Key"), body.get("Item"))
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item as a write names it: by its key, or (a put) by everything it will have, among which
-    is its key.
+    """An item as a write names it: by its key, or (in a put) by all its attributes.
+
+    The attributes of a put contain the key.
     """
 
     table: str
@@ -56,8 +57,11 @@ class Item:
     whole: dict[str, Any] | None
 
     def may_be(self, other: "Item") -> bool:
-        """Whether two writes may name one item. Of two puts only those of tables with `pk` and `sk`
-        can be told apart; for others this says no, and DynamoDB decides."""
+        """Returns True if two writes may name the same item.
+
+        Two puts can be compared only in tables with the keys `pk` and `sk`. For others this returns
+        False, and DynamoDB decides.
+        """
         if self.table != other.table:
             return False
         if self.key is not None and other.key is not None:
@@ -71,12 +75,12 @@ class Item:
 
 
 class Effects:
-    """Collects the effects of one attempt. Increments of one counter add up to one write.
+    """Collects the effects of one attempt. Increments of one counter become one write.
 
-    Items, keys and values are plain Python (texts, integers, Decimal, bytes, lists, dictionaries,
-    None, booleans); conditions and update expressions are DynamoDB's, with `#name` and `:value`
-    placeholders given in `names` and `values`. Two effects on one item, increments apart, are
-    refused by DynamoDB: the job ends as dead and says so.
+    Items, keys and values are plain Python: texts, integers, Decimal, bytes, lists, dictionaries,
+    None, booleans. Conditions and update expressions are DynamoDB's, with `#name` and `:value`
+    placeholders given in `names` and `values`. DynamoDB refuses two effects on one item, except
+    increments: the job then ends as dead, with this error.
     """
 
     def __init__(
@@ -103,31 +107,30 @@ class Effects:
         self._follow_ups = 0
 
     def checkpoint(self, *progress: Any) -> None:
-        """For long tasks, now and then: stops the task here where its job was cancelled or has
-        another owner by now.
+        """Stops a long task here if its job was cancelled or has another owner.
 
-        Nothing of such a job can be committed, so going on would only be wasted. Raises StaleWrite; let
-        it pass.
+        Nothing of such a job can be committed, so more work on it would be wasted. Raises
+        StaleWrite; do not catch it.
 
-        With an argument, any JSON of up to 64 KB, that is kept on the job at once: the next attempt
-        finds it as `job.progress`, and whoever reads the job sees it. It is a claim's write: a job
-        that ran without a claim has one from here on. Raises InvalidRequest where it is too large,
-        StoreUnavailable.
+        With an argument, any JSON of up to 64 KB, the progress is stored on the job immediately.
+        The next attempt finds it as `job.progress`, and every reader of the job sees it. Only the
+        owner of a claim can write it: a job that ran without a claim is claimed first. Raises
+        InvalidRequest if it is too large, StoreUnavailable.
         """
         self._checkpoint(*progress)
 
     def seconds_left(self) -> float:
-        """Until the invocation's deadline.
+        """Returns the time until the invocation's deadline, in seconds.
 
         Long tasks save a checkpoint and raise `Continue` before it.
         """
         return self._seconds_left()
 
     def increment(self, counter: str, by: int = 1) -> None:
-        """Adds `by` to a counter of the job's tenant, to the first shard of one that has some; not
-        for counters that expire.
+        """Adds `by` to a counter of the job's tenant; not for counters that expire.
 
-        Raises InvalidRequest for a name or a step that no counter takes.
+        A sharded counter is incremented in its first shard. Raises InvalidRequest for an invalid
+        name or step.
         """
         if not isinstance(counter, str) or not NAME.fullmatch(counter):
             raise InvalidRequest("counter", f"must match {NAME.pattern}")
@@ -138,13 +141,14 @@ class Effects:
         self._increments[counter] = self._increments.get(counter, 0) + by
 
     def take(self, limit: Limit, key: str, cost: int = 1) -> None:
-        """Lets the job succeed only if a limit of its tenant admits it, and takes from the limit in
-        the same transaction.
+        """Takes from a limit of the tenant; the job succeeds only if the limit admits it.
 
-        Takes of one limit and key add up. They are from the window in which the task has returned.
-        Of fixed windows only: the others' conditions depend on what was taken before. Where the
-        limit refuses, the job ends as any whose effect is refused: dead, or with `@task(...,
-        retry_refused=True)` it comes back. Raises InvalidRequest.
+        The take is part of the job's transaction. Takes of one limit and key add up. They count in
+        the window in which the task has returned. The limit must be a fixed window: the conditions
+        of the other algorithms depend on earlier takes.
+
+        If the limit refuses, the job ends like one with any refused effect: as dead, or with
+        `@task(..., retry_refused=True)` it is retried. Raises InvalidRequest.
         """
         total = self._takes.get((limit, key), 0) + cost
         check(limit, key, total)
@@ -156,8 +160,10 @@ class Effects:
         self, table: str, item: Mapping[str, Any], *, condition: str | None = None,
         names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Writes a whole item to a table of yours (the worker's role must allow it)."""
-        self._add("put", table, {"Item": self._plain(item)}, condition, names=names, values=values)
+        """Writes a whole item to a table of the application; the worker's role must allow it."""
+        self._add(
+            "put", table, {"Item": self._serialized(item)}, condition, names=names, values=values
+        )
 
     def update(
         self, table: str, key: Mapping[str, Any], expression: str, *, condition: str | None = None,
@@ -167,7 +173,7 @@ class Effects:
         self._add(
             "update",
             table,
-            {"Key": self._plain(key), "UpdateExpression": expression},
+            {"Key": self._serialized(key), "UpdateExpression": expression},
             condition,
             names=names,
             values=values,
@@ -178,14 +184,18 @@ class Effects:
         names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Deletes an item."""
-        self._add("delete", table, {"Key": self._plain(key)}, condition, names=names, values=values)
+        self._add(
+            "delete", table, {"Key": self._serialized(key)}, condition, names=names, values=values
+        )
 
     def check(
         self, table: str, key: Mapping[str, Any], condition: str, *,
         names: Mapping[str, str] | None = None, values: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Changes nothing, but lets the job succeed only if the condition holds at its commit."""
-        self._add("check", table, {"Key": self._plain(key)}, condition, names=names, values=values)
+        """Changes nothing; the job succeeds only if the condition holds at its commit."""
+        self._add(
+            "check", table, {"Key": self._serialized(key)}, condition, names=names, values=values
+        )
 
     def submit(
         self,
@@ -195,18 +205,20 @@ class Effects:
         max_attempts: int | None = None,
         delay_seconds: float = 0,
     ) -> None:
-        """Makes a follow-up job, which exists if and only if this job succeeds. Raises
-        InvalidRequest, PayloadTooLarge.
+        """Makes a follow-up job, which exists if and only if this job succeeds.
 
-        `delay_seconds` counts from now, up to a year. A payload above 1 KB takes an item, and so an
-        effect, of its own.
+        `delay_seconds` counts from now, up to a year. A payload above 1 KB needs an item, and so an
+        effect, of its own. Raises InvalidRequest, PayloadTooLarge.
         """
         self._follow_ups += 1
         for put in self._follow_up(task, payload, max_attempts, delay_seconds, self._follow_ups):
             self._others.append(Effect(f"submit {task!r}", {"Put": put}))
 
     def collected(self) -> list[Effect]:
-        """The writes to make. Raises TooManyEffects when they do not fit into one transaction."""
+        """Returns the writes to make.
+
+        Raises TooManyEffects if they do not fit into one transaction.
+        """
         count = len(self._increments) + len(self._takes) + len(self._others)
         if count > EFFECT_LIMIT:
             raise TooManyEffects(count, EFFECT_LIMIT)
@@ -227,7 +239,7 @@ class Effects:
     def _take(self, limit: Limit, key: str, cost: int) -> Effect:
         now_ms = self._clock()
         write = plan(limit, cost, now_ms, {})
-        assert isinstance(write, Write)  # `check` has seen to it that an empty window admits it
+        assert isinstance(write, Write)  # `check` made sure that an empty window admits it
         return Effect(
             f"take from {limit.name!r}",
             {
@@ -248,31 +260,31 @@ class Effects:
         ):
             if not isinstance(text, str):
                 raise InvalidRequest(
-                    what, f"must be a text, not {type(text).__name__}; values go into `values`"
+                    what, f"must be a text, not {type(text).__name__}; put values into `values`"
                 )
-        if any(not isinstance(each, str) for pair in (names or {}).items() for each in pair):
-            raise InvalidRequest("names", "must be texts by texts")
-        found = {"TableName": table, **write}
+        if any(not isinstance(text, str) for pair in (names or {}).items() for text in pair):
+            raise InvalidRequest("names", "must map texts to texts")
+        request = {"TableName": table, **write}
         if condition is not None:
-            found["ConditionExpression"] = condition
+            request["ConditionExpression"] = condition
         if names:
-            found["ExpressionAttributeNames"] = dict(names)
+            request["ExpressionAttributeNames"] = dict(names)
         if values:
-            found["ExpressionAttributeValues"] = self._plain(values)
+            request["ExpressionAttributeValues"] = self._serialized(values)
         operation = {
             "put": "Put",
             "update": "Update",
             "delete": "Delete",
             "check": "ConditionCheck",
         }[verb]
-        self._others.append(Effect(f"{verb} in {table!r}", {operation: found}))
+        self._others.append(Effect(f"{verb} in {table!r}", {operation: request}))
 
-    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _serialized(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: dict(self._serialize(value)) for name, value in values.items()}
 
 
 def _increment_write(table: str, tenant: str, name: str, by: int) -> dict[str, Any]:
-    """The write of an unconditional increment."""
+    """Returns the write of an unconditional increment."""
     return {
         "Update": {
             "TableName": table,
@@ -285,7 +297,7 @@ def _increment_write(table: str, tenant: str, name: str, by: int) -> dict[str, A
 
 
 def merged(first: Effect, second: Effect) -> Effect:
-    """Two increments of one item as one."""
+    """Returns two increments of one item as one."""
     adds = (first.adds or 0) + (second.adds or 0)
     update = first.write["Update"]
     return Effect(

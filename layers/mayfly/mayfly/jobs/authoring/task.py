@@ -1,8 +1,8 @@
-"""Tasks: what a job runs, and how it is found by name.
+"""Tasks: the functions that jobs run, and how they are found by name.
 
 A task is a function under functions/tasks/, declared with `@task("name", ...)`. The worker imports
-those files; the API only reads their declarations, so that accepting a job never pays for the code
-that runs it.
+those files. The API only reads their declarations, so it can accept a job without importing the
+code that runs it.
 """
 
 import ast
@@ -26,9 +26,9 @@ __all__ = ["Continue", "Declaration", "Permanent", "Retry", "Task", "declared", 
 
 
 class Permanent(MayflyError):
-    """Raised by a task: the job can never succeed.
+    """Raised by a task whose job can never succeed.
 
-    It ends dead now, with `reason`, however many attempts are left.
+    The job ends as dead immediately, with `reason`, even if it has attempts left.
     """
 
     code = "permanent-failure"
@@ -39,7 +39,7 @@ class Permanent(MayflyError):
 
 
 class Retry(MayflyError):
-    """Raised by a task: try again, `after_seconds` from now (by default when the backoff says)."""
+    """Raised by a task to be tried again, `after_seconds` from now or after the usual backoff."""
 
     code = "retry"
 
@@ -49,11 +49,10 @@ class Retry(MayflyError):
 
 
 class Continue(MayflyError):
-    """Raised by a task whose invocation is nearly over: its job goes on at once in another one,
-    from its last checkpoint.
+    """Raised by a task shortly before the deadline; the job continues in another invocation.
 
-    Spends no attempt where a checkpoint was saved in this one; without, it is a failure like any
-    other.
+    It continues immediately, from its last checkpoint. The attempt does not count if it saved a
+    checkpoint; otherwise it is a failure like any other.
     """
 
     code = "continue"
@@ -64,7 +63,7 @@ class Continue(MayflyError):
 
 @dataclass(frozen=True)
 class Declaration:
-    """What `@task` says about a task."""
+    """The arguments of `@task`."""
 
     name: str
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
@@ -73,7 +72,7 @@ class Declaration:
     local: bool = False
 
     def __post_init__(self) -> None:
-        """Raises BadTask where a value is none that a job could have."""
+        """Raises BadTask if a value is invalid."""
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise BadTask([f"task name {self.name!r} must match {NAME.pattern}"])
         if not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= MAX_MAX_ATTEMPTS:
@@ -101,47 +100,50 @@ def task(
     retry_refused: bool = False,
     local: bool = False,
 ) -> Callable[[Callable[[Job, Effects], Any]], Task]:
-    """Declares a task. Arguments must be literals, since the API reads them without importing the
-    file.
+    """Declares a task. Arguments must be literals, since the API reads them without an import.
 
-    `max_attempts` holds for jobs that do not say. `exclusive` is for tasks that do more than
-    collect effects, such as call the outside: their jobs are claimed before they run, so that no
-    two workers run one at a time, and those of one batch run beside each other in threads. Others
-    run without a claim the first time, one after another; two workers may run one of them, and one
-    commits. A job one of whose effects is refused by its condition is dead, unless `retry_refused`:
-    then it is tried again like any other failure. A `local` task exists only where AWS_SAM_LOCAL is
-    true.
+    `max_attempts` is for jobs that do not set it.
+
+    `exclusive` is for tasks that do more than collect effects, such as call another system. Their
+    jobs are claimed before they run, so that no two workers run one at the same time. Those of one
+    batch run at the same time, in threads.
+
+    Other tasks run without a claim the first time, one after another. Two workers may run the same
+    job, and one commits.
+
+    If the condition of an effect is false, the job is dead. With `retry_refused` it is retried like
+    after any other failure. A `local` task exists only if AWS_SAM_LOCAL is true.
     """
     declaration = Declaration(name, max_attempts, exclusive, retry_refused, local)
 
     def declare(run: Callable[[Job, Effects], Any]) -> Task:
         if inspect.iscoroutinefunction(run):
-            raise BadTask([f"task {name!r} is an async function; a task is a plain one"])
+            raise BadTask([f"task {name!r} is an async function; it must be a plain function"])
         return Task(declaration, run)
 
     return declare
 
 
 def imported(package: ModuleType, *, local: bool) -> Mapping[str, Task]:
-    """The tasks of a package, by name, from importing each of its modules.
+    """Returns the tasks of a package by name; imports each of its modules.
 
-    Raises BadTask when two share a name.
+    Raises BadTask if two share a name.
     """
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
             is_task = isinstance(value, Task) and (local or not value.declaration.local)
-            if is_task and found.setdefault(value.declaration.name, value) is not value:
+            if is_task and tasks.setdefault(value.declaration.name, value) is not value:
                 raise BadTask([f"two tasks are called {value.declaration.name!r}"])
-    return found
+    return tasks
 
 
 def declared(folder: Path, *, local: bool) -> Mapping[str, Declaration]:
-    """The declarations in a folder of tasks, by name, from reading each file.
+    """Returns the declarations in a folder of tasks by name; reads each file without an import.
 
-    Raises BadTask, naming file and line.
+    Raises BadTask with file and line.
     """
-    found: dict[str, Declaration] = {}
+    declarations: dict[str, Declaration] = {}
     for path in sorted(folder.glob("*.py")):
         try:
             tree = ast.parse(path.read_text(), path)
@@ -151,16 +153,16 @@ def declared(folder: Path, *, local: bool) -> Mapping[str, Declaration]:
             for call in getattr(function, "decorator_list", ()):
                 if isinstance(call, ast.Call) and _is_task(call.func):
                     declaration = _declaration(call, path)
-                    if declaration.name in found:
+                    if declaration.name in declarations:
                         raise BadTask(
                             [f"{path}:{call.lineno}: two tasks are called {declaration.name!r}"]
                         )
-                    found[declaration.name] = declaration
-    return {name: each for name, each in found.items() if local or not each.local}
+                    declarations[declaration.name] = declaration
+    return {name: one for name, one in declarations.items() if local or not one.local}
 
 
 def _is_task(decorator: ast.expr) -> bool:
-    """Whether a decorator is `task` or `jobs.task`."""
+    """Returns True if a decorator is `task` or `jobs.task`."""
     name = (
         decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
     )
@@ -174,7 +176,7 @@ def _declaration(call: ast.Call, path: Path) -> Declaration:
         return Declaration(*arguments, **options)
     except (ValueError, TypeError):
         raise BadTask(
-            [f"{path}:{call.lineno}: the arguments of @task must be literals that it takes"]
+            [f"{path}:{call.lineno}: the arguments of @task must be literals of the right types"]
         ) from None
     except BadTask as problem:
-        raise BadTask([f"{path}:{call.lineno}: {each}" for each in problem.problems]) from None
+        raise BadTask([f"{path}:{call.lineno}: {text}" for text in problem.problems]) from None

@@ -1,7 +1,7 @@
-"""What becomes of messages that nobody could handle: a job that lives is announced again, and what
-is no job is kept.
+"""Messages that failed too often.
 
-Nothing here ends a job that could still run, and nothing is dropped unless its job has ended.
+An unfinished job is announced again, and a message that is not a valid job is stored. No job that
+could still run is ended here, and no message is dropped before its job has ended.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,27 +18,20 @@ from mayfly.jobs.model import Job, Status, StreamGap, Submission, Unreadable, Wa
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Announcement, Outbox, announcement, wake
 from mayfly.jobs.routing.stranded import StrandedSearch
-from mayfly.jobs.rules import (
-    gap_window,
-    is_expired,
-    is_terminal,
-    job_id_for,
-    new_job,
-    read_message,
-    read_stream_gap,
-    wait_before_claim_ms,
-)
+from mayfly.jobs.routing.windows import gap_window
+from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, wait_before_claim_ms
 from mayfly.jobs.store import JobExists, JobStore
+from mayfly.jobs.wire import read_message, read_stream_gap
 
 __all__ = ["DeadLetters"]
 
-#: The new images of a range of a stream (`mayfly.aws.streams.Streams.images`).
+#: Reads the new images of a range of a stream (`mayfly.aws.streams.Streams.images`).
 Images = Callable[[str, str, str, str], Any]
 
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """Dependencies of settling them. `producer_tenant` owns the jobs that messages ask for.
+    """Dependencies of `settle`. `producer_tenant` owns the jobs that messages ask for.
 
     `search` finds the jobs of records that the stream no longer has.
     """
@@ -62,12 +55,12 @@ class DeadLetters:
         sent_ms: int | None,
         is_over: Callable[[], bool],
     ) -> bool:
-        """Deals with one message for good: one of the jobs queue's, or a report of what the relay
-        gave up on.
+        """Handles one message of the jobs queue, or a report of records that the relay has skipped.
 
-        Returns False if the search that the message asks for is not done: this receive works on it
-        until `is_over()`, and the message has to come again. `sent_ms` is when the message was
-        sent, None if that is unknown. Raises StoreUnavailable: the message has to come again, too.
+        Returns False if the search that the message asks for is not done. This receive works on it
+        until `is_over()`, and the message must be received again. `sent_ms` is the time when the
+        message was sent, None if that is unknown. Raises StoreUnavailable: the message must be
+        received again, too.
         """
         try:
             message = read_stream_gap(body) if is_from_relay else read_message(body)
@@ -80,17 +73,17 @@ class DeadLetters:
                     message, self.clock() if sent_ms is None else sent_ms, is_over
                 )
             case Wake():
-                self._revive(message.tenant, message.job_id)
+                self._resend(message.tenant, message.job_id)
             case Submission():
                 self._submit(message, body, message_id)
         return True
 
-    def _revive(self, tenant: str, job_id: str) -> None:
+    def _resend(self, tenant: str, job_id: str) -> None:
         try:
             job = self.store.read(tenant, job_id, now_ms=self.clock())
         except JobNotFound:
             self.observe.log.warning(
-                "a dead letter names a job that does not exist; it is dropped", job=job_id
+                "a dead letter names a job that does not exist; the letter is dropped", job=job_id
             )
             return
         if is_terminal(job):
@@ -106,12 +99,16 @@ class DeadLetters:
             return
         self._send({job_id: wake(tenant, job_id, job.task, wait_ms / 1000)})
         self.observe.log.warning(
-            "a message was received too often; its job lives, and is announced again", job=job_id
+            "a message was received too often; its job has not ended and is announced again",
+            job=job_id,
         )
 
     def _submit(self, submission: Submission, body: str, message_id: str) -> None:
-        """A message that asks for a job which none of its receives could make. A new message would
-        be another job, so the job is made here, under the id that this one gives it."""
+        """Makes the job of a message that no receive could handle.
+
+        A new message would ask for another job, so the job is made here, with the id that this
+        message gives it.
+        """
         tenant = self.producer_tenant
         job_id = job_id_for(tenant, submission.idempotency_key, otherwise=f"message {message_id}")
         job = new_job(
@@ -123,30 +120,29 @@ class DeadLetters:
             self._settle_existing(exists.job, job, body, message_id)
             return
         self.observe.log.warning(
-            "a message was received too often; its job is made now, and announced", job=job_id
+            "a message was received too often; its job was stored and is announced", job=job_id
         )
 
-    def _settle_existing(self, found: Job, wanted: Job, body: str, message_id: str) -> None:
-        if found.fingerprint != wanted.fingerprint and not is_expired(found, self.clock()):
+    def _settle_existing(self, job: Job, wanted: Job, body: str, message_id: str) -> None:
+        if job.fingerprint != wanted.fingerprint and not is_expired(job, self.clock()):
             self._keep(
                 body,
                 message_id,
-                f"its idempotency key belongs to job {found.id!r}, with another body",
+                f"its idempotency key belongs to job {job.id!r}, with another body",
             )
             return
-        self._revive(found.tenant, found.id)
+        self._resend(job.tenant, job.id)
 
     def _settle_gap(self, gap: StreamGap, sent_ms: int, is_over: Callable[[], bool]) -> bool:
-        """Announces the jobs of records that the relay gave up: they wait in the table, without a
-        message.
+        """Announces the jobs of records that the relay skipped.
 
-        The records are read again from the stream. If it no longer has them, the jobs of their time
-        are searched for.
+        They wait in the table, without a message. The records are read again from the stream. If it
+        no longer has them, a search finds the jobs of their time.
         """
         window, search = gap_window(gap, sent_ms), self.search.read()
         if search.has_searched(window):
             self.observe.log.info(
-                "the jobs of this time have been searched for; the report is settled",
+                "the search has covered the time of this report; the report is settled",
                 from_ms=window.from_ms,
                 to_ms=window.to_ms,
             )
@@ -156,28 +152,31 @@ class DeadLetters:
                 return True
             self.observe.count("StreamRecordsLost", gap.size)
             self.observe.log.warning(
-                "the stream no longer has the records of a report; the jobs of their time are searched for",
-                from_ms=window.from_ms, to_ms=window.to_ms, records=gap.size,
-            )  # fmt: skip
+                "the stream no longer has the records of a report; a search for their jobs starts",
+                from_ms=window.from_ms,
+                to_ms=window.to_ms,
+                records=gap.size,
+            )
         return self.search.work(search, window, is_over=is_over)
 
     def _announce(self, gap: StreamGap) -> bool:
-        """Announces the jobs in the records that the stream still has; returns whether those were
-        all.
+        """Announces the jobs in the records that the stream still has.
+
+        Returns True if the stream has all of them.
         """
-        found: dict[str, Announcement] = {}
+        announcements: dict[str, Announcement] = {}
         is_whole = True
         try:
             for index, image in enumerate(
                 self.images(gap.stream_arn, gap.shard_id, gap.first, gap.last)
             ):
-                if each := announcement(image, self.clock()):
-                    found[str(index)] = each
+                if announced := announcement(image, self.clock()):
+                    announcements[str(index)] = announced
         except StreamTrimmed:
             is_whole = False
-        self._send(found)
+        self._send(announcements)
         self.observe.log.warning(
-            "the relay gave records up; their jobs are announced again", jobs=len(found)
+            "the relay skipped records; their jobs are announced again", jobs=len(announcements)
         )
         return is_whole
 
@@ -185,7 +184,8 @@ class DeadLetters:
         self.operations.keep_unreadable(Unreadable(message_id, body, problem, self.clock()))
         self.observe.count("MessageUnreadable")
         self.observe.log.error(
-            "a message is no job; it is kept, see 'mayfly jobs unreadable'",
+            "a message is not a valid job and was stored; list such messages with "
+            "'mayfly jobs unreadable'",
             message_id=message_id,
             problem=problem,
         )

@@ -1,5 +1,6 @@
-"""What the jobs table's stream says to the queues: a job that waits to be run is announced to the
-function that runs its task.
+"""Announcements of jobs that wait to be run, from the jobs table's stream to the queues.
+
+Each goes to the queue of the function that runs the job's task.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from mayfly.jobs.model import Status
 
 __all__ = ["Announcement", "Outbox", "Send", "announcement", "wake"]
 
-#: Sends bodies by name, each after its seconds of delay; returns the names of those that were not
+#: Sends bodies by name, each with its delay in seconds. Returns the names of those that were not
 #: sent (`mayfly.aws.queue.Queue.send`).
 Send = Callable[[Mapping[str, Mapping[str, str]], Mapping[str, float]], set[str]]
 
@@ -19,9 +20,7 @@ _ANNOUNCED = (Status.QUEUED, Status.SCHEDULED)
 
 @dataclass(frozen=True)
 class Announcement:
-    """A message that wakes a job which exists, the task of that job, and the seconds that the
-    message has to wait.
-    """
+    """A message that wakes an existing job, the job's task, and the delay of the message."""
 
     task: str
     body: dict[str, str]
@@ -30,37 +29,39 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Outbox:
-    """The queues of the functions that run jobs: those of single tasks, and the one of all
-    others.
+    """The queues of the functions that run jobs.
+
+    Some tasks have a queue of their own; `jobs` is for all others.
     """
 
     jobs: Send
     by_task: Mapping[str, Send]
 
     def send(self, announcements: Mapping[str, Announcement]) -> set[str]:
-        """Sends announcements, by any name that tells them apart, and returns the names of those
-        that were not sent.
+        """Sends announcements, and returns the names of those that were not sent.
+
+        The caller may choose any different names.
         """
         unsent: set[str] = set()
         for send in dict.fromkeys([self.jobs, *self.by_task.values()]):
             some = {
-                name: each
-                for name, each in announcements.items()
-                if self.by_task.get(each.task, self.jobs) == send
+                name: announcement
+                for name, announcement in announcements.items()
+                if self.by_task.get(announcement.task, self.jobs) == send
             }
             if some:
                 unsent |= send(
-                    {name: each.body for name, each in some.items()},
-                    {name: each.delay_seconds for name, each in some.items()},
+                    {name: announcement.body for name, announcement in some.items()},
+                    {name: announcement.delay_seconds for name, announcement in some.items()},
                 )
         return unsent
 
 
 def announcement(image: Mapping[str, Any], now_ms: int) -> Announcement | None:
-    """What the new image of an item asks for, None where it is not to be announced.
+    """Returns the announcement for the new image of an item, None if it needs none.
 
-    A job whose time is too far away for the queue's own delay stands in the `due` index: it comes
-    again when a sweep takes it out.
+    A job in the `due` index is too far away for the queue's own delay. It appears in the stream
+    again when a sweep takes it out of the index.
     """
     is_job = image.get("sk") == {"S": "job"}
     if not is_job or image["status"]["S"] not in _ANNOUNCED or "due" in image:
@@ -72,5 +73,5 @@ def announcement(image: Mapping[str, Any], now_ms: int) -> Announcement | None:
 
 
 def wake(tenant: str, job_id: str, task: str, delay_seconds: float) -> Announcement:
-    """The announcement of a job which exists."""
+    """Returns the announcement of an existing job."""
     return Announcement(task, {"tenant": tenant, "id": job_id}, delay_seconds)

@@ -1,9 +1,9 @@
 """The search for stranded jobs: jobs that were accepted, and whose announcement is lost.
 
-Nothing is written for it while jobs are accepted and run. A report of the relay's mapping starts
-the search, its message drives it, and the message stays on the queue until the search is done. Each
-receive works on a portion of the table. One search serves all reports, however many there are: it
-is one item of the jobs table.
+Accepting and running jobs write nothing for it. A report of the relay's mapping starts the search.
+The message stays on the queue until the search is done, and each receive works on a portion of the
+table. One search serves all reports: it is one item of the jobs table
+(`mayfly.jobs.routing.search`).
 
 ::
 
@@ -12,7 +12,7 @@ is one item of the jobs table.
     report C             held: pass 2 covers it already             held ---- searched, settled
 
 A pass resends each job that may be stranded, in the version that was read. A job that must wait for
-its lease or its pause is left as it is, and gets a message that waits as long. So a finished page
+its lease or its backoff stays unchanged, and gets a message with that delay. So a finished page
 needs no second look, and the cursor is written after it. After a crash a page is read again, and
 none is left out.
 
@@ -22,120 +22,44 @@ the end of the window, pages are read consistently, which costs twice as much. J
 after another, as quickly as the store answers: about 100 to 200 a second, never more than 2,000.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, RequestRefused
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
-from mayfly.core.json_input import canonical_json
 from mayfly.core.observability import Observer
 from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status, Window
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Announcement, Outbox, wake
-from mayfly.jobs.rules import covers, describe, hull, may_be_stranded, wait_before_claim_ms
+from mayfly.jobs.routing.search import (
+    HELD_MS,
+    SEARCH_KEY,
+    Counts,
+    Search,
+    read_search,
+    search_item,
+    window_pair,
+)
+from mayfly.jobs.routing.windows import may_be_stranded
+from mayfly.jobs.rules import describe, wait_before_claim_ms
 
-__all__ = ["PAGES_A_SECOND", "PAGE_ITEMS", "Search", "StrandedSearch"]
+__all__ = ["PAGES_A_SECOND", "PAGE_ITEMS", "StrandedSearch"]
 
-#: Items of a page. With ordinary jobs, that is a little less than the 1 MB at which DynamoDB ends
-#: it.
+#: Items of a page. Of ordinary jobs, these are a little less than 1 MB, at which DynamoDB ends it.
 PAGE_ITEMS: Final = 1_000
-#: Pages that a pass reads in a second, at most.
+#: The most pages that a pass reads in a second.
 PAGES_A_SECOND: Final = 2
-#: The time for which a receive holds the search after each page that it has finished. A receive
-#: works for 45 s at most, and a message comes back after 60 s: the message of a receive that
-#: crashed finds the search free.
-HELD_MS: Final = 15_000
-#: Pages are read consistently if the time that is searched ended less than this before the pass
-#: began.
+#: Pages are read consistently if the window ended less than this before the pass began.
 _FRESH_MS: Final = 60_000
-#: Windows that are remembered as searched. Reports of one outage come together.
-_REMEMBERED: Final = 20
-#: As long as a message stays on the queue of the reports.
+#: The time for which a message stays on the queue of the reports.
 _KEPT_SECONDS: Final = 14 * 24 * 3600
-#: Tries of a change of the search that conflicts with reports which only note their windows.
+#: Tries of a change of the search. Reports that only note their windows may conflict with it.
 _TRIES: Final = 5
-#: Errors of reading an item that does not hold a job as this version writes it.
+#: Errors of reading an item whose job was not written by this version.
 _UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
-#: The sort key is not that of a job: no filter on the table's stream lets the item through.
-_KEY: Final = {"pk": {"S": "stranded"}, "sk": {"S": "search"}}
-
-
-@dataclass(frozen=True)
-class Counts:
-    """The work of a pass: items read, jobs resent, and messages sent to jobs that must wait."""
-
-    read: int = 0
-    resent: int = 0
-    delayed: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.read + other.read, self.resent + other.resent, self.delayed + other.delayed
-        )
-
-
-@dataclass(frozen=True)
-class Search:
-    """The state of the search. `window` is that of the running pass, None if no pass runs.
-
-    The pass continues at `cursor`. `next` covers the windows of reports that came since it began,
-    `done` are the windows that were searched. The receive that made up `owner` works on it.
-    """
-
-    version: int = 0
-    window: Window | None = None
-    started_at_ms: int = 0
-    cursor: Item | None = None
-    counts: Counts = field(default_factory=Counts)
-    next: Window | None = None
-    done: tuple[Window, ...] = ()
-    owner: str | None = None
-    held_until_ms: int = 0
-
-    def has_searched(self, window: Window) -> bool:
-        """Returns whether every job that may be stranded by a loss in this window was dealt
-        with.
-        """
-        return covers(self.done, window)
-
-    def is_to_search(self, window: Window) -> bool:
-        """Returns whether the running pass, or the next one, covers a window."""
-        return covers([each for each in (self.window, self.next) if each is not None], window)
-
-    def is_held(self, now_ms: int) -> bool:
-        """Returns whether a receive works on it."""
-        return now_ms < self.held_until_ms
-
-    def wanting(self, window: Window, now_ms: int) -> "Search":
-        """The search with a window that is wanted: a pass begins now, or the next one covers it."""
-        if self.window is None:
-            return replace(self, window=window, started_at_ms=now_ms)
-        return self if self.is_to_search(window) else replace(self, next=hull(self.next, window))
-
-    def at(self, cursor: Item | None, counts: Counts, now_ms: int) -> "Search":
-        """The search after work on a page; the pass continues at `cursor`."""
-        return replace(
-            self, cursor=cursor, counts=self.counts + counts, held_until_ms=now_ms + HELD_MS
-        )
-
-    def ended(self, now_ms: int) -> "Search":
-        """The search after the last page of a pass. The next pass begins if there is one."""
-        assert self.window is not None
-        done = (self.window, *(each for each in self.done if not covers([self.window], each)))[
-            :_REMEMBERED
-        ]
-        ended = replace(
-            self, window=self.next, next=None, started_at_ms=now_ms, counts=Counts(), done=done
-        )
-        return ended if ended.window else ended.released()
-
-    def released(self) -> "Search":
-        """The search, held by no receive."""
-        return replace(self, owner=None, held_until_ms=0)
 
 
 @dataclass(frozen=True)
@@ -166,21 +90,21 @@ class StrandedSearch:
 
     def read(self) -> Search:
         """Reads the state of the search. Raises StoreUnavailable."""
-        item = self.db.get("search", self.table, _KEY)
-        return Search() if item is None else _read_item(item)
+        item = self.db.get("search", self.table, SEARCH_KEY)
+        return Search() if item is None else read_search(item)
 
     def work(self, seen: Search, window: Window, *, is_over: Callable[[], bool]) -> bool:
-        """Works on the search as it was `seen`, until `is_over()`; returns whether `window` is
-        searched.
+        """Works on the search as it was `seen`, until `is_over()`.
 
-        If another receive works on it, the window is noted for the next pass. Raises
-        StoreUnavailable: the message comes again, and the search continues at its cursor.
+        Returns True if `window` is searched. If another receive works on the search, the window is
+        noted for the next pass. Raises StoreUnavailable: the message comes again, and the search
+        continues at its cursor.
         """
         now_ms = self.clock()
         target = seen.wanting(window, now_ms)
         if seen.is_held(now_ms):
             if target != seen:
-                self._write(seen, target)  # a conflict: the message comes again, and notes it then
+                self._write(seen, target)  # after a conflict, the next receive notes the window
             return False
         mine = self._write(
             seen, replace(target, owner=self.new_nonce(), held_until_ms=now_ms + HELD_MS)
@@ -188,7 +112,7 @@ class StrandedSearch:
         while mine is not None and mine.window is not None and not is_over():
             began_ms = self.clock()
             page = self._work_on_page(mine, mine.window, is_over)
-            # While the search is held: no other receive may read the next page before its time.
+            # While the search is held, no other receive may read the next page too early.
             self._keep_rate(began_ms)
             mine = self._note(mine, page)
         if mine is None:  # another receive has taken it over
@@ -203,11 +127,11 @@ class StrandedSearch:
         Stops when `is_over()`.
         """
         is_fresh = search.started_at_ms < window.to_ms + _FRESH_MS
-        found = self.operations.unfinished(
+        unfinished = self.operations.unfinished(
             after=search.cursor, limit=self.page_items, is_consistent=is_fresh
         )
         resent, held = 0, dict[str, Announcement]()
-        for item in found.items:
+        for item in unfinished.items:
             if is_over():
                 return _Page(Counts(resent=resent), is_whole=False, after=None)
             try:
@@ -230,7 +154,8 @@ class StrandedSearch:
                 self._skip(item, problem)
         if self.outbox.send(held):
             raise StoreUnavailable("announce", "the queue did not take it")
-        return _Page(Counts(found.read, resent, len(held)), is_whole=True, after=found.next)
+        counts = Counts(unfinished.read, resent, len(held))
+        return _Page(counts, is_whole=True, after=unfinished.next)
 
     def _resend(self, job: Job) -> bool:
         written = self.operations.resend_seen(job, now_ms=self.clock())
@@ -272,7 +197,7 @@ class StrandedSearch:
         return written
 
     def _release(self, mine: Search) -> Search:
-        """Lets the next receive work on it at once."""
+        """Releases the search, so that the next receive can work on it immediately."""
         self.observe.log.info(
             "the search for stranded jobs continues with its message",
             **vars(mine.counts),
@@ -286,18 +211,18 @@ class StrandedSearch:
             self.pause(left_ms / 1_000)
 
     def _change(self, mine: Search, change: Callable[[Search], Search]) -> Search | None:
-        """Changes the search that this receive holds. Returns it, None if another receive took it
-        over.
+        """Changes the search that this receive holds.
 
-        If a report has noted its window meanwhile, the change is made to what it wrote.
+        Returns it, None if another receive has taken it over. If a report has noted its window
+        meanwhile, the change is made to the newer state.
         """
         for _ in range(_TRIES):
             if written := self._write(mine, change(mine)):
                 return written
-            found = self.read()
-            if replace(found, version=mine.version, next=mine.next) != mine:
+            current = self.read()
+            if replace(current, version=mine.version, next=mine.next) != mine:
                 return None
-            mine = found
+            mine = current
         return None
 
     def _write(self, seen: Search, target: Search) -> Search | None:
@@ -305,11 +230,11 @@ class StrandedSearch:
 
         ::
 
-            receive A   v3 -- page 7 -- stopped for long ----------- cursor behind page 7: v4? refused
-            receive B                   held no longer: v4 -- page 7 -- page 8: v5 -- v6
+            receive A   v3 -- page 7 -- stopped for long ------ cursor behind page 7: v4? refused
+            receive B              held no longer: v4 -- page 7 -- page 8: v5 -- v6
         """
         target = replace(target, version=seen.version + 1)
-        item = _item(target, expires_at_s=self.clock() // 1_000 + _KEPT_SECONDS)
+        item = search_item(target, expires_at_s=self.clock() // 1_000 + _KEPT_SECONDS)
         is_as_seen = "#version = :seen" if seen.version else "attribute_not_exists(pk)"
         values = {
             "ExpressionAttributeValues": {":seen": {"N": str(seen.version)}},
@@ -325,52 +250,10 @@ class StrandedSearch:
                 **(values if seen.version else {}),
             )
         except ConditionFailed as refusal:
-            # The SDK's repeat of a write whose answer was lost meets that write.
+            # If the SDK retries after a lost response, the retry meets the first write.
             return target if refusal.item == item else None
         return target
 
 
-def _item(search: Search, *, expires_at_s: int) -> Item:
-    state = {
-        "window": _pair(search.window),
-        "started_at": search.started_at_ms,
-        "cursor": search.cursor,
-        "counts": vars(search.counts),
-        "next": _pair(search.next),
-        "done": [_pair(each) for each in search.done],
-        "owner": search.owner,
-        "held_until": search.held_until_ms,
-    }
-    return {
-        **_KEY,
-        "version": {"N": str(search.version)},
-        "state": {"S": canonical_json(state)},
-        "expires_at": {"N": str(expires_at_s)},
-    }
-
-
-def _read_item(item: Item) -> Search:
-    state = json.loads(item["state"]["S"])
-    return Search(
-        version=int(item["version"]["N"]),
-        window=_window(state["window"]),
-        started_at_ms=state["started_at"],
-        cursor=state["cursor"],
-        counts=Counts(**state["counts"]),
-        next=_window(state["next"]),
-        done=tuple(Window(*each) for each in state["done"]),
-        owner=state["owner"],
-        held_until_ms=state["held_until"],
-    )
-
-
-def _pair(window: Window | None) -> list[int] | None:
-    return None if window is None else [window.from_ms, window.to_ms]
-
-
-def _window(pair: list[int] | None) -> Window | None:
-    return None if pair is None else Window(*pair)
-
-
 def _facts(search: Search) -> dict[str, Any]:
-    return {"window": _pair(search.window), "started_at_ms": search.started_at_ms}
+    return {"window": window_pair(search.window), "started_at_ms": search.started_at_ms}

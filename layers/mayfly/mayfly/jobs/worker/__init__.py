@@ -3,7 +3,7 @@
 ::
 
     invocation   the Lambda handler of a batch: visibility, heartbeat, partial batch response
-    batch        the deliveries of one invocation: in which order they run, and where
+    batch        the deliveries of one invocation: their order, and their threads
     request      the job that a message asks for
     delivery     one message, from the read of its job to the fate of the message
     runner       gives a delivery to Powertools, which claims, runs and completes it

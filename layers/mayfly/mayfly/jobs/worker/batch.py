@@ -28,15 +28,16 @@ from mayfly.jobs.worker.request import read_request, was_received_before
 
 __all__ = ["Batch"]
 
-#: How many exclusive jobs of a batch run at the same time.
+#: The most exclusive jobs of a batch that run at the same time.
 _THREADS: Final = 10
 
 
 class Batch:
     """The messages of one invocation and their jobs.
 
-    `mayfly.jobs.worker.invocation` says in which order its methods are called. A record that `run`
-    has returned for may still be pending: only `close` tells whether its message can be deleted.
+    `mayfly.jobs.worker.invocation` defines the order in which its methods are called. After `run`
+    has returned for a record, its commit may still be pending. Only `close` decides whether its
+    message can be deleted.
     """
 
     def __init__(
@@ -54,8 +55,7 @@ class Batch:
         self._unreadable: dict[str, UnreadableMessage] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._for_others: dict[str, Delivery] = {}
-        #: Failures of runs; `commits` has those of commits. Either may be known first, from any
-        #: thread.
+        #: Failures of runs; `commits` has those of commits. Any thread may add one.
         self._failures: dict[Delivery, MayflyError] = {}
         self._returned: list[SQSRecord] = []
         self._early: list[Delivery] = []
@@ -72,7 +72,7 @@ class Batch:
             if request.new is not None and request.new.task in deps.known:
                 self._for_others[record.message_id] = delivery
             else:
-                # Copies of a message are one delivery: a store takes a job once in a batch.
+                # Copies of a message are one delivery: a batch may name a job only once.
                 copy_of = (*delivery.key, request.fingerprint)
                 self._deliveries[record.message_id] = leaders.setdefault(copy_of, delivery)
 
@@ -97,19 +97,19 @@ class Batch:
             self._deps, [owner for owner in exclusive if isinstance(owner, Claimed)]
         )
         self._early = [exclusive[ownership] for ownership in claimed]
-        # A message that was received before may have killed its process, the more likely the more
-        # attempts it has had. It runs last.
-        self.records = sorted(self.records, key=self._danger)
+        # A message that was received before may have killed its process. This is more likely with
+        # every attempt. It runs last.
+        self.records = sorted(self.records, key=self._run_order)
 
     def begin(self) -> None:
-        """Starts the jobs that were claimed together, each in a thread: they mostly wait."""
+        """Starts the jobs that were claimed together, each in a thread, since they mostly wait."""
         if not self._early:
             return
         self._threads = ThreadPoolExecutor(
             min(len(self._early), _THREADS), thread_name_prefix="job"
         )
         for delivery in self._early:
-            # Each has a context of its own, so that Powertools' state and ours stay apart.
+            # Each thread has a context of its own, which separates the state of the deliveries.
             self._running[delivery] = self._threads.submit(
                 copy_context().run, self._perform, delivery
             )
@@ -120,10 +120,10 @@ class Batch:
         return delivery is not None and delivery.has_started
 
     def run(self, record: SQSRecord) -> None:
-        """Runs one message's job. Returns when it has ended or is pending, or the message is kept.
+        """Runs one message's job.
 
-        Raises LeaseHeld if the message must come back later, StoreUnavailable if the store did not
-        answer.
+        Returns if the job has ended or its commit is pending, or if the message was stored. Raises
+        LeaseHeld if the message must come back later, StoreUnavailable if the store did not answer.
         """
         if record.message_id in self._unreadable:
             self._keep(record, self._unreadable[record.message_id])
@@ -135,12 +135,12 @@ class Batch:
         if delivery in self._running:
             self._await(delivery)
         elif delivery.has_started:
-            pass  # a copy: its leader has run
+            pass  # a copy of a message that has run
         elif delivery.is_optimistic:
             self.commits.commit_if_due()
             self._perform(delivery)
         else:
-            # What has finished is safe before something runs that may kill the process.
+            # Finished jobs are committed before a job runs that may kill the process.
             self.commits.commit()
             self._perform(delivery)
             self.commits.commit()
@@ -148,12 +148,12 @@ class Batch:
             self._returned.append(record)
 
     def beat(self) -> None:
-        """Renews all claims, claims what runs for long without one, and commits what waits."""
+        """Renews all claims, claims long runs that have no claim yet, and commits what is due."""
         held = [delivery for delivery in self._all() if delivery.holds_claim]
-        for some in batched(held, STATEMENTS):
+        for portion in batched(held, STATEMENTS):
             try:
                 refusals = self._deps.store.renew(
-                    [delivery.ownership.job for delivery in some],
+                    [delivery.ownership.job for delivery in portion],
                     now_ms=self._deps.clock(),
                     lease_ms=self._deps.lease_ms,
                 )
@@ -163,7 +163,7 @@ class Batch:
                     error=describe(problem),
                 )
                 continue
-            for delivery, refusal in zip(some, refusals, strict=True):
+            for delivery, refusal in zip(portion, refusals, strict=True):
                 delivery.ownership.lose(refusal)
         for delivery in self._all():
             if delivery.runs_unclaimed:
@@ -171,10 +171,10 @@ class Batch:
         self.commits.commit_if_due()
 
     def close(self) -> dict[str, MayflyError]:
-        """Waits for the threads, commits what is pending, releases what was not started.
+        """Waits for the threads, commits what is pending, releases jobs that were not started.
 
-        Returns errors by message id: messages for which `run` had returned, and which come back
-        after all.
+        Returns errors by message id: `run` had returned for these messages, but they must come
+        back.
         """
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
@@ -197,7 +197,7 @@ class Batch:
     def _all(self) -> list[Delivery]:
         return list(dict.fromkeys(self._deliveries.values()))
 
-    def _danger(self, record: SQSRecord) -> tuple[bool, bool, int]:
+    def _run_order(self, record: SQSRecord) -> tuple[bool, bool, int]:
         delivery = self._deliveries.get(record.message_id)
         if delivery is None:
             return (False, False, 0)
@@ -205,7 +205,7 @@ class Batch:
         return (was_received_before(record), is_alone, delivery.attempts_seen)
 
     def _keep(self, record: SQSRecord, problem: UnreadableMessage) -> None:
-        """Stores a message that is not a valid job: receiving it again would change nothing."""
+        """Stores a message that is not a valid job: another receive would change nothing."""
         self._deps.keep_unreadable(
             Unreadable(record.message_id, record.body, problem.problem, self._deps.clock())
         )
@@ -227,7 +227,7 @@ class Batch:
                 self._keep(record, delivery.request.key_reused())
 
     def _await(self, delivery: Delivery) -> None:
-        """Waits for a thread's delivery, and commits meanwhile what has waited long enough."""
+        """Waits for the thread of a delivery, and commits due completions meanwhile."""
         future = self._running[delivery]
         while not wait([future], timeout=self._deps.stage_ms / 1000).done:
             self.commits.commit_if_due()
@@ -247,7 +247,7 @@ class Batch:
         if delivery.has_ended_before():
             log.info("the job has ended before; the message is deleted", job=job_id)
             return
-        # For the copies of a message that fails in an unforeseen way.
+        # If the run fails in an unforeseen way, copies of the message get this error.
         self._failures[delivery] = self._unforeseen(delivery)
         try:
             self._run(delivery)
@@ -257,7 +257,7 @@ class Batch:
             del self._failures[delivery]
 
     def _is_done(self, record: SQSRecord, delivery: Delivery) -> bool:
-        """Returns True if nothing is known that brings the message back; raises it otherwise.
+        """Returns True if no known failure brings the message back; raises the failure otherwise.
 
         Returns False if the message turned out not to be a valid job, and was stored.
         """

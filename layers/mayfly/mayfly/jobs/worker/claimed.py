@@ -1,7 +1,7 @@
 """Ownership by a claim that is written before the task runs.
 
-For exclusive tasks, and for every message that was received before: its job may be what killed the
-process. Claims of exclusive tasks are made early, together, if that is safe.
+It is used for exclusive tasks, and for every message that was received before, since its job may
+have killed the process. Claims of exclusive tasks are made early, together, if that is safe.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,8 +34,9 @@ class Claimed(Ownership):
         """Claims the job.
 
         Raises LeaseHeld if it cannot be claimed yet, ClaimRefused if it has ended or does not
-        exist, AlreadyCompleted with its result, UnreadableMessage if the idempotency key was used
-        with another body, MessageDone if the last attempt was interrupted, StoreUnavailable.
+        exist, and AlreadyCompleted with its result. Raises UnreadableMessage if the idempotency key
+        was used with another body, MessageDone if the last attempt was interrupted,
+        StoreUnavailable.
         """
         if self.is_taken:  # claimed early, and perhaps lost while it waited for its turn
             self.check()
@@ -53,19 +54,19 @@ class Claimed(Ownership):
         """Does nothing: the claim was written before the task began."""
 
     def completion(self, result: str) -> dict[str, Any]:
-        """See Ownership: refused if the job has another owner or an end."""
+        """Returns the write that ends the job; refused if it has another owner or has ended."""
         return self._deps.store.completion(self.job, result=result, now_ms=self._deps.clock())
 
     def fail(self, error: str, retry_at_ms: int | None, now_ms: int) -> None:
-        """See Ownership."""
+        """Records a failure. See Ownership."""
         self._deps.store.fail(self.job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
 
     def early_claim(self) -> Claim | None:
         """Returns the claim to make together with others; None if it is made at the job's turn.
 
-        Only on a message's first receive: a redelivered job may be what killed its process, and
-        would take its neighbours' claims with it. For the same reason never on the last attempt,
-        which a neighbour's crash would spend.
+        Early claims are made only on a message's first receive. A redelivered job may have killed
+        its process, and could end its neighbours' claims in the same way. No early claim is made
+        for a last attempt, since the crash of a neighbour would spend it.
         """
         origin = self._seen or self._request.new
         if origin is None or not self._request.is_fresh(self._seen):
@@ -74,7 +75,7 @@ class Claimed(Ownership):
         return None if is_last else Claim(origin, self._nonce, is_new=self._seen is None)
 
     def accept(self, job: Job | None) -> None:
-        """Notes the result of an early claim; None if the job is claimed at its turn after all."""
+        """Notes the result of an early claim; None if the job is claimed at its turn instead."""
         self._job = job
         self.is_written = job is not None
 
@@ -90,39 +91,39 @@ class Claimed(Ownership):
         )
 
     def _claim_after(self, refusal: ClaimRefused) -> None:
-        """Claims in place of an expired record; raises what any other refusal means."""
-        found, deps, request = refusal.job, self._deps, self._request
-        if found is None:
+        """Claims in place of an expired record; raises the error of any other refusal."""
+        job, deps, request = refusal.job, self._deps, self._request
+        if job is None:
             raise refusal
-        if request.new is not None and is_expired(found, deps.clock()):
+        if request.new is not None and is_expired(job, deps.clock()):
             try:
                 deps.store.create(request.new)
                 self._job = self._claim()
             except (ClaimRefused, JobExists):  # another worker was quicker
-                raise LeaseHeld(found.id, deps.jitter()) from None
+                raise LeaseHeld(job.id, deps.jitter()) from None
             return
-        if not request.is_for(found):
+        if not request.is_for(job):
             raise request.key_reused() from None
-        if found.status is Status.COMPLETED:
-            raise AlreadyCompleted(canonical_json(found.result)) from None
-        if is_terminal(found):
+        if job.status is Status.COMPLETED:
+            raise AlreadyCompleted(canonical_json(job.result)) from None
+        if is_terminal(job):
             raise refusal
-        self._wait_for_turn(found)
-        if found.attempt >= found.max_attempts:
-            bury_interrupted(deps, found)
-        raise LeaseHeld(found.id, deps.jitter()) from None
+        self._wait_for_turn(job)
+        if job.attempt >= job.max_attempts:
+            bury_interrupted(deps, job)
+        raise LeaseHeld(job.id, deps.jitter()) from None
 
     def _wait_for_turn(self, job: Job) -> None:
-        """Raises LeaseHeld if a live owner or a backoff keeps the job from being claimed."""
+        """Raises LeaseHeld if a live owner or a backoff prevents a claim."""
         if (wait_ms := wait_before_claim_ms(job, self._deps.clock())) > 0:
             raise LeaseHeld(job.id, wait_ms / 1000 + self._deps.jitter()) from None
 
 
 def claim_together(deps: Deps, ownerships: Iterable[Claimed]) -> list[Claimed]:
-    """Claims jobs in as few calls as they need.
+    """Claims jobs in as few calls as possible.
 
-    Returns those whose claims were tried, whether they succeeded or not: none if fewer than two
-    can be claimed early.
+    Returns the ownerships whose claims were tried, including those that failed. Makes no claim and
+    returns none if fewer than two jobs can be claimed early.
     """
     claims: dict[tuple[str, str], tuple[Claimed, Claim]] = {}
     for ownership in ownerships:
@@ -130,10 +131,10 @@ def claim_together(deps: Deps, ownerships: Iterable[Claimed]) -> list[Claimed]:
             claims.setdefault((claim.seen.tenant, claim.seen.id), (ownership, claim))
     if len(claims) < 2:
         return []
-    for some in batched(list(claims.values()), STATEMENTS):
+    for portion in batched(list(claims.values()), STATEMENTS):
         try:
             jobs = deps.store.claim_many(
-                [claim for _, claim in some], now_ms=deps.clock(), lease_ms=deps.lease_ms
+                [claim for _, claim in portion], now_ms=deps.clock(), lease_ms=deps.lease_ms
             )
         except StoreUnavailable as problem:
             deps.observe.log.warning(
@@ -141,7 +142,7 @@ def claim_together(deps: Deps, ownerships: Iterable[Claimed]) -> list[Claimed]:
                 error=describe(problem),
             )
             continue
-        for (ownership, _), job in zip(some, jobs, strict=True):
+        for (ownership, _), job in zip(portion, jobs, strict=True):
             ownership.accept(job)
     return [ownership for ownership, _ in claims.values()]
 

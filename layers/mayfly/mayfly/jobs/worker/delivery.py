@@ -10,13 +10,8 @@ from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
 from mayfly.jobs.model import Job
-from mayfly.jobs.rules import (
-    DEFAULT_MAX_ATTEMPTS,
-    check_result,
-    is_expired,
-    is_terminal,
-    read_submission,
-)
+from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, check_result, is_expired, is_terminal
+from mayfly.jobs.wire import read_submission
 from mayfly.jobs.worker.claimed import Claimed
 from mayfly.jobs.worker.deps import Deps
 from mayfly.jobs.worker.failures import fail, release_contended, settle
@@ -46,7 +41,7 @@ class Delivery:
         self.ownership: Ownership = Claimed(deps, request, self._nonce)
         self.has_started = False
         self.has_ended = False
-        #: False if the invocation had run another job before, so that its time was shared.
+        #: False if the invocation has run another job before, which used part of its time.
         self.runs_first = True
         self._effects = Effects(
             request.tenant,
@@ -67,7 +62,7 @@ class Delivery:
 
     @property
     def attempts_seen(self) -> int:
-        """How many attempts the job had had when the batch was read."""
+        """The number of attempts that the job had when the batch was read."""
         return self._seen.attempt if self._seen else 0
 
     @property
@@ -77,7 +72,7 @@ class Delivery:
 
     @property
     def is_exclusive(self) -> bool:
-        """True if the job's task wants a claim before it runs."""
+        """True if the job's task must be claimed before it runs."""
         task = self._task
         return task is not None and task.declaration.exclusive
 
@@ -89,11 +84,11 @@ class Delivery:
         self.ownership = ownership(self._deps, self.request, self._nonce, job)
 
     def is_for_others(self) -> bool:
-        """Returns True if another function runs the job; it has a message of its own."""
+        """Returns True if another function runs the job, which has another message for it."""
         return self._seen is not None and self._seen.task in self._deps.known
 
     def has_ended_before(self) -> bool:
-        """Returns True if the job had ended when the batch was read: nothing is left to do."""
+        """Returns True if the job had ended when the batch was read: there is nothing to do."""
         seen = self._seen
         return (
             seen is not None
@@ -119,7 +114,7 @@ class Delivery:
     # ------------------------------------------------------------ the run, as Powertools drives it
 
     def claim(self) -> None:
-        """See Claimant."""
+        """Takes the job. See Claimant."""
         self.ownership.take()
 
     def run_task(self) -> Any:
@@ -140,7 +135,7 @@ class Delivery:
         self._stage(self, Member(*self.key, self._nonce, completion, effects))
 
     def release(self, failure: Exception) -> None:
-        """Raises what becomes of the job after `failure` (`failures.fail`). See Claimant."""
+        """Retries, continues or buries the job after `failure` (`failures.fail`). See Claimant."""
         fail(self._deps, self.ownership, failure, runs_first=self.runs_first)
 
     # ------------------------------------------------------------ after it
@@ -168,7 +163,7 @@ class Delivery:
         return None
 
     def settle(self, cause: BaseException) -> None:
-        """See `failures.settle`."""
+        """Returns if the message can be deleted after `cause`. See `failures.settle`."""
         settle(self._deps, self.request, cause)
 
     # ------------------------------------------------------------ what the task may call
@@ -188,7 +183,7 @@ class Delivery:
     ) -> list[dict[str, Any]]:
         """Returns the puts of a follow-up job.
 
-        Its id follows from this job's, so that a second attempt makes the same one.
+        Its id is derived from this job's id, so a second attempt makes the same follow-up job.
         """
         deps, tenant, job_id = self._deps, *self.key
         if task not in deps.tasks and task not in deps.known:

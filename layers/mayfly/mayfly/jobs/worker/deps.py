@@ -34,7 +34,7 @@ class Deps:
     lease_ms: int
     #: Tasks that other functions run. Messages and follow-ups may ask for their jobs, too.
     known: Mapping[str, Declaration] = field(default_factory=dict)
-    #: How long a completion may wait to be committed with others, in milliseconds.
+    #: The longest wait of a completion for others to be committed with it, in milliseconds.
     stage_ms: int = 50
 
     def new_job(self, tenant: str, job_id: str, submission: Submission) -> Job:

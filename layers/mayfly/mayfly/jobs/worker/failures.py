@@ -1,16 +1,16 @@
-"""What follows from a failure: retry, continue, bury; and whether the message comes back.
+"""The consequences of a failure: retry, continue, bury; and whether the message comes back.
 
 ::
 
-    task raises                         job                            message
-      any error, attempts left          RETRY after a backoff          comes back then
-      the same, above 15 minutes        SCHEDULED                      deleted: a sweep sends another
-      Continue, with progress           RETRY at once, not counted     comes back at once
-      Permanent, or the last attempt    DEAD                           deleted
+    task raises                         job                             message
+      any error, attempts left          RETRY after a backoff           comes back then
+      any error, above 15 minutes       SCHEDULED                       deleted; a sweep sends one
+      Continue, with progress           RETRY immediately, not counted  comes back immediately
+      Permanent, or the last attempt    DEAD                            deleted
     commit
-      an effect is refused              DEAD, or as above              deleted, or as above
-      nothing but conflicts             as before, not counted         comes back after 1 to 2 s
-      another worker has the job        theirs                         comes back after a lease
+      an effect is refused              DEAD, or as above               deleted, or as above
+      every try met conflicts           unchanged, not counted          comes back after 1 to 2 s
+      another worker has the job        is the other worker's           comes back after a lease
 """
 
 from typing import NoReturn
@@ -48,13 +48,13 @@ class MessageDone(MayflyError):
 def fail(deps: Deps, ownership: Ownership, failure: Exception, *, runs_first: bool) -> NoReturn:
     """Retries, continues or buries a job whose task or commit has failed.
 
-    `runs_first` is True if the invocation had run no other job before, so that the job had all of
-    its time. Raises JobFailed if the message is wanted again, MessageDone if not, StaleWrite and
-    StoreUnavailable.
+    `runs_first` is True if the invocation has run no other job before, so that the job had all of
+    its time. Raises JobFailed if the message must come back, MessageDone if it can be deleted,
+    StaleWrite and StoreUnavailable.
     """
     if failure is ownership.lost:
         raise failure
-    # Without progress, in an invocation of its own, the next one would come no further.
+    # A job that had the whole invocation and made no progress would not make any in the next one.
     if isinstance(failure, Continue) and (ownership.has_progressed or not runs_first):
         _continue_later(deps, ownership)
     job = ownership.job
@@ -75,14 +75,14 @@ def bury_interrupted(deps: Deps, job: Job) -> NoReturn:
 
 
 def release_contended(deps: Deps, ownership: Ownership, conflict: Contended) -> NoReturn:
-    """Releases a job whose commit met nothing but conflicts.
+    """Releases a job whose commit met only conflicts.
 
-    Nothing was written and the job is not at fault, so no attempt is spent. Raises LeaseHeld, or
-    StaleWrite and StoreUnavailable.
+    Nothing was written and the job is not at fault, so the attempt does not count. Raises
+    LeaseHeld, or StaleWrite and StoreUnavailable.
     """
     deps.observe.count("JobContended")
     deps.observe.log.warning(
-        "a commit met nothing but conflicts; shard the counter that is so hot",
+        "every try of a commit met conflicts; shard the counter that many jobs increment",
         error=describe(conflict),
     )
     ownership.release()
@@ -92,8 +92,8 @@ def release_contended(deps: Deps, ownership: Ownership, conflict: Contended) -> 
 def settle(deps: Deps, request: Request, cause: BaseException) -> None:
     """Returns if the message can be deleted after `cause`, an error of claim, commit or failure.
 
-    Raises the error with which it comes back otherwise; UnreadableMessage if its idempotency key
-    was used with another body.
+    Otherwise raises the error with which the message comes back; UnreadableMessage if its
+    idempotency key was used with another body.
     """
     log = deps.observe.log
     match cause:
@@ -110,7 +110,8 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
             raise request.key_reused() from cause
         case StaleWrite():
             log.warning(
-                "this attempt came too late; nothing of it was applied", error=describe(cause)
+                "another worker has the job, or it has ended; nothing was written",
+                error=describe(cause),
             )
             if not cause.has_ended:  # the new owner may die, and this may be the only message
                 raise LeaseHeld(request.job_id, deps.lease_ms / 1000) from cause
@@ -119,12 +120,12 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
 
 
 def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
-    """Has the job run again after a backoff, or after what the task has asked for."""
+    """Schedules the job's next attempt, after a backoff or the pause that the task requested."""
     job, now_ms = ownership.job, deps.clock()
     pause_ms = backoff_ms(job.attempt, deps.jitter())
     if isinstance(failure, Retry) and failure.after_seconds is not None:
         pause_ms = int(failure.after_seconds * 1000)
-    # One reading of the clock decides both, the write and the fate of the message.
+    # The write and the fate of the message depend on the same reading of the clock.
     ownership.fail(describe(failure), now_ms + pause_ms, now_ms)
     deps.observe.count("JobRetried")
     deps.observe.log.warning(
@@ -140,10 +141,10 @@ def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
 
 
 def _continue_later(deps: Deps, ownership: Ownership) -> NoReturn:
-    """Leaves the job to another invocation at once.
+    """Leaves the job to another invocation immediately.
 
-    If other jobs had used the invocation up, so that this one has done nothing, not even the
-    attempt is recorded.
+    If other jobs have used up the invocation, this one has done nothing, and the attempt is not
+    even recorded.
     """
     if ownership.has_progressed:
         ownership.continue_later()

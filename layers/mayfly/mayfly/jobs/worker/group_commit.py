@@ -1,8 +1,8 @@
-"""Several jobs' completions and effects in one transaction, and what that means for each of them.
+"""Commits completions and effects of several jobs in one transaction, with an outcome for each job.
 
-A call costs more than what it writes, so what has finished is committed together. No member loses
-anything by its company: whoever's condition fails leaves, whoever's item is in conflict goes on
-alone, and the rest goes again.
+A call costs more than its writes, so finished jobs are committed together. No job is harmed by the
+others of its group: a member whose condition fails leaves the group, a member that meets a conflict
+is committed alone, and the rest is sent again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,23 +24,23 @@ from mayfly.jobs.model import TERMINAL, Status
 
 __all__ = ["GroupCommit", "Member", "plan", "stale_write"]
 
-#: A cancelled transaction whose only reasons are these has written nothing and may be sent again,
-#: under a new token.
+#: A transaction that was cancelled only for these reasons has written nothing. It may be sent
+#: again, with a new token.
 _DEFINITE: Final = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-#: How often a transaction that meets nothing but conflicts and throttling is sent.
+#: Tries of a transaction that meets only conflicts and throttling.
 _TRIES: Final = 6
-#: DynamoDB takes 4 MB in a transaction; what is counted here is an estimate.
+#: DynamoDB takes 4 MB in a transaction; the size computed here is an estimate.
 _BYTES: Final = 3_500_000
-#: What a write has beside its texts, at most.
+#: The most bytes of a write without its texts.
 _SMALL: Final = 1_000
 
-#: What came of a member: None where it is committed.
+#: The outcome of a member: None if it is committed.
 Outcome = StaleWrite | EffectRefused | Contended | StoreUnavailable | None
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One attempt's completion: the write of its job's item, conditional, and its effects."""
+    """One attempt's completion and its effects. The completion is the write of its job's item."""
 
     tenant: str
     job_id: str
@@ -58,8 +58,9 @@ class _Write:
 
 @dataclass
 class Group:
-    """Members that fit into one transaction: `writes` are its items, each with the members that it
-    is for.
+    """Members that fit into one transaction.
+
+    `writes` are its items, each with the members that need it.
     """
 
     members: list[Member] = field(default_factory=list)
@@ -67,8 +68,10 @@ class Group:
     size: int = 0
 
     def takes(self, member: Member) -> bool:
-        """Adds a member if it fits: within DynamoDB's limits, and no item named twice but by
-        increments, which add up.
+        """Adds a member if it fits, and returns True if it does.
+
+        The group must stay within DynamoDB's limits. No item may be named twice, except by
+        increments, which become one write.
         """
         effects = [Effect("its own record", dict(member.completion)), *member.effects]
         size = _SMALL * len(effects) + sum(
@@ -78,11 +81,11 @@ class Group:
         alone: list[_Write] = []
         for effect in effects:
             item = effect.item
-            met = [write for write in self.writes if write.item.may_be(item)]
-            if not met:
+            same = [write for write in self.writes if write.item.may_be(item)]
+            if not same:
                 alone.append(_Write(effect, item, [member]))
-            elif len(met) == 1 and effect.adds is not None and met[0].effect.adds is not None:
-                shared.append((met[0], effect))
+            elif len(same) == 1 and effect.adds is not None and same[0].effect.adds is not None:
+                shared.append((same[0], effect))
             else:
                 return False
         if self.members and (
@@ -99,7 +102,7 @@ class Group:
 
 
 def plan(members: Sequence[Member]) -> list[Group]:
-    """The fewest transactions, roughly: each member goes into the first one that takes it."""
+    """Returns about the fewest transactions: each member goes into the first one that takes it."""
     groups: list[Group] = []
     for member in members:
         if not any(group.takes(member) for group in groups):
@@ -109,18 +112,22 @@ def plan(members: Sequence[Member]) -> list[Group]:
 
 
 class GroupCommit:
-    """Commits members; knows nothing of how their writes came to be."""
+    """Commits members, whatever made their writes."""
 
     def __init__(self, db: DynamoDB) -> None:
         self._db = db
 
     def commit(self, members: Sequence[Member]) -> list[Outcome]:
-        """Commits each member, all of it or nothing of it; one outcome for each, in their order.
+        """Commits each member completely or not at all, and returns their outcomes in order.
 
-        None where it is committed. StaleWrite where its job has another owner, version or end;
-        EffectRefused where one of its effects could not be applied; Contended where nothing but
-        conflicts were met; StoreUnavailable where the outcome is unknown: such a member is left to
-        redelivery, which its own condition makes safe.
+        ::
+
+            None              the member is committed
+            StaleWrite        its job has another owner or version, or has ended
+            EffectRefused     one of its effects could not be applied
+            Contended         every try met conflicts
+            StoreUnavailable  the outcome is unknown; the message is redelivered, and the
+                              member's condition makes that safe
         """
         outcomes: dict[Member, Outcome] = {}
         for group in plan(members):
@@ -133,13 +140,13 @@ class GroupCommit:
             try:
                 self._write(group, conflicts)
             except RequestRefused as refusal:
-                self._refused_as_a_whole(group, refusal, outcomes)
+                self._commit_separately(group, refusal, outcomes)
                 return
             except StoreUnavailable as unknown:
                 outcomes.update(dict.fromkeys(group.members, unknown))
                 return
             except TransactionCancelled as refusal:
-                in_conflict = self._sort_out(group, refusal.reasons, outcomes)
+                in_conflict = self._decide(group, refusal.reasons, outcomes)
                 left = [member for member in group.members if member not in outcomes]
                 if in_conflict:
                     conflicts += 1
@@ -167,7 +174,7 @@ class GroupCommit:
 
     def _write(self, group: Group, conflicts: int) -> None:
         """Sends a group. Raises TransactionCancelled, RequestRefused, StoreUnavailable."""
-        if len(group.writes) == 1:  # one job without effects: half the price of a transaction
+        if len(group.writes) == 1:  # one job without effects, at half the price of a transaction
             ((verb, request),) = group.writes[0].effect.write.items()
             try:
                 (self._db.put if verb == "Put" else self._db.update)("commit", **request)
@@ -176,8 +183,8 @@ class GroupCommit:
                     [Reason("ConditionalCheckFailed", refusal.item)]
                 ) from refusal
             return
-        # The same content repeated by the SDK is one transaction; what is sent after a definite
-        # cancel is another.
+        # A retry by the SDK has the same token, and counts as the same transaction. A try after a
+        # definite cancellation is another transaction.
         names = [
             part
             for member in group.members
@@ -186,11 +193,12 @@ class GroupCommit:
         token = derived_id("commit", str(conflicts), *names)
         self._db.transact("commit", [write.effect.write for write in group.writes], token=token)
 
-    def _sort_out(
+    def _decide(
         self, group: Group, reasons: Sequence[Reason], outcomes: dict[Member, Outcome]
     ) -> list[Member]:
-        """Decides what the reasons of a cancelled group can decide; returns who of those that are
-        left met a conflict.
+        """Decides the outcomes that the reasons of a cancelled group allow to decide.
+
+        Returns the members without an outcome that met a conflict.
         """
         in_conflict: list[Member] = []
         suspects: list[Member] = []
@@ -199,13 +207,12 @@ class GroupCommit:
                 continue
             if reason.code in _DEFINITE:
                 in_conflict += write.owners
-            elif (
-                len(write.owners) > 1
-            ):  # an increment of several, and one of them is too much: each finds out alone
+            elif len(write.owners) > 1:
+                # One step of a shared increment is refused: each member is committed alone.
                 suspects += write.owners
             else:
-                # A job's own record stands before its effects and speaks first: what a late worker
-                # wanted is nobody's business.
+                # A job's own record comes before its effects, so it decides first: the effects of
+                # a late worker do not matter.
                 (owner,) = write.owners
                 is_own_record = write.effect.write == owner.completion
                 refused = (
@@ -219,10 +226,10 @@ class GroupCommit:
                 self._send(_group([member]), outcomes)
         return [member for member in dict.fromkeys(in_conflict) if member not in outcomes]
 
-    def _refused_as_a_whole(
+    def _commit_separately(
         self, group: Group, refusal: RequestRefused, outcomes: dict[Member, Outcome]
     ) -> None:
-        """One of them cannot be sent at all, and its company must not suffer for it."""
+        """Commits each member alone, since one of them cannot be sent at all."""
         if len(group.members) == 1:
             (member,) = group.members
             outcomes[member] = EffectRefused(
@@ -234,44 +241,46 @@ class GroupCommit:
 
 
 def _group(members: Sequence[Member]) -> Group:
-    """Members that were in one group, as one again."""
+    """Returns members that were in one group, as a group again."""
     group = Group()
     for member in members:
         assert group.takes(member)
     return group
 
 
-def stale_write(job_id: str, nonce: str, found: Mapping[str, Any] | None) -> StaleWrite:
-    """What an attempt is told that lost its job; `found` is the job's item."""
-    if found is None:
+def stale_write(job_id: str, nonce: str, item: Mapping[str, Any] | None) -> StaleWrite:
+    """Returns the error of an attempt that has lost its job; `item` is the job's item."""
+    if item is None:
         return StaleWrite(job_id, nonce, "the job's record is gone", has_ended=True)
-    has_ended = Status(found["status"]["S"]) in TERMINAL
-    holder = "it has ended" if has_ended else f"now: {(found.get('owner') or found['status'])['S']}"
+    has_ended = Status(item["status"]["S"]) in TERMINAL
+    holder = "it has ended" if has_ended else f"now: {(item.get('owner') or item['status'])['S']}"
     return StaleWrite(
-        job_id, nonce, holder, has_ended=has_ended, fingerprint=found["fingerprint"]["S"]
+        job_id, nonce, holder, has_ended=has_ended, fingerprint=item["fingerprint"]["S"]
     )
 
 
 def _verdict(member: Member, reason: Reason) -> Outcome:
     if reason.code != "ConditionalCheckFailed":
         return EffectRefused(member.job_id, "record of the job itself", reason.code)
-    found = reason.item
+    item = reason.item
     if (
-        found
-        and found.get("owner") == {"S": member.nonce}
-        and found["status"] == {"S": Status.COMPLETED}
+        item
+        and item.get("owner") == {"S": member.nonce}
+        and item["status"] == {"S": Status.COMPLETED}
     ):
-        return None  # an earlier send had done its work, and its answer was lost
-    return stale_write(member.job_id, member.nonce, found)
+        return None  # an earlier try succeeded, and its response was lost
+    return stale_write(member.job_id, member.nonce, item)
 
 
 def _size(value: Any) -> int:
-    """About how many bytes there are in a write's texts, of which only the long ones matter;
-    letters beyond ASCII count for the most that UTF-8 gives one."""
+    """Returns about the number of bytes of a write's texts; only long texts matter.
+
+    A character beyond ASCII counts as four bytes, the most that UTF-8 uses.
+    """
     if isinstance(value, str):
         return len(value) if value.isascii() else 4 * len(value)
     if isinstance(value, dict):
-        return sum(_size(each) for each in value.values())
+        return sum(map(_size, value.values()))
     if isinstance(value, list | tuple):
-        return sum(_size(each) for each in value)
+        return sum(map(_size, value))
     return len(value) if isinstance(value, bytes | bytearray) else 0

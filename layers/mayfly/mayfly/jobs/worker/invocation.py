@@ -1,7 +1,7 @@
-"""The SQS edge: a batch to work through record by record.
+"""The SQS edge: works through a batch record by record.
 
-A record that fails never takes its neighbours along: it is reported alone (partial batch response)
-and comes back when its error says, by its own visibility timeout.
+A record that fails does not affect its neighbours. It is reported alone (partial batch response),
+and its own visibility timeout brings it back after the time of its error.
 """
 
 import threading
@@ -25,7 +25,7 @@ from mayfly.jobs.errors import LeaseHeld
 
 __all__ = ["Batch", "each", "entrypoint"]
 
-#: A record is not started with less than this left before the invocation's deadline, in
+#: A record is not started if less than this is left before the invocation's deadline, in
 #: milliseconds.
 _START_MARGIN_MS = 2_000
 
@@ -38,40 +38,42 @@ class Batch(Protocol):
         """The batch in the order in which it is to be run."""
 
     def prepare(self) -> None:
-        """Called once, before the first record is run, while the batch's visibility is being cut
-        down.
+        """Called once, before the first record is run.
+
+        Meanwhile, another thread reduces the visibility timeout of the batch.
         """
 
     def begin(self) -> None:
-        """Called once, when `prepare` is done and the batch is hidden for no longer than a lease:
-        from here on work may be done.
+        """Called once, after `prepare`, when the batch is hidden for no longer than a lease.
+
+        Work may start from here on.
         """
 
     def has_started(self, record: SQSRecord) -> bool:
-        """Whether a record's work has been begun by `begin`: then it is not given up for the
-        deadline.
+        """Returns True if `begin` has started the record.
+
+        It is then finished in spite of the deadline.
         """
 
     def run(self, record: SQSRecord) -> None:
         """Does a record's work.
 
-        Returns when the record is done, but for what `close` says; raises where it is to come back.
+        Returns if the record is done, unless `close` reports it; raises if it must come back.
         """
 
     def beat(self) -> None:
-        """Called at every third of a lease, from another thread, while records are run."""
+        """Called every third of a lease, from another thread, while records are run."""
 
     def close(self) -> Mapping[str, Exception]:
-        """Called once, after the last record, and when the deadline has kept some from being run.
-        Nothing goes on after it.
+        """Called once, after the last record, also if the deadline kept some from being run.
 
-        Returns the errors of records, by message id, for which `run` had returned and which come
-        back after all.
+        Nothing may be running when it returns. Returns errors by message id: `run` had returned for
+        these records, but they must come back.
         """
 
 
 class _NotStarted(LeaseHeld):
-    """The invocation's deadline is too near to start this record; it goes back at once."""
+    """The invocation's deadline is too near to start this record; it goes back immediately."""
 
 
 def entrypoint(
@@ -81,14 +83,16 @@ def entrypoint(
     lease_seconds: float,
     observe: Observer,
 ) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The Lambda handler that works through a batch.
+    """Returns the Lambda handler that works through a batch.
 
-    Its first act cuts the batch's visibility down to the lease, so that a crash costs a lease and
-    not the queue's own visibility timeout, which Lambda requires to exceed the function's timeout;
-    the batch is prepared meanwhile, and no record is run before both are done. From a third of the
-    lease on, a heartbeat renews what runs and the visibility of the whole batch, finished records
-    too: SQS deletes them only when this returns. Records that the deadline leaves no time for are
-    not started and go back at once.
+    Its first act reduces the batch's visibility timeout to the lease. So a crash delays a job by a
+    lease, and not by the queue's own visibility timeout, which Lambda requires to exceed the
+    function's timeout. The batch is prepared meanwhile, and no record is run before both are done.
+
+    From a third of the lease on, a heartbeat renews the claims of running jobs and the visibility
+    of the whole batch. This includes finished records, since SQS deletes them only after the
+    handler has returned. Records for which the deadline leaves no time are not started, and go back
+    immediately.
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
@@ -102,7 +106,7 @@ def entrypoint(
 
 
 class _Invocation:
-    """One batch on its way through one invocation."""
+    """One batch in one invocation."""
 
     def __init__(
         self,
@@ -118,13 +122,13 @@ class _Invocation:
         self._observe = observe
         self._context = context
         self._receipts = [record.receipt_handle for record in batch.records]
-        #: When a record is wanted again, by receipt, on the monotonic clock of this process.
-        self._again: dict[str, float] = {}
+        #: The time at which a record must come back, by receipt, on this process' monotonic clock.
+        self._returns_at: dict[str, float] = {}
 
     def work(self) -> dict[str, Any]:
         """Returns the partial batch response."""
         with _heartbeat(
-            self._shorten, self._renew_safely, interval_seconds=self._lease_seconds / 3
+            self._reduce_visibility, self._renew_safely, interval_seconds=self._lease_seconds / 3
         ) as has_begun:
             self._batch.prepare()
             has_begun()
@@ -143,10 +147,10 @@ class _Invocation:
                 late = self._batch.close()
             for record in self._batch.records:
                 if record.message_id in late:
-                    self._give_back(record, late[record.message_id])
+                    self._send_back(record, late[record.message_id])
                     report["batchItemFailures"].append({"itemIdentifier": record.message_id})
         self._queue.set_visibility(
-            {receipt: self._seconds_left(receipt) for receipt in self._again}
+            {receipt: self._seconds_left(receipt) for receipt in self._returns_at}
         )
         return report
 
@@ -159,13 +163,12 @@ class _Invocation:
                 raise _NotStarted(record.message_id, 0)
             self._batch.run(record)
         except Exception as error:
-            self._give_back(record, error)
+            self._send_back(record, error)
             raise
 
-    def _give_back(self, record: SQSRecord, error: Exception) -> None:
-        self._again[record.receipt_handle] = monotonic() + _comes_back_in(
-            error, self._lease_seconds
-        )
+    def _send_back(self, record: SQSRecord, error: Exception) -> None:
+        seconds = _retry_seconds(error, self._lease_seconds)
+        self._returns_at[record.receipt_handle] = monotonic() + seconds
         if not isinstance(error, MayflyError):
             self._observe.log.error(
                 "a message failed in an unforeseen way; it comes back",
@@ -177,10 +180,11 @@ class _Invocation:
                 "a message goes back to the queue", message_id=record.message_id, error=str(error)
             )
 
-    def _shorten(self) -> None:
+    def _reduce_visibility(self) -> None:
         if late := self._queue.set_visibility(dict.fromkeys(self._receipts, self._lease_seconds)):
             self._observe.log.warning(
-                "could not shorten the visibility of a batch; after a crash it comes back later",
+                "the visibility timeout of messages could not be reduced; after a crash they come "
+                "back later",
                 messages=late,
             )
 
@@ -194,8 +198,7 @@ class _Invocation:
 
     def _renew(self) -> None:
         self._batch.beat()
-        # Of what has failed, too: it must not come back while its receipt is still wanted for the
-        # exact time.
+        # This includes failed records: they must not come back before `work` has set their time.
         self._queue.set_visibility(
             {
                 receipt: max(self._lease_seconds, self._seconds_left(receipt))
@@ -204,14 +207,15 @@ class _Invocation:
         )
 
     def _seconds_left(self, receipt: str) -> float:
-        return max(0.0, self._again.get(receipt, 0.0) - monotonic())
+        return max(0.0, self._returns_at.get(receipt, 0.0) - monotonic())
 
 
 def each(
     run: Callable[[SQSRecord], None], *, observe: Observer
 ) -> Callable[[dict[str, Any], LambdaContext], Any]:
-    """The Lambda handler that gives each record of a batch to `run`; one that raises comes back by
-    the queue's own visibility.
+    """Returns the Lambda handler that gives each record of a batch to `run`.
+
+    A record for which it raises comes back after the queue's own visibility timeout.
     """
 
     def settle(record: SQSRecord) -> None:
@@ -219,7 +223,7 @@ def each(
             run(record)
         except Exception:
             observe.log.exception(
-                "a message could not be dealt with; it comes back", message_id=record.message_id
+                "a message could not be handled; it comes back", message_id=record.message_id
             )
             raise
 
@@ -241,10 +245,10 @@ def each(
 def _heartbeat(
     first: Callable[[], None], then: Callable[[], None], *, interval_seconds: float
 ) -> Iterator[Callable[[], object]]:
-    """Does `first`, and `then` again and again, in a thread; gives a function that waits until
-    `first` is done.
+    """Calls `first` and then `then` at every interval, in a thread.
 
-    Joined before it returns, since Lambda freezes what is left running.
+    Yields a function that waits until `first` is done. Joins the thread before it returns, since
+    Lambda freezes threads that are still running.
     """
     begun, done = threading.Event(), threading.Event()
 
@@ -265,7 +269,7 @@ def _heartbeat(
         thread.join()
 
 
-def _comes_back_in(error: Exception, lease_seconds: float) -> float:
+def _retry_seconds(error: Exception, lease_seconds: float) -> float:
     if isinstance(error, LeaseHeld):
         return error.seconds
     return 0 if isinstance(error, MayflyError) and not error.retryable else lease_seconds

@@ -5,8 +5,8 @@
     A   read v1 -- runs ---------- commit: still v1?  yes: one write for claim and completion
     B   read v1 -- runs -- commit                     no: v2 is B's, and A has changed nothing
 
-Only for a message's first receive, and only while nobody has had the job. A job that runs for a
-third of a lease is claimed after all, so that other workers see who runs it.
+It is used only on a message's first receive, and only if no worker has had the job. A job that has
+run for a third of a lease is claimed, so that other workers see its owner.
 """
 
 import threading
@@ -14,18 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 from mayfly.core.errors import StoreUnavailable
+from mayfly.jobs.lifecycle import claimed
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import describe
 from mayfly.jobs.worker.deps import Deps
 from mayfly.jobs.worker.ownership import Ownership
 from mayfly.jobs.worker.request import Request
-from mayfly.jobs.writes import claimed
 
 __all__ = ["Optimistic"]
 
 
 class Optimistic(Ownership):
-    """Ownership of a job in the version that the batch has read."""
+    """Ownership of a job in the version that the batch read."""
 
     def __init__(self, deps: Deps, request: Request, nonce: str, seen: Job | None) -> None:
         super().__init__(deps, request, nonce, seen)
@@ -36,7 +36,7 @@ class Optimistic(Ownership):
         self._claiming = threading.Lock()
 
     def take(self) -> None:
-        """Writes nothing."""
+        """Writes nothing: the job is claimed in memory only."""
         self._job = claimed(
             self._origin,
             nonce=self._nonce,
@@ -46,7 +46,7 @@ class Optimistic(Ownership):
 
     def write(self) -> None:
         """Claims the job in the version that was read; `lost` is set if another worker has it."""
-        with self._claiming:  # the heartbeat and the task's own thread may both want to
+        with self._claiming:  # the heartbeat and the task's own thread may both do this
             if self.is_written:
                 return
             mine = replace(self.job, lease_until_ms=self._deps.clock() + self._deps.lease_ms)
@@ -61,13 +61,13 @@ class Optimistic(Ownership):
             self.is_written = self.lost is None
 
     def completion(self, result: str) -> dict[str, Any]:
-        """See Ownership: refused if another worker has changed the job since it was read."""
+        """Returns the write that ends the job; refused if another worker has changed the job."""
         return self._deps.store.completion_unclaimed(
             self._origin, self.job, is_new=self._is_new, result=result, now_ms=self._deps.clock()
         )
 
     def fail(self, error: str, retry_at_ms: int | None, now_ms: int) -> None:
-        """See Ownership."""
+        """Records a failure. See Ownership."""
         if self.is_written:
             self._deps.store.fail(self.job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
             return

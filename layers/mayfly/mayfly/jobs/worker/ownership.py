@@ -1,4 +1,4 @@
-"""How a delivery owns its job while the task runs: what both ways have in common."""
+"""Ownership of a job while its task runs: the common part of its two kinds."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -35,7 +35,7 @@ class Ownership(ABC):
 
     @abstractmethod
     def take(self) -> None:
-        """Makes the job this worker's, before its task runs. Raises what keeps it from running."""
+        """Makes the job this worker's before its task runs. Raises the error that prevents it."""
 
     @abstractmethod
     def write(self) -> None:
@@ -54,7 +54,7 @@ class Ownership(ABC):
 
     @property
     def job(self) -> Job:
-        """The job with this worker as its owner, whether that is written yet or not."""
+        """The job with this worker as its owner, even if that is not written yet."""
         assert self._job is not None
         return self._job
 
@@ -64,7 +64,7 @@ class Ownership(ABC):
         return self._job is not None
 
     def release(self) -> None:
-        """Undoes a claim of which nothing was done; no attempt is spent.
+        """Undoes the claim of a job that was not started; the attempt does not count.
 
         Raises StaleWrite, StoreUnavailable.
         """
@@ -81,14 +81,14 @@ class Ownership(ABC):
             )
 
     def continue_later(self) -> None:
-        """Leaves the job, with its progress, to another invocation; no attempt is spent.
+        """Leaves the job, with its progress, to another invocation; the attempt does not count.
 
         Raises StaleWrite, StoreUnavailable.
         """
         self._deps.store.continue_later(self.job, now_ms=self._deps.clock())
 
     def lose(self, refusal: StaleWrite | None) -> None:
-        """Notes what the heartbeat found; the task is stopped at its next checkpoint."""
+        """Notes the result of the heartbeat's renewal; a lost job stops at its next checkpoint."""
         self.lost = self.lost or refusal
 
     def check(self) -> None:
@@ -110,6 +110,6 @@ class Ownership(ABC):
         except StaleWrite as refusal:
             self.lost = refusal
             raise
-        # Unchanged progress does not count; otherwise a task could continue for ever.
+        # Unchanged progress does not count; otherwise a task could continue forever.
         self.has_progressed = self.has_progressed or progress != self.job.progress
         self._job = replace(self.job, progress=progress)

@@ -34,7 +34,7 @@ class PendingCommits:
         self._failures: dict[Committer, MayflyError] = {}
 
     def add(self, delivery: Committer, member: Member) -> None:
-        """Stages a completion; commits if one transaction could not hold more."""
+        """Stages a completion; commits if one transaction cannot hold more."""
         with self._staging:
             if not self._staged:
                 self._staged_since_ms = self._deps.clock()
@@ -45,13 +45,13 @@ class PendingCommits:
             self.commit()
 
     def commit_if_due(self, *, is_last: bool = False) -> None:
-        """Commits if the first one has waited for long enough, or if nothing more will come."""
+        """Commits if the first completion has waited for long enough, or if no more will come."""
         waited_ms = self._deps.clock() - self._staged_since_ms
         if self._staged and (is_last or waited_ms >= self._deps.stage_ms):
             self.commit()
 
     def commit(self) -> None:
-        """Commits all, in as few calls as they need. Returns when no commit is on its way."""
+        """Commits all, in as few calls as possible. Returns when no commit is in progress."""
         with self._committing:
             with self._staging:
                 staged, self._staged = self._staged, []
@@ -64,7 +64,7 @@ class PendingCommits:
                 self._unknown.discard(delivery)
 
     def failure_of(self, delivery: Committer) -> MayflyError | None:
-        """Returns what its commit has failed with, None if it has not, or not yet."""
+        """Returns the error of the delivery's commit, None if it has not failed so far."""
         return self._failures.get(delivery)
 
     def is_unknown(self, delivery: Committer) -> bool:

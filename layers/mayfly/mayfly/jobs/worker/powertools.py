@@ -36,10 +36,10 @@ class Claimant(Protocol):
     """A delivery, as the layer drives it."""
 
     def claim(self) -> None:
-        """Takes the job. Raises AlreadyCompleted, or whatever keeps it from running."""
+        """Takes the job. Raises AlreadyCompleted, or the error that keeps it from running."""
 
     def commit(self) -> None:
-        """Completes the job with its effects, and with the result as the delivery has checked it.
+        """Completes the job with its effects, and with the result that the delivery has checked.
 
         Powertools' own JSON of the result is longer.
         """
@@ -87,5 +87,5 @@ class TransactionalLayer(BasePersistenceLayer):
         raise AssertionError("delete_record is overridden: a job's record is never deleted")
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
-        # Never needed: a refused claim carries the record that stands there.
+        # Never needed: a refused claim comes with the existing record.
         raise IdempotencyItemNotFoundError

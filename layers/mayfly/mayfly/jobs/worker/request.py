@@ -7,7 +7,8 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.jobs.errors import UnreadableMessage
 from mayfly.jobs.model import Job, Status, Wake
-from mayfly.jobs.rules import is_inline, job_id_for, read_message
+from mayfly.jobs.rules import is_inline, job_id_for
+from mayfly.jobs.wire import read_message
 from mayfly.jobs.worker.deps import Deps
 
 __all__ = ["Request", "read_request", "was_received_before"]
@@ -28,7 +29,7 @@ class Request:
 
     @property
     def fingerprint(self) -> str | None:
-        """Returns what copies of one message have in common; None if it only wakes a job."""
+        """The part of the request that copies of one message share; None if it only wakes a job."""
         return self.new.fingerprint if self.new else None
 
     def is_for(self, job: Job) -> bool:
@@ -36,7 +37,7 @@ class Request:
         return self.new is None or job.fingerprint == self.new.fingerprint
 
     def is_fresh(self, job: Job | None) -> bool:
-        """Returns True if no worker has had `job` yet, as far as can be seen.
+        """Returns True if no worker has had `job` yet, as far as this message shows.
 
         Then one write can make or change it. `job` is None if it does not exist.
         """
@@ -48,7 +49,7 @@ class Request:
         return job.status is Status.QUEUED and self.is_for(job)
 
     def key_reused(self) -> UnreadableMessage:
-        """Returns the error of a message whose idempotency key came with another body before."""
+        """Returns the error of a message whose idempotency key was used with another body."""
         return UnreadableMessage(
             self.message_id,
             f"its idempotency key belongs to job {self.job_id!r}, with another body",

@@ -1,0 +1,98 @@
+"""Schedules on the wire: HTTP bodies in, JSON of the API out."""
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from cronsim import CronSim, CronSimError
+
+from mayfly.core.clock import rfc3339
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
+from mayfly.core.json_input import NAME, Fields, canonical_json
+from mayfly.jobs.rules import MAX_MAX_ATTEMPTS, PAYLOAD_LIMIT
+from mayfly.schedules.model import Definition, Schedule
+from mayfly.schedules.rules import first_tick
+
+__all__ = ["public", "read_definition"]
+
+_CRON: Final = re.compile(r"[0-9A-Za-z*,/# -]{1,120}")
+_ZONE: Final = re.compile(r"[0-9A-Za-z_+/-]{1,64}")
+_LONGEST_SECONDS: Final = 365 * 24 * 3600
+_UTC: Final = "UTC"
+
+
+def read_definition(body: Any) -> Definition:
+    """Returns the definition in an HTTP body.
+
+    Raises InvalidRequest with the field, or PayloadTooLarge.
+    """
+    fields = Fields(body)
+    definition = Definition(
+        task=fields.text("task", pattern=NAME),
+        payload=fields.anything("payload", default=None),
+        max_attempts=fields.integer("max_attempts", 1, MAX_MAX_ATTEMPTS, default=None),
+        cron=fields.text("cron", pattern=_CRON, default=None),
+        every_seconds=fields.integer("every_seconds", 1, _LONGEST_SECONDS, default=None),
+        timezone=fields.text("timezone", pattern=_ZONE, default=None) or _UTC,
+    )
+    fields.finish()
+    if (definition.cron is None) == (definition.every_seconds is None):
+        raise InvalidRequest("cron", "give either cron or every_seconds")
+    if definition.cron is None and "timezone" in body:
+        raise InvalidRequest("timezone", "is only for cron; an interval has no hours")
+    size = len(canonical_json(definition.payload).encode())
+    if size > PAYLOAD_LIMIT:
+        raise PayloadTooLarge("payload", size, PAYLOAD_LIMIT)
+    _check_times(definition)
+    return definition
+
+
+def public(schedule: Schedule, now_ms: int) -> dict[str, Any]:
+    """Returns the schedule as the API shows it. `next_at` is null while it is paused."""
+    definition = schedule.definition
+    timing: dict[str, Any] = {"every_seconds": definition.every_seconds}
+    if definition.cron is not None:
+        timing = {"cron": definition.cron, "timezone": definition.timezone}
+    is_running = schedule.next_ms is not None
+    return {
+        "name": schedule.name,
+        **timing,
+        "task": definition.task,
+        "payload": definition.payload,
+        "max_attempts": definition.max_attempts,
+        "paused": schedule.is_paused,
+        "next_at": rfc3339(first_tick(definition, schedule.anchor_ms, now_ms))
+        if is_running
+        else None,
+    }
+
+
+def _check_times(definition: Definition) -> None:
+    if definition.timezone not in _zones():
+        raise InvalidRequest(
+            "timezone",
+            f"{definition.timezone!r} is not a time zone; use a name such as Europe/Berlin",
+        )
+    if definition.cron is None:
+        return
+    try:
+        if len(definition.cron.split()) != 5 or not definition.cron.isascii():
+            raise CronSimError(
+                "it must have five fields: minute, hour, day of month, month, day of week"
+            )
+        next(CronSim(definition.cron, datetime(2026, 1, 1, tzinfo=UTC)))
+    except (CronSimError, ValueError) as problem:
+        raise InvalidRequest("cron", f"is not a cron expression ({problem})") from None
+    except StopIteration:
+        raise InvalidRequest("cron", "never matches a time") from None
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Returns the zones of IANA's database, as installed with Mayfly.
+
+    They are the same on every machine; those of the system may differ.
+    """
+    return frozenset((files("tzdata") / "zones").read_text(encoding="ascii").split())
