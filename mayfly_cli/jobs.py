@@ -10,7 +10,7 @@ from mayfly.core.clock import rfc3339, system_clock
 from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound
 from mayfly.jobs.model import Job, Status, Unreadable
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.rules import public
+from mayfly.jobs.wire import public
 
 from mayfly_cli.options import NAME_TYPE, tenant
 from mayfly_cli.output import show

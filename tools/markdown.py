@@ -28,7 +28,8 @@ TWO_SENTENCES: Final = "two sentences on one line: start a new line at {!r} (`ma
 _PARSER: Final = MarkdownIt("commonmark").enable("table")
 #: Parts of a line whose dots end no sentence: code, link targets, bold labels, abbreviations.
 _NOT_PROSE: Final = re.compile(
-    r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|\]\([^)]*\)|<[^>]*>|^\*\*[^*]+\*\*|\b(?:e\.g|i\.e|cf|vs)\.|\.\.\."
+    r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|\]\([^)]*\)|<[^>]*>|^\*\*[^*]+\*\*|"
+    r"\b(?:e\.g|i\.e|cf|vs)\.|\.\.\."
 )
 _END: Final = r"[.!?][\"')\]*_]*"
 _BOUNDARY: Final = re.compile(rf"{_END}(\s+)(?![a-z]|$)")

@@ -29,10 +29,13 @@ PLACES = {
 }
 #: The tests that notice a place that is missing.
 NOTICES = [
-    "tests/contract/test_template.py::test_every_route_of_the_template_has_a_handler_in_its_function",
-    "tests/contract/test_template.py::test_405_table_has_exactly_the_routes_of_the_template",
-    "tests/contract/test_openapi.py::test_document_is_up_to_date_with_the_code",
-    "tests/contract/test_openapi.py::test_document_has_exactly_the_routes_of_the_template_with_their_scopes",
+    f"tests/contract/{name}"
+    for name in (
+        "test_template.py::test_every_route_of_the_template_has_a_handler_in_its_function",
+        "test_template.py::test_405_table_has_exactly_the_routes_of_the_template",
+        "test_openapi.py::test_document_is_up_to_date_with_the_code",
+        "test_openapi.py::test_document_has_exactly_the_routes_of_the_template_with_their_scopes",
+    )
 ]
 
 

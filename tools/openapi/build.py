@@ -30,7 +30,7 @@ DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
 PAGE: Final = ROOT / "docs" / "api" / "index.html"
 #: The functions that serve HTTP.
 FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job", "schedules")
-#: What any operation may answer that needs a key, and what any at all.
+#: Errors of every operation that needs a key, and errors of every operation.
 _OF_KEYS: Final = ("unauthenticated", "forbidden", "quota-exceeded")
 _OF_ALL: Final = ("invalid-request", "store-unavailable", "internal-error")
 #: Errors that API Gateway returns itself (docs/http.md).
