@@ -5,13 +5,17 @@ says.
 import os
 import socket
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mayfly_local.ports.access import is_loopback_name
 from tests.support.faults import Faults
+
+if TYPE_CHECKING:
+    from moto.core.models import MockAWS
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,10 +127,18 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def aws() -> Iterator[None]:
     """moto in place of AWS, for this process."""
+    with mocked_aws():
+        yield
+
+
+def mocked_aws() -> "MockAWS":
+    """Returns moto, empty, that keeps boto3's session.
+
+    A new session reads every service model again: ten times the cost of a client.
+    """
     from moto import mock_aws
 
-    with mock_aws():
-        yield
+    return mock_aws(config={"core": {"reset_boto3_session": False, "mock_credentials": False}})
 
 
 @pytest.fixture
@@ -151,31 +163,36 @@ def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[
     """Makes the template's tables, without their streams if so asked, and returns their names by
     logical ids.
     """
+    names = {}
+    for logical, properties in _table_properties().items():
+        stream = properties.get("StreamSpecification")
+        rest = {key: value for key, value in properties.items() if key != "StreamSpecification"}
+        if stream and streams:
+            rest["StreamSpecification"] = {"StreamEnabled": True, **stream}
+        client.create_table(TableName=prefix + logical, **rest)
+        names[logical] = prefix + logical
+    return names
+
+
+@cache
+def _table_properties() -> dict[str, dict[str, Any]]:
+    """Returns what CreateTable needs of each of the template's tables, by logical ids."""
     from samtranslator.yaml_helper import yaml_parse
 
-    names = {}
-    for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
-        if resource["Type"] == "AWS::DynamoDB::Table":
-            wanted = (
-                "AttributeDefinitions",
-                "KeySchema",
-                "BillingMode",
-                "GlobalSecondaryIndexes",
-                "StreamSpecification",
-            )
-            properties = {
-                key: value for key, value in resource["Properties"].items() if key in wanted
-            }
-            if not streams:
-                properties.pop("StreamSpecification", None)
-            if "StreamSpecification" in properties:
-                properties["StreamSpecification"] = {
-                    "StreamEnabled": True,
-                    **properties["StreamSpecification"],
-                }
-            client.create_table(TableName=prefix + logical, **properties)
-            names[logical] = prefix + logical
-    return names
+    wanted = (
+        "AttributeDefinitions",
+        "KeySchema",
+        "BillingMode",
+        "GlobalSecondaryIndexes",
+        "StreamSpecification",
+    )
+    return {
+        logical: {key: value for key, value in resource["Properties"].items() if key in wanted}
+        for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())[
+            "Resources"
+        ].items()
+        if resource["Type"] == "AWS::DynamoDB::Table"
+    }
 
 
 @pytest.fixture(scope="session")

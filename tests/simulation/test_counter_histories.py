@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from mayfly import counters
 from mayfly.core.errors import CounterExists, CounterIsSharded, CounterLimit, IdempotencyKeyReused
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_client, make_tables, mocked_aws
 from tests.support.counting import Counting
 
 NAMES = st.sampled_from(["a", "b"])
@@ -36,9 +36,7 @@ class CounterHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        from moto import mock_aws
-
-        self.aws = mock_aws()
+        self.aws = mocked_aws()
         self.aws.start()
         self.client = make_client("dynamodb")
         make_tables(self.client)

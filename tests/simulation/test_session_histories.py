@@ -28,7 +28,7 @@ from mayfly import resources, sessions
 from mayfly.core.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_client, make_tables, mocked_aws
 from tests.simulation.linearizability import Call, is_linearizable
 from tests.support.fakes import FixedClock
 from tests.support.sessions import Sessions
@@ -62,9 +62,7 @@ class SessionHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        from moto import mock_aws
-
-        self.aws = mock_aws()
+        self.aws = mocked_aws()
         self.aws.start()
         self.client = make_client("dynamodb")
         make_tables(self.client)

@@ -15,7 +15,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 from mayfly.limits import Algorithm, Limit
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_client, make_tables, mocked_aws
 from tests.support.fakes import FixedClock
 from tests.support.limiting import EDGE_MS, Limiting
 
@@ -55,9 +55,7 @@ class Package:
 @pytest.fixture(scope="module")
 def world() -> Any:
     """One moto for all examples; each takes another key."""
-    from moto import mock_aws
-
-    with mock_aws():
+    with mocked_aws():
         client = make_client("dynamodb")
         make_tables(client)
         yield client

@@ -358,11 +358,9 @@ def test_whenever_sweeps_come_every_tick_has_exactly_one_job(data: st.DataObject
     """Sweeps at any time, twice, and by those who saw an older state, never more than five minutes
     apart.
     """
-    from moto import mock_aws
+    from tests.conftest import make_client, make_tables, mocked_aws
 
-    from tests.conftest import make_client, make_tables
-
-    with mock_aws():
+    with mocked_aws():
         client = make_client("dynamodb")
         make_tables(client)
         kept = Schedules(client)
