@@ -41,16 +41,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hostile",
         type=int,
-        default=6000,
+        default=3000,
         metavar="EVENTS",
-        help="hostile events to run (default: 6000)",
+        help="hostile events to run (default: 3000)",
     )
     parser.addoption(
         "--rounds",
         type=int,
         default=3,
         metavar="N",
-        help="rounds of kills on one state, and a quarter of each other kind (default: 3)",
+        help="rounds of kills on one state, and a quarter of each other kind, two at least "
+        "(default: 3)",
     )
     parser.addoption(
         "--searches",
@@ -67,6 +68,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="schemathesis cases for each operation and phase (default: 20)",
     )
 
+    parser.addoption(
+        "--load-seconds",
+        type=int,
+        default=20,
+        metavar="SECONDS",
+        help="how long workers are killed under load, and stores hammered for a tenth of it "
+        "(default: 20)",
+    )
+    parser.addoption(
+        "--lease-seconds",
+        type=int,
+        default=6,
+        metavar="SECONDS",
+        help="the lease of jobs whose worker is killed (default: 6; the template's is 15)",
+    )
+    parser.addoption(
+        "--ended-jobs",
+        type=int,
+        default=4000,
+        metavar="N",
+        help="ended jobs whose memory is measured (default: 4000)",
+    )
+
 
 #: Files that take longest, in this order. They start before shorter ones, so that no worker ends
 #: long after the others.
@@ -78,23 +102,40 @@ SLOWEST = [
 ]  # fmt: skip
 
 
+# Before xdist reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit and contract tests first, where a mistake shows soonest; then the slow files, and the
     rest.
+
+    A worker gets whole files of the first kind. Of the others it gets single tests, except those
+    that share a stack or another fixture of their module.
     """
 
+    def is_quick(item: pytest.Item) -> bool:
+        return bool({"unit", "contract"} & set(item.path.parts))
+
     def place(item: pytest.Item) -> tuple[bool, int]:
-        is_quick = bool({"unit", "contract"} & set(item.path.parts))
-        return not is_quick, SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(
-            SLOWEST
-        )
+        stem = item.path.stem
+        return not is_quick(item), SLOWEST.index(stem) if stem in SLOWEST else len(SLOWEST)
 
     items.sort(key=place)
+    for item in items:
+        if is_quick(item) or _shares_fixtures(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _shares_fixtures(item: pytest.Item) -> bool:
+    """Returns True if a test uses a fixture of its module."""
+    if not isinstance(item, pytest.Function):
+        return False
+    found = item._fixtureinfo.name2fixturedefs
+    return any(each.scope == "module" for fixtures in found.values() for each in fixtures)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than processors: many tests wait for processes and timeouts."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than processors: many tests wait for processes and timeouts."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture
@@ -107,6 +148,12 @@ def searches(request: pytest.FixtureRequest) -> int:
 def hostile_events(request: pytest.FixtureRequest) -> int:
     """How many hostile events to run, over all doors."""
     return int(request.config.getoption("--hostile"))
+
+
+@pytest.fixture
+def load_seconds(request: pytest.FixtureRequest) -> int:
+    """How long workers are killed under load."""
+    return int(request.config.getoption("--load-seconds"))
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +70,30 @@ def refused(folder: Folder) -> str:
     return said
 
 
-def with_jobs(folder: Folder) -> Acknowledged:
+@dataclass(frozen=True)
+class Ended:
     """A state with some ended jobs, stopped cleanly."""
-    told = Acknowledged()
+
+    state: Path
+    port: int
+    told: Acknowledged
+
+    def copy_to(self, folder: Folder) -> Acknowledged:
+        """Puts a copy of the state into a folder, whose port becomes that of the state."""
+        shutil.copytree(self.state, folder.state)
+        folder.port = self.port
+        return deepcopy(self.told)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    folder, told = Folder(tmp_path_factory.mktemp("ended")), Acknowledged()
     with folder.running() as stack, Load(stack, told) as load:
         told.after(30)
         load.stop()
         check_settled(stack, told)
         assert stack.stop() == 0
-    return told
+    return Ended(folder.state, folder.port, told)
 
 
 @pytest.mark.timeout(3600)
@@ -91,7 +108,7 @@ def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(
 ) -> None:
     with small_disk(tmp_path / "disk", kilobytes=40_000) as disk:
         full_disk_rounds(
-            Folder(tmp_path / "run", state=disk / "state"), max(3, rounds // 4), seed=rounds
+            Folder(tmp_path / "run", state=disk / "state"), max(2, rounds // 4), seed=rounds
         )
 
 
@@ -99,25 +116,29 @@ def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(
 def test_a_file_that_was_cut_short_is_told_of_and_jobs_agree_with_their_effects(
     tmp_path: Path, rounds: int
 ) -> None:
-    truncation_rounds(Folder(tmp_path), max(3, rounds // 4), seed=rounds)
+    truncation_rounds(Folder(tmp_path), max(2, rounds // 4), seed=rounds)
 
 
 @pytest.mark.timeout(3600)
-def test_a_large_state_is_killed_and_stopped_as_a_small_one(tmp_path: Path, rounds: int) -> None:
-    """50 MB in `make test`, 500 in `make test-all`."""
+def test_a_large_state_is_killed_and_stopped_as_a_small_one(
+    tmp_path: Path, rounds: int, ended: Ended
+) -> None:
+    """32 MB in `make test`, 500 in `make test-all`."""
     folder = Folder(tmp_path)
-    told = with_jobs(folder)
-    grow(folder.state, 50 if rounds <= 3 else 500)
-    kill_rounds(folder, max(3, rounds // 4), seed=rounds, told=told)
+    told = ended.copy_to(folder)
+    grow(folder.state, 32 if rounds <= 3 else 500)
+    kill_rounds(folder, max(2, rounds // 4), seed=rounds, told=told)
     with folder.running() as stack:
         started = time.monotonic()
         assert stack.stop() == 0
         assert time.monotonic() - started < 10, "a stop writes nothing but a mark"
 
 
-def test_a_start_after_a_kill_says_so_and_one_after_a_stop_does_not(tmp_path: Path) -> None:
+def test_a_start_after_a_kill_says_so_and_one_after_a_stop_does_not(
+    tmp_path: Path, ended: Ended
+) -> None:
     folder = Folder(tmp_path)
-    told = with_jobs(folder)
+    told = ended.copy_to(folder)
     with folder.running() as stack:
         assert "killed" not in folder.said
         check_present(stack, told)
@@ -158,9 +179,9 @@ def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
         assert stack.get("/").status_code == 200
 
 
-def test_a_damaged_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error_and_stays_as_it_is(tmp_path: Path, ended: Ended) -> None:
     folder = Folder(tmp_path)
-    with_jobs(folder)
+    ended.copy_to(folder)
     path = folder.state / "journal-1.log"
     data = path.read_bytes()
     damaged = (
@@ -183,11 +204,11 @@ def test_a_newer_file_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == b"mayfly-state 99\n"
 
 
-def old_form(folder: Folder) -> Acknowledged:
+def old_form(folder: Folder, ended: Ended) -> Acknowledged:
     """A folder as 0.1.0 left it, with the state that this version has in the journal: by the
     emulator's own way to save it.
     """
-    told = with_jobs(folder)
+    told = ended.copy_to(folder)
     program = """
 import json, os, sys
 from pathlib import Path
@@ -222,10 +243,10 @@ for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
 
 
 def test_a_folder_of_the_form_before_is_taken_over_once_and_its_files_are_kept(
-    tmp_path: Path,
+    tmp_path: Path, ended: Ended
 ) -> None:
     folder = Folder(tmp_path)
-    told = old_form(folder)
+    told = old_form(folder, ended)
     strand(folder)
     with folder.running() as stack:
         assert "has been taken over from an older version" in folder.said
@@ -299,16 +320,16 @@ def test_an_old_file_that_cannot_be_read_is_an_error_and_stays_as_it_is(
     assert not list(folder.state.glob("journal-*.log"))
 
 
-def test_an_old_file_beside_a_journal_is_an_error(tmp_path: Path) -> None:
+def test_an_old_file_beside_a_journal_is_an_error(tmp_path: Path, ended: Ended) -> None:
     folder = Folder(tmp_path)
-    with_jobs(folder)
+    ended.copy_to(folder)
     (folder.state / "sqs.json").write_text("{}")
     assert "of an older one (sqs.json)" in refused(folder)
 
 
-def test_the_state_moves_to_another_port(tmp_path: Path) -> None:
+def test_the_state_moves_to_another_port(tmp_path: Path, ended: Ended) -> None:
     folder = Folder(tmp_path)
-    told = with_jobs(folder)
+    told = ended.copy_to(folder)
     folder.port = unused_port()
     with folder.running() as stack:
         check_present(stack, told)

@@ -164,9 +164,9 @@ class CounterHistory(RuleBasedStateMachine):
                 )
 
 
-def test_random_histories_are_those_of_a_plain_model() -> None:
+def test_random_histories_are_those_of_a_plain_model(searches: int) -> None:
     profile = settings(
-        max_examples=100,
+        max_examples=searches,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -34,6 +34,7 @@ __all__ = [
     "Load",
     "grow",
     "grown",
+    "impatient_application",
     "kill_rounds",
     "small_disk",
     "times",
@@ -164,7 +165,7 @@ class Folder:
         self.port = unused_port()
         self.said = ""
         folder.mkdir(parents=True, exist_ok=True)
-        self.template = _impatient_application(folder / "app")
+        self.template = impatient_application(folder / "app")
 
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[Stack]:
@@ -205,7 +206,7 @@ class Folder:
             process.wait(30)
 
 
-def _impatient_application(folder: Path) -> Path:
+def impatient_application(folder: Path) -> Path:
     """This repository's application, whose messages come back after 10 s and not 90: what a kill
     before a worker's first act costs.
     """
