@@ -95,42 +95,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 #: Files that take longest, in this order. They start before shorter ones, so that no worker ends
 #: long after the others.
 SLOWEST = [
-    "test_state", "test_stack", "test_schedules", "test_recovery", "test_lifecycle", "test_crash",
-    "test_full_run", "test_machine_faults",
-    "test_session_histories", "test_second_application", "test_counter_histories", "test_counting",
+    "test_state_files", "test_stack", "test_crash", "test_full_run", "test_schedules",
+    "test_recovery", "test_second_application", "test_kills", "test_state", "test_machine_faults",
+    "test_lifecycle", "test_counting", "test_session_histories", "test_counter_histories",
     "test_hostile_input", "test_tutorial",
 ]  # fmt: skip
 
 
-# Before xdist reads the groups.
-@pytest.hookimpl(tryfirst=True)
+#: Files whose tests share nothing that takes long to make: each test goes to the next free worker.
+SINGLE = ("test_lifecycle.py", "test_machine_faults.py", "test_state.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit and contract tests first, where a mistake shows soonest; then the slow files, and the
     rest.
-
-    A worker gets whole files of the first kind. Of the others it gets single tests, except those
-    that share a stack or another fixture of their module.
     """
 
-    def is_quick(item: pytest.Item) -> bool:
-        return bool({"unit", "contract"} & set(item.path.parts))
-
     def place(item: pytest.Item) -> tuple[bool, int]:
+        is_quick = bool({"unit", "contract"} & set(item.path.parts))
         stem = item.path.stem
-        return not is_quick(item), SLOWEST.index(stem) if stem in SLOWEST else len(SLOWEST)
+        return not is_quick, SLOWEST.index(stem) if stem in SLOWEST else len(SLOWEST)
 
     items.sort(key=place)
-    for item in items:
-        if is_quick(item) or _shares_fixtures(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
-def _shares_fixtures(item: pytest.Item) -> bool:
-    """Returns True if a test uses a fixture of its module."""
-    if not isinstance(item, pytest.Function):
-        return False
-    found = item._fixtureinfo.name2fixturedefs
-    return any(each.scope == "module" for fixtures in found.values() for each in fixtures)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Returns what hands tests to workers: whole files, so that a stack starts once for its file,
+    and single tests of some.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return nodeid if path.endswith(SINGLE) else path
+
+    return Scheduling(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:

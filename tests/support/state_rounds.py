@@ -205,6 +205,22 @@ class Folder:
                 process.kill()
             process.wait(30)
 
+    def refused(self) -> str:
+        """Returns the output of a start that ends with 1."""
+        command = [str(MAYFLY), "up", "--template", str(self.template), "--port", str(self.port)]
+        done = subprocess.run(
+            [*command, "--work", str(self.folder / "work"), "--state", str(self.state)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+            cwd=self.folder,
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        said: str = done.stdout + done.stderr
+        return said
+
 
 def impatient_application(folder: Path) -> Path:
     """This repository's application, whose messages come back after 10 s and not 90: what a kill
