@@ -5,6 +5,7 @@ says.
 import os
 import socket
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=100,
         metavar="CASES",
-        help="cases of each long random search (default: 100)",
+        help="cases of each random search (default: 100)",
     )
     parser.addoption(
         "--schema",
@@ -90,6 +91,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="ended jobs whose memory is measured (default: 4000)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets the cases of each property test, which are those of a long search."""
+    from hypothesis import settings
+
+    cases = int(config.getoption("--searches"))
+    settings.register_profile("mayfly", settings(), max_examples=cases)
+    settings.load_profile("mayfly")
 
 
 #: Files that take longest, in this order. They start before shorter ones, so that no worker ends
@@ -188,10 +198,25 @@ def mocked_aws() -> "MockAWS":
     return mock_aws(config={"core": {"reset_boto3_session": False, "mock_credentials": False}})
 
 
+#: moto's tables as CreateTable leaves them, by name; never used themselves.
+_MADE: dict[str, Any] = {}
+
+
 @pytest.fixture
 def tables(aws: None) -> dict[str, str]:
-    """The template's tables on moto, physical names by logical ids."""
-    return make_tables(make_client("dynamodb"))
+    """The template's tables on moto, physical names by logical ids.
+
+    The first test of a process makes them; the others get copies, at a fiftieth of the cost.
+    """
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.dynamodb.models import dynamodb_backends
+
+    held = dynamodb_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].tables
+    if not _MADE:
+        make_tables(make_client("dynamodb"))
+        _MADE.update(deepcopy(held))
+    held.update(deepcopy(_MADE))
+    return {name: name for name in _MADE}
 
 
 @pytest.fixture

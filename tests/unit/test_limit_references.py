@@ -70,7 +70,10 @@ pauses = st.lists(
     max_size=40,
 )
 examples = settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=settings().max_examples // 5,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
 )
 _KEYS = iter(range(10**9))
 
