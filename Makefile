@@ -20,7 +20,7 @@ test: .venv/ready ## every test that needs no AWS account; T=tests/unit runs a p
 
 test-all: .venv/ready ## the same with long runs: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --hostile 60000 \
-	  --load-seconds 120 --lease-seconds 15 --ended-jobs 10000 --timeout 7200 $(T)
+	  --load-seconds 120 --lease-seconds 15 --megabytes 100 --ended-jobs 10000 --timeout 7200 $(T)
 
 lint: .venv/ready .venv-sam/ready ## read-only checks
 	@$(BIN)/ruff format --check --quiet .

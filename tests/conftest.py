@@ -85,6 +85,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the lease of jobs whose worker is killed (default: 6; the template's is 15)",
     )
     parser.addoption(
+        "--megabytes",
+        type=int,
+        default=32,
+        metavar="N",
+        help="the size of a file that is imported (default: 32)",
+    )
+    parser.addoption(
         "--ended-jobs",
         type=int,
         default=4000,
