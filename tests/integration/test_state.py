@@ -39,7 +39,8 @@ def rounds(request: pytest.FixtureRequest) -> int:
 
 @pytest.mark.timeout(3600)
 def test_no_kill_at_any_moment_loses_what_was_acknowledged(tmp_path: Path, rounds: int) -> None:
-    kill_rounds(Folder(tmp_path), rounds, seed=rounds)
+    # With three rounds: the store, the stack, and two signals.
+    kill_rounds(Folder(tmp_path), rounds, seed=rounds + 4)
 
 
 @needs_root
@@ -48,8 +49,9 @@ def test_a_full_disk_acknowledges_nothing_that_it_does_not_take(
     tmp_path: Path, rounds: int
 ) -> None:
     with small_disk(tmp_path / "disk", kilobytes=40_000) as disk:
+        # With two rounds: a stop, and room again.
         full_disk_rounds(
-            Folder(tmp_path / "run", state=disk / "state"), max(2, rounds // 4), seed=rounds
+            Folder(tmp_path / "run", state=disk / "state"), max(2, rounds // 4), seed=rounds + 1
         )
 
 
