@@ -74,8 +74,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=20,
         metavar="SECONDS",
-        help="how long workers are killed under load, and stores hammered for a tenth of it "
-        "(default: 20)",
+        help="how long workers are killed under load; stores are hammered for a tenth of it, and "
+        "a page is asked for in proportion (default: 20)",
     )
     parser.addoption(
         "--lease-seconds",

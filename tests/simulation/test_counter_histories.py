@@ -166,7 +166,7 @@ class CounterHistory(RuleBasedStateMachine):
 
 def test_random_histories_are_those_of_a_plain_model(searches: int) -> None:
     profile = settings(
-        max_examples=searches,
+        max_examples=searches // 2,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

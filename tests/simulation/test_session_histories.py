@@ -259,7 +259,7 @@ class SessionHistory(RuleBasedStateMachine):
 
 def test_random_histories_are_those_of_a_plain_model(searches: int) -> None:
     profile = settings(
-        max_examples=searches,
+        max_examples=searches // 2,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
