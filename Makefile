@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 export SAM_CLI_TELEMETRY := 0
+# Compiled code is kept, or each process that a test starts compiles it again.
+unexport PYTHONDONTWRITEBYTECODE
 export AWS_DEFAULT_REGION ?= us-east-1
 
 .PHONY: run test test-all lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
@@ -17,8 +19,9 @@ run: $(VENV)/ready ## runs the whole stack on http://127.0.0.1:$(PORT)
 test: $(VENV)/ready ## runs every test that needs no AWS account; T=tests/unit runs a part
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(T)
 
-test-all: $(VENV)/ready ## every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
-	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --timeout 7200 $(T)
+test-all: $(VENV)/ready ## runs every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --hostile 60000 \
+	  --load-seconds 120 --lease-seconds 15 --megabytes 100 --ended-jobs 10000 --timeout 7200 $(T)
 
 lint: $(VENV)/ready .venv-sam/ready ## checks that change no file
 	@$(BIN)/ruff format --check --quiet .

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +55,7 @@ class Stack:
     port: int
     work: Path
     printed: Path
+    _clients: list[Clients] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -133,8 +134,10 @@ class Stack:
         return job
 
     def client(self, service: str) -> Any:
-        """Returns an AWS client for its emulator."""
-        return Clients(self.facts["endpoint"], self.credentials).get(service)
+        """Returns an AWS client for its emulator, the same each time."""
+        if not self._clients:
+            self._clients.append(Clients(self.facts["endpoint"], self.credentials))
+        return self._clients[0].get(service)
 
     @property
     def credentials(self) -> Credentials:
@@ -288,17 +291,20 @@ def embedded_store(work: Path) -> Iterator[str]:
 
 
 def wait_until(
-    predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float = 0.02
+    predicate: Callable[[], T], timeout: float, *, what: str = "", interval: float | None = None
 ) -> T:
     """Returns the first true value of `predicate`.
 
-    Raises AssertionError if it is not true within `timeout` seconds.
+    Raises AssertionError if it is not true within `timeout` seconds. Without an interval the
+    pauses grow from 20 to 100 ms, since each call costs the stack time.
     """
     deadline = time.monotonic() + timeout
+    pause, longest = (0.02, 0.1) if interval is None else (interval, interval)
     while True:
         value = predicate()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"{what or 'it'} did not happen within {timeout} s")
-        time.sleep(interval)
+        time.sleep(pause)
+        pause = min(pause * 1.2, longest)

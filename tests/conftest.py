@@ -6,13 +6,18 @@ Tests use loopback only and no real credentials. Tables are made as in template.
 import os
 import socket
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mayfly_local.ports.access import is_loopback_name
 from tests.support.faults import Faults
+
+if TYPE_CHECKING:
+    from moto.core.models import MockAWS
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,23 +43,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hostile",
         type=int,
-        default=6000,
+        default=3000,
         metavar="EVENTS",
-        help="hostile events to run (default: 6000)",
+        help="hostile events to run (default: 3000)",
     )
     parser.addoption(
         "--rounds",
         type=int,
         default=3,
         metavar="N",
-        help="rounds of kills on one state, and a quarter of each other kind (default: 3)",
+        help="rounds of kills on one state, and a quarter of each other kind, two at least "
+        "(default: 3)",
     )
     parser.addoption(
         "--searches",
         type=int,
         default=100,
         metavar="CASES",
-        help="cases of each long random search (default: 100)",
+        help="cases of each random search (default: 100)",
     )
     parser.addoption(
         "--schema",
@@ -64,15 +70,58 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="schemathesis cases for each operation and phase (default: 20)",
     )
 
+    parser.addoption(
+        "--load-seconds",
+        type=int,
+        default=20,
+        metavar="SECONDS",
+        help="how long workers are killed under load; stores are hammered for a tenth of it, and "
+        "a page is asked for in proportion (default: 20)",
+    )
+    parser.addoption(
+        "--lease-seconds",
+        type=int,
+        default=6,
+        metavar="SECONDS",
+        help="the lease of jobs whose worker is killed (default: 6; the template's is 15)",
+    )
+    parser.addoption(
+        "--megabytes",
+        type=int,
+        default=32,
+        metavar="N",
+        help="the size of a file that is imported (default: 32)",
+    )
+    parser.addoption(
+        "--ended-jobs",
+        type=int,
+        default=4000,
+        metavar="N",
+        help="ended jobs whose memory is measured (default: 4000)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets the cases of each property test, which are those of a long search."""
+    from hypothesis import settings
+
+    cases = int(config.getoption("--searches"))
+    settings.register_profile("mayfly", settings(), max_examples=cases)
+    settings.load_profile("mayfly")
+
 
 #: Files that take longest, in this order. They start before shorter ones, so that no worker
 #: finishes long after the others.
 SLOWEST = [
-    "test_state", "test_stack", "test_schedules", "test_recovery", "test_lifecycle", "test_crash",
-    "test_full_run", "test_machine_faults",
-    "test_session_histories", "test_second_application", "test_counter_histories", "test_counting",
+    "test_state_files", "test_stack", "test_crash", "test_full_run", "test_schedules",
+    "test_recovery", "test_second_application", "test_kills", "test_state", "test_machine_faults",
+    "test_lifecycle", "test_counting", "test_session_histories", "test_counter_histories",
     "test_hostile_input", "test_tutorial",
 ]  # fmt: skip
+
+
+#: Files whose tests share nothing that takes long to make: each test goes to the next free worker.
+SINGLE = ("test_lifecycle.py", "test_machine_faults.py", "test_state.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -84,16 +133,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         is_quick = bool({"unit", "contract"} & set(item.path.parts))
-        return not is_quick, SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(
-            SLOWEST
-        )
+        stem = item.path.stem
+        return not is_quick, SLOWEST.index(stem) if stem in SLOWEST else len(SLOWEST)
 
     items.sort(key=place)
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Returns the scheduler of tests.
+
+    A worker gets whole files, so that a stack starts once for its file, and single tests of some
+    files.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return nodeid if path.endswith(SINGLE) else path
+
+    return Scheduling(config, log)
+
+
 def pytest_xdist_auto_num_workers() -> int:
-    """Returns one worker more than processors, since many tests wait for processes and timeouts."""
-    return (os.cpu_count() or 1) + 1
+    """Returns two workers more than processors, since many tests wait for processes."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture
@@ -106,6 +170,12 @@ def searches(request: pytest.FixtureRequest) -> int:
 def hostile_events(request: pytest.FixtureRequest) -> int:
     """Returns how many hostile events to run, over all entry points."""
     return int(request.config.getoption("--hostile"))
+
+
+@pytest.fixture
+def load_seconds(request: pytest.FixtureRequest) -> int:
+    """Returns the seconds for which workers are killed under load."""
+    return int(request.config.getoption("--load-seconds"))
 
 
 @pytest.fixture(autouse=True)
@@ -124,16 +194,39 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def aws() -> Iterator[None]:
     """Replaces AWS by moto, for this process."""
+    with mocked_aws():
+        yield
+
+
+def mocked_aws() -> "MockAWS":
+    """Returns moto, empty, that keeps boto3's session.
+
+    A new session reads every service model again: ten times the cost of a client.
+    """
     from moto import mock_aws
 
-    with mock_aws():
-        yield
+    return mock_aws(config={"core": {"reset_boto3_session": False, "mock_credentials": False}})
+
+
+#: moto's tables as CreateTable leaves them, by name; never used themselves.
+_MADE: dict[str, Any] = {}
 
 
 @pytest.fixture
 def tables(aws: None) -> dict[str, str]:
-    """Makes the template's tables on moto; returns physical names by logical ids."""
-    return make_tables(make_client("dynamodb"))
+    """Makes the template's tables on moto; returns physical names by logical ids.
+
+    The first test of a process makes them. The others get copies, at a fiftieth of the cost.
+    """
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.dynamodb.models import dynamodb_backends
+
+    held = dynamodb_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].tables
+    if not _MADE:
+        make_tables(make_client("dynamodb"))
+        _MADE.update(deepcopy(held))
+    held.update(deepcopy(_MADE))
+    return {name: name for name in _MADE}
 
 
 @pytest.fixture
@@ -153,31 +246,36 @@ def make_tables(client: Any, prefix: str = "", *, streams: bool = True) -> dict[
 
     Returns their names by logical ids.
     """
+    names = {}
+    for logical, properties in _table_properties().items():
+        stream = properties.get("StreamSpecification")
+        rest = {key: value for key, value in properties.items() if key != "StreamSpecification"}
+        if stream and streams:
+            rest["StreamSpecification"] = {"StreamEnabled": True, **stream}
+        client.create_table(TableName=prefix + logical, **rest)
+        names[logical] = prefix + logical
+    return names
+
+
+@cache
+def _table_properties() -> dict[str, dict[str, Any]]:
+    """Returns what CreateTable needs of each of the template's tables, by logical ids."""
     from samtranslator.yaml_helper import yaml_parse
 
-    names = {}
-    for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items():
-        if resource["Type"] == "AWS::DynamoDB::Table":
-            wanted = (
-                "AttributeDefinitions",
-                "KeySchema",
-                "BillingMode",
-                "GlobalSecondaryIndexes",
-                "StreamSpecification",
-            )
-            properties = {
-                key: value for key, value in resource["Properties"].items() if key in wanted
-            }
-            if not streams:
-                properties.pop("StreamSpecification", None)
-            if "StreamSpecification" in properties:
-                properties["StreamSpecification"] = {
-                    "StreamEnabled": True,
-                    **properties["StreamSpecification"],
-                }
-            client.create_table(TableName=prefix + logical, **properties)
-            names[logical] = prefix + logical
-    return names
+    wanted = (
+        "AttributeDefinitions",
+        "KeySchema",
+        "BillingMode",
+        "GlobalSecondaryIndexes",
+        "StreamSpecification",
+    )
+    return {
+        logical: {key: value for key, value in resource["Properties"].items() if key in wanted}
+        for logical, resource in yaml_parse((ROOT / "template.yaml").read_text())[
+            "Resources"
+        ].items()
+        if resource["Type"] == "AWS::DynamoDB::Table"
+    }
 
 
 @pytest.fixture(scope="session")

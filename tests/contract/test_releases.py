@@ -21,9 +21,8 @@ import pytest
 from botocore.exceptions import ClientError
 from mayfly.jobs.model import Outcome, Status
 from mayfly.limits import Algorithm
-from moto import mock_aws
 
-from tests.conftest import ROOT, make_client, make_tables
+from tests.conftest import ROOT, make_client, make_tables, mocked_aws
 from tests.releases.make import fill, load, members
 from tests.releases.maker import make
 from tests.releases.readings import READINGS, Stores, read, stores
@@ -343,7 +342,7 @@ def open_release() -> Iterator[Callable[[str], Opened]]:
         def opened(version: str) -> Opened:
             if not current or current[0].version != version:
                 aws.close()
-                aws.enter_context(mock_aws())
+                aws.enter_context(mocked_aws())
                 current[:] = [_open(version)]
             return current[0]
 
@@ -419,7 +418,7 @@ ANSWERS = [(version, name) for version in FOLDERS for name in document(version, 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, Any]:
     """Returns the answers of this checkout's handlers to the requests that make a release."""
-    with mock_aws():
+    with mocked_aws():
         client = make_client("dynamodb")
         return make(client, make_tables(client, "answers-")).answers
 

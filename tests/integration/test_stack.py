@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +28,6 @@ from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, unbuffered, wait_
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("stack")) as found:
         yield found
-
-
-def _wait_for_success(stack: Stack, job_id: str) -> None:
-    # A crash before a worker's first call costs the queue's own visibility timeout: 90 s.
-    wait_until(
-        lambda: stack.job(job_id, wait=20)["status"] == "succeeded", 300, what=f"job {job_id}"
-    )
 
 
 def listening(process: psutil.Process) -> list[str]:
@@ -63,16 +55,19 @@ def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
     assert set(found) == {"127.0.0.1"}
 
 
-def test_requests_of_eight_clients_are_counted_exactly_over_several_processes(stack: Stack) -> None:
+def test_requests_of_eight_clients_are_counted_exactly_over_several_processes(
+    stack: Stack, load_seconds: int
+) -> None:
+    each = 5 * load_seconds
     before, sessions = stack.counter("hits"), [requests.Session() for _ in range(8)]
 
     def client(session: requests.Session) -> int:
         with session:
-            return sum(session.get(stack.url, timeout=60).status_code == 200 for _ in range(500))
+            return sum(session.get(stack.url, timeout=60).status_code == 200 for _ in range(each))
 
     with ThreadPoolExecutor(8) as threads:
-        assert sum(threads.map(client, sessions)) == 4000
-    assert stack.counter("hits") - before == 4000
+        assert sum(threads.map(client, sessions)) == 8 * each
+    assert stack.counter("hits") - before == 8 * each
     assert len(stack.environments("Hello")) >= 2
 
 
@@ -96,48 +91,6 @@ def test_jobs_by_http_and_from_a_plain_producer_are_each_done_once(stack: Stack)
     ]
     assert (len(jobs), {item["status"]["S"] for item in jobs}) == (400, {"COMPLETED"})
     assert stack.counter("both") - before == 400
-
-
-@pytest.mark.timeout(400)
-def test_jobs_submitted_twice_while_workers_are_killed_for_a_minute_are_done_once(
-    stack: Stack,
-) -> None:
-    before, killing = stack.counter("killed"), threading.Event()
-    kills: list[int] = []
-
-    def kill_all() -> None:
-        until = time.monotonic() + 60
-        while not killing.wait(0.4) and time.monotonic() < until:
-            for pid in stack.environments("RunJobs"):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    kills.append(pid)
-
-    def submit_twice(number: int) -> str:
-        body = {"task": "counter.add", "payload": {"name": "killed"}, "max_attempts": 20}
-        headers = {**stack.headers, "Idempotency-Key": f"killed-{number}"}
-        replies = [
-            requests.post(f"{stack.url}/jobs", headers=headers, json=body, timeout=60)
-            for _ in range(2)
-        ]
-        assert [reply.status_code for reply in replies] == [202, 200]
-        assert replies[0].json()["id"] == replies[1].json()["id"]
-        return str(replies[0].json()["id"])
-
-    killer = threading.Thread(target=kill_all)
-    killer.start()
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            ids = list(threads.map(submit_twice, range(300)))
-        killer.join()
-        for job_id in ids:
-            _wait_for_success(stack, job_id)
-    finally:
-        killing.set()
-        killer.join()
-    assert len(set(ids)) == 300
-    assert len(kills) > 10  # as many as there was time for on a busy machine
-    assert stack.counter("killed") - before == 300
 
 
 def test_message_that_is_not_a_valid_job_is_stored_with_its_body_and_listed(stack: Stack) -> None:

@@ -1,6 +1,5 @@
-"""State that survives the stack: kills, full disks, damage, older formats and two stacks.
-
-Measures the cost of a stop, too.
+"""State that outlives the stack: kills, full disks, damage, older forms, two stacks, and what a
+stop costs.
 """
 
 import json
@@ -14,15 +13,10 @@ from typing import Any
 
 import pytest
 
-from mayfly_testing.stack import MAYFLY, ROOT, unused_port, wait_until
+from mayfly_testing.stack import ROOT, wait_until
 from tests.support.state_rounds import (
-    Acknowledged,
     Folder,
-    Load,
-    check_present,
-    check_settled,
     full_disk_rounds,
-    grow,
     kill_rounds,
     small_disk,
     store_of,
@@ -44,54 +38,19 @@ def rounds(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--rounds"))
 
 
-def refused(folder: Folder) -> str:
-    """Returns the output of a start that ends with 1."""
-    command = [
-        str(MAYFLY),
-        "up",
-        "--template",
-        str(folder.template),
-        "--port",
-        str(folder.port),
-        "--work",
-        str(folder.folder / "work"),
-    ]
-    done = subprocess.run(
-        [*command, "--state", str(folder.state)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-        cwd=folder.folder,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    said: str = done.stdout + done.stderr
-    return said
-
-
-def with_jobs(folder: Folder) -> Acknowledged:
-    """Makes a state with some ended jobs, stopped cleanly."""
-    told = Acknowledged()
-    with folder.running() as stack, Load(stack, told) as load:
-        told.after(30)
-        load.stop()
-        check_settled(stack, told)
-        assert stack.stop() == 0
-    return told
-
-
 @pytest.mark.timeout(3600)
 def test_no_kill_at_any_moment_loses_acknowledged_changes(tmp_path: Path, rounds: int) -> None:
-    kill_rounds(Folder(tmp_path), rounds, seed=rounds)
+    # With three rounds: the store, the stack, and two signals.
+    kill_rounds(Folder(tmp_path), rounds, seed=rounds + 4)
 
 
 @needs_root
 @pytest.mark.timeout(3600)
 def test_full_disk_acknowledges_nothing_that_it_does_not_store(tmp_path: Path, rounds: int) -> None:
     with small_disk(tmp_path / "disk", kilobytes=40_000) as disk:
+        # With two rounds: a stop, and room again.
         full_disk_rounds(
-            Folder(tmp_path / "run", state=disk / "state"), max(3, rounds // 4), seed=rounds
+            Folder(tmp_path / "run", state=disk / "state"), max(2, rounds // 4), seed=rounds + 1
         )
 
 
@@ -99,31 +58,7 @@ def test_full_disk_acknowledges_nothing_that_it_does_not_store(tmp_path: Path, r
 def test_truncated_file_is_reported_and_jobs_agree_with_their_effects(
     tmp_path: Path, rounds: int
 ) -> None:
-    truncation_rounds(Folder(tmp_path), max(3, rounds // 4), seed=rounds)
-
-
-@pytest.mark.timeout(3600)
-def test_large_state_is_killed_and_stopped_like_a_small_one(tmp_path: Path, rounds: int) -> None:
-    """50 MB in `make test`, 500 in `make test-all`."""
-    folder = Folder(tmp_path)
-    told = with_jobs(folder)
-    grow(folder.state, 50 if rounds <= 3 else 500)
-    kill_rounds(folder, max(3, rounds // 4), seed=rounds, acknowledged=told)
-    with folder.running() as stack:
-        started = time.monotonic()
-        assert stack.stop() == 0
-        assert time.monotonic() - started < 10, "a stop writes only a mark"
-
-
-def test_start_after_a_kill_reports_it_and_one_after_a_stop_does_not(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    told = with_jobs(folder)
-    with folder.running() as stack:
-        assert "killed" not in folder.said
-        check_present(stack, told)
-        stack.process.kill()
-    with folder.running():
-        assert "the last run was killed; all that could be read is here" in folder.said
+    truncation_rounds(Folder(tmp_path), max(2, rounds // 4), seed=rounds)
 
 
 def test_without_state_nothing_is_written(tmp_path: Path) -> None:
@@ -154,178 +89,8 @@ def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
         Folder(tmp_path / "b", state=tmp_path / "state"),
     )
     with first.running() as stack:
-        assert "another stack uses the state" in refused(second)
+        assert "another stack uses the state" in second.refused()
         assert stack.get("/").status_code == 200
-
-
-def test_damaged_file_is_an_error_and_stays_unchanged(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    with_jobs(folder)
-    path = folder.state / "journal-1.log"
-    data = path.read_bytes()
-    damaged = (
-        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
-    )
-    path.write_bytes(damaged)
-    assert "is damaged at byte" in refused(folder)
-    assert path.read_bytes() == damaged
-    path.write_bytes(data)
-    with folder.running():
-        assert "killed" not in folder.said
-
-
-def test_newer_file_is_an_error_and_stays_unchanged(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    folder.state.mkdir()
-    path = folder.state / "journal-1.log"
-    path.write_bytes(b"mayfly-state 99\n")
-    assert "written by a newer Mayfly" in refused(folder)
-    assert path.read_bytes() == b"mayfly-state 99\n"
-
-
-def old_form(folder: Folder) -> Acknowledged:
-    """Makes a folder as 0.1.0 left it, with the state that this version has in the journal.
-
-    Uses the emulator's own way to save it.
-    """
-    told = with_jobs(folder)
-    program = """
-import json, os, sys
-from pathlib import Path
-state = Path(sys.argv[1])
-os.environ.update(
-    MINISTACK_REGION="us-east-1", GATEWAY_PORT="4000", MINISTACK_HOST="127.0.0.1",
-    S3_PERSIST="1", S3_DATA_DIR=str(state / "s3"),
-)
-from mayfly_local.emulator.durable import Durable
-Durable.open({"state": str(state), "port": 4000}, print)
-from mayfly_local.emulator import contents as emulator_state
-from ministack.core import persistence
-from ministack.services import dynamodb, sqs
-persistence.PERSIST_STATE, persistence.STATE_DIR = True, str(state)
-for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
-    data = json.loads(emulator_state.settings_of(name), object_hook=persistence._json_object_hook)
-    if name == "dynamodb":
-        for scope, table in dynamodb._tables.all_items():
-            data["tables"]._data[scope]["items"] = {
-                pk: {sk: rows[sk] for sk in rows} for pk, rows in table["items"].items()
-            }
-    if name == "sqs":
-        for scope, queue in sqs._queues.all_items():
-            data["queues"]._data[scope].update(
-                messages=list(queue["messages"]), dedup_cache={}, fifo_seq=0
-            )
-    persistence.save_state(name, data)
-"""
-    subprocess.run(
-        [sys.executable, "-c", program, folder.state],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": os.defpath},
-    )
-    for path in folder.state.glob("journal-*"):
-        path.unlink()
-    return told
-
-
-def test_folder_of_the_previous_format_is_converted_once_and_its_files_are_kept(
-    tmp_path: Path,
-) -> None:
-    folder = Folder(tmp_path)
-    told = old_form(folder)
-    strand(folder)
-    with folder.running() as stack:
-        assert "has been taken over from an older version" in folder.said
-        check_present(stack, told)
-        assert {path.name for path in (folder.state / "before-0.2.0").iterdir()} >= {
-            "dynamodb.json",
-            "sqs.json",
-        }
-        # That format held no streams: a job that was never announced is found.
-        wait_until(
-            lambda: stack.job("stranded")["status"] == "succeeded",
-            150,
-            what="the end of a stranded job",
-            interval=0.5,
-        )
-    with folder.running() as stack:
-        assert "taken over" not in folder.said
-        check_present(stack, told)
-
-
-def strand(folder: Folder) -> None:
-    """Puts a queued job whose message is on no queue into a state of the old format."""
-    path = folder.state / "dynamodb.json"
-    data = json.loads(path.read_text())
-    for name, table in data["payload"]["tables"]["data"].items():
-        if "JobsTable" not in name:
-            continue
-        items = table["items"].get("data", table["items"])
-        found: dict[str, Any] = next(
-            rows["job"]
-            for rows in items.values()
-            if rows.get("job", {}).get("status") == {"S": "COMPLETED"}
-        )
-        job = {
-            key: value
-            for key, value in found.items()
-            if key not in ("result", "owner", "lease_until", "expires_at")
-        }
-        job |= {
-            "pk": {"S": "default/stranded"},
-            "id": {"S": "stranded"},
-            "status": {"S": "QUEUED"},
-            "history": {"L": []},
-        }
-        job |= {"attempt": {"N": "0"}, "fence": {"N": "0"}}
-        items["default/stranded"] = {"job": job}
-    path.write_text(json.dumps(data))
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("dynamodb", "{"),
-        ("dynamodb", '{"__ministack_format__": 99, "payload": {}}'),
-        ("dynamodb", "[]"),
-        ("dynamodb", '{"tables": 5}'),
-        ("sqs", '{"queues": null}'),
-        ("ssm", "7"),
-    ],
-)
-def test_unreadable_old_file_is_an_error_and_stays_unchanged(
-    tmp_path: Path, name: str, damage: str
-) -> None:
-    folder = Folder(tmp_path)
-    folder.state.mkdir()
-    (folder.state / f"{name}.json").write_text(damage)
-    said = refused(folder)
-    assert f"{name}.json" in said
-    assert "move it away" in said or "newer emulator" in said
-    assert (folder.state / f"{name}.json").read_text() == damage
-    assert not list(folder.state.glob("journal-*.log"))
-
-
-def test_old_file_next_to_a_journal_is_an_error(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    with_jobs(folder)
-    (folder.state / "sqs.json").write_text("{}")
-    assert "of an older one (sqs.json)" in refused(folder)
-
-
-def test_state_can_be_used_at_another_port(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    told = with_jobs(folder)
-    folder.port = unused_port()
-    with folder.running() as stack:
-        check_present(stack, told)
-        assert (
-            f":{stack.facts['endpoint'].rsplit(':', 1)[1]}/"
-            in stack.facts["outputs"]["JobsQueueUrl"]
-        )
-        job = stack.submit("counter.add", {"name": "moved"})
-        assert stack.job(job["id"], wait=20)["status"] == "succeeded"
 
 
 def test_objects_and_their_notices_survive_a_kill(tmp_path: Path) -> None:

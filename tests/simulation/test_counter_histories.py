@@ -11,7 +11,7 @@ from mayfly import counters
 from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.counters.errors import CounterExists, CounterIsSharded, CounterLimit
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_client, make_tables, mocked_aws
 from tests.support.counting import Counting
 
 NAMES = st.sampled_from(["a", "b"])
@@ -38,9 +38,7 @@ class CounterHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        from moto import mock_aws
-
-        self.aws = mock_aws()
+        self.aws = mocked_aws()
         self.aws.start()
         self.client = make_client("dynamodb")
         make_tables(self.client)
@@ -168,9 +166,9 @@ class CounterHistory(RuleBasedStateMachine):
                 )
 
 
-def test_random_histories_agree_with_a_plain_model() -> None:
+def test_random_histories_agree_with_a_plain_model(searches: int) -> None:
     profile = settings(
-        max_examples=100,
+        max_examples=searches // 2,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

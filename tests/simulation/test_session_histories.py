@@ -29,7 +29,7 @@ from mayfly import resources, sessions
 from mayfly.sessions.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_client, make_tables, mocked_aws
 from tests.simulation.linearizability import Call, is_linearizable
 from tests.support.fakes import FixedClock
 from tests.support.sessions import Sessions
@@ -62,9 +62,7 @@ class SessionHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        from moto import mock_aws
-
-        self.aws = mock_aws()
+        self.aws = mocked_aws()
         self.aws.start()
         self.client = make_client("dynamodb")
         make_tables(self.client)
@@ -260,9 +258,9 @@ class SessionHistory(RuleBasedStateMachine):
             act()
 
 
-def test_random_histories_agree_with_a_plain_model() -> None:
+def test_random_histories_agree_with_a_plain_model(searches: int) -> None:
     profile = settings(
-        max_examples=100,
+        max_examples=searches // 2,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

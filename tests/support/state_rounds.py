@@ -34,6 +34,7 @@ __all__ = [
     "Load",
     "grow",
     "grown",
+    "impatient_application",
     "kill_rounds",
     "small_disk",
     "times",
@@ -164,7 +165,7 @@ class Folder:
         self.port = unused_port()
         self.said = ""
         folder.mkdir(parents=True, exist_ok=True)
-        self.template = _impatient_application(folder / "app")
+        self.template = impatient_application(folder / "app")
 
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[Stack]:
@@ -204,8 +205,24 @@ class Folder:
                 process.kill()
             process.wait(30)
 
+    def refused(self) -> str:
+        """Returns the output of a start that ends with 1."""
+        command = [str(MAYFLY), "up", "--template", str(self.template), "--port", str(self.port)]
+        done = subprocess.run(
+            [*command, "--work", str(self.folder / "work"), "--state", str(self.state)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+            cwd=self.folder,
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        said: str = done.stdout + done.stderr
+        return said
 
-def _impatient_application(folder: Path) -> Path:
+
+def impatient_application(folder: Path) -> Path:
     """Returns this repository's application with messages that return after 10 s instead of 90 s.
 
     That is the cost of a kill before a worker's first call.

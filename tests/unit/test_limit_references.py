@@ -16,7 +16,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 from mayfly.limits import Algorithm, Limit
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_client, make_tables, mocked_aws
 from tests.support.fakes import FixedClock
 from tests.support.limiting import EDGE_MS, Limiting
 
@@ -55,10 +55,8 @@ class Package:
 
 @pytest.fixture(scope="module")
 def world() -> Any:
-    """One moto for all examples; each example takes another key."""
-    from moto import mock_aws
-
-    with mock_aws():
+    """One moto for all examples; each takes another key."""
+    with mocked_aws():
         client = make_client("dynamodb")
         make_tables(client)
         yield client
@@ -73,7 +71,10 @@ pauses = st.lists(
     max_size=40,
 )
 examples = settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=settings().max_examples // 5,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
 )
 _KEYS = iter(range(10**9))
 

@@ -356,12 +356,12 @@ def test_one_job_makes_up_for_the_ticks_missed_in_an_outage(kept: Schedules) -> 
 @settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_every_tick_has_exactly_one_job_whenever_sweeps_run(data: st.DataObject) -> None:
-    """Sweeps run at any time, twice, and with stale reads, never more than five minutes apart."""
-    from moto import mock_aws
+    """Sweeps at any time, twice, and by those who saw an older state, never more than five minutes
+    apart.
+    """
+    from tests.conftest import make_client, make_tables, mocked_aws
 
-    from tests.conftest import make_client, make_tables
-
-    with mock_aws():
+    with mocked_aws():
         client = make_client("dynamodb")
         make_tables(client)
         kept = Schedules(client)
