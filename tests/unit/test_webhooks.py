@@ -227,7 +227,7 @@ def test_note_that_an_endpoint_is_gone_expires_and_affects_no_other_endpoint(
     [
         ({"secret_name": "orders"}, "mayfly webhooks secret orders"),
         ({"url": "ftp://x/"}, "url: must begin with"),
-        ({"headers": {"Host": "x"}}, "Host is not yours"),
+        ({"headers": {"Host": "x"}}, "Host cannot be set"),
         ({"more": 1}, "more: unknown field"),
     ],
 )
