@@ -23,7 +23,8 @@ class MayflyError(Exception):
     """Base class of all errors.
 
     `code` is the stable, machine-readable name of the problem; `title` is its name for people.
-    Both default to the words of the class's name. `status` is the HTTP status of the answer.
+    Both default to the words of the class's name; a kind of another error keeps those of that
+    error. `status` is the HTTP status of the answer.
     `retryable` is true if the same work could succeed later.
     """
 
@@ -36,6 +37,8 @@ class MayflyError(Exception):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if MayflyError not in cls.__bases__:
+            return  # a kind of another error: callers get the same code, unless it sets one
         words = [word.lower() for word in re.findall("[A-Z][a-z]*", cls.__name__)]
         if "code" not in vars(cls):
             cls.code = "-".join(words)

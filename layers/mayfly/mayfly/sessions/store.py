@@ -50,9 +50,6 @@ class SessionRotated(SessionNotFound):
     Callers of the API get the same answer as for SessionNotFound.
     """
 
-    code = SessionNotFound.code
-    title = SessionNotFound.title
-
 
 class SessionStore:
     """Sessions of all tenants.
