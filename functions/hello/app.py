@@ -41,7 +41,7 @@ def build(deps: Deps) -> Handler:
             return answers.text(f"Hello World! {count_hit()} times.")
         # API Gateway accepts HTTPS only, so only a request to loopback can be plain HTTP.
         plain = is_plain_loopback("http", {"host": api.domain_name})
-        token, visits = count_visit(token_in(api.cookies(), _COOKIE, plain=plain))
+        token, visits = count_own_visit(token_in(api.cookies(), _COOKIE, plain=plain))
         headers = {}
         if token is not None:
             headers["Set-Cookie"] = set_cookie(
@@ -53,11 +53,11 @@ def build(deps: Deps) -> Handler:
         deps.observe.count("Hits")
         return counters.increment(deps.counters, tenant=deps.tenant, name="hits").value
 
-    def count_visit(token: str | None) -> tuple[str | None, int]:
+    def count_own_visit(token: str | None) -> tuple[str | None, int]:
         """Counts a visitor's own visits in a session, and returns a new token and the number.
 
-        The token is None if the visitor's own one is valid. A token that is not valid is never used
-        for the new session.
+        The token is None if the visitor has a live session. Otherwise the new session gets a token
+        of its own; the visitor's is never taken over.
         """
         store, tenant = deps.sessions(), deps.tenant
         if token and is_anonymous(token):

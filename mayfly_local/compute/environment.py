@@ -114,8 +114,8 @@ class Environment:
         self._api = HttpServer(
             self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, refused=self._note_refusal
         )
-        #: Prefix of the paths that the process uses. It is empty if the system tells which process
-        #: sent a request.
+        #: Prefix of the paths that the process uses, so that no other process can call them. It is
+        #: empty if the operating system reveals which process has sent a request.
         if tells_peers is None:
             tells_peers = peers.can_tell()
         self._token = "" if tells_peers else f"/{secrets.token_hex(16)}"
@@ -222,7 +222,7 @@ class Environment:
     async def invoke(self, invocation: Invocation) -> Reply | Failure:
         """Gives the process one event, and waits for the result until the function's timeout.
 
-        If the handler itself did not cause a Failure, the process is dead afterwards. Raises
+        After a Failure the process is dead, unless the handler itself reported the failure. Raises
         NotSent if the process died before it read the event.
         """
         poll = await self._poll_or_end()

@@ -55,8 +55,7 @@ class QueuePoller:
             min(source.concurrency or _DEFAULT_CONCURRENCY, _DEFAULT_CONCURRENCY)
         )
         self._stopping = asyncio.Event()
-        #: Receipts of received messages that are neither deleted nor left to their visibility
-        #: timeout.
+        #: Receipts of messages that are being worked on, for `hand_back` at a stop.
         self._held: set[str] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._is_collecting = False
@@ -173,8 +172,8 @@ class QueuePoller:
                 [message for message in messages if message["MessageId"] not in failed]
             )
             if not (self._stopping.is_set() and isinstance(result, Failure)):
-                # A failed message returns by its visibility timeout. `hand_back` returns the ones
-                # of a stop.
+                # A failed message returns after its visibility timeout. At a stop, `hand_back`
+                # returns it immediately.
                 self._held -= {message["ReceiptHandle"] for message in messages}
         except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event(

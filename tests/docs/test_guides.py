@@ -115,7 +115,7 @@ def test_task_of_the_page_runs_and_refuses_other_payloads(stack: Stack) -> None:
     request = json.loads(body)
     job = stack.job(stack.submit(request["task"], request["payload"])["id"], wait=20)
     assert (job["status"], job["result"]) == ("succeeded", {"items": 3})
-    assert (stack.counter("orders"), stack.counter("items")) == (1, 3)
+    assert (stack.counter("parcels"), stack.counter("items")) == (1, 3)
     refused = stack.job(stack.submit(request["task"], {"items": 0})["id"], wait=20)
     assert (refused["status"], len(refused["attempts"])) == ("dead", 1)
 

@@ -54,7 +54,7 @@ class ConditionFailed(Exception):
 class Reason:
     """The reason why one write of several was refused.
 
-    The code is `None` if this write was not the reason. `item` is as in ConditionFailed.
+    The code is the text "None" if this write was not the reason. `item` is as in ConditionFailed.
     """
 
     code: str

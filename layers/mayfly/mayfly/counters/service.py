@@ -38,7 +38,8 @@ def increment(
     - CounterIsSharded: a sharded counter cannot have a bound or a time to live.
     - IdempotencyKeyReused: the key came before with another step.
     - OutcomeUnknown: the response was lost, and a read did not settle whether it counted.
-    - StoreUnavailable: nothing was written. With a key, it may have been: retry with the same key.
+    - StoreUnavailable: without a key, nothing was written. With a key, the increment may have been
+      written: retry with the same key.
     """
     step = Step(by, floor, ceiling, ttl_seconds)
     check(name, step)

@@ -12,7 +12,7 @@ from mayfly.jobs.errors import JobNotFound, StaleWrite
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import is_expired
-from mayfly.jobs.worker.group_commit import GroupCommit, Member, Outcome, stale_write
+from mayfly.jobs.worker.group_commit import CommitOutcome, GroupCommit, Member, stale_write
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 
@@ -212,7 +212,7 @@ class JobStore:
             for job, reply in zip(jobs, replies, strict=True)
         ]
 
-    def commit_many(self, members: Sequence[Member]) -> list[Outcome]:
+    def commit_many(self, members: Sequence[Member]) -> list[CommitOutcome]:
         """Commits several attempts in as few calls as they need; see `GroupCommit.commit`."""
         return self._groups.commit(members)
 

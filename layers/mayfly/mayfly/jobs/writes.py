@@ -14,10 +14,13 @@
           not ended -- cancel --------------------> CANCELLED   its owner can no longer commit
 
 No write deletes an item and every write has a condition, so a late worker can only be refused.
-Functions here return requests and send nothing: a condition can be checked by reading it.
+Functions here return requests and send nothing, so a reader can check each condition.
 
-`fence` grows with every claim, and only with a claim. A job does not leave a status and return to
-it without a claim in between. So `status` and `fence` together are a job's version.
+`advance` is the default path: it writes the claim of a job and its end at the same time.
+
+`fence` grows with every claim, and only with a claim, `advance` included. A job does not leave a
+status and return to it without a claim in between. So `status` and `fence` together are a job's
+version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,6 +52,8 @@ __all__ = [
     "take_due",
 ]  # fmt: skip
 
+#: The condition of an owner: the job runs, and the caller holds it.
+_IS_MINE: Final = "#status = :inprogress AND #owner = :nonce"
 #: Attributes that place a job in the indexes.
 _PLACES: Final = ("attention", "attention_at", "due")
 #: Attributes of a new item that the claim itself sets.
@@ -173,7 +178,6 @@ def advance(
         A   read v1 -- runs for long -- claims late (v2, A's) -- advance: A is the owner,
                                                                  even if the claim's reply was lost
     """
-    is_mine = "(#status = :inprogress AND #owner = :nonce)"
     values: dict[str, Any] = {
         ":inprogress": {"S": Status.INPROGRESS},
         ":nonce": {"S": target.owner},
@@ -185,7 +189,7 @@ def advance(
             "Put": {
                 "TableName": table,
                 "Item": item,
-                "ConditionExpression": f"{is_absent} OR {is_mine}",
+                "ConditionExpression": f"{is_absent} OR ({_IS_MINE})",
                 "ExpressionAttributeNames": _names(("status", "owner")),
                 "ExpressionAttributeValues": values,
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -202,7 +206,7 @@ def advance(
             "Key": job_key(seen.tenant, seen.id),
             "UpdateExpression": f"SET {', '.join(f'#{name} = :{name}' for name in written)}"
             + (f" REMOVE {', '.join(f'#{name}' for name in gone)}" if gone else ""),
-            "ConditionExpression": f"{is_as_seen} OR {is_mine}",
+            "ConditionExpression": f"{is_as_seen} OR ({_IS_MINE})",
             "ExpressionAttributeNames": _names((*written, *gone)),
             "ExpressionAttributeValues": {
                 **values,
@@ -258,12 +262,11 @@ def insert_claimed(table: str, mine: Job) -> dict[str, Any]:
 
 def renew(table: str, job: Job, *, now_ms: int, lease_ms: int) -> dict[str, Any]:
     """Extends a claim by another `lease_ms`."""
-    is_mine = "#status = :inprogress AND #owner = :nonce"
     return {
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
         "UpdateExpression": "SET #lease_until = :until",
-        "ConditionExpression": is_mine,
+        "ConditionExpression": _IS_MINE,
         "ExpressionAttributeNames": _names(("status", "owner", "lease_until")),
         "ExpressionAttributeValues": {
             ":inprogress": {"S": Status.INPROGRESS},
@@ -300,7 +303,13 @@ def complete(table: str, job: Job, *, result: str, now_ms: int) -> dict[str, Any
     """
     ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.SUCCEEDED)
     write = _end(
-        table, job, Status.COMPLETED, ended, now_ms=now_ms, extra={"result": {"S": result}}
+        table,
+        job,
+        _IS_MINE,
+        Status.COMPLETED,
+        ended,
+        now_ms=now_ms,
+        extra={"result": {"S": result}},
     )
     if job.progress is not None:  # the result replaces it
         write["UpdateExpression"] += ", #progress"
@@ -317,12 +326,11 @@ def save(table: str, job: Job, *, progress: str) -> dict[str, Any]:
         owner B                                  claim: finds 2, and continues from there
         late A                 save 2 of a process whose lease expired: refused, B is the owner
     """
-    is_mine = "#status = :inprogress AND #owner = :nonce"
     return {
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
         "UpdateExpression": "SET #progress = :progress",
-        "ConditionExpression": is_mine,
+        "ConditionExpression": _IS_MINE,
         "ExpressionAttributeNames": _names(("status", "owner", "progress")),
         "ExpressionAttributeValues": {
             ":inprogress": {"S": Status.INPROGRESS},
@@ -339,7 +347,6 @@ def continue_later(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     The attempt is recorded, but does not count. The status is RETRY, which the relay does not
     announce: the message that was received comes back.
     """
-    is_mine = "#status = :inprogress AND #owner = :nonce"
     ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.CONTINUED)
     return {
         "TableName": table,
@@ -348,7 +355,7 @@ def continue_later(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
             f"SET #status = :retry, #not_before = :now, #history[{len(job.history) - 1}] = "
             ":attempt REMOVE #lease_until ADD #attempt :less"
         ),
-        "ConditionExpression": is_mine,
+        "ConditionExpression": _IS_MINE,
         "ExpressionAttributeNames": _names(
             ("status", "not_before", "lease_until", "owner", "history", "attempt")
         ),
@@ -373,15 +380,25 @@ def fail(
     """
     failed = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.FAILED, error=error)
     if retry_at_ms is None:
-        return _end(table, job, Status.DEAD, failed, now_ms=now_ms, extra={"error": {"S": error}})
+        return _end(
+            table, job, _IS_MINE, Status.DEAD, failed, now_ms=now_ms, extra={"error": {"S": error}}
+        )
     if waits_by_message(retry_at_ms, now_ms):
-        return _leave(table, job, Status.RETRY, failed, {"not_before": {"N": str(retry_at_ms)}})
+        return _leave(
+            table,
+            job,
+            _IS_MINE,
+            Status.RETRY,
+            failed,
+            extra={"not_before": {"N": str(retry_at_ms)}},
+        )
     return _leave(
         table,
         job,
+        _IS_MINE,
         Status.SCHEDULED,
         failed,
-        scheduled(replace(job, not_before_ms=retry_at_ms), now_ms=now_ms),
+        extra=scheduled(replace(job, not_before_ms=retry_at_ms), now_ms=now_ms),
     )
 
 
@@ -389,7 +406,9 @@ def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was read."""
     error = f"attempt {job.attempt} of {job.max_attempts} was interrupted: its process died"
     lost = replace(job.history[-1], outcome=Outcome.INTERRUPTED, error=error)
-    write = _end(table, job, Status.DEAD, lost, now_ms=now_ms, extra={"error": {"S": error}})
+    write = _end(
+        table, job, _IS_MINE, Status.DEAD, lost, now_ms=now_ms, extra={"error": {"S": error}}
+    )
     is_still_abandoned = "#lease_until = :seen_lease"  # its owner has not renewed it meanwhile
     write["ConditionExpression"] += f" AND {is_still_abandoned}"
     write["ExpressionAttributeValues"][":seen_lease"] = {"N": str(job.lease_until_ms)}
@@ -401,7 +420,6 @@ def release(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
 
     The status is RETRY, which the relay does not announce.
     """
-    is_mine = "#status = :inprogress AND #owner = :nonce"
     return {
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
@@ -409,7 +427,7 @@ def release(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
             "SET #status = :retry, #not_before = :now REMOVE #lease_until, "
             f"#history[{len(job.history) - 1}] ADD #attempt :less"
         ),
-        "ConditionExpression": is_mine,
+        "ConditionExpression": _IS_MINE,
         "ExpressionAttributeNames": _names(
             ("status", "not_before", "lease_until", "owner", "history", "attempt")
         ),
@@ -510,18 +528,37 @@ def take_due(table: str, seen: Job) -> dict[str, Any]:
 
 
 def _end(
-    table: str, job: Job, status: Status, attempt: Attempt, *, now_ms: int, extra: Mapping[str, Any]
+    table: str,
+    job: Job,
+    condition: str,
+    status: Status,
+    attempt: Attempt,
+    *,
+    now_ms: int,
+    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
     # Only a job that has ended may be deleted: its TTL counts from its end.
     place = attention(job.tenant, status, now_ms) if status is Status.DEAD else {}
-    return _leave(table, job, status, attempt, {**extra, "expires_at": _expires(now_ms), **place})
+    return _leave(
+        table,
+        job,
+        condition,
+        status,
+        attempt,
+        extra={**extra, "expires_at": _expires(now_ms), **place},
+    )
 
 
 def _leave(
-    table: str, job: Job, status: Status, attempt: Attempt, extra: Mapping[str, Any]
+    table: str,
+    job: Job,
+    condition: str,
+    status: Status,
+    attempt: Attempt,
+    *,
+    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Returns the write with which an owner leaves its job, applied only while it is the owner."""
-    is_mine = "#status = :inprogress AND #owner = :nonce"
+    """Returns the write with which an owner gives a job another status."""
     sets = [
         "#status = :status",
         f"#history[{len(job.history) - 1}] = :attempt",
@@ -531,7 +568,7 @@ def _leave(
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
         "UpdateExpression": f"SET {', '.join(sets)} REMOVE #lease_until",
-        "ConditionExpression": is_mine,
+        "ConditionExpression": condition,
         "ExpressionAttributeNames": _names(("status", "history", "lease_until", "owner", *extra)),
         "ExpressionAttributeValues": {
             ":inprogress": {"S": Status.INPROGRESS},

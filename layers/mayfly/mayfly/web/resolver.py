@@ -43,7 +43,8 @@ class Api:
     """The routes of one function.
 
     A route must state its scope: `@api.post("/jobs", scope="jobs:write")`, or PUBLIC. `body` is the
-    function that reads its JSON body, for the description of the API. `quota` is called for every
+    function by which the handler reads its JSON body; the description of the API is derived from
+    it, and the handler calls it. `quota` is called for every
     request with the required scope. `all_routes` is for the function that gets requests without a
     route: with it the function distinguishes a wrong method (405) from an unknown path (404).
     """

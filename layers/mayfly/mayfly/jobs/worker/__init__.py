@@ -7,9 +7,12 @@
     request      the job that a message asks for
     delivery     one message, from the read of its job to the fate of the message
     runner       gives a delivery to Powertools, which claims, runs and completes it
-    claimed      ownership by a claim that is written before the task runs
-    optimistic   ownership without a claim: the commit is the first write
+    powertools   turns Powertools' hooks into calls of the delivery
+    ownership    the right to change a job, in one of two forms:
+    optimistic     the default, without a claim: the commit is the first write
+    claimed        by a claim that is written before the task runs
     failures     retry, continue, bury; and whether a message comes back
     pending      completions that wait to be committed together
     group_commit several completions as one transaction
+    deps         the dependencies of all of them
 """

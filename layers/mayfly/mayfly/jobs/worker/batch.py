@@ -167,7 +167,7 @@ class Batch:
                 delivery.ownership.lose(refusal)
         for delivery in self._all():
             if delivery.runs_unclaimed:
-                delivery.ownership.write()
+                delivery.ownership.ensure_written()
         self.commits.commit_if_due()
 
     def close(self) -> dict[str, MayflyError]:

@@ -30,7 +30,7 @@ STATEMENTS: Final = 25
 class Claimed(Ownership):
     """Ownership of a job whose item names the owner and the end of its lease."""
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Claims the job.
 
         Raises LeaseHeld if it cannot be claimed yet, ClaimRefused if it has ended or does not
@@ -50,7 +50,7 @@ class Claimed(Ownership):
             self._claim_after(refusal)
         self.is_written = True
 
-    def write(self) -> None:
+    def ensure_written(self) -> None:
         """Does nothing: the claim was written before the task began."""
 
     def completion(self, result: str) -> dict[str, Any]:

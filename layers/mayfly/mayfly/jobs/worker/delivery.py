@@ -15,7 +15,7 @@ from mayfly.jobs.wire import read_submission
 from mayfly.jobs.worker.claimed import Claimed
 from mayfly.jobs.worker.deps import Deps
 from mayfly.jobs.worker.failures import fail, release_contended, settle
-from mayfly.jobs.worker.group_commit import Member, Outcome
+from mayfly.jobs.worker.group_commit import CommitOutcome, Member
 from mayfly.jobs.worker.optimistic import Optimistic
 from mayfly.jobs.worker.ownership import Ownership
 from mayfly.jobs.worker.request import Request
@@ -115,7 +115,7 @@ class Delivery:
 
     def claim(self) -> None:
         """Takes the job. See Claimant."""
-        self.ownership.take()
+        self.ownership.acquire()
 
     def run_task(self) -> Any:
         """Runs the task, and checks its result and effects before anything is written."""
@@ -128,19 +128,19 @@ class Delivery:
         self._effects.collected()
         return result
 
-    def commit(self) -> None:
+    def complete(self) -> None:
         """Stages the completion, with the effects; `conclude` gets the outcome. See Claimant."""
         completion = self.ownership.completion(self._result)
         effects = self._effects.collected()
         self._stage(self, Member(*self.key, self._nonce, completion, effects))
 
-    def release(self, failure: Exception) -> None:
+    def fail(self, failure: Exception) -> None:
         """Retries, continues or buries the job after `failure` (`failures.fail`). See Claimant."""
         fail(self._deps, self.ownership, failure, runs_first=self.runs_first)
 
     # ------------------------------------------------------------ after it
 
-    def conclude(self, outcome: Outcome) -> MayflyError | None:
+    def conclude(self, outcome: CommitOutcome) -> MayflyError | None:
         """Returns the error with which the message comes back, None if it can be deleted.
 
         A refused effect buries the job, unless its task wants such a job to be retried.
@@ -151,7 +151,7 @@ class Delivery:
         cause: MayflyError = outcome
         try:
             if isinstance(outcome, EffectRefused):
-                self.release(outcome)
+                self.fail(outcome)
             if isinstance(outcome, Contended):
                 release_contended(self._deps, self.ownership, outcome)
         except MayflyError as ended:

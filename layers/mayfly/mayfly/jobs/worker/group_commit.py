@@ -35,7 +35,7 @@ _BYTES: Final = 3_500_000
 _SMALL: Final = 1_000
 
 #: The outcome of a member: None if it is committed.
-Outcome = StaleWrite | EffectRefused | Contended | StoreUnavailable | None
+CommitOutcome = StaleWrite | EffectRefused | Contended | StoreUnavailable | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class GroupCommit:
     def __init__(self, db: DynamoDB) -> None:
         self._db = db
 
-    def commit(self, members: Sequence[Member]) -> list[Outcome]:
+    def commit(self, members: Sequence[Member]) -> list[CommitOutcome]:
         """Commits each member completely or not at all, and returns their outcomes in order.
 
         ::
@@ -129,12 +129,12 @@ class GroupCommit:
             StoreUnavailable  the outcome is unknown; the message is redelivered, and the
                               member's condition makes that safe
         """
-        outcomes: dict[Member, Outcome] = {}
+        outcomes: dict[Member, CommitOutcome] = {}
         for group in plan(members):
             self._send(group, outcomes)
         return [outcomes[member] for member in members]
 
-    def _send(self, group: Group, outcomes: dict[Member, Outcome]) -> None:
+    def _send(self, group: Group, outcomes: dict[Member, CommitOutcome]) -> None:
         conflicts = 0
         while group.members:
             try:
@@ -194,7 +194,7 @@ class GroupCommit:
         self._db.transact("commit", [write.effect.write for write in group.writes], token=token)
 
     def _decide(
-        self, group: Group, reasons: Sequence[Reason], outcomes: dict[Member, Outcome]
+        self, group: Group, reasons: Sequence[Reason], outcomes: dict[Member, CommitOutcome]
     ) -> list[Member]:
         """Decides the outcomes that the reasons of a cancelled group allow to decide.
 
@@ -227,7 +227,7 @@ class GroupCommit:
         return [member for member in dict.fromkeys(in_conflict) if member not in outcomes]
 
     def _commit_separately(
-        self, group: Group, refusal: RequestRefused, outcomes: dict[Member, Outcome]
+        self, group: Group, refusal: RequestRefused, outcomes: dict[Member, CommitOutcome]
     ) -> None:
         """Commits each member alone, since one of them cannot be sent at all."""
         if len(group.members) == 1:
@@ -259,7 +259,7 @@ def stale_write(job_id: str, nonce: str, item: Mapping[str, Any] | None) -> Stal
     )
 
 
-def _verdict(member: Member, reason: Reason) -> Outcome:
+def _verdict(member: Member, reason: Reason) -> CommitOutcome:
     if reason.code != "ConditionalCheckFailed":
         return EffectRefused(member.job_id, "record of the job itself", reason.code)
     item = reason.item

@@ -35,7 +35,7 @@ class Optimistic(Ownership):
         self._is_new = seen is None
         self._claiming = threading.Lock()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Writes nothing: the job is claimed in memory only."""
         self._job = claimed(
             self._origin,
@@ -44,7 +44,7 @@ class Optimistic(Ownership):
             lease_ms=self._deps.lease_ms,
         )
 
-    def write(self) -> None:
+    def ensure_written(self) -> None:
         """Claims the job in the version that was read; `lost` is set if another worker has it."""
         with self._claiming:  # the heartbeat and the task's own thread may both do this
             if self.is_written:

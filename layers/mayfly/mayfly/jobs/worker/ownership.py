@@ -34,11 +34,11 @@ class Ownership(ABC):
         self.has_progressed = False
 
     @abstractmethod
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Makes the job this worker's before its task runs. Raises the error that prevents it."""
 
     @abstractmethod
-    def write(self) -> None:
+    def ensure_written(self) -> None:
         """Makes the claim visible if it is not, for a task that takes long."""
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Ownership(ABC):
 
     @property
     def is_taken(self) -> bool:
-        """True once `take` or an early claim has succeeded."""
+        """True once `acquire` or an early claim has succeeded."""
         return self._job is not None
 
     def release(self) -> None:
@@ -102,7 +102,7 @@ class Ownership(ABC):
         Raises StaleWrite, InvalidRequest, StoreUnavailable.
         """
         text = check_progress(progress)
-        self.write()
+        self.ensure_written()
         if not self.is_written:
             raise self.lost or StoreUnavailable("save", "the job could not be claimed")
         try:

@@ -6,7 +6,7 @@ from typing import Protocol
 from mayfly.core.errors import MayflyError
 from mayfly.jobs.authoring.effects import EFFECT_LIMIT
 from mayfly.jobs.worker.deps import Deps
-from mayfly.jobs.worker.group_commit import Member, Outcome
+from mayfly.jobs.worker.group_commit import CommitOutcome, Member
 
 __all__ = ["Committer", "PendingCommits"]
 
@@ -14,14 +14,14 @@ __all__ = ["Committer", "PendingCommits"]
 class Committer(Protocol):
     """A delivery, as far as its commit is concerned."""
 
-    def conclude(self, outcome: Outcome) -> MayflyError | None:
+    def conclude(self, outcome: CommitOutcome) -> MayflyError | None:
         """Returns the error with which the message comes back, None if it can be deleted."""
 
 
 class PendingCommits:
     """The completions of one invocation. Any thread may add and commit.
 
-    The first one waits for at most `stage_ms` before the next record starts.
+    A completion waits for at most `stage_ms`; then all are committed before the next record starts.
     """
 
     def __init__(self, deps: Deps) -> None:

@@ -38,13 +38,13 @@ class Claimant(Protocol):
     def claim(self) -> None:
         """Takes the job. Raises AlreadyCompleted, or the error that keeps it from running."""
 
-    def commit(self) -> None:
+    def complete(self) -> None:
         """Completes the job with its effects, and with the result that the delivery has checked.
 
         Powertools' own JSON of the result is longer.
         """
 
-    def release(self, failure: Exception) -> None:
+    def fail(self, failure: Exception) -> None:
         """Retries, continues or buries the job after `failure`. Always raises."""
 
 
@@ -69,7 +69,7 @@ class TransactionalLayer(BasePersistenceLayer):
 
     def delete_record(self, data: Any, exception: Exception) -> None:
         """Called by Powertools when the task raised; the exception decides the job's fate."""
-        _current.get().release(exception)
+        _current.get().fail(exception)
 
     def _put_record(self, data_record: DataRecord) -> None:
         try:
@@ -81,7 +81,7 @@ class TransactionalLayer(BasePersistenceLayer):
             raise IdempotencyItemAlreadyExistsError(old_data_record=stored) from None
 
     def _update_record(self, data_record: DataRecord) -> None:
-        _current.get().commit()
+        _current.get().complete()
 
     def _delete_record(self, data_record: DataRecord) -> None:
         raise AssertionError("delete_record is overridden: a job's record is never deleted")
