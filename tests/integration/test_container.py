@@ -86,5 +86,5 @@ def test_template_for_the_container_declares_the_stacks_variables_and_has_its_la
     assert relay["Environment"]["Variables"]["JOBS_QUEUE_URL"].startswith(f"{at}/")
     assert (Path(hello["CodeUri"]) / "hello" / "main.py").exists()
     layer = Path(template["Resources"]["MayflyLayer"]["Properties"]["ContentUri"]) / "python"
-    assert (layer / "mayfly" / "web" / "http.py").exists()
+    assert (layer / "mayfly" / "web" / "resolver.py").exists()
     assert (layer / "aws_lambda_powertools").exists()
