@@ -57,8 +57,10 @@ def mayfly() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 1 for a problem, 2 for an invalid call."""
     try:
-        # In this mode click returns exit codes, and raises its own errors.
-        code = mayfly.main(args=arguments, prog_name="mayfly", standalone_mode=False)
+        # Not `mayfly.main`: click would end the process with 1 if the reader of a pipe has gone.
+        given = sys.argv[1:] if arguments is None else arguments
+        with mayfly.make_context("mayfly", list(given)) as context:
+            code = mayfly.invoke(context)
         sys.stdout.flush()
         return int(code or 0)
     except click.exceptions.Exit as end:
@@ -77,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """Keeps Python from failing when it flushes what no reader wants."""
+    """Keeps Python from failing when it flushes output that has no reader."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,6 @@
 """The stack that an operator's command works on: the running local one, or a deployed one."""
 
+import os
 import random
 from collections.abc import Callable, Mapping
 from functools import cached_property, wraps
@@ -113,7 +114,8 @@ class Target:
         return boto3.Session(
             aws_access_key_id=known.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=known.get("AWS_SECRET_ACCESS_KEY"),
-            region_name=known.get("AWS_REGION"),
+            # boto3 itself reads AWS_DEFAULT_REGION and profiles only.
+            region_name=known.get("AWS_REGION") or os.environ.get("AWS_REGION"),
         )
 
     def _client(self, service: Any, *, attempts: int = 3) -> Any:

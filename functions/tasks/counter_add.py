@@ -1,8 +1,8 @@
 """counter.add: adds to a counter, once per job."""
 
-from mayfly.core.json_input import NAME, Fields
+from mayfly import Effects, Fields, Job, task
+from mayfly.core.json_input import NAME
 from mayfly.counters import MAX_STEP
-from mayfly.jobs import Effects, Job, task
 
 
 @task("counter.add")

@@ -3,9 +3,8 @@
 import os
 from functools import cache
 
-from mayfly import resources
+from mayfly import Effects, Job, resources, task
 from mayfly.imports import Objects, import_csv
-from mayfly.jobs import Effects, Job, task
 
 
 @task("csv.import", exclusive=True, max_attempts=20)

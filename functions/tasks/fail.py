@@ -1,7 +1,6 @@
 """fail: fails a given number of times. For trying out retries on a laptop."""
 
-from mayfly.core.json_input import Fields
-from mayfly.jobs import Effects, Job, Permanent, task
+from mayfly import Effects, Fields, Job, Permanent, task
 
 
 @task("fail", local=True)

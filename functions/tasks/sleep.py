@@ -2,8 +2,7 @@
 
 import threading
 
-from mayfly.core.json_input import Fields
-from mayfly.jobs import Effects, Job, task
+from mayfly import Effects, Fields, Job, task
 
 _STEP_SECONDS = 0.2
 

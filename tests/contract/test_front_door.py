@@ -12,6 +12,18 @@ def test_front_door_gives_every_name_that_it_lists(name: str) -> None:
     assert getattr(mayfly, name).__class__ is not type(mayfly)
 
 
+def test_features_are_imported_from_the_front_door() -> None:
+    program = (
+        "from mayfly import counters, jobs, limits, resources, sessions; "
+        "print(jobs.submit.__name__, sessions.create.__name__, counters.increment.__name__, "
+        "limits.take.__name__, resources.worker.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["submit", "create", "increment", "take", "worker"]
+
+
 def test_front_door_lists_every_name_that_it_gives() -> None:
     assert set(mayfly._NAMES) == set(mayfly.__all__)
 

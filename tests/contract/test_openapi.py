@@ -3,9 +3,13 @@
 import json
 import re
 
-from mayfly.web.resolver import route_shape
+import pytest
+from mayfly.core.json_input import Fields
+from mayfly.tenants import ALL_SCOPES
+from mayfly.web.resolver import PUBLIC, route_shape
 
 from mayfly_local.application.template import load
+from tools.openapi.bodies import body_schema
 from tools.openapi.build import DOCUMENT, ROOT, build, from_handlers, page
 from tools.openapi.errors import all_errors
 
@@ -45,6 +49,19 @@ def test_document_has_exactly_the_routes_of_the_template_with_their_scopes() -> 
         each.get("x-scope", "public") == served[route_shape(key)].route.scope
         for key, each in OPERATIONS.items()
     )
+
+
+def test_every_scope_of_a_route_can_be_given_to_a_key() -> None:
+    assert {found.route.scope for found in from_handlers().values()} <= {PUBLIC, *ALL_SCOPES}
+
+
+def test_reader_without_members_has_no_schema() -> None:
+    def read(body: object) -> None:
+        members = Fields(body)
+        members.finish()
+
+    with pytest.raises(ValueError, match="read reads no member"):
+        body_schema(read)
 
 
 def test_every_error_that_the_api_answers_is_in_the_document() -> None:

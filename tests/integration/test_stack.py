@@ -254,20 +254,7 @@ def test_invoke_runs_a_function_against_the_running_stack(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    "function",
-    [
-        "authorizer",
-        "await_job",
-        "counters",
-        "deliver_webhooks",
-        "hello",
-        "jobs",
-        "relay_jobs",
-        "run_jobs",
-        "sessions",
-        "start_imports",
-        "sweep_jobs",
-    ],
+    "function", sorted(path.parent.name for path in (ROOT / "functions").glob("*/main.py"))
 )
 def test_every_sample_event_is_accepted_by_its_function(stack: Stack, function: str) -> None:
     done = subprocess.run(

@@ -59,7 +59,7 @@ Handler = Callable[[dict[str, Any], Any], Any]
 _SHARES = {"http": 0.7, "credentials": 0.1, "messages": 0.2}
 _LOGGERS = (
     "authorizer", "await_job", "bury_jobs", "counters", "deliver_webhooks", "hello", "jobs",
-    "run_jobs", "sessions", "start_imports",
+    "run_jobs", "schedules", "sessions", "start_imports",
 )  # fmt: skip
 _RELAY_FAILURES = "arn:aws:sqs:us-east-1:000000000000:relay-failures"
 _STREAM = "arn:aws:dynamodb:us-east-1:000000000000:table/JobsTable/stream/2026-01-01T00:00:00.000"

@@ -24,7 +24,10 @@ _EXACT: Final = 10**12
 
 
 def body_schema(reader: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the schema of the bodies that `reader` takes."""
+    """Returns the schema of the bodies that `reader` takes.
+
+    Raises ValueError if the reader names no member: its variable must be called `fields`.
+    """
     properties: dict[str, Any] = {}
     required: list[str] = []
     for verb, arguments in _members(reader):
@@ -32,6 +35,11 @@ def body_schema(reader: Callable[..., Any]) -> dict[str, Any]:
         properties[name] = _property(verb, arguments)
         if "default" not in arguments:
             required.append(name)
+    if not properties:
+        raise ValueError(
+            f"{reader.__name__} reads no member by a variable `fields = Fields(body)`, so its "
+            "schema cannot be derived"
+        )
     schema: dict[str, Any] = {"type": "object", "additionalProperties": False}
     if required:
         schema["required"] = required

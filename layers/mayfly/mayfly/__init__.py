@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mayfly.jobs.authoring.task import Continue, Permanent, Retry, task
     from mayfly.jobs.model import Job
     from mayfly.limits.model import Algorithm, Limit
-    from mayfly.web.resolver import PUBLIC, Api
+    from mayfly.web.answers import answer, nothing, text
+    from mayfly.web.rate_headers import rate_headers
+    from mayfly.web.resolver import PUBLIC, Api, read_name
 
 __version__ = "0.1.0"
 
@@ -37,9 +39,14 @@ _NAMES: Final = {
     "Permanent": "jobs.authoring.task",
     "Retry": "jobs.authoring.task",
     "StoreUnavailable": "core.errors",
+    "answer": "web.answers",
+    "nothing": "web.answers",
     "observer": "core.observability",
+    "rate_headers": "web.rate_headers",
+    "read_name": "web.resolver",
     "read_settings": "core.settings",
     "task": "jobs.authoring.task",
+    "text": "web.answers",
 }
 
 __all__ = [
@@ -58,9 +65,14 @@ __all__ = [
     "Permanent",
     "Retry",
     "StoreUnavailable",
+    "answer",
+    "nothing",
     "observer",
+    "rate_headers",
+    "read_name",
     "read_settings",
     "task",
+    "text",
 ]
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly.core.clock import Clock
-from mayfly.core.errors import InvalidRequest
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Continue, Permanent, Retry
 from mayfly.jobs.model import Job
-from mayfly.webhooks.errors import BadSecret, ForbiddenAddress, UnknownSecret, Unreachable
+from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import Endpoint, Policy, Webhook
 from mayfly.webhooks.rules import (
     GONE,
@@ -68,8 +67,6 @@ def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
             )
         keys = courier.secrets.read(job.tenant, webhook.secret_name)
         answer = _attempt(job, webhook, endpoint, keys, courier)
-    except (InvalidRequest, ForbiddenAddress, UnknownSecret, BadSecret) as problem:
-        raise Permanent(str(problem)) from None
     except Unreachable as problem:
         raise _retry(str(problem), job, courier, None) from None
     if is_delivered(answer.status):

@@ -8,7 +8,7 @@ import pytest
 from mayfly.jobs.authoring.task import Declaration, declared, imported, task
 from mayfly.jobs.errors import BadTask
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 
 
 @pytest.fixture

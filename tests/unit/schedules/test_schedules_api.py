@@ -10,7 +10,7 @@ from functions.schedules.app import build
 from functions.schedules.deps import Deps
 from tests.support.events import http
 from tests.support.fakes import Context
-from tests.unit.test_schedules import Schedules
+from tests.unit.schedules.test_schedules import Schedules
 
 CALLER = {"tenant": "acme", "scopes": "schedules:read schedules:write"}
 DAILY = {"cron": "30 9 * * *", "timezone": "Europe/Berlin", "task": "t", "payload": {"a": 1}}
