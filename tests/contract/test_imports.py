@@ -1,7 +1,7 @@
 """The direction of imports, as docs/layout.md defines it. `make lint` runs this file alone."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,13 @@ LIBRARY_ARROWS: dict[str, set[str]] = {
 FILES = [path for folder in FOLDERS.values() for path in sorted(folder.rglob("*.py"))]
 
 
+#: Folders of jobs, each with those that it may import. `store` are the modules next to them.
+JOBS = {
+    "authoring": {"store"},
+    "store": {"authoring"},
+    "worker": {"store", "authoring"},
+    "routing": {"store", "authoring"},
+}
 #: Modules of a feature that compute with values only.
 PURE = (
     "errors.py",
@@ -115,6 +122,24 @@ def test_feature_of_the_library_imports_lower_features_only(path: Path) -> None:
         own
     }
     assert others <= LIBRARY_ARROWS[own]
+
+
+def place_in_jobs(parts: Sequence[str]) -> str:
+    """Returns the folder of a module of jobs, or `store` for the modules that the folders share."""
+    return parts[0] if len(parts) > 1 or parts[0] in JOBS else "store"
+
+
+@pytest.mark.parametrize("path", sorted((LIBRARY / "jobs").rglob("*.py")), ids=name)
+def test_folder_of_jobs_imports_lower_folders_only(path: Path) -> None:
+    own = place_in_jobs(path.relative_to(LIBRARY / "jobs").with_suffix("").parts)
+    if path == LIBRARY / "jobs" / "__init__.py" or path.stem == "service":
+        return  # the door of the feature
+    others = {
+        place_in_jobs(module.split(".")[2:])
+        for module in imports(path)
+        if module.startswith("mayfly.jobs.")
+    } - {own}
+    assert others <= JOBS[own]
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)

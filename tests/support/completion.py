@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from mayfly.jobs.authoring.effects import Effect
+from mayfly.jobs.group_commit import Member
 from mayfly.jobs.model import Job
 from mayfly.jobs.store import JobStore
-from mayfly.jobs.worker.group_commit import Member
 
 
 def complete(

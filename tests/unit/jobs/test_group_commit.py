@@ -9,9 +9,9 @@ from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.authoring.effects import Effect, Effects
 from mayfly.jobs.errors import Contended, EffectRefused, StaleWrite
+from mayfly.jobs.group_commit import Member, plan
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.store import JobStore
-from mayfly.jobs.worker.group_commit import Member, plan
 
 from tests.conftest import make_tables
 from tests.support.counting import counted

@@ -9,10 +9,10 @@ from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, Transac
 from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.jobs import lifecycle, writes
 from mayfly.jobs.errors import JobNotFound, StaleWrite
+from mayfly.jobs.group_commit import CommitOutcome, GroupCommit, Member, stale_write
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import is_expired
-from mayfly.jobs.worker.group_commit import CommitOutcome, GroupCommit, Member, stale_write
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 

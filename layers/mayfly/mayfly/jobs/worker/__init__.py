@@ -12,7 +12,6 @@
     optimistic     the default, without a claim: the commit is the first write
     claimed        by a claim that is written before the task runs
     failures     retry, continue, bury; and whether a message comes back
-    pending      completions that wait to be committed together
-    group_commit several completions as one transaction
+    pending      completions that wait to be committed together (`mayfly.jobs.group_commit`)
     deps         the dependencies of all of them
 """

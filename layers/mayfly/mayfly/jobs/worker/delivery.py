@@ -9,13 +9,13 @@ from mayfly.core.ids import derived_id
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
+from mayfly.jobs.group_commit import CommitOutcome, Member
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, check_result, is_expired, is_terminal
 from mayfly.jobs.wire import read_submission
 from mayfly.jobs.worker.claimed import Claimed
 from mayfly.jobs.worker.deps import Deps
 from mayfly.jobs.worker.failures import fail, release_contended, settle
-from mayfly.jobs.worker.group_commit import CommitOutcome, Member
 from mayfly.jobs.worker.optimistic import Optimistic
 from mayfly.jobs.worker.ownership import Ownership
 from mayfly.jobs.worker.request import Request

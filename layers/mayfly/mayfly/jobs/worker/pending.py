@@ -5,8 +5,8 @@ from typing import Protocol
 
 from mayfly.core.errors import MayflyError
 from mayfly.jobs.authoring.effects import EFFECT_LIMIT
+from mayfly.jobs.group_commit import CommitOutcome, Member
 from mayfly.jobs.worker.deps import Deps
-from mayfly.jobs.worker.group_commit import CommitOutcome, Member
 
 __all__ = ["Committer", "PendingCommits"]
 
