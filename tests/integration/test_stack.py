@@ -266,7 +266,14 @@ def test_every_sample_event_is_accepted_by_its_function(stack: Stack, function: 
     )
     assert done.returncode == 0, done.stderr
     reply = json.loads(done.stdout)
-    expected = {"await_job": 404, "hello": 200, "jobs": 202, "sessions": 201, "counters": 200}
+    expected = {
+        "await_job": 404,
+        "hello": 200,
+        "jobs": 202,
+        "schedules": 201,
+        "sessions": 201,
+        "counters": 200,
+    }
     assert reply.get("statusCode") == expected.get(function)
     assert not reply.get("batchItemFailures")
 
