@@ -13,7 +13,7 @@ from typing import Any
 from bench.workers import PEERS, RECIPE, Peer, Worker, canned, worker
 from mayfly_local.application.template import load
 from mayfly_local.emulator.clients import Clients
-from mayfly_testing.stack import ROOT, embedded_store
+from mayfly_testing.stack import ROOT, emulator
 
 QUESTION = (
     "what does a batch of ten messages cost, one effect each, beside the documented "
@@ -49,10 +49,10 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                 f"20 ms a call, {name}: wall ms": round(wall) for name, wall in walls.items()
             }
         with (
-            embedded_store(work) as endpoint,
+            emulator(work) as endpoint,
             _workers(endpoint, work, queue=make_stores(endpoint, work)) as workers,
         ):
-            figures |= _table(say, "embedded store, one counter", _rounds(workers, SHARED))
+            figures |= _table(say, "emulator, one counter", _rounds(workers, SHARED))
             key = {"pk": {"S": "default/n"}, "sk": {"S": "shard/0"}}
             item = (
                 Clients(endpoint)

@@ -21,7 +21,7 @@ from functions.run_jobs.deps import Deps as RunDeps
 from functions.run_jobs.deps import from_environ as run_jobs_deps
 from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
-from mayfly_testing.stack import ROOT, embedded_store
+from mayfly_testing.stack import ROOT, emulator
 
 QUESTION = (
     "how many store calls and units does a batch of ten jobs cost, one increment each, "
@@ -48,7 +48,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     They are by the source of the jobs, and by whether they share a counter.
     """
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
+    with tempfile.TemporaryDirectory() as folder, emulator(Path(folder)) as endpoint:
         os.environ.update(
             {
                 **FOREIGN.variables,

@@ -17,7 +17,7 @@ from mayfly.counters import CounterStore
 from bench.batch import make_stores
 from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
-from mayfly_testing.stack import ROOT, embedded_store
+from mayfly_testing.stack import ROOT, emulator
 
 __all__ = ["PROCESSES", "THREADS", "Ground", "ground"]
 
@@ -60,7 +60,7 @@ class Ground:
 @contextmanager
 def ground() -> Iterator[Ground]:
     """Yields an emulator with the template's tables, which this process's clients use too."""
-    with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
+    with tempfile.TemporaryDirectory() as folder, emulator(Path(folder)) as endpoint:
         make_stores(endpoint, Path(folder))
         ours = {
             **FOREIGN.variables, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION,

@@ -13,7 +13,7 @@ from bench.batch import make_stores
 from bench.meter import metered
 from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
-from mayfly_testing.stack import embedded_store
+from mayfly_testing.stack import emulator
 
 QUESTION = "how many store calls and units does each verb of sessions cost, everything within 1 KB?"
 
@@ -21,7 +21,7 @@ QUESTION = "how many store calls and units does each verb of sessions cost, ever
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
     """Returns calls and units by verb, for a session with a subject and for one without."""
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
+    with tempfile.TemporaryDirectory() as folder, emulator(Path(folder)) as endpoint:
         os.environ.update(
             {
                 **FOREIGN.variables,

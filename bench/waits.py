@@ -21,7 +21,7 @@ from bench.cost import Context, delete, received
 from functions.run_jobs.deps import from_environ as run_jobs_deps
 from mayfly_local.account import REGION
 from mayfly_local.iam.credentials import FOREIGN
-from mayfly_testing.stack import embedded_store
+from mayfly_testing.stack import emulator
 
 QUESTION = (
     "with jobs of 1 to 300 ms: how many store calls does a batch of ten make, and how "
@@ -36,7 +36,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
     The wait is the milliseconds between a task's return and its commit.
     """
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as endpoint:
+    with tempfile.TemporaryDirectory() as folder, emulator(Path(folder)) as endpoint:
         os.environ.update(
             {
                 **FOREIGN.variables,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mayfly_local.compute.launches import store_variables
+from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import ROOT
 
@@ -109,7 +109,7 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
             )
             (folder / "tasks/bench_exclusive.py").write_text(_EXCLUSIVE_TASK)
     env = {
-        "PATH": os.environ.get("PATH", ""), **store_variables(endpoint, FOREIGN),
+        "PATH": os.environ.get("PATH", ""), **emulator_variables(endpoint, FOREIGN),
         "PYTHONPATH": path, "POWERTOOLS_SERVICE_NAME": "bench",
         "POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_LOG_LEVEL": "WARNING",
         "AWS_LAMBDA_FUNCTION_NAME": "bench",

@@ -20,11 +20,11 @@ def env(*, as_json: bool, work: Path) -> None:
     The lines are for a shell, as in: eval "$(mayfly env)". The access key in them is this stack's
     own, the same at every start.
     """
-    from mayfly_local.compute.launches import store_variables
+    from mayfly_local.compute.launches import emulator_variables
     from mayfly_local.stack_file import StackFile
 
     stack = StackFile.read(work)
-    variables = store_variables(stack.endpoint, stack.people)
+    variables = emulator_variables(stack.endpoint, stack.people)
     if as_json:
         click.echo(json.dumps(dict(variables)))
         return

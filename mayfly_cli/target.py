@@ -21,7 +21,7 @@ from mayfly.sessions import SessionStore
 from mayfly.tenants import TenantStore
 
 from mayfly_cli.options import as_json, work
-from mayfly_local.compute.launches import store_variables
+from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.errors import LocalError
 from mayfly_local.stack_file import StackFile
 
@@ -44,7 +44,7 @@ class Target:
             file = StackFile.read(work)
             self.name = file.name
             self._outputs = file.outputs
-            self._variables = store_variables(file.endpoint, file.people)
+            self._variables = emulator_variables(file.endpoint, file.people)
         else:
             self.name = stack
             self._variables = _known_variables(endpoint_url, work)
@@ -172,4 +172,4 @@ def _known_variables(endpoint_url: str | None, work: Path) -> Mapping[str, str]:
         return {}
     if file.endpoint != endpoint_url:
         return {}
-    return store_variables(file.endpoint, file.people)
+    return emulator_variables(file.endpoint, file.people)

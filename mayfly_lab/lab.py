@@ -23,11 +23,11 @@ import psutil
 
 from mayfly_lab.worker import FAULTS
 from mayfly_local.application.template import load
-from mayfly_local.compute.launches import store_variables
+from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import FOREIGN
-from mayfly_testing.stack import embedded_store
+from mayfly_testing.stack import emulator
 
 __all__ = ["CONTROL", "Outcome", "Subject", "run"]
 
@@ -126,7 +126,7 @@ def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome
     """
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder,
-        embedded_store(Path(folder)) as endpoint,
+        emulator(Path(folder)) as endpoint,
     ):
         functions = Path(folder) / "functions"
         shutil.copytree(root / "functions", functions, ignore=shutil.ignore_patterns("__pycache__"))
@@ -203,7 +203,7 @@ class _Lab:
         """
         env = {
             "PATH": os.environ.get("PATH", ""),
-            **store_variables(self._endpoint, FOREIGN),
+            **emulator_variables(self._endpoint, FOREIGN),
             "PYTHONPATH": os.pathsep.join(str(folder) for folder in subject.path),
             "POWERTOOLS_SERVICE_NAME": "crash-lab",
             "POWERTOOLS_METRICS_NAMESPACE": "crash-lab",

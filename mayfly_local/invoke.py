@@ -18,7 +18,7 @@ from mayfly_local.application.template import parse
 from mayfly_local.compute.environment import Environment, Failure, Invocation, NotSent
 from mayfly_local.errors import LocalError
 from mayfly_local.logs import Logs
-from mayfly_local.ports.containers import gateway, way_to_store
+from mayfly_local.ports.containers import gateway, way_to_emulator
 from mayfly_local.processes.children import Children
 from mayfly_local.stack_file import StackFile
 
@@ -75,7 +75,7 @@ async def in_container(
     function = _find(stack, name)
     folder = work / "sam"
     folder.mkdir(parents=True, exist_ok=True)
-    async with way_to_store(stack.endpoint, bridge) as endpoint:
+    async with way_to_emulator(stack.endpoint, bridge) as endpoint:
         variables = {name: _variables(stack, name, endpoint) for name in stack.launches}
         template = _write_private(
             folder / "template.json", _container_template(stack, folder, variables)

@@ -28,14 +28,14 @@ from mayfly_local.application.build import build
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 from mayfly_local.compute.environment import Environment, Failure, Invocation, Launch, Reply
-from mayfly_local.compute.launches import launches, python_version_note, store_variables
+from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
 from mayfly_local.compute.pool import Pool, Starts
 from mayfly_local.compute.reload import watch
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.control import Control
 from mayfly_local.emulator.deployment import Deployment, deploy
 from mayfly_local.emulator.handover import Roles
-from mayfly_local.emulator.process import EmbeddedStore, free_port
+from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.errors import LocalError, PortTaken, TemplateError
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_private, people
@@ -142,7 +142,7 @@ async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options,
     is_clean = draining.done()
     again.cancel()
     draining.cancel()
-    if returned := await stack.hand_back():
+    if returned := await stack.release():
         logs.say(f"{returned} unfinished messages are back on their queues")
     logs.say("stopped" if is_clean else "stopped; work that was still running was killed")
     return 0 if is_clean else 1
@@ -156,7 +156,7 @@ class _Stack:
         self._log = logs.of("mayfly")
         _send_to(self._log, "aiohttp", "asyncio")
         self._children = Children()
-        self._store: EmbeddedStore | None = None
+        self._emulator: Emulator | None = None
         self._clients: Clients | None = None
         self._server: HttpServer | None = None
         self._roles: Roles | None = None
@@ -178,7 +178,7 @@ class _Stack:
         """Starts everything, in the order of the picture above."""
         options = self._options
         await self._children.open()
-        clients = await self._open_store()
+        clients = await self._open_emulator()
         # Reading the template does not need the emulator, so both happen at once.
         template = await clients.run(
             load, path=options.template, cache=_cache(options), parameters=options.parameters
@@ -223,8 +223,10 @@ class _Stack:
         for name, value in app.outputs.items():
             say(f"  {name:<9} {value}")
         say(f"  store     {clients.endpoint}  (for SDKs and the AWS CLI: {self._env_command})")
-        if self._store is not None:
-            say(f"  access    {self._keys.people.id}  (the store's access key of people and tools)")
+        if self._emulator is not None:
+            say(
+                f"  access    {self._keys.people.id}  (the emulator's access key, for SDKs and tools)"
+            )
         say(f"  logs      {self._options.work}/logs")
         notes = [*_role_notes(app, clients), python_version_note(app)]
         if self._options.any_credentials:
@@ -278,7 +280,7 @@ class _Stack:
             poller.stop()
         await asyncio.gather(*self._poller_tasks, return_exceptions=True)
 
-    async def hand_back(self) -> int:
+    async def release(self) -> int:
         """Makes unfinished messages visible again, and returns their number.
 
         First it kills the processes that still work on them.
@@ -287,7 +289,7 @@ class _Stack:
             poller.stop()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
-        return sum(await asyncio.gather(*(poller.hand_back() for poller in queues)))
+        return sum(await asyncio.gather(*(poller.release() for poller in queues)))
 
     async def close(self) -> None:
         """Stops everything that still runs."""
@@ -301,13 +303,13 @@ class _Stack:
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
         if self._control is not None:
             await self._control.close()
-        if self._store is not None:
-            await self._store.stop()
+        if self._emulator is not None:
+            await self._emulator.stop()
         if self._clients is not None:
             self._clients.close()
         await self._children.close()
 
-    async def _open_store(self) -> Clients:
+    async def _open_emulator(self) -> Clients:
         options = self._options
         if options.endpoint is not None:
             self._clients = Clients(options.endpoint, FOREIGN)
@@ -319,15 +321,15 @@ class _Stack:
                 ) from None
             return self._clients
         self._keys = Keys(people(options.work), Credentials.new("runtime"))
-        self._store = EmbeddedStore(
+        self._emulator = Emulator(
             free_port(options.port + 1), work=options.work, state=options.state, log=self._log,
             keys=self._keys, hosts=options.hosts,
             any_credentials=options.any_credentials, say=self._logs.say,
         )  # fmt: skip
-        self._clients = Clients(self._store.endpoint, self._keys.runtime, self._keys)
-        self._control = Control(self._store.endpoint, self._keys.runtime, self._log)
+        self._clients = Clients(self._emulator.endpoint, self._keys.runtime, self._keys)
+        self._control = Control(self._emulator.endpoint, self._keys.runtime, self._log)
         # The emulator starts in its process while this one loads the SDK.
-        starting = asyncio.ensure_future(self._store.start(self._children))
+        starting = asyncio.ensure_future(self._emulator.start(self._children))
         await self._clients.run(self._clients.get, service="cloudformation")
         await starting
         return self._clients
@@ -379,12 +381,12 @@ class _Stack:
 
         Raises LocalError if it keeps no state, or if it ends too often.
         """
-        assert self._store is not None
+        assert self._emulator is not None
         ends: list[float] = []
         while True:
-            code = await self._store.ended()
+            code = await self._emulator.ended()
             logs = f"see {self._options.work}/logs/mayfly.jsonl"
-            if not self._store.is_kept:
+            if not self._emulator.is_kept:
                 raise LocalError(
                     f"the emulator ended (exit code {code}), and its data is lost; start it with "
                     f"--state DIR to keep the data; {logs}"
@@ -399,13 +401,13 @@ class _Stack:
                 )
             self._logs.say(f"the emulator ended (exit code {code}); it is restarted from its state")
             try:
-                await self._store.start(self._children)
+                await self._emulator.start(self._children)
                 await self._hand_over(app)
                 if self._control is not None:
                     await self._control.ask("expiring", expiring)
             except (LocalError, aiohttp.ClientError, OSError) as problem:
                 self._log.event("the emulator's start failed", "ERROR", reason=str(problem))
-                await self._store.kill()
+                await self._emulator.kill()
                 continue
             self._logs.say("the emulator is up again")
 
@@ -456,7 +458,7 @@ class _Stack:
                     control=self._control,
                 ).run()
             )
-        if self._store is not None:
+        if self._emulator is not None:
             self._in_background(self._keep_store(app, deployed.ttl))
         self._in_background(self._reap_idle())
         if self._options.reload:
@@ -493,7 +495,7 @@ class _Stack:
         env = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
             "MAYFLY_WORK": str(self._options.work.resolve()),
-            **store_variables(clients.endpoint, self._keys.people),
+            **emulator_variables(clients.endpoint, self._keys.people),
         }
         for command in app.after_deploy:
             process = await asyncio.create_subprocess_shell(

@@ -25,7 +25,7 @@ import psutil
 import requests
 
 from mayfly_local.emulator.clients import Clients
-from mayfly_local.emulator.process import EmbeddedStore, free_port
+from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
@@ -34,7 +34,7 @@ __all__ = [
     "MAYFLY",
     "ROOT",
     "Stack",
-    "embedded_store",
+    "emulator",
     "running",
     "unbuffered",
     "unused_port",
@@ -257,14 +257,14 @@ def running(
 
 
 @contextmanager
-def embedded_store(work: Path) -> Iterator[str]:
+def emulator(work: Path) -> Iterator[str]:
     """Yields the endpoint of an emulator alone, in memory, that accepts any credentials."""
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
     # Every caller may create stacks, as at an endpoint of one's own.
     keys = Keys(people=FOREIGN, runtime=FOREIGN)
-    store = EmbeddedStore(
+    store = Emulator(
         unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True
     )
 

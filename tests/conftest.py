@@ -281,9 +281,9 @@ def _table_properties() -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Starts the emulator as a process, for tests that moto cannot run (PartiQL, races)."""
-    from mayfly_testing.stack import embedded_store
+    from mayfly_testing.stack import emulator
 
-    with embedded_store(tmp_path_factory.mktemp("store")) as found:
+    with emulator(tmp_path_factory.mktemp("store")) as found:
         yield found
 
 

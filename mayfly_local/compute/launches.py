@@ -13,7 +13,7 @@ from mayfly_local.compute.packages import has_awslambdaric, python_path, runtime
 from mayfly_local.iam.credentials import Credentials, Keys
 from mayfly_local.ports.peers import can_tell
 
-__all__ = ["function_variables", "launches", "python_version_note", "store_variables"]
+__all__ = ["emulator_variables", "function_variables", "launches", "python_version_note"]
 
 _LOOP: Final = str(Path(__file__).parent / "python_runtime.py")
 
@@ -49,7 +49,7 @@ def launches(
             runtime="awslambdaric" if uses_awslambdaric else _LOOP,
             variables={
                 **function_variables(function, code),
-                **store_variables(endpoint, keys.of(name)),
+                **emulator_variables(endpoint, keys.of(name)),
             },
             folder=code,
             path=[*path, runtime],
@@ -82,7 +82,7 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
     }
 
 
-def store_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str]:
+def emulator_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str]:
     """Returns variables that make every AWS SDK use this endpoint with these credentials."""
     return {
         **credentials.variables,

@@ -409,11 +409,11 @@ class Durable:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._journal.begin_copy()
         except OSError as problem:
-            self._put_off_copy(problem)
+            self._postpone_copy(problem)
             return
         self._copying, self._copied = self._emulator.rows(self), 0
 
-    def _put_off_copy(self, problem: OSError) -> None:
+    def _postpone_copy(self, problem: OSError) -> None:
         """Continues with the current files, and tries again when they have grown."""
         assert self._journal is not None
         self._copying, self._copy_above = None, self._journal.size + max(_COPY_ABOVE, self._live)
@@ -447,7 +447,7 @@ class Durable:
                 self._settle_copy(self._copied)
                 return
         except OSError as problem:
-            self._put_off_copy(problem)
+            self._postpone_copy(problem)
 
     # ---- streams
 

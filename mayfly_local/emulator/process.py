@@ -26,7 +26,7 @@ from mayfly_local.iam.credentials import Keys
 from mayfly_local.logs import Log
 from mayfly_local.processes.children import Child, Children
 
-__all__ = ["EmbeddedStore", "free_port"]
+__all__ = ["Emulator", "free_port"]
 
 _SERVICES: Final = "dynamodb,dynamodbstreams,sqs,s3,ssm,cloudformation,iam,sts"
 #: Seconds without a line of output. Reading a large state prints its progress.
@@ -34,7 +34,7 @@ _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 
 
-class EmbeddedStore:
+class Emulator:
     """The emulator's process.
 
     It stores its state in the folder `state`, or only in memory if that is None. `hosts` are

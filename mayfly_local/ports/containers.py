@@ -26,7 +26,7 @@ from mayfly_local.errors import LocalError
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.http_server import HttpServer, bridge_socket
 
-__all__ = ["gateway", "way_to_store"]
+__all__ = ["gateway", "way_to_emulator"]
 
 _ENGINE: Final = "unix:///var/run/docker.sock"
 #: The name of this machine for Docker Desktop, Podman's machine and others on macOS.
@@ -75,7 +75,7 @@ async def gateway() -> str:
 
 
 @contextlib.asynccontextmanager
-async def way_to_store(store: str, bridge: str) -> AsyncIterator[str]:
+async def way_to_emulator(store: str, bridge: str) -> AsyncIterator[str]:
     """Forwards requests of containers, and yields the emulator's URL for them.
 
     `store` is the emulator's URL here. `bridge` is this machine's address on the engine's network.

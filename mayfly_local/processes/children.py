@@ -154,29 +154,29 @@ def _is_being_killed(pid: int) -> bool:
 
 
 class Children:
-    """Starts children, and reports them to a guard process.
+    """Starts children, and reports them to a watchdog process.
 
-    The guard kills their groups when this process is gone.
+    The watchdog kills their groups when this process is gone.
     """
 
     def __init__(self) -> None:
-        self._guard: Process | None = None
+        self._watchdog: Process | None = None
         self._releases: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Starts the guard."""
+        """Starts the watchdog."""
         script = str(_HERE / "watchdog.py")
-        self._guard = await asyncio.create_subprocess_exec(
+        self._watchdog = await asyncio.create_subprocess_exec(
             sys.executable, "-S", "-P", script,
             stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True,
         )  # fmt: skip
 
     async def close(self) -> None:
-        """Ends the guard. Every child must have ended."""
+        """Ends the watchdog. Every child must have ended."""
         await asyncio.gather(*self._releases)
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
-            await self._guard.wait()
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            self._watchdog.stdin.close()
+            await self._watchdog.wait()
 
     async def spawn(
         self,
@@ -224,13 +224,13 @@ class Children:
         task.add_done_callback(self._releases.discard)
 
     def forget(self, pid: int) -> None:
-        """Tells the guard that a group has ended."""
+        """Tells the watchdog that a group has ended."""
         self._tell("-", pid)
 
     def _tell(self, sign: str, pid: int) -> None:
         if (
-            self._guard is not None
-            and self._guard.stdin is not None
-            and not self._guard.stdin.is_closing()
+            self._watchdog is not None
+            and self._watchdog.stdin is not None
+            and not self._watchdog.stdin.is_closing()
         ):
-            self._guard.stdin.write(f"{sign}{pid}\n".encode())
+            self._watchdog.stdin.write(f"{sign}{pid}\n".encode())

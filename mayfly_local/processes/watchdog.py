@@ -1,7 +1,7 @@
-"""The guard process: outlives the supervisor for a moment, and kills the processes that it left.
+"""The watchdog process: outlives the supervisor for a moment, and kills the processes that it left.
 
 It reads `+PID` and `-PID` lines from standard input: process groups that started and ended. The end
-of the input means that the supervisor is gone, for whatever reason. The guard then kills every
+of the input means that the supervisor is gone, for whatever reason. The watchdog then kills every
 group that is still listed. It covers the cases that a parent-death signal does not: children of the
 children, and systems without such a signal.
 """

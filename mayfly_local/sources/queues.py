@@ -55,7 +55,7 @@ class QueuePoller:
             min(source.concurrency or _DEFAULT_CONCURRENCY, _DEFAULT_CONCURRENCY)
         )
         self._stopping = asyncio.Event()
-        #: Receipts of messages that are being worked on, for `hand_back` at a stop.
+        #: Receipts of messages that are being worked on, for `release` at a stop.
         self._held: set[str] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._is_collecting = False
@@ -97,7 +97,7 @@ class QueuePoller:
         """Ends polling; running batches continue."""
         self._stopping.set()
 
-    async def hand_back(self) -> int:
+    async def release(self) -> int:
         """Makes every message that is still held visible immediately, and returns their number.
 
         Call it after `stop`, when the functions that worked on them have ended.
@@ -172,7 +172,7 @@ class QueuePoller:
                 [message for message in messages if message["MessageId"] not in failed]
             )
             if not (self._stopping.is_set() and isinstance(result, Failure)):
-                # A failed message returns after its visibility timeout. At a stop, `hand_back`
+                # A failed message returns after its visibility timeout. At a stop, `release`
                 # returns it immediately.
                 self._held -= {message["ReceiptHandle"] for message in messages}
         except (ClientError, BotoCoreError, OSError) as problem:

@@ -113,10 +113,10 @@ def run(bench: Bench, test: Coroutine[Any, Any, None]) -> None:
         try:
             await asyncio.wait_for(test, 60)
         finally:
-            guard = bench.children._guard
-            assert guard is not None
+            watchdog = bench.children._watchdog
+            assert watchdog is not None
             for child in psutil.Process().children():
-                if child.pid not in before | {guard.pid}:
+                if child.pid not in before | {watchdog.pid}:
                     os.killpg(child.pid, signal.SIGKILL)
             await bench.children.close()
 

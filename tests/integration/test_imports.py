@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from mayfly_local.emulator.clients import Clients
-from mayfly_testing.stack import embedded_store, running, wait_until
+from mayfly_testing.stack import emulator, running, wait_until
 
 CHECKPOINT = 8 * 1024 * 1024
 RANGE = re.compile(rb"(?i)\r\nrange: bytes=(\d+)-(\d+)\r\n")
@@ -120,7 +120,7 @@ def test_large_file_is_added_up_exactly_once_in_bounded_memory_under_kills(
     again: list[int] = []
     peak = 0
     with (
-        embedded_store(tmp_path / "store") as endpoint,
+        emulator(tmp_path / "store") as endpoint,
         reads(endpoint) as proxy,
         running(
             tmp_path, "--endpoint-url", proxy.endpoint, "--parameter", "LeaseSeconds=3"

@@ -193,7 +193,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def hand_back(self, data: Any) -> None:
+    def release_unstarted(self, data: Any) -> None:
         job = self.drop(data)
 
         def done() -> None:

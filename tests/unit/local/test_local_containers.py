@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from mayfly_local.errors import LocalError
-from mayfly_local.ports.containers import gateway, way_to_store
+from mayfly_local.ports.containers import gateway, way_to_emulator
 
 #: An address that only this machine has, in place of an engine's bridge.
 BRIDGE = "127.0.0.77"
@@ -45,7 +45,7 @@ def test_container_reaches_the_emulator_under_the_bridges_address() -> None:
     async def ask() -> None:
         async with (
             store() as here,
-            way_to_store(here, BRIDGE) as there,
+            way_to_emulator(here, BRIDGE) as there,
             aiohttp.ClientSession() as session,
         ):
             assert there.startswith(f"http://{BRIDGE}:")
@@ -74,7 +74,7 @@ def test_no_web_page_gets_through(headers: dict[str, str]) -> None:
     async def ask() -> None:
         async with (
             store() as here,
-            way_to_store(here, BRIDGE) as there,
+            way_to_emulator(here, BRIDGE) as there,
             aiohttp.ClientSession(headers=headers) as session,
         ):
             reply = await session.post(there)
@@ -86,7 +86,7 @@ def test_no_web_page_gets_through(headers: dict[str, str]) -> None:
 def test_proxy_is_closed_when_the_container_has_ended() -> None:
     async def ask() -> None:
         async with store() as here, aiohttp.ClientSession() as session:
-            async with way_to_store(here, BRIDGE) as there:
+            async with way_to_emulator(here, BRIDGE) as there:
                 pass
             with pytest.raises(aiohttp.ClientConnectorError):
                 await session.get(there)
