@@ -224,9 +224,7 @@ class _Stack:
             say(f"  {name:<9} {value}")
         say(f"  store     {clients.endpoint}  (for SDKs and the AWS CLI: {self._env_command})")
         if self._emulator is not None:
-            say(
-                f"  access    {self._keys.people.id}  (the emulator's access key, for SDKs and tools)"
-            )
+            say(f"  access    {self._keys.people.id}  (access key of the emulator, for SDKs)")
         say(f"  logs      {self._options.work}/logs")
         notes = [*_role_notes(app, clients), python_version_note(app)]
         if self._options.any_credentials:
