@@ -42,7 +42,7 @@ class _Seam:
                 with seam._lock:
                     seam._flying -= 1
 
-        # Below all retries.
+        # The seam below all retries; the stubs do not expect a method to be replaced.
         botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]
 
 

@@ -1,7 +1,6 @@
 """The stack that an operator's command works on: the running local one, or a deployed one."""
 
 import os
-import random
 from collections.abc import Callable, Mapping
 from functools import cached_property, wraps
 from pathlib import Path
@@ -11,12 +10,10 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.clock import system_clock
 from mayfly.core.errors import ConfigError
-from mayfly.core.ids import new_nonce
 from mayfly.counters import CounterStore
 from mayfly.jobs import JobOperations, JobStore
-from mayfly.resources import session_store
+from mayfly.resources import counters_of, job_stores, session_store
 from mayfly.sessions import SessionStore
 from mayfly.tenants import TenantStore
 
@@ -55,8 +52,7 @@ class Target:
 
     def jobs(self) -> tuple[JobStore, JobOperations]:
         """Returns its jobs."""
-        db, table = self._db(), self._physical_id("JobsTable")
-        return JobStore(db, table), JobOperations(db, table)
+        return job_stores(self._physical_id("JobsTable"), self._db())
 
     def sessions(self) -> SessionStore:
         """Returns its sessions."""
@@ -68,15 +64,8 @@ class Target:
 
     def counters(self) -> CounterStore:
         """Returns its counters."""
-        return CounterStore(
-            # An increment that the SDK repeats after a lost response would count twice.
-            self._db(attempts=1),
-            self._db,
-            self._physical_id("CountersTable"),
-            clock=system_clock,
-            new_nonce=new_nonce,
-            pick=random.randrange,
-        )
+        table = self._physical_id("CountersTable")
+        return counters_of(table, self._db(attempts=1), self._db)
 
     def parameters(self) -> Any:
         """Returns a client of Parameter Store, which holds its webhook secrets."""

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -359,6 +360,46 @@ def test_invalid_call_names_the_problem_without_a_stack_trace(
         True,
         False,
     ), done.stderr
+
+
+def with_after_deploy(folder: Path, command: str) -> Path:
+    """Returns a small template whose AfterDeploy runs `command`."""
+    template = worker_app(folder, seconds=0)
+    metadata = {"Mayfly": {"AfterDeploy": [command]}}
+    template.write_text(f"Metadata: {json.dumps(metadata)}\n{template.read_text()}")
+    return template
+
+
+def test_failed_command_after_the_deployment_ends_the_start_with_its_output(tmp_path: Path) -> None:
+    template = with_after_deploy(tmp_path / "app", "echo no seeds today; exit 3")
+    done = subprocess.run(
+        [
+            MAYFLY,
+            "up",
+            "--template",
+            template,
+            "--port",
+            str(free_port(0)),
+            "--work",
+            tmp_path / "w",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "AfterDeploy command failed: echo no seeds today; exit 3" in done.stderr
+    assert "no seeds today\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_commands_after_the_deployment_run_with_the_interpreter_of_the_command_line(
+    tmp_path: Path,
+) -> None:
+    command = "python -c 'import sys, mayfly_cli; print(sys.prefix)'"
+    with running(tmp_path, template=with_after_deploy(tmp_path / "app", command)) as stack:
+        assert f"  {sys.prefix}\n" in stack.output
 
 
 def test_death_of_the_emulator_ends_the_stack_with_the_reason(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ __all__ = ["body_schema", "merged"]
 
 _TYPES: Final = {"text": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
 _PARAMETERS: Final = {"integer": ("name", "low", "high"), "number": ("name", "low", "high")}
-#: Integers beyond this are not exact for all JSON readers (RFC 8259, 6); schemas stay within.
-_EXACT: Final = 10**12
 
 
 def body_schema(reader: Callable[..., Any]) -> dict[str, Any]:
@@ -96,10 +94,7 @@ def _property(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     else:
         found = {"type": _TYPES[verb]}
         if "low" in arguments:
-            found |= {
-                "minimum": max(arguments["low"], -_EXACT),
-                "maximum": min(arguments["high"], _EXACT),
-            }
+            found |= {"minimum": arguments["low"], "maximum": arguments["high"]}
         if isinstance(pattern := arguments.get("pattern"), re.Pattern):
             found["pattern"] = f"^{pattern.pattern}$"
     default = arguments.get("default", ...)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "client",
     "counter_store",
+    "counters_of",
     "declared_tasks",
     "dynamodb",
     "import_objects",
@@ -171,12 +172,18 @@ def lazy_counters(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":
 
     `db` is called when a request needs more than a plain increment.
     """
+    return counters_of(table, dynamodb(attempts=1), db)
+
+
+def counters_of(table: str, once: "DynamoDB", db: "Callable[[], DynamoDB]") -> "CounterStore":
+    """Returns the counters in a table, by adapters of the caller.
+
+    `once` must not retry: if the SDK retried after a lost response, an increment could count twice.
+    """
     from mayfly.counters import CounterStore
 
     return CounterStore(
-        # Without SDK retries: if the SDK retried after a lost response, an increment could count
-        # twice.
-        dynamodb(attempts=1),
+        once,
         db,
         table,
         clock=system_clock,
@@ -210,6 +217,7 @@ def dynamodb(*, attempts: int = 3) -> "DynamoDB":
 
     return DynamoDB(
         client("dynamodb", attempts=attempts),
+        # Between tries of a write that met a conflict, with full jitter; the caller waits for it.
         pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)),
     )
 

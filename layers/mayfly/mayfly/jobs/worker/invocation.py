@@ -134,7 +134,7 @@ class _Invocation:
             has_begun()
             try:
                 self._batch.begin()
-                # A plain dictionary.
+                # Powertools declares a type of its own for what is a plain dictionary.
                 report: dict[str, Any] = process_partial_response(  # type: ignore[assignment]
                     event={"Records": [record.raw_event for record in self._batch.records]},
                     record_handler=self._run,
