@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from tests.support.fakes import Context
+
 
 def http(
     route: str,
@@ -65,3 +67,11 @@ def sqs(*bodies: str) -> dict[str, Any]:
         for index, body in enumerate(bodies)
     ]
     return {"Records": records}
+
+
+def call(handler: Any, event: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
+    """Calls a handler of the HTTP API; returns status, parsed body and headers."""
+    reply = handler(event, Context())
+    body = reply["body"]
+    kind = reply["headers"]["Content-Type"]
+    return reply["statusCode"], json.loads(body) if "json" in kind else body, reply["headers"]
