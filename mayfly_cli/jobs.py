@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from mayfly.core.clock import rfc3339, system_clock
+from mayfly.jobs import service
 from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound
 from mayfly.jobs.model import Job, Status, Unreadable
 from mayfly.jobs.operations import JobOperations
@@ -66,7 +67,7 @@ def jobs() -> None:
 @click.option("--task", type=NAME_TYPE, help="Only jobs of this task.")
 def list_(*, target: Target, tenant: str, status: str, task: str | None, as_json: bool) -> None:
     """Lists dead or scheduled jobs, by their time."""
-    _, operations = target.jobs()
+    operations = target.jobs()
     rows = [
         _row(public(job, system_clock()), as_json=as_json)
         for job in _listed(operations, tenant, _LISTED[status], task)
@@ -80,9 +81,8 @@ def list_(*, target: Target, tenant: str, status: str, task: str | None, as_json
 @click.argument("job_id", metavar="ID", type=NAME_TYPE)
 def show_(*, target: Target, tenant: str, job_id: str, as_json: bool) -> None:
     """Shows one job, with its attempts."""
-    store, _ = target.jobs()
     now_ms = system_clock()
-    job = public(store.read(tenant, job_id, now_ms=now_ms), now_ms)
+    job = public(target.jobs().store.read(tenant, job_id, now_ms=now_ms), now_ms)
     if as_json:
         show([job], (), as_json=True, none="")
         return
@@ -101,10 +101,10 @@ def show_(*, target: Target, tenant: str, job_id: str, as_json: bool) -> None:
 @click.argument("ids", metavar="ID...", type=NAME_TYPE, nargs=-1, required=True)
 def cancel(*, target: Target, tenant: str, ids: tuple[str, ...], as_json: bool) -> int:
     """Ends jobs that have not ended; a running one cannot commit any more."""
-    _, operations = target.jobs()
+    operations = target.jobs()
     return _for_each(
         ids,
-        lambda job_id: operations.cancel(tenant, job_id, now_ms=system_clock()),
+        lambda job_id: service.cancel(operations, job_id, tenant=tenant),
         as_json=as_json,
     )
 
@@ -131,12 +131,12 @@ def redrive(
 ) -> int:
     """Runs dead jobs again, with all their attempts."""
     _require_one_of(ids, "--all", is_given=is_all)
-    _, operations = target.jobs()
+    operations = target.jobs()
     if is_all:
         ids = tuple(job.id for job in _listed(operations, tenant, Status.DEAD, task))
     return _for_each(
         ids,
-        lambda job_id: operations.redrive(tenant, job_id, now_ms=system_clock()),
+        lambda job_id: service.redrive(operations, job_id, tenant=tenant),
         as_json=as_json,
     )
 
@@ -172,7 +172,7 @@ def resend(
     Harmless if a message exists: one worker at a time runs a job.
     """
     _require_one_of(ids, "--stranded", is_given=stranded)
-    _, operations = target.jobs()
+    operations = target.jobs()
     tenants = dict.fromkeys(ids, tenant)
     if stranded:
         found = operations.stranded(before_ms=system_clock() - older_than * 1000)
@@ -190,7 +190,7 @@ def resend(
 @click.option("--forget", metavar="MESSAGE_ID", help="Delete one, when it is dealt with.")
 def unreadable(*, target: Target, shown: str | None, forget: str | None, as_json: bool) -> None:
     """Lists messages that are not valid jobs; they are stored until they are forgotten."""
-    _, operations = target.jobs()
+    operations = target.jobs()
     if forget:
         operations.forget_unreadable(forget)
         return

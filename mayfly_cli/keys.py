@@ -222,7 +222,7 @@ def development(*, target: Target, as_json: bool) -> None:
         path.touch(mode=0o600)
         path.write_text(json.dumps(_kept(text, key)))
     store.add_key(key)
-    authenticate(f"Bearer {text}", store, now_ms=system_clock())
+    authenticate(store, f"Bearer {text}")
     click.echo(f"key       {text}")
 
 

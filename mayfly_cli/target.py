@@ -12,8 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import ConfigError
 from mayfly.counters import CounterStore
-from mayfly.jobs import JobOperations, JobStore
-from mayfly.resources import counters_of, job_stores, session_store
+from mayfly.jobs import JobOperations
+from mayfly.resources import counters_of, job_operations, session_store
 from mayfly.sessions import SessionStore
 from mayfly.tenants import TenantStore
 
@@ -50,9 +50,9 @@ class Target:
         """Returns its API keys."""
         return TenantStore(self._db(), self._physical_id("TenantsTable"))
 
-    def jobs(self) -> tuple[JobStore, JobOperations]:
+    def jobs(self) -> JobOperations:
         """Returns its jobs."""
-        return job_stores(self._physical_id("JobsTable"), self._db())
+        return job_operations({"JOBS_TABLE": self._physical_id("JobsTable")}, self._db())
 
     def sessions(self) -> SessionStore:
         """Returns its sessions."""

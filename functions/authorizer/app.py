@@ -25,15 +25,13 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         try:
-            key = tenants.authenticate(
-                event["headers"].get("authorization", ""), deps.tenants, now_ms=deps.clock()
-            )
+            key = tenants.authenticate(deps.tenants, event["headers"].get("authorization", ""))
         except Unauthenticated as problem:
             deps.observe.log.info(
                 "a credential was refused; the caller gets a 401", reason=problem.reason
             )
             return {"isAuthorized": True, "context": {"reason": problem.reason}}
-        if not tenants.note_use(key, deps.tenants, now_ms=deps.clock()):
+        if not tenants.note_use(deps.tenants, key):
             deps.observe.log.warning(
                 "the time of a key's use could not be stored; its next use retries",
                 key_id=key.key_id,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mayfly import resources
-from mayfly.core.clock import Clock, system_clock
 from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.tenants import TenantStore
@@ -18,7 +17,6 @@ class Deps:
 
     tenants: TenantStore
     observe: Observer
-    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -34,5 +32,4 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     return Deps(
         tenants=TenantStore(resources.dynamodb(), settings.tenants_table),
         observe=observer("authorizer"),
-        clock=system_clock,
     )

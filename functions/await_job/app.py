@@ -36,13 +36,11 @@ def build(deps: Deps) -> Handler:
     def read(job_id: str) -> Response[str]:
         if not NAME.fullmatch(job_id):
             raise JobNotFound(job_id[:128])
-        until_ms = deps.clock() + _read_wait(api.query("wait")) * 1000
         job = jobs.wait(
+            deps.store,
             job_id,
             tenant=api.tenant,
-            store=deps.store,
-            clock=deps.clock,
-            until_ms=until_ms,
+            seconds=_read_wait(api.query("wait")),
             pause=deps.stopping.pause,
         )
         return answers.answer(public(job, deps.clock()))

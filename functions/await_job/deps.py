@@ -37,9 +37,8 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
-    store, _ = resources.job_stores(settings.jobs_table, db)
     return Deps(
-        store=store,
+        store=resources.job_store(env, db),
         observe=observer("await_job"),
         clock=system_clock,
         stopping=Stopping().listen(),

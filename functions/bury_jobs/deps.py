@@ -44,16 +44,10 @@ class Settings:
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
-    settings, db, observe = (
-        read_settings(Settings, env),
-        resources.dynamodb(),
-        observer("bury_jobs"),
-    )
+    settings, observe = read_settings(Settings, env), observer("bury_jobs")
     outbox = resources.outbox(settings.jobs_queue_url, settings.webhooks_queue_url)
-    store, operations = resources.job_stores(settings.jobs_table, db)
+    operations = resources.job_operations(env)
     search = StrandedSearch(
-        db=db,
-        table=settings.jobs_table,
         operations=operations,
         outbox=outbox,
         observe=observe,
@@ -62,7 +56,6 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         new_nonce=new_nonce,
     )
     dead_letters = DeadLetters(
-        store=store,
         operations=operations,
         outbox=outbox,
         images=Streams(resources.client("dynamodbstreams")).images,

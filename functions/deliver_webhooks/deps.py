@@ -13,7 +13,8 @@ from mayfly.core.settings import read_settings
 from mayfly.jobs.authoring.built_in import DELIVER
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.worker.deps import Deps as WorkerDeps
-from mayfly.webhooks import Courier, deliver
+from mayfly.webhooks import Deps as Webhooks
+from mayfly.webhooks import deliver
 from mayfly.webhooks.model import LOCAL, PUBLIC
 from mayfly.webhooks.rules import read_pauses
 from mayfly.webhooks.store import Endpoints, Secrets
@@ -55,7 +56,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         pauses = read_pauses(settings.webhook_pauses)
     except InvalidRequest as problem:
         raise ConfigError([f"WEBHOOK_{problem}"]) from None
-    courier = Courier(
+    webhooks = Webhooks(
         secrets=Secrets(SSMProvider(boto3_client=resources.client("ssm")), settings.secrets_prefix),
         endpoints=Endpoints(resources.dynamodb(), settings.endpoints_table, system_clock),
         policy=LOCAL if settings.aws_sam_local else PUBLIC,
@@ -64,11 +65,11 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         clock=system_clock,
     )
     worker = resources.worker(
-        jobs_table=settings.jobs_table,
+        env,
         counters_table="",
         producer_tenant=settings.default_tenant,
         lease_seconds=settings.lease_seconds,
-        tasks={DELIVER.name: Task(DELIVER, lambda job, effects: deliver(job, effects, courier))},
+        tasks={DELIVER.name: Task(DELIVER, lambda job, effects: deliver(job, effects, webhooks))},
         known={},
         observe=observe,
     )

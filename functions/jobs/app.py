@@ -25,19 +25,10 @@ def build(deps: Deps) -> Handler:
     @api.post("/jobs", scope="jobs:write", body=read_submission)
     def submit() -> Response[str]:
         submission = read_submission(api.json_body(), idempotency_key=api.header("idempotency-key"))
-        now_ms = deps.clock()
-        job, is_new = jobs.submit(
-            submission,
-            tenant=api.tenant,
-            store=deps.store,
-            operations=deps.operations,
-            tasks=deps.tasks,
-            now_ms=now_ms,
-            new_id=deps.new_id,
-        )
+        job, is_new = jobs.submit(deps.operations, submission, tenant=api.tenant, tasks=deps.tasks)
         deps.observe.count("JobSubmitted" if is_new else "JobReplayed")
         return answers.answer(
-            public(job, now_ms),
+            public(job, deps.clock()),
             status=202 if is_new else 200,
             headers={"Location": f"/jobs/{job.id}"},
         )
@@ -61,21 +52,15 @@ def build(deps: Deps) -> Handler:
 
     @api.post("/jobs/<job_id>/cancel", scope="jobs:write")
     def cancel(job_id: str) -> Response[str]:
-        now_ms = deps.clock()
-        job = jobs.cancel(
-            _read_id(job_id), tenant=api.tenant, operations=deps.operations, now_ms=now_ms
-        )
+        job = jobs.cancel(deps.operations, _read_id(job_id), tenant=api.tenant)
         deps.observe.count("JobCancelled")
-        return answers.answer(public(job, now_ms))
+        return answers.answer(public(job, deps.clock()))
 
     @api.post("/jobs/<job_id>/redrive", scope="jobs:write")
     def redrive(job_id: str) -> Response[str]:
-        now_ms = deps.clock()
-        job = jobs.redrive(
-            _read_id(job_id), tenant=api.tenant, operations=deps.operations, now_ms=now_ms
-        )
+        job = jobs.redrive(deps.operations, _read_id(job_id), tenant=api.tenant)
         deps.observe.count("JobRedriven")
-        return answers.answer(public(job, now_ms), status=202)
+        return answers.answer(public(job, deps.clock()), status=202)
 
     return api.handler()
 

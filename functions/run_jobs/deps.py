@@ -47,7 +47,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies; imports every task. Raises ConfigError."""
     settings, observe = read_settings(Settings, env), observer("run_jobs")
     worker = resources.worker(
-        jobs_table=settings.jobs_table,
+        env,
         counters_table=settings.counters_table,
         producer_tenant=settings.default_tenant,
         lease_seconds=settings.lease_seconds,

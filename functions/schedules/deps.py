@@ -7,7 +7,7 @@ from mayfly import resources
 from mayfly.core.clock import Clock, system_clock
 from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
-from mayfly.schedules import Keeper
+from mayfly.schedules import Deps as Schedules
 from mayfly.web.access import Quota
 
 __all__ = ["Deps", "Settings", "from_environ"]
@@ -15,9 +15,9 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """The keeper of schedules, with the tasks that exist."""
+    """The schedules, with the tasks that exist."""
 
-    schedules: Keeper
+    schedules: Schedules
     observe: Observer
     clock: Clock
     quota: Quota | None = None
@@ -38,12 +38,11 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
-    _, operations = resources.job_stores(settings.jobs_table, db)
     tasks = resources.declared_tasks(
         settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
     )
     return Deps(
-        schedules=resources.schedule_keeper(db, settings.jobs_table, operations, tasks),
+        schedules=resources.schedules(resources.job_operations(env, db), tasks),
         observe=observer("schedules"),
         clock=system_clock,
         quota=resources.quota(settings.counters_table, settings.tenant_limit, db),

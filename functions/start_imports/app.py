@@ -34,13 +34,7 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
                 continue
             submission = Submission("csv.import", {"key": upload.key}, idempotency_key=upload.mark)
             job, is_new = jobs.submit(
-                submission,
-                tenant=upload.tenant,
-                store=deps.store,
-                operations=deps.operations,
-                tasks=deps.tasks,
-                now_ms=deps.clock(),
-                new_id=deps.new_id,
+                deps.operations, submission, tenant=upload.tenant, tasks=deps.tasks
             )
             deps.observe.count("ImportStarted" if is_new else "ImportRepeated")
             deps.observe.log.info("an import was submitted for an upload", job=job.id)

@@ -8,7 +8,7 @@ from mayfly.core.clock import Clock, system_clock
 from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.jobs import JobOperations
-from mayfly.schedules import Keeper
+from mayfly.schedules import Deps as Schedules
 
 __all__ = ["Deps", "Settings", "from_environ"]
 
@@ -18,7 +18,7 @@ class Deps:
     """Stores of jobs and schedules."""
 
     operations: JobOperations
-    schedules: Keeper
+    schedules: Schedules
     observe: Observer
     clock: Clock
 
@@ -35,14 +35,13 @@ class Settings:
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
-    settings, db = read_settings(Settings, env), resources.dynamodb()
-    _, operations = resources.job_stores(settings.jobs_table, db)
+    settings, operations = read_settings(Settings, env), resources.job_operations(env)
     tasks = resources.declared_tasks(
         settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
     )
     return Deps(
         operations=operations,
-        schedules=resources.schedule_keeper(db, settings.jobs_table, operations, tasks),
+        schedules=resources.schedules(operations, tasks),
         observe=observer("sweep_jobs"),
         clock=system_clock,
     )

@@ -190,7 +190,6 @@ class Maker:
         self.sent = Sent()
         self.body: Callable[[Job, Effects], Any] = lambda job, effects: None
         self._message_ids = Numbered("m", 8)
-        self._new_id = Numbered("b", 32)
         self._named: set[str] = set()
         self._nonces = Numbered("0", 16)
         self._key_numbers = count(1)
@@ -220,25 +219,23 @@ class Maker:
         deliver = {DELIVER.name: Task(DELIVER, self._run)}
         self._run_jobs = build_run_jobs(RunDeps(worker(tasks, BUILT_IN), jobs_queue, observe))
         self._deliver = build_run_jobs(RunDeps(worker(deliver, {}), webhooks_queue, observe))
-        self.sweep = build_sweep_jobs(SweepDeps(found.operations, found.keeper, observe, clock))
+        self.sweep = build_sweep_jobs(SweepDeps(found.operations, found.schedules, observe, clock))
         self.relay = build_relay_jobs(RelayDeps(outbox, observe, clock))
-        self.authorizer = build_authorizer(AuthorizerDeps(found.tenants, observe, clock))
+        self.authorizer = build_authorizer(AuthorizerDeps(found.tenants, observe))
         self._start_imports = build_start_imports(
-            ImportsDeps(found.jobs, found.operations, TASKS, BUCKET, observe, clock, self._new_id)
+            ImportsDeps(found.operations, TASKS, BUCKET, observe)
         )
         quota = limits.quota(found.limits, 600)
         self._api = {
             "jobs": build_jobs(
                 JobsDeps(
-                    store=found.jobs,
                     operations=found.operations,
                     tasks=TASKS,
                     observe=observe,
                     clock=clock,
-                    new_id=self._new_id,
                 )
             ),
-            "schedules": build_schedules(SchedulesDeps(found.keeper, observe, clock)),
+            "schedules": build_schedules(SchedulesDeps(found.schedules, observe, clock)),
             "await_job": build_await_job(AwaitDeps(found.jobs, observe, clock, Stopping())),
             "counters": build_counters(CountersDeps(found.counters, found.limits, observe, quota)),
             "sessions": build_sessions(SessionsDeps(found.sessions, observe)),
@@ -504,7 +501,7 @@ def _make_expired(m: Maker) -> None:
     m.body = lambda job, effects: {"was": "long ago"}
     m.wake(m.submit("completed and expired", task="note", key="expired"))
     cancelled = m.submit("cancelled and expired", task="note", payload="x" * 1100)
-    jobs.cancel(cancelled, tenant=TENANT, operations=found.operations, now_ms=found.clock())
+    jobs.cancel(found.operations, cancelled, tenant=TENANT)
     m.deliver("a message that was kept for 30 days")
     found.endpoints.end(TENANT, "https://gone.example/expired")
     m.case("endpoint", "gone, expired", tenant=TENANT, url="https://gone.example/expired")
@@ -521,7 +518,7 @@ def _make_expired(m: Maker) -> None:
 
 def _make_schedules(m: Maker) -> None:
     """Makes schedules in each of their states, and the jobs of their first ticks."""
-    keeper = m.stores.keeper
+    store = m.stores.schedules.store
     m.define(
         "nightly", cron="30 2 * * *", timezone="Europe/Berlin", payload={"n": 1}, max_attempts=4
     )
@@ -540,8 +537,8 @@ def _make_schedules(m: Maker) -> None:
         body={"task": "call", "cron": "0 12 1 * *"},
     )  # fmt: skip
     m.define("held", every_seconds=3600)
-    seen = keeper.store.read(TENANT, "held")
-    keeper.store.set(seen, replace(seen, next_ms=None))  # a change that a crash interrupted
+    seen = store.read(TENANT, "held")
+    store.set(seen, replace(seen, next_ms=None))  # a change that a crash interrupted
     m.define("deleted", every_seconds=3600)
     m.call("schedules", "delete a schedule", "DELETE /schedules/{name}", "/schedules/deleted")
     m.define("s:1@x+y", every_seconds=3600, tenant=OTHER_TENANT)

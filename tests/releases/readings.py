@@ -27,7 +27,8 @@ from mayfly.jobs.model import Attempt, Status
 from mayfly.jobs.routing.outbox import announcement
 from mayfly.jobs.wire import read_message, read_stream_gap, read_submission
 from mayfly.limits import Algorithm, Decision, Limit, LimitStore
-from mayfly.schedules import Keeper, Schedule, ScheduleStore
+from mayfly.schedules import Deps as ScheduleDeps
+from mayfly.schedules import Schedule, ScheduleStore
 from mayfly.schedules.rules import handed_out_after
 from mayfly.schedules.rules import job_id as tick_job_id
 from mayfly.sessions import Session, SessionStore
@@ -87,7 +88,7 @@ class Stores:
     clock: FixedClock
     jobs: JobStore
     operations: JobOperations
-    keeper: Keeper
+    schedules: ScheduleDeps
     sessions: SessionStore
     counters: CounterStore
     limits: LimitStore
@@ -117,15 +118,17 @@ def stores(
 ) -> Stores:
     """Returns stores on a DynamoDB client, and on moto's S3 and Parameter Store."""
     db = DynamoDB(client, pause=lambda _: None)
-    operations = JobOperations(db, tables["JobsTable"])
+    operations = JobOperations(
+        JobStore(db, tables["JobsTable"], clock=clock, new_id=Numbered("b", 32))
+    )
     return Stores(
         client=client,
         s3=make_client("s3"),
         tables=tables,
         clock=clock,
-        jobs=JobStore(db, tables["JobsTable"]),
+        jobs=operations.store,
         operations=operations,
-        keeper=Keeper(
+        schedules=ScheduleDeps(
             ScheduleStore(db, tables["JobsTable"]), operations, TASKS, clock, Numbered("e", 32)
         ),
         sessions=SessionStore(
@@ -146,7 +149,7 @@ def stores(
             pick=lambda shards: shards - 1,
         ),
         limits=LimitStore(db, tables["CountersTable"], clock=clock),
-        tenants=TenantStore(db, tables["TenantsTable"]),
+        tenants=TenantStore(db, tables["TenantsTable"], clock=clock),
         endpoints=Endpoints(db, tables["EndpointsTable"], clock),
         secrets=Secrets(SSMProvider(boto3_client=make_client("ssm")), SECRETS_PREFIX),
         messages=messages or {},
@@ -233,13 +236,10 @@ def _jobs_due(found: Stores, before_ms: int) -> Any:
 
 def _submitted_again(found: Stores, tenant: str, body: dict[str, Any], key: str) -> Any:
     job, is_new = jobs.submit(
+        found.operations,
         read_submission(body, idempotency_key=key),
         tenant=tenant,
-        store=found.jobs,
-        operations=found.operations,
         tasks=TASKS,
-        now_ms=found.clock(),
-        new_id=Numbered("b", 32),
     )
     return [job.id, is_new]
 
@@ -288,7 +288,7 @@ def _import(found: Stores, tenant: str, job_id: str, csv: Mapping[str, Any]) -> 
 
 
 def _schedule(found: Stores, tenant: str, name: str) -> Any:
-    return _schedule_facts(schedules.read(found.keeper, name, tenant=tenant), found.clock())
+    return _schedule_facts(schedules.read(found.schedules, name, tenant=tenant), found.clock())
 
 
 def _schedule_facts(schedule: Schedule, now_ms: int) -> dict[str, Any]:
@@ -305,12 +305,15 @@ def _schedule_facts(schedule: Schedule, now_ms: int) -> dict[str, Any]:
 
 
 def _schedules_listed(found: Stores, tenant: str) -> Any:
-    return [schedule.name for schedule in found.keeper.store.list(tenant, limit=50, after=None)[0]]
+    return [
+        schedule.name for schedule in found.schedules.store.list(tenant, limit=50, after=None)[0]
+    ]
 
 
 def _schedules_due(found: Stores, before_ms: int) -> Any:
     return [
-        [schedule.tenant, schedule.name] for schedule in found.keeper.store.due(before_ms=before_ms)
+        [schedule.tenant, schedule.name]
+        for schedule in found.schedules.store.due(before_ms=before_ms)
     ]
 
 
@@ -367,7 +370,7 @@ def _sessions_listed(found: Stores, tenant: str, subject: str) -> Any:
 
 def _key(found: Stores, credential: str) -> Any:
     bearer = f"Bearer {credential}"
-    return _key_facts(authenticate(bearer, found.tenants, now_ms=found.clock()))
+    return _key_facts(authenticate(found.tenants, bearer))
 
 
 def _keys_listed(found: Stores, tenant: str) -> Any:

@@ -16,7 +16,8 @@ from typing import Any
 
 from mayfly.core.errors import MayflyError
 from mayfly.jobs.model import Job, Status
-from mayfly.webhooks import Courier, deliver
+from mayfly.webhooks import Deps as WebhookDeps
+from mayfly.webhooks import deliver
 from mayfly.webhooks.model import LOCAL, PUBLIC
 from mayfly.webhooks.wire import resolve
 
@@ -137,7 +138,7 @@ def main() -> None:
         for round_ in range(len(NAMES.get(name, [[]]))):
             answers = iter(NAMES[name][round_:]) if name in NAMES else None
             nothing: Any = Nothing()
-            courier = Courier(nothing, nothing, policy, (5,), partial(lookup, answers), lambda: 0)
+            deps = WebhookDeps(nothing, nothing, policy, (5,), partial(lookup, answers), lambda: 0)
             job = Job(
                 f"j{index}",
                 "acme",
@@ -150,7 +151,7 @@ def main() -> None:
                 attempt=1,
             )
             try:
-                became[f"{url} {round_}"] = str(deliver(job, nothing, courier))
+                became[f"{url} {round_}"] = str(deliver(job, nothing, deps))
             except MayflyError as problem:
                 became[f"{url} {round_}"] = f"{type(problem).__name__}: {problem}"
     sys.stdout.write(

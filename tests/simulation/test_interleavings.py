@@ -86,10 +86,8 @@ class Interleavings(RuleBasedStateMachine):
         client, tables, self.faults = self.world
         self.faults.plan = lambda operation, number: None
         db = DynamoDB(client, lambda attempt: None)
-        self.store, self.operations = (
-            JobStore(db, tables["JobsTable"]),
-            JobOperations(db, tables["JobsTable"]),
-        )
+        self.store = JobStore(db, tables["JobsTable"])
+        self.operations = JobOperations(self.store)
         self.counters = Counting(client, client, tables["CountersTable"])
         self.tables = tables
         self.id = next(_ids)

@@ -89,10 +89,8 @@ class Stage:
         self.tables = tables or {"JobsTable": "JobsTable", "CountersTable": "CountersTable"}
         self.clock = FixedClock()
         db = DynamoDB(client, pause=lambda attempt: None)
-        self.store, self.operations = (
-            JobStore(db, self.tables["JobsTable"]),
-            JobOperations(db, self.tables["JobsTable"]),
-        )
+        self.store = JobStore(db, self.tables["JobsTable"])
+        self.operations = JobOperations(self.store)
         self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
         self.ran: list[Job] = []
         self.counted: list[str] = []

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mayfly.jobs.routing.outbox import Outbox
     from mayfly.jobs.worker.deps import Deps as WorkerDeps
     from mayfly.limits import LimitStore
-    from mayfly.schedules import Keeper
+    from mayfly.schedules import Deps as ScheduleDeps
     from mayfly.sessions import SessionStore
     from mayfly.web.access import Quota
 
@@ -38,14 +38,15 @@ __all__ = [
     "declared_tasks",
     "dynamodb",
     "import_objects",
-    "job_stores",
+    "job_operations",
+    "job_store",
     "lazy_counters",
     "limit_store",
     "limits_of",
     "outbox",
     "queue",
     "quota",
-    "schedule_keeper",
+    "schedules",
     "session_store",
     "worker",
 ]
@@ -91,13 +92,21 @@ def import_objects(env: Mapping[str, str]) -> "Objects":
     return Objects(client("s3"), read_settings(_Imports, env).imports_bucket)
 
 
-def job_stores(table: str, db: "DynamoDB | None" = None) -> "tuple[JobStore, JobOperations]":
-    """Returns two stores of jobs: one for callers and workers, one for operators."""
-    from mayfly.jobs.operations import JobOperations
+def job_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "JobStore":
+    """Returns the jobs in the table JOBS_TABLE. Raises ConfigError."""
     from mayfly.jobs.store import JobStore
 
-    db = db or dynamodb()
-    return JobStore(db, table), JobOperations(db, table)
+    return JobStore(db or dynamodb(), read_settings(_Jobs, env).jobs_table)
+
+
+def job_operations(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "JobOperations":
+    """Returns the jobs in the table JOBS_TABLE, for submissions and operators.
+
+    Raises ConfigError.
+    """
+    from mayfly.jobs.operations import JobOperations
+
+    return JobOperations(job_store(env, db))
 
 
 def declared_tasks(task_root: str, package: str, *, local: bool) -> "Mapping[str, Declaration]":
@@ -123,18 +132,20 @@ def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
     )
 
 
-def schedule_keeper(
-    db: "DynamoDB", table: str, operations: "JobOperations", tasks: "Mapping[str, Declaration]"
-) -> "Keeper":
-    """Returns schedules that make jobs of `tasks`."""
-    from mayfly.schedules import Keeper, ScheduleStore
+def schedules(operations: "JobOperations", tasks: "Mapping[str, Declaration]") -> "ScheduleDeps":
+    """Returns the dependencies of schedules that make jobs of `tasks`, in the table of jobs."""
+    from mayfly.schedules import Deps as ScheduleDeps
+    from mayfly.schedules import ScheduleStore
 
-    return Keeper(ScheduleStore(db, table), operations, tasks, system_clock, new_id)
+    store = operations.store
+    return ScheduleDeps(
+        ScheduleStore(store.db, store.table), operations, tasks, system_clock, new_id
+    )
 
 
 def worker(
+    env: Mapping[str, str],
     *,
-    jobs_table: str,
     counters_table: str,
     producer_tenant: str,
     lease_seconds: int,
@@ -142,17 +153,17 @@ def worker(
     known: "Mapping[str, Declaration]",
     observe: Observer,
 ) -> "WorkerDeps":
-    """Returns the dependencies of a worker that runs `tasks`.
+    """Returns the dependencies of a worker that runs `tasks`. Raises ConfigError.
 
-    `known` has the tasks that other functions run.
+    Its jobs are in the table JOBS_TABLE. `known` has the tasks that other functions run.
     """
     from boto3.dynamodb.types import TypeSerializer
 
     from mayfly.jobs.worker.deps import Deps as WorkerDeps
 
-    store, operations = job_stores(jobs_table)
+    operations = job_operations(env)
     return WorkerDeps(
-        store=store,
+        store=operations.store,
         keep_unreadable=operations.keep_unreadable,
         tasks=tasks,
         known=known,
@@ -259,6 +270,11 @@ class _Sessions:
 @dataclass(frozen=True)
 class _Counters:
     counters_table: str
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    jobs_table: str
 
 
 @dataclass(frozen=True)

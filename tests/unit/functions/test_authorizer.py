@@ -16,12 +16,12 @@ from tests.support.faults import Faults
 
 @pytest.fixture
 def authorizer(dynamodb: Any) -> tuple[Any, str]:
-    store = TenantStore(DynamoDB(dynamodb, pause=lambda attempt: None), "TenantsTable")
+    store = TenantStore(
+        DynamoDB(dynamodb, pause=lambda attempt: None), "TenantsTable", clock=FixedClock()
+    )
     text, key = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
     store.add_key(key)
-    return build_authorizer(
-        AuthorizerDeps(tenants=store, observe=observer("authorizer"), clock=FixedClock())
-    ), text
+    return build_authorizer(AuthorizerDeps(tenants=store, observe=observer("authorizer"))), text
 
 
 def test_authorizer_passes_tenant_and_scopes(authorizer: tuple[Any, str]) -> None:

@@ -12,7 +12,8 @@ from mayfly.jobs.errors import StaleWrite
 from mayfly.jobs.model import Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import ClaimRefused, JobStore
-from mayfly.schedules import Keeper, ScheduleStore
+from mayfly.schedules import Deps as ScheduleDeps
+from mayfly.schedules import ScheduleStore
 from mayfly.web.resolver import Api
 
 from functions.await_job.app import build as build_await
@@ -33,19 +34,18 @@ class JobsApi:
         self.clock = FixedClock()
         self.client = client
         db = DynamoDB(client, lambda attempt: None)
-        self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
+        self.store = JobStore(db, "JobsTable", clock=self.clock, new_id=Names("id"))
+        self.operations = JobOperations(self.store)
         self.pauses: list[float] = []
         tasks = {"t": Declaration("t", max_attempts=7)}
-        self.keeper = Keeper(
+        self.schedules = ScheduleDeps(
             ScheduleStore(db, "JobsTable"), self.operations, tasks, self.clock, Names("edition")
         )
         deps = JobsDeps(
-            store=self.store,
             operations=self.operations,
             tasks=tasks,
             observe=observer("jobs"),
             clock=self.clock,
-            new_id=Names("id"),
         )
         self.handler = build_jobs(deps)
         self.is_stopping = False
@@ -287,7 +287,7 @@ def sweep(api: JobsApi) -> Any:
     return build_sweep(
         SweepDeps(
             operations=api.operations,
-            schedules=api.keeper,
+            schedules=api.schedules,
             observe=observer("sweep"),
             clock=api.clock,
         )

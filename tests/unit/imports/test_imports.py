@@ -31,7 +31,7 @@ from functions.start_imports.app import build as build_start
 from functions.start_imports.deps import Deps as ImportsDeps
 from tests.conftest import make_client
 from tests.support.events import sqs
-from tests.support.fakes import Context, Names
+from tests.support.fakes import Context
 from tests.support.stage import Stage, finish
 
 
@@ -561,13 +561,10 @@ def test_upload_starts_one_job_however_often_it_is_announced(dynamodb: Any) -> N
     tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}
     handler = build_start(
         ImportsDeps(
-            stage.store,
             stage.operations,
             tasks,
             "imports",
             observer("start_imports"),
-            stage.clock,
-            Names("id"),
         )
     )
     assert handler(sqs(notice(), notice()), Context()) == {"batchItemFailures": []}

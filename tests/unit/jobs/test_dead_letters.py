@@ -50,22 +50,21 @@ _NO_STREAM_INFO = {
 NO_STREAM = json.dumps({**GAP, "DDBStreamBatchInfo": _NO_STREAM_INFO})
 
 
-class Keeper:
+class Burial:
     """Dead letters over a real store; the queue and the stream are the test's own."""
 
     def __init__(self, client: Any) -> None:
         db = DynamoDB(client, lambda attempt: None)
         self.client = client
         self.clock = FixedClock()
-        self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
+        self.store = JobStore(db, "JobsTable")
+        self.operations = JobOperations(self.store)
         self.sent: list[tuple[Any, float]] = []
         self.queue_is_down = False
         self.stream: Any = []
         self.asked: list[tuple[str, ...]] = []
         outbox = Outbox(self._send, {})
         search = StrandedSearch(
-            db=db,
-            table="JobsTable",
             operations=self.operations,
             outbox=outbox,
             observe=observer("bury"),
@@ -74,7 +73,6 @@ class Keeper:
             new_nonce=Names("receive"),
         )
         letters = DeadLetters(
-            store=self.store,
             operations=self.operations,
             outbox=outbox,
             images=self._images,
@@ -134,8 +132,8 @@ class Keeper:
 
 
 @pytest.fixture
-def keeper(dynamodb: Any) -> Keeper:
-    return Keeper(dynamodb)
+def burial(dynamodb: Any) -> Burial:
+    return Burial(dynamodb)
 
 
 WAKE = {"tenant": "acme", "id": "j1"}
@@ -144,71 +142,71 @@ WAKE = {"tenant": "acme", "id": "j1"}
 # ---------------------------------------------------------------- messages that wake a job
 
 
-def test_waiting_job_is_announced_again(keeper: Keeper) -> None:
-    keeper.submit()
-    assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 0.0)])
-    assert keeper.job().status is Status.QUEUED
+def test_waiting_job_is_announced_again(burial: Burial) -> None:
+    burial.submit()
+    assert (burial.settle(WAKE), burial.sent) == ([], [(WAKE, 0.0)])
+    assert burial.job().status is Status.QUEUED
 
 
-def test_running_job_is_announced_for_the_end_of_its_lease(keeper: Keeper) -> None:
-    keeper.submit()
-    claimed = keeper.claim()
-    assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 15.0)])
-    assert keeper.job() == claimed
+def test_running_job_is_announced_for_the_end_of_its_lease(burial: Burial) -> None:
+    burial.submit()
+    claimed = burial.claim()
+    assert (burial.settle(WAKE), burial.sent) == ([], [(WAKE, 15.0)])
+    assert burial.job() == claimed
 
 
-def test_abandoned_job_with_attempts_left_is_announced_and_not_ended(keeper: Keeper) -> None:
-    keeper.submit()
-    keeper.claim()
-    keeper.clock.advance(16)
-    assert (keeper.settle(WAKE), keeper.sent) == ([], [(WAKE, 0.0)])
-    assert keeper.job().status is Status.INPROGRESS
+def test_abandoned_job_with_attempts_left_is_announced_and_not_ended(burial: Burial) -> None:
+    burial.submit()
+    burial.claim()
+    burial.clock.advance(16)
+    assert (burial.settle(WAKE), burial.sent) == ([], [(WAKE, 0.0)])
+    assert burial.job().status is Status.INPROGRESS
 
 
-def test_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(keeper: Keeper) -> None:
-    keeper.submit(max_attempts=1)
-    keeper.claim()
-    keeper.clock.advance(16)
-    assert (keeper.settle(WAKE), keeper.sent) == ([], [])
-    assert (keeper.job().status, keeper.job().error) == (
+def test_job_whose_last_attempt_was_interrupted_is_ended_with_that_reason(burial: Burial) -> None:
+    burial.submit(max_attempts=1)
+    burial.claim()
+    burial.clock.advance(16)
+    assert (burial.settle(WAKE), burial.sent) == ([], [])
+    assert (burial.job().status, burial.job().error) == (
         Status.DEAD,
         "attempt 1 of 1 was interrupted: its process died",
     )
 
 
-def test_running_job_on_its_last_attempt_is_not_ended(keeper: Keeper) -> None:
-    keeper.submit(max_attempts=1)
-    claimed = keeper.claim()
-    assert (keeper.settle(WAKE), keeper.sent, keeper.job()) == ([], [(WAKE, 15.0)], claimed)
+def test_running_job_on_its_last_attempt_is_not_ended(burial: Burial) -> None:
+    burial.submit(max_attempts=1)
+    claimed = burial.claim()
+    assert (burial.settle(WAKE), burial.sent, burial.job()) == ([], [(WAKE, 15.0)], claimed)
 
 
-def test_ended_job_needs_nothing(keeper: Keeper) -> None:
-    keeper.submit()
-    complete(keeper.store, keeper.claim(), result="1", effects=[], now_ms=keeper.clock())
-    done = keeper.job()
-    assert (keeper.settle(WAKE), keeper.sent, keeper.job()) == ([], [], done)
+def test_ended_job_needs_nothing(burial: Burial) -> None:
+    burial.submit()
+    complete(burial.store, burial.claim(), result="1", effects=[], now_ms=burial.clock())
+    done = burial.job()
+    assert (burial.settle(WAKE), burial.sent, burial.job()) == ([], [], done)
 
 
-def test_absent_job_needs_nothing(keeper: Keeper) -> None:
-    assert (keeper.settle(WAKE), keeper.sent) == ([], [])
+def test_absent_job_needs_nothing(burial: Burial) -> None:
+    assert (burial.settle(WAKE), burial.sent) == ([], [])
 
 
-def test_dead_letter_is_returned_if_its_announcement_cannot_be_sent(keeper: Keeper) -> None:
-    keeper.submit()
-    keeper.queue_is_down = True
-    assert (keeper.settle(WAKE), keeper.sent) == (["m0"], [])
+def test_dead_letter_is_returned_if_its_announcement_cannot_be_sent(burial: Burial) -> None:
+    burial.submit()
+    burial.queue_is_down = True
+    assert (burial.settle(WAKE), burial.sent) == (["m0"], [])
 
 
 # ---------------------------------------------------------------- messages that request a job
 
 
 def test_job_that_no_worker_could_create_is_created_under_the_id_of_its_message(
-    keeper: Keeper,
+    burial: Burial,
 ) -> None:
-    assert keeper.settle({"task": "t", "payload": 5}) == []
-    job = keeper.job(job_id_for("acme", None, otherwise="message m0"))
+    assert burial.settle({"task": "t", "payload": 5}) == []
+    job = burial.job(job_id_for("acme", None, otherwise="message m0"))
     # The stream announces it.
-    assert (job.status, job.payload, job.max_attempts, keeper.sent) == (
+    assert (job.status, job.payload, job.max_attempts, burial.sent) == (
         Status.QUEUED,
         5,
         7,
@@ -216,20 +214,20 @@ def test_job_that_no_worker_could_create_is_created_under_the_id_of_its_message(
     )
 
 
-def test_job_that_a_worker_had_created_is_announced_and_not_created_twice(keeper: Keeper) -> None:
-    keeper.settle({"task": "t", "payload": 5})
-    keeper.clock.advance(1)
-    assert keeper.settle({"task": "t", "payload": 5}) == []
-    assert [body["id"] for body, _ in keeper.sent] == [
+def test_job_that_a_worker_had_created_is_announced_and_not_created_twice(burial: Burial) -> None:
+    burial.settle({"task": "t", "payload": 5})
+    burial.clock.advance(1)
+    assert burial.settle({"task": "t", "payload": 5}) == []
+    assert [body["id"] for body, _ in burial.sent] == [
         job_id_for("acme", None, otherwise="message m0")
     ]
 
 
-def test_message_whose_key_belongs_to_another_request_is_stored(keeper: Keeper) -> None:
-    keeper.settle({"task": "t", "payload": 5, "idempotency_key": "k"})
+def test_message_whose_key_belongs_to_another_request_is_stored(burial: Burial) -> None:
+    burial.settle({"task": "t", "payload": 5, "idempotency_key": "k"})
     body = json.dumps({"task": "t", "payload": 6, "idempotency_key": "k"})
-    assert (keeper.settle(body), keeper.sent) == ([], [])
-    (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
+    assert (burial.settle(body), burial.sent) == ([], [])
+    (kept,) = burial.operations.unreadable(now_ms=burial.clock())
     assert (kept.body, "with another body" in kept.problem) == (body, True)
 
 
@@ -250,43 +248,43 @@ def test_message_whose_key_belongs_to_another_request_is_stored(keeper: Keeper) 
     ids=["no json", "bad name", "no id", "array", "a megabyte", "surrogate", "half a gap"],
 )
 def test_message_that_cannot_be_parsed_is_stored_whole_for_the_operator(
-    keeper: Keeper, body: str
+    burial: Burial, body: str
 ) -> None:
     for _ in range(2):  # a dead letter may be delivered twice
-        assert keeper.settle(body) == []
-    (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
-    assert (kept.message_id, kept.body, kept.kept_at_ms, keeper.sent) == (
+        assert burial.settle(body) == []
+    (kept,) = burial.operations.unreadable(now_ms=burial.clock())
+    assert (kept.message_id, kept.body, kept.kept_at_ms, burial.sent) == (
         "m0",
         body,
-        keeper.clock(),
+        burial.clock(),
         [],
     )
-    keeper.operations.forget_unreadable("m0")
-    assert list(keeper.operations.unreadable(now_ms=keeper.clock())) == []
-    assert keeper.client.scan(TableName="JobsTable")["Items"] == []
+    burial.operations.forget_unreadable("m0")
+    assert list(burial.operations.unreadable(now_ms=burial.clock())) == []
+    assert burial.client.scan(TableName="JobsTable")["Items"] == []
 
 
-def test_report_that_names_no_stream_is_stored_and_reads_no_stream(keeper: Keeper) -> None:
-    assert keeper.settle(NO_STREAM, source="arn:relay-failures") == []
-    (kept,) = keeper.operations.unreadable(now_ms=keeper.clock())
-    assert (kept.problem.split(":")[0], keeper.asked) == ("streamArn", [])
+def test_report_that_names_no_stream_is_stored_and_reads_no_stream(burial: Burial) -> None:
+    assert burial.settle(NO_STREAM, source="arn:relay-failures") == []
+    (kept,) = burial.operations.unreadable(now_ms=burial.clock())
+    assert (kept.problem.split(":")[0], burial.asked) == ("streamArn", [])
 
 
-def test_stored_message_expires_like_a_job(keeper: Keeper) -> None:
-    keeper.settle("not json")
-    keeper.clock.advance(31 * 24 * 3600)
-    assert list(keeper.operations.unreadable(now_ms=keeper.clock())) == []
+def test_stored_message_expires_like_a_job(burial: Burial) -> None:
+    burial.settle("not json")
+    burial.clock.advance(31 * 24 * 3600)
+    assert list(burial.operations.unreadable(now_ms=burial.clock())) == []
 
 
-def test_deletion_of_an_absent_message_raises_an_error(keeper: Keeper) -> None:
+def test_deletion_of_an_absent_message_raises_an_error(burial: Burial) -> None:
     with pytest.raises(JobNotFound):
-        keeper.operations.forget_unreadable("nothing")
+        burial.operations.forget_unreadable("nothing")
 
 
-def test_dead_letter_that_cannot_be_stored_is_returned(keeper: Keeper) -> None:
-    faults = Faults(keeper.client)
+def test_dead_letter_that_cannot_be_stored_is_returned(burial: Burial) -> None:
+    faults = Faults(burial.client)
     faults.plan = lambda operation, number: "before"
-    assert keeper.settle("not json") == ["m0"]
+    assert burial.settle("not json") == ["m0"]
 
 
 # ---------------------------------------------------------------- records that the relay gave up
@@ -303,9 +301,9 @@ def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:
     }
 
 
-def test_jobs_in_records_that_the_relay_could_not_deliver_are_announced(keeper: Keeper) -> None:
-    later = {"N": str(keeper.clock() + 60_000)}
-    keeper.stream = [
+def test_jobs_in_records_that_the_relay_could_not_deliver_are_announced(burial: Burial) -> None:
+    later = {"N": str(burial.clock() + 60_000)}
+    burial.stream = [
         image("a"),
         image("done", "COMPLETED"),
         {"sk": {"S": "payload/x"}},
@@ -313,47 +311,47 @@ def test_jobs_in_records_that_the_relay_could_not_deliver_are_announced(keeper: 
         image("b", "SCHEDULED", not_before=later),
         image("far", "SCHEDULED", not_before=later, due={"S": "due"}),
     ]
-    assert keeper.settle(GAP) == []
-    assert keeper.asked == [(ARN, "shard-1", "5", "9")]
-    assert keeper.sent == [
+    assert burial.settle(GAP) == []
+    assert burial.asked == [(ARN, "shard-1", "5", "9")]
+    assert burial.sent == [
         ({"tenant": "acme", "id": "a"}, 0.0),
         ({"tenant": "acme", "id": "b"}, 60.0),
     ]
 
 
 def test_jobs_in_records_that_have_left_the_stream_are_searched_for_and_resent(
-    keeper: Keeper, caplog: pytest.LogCaptureFixture
+    burial: Burial, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper.submit()
-    keeper.clock.advance(10)
-    keeper.stream = StreamTrimmed(ARN, "5", "9")
-    assert keeper.settle(GAP) == []
-    assert (keeper.job().resent_at_ms, keeper.sent) == (keeper.clock() - 500, [])
+    burial.submit()
+    burial.clock.advance(10)
+    burial.stream = StreamTrimmed(ARN, "5", "9")
+    assert burial.settle(GAP) == []
+    assert (burial.job().resent_at_ms, burial.sent) == (burial.clock() - 500, [])
     assert "the stream no longer has the records of a report" in caplog.text
 
 
-def test_records_that_cannot_be_announced_are_returned(keeper: Keeper) -> None:
-    keeper.stream = [image("a")]
-    keeper.queue_is_down = True
-    assert keeper.settle(GAP) == ["m0"]
+def test_records_that_cannot_be_announced_are_returned(burial: Burial) -> None:
+    burial.stream = [image("a")]
+    burial.queue_is_down = True
+    assert burial.settle(GAP) == ["m0"]
 
 
-def test_report_of_a_gap_that_did_not_come_from_the_relay_is_not_accepted(keeper: Keeper) -> None:
+def test_report_of_a_gap_that_did_not_come_from_the_relay_is_not_accepted(burial: Burial) -> None:
     """A sender with access to the jobs queue must not make this function read streams."""
-    assert keeper.settle(json.dumps(GAP)) == []
-    assert (keeper.asked, len(list(keeper.operations.unreadable(now_ms=keeper.clock())))) == ([], 1)
+    assert burial.settle(json.dumps(GAP)) == []
+    assert (burial.asked, len(list(burial.operations.unreadable(now_ms=burial.clock())))) == ([], 1)
 
 
-def test_rest_of_a_gap_is_announced_and_the_lost_part_is_searched_for(keeper: Keeper) -> None:
+def test_rest_of_a_gap_is_announced_and_the_lost_part_is_searched_for(burial: Burial) -> None:
     def trimmed() -> Any:
         yield image("b")
         raise StreamTrimmed(ARN, "5", "9")
 
-    keeper.submit()
-    keeper.stream = trimmed()
-    assert keeper.settle(GAP) == []
-    assert [body["id"] for body, _ in keeper.sent] == ["b"]
-    assert keeper.job().resent_at_ms is not None
+    burial.submit()
+    burial.stream = trimmed()
+    assert burial.settle(GAP) == []
+    assert [body["id"] for body, _ in burial.sent] == ["b"]
+    assert burial.job().resent_at_ms is not None
 
 
 class PagedStream:
@@ -407,16 +405,16 @@ def test_range_whose_beginning_has_expired_is_read_from_its_first_record() -> No
 # ---------------------------------------------------------------- resend
 
 
-def resend(keeper: Keeper) -> Job:
-    return keeper.operations.resend("acme", "j1", now_ms=keeper.clock())
+def resend(burial: Burial) -> Job:
+    return burial.operations.resend("acme", "j1", now_ms=burial.clock())
 
 
-def stream_images(keeper: Keeper) -> list[str]:
+def stream_images(burial: Burial) -> list[str]:
     """Returns the statuses that the table's stream has carried so far."""
     from tests.conftest import make_client
 
     streams = make_client("dynamodbstreams")
-    arn = keeper.client.describe_table(TableName="JobsTable")["Table"]["LatestStreamArn"]
+    arn = burial.client.describe_table(TableName="JobsTable")["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
     position = streams.get_shard_iterator(
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
@@ -427,18 +425,18 @@ def stream_images(keeper: Keeper) -> list[str]:
     ]
 
 
-def test_queued_job_is_announced_again_by_the_stream(keeper: Keeper) -> None:
-    keeper.submit()
-    keeper.clock.advance(1)
-    assert resend(keeper).status is Status.QUEUED
-    assert stream_images(keeper) == ["QUEUED", "QUEUED"]
+def test_queued_job_is_announced_again_by_the_stream(burial: Burial) -> None:
+    burial.submit()
+    burial.clock.advance(1)
+    assert resend(burial).status is Status.QUEUED
+    assert stream_images(burial) == ["QUEUED", "QUEUED"]
 
 
-def test_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) -> None:
-    keeper.submit()
-    late = keeper.claim()
-    keeper.clock.advance(16)
-    job = resend(keeper)
+def test_abandoned_job_is_queued_again_and_keeps_its_attempt(burial: Burial) -> None:
+    burial.submit()
+    late = burial.claim()
+    burial.clock.advance(16)
+    job = resend(burial)
     assert (job.status, job.attempt, job.fence, len(job.history)) == (
         Status.QUEUED,
         1,
@@ -446,93 +444,93 @@ def test_abandoned_job_is_queued_again_and_keeps_its_attempt(keeper: Keeper) -> 
         1,
     )
     with pytest.raises(Exception, match="no longer owns it"):
-        complete(keeper.store, late, result="1", effects=[], now_ms=keeper.clock())
-    assert keeper.claim("w2").attempt == 2
+        complete(burial.store, late, result="1", effects=[], now_ms=burial.clock())
+    assert burial.claim("w2").attempt == 2
 
 
-def test_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(keeper: Keeper) -> None:
-    keeper.submit()
-    claimed = keeper.claim()
-    keeper.clock.advance(16)
+def test_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(burial: Burial) -> None:
+    burial.submit()
+    claimed = burial.claim()
+    burial.clock.advance(16)
 
     def renew(**_: Any) -> None:
-        keeper.client.meta.events.unregister("before-call.dynamodb.UpdateItem", renew)
-        keeper.store.renew([claimed], now_ms=keeper.clock(), lease_ms=15_000)
+        burial.client.meta.events.unregister("before-call.dynamodb.UpdateItem", renew)
+        burial.store.renew([claimed], now_ms=burial.clock(), lease_ms=15_000)
 
-    keeper.client.meta.events.register("before-call.dynamodb.UpdateItem", renew)
-    assert (resend(keeper).status, keeper.job().owner) == (Status.INPROGRESS, "w")
+    burial.client.meta.events.register("before-call.dynamodb.UpdateItem", renew)
+    assert (resend(burial).status, burial.job().owner) == (Status.INPROGRESS, "w")
 
 
 def test_job_that_waits_for_its_next_attempt_is_resent_once_its_time_has_come(
-    keeper: Keeper,
+    burial: Burial,
 ) -> None:
-    keeper.submit()
-    keeper.store.fail(
-        keeper.claim(), error="boom", retry_at_ms=keeper.clock() + 5000, now_ms=keeper.clock()
+    burial.submit()
+    burial.store.fail(
+        burial.claim(), error="boom", retry_at_ms=burial.clock() + 5000, now_ms=burial.clock()
     )
     with pytest.raises(JobIsLive, match=r"5\.0 s"):
-        resend(keeper)
-    keeper.clock.advance(5)
-    assert resend(keeper).status is Status.QUEUED
-    assert stream_images(keeper)[-1] == "QUEUED"
+        resend(burial)
+    burial.clock.advance(5)
+    assert resend(burial).status is Status.QUEUED
+    assert stream_images(burial)[-1] == "QUEUED"
 
 
-def test_job_whose_last_attempt_was_interrupted_is_ended_by_a_resend(keeper: Keeper) -> None:
-    keeper.submit(max_attempts=1)
-    keeper.claim()
-    keeper.clock.advance(16)
-    assert resend(keeper).status is Status.DEAD
+def test_job_whose_last_attempt_was_interrupted_is_ended_by_a_resend(burial: Burial) -> None:
+    burial.submit(max_attempts=1)
+    burial.claim()
+    burial.clock.advance(16)
+    assert resend(burial).status is Status.DEAD
 
 
-def test_running_or_ended_job_is_not_resent(keeper: Keeper) -> None:
-    keeper.submit()
-    claimed = keeper.claim()
+def test_running_or_ended_job_is_not_resent(burial: Burial) -> None:
+    burial.submit()
+    claimed = burial.claim()
     with pytest.raises(JobIsLive):
-        resend(keeper)
-    complete(keeper.store, claimed, result="1", effects=[], now_ms=keeper.clock())
+        resend(burial)
+    complete(burial.store, claimed, result="1", effects=[], now_ms=burial.clock())
     with pytest.raises(JobEnded):
-        resend(keeper)
-    assert stream_images(keeper) == ["QUEUED", "INPROGRESS", "COMPLETED"]
+        resend(burial)
+    assert stream_images(burial) == ["QUEUED", "INPROGRESS", "COMPLETED"]
 
 
-def test_stranded_jobs_are_those_that_did_not_change_for_long(keeper: Keeper) -> None:
-    keeper.submit(id="old")
-    keeper.submit(id="resent")
-    keeper.submit()
-    keeper.claim()
-    keeper.submit(id="done")
-    done = keeper.store.claim("acme", "done", nonce="w", now_ms=keeper.clock(), lease_ms=15_000)
-    complete(keeper.store, done, result="1", effects=[], now_ms=keeper.clock())
-    keeper.clock.advance(100)
-    keeper.submit(id="new", payload="x" * 5000)
-    keeper.operations.resend("acme", "resent", now_ms=keeper.clock())
-    keeper.submit(
-        id="late", status=Status.SCHEDULED, not_before_ms=keeper.clock() - 60_000, created_at_ms=0
+def test_stranded_jobs_are_those_that_did_not_change_for_long(burial: Burial) -> None:
+    burial.submit(id="old")
+    burial.submit(id="resent")
+    burial.submit()
+    burial.claim()
+    burial.submit(id="done")
+    done = burial.store.claim("acme", "done", nonce="w", now_ms=burial.clock(), lease_ms=15_000)
+    complete(burial.store, done, result="1", effects=[], now_ms=burial.clock())
+    burial.clock.advance(100)
+    burial.submit(id="new", payload="x" * 5000)
+    burial.operations.resend("acme", "resent", now_ms=burial.clock())
+    burial.submit(
+        id="late", status=Status.SCHEDULED, not_before_ms=burial.clock() - 60_000, created_at_ms=0
     )
-    keeper.submit(id="early", status=Status.SCHEDULED, not_before_ms=keeper.clock() + 60_000)
+    burial.submit(id="early", status=Status.SCHEDULED, not_before_ms=burial.clock() + 60_000)
     job_ids = [
-        job.id for job in keeper.operations.stranded(before_ms=keeper.clock() - 50_000) if job
+        job.id for job in burial.operations.stranded(before_ms=burial.clock() - 50_000) if job
     ]
     assert sorted(job_ids) == ["j1", "late", "old"]
 
 
-def test_stranded_jobs_are_found_on_every_page_of_the_table(keeper: Keeper) -> None:
+def test_stranded_jobs_are_found_on_every_page_of_the_table(burial: Burial) -> None:
     for job_id in "abcdef":
-        keeper.submit(id=job_id, created_at_ms=0)
-        keeper.client.update_item(
+        burial.submit(id=job_id, created_at_ms=0)
+        burial.client.update_item(
             TableName="JobsTable",
             Key={"pk": {"S": f"acme/{job_id}"}, "sk": {"S": "job"}},
             UpdateExpression="SET progress = :progress",
             ExpressionAttributeValues={":progress": {"S": json.dumps("x" * 300_000)}},
         )
-    jobs = list(keeper.operations.stranded(before_ms=keeper.clock()))
+    jobs = list(burial.operations.stranded(before_ms=burial.clock()))
     assert ([job.id for job in jobs if job], jobs.count(None)) == (
         ["a", "b", "c", "d", "e", "f"],
         2,
     )
 
 
-def test_store_that_does_not_answer_is_not_reported_as_no_stranded_jobs(keeper: Keeper) -> None:
-    Faults(keeper.client).plan = lambda operation, number: "before"
+def test_store_that_does_not_answer_is_not_reported_as_no_stranded_jobs(burial: Burial) -> None:
+    Faults(burial.client).plan = lambda operation, number: "before"
     with pytest.raises(StoreUnavailable):
-        list(keeper.operations.stranded(before_ms=0))
+        list(burial.operations.stranded(before_ms=0))

@@ -534,7 +534,7 @@ WRITES: dict[str, tuple[str, Write, Write]] = {
 
 @pytest.fixture
 def operations(dynamodb: Any) -> JobOperations:
-    return JobOperations(DynamoDB(dynamodb, lambda attempt: None), "JobsTable")
+    return JobOperations(JobStore(DynamoDB(dynamodb, lambda attempt: None), "JobsTable"))
 
 
 def everything(dynamodb: Any) -> list[Any]:

@@ -106,7 +106,8 @@ class Bury:
         self.client = client
         db = DynamoDB(client, lambda attempt: None)
         self.clock = FixedClock()
-        self.store, self.operations = JobStore(db, "JobsTable"), JobOperations(db, "JobsTable")
+        self.store = JobStore(db, "JobsTable")
+        self.operations = JobOperations(self.store)
         self.counted: list[str] = []
         self.pauses: list[float] = []
         self.sent: list[tuple[Any, float]] = []
@@ -116,8 +117,6 @@ class Bury:
         self.read_again = 0
         outbox, observe = Outbox(self._send, {}), Counting(self.counted)
         search = StrandedSearch(
-            db=db,
-            table="JobsTable",
             operations=self.operations,
             outbox=outbox,
             observe=observe,
@@ -127,7 +126,6 @@ class Bury:
             page_items=page_items,
         )
         letters = DeadLetters(
-            store=self.store,
             operations=self.operations,
             outbox=outbox,
             images=self._images,

@@ -17,7 +17,8 @@ from mayfly.jobs.items import read_job
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import JobStore
-from mayfly.schedules import Definition, Keeper, Schedule, ScheduleStore
+from mayfly.schedules import Definition, Schedule, ScheduleStore
+from mayfly.schedules import Deps as ScheduleDeps
 from mayfly.schedules.errors import ScheduleBusy, ScheduleNotFound
 from mayfly.schedules.rules import hand_out, job_id, ticks_after
 from mayfly.schedules.store import StaleWrite
@@ -194,16 +195,16 @@ class Schedules:
         self.failed: list[str] = []
         db = DynamoDB(client, lambda _: None)
         self.store, self.jobs = ScheduleStore(db, "JobsTable"), JobStore(db, "JobsTable")
-        self.keeper = Keeper(
-            self.store, JobOperations(db, "JobsTable"), TASKS, self.clock, Names("e")
+        self.schedules = ScheduleDeps(
+            self.store, JobOperations(self.jobs), TASKS, self.clock, Names("e")
         )
 
     def define(self, definition: Definition, name: str = "s") -> Schedule:
-        return schedules.define(self.keeper, name, definition, tenant="acme")[0]
+        return schedules.define(self.schedules, name, definition, tenant="acme")[0]
 
     def sweep(self) -> int:
         return schedules.hand_out_due(
-            self.keeper,
+            self.schedules,
             is_over=lambda: False,
             failed=lambda schedule, problem: self.failed.append(schedule.name),
         )
@@ -325,9 +326,9 @@ def test_large_payload_is_written_tick_by_tick(kept: Schedules, faults: Faults) 
 def test_delete_whose_answer_was_lost_has_deleted(kept: Schedules, faults: Faults) -> None:
     kept.define(every(3600))
     faults.on("DeleteItem", "after")
-    schedules.delete(kept.keeper, "s", tenant="acme")
+    schedules.delete(kept.schedules, "s", tenant="acme")
     with pytest.raises(ScheduleNotFound):
-        schedules.read(kept.keeper, "s", tenant="acme")
+        schedules.read(kept.schedules, "s", tenant="acme")
 
 
 def test_only_jobs_whose_time_has_not_come_are_cancelled_with_their_schedule(
@@ -336,7 +337,7 @@ def test_only_jobs_whose_time_has_not_come_are_cancelled_with_their_schedule(
     kept.define(every(30))
     first, *_ = kept.made()
     kept.jobs.claim("acme", first.id, nonce="w", now_ms=START + 30_000, lease_ms=15_000)
-    kept.keeper.operations.cancel_scheduled("acme", first.id, now_ms=START + 30_000)
+    kept.schedules.operations.cancel_scheduled("acme", first.id, now_ms=START + 30_000)
     assert kept.jobs.read("acme", first.id, now_ms=START).status is Status.INPROGRESS
 
 
@@ -377,7 +378,7 @@ def test_every_tick_has_exactly_one_job_whenever_sweeps_run(data: st.DataObject)
                     if stale != kept.store.read("acme", "s")
                     else _nothing()
                 ):
-                    schedules.service._hand_out(kept.keeper, stale)
+                    schedules.service._hand_out(kept.schedules, stale)
         until = kept.clock() + 90_000
         assert kept.ticks() == [n * step for n in range(1, (until - START) // (step * 1000) + 1)]
 
@@ -429,36 +430,36 @@ def test_tick_that_has_begun_is_not_cancelled_by_a_change(kept: Schedules) -> No
 def test_paused_schedule_creates_no_jobs_until_it_is_resumed(kept: Schedules) -> None:
     kept.define(every(30))
     kept.clock.advance(31)
-    schedules.pause(kept.keeper, "s", tenant="acme")
+    schedules.pause(kept.schedules, "s", tenant="acme")
     assert kept.ticks() == [30]
     kept.clock.advance(600)
     assert kept.sweep() == 0
-    schedules.resume(kept.keeper, "s", tenant="acme")
+    schedules.resume(kept.schedules, "s", tenant="acme")
     assert kept.ticks() == [30, 660, 690, 720]
-    assert schedules.resume(kept.keeper, "s", tenant="acme") == kept.store.read("acme", "s")
+    assert schedules.resume(kept.schedules, "s", tenant="acme") == kept.store.read("acme", "s")
 
 
 def test_schedule_resumed_immediately_misses_no_tick(kept: Schedules) -> None:
     kept.define(every(30))
-    schedules.pause(kept.keeper, "s", tenant="acme")
+    schedules.pause(kept.schedules, "s", tenant="acme")
     kept.clock.advance(10)
-    schedules.resume(kept.keeper, "s", tenant="acme")
+    schedules.resume(kept.schedules, "s", tenant="acme")
     assert kept.ticks() == [30, 60, 90]
 
 
 def test_paused_schedule_stays_paused_when_it_is_defined_again(kept: Schedules) -> None:
     kept.define(every(30))
-    schedules.pause(kept.keeper, "s", tenant="acme")
+    schedules.pause(kept.schedules, "s", tenant="acme")
     assert kept.define(every(45)).next_ms is None
     assert kept.ticks() == []
 
 
 def test_deleted_schedule_is_gone_with_its_future_ticks(kept: Schedules) -> None:
     kept.define(every(30))
-    schedules.delete(kept.keeper, "s", tenant="acme")
+    schedules.delete(kept.schedules, "s", tenant="acme")
     assert (kept.sweep(), kept.ticks()) == (0, [])
     with pytest.raises(ScheduleNotFound):
-        schedules.read(kept.keeper, "s", tenant="acme")
+        schedules.read(kept.schedules, "s", tenant="acme")
     kept.define(every(30))
     assert kept.ticks() == [30, 60, 90]
 
@@ -488,9 +489,9 @@ def test_schedule_belongs_to_its_tenant(kept: Schedules) -> None:
     kept.define(every(60))
     for act in (schedules.read, schedules.pause, schedules.resume, schedules.delete):
         with pytest.raises(ScheduleNotFound):
-            act(kept.keeper, "s", tenant="other")
+            act(kept.schedules, "s", tenant="other")
     assert kept.store.list("other", limit=10, after=None) == ([], None)
-    schedules.define(kept.keeper, "s", every(60), tenant="other")
+    schedules.define(kept.schedules, "s", every(60), tenant="other")
     assert len({job.id for job in kept.made()}) == 2
 
 
@@ -519,7 +520,7 @@ def test_change_that_always_gets_a_conflict_raises_an_error(kept: Schedules) -> 
 
     kept.store.read = overtaken  # type: ignore[method-assign]  # another caller is always faster
     with pytest.raises(ScheduleBusy):
-        schedules.pause(kept.keeper, "s", tenant="acme")
+        schedules.pause(kept.schedules, "s", tenant="acme")
 
 
 def test_id_of_a_ticks_job_is_derived_from_the_tick(kept: Schedules) -> None:

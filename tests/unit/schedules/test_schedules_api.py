@@ -21,7 +21,7 @@ class Api:
         self.kept = Schedules(client)
         self.handler = build(
             Deps(
-                schedules=self.kept.keeper,
+                schedules=self.kept.schedules,
                 observe=observer("schedules"),
                 clock=self.kept.clock,
             )

@@ -12,14 +12,20 @@ from mayfly.tenants.errors import KeyNotFound
 from mayfly.tenants.rules import NOTED_EVERY_MS
 from mayfly.web.errors import Unauthenticated
 
+from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
 
 NOW = 1_800_000_000_000
 
 
 @pytest.fixture
-def store(dynamodb: Any) -> TenantStore:
-    return TenantStore(DynamoDB(dynamodb, pause=lambda attempt: None), "TenantsTable")
+def clock() -> FixedClock:
+    return FixedClock(NOW)
+
+
+@pytest.fixture
+def store(dynamodb: Any, clock: FixedClock) -> TenantStore:
+    return TenantStore(DynamoDB(dynamodb, pause=lambda attempt: None), "TenantsTable", clock=clock)
 
 
 @pytest.fixture
@@ -32,9 +38,9 @@ def new_key(store: TenantStore) -> tuple[str, ApiKey]:
 def test_key_identifies_its_tenant_and_scopes(
     store: TenantStore, new_key: tuple[str, ApiKey]
 ) -> None:
-    assert tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=NOW) == new_key[1]
+    assert tenants.authenticate(store, f"Bearer {new_key[0]}") == new_key[1]
     # The scheme's case does not matter: RFC 9110, 11.1.
-    assert tenants.authenticate(f"bearer {new_key[0]}", store, now_ms=NOW) == new_key[1]
+    assert tenants.authenticate(store, f"bearer {new_key[0]}") == new_key[1]
 
 
 def test_stored_item_is_not_a_usable_key(dynamodb: Any, new_key: tuple[str, ApiKey]) -> None:
@@ -61,9 +67,8 @@ def test_mistyped_key_is_rejected_without_a_read(
 
     with pytest.raises(Unauthenticated, match="checksum"):
         tenants.authenticate(
-            f"Bearer {flipped(new_key[0], position)}",
             Unread(),  # type: ignore[arg-type]  # must not be used
-            now_ms=NOW,
+            f"Bearer {flipped(new_key[0], position)}",
         )
 
 
@@ -72,7 +77,7 @@ def test_mistyped_key_is_rejected_without_a_read(
 )
 def test_header_without_a_key_is_rejected(store: TenantStore, header: str) -> None:
     with pytest.raises(Unauthenticated, match="holds no Mayfly key"):
-        tenants.authenticate(header, store, now_ms=NOW)
+        tenants.authenticate(store, header)
 
 
 def test_unknown_key_and_wrong_secret_get_the_same_answer(
@@ -90,7 +95,7 @@ def test_unknown_key_and_wrong_secret_get_the_same_answer(
     answers = []
     for text in (unknown, forged):
         with pytest.raises(Unauthenticated) as caught:
-            tenants.authenticate(f"Bearer {text}", store, now_ms=NOW)
+            tenants.authenticate(store, f"Bearer {text}")
         answers.append(str(caught.value))
     assert answers[0] == answers[1]
 
@@ -104,12 +109,14 @@ def made_with(store: TenantStore, tenant: str = "acme", **facts: Any) -> tuple[s
 
 
 def test_key_is_refused_from_the_millisecond_of_its_expiry_before_ttl_deletes_it(
-    store: TenantStore,
+    store: TenantStore, clock: FixedClock
 ) -> None:
     text, key = made_with(store, expires_at_ms=NOW)
-    assert tenants.authenticate(f"Bearer {text}", store, now_ms=NOW - 1) == key
+    clock.now_ms = NOW - 1
+    assert tenants.authenticate(store, f"Bearer {text}") == key
+    clock.now_ms = NOW
     with pytest.raises(Unauthenticated, match="has expired"):
-        tenants.authenticate(f"Bearer {text}", store, now_ms=NOW)
+        tenants.authenticate(store, f"Bearer {text}")
 
 
 def test_only_the_holder_of_an_expired_key_learns_that_it_has_expired(store: TenantStore) -> None:
@@ -118,7 +125,7 @@ def test_only_the_holder_of_an_expired_key_learns_that_it_has_expired(store: Ten
         "dev", "acme", frozenset(), now_ms=1, new_secret=lambda _, length: (key.key_id * 9)[:length]
     )
     with pytest.raises(Unauthenticated, match="is not known"):
-        tenants.authenticate(f"Bearer {forged}", store, now_ms=NOW)
+        tenants.authenticate(store, f"Bearer {forged}")
 
 
 def test_expired_key_is_deleted_a_month_later(store: TenantStore, dynamodb: Any) -> None:
@@ -132,7 +139,7 @@ def test_revoked_key_is_unknown_immediately(
 ) -> None:
     store.revoke_key(new_key[1].key_id, "acme")
     with pytest.raises(Unauthenticated, match="is not known"):
-        tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=NOW)
+        tenants.authenticate(store, f"Bearer {new_key[0]}")
     with pytest.raises(KeyNotFound):
         store.revoke_key(new_key[1].key_id, "acme")
 
@@ -161,7 +168,7 @@ def test_tenant_can_neither_list_nor_end_nor_revoke_keys_of_another(
         store.revoke_key(new_key[1].key_id, "other")
     with pytest.raises(KeyNotFound):
         store.end_key(new_key[1].key_id, "other", NOW)
-    assert tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=NOW) == new_key[1]
+    assert tenants.authenticate(store, f"Bearer {new_key[0]}") == new_key[1]
 
 
 def test_keys_of_a_tenant_are_listed_oldest_first(store: TenantStore) -> None:
@@ -181,11 +188,12 @@ def test_end_of_a_key_never_prolongs_it(store: TenantStore) -> None:
 
 
 def test_use_of_a_key_is_noted_once_an_hour(
-    store: TenantStore, new_key: tuple[str, ApiKey], faults: Faults
+    store: TenantStore, clock: FixedClock, new_key: tuple[str, ApiKey], faults: Faults
 ) -> None:
     def use(at_ms: int) -> int | None:
-        caller = tenants.authenticate(f"Bearer {new_key[0]}", store, now_ms=at_ms)
-        assert tenants.note_use(caller, store, now_ms=at_ms)
+        clock.now_ms = at_ms
+        caller = tenants.authenticate(store, f"Bearer {new_key[0]}")
+        assert tenants.note_use(store, caller)
         noted = store.find_key(caller.key_id)
         assert noted is not None
         return noted.last_used_at_ms
@@ -199,11 +207,12 @@ def test_use_of_a_key_is_noted_once_an_hour(
 
 
 def test_use_is_noted_by_one_of_several_concurrent_processes(
-    store: TenantStore, new_key: tuple[str, ApiKey]
+    store: TenantStore, clock: FixedClock, new_key: tuple[str, ApiKey]
 ) -> None:
-    assert tenants.note_use(new_key[1], store, now_ms=NOW)
+    assert tenants.note_use(store, new_key[1])
     # This process has read the key before the other one wrote.
-    assert tenants.note_use(new_key[1], store, now_ms=NOW + 5)
+    clock.now_ms = NOW + 5
+    assert tenants.note_use(store, new_key[1])
     noted = store.find_key(new_key[1].key_id)
     assert noted is not None
     assert noted.last_used_at_ms == NOW
@@ -213,7 +222,7 @@ def test_note_of_a_use_does_not_restore_a_key_that_is_revoked_meanwhile(
     store: TenantStore, new_key: tuple[str, ApiKey]
 ) -> None:
     store.revoke_key(new_key[1].key_id, "acme")
-    assert tenants.note_use(new_key[1], store, now_ms=NOW)
+    assert tenants.note_use(store, new_key[1])
     assert store.find_key(new_key[1].key_id) is None
 
 
@@ -221,6 +230,6 @@ def test_caller_is_admitted_if_the_use_of_its_key_cannot_be_noted(
     store: TenantStore, new_key: tuple[str, ApiKey], faults: Faults
 ) -> None:
     faults.refuse("UpdateItem", "ThrottlingException")
-    assert tenants.note_use(new_key[1], store, now_ms=NOW) is False
+    assert tenants.note_use(store, new_key[1]) is False
     with pytest.raises(StoreUnavailable):
         store.note_use(new_key[1].key_id, NOW, unless_after_ms=0)

@@ -22,7 +22,8 @@ from mayfly.aws.dynamodb import DynamoDB
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Status, Wake
 from mayfly.jobs.rules import job_id_for
-from mayfly.webhooks import Courier, deliver
+from mayfly.webhooks import Deps as WebhookDeps
+from mayfly.webhooks import deliver
 from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import LOCAL, Endpoint, Policy
 from mayfly.webhooks.store import Endpoints, Secrets, parameter
@@ -93,10 +94,10 @@ class Deliveries(Stage):
         self.body = self._deliver
 
     def _deliver(self, job: Any, effects: Any) -> Any:
-        courier = Courier(
+        deps = WebhookDeps(
             self.secrets, self.endpoints, self.policy, (5, 300, 1800), self._resolve, self.clock
         )
-        return deliver(job, effects, courier)
+        return deliver(job, effects, deps)
 
     def _resolve(self, host: str, port: int) -> list[str]:
         self.looked_up.append(host)

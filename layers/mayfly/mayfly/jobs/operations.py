@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
+from mayfly.aws.dynamodb import ConditionFailed, Item
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
 from mayfly.jobs import writes
@@ -52,10 +52,10 @@ class Unfinished:
 class JobOperations:
     """Jobs of all tenants, for operators and sweeps."""
 
-    def __init__(self, db: DynamoDB, table: str) -> None:
-        self._db = db
-        self._table = table
-        self._store = JobStore(db, table)
+    def __init__(self, store: JobStore) -> None:
+        self.store = store
+        self._db = store.db
+        self._table = store.table
 
     def cancel(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Ends a job that has not ended, and returns it. Its worker can no longer commit.
@@ -63,13 +63,13 @@ class JobOperations:
         Raises JobNotFound, JobEnded if it has ended in another way, StoreUnavailable.
         """
         for _ in range(_CANCEL_TRIES):
-            job = self._store.read(tenant, job_id, now_ms=now_ms)
+            job = self.store.read(tenant, job_id, now_ms=now_ms)
             if job.status is Status.CANCELLED:
                 return job
             if job.status in TERMINAL:
                 raise JobEnded(job_id, job.status)
             if self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms)):
-                return self._store.read(tenant, job_id, now_ms=now_ms)
+                return self.store.read(tenant, job_id, now_ms=now_ms)
         raise StoreUnavailable("cancel", "the job was changed at the same time; try again")
 
     def cancel_scheduled(self, tenant: str, job_id: str, *, now_ms: int) -> None:
@@ -77,7 +77,7 @@ class JobOperations:
 
         Raises JobNotFound, StoreUnavailable.
         """
-        job = self._store.read(tenant, job_id, now_ms=now_ms)
+        job = self.store.read(tenant, job_id, now_ms=now_ms)
         if job.status is Status.SCHEDULED:
             # False means that the job has begun.
             self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms))
@@ -87,12 +87,12 @@ class JobOperations:
 
         The stream announces it. Raises JobNotFound, JobEnded if it is not dead, StoreUnavailable.
         """
-        job = self._store.read(tenant, job_id, now_ms=now_ms)
+        job = self.store.read(tenant, job_id, now_ms=now_ms)
         if job.status is not Status.DEAD:
             raise JobEnded(job_id, job.status)
         # False means that another caller has just done it.
         self._change("redrive", writes.redrive(self._table, job))
-        return self._store.read(tenant, job_id, now_ms=now_ms)
+        return self.store.read(tenant, job_id, now_ms=now_ms)
 
     def resend(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Makes the stream announce a job again whose message is lost, and returns the job.
@@ -101,7 +101,7 @@ class JobOperations:
         as dead. Raises JobNotFound, JobEnded, StoreUnavailable; JobIsLive if a worker holds the
         job, or if it waits for its next attempt.
         """
-        job = self._store.read(tenant, job_id, now_ms=now_ms)
+        job = self.store.read(tenant, job_id, now_ms=now_ms)
         if job.status in TERMINAL:
             raise JobEnded(job_id, job.status)
         if (
@@ -110,7 +110,7 @@ class JobOperations:
         ):
             raise JobIsLive(job_id, wait_ms / 1000)
         self.resend_seen(job, now_ms=now_ms)  # None: the job has changed, and needs no message
-        return self._store.read(tenant, job_id, now_ms=now_ms)
+        return self.store.read(tenant, job_id, now_ms=now_ms)
 
     def resend_seen(self, job: Job, *, now_ms: int) -> Status | None:
         """Makes the stream announce a claimable job again, in the version that was read.
@@ -120,7 +120,7 @@ class JobOperations:
         """
         if job.status is Status.INPROGRESS and job.attempt >= job.max_attempts:
             try:
-                self._store.bury(job, now_ms=now_ms)
+                self.store.bury(job, now_ms=now_ms)
             except StaleWrite:
                 return None
             return Status.DEAD

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from mayfly.core.clock import Clock
 from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
@@ -11,19 +10,21 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
 from mayfly.jobs.store import JobExists, JobStore
 
-__all__ = ['cancel', 'redrive', 'submit', 'wait']  # fmt: skip
+__all__ = ["cancel", "redrive", "submit", "wait"]
 
 
 def submit(
-    submission: Submission, *, tenant: str, store: JobStore, operations: JobOperations,
+    operations: JobOperations,
+    submission: Submission,
+    *,
+    tenant: str,
     tasks: Mapping[str, Declaration],
-    now_ms: int, new_id: Callable[[], str],
-) -> tuple[Job, bool]:  # fmt: skip
+) -> tuple[Job, bool]:
     """Stores a job for the workers to run; the table's stream carries it to the queue.
 
-    Returns the job, and True if it is new. The same idempotency key and body return the job that
-    exists. If that job has waited for unusually long, it is announced again: a client that repeats
-    its request repairs a lost message.
+    `tasks` are the tasks that exist. Returns the job, and True if it is new. The same idempotency
+    key and body return the job that exists. If that job has waited for unusually long, it is
+    announced again: a client that repeats its request repairs a lost message.
 
     Raises UnknownTask, IdempotencyKeyReused if the key came with another body before,
     StoreUnavailable.
@@ -31,7 +32,9 @@ def submit(
     declaration = tasks.get(submission.task)
     if declaration is None:
         raise UnknownTask(submission.task, list(tasks))
-    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=new_id())
+    store = operations.store
+    now_ms = store.clock()
+    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=store.new_id())
     job = new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
     try:
         store.create(job)
@@ -47,46 +50,41 @@ def submit(
     return job, True
 
 
-def cancel(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
+def cancel(operations: JobOperations, job_id: str, *, tenant: str) -> Job:
     """Ends a job of this tenant that has not ended.
 
     A waiting job ends immediately. The worker of a running job can no longer commit. Raises
     JobNotFound, JobEnded, StoreUnavailable.
     """
-    return operations.cancel(tenant, job_id, now_ms=now_ms)
+    return operations.cancel(tenant, job_id, now_ms=operations.store.clock())
 
 
-def redrive(job_id: str, *, tenant: str, operations: JobOperations, now_ms: int) -> Job:
+def redrive(operations: JobOperations, job_id: str, *, tenant: str) -> Job:
     """Runs a dead job of this tenant again, with all its attempts.
 
     Raises JobNotFound, JobEnded, StoreUnavailable.
     """
-    return operations.redrive(tenant, job_id, now_ms=now_ms)
+    return operations.redrive(tenant, job_id, now_ms=operations.store.clock())
 
 
 def wait(
-    job_id: str,
-    *,
-    tenant: str,
-    store: JobStore,
-    clock: Clock,
-    until_ms: int,
-    pause: Callable[[float], bool],
+    store: JobStore, job_id: str, *, tenant: str, seconds: float, pause: Callable[[float], bool]
 ) -> Job:
-    """Returns a job of this tenant as soon as it has ended, or as it is at `until_ms`.
+    """Returns a job of this tenant as soon as it has ended, or as it is after `seconds`.
 
     Reads the job at growing intervals and calls `pause(seconds)` between them. If `pause` returns
     True, the wait ends early. Waiting is cheap, and the caller may ask again at any time. Raises
     JobNotFound, StoreUnavailable.
     """
+    until_ms = store.clock() + round(seconds * 1000)
     is_over = False
-    for seconds in _intervals():
-        now_ms = clock()
+    for interval in _intervals():
+        now_ms = store.clock()
         job = store.read(tenant, job_id, now_ms=now_ms)
         left = (until_ms - now_ms) / 1000
         if is_terminal(job) or left <= 0 or is_over:
             return job
-        is_over = pause(min(seconds, left))
+        is_over = pause(min(interval, left))
     raise AssertionError("intervals never end")
 
 

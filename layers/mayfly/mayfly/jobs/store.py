@@ -1,12 +1,14 @@
 """Jobs on DynamoDB: sends the writes of `mayfly.jobs.writes`, and returns their results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
+from mayfly.core.clock import Clock, system_clock
 from mayfly.core.errors import MayflyError, StoreUnavailable
+from mayfly.core.ids import new_id as random_id
 from mayfly.jobs import lifecycle, writes
 from mayfly.jobs.errors import JobNotFound, StaleWrite
 from mayfly.jobs.group_commit import CommitOutcome, GroupCommit, Member, stale_write
@@ -49,11 +51,24 @@ class Claim:
 
 
 class JobStore:
-    """Jobs of all tenants, for the callers that submit, read and run them."""
+    """Jobs of all tenants, for the callers that submit, read and run them.
 
-    def __init__(self, db: DynamoDB, table: str) -> None:
-        self._db = db
-        self._table = table
+    `clock` and `new_id` are for the verbs of `mayfly.jobs.service`. The methods take the time as an
+    argument, since a worker compares its lease with the same time that it writes.
+    """
+
+    def __init__(
+        self,
+        db: DynamoDB,
+        table: str,
+        *,
+        clock: Clock = system_clock,
+        new_id: Callable[[], str] = random_id,
+    ) -> None:
+        self.db = db
+        self.table = table
+        self.clock = clock
+        self.new_id = new_id
         self._groups = GroupCommit(db)
 
     def create(self, job: Job) -> None:
@@ -65,9 +80,9 @@ class JobStore:
         puts = self.puts(job)
         try:
             if len(puts) == 1:
-                self._db.put("submit", **puts[0])
+                self.db.put("submit", **puts[0])
             else:
-                self._db.transact("submit", [{"Put": put} for put in puts])
+                self.db.transact("submit", [{"Put": put} for put in puts])
         except (ConditionFailed, TransactionCancelled) as refusal:
             existing = (
                 refusal.item if isinstance(refusal, ConditionFailed) else refusal.reasons[0].item
@@ -83,14 +98,14 @@ class JobStore:
 
         The conditional one comes first.
         """
-        return writes.create(self._table, job)
+        return writes.create(self.table, job)
 
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Returns the job, by a consistent read.
 
         Raises JobNotFound (also if the job has expired), StoreUnavailable.
         """
-        item = self._db.get("read", self._table, job_key(tenant, job_id))
+        item = self.db.get("read", self.table, job_key(tenant, job_id))
         if item is None or is_expired(read_job(item), now_ms):
             raise JobNotFound(job_id)
         return self._with_payload(item)
@@ -101,7 +116,7 @@ class JobStore:
         Reads consistently, with one call for a hundred jobs, and one more if payloads have items of
         their own. Raises StoreUnavailable.
         """
-        items = self._db.get_many("read", self._table, [job_key(*pair) for pair in ids])
+        items = self.db.get_many("read", self.table, [job_key(*pair) for pair in ids])
         jobs = [read_job(item) for item in items]
         payload_keys = [
             payload_key(job.tenant, job.id, job.fingerprint)
@@ -110,7 +125,7 @@ class JobStore:
         ]
         payloads = {
             item["pk"]["S"]: item
-            for item in self._db.get_many("read payload", self._table, payload_keys)
+            for item in self.db.get_many("read payload", self.table, payload_keys)
         }
         return {
             (job.tenant, job.id): read_job(item, payloads.get(item["pk"]["S"]))
@@ -142,10 +157,10 @@ class JobStore:
             for payload_item in new_items(new)[1:]:
                 self._put_payload(payload_item)
         write = writes.claim(
-            self._table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new
+            self.table, tenant, job_id, nonce=nonce, now_ms=now_ms, lease_ms=lease_ms, new=new
         )
         try:
-            item = self._db.update("claim", **write)
+            item = self.db.update("claim", **write)
         except ConditionFailed as refusal:
             current = refusal.item
             if current is None or not _is_claimed_by(current, nonce):
@@ -176,12 +191,12 @@ class JobStore:
             for claim in claims
         ]
         statements = [
-            writes.insert_claimed(self._table, job)
+            writes.insert_claimed(self.table, job)
             if claim.is_new
-            else writes.claim_seen(self._table, claim.seen, job)
+            else writes.claim_seen(self.table, claim.seen, job)
             for claim, job in zip(claims, mine, strict=True)
         ]
-        replies = self._db.execute_many("claim", statements)
+        replies = self.db.execute_many("claim", statements)
         return [
             job if _holds(reply, claim.nonce) else None
             for claim, job, reply in zip(claims, mine, replies, strict=True)
@@ -195,16 +210,16 @@ class JobStore:
         """
         if len(jobs) == 1:
             try:
-                self._db.update(
-                    "renew", **writes.renew(self._table, jobs[0], now_ms=now_ms, lease_ms=lease_ms)
+                self.db.update(
+                    "renew", **writes.renew(self.table, jobs[0], now_ms=now_ms, lease_ms=lease_ms)
                 )
             except ConditionFailed as refusal:
                 return [stale_write(jobs[0].id, jobs[0].owner or "", refusal.item)]
             return [None]
         statements = [
-            writes.renew_seen(self._table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs
+            writes.renew_seen(self.table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs
         ]
-        replies = self._db.execute_many("renew", statements)
+        replies = self.db.execute_many("renew", statements)
         return [
             stale_write(job.id, job.owner or "", reply.item)
             if reply.code == "ConditionalCheckFailed"
@@ -218,7 +233,7 @@ class JobStore:
 
     def completion(self, job: Job, *, result: str, now_ms: int) -> dict[str, Any]:
         """Returns the write that ends a job which the caller owns, for a Member."""
-        return {"Update": writes.complete(self._table, job, result=result, now_ms=now_ms)}
+        return {"Update": writes.complete(self.table, job, result=result, now_ms=now_ms)}
 
     def completion_unclaimed(
         self, seen: Job, mine: Job, *, is_new: bool, result: str, now_ms: int
@@ -228,7 +243,7 @@ class JobStore:
         `mine` is the job as a claim by the caller would have changed it.
         """
         return writes.advance(
-            self._table,
+            self.table,
             seen,
             lifecycle.completed(mine, now_ms=now_ms),
             is_new=is_new,
@@ -267,7 +282,7 @@ class JobStore:
         The job can be claimed again from `retry_at_ms` on, and is DEAD if that is None. Raises
         StaleWrite, StoreUnavailable.
         """
-        write = writes.fail(self._table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        write = writes.fail(self.table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         self._leave(job, write, "fail", Status(write["ExpressionAttributeValues"][":status"]["S"]))
 
     def bury(self, job: Job, *, now_ms: int) -> None:
@@ -275,14 +290,14 @@ class JobStore:
 
         Raises StaleWrite if it has changed since, StoreUnavailable.
         """
-        self._leave(job, writes.bury(self._table, job, now_ms=now_ms), "bury", Status.DEAD)
+        self._leave(job, writes.bury(self.table, job, now_ms=now_ms), "bury", Status.DEAD)
 
     def release(self, job: Job, *, now_ms: int) -> None:
         """Undoes the caller's claim of a job that was not started; the attempt does not count.
 
         Raises StaleWrite, StoreUnavailable.
         """
-        self._leave(job, writes.release(self._table, job, now_ms=now_ms), "release", Status.RETRY)
+        self._leave(job, writes.release(self.table, job, now_ms=now_ms), "release", Status.RETRY)
 
     def continue_later(self, job: Job, *, now_ms: int) -> None:
         """Leaves the caller's job to another invocation, immediately; the attempt does not count.
@@ -290,7 +305,7 @@ class JobStore:
         Raises StaleWrite, StoreUnavailable.
         """
         self._leave(
-            job, writes.continue_later(self._table, job, now_ms=now_ms), "continue", Status.RETRY
+            job, writes.continue_later(self.table, job, now_ms=now_ms), "continue", Status.RETRY
         )
 
     def save(self, job: Job, *, progress: str) -> None:
@@ -299,16 +314,16 @@ class JobStore:
         Raises StaleWrite, StoreUnavailable.
         """
         try:
-            self._db.update("save", **writes.save(self._table, job, progress=progress))
+            self.db.update("save", **writes.save(self.table, job, progress=progress))
         except ConditionFailed as refusal:
             raise stale_write(job.id, job.owner or "", refusal.item) from refusal
 
     def _advance(
         self, operation: str, seen: Job, target: Job, *, is_new: bool
     ) -> StaleWrite | None:
-        ((verb, request),) = writes.advance(self._table, seen, target, is_new=is_new).items()
+        ((verb, request),) = writes.advance(self.table, seen, target, is_new=is_new).items()
         try:
-            (self._db.put if verb == "Put" else self._db.update)(operation, **request)
+            (self.db.put if verb == "Put" else self.db.update)(operation, **request)
         except ConditionFailed as refusal:
             if not _is_own_retry(target, refusal.item, target.status):
                 return stale_write(target.id, target.owner or "", refusal.item)
@@ -316,14 +331,14 @@ class JobStore:
 
     def _leave(self, job: Job, write: dict[str, Any], operation: str, wanted: Status) -> None:
         try:
-            self._db.update(operation, **write)
+            self.db.update(operation, **write)
         except ConditionFailed as refusal:
             if not _is_own_retry(job, refusal.item, wanted):
                 raise stale_write(job.id, job.owner or "", refusal.item) from refusal
 
     def _put_payload(self, item: Item) -> None:
         try:
-            self._db.put("claim", **writes.put_payload(self._table, item))
+            self.db.put("claim", **writes.put_payload(self.table, item))
         except ConditionFailed:
             return  # the same payload is stored already
 
@@ -333,8 +348,8 @@ class JobStore:
             return job
         return read_job(
             item,
-            self._db.get(
-                "read payload", self._table, payload_key(job.tenant, job.id, job.fingerprint)
+            self.db.get(
+                "read payload", self.table, payload_key(job.tenant, job.id, job.fingerprint)
             )
             or {},
         )

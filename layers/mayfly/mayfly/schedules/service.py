@@ -22,7 +22,7 @@ from mayfly.schedules.rules import (
 )
 from mayfly.schedules.store import ScheduleStore, StaleWrite
 
-__all__ = ["Keeper", "define", "delete", "hand_out_due", "pause", "read", "resume"]
+__all__ = ["Deps", "define", "delete", "hand_out_due", "pause", "read", "resume"]
 
 #: Ticks of one transaction, which has room for a hundred items and 4 MB.
 _TICKS = 25
@@ -30,7 +30,7 @@ _TRIES = 4
 
 
 @dataclass(frozen=True)
-class Keeper:
+class Deps:
     """Dependencies of schedules.
 
     `tasks` are the tasks that exist; `new_edition()` draws a new name for a definition.
@@ -43,14 +43,12 @@ class Keeper:
     new_edition: Callable[[], str]
 
 
-def read(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
+def read(deps: Deps, name: str, *, tenant: str) -> Schedule:
     """Returns a schedule of this tenant. Raises ScheduleNotFound, StoreUnavailable."""
-    return keeper.store.read(tenant, name)
+    return deps.store.read(tenant, name)
 
 
-def define(
-    keeper: Keeper, name: str, definition: Definition, *, tenant: str
-) -> tuple[Schedule, bool]:
+def define(deps: Deps, name: str, definition: Definition, *, tenant: str) -> tuple[Schedule, bool]:
     """Makes or changes a schedule of this tenant; returns it, and True if it is new.
 
     A schedule that has this definition already is left unchanged. A changed definition counts from
@@ -60,48 +58,48 @@ def define(
     Raises UnknownTask, ScheduleBusy, StoreUnavailable. After StoreUnavailable the schedule may be
     stopped; repeat the call to restart it.
     """
-    if definition.task not in keeper.tasks:
-        raise UnknownTask(definition.task, list(keeper.tasks))
+    if definition.task not in deps.tasks:
+        raise UnknownTask(definition.task, list(deps.tasks))
     for _ in range(_TRIES):
-        now_ms = keeper.clock()
+        now_ms = deps.clock()
         with suppress(StaleWrite):
             try:
-                current = keeper.store.read(tenant, name)
+                current = deps.store.read(tenant, name)
             except ScheduleNotFound:
                 new = _started(
-                    keeper, Schedule(tenant, name, definition, keeper.new_edition(), now_ms, None)
+                    deps, Schedule(tenant, name, definition, deps.new_edition(), now_ms, None)
                 )
-                keeper.store.create(new)
-                return _first_hand_out(keeper, new), True
+                deps.store.create(new)
+                return _first_hand_out(deps, new), True
             # An earlier change was interrupted; this call completes it.
             is_interrupted = current.next_ms is None and not current.is_paused
             if current.definition == definition and not is_interrupted:
                 return current, False
-            held = _hold(keeper, current)
+            held = _hold(deps, current)
             changed = replace(
                 held,
                 definition=definition,
-                edition=keeper.new_edition(),
+                edition=deps.new_edition(),
                 anchor_ms=now_ms,
                 made_ms=0,
             )
-            return _restart(keeper, held, changed), False
+            return _restart(deps, held, changed), False
     raise ScheduleBusy(name)
 
 
-def pause(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
+def pause(deps: Deps, name: str, *, tenant: str) -> Schedule:
     """Stops a schedule from making jobs; jobs of future ticks are cancelled.
 
     Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            current = keeper.store.read(tenant, name)
-            return _hold(keeper, current, is_paused=True)
+            current = deps.store.read(tenant, name)
+            return _hold(deps, current, is_paused=True)
     raise ScheduleBusy(name)
 
 
-def resume(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
+def resume(deps: Deps, name: str, *, tenant: str) -> Schedule:
     """Continues a paused schedule with the first tick from now.
 
     Ticks that came during the pause get no job. Raises ScheduleNotFound, ScheduleBusy,
@@ -109,32 +107,32 @@ def resume(keeper: Keeper, name: str, *, tenant: str) -> Schedule:
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            current = keeper.store.read(tenant, name)
+            current = deps.store.read(tenant, name)
             if current.next_ms is not None:
                 return current
-            held = _hold(keeper, current)
+            held = _hold(deps, current)
             return _restart(
-                keeper,
+                deps,
                 held,
-                replace(held, is_paused=False, edition=keeper.new_edition(), made_ms=0),
+                replace(held, is_paused=False, edition=deps.new_edition(), made_ms=0),
             )
     raise ScheduleBusy(name)
 
 
-def delete(keeper: Keeper, name: str, *, tenant: str) -> None:
+def delete(deps: Deps, name: str, *, tenant: str) -> None:
     """Ends a schedule; jobs of future ticks are cancelled, running jobs continue.
 
     Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            keeper.store.delete(_hold(keeper, keeper.store.read(tenant, name)))
+            deps.store.delete(_hold(deps, deps.store.read(tenant, name)))
             return
     raise ScheduleBusy(name)
 
 
 def hand_out_due(
-    keeper: Keeper, *, is_over: Callable[[], bool], failed: Callable[[Schedule, Exception], None]
+    deps: Deps, *, is_over: Callable[[], bool], failed: Callable[[Schedule, Exception], None]
 ) -> int:
     """Makes the jobs of all due ticks of all tenants, and returns their number.
 
@@ -144,12 +142,12 @@ def hand_out_due(
     of schedules cannot be read.
     """
     count = 0
-    for schedule in keeper.store.due(before_ms=keeper.clock() + AHEAD_MS):
+    for schedule in deps.store.due(before_ms=deps.clock() + AHEAD_MS):
         if is_over():
             break
         try:
             with suppress(StaleWrite):  # another sweep handles it, or the index was behind
-                count += _hand_out(keeper, schedule, is_over)[1]
+                count += _hand_out(deps, schedule, is_over)[1]
         except (StoreUnavailable, ArithmeticError, LookupError, ValueError) as problem:
             # For example, its time zone no longer exists.
             failed(schedule, problem)
@@ -157,19 +155,17 @@ def hand_out_due(
 
 
 def _hand_out(
-    keeper: Keeper, schedule: Schedule, is_over: Callable[[], bool] = lambda: False
+    deps: Deps, schedule: Schedule, is_over: Callable[[], bool] = lambda: False
 ) -> tuple[Schedule, int]:
     count, limit = 0, _TICKS if is_inline(schedule.definition.payload) else 1
-    while (
-        (now_ms := keeper.clock()) and (due := hand_out(schedule, now_ms, limit)) and not is_over()
-    ):
-        jobs = _jobs(keeper, schedule, due, now_ms)
-        schedule = keeper.store.advance(schedule, jobs, made_ms=due.ticks[-1], next_ms=due.next_ms)
+    while (now_ms := deps.clock()) and (due := hand_out(schedule, now_ms, limit)) and not is_over():
+        jobs = _jobs(deps, schedule, due, now_ms)
+        schedule = deps.store.advance(schedule, jobs, made_ms=due.ticks[-1], next_ms=due.next_ms)
         count += len(jobs)
     return schedule, count
 
 
-def _jobs(keeper: Keeper, schedule: Schedule, due: HandOut, now_ms: int) -> list[Job]:
+def _jobs(deps: Deps, schedule: Schedule, due: HandOut, now_ms: int) -> list[Job]:
     definition, jobs = schedule.definition, []
     for index, tick in enumerate(due.ticks):
         submission = Submission(
@@ -182,14 +178,14 @@ def _jobs(keeper: Keeper, schedule: Schedule, due: HandOut, now_ms: int) -> list
             schedule.tenant,
             job_id(schedule, tick),
             submission,
-            keeper.tasks.get(definition.task),
+            deps.tasks.get(definition.task),
             now_ms=now_ms,
         )
         jobs.append(replace(job, tick=Tick(schedule.name, tick, due.missed if index == 0 else 0)))
     return jobs
 
 
-def _hold(keeper: Keeper, seen: Schedule, *, is_paused: bool | None = None) -> Schedule:
+def _hold(deps: Deps, seen: Schedule, *, is_paused: bool | None = None) -> Schedule:
     """Stops a schedule, and then cancels the jobs that were made ahead and have not begun.
 
     Jobs that have begun continue. The schedule's own write comes first: after it, no sweep makes
@@ -198,28 +194,26 @@ def _hold(keeper: Keeper, seen: Schedule, *, is_paused: bool | None = None) -> S
     wanted = replace(
         seen, next_ms=None, is_paused=seen.is_paused if is_paused is None else is_paused
     )
-    held = seen if wanted == seen else keeper.store.set(seen, wanted)
-    for tick in handed_out_after(held, keeper.clock()):
+    held = seen if wanted == seen else deps.store.set(seen, wanted)
+    for tick in handed_out_after(held, deps.clock()):
         with suppress(JobNotFound):
-            keeper.operations.cancel_scheduled(
-                held.tenant, job_id(held, tick), now_ms=keeper.clock()
-            )
+            deps.operations.cancel_scheduled(held.tenant, job_id(held, tick), now_ms=deps.clock())
     return held
 
 
-def _restart(keeper: Keeper, held: Schedule, target: Schedule) -> Schedule:
-    return _first_hand_out(keeper, keeper.store.set(held, _started(keeper, target)))
+def _restart(deps: Deps, held: Schedule, target: Schedule) -> Schedule:
+    return _first_hand_out(deps, deps.store.set(held, _started(deps, target)))
 
 
-def _first_hand_out(keeper: Keeper, schedule: Schedule) -> Schedule:
+def _first_hand_out(deps: Deps, schedule: Schedule) -> Schedule:
     """Makes the first jobs of a started schedule, since the next sweep may be a minute away."""
     try:
-        return _hand_out(keeper, schedule)[0]
+        return _hand_out(deps, schedule)[0]
     except StaleWrite:  # a sweep was quicker
-        return keeper.store.read(schedule.tenant, schedule.name)
+        return deps.store.read(schedule.tenant, schedule.name)
 
 
-def _started(keeper: Keeper, schedule: Schedule) -> Schedule:
+def _started(deps: Deps, schedule: Schedule) -> Schedule:
     """Returns a schedule with its first tick from now, or without one if it is paused."""
-    first = first_tick(schedule.definition, schedule.anchor_ms, keeper.clock())
+    first = first_tick(schedule.definition, schedule.anchor_ms, deps.clock())
     return replace(schedule, next_ms=None if schedule.is_paused else first)

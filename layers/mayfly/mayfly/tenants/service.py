@@ -8,20 +8,21 @@ from mayfly.tenants.store import TenantStore
 __all__ = ["authenticate", "note_use"]
 
 
-def authenticate(authorization: str, store: TenantStore, *, now_ms: int) -> ApiKey:
+def authenticate(store: TenantStore, authorization: str) -> ApiKey:
     """Returns the API key in an Authorization header, if its secret is right.
 
     Raises Unauthenticated, or StoreUnavailable if the key could not be read.
     """
     credential = read_credential(authorization)
-    return verify(credential, store.find_key(credential.key_id), now_ms=now_ms)
+    return verify(credential, store.find_key(credential.key_id), now_ms=store.clock())
 
 
-def note_use(api_key: ApiKey, store: TenantStore, *, now_ms: int) -> bool:
+def note_use(store: TenantStore, api_key: ApiKey) -> bool:
     """Stores the time at which a key was used, with one write an hour at most.
 
     Returns False if the write failed, which is not a reason to refuse the caller.
     """
+    now_ms = store.clock()
     before_ms = must_note_use(api_key, now_ms)
     if before_ms is None:
         return True

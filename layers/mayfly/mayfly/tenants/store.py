@@ -3,6 +3,7 @@
 from typing import Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
+from mayfly.core.clock import Clock, system_clock
 from mayfly.core.ids import key
 from mayfly.tenants.errors import KeyNotFound
 from mayfly.tenants.model import ApiKey
@@ -20,9 +21,10 @@ class TenantStore:
     Every method raises StoreUnavailable.
     """
 
-    def __init__(self, db: DynamoDB, table: str) -> None:
+    def __init__(self, db: DynamoDB, table: str, *, clock: Clock = system_clock) -> None:
         self._db = db
         self._table = table
+        self.clock = clock
 
     def add_key(self, api_key: ApiKey) -> None:
         """Stores a key, and replaces one of the same id."""

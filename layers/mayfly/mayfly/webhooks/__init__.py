@@ -1,5 +1,5 @@
 """Webhooks: signed, delivered at least once, each with one id, and only to public addresses."""
 
-from mayfly.webhooks.service import Courier, deliver
+from mayfly.webhooks.service import Deps, deliver
 
-__all__ = ["Courier", "deliver"]
+__all__ = ["Deps", "deliver"]

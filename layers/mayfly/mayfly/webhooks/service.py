@@ -23,7 +23,7 @@ from mayfly.webhooks.rules import (
 from mayfly.webhooks.store import Endpoints, Secrets
 from mayfly.webhooks.wire import Answer, post
 
-__all__ = ["Courier", "deliver"]
+__all__ = ["Deps", "deliver"]
 
 #: The longest exchange, in seconds. Standard Webhooks advises receivers to answer within 15 to 30.
 _SECONDS: Final = 15.0
@@ -33,7 +33,7 @@ _NEEDED_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
-class Courier:
+class Deps:
     """Dependencies of a delivery.
 
     `resolve(host, port)` returns a host's addresses; `pauses` are the seconds between attempts.
@@ -47,7 +47,7 @@ class Courier:
     clock: Clock
 
 
-def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
+def deliver(job: Job, effects: Effects, deps: Deps) -> dict[str, Any]:
     """Runs one attempt of `http.deliver`. Payload `{url, body?, headers?, secret_name?}`.
 
     Returns `{"status"}`. An attempt may have reached the receiver although that is not known. So
@@ -58,48 +58,48 @@ def deliver(job: Job, effects: Effects, courier: Courier) -> dict[str, Any]:
         raise Continue
     try:
         webhook = read_webhook(job.payload)
-        endpoint = read_endpoint(webhook.url, courier.policy)
+        endpoint = read_endpoint(webhook.url, deps.policy)
         # A redrive asks the endpoint again on purpose.
-        if job.run == 1 and courier.endpoints.is_gone(job.tenant, webhook.url):
+        if job.run == 1 and deps.endpoints.is_gone(job.tenant, webhook.url):
             raise Permanent(
                 f"this URL of {endpoint.origin} has answered 410 before; redrive this job to "
                 "try it again"
             )
-        keys = courier.secrets.read(job.tenant, webhook.secret_name)
-        answer = _attempt(job, webhook, endpoint, keys, courier)
+        keys = deps.secrets.read(job.tenant, webhook.secret_name)
+        answer = _attempt(job, webhook, endpoint, keys, deps)
     except Unreachable as problem:
-        raise _retry(str(problem), job, courier, None) from None
+        raise _retry(str(problem), job, deps, None) from None
     if is_delivered(answer.status):
         if job.run > 1:
-            courier.endpoints.reopen(job.tenant, webhook.url)
+            deps.endpoints.reopen(job.tenant, webhook.url)
         return {"status": answer.status}
     if answer.status == GONE:
-        courier.endpoints.end(job.tenant, webhook.url)
+        deps.endpoints.end(job.tenant, webhook.url)
         raise Permanent(f"{endpoint.origin} answered 410: it wants no more webhooks")
     why = ", a redirect, which is not followed" if 300 <= answer.status < 400 else ""
-    raise _retry(f"{endpoint.origin} answered {answer.status}{why}", job, courier, answer)
+    raise _retry(f"{endpoint.origin} answered {answer.status}{why}", job, deps, answer)
 
 
 def _attempt(
-    job: Job, webhook: Webhook, endpoint: Endpoint, keys: Sequence[bytes], courier: Courier
+    job: Job, webhook: Webhook, endpoint: Endpoint, keys: Sequence[bytes], deps: Deps
 ) -> Answer:
     body = content(webhook.body)
     # The name is looked up once, all its addresses are checked, and the connection goes to a
     # checked address. So the name cannot change in between.
     addresses = check_addresses(
-        endpoint.host, courier.resolve(endpoint.host, endpoint.port), courier.policy
+        endpoint.host, deps.resolve(endpoint.host, endpoint.port), deps.policy
     )
-    signed = headers(webhook, keys, f"msg_{job.id}", body, at_s=courier.clock() // 1000)
+    signed = headers(webhook, keys, f"msg_{job.id}", body, at_s=deps.clock() // 1000)
     return post(endpoint, addresses, signed, body, seconds=_SECONDS)
 
 
-def _retry(reason: str, job: Job, courier: Courier, answer: Answer | None) -> Retry:
+def _retry(reason: str, job: Job, deps: Deps, answer: Answer | None) -> Retry:
     pause = pause_seconds(
-        courier.pauses,
+        deps.pauses,
         job.attempt,
         job.id,
         status=answer.status if answer else None,
         retry_after=answer.retry_after if answer else None,
-        now_s=courier.clock() // 1000,
+        now_s=deps.clock() // 1000,
     )
     return Retry(reason, after_seconds=pause)

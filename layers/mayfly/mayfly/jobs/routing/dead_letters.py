@@ -20,7 +20,7 @@ from mayfly.jobs.routing.outbox import Announcement, Outbox, announcement, wake
 from mayfly.jobs.routing.stranded import StrandedSearch
 from mayfly.jobs.routing.windows import gap_window
 from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, wait_before_claim_ms
-from mayfly.jobs.store import JobExists, JobStore
+from mayfly.jobs.store import JobExists
 from mayfly.jobs.wire import read_message, read_stream_gap
 
 __all__ = ["DeadLetters"]
@@ -36,7 +36,6 @@ class DeadLetters:
     `search` finds the jobs of records that the stream no longer has.
     """
 
-    store: JobStore
     operations: JobOperations
     outbox: Outbox
     images: Images
@@ -80,7 +79,7 @@ class DeadLetters:
 
     def _resend(self, tenant: str, job_id: str) -> None:
         try:
-            job = self.store.read(tenant, job_id, now_ms=self.clock())
+            job = self.operations.store.read(tenant, job_id, now_ms=self.clock())
         except JobNotFound:
             self.observe.log.warning(
                 "a dead letter names a job that does not exist; the letter is dropped", job=job_id
@@ -93,7 +92,7 @@ class DeadLetters:
             return
         wait_ms = wait_before_claim_ms(job, self.clock())
         if job.status is Status.INPROGRESS and wait_ms == 0 and job.attempt >= job.max_attempts:
-            self.store.bury(job, now_ms=self.clock())
+            self.operations.store.bury(job, now_ms=self.clock())
             self.observe.count("JobDead")
             self.observe.log.error("the job is dead; its last attempt was interrupted", job=job_id)
             return
@@ -115,7 +114,7 @@ class DeadLetters:
             tenant, job_id, submission, self.tasks.get(submission.task), now_ms=self.clock()
         )
         try:
-            self.store.create(job)
+            self.operations.store.create(job)
         except JobExists as exists:
             self._settle_existing(exists.job, job, body, message_id)
             return

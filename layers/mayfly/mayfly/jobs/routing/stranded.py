@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, RequestRefused
+from mayfly.aws.dynamodb import ConditionFailed, Item, RequestRefused
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.observability import Observer
@@ -78,8 +78,6 @@ class _Page:
 class StrandedSearch:
     """Dependencies of the search. `pause(seconds)` keeps its rate, `new_nonce` names a receive."""
 
-    db: DynamoDB
-    table: str
     operations: JobOperations
     outbox: Outbox
     observe: Observer
@@ -90,7 +88,8 @@ class StrandedSearch:
 
     def read(self) -> Search:
         """Reads the state of the search. Raises StoreUnavailable."""
-        item = self.db.get("search", self.table, SEARCH_KEY)
+        store = self.operations.store
+        item = store.db.get("search", store.table, SEARCH_KEY)
         return Search() if item is None else read_search(item)
 
     def work(self, seen: Search, window: Window, *, is_over: Callable[[], bool]) -> bool:
@@ -233,6 +232,7 @@ class StrandedSearch:
             receive A   v3 -- page 7 -- stopped for long ------ cursor behind page 7: v4? refused
             receive B              held no longer: v4 -- page 7 -- page 8: v5 -- v6
         """
+        store = self.operations.store
         target = replace(target, version=seen.version + 1)
         item = search_item(target, expires_at_s=self.clock() // 1_000 + _KEPT_SECONDS)
         is_as_seen = "#version = :seen" if seen.version else "attribute_not_exists(pk)"
@@ -241,9 +241,9 @@ class StrandedSearch:
             "ExpressionAttributeNames": {"#version": "version"},
         }
         try:
-            self.db.put(
+            store.db.put(
                 "search",
-                TableName=self.table,
+                TableName=store.table,
                 Item=item,
                 ConditionExpression=is_as_seen,
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
