@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.template import parse
-from mayfly_local.compute.environment import Environment, Failure, Invocation, NotSent
+from mayfly_local.compute.environment import Environment
+from mayfly_local.compute.invocation import Failure, Invocation, NotSent
 from mayfly_local.errors import LocalError
 from mayfly_local.logs import Logs
 from mayfly_local.ports.containers import gateway, way_to_emulator

@@ -27,7 +27,9 @@ from mayfly_local.account import REGION
 from mayfly_local.application.build import build
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
-from mayfly_local.compute.environment import Environment, Failure, Invocation, Launch, Reply
+from mayfly_local.compute.environment import Environment
+from mayfly_local.compute.invocation import Failure, Invocation, Reply
+from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
 from mayfly_local.compute.pool import Pool, Starts
 from mayfly_local.compute.reload import watch

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from mayfly_local.compute.environment import Launch
+from mayfly_local.compute.launch import Launch
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import Credentials
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from mayfly_local.account import REGION
 from mayfly_local.application.model import Application, Function
-from mayfly_local.compute.environment import Launch
+from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.packages import has_awslambdaric, python_path, runtime_folder
 from mayfly_local.iam.credentials import Credentials, Keys
 from mayfly_local.ports.peers import can_tell

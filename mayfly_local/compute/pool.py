@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mayfly_local.compute.environment import Environment, Failure, Invocation, NotSent, Reply
+from mayfly_local.compute.environment import Environment
+from mayfly_local.compute.invocation import Failure, Invocation, NotSent, Reply
 
 __all__ = ["Pool", "Starts"]
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from mayfly_local.application.model import Application, Authorizer, Cors, Route
-from mayfly_local.compute.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
+from mayfly_local.compute.invocation import PAYLOAD_LIMIT, Failure, Invocation, Reply
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import HttpRequest, authorizer_event, http_event
 

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mayfly_local.application.model import QueueSource
 from mayfly_local.application.patterns import matches
-from mayfly_local.compute.environment import PAYLOAD_LIMIT, Failure, Invocation, Reply
+from mayfly_local.compute.invocation import PAYLOAD_LIMIT, Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import sqs_record

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mayfly_local.application.model import Schedule
-from mayfly_local.compute.environment import Failure, Invocation, Reply
+from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import schedule_event
 

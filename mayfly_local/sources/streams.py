@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.model import StreamSource
 from mayfly_local.application.patterns import matches
-from mayfly_local.compute.environment import Failure, Invocation, Reply
+from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.deployment import wait_until_streams
 from mayfly_local.logs import Log

@@ -20,15 +20,9 @@ import aiohttp
 import psutil
 import pytest
 
-from mayfly_local.compute.environment import (
-    PAYLOAD_LIMIT,
-    Environment,
-    Failure,
-    Invocation,
-    Launch,
-    NotSent,
-    Reply,
-)
+from mayfly_local.compute.environment import Environment
+from mayfly_local.compute.invocation import PAYLOAD_LIMIT, Failure, Invocation, NotSent, Reply
+from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.packages import runtime_folder
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
@@ -340,7 +334,7 @@ def test_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: boo
     async def test() -> None:
         environment = await bench.started(tells_peers=tells_peers)
         async with aiohttp.ClientSession() as session:
-            url = f"http://127.0.0.1:{environment._api.port}/2018-06-01/runtime"
+            url = f"http://127.0.0.1:{environment._api._server.port}/2018-06-01/runtime"
             for method, path in (
                 ("GET", "/invocation/next"),
                 ("POST", "/invocation/x/response"),
@@ -368,10 +362,10 @@ def test_browser_is_refused_even_with_the_token(bench: Bench, header: str) -> No
     async def test() -> None:
         environment = await bench.started(tells_peers=False)
         async with aiohttp.ClientSession() as session:
-            url = f"http://127.0.0.1:{environment._api.port}"
+            url = f"http://127.0.0.1:{environment._api._server.port}"
             value = url if header == "Origin" else "same-origin"
             async with session.get(
-                f"{url}{environment._token}/2018-06-01/runtime/invocation/next",
+                f"{url}{environment._api._token}/2018-06-01/runtime/invocation/next",
                 headers={header: value},
             ) as refused:
                 assert (refused.status, "browser" in await refused.text()) == (403, True)
@@ -389,7 +383,7 @@ def test_second_poller_gets_no_event_and_the_first_one_keeps_its_turn(bench: Ben
     async def test() -> None:
         environment = await bench.started(tells_peers=False)
         async with aiohttp.ClientSession() as session:
-            server = f"http://127.0.0.1:{environment._api.port}{environment._token}"
+            server = f"http://{environment._api.address}"
             async with session.get(f"{server}/2018-06-01/runtime/invocation/next") as refused:
                 assert (refused.status, "second poller" in await refused.text()) == (403, True)
         assert facts(await environment.invoke(wish("fine")))["calls"] == 1
@@ -421,13 +415,13 @@ def test_event_that_a_dead_process_never_read_may_be_given_to_another(bench: Ben
     async def test() -> None:
         environment = await bench.started()
         await environment.invoke(wish("fine"))
-        await asyncio.to_thread(wait_until, lambda: environment._polls.qsize() == 1, 5)
+        await asyncio.to_thread(wait_until, lambda: environment._api._polls.qsize() == 1, 5)
         os.kill(environment.pid, signal.SIGSTOP)
         await asyncio.to_thread(
             wait_until, lambda: psutil.Process(environment.pid).status() == psutil.STATUS_STOPPED, 5
         )
         invoking = asyncio.ensure_future(environment.invoke(wish("fine")))
-        await asyncio.to_thread(wait_until, lambda: environment._current is not None, 5)
+        await asyncio.to_thread(wait_until, lambda: environment._api.request_id is not None, 5)
         await asyncio.sleep(0.1)  # the event is in the buffer of the stopped process
         os.kill(environment.pid, signal.SIGKILL)
         with pytest.raises(NotSent):

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from mayfly_local.compute.environment import Environment, Failure, Invocation, NotSent, Reply
+from mayfly_local.compute.environment import Environment
+from mayfly_local.compute.invocation import Failure, Invocation, NotSent, Reply
 from mayfly_local.compute.pool import Pool, Starts
 
 

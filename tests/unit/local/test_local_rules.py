@@ -11,7 +11,7 @@ from mayfly_local.application.intrinsics import Unresolvable, references, resolv
 from mayfly_local.application.model import Route
 from mayfly_local.application.patterns import check_pattern, matches
 from mayfly_local.application.schedule_times import ScheduleTimes
-from mayfly_local.compute.environment import Failure, Reply
+from mayfly_local.compute.invocation import Failure, Reply
 from mayfly_local.sources.http_api import match, respond
 from mayfly_local.sources.payloads import HttpRequest, http_event, sqs_record, stream_record
 from mayfly_local.sources.queues import failed_ids

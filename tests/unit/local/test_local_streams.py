@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mayfly_local.application.model import StreamSource
-from mayfly_local.compute.environment import Failure, Invocation, Reply
+from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.logs import Logs
 from mayfly_local.sources.positions import Positions

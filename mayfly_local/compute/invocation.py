@@ -1,0 +1,56 @@
+"""An invocation of a function: the event that it gets, and the reply or failure that comes back."""
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["PAYLOAD_LIMIT", "Failure", "Invocation", "NotSent", "Reply"]
+
+#: Largest synchronous request or response, in bytes.
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+PAYLOAD_LIMIT: Final = 6 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """An event for a function, with its request id. The trace header is X-Ray's."""
+
+    event: bytes
+    request_id: str
+    trace: str
+
+    @classmethod
+    def of(cls, event: Any) -> "Invocation":
+        """Returns an invocation with new ids."""
+        root = f"1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
+        trace = f"Root={root};Parent={uuid.uuid4().hex[:16]};Sampled=0"
+        return cls(json.dumps(event, ensure_ascii=False).encode(), str(uuid.uuid4()), trace)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The handler's result, as JSON."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The reason for a missing reply.
+
+    Either the handler raised, or its process timed out, exited, was killed or ran out of memory.
+    """
+
+    kind: str
+    message: str
+
+    @property
+    def payload(self) -> bytes:
+        """The error in the form that Lambda returns to a caller."""
+        return json.dumps({"errorType": self.kind, "errorMessage": self.message}).encode()
+
+
+class NotSent(Exception):
+    """The process died before it read its event; another environment may run the invocation."""

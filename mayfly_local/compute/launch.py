@@ -1,0 +1,25 @@
+"""The way to start environments of one function."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Launch"]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The way to start environments of one function.
+
+    `runtime` is the module or file of the loop that calls the handler.
+    """
+
+    name: str
+    arn: str
+    handler: str
+    runtime: str
+    variables: Mapping[str, str]
+    folder: Path
+    path: Sequence[Path]
+    timeout_seconds: float
+    memory_mb: int
