@@ -77,7 +77,7 @@ def rows(durable: "Durable") -> Iterator[Row]:
     for scope, queue in sqs._queues.all_items():
         if sqs._queues.get_scoped(*scope) is queue:
             yield from _queue_rows(scope, queue)
-    yield from durable.own_rows()
+    yield from durable.mappings.rows()
 
 
 def _record_rows(scope: Scope, records: Records) -> Iterator[Row]:

@@ -26,7 +26,6 @@ save memory. The kinds of rows, by the first part of their keys:
 import asyncio
 import errno
 import gc
-import json
 import os
 import shutil
 import time
@@ -38,8 +37,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from mayfly_local.emulator.expiry import ExpiryIndex
 from mayfly_local.emulator.journal import Journal, Row, StateError
-from mayfly_local.emulator.packed import dump, load
+from mayfly_local.emulator.mappings import Mappings
+from mayfly_local.emulator.packed import dump
 
 __all__ = ["Durable"]
 
@@ -63,8 +64,6 @@ _ROW_BYTES: Final = 120
 _STAGED: Final = "staged"
 _COPY_ROWS: Final = 100
 _COPY_SECONDS: Final = 0.002
-#: Seconds after which an expired item is returned again, if it has not been deleted.
-_AGAIN_SECONDS: Final = 60
 _FULL: Final = (
     "the state cannot be written to {folder}: {reason}. Nothing is acknowledged "
     "until it can be written; free some space there"
@@ -82,16 +81,8 @@ class Durable:
         self._stale: set[str] = set()
         self._kept: dict[str, bytes] = {}
         self._unsettled_until = 0.0
-        self._mappings: dict[str, str] = {}
-        self._positions: dict[str, dict[str, Any]] = {}
-        #: Mappings, or "*" for all, whose streams have lost records before they were read.
-        self._lost: set[str] = set()
-        self._aged: dict[str, str] = {}
-        self._expiring: dict[str, str] = {}
-        self._indexing: asyncio.Task[None] | None = None
-        #: Items by the minute in which they expire. A renewed item is in several minutes; its own
-        #: value decides.
-        self._due: dict[int, set[tuple[str, Any, Any]]] = {}
+        self.mappings: Mappings
+        self.expiry: ExpiryIndex
         #: New files by the path of the overwritten object; the commit moves them there.
         self._staged: dict[str, str] = {}
         self._copying: Iterator[Row] | None = None
@@ -100,7 +91,6 @@ class Durable:
         #: Rows of one frame while the journal is copied, and seconds of copying between two
         #: responses.
         self.copy_rows, self.copy_seconds = _COPY_ROWS, _COPY_SECONDS
-        #: Seconds for which records stay that every mapping has read: people look at them, and
         #: Seconds for which records stay after every mapping has read them. People look at them,
         #: and reports come late.
         self.read_records_seconds = _READ_RECORDS_SECONDS
@@ -163,19 +153,18 @@ class Durable:
         """Answers the runtime's requests about stream positions and expired items."""
         match what:
             case "mappings":
-                return self._declare(arguments)
+                return self.mappings.declare(arguments)
             case "read":
-                self._read_to(arguments["mapping"], arguments["sequence_number"])
+                self.mappings.read_to(arguments["mapping"], arguments["sequence_number"])
                 return {}
             case "reported":
-                self._lost.discard(arguments["mapping"])
-                self.note(("lost", arguments["mapping"]), None)
+                self.mappings.forget_lost(arguments["mapping"])
                 return {}
             case "expiring":
-                self._index_expiring(arguments)
+                self.expiry.set_attributes(arguments)
                 return {}
             case "expired":
-                return self._expired(arguments["before"], arguments["limit"])
+                return self.expiry.expired(arguments["before"], arguments["limit"])
         return None
 
     async def started(self) -> None:
@@ -309,8 +298,7 @@ class Durable:
                 self._stale.update(_SERVICES)
             if time.monotonic() > self._next_drop:
                 self._next_drop = time.monotonic() + _DROP_SECONDS
-                for stream in set(self._mappings.values()):
-                    self._drop_read(stream)
+                self.mappings.drop_read()
             # The failure is shown on the terminal, and the changes stay noted.
             with suppress(OSError):
                 self.commit()
@@ -321,6 +309,10 @@ class Durable:
                 )
                 self._say({"warning": text})
 
+    def _drop_read(self, stream: str, read: list[str]) -> None:
+        before = time.time() - self.read_records_seconds
+        self._hooks.drop_records(self, stream, read, before=before, most=_READ_RECORDS)
+
     # ---- the start
 
     def _begin(self, port: int) -> None:
@@ -328,6 +320,13 @@ class Durable:
         from mayfly_local.emulator.old_state import OldState
 
         self._hooks, self._emulator = hooks, contents
+        self.expiry = ExpiryIndex(contents.tables, contents.item_of)
+        self.mappings = Mappings(
+            self.note,
+            last_number=hooks.last_number,
+            drop_aged=hooks.drop_aged_records,
+            drop_read=self._drop_read,
+        )
         hooks.hook(self)
         if self._journal is None:
             return
@@ -340,7 +339,7 @@ class Durable:
             story = self._journal.read(saved.take)
             OldState.settle(self._journal.folder, story.taken_over)
             self._kept = saved.restore(self, port)
-            self._positions, self._lost, self._aged = saved.positions, set(saved.lost), saved.aged
+            self.mappings.restore(saved.positions, saved.lost, saved.aged)
             self._noted.clear()  # The rows that were just read are written already.
             self._changed_messages.clear()
             self._finish_staged(saved.staged)
@@ -363,7 +362,7 @@ class Durable:
         """Converts a folder of the format before 0.2.0 to a journal; moves its files aside."""
         assert self._journal is not None
         old.restore(self, port)
-        self._lost.add("*")  # That format had no streams.
+        self.mappings.lose_all()  # That format had no streams.
         self._noted.clear()
         self._changed_messages.clear()
         self._kept = {name: self._emulator.settings_of(name) for name in _SERVICES}
@@ -451,152 +450,6 @@ class Durable:
 
     # ---- streams
 
-    def _declare(self, mappings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        """Sets the mappings, each with `stream` and with `starts_at` as Lambda names it.
-
-        Returns how far each has read, and which missed records.
-        """
-        streams = {name: mapping["stream"] for name, mapping in mappings.items()}
-        for gone in [
-            name
-            for name, position in self._positions.items()
-            if streams.get(name) != position["stream"]
-        ]:
-            del self._positions[gone]
-            self.note(("position", gone), None)
-        self._mappings = streams
-        if "*" in self._lost:
-            self._lost.discard("*")
-            self.note(("lost", "*"), None)
-            for name in streams:
-                self._note_lost(name)
-        self._hooks.drop_aged_records()
-        for stream, last in self._aged.items():
-            self._note_missed(stream, last)
-        for name, mapping in mappings.items():
-            # It reads from now on, even if it starts reading later.
-            if mapping["starts_at"] == "LATEST" and name not in self._positions:
-                self._note_position(name, self._hooks.last_number(mapping["stream"]))
-        read = {name: position["sequence_number"] for name, position in self._positions.items()}
-        return {"read": read, "lost": sorted(self._lost & set(streams))}
-
-    def _read_to(self, mapping: str, sequence_number: str) -> None:
-        stream = self._mappings[mapping]
-        self._note_position(mapping, sequence_number)
-        self._drop_read(stream)
-
-    def _drop_read(self, stream: str) -> None:
-        """Drops records that every mapping has read a while ago.
-
-        Of those that were read lately, the newest 250 stay.
-        """
-        readers = [name for name, arn in self._mappings.items() if arn == stream]
-        if all(name in self._positions for name in readers):
-            read = [self._positions[name]["sequence_number"] for name in readers]
-            self._hooks.drop_records(
-                self,
-                stream,
-                read,
-                before=time.time() - self.read_records_seconds,
-                most=_READ_RECORDS,
-            )
-
-    def _note_position(self, mapping: str, sequence_number: str) -> None:
-        self._positions[mapping] = {
-            "stream": self._mappings[mapping],
-            "sequence_number": sequence_number,
-        }
-        self.note(("position", mapping), json.dumps(self._positions[mapping]).encode())
-
-    def note_aged(self, stream: str | None, last: str) -> None:
-        """Notes that a stream dropped its records up to a sequence number, because of their age.
-
-        The records may be unread.
-        """
-        if stream is not None:
-            self._aged[stream] = last
-            self.note(("aged", stream), last.encode())
-            self._note_missed(stream, last)
-
-    def _note_missed(self, stream: str, last: str) -> None:
-        for name, arn in self._mappings.items():
-            if arn == stream and self._positions.get(name, {}).get("sequence_number", last) < last:
-                self._note_lost(name)
-
-    def _note_lost(self, mapping: str) -> None:
-        self._lost.add(mapping)
-        self.note(("lost", mapping), b"")
-
-    def own_rows(self) -> Iterable[Row]:
-        """Yields the rows of mappings."""
-        yield from (
-            (("position", name), json.dumps(position).encode())
-            for name, position in list(self._positions.items())
-        )
-        yield from ((("lost", name), b"") for name in list(self._lost))
-        yield from ((("aged", stream), last.encode()) for stream, last in list(self._aged.items()))
-
-    # ---- expiry
-
-    def _index_expiring(self, tables: Mapping[str, str]) -> None:
-        """Indexes when the items of tables expire; `tables` gives the TTL attribute of each.
-
-        Existing items are indexed in small steps.
-        """
-        if self._indexing is not None:
-            self._indexing.cancel()
-        self._expiring = dict(tables)
-        self._due = {}
-        self._indexing = asyncio.ensure_future(self._index_items())
-
-    async def _index_items(self) -> None:
-        for table, items in self._emulator.tables():
-            if (attribute := self._expiring.get(table)) is None:
-                continue
-            for number, (pk, sk, data) in enumerate(items.rows()):
-                self._note_expiry(table, attribute, pk, sk, load(data))
-                if not number % 200:
-                    await asyncio.sleep(0.01)
-
-    def note_expiry(self, table: str, pk: Any, sk: Any, item: Mapping[str, Any]) -> None:
-        """Notes when an item of a table expires."""
-        if (attribute := self._expiring.get(table)) is not None:
-            self._note_expiry(table, attribute, pk, sk, item)
-
-    def _note_expiry(
-        self, table: str, attribute: str, pk: Any, sk: Any, item: Mapping[str, Any]
-    ) -> None:
-        if (expires := _expiry(item, attribute)) is not None:
-            self._due.setdefault(int(expires) // 60, set()).add((table, pk, sk))
-
-    def _expired(self, before: int, limit: int) -> list[dict[str, Any]]:
-        """Returns at most `limit` items that expired before a time: table and key.
-
-        If an item is not deleted, it is returned again later.
-        """
-        expired: list[dict[str, Any]] = []
-        again: list[tuple[str, Any, Any]] = []
-        for minute in sorted(minute for minute in self._due if minute <= before // 60):
-            places = self._due[minute]
-            for place in list(places):
-                if len(expired) == limit:
-                    break
-                item = self._emulator.item_of(*place)
-                expires = (
-                    None if item is None else _expiry(item[0], self._expiring.get(place[0], ""))
-                )
-                if item is not None and expires is not None and expires <= before:
-                    expired.append({"table": place[0], "key": item[1]})
-                    again.append(place)
-                elif expires is not None and int(expires) // 60 == minute:
-                    continue  # It expires later in this minute.
-                places.discard(place)
-            if not places:
-                del self._due[minute]
-        if again:
-            self._due.setdefault((before + _AGAIN_SECONDS) // 60 + 1, set()).update(again)
-        return expired
-
 
 def _end_process_if_failed(ticking: "asyncio.Task[None]") -> None:
     """Ends the process if the check between responses has failed.
@@ -611,11 +464,3 @@ def _end_process_if_failed(ticking: "asyncio.Task[None]") -> None:
 
 def _bytes_of(rows: Iterable[Row]) -> int:
     return sum(len(value or b"") + _ROW_BYTES for _, value in rows)
-
-
-def _expiry(item: Mapping[str, Any], attribute: str) -> float | None:
-    """Returns the TTL of an item in seconds since the epoch, or None if it is not a number."""
-    try:
-        return float(item[attribute]["N"])
-    except (KeyError, ValueError, TypeError):
-        return None

@@ -80,7 +80,7 @@ class _Table(dict[str, Any]):
     ) -> None:
         durable.note(("item", *self._scope, pk, sk), data)
         if item is not None:
-            durable.note_expiry(self._scope[2], pk, sk, item)
+            durable.expiry.note(self._scope[2], pk, sk, item)
 
 
 class _Watched(AccountRegionScopedDict):  # type: ignore[misc]  # ministack has no types
@@ -293,7 +293,7 @@ def new_records(scope: Scope, durable: "Durable", rows: list[bytes]) -> Records:
         _note_dropped(durable, scope, first, len(gone))
         if gone:
             arn = dynamodb._tables.get_scoped(*scope, {}).get("LatestStreamArn")
-            durable.note_aged(arn, load(gone[-1])["dynamodb"]["SequenceNumber"])
+            durable.mappings.note_aged(arn, load(gone[-1])["dynamodb"]["SequenceNumber"])
 
     return Records(note, aged, rows)
 

@@ -302,7 +302,7 @@ async def items_that_expire(case: Case, step: str) -> Any:
         row["key"]["pk"]["S"]
         for row in case.durable.serve("expired", {"before": now, "limit": 100})
     }
-    entries = sum(len(places) for places in case.durable._due.values())
+    entries = sum(len(places) for places in case.durable.expiry._due.values())
     later = {
         row["key"]["pk"]["S"]
         for row in case.durable.serve("expired", {"before": now + 700, "limit": 100})
