@@ -1,0 +1,41 @@
+"""The role of a function, with all policies that the template attaches to it."""
+
+from typing import Any
+
+from mayfly_local.application.build.resources import Report, Resources
+from mayfly_local.iam.permissions import Role
+
+__all__ = ["build_role"]
+
+
+def build_role(reference: Any, resources: Resources, report: Report) -> Role | None:
+    """Returns the role of an ARN or a name, or None if the role is not in the template.
+
+    Raises TemplateError.
+    """
+    roles = resources.template.of_type("AWS::IAM::Role")
+    name = next((role for role in roles if reference in (resources.scope[role, "Arn"], role)), None)
+    if name is None:
+        return None
+    properties = resources.resolve(name, roles[name])
+    documents = [policy["PolicyDocument"] for policy in properties.get("Policies", ())]
+    managed_arns = [str(arn) for arn in properties.get("ManagedPolicyArns", ())]
+    if "PermissionsBoundary" in properties:
+        report(f"resource {name}: PermissionsBoundary is not supported locally")
+    policies = resources.of_type("AWS::IAM::Policy") + resources.of_type("AWS::IAM::ManagedPolicy")
+    documents += [
+        policy["PolicyDocument"]
+        for policy_name, policy in policies
+        if name in policy.get("Roles", ()) or policy_name in managed_arns
+    ]
+    statements = [
+        statement for document in documents for statement in _many(document.get("Statement"))
+    ]
+    if any("NotResource" in statement for statement in statements):
+        report(f"resource {name}: NotResource in a policy is not supported locally")
+    return Role(name, tuple(documents), tuple(arn.rpartition("/")[2] for arn in managed_arns))
+
+
+def _many(value: Any) -> list[Any]:
+    """Returns the statements of a policy as a list; a single one may stand alone."""
+    return value if isinstance(value, list) else [] if value is None else [value]
