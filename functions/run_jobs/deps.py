@@ -9,7 +9,7 @@ from mayfly.aws.queue import Queue
 from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.jobs.authoring.built_in import BUILT_IN
-from mayfly.jobs.authoring.task import imported
+from mayfly.jobs.authoring.discovery import imported
 from mayfly.jobs.worker.deps import Deps as WorkerDeps
 
 __all__ = ["Deps", "Settings", "from_environ"]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from mayfly.jobs.authoring.task import Permanent
+from mayfly.jobs.authoring.outcomes import Permanent
 from mayfly.jobs.model import Job, Status, Wake
 
 from tests.conftest import make_client, make_tables

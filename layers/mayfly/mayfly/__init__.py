@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from mayfly.core.observability import Observer, observer
     from mayfly.core.settings import read_settings
     from mayfly.jobs.authoring.effects import Effects
-    from mayfly.jobs.authoring.task import Continue, Permanent, Retry, task
+    from mayfly.jobs.authoring.outcomes import Continue, Permanent, Retry
+    from mayfly.jobs.authoring.task import task
     from mayfly.jobs.model import Job
     from mayfly.limits.model import Algorithm, Limit
     from mayfly.web.answers import answer, nothing, text
@@ -26,7 +27,7 @@ __version__ = "0.1.0"
 _NAMES: Final = {
     "Algorithm": "limits.model",
     "Api": "web.resolver",
-    "Continue": "jobs.authoring.task",
+    "Continue": "jobs.authoring.outcomes",
     "Effects": "jobs.authoring.effects",
     "Fields": "core.json_input",
     "InvalidRequest": "core.errors",
@@ -36,8 +37,8 @@ _NAMES: Final = {
     "Observer": "core.observability",
     "PUBLIC": "web.resolver",
     "PayloadTooLarge": "core.errors",
-    "Permanent": "jobs.authoring.task",
-    "Retry": "jobs.authoring.task",
+    "Permanent": "jobs.authoring.outcomes",
+    "Retry": "jobs.authoring.outcomes",
     "StoreUnavailable": "core.errors",
     "answer": "web.answers",
     "nothing": "web.answers",

@@ -116,7 +116,7 @@ def declared_tasks(task_root: str, package: str, *, local: bool) -> "Mapping[str
     for the local stack only. Each built-in task has a function of its own.
     """
     from mayfly.jobs.authoring.built_in import BUILT_IN
-    from mayfly.jobs.authoring.task import declared
+    from mayfly.jobs.authoring.discovery import declared
 
     return {**declared(Path(task_root, *package.split(".")), local=local), **BUILT_IN}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import MayflyError, StoreUnavailable
-from mayfly.jobs.authoring.task import Permanent
+from mayfly.jobs.authoring.outcomes import Permanent
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.store import Claim

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import StoreUnavailable
-from mayfly.jobs.authoring.task import Permanent
+from mayfly.jobs.authoring.outcomes import Permanent
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.rules import job_id_for, public_status

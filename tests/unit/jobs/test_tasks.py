@@ -5,7 +5,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from mayfly.jobs.authoring.task import Declaration, declared, imported, task
+from mayfly.jobs.authoring.discovery import declared, imported
+from mayfly.jobs.authoring.task import Declaration, task
 from mayfly.jobs.errors import BadTask
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -39,7 +40,8 @@ def test_importing_and_reading_find_the_same_tasks(package: ModuleType) -> None:
         read = declared(Path(package.__path__[0]), local=local)
         assert set(read) == names
         assert {
-            name: each.declaration for name, each in imported(package, local=local).items()
+            name: known_task.declaration
+            for name, known_task in imported(package, local=local).items()
         } == read
     assert read["a.one"] == Declaration("a.one", max_attempts=2)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import StoreUnavailable
-from mayfly.jobs.authoring.task import Permanent, Retry
+from mayfly.jobs.authoring.outcomes import Permanent, Retry
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.worker.failures import JobFailed

@@ -1,7 +1,8 @@
 """Background jobs, whose effects happen exactly once or not at all, even if a worker crashes."""
 
 from mayfly.jobs.authoring.effects import Effects
-from mayfly.jobs.authoring.task import Continue, Permanent, Retry, task
+from mayfly.jobs.authoring.outcomes import Continue, Permanent, Retry
+from mayfly.jobs.authoring.task import task
 from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.service import cancel, redrive, submit, wait

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mayfly.core.clock import Clock
 from mayfly.jobs.authoring.effects import Effects
-from mayfly.jobs.authoring.task import Continue, Permanent, Retry
+from mayfly.jobs.authoring.outcomes import Continue, Permanent, Retry
 from mayfly.jobs.model import Job
 from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import Endpoint, Policy, Webhook

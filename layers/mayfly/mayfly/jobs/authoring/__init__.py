@@ -1,1 +1,10 @@
-"""The names that the author of a task uses."""
+"""The names that the author of a task uses.
+
+::
+
+    task         the decorator, and what it declares
+    effects      the writes to make if the job succeeds
+    outcomes     the errors that retry, bury or continue a job
+    discovery    finds the tasks of a package or a folder
+    built_in     tasks of the library
+"""

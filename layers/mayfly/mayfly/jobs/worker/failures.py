@@ -16,7 +16,7 @@
 from typing import NoReturn
 
 from mayfly.core.errors import MayflyError
-from mayfly.jobs.authoring.task import Continue, Retry
+from mayfly.jobs.authoring.outcomes import Continue, Retry
 from mayfly.jobs.errors import Contended, EffectRefused, LeaseHeld, StaleWrite
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import backoff_ms, describe, waits_by_message
