@@ -14,20 +14,19 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from hmac import compare_digest
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from mayfly_local.account import ACCOUNT
+from mayfly_local.iam.identities import OWNER, SERVICE, Identities
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.presigned import presigned_v2_problem
 from mayfly_local.iam.requests import Permission, Request, signer
 from mayfly_local.ports.access import Access
 
-__all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]
+__all__ = ["Cors", "Guard", "Kept"]
 
 #: The guard's own paths.
 PREFIX: Final = "/_mayfly/"
@@ -48,11 +47,6 @@ _FORM_START: Final = 64 * 1024
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
-
-#: The caller of the request in progress: `runtime`, `people` or `function NAME`.
-OWNER: Final[ContextVar[str]] = ContextVar("OWNER", default="")
-#: The service that the request in progress is signed for.
-SERVICE: Final[ContextVar[str]] = ContextVar("SERVICE", default="")
 
 _Message = dict[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -102,33 +96,6 @@ class _NothingKept:
 
     def stopped(self) -> None:
         return
-
-
-@dataclass
-class Identities:
-    """Access key ids, and the callers that they identify.
-
-    `functions` maps the id of each function to its name; `secrets` maps ids to secrets. With
-    `any_credentials`, every unknown key identifies people.
-    """
-
-    people: str = ""
-    runtime: str = ""
-    any_credentials: bool = False
-    functions: dict[str, str] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
-
-    def of(self, key: str) -> str | None:
-        """Returns the owner of a key, or None if the key is unknown.
-
-        The owner is `runtime`, `people` or `function NAME`.
-        """
-        if key in self.functions:
-            return f"function {self.functions[key]}"
-        for owner, own in (("runtime", self.runtime), ("people", self.people)):
-            if key and compare_digest(key.encode(), own.encode()):
-                return owner
-        return "people" if self.any_credentials else None
 
 
 class _Faults:
