@@ -20,10 +20,11 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from mayfly_local.account import ACCOUNT
+from mayfly_local.iam.faults import Faults
 from mayfly_local.iam.identities import OWNER, SERVICE, Identities
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.presigned import presigned_v2_problem
-from mayfly_local.iam.requests import Permission, Request, signer
+from mayfly_local.iam.requests import UNREADABLE, Permission, Request, signer
 from mayfly_local.ports.access import Access
 
 __all__ = ["Cors", "Guard", "Kept"]
@@ -34,8 +35,6 @@ PREFIX: Final = "/_mayfly/"
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
 #: Services that the emulator provides. Requests to other services are refused.
 _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
-#: Errors that reading a malformed request can raise.
-_UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 _JSON: Final = "application/x-amz-json-1.0"
 #: An object that is opened in a browser runs no script in the emulator's origin.
 _FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
@@ -98,39 +97,6 @@ class _NothingKept:
         return
 
 
-class _Faults:
-    """Faults that tests request for the calls of functions.
-
-    With `refuse` a call never takes effect. With `lose` it takes effect, and its response is lost.
-    """
-
-    def __init__(self) -> None:
-        self._wanted: list[dict[str, Any]] = []
-
-    def add(self, wanted: dict[str, Any]) -> None:
-        """Adds a fault for the next calls of a function's action.
-
-        The fault is `{function, action, kind, times}`.
-        """
-        self._wanted.append(dict(wanted))
-
-    def strike(self, function: str, request: Request) -> str | None:
-        """Returns the kind of a request's fault, or None."""
-        if not self._wanted:
-            return None
-        try:
-            actions = {permission.action for permission in request.permissions()}
-        except _UNREADABLE:
-            return None
-        for fault in self._wanted:
-            if fault["function"] == function and fault["action"] in actions:
-                fault["times"] -= 1
-                if not fault["times"]:
-                    self._wanted.remove(fault)
-                return str(fault["kind"])
-        return None
-
-
 def _no_cors(_method: str, _path: str, _headers: Mapping[str, str]) -> Cors | None:
     return None
 
@@ -164,7 +130,7 @@ class Guard:
         self._knows_functions = asyncio.Event()
         self._kept = kept or _NothingKept()
         self._permissions = Permissions()
-        self._faults = _Faults()
+        self._faults = Faults()
 
     async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
         """Serves one connection event."""
@@ -356,7 +322,7 @@ class Guard:
             return None
         try:
             permissions = request.permissions()
-        except _UNREADABLE:  # The body is malformed. The emulator reports the error.
+        except UNREADABLE:  # The body is malformed. The emulator reports the error.
             return None
         return next(
             (
