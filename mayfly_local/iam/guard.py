@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from mayfly_local.account import ACCOUNT
+from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
 from mayfly_local.iam.faults import Faults
 from mayfly_local.iam.identities import OWNER, SERVICE, Identities
 from mayfly_local.iam.permissions import Permissions, Role
@@ -38,19 +39,12 @@ _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "st
 _JSON: Final = "application/x-amz-json-1.0"
 #: An object that is opened in a browser runs no script in the emulator's origin.
 _FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
-#: The form field with the access key of a presigned POST, among the first fields of its body.
-_POSTED_CREDENTIAL: Final = re.compile(
-    rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE
-)
-_FORM_START: Final = 64 * 1024
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
 
-_Message = dict[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[Mapping[str, Any], _Receive, _Send], Awaitable[None]]
+_Send = Callable[[Message], Awaitable[None]]
+_App = Callable[[Mapping[str, Any], Receive, _Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -132,15 +126,15 @@ class Guard:
         self._permissions = Permissions()
         self._faults = Faults()
 
-    async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: _Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
 
-    async def _lifespan(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
-        async def report(message: _Message) -> None:
+    async def _lifespan(self, scope: Mapping[str, Any], receive: Receive, send: _Send) -> None:
+        async def report(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._kept.started()
             if message["type"] == "lifespan.shutdown.complete":
@@ -149,7 +143,7 @@ class Guard:
 
         await self._store(scope, receive, report)
 
-    async def _http(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+    async def _http(self, scope: Mapping[str, Any], receive: Receive, send: _Send) -> None:
         pairs = [
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in scope["headers"]
@@ -197,16 +191,15 @@ class Guard:
         )
 
     async def _aws(
-        self, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send
+        self, request: Request, scope: Mapping[str, Any], receive: Receive, send: _Send
     ) -> None:
         key, service = signer(request.headers, request.query)
         try:
             if not key and request.headers.get("content-type", "").startswith(
                 "multipart/form-data"
             ):
-                start, receive = await _start(receive, _FORM_START)
-                field = _POSTED_CREDENTIAL.search(start)
-                key, service = (field[1].decode("latin-1"), "s3") if field else ("", "")
+                key, receive = await posted_key(receive)
+                service = "s3" if key else ""
             owner = self._identities.of(key)
             if owner is None and key and not self._knows_functions.is_set():
                 # After a restart of the emulator, functions may send requests before the runtime
@@ -226,7 +219,7 @@ class Guard:
             if function == owner:
                 await self._store(scope, receive, send)
                 return
-            body = await _body(receive)
+            body = await whole_body(receive)
         except ConnectionError:  # The client disconnected before the request was complete.
             return
         whole = Request(service, request.method, request.path, request.query, request.headers, body)
@@ -262,7 +255,7 @@ class Guard:
         function: str,
         request: Request,
         scope: Mapping[str, Any],
-        receive: _Receive,
+        receive: Receive,
         send: _Send,
     ) -> None:
         refused = self._refused(function, request)
@@ -272,14 +265,14 @@ class Guard:
         fault = self._faults.strike(function, request)
         if fault != "refuse":
             await self._store(
-                scope, _replay(request.body, receive), send if fault is None else _nowhere
+                scope, replay(request.body, receive), send if fault is None else _nowhere
             )
         if fault is not None:
             body = b'{"__type": "InternalServerError", "message": "a fault that a test requested"}'
             await _answer(send, 500, body, _JSON)
 
     async def _control(
-        self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send
+        self, what: str, headers: Mapping[str, str], receive: Receive, send: _Send
     ) -> None:
         """Serves the runtime and people. They send the id of their access key as a bearer token."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -291,7 +284,7 @@ class Guard:
             await _answer(send, 401, *_message(text))
             return
         try:
-            body = await _body(receive)
+            body = await whole_body(receive)
             arguments = json.loads(body) if body else None
         except ConnectionError:
             return
@@ -426,38 +419,6 @@ class Guard:
         }
 
 
-async def _body(receive: _Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ConnectionError
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
-    """Reads at least `limit` bytes of a body, or all of it.
-
-    Returns these bytes, and a `receive` that gives the whole body.
-    """
-    messages: list[_Message] = []
-    size = 0
-    while size < limit and (not messages or messages[-1].get("more_body")):
-        messages.append(await receive())
-        if messages[-1]["type"] != "http.request":
-            raise ConnectionError
-        size += len(messages[-1].get("body", b""))
-
-    left = list(messages)
-
-    async def again() -> _Message:
-        return left.pop(0) if left else await receive()
-
-    return b"".join(message.get("body", b"") for message in messages), again
-
-
 def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
     """Returns True if a request is not S3's own.
 
@@ -493,17 +454,8 @@ def _malformed(what: str, arguments: Any) -> str | None:
     return None
 
 
-async def _nowhere(message: _Message) -> None:
+async def _nowhere(message: Message) -> None:
     """Discards a response that is to be lost."""
-
-
-def _replay(body: bytes, receive: _Receive) -> _Receive:
-    left = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> _Message:
-        return left.pop() if left else await receive()
-
-    return again
 
 
 def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
@@ -524,7 +476,7 @@ def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
     """
     is_lost = False
 
-    async def sending(message: _Message) -> None:
+    async def sending(message: Message) -> None:
         nonlocal is_lost
         if message["type"] == "http.response.start":
             try:
