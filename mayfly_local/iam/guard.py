@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
 from mayfly_local.account import ACCOUNT
 from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
@@ -26,6 +25,15 @@ from mayfly_local.iam.identities import OWNER, SERVICE, Identities
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.presigned import presigned_v2_problem
 from mayfly_local.iam.requests import UNREADABLE, Permission, Request, signer
+from mayfly_local.iam.responses import (
+    Send,
+    access_denied,
+    not_written,
+    plain_error,
+    requested_fault,
+    respond,
+    unknown_key,
+)
 from mayfly_local.ports.access import Access
 
 __all__ = ["Cors", "Guard", "Kept"]
@@ -36,15 +44,13 @@ PREFIX: Final = "/_mayfly/"
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
 #: Services that the emulator provides. Requests to other services are refused.
 _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
-_JSON: Final = "application/x-amz-json-1.0"
 #: An object that is opened in a browser runs no script in the emulator's origin.
 _FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
 
-_Send = Callable[[Message], Awaitable[None]]
-_App = Callable[[Mapping[str, Any], Receive, _Send], Awaitable[None]]
+_App = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -126,14 +132,14 @@ class Guard:
         self._permissions = Permissions()
         self._faults = Faults()
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: _Send) -> None:
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
 
-    async def _lifespan(self, scope: Mapping[str, Any], receive: Receive, send: _Send) -> None:
+    async def _lifespan(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         async def report(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._kept.started()
@@ -143,7 +149,7 @@ class Guard:
 
         await self._store(scope, receive, report)
 
-    async def _http(self, scope: Mapping[str, Any], receive: Receive, send: _Send) -> None:
+    async def _http(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         pairs = [
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in scope["headers"]
@@ -156,7 +162,7 @@ class Guard:
         )
         cors: Cors | None = None
         if sum(name == "authorization" for name, _ in pairs) > 1:
-            await _answer(send, 403, *_message("a request has one Authorization header"))
+            await respond(send, 403, *plain_error("a request has one Authorization header"))
             return
         if (why := self._access.page_refusal(pairs)) is not None:
             cors = (
@@ -165,23 +171,23 @@ class Guard:
                 else self._cors(scope["method"], path, headers)
             )
             if cors is None:
-                await _answer(send, 403, *_message(why))
+                await respond(send, 403, *plain_error(why))
                 return
             if cors.is_preflight:
-                await _answer(send, 200, b"", "text/plain", cors.headers)
+                await respond(send, 200, b"", "text/plain", cors.headers)
                 return
         if path.startswith(PREFIX):
             await self._control(path.removeprefix(PREFIX), headers, receive, send)
             return
         if _INTERNAL.match(path):
-            await _answer(send, 404, *_message(f"{path} is not served here"))
+            await respond(send, 404, *plain_error(f"{path} is not served here"))
             return
         if self._kept.is_failing:
             try:
                 self._kept.commit()
             except OSError as problem:
                 # Refuse the request before it changes anything that could be lost.
-                await _answer(send, 500, *_not_kept(problem))
+                await respond(send, 500, *not_written(problem))
                 return
         await self._aws(
             Request("", scope["method"], path, query, headers, b""),
@@ -191,7 +197,7 @@ class Guard:
         )
 
     async def _aws(
-        self, request: Request, scope: Mapping[str, Any], receive: Receive, send: _Send
+        self, request: Request, scope: Mapping[str, Any], receive: Receive, send: Send
     ) -> None:
         key, service = signer(request.headers, request.query)
         try:
@@ -208,10 +214,10 @@ class Guard:
                     await asyncio.wait_for(self._knows_functions.wait(), self._key_seconds)
                 owner = self._identities.of(key)
             if owner is None:
-                await _answer(send, 403, *_unknown_key(request, service, is_signed=bool(key)))
+                await respond(send, 403, *unknown_key(request, service, is_signed=bool(key)))
                 return
             if (why := self._mismatch(request, key, service)) is not None:
-                await _answer(send, 403, *_message(why))
+                await respond(send, 403, *plain_error(why))
                 return
             OWNER.set(owner)
             SERVICE.set(service)
@@ -256,11 +262,11 @@ class Guard:
         request: Request,
         scope: Mapping[str, Any],
         receive: Receive,
-        send: _Send,
+        send: Send,
     ) -> None:
         refused = self._refused(function, request)
         if refused is not None:
-            await _answer(send, *_refusal(request.service, self._sentence(function, refused)))
+            await respond(send, *access_denied(request.service, self._sentence(function, refused)))
             return
         fault = self._faults.strike(function, request)
         if fault != "refuse":
@@ -268,11 +274,10 @@ class Guard:
                 scope, replay(request.body, receive), send if fault is None else _nowhere
             )
         if fault is not None:
-            body = b'{"__type": "InternalServerError", "message": "a fault that a test requested"}'
-            await _answer(send, 500, body, _JSON)
+            await respond(send, 500, *requested_fault())
 
     async def _control(
-        self, what: str, headers: Mapping[str, str], receive: Receive, send: _Send
+        self, what: str, headers: Mapping[str, str], receive: Receive, send: Send
     ) -> None:
         """Serves the runtime and people. They send the id of their access key as a bearer token."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -281,7 +286,7 @@ class Guard:
             text = (
                 "send this stack's access key: Authorization: Bearer ID (mayfly env prints the id)"
             )
-            await _answer(send, 401, *_message(text))
+            await respond(send, 401, *plain_error(text))
             return
         try:
             body = await whole_body(receive)
@@ -289,23 +294,23 @@ class Guard:
         except ConnectionError:
             return
         except ValueError as problem:
-            await _answer(send, 400, *_message(f"the body is not JSON: {problem}"))
+            await respond(send, 400, *plain_error(f"the body is not JSON: {problem}"))
             return
         is_read = what in ("health", "roles") and arguments is None
         if owner != "runtime" and not is_read and what not in ("faults", "check"):
-            await _answer(send, 403, *_message(f"only the runtime may use {PREFIX}{what}"))
+            await respond(send, 403, *plain_error(f"only the runtime may use {PREFIX}{what}"))
             return
         if (problem_of_it := _malformed(what, arguments)) is not None:
-            await _answer(send, 400, *_message(problem_of_it))
+            await respond(send, 400, *plain_error(problem_of_it))
             return
         try:
             reply = self._serve(what, arguments)
             self._kept.commit()
         except OSError as problem:
             text = f"the state could not be written: {problem.strerror}"
-            await _answer(send, 500, *_message(text))
+            await respond(send, 500, *plain_error(text))
             return
-        await _answer(
+        await respond(
             send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
         )
 
@@ -458,17 +463,7 @@ async def _nowhere(message: Message) -> None:
     """Discards a response that is to be lost."""
 
 
-def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
-    if service == "s3":
-        text = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'
-            f"<Message>{escape(sentence)}</Message></Error>"
-        )
-        return 403, text.encode(), "application/xml"
-    return 400, json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(), _JSON
-
-
-def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
+def _keeping(send: Send, kept: Kept, cors: Cors | None) -> Send:
     """Returns a `send` that commits the changes before the response starts.
 
     If the commit fails, the response is an error. The emulator's own CORS headers are removed,
@@ -483,7 +478,7 @@ def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
                 kept.commit()
             except OSError as problem:
                 is_lost = True
-                await _answer(send, 500, *_not_kept(problem))
+                await respond(send, 500, *not_written(problem))
                 return
             own = [
                 (name, value)
@@ -503,41 +498,3 @@ def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
             await send(message)
 
     return sending
-
-
-def _not_kept(problem: OSError) -> tuple[bytes, str]:
-    text = f"the state could not be written, so the request failed: {problem.strerror}"
-    return json.dumps({"__type": "InternalServerError", "message": text}).encode(), _JSON
-
-
-def _unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[bytes, str]:
-    """Returns AWS's error for an unknown key, with advice for this stack."""
-    advice = 'use this stack\'s credentials, in a shell: eval "$(mayfly env)"'
-    sentence = f"The security token included in the request is invalid: {advice}"
-    code = "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId"
-    if not is_signed:
-        code, sentence = "MissingAuthenticationToken", f"The request is not signed: {advice}"
-    if service in ("dynamodb", "sqs", "ssm") and "x-amz-target" in request.headers:
-        return json.dumps(
-            {"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}
-        ).encode(), _JSON
-    text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
-    body = (
-        f"<Error>{text}</Error>"
-        if service == "s3"
-        else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
-    )
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode(), "application/xml"
-
-
-def _message(text: str) -> tuple[bytes, str]:
-    return json.dumps({"message": text}).encode(), "application/json"
-
-
-async def _answer(
-    send: _Send, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None
-) -> None:
-    headers = {"content-type": kind, "content-length": str(len(body)), **(more or {})}
-    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
