@@ -14,14 +14,15 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from mayfly_local.account import ACCOUNT
 from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
 from mayfly_local.iam.faults import Faults
 from mayfly_local.iam.identities import OWNER, SERVICE, Identities
+from mayfly_local.iam.kept import Kept, NothingKept, committing
+from mayfly_local.iam.pages import Cors, asks_another_service, no_cors
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.presigned import presigned_v2_problem
 from mayfly_local.iam.requests import UNREADABLE, Permission, Request, signer
@@ -36,7 +37,7 @@ from mayfly_local.iam.responses import (
 )
 from mayfly_local.ports.access import Access
 
-__all__ = ["Cors", "Guard", "Kept"]
+__all__ = ["Guard"]
 
 #: The guard's own paths.
 PREFIX: Final = "/_mayfly/"
@@ -44,61 +45,11 @@ PREFIX: Final = "/_mayfly/"
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
 #: Services that the emulator provides. Requests to other services are refused.
 _SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
-#: An object that is opened in a browser runs no script in the emulator's origin.
-_FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
 
 _App = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Cors:
-    """CORS headers that a bucket's configuration gives to a page of another site."""
-
-    headers: Mapping[str, str]
-    is_preflight: bool
-
-
-class Kept(Protocol):
-    """The part that stores the emulator's state durably."""
-
-    @property
-    def is_failing(self) -> bool:
-        """True if the last commit failed."""
-
-    def commit(self) -> None:
-        """Writes all changes. Raises OSError if the disk does not accept them."""
-
-    def serve(self, what: str, arguments: Any) -> Any:
-        """Answers a control request of the runtime: JSON in, JSON out."""
-
-    async def started(self) -> None:
-        """Called before the emulator serves requests."""
-
-    def stopped(self) -> None:
-        """Called when the emulator has stopped serving."""
-
-
-class _NothingKept:
-    is_failing = False
-
-    def commit(self) -> None:
-        return
-
-    def serve(self, what: str, arguments: Any) -> Any:
-        return {}
-
-    async def started(self) -> None:
-        return
-
-    def stopped(self) -> None:
-        return
-
-
-def _no_cors(_method: str, _path: str, _headers: Mapping[str, str]) -> Cors | None:
-    return None
 
 
 class Guard:
@@ -114,7 +65,7 @@ class Guard:
         identities: Identities,
         access: Access,
         *,
-        cors: Callable[[str, str, Mapping[str, str]], Cors | None] = _no_cors,
+        cors: Callable[[str, str, Mapping[str, str]], Cors | None] = no_cors,
         bucket_of: Callable[[str], str | None] = lambda host: None,
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
@@ -128,7 +79,7 @@ class Guard:
         self._key_seconds = key_seconds
         #: Set when the runtime has handed over the functions' keys and roles.
         self._knows_functions = asyncio.Event()
-        self._kept = kept or _NothingKept()
+        self._kept = kept or NothingKept()
         self._permissions = Permissions()
         self._faults = Faults()
 
@@ -167,7 +118,7 @@ class Guard:
         if (why := self._access.page_refusal(pairs)) is not None:
             cors = (
                 None
-                if _asks_another_service(headers, query)
+                if asks_another_service(headers, query)
                 else self._cors(scope["method"], path, headers)
             )
             if cors is None:
@@ -193,7 +144,7 @@ class Guard:
             Request("", scope["method"], path, query, headers, b""),
             scope,
             receive,
-            _keeping(send, self._kept, cors),
+            committing(send, self._kept, cors),
         )
 
     async def _aws(
@@ -424,23 +375,6 @@ class Guard:
         }
 
 
-def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-    """Returns True if a request is not S3's own.
-
-    For a preflight, this is about the announced request.
-    """
-    announced = headers.get("access-control-request-headers", "").lower()
-    is_query_protocol = headers.get("content-type", "").startswith(
-        "application/x-www-form-urlencoded"
-    )
-    return (
-        is_query_protocol
-        or "x-amz-target" in headers
-        or "x-amz-target" in announced
-        or "Action" in query
-    )
-
-
 def _malformed(what: str, arguments: Any) -> str | None:
     """Returns the error of a control request from people, or None."""
     shapes = {
@@ -461,40 +395,3 @@ def _malformed(what: str, arguments: Any) -> str | None:
 
 async def _nowhere(message: Message) -> None:
     """Discards a response that is to be lost."""
-
-
-def _keeping(send: Send, kept: Kept, cors: Cors | None) -> Send:
-    """Returns a `send` that commits the changes before the response starts.
-
-    If the commit fails, the response is an error. The emulator's own CORS headers are removed,
-    because they let every page read.
-    """
-    is_lost = False
-
-    async def sending(message: Message) -> None:
-        nonlocal is_lost
-        if message["type"] == "http.response.start":
-            try:
-                kept.commit()
-            except OSError as problem:
-                is_lost = True
-                await respond(send, 500, *not_written(problem))
-                return
-            own = [
-                (name, value)
-                for name, value in message.get("headers", ())
-                if not name.lower().startswith(b"access-control-")
-            ]
-            more = {**_FOR_BROWSERS, **({**cors.headers, "vary": "Origin"} if cors else {})}
-            message = {
-                **message,
-                "headers": own
-                + [
-                    (name.encode("latin-1"), value.encode("latin-1"))
-                    for name, value in more.items()
-                ],
-            }
-        if not is_lost:
-            await send(message)
-
-    return sending
