@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from mayfly_local.account import ACCOUNT
 from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
 from mayfly_local.iam.faults import Faults
 from mayfly_local.iam.identities import OWNER, SERVICE, Identities
@@ -25,7 +24,8 @@ from mayfly_local.iam.kept import Kept, NothingKept, committing
 from mayfly_local.iam.pages import Cors, asks_another_service, no_cors
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.presigned import presigned_v2_problem
-from mayfly_local.iam.requests import UNREADABLE, Permission, Request, signer
+from mayfly_local.iam.refusals import Refusals
+from mayfly_local.iam.requests import SERVICES, Permission, Request, signer
 from mayfly_local.iam.responses import (
     Send,
     access_denied,
@@ -43,8 +43,6 @@ __all__ = ["Guard"]
 PREFIX: Final = "/_mayfly/"
 #: Paths of the emulator that AWS does not have. None of them is served.
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
-#: Services that the emulator provides. Requests to other services are refused.
-_SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
@@ -71,7 +69,6 @@ class Guard:
         key_seconds: float = _KEY_SECONDS,
     ) -> None:
         self._store = store
-        self._report = report
         self._identities = identities
         self._access = access
         self._cors = cors
@@ -81,6 +78,7 @@ class Guard:
         self._knows_functions = asyncio.Event()
         self._kept = kept or NothingKept()
         self._permissions = Permissions()
+        self._refusals = Refusals(self._permissions, report)
         self._faults = Faults()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -186,9 +184,9 @@ class Guard:
         """Returns the reason to refuse a request with a known key, or None."""
         if not service and self._identities.any_credentials:
             return None
-        if service not in _SERVICES:  # The emulator would search for it in all models of AWS.
+        if service not in SERVICES:  # The emulator would search for it in all models of AWS.
             return (
-                f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(_SERVICES))}"
+                f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(SERVICES))}"
             )
         is_by_query = "authorization" not in request.headers and request.query
         if (
@@ -215,9 +213,10 @@ class Guard:
         receive: Receive,
         send: Send,
     ) -> None:
-        refused = self._refused(function, request)
+        refused = self._refusals.first(function, request)
         if refused is not None:
-            await respond(send, *access_denied(request.service, self._sentence(function, refused)))
+            sentence = self._refusals.sentence(function, refused)
+            await respond(send, *access_denied(request.service, sentence))
             return
         fault = self._faults.strike(function, request)
         if fault != "refuse":
@@ -265,61 +264,6 @@ class Guard:
             send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
         )
 
-    def _refused(self, function: str, request: Request) -> Permission | None:
-        """Returns the first permission that a request lacks, or None."""
-        if request.service not in _SERVICES:  # The emulator reports an unknown service itself.
-            return None
-        try:
-            permissions = request.permissions()
-        except UNREADABLE:  # The body is malformed. The emulator reports the error.
-            return None
-        return next(
-            (
-                permission
-                for permission in sorted(permissions)
-                if not self._allows(function, permission)
-            ),
-            None,
-        )
-
-    def _allows(self, function: str, permission: Permission) -> bool:
-        is_allowed = self._permissions.allows(function, permission)
-        if not is_allowed and self._permissions.refused[function, permission] == 1:
-            role = self._permissions.roles.get(function)
-            facts = {
-                "function": function,
-                "role": role.name if role else None,
-                "action": permission.action,
-                "resource": permission.resource,
-            }
-            self._report({**facts, "advice": self._advice(function, permission)})
-        return is_allowed
-
-    def _sentence(self, function: str, refused: Permission) -> str:
-        """Returns AWS's error message."""
-        role = self._permissions.roles.get(function)
-        user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name if role else 'none'}/{function}"
-        if refused.action.endswith(":?"):
-            return (
-                f"mayfly does not know which permission this call on {refused.resource} "
-                f"needs, and cannot check it for {user}"
-            )
-        why = f"because no identity-based policy allows the {refused.action} action"
-        if self._permissions.denies(function, refused):
-            why = "with an explicit deny in an identity-based policy"
-        return (
-            f"User: {user} is not authorized to perform: {refused.action} on resource: "
-            f"{refused.resource} {why}"
-        )
-
-    def _advice(self, function: str, refused: Permission) -> str:
-        if refused.action.endswith(":?"):
-            return "mayfly does not know which permission it needs"
-        if self._permissions.denies(function, refused):
-            return "a policy of its role denies it"
-        role = self._permissions.roles.get(function)
-        return f"allow it in the policies of {role.name if role else 'its role'}"
-
     def _serve(self, what: str, arguments: Any) -> Any:
         match what:
             case "health":
@@ -350,7 +294,7 @@ class Guard:
                     Permission(arguments["action"], arguments["resource"]),
                 )
                 return {
-                    "allowed": self._allows(function, permission)
+                    "allowed": self._refusals.allows(function, permission)
                     if arguments["note"]
                     else self._permissions.may(function, permission)
                 }

@@ -15,8 +15,10 @@ from urllib.parse import parse_qs
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.iam.s3_requests import s3_actions
 
-__all__ = ["UNREADABLE", "Permission", "Request", "signer"]
+__all__ = ["SERVICES", "UNREADABLE", "Permission", "Request", "signer"]
 
+#: Services that the emulator provides. Requests to other services are refused.
+SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
 #: Errors that reading a malformed request can raise.
 UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 
