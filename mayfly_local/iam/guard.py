@@ -10,7 +10,6 @@ against malicious functions: a function is a process of the same user.
 
 import asyncio
 import contextlib
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,14 +17,15 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
+from mayfly_local.iam.control import PREFIX, ControlInterface
 from mayfly_local.iam.faults import Faults
 from mayfly_local.iam.identities import OWNER, SERVICE, Identities
 from mayfly_local.iam.kept import Kept, NothingKept, committing
 from mayfly_local.iam.pages import Cors, asks_another_service, no_cors
-from mayfly_local.iam.permissions import Permissions, Role
+from mayfly_local.iam.permissions import Permissions
 from mayfly_local.iam.presigned import presigned_v2_problem
 from mayfly_local.iam.refusals import Refusals
-from mayfly_local.iam.requests import SERVICES, Permission, Request, signer
+from mayfly_local.iam.requests import SERVICES, Request, signer
 from mayfly_local.iam.responses import (
     Send,
     access_denied,
@@ -39,8 +39,6 @@ from mayfly_local.ports.access import Access
 
 __all__ = ["Guard"]
 
-#: The guard's own paths.
-PREFIX: Final = "/_mayfly/"
 #: Paths of the emulator that AWS does not have. None of them is served.
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
@@ -74,12 +72,13 @@ class Guard:
         self._cors = cors
         self._bucket_of = bucket_of
         self._key_seconds = key_seconds
-        #: Set when the runtime has handed over the functions' keys and roles.
-        self._knows_functions = asyncio.Event()
         self._kept = kept or NothingKept()
-        self._permissions = Permissions()
-        self._refusals = Refusals(self._permissions, report)
         self._faults = Faults()
+        permissions = Permissions()
+        self._refusals = Refusals(permissions, report)
+        self._control = ControlInterface(
+            identities, permissions, self._refusals, self._faults, self._kept
+        )
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serves one connection event."""
@@ -126,7 +125,7 @@ class Guard:
                 await respond(send, 200, b"", "text/plain", cors.headers)
                 return
         if path.startswith(PREFIX):
-            await self._control(path.removeprefix(PREFIX), headers, receive, send)
+            await self._control.serve(path.removeprefix(PREFIX), headers, receive, send)
             return
         if _INTERNAL.match(path):
             await respond(send, 404, *plain_error(f"{path} is not served here"))
@@ -156,11 +155,11 @@ class Guard:
                 key, receive = await posted_key(receive)
                 service = "s3" if key else ""
             owner = self._identities.of(key)
-            if owner is None and key and not self._knows_functions.is_set():
+            if owner is None and key and not self._control.knows_functions.is_set():
                 # After a restart of the emulator, functions may send requests before the runtime
                 # has sent their keys.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._knows_functions.wait(), self._key_seconds)
+                    await asyncio.wait_for(self._control.knows_functions.wait(), self._key_seconds)
                 owner = self._identities.of(key)
             if owner is None:
                 await respond(send, 403, *unknown_key(request, service, is_signed=bool(key)))
@@ -225,116 +224,6 @@ class Guard:
             )
         if fault is not None:
             await respond(send, 500, *requested_fault())
-
-    async def _control(
-        self, what: str, headers: Mapping[str, str], receive: Receive, send: Send
-    ) -> None:
-        """Serves the runtime and people. They send the id of their access key as a bearer token."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        owner = self._identities.of(token if scheme.lower() == "bearer" else "")
-        if owner not in ("runtime", "people"):
-            text = (
-                "send this stack's access key: Authorization: Bearer ID (mayfly env prints the id)"
-            )
-            await respond(send, 401, *plain_error(text))
-            return
-        try:
-            body = await whole_body(receive)
-            arguments = json.loads(body) if body else None
-        except ConnectionError:
-            return
-        except ValueError as problem:
-            await respond(send, 400, *plain_error(f"the body is not JSON: {problem}"))
-            return
-        is_read = what in ("health", "roles") and arguments is None
-        if owner != "runtime" and not is_read and what not in ("faults", "check"):
-            await respond(send, 403, *plain_error(f"only the runtime may use {PREFIX}{what}"))
-            return
-        if (problem_of_it := _malformed(what, arguments)) is not None:
-            await respond(send, 400, *plain_error(problem_of_it))
-            return
-        try:
-            reply = self._serve(what, arguments)
-            self._kept.commit()
-        except OSError as problem:
-            text = f"the state could not be written: {problem.strerror}"
-            await respond(send, 500, *plain_error(text))
-            return
-        await respond(
-            send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
-        )
-
-    def _serve(self, what: str, arguments: Any) -> Any:
-        match what:
-            case "health":
-                return {"status": "ok"}
-            case "roles" if arguments is not None:
-                self._identities.functions = {
-                    key: known["function"] for key, known in arguments["keys"].items()
-                }
-                self._identities.secrets |= {
-                    key: known["secret"] for key, known in arguments["keys"].items()
-                }
-                self._permissions.set(
-                    {
-                        name: None if role is None else Role(**role)
-                        for name, role in arguments["roles"].items()
-                    }
-                )
-                self._knows_functions.set()
-                return {}
-            case "roles":
-                return self._shown()
-            case "faults":
-                self._faults.add(arguments)
-                return {}
-            case "check":
-                function, permission = (
-                    arguments["function"],
-                    Permission(arguments["action"], arguments["resource"]),
-                )
-                return {
-                    "allowed": self._refusals.allows(function, permission)
-                    if arguments["note"]
-                    else self._permissions.may(function, permission)
-                }
-        return self._kept.serve(what, arguments)
-
-    def _shown(self) -> dict[str, Any]:
-        permissions = self._permissions
-        return {
-            "grants": [
-                {**vars(grant), "used": permissions.used[grant]} for grant in permissions.grants()
-            ],
-            "refused": [
-                {
-                    "function": function,
-                    "action": permission.action,
-                    "resource": permission.resource,
-                    "times": times,
-                }
-                for (function, permission), times in permissions.refused.items()
-            ],
-            "unchecked": [name for name, role in permissions.roles.items() if role is None],
-        }
-
-
-def _malformed(what: str, arguments: Any) -> str | None:
-    """Returns the error of a control request from people, or None."""
-    shapes = {
-        "faults": {"function": str, "action": str, "kind": str, "times": int},
-        "check": {"function": str, "action": str, "resource": str, "note": bool},
-    }
-    if what not in shapes:
-        return None
-    if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
-        return f"{what} needs {', '.join(shapes[what])}"
-    wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
-    if wrong:
-        return f"wrong type: {', '.join(wrong)}"
-    if what == "faults" and (arguments["kind"] not in ("refuse", "lose") or arguments["times"] < 1):
-        return "kind is refuse or lose, times at least 1"
-    return None
 
 
 async def _nowhere(message: Message) -> None:
