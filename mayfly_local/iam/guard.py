@@ -56,7 +56,7 @@ class Guard:
 
     def __init__(
         self,
-        store: _App,
+        emulator: _App,
         report: Callable[[dict[str, Any]], None],
         identities: Identities,
         access: Access,
@@ -66,7 +66,7 @@ class Guard:
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
     ) -> None:
-        self._store = store
+        self._emulator = emulator
         self._identities = identities
         self._access = access
         self._cors = cors
@@ -95,7 +95,7 @@ class Guard:
                 self._kept.stopped()
             await send(message)
 
-        await self._store(scope, receive, report)
+        await self._emulator(scope, receive, report)
 
     async def _http(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         pairs = [
@@ -171,7 +171,7 @@ class Guard:
             SERVICE.set(service)
             function = owner.removeprefix("function ")
             if function == owner:
-                await self._store(scope, receive, send)
+                await self._emulator(scope, receive, send)
                 return
             body = await whole_body(receive)
         except ConnectionError:  # The client disconnected before the request was complete.
@@ -219,7 +219,7 @@ class Guard:
             return
         fault = self._faults.strike(function, request)
         if fault != "refuse":
-            await self._store(
+            await self._emulator(
                 scope, replay(request.body, receive), send if fault is None else _nowhere
             )
         if fault is not None:
