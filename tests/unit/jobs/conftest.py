@@ -8,6 +8,7 @@ from mayfly.jobs.model import Job
 from mayfly.jobs.store import JobStore
 
 from tests.support.jobs import a_job
+from tests.support.stage import Stage
 from tests.support.stranded import Bury
 
 
@@ -34,3 +35,18 @@ def job(store: JobStore) -> Job:
     """Creates a job in `store`."""
     store.create(a_job())
     return a_job()
+
+
+@pytest.fixture(params=["optimistic", "exclusive"])
+def stage(request: pytest.FixtureRequest, dynamodb: Any) -> Stage:
+    """Returns a worker whose task runs unclaimed, or one whose task is claimed.
+
+    Most tests run with both.
+    """
+    return Stage(dynamodb, exclusive=request.param == "exclusive")
+
+
+@pytest.fixture
+def claiming(dynamodb: Any) -> Stage:
+    """Returns a worker that claims each job before it runs."""
+    return Stage(dynamodb, exclusive=True)
