@@ -58,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 1 for a problem, 2 for an invalid call."""
     try:
         # Not `mayfly.main`: click would end the process with 1 if the reader of a pipe has gone.
-        given = sys.argv[1:] if arguments is None else arguments
-        with mayfly.make_context("mayfly", list(given)) as context:
+        words = sys.argv[1:] if arguments is None else arguments
+        with mayfly.make_context("mayfly", list(words)) as context:
             code = mayfly.invoke(context)
         sys.stdout.flush()
         return int(code or 0)

@@ -175,8 +175,8 @@ def resend(
     operations = target.jobs()
     tenants = dict.fromkeys(ids, tenant)
     if stranded:
-        found = operations.stranded(before_ms=system_clock() - older_than * 1000)
-        tenants = {job.id: job.tenant for job in _with_progress(found)}
+        stranded_jobs = operations.stranded(before_ms=system_clock() - older_than * 1000)
+        tenants = {job.id: job.tenant for job in _with_progress(stranded_jobs)}
     return _for_each(
         list(tenants),
         lambda job_id: operations.resend(tenants[job_id], job_id, now_ms=system_clock()),
@@ -196,7 +196,7 @@ def unreadable(*, target: Target, shown: str | None, forget: str | None, as_json
         return
     messages = list(operations.unreadable(now_ms=system_clock()))
     if shown:
-        chosen = next((each for each in messages if each.message_id == shown), None)
+        chosen = next((message for message in messages if message.message_id == shown), None)
         if chosen is None:
             raise JobNotFound(shown)
         sys.stdout.buffer.write(chosen.body.encode("utf-8", "surrogatepass") + b"\n")
@@ -254,10 +254,10 @@ def _unreadable_row(message: Unreadable, *, as_json: bool) -> Mapping[str, Any]:
     return {**row, "body": message.body} if as_json else row
 
 
-def _with_progress(found: Iterator[Job | None]) -> Iterator[Job]:
+def _with_progress(entries: Iterator[Job | None]) -> Iterator[Job]:
     """Yields the jobs; None is the end of a page, and shown as progress."""
     pages = jobs = 0
-    for job in found:
+    for job in entries:
         if job is not None:
             jobs += 1
             yield job

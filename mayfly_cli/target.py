@@ -85,7 +85,9 @@ class Target:
         if outputs is None:
             reply = self._client("cloudformation").describe_stacks(StackName=self.name)
             (stack,) = reply["Stacks"]
-            outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+            outputs = {
+                output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])
+            }
         if key not in outputs:
             raise ConfigError([f"the stack {self.name} has no output {key}"])
         return str(outputs[key])

@@ -52,17 +52,17 @@ def _paragraphs(text: str) -> Iterator[Token]:
 
 def problems(text: str) -> list[tuple[int, str]]:
     """Returns what breaks the rule, as (line number, message)."""
-    found = []
+    breaches = []
     for paragraph in _paragraphs(text):
         assert paragraph.map is not None
         lines = paragraph.content.split("\n")
         for number, line in enumerate(lines, paragraph.map[0] + 1):
-            found += [
+            breaches += [
                 (number, TWO_SENTENCES.format(line[end:][:30])) for _, end in _boundaries(line)
             ]
             if line is not lines[-1] and not _ENDS.search(line):
-                found.append((number, CONTINUES))
-    return found
+                breaches.append((number, CONTINUES))
+    return breaches
 
 
 def fix(text: str) -> str:
@@ -82,7 +82,10 @@ def fix(text: str) -> str:
             starts = [0, *(end for _, end in _boundaries(line))]
             ends = [*(start for start, _ in _boundaries(line)), len(line)]
             sentences += [line[start:end] for start, end in zip(starts, ends, strict=True)]
-        source[first:last] = [marker + sentences[0], *(indent + each for each in sentences[1:])]
+        source[first:last] = [
+            marker + sentences[0],
+            *(indent + sentence for sentence in sentences[1:]),
+        ]
     return "\n".join(source)
 
 

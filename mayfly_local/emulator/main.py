@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mayfly_local.emulator import preparation as emulator
-from mayfly_local.iam.guard import Guard, Identities
+from mayfly_local.iam.guard import Guard
+from mayfly_local.iam.identities import Identities
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.asgi import handler_of, lifespan
 from mayfly_local.ports.file_limit import raise_file_limit

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mayfly_local.application.supported import STATE
-from mayfly_local.iam.guard import OWNER, SERVICE, Cors, Identities, Kept
+from mayfly_local.iam.identities import OWNER, SERVICE, Identities
+from mayfly_local.iam.kept import Kept
+from mayfly_local.iam.pages import Cors
 from mayfly_local.ports.file_limit import raise_file_limit
 
 __all__ = ["bucket_cors", "bucket_of_host", "prepare"]

@@ -10,162 +10,42 @@ against malicious functions: a function is a process of the same user.
 
 import asyncio
 import contextlib
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from hmac import compare_digest
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
-from mayfly_local.account import ACCOUNT
-from mayfly_local.iam.permissions import Permissions, Role
+from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
+from mayfly_local.iam.control import PREFIX, ControlInterface
+from mayfly_local.iam.faults import Faults
+from mayfly_local.iam.identities import OWNER, SERVICE, Identities
+from mayfly_local.iam.kept import Kept, NothingKept, committing
+from mayfly_local.iam.pages import Cors, asks_another_service, no_cors
+from mayfly_local.iam.permissions import Permissions
 from mayfly_local.iam.presigned import presigned_v2_problem
-from mayfly_local.iam.requests import Permission, Request, signer
+from mayfly_local.iam.refusals import Refusals
+from mayfly_local.iam.requests import SERVICES, Request, signer
+from mayfly_local.iam.responses import (
+    Send,
+    access_denied,
+    not_written,
+    plain_error,
+    requested_fault,
+    respond,
+    unknown_key,
+)
 from mayfly_local.ports.access import Access
 
-__all__ = ["OWNER", "SERVICE", "Cors", "Guard", "Identities", "Kept"]
+__all__ = ["Guard"]
 
-#: The guard's own paths.
-PREFIX: Final = "/_mayfly/"
 #: Paths of the emulator that AWS does not have. None of them is served.
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
-#: Services that the emulator provides. Requests to other services are refused.
-_SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
-#: Errors that reading a malformed request can raise.
-_UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
-_JSON: Final = "application/x-amz-json-1.0"
-#: An object that is opened in a browser runs no script in the emulator's origin.
-_FOR_BROWSERS: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
-#: The form field with the access key of a presigned POST, among the first fields of its body.
-_POSTED_CREDENTIAL: Final = re.compile(
-    rb'name="(?:x-amz-credential|awsaccesskeyid)"[^\r\n]*\r\n\r\n([^/\r\n]+)', re.IGNORECASE
-)
-_FORM_START: Final = 64 * 1024
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
 
-#: The caller of the request in progress: `runtime`, `people` or `function NAME`.
-OWNER: Final[ContextVar[str]] = ContextVar("OWNER", default="")
-#: The service that the request in progress is signed for.
-SERVICE: Final[ContextVar[str]] = ContextVar("SERVICE", default="")
-
-_Message = dict[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[Mapping[str, Any], _Receive, _Send], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Cors:
-    """CORS headers that a bucket's configuration gives to a page of another site."""
-
-    headers: Mapping[str, str]
-    is_preflight: bool
-
-
-class Kept(Protocol):
-    """The part that stores the emulator's state durably."""
-
-    @property
-    def is_failing(self) -> bool:
-        """True if the last commit failed."""
-
-    def commit(self) -> None:
-        """Writes all changes. Raises OSError if the disk does not accept them."""
-
-    def serve(self, what: str, arguments: Any) -> Any:
-        """Answers a control request of the runtime: JSON in, JSON out."""
-
-    async def started(self) -> None:
-        """Called before the emulator serves requests."""
-
-    def stopped(self) -> None:
-        """Called when the emulator has stopped serving."""
-
-
-class _NothingKept:
-    is_failing = False
-
-    def commit(self) -> None:
-        return
-
-    def serve(self, what: str, arguments: Any) -> Any:
-        return {}
-
-    async def started(self) -> None:
-        return
-
-    def stopped(self) -> None:
-        return
-
-
-@dataclass
-class Identities:
-    """Access key ids, and the callers that they identify.
-
-    `functions` maps the id of each function to its name; `secrets` maps ids to secrets. With
-    `any_credentials`, every unknown key identifies people.
-    """
-
-    people: str = ""
-    runtime: str = ""
-    any_credentials: bool = False
-    functions: dict[str, str] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
-
-    def of(self, key: str) -> str | None:
-        """Returns the owner of a key, or None if the key is unknown.
-
-        The owner is `runtime`, `people` or `function NAME`.
-        """
-        if key in self.functions:
-            return f"function {self.functions[key]}"
-        for owner, own in (("runtime", self.runtime), ("people", self.people)):
-            if key and compare_digest(key.encode(), own.encode()):
-                return owner
-        return "people" if self.any_credentials else None
-
-
-class _Faults:
-    """Faults that tests request for the calls of functions.
-
-    With `refuse` a call never takes effect. With `lose` it takes effect, and its response is lost.
-    """
-
-    def __init__(self) -> None:
-        self._wanted: list[dict[str, Any]] = []
-
-    def add(self, wanted: dict[str, Any]) -> None:
-        """Adds a fault for the next calls of a function's action.
-
-        The fault is `{function, action, kind, times}`.
-        """
-        self._wanted.append(dict(wanted))
-
-    def strike(self, function: str, request: Request) -> str | None:
-        """Returns the kind of a request's fault, or None."""
-        if not self._wanted:
-            return None
-        try:
-            actions = {permission.action for permission in request.permissions()}
-        except _UNREADABLE:
-            return None
-        for fault in self._wanted:
-            if fault["function"] == function and fault["action"] in actions:
-                fault["times"] -= 1
-                if not fault["times"]:
-                    self._wanted.remove(fault)
-                return str(fault["kind"])
-        return None
-
-
-def _no_cors(_method: str, _path: str, _headers: Mapping[str, str]) -> Cors | None:
-    return None
+_App = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Guard:
@@ -176,47 +56,48 @@ class Guard:
 
     def __init__(
         self,
-        store: _App,
+        emulator: _App,
         report: Callable[[dict[str, Any]], None],
         identities: Identities,
         access: Access,
         *,
-        cors: Callable[[str, str, Mapping[str, str]], Cors | None] = _no_cors,
+        cors: Callable[[str, str, Mapping[str, str]], Cors | None] = no_cors,
         bucket_of: Callable[[str], str | None] = lambda host: None,
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
     ) -> None:
-        self._store = store
-        self._report = report
+        self._emulator = emulator
         self._identities = identities
         self._access = access
         self._cors = cors
         self._bucket_of = bucket_of
         self._key_seconds = key_seconds
-        #: Set when the runtime has handed over the functions' keys and roles.
-        self._knows_functions = asyncio.Event()
-        self._kept = kept or _NothingKept()
-        self._permissions = Permissions()
-        self._faults = _Faults()
+        self._kept = kept or NothingKept()
+        self._faults = Faults()
+        permissions = Permissions()
+        self._refusals = Refusals(permissions, report)
+        self._control = ControlInterface(
+            identities, permissions, self._refusals, self._faults, self._kept
+        )
 
-    async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
 
-    async def _lifespan(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
-        async def report(message: _Message) -> None:
+    async def _lifespan(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        async def report(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._kept.started()
             if message["type"] == "lifespan.shutdown.complete":
                 self._kept.stopped()
             await send(message)
 
-        await self._store(scope, receive, report)
+        await self._emulator(scope, receive, report)
 
-    async def _http(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+    async def _http(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         pairs = [
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in scope["headers"]
@@ -229,71 +110,70 @@ class Guard:
         )
         cors: Cors | None = None
         if sum(name == "authorization" for name, _ in pairs) > 1:
-            await _answer(send, 403, *_message("a request has one Authorization header"))
+            await respond(send, 403, *plain_error("a request has one Authorization header"))
             return
         if (why := self._access.page_refusal(pairs)) is not None:
             cors = (
                 None
-                if _asks_another_service(headers, query)
+                if asks_another_service(headers, query)
                 else self._cors(scope["method"], path, headers)
             )
             if cors is None:
-                await _answer(send, 403, *_message(why))
+                await respond(send, 403, *plain_error(why))
                 return
             if cors.is_preflight:
-                await _answer(send, 200, b"", "text/plain", cors.headers)
+                await respond(send, 200, b"", "text/plain", cors.headers)
                 return
         if path.startswith(PREFIX):
-            await self._control(path.removeprefix(PREFIX), headers, receive, send)
+            await self._control.serve(path.removeprefix(PREFIX), headers, receive, send)
             return
         if _INTERNAL.match(path):
-            await _answer(send, 404, *_message(f"{path} is not served here"))
+            await respond(send, 404, *plain_error(f"{path} is not served here"))
             return
         if self._kept.is_failing:
             try:
                 self._kept.commit()
             except OSError as problem:
                 # Refuse the request before it changes anything that could be lost.
-                await _answer(send, 500, *_not_kept(problem))
+                await respond(send, 500, *not_written(problem))
                 return
         await self._aws(
             Request("", scope["method"], path, query, headers, b""),
             scope,
             receive,
-            _keeping(send, self._kept, cors),
+            committing(send, self._kept, cors),
         )
 
     async def _aws(
-        self, request: Request, scope: Mapping[str, Any], receive: _Receive, send: _Send
+        self, request: Request, scope: Mapping[str, Any], receive: Receive, send: Send
     ) -> None:
         key, service = signer(request.headers, request.query)
         try:
             if not key and request.headers.get("content-type", "").startswith(
                 "multipart/form-data"
             ):
-                start, receive = await _start(receive, _FORM_START)
-                field = _POSTED_CREDENTIAL.search(start)
-                key, service = (field[1].decode("latin-1"), "s3") if field else ("", "")
+                key, receive = await posted_key(receive)
+                service = "s3" if key else ""
             owner = self._identities.of(key)
-            if owner is None and key and not self._knows_functions.is_set():
+            if owner is None and key and not self._control.knows_functions.is_set():
                 # After a restart of the emulator, functions may send requests before the runtime
                 # has sent their keys.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._knows_functions.wait(), self._key_seconds)
+                    await asyncio.wait_for(self._control.knows_functions.wait(), self._key_seconds)
                 owner = self._identities.of(key)
             if owner is None:
-                await _answer(send, 403, *_unknown_key(request, service, is_signed=bool(key)))
+                await respond(send, 403, *unknown_key(request, service, is_signed=bool(key)))
                 return
             if (why := self._mismatch(request, key, service)) is not None:
-                await _answer(send, 403, *_message(why))
+                await respond(send, 403, *plain_error(why))
                 return
             OWNER.set(owner)
             SERVICE.set(service)
             function = owner.removeprefix("function ")
             if function == owner:
-                await self._store(scope, receive, send)
+                await self._emulator(scope, receive, send)
                 return
-            body = await _body(receive)
+            body = await whole_body(receive)
         except ConnectionError:  # The client disconnected before the request was complete.
             return
         whole = Request(service, request.method, request.path, request.query, request.headers, body)
@@ -303,9 +183,9 @@ class Guard:
         """Returns the reason to refuse a request with a known key, or None."""
         if not service and self._identities.any_credentials:
             return None
-        if service not in _SERVICES:  # The emulator would search for it in all models of AWS.
+        if service not in SERVICES:  # The emulator would search for it in all models of AWS.
             return (
-                f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(_SERVICES))}"
+                f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(SERVICES))}"
             )
         is_by_query = "authorization" not in request.headers and request.query
         if (
@@ -329,330 +209,22 @@ class Guard:
         function: str,
         request: Request,
         scope: Mapping[str, Any],
-        receive: _Receive,
-        send: _Send,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        refused = self._refused(function, request)
+        refused = self._refusals.first(function, request)
         if refused is not None:
-            await _answer(send, *_refusal(request.service, self._sentence(function, refused)))
+            sentence = self._refusals.sentence(function, refused)
+            await respond(send, *access_denied(request.service, sentence))
             return
         fault = self._faults.strike(function, request)
         if fault != "refuse":
-            await self._store(
-                scope, _replay(request.body, receive), send if fault is None else _nowhere
+            await self._emulator(
+                scope, replay(request.body, receive), send if fault is None else _nowhere
             )
         if fault is not None:
-            body = b'{"__type": "InternalServerError", "message": "a fault that a test requested"}'
-            await _answer(send, 500, body, _JSON)
-
-    async def _control(
-        self, what: str, headers: Mapping[str, str], receive: _Receive, send: _Send
-    ) -> None:
-        """Serves the runtime and people. They send the id of their access key as a bearer token."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        owner = self._identities.of(token if scheme.lower() == "bearer" else "")
-        if owner not in ("runtime", "people"):
-            text = (
-                "send this stack's access key: Authorization: Bearer ID (mayfly env prints the id)"
-            )
-            await _answer(send, 401, *_message(text))
-            return
-        try:
-            body = await _body(receive)
-            arguments = json.loads(body) if body else None
-        except ConnectionError:
-            return
-        except ValueError as problem:
-            await _answer(send, 400, *_message(f"the body is not JSON: {problem}"))
-            return
-        is_read = what in ("health", "roles") and arguments is None
-        if owner != "runtime" and not is_read and what not in ("faults", "check"):
-            await _answer(send, 403, *_message(f"only the runtime may use {PREFIX}{what}"))
-            return
-        if (problem_of_it := _malformed(what, arguments)) is not None:
-            await _answer(send, 400, *_message(problem_of_it))
-            return
-        try:
-            reply = self._serve(what, arguments)
-            self._kept.commit()
-        except OSError as problem:
-            text = f"the state could not be written: {problem.strerror}"
-            await _answer(send, 500, *_message(text))
-            return
-        await _answer(
-            send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
-        )
-
-    def _refused(self, function: str, request: Request) -> Permission | None:
-        """Returns the first permission that a request lacks, or None."""
-        if request.service not in _SERVICES:  # The emulator reports an unknown service itself.
-            return None
-        try:
-            permissions = request.permissions()
-        except _UNREADABLE:  # The body is malformed. The emulator reports the error.
-            return None
-        return next(
-            (
-                permission
-                for permission in sorted(permissions)
-                if not self._allows(function, permission)
-            ),
-            None,
-        )
-
-    def _allows(self, function: str, permission: Permission) -> bool:
-        is_allowed = self._permissions.allows(function, permission)
-        if not is_allowed and self._permissions.refused[function, permission] == 1:
-            role = self._permissions.roles.get(function)
-            facts = {
-                "function": function,
-                "role": role.name if role else None,
-                "action": permission.action,
-                "resource": permission.resource,
-            }
-            self._report({**facts, "advice": self._advice(function, permission)})
-        return is_allowed
-
-    def _sentence(self, function: str, refused: Permission) -> str:
-        """Returns AWS's error message."""
-        role = self._permissions.roles.get(function)
-        user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name if role else 'none'}/{function}"
-        if refused.action.endswith(":?"):
-            return (
-                f"mayfly does not know which permission this call on {refused.resource} "
-                f"needs, and cannot check it for {user}"
-            )
-        why = f"because no identity-based policy allows the {refused.action} action"
-        if self._permissions.denies(function, refused):
-            why = "with an explicit deny in an identity-based policy"
-        return (
-            f"User: {user} is not authorized to perform: {refused.action} on resource: "
-            f"{refused.resource} {why}"
-        )
-
-    def _advice(self, function: str, refused: Permission) -> str:
-        if refused.action.endswith(":?"):
-            return "mayfly does not know which permission it needs"
-        if self._permissions.denies(function, refused):
-            return "a policy of its role denies it"
-        role = self._permissions.roles.get(function)
-        return f"allow it in the policies of {role.name if role else 'its role'}"
-
-    def _serve(self, what: str, arguments: Any) -> Any:
-        match what:
-            case "health":
-                return {"status": "ok"}
-            case "roles" if arguments is not None:
-                self._identities.functions = {
-                    key: known["function"] for key, known in arguments["keys"].items()
-                }
-                self._identities.secrets |= {
-                    key: known["secret"] for key, known in arguments["keys"].items()
-                }
-                self._permissions.set(
-                    {
-                        name: None if role is None else Role(**role)
-                        for name, role in arguments["roles"].items()
-                    }
-                )
-                self._knows_functions.set()
-                return {}
-            case "roles":
-                return self._shown()
-            case "faults":
-                self._faults.add(arguments)
-                return {}
-            case "check":
-                function, permission = (
-                    arguments["function"],
-                    Permission(arguments["action"], arguments["resource"]),
-                )
-                return {
-                    "allowed": self._allows(function, permission)
-                    if arguments["note"]
-                    else self._permissions.may(function, permission)
-                }
-        return self._kept.serve(what, arguments)
-
-    def _shown(self) -> dict[str, Any]:
-        permissions = self._permissions
-        return {
-            "grants": [
-                {**vars(grant), "used": permissions.used[grant]} for grant in permissions.grants()
-            ],
-            "refused": [
-                {
-                    "function": function,
-                    "action": permission.action,
-                    "resource": permission.resource,
-                    "times": times,
-                }
-                for (function, permission), times in permissions.refused.items()
-            ],
-            "unchecked": [name for name, role in permissions.roles.items() if role is None],
-        }
+            await respond(send, 500, *requested_fault())
 
 
-async def _body(receive: _Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ConnectionError
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-async def _start(receive: _Receive, limit: int) -> tuple[bytes, _Receive]:
-    """Reads at least `limit` bytes of a body, or all of it.
-
-    Returns these bytes, and a `receive` that gives the whole body.
-    """
-    messages: list[_Message] = []
-    size = 0
-    while size < limit and (not messages or messages[-1].get("more_body")):
-        messages.append(await receive())
-        if messages[-1]["type"] != "http.request":
-            raise ConnectionError
-        size += len(messages[-1].get("body", b""))
-
-    left = list(messages)
-
-    async def again() -> _Message:
-        return left.pop(0) if left else await receive()
-
-    return b"".join(message.get("body", b"") for message in messages), again
-
-
-def _asks_another_service(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-    """Returns True if a request is not S3's own.
-
-    For a preflight, this is about the announced request.
-    """
-    announced = headers.get("access-control-request-headers", "").lower()
-    is_query_protocol = headers.get("content-type", "").startswith(
-        "application/x-www-form-urlencoded"
-    )
-    return (
-        is_query_protocol
-        or "x-amz-target" in headers
-        or "x-amz-target" in announced
-        or "Action" in query
-    )
-
-
-def _malformed(what: str, arguments: Any) -> str | None:
-    """Returns the error of a control request from people, or None."""
-    shapes = {
-        "faults": {"function": str, "action": str, "kind": str, "times": int},
-        "check": {"function": str, "action": str, "resource": str, "note": bool},
-    }
-    if what not in shapes:
-        return None
-    if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
-        return f"{what} needs {', '.join(shapes[what])}"
-    wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
-    if wrong:
-        return f"wrong type: {', '.join(wrong)}"
-    if what == "faults" and (arguments["kind"] not in ("refuse", "lose") or arguments["times"] < 1):
-        return "kind is refuse or lose, times at least 1"
-    return None
-
-
-async def _nowhere(message: _Message) -> None:
+async def _nowhere(message: Message) -> None:
     """Discards a response that is to be lost."""
-
-
-def _replay(body: bytes, receive: _Receive) -> _Receive:
-    left = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> _Message:
-        return left.pop() if left else await receive()
-
-    return again
-
-
-def _refusal(service: str, sentence: str) -> tuple[int, bytes, str]:
-    if service == "s3":
-        text = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'
-            f"<Message>{escape(sentence)}</Message></Error>"
-        )
-        return 403, text.encode(), "application/xml"
-    return 400, json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(), _JSON
-
-
-def _keeping(send: _Send, kept: Kept, cors: Cors | None) -> _Send:
-    """Returns a `send` that commits the changes before the response starts.
-
-    If the commit fails, the response is an error. The emulator's own CORS headers are removed,
-    because they let every page read.
-    """
-    is_lost = False
-
-    async def sending(message: _Message) -> None:
-        nonlocal is_lost
-        if message["type"] == "http.response.start":
-            try:
-                kept.commit()
-            except OSError as problem:
-                is_lost = True
-                await _answer(send, 500, *_not_kept(problem))
-                return
-            own = [
-                (name, value)
-                for name, value in message.get("headers", ())
-                if not name.lower().startswith(b"access-control-")
-            ]
-            more = {**_FOR_BROWSERS, **({**cors.headers, "vary": "Origin"} if cors else {})}
-            message = {
-                **message,
-                "headers": own
-                + [
-                    (name.encode("latin-1"), value.encode("latin-1"))
-                    for name, value in more.items()
-                ],
-            }
-        if not is_lost:
-            await send(message)
-
-    return sending
-
-
-def _not_kept(problem: OSError) -> tuple[bytes, str]:
-    text = f"the state could not be written, so the request failed: {problem.strerror}"
-    return json.dumps({"__type": "InternalServerError", "message": text}).encode(), _JSON
-
-
-def _unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[bytes, str]:
-    """Returns AWS's error for an unknown key, with advice for this stack."""
-    advice = 'use this stack\'s credentials, in a shell: eval "$(mayfly env)"'
-    sentence = f"The security token included in the request is invalid: {advice}"
-    code = "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId"
-    if not is_signed:
-        code, sentence = "MissingAuthenticationToken", f"The request is not signed: {advice}"
-    if service in ("dynamodb", "sqs", "ssm") and "x-amz-target" in request.headers:
-        return json.dumps(
-            {"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}
-        ).encode(), _JSON
-    text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
-    body = (
-        f"<Error>{text}</Error>"
-        if service == "s3"
-        else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
-    )
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode(), "application/xml"
-
-
-def _message(text: str) -> tuple[bytes, str]:
-    return json.dumps({"message": text}).encode(), "application/json"
-
-
-async def _answer(
-    send: _Send, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None
-) -> None:
-    headers = {"content-type": kind, "content-length": str(len(body)), **(more or {})}
-    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})

@@ -15,7 +15,12 @@ from urllib.parse import parse_qs
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.iam.s3_requests import s3_actions
 
-__all__ = ["Permission", "Request", "signer"]
+__all__ = ["SERVICES", "UNREADABLE", "Permission", "Request", "signer"]
+
+#: Services that the emulator provides. Requests to other services are refused.
+SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
+#: Errors that reading a malformed request can raise.
+UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 
 _CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d{8}/(?:[^/]+/)?([^/]+)/aws4_request")
 _SIGNED_V2: Final = re.compile(r"AWS ([^:\s]+):")
@@ -75,7 +80,7 @@ class Request:
     def permissions(self) -> set[Permission]:
         """Returns all permissions that the request needs.
 
-        Raises ValueError if the body is malformed.
+        Raises an error of `UNREADABLE` if the request is malformed.
         """
         if self.service == "s3":
             return {

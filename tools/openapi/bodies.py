@@ -82,24 +82,24 @@ def _arguments(call: ast.Call, verb: str, scope: Mapping[str, Any]) -> dict[str,
 
     names = _PARAMETERS.get(verb, ("name",))
     arguments = {name: value(node) for name, node in zip(names, call.args, strict=True)}
-    return arguments | {str(each.arg): value(each.value) for each in call.keywords}
+    return arguments | {str(keyword.arg): value(keyword.value) for keyword in call.keywords}
 
 
 def _property(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the schema of one member. One whose default is None may be null as well."""
     if verb == "anything":
-        found: dict[str, Any] = {}
+        schema: dict[str, Any] = {}
     elif arguments.get("pattern") is NAME:
-        found = {"$ref": "#/components/schemas/Name"}
+        schema = {"$ref": "#/components/schemas/Name"}
     else:
-        found = {"type": _TYPES[verb]}
+        schema = {"type": _TYPES[verb]}
         if "low" in arguments:
-            found |= {"minimum": arguments["low"], "maximum": arguments["high"]}
+            schema |= {"minimum": arguments["low"], "maximum": arguments["high"]}
         if isinstance(pattern := arguments.get("pattern"), re.Pattern):
-            found["pattern"] = f"^{pattern.pattern}$"
+            schema["pattern"] = f"^{pattern.pattern}$"
     default = arguments.get("default", ...)
-    if default is None and found:
-        if "type" not in found:
-            return {"anyOf": [found, {"type": "null"}]}
-        return found | {"type": [found["type"], "null"]}
-    return found if default in (..., None) else found | {"default": default}
+    if default is None and schema:
+        if "type" not in schema:
+            return {"anyOf": [schema, {"type": "null"}]}
+        return schema | {"type": [schema["type"], "null"]}
+    return schema if default in (..., None) else schema | {"default": default}

@@ -89,14 +89,18 @@ def build() -> dict[str, Any]:
     schemas = dict(written["schemas"])
     for key, added in written["operations"].items():
         method, path = key.split(" ")
-        found = described[route_shape(key)]
+        handler = described[route_shape(key)]
         body = added.get("body", {})
-        if (found.route.body is None) != (not body or body.get("free", False)):
+        if (handler.route.body is None) != (not body or body.get("free", False)):
             raise ValueError(f"{key}: handler and operations.yaml differ in whether it has a body")
-        if found.route.body is not None:
+        if handler.route.body is not None:
             name = body["schema"]
-            schemas[name] = merged(body_schema(found.route.body), written["schemas"].get(name, {}))
-        paths.setdefault(path, {})[method.lower()] = _operation(key, found, added, written, shared)
+            schemas[name] = merged(
+                body_schema(handler.route.body), written["schemas"].get(name, {})
+            )
+        paths.setdefault(path, {})[method.lower()] = _operation(
+            key, handler, added, written, shared
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -123,7 +127,7 @@ def build() -> dict[str, Any]:
 
 def from_handlers() -> dict[str, Described]:
     """Returns every route by its shape (`GET /jobs/{}`), as its handler describes it."""
-    found: dict[str, Described] = {}
+    routes: dict[str, Described] = {}
     for function in FUNCTIONS:
         app = import_module(f"functions.{function}.app")
         api = api_of(app.build(_Nothing()))
@@ -133,8 +137,8 @@ def from_handlers() -> dict[str, Described]:
         for path, operations in described["paths"].items():
             for method, operation in operations.items():
                 shape = route_shape(f"{method.upper()} {path}")
-                found[shape] = Described(function, api.routes[shape], operation["operationId"])
-    return found
+                routes[shape] = Described(function, api.routes[shape], operation["operationId"])
+    return routes
 
 
 def _operation(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mayfly.core.clock import Clock, system_clock
-from mayfly.core.ids import new_id, new_nonce, new_secret
+from mayfly.core.ids import BASE62, SECRET_CHARACTERS, new_id, new_nonce, new_secret
 from mayfly.core.observability import Observer
 from mayfly.core.settings import read_settings
 
@@ -71,7 +71,6 @@ def limit_store(env: Mapping[str, str], *, clock: Clock = system_clock) -> "Limi
 def session_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "SessionStore":
     """Returns the sessions in the table SESSIONS_TABLE, with SUBJECT_KEY. Raises ConfigError."""
     from mayfly.sessions import SessionStore
-    from mayfly.sessions.tokens import BASE62, SECRET_CHARACTERS
 
     settings = read_settings(_Sessions, env)
     return SessionStore(

@@ -7,7 +7,7 @@ import pytest
 
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import Credentials, Keys, make_private, people
-from mayfly_local.iam.guard import Identities
+from mayfly_local.iam.identities import Identities
 from mayfly_local.ports.access import Access, is_browser, is_loopback_name
 from mayfly_local.ports.http_server import HttpServer
 from tests.conftest import ROOT

@@ -8,7 +8,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from mayfly_local.iam.guard import Cors, Guard, Identities
+from mayfly_local.iam.guard import Guard
+from mayfly_local.iam.identities import Identities
+from mayfly_local.iam.pages import Cors
 from mayfly_local.iam.permissions import Grant, Permissions, Role
 from mayfly_local.iam.requests import Permission, Request, signer
 from mayfly_local.ports.access import Access

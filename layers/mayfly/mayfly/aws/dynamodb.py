@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
+from mayfly.aws.items import Item
 from mayfly.core.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ __all__ = [
     "RequestRefused",
     "TransactionCancelled",
 ]
-
-#: An item or a key in DynamoDB's JSON.
-Item = dict[str, Any]
 
 #: Errors that a retry cannot help: a malformed request, a missing permission, a missing table.
 _REFUSED: Final = {"ValidationException", "AccessDeniedException", "ResourceNotFoundException"}

@@ -1,4 +1,4 @@
-"""Random ids, derived ids, and table keys."""
+"""Random ids and secrets, derived ids, and table keys."""
 
 import hashlib
 import re
@@ -6,7 +6,20 @@ import secrets
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["derived_id", "key", "new_id", "new_nonce", "new_secret"]
+__all__ = [
+    "BASE62",
+    "SECRET_CHARACTERS",
+    "derived_id",
+    "hash_secret",
+    "key",
+    "new_id",
+    "new_nonce",
+    "new_secret",
+]
+
+BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+#: The length of a secret in base 62.
+SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
 
 #: Texts that need no encoding: nearly all of them.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._:@+-]*", re.ASCII)
@@ -28,6 +41,14 @@ def new_nonce() -> str:
 def new_secret(alphabet: str, length: int) -> str:
     """Returns characters drawn from a cryptographic source (ASVS 5.0, 11.5.1)."""
     return "".join(secrets.choice(alphabet) for _ in range(length))
+
+
+def hash_secret(secret: str) -> str:
+    """Returns the hash that is stored of a secret.
+
+    A plain SHA-256 is enough, because the secret has 256 random bits (ASVS 5.0, 6.5.2).
+    """
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def derived_id(*parts: str) -> str:

@@ -8,6 +8,7 @@ own, so that status writes do not pay for it.
 import json
 from typing import Any, Final
 
+from mayfly.aws.items import optional_number, optional_text
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.jobs.model import Attempt, Job, Outcome, Status, Tick
@@ -157,14 +158,14 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
         status=Status(item["status"]["S"]),
         created_at_ms=int(item["created_at"]["N"]),
         fingerprint=item["fingerprint"]["S"],
-        owner=_text(item, "owner"),
-        lease_until_ms=_number(item, "lease_until"),
-        not_before_ms=_number(item, "not_before"),
-        resent_at_ms=_number(item, "resent_at"),
+        owner=optional_text(item, "owner"),
+        lease_until_ms=optional_number(item, "lease_until"),
+        not_before_ms=optional_number(item, "not_before"),
+        resent_at_ms=optional_number(item, "resent_at"),
         history=tuple(_attempt(entry["S"]) for entry in item["history"]["L"]),
         result=json.loads(item["result"]["S"]) if "result" in item else None,
-        error=_text(item, "error"),
-        expires_at_s=_number(item, "expires_at"),
+        error=optional_text(item, "error"),
+        expires_at_s=optional_number(item, "expires_at"),
         progress=json.loads(item["progress"]["S"]) if "progress" in item else None,
         tick=_tick(item["tick"]["S"]) if "tick" in item else None,
         **{name: int(item[name]["N"]) for name in _NUMBERS},
@@ -180,11 +181,3 @@ def _attempt(entry: str) -> Attempt:
 def _tick(entry: str) -> Tick:
     stored = json.loads(entry)
     return Tick(stored["schedule"], stored["at"], stored["missed"])
-
-
-def _text(item: dict[str, Any], name: str) -> str | None:
-    return item[name]["S"] if name in item else None
-
-
-def _number(item: dict[str, Any], name: str) -> int | None:
-    return int(item[name]["N"]) if name in item else None

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from mayfly.aws.items import optional_number, optional_text
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.schedules.model import Definition, Schedule
@@ -96,14 +97,14 @@ def read_item(item: Mapping[str, Any]) -> Schedule:
         definition=Definition(
             task=item["task"]["S"],
             payload=json.loads(item["payload"]["S"]),
-            max_attempts=_number(item, "max_attempts"),
-            cron=item["cron"]["S"] if "cron" in item else None,
-            every_seconds=_number(item, "every_seconds"),
+            max_attempts=optional_number(item, "max_attempts"),
+            cron=optional_text(item, "cron"),
+            every_seconds=optional_number(item, "every_seconds"),
             timezone=item["timezone"]["S"],
         ),
         edition=item["edition"]["S"],
         anchor_ms=int(item["anchor"]["N"]),
-        next_ms=_number(item, "attention_at"),
+        next_ms=optional_number(item, "attention_at"),
         made_ms=int(item["made"]["N"]),
         version=int(item["version"]["N"]),
         is_paused=item["paused"]["BOOL"],
@@ -144,7 +145,3 @@ def _is_as_seen(seen: Schedule) -> dict[str, Any]:
             ":edition": {"S": seen.edition},
         },
     }
-
-
-def _number(item: Mapping[str, Any], name: str) -> int | None:
-    return int(item[name]["N"]) if name in item else None

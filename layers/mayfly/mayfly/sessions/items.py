@@ -1,8 +1,8 @@
 """Sessions as items of the Sessions table: their keys, and conversion in both directions."""
 
 import json
-from typing import Any
 
+from mayfly.aws.items import Item, optional_text
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions.model import Session
@@ -18,8 +18,6 @@ __all__ = [
     "ttl_of",
     "write_item",
 ]
-
-Item = dict[str, Any]
 
 
 def session_key(tenant: str, partition: str, session_id: str) -> Item:
@@ -81,7 +79,7 @@ def read_item(tenant: str, item: Item) -> Session:
         tenant=tenant,
         partition=item["pk"]["S"].rpartition("/")[2],
         id=item["sk"]["S"].removeprefix(session_sort("")),
-        subject=item["subject"]["S"] if "subject" in item else None,
+        subject=optional_text(item, "subject"),
         data=json.loads(item["data"]["S"]),
         version=int(item["version"]["N"]),
         generation=int(item["generation"]["N"]),

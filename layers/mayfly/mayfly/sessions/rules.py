@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
+from mayfly.core.ids import hash_secret
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions.errors import VersionConflict
 from mayfly.sessions.model import Session
-from mayfly.sessions.tokens import hash_secret
 
 __all__ = [
     "DATA_LIMIT",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mayfly.core.errors import StoreUnavailable
+from mayfly.core.ids import hash_secret
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions import rules, tokens
 from mayfly.sessions.errors import SessionNotFound
@@ -68,7 +69,7 @@ def create(
         data={},
         version=0,
         generation=0 if subject is None else store.generation(tenant, partition),
-        secret_hash=tokens.hash_secret(secret),
+        secret_hash=hash_secret(secret),
         created_at_ms=now_ms,
         idle_ms=idle_seconds * 1000,
         absolute_ms=absolute_seconds * 1000,

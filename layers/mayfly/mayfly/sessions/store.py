@@ -8,6 +8,7 @@ from typing import Any, Final
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
+from mayfly.core.ids import hash_secret
 from mayfly.sessions import writes
 from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.items import (
@@ -21,7 +22,7 @@ from mayfly.sessions.items import (
 )
 from mayfly.sessions.model import Page, Session, Token
 from mayfly.sessions.rules import is_valid, touched_until, was_rotated_away
-from mayfly.sessions.tokens import hash_secret, subject_partition
+from mayfly.sessions.tokens import subject_partition
 
 __all__ = ["SessionRotated", "SessionStore", "StaleWrite"]
 

@@ -5,31 +5,25 @@ a hash of its subject, and the session's id. So a subject's sessions and its gen
 partition, and the token alone tells what to read.
 """
 
-import hashlib
 import hmac
 import re
 from typing import Final
 
 from mayfly.core.errors import InvalidRequest
-from mayfly.core.ids import key
+from mayfly.core.ids import SECRET_CHARACTERS, key
 from mayfly.core.json_input import NAME
 from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.model import Session, Token
 
 __all__ = [
-    "BASE62",
     "ID",
-    "SECRET_CHARACTERS",
     "anonymous_partition",
-    "hash_secret",
     "is_anonymous",
     "read_token",
     "subject_partition",
     "write_token",
 ]
 
-BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
 #: The shape of a session's id.
 ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _TOKEN: Final = re.compile(
@@ -62,14 +56,6 @@ def read_token(text: str) -> Token:
 def is_anonymous(text: str) -> bool:
     """Returns True if a token is that of a session without a subject. Checks the prefix only."""
     return text.startswith("mfs_a")
-
-
-def hash_secret(secret: str) -> str:
-    """Returns the hash that is stored of a secret.
-
-    A plain SHA-256 is enough, because the secret has 256 random bits (ASVS 5.0, 6.5.2).
-    """
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def subject_partition(subject_key: str, tenant: str, subject: str) -> str:

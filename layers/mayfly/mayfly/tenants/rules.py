@@ -4,7 +4,6 @@ The checksum is CRC-32, in 6 characters of base 62. By it a mistyped key is refu
 and secret scanners recognise a leaked key. The checksum is not a protection; the secret is.
 """
 
-import hashlib
 import hmac
 import re
 import zlib
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mayfly.core.ids import BASE62, SECRET_CHARACTERS, hash_secret
 from mayfly.tenants.model import ApiKey
 from mayfly.web.errors import Unauthenticated
 
@@ -43,11 +43,9 @@ ALL_SCOPES: Final = frozenset(
     }
 )
 
-_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
 _CREDENTIAL: Final = re.compile(
     r"(?i:bearer) +mf_(?P<env>[a-z]{2,8})_(?P<id>[0-9A-Za-z]{12})"
-    rf"_(?P<secret>[0-9A-Za-z]{{{_SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
+    rf"_(?P<secret>[0-9A-Za-z]{{{SECRET_CHARACTERS}}})(?P<sum>[0-9A-Za-z]{{6}})",
     re.ASCII,
 )
 
@@ -74,10 +72,10 @@ def mint(
 
     `new_secret(alphabet, length)` draws its parts.
     """
-    key_id, secret = new_secret(_BASE62, 12), new_secret(_BASE62, _SECRET_CHARACTERS)
+    key_id, secret = new_secret(BASE62, 12), new_secret(BASE62, SECRET_CHARACTERS)
     body = f"mf_{env}_{key_id}_{secret}"
     return body + _checksum(body), ApiKey(
-        key_id, tenant, scopes, _hash(secret), now_ms, expires_at_ms
+        key_id, tenant, scopes, hash_secret(secret), now_ms, expires_at_ms
     )
 
 
@@ -103,7 +101,7 @@ def verify(credential: Credential, stored: ApiKey | None, *, now_ms: int) -> Api
     """
     expected = stored.secret_hash if stored else ""
     # In constant time (ASVS 5.0, 11.2.4).
-    matches = hmac.compare_digest(_hash(credential.secret), expected)
+    matches = hmac.compare_digest(hash_secret(credential.secret), expected)
     if stored is None or not matches:
         raise Unauthenticated("the key is not known")
     if stored.expires_at_ms is not None and stored.expires_at_ms <= now_ms:
@@ -120,13 +118,9 @@ def must_note_use(api_key: ApiKey, now_ms: int) -> int | None:
     return before_ms if noted_ms is None or noted_ms <= before_ms else None
 
 
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
 def _checksum(body: str) -> str:
     number, digits = zlib.crc32(body.encode()), ""
     while len(digits) < 6:
         number, digit = divmod(number, 62)
-        digits = _BASE62[digit] + digits
+        digits = BASE62[digit] + digits
     return digits

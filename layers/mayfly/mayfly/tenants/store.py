@@ -3,6 +3,7 @@
 from typing import Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
+from mayfly.aws.items import optional_number
 from mayfly.core.clock import Clock, system_clock
 from mayfly.core.ids import key
 from mayfly.tenants.errors import KeyNotFound
@@ -151,10 +152,6 @@ def _read(item: Item) -> ApiKey:
         scopes=frozenset(item["scopes"]["S"].split()),
         secret_hash=item["secret_hash"]["S"],
         created_at_ms=int(item["created_at"]["N"]),
-        expires_at_ms=_number(item, "valid_until"),
-        last_used_at_ms=_number(item, "last_used_at"),
+        expires_at_ms=optional_number(item, "valid_until"),
+        last_used_at_ms=optional_number(item, "last_used_at"),
     )
-
-
-def _number(item: Item, name: str) -> int | None:
-    return int(item[name]["N"]) if name in item else None

@@ -1,0 +1,158 @@
+"""The control interface: requests of the runtime and of people to the emulator's process.
+
+`mayfly_local.emulator.control` sends those of the runtime.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mayfly_local.iam.bodies import Receive, whole_body
+from mayfly_local.iam.faults import Faults
+from mayfly_local.iam.identities import Identities
+from mayfly_local.iam.kept import Kept
+from mayfly_local.iam.permissions import Permissions, Role
+from mayfly_local.iam.refusals import Refusals
+from mayfly_local.iam.requests import Permission
+from mayfly_local.iam.responses import Send, plain_error, respond
+
+__all__ = ["PREFIX", "ControlInterface"]
+
+#: The paths of control requests.
+PREFIX: Final = "/_mayfly/"
+
+
+class ControlInterface:
+    """Serves control requests.
+
+    They set the keys and roles of functions, request faults, and ask about permissions. All other
+    requests are for the durable state.
+    """
+
+    def __init__(
+        self,
+        identities: Identities,
+        permissions: Permissions,
+        refusals: Refusals,
+        faults: Faults,
+        kept: Kept,
+    ) -> None:
+        self._identities = identities
+        self._permissions = permissions
+        self._refusals = refusals
+        self._faults = faults
+        self._kept = kept
+        #: Set when the runtime has handed over the functions' keys and roles.
+        self.knows_functions = asyncio.Event()
+
+    async def serve(
+        self, what: str, headers: Mapping[str, str], receive: Receive, send: Send
+    ) -> None:
+        """Serves the runtime and people. They send the id of their access key as a bearer token."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        owner = self._identities.of(token if scheme.lower() == "bearer" else "")
+        if owner not in ("runtime", "people"):
+            text = (
+                "send this stack's access key: Authorization: Bearer ID (mayfly env prints the id)"
+            )
+            await respond(send, 401, *plain_error(text))
+            return
+        try:
+            body = await whole_body(receive)
+            arguments = json.loads(body) if body else None
+        except ConnectionError:
+            return
+        except ValueError as problem:
+            await respond(send, 400, *plain_error(f"the body is not JSON: {problem}"))
+            return
+        is_read = what in ("health", "roles") and arguments is None
+        if owner != "runtime" and not is_read and what not in ("faults", "check"):
+            await respond(send, 403, *plain_error(f"only the runtime may use {PREFIX}{what}"))
+            return
+        if (malformed := _malformed(what, arguments)) is not None:
+            await respond(send, 400, *plain_error(malformed))
+            return
+        try:
+            reply = self._reply(what, arguments)
+            self._kept.commit()
+        except OSError as problem:
+            text = f"the state could not be written: {problem.strerror}"
+            await respond(send, 500, *plain_error(text))
+            return
+        await respond(
+            send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
+        )
+
+    def _reply(self, what: str, arguments: Any) -> Any:
+        match what:
+            case "health":
+                return {"status": "ok"}
+            case "roles" if arguments is not None:
+                self._identities.functions = {
+                    key: known["function"] for key, known in arguments["keys"].items()
+                }
+                self._identities.secrets |= {
+                    key: known["secret"] for key, known in arguments["keys"].items()
+                }
+                self._permissions.set(
+                    {
+                        name: None if role is None else Role(**role)
+                        for name, role in arguments["roles"].items()
+                    }
+                )
+                self.knows_functions.set()
+                return {}
+            case "roles":
+                return _use_of(self._permissions)
+            case "faults":
+                self._faults.add(arguments)
+                return {}
+            case "check":
+                function, permission = (
+                    arguments["function"],
+                    Permission(arguments["action"], arguments["resource"]),
+                )
+                return {
+                    "allowed": self._refusals.allows(function, permission)
+                    if arguments["note"]
+                    else self._permissions.may(function, permission)
+                }
+        return self._kept.serve(what, arguments)
+
+
+def _use_of(permissions: Permissions) -> dict[str, Any]:
+    """Returns the granted permissions with their use, and the refused ones: `mayfly roles`."""
+    return {
+        "grants": [
+            {**vars(grant), "used": permissions.used[grant]} for grant in permissions.grants()
+        ],
+        "refused": [
+            {
+                "function": function,
+                "action": permission.action,
+                "resource": permission.resource,
+                "times": times,
+            }
+            for (function, permission), times in permissions.refused.items()
+        ],
+        "unchecked": [name for name, role in permissions.roles.items() if role is None],
+    }
+
+
+def _malformed(what: str, arguments: Any) -> str | None:
+    """Returns the error of a control request from people, or None."""
+    shapes = {
+        "faults": {"function": str, "action": str, "kind": str, "times": int},
+        "check": {"function": str, "action": str, "resource": str, "note": bool},
+    }
+    if what not in shapes:
+        return None
+    if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
+        return f"{what} needs {', '.join(shapes[what])}"
+    wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
+    if wrong:
+        return f"wrong type: {', '.join(wrong)}"
+    if what == "faults" and (arguments["kind"] not in ("refuse", "lose") or arguments["times"] < 1):
+        return "kind is refuse or lose, times at least 1"
+    return None

@@ -1,0 +1,40 @@
+"""Faults that tests request for the calls of functions."""
+
+from typing import Any
+
+from mayfly_local.iam.requests import UNREADABLE, Request
+
+__all__ = ["Faults"]
+
+
+class Faults:
+    """The faults that have not struck yet.
+
+    With `refuse` a call never takes effect. With `lose` it takes effect, and its response is lost.
+    """
+
+    def __init__(self) -> None:
+        self._wanted: list[dict[str, Any]] = []
+
+    def add(self, wanted: dict[str, Any]) -> None:
+        """Adds a fault for the next calls of a function's action.
+
+        The fault is `{function, action, kind, times}`.
+        """
+        self._wanted.append(dict(wanted))
+
+    def strike(self, function: str, request: Request) -> str | None:
+        """Returns the kind of a request's fault, or None."""
+        if not self._wanted:
+            return None
+        try:
+            actions = {permission.action for permission in request.permissions()}
+        except UNREADABLE:
+            return None
+        for fault in self._wanted:
+            if fault["function"] == function and fault["action"] in actions:
+                fault["times"] -= 1
+                if not fault["times"]:
+                    self._wanted.remove(fault)
+                return str(fault["kind"])
+        return None
