@@ -11,7 +11,7 @@ from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
 from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.model import Job
 from mayfly.jobs.writes import create as create_job
-from mayfly.schedules import writes
+from mayfly.schedules import items, writes
 from mayfly.schedules.errors import ScheduleNotFound
 from mayfly.schedules.model import Schedule
 
@@ -31,10 +31,10 @@ class ScheduleStore:
 
     def read(self, tenant: str, name: str) -> Schedule:
         """Returns the schedule, by a consistent read. Raises ScheduleNotFound, StoreUnavailable."""
-        item = self._db.get("read schedule", self._table, writes.schedule_key(tenant, name))
+        item = self._db.get("read schedule", self._table, items.schedule_key(tenant, name))
         if item is None:
             raise ScheduleNotFound(name)
-        return writes.read_item(item)
+        return items.read_schedule(item)
 
     def list(
         self, tenant: str, *, limit: int, after: str | None
@@ -48,14 +48,14 @@ class ScheduleStore:
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk",
             "ExpressionAttributeNames": {"#pk": "pk"},
-            "ExpressionAttributeValues": {":pk": {"S": writes.partition(tenant)}},
+            "ExpressionAttributeValues": {":pk": {"S": items.partition(tenant)}},
             "ConsistentRead": True,
             "Limit": limit,
         }
         if after is not None:
-            query["ExclusiveStartKey"] = writes.schedule_key(tenant, after)
+            query["ExclusiveStartKey"] = items.schedule_key(tenant, after)
         reply = self._db.query("list schedules", **query)
-        page = [writes.read_item(item) for item in reply["Items"]]
+        page = [items.read_schedule(item) for item in reply["Items"]]
         return page, page[-1].name if page and "LastEvaluatedKey" in reply else None
 
     def due(self, *, before_ms: int) -> Iterator[Schedule]:
@@ -69,13 +69,13 @@ class ScheduleStore:
             "KeyConditionExpression": "#due = :due AND #at <= :before",
             "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
             "ExpressionAttributeValues": {
-                ":due": {"S": writes.DUE},
+                ":due": {"S": items.DUE},
                 ":before": {"N": str(before_ms)},
             },
         }
         while True:
             reply = self._db.query("sweep schedules", **query)
-            yield from map(writes.read_item, reply["Items"])
+            yield from map(items.read_schedule, reply["Items"])
             if "LastEvaluatedKey" not in reply:
                 return
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
@@ -130,8 +130,6 @@ class ScheduleStore:
 
     def _is_gone(self, seen: Schedule) -> bool:
         return (
-            self._db.get(
-                "delete schedule", self._table, writes.schedule_key(seen.tenant, seen.name)
-            )
+            self._db.get("delete schedule", self._table, items.schedule_key(seen.tenant, seen.name))
             is None
         )

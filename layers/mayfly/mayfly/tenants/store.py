@@ -1,19 +1,13 @@
 """API keys on DynamoDB."""
 
-from typing import Final
-
-from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
-from mayfly.aws.items import optional_number
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB
+from mayfly.aws.items import Item
 from mayfly.core.clock import Clock, system_clock
-from mayfly.core.ids import key
 from mayfly.tenants.errors import KeyNotFound
+from mayfly.tenants.items import deleted_at, key_item, key_of, read_key
 from mayfly.tenants.model import ApiKey
 
 __all__ = ["TenantStore"]
-
-#: Time for which an expired key is kept. Until then its holder gets the reason "has expired", and
-#: `mayfly keys list` shows the key.
-_KEPT_SECONDS: Final = 30 * 24 * 3600
 
 
 class TenantStore:
@@ -29,27 +23,15 @@ class TenantStore:
 
     def add_key(self, api_key: ApiKey) -> None:
         """Stores a key, and replaces one of the same id."""
-        item: Item = {
-            "pk": {"S": _pk(api_key.key_id)},
-            "tenant": {"S": api_key.tenant},
-            "scopes": {"S": " ".join(sorted(api_key.scopes))},
-            "secret_hash": {"S": api_key.secret_hash},
-            "created_at": {"N": str(api_key.created_at_ms)},
-        }
-        if api_key.expires_at_ms is not None:
-            item |= {
-                "valid_until": {"N": str(api_key.expires_at_ms)},
-                "expires_at": {"N": _deleted_at(api_key.expires_at_ms)},
-            }
-        self._db.put("add the key", TableName=self._table, Item=item)
+        self._db.put("add the key", TableName=self._table, Item=key_item(api_key))
 
     def find_key(self, key_id: str) -> ApiKey | None:
         """Returns the key of this id, None if there is none.
 
         The read is strongly consistent, so a revoked key is refused immediately.
         """
-        item = self._db.get("find the key", self._table, {"pk": {"S": _pk(key_id)}})
-        return None if item is None else _read(item)
+        item = self._db.get("find the key", self._table, key_of(key_id))
+        return None if item is None else read_key(item)
 
     def list_keys(self, tenant: str) -> list[ApiKey]:
         """Returns a tenant's keys, oldest first.
@@ -67,7 +49,7 @@ class TenantStore:
                 ExpressionAttributeValues={":tenant": {"S": tenant}},
                 **start,
             )
-            keys += [_read(item) for item in reply["Items"]]
+            keys += [read_key(item) for item in reply["Items"]]
             if "LastEvaluatedKey" not in reply:
                 return sorted(keys, key=lambda api_key: (api_key.created_at_ms, api_key.key_id))
             start = {"ExclusiveStartKey": reply["LastEvaluatedKey"]}
@@ -80,7 +62,7 @@ class TenantStore:
             self._db.delete(
                 "revoke the key",
                 TableName=self._table,
-                Key={"pk": {"S": _pk(key_id)}},
+                Key=key_of(key_id),
                 ConditionExpression=is_its_own,
                 ExpressionAttributeValues={":tenant": {"S": tenant}},
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -98,13 +80,13 @@ class TenantStore:
             self._db.update(
                 "end the key",
                 TableName=self._table,
-                Key={"pk": {"S": _pk(key_id)}},
+                Key=key_of(key_id),
                 UpdateExpression="SET valid_until = :at, expires_at = :deleted",
                 ConditionExpression=f"{is_its_own} AND ({lasts_longer})",
                 ExpressionAttributeValues={
                     ":tenant": {"S": tenant},
                     ":at": {"N": str(at_ms)},
-                    ":deleted": {"N": _deleted_at(at_ms)},
+                    ":deleted": {"N": deleted_at(at_ms)},
                 },
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
@@ -125,7 +107,7 @@ class TenantStore:
             self._db.update(
                 "note the key's use",
                 TableName=self._table,
-                Key={"pk": {"S": _pk(key_id)}},
+                Key=key_of(key_id),
                 UpdateExpression="SET last_used_at = :now",
                 ConditionExpression=f"{is_there} AND ({is_old})",
                 ExpressionAttributeValues={
@@ -135,23 +117,3 @@ class TenantStore:
             )
         except ConditionFailed:
             return
-
-
-def _pk(key_id: str) -> str:
-    return key("key", key_id)
-
-
-def _deleted_at(expires_at_ms: int) -> str:
-    return str(expires_at_ms // 1000 + _KEPT_SECONDS)
-
-
-def _read(item: Item) -> ApiKey:
-    return ApiKey(
-        key_id=item["pk"]["S"].removeprefix(key("key", "")),
-        tenant=item["tenant"]["S"],
-        scopes=frozenset(item["scopes"]["S"].split()),
-        secret_hash=item["secret_hash"]["S"],
-        created_at_ms=int(item["created_at"]["N"]),
-        expires_at_ms=optional_number(item, "valid_until"),
-        last_used_at_ms=optional_number(item, "last_used_at"),
-    )

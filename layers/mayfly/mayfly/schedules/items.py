@@ -1,0 +1,72 @@
+"""Schedules as DynamoDB items, in the jobs table."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mayfly.aws.items import optional_number, optional_text
+from mayfly.core.ids import key
+from mayfly.core.json_input import canonical_json
+from mayfly.schedules.model import Definition, Schedule
+
+__all__ = ["DUE", "partition", "read_schedule", "schedule_item", "schedule_key"]
+
+#: The partition of the jobs table's `due` index with the active schedules, by their next tick.
+DUE: Final = "schedules"
+
+
+def partition(tenant: str) -> str:
+    """Returns the partition with a tenant's schedules."""
+    return key(tenant, "schedules")
+
+
+def schedule_key(tenant: str, name: str) -> dict[str, Any]:
+    """Returns the primary key of a schedule."""
+    return {"pk": {"S": partition(tenant)}, "sk": {"S": key("schedule", name)}}
+
+
+def read_schedule(item: Mapping[str, Any]) -> Schedule:
+    """Returns the schedule in an item."""
+    return Schedule(
+        tenant=item["tenant"]["S"],
+        name=item["name"]["S"],
+        definition=Definition(
+            task=item["task"]["S"],
+            payload=json.loads(item["payload"]["S"]),
+            max_attempts=optional_number(item, "max_attempts"),
+            cron=optional_text(item, "cron"),
+            every_seconds=optional_number(item, "every_seconds"),
+            timezone=item["timezone"]["S"],
+        ),
+        edition=item["edition"]["S"],
+        anchor_ms=int(item["anchor"]["N"]),
+        next_ms=optional_number(item, "attention_at"),
+        made_ms=int(item["made"]["N"]),
+        version=int(item["version"]["N"]),
+        is_paused=item["paused"]["BOOL"],
+    )
+
+
+def schedule_item(schedule: Schedule) -> dict[str, Any]:
+    """Returns the item of a schedule."""
+    definition = schedule.definition
+    item: dict[str, Any] = {
+        **schedule_key(schedule.tenant, schedule.name),
+        "tenant": {"S": schedule.tenant},
+        "name": {"S": schedule.name},
+        "task": {"S": definition.task},
+        "payload": {"S": canonical_json(definition.payload)},
+        "timezone": {"S": definition.timezone},
+        "edition": {"S": schedule.edition},
+        "anchor": {"N": str(schedule.anchor_ms)},
+        "made": {"N": str(schedule.made_ms)},
+        "version": {"N": str(schedule.version)},
+        "paused": {"BOOL": schedule.is_paused},
+    }
+    numbers = {"max_attempts": definition.max_attempts, "every_seconds": definition.every_seconds}
+    item |= {name: {"N": str(value)} for name, value in numbers.items() if value is not None}
+    if definition.cron is not None:
+        item["cron"] = {"S": definition.cron}
+    if schedule.next_ms is not None:
+        item |= {"due": {"S": DUE}, "attention_at": {"N": str(schedule.next_ms)}}
+    return item
