@@ -66,10 +66,7 @@ BUILDERS = {
     "schedules.schedule_key": ["schedule"],
     "sessions.generation_key": ["generation of a subject"],
     "sessions.session_key": ["session"],
-    **{
-        f"tenants.{method}": ["API key"]
-        for method in ("add_key", "end_key", "find_key", "note_use", "revoke_key")
-    },
+    "tenants.key_of": ["API key"],
     "webhooks.key": ["endpoint that is gone"],
 }
 #: The version that first stores a kind, status, outcome, algorithm or `kind: attribute`.
