@@ -48,7 +48,7 @@ build: .venv-sam/ready ## builds the files that deploy uploads; needs neither Do
 deploy: build ## deploys to the AWS account of your environment
 	@.venv-sam/bin/sam deploy
 
-invoke: $(VENV)/ready .venv-sam/ready ## invokes a function in a container, with the store of the running stack
+invoke: $(VENV)/ready .venv-sam/ready ## invokes a function in a container, with the emulator of the running stack
 	@$(BIN)/mayfly invoke $(FUNCTION) --container
 
 openapi: $(VENV)/ready ## writes the API's description, /openapi.json, and its page in docs/api

@@ -29,7 +29,7 @@ _OFFSET = [0.0]
 _REAL = time.time
 
 
-class Store:
+class Emulator:
     """The emulator with two tables, a queue, and one mapping that reads the stream.
 
     The tables hold jobs and counters.
@@ -200,7 +200,7 @@ def _rss() -> float:
     return float(psutil.Process().memory_info().rss / _MB)
 
 
-async def _ended(store: Store, sizes: list[int]) -> list[dict[str, Any]]:
+async def _ended(store: Emulator, sizes: list[int]) -> list[dict[str, Any]]:
     await store.make()
     rows, empty = [], _rss()
     for size in sizes:
@@ -226,7 +226,7 @@ async def _ended(store: Store, sizes: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-async def _day(store: Store, jobs_per_hour: int) -> list[float]:
+async def _day(store: Emulator, jobs_per_hour: int) -> list[float]:
     await store.make()
     by_hour = []
     for _ in range(24):
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("sizes", nargs="+", type=int)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
+        store = Emulator(Path(folder))
         work: Any = (
             _ended(store, options.sizes)
             if options.kind == "ended"

@@ -1,7 +1,6 @@
 """`mayfly invoke`: one function of the running stack."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import click
@@ -39,6 +38,6 @@ def invoke(
     value, path = read_event(event, function, work=work)
     if not container:
         return asyncio.run(in_process(function, value, work=work))
-    sam = Path(os.environ.get("MAYFLY_SAM", ".venv-sam/bin/sam"))
+    sam = Path(".venv-sam/bin/sam")
     more = ["--skip-pull-image"] if skip_pull_image else []
     return asyncio.run(in_container(function, path, work=work, sam=sam, bridge=bridge, more=more))

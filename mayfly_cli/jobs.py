@@ -214,7 +214,7 @@ def _listed(
 ) -> Iterator[Job]:
     after: tuple[str, int] | None = None
     while True:
-        page = operations.list(tenant, status, limit=_PAGE, after=after, now_ms=system_clock())
+        page = service.list_by_status(operations, status, tenant=tenant, limit=_PAGE, after=after)
         yield from (job for job in page.jobs if task in (None, job.task))
         if page.next is None:
             return

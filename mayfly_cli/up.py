@@ -158,7 +158,7 @@ def up(
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # a thread that waits for a store that is gone is not waited for
+    os._exit(code)  # a thread that waits for an emulator that is gone is not waited for
 
 
 def _work_folder(work: Path | None, template: Path, port: int) -> Path:

@@ -264,16 +264,21 @@ def emulator(work: Path) -> Iterator[str]:
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
     # Every caller may create stacks, as at an endpoint of one's own.
     keys = Keys(people=FOREIGN, runtime=FOREIGN)
-    store = Emulator(
-        unused_port(), work=work, state=None, log=logs.of("store"), keys=keys, any_credentials=True
+    server = Emulator(
+        unused_port(),
+        work=work,
+        state=None,
+        log=logs.of("emulator"),
+        keys=keys,
+        any_credentials=True,
     )
 
     async def start() -> None:
         await children.open()
-        await store.start(children)
+        await server.start(children)
 
     async def stop() -> None:
-        await store.stop()
+        await server.stop()
         await children.close()
 
     # The loop's own thread must start the child, because the child dies with the thread that
@@ -281,7 +286,7 @@ def emulator(work: Path) -> Iterator[str]:
     runner.start()
     asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     try:
-        yield store.endpoint
+        yield server.endpoint
     finally:
         asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)

@@ -43,9 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hostile",
         type=int,
-        default=3000,
+        default=2000,
         metavar="EVENTS",
-        help="hostile events to run (default: 3000)",
+        help="hostile events to run (default: 2000)",
     )
     parser.addoption(
         "--rounds",
@@ -65,18 +65,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--schema",
         type=int,
-        default=20,
+        default=10,
         metavar="CASES",
-        help="schemathesis cases for each operation and phase (default: 20)",
+        help="schemathesis cases for each operation and phase (default: 10)",
     )
 
     parser.addoption(
         "--load-seconds",
         type=int,
-        default=20,
+        default=10,
         metavar="SECONDS",
         help="how long workers are killed under load; stores are hammered for a tenth of it, and "
-        "a page is asked for in proportion (default: 20)",
+        "a page is asked for in proportion (default: 10)",
     )
     parser.addoption(
         "--lease-seconds",
@@ -123,6 +123,12 @@ SLOWEST = [
 #: Files whose tests share nothing that takes long to make: each test goes to the next free worker.
 SINGLE = ("test_lifecycle.py", "test_machine_faults.py", "test_state.py")
 
+#: Files whose tests change nothing that others rely on. One worker runs them all, on one stack.
+SHARED = tuple(
+    f"integration/test_{name}.py"
+    for name in ("browser", "hostile_requests", "hostile_wire", "sessions")
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts the tests.
@@ -150,6 +156,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
+            if path.endswith(SHARED):
+                return "shared"
             return nodeid if path.endswith(SINGLE) else path
 
     return Scheduling(config, log)

@@ -21,7 +21,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Environment variables of the function."""
+    """Variables of the function. One error names all that are missing."""
 
     tenants_table: str
 

@@ -30,7 +30,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function."""
+    """Variables of the function. One error names all that are missing."""
 
     jobs_table: str
     jobs_queue_url: str

@@ -33,7 +33,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Environment variables of the function."""
+    """Variables of the function. One error names all that are missing."""
 
     sessions_table: str
     subject_key: str

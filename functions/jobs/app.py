@@ -39,12 +39,12 @@ def build(deps: Deps) -> Handler:
         if status is None:
             raise InvalidRequest("status", f"must be {' or '.join(_LISTED)}")
         cursor, task, now_ms = api.query("cursor"), api.query("task"), deps.clock()
-        page = deps.operations.list(
-            api.tenant,
+        page = jobs.list_by_status(
+            deps.operations,
             status,
+            tenant=api.tenant,
             limit=_PAGE,
             after=None if cursor is None else read_cursor(cursor),
-            now_ms=now_ms,
         )
         items = [public(job, now_ms) for job in page.jobs if task in (None, job.task)]
         following = None if page.next is None else write_cursor(*page.next)

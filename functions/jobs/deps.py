@@ -27,7 +27,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function."""
+    """Variables of the function. One error names all that are missing."""
 
     jobs_table: str
     counters_table: str

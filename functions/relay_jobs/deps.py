@@ -23,7 +23,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function."""
+    """Variables of the function. One error names all that are missing."""
 
     jobs_queue_url: str
     webhooks_queue_url: str

@@ -24,7 +24,7 @@ class Deps:
 
 @dataclass(frozen=True)
 class Settings:
-    """Variables of the function."""
+    """Variables of the function. One error names all that are missing."""
 
     jobs_table: str
     imports_bucket: str

@@ -15,7 +15,7 @@ __all__ = ["MemoryWatch"]
 #: Seconds between two checks of a process that runs an invocation, and of one that waits.
 _ACTIVE_INTERVAL: Final = 0.02
 _IDLE_INTERVAL: Final = 0.5
-#: A check of the process with all its children is slower: one check in so many.
+#: Every tenth check includes the children of the process, which takes longer.
 _CHECKS_OF_CHILDREN: Final = 10
 
 

@@ -32,13 +32,13 @@ def main() -> None:
     """Runs the emulator with its settings, on the socket that the supervisor has opened."""
     settings = json.loads(os.environ.pop(SETTINGS))
     say = _speaker(settings["mark"])
-    from ministack import app as store
+    from ministack import app as ministack
 
     identities = Identities(**settings["identities"])
-    kept = emulator.prepare(store, settings, identities, say)
+    kept = emulator.prepare(ministack, settings, identities, say)
     access = Access(frozenset(settings["hosts"]))
     guard = Guard(
-        store.app, lambda refused: say({"refused": refused}), identities, access,
+        ministack.app, lambda refused: say({"refused": refused}), identities, access,
         cors=emulator.bucket_cors,
         bucket_of=emulator.bucket_of_host, kept=kept,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How far each event source mapping has read its stream, and which records it has missed."""
+"""Positions of event source mappings in their streams, and records that they have missed."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping

@@ -37,18 +37,18 @@ _Handler = Callable[..., Any]
 
 
 def prepare(
-    store: Any,
+    ministack: Any,
     settings: Mapping[str, Any],
     identities: Identities,
     say: Callable[[dict[str, Any]], None],
 ) -> Kept:
-    """Prepares ministack's application module `store`.
+    """Prepares ministack's application module `ministack`.
 
     Returns the object that stores its state.
     """
     raise_file_limit()
     _serve_only_what_is_signed_for()
-    _leave_out_other_entries(store)
+    _leave_out_other_entries(ministack)
     _leave_out_what_runs_code()
     _know_keys(identities)
     from mayfly_local.emulator.durable import Durable
@@ -130,18 +130,20 @@ def _signed_for(service: str, original: _Handler) -> _Handler:
     return handler
 
 
-def _leave_out_other_entries(store: Any) -> None:
+def _leave_out_other_entries(ministack: Any) -> None:
     """Removes the emulator's other entries.
 
     These are its own paths and hosts, and those of services that are not served here.
     """
-    names = [name for name in vars(store) if name.startswith("_handle_") and name not in _ENTRIES]
+    names = [
+        name for name in vars(ministack) if name.startswith("_handle_") and name not in _ENTRIES
+    ]
     assert len(names) > 15, names  # A name that has moved ends the start.
     for name in names:
         setattr(
-            store,
+            ministack,
             name,
-            _nothing_async if asyncio.iscoroutinefunction(getattr(store, name)) else _nothing,
+            _nothing_async if asyncio.iscoroutinefunction(getattr(ministack, name)) else _nothing,
         )
 
 

@@ -75,10 +75,10 @@ async def gateway() -> str:
 
 
 @contextlib.asynccontextmanager
-async def way_to_emulator(store: str, bridge: str) -> AsyncIterator[str]:
+async def way_to_emulator(emulator: str, bridge: str) -> AsyncIterator[str]:
     """Forwards requests of containers, and yields the emulator's URL for them.
 
-    `store` is the emulator's URL here. `bridge` is this machine's address on the engine's network.
+    `emulator` is its URL here. `bridge` is this machine's address on the engine's network.
     """
     is_linux = sys.platform == "linux"
     name = bridge if is_linux else _DESKTOP
@@ -91,7 +91,7 @@ async def way_to_emulator(store: str, bridge: str) -> AsyncIterator[str]:
                 for key, value in request.headers.items()
                 if key.lower() not in _OWN_HEADERS
             ]
-            target = URL(store + request.raw_path, encoded=True)
+            target = URL(emulator + request.raw_path, encoded=True)
             skipped = [hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE]
             body = await request.read()
             async with session.request(

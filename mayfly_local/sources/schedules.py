@@ -59,7 +59,7 @@ class Scheduler:
                     "ERROR",
                     schedule=self._schedule.name,
                     reason=result.message,
-                    next="given up",
+                    next="discarded",
                 )
                 return
             self._log.event(

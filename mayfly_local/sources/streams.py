@@ -207,7 +207,7 @@ class StreamPoller:
                 half = len(left) // 2
                 todo[:0] = [_Batch(left[:half], batch.retries), _Batch(left[half:], batch.retries)]
             elif is_exhausted or self._is_too_old(left[0]):
-                await self._give_up(shard, left, batch.retries)
+                await self._discard(shard, left, batch.retries)
             else:
                 todo.insert(0, _Batch(left, batch.retries + 1))
                 await self._pause(min(0.1 * 2**batch.retries, _LONGEST_BACKOFF))
@@ -229,10 +229,10 @@ class StreamPoller:
         )
         return records[first:]
 
-    async def _give_up(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
+    async def _discard(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
         numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
         self._log.event(
-            "batch given up",
+            "batch discarded",
             "ERROR",
             stream=self._source.stream_arn,
             records=len(records),

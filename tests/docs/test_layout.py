@@ -45,9 +45,13 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
 
 
 def definitions(tree: ast.Module | ast.ClassDef) -> dict[str, ast.stmt]:
-    """Returns the functions and classes of a module or class, by name."""
+    """Returns the functions, classes and annotated constants of a module or class, by name."""
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return {node.name: node for node in tree.body if isinstance(node, kinds)}
+    return {node.name: node for node in tree.body if isinstance(node, kinds)} | {
+        node.target.id: node
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mayfly_testing.stack import Stack, running
+from mayfly_testing.stack import Stack
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -80,11 +80,9 @@ Promise.all([
 </script>"""
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("browser")) as found:
-        assert found.get("/").status_code == 200
-        yield found
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    return shared_stack
 
 
 def page_of(stack: Stack) -> bytes:

@@ -5,19 +5,17 @@ Each is refused, and the next one is served.
 
 import json
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 import requests
 
-from mayfly_testing.stack import Stack, running
+from mayfly_testing.stack import Stack
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("hostile")) as found:
-        yield found
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    return shared_stack
 
 
 def send(stack: Stack, raw: bytes) -> bytes:

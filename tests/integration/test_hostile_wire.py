@@ -5,12 +5,12 @@ Each gets its expected answer, and the next one is served.
 
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
-from mayfly_testing.stack import Stack, running
+from mayfly_testing.stack import Stack
 
 JSON = b"Content-Type: application/json\r\n"
 TASK = b'{"task":"counter.add","payload":'
@@ -19,10 +19,9 @@ CHUNKED = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\n%sTransfer-Encoding: chunk
 Build = Callable[[bytes], bytes]
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("wire")) as found:
-        yield found
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    return shared_stack
 
 
 def exchange(stack: Stack, raw: bytes, *, seconds: float = 3) -> tuple[list[int], bytes]:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,17 +12,14 @@ import pytest
 import requests
 from mayfly.core.clock import system_clock
 
-from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, Stack, wait_until
 
-TWO_DAYS = 2 * 24 * 3600
 CURRENT = "/sessions/current"
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("sessions")
-    with running(folder, "--ttl-lag", str(TWO_DAYS), work=folder / ".mayfly") as found:
-        yield found
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    return shared_stack
 
 
 def call(

@@ -287,7 +287,7 @@ def test_dead_letter_that_cannot_be_stored_is_returned(burial: Burial) -> None:
     assert burial.settle("not json") == ["m0"]
 
 
-# ---------------------------------------------------------------- records that the relay gave up
+# ---------------------------------------------------------------- records that were not sent
 
 
 def image(job_id: str, status: str = "QUEUED", **more: Any) -> dict[str, Any]:
@@ -443,7 +443,7 @@ def test_abandoned_job_is_queued_again_and_keeps_its_attempt(burial: Burial) -> 
         1,
         1,
     )
-    with pytest.raises(Exception, match="no longer owns it"):
+    with pytest.raises(Exception, match="no longer owns job"):
         complete(burial.store, late, result="1", effects=[], now_ms=burial.clock())
     assert burial.claim("w2").attempt == 2
 

@@ -1,1 +1,1 @@
-"""The only modules of the library that call an AWS client, apart from each feature's store."""
+"""Adapters to AWS clients. Of the features, only webhooks and imports call a client themselves."""

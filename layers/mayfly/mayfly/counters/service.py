@@ -12,9 +12,9 @@ __all__ = ["create_sharded", "delete", "increment", "read", "read_many"]
 
 def increment(
     store: CounterStore,
+    name: str,
     *,
     tenant: str,
-    name: str,
     by: int = 1,
     floor: int | None = None,
     ceiling: int | None = None,
@@ -50,13 +50,13 @@ def increment(
     return Count(name, store.increment(tenant, name, step))
 
 
-def read(store: CounterStore, *, tenant: str, name: str) -> Count:
+def read(store: CounterStore, name: str, *, tenant: str) -> Count:
     """Returns the value of a counter, 0 if there is none, by one call. Raises StoreUnavailable."""
     check(name)
     return Count(name, store.read(tenant, name))
 
 
-def read_many(store: CounterStore, *, tenant: str, names: Sequence[str]) -> list[Count]:
+def read_many(store: CounterStore, names: Sequence[str], *, tenant: str) -> list[Count]:
     """Returns the values of counters, in the order of `names`.
 
     Makes one call for each hundred, and one more for each sharded counter. Raises StoreUnavailable.
@@ -67,7 +67,7 @@ def read_many(store: CounterStore, *, tenant: str, names: Sequence[str]) -> list
     return [Count(name, values[name]) for name in names]
 
 
-def create_sharded(store: CounterStore, *, tenant: str, name: str, shards: int) -> None:
+def create_sharded(store: CounterStore, name: str, *, tenant: str, shards: int) -> None:
     """Creates a counter with 2 to 100 shards, each an item. Raises CounterExists.
 
     Shards are for more than 1,000 writes a second, the most that DynamoDB takes on one item.
@@ -78,7 +78,7 @@ def create_sharded(store: CounterStore, *, tenant: str, name: str, shards: int) 
     store.create(tenant, name, shards)
 
 
-def delete(store: CounterStore, *, tenant: str, name: str) -> None:
+def delete(store: CounterStore, name: str, *, tenant: str) -> None:
     """Deletes a counter; its value is 0 from then on. Raises StoreUnavailable."""
     check(name)
     store.delete(tenant, name)

@@ -5,7 +5,7 @@ from mayfly.jobs.authoring.outcomes import Continue, Permanent, Retry
 from mayfly.jobs.authoring.task import task
 from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.service import cancel, redrive, submit, wait
+from mayfly.jobs.service import cancel, list_by_status, redrive, submit, wait
 from mayfly.jobs.store import JobStore
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Retry",
     "Submission",
     "cancel",
+    "list_by_status",
     "redrive",
     "submit",
     "task",

@@ -121,8 +121,7 @@ class StaleWrite(MayflyError):
         #: be another one with the same idempotency key.
         self.fingerprint = fingerprint
         super().__init__(
-            f"attempt {nonce} of job {job_id!r} no longer owns it ({holder}); its effects were "
-            "not applied"
+            f"worker {nonce} no longer owns job {job_id!r} ({holder}); its effects were not applied"
         )
 
 

@@ -40,7 +40,10 @@ CommitOutcome = StaleWrite | EffectRefused | Contended | StoreUnavailable | None
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One attempt's completion and its effects. The completion is the write of its job's item."""
+    """The completion and the effects of one delivery.
+
+    The completion is the write of its job's item.
+    """
 
     tenant: str
     job_id: str
@@ -249,7 +252,7 @@ def _group(members: Sequence[Member]) -> Group:
 
 
 def stale_write(job_id: str, nonce: str, item: Mapping[str, Any] | None) -> StaleWrite:
-    """Returns the error of an attempt that has lost its job; `item` is the job's item."""
+    """Returns the error of a worker that has lost its job; `item` is the job's item."""
     if item is None:
         return StaleWrite(job_id, nonce, "the job's record is gone", has_ended=True)
     has_ended = Status(item["status"]["S"]) in TERMINAL

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
-from mayfly.jobs.model import Job, Submission
-from mayfly.jobs.operations import JobOperations
+from mayfly.jobs.model import Job, Status, Submission
+from mayfly.jobs.operations import JobOperations, Page
 from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
 from mayfly.jobs.store import JobExists, JobStore
 
-__all__ = ["cancel", "redrive", "submit", "wait"]
+__all__ = ["cancel", "list_by_status", "redrive", "submit", "wait"]
 
 
 def submit(
@@ -48,6 +48,22 @@ def submit(
                 return store.read(tenant, exists.job.id, now_ms=now_ms), False
         return exists.job, False
     return job, True
+
+
+def list_by_status(
+    operations: JobOperations,
+    status: Status,
+    *,
+    tenant: str,
+    limit: int,
+    after: tuple[str, int] | None = None,
+) -> Page:
+    """Returns a page of this tenant's SCHEDULED or DEAD jobs, by their time.
+
+    `after` is the `next` of the page before. Raises StoreUnavailable.
+    """
+    now_ms = operations.store.clock()
+    return operations.list(tenant, status, limit=limit, after=after, now_ms=now_ms)
 
 
 def cancel(operations: JobOperations, job_id: str, *, tenant: str) -> Job:

@@ -228,7 +228,7 @@ class JobStore:
         ]
 
     def commit_many(self, members: Sequence[Member]) -> list[CommitOutcome]:
-        """Commits several attempts in as few calls as they need; see `GroupCommit.commit`."""
+        """Commits several deliveries in as few calls as they need; see `GroupCommit.commit`."""
         return self._groups.commit(members)
 
     def completion(self, job: Job, *, result: str, now_ms: int) -> dict[str, Any]:

@@ -1,7 +1,16 @@
 """Schedules: one job for each tick, even if a sweep runs twice or late."""
 
 from mayfly.schedules.model import Definition, Schedule
-from mayfly.schedules.service import Deps, define, delete, hand_out_due, pause, read, resume
+from mayfly.schedules.service import (
+    Deps,
+    define,
+    delete,
+    hand_out_due,
+    list_by_name,
+    pause,
+    read,
+    resume,
+)  # fmt: skip
 from mayfly.schedules.store import ScheduleStore
 from mayfly.schedules.wire import public, read_definition
 
@@ -13,6 +22,7 @@ __all__ = [
     "define",
     "delete",
     "hand_out_due",
+    "list_by_name",
     "pause",
     "public",
     "read",

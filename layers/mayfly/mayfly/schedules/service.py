@@ -22,7 +22,9 @@ from mayfly.schedules.rules import (
 )
 from mayfly.schedules.store import ScheduleStore, StaleWrite
 
-__all__ = ["Deps", "define", "delete", "hand_out_due", "pause", "read", "resume"]
+__all__ = [
+    "Deps", "define", "delete", "hand_out_due", "list_by_name", "pause", "read", "resume",
+]  # fmt: skip
 
 #: Ticks of one transaction, which has room for a hundred items and 4 MB.
 _TICKS = 25
@@ -46,6 +48,17 @@ class Deps:
 def read(deps: Deps, name: str, *, tenant: str) -> Schedule:
     """Returns a schedule of this tenant. Raises ScheduleNotFound, StoreUnavailable."""
     return deps.store.read(tenant, name)
+
+
+def list_by_name(
+    deps: Deps, *, tenant: str, limit: int, after: str | None = None
+) -> tuple[list[Schedule], str | None]:
+    """Returns up to `limit` of a tenant's schedules after the name `after`.
+
+    Also returns the name after which the next page begins, None at the end. Raises
+    StoreUnavailable.
+    """
+    return deps.store.list(tenant, limit=limit, after=after)
 
 
 def define(deps: Deps, name: str, definition: Definition, *, tenant: str) -> tuple[Schedule, bool]:

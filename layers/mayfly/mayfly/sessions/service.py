@@ -191,12 +191,12 @@ def end_read(store: SessionStore, session: Session) -> None:
     store.end_by_id(session.tenant, session.partition, session.id, now_ms=store.clock())
 
 
-def end_all(store: SessionStore, *, tenant: str, subject: str) -> None:
+def end_all(store: SessionStore, subject: str, *, tenant: str) -> None:
     """Ends all sessions of a subject immediately, by one call for any number of them."""
     store.end_all(tenant, store.partition(tenant, subject))
 
 
-def end_one(store: SessionStore, *, tenant: str, subject: str, session_id: str) -> None:
+def end_one(store: SessionStore, subject: str, *, tenant: str, session_id: str) -> None:
     """Ends one of a subject's sessions by its id, such as that of another device. One call."""
     if not tokens.ID.fullmatch(session_id):
         raise SessionNotFound
@@ -204,7 +204,7 @@ def end_one(store: SessionStore, *, tenant: str, subject: str, session_id: str) 
 
 
 def list_by_subject(
-    store: SessionStore, *, tenant: str, subject: str, limit: int = 50, after: str | None = None
+    store: SessionStore, subject: str, *, tenant: str, limit: int = 50, after: str | None = None
 ) -> Page:
     """Returns a page of a subject's live sessions.
 

@@ -1,4 +1,4 @@
-"""The errors that a task raises to say how its job goes on. A task that returns has succeeded.
+"""The errors that a task raises to say how its job continues. A task that returns has succeeded.
 
 `mayfly.jobs.worker.failures` lists what follows from these and from other errors.
 """

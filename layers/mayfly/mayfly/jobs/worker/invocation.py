@@ -23,14 +23,14 @@ from mayfly.core.errors import MayflyError
 from mayfly.core.observability import Observer
 from mayfly.jobs.errors import LeaseHeld
 
-__all__ = ["Batch", "each", "entrypoint"]
+__all__ = ["Work", "each", "entrypoint"]
 
 #: A record is not started if less than this is left before the invocation's deadline, in
 #: milliseconds.
 _START_MARGIN_MS = 2_000
 
 
-class Batch(Protocol):
+class Work(Protocol):
     """The work of one invocation, as `entrypoint` drives it."""
 
     @property
@@ -77,7 +77,7 @@ class _NotStarted(LeaseHeld):
 
 
 def entrypoint(
-    open_batch: Callable[[Sequence[SQSRecord], LambdaContext], Batch],
+    open_batch: Callable[[Sequence[SQSRecord], LambdaContext], Work],
     *,
     queue: Queue,
     lease_seconds: float,
@@ -110,7 +110,7 @@ class _Invocation:
 
     def __init__(
         self,
-        batch: Batch,
+        batch: Work,
         queue: Queue,
         lease_seconds: float,
         observe: Observer,
