@@ -75,8 +75,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=10,
         metavar="SECONDS",
-        help="how long workers are killed under load; stores are hammered for a tenth of it, and "
-        "a page is asked for in proportion (default: 10)",
+        help="how long workers are killed under load; stores are hammered for a tenth of it, 2 s "
+        "at least, and a page is asked for in proportion (default: 10)",
     )
     parser.addoption(
         "--lease-seconds",

@@ -20,7 +20,9 @@ from mayfly.imports import import_csv
 from mayfly.jobs import Effects, Job, Permanent, Retry
 from mayfly.jobs.authoring.built_in import BUILT_IN, DELIVER
 from mayfly.jobs.authoring.task import Declaration, Task
+from mayfly.jobs.model import Window
 from mayfly.jobs.routing.outbox import Outbox
+from mayfly.jobs.routing.stranded import StrandedSearch
 from mayfly.jobs.rules import job_id_for, new_job
 from mayfly.jobs.wire import read_submission
 from mayfly.jobs.worker.deps import Deps as WorkerDeps
@@ -183,7 +185,7 @@ class Maker:
 
     def __post_init__(self) -> None:
         found, clock = self.stores, self.stores.clock
-        observe = Quiet(
+        self.observe = observe = Quiet(
             log=Logger(service="release", level="CRITICAL"),
             metrics=Metrics(namespace="Mayfly", service="release"),
         )
@@ -195,7 +197,7 @@ class Maker:
         self._key_numbers = count(1)
         jobs_queue: Any = Queue(self.sent, "JobsQueue")  # type: ignore[arg-type]  # plays SQS
         webhooks_queue: Any = Queue(self.sent, "WebhooksQueue")  # type: ignore[arg-type]
-        outbox = Outbox(jobs_queue.send, {DELIVER.name: webhooks_queue.send})
+        self.outbox = outbox = Outbox(jobs_queue.send, {DELIVER.name: webhooks_queue.send})
         nonces = Numbered("f", 16)
 
         def worker(tasks: Mapping[str, Task], known: Mapping[str, Declaration]) -> WorkerDeps:
@@ -482,6 +484,7 @@ def make(client: Any, tables: Mapping[str, str]) -> Made:
     maker.sweep({}, Context(60_000))
     maker.unnamed_jobs("job of a schedule that a sweep made")
     _make_jobs_that_run(maker)
+    _make_search(maker)
     _make_messages(maker)
     _list_everything(maker)
     clock.advance(1)
@@ -1010,6 +1013,25 @@ def _make_messages(m: Maker) -> None:
     keyed = {**produced, "idempotency_key": "order-1"}
     m.message("job of a producer, with a key", "JobsQueue", json.dumps(keyed))
     m.message("records that the relay gave up", "RelayFailures", json.dumps(GIVEN_UP))
+
+
+def _make_search(m: Maker) -> None:
+    """Makes the search for stranded jobs: one window is searched, a second one in part."""
+    pauses: list[float] = []
+    search = StrandedSearch(
+        operations=m.stores.operations,
+        outbox=m.outbox,
+        observe=m.observe,
+        clock=m.stores.clock,
+        pause=pauses.append,
+        new_nonce=Numbered("e", 16),
+        page_items=4,
+    )
+    # No job is as old as these windows, so none is sent again.
+    search.work(search.read(), Window(1_000, 2_000), is_over=lambda: False)
+    left = iter([False] * 6)
+    search.work(search.read(), Window(3_000, 4_000), is_over=lambda: next(left, True))
+    m.case("search", "the second of two windows")
 
 
 def _list_everything(m: Maker) -> None:

@@ -6,7 +6,7 @@ All are read through the library's stores, on one set of tables.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from mayfly.jobs.authoring.built_in import BUILT_IN
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.model import Attempt, Status
 from mayfly.jobs.routing.outbox import announcement
+from mayfly.jobs.routing.search import SEARCH_KEY, read_search
 from mayfly.jobs.wire import read_message, read_stream_gap, read_submission
 from mayfly.limits import Algorithm, Decision, Limit, LimitStore
 from mayfly.schedules import Deps as ScheduleDeps
@@ -234,6 +235,13 @@ def _jobs_due(found: Stores, before_ms: int) -> Any:
     return found.operations.release_due(before_ms=before_ms, limit=100)
 
 
+def _search(found: Stores) -> Any:
+    store = found.operations.store
+    item = store.db.get("search", store.table, SEARCH_KEY)
+    assert item is not None
+    return asdict(read_search(item))
+
+
 def _submitted_again(found: Stores, tenant: str, body: dict[str, Any], key: str) -> Any:
     job, is_new = jobs.submit(
         found.operations,
@@ -407,6 +415,7 @@ READINGS: Final[Mapping[str, Callable[..., Any]]] = {
     "jobs by status": _jobs_listed,
     "stranded jobs": _jobs_stranded,
     "due jobs": _jobs_due,
+    "search": _search,
     "submission again": _submitted_again,
     "announcement": _announcement,
     "unreadable messages": _unreadable,
