@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mayfly import resources
-from mayfly.aws.streams import Streams
 from mayfly.core.clock import system_clock
 from mayfly.core.ids import new_nonce
 from mayfly.core.observability import Observer, observer
@@ -58,7 +57,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     dead_letters = DeadLetters(
         operations=operations,
         outbox=outbox,
-        images=Streams(resources.client("dynamodbstreams")).images,
+        images=resources.streams().images,
         search=search,
         tasks=resources.declared_tasks(
             settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local

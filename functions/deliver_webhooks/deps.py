@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aws_lambda_powertools.utilities.parameters import SSMProvider
 from mayfly import resources
 from mayfly.aws.queue import Queue
 from mayfly.core.clock import system_clock
@@ -57,7 +56,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     except InvalidRequest as problem:
         raise ConfigError([f"WEBHOOK_{problem}"]) from None
     webhooks = Webhooks(
-        secrets=Secrets(SSMProvider(boto3_client=resources.client("ssm")), settings.secrets_prefix),
+        secrets=Secrets(resources.parameters(), settings.secrets_prefix),
         endpoints=Endpoints(resources.dynamodb(), settings.endpoints_table, system_clock),
         policy=LOCAL if settings.aws_sam_local else PUBLIC,
         pauses=pauses,

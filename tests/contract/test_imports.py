@@ -151,7 +151,7 @@ def test_part_of_jobs_imports_lower_parts_only(path: Path) -> None:
 def test_only_the_edges_of_the_library_name_aws(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)}
     is_edge = path.parent.name == "aws" or name(path).endswith(
-        ("mayfly/resources.py", "imports/store.py", "webhooks/store.py")
+        ("mayfly/resources.py", "imports/store.py")
     )
     assert is_edge or not tops & AWS
 

@@ -195,8 +195,8 @@ class Maker:
         self._named: set[str] = set()
         self._nonces = Numbered("0", 16)
         self._key_numbers = count(1)
-        jobs_queue: Any = Queue(self.sent, "JobsQueue")  # type: ignore[arg-type]  # plays SQS
-        webhooks_queue: Any = Queue(self.sent, "WebhooksQueue")  # type: ignore[arg-type]
+        jobs_queue: Any = Queue(self.sent, "JobsQueue")
+        webhooks_queue: Any = Queue(self.sent, "WebhooksQueue")
         self.outbox = outbox = Outbox(jobs_queue.send, {DELIVER.name: webhooks_queue.send})
         nonces = Numbered("f", 16)
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any, Final
 
-from aws_lambda_powertools.utilities.parameters import SSMProvider
 from boto3.dynamodb.types import TypeSerializer
 from mayfly import counters, jobs, schedules, sessions
 from mayfly.aws.dynamodb import DynamoDB
+from mayfly.aws.parameters import Parameters
 from mayfly.core.errors import MayflyError
 from mayfly.core.observability import Observer
 from mayfly.counters import CounterStore
@@ -152,7 +152,7 @@ def stores(
         limits=LimitStore(db, tables["CountersTable"], clock=clock),
         tenants=TenantStore(db, tables["TenantsTable"], clock=clock),
         endpoints=Endpoints(db, tables["EndpointsTable"], clock),
-        secrets=Secrets(SSMProvider(boto3_client=make_client("ssm")), SECRETS_PREFIX),
+        secrets=Secrets(Parameters(make_client("ssm"), clock), SECRETS_PREFIX),
         messages=messages or {},
     )
 

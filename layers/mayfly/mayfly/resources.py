@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mayfly.core.clock import Clock, system_clock
+from mayfly.core.errors import ConfigError
 from mayfly.core.ids import BASE62, SECRET_CHARACTERS, new_id, new_nonce, new_secret
 from mayfly.core.observability import Observer
 from mayfly.core.settings import read_settings
 
 if TYPE_CHECKING:
     from mayfly.aws.dynamodb import DynamoDB
+    from mayfly.aws.parameters import Parameters
     from mayfly.aws.queue import Queue
+    from mayfly.aws.streams import Streams
     from mayfly.counters import CounterStore
     from mayfly.imports import Objects
     from mayfly.jobs import JobOperations, JobStore
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "client",
+    "client_of",
     "counter_store",
     "counters_of",
     "declared_tasks",
@@ -44,10 +48,12 @@ __all__ = [
     "limit_store",
     "limits_of",
     "outbox",
+    "parameters",
     "queue",
     "quota",
     "schedules",
     "session_store",
+    "streams",
     "worker",
 ]
 
@@ -125,7 +131,7 @@ def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
     from mayfly.jobs.authoring.built_in import DELIVER
     from mayfly.jobs.routing.outbox import Outbox
 
-    sqs = client("sqs")
+    sqs = client_of("sqs")
     return Outbox(
         queue(jobs_queue_url, sqs).send, {DELIVER.name: queue(webhooks_queue_url, sqs).send}
     )
@@ -156,8 +162,7 @@ def worker(
 
     Its jobs are in the table JOBS_TABLE. `known` has the tasks that other functions run.
     """
-    from boto3.dynamodb.types import TypeSerializer
-
+    from mayfly.aws.values import serialize
     from mayfly.jobs.worker.deps import Deps as WorkerDeps
 
     operations = job_operations(env)
@@ -172,7 +177,7 @@ def worker(
         clock=system_clock,
         new_nonce=new_nonce,
         jitter=random.random,
-        serialize=TypeSerializer().serialize,
+        serialize=serialize,
         lease_ms=lease_seconds * 1000,
     )
 
@@ -226,7 +231,7 @@ def dynamodb(*, attempts: int = 3) -> "DynamoDB":
     from mayfly.aws.dynamodb import DynamoDB
 
     return DynamoDB(
-        client("dynamodb", attempts=attempts),
+        client_of("dynamodb", attempts=attempts),
         # Between tries of a write that met a conflict, with full jitter; the caller waits for it.
         pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)),
     )
@@ -236,7 +241,54 @@ def queue(url: str, sqs: Any = None) -> "Queue":
     """Returns one SQS queue. Makes a client unless one is given."""
     from mayfly.aws.queue import Queue
 
-    return Queue(sqs or client("sqs"), url)
+    return Queue(sqs or client_of("sqs"), url)
+
+
+def streams() -> "Streams":
+    """Returns the adapter to DynamoDB Streams."""
+    from mayfly.aws.streams import Streams
+
+    return Streams(client_of("dynamodbstreams"))
+
+
+def parameters() -> "Parameters":
+    """Returns the adapter to Parameter Store."""
+    from mayfly.aws.parameters import Parameters
+
+    return Parameters(client_of("ssm"), system_clock)
+
+
+def client_of(service: str, *, attempts: int = 3) -> Any:
+    """Returns a client of DynamoDB, its streams, SQS or Parameter Store. Raises ConfigError.
+
+    It is the lean client where a function's process runs, on Lambda and on the local runtime, and
+    boto3's everywhere else, so that `mock_aws` works in tests. MAYFLY_CLIENT overrules this. A
+    process with a proxy uses boto3, too.
+    """
+    env = os.environ
+    choice = env.get("MAYFLY_CLIENT") or ("lean" if _is_function(env) else "boto3")
+    if choice == "boto3":
+        return client(service, attempts=attempts)
+    if choice != "lean":
+        raise ConfigError([f"MAYFLY_CLIENT must be lean or boto3, and is {choice!r}"])
+    from mayfly.aws.lean import LeanClient
+    from mayfly.aws.tls import context
+
+    return LeanClient(
+        service,
+        env,
+        pause=time.sleep,
+        share=random.random,
+        attempts=attempts,
+        tls=lambda: context(env.get("AWS_CA_BUNDLE")),
+    )
+
+
+def _is_function(env: Mapping[str, str]) -> bool:
+    """Returns whether this is a function's process, without a proxy for its requests."""
+    return "AWS_LAMBDA_RUNTIME_API" in env and not any(
+        name.lower() in ("http_proxy", "https_proxy") for name in env
+    )
 
 
 def client(service: str, *, attempts: int = 3) -> Any:

@@ -49,9 +49,8 @@ def stream_event(*ids: str) -> dict[str, Any]:
 
 def received(queue: Queue) -> list[dict[str, str]]:
     bodies: list[dict[str, str]] = []
-    while messages := queue._client.receive_message(
-        QueueUrl=queue._url, MaxNumberOfMessages=10
-    ).get("Messages"):
+    request = {"QueueUrl": queue._url, "MaxNumberOfMessages": 10}
+    while messages := queue._client.call("ReceiveMessage", request).get("Messages"):
         bodies += [json.loads(message["Body"]) for message in messages]
     return bodies
 
@@ -70,9 +69,12 @@ def test_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
         queue.send({"1": {"tenant": "acme", "id": "j1"}, "2": {"tenant": "other", "id": "j2"}})
         == set()
     )
-    reply = queue._client.receive_message(
-        QueueUrl=queue._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"]
-    )
+    request = {
+        "QueueUrl": queue._url,
+        "MaxNumberOfMessages": 10,
+        "MessageSystemAttributeNames": ["MessageGroupId"],
+    }
+    reply = queue._client.call("ReceiveMessage", request)
     groups = {
         json.loads(message["Body"])["id"]: message["Attributes"]["MessageGroupId"]
         for message in reply["Messages"]
@@ -226,7 +228,7 @@ def test_visibility_is_rounded_up_and_limited_to_the_range_of_sqs(aws: None) -> 
             entries.extend(call["Entries"])
             return {"Failed": [{}]}
 
-    queue = Queue(Client(), "url")  # type: ignore[arg-type]  # all that is used
+    queue = Queue(Client(), "url")
     failed = queue.set_visibility({"a": 0.2, "b": -1, "c": 10**9})
     assert ([entry["VisibilityTimeout"] for entry in entries], failed) == ([1, 0, 43200], 1)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.parameters import SSMProvider
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from mayfly.aws.dynamodb import DynamoDB
+from mayfly.aws.parameters import Parameters
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Status, Wake
 from mayfly.jobs.rules import job_id_for
@@ -90,7 +90,7 @@ class Deliveries(Stage):
         ssm = make_client("ssm")
         ssm.put_parameter(Name="/p/acme/default", Value=SECRET, Type="SecureString")
         self.endpoints = Endpoints(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
-        self.secrets = Secrets(SSMProvider(boto3_client=ssm), "/p")
+        self.secrets = Secrets(Parameters(ssm, self.clock), "/p")
         self.body = self._deliver
 
     def _deliver(self, job: Any, effects: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Adapters to AWS clients. Of the features, only webhooks and imports call a client themselves."""
+"""Adapters to AWS services, and the lean client. Of the features, only imports call a client."""

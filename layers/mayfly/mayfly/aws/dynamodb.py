@@ -1,20 +1,16 @@
 """Adapter to DynamoDB: sends one request, and raises an error that names the failure.
 
-Stores deal with tables and conditions. This module deals with botocore and its errors.
+Stores deal with tables and conditions. This module deals with the client and its errors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-from botocore.parsers import ResponseParserError
-
+from mayfly.aws.client import as_client
+from mayfly.aws.errors import Refused, Unanswered, Unsent
 from mayfly.aws.items import Item
 from mayfly.core.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 __all__ = [
     "AnswerLost",
@@ -90,21 +86,20 @@ class AnswerLost(StoreUnavailable):
 
 
 class DynamoDB:
-    """One client of DynamoDB.
+    """One client of DynamoDB: boto3's, or the lean one.
 
     `pause(attempt)` waits before a retry: with jitter in production. Every method raises
     StoreUnavailable; its `operation` is for the error's message.
     """
 
-    def __init__(self, client: "DynamoDBClient", pause: Callable[[int], None]) -> None:
-        # Any: the stubs describe neither cancellation reasons nor requests built by functions.
-        self._client: Any = client
+    def __init__(self, client: Any, pause: Callable[[int], None]) -> None:
+        self._client = as_client(client)
         self.pause = pause
 
     def get(self, operation: str, table: str, key: Item) -> Item | None:
         """Returns an item, strongly consistent, None if there is none."""
         item: Item | None = self._call(
-            operation, "get_item", TableName=table, Key=key, ConsistentRead=True
+            operation, "GetItem", TableName=table, Key=key, ConsistentRead=True
         ).get("Item")
         return item
 
@@ -123,18 +118,18 @@ class DynamoDB:
 
     def put(self, operation: str, **request: Any) -> None:
         """Calls PutItem. Raises ConditionFailed."""
-        self._call(operation, "put_item", **request)
+        self._call(operation, "PutItem", **request)
 
     def update(self, operation: str, **request: Any) -> Item:
         """Calls UpdateItem, and returns the attributes that `ReturnValues` asks for.
 
         Raises ConditionFailed.
         """
-        return dict(self._call(operation, "update_item", **request).get("Attributes", {}))
+        return dict(self._call(operation, "UpdateItem", **request).get("Attributes", {}))
 
     def delete(self, operation: str, **request: Any) -> None:
         """Calls DeleteItem. Raises ConditionFailed."""
-        self._call(operation, "delete_item", **request)
+        self._call(operation, "DeleteItem", **request)
 
     def transact(
         self, operation: str, writes: Sequence[Mapping[str, Any]], *, token: str | None = None
@@ -146,23 +141,23 @@ class DynamoDB:
         """
         self._call(
             operation,
-            "transact_write_items",
+            "TransactWriteItems",
             TransactItems=list(writes),
             **({} if token is None else {"ClientRequestToken": token}),
         )
 
     def execute_many(self, operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
         """Calls BatchExecuteStatement with up to 25 independent writes; returns their Reasons."""
-        reply = self._call(operation, "batch_execute_statement", Statements=list(statements))
+        reply = self._call(operation, "BatchExecuteStatement", Statements=list(statements))
         return [Reason(*_code_and_item(response)) for response in reply["Responses"]]
 
     def query(self, operation: str, **request: Any) -> dict[str, Any]:
         """Calls Query, and returns the whole reply."""
-        return dict(self._call(operation, "query", **request))
+        return dict(self._call(operation, "Query", **request))
 
     def scan(self, operation: str, **request: Any) -> dict[str, Any]:
         """Calls Scan, and returns the whole reply."""
-        return dict(self._call(operation, "scan", **request))
+        return dict(self._call(operation, "Scan", **request))
 
     def _get_some(self, operation: str, table: str, keys: Sequence[Item]) -> list[Item]:
         items: list[Item] = []
@@ -170,7 +165,7 @@ class DynamoDB:
         for attempt in range(_BATCH_TRIES):
             if attempt:
                 self.pause(attempt)
-            reply = self._call(operation, "batch_get_item", RequestItems=left)
+            reply = self._call(operation, "BatchGetItem", RequestItems=left)
             items += reply.get("Responses", {}).get(table, [])
             left = reply.get("UnprocessedKeys")
             if not left:
@@ -179,33 +174,26 @@ class DynamoDB:
 
     def _call(self, operation: str, method: str, **request: Any) -> Any:
         try:
-            return getattr(self._client, method)(**request)
-        except ClientError as refusal:
+            return self._client.call(method, request)
+        except Refused as refusal:
             raise _error_for(operation, refusal) from refusal
-        except (ResponseParserError, UnicodeDecodeError) as problem:
-            # There was a response, but it cannot be parsed.
-            raise AnswerLost(operation, type(problem).__name__) from problem
-        except (ParamValidationError, TypeError, ValueError) as problem:
-            # The request cannot be serialized, so it was not sent.
+        except Unanswered as problem:
+            raise AnswerLost(operation, problem.reason) from problem
+        except Unsent as problem:
             raise RequestRefused(operation, "ValidationException", str(problem)) from problem
-        except BotoCoreError as problem:
-            raise AnswerLost(operation, type(problem).__name__) from problem
 
 
-def _error_for(operation: str, refusal: ClientError) -> Exception:
-    answer: dict[str, Any] = dict(refusal.response)
-    code = answer["Error"]["Code"]
+def _error_for(operation: str, refusal: Refused) -> Exception:
+    code, answer = refusal.code, refusal.answer
     if code == "ConditionalCheckFailedException":
-        return ConditionFailed(
-            answer.get("Item"), was_repeated=answer["ResponseMetadata"].get("RetryAttempts", 0) > 0
-        )
+        return ConditionFailed(answer.get("Item"), was_repeated=refusal.tries > 1)
     if code == "TransactionCanceledException" and answer.get("CancellationReasons"):
         return TransactionCancelled(
             [Reason(entry["Code"], entry.get("Item")) for entry in answer["CancellationReasons"]]
         )
     if code in _REFUSED:
-        return RequestRefused(operation, code, answer["Error"].get("Message", code))
-    if answer["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+        return RequestRefused(operation, code, refusal.message)
+    if refusal.status >= 500:
         return AnswerLost(operation, code)
     return StoreUnavailable(operation, code)
 

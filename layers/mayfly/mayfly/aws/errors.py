@@ -1,8 +1,44 @@
 """Errors of AWS clients that callers may want to distinguish."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from mayfly.core.errors import MayflyError
 
-__all__ = ["StreamTrimmed"]
+__all__ = ["Refused", "StreamTrimmed", "Unanswered", "Unsent"]
+
+
+class Refused(Exception):
+    """The service has answered with an error.
+
+    `answer` is the whole answer as JSON. `tries` is the number of requests that were sent: if it is
+    more than one, a request whose answer was lost may have taken effect.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, status: int, answer: Mapping[str, Any], tries: int
+    ) -> None:
+        self.code = code
+        self.message = message
+        self.status = status
+        self.answer = answer
+        self.tries = tries
+        super().__init__(f"{code}: {message}")
+
+
+class Unanswered(Exception):
+    """No answer came that could be read: the request may or may not have taken effect.
+
+    `reason` names the failure as botocore does.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Unsent(Exception):
+    """The request cannot be written as JSON, so it was not sent."""
 
 
 class StreamTrimmed(MayflyError):

@@ -7,14 +7,11 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-f
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from mayfly.aws.client import as_client
+from mayfly.aws.errors import Refused, Unanswered
 from mayfly.core.json_input import canonical_json
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
 
 __all__ = ["Queue"]
 
@@ -25,10 +22,10 @@ _LONGEST_VISIBILITY = 12 * 3600
 
 
 class Queue:
-    """One SQS queue."""
+    """One SQS queue, by boto3's client or the lean one."""
 
-    def __init__(self, client: "SQSClient", url: str) -> None:
-        self._client = client
+    def __init__(self, client: Any, url: str) -> None:
+        self._client = as_client(client)
         self._url = url
 
     def send(
@@ -50,12 +47,11 @@ class Queue:
                 for index, name in enumerate(names)
             ]
             try:
-                reply = self._client.send_message_batch(
-                    QueueUrl=self._url,
-                    Entries=entries,  # type: ignore[arg-type]  # the stubs want typed dicts
+                reply = self._client.call(
+                    "SendMessageBatch", {"QueueUrl": self._url, "Entries": entries}
                 )
                 unsent |= {names[int(failed["Id"])] for failed in reply.get("Failed", [])}
-            except (BotoCoreError, ClientError):
+            except (Refused, Unanswered):
                 unsent |= set(names)
         return unsent
 
@@ -76,12 +72,12 @@ class Queue:
                 for index, receipt in enumerate(receipts)
             ]
             try:
-                reply = self._client.change_message_visibility_batch(
-                    QueueUrl=self._url,
-                    Entries=entries,  # type: ignore[arg-type]  # the stubs want typed dicts
+                reply = self._client.call(
+                    "ChangeMessageVisibilityBatch",
+                    {"QueueUrl": self._url, "Entries": entries},
                 )
                 failed += len(reply.get("Failed", []))
-            except (BotoCoreError, ClientError):
+            except (Refused, Unanswered):
                 failed += len(receipts)
         return failed
 

@@ -7,9 +7,8 @@ for 24 hours.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from mayfly.aws.errors import StreamTrimmed
+from mayfly.aws.client import as_client
+from mayfly.aws.errors import Refused, StreamTrimmed, Unanswered
 from mayfly.core.errors import StoreUnavailable
 
 __all__ = ["Streams"]
@@ -24,7 +23,7 @@ class Streams:
     """Streams of this account."""
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self._client = as_client(client)
 
     def images(self, arn: str, shard: str, first: str, last: str) -> Iterator[dict[str, Any]]:
         """Yields the new images of a shard's records, from sequence number `first` to `last`.
@@ -45,7 +44,7 @@ class Streams:
             if position is None:
                 break
             reply = self._call(
-                "get_records", StreamTrimmed(arn, first, last), ShardIterator=position
+                "GetRecords", StreamTrimmed(arn, first, last), ShardIterator=position
             )
             for record in reply["Records"]:
                 number = int(record["dynamodb"]["SequenceNumber"])
@@ -62,7 +61,7 @@ class Streams:
 
     def _position(self, arn: str, shard: str, kind: str, **more: str) -> str:
         position: str = self._call(
-            "get_shard_iterator", StreamTrimmed(arn, more.get("SequenceNumber", "first"), "last"),
+            "GetShardIterator", StreamTrimmed(arn, more.get("SequenceNumber", "first"), "last"),
             StreamArn=arn, ShardId=shard,
             ShardIteratorType=kind, **more,
         )["ShardIterator"]  # fmt: skip
@@ -70,11 +69,10 @@ class Streams:
 
     def _call(self, method: str, if_gone: StreamTrimmed, **request: Any) -> dict[str, Any]:
         try:
-            return dict(getattr(self._client, method)(**request))
-        except ClientError as refusal:
-            code = refusal.response["Error"]["Code"]
-            if code in _GONE:
+            return self._client.call(method, request)
+        except Refused as refusal:
+            if refusal.code in _GONE:
                 raise if_gone from refusal
-            raise StoreUnavailable("read the stream", code) from refusal
-        except BotoCoreError as problem:
-            raise StoreUnavailable("read the stream", type(problem).__name__) from problem
+            raise StoreUnavailable("read the stream", refusal.code) from refusal
+        except Unanswered as problem:
+            raise StoreUnavailable("read the stream", problem.reason) from problem

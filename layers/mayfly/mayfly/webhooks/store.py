@@ -1,23 +1,16 @@
 """Stores of deliveries: signing secrets (Parameter Store), and endpoints that answered 410."""
 
 import hashlib
-from typing import Any
-
-from aws_lambda_powertools.utilities.parameters import GetParameterError, SSMProvider
-from botocore.exceptions import ClientError
 
 from mayfly.aws.dynamodb import DynamoDB, Item
+from mayfly.aws.parameters import Parameters
 from mayfly.core.clock import Clock
-from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
 from mayfly.webhooks.errors import UnknownSecret
 from mayfly.webhooks.rules import read_secrets
 
 __all__ = ["Endpoints", "Secrets", "parameter"]
 
-#: The time for which a process caches a secret, in seconds. Parameter Store allows 40 reads a
-#: second.
-_SECRET_AGE_SECONDS = 60
 #: The time for which a 410 is remembered, in seconds.
 _GONE_SECONDS = 90 * 24 * 3600
 
@@ -25,8 +18,8 @@ _GONE_SECONDS = 90 * 24 * 3600
 class Secrets:
     """Signing secrets of all tenants: parameters `<prefix>/<tenant>/<name>`."""
 
-    def __init__(self, provider: SSMProvider, prefix: str) -> None:
-        self._provider = provider
+    def __init__(self, parameters: Parameters, prefix: str) -> None:
+        self._parameters = parameters
         self._prefix = prefix
 
     def read(self, tenant: str, name: str) -> list[bytes]:
@@ -34,18 +27,10 @@ class Secrets:
 
         Raises UnknownSecret, BadSecret, StoreUnavailable.
         """
-        path = f"{self._prefix}/{parameter(tenant, name)}"
-        try:
-            secret: Any = self._provider.get(path, decrypt=True, max_age=_SECRET_AGE_SECONDS)
-        except GetParameterError as problem:
-            cause = problem.__cause__ or problem.__context__
-            if (
-                isinstance(cause, ClientError)
-                and cause.response["Error"]["Code"] == "ParameterNotFound"
-            ):
-                raise UnknownSecret(name) from None
-            raise StoreUnavailable("read secret", type(cause).__name__) from problem
-        return read_secrets(str(secret), name)
+        secret = self._parameters.read(f"{self._prefix}/{parameter(tenant, name)}")
+        if secret is None:
+            raise UnknownSecret(name)
+        return read_secrets(secret, name)
 
 
 class Endpoints:

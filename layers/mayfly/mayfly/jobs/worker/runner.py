@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from aws_lambda_powertools.utilities.idempotency import IdempotencyConfig, idempotent_function
-from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPersistenceLayerError
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.worker.batch import Batch
 from mayfly.jobs.worker.delivery import Delivery
 from mayfly.jobs.worker.deps import Deps
-from mayfly.jobs.worker.powertools import TransactionalLayer, delivering
+from mayfly.jobs.worker.powertools import (
+    IdempotencyConfig,
+    IdempotencyPersistenceLayerError,
+    TransactionalLayer,
+    delivering,
+    idempotent_function,
+)
 
 __all__ = ["Runner"]
 

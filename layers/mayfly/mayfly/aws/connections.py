@@ -1,0 +1,143 @@
+"""Connections to one endpoint: HTTP/1.1 over TLS, kept alive between requests.
+
+A call takes a connection and gives it back, so no two threads share one.
+"""
+
+import select
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from typing import Final
+from urllib.parse import urlsplit
+
+from mayfly.aws.errors import Unanswered
+
+__all__ = ["Answer", "Connections"]
+
+#: Seconds in which a connection must be made, and in which each next part of an answer must come.
+#: AWS advises 1 s or more for transactions.
+CONNECT_SECONDS: Final = 1.0
+READ_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the service. Names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Connections:
+    """The connections of one client. `tls` is used for endpoints with https."""
+
+    def __init__(
+        self,
+        url: str,
+        tls: "ssl.SSLContext | None",
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http or https URL")
+        self._address = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        self._tls = tls if parts.scheme == "https" else None
+        self._path = parts.path or "/"
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        #: The Host header. It has the port if that is not the usual one (RFC 9110, 7.2).
+        self.host = parts.hostname if parts.port in (None, 80, 443) else parts.netloc
+        # Appending to a list and popping from it are atomic.
+        self._idle: list[socket.socket] = []
+
+    def open(self) -> None:
+        """Makes a connection now, for a later request. Raises Unanswered."""
+        self._idle.append(self._connect())
+
+    def close(self) -> None:
+        """Closes the connections that no call uses."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def exchange(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Sends one POST request, and returns the answer. Raises Unanswered."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        request = (
+            f"POST {self._path} HTTP/1.1\r\nHost: {self.host}\r\nAccept-Encoding: identity\r\n"
+            f"Content-Length: {len(body)}\r\n{lines}\r\n"
+        ).encode("latin-1") + body
+        connection = self._take()
+        try:
+            connection.sendall(request)
+            response = HTTPResponse(connection, method="POST")
+            with response:
+                response.begin()
+                if response.length is None and not response.chunked:
+                    # The headers may have been cut: the body would end with the connection, and an
+                    # empty one would look like an answer.
+                    raise IncompleteRead(b"")
+                content = response.read()
+            named = {name.lower(): value for name, value in response.getheaders()}
+        except BaseException as problem:
+            connection.close()
+            if isinstance(problem, (OSError, HTTPException)):
+                raise Unanswered(_name_of(problem)) from problem
+            raise
+        if response.will_close:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        return Answer(response.status, named, content)
+
+    def _take(self) -> socket.socket:
+        """Returns an idle connection that the server has not closed, or a new one."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if not _is_readable(connection):
+                return connection
+            connection.close()  # The server has closed it, or has sent something unasked.
+        return self._connect()
+
+    def _connect(self) -> socket.socket:
+        plain = None
+        try:
+            plain = socket.create_connection(self._address, timeout=self._connect_seconds)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection = plain
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(plain, server_hostname=self._address[0])
+            connection.settimeout(self._read_seconds)
+        except OSError as problem:
+            if plain is not None:
+                plain.close()
+            raise Unanswered(_name_of_refusal(problem)) from problem
+        return connection
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _name_of(problem: Exception) -> str:
+    if isinstance(problem, TimeoutError):
+        return "ReadTimeoutError"
+    if isinstance(problem, IncompleteRead):
+        return "IncompleteReadError"
+    return "ConnectionClosedError"
+
+
+def _name_of_refusal(problem: OSError) -> str:
+    if isinstance(problem, TimeoutError):
+        return "ConnectTimeoutError"
+    return "SSLError" if isinstance(problem, ssl.SSLError) else "EndpointConnectionError"

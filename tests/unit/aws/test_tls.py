@@ -1,0 +1,112 @@
+"""TLS of the lean client: which servers it trusts."""
+
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from mayfly.aws.errors import Unanswered
+from mayfly.aws.lean import LeanClient
+from mayfly.aws.tls import context
+
+from tests.support.wire import Server, answer, serving
+
+NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+
+
+def certificate(folder: Path, *, address: str = "127.0.0.1") -> Path:
+    """Makes a self-signed certificate of an address; returns the file with it and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(NAME)
+        .issuer_name(NAME)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=36500))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / f"{address}.pem"
+    file.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return file
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    return certificate(tmp_path)
+
+
+@pytest.fixture
+def server(own: Path) -> Iterator[Server]:
+    with serving(tls=own) as found:
+        yield found
+
+
+def call(server: Server, bundle: Path | None, **options: Any) -> dict[str, Any]:
+    env = {
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    client = LeanClient(
+        "dynamodb",
+        env,
+        pause=lambda seconds: None,
+        share=lambda: 0.0,
+        tls=lambda: context(str(bundle) if bundle else None),
+        **options,
+    )
+    try:
+        client.call("GetItem", {"a": "x" * 100_000})
+        return client.call("GetItem", {})
+    finally:
+        client.close()
+
+
+def test_server_with_a_certificate_of_the_bundle_is_trusted(server: Server, own: Path) -> None:
+    server.usual = answer({"Item": {"a": {"S": "é" * 50_000}}})
+    assert call(server, own) == {"Item": {"a": {"S": "é" * 50_000}}}
+    assert (len(server.requests), server.connections) == (2, 1)
+
+
+def test_server_that_the_system_does_not_know_gets_no_request(server: Server) -> None:
+    with pytest.raises(Unanswered, match="SSLError"):
+        call(server, None)
+    assert server.requests == []
+
+
+def test_certificate_of_another_address_gets_no_request(tmp_path: Path) -> None:
+    other = certificate(tmp_path, address="127.0.0.2")
+    with serving(tls=other) as server, pytest.raises(Unanswered, match="SSLError"):
+        call(server, other)
+    assert server.requests == []
+
+
+def test_context_checks_names_and_is_made_once(own: Path) -> None:
+    made = context(str(own))
+    assert made.check_hostname
+    assert made.verify_mode is ssl.CERT_REQUIRED
+    assert made.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert context(str(own)) is made

@@ -1,0 +1,68 @@
+"""What a function's process imports: neither boto3, nor more of botocore than its name."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mayfly_testing.stack import ROOT
+
+FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/main.py"))
+VARIABLES = {
+    "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1", "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a",
+    "AWS_SECRET_ACCESS_KEY": "b", "COUNTERS_TABLE": "c", "DEFAULT_TENANT": "default",
+    "ENDPOINTS_TABLE": "e", "IMPORTS_BUCKET": "b", "JOBS_QUEUE_URL": "http://127.0.0.1/jobs",
+    "JOBS_TABLE": "j", "PAGE_LIMIT": "600", "RELAY_FAILURES_ARN": "arn:aws:sqs:us-east-1:1:r",
+    "SECRETS_PREFIX": "/p", "SESSIONS_TABLE": "s", "SUBJECT_KEY": "k" * 32,
+    "TENANTS_TABLE": "t", "TENANT_LIMIT": "0", "WEBHOOKS_QUEUE_URL": "http://127.0.0.1/webhooks",
+    "WEBHOOK_PAUSES": "5,300", "LAMBDA_TASK_ROOT": str(ROOT / "functions"),
+    "MAYFLY_CLIENT": "lean",
+}  # fmt: skip
+#: Powertools imports the bare package, to find out whether it can add a header to boto3's requests.
+ALLOWED = {"botocore"}
+#: These know the errors of S3's client. The client itself is made when a job first reads a file.
+ERRORS = ("botocore.exceptions", "botocore.vendored")
+OF_IMPORTS = ("run_jobs", "start_imports")
+
+
+def modules(code: str) -> set[str]:
+    """Runs code as a function's process would, and returns the modules of AWS that it imports."""
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "functions"), **VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    names = json.loads(done.stdout.splitlines()[-1])
+    return {name for name in names if name.split(".")[0] in ("boto3", "botocore", "s3transfer")}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_function_starts_without_boto3(function: str) -> None:
+    names = modules(f"import {function}.main")
+    if function in OF_IMPORTS:
+        names = {name for name in names if not name.startswith(ERRORS)}
+    assert names <= ALLOWED
+
+
+def test_task_may_use_powertools_own_layer_next_to_a_worker() -> None:
+    use = (
+        "import run_jobs.main\n"
+        "from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer as L\n"
+        "from aws_lambda_powertools.utilities.idempotency import idempotent_function as i\n"
+        "from mayfly.jobs.worker.powertools import BasePersistenceLayer, idempotent_function\n"
+        "assert issubclass(L, BasePersistenceLayer)\n"
+        "assert i is idempotent_function"
+    )
+    assert "boto3" in modules(use)
+
+
+def test_worker_may_come_after_powertools_own_package() -> None:
+    use = (
+        "import aws_lambda_powertools.utilities.idempotency as package\n"
+        "import run_jobs.main\n"
+        "package.idempotent"
+    )
+    assert "boto3" in modules(use)
