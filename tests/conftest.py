@@ -164,8 +164,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Returns two workers more than processors, since many tests wait for processes."""
-    return (os.cpu_count() or 1) + 2
+    """Returns four workers more than processors, since many tests wait for processes."""
+    return (os.cpu_count() or 1) + 4
 
 
 @pytest.fixture
