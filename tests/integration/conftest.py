@@ -6,7 +6,7 @@ import pytest
 
 from mayfly_testing.stack import Stack, running
 
-#: How late TTL deletes items on the shared stack, as AWS may.
+#: Lag of TTL on the shared stack, in seconds. AWS may take days.
 TWO_DAYS = 2 * 24 * 3600
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from mayfly.core.clock import Clock
 from mayfly.jobs.authoring.effects import Effect, Effects
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.store import JobStore
@@ -44,16 +45,21 @@ def increments(dynamodb: Any, name: str = "n") -> int:
     return counted(dynamodb, "CountersTable", name)
 
 
-def one_increment() -> list[Effect]:
-    """Returns the effects of a task that counts once."""
-    effects = Effects(
+def new_effects(clock: Clock | None = None) -> Effects:
+    """Returns the effects of a task that has not begun."""
+    return Effects(
         "acme",
         counters_table="CountersTable",
         serialize=dict,
         follow_up=lambda *_: [],
         checkpoint=lambda *_: None,
         seconds_left=lambda: 60.0,
-        clock=FixedClock(),
+        clock=clock or FixedClock(),
     )
-    effects.increment("n")
+
+
+def one_increment(name: str = "n") -> list[Effect]:
+    """Returns the effects of a task that counts once."""
+    effects = new_effects()
+    effects.increment(name)
     return effects.collected()

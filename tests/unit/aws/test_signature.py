@@ -90,11 +90,10 @@ def test_signatures_of_random_requests_equal_those_of_botocore(
 
 def test_signing_key_follows_the_day_and_the_secret() -> None:
     signer = Signer("dynamodb", "us-east-1")
-    parts = {"host": "h", "target": "t", "content_type": "c", "body": b""}
+    parts: dict[str, Any] = {"host": "h", "target": "t", "content_type": "c", "body": b""}
 
     def signature(secret: str, at: float) -> str:
-        headers = signer.headers(**parts, credentials=Credentials("k", secret), at=at)  # type: ignore[arg-type]
-        return headers["Authorization"]
+        return signer.headers(**parts, credentials=Credentials("k", secret), at=at)["Authorization"]
 
     first = signature("one", MIDNIGHT)
     others = {signature("one", MIDNIGHT - 1), signature("two", MIDNIGHT)}

@@ -1,4 +1,4 @@
-"""What a function's process imports: neither boto3, nor more of botocore than its name."""
+"""Imports of a function's process: neither boto3, nor more of botocore than its name."""
 
 import json
 import os

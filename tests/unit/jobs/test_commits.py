@@ -4,16 +4,15 @@ from typing import Any
 
 import pytest
 from mayfly.core.errors import StoreUnavailable
-from mayfly.jobs.authoring.effects import Effect, Effects
+from mayfly.jobs.authoring.effects import Effect
 from mayfly.jobs.errors import Contended, EffectRefused, StaleWrite
 from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import JobStore
 
 from tests.support.completion import complete
-from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
-from tests.support.jobs import LEASE, NOW, claim, increments, one_increment, read
+from tests.support.jobs import LEASE, NOW, claim, increments, new_effects, one_increment, read
 
 
 def test_commit_ends_the_job_with_its_effects(store: JobStore, job: Job, dynamodb: Any) -> None:
@@ -110,15 +109,7 @@ def test_refused_effect_is_named_and_nothing_is_applied(
             "ConditionExpression": "attribute_exists(pk)",
         }
     }
-    other = Effects(
-        "acme",
-        counters_table="CountersTable",
-        serialize=dict,
-        follow_up=lambda *_: [],
-        checkpoint=lambda *_: None,
-        seconds_left=lambda: 60.0,
-        clock=FixedClock(),
-    )
+    other = new_effects()
     other.increment("m")
     with pytest.raises(EffectRefused, match="the effect floor was refused"):
         complete(

@@ -16,6 +16,7 @@ from mayfly.limits.errors import QuotaExceeded
 from tests.support.counting import counted
 from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
+from tests.support.jobs import new_effects
 from tests.support.limiting import EDGE_MS, Limiting
 
 FIXED = Limit("l", 3, 10, Algorithm.FIXED)
@@ -116,18 +117,7 @@ def test_missing_permission_is_an_error_even_with_fail_open(
 
 def test_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
     clock = FixedClock(EDGE_MS)
-    jobs = [
-        Effects(
-            "acme",
-            counters_table="CountersTable",
-            serialize=dict,
-            follow_up=lambda *_: [],
-            checkpoint=lambda *_: None,
-            seconds_left=lambda: 60.0,
-            clock=clock,
-        )
-        for _ in range(4)
-    ]
+    jobs = [new_effects(clock) for _ in range(4)]
     for effects in jobs:
         effects.take(FIXED, "ada")
         clock.advance(10)  # each job describes it in a window of its own, and all return in one
@@ -144,15 +134,7 @@ def test_job_takes_from_the_window_in_which_it_returns(dynamodb: Any) -> None:
 
 
 def test_requests_of_one_limit_and_key_add_up(dynamodb: Any) -> None:
-    found = Effects(
-        "acme",
-        counters_table="CountersTable",
-        serialize=dict,
-        follow_up=lambda *_: [],
-        checkpoint=lambda *_: None,
-        seconds_left=lambda: 60.0,
-        clock=lambda: EDGE_MS,
-    )
+    found = new_effects(lambda: EDGE_MS)
     found.take(FIXED, "ada")
     found.take(FIXED, "ada", 2)
     assert len(found.collected()) == 1
@@ -341,15 +323,7 @@ def test_decorator_admits_as_many_calls_as_the_limit(
 
 def test_job_takes_from_a_fixed_window_in_its_own_transaction(dynamodb: Any) -> None:
     def effects() -> Effects:
-        return Effects(
-            "acme",
-            counters_table="CountersTable",
-            serialize=dict,
-            follow_up=lambda *_: [],
-            checkpoint=lambda *_: None,
-            seconds_left=lambda: 60.0,
-            clock=lambda: EDGE_MS,
-        )
+        return new_effects(lambda: EDGE_MS)
 
     def commit(cost: int) -> None:
         found = effects()

@@ -25,6 +25,6 @@ def as_client(client: Any) -> Client:
     if hasattr(client, "call"):
         found: Client = client
         return found
-    from mayfly.aws.boto import BotoClient  # noqa: PLC0415  # it imports botocore
+    from mayfly.aws.boto import BotoClient  # noqa: PLC0415  # functions do without it
 
     return BotoClient(client)

@@ -55,10 +55,6 @@ class Connections:
         # Appending to a list and popping from it are atomic.
         self._idle: list[socket.socket] = []
 
-    def open(self) -> None:
-        """Makes a connection now, for a later request. Raises Unanswered."""
-        self._idle.append(self._connect())
-
     def close(self) -> None:
         """Closes the connections that no call uses."""
         while self._idle:

@@ -51,7 +51,7 @@ _PROTOCOLS: Final = {
     "ssm": _Protocol("AmazonSSM", "application/x-amz-json-1.1", "ssm"),
 }
 #: Operations that DynamoDB deduplicates by a token, so that a retry cannot write twice.
-_WITH_TOKEN: Final = frozenset({"TransactWriteItems", "ExecuteTransaction"})
+_WITH_TOKEN: Final = frozenset({"TransactWriteItems"})
 #: Codes of a signature whose time may be wrong, and the difference of clocks above which it is.
 _SKEWED: Final = frozenset(
     {"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
@@ -96,10 +96,6 @@ class LeanClient:
         self._budget = Budget()
         #: Seconds by which the service's clock is ahead of this machine's.
         self._skew = 0.0
-
-    def open(self) -> None:
-        """Makes a connection now, so that the first request need not. Raises Unanswered."""
-        self._connections.open()
 
     def close(self) -> None:
         """Closes the connections that no call uses."""

@@ -32,10 +32,10 @@ _PASSING: Final = frozenset(
 )
 _PASSING_STATUSES: Final = frozenset({500, 502, 503, 504})
 _CAPACITY: Final = 500
-#: What a retry takes from the budget: after a timeout, and after any other failure.
+#: Costs of a retry: after a timeout, and after any other failure.
 _TIMEOUT_COST: Final = 10
 _COST: Final = 5
-#: What a success without a retry gives back.
+#: Refund for a success without a retry.
 _REFUND: Final = 1
 _LONGEST_PAUSE: Final = 20.0
 

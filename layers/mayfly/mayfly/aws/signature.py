@@ -16,8 +16,8 @@ from mayfly.aws.credentials import Credentials
 __all__ = ["Signer"]
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
-_SIGNED_BY_NAME: Final = "content-type;host;x-amz-date;x-amz-target"
-_SIGNED_WITH_TOKEN: Final = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target"  # noqa: S105  # header names
+#: Names of the signed headers, in the order of the alphabet; with a session token, one more.
+_SIGNED: Final = "content-type;host;x-amz-date;x-amz-target"
 
 
 class Signer:
@@ -46,10 +46,10 @@ class Signer:
         now = time.gmtime(at)
         timestamp = time.strftime("%Y%m%dT%H%M%SZ", now)
         scope = f"{timestamp[:8]}/{self._region}/{self._service}/aws4_request"
-        token, signed = "", _SIGNED_BY_NAME
+        token, signed = "", _SIGNED
         if credentials.token is not None:
             token = f"x-amz-security-token:{_trimmed(credentials.token)}\n"
-            signed = _SIGNED_WITH_TOKEN
+            signed = _SIGNED.replace("x-amz-target", "x-amz-security-token;x-amz-target")
         canonical = (
             "POST\n/\n\n"
             f"content-type:{content_type}\nhost:{host}\nx-amz-date:{timestamp}\n{token}"
