@@ -59,6 +59,9 @@ __all__ = ["Options", "up"]
 #: a laptop.
 _DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
+#: Seconds of a long poll. The emulator ends its own at a stop; another endpoint holds a stop up.
+_POLL_SECONDS: Final = 5
+_FOREIGN_POLL_SECONDS: Final = 1
 #: API Gateway's limit plus one byte, so that a body above the limit can be detected.
 _BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
 #: The stack stops with an error if the emulator ends more often than this within these seconds.
@@ -268,6 +271,7 @@ class _Stack:
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         for queue in queues:
             queue.stop()
+        await self._end_waiting()
         while self._requests:
             await asyncio.sleep(0.02)
         read_streams = {
@@ -287,9 +291,15 @@ class _Stack:
         """
         for poller in self._pollers:
             poller.stop()
+        await self._end_waiting()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         return sum(await asyncio.gather(*(poller.release() for poller in queues)))
+
+    async def _end_waiting(self) -> None:
+        """Ends the emulator's long polls, so that no poller holds up the stop."""
+        if self._control is not None:
+            await self._control.tell("stopping", {})
 
     async def close(self) -> None:
         """Stops everything that still runs."""
@@ -440,7 +450,12 @@ class _Stack:
 
     def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
         for queue in app.queues:
-            self._pollers.append(QueuePoller(queue, clients, self._invoke, self._log))
+            self._pollers.append(
+                QueuePoller(
+                    queue, clients, self._invoke, self._log,
+                    poll_seconds=_FOREIGN_POLL_SECONDS if self._control is None else _POLL_SECONDS,
+                )
+            )  # fmt: skip
         for stream in app.streams:
             self._pollers.append(
                 StreamPoller(stream, clients, self._invoke, self._log, self._positions)

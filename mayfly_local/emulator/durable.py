@@ -37,6 +37,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from mayfly_local.emulator.arrivals import Arrivals
 from mayfly_local.emulator.expiry import ExpiryIndex
 from mayfly_local.emulator.journal import Journal, Row, StateError
 from mayfly_local.emulator.mappings import Mappings
@@ -81,6 +82,7 @@ class Durable:
         self._stale: set[str] = set()
         self._kept: dict[str, bytes] = {}
         self._unsettled_until = 0.0
+        self.arrivals = Arrivals()
         self.mappings: Mappings
         self.expiry: ExpiryIndex
         #: New files by the path of the overwritten object; the commit moves them there.
@@ -163,9 +165,26 @@ class Durable:
             case "expiring":
                 self.expiry.set_attributes(arguments)
                 return {}
+            case "stopping":
+                self.arrivals.close()
+                return {}
             case "expired":
                 return self.expiry.expired(arguments["before"], arguments["limit"])
         return None
+
+    async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
+        """Returns the sequence number of a stream's newest record, when it is no longer `known`.
+
+        After `seconds` it returns what there is.
+        """
+        ends = time.monotonic() + seconds
+        while True:
+            seen = self.arrivals.count(self._hooks.STREAMS)
+            newest = str(self._hooks.last_number(stream))
+            left = ends - time.monotonic()
+            if newest != known or left <= 0 or self.arrivals.is_closed:
+                return newest
+            await self.arrivals.wait(self._hooks.STREAMS, seen, left)
 
     async def started(self) -> None:
         """Starts checking for changes between requests."""

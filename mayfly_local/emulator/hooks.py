@@ -6,8 +6,9 @@ Only three modules use ministack's private names: this one, `mayfly_local.emulat
 
 import errno
 import os
+import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ministack.core.responses import AccountRegionScopedDict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODULES",
+    "STREAMS",
     "Queue",
     "Scope",
     "drop_aged_records",
@@ -40,6 +42,10 @@ MODULES: Final = {
     "sqs": sqs,
     "ssm": ssm,
 }
+#: The place of all streams' new records: a stack has few streams.
+STREAMS: Final = "streams"
+#: Seconds after a moment at which the clock has passed it.
+_CLOCK_STEP: Final = 0.001
 #: Calls that do not change settings, by the last part of X-Amz-Target.
 _DATA_CALLS: Final = {
     "BatchExecuteStatement", "BatchGetItem", "BatchWriteItem", "ChangeMessageVisibility",
@@ -212,12 +218,15 @@ class Queue(dict[str, Any]):
     def note(self, message: dict[str, Any]) -> None:
         """Notes that a message was added or changed."""
         self._durable.note_message(("message", *self.scope, message["id"]), message)
+        self._durable.arrivals.note(self.scope)
 
     def forget(self, message: dict[str, Any]) -> None:
         """Notes that a message was deleted."""
         if self.gone is not None:
             self.gone.add(message["id"])
         self._durable.note_message(("message", *self.scope, message["id"]), None)
+        # In a FIFO queue, the next message of its group can be received now.
+        self._durable.arrivals.note(self.scope)
 
     def note_sent(self, last: str | None) -> None:
         """Notes a FIFO queue's sequence number, and the deduplication entry after `last`."""
@@ -287,6 +296,7 @@ def new_records(scope: Scope, durable: "Durable", rows: list[bytes]) -> Records:
         durable.note(
             ("record", *scope, dynamodb._stream_trimmed.get_scoped(*scope, 0) + index), data
         )
+        durable.arrivals.note(STREAMS)
 
     def aged(gone: list[bytes]) -> None:
         first = dynamodb._stream_trimmed.get_scoped(*scope, 0)
@@ -401,6 +411,7 @@ def _hook_queues(durable: "Durable") -> None:
     sqs._act_send_message = sqs._HANDLERS["SendMessage"] = _noting_sent(sqs._act_send_message)
     for name in ("ChangeMessageVisibility", "ChangeMessageVisibilityBatch"):
         sqs._HANDLERS[name] = _noting_visibility(sqs._HANDLERS[name])
+    sqs._HANDLERS["ReceiveMessage"] = _long_polling(sqs._HANDLERS["ReceiveMessage"], durable)
 
 
 def _noting_received(collect: Callable[..., Any]) -> Callable[..., Any]:
@@ -411,6 +422,41 @@ def _noting_received(collect: Callable[..., Any]) -> Callable[..., Any]:
         return messages
 
     return collected
+
+
+def _long_polling(
+    receive: Callable[..., Awaitable[dict[str, Any]]], durable: "Durable"
+) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Returns a long poll that answers as soon as a message is visible.
+
+    The emulator's own long poll looks ten times a second.
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
+    """
+
+    async def received(data: dict[str, Any], url: str) -> dict[str, Any]:
+        queue, started = sqs._get_q(data.get("QueueUrl", url), "sqs:ReceiveMessage"), time.time()
+        wait = data.get("WaitTimeSeconds")
+        if wait is None:
+            wait = queue["attributes"].get("ReceiveMessageWaitTimeSeconds", "0")
+        ends = started + int(wait)
+        while True:
+            seen = durable.arrivals.count(queue.scope)
+            answer = await receive({**data, "WaitTimeSeconds": 0}, url)
+            now = time.time()
+            if answer or now >= ends or durable.arrivals.is_closed:
+                return answer
+            # A delay or a visibility timeout may end first.
+            later = [
+                message["visible_at"]
+                for message in queue["messages"]
+                if message["visible_at"] > started
+            ]
+            started = now
+            await durable.arrivals.wait(
+                queue.scope, seen, max(0.0, min([ends, *later]) - now) + _CLOCK_STEP
+            )
+
+    return received
 
 
 def _noting_sent(send: Callable[..., Any]) -> Callable[..., Any]:

@@ -59,22 +59,22 @@ class ControlInterface:
             await respond(send, 401, *plain_error(text))
             return
         try:
-            body = await whole_body(receive)
-            arguments = json.loads(body) if body else None
+            content = await whole_body(receive)
+            body: Any = json.loads(content) if content else None
         except ConnectionError:
             return
         except ValueError as problem:
             await respond(send, 400, *plain_error(f"the body is not JSON: {problem}"))
             return
-        is_read = what in ("health", "roles") and arguments is None
+        is_read = what in ("health", "roles") and body is None
         if owner != "runtime" and not is_read and what not in ("faults", "check"):
             await respond(send, 403, *plain_error(f"only the runtime may use {PREFIX}{what}"))
             return
-        if (malformed := _malformed(what, arguments)) is not None:
+        if (malformed := _malformed(what, body)) is not None:
             await respond(send, 400, *plain_error(malformed))
             return
         try:
-            reply = self._reply(what, arguments)
+            reply = await self._newest(**body) if what == "records" else self._reply(what, body)
             self._kept.commit()
         except OSError as problem:
             text = f"the state could not be written: {problem.strerror}"
@@ -83,6 +83,9 @@ class ControlInterface:
         await respond(
             send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
         )
+
+    async def _newest(self, stream: str, known: str, seconds: float) -> dict[str, str]:
+        return {"newest": await self._kept.newest_record(stream, known=known, seconds=seconds)}
 
     def _reply(self, what: str, arguments: Any) -> Any:
         match what:

@@ -22,6 +22,9 @@ class Kept(Protocol):
     def serve(self, what: str, arguments: Any) -> Any:
         """Answers a control request of the runtime: JSON in, JSON out."""
 
+    async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
+        """Returns the number of a stream's newest record, when it is not `known` or time is up."""
+
     async def started(self) -> None:
         """Called before the emulator serves requests."""
 
@@ -40,6 +43,10 @@ class NothingKept:
     def serve(self, what: str, arguments: Any) -> Any:
         """Answers every request with an empty object."""
         return {}
+
+    async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
+        """Returns `known`, since there are no streams."""
+        return known
 
     async def started(self) -> None:
         """Does nothing."""

@@ -34,6 +34,16 @@ class Positions:
         """
         await self.control.tell("read", {"mapping": mapping, "sequence_number": sequence_number})
 
+    async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
+        """Returns the sequence number of a stream's newest record, as soon as it is not `known`.
+
+        After `seconds` it returns what there is. Raises aiohttp.ClientError.
+        """
+        reply = await self.control.ask(
+            "records", {"stream": stream, "known": known, "seconds": seconds}
+        )
+        return str(reply["newest"])
+
     async def reported(self, mapping: str) -> None:
         """Stores that the on-failure destination has a report of the missed records."""
         await self.control.tell("reported", {"mapping": mapping})

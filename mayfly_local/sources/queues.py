@@ -26,8 +26,6 @@ __all__ = ["QueuePoller", "failed_ids"]
 
 #: Most messages of one receive, delete or visibility call.
 _CALL_LIMIT: Final = 10
-#: Seconds of one long poll: short enough for a prompt stop.
-_POLL_SECONDS: Final = 1
 _WINDOW_POLL_SECONDS: Final = 0.05
 #: Concurrent batches of a mapping that sets no limit. Lambda starts with five; a laptop has few
 #: cores.
@@ -35,7 +33,7 @@ _DEFAULT_CONCURRENCY: Final = max(2, min(5, 2 * (os.cpu_count() or 1)))
 
 
 class QueuePoller:
-    """Serves one mapping until stopped."""
+    """Serves one mapping until stopped. `poll_seconds` is the length of a long poll."""
 
     def __init__(
         self,
@@ -43,9 +41,12 @@ class QueuePoller:
         clients: Clients,
         invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
         log: Log,
+        *,
+        poll_seconds: int,
     ) -> None:
         self._source = source
         self._clients = clients
+        self._poll_seconds = poll_seconds
         #: Lambda polls and deletes under the function's role.
         self._of_function = clients.of(source.function)
         self._invoke = invoke
@@ -123,11 +124,9 @@ class QueuePoller:
         batch: list[dict[str, Any]] = []
         size, closes = 0, 0.0
         while not self._stopping.is_set():
-            wait = (
-                _POLL_SECONDS
-                if not batch
-                else max(0, min(_POLL_SECONDS, int(closes - time.monotonic())))
-            )
+            wait = self._poll_seconds
+            if batch:
+                wait = max(0, min(wait, int(closes - time.monotonic())))
             received = await self._receive(
                 min(_CALL_LIMIT, self._source.batch_size - len(batch)), wait
             )

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mayfly_local.account import ACCOUNT, REGION
@@ -28,8 +30,11 @@ from mayfly_local.sources.queues import failed_ids
 
 __all__ = ["StreamPoller"]
 
+#: Seconds between two reads while nothing tells of new records.
 _QUICKEST_POLL: Final = 0.02
 _SLOWEST_POLL: Final = 0.2
+#: Seconds without a read while the emulator tells of new records.
+_LONGEST_WAIT: Final = 5.0
 _LONGEST_BACKOFF: Final = 10.0
 _NOTE_SECONDS: Final = 0.25
 _REPORT_PAUSE: Final = 2.0
@@ -90,7 +95,8 @@ class StreamPoller:
     async def _read_shard(self, shard: str) -> None:
         position: str | None = None
         waiting: list[dict[str, Any]] = []
-        closes, pause, read, fetched = 0.0, _QUICKEST_POLL, "", ""
+        closes, read, fetched = 0.0, "", ""
+        pace = _Pace(self._source.stream_arn, self._positions, self._stopping)
         while not self._stopping.is_set():
             try:
                 if position is None:
@@ -130,8 +136,8 @@ class StreamPoller:
             if records and not waiting and not self._stopping.is_set():
                 read = records[-1]["dynamodb"]["SequenceNumber"]
             await self._note_read(read)
-            pause = _QUICKEST_POLL if records else min(pause * 1.5, _SLOWEST_POLL)
-            await self._pause(pause)
+            left = closes - time.monotonic() if waiting else _LONGEST_WAIT
+            await pace.wait(fetched, has_found=bool(records), at_most=left)
         await self._note_read(read, is_last=True)
 
     async def _start_position(self, shard: str, *, after: str = "") -> str:
@@ -299,10 +305,53 @@ class StreamPoller:
         return bool(time.time() - created > self._source.max_age_seconds)
 
     async def _pause(self, seconds: float) -> None:
+        await _pause(self._stopping, seconds)
+
+
+class _Pace:
+    """Waits for the next read of a shard: until it has new records, or until a pause is over.
+
+    The emulator tells of new records. Another endpoint is asked again and again, ever more slowly.
+    """
+
+    def __init__(self, stream: str, positions: Positions | None, stopping: asyncio.Event) -> None:
+        self._stream = stream
+        self._positions = positions
+        self._stopping = stopping
+        self._newest = ""
+        self._seconds = _QUICKEST_POLL
+
+    async def wait(self, read_to: str, *, has_found: bool, at_most: float) -> None:
+        """Waits after a read that came to the record `read_to`, for `at_most` seconds."""
+        known = self._newest
+        if self._positions is not None:
+            if has_found and read_to != known:  # There may be more.
+                return
+            await self._ask(self._positions, max(0.0, at_most))
+        if self._newest == known:
+            self._seconds = _QUICKEST_POLL if has_found else min(self._seconds * 1.5, _SLOWEST_POLL)
+            await _pause(self._stopping, min(self._seconds, max(0.0, at_most)))
+
+    async def _ask(self, positions: Positions, seconds: float) -> None:
+        asking = asyncio.ensure_future(
+            positions.newest_record(self._stream, known=self._newest, seconds=seconds)
+        )
+        stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            is_told = asking.done()
+            asking.cancel()
+            stopping.cancel()
+        # The emulator may be starting again. A read then fails as well, and is logged.
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            if is_told:
+                self._newest = asking.result()
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
 
 
 def _code(problem: Exception) -> str:

@@ -310,6 +310,77 @@ async def items_that_expire(case: Case, step: str) -> Any:
     return [sorted(expired), entries < 20, "renewed" in later]
 
 
+async def long_polls(case: Case, step: str) -> Any:
+    """Returns how often the queue was searched until a message was visible, for each way."""
+    searches = 0
+    collect = case.sqs._collect_msgs
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal searches
+        searches += 1
+        return collect(*arguments)
+
+    case.sqs._collect_msgs = counted
+    await case.queue("CreateQueue", QueueName="q")
+
+    async def poll(seconds: int = 10) -> list[Any]:
+        nonlocal searches
+        searches = 0
+        reply = await case.queue("ReceiveMessage", QueueUrl="q", WaitTimeSeconds=seconds)
+        return [[message["Body"] for message in reply.get("Messages", ())], searches]
+
+    async def during(poll: Any, act: Any) -> list[Any]:
+        polling = asyncio.ensure_future(poll)
+        await asyncio.sleep(0.3)
+        await act
+        return list(await polling)
+
+    sent = await during(poll(), case.queue("SendMessage", QueueUrl="q", MessageBody="sent"))
+    (queue,) = case.sqs._queues.all_values()
+    receipt = queue["messages"][0]["receipt_handle"]
+    shown = await during(
+        poll(),
+        case.queue(
+            "ChangeMessageVisibility", QueueUrl="q", ReceiptHandle=receipt, VisibilityTimeout=0
+        ),
+    )
+    receipt = queue["messages"][0]["receipt_handle"]
+    await case.queue(
+        "ChangeMessageVisibility", QueueUrl="q", ReceiptHandle=receipt, VisibilityTimeout=1
+    )
+    timed_out = await poll()
+    await case.queue("PurgeQueue", QueueUrl="q")
+    await case.queue("SendMessage", QueueUrl="q", MessageBody="delayed", DelaySeconds=1)
+    delayed = await poll()
+    empty = await poll(1)
+
+    async def stop() -> None:
+        case.durable.serve("stopping", {})
+
+    stopped = await during(poll(20), stop())
+    return [sent, shown, timed_out, delayed, empty, stopped]
+
+
+async def waits_for_records(case: Case, step: str) -> Any:
+    """Returns what each wait for a stream's newest record returned."""
+    await case.table()
+    stream = case.stream
+    at_first = await case.durable.newest_record(stream, known="", seconds=10)
+    waiting = asyncio.ensure_future(case.durable.newest_record(stream, known=at_first, seconds=10))
+    await asyncio.sleep(0.1)
+    was_waiting = not waiting.done()
+    await case.put("one")
+    newest = await waiting
+    (record,) = case.dynamodb._stream_records["ttt"]
+    timed_out = await case.durable.newest_record(stream, known=newest, seconds=0.2)
+    return [
+        at_first,
+        was_waiting,
+        newest == record["dynamodb"]["SequenceNumber"],
+        timed_out == newest,
+    ]
+
+
 def main() -> None:
     name, step, folder, *port = sys.argv[1:]
     case = Case(Path(folder), int(port[0]) if port else 4000)

@@ -118,3 +118,20 @@ def test_items_are_due_for_deletion_when_they_have_expired_and_not_before(
     tmp_path: Path, step: str
 ) -> None:
     assert run("items_that_expire", step, tmp_path) == [["a fraction", "expired"], True, True]
+
+
+def test_long_poll_searches_when_a_message_becomes_visible_and_not_in_between(
+    tmp_path: Path,
+) -> None:
+    assert run("long_polls", "before", tmp_path) == [
+        [["sent"], 2],
+        [["sent"], 2],
+        [["sent"], 2],  # its visibility timeout ended
+        [["delayed"], 2],
+        [[], 2],
+        [[], 2],  # the stack stops
+    ]
+
+
+def test_wait_for_a_record_ends_when_there_is_one(tmp_path: Path) -> None:
+    assert run("waits_for_records", "before", tmp_path) == ["0", True, True, True]

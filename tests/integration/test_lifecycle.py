@@ -285,7 +285,7 @@ def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             said.append(json.loads(line))
-            if "Ctrl-C" in str(said[-1]):
+            if "stop with Ctrl-C" in str(said[-1]):
                 process.terminate()
     assert process.returncode == 0
     assert said[-1]["text"] == "stopped"

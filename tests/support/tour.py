@@ -395,6 +395,8 @@ class Tour:
             # Its worker cannot read the batch, and claims the job without a read.
             self.fail_next("DeliverWebhooks", "dynamodb:BatchGetItem", "refuse", times=3)
             self.deliver(receiver.url + "/hook", "succeeded", note="x" * 3000)
+            # While the relay retries, the others gather, and are claimed together.
+            self.fail_next("RelayJobs", "sqs:SendMessage", "refuse", times=3)
             payload = {"url": receiver.url + "/hook", "body": {}}
             many = [
                 self.call(
