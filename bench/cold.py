@@ -50,10 +50,7 @@ WARM_PAGES, WARM_BATCHES = 300, 40
 _CACHE: Final = ROOT / ".mayfly" / "cache"
 _LAYER: Final = ROOT / "layers" / "mayfly"
 #: The service data of botocore that the row with every trick reads.
-_DATA: Final = (
-    "_retry.json", "dynamodb", "endpoints.json", "partitions.json",
-    "sdk-default-configuration.json",
-)  # fmt: skip
+_DATA: Final = ("_retry.json", "dynamodb", "partitions.json", "sdk-default-configuration.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,10 +138,7 @@ class _Bench:
         self._credential = credential
         self._work = work
         self._tls = ssl.create_default_context(cafile=certificates.amazon_roots)
-        for name in _DATA:
-            found, copy = Path(botocore.__file__).parent / "data" / name, work / "botocore" / name
-            copy.parent.mkdir(exist_ok=True)
-            shutil.copytree(found, copy) if found.is_dir() else shutil.copy(found, copy)
+        _prune_botocore(work / "botocore")
         self._launches = {row: self._launch(row) for row in ROWS}
         # All rows have byte-code, as deployed functions do.
         for folder in {folder for launch in self._launches.values() for folder in launch.path}:
@@ -253,6 +247,19 @@ _CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "key": lambda reply: reply["context"].get("tenant") == "default",
     "batch": lambda reply: reply["batchItemFailures"] == [],
 }
+
+
+def _prune_botocore(folder: Path) -> None:
+    """Copies the data of botocore that DynamoDB's client reads; of endpoints, only DynamoDB's."""
+    data = Path(botocore.__file__).parent / "data"
+    for name in _DATA:
+        found, copy = data / name, folder / name
+        folder.mkdir(exist_ok=True)
+        shutil.copytree(found, copy) if found.is_dir() else shutil.copy(found, copy)
+    endpoints = json.loads((data / "endpoints.json").read_text())
+    usual = endpoints["partitions"][0]
+    pruned = {**usual, "services": {"dynamodb": usual["services"]["dynamodb"]}}
+    (folder / "endpoints.json").write_text(json.dumps({**endpoints, "partitions": [pruned]}))
 
 
 def _answers(api_key: ApiKey) -> dict[str, Any]:
