@@ -1,8 +1,9 @@
 """The page of `stock` with every trick that is known to make it start faster.
 
-The collector is off during init, and what init made is frozen. botocore reads a folder with this
-service's data only, and does not check requests. A read in init opens the connection and loads what
-botocore loads late. The benchmark gives this function a bundle with Amazon's roots only.
+It turns the garbage collector off during init, and freezes the objects of init afterwards. botocore
+reads a folder with this service's data only, and does not check requests. A read in init opens the
+connection and loads what botocore loads late. The benchmark gives this function a bundle with
+Amazon's roots only.
 """
 
 import gc

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 __all__ = ["PACKAGES", "install", "names_in"]
 
-#: Packages whose `__init__` does nothing but import names.
+#: Packages whose `__init__` only imports names.
 PACKAGES: Final = frozenset(
     {
         "aws_lambda_powertools.event_handler",
