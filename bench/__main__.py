@@ -1,5 +1,6 @@
 """Runs every benchmark, or the ones named on the command line."""
 
+import argparse
 import importlib
 import json
 import os
@@ -9,14 +10,18 @@ from pathlib import Path
 
 BENCHMARKS = (
     "batch", "cost", "waits", "contention", "start", "warm", "jobs", "recovery", "sessions",
-    "counters", "limits", "memory", "state",
+    "counters", "limits", "memory", "state", "cold",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
     """Prints each benchmark's table and writes its figures."""
-    names = sys.argv[1:] or BENCHMARKS
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--samples", type=int, help="rounds of `cold` (12)")
+    options = parser.parse_args()
+    names = options.names or BENCHMARKS
     if unknown := set(names) - set(BENCHMARKS):
         print(
             f"there is no benchmark {', '.join(sorted(unknown))}; there are: "
@@ -33,6 +38,8 @@ def main() -> int:
     }
     for name in names:
         module = importlib.import_module(f"bench.{name}")
+        if options.samples and hasattr(module, "SAMPLES"):
+            vars(module)["SAMPLES"] = options.samples
         print(f"\n{name}: {module.QUESTION}", flush=True)
         figures = module.measure(lambda text: print(f"  {text}", flush=True))
         for figure, value in figures.items():

@@ -2,13 +2,18 @@
 
 It runs as a script in its own process. `--latency` seconds pass before each response. While a
 transaction runs, others on its items are refused, as DynamoDB does (TransactionConflict). Nothing
-is stored.
+is stored. `--tls` names a file with a certificate and its key, and `--answers` a file with a JSON
+object: the answer of each operation that must not be empty.
 """
 
 import argparse
 import asyncio
 import json
+import ssl
 import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 __all__ = ["main"]
@@ -19,8 +24,9 @@ _OK: Final[dict[str, Any]] = {}
 class Canned:
     """The responses, and counts of the requests."""
 
-    def __init__(self, latency: float) -> None:
+    def __init__(self, latency: float, answers: Mapping[str, dict[str, Any]]) -> None:
         self._latency = latency
+        self._answers = answers
         self._held: set[str] = set()
         self.calls: dict[str, int] = {}
         self.conflicts = 0
@@ -41,7 +47,7 @@ class Canned:
             return 200, {"Responses": [_OK] * len(json.loads(body)["Statements"])}
         if operation == "BatchGetItem":
             return 200, {"Responses": {}, "UnprocessedKeys": {}}
-        return 200, _OK
+        return 200, self._answers.get(operation, _OK)
 
     async def _transact(self, writes: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
         items = [_item(*write.values()) for write in writes]
@@ -78,8 +84,8 @@ class Canned:
                 text = json.dumps(answer).encode()
                 writer.write(
                     b"HTTP/1.1 %d OK\r\nContent-Type: application/x-amz-json-1.0\r\n"
-                    b"x-amzn-RequestId: 0\r\nContent-Length: %d\r\n\r\n"
-                    % (status, len(text))
+                    b"x-amzn-RequestId: 0\r\nx-amz-crc32: %d\r\nContent-Length: %d\r\n\r\n"
+                    % (status, zlib.crc32(text), len(text))
                     + text
                 )
                 await writer.drain()
@@ -96,9 +102,10 @@ def _item(write: dict[str, Any]) -> str:
     return json.dumps([write["TableName"], key], sort_keys=True)
 
 
-async def _run(latency: float) -> None:
-    canned = Canned(latency)
-    server = await asyncio.start_server(canned.serve, "127.0.0.1", 0, limit=8 * 1024 * 1024)
+async def _run(canned: Canned, tls: ssl.SSLContext | None) -> None:
+    server = await asyncio.start_server(
+        canned.serve, "127.0.0.1", 0, limit=8 * 1024 * 1024, ssl=tls
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     # Serve until the owner closes standard input.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -109,7 +116,15 @@ def main() -> None:
     """Prints its port, and serves until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--latency", type=float, default=0.0)
-    asyncio.run(_run(parser.parse_args().latency))
+    parser.add_argument("--answers", type=Path)
+    parser.add_argument("--tls", type=Path)
+    options = parser.parse_args()
+    answers = json.loads(options.answers.read_text()) if options.answers else {}
+    tls = None
+    if options.tls:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.tls)
+    asyncio.run(_run(Canned(options.latency, answers), tls))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -25,25 +26,32 @@ class _Seam:
     def __init__(self) -> None:
         self.calls = self.serial = self._flying = 0
         self._lock = threading.Lock()
-        self._send = botocore.httpsession.URLLib3Session.send
 
     def install(self) -> None:
-        """Replaces the SDK's own `send`."""
-        seam = self
+        """Replaces the methods by which boto3 and the lean client send a request.
 
-        def send(session: Any, request: Any) -> Any:
-            with seam._lock:
-                seam.calls += 1
-                seam.serial += seam._flying == 0
-                seam._flying += 1
+        They are below all retries.
+        """
+        session = botocore.httpsession.URLLib3Session
+        session.send = self._counted(session.send)  # type: ignore[method-assign]
+        if os.environ.get("MAYFLY_CLIENT") == "lean":
+            from mayfly.aws.connections import Connections
+
+            Connections.exchange = self._counted(Connections.exchange)  # type: ignore[method-assign]
+
+    def _counted(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*request: Any) -> Any:
+            with self._lock:
+                self.calls += 1
+                self.serial += self._flying == 0
+                self._flying += 1
             try:
-                return seam._send(session, request)
+                return send(*request)
             finally:
-                with seam._lock:
-                    seam._flying -= 1
+                with self._lock:
+                    self._flying -= 1
 
-        # The seam below all retries; the stubs do not expect a method to be replaced.
-        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]
+        return count
 
 
 class _Context:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -117,6 +118,8 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
         "IDEMPOTENCY_TABLE": "Idempotency", "DEFAULT_TENANT": "default",
         "JOBS_QUEUE_URL": queue or f"{endpoint}/000000000000/jobs",
         **({"BENCH_REAL_QUEUE": "1"} if queue else {}),
+        # Without a Runtime API, the library would take boto3.
+        **({"MAYFLY_CLIENT": "lean"} if peer.folder == "ours" else {}),
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, _HERE / "runner.py", main],
@@ -138,10 +141,21 @@ def worker(peer: Peer, endpoint: str, work: Path, *, queue: str | None = None) -
 
 
 @contextmanager
-def canned(latency: float = 0.0) -> Iterator[str]:
-    """Yields the endpoint of a store that answers after `latency` seconds."""
+def canned(
+    latency: float = 0.0, *, tls: Path | None = None, answers: Path | None = None
+) -> Iterator[str]:
+    """Yields the endpoint of a store that answers after `latency` seconds.
+
+    `tls` is a file with a certificate and its key. `answers` is a file with a JSON object: the
+    answer of each operation that must not be empty.
+    """
+    options = [
+        *("--latency", str(latency)),
+        *(("--tls", tls) if tls else ()),
+        *(("--answers", answers) if answers else ()),
+    ]
     process = subprocess.Popen(
-        [sys.executable, _HERE / "canned.py", "--latency", str(latency)],
+        [sys.executable, _HERE / "canned.py", *options],
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -149,18 +163,19 @@ def canned(latency: float = 0.0) -> Iterator[str]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        port = process.stdout.readline().strip()
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     finally:
         process.stdin.close()
         process.wait(10)
         process.stdout.close()
 
 
-def canned_figures(endpoint: str) -> Mapping[str, Any]:
+def canned_figures(endpoint: str, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:
     """Returns the canned store's counts of requests since the last call."""
     request = urllib.request.Request(
         endpoint, data=b"{}", headers={"X-Amz-Target": "Bench.Figures"}
     )
-    with urllib.request.urlopen(request, timeout=10) as reply:
+    with urllib.request.urlopen(request, timeout=10, context=tls) as reply:
         counts: dict[str, Any] = json.loads(reply.read())
         return counts

@@ -8,9 +8,8 @@ import re
 from functools import wraps
 from typing import Any
 
-from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from mayfly import jobs
+from mayfly import Response, jobs
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
 from mayfly.jobs.errors import JobNotFound

@@ -6,9 +6,9 @@ No message is lost here.
 from collections.abc import Callable
 from typing import Any
 
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly.jobs.worker import invocation
+from mayfly.jobs.worker.invocation import SQSRecord
 
 from .deps import Deps
 

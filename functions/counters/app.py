@@ -1,7 +1,6 @@
 """Routes /counters/{name} and /limits/{name}/take: exact counters, and limits."""
 
-from aws_lambda_powertools.event_handler import Response
-from mayfly import counters, limits
+from mayfly import Response, counters, limits
 from mayfly.core.json_input import read_idempotency_key
 from mayfly.counters.wire import read_creation, read_increment
 from mayfly.limits.wire import read_take

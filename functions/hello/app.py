@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aws_lambda_powertools.event_handler import Response
-from mayfly import counters, limits, sessions
+from mayfly import Response, counters, limits, sessions
 from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.tokens import is_anonymous
 from mayfly.sessions.web.cookies import is_plain_loopback, set_cookie, token_in

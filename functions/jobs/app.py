@@ -1,7 +1,6 @@
 """/jobs: accept jobs once per idempotency key; list, cancel and redrive them."""
 
-from aws_lambda_powertools.event_handler import Response
-from mayfly import jobs
+from mayfly import Response, jobs
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import NAME
 from mayfly.jobs.errors import JobNotFound

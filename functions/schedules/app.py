@@ -1,7 +1,6 @@
 """/schedules: define, list, pause, resume and delete schedules."""
 
-from aws_lambda_powertools.event_handler import Response
-from mayfly import schedules
+from mayfly import Response, schedules
 from mayfly.web import answers
 from mayfly.web.resolver import Api, Handler, read_name
 

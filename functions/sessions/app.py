@@ -3,8 +3,7 @@
 Callers create sessions, use them by their token, and list and end the sessions of a subject.
 """
 
-from aws_lambda_powertools.event_handler import Response
-from mayfly import sessions
+from mayfly import Response, sessions
 from mayfly.core.errors import InvalidRequest
 from mayfly.sessions.wire import (
     public,

@@ -6,12 +6,12 @@ A second notice of the same upload starts no second job.
 from collections.abc import Callable
 from typing import Any
 
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import jobs
 from mayfly.imports.wire import read_uploads
 from mayfly.jobs import Submission
 from mayfly.jobs.worker import invocation
+from mayfly.jobs.worker.invocation import SQSRecord
 
 from .deps import Deps
 

@@ -8,6 +8,8 @@ a function pays at its cold start for what it uses only.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from mayfly.core.deferred import install
+
 if TYPE_CHECKING:
     from mayfly.core.errors import InvalidRequest, MayflyError, PayloadTooLarge, StoreUnavailable
     from mayfly.core.json_input import Fields
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from mayfly.jobs.authoring.task import task
     from mayfly.jobs.model import Job
     from mayfly.limits.model import Algorithm, Limit
-    from mayfly.web.answers import answer, nothing, text
+    from mayfly.web.answers import Response, answer, nothing, text
     from mayfly.web.rate_headers import rate_headers
     from mayfly.web.resolver import PUBLIC, Api, read_name
 
@@ -38,6 +40,7 @@ _NAMES: Final = {
     "PUBLIC": "web.resolver",
     "PayloadTooLarge": "core.errors",
     "Permanent": "jobs.authoring.outcomes",
+    "Response": "web.answers",
     "Retry": "jobs.authoring.outcomes",
     "StoreUnavailable": "core.errors",
     "answer": "web.answers",
@@ -64,6 +67,7 @@ __all__ = [
     "Observer",
     "PayloadTooLarge",
     "Permanent",
+    "Response",
     "Retry",
     "StoreUnavailable",
     "answer",
@@ -76,6 +80,8 @@ __all__ = [
     "text",
 ]
 
+
+install()
 
 if not TYPE_CHECKING:
 

@@ -272,7 +272,9 @@ def client_of(service: str, *, attempts: int = 3) -> Any:
     if choice != "lean":
         raise ConfigError([f"MAYFLY_CLIENT must be lean or boto3, and is {choice!r}"])
     from mayfly.aws.lean import LeanClient
-    from mayfly.aws.tls import context
+    from mayfly.aws.tls import AMAZON_ROOTS, context
+
+    bundle = env.get("AWS_CA_BUNDLE")
 
     return LeanClient(
         service,
@@ -280,7 +282,9 @@ def client_of(service: str, *, attempts: int = 3) -> Any:
         pause=time.sleep,
         share=random.random,
         attempts=attempts,
-        tls=lambda: context(env.get("AWS_CA_BUNDLE")),
+        tls=lambda: context(bundle or AMAZON_ROOTS),
+        # For a server that does not have a certificate of Amazon's.
+        wider_tls=None if bundle else lambda: context(None),
     )
 
 

@@ -2,11 +2,13 @@
 
 import datetime as dt
 import ipaddress
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from mayfly.aws.errors import Unanswered
 from mayfly.aws.lean import LeanClient
-from mayfly.aws.tls import context
+from mayfly.aws.tls import AMAZON_ROOTS, context
 
 from tests.support.wire import Server, answer, serving
 
@@ -75,8 +77,7 @@ def call(server: Server, bundle: Path | None, **options: Any) -> dict[str, Any]:
         env,
         pause=lambda seconds: None,
         share=lambda: 0.0,
-        tls=lambda: context(str(bundle) if bundle else None),
-        **options,
+        **{"tls": lambda: context(str(bundle) if bundle else None), **options},
     )
     try:
         client.call("GetItem", {"a": "x" * 100_000})
@@ -102,6 +103,37 @@ def test_certificate_of_another_address_gets_no_request(tmp_path: Path) -> None:
     with serving(tls=other) as server, pytest.raises(Unanswered, match="SSLError"):
         call(server, other)
     assert server.requests == []
+
+
+def test_server_without_a_certificate_of_amazon_is_trusted_if_the_system_does(
+    server: Server, own: Path
+) -> None:
+    server.usual = answer({"Item": {}})
+    assert call(server, own, tls=lambda: context(AMAZON_ROOTS), wider_tls=lambda: context(str(own)))
+    # The refused connection, and the one that both requests used.
+    assert (len(server.requests), server.connections) == (2, 2)
+
+
+def test_server_that_neither_amazon_nor_the_system_knows_gets_no_request(server: Server) -> None:
+    with pytest.raises(Unanswered, match="SSLError"):
+        call(server, None, tls=lambda: context(AMAZON_ROOTS), wider_tls=lambda: context(None))
+    assert server.requests == []
+
+
+def test_amazons_roots_are_those_of_botocores_bundle() -> None:
+    usual = Path(botocore.__file__).with_name("cacert.pem").read_text()
+    names = re.findall(
+        r"^# Label: \"(Amazon .*|Starfield Services Root Certificate Authority - G2)\"",
+        usual,
+        re.MULTILINE,
+    )
+    text = Path(AMAZON_ROOTS).read_text()
+    assert re.findall(r"^# (Amazon Root .*|Starfield .*)", text, re.MULTILINE) == names
+    pems = re.findall(r"-----BEGIN.*?END CERTIFICATE-----", text, re.DOTALL)
+    assert all(pem in usual for pem in pems)
+    read = context(AMAZON_ROOTS).get_ca_certs()
+    assert len(read) == len(pems) == len(names) == 5
+    assert min(ssl.cert_time_to_seconds(str(root["notAfter"])) for root in read) > 2_100_000_000
 
 
 def test_context_checks_names_and_is_made_once(own: Path) -> None:

@@ -1,4 +1,4 @@
-"""Imports of a function's process: neither boto3, nor more of botocore than its name."""
+"""Imports of a function's process: neither boto3, nor parts of Powertools that it does not use."""
 
 import json
 import os
@@ -25,26 +25,37 @@ ALLOWED = {"botocore"}
 #: These know the errors of S3's client. The client itself is made when a job first reads a file.
 ERRORS = ("botocore.exceptions", "botocore.vendored")
 OF_IMPORTS = ("run_jobs", "start_imports")
+#: Powertools imports asyncio for batches, also for those without coroutines.
+OF_BATCHES = ("bury_jobs", "deliver_webhooks", "run_jobs", "start_imports")
+UNUSED = {
+    "asyncio",
+    "aws_lambda_powertools.event_handler.appsync",
+    "aws_lambda_powertools.event_handler.bedrock_agent",
+    "aws_lambda_powertools.utilities.data_classes.code_pipeline_job_event",
+    "aws_lambda_powertools.utilities.idempotency.persistence.dynamodb",
+}
+AWS = ("boto3", "botocore", "s3transfer")
 
 
 def modules(code: str) -> set[str]:
-    """Runs code as a function's process would, and returns the modules of AWS that it imports."""
+    """Runs code as a function's process would, and returns the modules that it imports."""
     script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "functions"), **VARIABLES}
     done = subprocess.run(
         [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    names = json.loads(done.stdout.splitlines()[-1])
-    return {name for name in names if name.split(".")[0] in ("boto3", "botocore", "s3transfer")}
+    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_function_starts_without_boto3(function: str) -> None:
+def test_function_starts_without_what_it_does_not_use(function: str) -> None:
     names = modules(f"import {function}.main")
+    of_aws = {name for name in names if name.split(".")[0] in AWS}
     if function in OF_IMPORTS:
-        names = {name for name in names if not name.startswith(ERRORS)}
-    assert names <= ALLOWED
+        of_aws = {name for name in of_aws if not name.startswith(ERRORS)}
+    assert of_aws <= ALLOWED
+    assert names & UNUSED == ({"asyncio"} if function in OF_BATCHES else set())
 
 
 def test_task_may_use_powertools_own_layer_next_to_a_worker() -> None:

@@ -6,7 +6,7 @@ A call takes a connection and gives it back, so no two threads share one.
 import select
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Final
@@ -32,13 +32,18 @@ class Answer:
 
 
 class Connections:
-    """The connections of one client. `tls` is used for endpoints with https."""
+    """The connections of one client. `tls` is used for endpoints with https.
+
+    `wider_tls()` returns the context that decides about a server whose certificate `tls` does not
+    trust.
+    """
 
     def __init__(
         self,
         url: str,
         tls: "ssl.SSLContext | None",
         *,
+        wider_tls: "Callable[[], ssl.SSLContext] | None" = None,
         connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
     ) -> None:
@@ -47,6 +52,7 @@ class Connections:
             raise ValueError(f"{url!r} is not an http or https URL")
         self._address = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         self._tls = tls if parts.scheme == "https" else None
+        self._wider_tls = wider_tls
         self._path = parts.path or "/"
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
@@ -103,19 +109,28 @@ class Connections:
         return self._connect()
 
     def _connect(self) -> socket.socket:
-        plain = None
         try:
-            plain = socket.create_connection(self._address, timeout=self._connect_seconds)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connection = plain
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(plain, server_hostname=self._address[0])
-            connection.settimeout(self._read_seconds)
+            try:
+                return self._open(self._tls)
+            except ssl.SSLCertVerificationError:
+                if self._wider_tls is None:
+                    raise
+                self._tls = wider = self._wider_tls()
+                return self._open(wider)
         except OSError as problem:
-            if plain is not None:
-                plain.close()
             raise Unanswered(_name_of_refusal(problem)) from problem
+
+    def _open(self, tls: "ssl.SSLContext | None") -> socket.socket:
+        connection = socket.create_connection(self._address, timeout=self._connect_seconds)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if tls is not None:
+                connection = tls.wrap_socket(connection, server_hostname=self._address[0])
+            connection.settimeout(self._read_seconds)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
 

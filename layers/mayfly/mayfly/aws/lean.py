@@ -68,8 +68,8 @@ class LeanClient:
     """A client of one service. It may be used by several threads at once.
 
     A request is sent at most `attempts` times. `tls()` returns the context of connections; it is
-    called if the endpoint has https. `pause(seconds)` waits before a retry, and `share()` returns a
-    random number from 0 to 1.
+    called if the endpoint has https. `wider_tls` is that of Connections. `pause(seconds)` waits
+    before a retry, and `share()` returns a random number from 0 to 1.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class LeanClient:
         share: Callable[[], float],
         attempts: int = 3,
         tls: "Callable[[], ssl.SSLContext] | None" = None,
+        wider_tls: "Callable[[], ssl.SSLContext] | None" = None,
         clock: Clock = system_clock,
     ) -> None:
         self._protocol = _PROTOCOLS[service]
@@ -91,7 +92,9 @@ class LeanClient:
         self._credentials = CredentialSource(env, clock)
         self._signer = Signer(self._protocol.signing_name, region(env))
         url = endpoint(service, env)
-        self._connections = Connections(url, tls() if tls and url.startswith("https:") else None)
+        self._connections = Connections(
+            url, tls() if tls and url.startswith("https:") else None, wider_tls=wider_tls
+        )
         self._env = env
         self._budget = Budget()
         #: Seconds by which the service's clock is ahead of this machine's.

@@ -18,6 +18,10 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _MISSING: Final = object()
 #: Whole numbers up to this one are exact as floats (RFC 8259, 6).
 _EXACT: Final = 2**53
+#: One encoder for all calls: `json.dumps` makes one in each call with options.
+_CANONICAL: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
 #: Levels of arrays and objects that a value may have. Without this bound, a value could be read at
 #: one depth of the call stack and fail at another.
 _MAX_DEPTH: Final = 100
@@ -62,9 +66,7 @@ def canonical_json(value: Any) -> str:
 
     Raises ValueError for NaN and infinities.
     """
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-    )
+    return _CANONICAL.encode(value)
 
 
 def read_idempotency_key(text: str | None) -> str | None:

@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from mayfly.core.json_input import canonical_json
 
-__all__ = ["SECURITY_HEADERS", "answer", "document", "nothing", "text"]
+__all__ = ["SECURITY_HEADERS", "Response", "answer", "document", "nothing", "text"]
 
 #: Headers of every answer. They forbid caching, content sniffing and framing, and hide the URL from
 #: other sites (ASVS 5.0: 3.4.1, 3.4.3 to 3.4.6, 14.3.2).

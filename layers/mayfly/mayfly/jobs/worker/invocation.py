@@ -23,7 +23,7 @@ from mayfly.core.errors import MayflyError
 from mayfly.core.observability import Observer
 from mayfly.jobs.errors import LeaseHeld
 
-__all__ = ["Work", "each", "entrypoint"]
+__all__ = ["SQSRecord", "Work", "each", "entrypoint"]
 
 #: A record is not started if less than this is left before the invocation's deadline, in
 #: milliseconds.

@@ -14,25 +14,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from mayfly.jobs.worker.powertools_package import prepare
-
-prepare()  # before the imports below, so that they do not load boto3
-
-from aws_lambda_powertools.utilities.idempotency.config import IdempotencyConfig  # noqa: E402
-from aws_lambda_powertools.utilities.idempotency.exceptions import (  # noqa: E402
+from aws_lambda_powertools.utilities.idempotency.config import IdempotencyConfig
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyPersistenceLayerError,
 )
-from aws_lambda_powertools.utilities.idempotency.idempotency import (  # noqa: E402
-    idempotent_function,
-)
-from aws_lambda_powertools.utilities.idempotency.persistence.base import (  # noqa: E402
-    BasePersistenceLayer,
-)
-from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import (  # noqa: E402
-    DataRecord,
-)
+from aws_lambda_powertools.utilities.idempotency.idempotency import idempotent_function
+from aws_lambda_powertools.utilities.idempotency.persistence.base import BasePersistenceLayer
+from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 
 __all__ = [
     "AlreadyCompleted", "Claimant", "IdempotencyConfig", "IdempotencyPersistenceLayerError",
