@@ -16,8 +16,16 @@ __all__ = ["crash"]
     metavar="N",
     help="Runs for each call and fault.",
 )
+@click.option(
+    "--client",
+    type=click.Choice(["lean", "boto3"]),
+    default="lean",
+    show_default=True,
+    envvar="MAYFLY_CLIENT",
+    help="The client of Mayfly's workers. The stock recipe always has boto3's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def crash(*, repeats: int, as_json: bool) -> int:
+def crash(*, repeats: int, client: str, as_json: bool) -> int:
     """Strikes real workers at every store call, redelivers, and counts each effect.
 
     Workers are killed, paused and cut off. The control is the stock Powertools recipe, which must
@@ -29,6 +37,7 @@ def crash(*, repeats: int, as_json: bool) -> int:
     outcomes = run(
         Path(__file__).parent.parent,
         repeats=repeats,
+        client=client,
         say=lambda text: click.echo(text, err=True),
     )
     write(outcomes, as_json=as_json)

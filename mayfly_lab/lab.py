@@ -119,10 +119,10 @@ class Outcome:
         return self.applied[0]
 
 
-def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome]:
+def run(root: Path, *, repeats: int, client: str, say: Callable[[str], None]) -> list[Outcome]:
     """Runs every subject under every fault at each of its calls, `repeats` times.
 
-    Shows the progress with `say`. Raises LocalError if a worker fails without a fault.
+    `client` is the client of Mayfly's workers, lean or boto3. Shows the progress with `say`. Raises LocalError if a worker fails without a fault.
     """
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder,
@@ -131,7 +131,7 @@ def run(root: Path, *, repeats: int, say: Callable[[str], None]) -> list[Outcome
         functions = Path(folder) / "functions"
         shutil.copytree(root / "functions", functions, ignore=shutil.ignore_patterns("__pycache__"))
         (functions / "tasks/lab_exclusive.py").write_text(_EXCLUSIVE_TASK)
-        lab = _Lab(root, endpoint, Path(folder))
+        lab = _Lab(root, endpoint, Path(folder), client)
         api = Subject("the API", functions, (root / "layers/mayfly",), main="jobs.main")
         outcomes = []
         for subject in _subjects(root, functions):
@@ -175,7 +175,8 @@ class _Worker:
 
 
 class _Lab:
-    def __init__(self, root: Path, endpoint: str, work: Path) -> None:
+    def __init__(self, root: Path, endpoint: str, work: Path, client: str) -> None:
+        self._client = client
         clients = Clients(endpoint)
         self._dynamodb, self._sqs = clients.get("dynamodb"), clients.get("sqs")
         self._endpoint = endpoint
@@ -217,6 +218,7 @@ class _Lab:
             "JOBS_QUEUE_URL": "each delivery has its own",
             "LAMBDA_TASK_ROOT": str(subject.folder),
             "LEASE_SECONDS": str(_LEASE),
+            "MAYFLY_CLIENT": self._client,
             # For the stock recipe, whose client otherwise has the SDK's default of ten. Runs would
             # only take longer.
             "AWS_RETRY_MODE": "standard",

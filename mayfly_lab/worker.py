@@ -1,7 +1,7 @@
 """A worker of the crash lab, run as a script: loads a function once, and forks for each delivery.
 
 Commands arrive as JSON lines. Each answer is the process id of the fork, which writes the reply to
-a file. A delivery's fault is injected between the SDK and the network.
+a file. A delivery's fault is injected between the client and the network.
 """
 
 import json
@@ -9,12 +9,11 @@ import os
 import runpy
 import signal
 import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-import botocore.httpsession
-from botocore.awsrequest import AWSResponse
-from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 __all__ = ["FAULTS", "main"]
 
@@ -30,10 +29,33 @@ FAULTS: Final = {
 }
 
 
+_HEADERS: Final = {"x-amzn-requestid": "injected", "content-type": "application/x-amz-json-1.0"}
+_THROTTLED: Final = (
+    b'{"__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", '
+    b'"message": "injected"}'
+)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request below all retries of a client.
+
+    `call` is the same for each retry of a call. `send()` returns the answer; `lost`, `closed` and
+    `throttled()` are failures in the form of the client.
+    """
+
+    target: str
+    call: object
+    send: Callable[[], Any]
+    lost: Exception
+    closed: Exception
+    throttled: Callable[[], Any]
+
+
 class _Seam:
     """Counts the DynamoDB calls of this process, and makes the n-th fail.
 
-    Retries by the SDK count as the same call.
+    Retries by a client count as the same call.
     """
 
     def __init__(self, fault: str | None, number: int, calls: Path) -> None:
@@ -41,54 +63,98 @@ class _Seam:
         self._number = number
         self._calls = calls
         self._seen = 0
-        self._last: str | None = None
+        self._last: object = None
         self._has_struck = False
-        self._send = botocore.httpsession.URLLib3Session.send
 
-    def install(self) -> None:
-        """Replaces the SDK's own `send`."""
-        seam = self
-
-        def send(session: Any, request: Any) -> Any:
-            return seam.send(session, request)
-
-        # The one place below all retries.
-        botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]
-
-    def send(self, session: Any, request: Any) -> Any:
+    def send(self, request: _Request) -> Any:
         """Sends a request, or fails it."""
-        target = _header(request, "X-Amz-Target")
-        if not target.startswith("DynamoDB"):
-            return self._send(session, request)
-        call = _header(request, "amz-sdk-invocation-id")
-        if call != self._last:
-            self._last = call
+        if not request.target.startswith("DynamoDB"):
+            return request.send()
+        if request.call != self._last:
+            self._last = request.call
             self._seen += 1
             self._calls.write_text(str(self._seen))
         if self._fault is not None and self._seen >= self._number:
-            return self._strike(session, request)
-        return self._send(session, request)
+            return self._strike(request)
+        return request.send()
 
-    def _strike(self, session: Any, request: Any) -> Any:
+    def _strike(self, request: _Request) -> Any:
         is_first, is_own_call = not self._has_struck, self._seen == self._number
         self._has_struck = True
         if self._fault == "dead" and not is_first:
-            raise ConnectionClosedError(endpoint_url=request.url)
+            raise request.closed
         if self._fault == "throttle" and is_own_call:
-            return _throttled(request)
+            return request.throttled()
         if not is_first:
-            return self._send(session, request)
+            return request.send()
         if self._fault == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
-            return self._send(session, request)
-        answer = self._send(session, request)
+            return request.send()
+        answer = request.send()
         if self._fault == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault in ("lost", "dead"):
-            raise ReadTimeoutError(endpoint_url=request.url)
+            raise request.lost
         return answer
+
+
+def _seam_of_boto3(seam: _Seam) -> None:
+    """Puts the seam below botocore's retries, at the one place that sends."""
+    import botocore.httpsession
+    from botocore.awsrequest import AWSResponse
+    from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+
+    inner = botocore.httpsession.URLLib3Session.send
+
+    class Raw:
+        def stream(self, **_: Any) -> Any:
+            yield _THROTTLED
+
+    def send(session: Any, request: Any) -> Any:
+        url = request.url
+        return seam.send(
+            _Request(
+                _header(request, "X-Amz-Target"),
+                _header(request, "amz-sdk-invocation-id"),
+                lambda: inner(session, request),
+                ReadTimeoutError(endpoint_url=url),
+                ConnectionClosedError(endpoint_url=url),
+                # Only the body is read.
+                lambda: AWSResponse(url, 400, _HEADERS, Raw()),  # type: ignore[arg-type]
+            )
+        )
+
+    botocore.httpsession.URLLib3Session.send = send  # type: ignore[method-assign,assignment]
+
+
+def _seam_of_lean(seam: _Seam) -> None:
+    """Puts the seam below the lean client's retries, at the one place that sends."""
+    from mayfly.aws.connections import Answer, Connections
+    from mayfly.aws.errors import Unanswered
+    from mayfly.aws.lean import LeanClient
+
+    call, exchange, running = LeanClient.call, Connections.exchange, threading.local()
+
+    def called(client: Any, operation: str, request: Any) -> Any:
+        running.call = object()
+        return call(client, operation, request)
+
+    def exchanged(connections: Any, headers: Mapping[str, str], body: bytes) -> Any:
+        return seam.send(
+            _Request(
+                headers["X-Amz-Target"],
+                running.call,
+                lambda: exchange(connections, headers, body),
+                Unanswered("ReadTimeoutError"),
+                Unanswered("ConnectionClosedError"),
+                lambda: Answer(400, _HEADERS, _THROTTLED),
+            )
+        )
+
+    LeanClient.call = called  # type: ignore[method-assign]
+    Connections.exchange = exchanged  # type: ignore[method-assign]
 
 
 class _Context:
@@ -129,7 +195,12 @@ def _deliver(command: dict[str, Any]) -> None:
     os.environ["JOBS_QUEUE_URL"] = command["queue"]
     # Loaded again for this delivery's queue; its imports are loaded already.
     handler = runpy.run_module(sys.argv[1])["handler"]
-    _Seam(command["fault"], command["number"], Path(command["calls"])).install()
+    seam = _Seam(command["fault"], command["number"], Path(command["calls"]))
+    # A process has one of these clients, or both.
+    if "botocore.httpsession" in sys.modules:
+        _seam_of_boto3(seam)
+    if "mayfly.aws.lean" in sys.modules:
+        _seam_of_lean(seam)
     reply = handler(command["event"], _Context(command["remaining_ms"]))
     target = Path(command["reply"])
     partial = target.with_suffix(".part")
@@ -141,20 +212,6 @@ def _deliver(command: dict[str, Any]) -> None:
 def _header(request: Any, name: str) -> str:
     value = request.headers.get(name) or b""
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _throttled(request: Any) -> AWSResponse:
-    class Raw:
-        def stream(self, **_: Any) -> Any:
-            yield (
-                b'{"__type": '
-                b'"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", '
-                b'"message": "injected"}'
-            )
-
-    headers = {"x-amzn-requestid": "injected", "Content-Type": "application/x-amz-json-1.0"}
-    # Only the body is read.
-    return AWSResponse(request.url, 400, headers, Raw())  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mayfly_local.ports.access import is_loopback_name
+from tests.support.clients import make_client
 from tests.support.faults import Faults
 
 if TYPE_CHECKING:
@@ -143,6 +144,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return not is_quick, SLOWEST.index(stem) if stem in SLOWEST else len(SLOWEST)
 
     items.sort(key=place)
+
+
+#: Files with the contract of the stores. Their tests run on both clients, and others on the lean
+#: one, which functions have.
+CONTRACT_OF_STORES = (
+    "test_batches", "test_claims", "test_commits", "test_counters", "test_dead_letters",
+    "test_group_commit", "test_jobs_store", "test_leases", "test_limits", "test_optimistic",
+    "test_requested_jobs", "test_schedules", "test_session_faults", "test_session_repeats",
+    "test_sessions", "test_tenants",
+)  # fmt: skip
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs each test of the stores' contract on both clients, unless MAYFLY_CLIENT names one."""
+    if (
+        metafunc.definition.path.stem in CONTRACT_OF_STORES
+        and metafunc.definition.path.parent.parent.name == "unit"
+        and {"aws", "embedded", "endpoint"} & set(metafunc.fixturenames)
+        and "MAYFLY_CLIENT" not in os.environ
+    ):
+        metafunc.fixturenames.insert(0, "_client_of_stores")
+        metafunc.parametrize("_client_of_stores", ["lean", "boto3"], indirect=True)
+
+
+@pytest.fixture
+def _client_of_stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAYFLY_CLIENT", request.param)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -300,10 +328,3 @@ def embedded(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Returns a DynamoDB client for the emulator, made by the production code."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     return make_client("dynamodb")
-
-
-def make_client(service: str, *, attempts: int = 3) -> Any:
-    """Returns a client made by the production code."""
-    from mayfly.resources import client
-
-    return client(service, attempts=attempts)

@@ -22,10 +22,11 @@ from botocore.exceptions import ClientError
 from mayfly.jobs.model import Outcome, Status
 from mayfly.limits import Algorithm
 
-from tests.conftest import ROOT, make_client, make_tables, mocked_aws
+from tests.conftest import ROOT, make_tables, mocked_aws
 from tests.releases.make import fill, load, members
 from tests.releases.maker import make
 from tests.releases.readings import READINGS, Stores, read, stores
+from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
 
 FIRST = "0.1.0"

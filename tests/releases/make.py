@@ -23,9 +23,10 @@ from typing import Any, Final
 import mayfly
 from moto import mock_aws
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_tables
 from tests.releases.maker import Made, make
 from tests.releases.readings import BUCKET, read, stores
+from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
 
 __all__ = ["fill", "load", "members", "write"]

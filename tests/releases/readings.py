@@ -37,7 +37,7 @@ from mayfly.tenants import ApiKey, TenantStore, authenticate
 from mayfly.webhooks.store import Endpoints, Secrets
 
 from functions.tasks.counter_add import add as counter_add
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
 
 __all__ = [

@@ -15,7 +15,8 @@ import pytest
 from mayfly.jobs.authoring.outcomes import Permanent
 from mayfly.jobs.model import Job, Status, Wake
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_tables
+from tests.support.clients import make_client
 from tests.support.counting import counted
 from tests.support.faults import Faults, Killed
 from tests.support.stage import Stage, a_record

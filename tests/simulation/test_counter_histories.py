@@ -11,7 +11,8 @@ from mayfly import counters
 from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.counters.errors import CounterExists, CounterIsSharded, CounterLimit
 
-from tests.conftest import make_client, make_tables, mocked_aws
+from tests.conftest import make_tables, mocked_aws
+from tests.support.clients import make_client
 from tests.support.counting import Counting
 
 NAMES = st.sampled_from(["a", "b"])

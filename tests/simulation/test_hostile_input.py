@@ -48,8 +48,9 @@ from functions.sessions.deps import from_environ as sessions_deps
 from functions.start_imports.app import build as build_imports
 from functions.start_imports.deps import from_environ as start_imports_deps
 from functions.sweep_jobs.deps import from_environ as sweep_jobs_deps
-from tests.conftest import ROOT, make_client, make_tables
+from tests.conftest import ROOT, make_tables
 from tests.support import hostile
+from tests.support.clients import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context
 

@@ -29,7 +29,8 @@ from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.store import Claim, ClaimRefused, JobStore
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_tables
+from tests.support.clients import make_client
 from tests.support.completion import complete
 from tests.support.counting import Counting
 from tests.support.fakes import FixedClock

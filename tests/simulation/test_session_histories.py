@@ -29,8 +29,9 @@ from mayfly import resources, sessions
 from mayfly.sessions.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
-from tests.conftest import make_client, make_tables, mocked_aws
+from tests.conftest import make_tables, mocked_aws
 from tests.simulation.linearizability import Call, is_linearizable
+from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
 from tests.support.sessions import Sessions
 

@@ -12,7 +12,7 @@ import sys
 
 from mayfly.jobs.model import Wake
 
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.stage import Stage
 
 

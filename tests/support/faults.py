@@ -1,12 +1,19 @@
-"""Faults at botocore's HTTP level: between the SDK with all its retries, and the wire."""
+"""Faults at the HTTP level: between a client with all its retries, and the wire.
+
+They are the same for boto3's client and for the lean one.
+"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import botocore.awsrequest
 import botocore.exceptions
+from mayfly.aws.connections import Answer
+from mayfly.aws.retries import Budget
 from moto.core.models import botocore_stubber
+
+from tests.support.clients import Lean, lost, prepared, read
 
 Plan = Callable[[str, int], str | None]
 
@@ -16,6 +23,14 @@ class Killed(BaseException):
 
     No handler catches it, and no code of the process runs after it.
     """
+
+
+class Plenty(Budget):
+    """A budget that no number of retries uses up."""
+
+    def take(self, *, is_timeout: bool) -> int:
+        """Takes nothing."""
+        return 1
 
 
 class Faults:
@@ -39,15 +54,43 @@ class Faults:
         self.pick: Callable[[int], int] = lambda count: 0
         self.requests: list[str] = []
         self._on_moto = on_moto
+        self._reasons: tuple[str, ...] = ()
+        self._late: list[Callable[[], Any]] = []
+        if isinstance(client, Lean):
+            self._strike_lean(client)
+        else:
+            self._strike_boto3(client)
+
+    def _strike_lean(self, client: Lean) -> None:
+        lean, connections = client.lean, client.lean._connections
+        url = getattr(connections, "url", "http://store")
+        exchange = connections.exchange
+
+        def struck(headers: Mapping[str, str], body: bytes) -> Answer:
+            operation = headers["X-Amz-Target"].partition(".")[2]
+            request = prepared(url, dict(headers), body)
+            try:
+                answered = self._send(
+                    f"before-send.{client.service}.{operation}",
+                    request,
+                    lambda: exchange(headers, body),
+                )
+            except botocore.exceptions.BotoCoreError as problem:
+                raise lost(problem) from problem
+            return answered if isinstance(answered, Answer) else read(answered)
+
+        connections.exchange = struck  # type: ignore[method-assign]
+        # Many faults would use it up.
+        lean._budget = Plenty()
+
+    def _strike_boto3(self, client: Any) -> None:
         self._session = client._endpoint.http_session
         # Replaces moto, rather than running before it: botocore calls every handler of this event,
         # whatever the first one answers.
         client.meta.events.unregister("before-send", botocore_stubber)
-        client.meta.events.register("before-send", self._send)
+        client.meta.events.register("before-send", self._send_by_boto3)
         # The SDK's retries are unchanged, except for their pauses and for the budget that many
         # faults would use up.
-        self._reasons: tuple[str, ...] = ()
-        self._late: list[Callable[[], Any]] = []
         self._tries: int = client.meta.config.retries["total_max_attempts"]
         client.meta.events.register_first("needs-retry.*", self._repeat_at_once)
 
@@ -89,24 +132,27 @@ class Faults:
         """Refuses every request of an operation with an error of this code, without effect."""
         self.plan = lambda name, number: code if name == operation else None
 
-    def _send(self, event_name: str, request: Any, **_: Any) -> Any:
+    def _send_by_boto3(self, event_name: str, request: Any, **_: Any) -> Any:
+        return self._send(event_name, request, lambda: self._forward(event_name, request))
+
+    def _send(self, event_name: str, request: Any, forward: Callable[[], Any]) -> Any:
         operation = event_name.rsplit(".", 1)[1]
         self.requests.append(operation)
         kind = self.plan(operation, len(self.requests))
         if kind is None:
-            return self._forward(event_name, request)
+            return forward()
         if kind == "before":
             raise botocore.exceptions.ConnectionClosedError(endpoint_url=request.url)
         if kind == "after":
-            self._forward(event_name, request)
+            forward()
             raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
         if kind == "late":
-            self._late.append(lambda: self._forward(event_name, request))
+            self._late.append(forward)
             raise botocore.exceptions.ReadTimeoutError(endpoint_url=request.url)
         if kind == "kill":
             raise Killed
         if kind == "kill after":
-            self._forward(event_name, request)
+            forward()
             raise Killed
         if kind == "conflict":
             count = len(json.loads(request.body)["TransactItems"])

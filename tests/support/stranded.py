@@ -18,7 +18,7 @@ from mayfly.jobs.store import JobStore
 
 from functions.bury_jobs.app import build
 from functions.bury_jobs.deps import Deps as BuryDeps
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context, FixedClock, Names
 from tests.support.stage import Counting

@@ -61,6 +61,8 @@ __all__ = [
 #: AWS advises 1 s or more for transactions.
 _CONNECT_TIMEOUT: Final = 1
 _READ_TIMEOUT: Final = 3
+#: Services that both clients speak to.
+_JSON_SERVICES: Final = ("dynamodb", "dynamodbstreams", "sqs", "ssm")
 
 
 def counter_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "CounterStore":
@@ -312,7 +314,12 @@ def client(service: str, *, attempts: int = 3) -> Any:
         tcp_keepalive=True,
     )
     region = os.environ.get("AWS_REGION")
-    return boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
+    made = boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
+    if service in _JSON_SERVICES:
+        from mayfly.aws.boto import refuse_damaged_answers
+
+        refuse_damaged_answers(made, attempts=attempts)
+    return made
 
 
 @dataclass(frozen=True)

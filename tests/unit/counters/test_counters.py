@@ -14,7 +14,7 @@ from mayfly.counters.errors import (
     OutcomeUnknown,
 )
 
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.counting import Counting
 from tests.support.faults import Faults
 

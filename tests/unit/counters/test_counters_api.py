@@ -8,7 +8,7 @@ from mayfly.core.observability import observer
 
 from functions.counters.app import build
 from functions.counters.deps import Deps as CountersDeps
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.counting import Counting
 from tests.support.events import http
 from tests.support.fakes import Context

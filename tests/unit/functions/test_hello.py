@@ -13,7 +13,7 @@ from mayfly.resources import session_store
 
 from functions.hello.app import build as build_hello
 from functions.hello.deps import Deps as HelloDeps
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.counting import Counting, counted
 from tests.support.events import call, http
 from tests.support.fakes import FixedClock

@@ -15,7 +15,7 @@ from mayfly.jobs.worker.invocation import entrypoint
 from functions.relay_jobs.app import build as build_relay
 from functions.relay_jobs.deps import Deps as RelayDeps
 from mayfly_testing.stack import wait_until
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context, FixedClock
 from tests.support.stage import VisibleQueue

@@ -29,7 +29,7 @@ from mayfly.jobs.wire import public
 
 from functions.start_imports.app import build as build_start
 from functions.start_imports.deps import Deps as ImportsDeps
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context
 from tests.support.stage import Stage, finish

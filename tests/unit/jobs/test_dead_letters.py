@@ -411,7 +411,7 @@ def resend(burial: Burial) -> Job:
 
 def stream_images(burial: Burial) -> list[str]:
     """Returns the statuses that the table's stream has carried so far."""
-    from tests.conftest import make_client
+    from tests.support.clients import make_client
 
     streams = make_client("dynamodbstreams")
     arn = burial.client.describe_table(TableName="JobsTable")["Table"]["LatestStreamArn"]

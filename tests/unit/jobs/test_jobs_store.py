@@ -12,7 +12,7 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
 
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.completion import complete
 from tests.support.faults import Faults
 from tests.support.jobs import LEASE, NOW, a_job, claim, one_increment, read

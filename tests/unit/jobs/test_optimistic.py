@@ -12,7 +12,8 @@ from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.rules import job_id_for, public_status
 
 from bench.meter import Cost, metered
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_tables
+from tests.support.clients import make_client
 from tests.support.fakes import Context
 from tests.support.faults import Faults
 from tests.support.stage import Stage, a_record

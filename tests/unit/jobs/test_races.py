@@ -9,7 +9,8 @@ from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.worker.runner import Runner
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_tables
+from tests.support.clients import make_client
 from tests.support.fakes import Context
 from tests.support.stage import Stage, a_record, finish
 

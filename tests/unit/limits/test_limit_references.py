@@ -16,7 +16,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 from mayfly.limits import Algorithm, Limit
 
-from tests.conftest import make_client, make_tables, mocked_aws
+from tests.conftest import make_tables, mocked_aws
+from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
 from tests.support.limiting import EDGE_MS, Limiting
 

@@ -14,7 +14,7 @@ from mayfly_local.iam.pages import Cors
 from mayfly_local.iam.permissions import Grant, Permissions, Role
 from mayfly_local.iam.requests import Permission, Request, signer
 from mayfly_local.ports.access import Access
-from tests.conftest import make_client
+from tests.support.clients import make_client
 
 TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"
 STREAM = f"{TABLE}/stream/2026"

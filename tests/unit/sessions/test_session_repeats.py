@@ -11,7 +11,8 @@ import pytest
 from mayfly import sessions
 from mayfly.sessions.errors import SessionNotFound
 
-from tests.conftest import make_client, make_tables
+from tests.conftest import make_tables
+from tests.support.clients import make_client
 from tests.support.faults import Faults
 from tests.support.sessions import Sessions
 

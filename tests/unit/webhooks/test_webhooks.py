@@ -30,7 +30,7 @@ from mayfly.webhooks.store import Endpoints, Secrets, parameter
 from mayfly.webhooks.wire import Answer, _tls, post, resolve
 from standardwebhooks.webhooks import Webhook
 
-from tests.conftest import make_client
+from tests.support.clients import make_client
 from tests.support.fakes import Context
 from tests.support.stage import Stage
 

@@ -141,11 +141,7 @@ def _is_readable(connection: socket.socket) -> bool:
 
 
 def _name_of(problem: Exception) -> str:
-    if isinstance(problem, TimeoutError):
-        return "ReadTimeoutError"
-    if isinstance(problem, IncompleteRead):
-        return "IncompleteReadError"
-    return "ConnectionClosedError"
+    return "ReadTimeoutError" if isinstance(problem, TimeoutError) else "ConnectionClosedError"
 
 
 def _name_of_refusal(problem: OSError) -> str:

@@ -1,12 +1,22 @@
 """Items in DynamoDB's JSON, and the attributes that not every item has."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Item", "optional_number", "optional_text"]
+__all__ = ["Item", "binary", "optional_number", "optional_text"]
 
 #: An item or a key in DynamoDB's JSON.
 Item = dict[str, Any]
+
+
+def binary(item: Mapping[str, Any], name: str) -> bytes:
+    """Returns an attribute that is binary, also from the base64 in which it was sent.
+
+    boto3 decodes an answer by its model of DynamoDB. The lean client has none.
+    """
+    value = item[name]["B"]
+    return base64.b64decode(value) if isinstance(value, str) else bytes(value)
 
 
 def optional_number(item: Mapping[str, Any], name: str) -> int | None:

@@ -2,26 +2,39 @@
 
 The `__init__` of such a package only collects names, and imports every module to do so: resolvers
 for GraphQL and agents, classes of forty kinds of event, a store that needs boto3. A function uses
-one or two of them (docs/decisions/0020). So `__init__` is not run. The package reads in its
-byte-code which module has which name, and imports a module when code asks for one of its names.
+one or two of them (docs/decisions/0020). So `__init__` does not run at first. A name of the table
+below is imported from its module alone. Any other name makes `__init__` run as usual.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import resolve_name
-from types import CodeType, ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
-__all__ = ["PACKAGES", "install", "names_in"]
+__all__ = ["PACKAGES", "install"]
 
-#: Packages whose `__init__` only imports names.
-PACKAGES: Final = frozenset(
+#: Packages whose `__init__` only imports names: the modules of the names that a function needs.
+PACKAGES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
-        "aws_lambda_powertools.event_handler",
-        "aws_lambda_powertools.utilities.data_classes",
-        "aws_lambda_powertools.utilities.idempotency",
+        "aws_lambda_powertools.event_handler": {
+            "APIGatewayHttpResolver": "api_gateway",
+            "ApiGatewayResolver": "api_gateway",
+            "Response": "api_gateway",
+        },
+        # Names that Powertools' own resolver imports.
+        "aws_lambda_powertools.utilities.data_classes": {
+            "ALBEvent": "alb_event",
+            "APIGatewayProxyEvent": "api_gateway_proxy_event",
+            "APIGatewayProxyEventV2": "api_gateway_proxy_event",
+            "BedrockAgentEvent": "bedrock_agent_event",
+            "LambdaFunctionUrlEvent": "lambda_function_url_event",
+            "S3Event": "s3_event",
+            "VPCLatticeEvent": "vpc_lattice",
+            "VPCLatticeEventV2": "vpc_lattice",
+        },
+        "aws_lambda_powertools.utilities.idempotency": {},
     }
 )
 
@@ -32,44 +45,20 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder)
 
 
-def names_in(code: CodeType, package: str) -> dict[str, tuple[str, str]]:
-    """Returns the module and attribute of each name that the code of a package imports."""
-    import dis  # noqa: PLC0415  # Powertools has imported it, if a package is asked for a name
-
-    names: dict[str, tuple[str, str]] = {}
-    module = attribute = ""
-    loads: list[Any] = []
-    for step in dis.get_instructions(code):
-        if step.opname == "IMPORT_NAME":
-            level = loads[-2]  # then the list of names
-            module = resolve_name("." * level + step.argval, package) if level else step.argval
-        elif step.opname == "IMPORT_FROM":
-            attribute = step.argval
-        elif step.opname == "STORE_NAME" and attribute:
-            names[step.argval] = (module, attribute)
-            attribute = ""
-        elif step.opname.startswith("LOAD_"):
-            loads.append(step.argval)
-    return names
-
-
 class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
-        """Imports a name of the package. Runs `__init__` for a name that it does not import."""
+        """Imports a name from its module. Runs `__init__` for a name that is not in the table."""
         if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
-        assert self.__spec__ is not None
-        loader: Any = self.__spec__.loader  # a _Loader
-        if loader.names is None:
-            loader.names = names_in(loader.own.get_code(self.__name__), self.__name__)
-        if name in loader.names:
-            module, attribute = loader.names[name]
-            value = getattr(import_module(module), attribute)
+        if module := PACKAGES[self.__name__].get(name):
+            value = getattr(import_module(f"{self.__name__}.{module}"), name)
             setattr(self, name, value)
             return value
         if PathFinder.find_spec(f"{self.__name__}.{name}", self.__path__):
             return import_module(f"{self.__name__}.{name}")
         self.__class__ = ModuleType  # type: ignore[assignment]  # from now on like any module
+        assert self.__spec__ is not None
+        loader: Any = self.__spec__.loader  # a _Loader
         loader.own.exec_module(self)
         return getattr(self, name)
 
@@ -79,7 +68,6 @@ class _Loader:
 
     def __init__(self, own: Any) -> None:
         self.own = own
-        self.names: dict[str, tuple[str, str]] | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Returns None: the import system makes the module."""

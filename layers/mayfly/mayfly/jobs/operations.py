@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly.aws.dynamodb import ConditionFailed, Item
+from mayfly.aws.items import binary
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
 from mayfly.jobs import writes
@@ -265,7 +266,7 @@ class JobOperations:
             if "LastEvaluatedKey" not in reply:
                 break
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
-        bodies = {item["sk"]["S"]: item["body"]["B"] for item in items}
+        bodies = {item["sk"]["S"]: binary(item, "body") for item in items}
         for item in items:
             if "problem" in item and int(item["expires_at"]["N"]) * 1000 >= now_ms:
                 message_id = item["message_id"]["S"]

@@ -1,0 +1,140 @@
+"""The same faults on the wire, for the lean client and for boto3's: the same error for each."""
+
+import socket
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mayfly import resources
+from mayfly.aws.client import Client, as_client
+from mayfly.aws.errors import Refused, Unanswered
+from mayfly.aws.lean import LeanClient
+
+from tests.support.wire import (
+    Behaviour,
+    Request,
+    Server,
+    after,
+    answer,
+    close,
+    refusal,
+    reset,
+    serving,
+)
+
+UPDATE = {"TableName": "t", "Key": {"pk": {"S": "a"}}}
+LOST: dict[str, tuple[Behaviour, str]] = {
+    "reset before the answer": (reset, "ConnectionClosedError"),
+    "no answer": (close, "ConnectionClosedError"),
+    "half an answer": (answer({"Attributes": {}}, cut=3), "ConnectionClosedError"),
+    "a wrong checksum": (answer({"Attributes": {}}, checksum=1), "ChecksumError"),
+    "no json": (answer(b"<html>"), "ResponseParserError"),
+    "an answer that drips": (after(0.4, answer()), "ReadTimeoutError"),
+}
+REFUSED: dict[str, tuple[Behaviour, str, int]] = {
+    "ProvisionedThroughputExceededException": (
+        refusal("ProvisionedThroughputExceededException"),
+        "ProvisionedThroughputExceededException",
+        3,
+    ),
+    "ThrottlingException": (refusal("ThrottlingException"), "ThrottlingException", 3),
+    "RequestLimitExceeded": (refusal("RequestLimitExceeded"), "RequestLimitExceeded", 3),
+    "InternalServerError": (refusal("InternalServerError", 500), "InternalServerError", 3),
+    "a 503 without a name": (answer(b"{}", 503), "503", 3),
+    "ExpiredTokenException": (refusal("ExpiredTokenException"), "ExpiredTokenException", 1),
+    "ConditionalCheckFailedException": (
+        refusal("ConditionalCheckFailedException"),
+        "ConditionalCheckFailedException",
+        1,
+    ),
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(params=["lean", "boto3"])
+def made(
+    request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], Client]]:
+    """Returns a function that makes a client of the server, with a number of attempts."""
+    monkeypatch.setenv("MAYFLY_CLIENT", request.param)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    # Pauses and timeouts of a test's length.
+    without_pauses = SimpleNamespace(sleep=lambda seconds: None)
+    monkeypatch.setattr(resources, "time", without_pauses)
+    monkeypatch.setattr("botocore.endpoint.time", without_pauses)
+    monkeypatch.setattr(resources, "_READ_TIMEOUT", 0.2)
+    clients: list[Any] = []
+
+    def make(attempts: int) -> Client:
+        clients.append(resources.client_of("dynamodb", attempts=attempts))
+        if isinstance(clients[-1], LeanClient):
+            clients[-1]._connections._read_seconds = 0.2
+        return as_client(clients[-1])
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_answer_that_does_not_arrive_whole_is_lost(
+    server: Server, made: Callable[[int], Client], name: str
+) -> None:
+    behaviour, reason = LOST[name]
+    server.usual = behaviour
+    with pytest.raises(Unanswered) as lost:
+        made(1).call("UpdateItem", UPDATE)
+    assert (lost.value.reason, len(server.requests)) == (reason, 1)
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_lost_answer_is_asked_for_again(
+    server: Server, made: Callable[[int], Client], name: str
+) -> None:
+    server.script(LOST[name][0])
+    server.usual = answer({"Attributes": {"n": {"N": "2"}}})
+    found = made(3).call("UpdateItem", UPDATE)
+    assert (found["Attributes"], len(server.requests)) == ({"n": {"N": "2"}}, 2)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_has_its_name_and_the_number_of_its_requests(
+    server: Server, made: Callable[[int], Client], name: str
+) -> None:
+    behaviour, code, tries = REFUSED[name]
+    server.usual = behaviour
+    with pytest.raises(Refused) as refused:
+        made(3).call("UpdateItem", UPDATE)
+    assert (refused.value.code, refused.value.tries, len(server.requests)) == (code, tries, tries)
+
+
+def test_connection_that_was_closed_while_idle_is_replaced(
+    server: Server, made: Callable[[int], Client]
+) -> None:
+    held: list[socket.socket] = []
+
+    def hold(request: Request, connection: socket.socket) -> bool:
+        held.append(connection)
+        return answer()(request, connection)
+
+    server.script(hold)
+    client = made(1)
+    client.call("UpdateItem", UPDATE)
+    held[0].shutdown(socket.SHUT_RDWR)
+    client.call("UpdateItem", UPDATE)
+    assert (len(server.requests), server.connections) == (2, 2)
+
+
+def test_server_that_is_gone_is_an_endpoint_error(
+    server: Server, made: Callable[[int], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as other:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", other.url)
+    with pytest.raises(Unanswered, match="EndpointConnectionError"):
+        made(1).call("UpdateItem", UPDATE)
