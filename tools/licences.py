@@ -16,7 +16,7 @@ __all__ = ["LOCKS", "NODE_LOCK", "licence", "locked", "locked_by_npm", "main"]
 ROOT: Final = Path(__file__).parent.parent
 #: Each lock, and its purpose.
 LOCKS: Final = {
-    "layers/mayfly/requirements.txt": "What runs on Lambda, next to handlers and library",
+    "layers/mayfly/requirements.txt": "Packages on Lambda, next to handlers and library",
     "requirements/local.txt": "The local runtime, tests and checks",
     "requirements/sam.txt": "aws-sam-cli alone, to build and deploy",
     "requirements/audit.txt": "pip-audit alone",

@@ -1,4 +1,4 @@
-"""What `sam build` puts into a function's folder, or into the library's layer.
+"""The content of a function's folder, or of a layer with the library, for `sam build`.
 
 A function gets its handlers, the library and the library's locked packages, in one folder. These
 modules use the standard library only, since the `python3` of any machine runs them::

@@ -17,7 +17,7 @@ __all__ = ["OFF_COSTS", "Compiler", "compile_modules", "find_compiler"]
 
 _PROGRAM: Final = Path(__file__).parent / "compiled.py"
 _PYODIDE: Final = Path(__file__).parent / "pyodide"
-#: What a build without byte-code costs.
+#: The cost of a build without byte-code.
 OFF_COSTS: Final = "without byte-code, a cold start takes about twice as long"
 
 

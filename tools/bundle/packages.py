@@ -13,12 +13,12 @@ from tools.bundle.target import Target
 __all__ = ["add_left_out", "install", "prune_services", "remove_unneeded"]
 
 _LEFT_OUT: Final = Path(__file__).parent / "left_out.py"
-#: Folders that no import needs, by name. They are deleted wherever they are.
+#: Folders that no import needs, by name, at any depth.
 _FOLDERS: Final = {"__pycache__", "examples", "test", "tests"}
 _SUFFIXES: Final = {".pyc", ".pyi", ".typed"}
 #: A page of API descriptions. `make openapi` takes it from the local copy of Powertools.
 _BROWSER_PAGE: Final = "aws_lambda_powertools/event_handler/openapi/swagger_ui"
-#: What `importlib.metadata` reads. Licences are kept as well, since they ask for it.
+#: Files that `importlib.metadata` reads. Licences are kept as well, as most of them demand.
 _METADATA: Final = {"METADATA", "entry_points.txt"}
 _LICENCES: Final = ("authors", "copying", "licence", "license", "notice")
 
