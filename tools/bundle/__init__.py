@@ -13,3 +13,11 @@ modules use the standard library only, since the `python3` of any machine runs t
     compiled   runs in that interpreter
     cache      keeps finished folders, so that all functions share one
 """
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - the `python3` of a machine may be older
+    sys.exit(
+        f"the build needs Python 3.11 or newer, and {sys.executable} is older; name another one "
+        "with PYTHON: make build PYTHON=python3.13"
+    )
