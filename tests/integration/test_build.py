@@ -361,7 +361,7 @@ def sam_build(sam: Path, root: Path, *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def test_sam_build_gives_all_functions_the_same_folder_and_one_upload(
+def test_sam_build_gives_all_functions_one_folder_with_each_change_of_the_library(
     sam: Path, tmp_path: Path, without: Path
 ) -> None:
     root = checkout(tmp_path / "a checkout")
@@ -385,12 +385,10 @@ def test_sam_build_gives_all_functions_the_same_folder_and_one_upload(
     )  # fmt: skip
     assert count.stdout == "1\n"
 
-    # A change of the library alone is in the next build.
     (root / "layers" / "mayfly" / "mayfly" / "added.py").write_text("")
-    (root / "functions" / "hello" / "added.py").write_text("")
     assert sam_build(sam, root, "--cached").returncode == 0
     for name in functions:
-        assert {"mayfly/added.py", "hello/added.py"} <= set(files(built / name))
+        assert files(built / name) == {**wanted, "mayfly/added.py": b""}, name
 
 
 def test_builds_at_the_same_time_share_the_cache(tmp_path: Path, without: Path) -> None:
@@ -403,6 +401,9 @@ def test_builds_at_the_same_time_share_the_cache(tmp_path: Path, without: Path) 
     assert [each.returncode for each in done] == [0, 0, 0], done
     assert all(files(target) == files(without) for target in targets)
     assert (targets[0] / "six.py").stat().st_nlink == 5
+    (root / "functions" / "hello" / "added.py").write_text("")
+    assert bundle(root, "functions", tmp_path / "D", bytecode="off").returncode == 0
+    assert files(tmp_path / "D") == {**files(without), "hello/added.py": b""}
 
 
 def test_layer_of_an_example_has_library_and_packages_but_no_handlers(
