@@ -215,6 +215,19 @@ def test_build_without_the_three_fails_and_names_them_and_the_way_without(tmp_pa
     assert not (tmp_path / "Hello").exists()
 
 
+def test_pyodide_with_another_hash_than_the_locked_one_is_refused(tmp_path: Path) -> None:
+    root = checkout(tmp_path / "source")
+    lock = root / "tools" / "bundle" / "pyodide" / "package-lock.json"
+    text = lock.read_text()
+    (hashed,) = re.findall(r'node_modules/pyodide".*?"integrity": "sha512-(.*?)"', text, re.DOTALL)
+    lock.write_text(text.replace(hashed, hashed[::-1].lstrip("=") + "=="))
+    path = path_with(tmp_path / "bin", "node", "npm", "env")
+    done = bundle(root, "functions", tmp_path / "Hello", path=path)
+    assert done.returncode == 1
+    assert "Pyodide under Node: " in done.stderr
+    assert "npm error code EINTEGRITY; npm error Integrity checksum failed" in done.stderr
+
+
 def test_other_values_of_bytecode_are_refused(tmp_path: Path) -> None:
     done = bundle(ROOT, "functions", tmp_path / "Hello", bytecode="on")
     assert (done.returncode, done.stderr) == (1, "BYTECODE is 'on'; it may be off\n")

@@ -111,7 +111,7 @@ def _npm_install(npm: str, folder: Path) -> None:
     for path in _PYODIDE.iterdir():
         if path.is_file():
             shutil.copyfile(path, folder / path.name)
-    _output([npm, "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+    _output([npm, "ci", "--loglevel=error", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
 
 
 def _checked(command: tuple[str, ...], version: str) -> Compiler:
@@ -138,5 +138,5 @@ def _output(command: Sequence[str], folder: Path | None = None) -> str:
         raise _Unusable(f"{command[0]} does not start: {problem.strerror}") from None
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise _Unusable(f"{command[0]} ended with {done.returncode}: {said[0] if said else ''}")
+        raise _Unusable(f"{command[0]} ended with {done.returncode}: {'; '.join(said[:2])}")
     return done.stdout
