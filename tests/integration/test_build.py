@@ -228,6 +228,15 @@ def test_pyodide_with_another_hash_than_the_locked_one_is_refused(tmp_path: Path
     assert "npm error code EINTEGRITY; npm error Integrity checksum failed" in done.stderr
 
 
+def test_folder_with_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "old.py").touch()
+    done = bundle(ROOT, "functions", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"{tmp_path} is not empty: delete it, and build again\n",
+    )
+
+
 def test_other_values_of_bytecode_are_refused(tmp_path: Path) -> None:
     done = bundle(ROOT, "functions", tmp_path / "Hello", bytecode="on")
     assert (done.returncode, done.stderr) == (1, "BYTECODE is 'on'; it may be off\n")

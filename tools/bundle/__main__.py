@@ -33,8 +33,11 @@ _DEPLOYED: Final = {"functions": "/var/task", "layer": "/opt/python"}
 def build(kind: str, folder: Path, *, cache: Cache, bytecode: bool) -> None:
     """Fills a folder of a kind (`functions` or `layer`).
 
-    Raises BundleError if an interpreter or a package is missing, or the code does not fit.
+    Raises BundleError if an interpreter or a package is missing, if the code does not fit, or if
+    the folder has files already.
     """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise BundleError(f"{folder} is not empty: delete it, and build again")
     target = target_of(ROOT / "template.yaml")
     lock = _LIBRARY / "requirements.txt"
     deployed = _DEPLOYED[kind]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Cache", "digest", "link"]
+__all__ = ["Cache", "digest", "link", "settle"]
 
 #: Every file's time, in seconds: 1980-01-02, the earliest day that a zip holds in all time zones.
 #: Equal folders then make equal zips.
@@ -89,7 +89,10 @@ def _link(source: str, target: str) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Gives all files the same time, and modes that let Lambda's user read them."""
+    """Gives all files the same time, and modes that let Lambda's user read them.
+
+    They are read-only, since one file is in the folders of all functions.
+    """
     for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        path.chmod(0o755 if path.is_dir() else 0o444)
         os.utime(path, (_TIME, _TIME))

@@ -188,7 +188,7 @@ def test_files_are_linked_with_one_time_and_readable_modes(tmp_path: Path) -> No
     for name in ("Hello", "Jobs"):
         link(source, tmp_path / name)
     linked = tmp_path / "Jobs" / "a" / "b.py"
-    assert (linked.stat().st_nlink, stat.S_IMODE(linked.stat().st_mode)) == (3, 0o644)
+    assert (linked.stat().st_nlink, stat.S_IMODE(linked.stat().st_mode)) == (3, 0o444)
     assert linked.stat().st_mtime == (source / "a").stat().st_mtime == 315_619_200
 
 
