@@ -35,12 +35,15 @@ MB = 1_000_000
 def interpreter() -> str | None:
     """Returns an interpreter of the template's version; pyenv has some that are not on PATH."""
     candidates = [shutil.which(f"python{VERSION}"), *pyenv_interpreters()]
-    check = "import sys; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
+    # A command of pyenv needs its PATH, so the interpreter behind it is asked for.
+    ask = (
+        "import sys; print(sys.executable); sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
+    )
     for path in filter(None, candidates):
-        if not subprocess.run(
-            [path, "-c", check, VERSION], capture_output=True, check=False
-        ).returncode:
-            return path
+        command = [path, "-c", ask, VERSION]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
     return None
 
 
