@@ -42,7 +42,7 @@ crash: $(VENV)/ready ## the crash lab: kills workers at every store call, and ru
 bench: $(VENV)/ready ## benchmarks; prints the results and saves them under bench/results
 	@$(BIN)/python -m bench
 
-build: .venv-sam/ready ## builds the files that deploy uploads; needs neither Docker nor the template's Python
+build: .venv-sam/ready ## builds the files that deploy uploads, without Docker; BYTECODE=off if no Python of the template's version can be found
 	@.venv-sam/bin/sam build
 
 deploy: build ## deploys to the AWS account of your environment
@@ -60,13 +60,15 @@ access: $(VENV)/ready ## calls every route of the running stack with every kind 
 docs-check: $(VENV)/ready ## runs the examples of README and docs
 	@$(BIN)/pytest -q tests/docs
 
-audit: .venv-audit/ready ## looks for known vulnerabilities of all locked packages (needs the network)
+audit: .venv-audit/ready ## looks for known vulnerabilities of all locked packages (needs the network and npm)
 	@for lock in layers/mayfly/requirements.txt requirements/*.txt examples/*/app/requirements.txt; do \
 	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || { echo "make audit: pip-audit failed for $$lock; its output above has the vulnerabilities or the error"; exit 1; }; done
+	@npm audit --prefix tools/bundle/pyodide --package-lock-only
 
-lock: ## resolves all lock files again (needs uv)
+lock: ## resolves all lock files again (needs uv and npm)
 	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit examples/flask_hits/app/requirements; do \
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
+	@npm install --prefix tools/bundle/pyodide --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
 	@$(MAKE) --no-print-directory licences
 
 licences: $(VENV)/ready .venv-sam/ready .venv-audit/ready

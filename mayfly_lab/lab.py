@@ -122,7 +122,8 @@ class Outcome:
 def run(root: Path, *, repeats: int, client: str, say: Callable[[str], None]) -> list[Outcome]:
     """Runs every subject under every fault at each of its calls, `repeats` times.
 
-    `client` is the client of Mayfly's workers, lean or boto3. Shows the progress with `say`. Raises LocalError if a worker fails without a fault.
+    `client` is the client of Mayfly's workers, lean or boto3. Shows the progress with `say`. Raises
+    LocalError if a worker fails without a fault.
     """
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder,

@@ -153,8 +153,8 @@ def _seam_of_lean(seam: _Seam) -> None:
             )
         )
 
-    LeanClient.call = called  # type: ignore[method-assign]
-    Connections.exchange = exchanged  # type: ignore[method-assign]
+    LeanClient.call = called  # type: ignore[method-assign,assignment]
+    Connections.exchange = exchanged  # type: ignore[method-assign,assignment]
 
 
 class _Context:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mayfly_local.application.metadata import has_libraries, libraries
 from mayfly_local.application.template import parse
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.invocation import Failure, Invocation, NotSent
@@ -67,8 +68,8 @@ async def in_container(
     """Runs `sam local invoke` with the extra options of `more`, and returns its exit code.
 
     The container reaches the emulator through this process, at the address `bridge`. It gets the
-    layer's packages built for this machine's architecture. Raises LocalError if sam is not
-    installed.
+    packages of libraries and layers, built for this machine's architecture. Raises LocalError if
+    sam is not installed.
     """
     if shutil.which(sam) is None:
         raise LocalError(f"there is no {sam}; make it with: make .venv-sam/ready")
@@ -179,8 +180,8 @@ def _container_template(
     """Returns the template that `sam local` runs.
 
     It has absolute paths, this machine's architecture, and layers that are folders of installed
-    packages. It declares each function's variables, because `sam local` passes on only declared
-    ones.
+    packages. Libraries become layers, too. It declares each function's variables, because
+    `sam local` passes on only declared ones.
     """
     source = Path(stack.template)
     architecture, wheels = _ARCHITECTURES[platform.machine()]
@@ -188,8 +189,17 @@ def _container_template(
     globals_ = template.get("Globals", {}).get("Function", {})
     if "Architectures" in globals_:
         globals_["Architectures"] = [architecture]
+    layers = {
+        f"MayflyLibrary{number}": library
+        for number, library in enumerate(libraries(template.get("Metadata") or {}, source.parent))
+    }
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
+        if layers and has_libraries(resource):
+            # Of a file in several layers, a function sees the last one.
+            properties["Layers"] = [
+                *properties.get("Layers", ()), *({"Ref": layer} for layer in layers),
+            ]  # fmt: skip
         resource.pop("Metadata", None)
         if "CodeUri" in properties:
             properties["CodeUri"] = str((source.parent / properties["CodeUri"]).resolve())
@@ -197,20 +207,26 @@ def _container_template(
             properties["Environment"] = {"Variables": dict(variables[name])}
         if resource["Type"] == "AWS::Serverless::LayerVersion":
             content = (source.parent / properties["ContentUri"]).resolve()
+            runtime = properties.get("CompatibleRuntimes", [None])[0]
             properties["ContentUri"] = str(
-                _container_layer(content, folder / name, wheels, properties)
+                _container_layer(content, folder / name, wheels, runtime)
             )
             properties.pop("CompatibleArchitectures", None)
+    for name, library in layers.items():
+        content = _container_layer(library, folder / name, wheels, globals_.get("Runtime"))
+        template["Resources"][name] = {
+            "Type": "AWS::Serverless::LayerVersion",
+            "Properties": {"ContentUri": str(content)},
+        }
     return template
 
 
-def _container_layer(
-    content: Path, folder: Path, wheels: str, properties: Mapping[str, Any]
-) -> Path:
+def _container_layer(content: Path, folder: Path, wheels: str, runtime: str | None) -> Path:
+    """Makes a layer of a folder's code and packages. The default runtime is Python 3.13."""
     shutil.rmtree(folder, ignore_errors=True)
     target = folder / "python"
     shutil.copytree(content, target, ignore=shutil.ignore_patterns("__pycache__"))
-    version = str(properties.get("CompatibleRuntimes", ["python3.13"])[0]).removeprefix("python")
+    version = (runtime or "python3.13").removeprefix("python")
     if (content / "requirements.txt").exists():
         pip = [
             sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",

@@ -122,7 +122,7 @@ SLOWEST = [
 
 
 #: Files whose tests share nothing that takes long to make: each test goes to the next free worker.
-SINGLE = ("test_lifecycle.py", "test_machine_faults.py", "test_state.py")
+SINGLE = ("test_crash.py", "test_lifecycle.py", "test_machine_faults.py", "test_state.py")
 
 #: Files whose tests change nothing that others rely on. One worker runs them all, on one stack.
 SHARED = tuple(

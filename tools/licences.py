@@ -1,8 +1,9 @@
 """`make lock` writes docs/dependencies.md: the packages of all locks, with version and licence.
 
-The licences come from the metadata of the installed packages.
+The licences come from the metadata of the installed packages, and from npm's lock.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -10,17 +11,19 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LOCKS", "licence", "locked", "main"]
+__all__ = ["LOCKS", "NODE_LOCK", "licence", "locked", "locked_by_npm", "main"]
 
 ROOT: Final = Path(__file__).parent.parent
 #: Each lock, and its purpose.
 LOCKS: Final = {
-    "layers/mayfly/requirements.txt": "The layer: what runs on Lambda",
+    "layers/mayfly/requirements.txt": "Packages on Lambda, next to handlers and library",
     "requirements/local.txt": "The local runtime, tests and checks",
     "requirements/sam.txt": "aws-sam-cli alone, to build and deploy",
     "requirements/audit.txt": "pip-audit alone",
     "examples/flask_hits/app/requirements.txt": "The Flask example",
 }
+#: The lock of the one program that runs under Node: it may make byte-code when functions are built.
+NODE_LOCK: Final = "tools/bundle/pyodide/package-lock.json"
 _PAGE: Final = ROOT / "docs" / "dependencies.md"
 _HEAD: Final = """# Dependencies
 
@@ -38,6 +41,12 @@ The viewer that `make openapi` writes to `docs/api/` is Swagger UI (Apache-2.0).
 def locked(lock: str) -> dict[str, str]:
     """Returns versions by package."""
     return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def locked_by_npm() -> dict[str, dict[str, str]]:
+    """Returns what npm's lock says about each package, by name."""
+    packages = json.loads((ROOT / NODE_LOCK).read_text())["packages"]
+    return {path.removeprefix("node_modules/"): said for path, said in packages.items() if path}
 
 
 def licence(package: Distribution) -> str:
@@ -80,15 +89,21 @@ def main() -> int:
         )
     )
     lines, missing = [_HEAD], set()
+
+    def start(lock: str, purpose: str) -> None:
+        lines.extend(
+            [
+                f"## {purpose}",
+                "",
+                f"`{lock}`",
+                "",
+                "| package | version | licence |",
+                "|---|---|---|",
+            ]
+        )
+
     for lock, purpose in LOCKS.items():
-        lines += [
-            f"## {purpose}",
-            "",
-            f"`{lock}`",
-            "",
-            "| package | version | licence |",
-            "|---|---|---|",
-        ]
+        start(lock, purpose)
         for name, version in sorted(locked(lock).items()):
             # Packages of other systems are not installed here, so their licence on the page stays.
             said = next(
@@ -99,6 +114,10 @@ def main() -> int:
                 missing.add(name)
             lines.append(f"| {name} | {version} | {said or '?'} |")
         lines.append("")
+    start(NODE_LOCK, "Pyodide alone, to make byte-code on a machine without the template's Python")
+    for name, said in sorted(locked_by_npm().items()):
+        lines.append(f"| {name} | {said['version']} | {said['license']} |")
+    lines.append("")
     _PAGE.write_text("\n".join([*lines, _VENDORED]))
     if missing:
         print(

@@ -23,7 +23,8 @@ __all__ = [
 class Function:
     """A Lambda function.
 
-    `code` is a folder, or None with `inline` source; `layers` are folders of layer content.
+    `code` is a folder, or None with `inline` source. `libraries` are folders that the build puts
+    next to the code, and `layers` are folders of layer content; both have the same form.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Function:
     code: Path | None
     inline: str | None
     brings_packages: bool
+    libraries: tuple[Path, ...]
     layers: tuple[Path, ...]
     limit: int | None
     log_group: str

@@ -16,6 +16,7 @@ import yaml
 
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.intrinsics import Unresolvable, references, resolve
+from mayfly_local.application.metadata import libraries, metadata_problems
 from mayfly_local.application.supported import STATE, unsupported
 from mayfly_local.errors import TemplateError
 
@@ -47,6 +48,11 @@ class Template:
     def folder(self) -> Path:
         """The folder that relative paths in the template start from."""
         return self.path.parent
+
+    @property
+    def libraries(self) -> tuple[Path, ...]:
+        """The folders that the template's makefiles put into functions, as its Metadata says."""
+        return libraries(self.metadata, self.folder)
 
     def of_type(self, *kinds: str) -> dict[str, Any]:
         """Returns the properties of all resources of these types, by logical id."""
@@ -197,7 +203,10 @@ def _mark_local_code(path: Path, where: str, properties: dict[str, Any]) -> list
 
 def _check(path: Path, transformed: dict[str, Any], chosen: dict[str, str]) -> Template:
     declared = transformed.get("Parameters") or {}
-    local = ((transformed.get("Metadata") or {}).get("Mayfly") or {}).get("LocalParameters") or {}
+    metadata = transformed.get("Metadata") or {}
+    if problems := metadata_problems(metadata, path.parent):
+        raise TemplateError(path, problems)
+    local = (metadata.get("Mayfly") or {}).get("LocalParameters") or {}
     chosen = {**local, **chosen}
     problems = [f"there is no parameter {name}" for name in chosen if name not in declared]
     parameters: dict[str, str | list[str]] = {}
@@ -221,7 +230,7 @@ def _check(path: Path, transformed: dict[str, Any], chosen: dict[str, str]) -> T
         name=_stack_name(path.parent.resolve().name),
         resources=transformed["Resources"],
         outputs=transformed.get("Outputs") or {},
-        metadata=transformed.get("Metadata") or {},
+        metadata=metadata,
         conditions=transformed.get("Conditions") or {},
         mappings=transformed.get("Mappings") or {},
         parameters=parameters,

@@ -40,7 +40,11 @@ def launches(
     for name, function in application.functions.items():
         code = function.code or _inline(function, work)
         path = python_path(
-            code, function.layers, brings_packages=function.brings_packages, cache=cache, say=say
+            code,
+            (*function.libraries, *function.layers),
+            brings_packages=function.brings_packages,
+            cache=cache,
+            say=say,
         )
         launches_by_name[name] = Launch(
             name=name,

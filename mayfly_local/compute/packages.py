@@ -1,4 +1,4 @@
-"""Third-party packages of functions and layers, installed for this machine.
+"""Third-party packages of functions, libraries and layers, installed for this machine.
 
 `sam build` makes packages for Lambda's system and architecture, so a laptop needs its own copy.
 Each copy is cached by the content of its requirements file.
@@ -27,23 +27,23 @@ _RUNTIME_PACKAGES: Final = (
 
 def python_path(
     code: Path,
-    layers: Sequence[Path],
+    libraries: Sequence[Path],
     *,
     brings_packages: bool,
     cache: Path,
     say: Callable[[str], None],
 ) -> list[Path]:
-    """Returns the folders of a function's modules: its own, then its layers, as on Lambda.
+    """Returns the folders of a function's modules: its own, then its libraries, as on Lambda.
 
-    Installs missing packages.
+    `libraries` are folders of code or of a layer's content. Installs missing packages.
     """
     path = [code]
     if brings_packages:
         path.append(installed(code / "requirements.txt", cache=cache, say=say))
-    for layer in layers:
-        path.append(layer / "python" if (layer / "python").is_dir() else layer)
-        if (layer / "requirements.txt").exists():
-            path.append(installed(layer / "requirements.txt", cache=cache, say=say))
+    for library in libraries:
+        path.append(library / "python" if (library / "python").is_dir() else library)
+        if (library / "requirements.txt").exists():
+            path.append(installed(library / "requirements.txt", cache=cache, say=say))
     return path
 
 
@@ -84,7 +84,7 @@ def runtime_folder(cache: Path) -> Path:
     """Returns a folder with the packages of Lambda's own Python runtime, and no others.
 
     These are boto3 and, if it has wheels for this system, `awslambdaric`. The folder comes last on
-    the path, so that a layer's versions win.
+    the path, so that the versions of a library win.
     """
     packages = [package for package in _RUNTIME_PACKAGES if _is_installed(package)]
     versions = "".join(importlib.metadata.version(package) for package in packages)

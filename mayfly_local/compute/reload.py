@@ -14,10 +14,13 @@ __all__ = ["watch"]
 async def watch(
     app: Application, template: Path, pools: Mapping[str, Pool], say: Callable[[str], None]
 ) -> None:
-    """Watches the folders of all functions and layers, and the template; all paths are resolved."""
+    """Watches the template, and the folders of all functions, libraries and layers.
+
+    All paths are resolved.
+    """
     users: dict[Path, set[str]] = {}
     for name, function in app.functions.items():
-        for folder in (function.code, *function.layers):
+        for folder in (function.code, *function.libraries, *function.layers):
             if folder is not None:
                 users.setdefault(folder, set()).add(name)
     async for changes in awatch(*users, template, watch_filter=_Saved(), debounce=100, step=20):

@@ -1,5 +1,6 @@
 """Rules of the repository as a whole: locks, documents, and texts that no file may hold."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -24,12 +25,34 @@ def test_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
     assert "--index" not in text
 
 
-def test_layer_and_tests_run_on_the_same_versions() -> None:
+def test_lock_of_npm_is_pinned_and_hashed_and_names_no_host() -> None:
+    text = (ROOT / dependencies.NODE_LOCK).read_text()
+    packages = dependencies.locked_by_npm()
+    assert "pyodide" in packages
+    for name, said in packages.items():
+        assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", said["version"]), name
+        assert re.fullmatch(r"sha512-[A-Za-z0-9+/]{86}==", said["integrity"]), name
+    assert "://" not in text
+    wanted = json.loads((ROOT / dependencies.NODE_LOCK).with_name("package.json").read_text())
+    assert wanted["dependencies"] == {"pyodide": packages["pyodide"]["version"]}
+
+
+def test_packages_of_npm_are_listed_with_their_versions_and_licences() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    section = page[page.index(f"`{dependencies.NODE_LOCK}`") :].split("\n## ")[0]
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| (.+) \|$", section, re.MULTILINE)
+    assert {name: (version, licence) for name, version, licence in rows[1:]} == {
+        name: (said["version"], said["license"])
+        for name, said in dependencies.locked_by_npm().items()
+    }, "run: make licences"
+
+
+def test_functions_and_tests_run_on_the_same_versions() -> None:
     def versions(lock: str) -> dict[str, str]:
         return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / lock).read_text(), re.MULTILINE))
 
-    layer, local = versions(LOCKS[0]), versions(LOCKS[1])
-    assert {name: local.get(name) for name in layer} == layer
+    deployed, local = versions(LOCKS[0]), versions(LOCKS[1])
+    assert {name: local.get(name) for name in deployed} == deployed
 
 
 @pytest.mark.parametrize("lock", LOCKS)

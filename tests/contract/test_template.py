@@ -12,6 +12,7 @@ from mayfly.web.resolver import route_shape
 
 from functions.hello.app import _all_routes
 from mayfly_local.application.template import load
+from tools.bundle.target import target_of
 from tools.openapi.build import from_handlers
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,6 +34,20 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
         for policy in role.get("Policies", [])
         for statement in policy["PolicyDocument"]["Statement"]
     ]
+
+
+def test_every_function_is_built_with_the_library_for_the_runtime_of_all() -> None:
+    methods = {TEMPLATE.resources[name]["Metadata"]["BuildMethod"] for name in FUNCTIONS}
+    folders = {function["Code"]["S3Key"] for function in FUNCTIONS.values()}
+    assert (methods, folders) == ({"makefile"}, {"functions"})
+    assert TEMPLATE.libraries == (ROOT / "layers" / "mayfly",)
+    target = target_of(ROOT / "template.yaml")
+    for function in FUNCTIONS.values():
+        assert (function["Runtime"], function["Architectures"]) == (
+            f"python{target.version}",
+            ["arm64"],
+        )
+    assert target.platform == "manylinux2014_aarch64"
 
 
 def test_no_policy_holds_a_star() -> None:

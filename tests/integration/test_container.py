@@ -67,7 +67,7 @@ def test_command_without_an_engine_names_the_alternative(tmp_path: Path) -> None
     assert "mayfly invoke hello --event" in done.stderr
 
 
-def test_template_for_the_container_declares_the_stacks_variables_and_has_its_layer(
+def test_template_for_the_container_declares_the_stacks_variables_and_has_the_library(
     tmp_path: Path,
 ) -> None:
     """`sam local` passes only variables that a template declares, and mounts folders unchanged."""
@@ -85,6 +85,7 @@ def test_template_for_the_container_declares_the_stacks_variables_and_has_its_la
     relay = template["Resources"]["RelayJobs"]["Properties"]
     assert relay["Environment"]["Variables"]["JOBS_QUEUE_URL"].startswith(f"{at}/")
     assert (Path(hello["CodeUri"]) / "hello" / "main.py").exists()
-    layer = Path(template["Resources"]["MayflyLayer"]["Properties"]["ContentUri"]) / "python"
+    (layer,) = hello["Layers"]
+    layer = Path(template["Resources"][layer["Ref"]]["Properties"]["ContentUri"]) / "python"
     assert (layer / "mayfly" / "web" / "resolver.py").exists()
     assert (layer / "aws_lambda_powertools").exists()

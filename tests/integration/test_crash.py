@@ -12,9 +12,10 @@ from mayfly_testing.stack import MAYFLY, ROOT
 
 
 @pytest.mark.timeout(600)
-def test_every_fault_at_every_store_call_leaves_every_effect_applied_once() -> None:
+@pytest.mark.parametrize("client", ["lean", "boto3"])
+def test_every_fault_at_every_store_call_leaves_every_effect_applied_once(client: str) -> None:
     done = subprocess.run(
-        [MAYFLY, "crash", "--repeats", "1", "--json"],
+        [MAYFLY, "crash", "--repeats", "1", "--client", client, "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,

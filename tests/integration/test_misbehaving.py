@@ -152,13 +152,17 @@ def test_idle_environment_is_stopped_and_the_next_request_starts_one(stack: Stac
 
 
 def test_environments_are_restarted_when_their_code_is_saved(tmp_path: Path) -> None:
+    """A library of the function is its code as well."""
     folder = tmp_path / "app"
     (folder / "code").mkdir(parents=True)
-    source = folder / "code" / "app.py"
-    source.write_text("def handler(event, context):\n    return 'old'\n")
+    (folder / "library").mkdir()
+    source, library = folder / "code" / "app.py", folder / "library" / "words.py"
+    library.write_text("word = 'old'\n")
+    source.write_text("import words\ndef handler(event, context):\n    return words.word\n")
     (folder / "template.yaml").write_text(
-        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: "
-        "AWS::Serverless::Function\n    Properties:\n"
+        "Transform: AWS::Serverless-2016-10-31\nMetadata: {Mayfly: {Libraries: [library]}}\n"
+        "Resources:\n  F:\n    Type: AWS::Serverless::Function\n"
+        "    Metadata: {BuildMethod: makefile}\n    Properties:\n"
         "      {CodeUri: code, Handler: app.handler, Runtime: python3.13, Events: {A: {Type: "
         "HttpApi, Properties: {Path: /, Method: GET}}}}\n"
     )
@@ -167,6 +171,10 @@ def test_environments_are_restarted_when_their_code_is_saved(tmp_path: Path) -> 
         source.write_text("def handler(event, context):\n    return 'new'\n")
         wait_until(lambda: stack.get("/").text == "new", 10, what="the reload")
         assert "reloaded F" in stack.output
+        source.write_text("import words\ndef handler(event, context):\n    return words.word\n")
+        wait_until(lambda: stack.get("/").text == "old", 10, what="the reload")
+        library.write_text("word = 'newer'\n")
+        wait_until(lambda: stack.get("/").text == "newer", 10, what="the reload of the library")
 
 
 def test_environment_killed_at_the_moment_of_dispatch_gives_a_5xx_at_most(stack: Stack) -> None:

@@ -4,7 +4,7 @@
 
     scope       Ref and GetAtt of compute resources
     resources   resources by type, with these values in their properties
-    functions   functions with their sizes, variables and layers
+    functions   functions with their sizes, variables, libraries and layers
     code        the folders of functions and layers
     roles       the role of a function, with its policies
     http_api    routes, authorizers, CORS and stage variables
@@ -59,7 +59,7 @@ def _application(template: Template, state: Scope, api_url: str) -> Application:
         streams=tuple(source for source in sources if isinstance(source, StreamSource)),
         schedules=schedules,
         outputs=build_outputs(resources, api_url),
-        after_deploy=tuple(template.metadata.get("Mayfly", {}).get("AfterDeploy", ())),
+        after_deploy=tuple((template.metadata.get("Mayfly") or {}).get("AfterDeploy") or ()),
     )
     if problems:
         raise TemplateError(template.path, problems)

@@ -1,4 +1,4 @@
-"""Functions: their sizes, variables, layers and roles."""
+"""Functions: their sizes, variables, libraries, layers and roles."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any, Final
 from mayfly_local.application.build.code import code_folder, layer_folder
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
+from mayfly_local.application.metadata import has_libraries
 from mayfly_local.application.model import Function
 from mayfly_local.application.template import UNUSABLE
 from mayfly_local.errors import TemplateError
@@ -62,7 +63,8 @@ def _function(
         )
     variables = properties.get("Environment", {}).get("Variables", {})
     limit = properties.get("ReservedConcurrentExecutions")
-    metadata = template.resources[name].get("Metadata", {})
+    metadata = template.resources[name].get("Metadata") or {}
+    libraries = template.libraries if has_libraries(template.resources[name]) else ()
     timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
     if not 1 <= timeout <= 900:
         report(f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds")
@@ -81,6 +83,7 @@ def _function(
         brings_packages=folder is not None
         and (folder / "requirements.txt").exists()
         and not metadata.get("SkipBuild"),
+        libraries=libraries,
         layers=tuple(
             layer_folder(name, reference, template, report)
             for reference in properties.get("Layers", [])

@@ -7,6 +7,7 @@ import pytest
 
 from mayfly_local.application.build import build
 from mayfly_local.application.template import load
+from mayfly_local.compute.packages import python_path
 from mayfly_local.errors import TemplateError
 
 
@@ -197,3 +198,60 @@ def test_role_that_cannot_be_checked_is_rejected_by_name(tmp_path: Path) -> None
         "resource R: PermissionsBoundary is not supported locally",
         "resource R: NotResource in a policy is not supported locally",
     ]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        ("{Mayfly: {Library: [code]}}",
+        "Metadata Mayfly: the key Library is not known (known: AfterDeploy, Libraries, "
+        "LocalParameters)"),
+        ("{Mayfly: {Libraries: code}}", "Metadata Mayfly: Libraries is not a list of texts"),
+        ("{Mayfly: {Libraries: [{a: b}]}}", "Metadata Mayfly: Libraries is not a list of texts"),
+        ("{Mayfly: {Libraries: [gone]}}",
+        "Metadata Mayfly: Libraries has gone, which is not a folder"),
+        ("{Mayfly: {AfterDeploy: echo}}", "Metadata Mayfly: AfterDeploy is not a list of texts"),
+        ("{Mayfly: {LocalParameters: [a]}}",
+        "Metadata Mayfly: LocalParameters is not a mapping of names to values"),
+        ("{Mayfly: here}", "Metadata or its part Mayfly is not a mapping"),
+        ("here", "Metadata or its part Mayfly is not a mapping"),
+    ],
+)  # fmt: skip
+def test_unusable_metadata_is_a_problem_that_names_the_key(
+    tmp_path: Path, metadata: str, problem: str
+) -> None:
+    path = template(tmp_path, "Q: {Type: AWS::SQS::Queue}", head=f"Metadata: {metadata}\n")
+    assert problems(path) == [problem]
+
+
+def test_libraries_are_on_the_path_of_functions_that_a_makefile_builds(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    path = template(
+        tmp_path,
+        """
+        Layer: {Type: AWS::Serverless::LayerVersion, Properties: {ContentUri: layer}}
+        Made: {Type: AWS::Serverless::Function, Metadata: {BuildMethod: makefile}}
+        Copied: {Type: AWS::Serverless::Function, Metadata: {SkipBuild: true}}
+        Plain: {Type: AWS::Serverless::Function}
+        """,
+        head="""
+        Metadata: {Mayfly: {Libraries: [library]}}
+        Globals:
+          Function: {Runtime: python3.13, CodeUri: code, Handler: a.b, Layers: [!Ref Layer]}
+        """,
+    )
+    (tmp_path / "layer" / "python").mkdir(parents=True)
+    functions = build(load(path, cache=tmp_path / "cache"), {}, api_url="http://x").functions
+    assert {name: function.libraries for name, function in functions.items()} == {
+        "Made": (tmp_path / "library",),
+        "Copied": (),
+        "Plain": (),
+    }
+    made = functions["Made"]
+    assert python_path(
+        tmp_path / "code",
+        (*made.libraries, *made.layers),
+        brings_packages=False,
+        cache=tmp_path / "cache",
+        say=lambda _: None,
+    ) == [tmp_path / "code", tmp_path / "library", tmp_path / "layer" / "python"]
