@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from mayfly.aws.client import as_client
+from mayfly.aws.errors import Refused
 from mayfly.jobs.model import Outcome, Status
 from mayfly.limits import Algorithm
 
@@ -275,21 +276,22 @@ class Watched:
     """A DynamoDB client that records the items it returns and the attributes that are read."""
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self._client = as_client(client)
+        self._ordinary = client
         self.given: set[tuple[str, str, str]] = set()
         self.asked: dict[str, set[str]] = defaultdict(set)
 
-    def __getattr__(self, method: str) -> Any:
-        send = getattr(self._client, method)
+    def call(self, operation: str, request: Mapping[str, Any]) -> Any:
+        """Calls an operation, as `Client` does."""
+        try:
+            return self._watch(self._client.call(operation, request), request)
+        except Refused as refusal:
+            self._watch(refusal.answer, request)
+            raise
 
-        def watched(**request: Any) -> Any:
-            try:
-                return self._watch(send(**request), request)
-            except ClientError as refusal:
-                self._watch(refusal.response, request)
-                raise
-
-        return watched
+    def get_item(self, **request: Any) -> Any:
+        """Reads an item, as boto3's clients do."""
+        return self._watch(self._ordinary.get_item(**request), request)
 
     def _watch(self, reply: Any, request: Mapping[str, Any]) -> Any:
         table = request.get("TableName", "")

@@ -2,14 +2,13 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mayfly import resources
 from mayfly.aws.client import Client, as_client
+from mayfly.aws.connections import READ_SECONDS
 from mayfly.aws.errors import Refused, Unanswered
-from mayfly.aws.lean import LeanClient
 
 from tests.support.wire import (
     Behaviour,
@@ -30,7 +29,7 @@ LOST: dict[str, tuple[Behaviour, str]] = {
     "half an answer": (answer({"Attributes": {}}, cut=3), "ConnectionClosedError"),
     "a wrong checksum": (answer({"Attributes": {}}, checksum=1), "ChecksumError"),
     "no json": (answer(b"<html>"), "ResponseParserError"),
-    "an answer that drips": (after(0.4, answer()), "ReadTimeoutError"),
+    "an answer that drips": (after(READ_SECONDS + 0.5, answer()), "ReadTimeoutError"),
 }
 REFUSED: dict[str, tuple[Behaviour, str, int]] = {
     "ProvisionedThroughputExceededException": (
@@ -64,17 +63,10 @@ def made(
     """Returns a function that makes a client of the server, with a number of attempts."""
     monkeypatch.setenv("MAYFLY_CLIENT", request.param)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    # Pauses and timeouts of a test's length.
-    without_pauses = SimpleNamespace(sleep=lambda seconds: None)
-    monkeypatch.setattr(resources, "time", without_pauses)
-    monkeypatch.setattr("botocore.endpoint.time", without_pauses)
-    monkeypatch.setattr(resources, "_READ_TIMEOUT", 0.2)
     clients: list[Any] = []
 
     def make(attempts: int) -> Client:
         clients.append(resources.client_of("dynamodb", attempts=attempts))
-        if isinstance(clients[-1], LeanClient):
-            clients[-1]._connections._read_seconds = 0.2
         return as_client(clients[-1])
 
     yield make
