@@ -59,9 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--searches",
         type=int,
-        default=100,
+        default=50,
         metavar="CASES",
-        help="cases of each random search (default: 100)",
+        help="cases of each random search (default: 50)",
+    )
+    parser.addoption(
+        "--pyodide",
+        action="store_true",
+        help="make byte-code with Pyodide, too, which npm installs for it",
     )
     parser.addoption(
         "--schema",

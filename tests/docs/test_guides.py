@@ -142,3 +142,12 @@ def test_a_missing_place_of_a_route_is_noticed(tmp_path: Path, missing: str) -> 
     }
     fragment, text = said[missing]
     assert fragment in text
+
+
+def test_unit_test_of_the_page_passes_on_moto(checkout: Path) -> None:
+    page = (ROOT / "docs" / "testing.md").read_text()
+    (text,) = re.findall(r"<!-- test -->\n```python\n(.*?)```", page, re.DOTALL)
+    (checkout / "test_parcels.py").write_text(text)
+    options = ["-q", "-p", "no:cacheprovider", "-o", "pythonpath=functions"]
+    done = run(checkout, "-m", "pytest", *options, "test_parcels.py")
+    assert "2 passed" in done.stdout, done.stdout

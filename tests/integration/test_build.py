@@ -130,6 +130,8 @@ def built(
     """A way to find an interpreter, and what is deployed if the machine has only that way."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "pyodide":
+        if not request.config.getoption("--pyodide"):
+            pytest.skip("--pyodide makes byte-code with Pyodide, too")
         # npm finds node by `env`, and runs nothing else.
         path = path_with(folder / "bin", "node", "npm", "env")
     else:

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mayfly.aws.errors import Unanswered
+from mayfly.core.clock import Clock, system_clock
 
 __all__ = ["Answer", "Connections"]
 
@@ -20,6 +21,9 @@ __all__ = ["Answer", "Connections"]
 #: AWS advises 1 s or more for transactions.
 CONNECT_SECONDS: Final = 1.0
 READ_SECONDS: Final = 3.0
+#: Seconds after which an idle connection is replaced. AWS's services and the network between close
+#: idle connections after a minute or more.
+IDLE_SECONDS: Final = 50.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Connections:
     """The connections of one client. `tls` is used for endpoints with https.
 
     `wider_tls()` returns the context that decides about a server whose certificate `tls` does not
-    trust.
+    trust. A connection that was idle for longer than `idle_seconds` is not used again; `clock` is
+    the wall clock, since others may stand still while a process is frozen.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class Connections:
         wider_tls: "Callable[[], ssl.SSLContext] | None" = None,
         connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+        clock: Clock = system_clock,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -58,13 +65,15 @@ class Connections:
         self._read_seconds = read_seconds
         #: The Host header. It has the port if that is not the usual one (RFC 9110, 7.2).
         self.host = parts.hostname if parts.port in (None, 80, 443) else parts.netloc
-        # Appending to a list and popping from it are atomic.
-        self._idle: list[socket.socket] = []
+        self._clock = clock
+        self._idle_ms = round(idle_seconds * 1000)
+        #: Connections, and when each became idle. Appending and popping are atomic.
+        self._idle: list[tuple[socket.socket, int]] = []
 
     def close(self) -> None:
         """Closes the connections that no call uses."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
 
     def exchange(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """Sends one POST request, and returns the answer. Raises Unanswered."""
@@ -93,19 +102,26 @@ class Connections:
         if response.will_close:
             connection.close()
         else:
-            self._idle.append(connection)
+            self._idle.append((connection, self._clock()))
         return Answer(response.status, named, content)
 
     def _take(self) -> socket.socket:
-        """Returns an idle connection that the server has not closed, or a new one."""
+        """Returns an idle connection that the server has not closed, or a new one.
+
+        A process on Lambda is frozen between two calls. A connection can end in that time without
+        a sign of it: its next request would be lost.
+        """
         while self._idle:
             try:
-                connection = self._idle.pop()
+                connection, since = self._idle.pop()
             except IndexError:  # another thread was quicker
                 break
-            if not _is_readable(connection):
+            # A clock that went back says nothing about the time in between.
+            is_fresh = 0 <= self._clock() - since <= self._idle_ms
+            if is_fresh and not _is_readable(connection):
                 return connection
-            connection.close()  # The server has closed it, or has sent something unasked.
+            # It is too old, or the server has closed it, or has sent something unasked.
+            connection.close()
         return self._connect()
 
     def _connect(self) -> socket.socket:

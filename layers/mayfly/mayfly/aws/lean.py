@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mayfly.aws.connections import Answer, Connections
+from mayfly.aws.connections import IDLE_SECONDS, Answer, Connections
 from mayfly.aws.credentials import CredentialSource
 from mayfly.aws.endpoints import endpoint, region
 from mayfly.aws.errors import Refused, Unanswered, Unsent
@@ -61,6 +61,9 @@ _SKEW_SECONDS: Final = 240.0
 _OLD_CREDENTIALS: Final = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"}
 )
+#: The same for a client that sends once: a lost request costs its caller an error. A new connection
+#: costs some milliseconds.
+_ONCE_IDLE_SECONDS: Final = 5.0
 _TIMEOUTS: Final = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
 
 
@@ -93,7 +96,11 @@ class LeanClient:
         self._signer = Signer(self._protocol.signing_name, region(env))
         url = endpoint(service, env)
         self._connections = Connections(
-            url, tls() if tls and url.startswith("https:") else None, wider_tls=wider_tls
+            url,
+            tls() if tls and url.startswith("https:") else None,
+            wider_tls=wider_tls,
+            idle_seconds=_ONCE_IDLE_SECONDS if attempts == 1 else IDLE_SECONDS,
+            clock=clock,
         )
         self._env = env
         self._budget = Budget()
