@@ -1,4 +1,4 @@
-"""What requests wait for: messages that arrive in a queue, and records in a stream."""
+"""Waits of requests for messages that arrive in a queue, and for records in a stream."""
 
 import asyncio
 import threading

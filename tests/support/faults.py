@@ -41,7 +41,7 @@ class Faults:
     `before`      the request is never sent
     `after`       it takes effect, and its answer is lost
     `throttle`    refused for load
-    `conflict`    refused, since another transaction is in progress (TransactWriteItems)
+    `conflict`    refused, since another transaction is in progress on one of its items
     `error`       a 500 without effect
     `late`        it seems lost, and takes effect when `arrive` is called
     `kill`        the process dies before the request is sent
@@ -154,6 +154,8 @@ class Faults:
         if kind == "kill after":
             forward()
             raise Killed
+        if kind == "conflict" and operation != "TransactWriteItems":
+            kind = "TransactionConflictException"
         if kind == "conflict":
             count = len(json.loads(request.body)["TransactItems"])
             hit = self.pick(count)

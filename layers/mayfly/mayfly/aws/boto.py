@@ -18,10 +18,9 @@ _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 def refuse_damaged_answers(client: Any, *, attempts: int) -> None:
     """Makes a boto3 client of a JSON protocol raise an error for an answer that is damaged.
 
-    With its last attempt, botocore would take an answer whose checksum is wrong. It would take one
-    that is no JSON as an empty answer.
+    With its last attempt, botocore would take an answer whose checksum is wrong. Text
+    that is not JSON would be an empty answer.
     """
-
     most = attempts
 
     def check(response: Any, attempts: int, **_: Any) -> int | None:

@@ -28,6 +28,8 @@ _REFUSED: Final = {"ValidationException", "AccessDeniedException", "ResourceNotF
 _BATCH_KEYS: Final = 100
 #: Calls for one batch; each repeats the keys that the call before left unprocessed.
 _BATCH_TRIES: Final = 6
+#: Tries of a plain write while transactions hold its item. A transaction takes some 20 ms.
+_CONFLICT_TRIES: Final = 8
 
 
 class ConditionFailed(Exception):
@@ -79,6 +81,10 @@ class RequestRefused(StoreUnavailable):
         self.is_malformed = code == "ValidationException"
         self.message = message
         super().__init__(operation, message)
+
+
+class _MetTransaction(StoreUnavailable):
+    """A plain write was refused, since a transaction holds its item. Nothing was written."""
 
 
 class AnswerLost(StoreUnavailable):
@@ -173,6 +179,20 @@ class DynamoDB:
         raise StoreUnavailable(operation, f"keys unprocessed {_BATCH_TRIES} times in a row")
 
     def _call(self, operation: str, method: str, **request: Any) -> Any:
+        """Calls an operation. A write that meets a transaction on its item is repeated.
+
+        DynamoDB refuses such a write, and SDKs do not repeat it. Nothing of it was written, so a
+        repeat is safe for every write, also for a plain increment.
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
+        """
+        for attempt in range(1, _CONFLICT_TRIES):
+            try:
+                return self._try(operation, method, request)
+            except _MetTransaction:
+                self.pause(attempt)
+        return self._try(operation, method, request)
+
+    def _try(self, operation: str, method: str, request: Mapping[str, Any]) -> Any:
         try:
             return self._client.call(method, request)
         except Refused as refusal:
@@ -191,6 +211,8 @@ def _error_for(operation: str, refusal: Refused) -> Exception:
         return TransactionCancelled(
             [Reason(entry["Code"], entry.get("Item")) for entry in answer["CancellationReasons"]]
         )
+    if code == "TransactionConflictException":
+        return _MetTransaction(operation, f"transactions held the item {_CONFLICT_TRIES} times")
     if code in _REFUSED:
         return RequestRefused(operation, code, refusal.message)
     if refusal.status >= 500:
