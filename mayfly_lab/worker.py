@@ -141,12 +141,12 @@ def _seam_of_lean(seam: _Seam) -> None:
         running.call = object()
         return call(client, operation, request)
 
-    def exchanged(connections: Any, headers: Mapping[str, str], body: bytes) -> Any:
+    def exchanged(connections: Any, headers: Mapping[str, str], body: bytes, seconds: float) -> Any:
         return seam.send(
             _Request(
                 headers["X-Amz-Target"],
                 running.call,
-                lambda: exchange(connections, headers, body),
+                lambda: exchange(connections, headers, body, seconds),
                 Unanswered("ReadTimeoutError"),
                 Unanswered("ConnectionClosedError"),
                 lambda: Answer(400, _HEADERS, _THROTTLED),

@@ -33,7 +33,7 @@ _OTHER: Final = "access-other"
 #: Written into everything that the owner has; no other caller may see it.
 MARK: Final = "of-the-owner-alone"
 VALUE: Final = 8675309
-_BODIES: Final[dict[str, Any]] = {
+BODIES: Final[dict[str, Any]] = {
     "POST /sessions": {},
     "PATCH /sessions/current": {"a": 1},
     "POST /sessions/current/rotate": {},
@@ -197,12 +197,12 @@ class Matrix:
                 "subject": name,
                 "token": session["token"],
                 "id": session["id"],
-                "body": _BODIES.get(route),
+                "body": BODIES.get(route),
             }
         if path.startswith("/counters"):
             if route != "PUT /counters/{name}" or not is_owner:
                 owner("POST", f"/counters/{name}/increment", {"by": VALUE})
-            return {"name": name, "body": _BODIES.get(route)}
+            return {"name": name, "body": BODIES.get(route)}
         if path.startswith("/schedules"):
             if route != "PUT /schedules/{name}" or not is_owner:
                 owner(
@@ -210,12 +210,12 @@ class Matrix:
                     f"/schedules/{name}",
                     {"every_seconds": 3600, "task": "counter.add", "payload": {"name": MARK}},
                 )
-            return {"name": name, "body": _BODIES.get(route)}
+            return {"name": name, "body": BODIES.get(route)}
         if path.startswith("/jobs/"):
             return {"id": self._dead_job() if path.endswith("redrive") else self._waiting_job()}
         if route == "GET /jobs":
             self._waiting_job()
-        return {"name": name, "body": _BODIES.get(route)}
+        return {"name": name, "body": BODIES.get(route)}
 
     def _waiting_job(self) -> str:
         later = {"task": "counter.add", "payload": {"name": MARK}, "delay_seconds": 3000}

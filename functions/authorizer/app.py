@@ -10,6 +10,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import tenants
+from mayfly.core import deadline
 from mayfly.web.errors import Unauthenticated
 
 from .deps import Deps
@@ -24,6 +25,10 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        with deadline.limited(context.get_remaining_time_in_millis()):
+            return authorize(event)
+
+    def authorize(event: dict[str, Any]) -> dict[str, Any]:
         try:
             key = tenants.authenticate(deps.tenants, event["headers"].get("authorization", ""))
         except Unauthenticated as problem:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from mayfly.core import deadline
 from mayfly.jobs.routing.outbox import announcement
 
 from .deps import Deps
@@ -24,7 +25,9 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
             wake = announcement(record["dynamodb"]["NewImage"], now_ms)
             if wake is not None:
                 wakes[record["dynamodb"]["SequenceNumber"]] = wake
-        unsent = deps.outbox.send(wakes)
+        # A queue that does not answer must not make one batch outlast the function.
+        with deadline.limited(context.get_remaining_time_in_millis()):
+            unsent = deps.outbox.send(wakes)
         if unsent:
             deps.observe.log.warning(
                 "jobs could not be announced; the stream delivers them again", jobs=len(unsent)

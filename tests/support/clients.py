@@ -85,7 +85,7 @@ class Moto:
         self.url = f"{url.rstrip('/')}/"
         self.host = urlsplit(url).netloc
 
-    def exchange(self, headers: dict[str, str], body: bytes) -> Answer:
+    def exchange(self, headers: dict[str, str], body: bytes, seconds: float = 1) -> Answer:
         """Returns moto's answer to a request."""
         answered = botocore_stubber("before-send", prepared(self.url, headers, body))
         assert answered is not None, "a test without moto asks AWS"

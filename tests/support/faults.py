@@ -66,20 +66,20 @@ class Faults:
         url = getattr(connections, "url", "http://store")
         exchange = connections.exchange
 
-        def struck(headers: Mapping[str, str], body: bytes) -> Answer:
+        def struck(headers: Mapping[str, str], body: bytes, seconds: float) -> Answer:
             operation = headers["X-Amz-Target"].partition(".")[2]
             request = prepared(url, dict(headers), body)
             try:
                 answered = self._send(
                     f"before-send.{client.service}.{operation}",
                     request,
-                    lambda: exchange(headers, body),
+                    lambda: exchange(headers, body, seconds),
                 )
             except botocore.exceptions.BotoCoreError as problem:
                 raise lost(problem) from problem
             return answered if isinstance(answered, Answer) else read(answered)
 
-        connections.exchange = struck  # type: ignore[method-assign]
+        connections.exchange = struck  # type: ignore[method-assign,assignment]
         # Many faults would use it up.
         lean._budget = Plenty()
 

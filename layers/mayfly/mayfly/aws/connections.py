@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead
+from math import inf
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -75,15 +76,19 @@ class Connections:
         while self._idle:
             self._idle.pop()[0].close()
 
-    def exchange(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Sends one POST request, and returns the answer. Raises Unanswered."""
+    def exchange(self, headers: Mapping[str, str], body: bytes, seconds: float = inf) -> Answer:
+        """Sends one POST request, and returns the answer. Raises Unanswered.
+
+        Waits for no longer than `seconds` for the connection, and then for each part of the answer.
+        """
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         request = (
             f"POST {self._path} HTTP/1.1\r\nHost: {self.host}\r\nAccept-Encoding: identity\r\n"
             f"Content-Length: {len(body)}\r\n{lines}\r\n"
         ).encode("latin-1") + body
-        connection = self._take()
+        connection = self._take(seconds)
         try:
+            connection.settimeout(min(self._read_seconds, seconds))
             connection.sendall(request)
             response = HTTPResponse(connection, method="POST")
             with response:
@@ -105,7 +110,7 @@ class Connections:
             self._idle.append((connection, self._clock()))
         return Answer(response.status, named, content)
 
-    def _take(self) -> socket.socket:
+    def _take(self, seconds: float) -> socket.socket:
         """Returns an idle connection that the server has not closed, or a new one.
 
         A process on Lambda is frozen between two calls. A connection can end in that time without
@@ -122,28 +127,27 @@ class Connections:
                 return connection
             # It is too old, or the server has closed it, or has sent something unasked.
             connection.close()
-        return self._connect()
+        return self._connect(min(self._connect_seconds, seconds))
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, seconds: float) -> socket.socket:
         try:
             try:
-                return self._open(self._tls)
+                return self._open(self._tls, seconds)
             except ssl.SSLCertVerificationError:
                 if self._wider_tls is None:
                     raise
                 self._tls = wider = self._wider_tls()
-                return self._open(wider)
+                return self._open(wider, seconds)
         except OSError as problem:
             raise Unanswered(_name_of_refusal(problem)) from problem
 
-    def _open(self, tls: "ssl.SSLContext | None") -> socket.socket:
-        connection = socket.create_connection(self._address, timeout=self._connect_seconds)
+    def _open(self, tls: "ssl.SSLContext | None", seconds: float) -> socket.socket:
+        connection = socket.create_connection(self._address, timeout=seconds)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if tls is not None:
                 connection = tls.wrap_socket(connection, server_hostname=self._address[0])
-            connection.settimeout(self._read_seconds)
         except OSError:
             connection.close()
             raise

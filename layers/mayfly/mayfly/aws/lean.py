@@ -25,6 +25,7 @@ from mayfly.aws.errors import Refused, Unanswered, Unsent
 from mayfly.aws.retries import Budget, is_retryable, pause_seconds
 from mayfly.aws.signature import Signer
 from mayfly.core.clock import Clock, system_clock
+from mayfly.core.deadline import seconds_left
 from mayfly.core.ids import new_id
 
 if TYPE_CHECKING:
@@ -114,18 +115,20 @@ class LeanClient:
     def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Calls an operation by its name in the API reference, and returns the answer.
 
-        Raises Refused if the service answers with an error, Unanswered if no answer came that can
-        be read, Unsent if the request cannot be written as JSON, ConfigError without credentials.
+        Raises Refused if the service answers with an error, or if the request has no time left
+        (`mayfly.core.deadline`); Unanswered if no answer came that can be read, Unsent if the
+        request cannot be written as JSON, ConfigError without credentials.
         """
         if operation in _WITH_TOKEN and "ClientRequestToken" not in request:
             request = {**request, "ClientRequestToken": new_id()}
         body = _written(request)
         tries, cost, is_corrected = 0, 0, False
-        while True:
+        failure: Refused | Unanswered = _out_of_time()
+        # Each try gets its share of the time that the request has left.
+        while (seconds := seconds_left() / max(1, self._attempts - tries)) > 0:
             tries += 1
-            failure: Refused | Unanswered
             try:
-                answer = self._send(operation, body)
+                answer = self._send(operation, body, seconds)
                 result = _read(answer)
             except Unanswered as problem:
                 failure, passes = problem, True
@@ -138,15 +141,23 @@ class LeanClient:
                     is_corrected = True
                     continue
                 passes = is_retryable(failure.code, answer.status)
-            if not passes or tries >= self._attempts:
-                raise failure
-            reason = failure.reason if isinstance(failure, Unanswered) else ""
-            cost = self._budget.take(is_timeout=reason in _TIMEOUTS)
+            cost = self._wait(failure, tries) if passes else 0
             if not cost:
-                raise failure
-            self._pause(pause_seconds(tries, self._share()))
+                break
+        raise failure
 
-    def _send(self, operation: str, body: bytes) -> Answer:
+    def _wait(self, failure: Refused | Unanswered, tries: int) -> int:
+        """Waits before the next try, and returns what it costs; 0 if there is none."""
+        pause = pause_seconds(tries, self._share())
+        if tries >= self._attempts or pause >= seconds_left():
+            return 0
+        reason = failure.reason if isinstance(failure, Unanswered) else ""
+        cost = self._budget.take(is_timeout=reason in _TIMEOUTS)
+        if cost:
+            self._pause(pause)
+        return cost
+
+    def _send(self, operation: str, body: bytes, seconds: float) -> Answer:
         protocol = self._protocol
         target = f"{protocol.target}.{operation}"
         headers = {
@@ -166,7 +177,7 @@ class LeanClient:
         # https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
         if trace := self._env.get("_X_AMZN_TRACE_ID"):
             headers["X-Amzn-Trace-Id"] = trace
-        return self._connections.exchange(headers, body)
+        return self._connections.exchange(headers, body, seconds)
 
     def _correct(self, code: str, answer: Answer) -> bool:
         """Corrects what made a signature invalid; returns whether a retry can succeed now."""
@@ -216,6 +227,11 @@ def _read(answer: Answer) -> dict[str, Any]:
     if answer.status >= 300:  # For example a page of a load balancer.
         return {}
     raise Unanswered("ResponseParserError")
+
+
+def _out_of_time() -> Refused:
+    text = "the request has no time left for a call"
+    return Refused("DeadlineExceeded", text, status=400, answer={}, tries=0)
 
 
 def _refused(answer: Answer, result: dict[str, Any], tries: int) -> Refused:

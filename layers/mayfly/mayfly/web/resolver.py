@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from mayfly.core import deadline
 from mayfly.core.errors import InvalidRequest, MayflyError
 from mayfly.core.json_input import NAME, parse_json
 from mayfly.core.observability import Observer
@@ -155,7 +156,8 @@ class Api:
         def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             observe = self._observe
             observe.log.append_keys(function_request_id=context.aws_request_id)
-            reply = self._resolve(event, context)
+            with deadline.limited(context.get_remaining_time_in_millis()):
+                reply = self._resolve(event, context)
             if observe.metrics.metric_set:
                 observe.metrics.flush_metrics()
             return reply
