@@ -4,12 +4,12 @@ The template's filter passes QUEUED and SCHEDULED records only. A record that co
 reported alone. A second announcement does no harm, since only one claim succeeds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly.core import deadline
-from mayfly.jobs.routing.outbox import announcement
+from mayfly.jobs.routing.outbox import Announcement, announcement
 
 from .deps import Deps
 
@@ -20,11 +20,7 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """Returns the handler of the relay."""
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        wakes, now_ms = {}, deps.clock()
-        for record in event["Records"]:
-            wake = announcement(record["dynamodb"]["NewImage"], now_ms)
-            if wake is not None:
-                wakes[record["dynamodb"]["SequenceNumber"]] = wake
+        wakes = announcements(event["Records"])
         # A queue that does not answer must not make one batch outlast the function.
         with deadline.limited(context.get_remaining_time_in_millis()):
             unsent = deps.outbox.send(wakes)
@@ -37,5 +33,22 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
                 {"itemIdentifier": number} for number in wakes if number in unsent
             ]
         }
+
+    def announcements(records: Sequence[Mapping[str, Any]]) -> dict[str, Announcement]:
+        wakes, now_ms = {}, deps.clock()
+        for record in records:
+            number, image = record["dynamodb"]["SequenceNumber"], record["dynamodb"]["NewImage"]
+            try:
+                wake = announcement(image, now_ms)
+            except (LookupError, TypeError, ValueError):
+                # A retry would find the same item, and hold up every job behind it.
+                deps.observe.count("UnreadableItem")
+                deps.observe.log.exception(
+                    "a job's item cannot be read, and is not announced", key=image.get("pk")
+                )
+                continue
+            if wake is not None:
+                wakes[number] = wake
+        return wakes
 
     return handler

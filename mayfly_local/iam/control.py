@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mayfly_local.iam.bodies import Receive, whole_body
-from mayfly_local.iam.faults import Faults
+from mayfly_local.iam.faults import KINDS, Faults
 from mayfly_local.iam.identities import Identities
 from mayfly_local.iam.kept import Kept
 from mayfly_local.iam.permissions import Permissions, Role
@@ -156,6 +156,6 @@ def _malformed(what: str, arguments: Any) -> str | None:
     wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
     if wrong:
         return f"wrong type: {', '.join(wrong)}"
-    if what == "faults" and (arguments["kind"] not in ("refuse", "lose") or arguments["times"] < 1):
-        return "kind is refuse or lose, times at least 1"
+    if what == "faults" and (arguments["kind"] not in KINDS or arguments["times"] < 1):
+        return f"kind is one of {', '.join(KINDS)}, times at least 1"
     return None

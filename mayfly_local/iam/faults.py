@@ -1,16 +1,21 @@
 """Faults that tests request for the calls of functions."""
 
-from typing import Any
+from typing import Any, Final
 
 from mayfly_local.iam.requests import UNREADABLE, Request
 
-__all__ = ["Faults"]
+__all__ = ["KINDS", "Faults"]
+
+#: The kinds of faults.
+KINDS: Final = ("refuse", "lose", "conflict", "silence")
 
 
 class Faults:
     """The faults that have not struck yet.
 
     With `refuse` a call never takes effect. With `lose` it takes effect, and its response is lost.
+    With `conflict` it is refused as DynamoDB refuses a write that meets a transaction, and with
+    `silence` it is not answered at all.
     """
 
     def __init__(self) -> None:

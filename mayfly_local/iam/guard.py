@@ -31,6 +31,7 @@ from mayfly_local.iam.responses import (
     access_denied,
     not_written,
     plain_error,
+    requested_conflict,
     requested_fault,
     respond,
     unknown_key,
@@ -217,13 +218,19 @@ class Guard:
             sentence = self._refusals.sentence(function, refused)
             await respond(send, *access_denied(request.service, sentence))
             return
-        fault = self._faults.strike(function, request)
-        if fault != "refuse":
-            await self._emulator(
-                scope, replay(request.body, receive), send if fault is None else _nowhere
-            )
-        if fault is not None:
-            await respond(send, 500, *requested_fault())
+        match self._faults.strike(function, request):
+            case None:
+                await self._emulator(scope, replay(request.body, receive), send)
+            case "conflict":
+                await respond(send, 400, *requested_conflict(request))
+            case "silence":
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            case "lose":
+                await self._emulator(scope, replay(request.body, receive), _nowhere)
+                await respond(send, 500, *requested_fault())
+            case _:
+                await respond(send, 500, *requested_fault())
 
 
 async def _nowhere(message: Message) -> None:

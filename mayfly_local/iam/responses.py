@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from mayfly_local.iam.bodies import Message
@@ -13,6 +13,7 @@ __all__ = [
     "access_denied",
     "not_written",
     "plain_error",
+    "requested_conflict",
     "requested_fault",
     "respond",
     "unknown_key",
@@ -74,6 +75,23 @@ def not_written(problem: OSError) -> tuple[bytes, str]:
     """Returns the error for a request whose changes could not be written."""
     text = f"the state could not be written, so the request failed: {problem.strerror}"
     return json.dumps({"__type": "InternalServerError", "message": text}).encode(), _JSON
+
+
+def requested_conflict(request: Request) -> tuple[bytes, str]:
+    """Returns DynamoDB's error of a write whose item is in another transaction.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
+    """
+    count = len(json.loads(request.body).get("TransactItems", ()))
+    kind = "TransactionCanceledException" if count else "TransactionConflictException"
+    error: dict[str, Any] = {
+        "__type": f"com.amazonaws.dynamodb.v20120810#{kind}",
+        "message": "a conflict that a test requested",
+    }
+    if count:
+        others = [{"Code": "None"}] * (count - 1)
+        error["CancellationReasons"] = [{"Code": "TransactionConflict"}, *others]
+    return json.dumps(error).encode(), _JSON
 
 
 def requested_fault() -> tuple[bytes, str]:

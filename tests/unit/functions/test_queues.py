@@ -64,6 +64,16 @@ def test_relay_announces_every_queued_job(queue: Queue) -> None:
     assert sorted(message["id"] for message in received(queue)) == sorted(ids)
 
 
+def test_item_that_cannot_be_read_is_left_out_and_holds_up_no_other(queue: Queue) -> None:
+    event = stream_event("j1", "damaged", "j3")
+    del event["Records"][1]["dynamodb"]["NewImage"]["task"]
+    reply = build_relay(
+        RelayDeps(outbox=Outbox(queue.send, {}), observe=observer("relay"), clock=FixedClock())
+    )(event, Context())
+    assert reply == {"batchItemFailures": []}
+    assert sorted(message["id"] for message in received(queue)) == ["j1", "j3"]
+
+
 def test_message_belongs_to_the_group_of_its_tenant(queue: Queue) -> None:
     assert (
         queue.send({"1": {"tenant": "acme", "id": "j1"}, "2": {"tenant": "other", "id": "j2"}})

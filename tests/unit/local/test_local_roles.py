@@ -13,6 +13,7 @@ from mayfly_local.iam.identities import Identities
 from mayfly_local.iam.pages import Cors
 from mayfly_local.iam.permissions import Grant, Permissions, Role
 from mayfly_local.iam.requests import Permission, Request, signer
+from mayfly_local.iam.responses import requested_conflict
 from mayfly_local.ports.access import Access
 from tests.support.clients import make_client
 
@@ -595,8 +596,12 @@ def test_malformed_body_is_left_to_the_emulator(wire: Wire, body: bytes) -> None
     assert wire.ask(Request("dynamodb", "POST", "/", {}, headers, body)) == (200, "stored")
 
 
-@pytest.mark.parametrize(("kind", "reaches"), [("refuse", 0), ("lose", 1)])
-def test_fault_strikes_as_often_as_requested(wire: Wire, kind: str, reaches: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reaches", "status"), [("refuse", 0, 500), ("lose", 1, 500), ("conflict", 0, 400)]
+)
+def test_fault_strikes_as_often_as_requested(
+    wire: Wire, kind: str, reaches: int, status: int
+) -> None:
     fault = {"function": "F", "action": "dynamodb:GetItem", "kind": kind, "times": 1}
     wire.ask(
         Request("", "POST", "/", {}, {}, json.dumps(fault).encode()),
@@ -604,6 +609,25 @@ def test_fault_strikes_as_often_as_requested(wire: Wire, kind: str, reaches: int
         path="/_mayfly/faults",
     )
     request = dynamodb("GetItem", TableName="T")
-    assert wire.ask(request)[0] == 500
+    assert wire.ask(request)[0] == status
     assert len(wire.stored) == reaches
     assert wire.ask(request) == (200, "stored")
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (dynamodb("UpdateItem", TableName="T", Key={}), {"__type": "TransactionConflictException"}),
+        (
+            dynamodb("TransactWriteItems", TransactItems=[{"Put": {"TableName": "T"}}] * 2),
+            {
+                "__type": "TransactionCanceledException",
+                "CancellationReasons": [{"Code": "TransactionConflict"}, {"Code": "None"}],
+            },
+        ),
+    ],
+)
+def test_requested_conflict_has_dynamodbs_form(request_: Request, error: dict[str, Any]) -> None:
+    found = json.loads(requested_conflict(request_)[0])
+    found["__type"] = found["__type"].rpartition("#")[2]
+    assert error.items() <= found.items()
