@@ -43,7 +43,7 @@ bench: $(VENV)/ready ## benchmarks; prints the results and saves them under benc
 	@$(BIN)/python -m bench
 
 build: .venv-sam/ready ## builds the files that deploy uploads, without Docker; BYTECODE=off if no Python of the template's version can be found
-	@.venv-sam/bin/sam build
+	@PYTHON="$(CURDIR)/.venv-sam/bin/python" .venv-sam/bin/sam build
 
 deploy: build ## deploys to the AWS account of your environment
 	@.venv-sam/bin/sam deploy

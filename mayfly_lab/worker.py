@@ -24,6 +24,7 @@ FAULTS: Final = {
     "lost": "the call takes effect, and its response is lost once",
     "dead": "the call takes effect, and then the connection is dead in both directions",
     "throttle": "the store refuses the call and all its retries",
+    "conflict": "the store refuses a write once, since another transaction holds an item of it",
     "pause": "the process is stopped before the call for two leases, and the message is "
     "redelivered meanwhile",
 }
@@ -41,7 +42,7 @@ class _Request:
     """A request below all retries of a client.
 
     `call` is the same for each retry of a call. `send()` returns the answer; `lost`, `closed` and
-    `throttled()` are failures in the form of the client.
+    `refused(body)` are failures in the form of the client.
     """
 
     target: str
@@ -49,7 +50,8 @@ class _Request:
     send: Callable[[], Any]
     lost: Exception
     closed: Exception
-    throttled: Callable[[], Any]
+    refused: Callable[[bytes], Any]
+    body: bytes
 
 
 class _Seam:
@@ -84,7 +86,10 @@ class _Seam:
         if self._fault == "dead" and not is_first:
             raise request.closed
         if self._fault == "throttle" and is_own_call:
-            return request.throttled()
+            return request.refused(_THROTTLED)
+        if self._fault == "conflict":
+            error = _conflict(request)
+            return request.refused(error) if is_first and error else request.send()
         if not is_first:
             return request.send()
         if self._fault == "before":
@@ -109,8 +114,11 @@ def _seam_of_boto3(seam: _Seam) -> None:
     inner = botocore.httpsession.URLLib3Session.send
 
     class Raw:
+        def __init__(self, body: bytes) -> None:
+            self._body = body
+
         def stream(self, **_: Any) -> Any:
-            yield _THROTTLED
+            yield self._body
 
     def send(session: Any, request: Any) -> Any:
         url = request.url
@@ -122,7 +130,8 @@ def _seam_of_boto3(seam: _Seam) -> None:
                 ReadTimeoutError(endpoint_url=url),
                 ConnectionClosedError(endpoint_url=url),
                 # Only the body is read.
-                lambda: AWSResponse(url, 400, _HEADERS, Raw()),  # type: ignore[arg-type]
+                lambda body: AWSResponse(url, 400, _HEADERS, Raw(body)),  # type: ignore[arg-type]
+                request.body,
             )
         )
 
@@ -149,12 +158,33 @@ def _seam_of_lean(seam: _Seam) -> None:
                 lambda: exchange(connections, headers, body, seconds),
                 Unanswered("ReadTimeoutError"),
                 Unanswered("ConnectionClosedError"),
-                lambda: Answer(400, _HEADERS, _THROTTLED),
+                lambda error: Answer(400, _HEADERS, error),
+                body,
             )
         )
 
     LeanClient.call = called  # type: ignore[method-assign,assignment]
     Connections.exchange = exchanged  # type: ignore[method-assign,assignment]
+
+
+def _conflict(request: _Request) -> bytes | None:
+    """Returns DynamoDB's refusal of a write whose item is in another transaction.
+
+    None for a read, and for a batch of statements, whose answer names each of them.
+    """
+    operation = request.target.partition(".")[2]
+    if operation not in ("TransactWriteItems", "PutItem", "UpdateItem", "DeleteItem"):
+        return None
+    error: dict[str, Any] = {"message": "injected"}
+    name = "TransactionConflictException"
+    if operation == "TransactWriteItems":
+        name = "TransactionCanceledException"
+        others = len(json.loads(request.body)["TransactItems"]) - 1
+        error["CancellationReasons"] = [
+            {"Code": "TransactionConflict"},
+            *[{"Code": "None"}] * others,
+        ]
+    return json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{name}", **error}).encode()
 
 
 class _Context:

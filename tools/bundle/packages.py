@@ -32,7 +32,8 @@ def install(lock: Path, folder: Path, target: Target) -> None:
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--require-hashes", "--no-deps", "--no-compile", "--only-binary=:all:",
         "--platform", target.platform, "--python-version", target.version,
-        "--implementation", "cp", "--target", str(folder), "-r", str(lock),
+        # A person's own settings may say --user, which contradicts --target.
+        "--implementation", "cp", "--no-user", "--target", str(folder), "-r", str(lock),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -11,7 +11,9 @@ __all__ = ["Target", "target_of"]
 
 # The standard library cannot read YAML. These lines are in the template's Globals.
 _RUNTIME: Final = re.compile(r"^ *Runtime: *python(3\.\d+) *(?:#.*)?$", re.MULTILINE)
-_ARCHITECTURE: Final = re.compile(r"^ *Architectures: *\[(\w+)\] *(?:#.*)?$", re.MULTILINE)
+_ARCHITECTURE: Final = re.compile(
+    r"""^ *Architectures: *(?:\n *- *|\[ *)["']?(\w+)["']? *\]? *(?:#.*)?$""", re.MULTILINE
+)
 #: The tag of wheels for Lambda, by architecture.
 _PLATFORMS: Final = {"arm64": "manylinux2014_aarch64", "x86_64": "manylinux2014_x86_64"}
 
@@ -31,7 +33,13 @@ def target_of(template: Path) -> Target:
     """
     text = template.read_text(encoding="utf-8")
     versions = sorted(set(_RUNTIME.findall(text)))
-    architectures = sorted(set(_ARCHITECTURE.findall(text))) or ["x86_64"]
+    found = _ARCHITECTURE.findall(text)
+    if len(found) != len(re.findall(r"^ *Architectures:", text, re.MULTILINE)):
+        raise BundleError(
+            f"{template} has Architectures in a form that is not read here; write "
+            "`Architectures: [arm64]`"
+        )
+    architectures = sorted(set(found)) or ["x86_64"]
     if len(versions) != 1:
         raise BundleError(
             f"{template} must have one Python runtime for all functions, in a line such as "

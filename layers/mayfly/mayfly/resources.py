@@ -293,7 +293,7 @@ def client_of(service: str, *, attempts: int = 3) -> Any:
 def _is_function(env: Mapping[str, str]) -> bool:
     """Returns whether this is a function's process, without a proxy for its requests."""
     return "AWS_LAMBDA_RUNTIME_API" in env and not any(
-        name.lower() in ("http_proxy", "https_proxy") for name in env
+        value and name.lower() in ("http_proxy", "https_proxy") for name, value in env.items()
     )
 
 

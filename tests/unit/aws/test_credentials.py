@@ -62,7 +62,9 @@ def test_credentials_are_fetched_once_until_shortly_before_they_end(env: dict[st
 def test_refused_credentials_are_fetched_again(env: dict[str, str]) -> None:
     source = CredentialSource(env, FixedClock(START))
     assert source.read().key_id == "key1"
-    source.forget()
+    source.forget(Credentials("another", "secret"))
+    assert source.read().key_id == "key1"
+    source.forget(source.read())
     assert source.read().key_id == "key2"
 
 

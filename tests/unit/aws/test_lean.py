@@ -2,8 +2,7 @@
 
 import base64
 import json
-import random  # noqa: TID251  # a search that can be repeated
-import threading
+import os
 from collections.abc import Iterator
 from decimal import Decimal
 from email.utils import formatdate
@@ -327,6 +326,89 @@ def test_code_of_an_sqs_error_is_that_of_botocore(server: Server) -> None:
     assert refused.value.code == "AWS.SimpleQueueService.NonExistentQueue"
 
 
+@pytest.mark.parametrize(
+    ("trace", "sent"),
+    [
+        ("Root=1-5759e988;Parent=53;Sampled=1", "Root=1-5759e988;Parent=53;Sampled=1"),
+        ("Root=1-世", "Root=1-%E4%B8%96"),
+        ("Root=1\r\nX-Evil: 1", "Root=1%0D%0AX-Evil:%201"),
+    ],
+)
+def test_trace_is_quoted_as_botocore_does(server: Server, trace: str, sent: str) -> None:
+    client = Client(server)
+    client.env["_X_AMZN_TRACE_ID"] = trace
+    client.call("GetItem", UPDATE)
+    assert server.requests[0].headers["x-amzn-trace-id"] == sent
+    assert "x-evil" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("token", ["token\n", "to\rken", "世"])
+def test_token_that_http_cannot_carry_is_named_and_not_shown(server: Server, token: str) -> None:
+    client = Client(server)
+    client.env["AWS_SESSION_TOKEN"] = token
+    with pytest.raises(ConfigError, match="a credential has a") as problem:
+        client.call("GetItem", UPDATE)
+    assert token.strip() not in str(problem.value)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("date", ["garbage", ""])
+def test_refusal_with_an_unreadable_date_is_final(server: Server, date: str) -> None:
+    server.usual = answer(
+        {"__type": "x#InvalidSignatureException", "message": "no"}, 400, headers={"Date": date}
+    )
+    with pytest.raises(Refused, match="InvalidSignatureException"):
+        Client(server).call("GetItem", UPDATE)
+    assert len(server.requests) == 1
+
+
+def test_credentials_that_change_during_a_request_are_tried(server: Server) -> None:
+    client = Client(server, attempts=1)
+
+    def rotate(request: Any, connection: Any) -> bool:
+        client.env["AWS_ACCESS_KEY_ID"] = "another"
+        return refusal("ExpiredTokenException")(request, connection)
+
+    server.script(rotate)
+    assert client.call("GetItem", UPDATE) == {}
+    assert [
+        f"Credential={key}/" in request.headers["authorization"]
+        for key, request in zip(("key", "another"), server.requests, strict=True)
+    ] == [True, True]
+
+
+def test_fork_does_not_use_the_connections_of_its_parent(server: Server) -> None:
+    client = Client(server)
+    client.call("GetItem", UPDATE)
+    child = os.fork()
+    if child == 0:
+        client.call("GetItem", UPDATE)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    client.call("GetItem", UPDATE)
+    assert (len(server.requests), server.connections) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host",
+        "localhost:8000",
+        "http://host/path",
+        "http://me@host",
+        "http://host:x",
+        "http://",
+    ],
+)
+def test_endpoint_that_cannot_be_used_is_named(url: str) -> None:
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL must be like"):
+        Connections(url, None)
+
+
+def test_address_of_ipv6_has_brackets_in_the_host() -> None:
+    assert Connections("http://[::1]:8000", None).host == "[::1]:8000"
+
+
 def test_trace_of_lambda_is_passed_on_unsigned(server: Server) -> None:
     client = Client(server)
     client.env["_X_AMZN_TRACE_ID"] = "Root=1-5759e988-bd862e3fe1be46a994272793"
@@ -334,42 +416,6 @@ def test_trace_of_lambda_is_passed_on_unsigned(server: Server) -> None:
     headers = server.requests[0].headers
     assert headers["x-amzn-trace-id"].startswith("Root=")
     assert "trace" not in headers["authorization"]
-
-
-def test_threads_share_a_client_and_count_exactly_under_losses(
-    server: Server, load_seconds: int
-) -> None:
-    """Sixteen threads; a tenth of all answers is lost after the request has taken effect."""
-    lock, source = threading.Lock(), random.Random(18)
-    applied: set[str] = set()
-
-    def commit(request: Any, connection: Any) -> bool:
-        with lock:
-            applied.add(json.loads(request.body)["ClientRequestToken"])
-            is_lost = source.random() < 0.1
-        return reset(request, connection) if is_lost else answer()(request, connection)
-
-    server.usual = commit
-    client = Client(server, attempts=10)
-    calls = 40 * load_seconds
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            for _ in range(calls // 16):
-                client.call("TransactWriteItems", {"TransactItems": []})
-        except BaseException as problem:
-            failed.append(problem)
-            raise
-
-    threads = [threading.Thread(target=work) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
-    assert len(applied) == calls // 16 * 16
-    assert len(server.requests) > len(applied)
 
 
 VALUES: st.SearchStrategy[Any] = st.recursive(

@@ -71,7 +71,7 @@ def test_signatures_of_random_requests_equal_those_of_botocore(
     searches: int,
 ) -> None:
     source = random.Random(18)  # a search that can be repeated
-    for _ in range(10 * searches):
+    for _ in range(100 * searches):
         parts = a_request(source)
         signer = Signer(parts.pop("service"), parts.pop("region"))
         ours = signer.headers(**parts)

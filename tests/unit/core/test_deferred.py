@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -97,3 +98,67 @@ def test_deferred_package_gives_every_kind_of_name(tmp_path: Path, use: str, pri
         "import pack\nassert type(pack).__name__ == '_Package'\n"
     )
     assert run(defer + use, tmp_path) == printed
+
+
+def test_every_name_of_a_package_is_what_it_is_without_mayfly() -> None:
+    """Each name is asked for in a process of its own, whose package is still deferred."""
+    ask = (
+        "import importlib, os, sys\n"
+        "for package in sys.argv[1:]:\n"
+        "    module = importlib.import_module(package)\n"
+        "    for name in names[package]:\n"
+        "        if os.fork() == 0:\n"
+        "            found = getattr(module, name)\n"
+        "            print(package, name, type(found).__name__, flush=True)\n"
+        "            os._exit(0)\n"
+        "        os.wait()\n"
+    )
+    names = {package: list(import_module(package).__all__) for package in PACKAGES}
+    plain, deferred = (
+        run(f"import sys\nsys.argv[1:] = {sorted(PACKAGES)}\n{first}\nnames = {names}\n{ask}")
+        for first in ("", "import mayfly")
+    )
+    assert deferred.splitlines() == plain.splitlines()
+    assert "data_classes event_source function" in deferred
+
+
+def test_decorator_is_no_module_whatever_was_imported_before() -> None:
+    code = (
+        "import mayfly\n"
+        "import aws_lambda_powertools.utilities.data_classes.event_source\n"
+        "from aws_lambda_powertools.utilities.data_classes import event_source\n"
+        "print(type(event_source).__name__)"
+    )
+    assert run(code) == "function"
+
+
+def test_threads_that_ask_at_the_same_time_get_the_name() -> None:
+    code = (
+        "import mayfly, threading\n"
+        "import aws_lambda_powertools.utilities.idempotency as package\n"
+        "ready, found = threading.Barrier(8), []\n"
+        "def ask():\n"
+        "    ready.wait()\n"
+        "    found.append(package.DynamoDBPersistenceLayer)\n"
+        "threads = [threading.Thread(target=ask) for _ in range(8)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "print(len(found), len(set(found)))"
+    )
+    assert run(code) == "8 1"
+
+
+def test_package_whose_init_fails_names_the_cause_each_time(tmp_path: Path) -> None:
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .gone import name\n")
+    code = (
+        "from mayfly.core import deferred\n"
+        "deferred.PACKAGES = {'pack': {}}\ndeferred.install()\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        from pack import name\n"
+        "    except ModuleNotFoundError as problem:\n"
+        "        print(problem)"
+    )
+    assert run(code, tmp_path).splitlines() == ["No module named 'pack.gone'"] * 2

@@ -33,6 +33,14 @@ def write(folder: Path, *names: str, text: str = "") -> Path:
 @pytest.mark.parametrize(
     ("text", "target"),
     [
+        ("Runtime: python3.13\nArchitectures:\n  - arm64\n",
+         Target("3.13", "manylinux2014_aarch64")),
+        ("Runtime: python3.13\nArchitectures: [ arm64 ]\n",
+         Target("3.13", "manylinux2014_aarch64")),
+        ("Runtime: python3.13\nArchitectures: [\"arm64\"]\n",
+         Target("3.13", "manylinux2014_aarch64")),
+        ("Runtime: python3.13\nArchitectures:\n- 'arm64' # cheap\n",
+         Target("3.13", "manylinux2014_aarch64")),
         ("Globals:\n  Runtime: python3.13\n  Architectures: [arm64]\n",
         Target("3.13", "manylinux2014_aarch64")),
         ("  Runtime: python3.9  # old\n", Target("3.9", "manylinux2014_x86_64")),
@@ -50,6 +58,7 @@ def test_target_is_the_templates_runtime_and_architecture(
     [
         ("Resources: {}\n", "it has none"),
         ("Runtime: python3.12\nRuntime: python3.13\n", "it has 3.12, 3.13"),
+        ("Runtime: python3.12\nArchitectures: !If [a, b]\n", "write `Architectures: .arm64.`"),
         ("Runtime: python3.12\nArchitectures: [m68k]\n", "it has m68k"),
         ("Runtime: python3.12\nArchitectures: [arm64]\nArchitectures: [x86_64]\n",
         "it has arm64, x86_64"),

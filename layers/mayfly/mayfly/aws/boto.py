@@ -22,11 +22,16 @@ def refuse_damaged_answers(client: Any, *, attempts: int) -> None:
     that is not JSON would be an empty answer.
     """
     most = attempts
+    is_never_empty = client.meta.service_model.signing_name == "dynamodb"
 
     def check(response: Any, attempts: int, **_: Any) -> int | None:
         if response is None or response[0].status_code >= 300:
             return None
-        problem = _damage(response[0].headers.get("x-amz-crc32"), response[0].content)
+        problem = _damage(
+            response[0].headers.get("x-amz-crc32"),
+            response[0].content,
+            is_never_empty=is_never_empty,
+        )
         if problem is not None and attempts >= most:
             raise problem
         return None if problem is None else 0  # seconds until the next try
@@ -34,14 +39,14 @@ def refuse_damaged_answers(client: Any, *, attempts: int) -> None:
     client.meta.events.register_first("needs-retry.*", check)
 
 
-def _damage(checksum: str | None, body: bytes) -> Exception | None:
+def _damage(checksum: str | None, body: bytes, *, is_never_empty: bool) -> Exception | None:
     if checksum is not None and checksum != str(zlib.crc32(body)):
         return ChecksumError(
             checksum_type="crc32",
             expected_checksum=checksum,
             actual_checksum=str(zlib.crc32(body)),
         )
-    if body and not body.startswith(b"{"):
+    if (is_never_empty and not body) or (body and not body.startswith(b"{")):
         return ResponseParserError("the answer is no JSON object")
     return None
 
@@ -60,15 +65,17 @@ class BotoClient:
         except ClientError as refusal:
             answer: dict[str, Any] = dict(refusal.response)
             facts = answer.get("ResponseMetadata", {})
+            tries = facts.get("RetryAttempts", 0) + 1
             raise Refused(
                 answer["Error"]["Code"],
                 answer["Error"].get("Message", answer["Error"]["Code"]),
                 status=facts.get("HTTPStatusCode", 400),
                 answer=answer,
-                tries=facts.get("RetryAttempts", 0) + 1,
+                tries=tries,
+                follows_loss=tries > 1,  # botocore tells the number of retries, and no reasons
             ) from refusal
-        except (ResponseParserError, UnicodeDecodeError) as problem:
-            # There was a response, but it cannot be parsed.
+        except (ResponseParserError, UnicodeDecodeError, AttributeError) as problem:
+            # There was a response, but it cannot be parsed: for botocore, every JSON is an object.
             raise Unanswered(type(problem).__name__) from problem
         except (ParamValidationError, TypeError, ValueError) as problem:
             # The request cannot be serialized, so it was not sent.

@@ -3,18 +3,21 @@
 A call takes a connection and gives it back, so no two threads share one.
 """
 
+import os
 import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from math import inf
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mayfly.aws.errors import Unanswered
 from mayfly.core.clock import Clock, system_clock
+from mayfly.core.errors import ConfigError
 
 __all__ = ["Answer", "Connections"]
 
@@ -55,21 +58,21 @@ class Connections:
         idle_seconds: float = IDLE_SECONDS,
         clock: Clock = system_clock,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http or https URL")
+        parts = _parts(url)
+        assert parts.hostname is not None
         self._address = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         self._tls = tls if parts.scheme == "https" else None
         self._wider_tls = wider_tls
-        self._path = parts.path or "/"
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         #: The Host header. It has the port if that is not the usual one (RFC 9110, 7.2).
-        self.host = parts.hostname if parts.port in (None, 80, 443) else parts.netloc
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self.host = name if parts.port in (None, 80, 443) else f"{name}:{parts.port}"
         self._clock = clock
         self._idle_ms = round(idle_seconds * 1000)
-        #: Connections, and when each became idle. Appending and popping are atomic.
-        self._idle: list[tuple[socket.socket, int]] = []
+        #: Connections, when each became idle, and in which process: a fork may not use those of its
+        #: parent. Appending and popping are atomic.
+        self._idle: list[tuple[socket.socket, int, int]] = []
 
     def close(self) -> None:
         """Closes the connections that no call uses."""
@@ -81,11 +84,7 @@ class Connections:
 
         Waits for no longer than `seconds` for the connection, and then for each part of the answer.
         """
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        request = (
-            f"POST {self._path} HTTP/1.1\r\nHost: {self.host}\r\nAccept-Encoding: identity\r\n"
-            f"Content-Length: {len(body)}\r\n{lines}\r\n"
-        ).encode("latin-1") + body
+        request = self._head(headers, len(body)) + body
         connection = self._take(seconds)
         try:
             connection.settimeout(min(self._read_seconds, seconds))
@@ -93,6 +92,9 @@ class Connections:
             response = HTTPResponse(connection, method="POST")
             with response:
                 response.begin()
+                if response.status < 200:
+                    # An interim answer, which http.client takes for the last one.
+                    raise HTTPException(f"an interim answer {response.status}")
                 if response.length is None and not response.chunked:
                     # The headers may have been cut: the body would end with the connection, and an
                     # empty one would look like an answer.
@@ -107,8 +109,22 @@ class Connections:
         if response.will_close:
             connection.close()
         else:
-            self._idle.append((connection, self._clock()))
+            self._idle.append((connection, self._clock(), os.getpid()))
         return Answer(response.status, named, content)
+
+    def _head(self, headers: Mapping[str, str], length: int) -> bytes:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+            raise ConfigError(["a credential has a line end, and cannot be sent"])
+        head = (
+            f"POST / HTTP/1.1\r\nHost: {self.host}\r\nAccept-Encoding: identity\r\n"
+            f"Content-Length: {length}\r\n{lines}\r\n"
+        )
+        try:
+            return head.encode("latin-1")
+        except UnicodeEncodeError:
+            # The error itself would show the credentials.
+            raise ConfigError(["a credential has a character that HTTP does not have"]) from None
 
     def _take(self, seconds: float) -> socket.socket:
         """Returns an idle connection that the server has not closed, or a new one.
@@ -118,12 +134,12 @@ class Connections:
         """
         while self._idle:
             try:
-                connection, since = self._idle.pop()
+                connection, since, process = self._idle.pop()
             except IndexError:  # another thread was quicker
                 break
             # A clock that went back says nothing about the time in between.
             is_fresh = 0 <= self._clock() - since <= self._idle_ms
-            if is_fresh and not _is_readable(connection):
+            if is_fresh and process == os.getpid() and not _is_readable(connection):
                 return connection
             # It is too old, or the server has closed it, or has sent something unasked.
             connection.close()
@@ -152,6 +168,18 @@ class Connections:
             connection.close()
             raise
         return connection
+
+
+def _parts(url: str) -> SplitResult:
+    """Returns the parts of an endpoint's URL. Raises ConfigError."""
+    with suppress(ValueError):  # a port that is no number
+        parts = urlsplit(url)
+        is_plain = not parts.username and parts.path in ("", "/") and not parts.query
+        if parts.scheme in ("http", "https") and parts.hostname and is_plain and parts.port != 0:
+            return parts
+    raise ConfigError(
+        [f"AWS_ENDPOINT_URL must be like http://host:port, without a path; it is {url!r}"]
+    )
 
 
 def _is_readable(connection: socket.socket) -> bool:

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -50,24 +50,32 @@ class CredentialSource:
         if key_id and secret:
             return Credentials(key_id, secret, self._env.get("AWS_SESSION_TOKEN") or None)
         if url := self._env.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
-            if self._fetched is None or self._fetched[0] < self._clock() / 1000 + _EARLY_SECONDS:
-                self._fetched = self._fetch(url)
-            return self._fetched[1]
+            # Another thread may forget them meanwhile.
+            fetched = self._fetched
+            if fetched is None or fetched[0] < self._clock() / 1000 + _EARLY_SECONDS:
+                fetched = self._fetched = self._fetch(url)
+            return fetched[1]
         raise ConfigError(
             ["AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are missing; without credentials no "
             "request can be signed"]
         )  # fmt: skip
 
-    def forget(self) -> None:
-        """Makes the next read fetch credentials again, since these were refused."""
-        self._fetched = None
+    def forget(self, refused: Credentials) -> None:
+        """Makes the next read fetch credentials again, if those that were refused are the last."""
+        fetched = self._fetched
+        if fetched is not None and fetched[1] == refused:
+            self._fetched = None
 
     def _fetch(self, url: str) -> tuple[float, Credentials]:
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise ConfigError([f"AWS_CONTAINER_CREDENTIALS_FULL_URI is not http or https: {url!r}"])
+        connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        place = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         token = self._env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
-        server = HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
+        server = connect(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
         try:
-            server.request("GET", parts.path, headers={"Authorization": token} if token else {})
+            server.request("GET", place, headers={"Authorization": token} if token else {})
             answer = json.loads(server.getresponse().read())
             ends = calendar.timegm(time.strptime(answer["Expiration"], "%Y-%m-%dT%H:%M:%SZ"))
             credentials = Credentials(

@@ -84,7 +84,14 @@ class RequestRefused(StoreUnavailable):
 
 
 class _MetTransaction(StoreUnavailable):
-    """A plain write was refused, since a transaction holds its item. Nothing was written."""
+    """A plain write was refused, since a transaction holds its item. Nothing of it was written.
+
+    `was_repeated` is true if an earlier try may have taken effect.
+    """
+
+    def __init__(self, operation: str, *, was_repeated: bool) -> None:
+        self.was_repeated = was_repeated
+        super().__init__(operation, f"transactions held the item {_CONFLICT_TRIES} times")
 
 
 class AnswerLost(StoreUnavailable):
@@ -185,34 +192,42 @@ class DynamoDB:
         repeat is safe for every write, also for a plain increment.
         https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
         """
+        is_repeated = False
         for attempt in range(1, _CONFLICT_TRIES):
             try:
-                return self._try(operation, method, request)
-            except _MetTransaction:
+                return self._try(operation, method, request, is_repeated=is_repeated)
+            except _MetTransaction as met:
+                is_repeated |= met.was_repeated
                 self.pause(attempt)
-        return self._try(operation, method, request)
+        return self._try(operation, method, request, is_repeated=is_repeated)
 
-    def _try(self, operation: str, method: str, request: Mapping[str, Any]) -> Any:
+    def _try(
+        self, operation: str, method: str, request: Mapping[str, Any], *, is_repeated: bool
+    ) -> Any:
         try:
             return self._client.call(method, request)
         except Refused as refusal:
-            raise _error_for(operation, refusal) from refusal
+            raise _error_for(operation, refusal, is_repeated=is_repeated) from refusal
         except Unanswered as problem:
             raise AnswerLost(operation, problem.reason) from problem
         except Unsent as problem:
             raise RequestRefused(operation, "ValidationException", str(problem)) from problem
 
 
-def _error_for(operation: str, refusal: Refused) -> Exception:
+def _error_for(operation: str, refusal: Refused, *, is_repeated: bool) -> Exception:
     code, answer = refusal.code, refusal.answer
+    is_repeated |= refusal.tries > 1
     if code == "ConditionalCheckFailedException":
-        return ConditionFailed(answer.get("Item"), was_repeated=refusal.tries > 1)
+        return ConditionFailed(answer.get("Item"), was_repeated=is_repeated)
     if code == "TransactionCanceledException" and answer.get("CancellationReasons"):
         return TransactionCancelled(
             [Reason(entry["Code"], entry.get("Item")) for entry in answer["CancellationReasons"]]
         )
     if code == "TransactionConflictException":
-        return _MetTransaction(operation, f"transactions held the item {_CONFLICT_TRIES} times")
+        return _MetTransaction(operation, was_repeated=is_repeated)
+    if refusal.follows_loss:
+        # Only the last try was refused. An earlier one may have taken effect.
+        return AnswerLost(operation, code)
     if code in _REFUSED:
         return RequestRefused(operation, code, refusal.message)
     if refusal.status >= 500:

@@ -12,17 +12,26 @@ class Refused(Exception):
     """The service has answered with an error.
 
     `answer` is the whole answer as JSON. `tries` is the number of requests that were sent: if it is
-    more than one, a request whose answer was lost may have taken effect.
+    more than one, a request whose answer was lost may have taken effect. `follows_loss` is true if
+    an answer was lost before, or may have been.
     """
 
     def __init__(
-        self, code: str, message: str, *, status: int, answer: Mapping[str, Any], tries: int
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int,
+        answer: Mapping[str, Any],
+        tries: int,
+        follows_loss: bool = False,
     ) -> None:
         self.code = code
         self.message = message
         self.status = status
         self.answer = answer
         self.tries = tries
+        self.follows_loss = follows_loss
         super().__init__(f"{code}: {message}")
 
 

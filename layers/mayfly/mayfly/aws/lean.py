@@ -17,9 +17,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from mayfly.aws.connections import IDLE_SECONDS, Answer, Connections
-from mayfly.aws.credentials import CredentialSource
+from mayfly.aws.credentials import Credentials, CredentialSource
 from mayfly.aws.endpoints import endpoint, region
 from mayfly.aws.errors import Refused, Unanswered, Unsent
 from mayfly.aws.retries import Budget, is_retryable, pause_seconds
@@ -65,6 +66,8 @@ _OLD_CREDENTIALS: Final = frozenset(
 #: The same for a client that sends once: a lost request costs its caller an error. A new connection
 #: costs some milliseconds.
 _ONCE_IDLE_SECONDS: Final = 5.0
+#: Characters that stay as they are in the header of a trace, as in botocore.
+_SAFE_IN_TRACE: Final = "-=;:+&[]{}\"',"
 _TIMEOUTS: Final = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
 
 
@@ -89,6 +92,8 @@ class LeanClient:
         clock: Clock = system_clock,
     ) -> None:
         self._protocol = _PROTOCOLS[service]
+        #: DynamoDB has a body in every answer; SQS has none in some.
+        self._is_never_empty = self._protocol.signing_name == "dynamodb"
         self._attempts = attempts
         self._clock = clock
         self._pause = pause
@@ -122,25 +127,27 @@ class LeanClient:
         if operation in _WITH_TOKEN and "ClientRequestToken" not in request:
             request = {**request, "ClientRequestToken": new_id()}
         body = _written(request)
-        tries, cost, is_corrected = 0, 0, False
+        tries, cost, is_corrected, is_lost = 0, 0, False, False
         failure: Refused | Unanswered = _out_of_time()
         # Each try gets its share of the time that the request has left.
         while (seconds := seconds_left() / max(1, self._attempts - tries)) > 0:
             tries += 1
             try:
-                answer = self._send(operation, body, seconds)
-                result = _read(answer)
+                credentials = self._credentials.read()
+                answer = self._send(operation, body, credentials, seconds)
+                result = _read(answer, is_never_empty=self._is_never_empty)
             except Unanswered as problem:
-                failure, passes = problem, True
+                failure, passes, is_lost = problem, True, True
             else:
                 if answer.status < 300:
                     self._budget.refund(cost)
                     return result
-                failure = _refused(answer, result, tries)
-                if not is_corrected and self._correct(failure.code, answer):
+                failure = _refused(answer, result, tries, follows_loss=is_lost)
+                if not is_corrected and self._correct(failure.code, answer, credentials):
                     is_corrected = True
                     continue
                 passes = is_retryable(failure.code, answer.status)
+                is_lost |= answer.status >= 500
             cost = self._wait(failure, tries) if passes else 0
             if not cost:
                 break
@@ -157,7 +164,9 @@ class LeanClient:
             self._pause(pause)
         return cost
 
-    def _send(self, operation: str, body: bytes, seconds: float) -> Answer:
+    def _send(
+        self, operation: str, body: bytes, credentials: Credentials, seconds: float
+    ) -> Answer:
         protocol = self._protocol
         target = f"{protocol.target}.{operation}"
         headers = {
@@ -169,24 +178,30 @@ class LeanClient:
                 target=target,
                 content_type=protocol.content_type,
                 body=body,
-                credentials=self._credentials.read(),
+                credentials=credentials,
                 at=self._clock() / 1000 + self._skew,
             ),
         }
         # Lambda stops functions that call each other in a loop by this header:
         # https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
         if trace := self._env.get("_X_AMZN_TRACE_ID"):
-            headers["X-Amzn-Trace-Id"] = trace
+            headers["X-Amzn-Trace-Id"] = quote(trace, safe=_SAFE_IN_TRACE)
         return self._connections.exchange(headers, body, seconds)
 
-    def _correct(self, code: str, answer: Answer) -> bool:
-        """Corrects what made a signature invalid; returns whether a retry can succeed now."""
+    def _correct(self, code: str, answer: Answer, sent: Credentials) -> bool:
+        """Corrects what made a signature invalid; returns whether a retry can succeed now.
+
+        `sent` are the credentials that were refused.
+        """
         if code in _OLD_CREDENTIALS:
-            before = self._credentials.read()
-            self._credentials.forget()
-            return self._credentials.read() != before
-        if code in _SKEWED and "date" in answer.headers:
-            there = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+            self._credentials.forget(sent)
+            return self._credentials.read() != sent
+        if code in _SKEWED:
+            try:
+                date = email.utils.parsedate_to_datetime(answer.headers.get("date", ""))
+            except (TypeError, ValueError):
+                return False
+            there = date.timestamp()
             skew = there - self._clock() / 1000
             if abs(skew - self._skew) > _SKEW_SECONDS:
                 self._skew = skew
@@ -213,8 +228,10 @@ def _binary(value: Any) -> str:
     return base64.b64encode(content).decode()
 
 
-def _read(answer: Answer) -> dict[str, Any]:
+def _read(answer: Answer, *, is_never_empty: bool) -> dict[str, Any]:
     """Returns the JSON of an answer. Raises Unanswered if it is damaged."""
+    if is_never_empty and answer.status < 300 and not (answer.status == 200 and answer.body):
+        raise Unanswered("ResponseParserError")
     checksum = answer.headers.get("x-amz-crc32")
     if checksum is not None and checksum != str(zlib.crc32(answer.body)):
         raise Unanswered("ChecksumError")
@@ -222,7 +239,7 @@ def _read(answer: Answer) -> dict[str, Any]:
         result = json.loads(answer.body) if answer.body else {}
         if isinstance(result, dict):
             return result
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     if answer.status >= 300:  # For example a page of a load balancer.
         return {}
@@ -234,7 +251,7 @@ def _out_of_time() -> Refused:
     return Refused("DeadlineExceeded", text, status=400, answer={}, tries=0)
 
 
-def _refused(answer: Answer, result: dict[str, Any], tries: int) -> Refused:
+def _refused(answer: Answer, result: dict[str, Any], tries: int, *, follows_loss: bool) -> Refused:
     """Returns the error in an answer, with the code that botocore reads too."""
     named = (
         answer.headers.get("x-amzn-query-error", "").partition(";")[0]
@@ -243,4 +260,6 @@ def _refused(answer: Answer, result: dict[str, Any], tries: int) -> Refused:
     )
     code = named.rpartition("#")[2].partition(":")[0]
     message = str(result.get("message") or result.get("Message") or code)
-    return Refused(code, message, status=answer.status, answer=result, tries=tries)
+    return Refused(
+        code, message, status=answer.status, answer=result, tries=tries, follows_loss=follows_loss
+    )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
+from threading import RLock
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ PACKAGES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "S3Event": "s3_event",
             "VPCLatticeEvent": "vpc_lattice",
             "VPCLatticeEventV2": "vpc_lattice",
+            # A decorator, whose module has the same name.
+            "event_source": "event_source",
         },
         "aws_lambda_powertools.utilities.idempotency": {},
     }
@@ -52,15 +55,35 @@ class _Package(ModuleType):
             raise AttributeError(name)
         if module := PACKAGES[self.__name__].get(name):
             value = getattr(import_module(f"{self.__name__}.{module}"), name)
-            setattr(self, name, value)
+            ModuleType.__setattr__(self, name, value)
             return value
         if PathFinder.find_spec(f"{self.__name__}.{name}", self.__path__):
             return import_module(f"{self.__name__}.{name}")
-        self.__class__ = ModuleType  # type: ignore[assignment]  # from now on like any module
+        self._run_once(name)
+        return getattr(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute. An import of a module must not hide the package's name like it."""
+        if isinstance(value, ModuleType) and PACKAGES[self.__name__].get(name) == name:
+            value = getattr(value, name)
+        ModuleType.__setattr__(self, name, value)
+
+    def _run_once(self, name: str) -> None:
         assert self.__spec__ is not None
         loader: Any = self.__spec__.loader  # a _Loader
-        loader.own.exec_module(self)
-        return getattr(self, name)
+        # Another thread waits until `__init__` has run. If `__init__` needs its own package for
+        # that, as in any circular import, it finds the names that are there.
+        with loader.lock:
+            if type(self) is ModuleType:
+                return
+            if loader.is_running:
+                raise AttributeError(name)
+            loader.is_running = True
+            try:
+                loader.own.exec_module(self)
+            finally:
+                loader.is_running = False
+            self.__class__ = ModuleType  # type: ignore[assignment]  # from now on like any module
 
 
 class _Loader:
@@ -68,6 +91,8 @@ class _Loader:
 
     def __init__(self, own: Any) -> None:
         self.own = own
+        self.lock = RLock()
+        self.is_running = False
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Returns None: the import system makes the module."""
