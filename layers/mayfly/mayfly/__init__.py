@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mayfly.web.rate_headers import rate_headers
     from mayfly.web.resolver import PUBLIC, Api, read_name
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _NAMES: Final = {
     "Algorithm": "limits.model",
