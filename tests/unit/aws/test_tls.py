@@ -14,9 +14,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from mayfly import resources
+from mayfly.aws.client import as_client
 from mayfly.aws.errors import Unanswered
 from mayfly.aws.lean import LeanClient
 from mayfly.aws.tls import AMAZON_ROOTS, context
+from mayfly.core.errors import ConfigError
 
 from tests.support.wire import Server, answer, serving
 
@@ -142,3 +145,27 @@ def test_context_checks_names_and_is_made_once(own: Path) -> None:
     assert made.verify_mode is ssl.CERT_REQUIRED
     assert made.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert context(str(own)) is made
+
+
+@pytest.mark.parametrize("choice", ["lean", "boto3"])
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_both_clients_trust_the_bundle_alone(
+    server: Server, own: Path, monkeypatch: pytest.MonkeyPatch, choice: str, *, is_trusted: bool
+) -> None:
+    monkeypatch.setenv("MAYFLY_CLIENT", choice)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    if is_trusted:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(own))
+    made = resources.client_of("dynamodb", attempts=1)
+    if is_trusted:
+        assert as_client(made).call("GetItem", {"TableName": "t", "Key": {}}) is not None
+    else:
+        with pytest.raises(Unanswered, match="SSLError"):
+            as_client(made).call("GetItem", {"TableName": "t", "Key": {}})
+        assert server.requests == []
+    made.close()
+
+
+def test_bundle_that_is_gone_is_named() -> None:
+    with pytest.raises(ConfigError, match="AWS_CA_BUNDLE 'gone.pem' cannot be read"):
+        context("gone.pem")
