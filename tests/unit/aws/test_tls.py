@@ -167,5 +167,5 @@ def test_both_clients_trust_the_bundle_alone(
 
 
 def test_bundle_that_is_gone_is_named() -> None:
-    with pytest.raises(ConfigError, match="AWS_CA_BUNDLE 'gone.pem' cannot be read"):
+    with pytest.raises(ConfigError, match=r"AWS_CA_BUNDLE 'gone\.pem' cannot be read"):
         context("gone.pem")
