@@ -46,8 +46,11 @@ def test_unkeyed_increments_with_lost_answers_count_once_or_raise_outcome_unknow
 def test_limit_under_load_keeps_its_bound(
     store: Ground, algorithm: Algorithm, load_seconds: int
 ) -> None:
-    found = limits.hammered(store, algorithm, max(2, load_seconds / 10))  # two windows
-    assert found[f"{algorithm}: most of its bound"] <= 1
-    # The admitted share depends on the machine's speed; the benchmark reports it.
-    assert found[f"{algorithm}: admitted"] > 40
-    assert found[f"{algorithm}: refused"] > 100
+    # On a machine that is busy otherwise, it takes longer until a limit refuses anything.
+    for seconds in (max(2, load_seconds / 10), 10, 60):  # two windows at least
+        found = limits.hammered(store, algorithm, seconds)
+        assert found[f"{algorithm}: most of its bound"] <= 1
+        # The admitted share depends on the machine's speed; the benchmark reports it.
+        if found[f"{algorithm}: admitted"] > 40 and found[f"{algorithm}: refused"] > 100:
+            return
+    raise AssertionError(f"the limit has hardly refused anything: {found}")
