@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,11 +24,12 @@ from mayfly.aws.parameters import Parameters
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Status, Wake
 from mayfly.jobs.rules import job_id_for
+from mayfly.jobs.worker.runner import Runner
 from mayfly.webhooks import Deps as WebhookDeps
-from mayfly.webhooks import deliver
+from mayfly.webhooks import Receivers, deliver, rest_seconds
 from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import LOCAL, Endpoint, Policy
-from mayfly.webhooks.store import Endpoints, Secrets, parameter
+from mayfly.webhooks.store import Endpoints, Secrets, SlowReceivers, parameter
 from mayfly.webhooks.wire import Answer, _tls, connection_order, post, resolve
 from standardwebhooks.webhooks import Webhook
 
@@ -92,18 +94,24 @@ class Deliveries(Stage):
         ssm.put_parameter(Name="/p/acme/default", Value=SECRET, Type="SecureString")
         self.endpoints = Endpoints(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
         self.secrets = Secrets(Parameters(ssm, self.clock), "/p")
+        self.notes = SlowReceivers(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
+        self.receivers = Receivers(lambda: self.clock() / 1000, lambda: 0.5, self.notes)
         self.body = self._deliver
 
-    def _deliver(self, job: Any, effects: Any) -> Any:
-        deps = WebhookDeps(
+    @property
+    def deps(self) -> WebhookDeps:
+        return WebhookDeps(
             self.secrets,
             self.endpoints,
             self.policy,
             (5, 300, 1800),
             self._resolve,
             self.clock,
+            self.receivers,
         )
-        return deliver(job, effects, deps)
+
+    def _deliver(self, job: Any, effects: Any) -> Any:
+        return deliver(job, effects, self.deps)
 
     def _resolve(self, host: str, port: int) -> list[str]:
         self.looked_up.append(host)
@@ -269,6 +277,76 @@ def test_host_is_resolved_once_for_each_attempt(deliveries: Deliveries, receiver
 def test_secrets_of_two_tenants_or_names_never_share_a_parameter() -> None:
     names = ["a", "a.b", "a-b", "a_b", "a+b", "a@b", "a:b", "A", "a_2b", "_", "+", "a_5fb"]
     assert len({parameter(tenant, name) for tenant in names for name in names}) == len(names) ** 2
+
+
+# ---------------------------------------------------------------- slow receivers
+
+
+class Slow(Deliveries):
+    """A stage whose receivers named slow are found after 15 s, and refuse the connection."""
+
+    def __init__(self, client: Any, receiver: Receiver) -> None:
+        super().__init__(client, receiver)
+        self.worker = replace(
+            self.worker,
+            rest_seconds=lambda job: rest_seconds(job, self.deps),
+            trusts_last_attempts=True,
+        )
+        self.runner = Runner(self.worker)
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        if host.startswith("slow"):
+            self.clock.advance(15)
+            return ["127.0.0.9"]
+        return super()._resolve(host, port)
+
+    def ask_at(self, job_id: str, host: str) -> Wake:
+        self.ask(job_id, url=f"http://{host}.example.org:{self.receiver.port}/")
+        return Wake("acme", job_id)
+
+
+@pytest.fixture
+def slow(dynamodb: Any, receiver: Receiver) -> Slow:
+    return Slow(dynamodb, receiver)
+
+
+def test_webhooks_to_a_receiver_that_must_rest_come_back_without_an_attempt(
+    slow: Slow, receiver: Receiver
+) -> None:
+    first = slow.ask_at("j1", "slow")
+    assert slow.handle(first)["batchItemFailures"] == [{"itemIdentifier": "m0"}]
+    others = [slow.ask_at("j2", "slow"), slow.ask_at("j3", "good")]
+    assert slow.handle(*others) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+    assert 10 <= slow.visible.asked[-1]["r-m0"] <= 40
+    assert [slow.job(name).status for name in ("j1", "j2", "j3")] == [
+        Status.RETRY,
+        Status.QUEUED,
+        Status.COMPLETED,
+    ]
+    assert (slow.job("j2").attempt, slow.job("j2").history) == (0, ())
+    slow.clock.advance(60)
+    slow.handle(others[0], receives=2)
+    assert (slow.job("j2").attempt, len(receiver.requests)) == (1, 1)
+
+
+def test_malformed_webhook_does_not_rest(slow: Slow) -> None:
+    slow.handle(slow.ask_at("j1", "slow"))
+    slow.ask("j2", url="http://slow.example.org:1/\\")
+    assert slow.handle(Wake("acme", "j2")) == {"batchItemFailures": []}
+    assert slow.job("j2").status is Status.DEAD
+
+
+def test_processes_that_died_with_their_batches_do_not_bring_serial_timeouts(slow: Slow) -> None:
+    """Ten jobs whose process died run alone; after the first, the others must rest."""
+    names = [f"j{number}" for number in range(10)]
+    wakes = [slow.ask_at(name, "slow") for name in names]
+    for name in names:
+        slow.store.claim("acme", name, nonce="died", now_ms=slow.clock(), lease_ms=15_000)
+    slow.clock.advance(16)
+    before = slow.clock()
+    slow.handle(*wakes, receives=2, context=Context(120_000))
+    assert slow.clock() - before <= 30_000
+    assert sorted(len(slow.job(name).history) for name in names) == [1] * 9 + [2]
 
 
 # ---------------------------------------------------------------- connections

@@ -212,7 +212,7 @@ class Batch:
         return (is_alone, was_received_before(record), delivery.attempts_seen)
 
     def _must_rest(self, delivery: Delivery) -> bool:
-        """Returns True if a delivery that has not started is put off; its message comes back.
+        """Returns True if a delivery that has not started must wait; its message comes back.
 
         This is asked before the threads start, and again at the turn of the others: a job that has
         run since then may change the answer.

@@ -79,8 +79,8 @@ class Claimed(Ownership):
         """Returns True if the job may run in a thread of its own, next to others.
 
         A job of which an attempt has no end may have killed its process, so it runs alone. A last
-        attempt runs alone, too: the crash of a neighbour would spend it. How often the message was
-        received says nothing here, since a job that is claimed first never runs without a trace.
+        attempt runs alone, too: the crash of a neighbour would spend it. The count of receives does
+        not matter here, since a job that is claimed first never runs without a trace.
         """
         origin = self._seen or self._request.new
         if origin is None:
