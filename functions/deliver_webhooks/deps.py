@@ -1,7 +1,7 @@
 """Dependencies of `deliver_webhooks`, and the settings that they are made from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mayfly import resources
 from mayfly.aws.queue import Queue
@@ -13,7 +13,7 @@ from mayfly.jobs.authoring.built_in import DELIVER
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.worker.deps import Deps as WorkerDeps
 from mayfly.webhooks import Deps as Webhooks
-from mayfly.webhooks import deliver
+from mayfly.webhooks import deliver, rest_seconds
 from mayfly.webhooks.model import LOCAL, PUBLIC
 from mayfly.webhooks.rules import read_pauses
 from mayfly.webhooks.store import Endpoints, Secrets
@@ -62,6 +62,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         pauses=pauses,
         resolve=resolve,
         clock=system_clock,
+        receivers=resources.receivers(settings.endpoints_table),
     )
     worker = resources.worker(
         env,
@@ -72,4 +73,13 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         known={},
         observe=observe,
     )
-    return Deps(worker=worker, queue=resources.queue(settings.webhooks_queue_url), observe=observe)
+    return Deps(
+        worker=replace(
+            worker,
+            rest_seconds=lambda job: rest_seconds(job, webhooks),
+            # Its one task is the library's own, and mostly waits.
+            trusts_last_attempts=True,
+        ),
+        queue=resources.queue(settings.webhooks_queue_url),
+        observe=observe,
+    )

@@ -8,12 +8,14 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -88,6 +90,73 @@ def ended(stack: Stack, job_id: str) -> Any:
     """Returns the job, once it has succeeded."""
     job = stack.job(job_id)
     return job if job["status"] == "succeeded" else None
+
+
+class SilentReceiver:
+    """A receiver that takes connections and never answers."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.port = self.listener.getsockname()[1]
+        self.taken: list[socket.socket] = []
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        with suppress(OSError):
+            while True:
+                self.taken.append(self.listener.accept()[0])
+
+    def close(self) -> None:
+        self.listener.close()
+        for connection in self.taken:
+            connection.close()
+
+
+class PromptReceiver:
+    """A receiver that answers 204, and notes when."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.times.append(monotonic())
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.timeout(180)
+def test_forty_webhooks_without_an_answer_cost_a_good_one_about_one_timeout(
+    tmp_path: Path,
+) -> None:
+    with (
+        closing(SilentReceiver()) as silent,
+        closing(PromptReceiver()) as prompt,
+        running(tmp_path, work=tmp_path / ".mayfly") as stack,
+    ):
+        subprocess.run(
+            [str(MAYFLY), "webhooks", "secret"], cwd=tmp_path, capture_output=True, check=True
+        )
+        for _ in range(40):
+            stack.submit("http.deliver", {"url": f"http://127.0.0.1:{silent.port}/"})
+        wait_until(lambda: len(silent.taken) >= 2, 30)  # every slot waits, or will soon
+        sent = monotonic()
+        stack.submit("http.deliver", {"url": f"http://127.0.0.1:{prompt.port}/"})
+        wait_until(lambda: prompt.times, 60)
+    assert prompt.times[0] - sent < 40  # 178 s before receivers rested
 
 
 @pytest.mark.timeout(420)

@@ -17,7 +17,7 @@ from typing import Any
 from mayfly.core.errors import MayflyError
 from mayfly.jobs.model import Job, Status
 from mayfly.webhooks import Deps as WebhookDeps
-from mayfly.webhooks import deliver
+from mayfly.webhooks import Receivers, deliver
 from mayfly.webhooks.model import LOCAL, PUBLIC
 from mayfly.webhooks.wire import resolve
 
@@ -138,7 +138,15 @@ def main() -> None:
         for round_ in range(len(NAMES.get(name, [[]]))):
             answers = iter(NAMES[name][round_:]) if name in NAMES else None
             nothing: Any = Nothing()
-            deps = WebhookDeps(nothing, nothing, policy, (5,), partial(lookup, answers), lambda: 0)
+            deps = WebhookDeps(
+                nothing,
+                nothing,
+                policy,
+                (5,),
+                partial(lookup, answers),
+                lambda: 0,
+                Receivers(lambda: 0, lambda: 0, nothing),
+            )
             job = Job(
                 f"j{index}",
                 "acme",

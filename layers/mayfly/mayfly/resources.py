@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mayfly.schedules import Deps as ScheduleDeps
     from mayfly.sessions import SessionStore
     from mayfly.web.access import Quota
+    from mayfly.webhooks import Receivers
 
 __all__ = [
     "client",
@@ -51,6 +52,7 @@ __all__ = [
     "parameters",
     "queue",
     "quota",
+    "receivers",
     "schedules",
     "session_store",
     "streams",
@@ -182,6 +184,18 @@ def worker(
         serialize=serialize,
         lease_ms=lease_seconds * 1000,
     )
+
+
+def receivers(table: str) -> "Receivers":
+    """Returns the receivers of webhooks, as this process will come to know them.
+
+    `table` has what processes tell each other.
+    """
+    from mayfly.webhooks import Receivers
+    from mayfly.webhooks.store import SlowReceivers
+
+    notes = SlowReceivers(dynamodb(), table, system_clock)
+    return Receivers(time.monotonic, random.random, notes)
 
 
 def lazy_counters(table: str, db: "Callable[[], DynamoDB]") -> "CounterStore":

@@ -6,7 +6,8 @@ moto cannot execute statements in batches.
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mayfly.jobs.authoring.outcomes import Permanent
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.store import Claim
+from mayfly.jobs.worker.runner import Runner
 
 from mayfly_testing.stack import wait_until
 from tests.conftest import make_tables
@@ -157,27 +159,166 @@ def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_rejection(
 # ---------------------------------------------------------------- which jobs are claimed together
 
 
-def test_redelivered_job_is_claimed_when_its_turn_comes(stage: Stage, faults: Faults) -> None:
-    messages = submit_all(stage)
-    states: list[list[Status]] = []
+def die(stage: Stage, *names: str) -> None:
+    """Claims jobs by a process that ends before them; a lease later they can be claimed again."""
+    for name in names:
+        stage.store.claim("acme", name, nonce="died", now_ms=stage.clock(), lease_ms=15_000)
+    stage.clock.advance(16)
+
+
+def together(stage: Stage) -> threading.Barrier:
+    """Makes each of the ten jobs wait until all ten run; a job that waits in vain fails."""
+    barrier = threading.Barrier(len(NAMES), timeout=10)
+    stage.body = lambda job, effects: barrier.wait() and None
+    return barrier
+
+
+def one_at_a_time(stage: Stage) -> list[str]:
+    """Makes each job note which jobs run while it does."""
+    running, seen = threading.Semaphore(0), []
 
     def body(job: Job, effects: Any) -> None:
-        states.append([stage.job(name).status for name in NAMES])
+        running.release()
+        seen.append(f"{job.id} of {running._value}")
+        running.acquire()
 
     stage.body = body
-    stage.handle(*messages, receives=2)
+    return seen
+
+
+def failed_once(stage: Stage) -> list[Wake]:
+    """Makes ten jobs whose first attempt has failed, and is over."""
+    messages = submit_all(stage)
+    for name in NAMES:
+        job = stage.store.claim("acme", name, nonce="first", now_ms=stage.clock(), lease_ms=15_000)
+        stage.store.fail(job, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
+    return messages
+
+
+@pytest.mark.parametrize("make", [submit_all, failed_once], ids=["never-run", "second-attempt"])
+def test_redelivered_exclusive_jobs_run_in_threads(
+    stage: Stage, faults: Faults, make: Callable[[Stage], list[Wake]]
+) -> None:
+    """Nothing says that they have killed a process: a job that is claimed first leaves a trace."""
+    messages = make(stage)
+    faults.requests.clear()
+    together(stage)
+    assert failures(stage.handle(*messages, receives=2)) == []
     assert "BatchExecuteStatement" not in faults.requests
-    assert [state.count(Status.INPROGRESS) for state in states] == [1] * 10
+    assert {stage.job(name).status for name in NAMES} == {Status.COMPLETED}
 
 
-def test_redelivered_job_runs_after_the_rest_of_its_batch(stage: Stage) -> None:
+def test_last_attempts_run_in_threads_if_the_worker_trusts_its_tasks(stage: Stage) -> None:
+    stage.worker = replace(stage.worker, trusts_last_attempts=True)
+    stage.runner = Runner(stage.worker)
+    together(stage)
+    assert failures(stage.handle(*submit_all(stage, max_attempts=1))) == []
+    assert attempts(stage) == [1] * 10
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+def test_job_whose_process_has_died_runs_alone(stage: Stage, trusts: bool) -> None:
+    stage.worker = replace(stage.worker, trusts_last_attempts=trusts)
+    stage.runner = Runner(stage.worker)
+    messages = submit_all(stage, max_attempts=9)
+    die(stage, *NAMES)
+    ran = one_at_a_time(stage)
+    assert failures(stage.handle(*messages, receives=2)) == []
+    assert ran == [f"{name} of 1" for name in NAMES]
+
+
+def test_job_that_killed_a_process_in_an_earlier_attempt_runs_alone(stage: Stage) -> None:
+    messages = submit_all(stage, max_attempts=9)
+    die(stage, *NAMES)
+    for name in NAMES:
+        job = stage.store.claim("acme", name, nonce="second", now_ms=stage.clock(), lease_ms=15_000)
+        stage.store.fail(job, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
+    ran = one_at_a_time(stage)
+    assert failures(stage.handle(*messages, receives=3)) == []
+    assert ran == [f"{name} of 1" for name in NAMES]
+
+
+def test_job_that_is_redriven_after_an_interruption_runs_alone(stage: Stage) -> None:
+    messages = submit_all(stage, max_attempts=1)
+    die(stage, *NAMES)
+    assert failures(stage.handle(*messages, receives=2)) == []  # the last attempt: they are dead
+    for name in NAMES:
+        stage.operations.redrive("acme", name, now_ms=stage.clock())
+    stage.worker = replace(stage.worker, trusts_last_attempts=True)
+    stage.runner = Runner(stage.worker)
+    ran = one_at_a_time(stage)
+    assert failures(stage.handle(*messages)) == []
+    assert ran == [f"{name} of 1" for name in NAMES]
+
+
+# ---------------------------------------------------------------- jobs that must rest
+
+
+def resting(stage: Stage, rests: Callable[[Job], float]) -> None:
+    stage.worker = replace(stage.worker, rest_seconds=rests)
+    stage.runner = Runner(stage.worker)
+
+
+def test_resting_job_comes_back_later_and_spends_no_attempt(stage: Stage, faults: Faults) -> None:
+    messages = submit_all(stage)
+    before = stage.job("j3")
+    resting(stage, lambda job: 40.0 if job.id == "j3" else 0)
+    faults.requests.clear()
+    assert failures(stage.handle(*messages)) == ["m3"]
+    assert stage.visible.asked[-1] == pytest.approx({"r-m3": 40}, abs=1)
+    assert (stage.job("j3"), stage.count(), stage.counted.count("JobRested")) == (before, 9, 1)
+    assert faults.requests.count("BatchExecuteStatement") == 1
+
+
+def test_copies_of_a_resting_job_come_back_together(stage: Stage) -> None:
+    stage.submit()
+    resting(stage, lambda job: 40.0)
+    assert failures(stage.handle(*[Wake("acme", "j1")] * 3)) == ["m0", "m1", "m2"]
+    assert (stage.ran, stage.counted) == ([], ["JobRested"])
+
+
+def test_rest_is_asked_for_again_at_the_turn_of_a_job_that_runs_alone(stage: Stage) -> None:
+    """The first one may have found out that the others must rest."""
+    messages = submit_all(stage, max_attempts=9)
+    die(stage, *NAMES)
+    resting(stage, lambda job: 20.0 if stage.ran else 0)
+    assert failures(stage.handle(*messages, receives=2)) == [f"m{n}" for n in range(1, 10)]
+    assert (attempts(stage), len(stage.ran)) == ([2] + [1] * 9, 1)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("ending", ["ended", "held", "not due"])
+def test_rest_changes_nothing_for_a_job_that_cannot_run_now(
+    stage: Stage, exclusive: bool, ending: str
+) -> None:
+    stage.declare(exclusive=exclusive)
+    stage.submit()
+    if ending == "ended":
+        stage.handle(Wake("acme", "j1"))
+    else:
+        mine = stage.store.claim("acme", "j1", nonce="x", now_ms=stage.clock(), lease_ms=9_000)
+        if ending == "not due":
+            at_ms = stage.clock() + 9_000
+            stage.store.fail(mine, error="boom", retry_at_ms=at_ms, now_ms=stage.clock())
+    resting(stage, lambda job: 500.0)
+    stage.handle(Wake("acme", "j1"), receives=2)
+    assert "JobRested" not in stage.counted
+    if ending != "ended":
+        assert stage.visible.asked[-1]["r-m0"] == pytest.approx(10, abs=1)
+
+
+def test_redelivered_job_runs_after_the_rest_of_its_batch_if_its_process_died(
+    stage: Stage,
+) -> None:
     for name in ("old", "new1", "new2"):
         stage.submit(id=name)
+    die(stage, "old")
     again = stage.handle_records([
         stage._raw(Wake("acme", "old"), "m0", 2), stage._raw(Wake("acme", "new1"), "m1", 1),
         stage._raw(Wake("acme", "new2"), "m2", 1),
     ])  # fmt: skip
-    assert (failures(again), [job.id for job in stage.ran]) == ([], ["new1", "new2", "old"])
+    assert failures(again) == []
+    assert (sorted(job.id for job in stage.ran[:2]), stage.ran[2].id) == (["new1", "new2"], "old")
 
 
 def test_redelivered_job_with_the_most_attempts_runs_last(stage: Stage) -> None:

@@ -9,7 +9,9 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -22,12 +24,13 @@ from mayfly.aws.parameters import Parameters
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Status, Wake
 from mayfly.jobs.rules import job_id_for
+from mayfly.jobs.worker.runner import Runner
 from mayfly.webhooks import Deps as WebhookDeps
-from mayfly.webhooks import deliver
+from mayfly.webhooks import Receivers, deliver, rest_seconds
 from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import LOCAL, Endpoint, Policy
-from mayfly.webhooks.store import Endpoints, Secrets, parameter
-from mayfly.webhooks.wire import Answer, _tls, post, resolve
+from mayfly.webhooks.store import Endpoints, Secrets, SlowReceivers, parameter
+from mayfly.webhooks.wire import Answer, _tls, connection_order, post, resolve
 from standardwebhooks.webhooks import Webhook
 
 from tests.support.clients import make_client
@@ -91,13 +94,24 @@ class Deliveries(Stage):
         ssm.put_parameter(Name="/p/acme/default", Value=SECRET, Type="SecureString")
         self.endpoints = Endpoints(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
         self.secrets = Secrets(Parameters(ssm, self.clock), "/p")
+        self.notes = SlowReceivers(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
+        self.receivers = Receivers(lambda: self.clock() / 1000, lambda: 0.5, self.notes)
         self.body = self._deliver
 
-    def _deliver(self, job: Any, effects: Any) -> Any:
-        deps = WebhookDeps(
-            self.secrets, self.endpoints, self.policy, (5, 300, 1800), self._resolve, self.clock
+    @property
+    def deps(self) -> WebhookDeps:
+        return WebhookDeps(
+            self.secrets,
+            self.endpoints,
+            self.policy,
+            (5, 300, 1800),
+            self._resolve,
+            self.clock,
+            self.receivers,
         )
-        return deliver(job, effects, deps)
+
+    def _deliver(self, job: Any, effects: Any) -> Any:
+        return deliver(job, effects, self.deps)
 
     def _resolve(self, host: str, port: int) -> list[str]:
         self.looked_up.append(host)
@@ -265,6 +279,76 @@ def test_secrets_of_two_tenants_or_names_never_share_a_parameter() -> None:
     assert len({parameter(tenant, name) for tenant in names for name in names}) == len(names) ** 2
 
 
+# ---------------------------------------------------------------- slow receivers
+
+
+class Slow(Deliveries):
+    """A stage whose receivers named slow are found after 15 s, and refuse the connection."""
+
+    def __init__(self, client: Any, receiver: Receiver) -> None:
+        super().__init__(client, receiver)
+        self.worker = replace(
+            self.worker,
+            rest_seconds=lambda job: rest_seconds(job, self.deps),
+            trusts_last_attempts=True,
+        )
+        self.runner = Runner(self.worker)
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        if host.startswith("slow"):
+            self.clock.advance(15)
+            return ["127.0.0.9"]
+        return super()._resolve(host, port)
+
+    def ask_at(self, job_id: str, host: str) -> Wake:
+        self.ask(job_id, url=f"http://{host}.example.org:{self.receiver.port}/")
+        return Wake("acme", job_id)
+
+
+@pytest.fixture
+def slow(dynamodb: Any, receiver: Receiver) -> Slow:
+    return Slow(dynamodb, receiver)
+
+
+def test_webhooks_to_a_receiver_that_must_rest_come_back_without_an_attempt(
+    slow: Slow, receiver: Receiver
+) -> None:
+    first = slow.ask_at("j1", "slow")
+    assert slow.handle(first)["batchItemFailures"] == [{"itemIdentifier": "m0"}]
+    others = [slow.ask_at("j2", "slow"), slow.ask_at("j3", "good")]
+    assert slow.handle(*others) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+    assert 10 <= slow.visible.asked[-1]["r-m0"] <= 40
+    assert [slow.job(name).status for name in ("j1", "j2", "j3")] == [
+        Status.RETRY,
+        Status.QUEUED,
+        Status.COMPLETED,
+    ]
+    assert (slow.job("j2").attempt, slow.job("j2").history) == (0, ())
+    slow.clock.advance(60)
+    slow.handle(others[0], receives=2)
+    assert (slow.job("j2").attempt, len(receiver.requests)) == (1, 1)
+
+
+def test_malformed_webhook_does_not_rest(slow: Slow) -> None:
+    slow.handle(slow.ask_at("j1", "slow"))
+    slow.ask("j2", url="http://slow.example.org:1/\\")
+    assert slow.handle(Wake("acme", "j2")) == {"batchItemFailures": []}
+    assert slow.job("j2").status is Status.DEAD
+
+
+def test_processes_that_died_with_their_batches_do_not_bring_serial_timeouts(slow: Slow) -> None:
+    """Ten jobs whose process died run alone; after the first, the others must rest."""
+    names = [f"j{number}" for number in range(10)]
+    wakes = [slow.ask_at(name, "slow") for name in names]
+    for name in names:
+        slow.store.claim("acme", name, nonce="died", now_ms=slow.clock(), lease_ms=15_000)
+    slow.clock.advance(16)
+    before = slow.clock()
+    slow.handle(*wakes, receives=2, context=Context(120_000))
+    assert slow.clock() - before <= 30_000
+    assert sorted(len(slow.job(name).history) for name in names) == [1] * 9 + [2]
+
+
 # ---------------------------------------------------------------- connections
 
 
@@ -305,20 +389,31 @@ def send(
     host: str = "hooks.example.org",
     seconds: float = 5,
     addresses: Sequence[str] = ("127.0.0.1",),
+    body: bytes = b"{}",
 ) -> Answer:
-    return post(
-        Endpoint("", scheme, host, port, "/"), addresses, {"X": "y"}, b"{}", seconds=seconds
-    )
+    return post(Endpoint("", scheme, host, port, "/"), addresses, {"X": "y"}, body, seconds=seconds)
 
 
-def test_receiver_that_sends_too_slowly_is_disconnected() -> None:
+def replying(*parts: bytes) -> Callable[[socket.socket], None]:
+    """Returns a receiver that reads a request, sends these bytes and closes the connection."""
+
+    def reply(connection: socket.socket) -> None:
+        read_request(connection)
+        for part in parts:
+            connection.sendall(part)
+
+    return reply
+
+
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK", b"HTTP/1.1 103 Hints\r\nX: "])
+def test_receiver_that_sends_too_slowly_is_disconnected(beginning: bytes) -> None:
     over = threading.Event()
 
     def trickle(connection: socket.socket) -> None:
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        connection.sendall(beginning)
         while not over.wait(0.05):
-            connection.sendall(b"X: y\r\n" if over.is_set() else b"x")
+            connection.sendall(b"x")
 
     with server(trickle) as port, pytest.raises(Unreachable, match="no answer within 0 s"):
         send(port, seconds=0.4)
@@ -326,22 +421,99 @@ def test_receiver_that_sends_too_slowly_is_disconnected() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "reason"),
     [
-        b"",
-        b"nonsense\r\n\r\n",
-        b"HTTP/1.1 abc\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000,
-        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200,
+        pytest.param(b"", "closed without an answer", id="nothing"),
+        pytest.param(b"nonsense\r\n\r\n", "not valid HTTP", id="nonsense"),
+        pytest.param(b"HTTP/1.1 abc\r\n\r\n", "not valid HTTP", id="no-number"),
+        pytest.param(b"HTTP/1.1 20\r\n\r\n", "not valid HTTP", id="two-digits"),
+        pytest.param(b"HTTP/1.1 2000 OK\r\n\r\n", "not valid HTTP", id="four-digits"),
+        pytest.param(b"HTTP/1.1 000 No\r\n\r\n", "not valid HTTP", id="below-100"),
+        pytest.param(b"HTTP/1.1 200 OK", "not valid HTTP", id="status-line-cut-off"),
+        pytest.param(b"HTTP/1.1 200 " + b"x" * 70_000, "not valid HTTP", id="endless-status-line"),
+        pytest.param(
+            b"HTTP/1.1 103 Early Hints\r\n\r\n",
+            "closed without an answer",
+            id="interim-answer-alone",
+        ),
+        pytest.param(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>", "without an answer", id="interim-cut-off"
+        ),
+        pytest.param(b"HTTP/1.1 102 P\r\n\r\n" * 101, "not valid HTTP", id="endless-interim"),
     ],
 )
-def test_malformed_response_is_a_failed_attempt(answer: bytes) -> None:
-    def reply(connection: socket.socket) -> None:
-        read_request(connection)
-        connection.sendall(answer)
-
-    with server(reply) as port, pytest.raises(Unreachable):
+def test_response_without_a_final_status_is_a_failed_attempt(answer: bytes, reason: str) -> None:
+    with server(replying(answer)) as port, pytest.raises(Unreachable, match=reason):
         send(port)
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        pytest.param([b"HTTP/1.1 100 Continue\r\n\r\n"], id="100"),
+        pytest.param([b"HTTP/1.1 102 Processing\r\n\r\n"], id="102"),
+        pytest.param(
+            [b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"], id="103"
+        ),
+        pytest.param([b"HTTP/1.1 104 Upload Resumption Supported\r\n\r\n"], id="104"),
+        pytest.param([b"HTTP/1.1 199 Whatever\r\nRetry-After: 9\r\n\r\n"], id="199-with-header"),
+        pytest.param(
+            [b"HTTP/1.1 102 Processing\r\n\r\n"] * 2 + [b"HTTP/1.1 103 Early Hints\r\n\r\n"],
+            id="102-twice-then-103",
+        ),
+        pytest.param([b"HTTP/1.1 102 P\r\n\r\n"] * 100, id="as-many-as-are-read"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 503])
+def test_interim_answers_are_skipped(interim: list[bytes], status: int) -> None:
+    """RFC 9110, 15.2."""
+    final = f"HTTP/1.1 {status} X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
+    with server(replying(*interim, final)) as port:
+        assert send(port) == Answer(status, "7")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", 200, id="complete"),
+        pytest.param(b"HTTP/1.1 200\r\n\r\n", 200, id="without-reason"),
+        pytest.param(b"HTTP/1.0 200 OK\n\n", 200, id="line-feeds-alone"),
+        pytest.param(b"HTTP/2.0 204 \xfc\r\n\r\n", 204, id="odd-version-and-reason"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 101, id="101-is-final"),
+        pytest.param(b"HTTP/1.1 999 Denied\r\n\r\n", 999, id="beyond-599"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", 200, id="cut-off-after-the-status"),
+        pytest.param(b"HTTP/1.1 500 Error\r\nContent-Le", 500, id="cut-off-in-a-header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000, 200, id="endless-header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200, 200, id="too-many-headers"),
+    ],
+)
+def test_status_counts_once_its_line_is_complete(answer: bytes, status: int) -> None:
+    with server(replying(answer)) as port:
+        assert send(port) == Answer(status, None)
+
+
+def test_status_counts_although_its_headers_never_end() -> None:
+    over = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        replying(b"HTTP/1.1 200 OK\r\nX: ")(connection)
+        while not over.wait(0.05):
+            connection.sendall(b"x")
+
+    with server(trickle) as port:
+        assert send(port, seconds=0.4) == Answer(200, None)
+    over.set()
+
+
+def test_status_counts_although_the_body_was_not_read() -> None:
+    """The receiver refuses the request by its headers, and resets the connection."""
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 413 Content Too Large\r\n\r\n")
+
+    with server(refuse) as port:
+        assert send(port, body=b"x" * 8_000_000) == Answer(413, None)
 
 
 def test_body_of_a_response_is_not_read() -> None:
@@ -364,13 +536,47 @@ def test_address_without_a_listener_is_a_failed_attempt() -> None:
             send(unused.getsockname()[1])
 
 
-def test_second_address_is_used_if_the_first_refuses_the_connection() -> None:
-    def answer(connection: socket.socket) -> None:
-        read_request(connection)
-        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        pytest.param(["::1", "127.0.0.1"], id="dead-ipv6-good-ipv4"),
+        pytest.param(["::1", "100::1", "127.0.0.1"], id="two-dead-ipv6-good-ipv4"),
+        pytest.param(["127.0.0.2", "127.0.0.3", "127.0.0.1"], id="two-refuse-the-third-is-good"),
+        pytest.param(["::1"] * 30 + ["127.0.0.1"], id="many-dead-ipv6"),
+    ],
+)
+def test_addresses_are_tried_until_one_accepts(addresses: list[str]) -> None:
+    with server(replying(b"HTTP/1.1 204 No Content\r\n\r\n")) as port:
+        assert send(port, addresses=addresses) == Answer(204, None)
 
-    with server(answer) as port:
-        assert send(port, addresses=("::1", "127.0.0.1")) == Answer(204, None)
+
+def test_address_that_does_not_answer_delays_the_next_by_a_quarter_second() -> None:
+    """The first has a full queue of connections, and ignores more of them."""
+    with socket.socket() as silent, server(replying(b"HTTP/1.1 204 X\r\n\r\n")) as port:
+        silent.bind(("127.0.0.2", port))
+        silent.listen(0)
+        with socket.create_connection(("127.0.0.2", port)):
+            started = monotonic()
+            answer = send(port, addresses=["127.0.0.2", "127.0.0.1"])
+            assert (answer, monotonic() - started < 3) == (Answer(204, None), True)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "order"),
+    [
+        ([], []),
+        (["1.0.0.1", "1.0.0.2"], ["1.0.0.1", "1.0.0.2"]),
+        (["2::1", "2::2", "1.0.0.1"], ["2::1", "1.0.0.1", "2::2"]),
+        (["1.0.0.1", "1.0.0.2", "2::1"], ["1.0.0.1", "2::1", "1.0.0.2"]),
+        (
+            [*(f"2::{n}" for n in range(9)), *(f"1.0.0.{n}" for n in range(9))],
+            ["2::0", "1.0.0.0", "2::1", "1.0.0.1", "2::2", "1.0.0.2"],
+        ),
+    ],
+)
+def test_families_of_addresses_take_turns(addresses: list[str], order: list[str]) -> None:
+    """RFC 8305, 4; at most six addresses."""
+    assert connection_order(addresses) == order
 
 
 def test_delivery_without_time_in_the_invocation_is_released_at_no_attempt(
@@ -380,15 +586,18 @@ def test_delivery_without_time_in_the_invocation_is_released_at_no_attempt(
     deliveries.ask("j0")
     deliveries.ask("j1")
     receiver.answered = lambda: setattr(context, "_remaining_ms", 20_000)
+    # The process of one attempt of j1 died, so j1 runs alone, after j0.
+    deliveries.store.claim("acme", "j1", nonce="died", now_ms=deliveries.clock(), lease_ms=15_000)
+    deliveries.clock.advance(16)
     wakes = [Wake("acme", "j0"), Wake("acme", "j1")]
     assert deliveries.handle(*wakes, receives=2, context=context) == {
         "batchItemFailures": [{"itemIdentifier": "m1"}]
     }
     assert (
         deliveries.job("j1").attempt,
-        deliveries.job("j1").history,
+        len(deliveries.job("j1").history),
         deliveries.job("j1").status,
-    ) == (0, (), Status.RETRY)
+    ) == (1, 1, Status.RETRY)
     assert len(receiver.requests) == 1
     context._remaining_ms = 60_000
     deliveries.handle(wakes[1], receives=3, context=context)

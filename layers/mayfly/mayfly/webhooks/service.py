@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly.core.clock import Clock
+from mayfly.core.errors import InvalidRequest
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.outcomes import Continue, Permanent, Retry
 from mayfly.jobs.model import Job
 from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import Endpoint, Policy, Webhook
+from mayfly.webhooks.receivers import Receivers
 from mayfly.webhooks.rules import (
     GONE,
     check_addresses,
@@ -23,7 +25,7 @@ from mayfly.webhooks.rules import (
 from mayfly.webhooks.store import Endpoints, Secrets
 from mayfly.webhooks.wire import Answer, post
 
-__all__ = ["Deps", "deliver"]
+__all__ = ["Deps", "deliver", "rest_seconds"]
 
 #: The longest exchange, in seconds. Standard Webhooks advises receivers to answer within 15 to 30.
 _SECONDS: Final = 15.0
@@ -45,6 +47,7 @@ class Deps:
     pauses: Sequence[int]
     resolve: Callable[[str, int], list[str]]
     clock: Clock
+    receivers: Receivers
 
 
 def deliver(job: Job, effects: Effects, deps: Deps) -> dict[str, Any]:
@@ -84,13 +87,26 @@ def _attempt(
     job: Job, webhook: Webhook, endpoint: Endpoint, keys: Sequence[bytes], deps: Deps
 ) -> Answer:
     body = content(webhook.body)
-    # The name is looked up once, all its addresses are checked, and the connection goes to a
-    # checked address. So the name cannot change in between.
-    addresses = check_addresses(
-        endpoint.host, deps.resolve(endpoint.host, endpoint.port), deps.policy
-    )
-    signed = headers(webhook, keys, f"msg_{job.id}", body, at_s=deps.clock() // 1000)
-    return post(endpoint, addresses, signed, body, seconds=_SECONDS)
+    with deps.receivers.waiting(job.tenant, endpoint.origin):
+        # The name is looked up once, all its addresses are checked, and the connection goes to a
+        # checked address. So the name cannot change in between.
+        addresses = check_addresses(
+            endpoint.host, deps.resolve(endpoint.host, endpoint.port), deps.policy
+        )
+        signed = headers(webhook, keys, f"msg_{job.id}", body, at_s=deps.clock() // 1000)
+        return post(endpoint, addresses, signed, body, seconds=_SECONDS)
+
+
+def rest_seconds(job: Job, deps: Deps) -> float:
+    """Returns the seconds for which a delivery must wait because of its slow receiver.
+
+    Returns 0 if it may be made now, also if the job is malformed: its attempt gives the reason.
+    """
+    try:
+        endpoint = read_endpoint(read_webhook(job.payload).url, deps.policy)
+    except InvalidRequest:
+        return 0.0
+    return deps.receivers.rest_seconds(job.tenant, endpoint.origin)
 
 
 def _retry(reason: str, job: Job, deps: Deps, answer: Answer | None) -> Retry:

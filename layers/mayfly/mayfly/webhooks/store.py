@@ -1,18 +1,25 @@
-"""Stores of deliveries: signing secrets (Parameter Store), and endpoints that answered 410."""
+"""Stores of deliveries: signing secrets (Parameter Store), and notes on receivers (DynamoDB).
+
+A note says that an endpoint answered 410, or that a receiver is slow.
+"""
 
 import hashlib
+from contextlib import suppress
 
 from mayfly.aws.dynamodb import DynamoDB, Item
 from mayfly.aws.parameters import Parameters
 from mayfly.core.clock import Clock
+from mayfly.core.errors import MayflyError
 from mayfly.core.ids import key
 from mayfly.webhooks.errors import UnknownSecret
 from mayfly.webhooks.rules import read_secrets
 
-__all__ = ["Endpoints", "Secrets", "parameter"]
+__all__ = ["Endpoints", "Secrets", "SlowReceivers", "parameter"]
 
 #: The time for which a 410 is remembered, in seconds.
 _GONE_SECONDS = 90 * 24 * 3600
+#: The time for which a slow receiver is remembered, in seconds.
+_SLOW_SECONDS = 300
 
 
 class Secrets:
@@ -69,6 +76,41 @@ class Endpoints:
         It has a hash of the URL, since some URLs contain secrets.
         """
         return {"pk": {"S": key(tenant, hashlib.sha256(url.encode()).hexdigest())}}
+
+
+class SlowReceivers:
+    """Receivers that were slow lately, as the processes tell each other.
+
+    Notes are a help only: without them, each process finds out by itself. So nothing is raised if
+    the table does not answer.
+    """
+
+    def __init__(self, db: DynamoDB, table: str, clock: Clock) -> None:
+        self._db = db
+        self._table = table
+        self._clock = clock
+
+    def is_slow(self, tenant: str, origin: str) -> bool:
+        """Returns True if any process has noted the receiver within five minutes."""
+        with suppress(MayflyError):
+            item = self._db.get("read receiver", self._table, self._key(tenant, origin))
+            return item is not None and int(item["expires_at"]["N"]) * 1000 >= self._clock()
+        return False
+
+    def note_slow(self, tenant: str, origin: str) -> None:
+        """Notes a receiver for five minutes."""
+        expires = {"N": str(self._clock() // 1000 + _SLOW_SECONDS)}
+        with suppress(MayflyError):
+            self._db.put(
+                "note receiver",
+                TableName=self._table,
+                Item={**self._key(tenant, origin), "expires_at": expires},
+            )
+
+    @staticmethod
+    def _key(tenant: str, origin: str) -> Item:
+        # No URL has a space, so this is not the key of an endpoint.
+        return Endpoints.key(tenant, f"slow {origin}")
 
 
 def parameter(tenant: str, name: str) -> str:

@@ -3,9 +3,10 @@
 ::
 
     optimistic   first receive, the default    one after another, unclaimed; committed together
-    exclusive    first receive, task says so   claimed together, in threads; committed together
-    alone        received before, and others   claimed at their turn, last, one at a time;
-                                               committed at once
+    exclusive    the task says so              claimed, in threads; committed together
+    alone        may have killed its process,  claimed at their turn, last, one at a time;
+                 and others                    committed at once
+    resting      the worker wants them to      not claimed; the message comes back
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ class Batch:
         #: Failures of runs; `commits` has those of commits. Any thread may add one.
         self._failures: dict[Delivery, MayflyError] = {}
         self._returned: list[SQSRecord] = []
-        self._early: list[Delivery] = []
+        self._beside: list[Delivery] = []
         self._threads: ThreadPoolExecutor | None = None
         self._running: dict[Delivery, Future[None]] = {}
         leaders: dict[Any, Delivery] = {}
@@ -91,24 +92,30 @@ class Batch:
         for delivery in deliveries:
             delivery.see(jobs.get(delivery.key))
         exclusive = {
-            delivery.ownership: delivery for delivery in deliveries if delivery.is_exclusive
+            delivery.ownership: delivery
+            for delivery in deliveries
+            if delivery.is_exclusive and not self._must_rest(delivery)
         }
         claimed = claim_together(
             self._deps, [owner for owner in exclusive if isinstance(owner, Claimed)]
         )
-        self._early = [exclusive[ownership] for ownership in claimed]
+        beside = dict.fromkeys(exclusive[ownership] for ownership in claimed)
+        beside |= dict.fromkeys(
+            delivery for delivery in exclusive.values() if delivery.may_run_beside()
+        )
+        self._beside = list(beside) if len(beside) > 1 else []
         # A message that was received before may have killed its process. This is more likely with
         # every attempt. It runs last.
         self.records = sorted(self.records, key=self._run_order)
 
     def begin(self) -> None:
-        """Starts the jobs that were claimed together, each in a thread, since they mostly wait."""
-        if not self._early:
+        """Starts exclusive jobs, each in a thread, since they mostly wait."""
+        if not self._beside:
             return
         self._threads = ThreadPoolExecutor(
-            min(len(self._early), _THREADS), thread_name_prefix="job"
+            min(len(self._beside), _THREADS), thread_name_prefix="job"
         )
-        for delivery in self._early:
+        for delivery in self._beside:
             # Each thread has a context of its own, which separates the state of the deliveries.
             self._running[delivery] = self._threads.submit(
                 copy_context().run, self._perform, delivery
@@ -134,8 +141,8 @@ class Batch:
         delivery = self._deliveries[record.message_id]
         if delivery in self._running:
             self._await(delivery)
-        elif delivery.has_started:
-            pass  # a copy of a message that has run
+        elif delivery.has_started or self._must_rest(delivery):
+            pass  # a copy of a message that has run, or a message that comes back
         elif delivery.is_optimistic:
             self.commits.commit_if_due()
             self._perform(delivery)
@@ -201,8 +208,19 @@ class Batch:
         delivery = self._deliveries.get(record.message_id)
         if delivery is None:
             return (False, False, 0)
-        is_alone = not delivery.is_optimistic and delivery not in self._early
-        return (was_received_before(record), is_alone, delivery.attempts_seen)
+        is_alone = not delivery.is_optimistic and delivery not in self._beside
+        return (is_alone, was_received_before(record), delivery.attempts_seen)
+
+    def _must_rest(self, delivery: Delivery) -> bool:
+        """Returns True if a delivery that has not started must wait; its message comes back.
+
+        This is asked before the threads start, and again at the turn of the others: a job that has
+        run since then may change the answer.
+        """
+        if delivery not in self._failures and (seconds := delivery.rest_seconds()) > 0:
+            self._deps.observe.count("JobRested")
+            self._failures[delivery] = LeaseHeld(delivery.request.job_id, seconds)
+        return delivery in self._failures
 
     def _keep(self, record: SQSRecord, problem: UnreadableMessage) -> None:
         """Stores a message that is not a valid job: another receive would change nothing."""

@@ -1,7 +1,8 @@
 """Ownership by a claim that is written before the task runs.
 
 It is used for exclusive tasks, and for every message that was received before, since its job may
-have killed the process. Claims of exclusive tasks are made early, together, if that is safe.
+have killed the process. Claims of exclusive tasks are made early, together, on first receives;
+later ones are made when the job starts, in its thread.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeVar
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import canonical_json
 from mayfly.jobs.errors import LeaseHeld
-from mayfly.jobs.model import Job, Status
+from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.rules import describe, is_expired, is_terminal, wait_before_claim_ms
 from mayfly.jobs.store import Claim, ClaimRefused, JobExists
 from mayfly.jobs.worker.deps import Deps
@@ -73,6 +74,24 @@ class Claimed(Ownership):
             return None
         is_last = origin.attempt + 1 >= origin.max_attempts
         return None if is_last else Claim(origin, self._nonce, is_new=self._seen is None)
+
+    def may_run_beside(self) -> bool:
+        """Returns True if the job may run in a thread of its own, next to others.
+
+        A job of which an attempt has no end may have killed its process, so it runs alone. A last
+        attempt runs alone, too: the crash of a neighbour would spend it. The count of receives does
+        not matter here, since a job that is claimed first never runs without a trace.
+        """
+        origin = self._seen or self._request.new
+        if origin is None:
+            return False
+        is_last = origin.attempt + 1 >= origin.max_attempts
+        if is_last and not self._deps.trusts_last_attempts:
+            return False
+        return all(
+            attempt.ended_at_ms is not None and attempt.outcome is not Outcome.INTERRUPTED
+            for attempt in origin.history
+        )
 
     def accept(self, job: Job | None) -> None:
         """Notes the result of an early claim; None if the job is claimed at its turn instead."""

@@ -11,7 +11,13 @@ from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
 from mayfly.jobs.group_commit import CommitOutcome, Member
 from mayfly.jobs.model import Job
-from mayfly.jobs.rules import DEFAULT_MAX_ATTEMPTS, check_result, is_expired, is_terminal
+from mayfly.jobs.rules import (
+    DEFAULT_MAX_ATTEMPTS,
+    check_result,
+    is_expired,
+    is_terminal,
+    wait_before_claim_ms,
+)
 from mayfly.jobs.wire import read_submission
 from mayfly.jobs.worker.claimed import Claimed
 from mayfly.jobs.worker.deps import Deps
@@ -82,6 +88,18 @@ class Delivery:
         is_plain = self._task is not None and not self.is_exclusive
         ownership = Optimistic if is_plain and self.request.is_fresh(job) else Claimed
         self.ownership = ownership(self._deps, self.request, self._nonce, job)
+
+    def may_run_beside(self) -> bool:
+        """Returns True if the job may run in a thread, next to others. See Claimed."""
+        ownership = self.ownership
+        return isinstance(ownership, Claimed) and ownership.may_run_beside()
+
+    def rest_seconds(self) -> float:
+        """Returns the seconds for which the job must wait although it may run, 0 to run it now."""
+        job = self._seen or self.request.new
+        if job is None or is_terminal(job) or wait_before_claim_ms(job, self._deps.clock()) > 0:
+            return 0.0  # the claim decides
+        return self._deps.rest_seconds(job)
 
     def is_for_others(self) -> bool:
         """Returns True if another function runs the job, which has another message for it."""

@@ -36,6 +36,12 @@ class Deps:
     known: Mapping[str, Declaration] = field(default_factory=dict)
     #: The longest wait of a completion for others to be committed with it, in milliseconds.
     stage_ms: int = 50
+    #: Returns the seconds for which a job must wait although it may run, 0 to run it now. Its
+    #: message comes back then, and no attempt counts.
+    rest_seconds: Callable[[Job], float] = lambda _: 0.0
+    #: True if no task here kills its process. Then exclusive jobs run next to others on their last
+    #: attempts, too.
+    trusts_last_attempts: bool = False
 
     def new_job(self, tenant: str, job_id: str, submission: Submission) -> Job:
         """Returns a job as it is before its first claim. Raises InvalidRequest."""

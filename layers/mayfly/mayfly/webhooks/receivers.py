@@ -1,0 +1,171 @@
+"""The share of one process' time that deliveries may spend on waiting for slow receivers.
+
+A batch lasts as long as its slowest delivery, and the queue is served in order. So a receiver that
+does not answer would delay the webhooks of all receivers, of all tenants. So waiting is rationed:
+
+::
+
+    receiver A   waits 15 s |  rests about 30 s  | waits 15 s |  rests  |
+    others       in threads next to it, and in all batches meanwhile
+
+A receiver that keeps deliveries waiting has about a third of the process' time in the long run, and
+so have all such receivers of one tenant together. A delivery that must rest goes back to the queue.
+It makes no request, and no attempt counts.
+
+Everything is kept by tenant: no tenant can make the receiver of another tenant rest.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+__all__ = ["Notes", "Receivers"]
+
+Key = TypeVar("Key")
+
+#: A delivery that takes less than this does not count as waiting, in seconds.
+_QUICK_SECONDS: Final = 2.0
+#: The rest after a second of waiting is between these two, in seconds. It is drawn at random, or
+#: all processes would wait for one receiver at the same time.
+_LEAST_REST: Final = 1.5
+_MOST_REST: Final = 2.5
+#: Waiting that a receiver is given in advance, in seconds. One slow answer causes no rest.
+_RECEIVER_CREDIT: Final = 5.0
+#: Waiting that a tenant is given in advance, in seconds. The receiver of a delivery decides which:
+#: False if it is known to be slow, True if its last answer was quick, None if nothing is known. So
+#: slow receivers leave room for the others of their tenant: a delivery that begins within the first
+#: credit, and ends by its timeout, does not use up the second.
+_TENANT_CREDITS: Final = {False: 5.0, None: 24.0, True: 30.0}
+#: A delivery that must rest comes back after this time at the earliest, in seconds. Many of them
+#: would otherwise be received again and again.
+_LEAST_RETURN: Final = 10.0
+#: The longest waiting that one delivery can account for, in seconds.
+_LONGEST_SECONDS: Final = 60.0
+#: The time for which no note is written again, in seconds.
+_NOTE_SECONDS: Final = 30.0
+#: The most receivers that are remembered, and the most tenants. Those that were not used for the
+#: longest time are forgotten; they may then keep one more delivery waiting.
+_REMEMBERED: Final = 10_000
+
+
+class Notes(Protocol):
+    """What processes tell each other about slow receivers."""
+
+    def is_slow(self, tenant: str, origin: str) -> bool:
+        """Returns True if any process has noted the receiver lately. Raises nothing."""
+
+    def note_slow(self, tenant: str, origin: str) -> None:
+        """Tells the other processes that the receiver is slow. Raises nothing."""
+
+
+@dataclass
+class _Account:
+    """Waiting of one receiver or tenant (a generic cell rate algorithm).
+
+    `paid_at` is the time at which all its waiting is made up for by rest. `counted_until` is the
+    end of the waiting that is in `paid_at`: deliveries that wait at the same time count once.
+    `noted_at` is the time at which its note was written.
+    """
+
+    paid_at: float = float("-inf")
+    counted_until: float = float("-inf")
+    noted_at: float = float("-inf")
+    is_quick: bool | None = None
+
+    def add(self, start: float, end: float, rest: float) -> None:
+        """Adds the waiting of one delivery; each second of it needs `rest` seconds of rest."""
+        begun = max(start, self.counted_until)
+        waited = min(end - begun, _LONGEST_SECONDS)
+        if waited > 0:
+            self.paid_at = max(self.paid_at, begun) + waited * (1 + rest)
+            self.counted_until = end
+
+    def rest_seconds(self, now: float, credit: float) -> float:
+        """Returns the rest that is left, 0 or less if none; `credit` is in seconds of waiting."""
+        return self.paid_at - now - credit * (_LEAST_REST + _MOST_REST) / 2
+
+
+class Receivers:
+    """The receivers that one process knows, by tenant and origin. Any thread may use it.
+
+    `now()` returns seconds of a clock that is never set back, `jitter()` draws from 0 to 1.
+    """
+
+    def __init__(self, now: Callable[[], float], jitter: Callable[[], float], notes: Notes) -> None:
+        self._now = now
+        self._jitter = jitter
+        self._notes = notes
+        self._receivers: OrderedDict[tuple[str, str], _Account] = OrderedDict()
+        self._tenants: OrderedDict[str, _Account] = OrderedDict()
+        self._changing = threading.Lock()
+
+    def rest_seconds(self, tenant: str, origin: str) -> float:
+        """Returns the seconds after which a delivery should be tried again; 0 to make it now.
+
+        They are 10 at least, and up to twice the rest, so that not all deliveries come back at the
+        same time.
+        """
+        rest = self._rest(tenant, origin)
+        if rest <= 0 and self._should_ask(tenant, origin) and self._notes.is_slow(tenant, origin):
+            with self._changing:
+                _account(self._receivers, (tenant, origin)).is_quick = False
+            rest = self._rest(tenant, origin)
+        return 0.0 if rest <= 0 else max(rest, _LEAST_RETURN) * (1 + self._jitter())
+
+    @contextmanager
+    def waiting(self, tenant: str, origin: str) -> Iterator[None]:
+        """Accounts for the time until a delivery's answer, however it ends."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            if self._count(tenant, origin, start, self._now()):
+                self._notes.note_slow(tenant, origin)
+
+    def _rest(self, tenant: str, origin: str) -> float:
+        """Returns the rest that is left to a receiver, 0 or less if none."""
+        with self._changing:
+            now, receiver = self._now(), self._receivers.get((tenant, origin), _Account())
+            credit = _TENANT_CREDITS[receiver.is_quick]
+            return max(
+                receiver.rest_seconds(now, _RECEIVER_CREDIT),
+                self._tenants.get(tenant, _Account()).rest_seconds(now, credit),
+            )
+
+    def _should_ask(self, tenant: str, origin: str) -> bool:
+        """Returns True if a note of other processes would make this unknown receiver rest.
+
+        So nothing is read while no receiver of the tenant is slow.
+        """
+        with self._changing:
+            receiver = self._receivers.get((tenant, origin), _Account())
+            owing = self._tenants.get(tenant, _Account())
+            is_owing = owing.rest_seconds(self._now(), _TENANT_CREDITS[False]) > 0
+            return receiver.is_quick is None and is_owing
+
+    def _count(self, tenant: str, origin: str, start: float, end: float) -> bool:
+        """Counts a delivery. Returns True if other processes should be told about its receiver."""
+        with self._changing:
+            receiver = _account(self._receivers, (tenant, origin))
+            receiver.is_quick = end - start < _QUICK_SECONDS
+            if receiver.is_quick:
+                return False
+            rest = _LEAST_REST + (_MOST_REST - _LEAST_REST) * self._jitter()
+            receiver.add(start, end, rest)
+            _account(self._tenants, tenant).add(start, end, rest)
+            if end - receiver.noted_at < _NOTE_SECONDS:
+                return False
+            receiver.noted_at = end
+            return True
+
+
+def _account(accounts: OrderedDict[Key, _Account], key: Key) -> _Account:
+    """Returns the account of a receiver or tenant, and forgets the one that was unused longest."""
+    account = accounts.setdefault(key, _Account())
+    accounts.move_to_end(key)
+    if len(accounts) > _REMEMBERED:
+        accounts.popitem(last=False)
+    return account

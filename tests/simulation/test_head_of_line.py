@@ -1,0 +1,296 @@
+"""Good webhooks behind a thousand to receivers that do not answer: a model of queue and workers.
+
+The model has a queue in the order of sending, processes that each work on one batch at a time, and
+a virtual clock. The rules are the product's own: `Receivers` of each process, the pauses between
+attempts, and the batch size of the template. Good webhooks are sent all the time, and the model
+measures from the time at which each one is sent to the time at which it is answered.
+
+Run as a program, it prints the table of docs/webhooks.md.
+"""
+
+import heapq
+import itertools
+import random  # noqa: TID251  # seeded, to be played again
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from mayfly.webhooks import Receivers
+from mayfly.webhooks.rules import pause_seconds
+
+ROOT = Path(__file__).parent.parent.parent
+TEMPLATE = (ROOT / "template.yaml").read_text()
+BATCH = int(
+    re.search(r"Queue: !GetAtt WebhooksQueue.Arn\n.*\n +BatchSize: (\d+)", TEMPLATE)[1]  # type: ignore[index]
+)
+PAUSES = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+TIMEOUT = 15.0
+#: The work on a batch next to its deliveries: reads, claims, commits, visibility.
+OVERHEAD = 0.1
+QUICK = 0.2
+SECONDS = 900
+
+
+Wait = AbstractContextManager[None]
+
+
+@dataclass(eq=False)
+class Message:
+    """A message, the delivery that it stands for, and how long its receiver takes to answer."""
+
+    number: int
+    tenant: str
+    origin: str
+    sent: float
+    takes: float
+    attempts: int = 0
+    receives: int = 0
+    answered: float | None = None
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = f"{self.tenant}-{self.number}"
+
+
+class Shared:
+    """The notes of all processes."""
+
+    def __init__(self) -> None:
+        self.slow: set[tuple[str, str]] = set()
+
+    def is_slow(self, tenant: str, origin: str) -> bool:
+        return (tenant, origin) in self.slow
+
+    def note_slow(self, tenant: str, origin: str) -> None:
+        self.slow.add((tenant, origin))
+
+
+class Process:
+    """One execution environment with its knowledge of receivers, and a clock of its own."""
+
+    def __init__(self, chance: random.Random, notes: "Shared") -> None:
+        self.now = 0.0
+        self.receivers = Receivers(lambda: self.now, chance.random, notes)
+
+    def deliver(self, messages: list[Message], start: float) -> dict[Message, float]:
+        """Works on a batch. Returns the time at which each message comes back; others are done."""
+        self.now = start + OVERHEAD / 2
+        back: dict[Message, float] = {}
+        waiting: list[tuple[float, int, Message, Wait]] = []
+        for message in messages:
+            if rest := self.receivers.rest_seconds(message.tenant, message.origin):
+                back[message] = self.now + rest
+                continue
+            context: Wait = self.receivers.waiting(message.tenant, message.origin)
+            context.__enter__()
+            waiting.append((self.now + message.takes, message.number, message, context))
+        for ends, _, message, context in sorted(waiting):
+            self.now = ends
+            context.__exit__(None, None, None)
+            self.answer(message, back)
+        self.now += OVERHEAD / 2
+        return back
+
+    def answer(self, message: Message, back: dict[Message, float]) -> None:
+        """Ends one attempt: a delivery that took the whole timeout has failed."""
+        message.attempts += 1
+        if message.takes < TIMEOUT:
+            message.answered = self.now
+        elif message.attempts < 10:
+            pause = pause_seconds(PAUSES, message.attempts, message.name, now_s=0)
+            back[message] = self.now + pause
+
+
+class SerialProcess(Process):
+    """A process as it was in 0.2.0: second attempts run one after another; nothing rests."""
+
+    def deliver(self, messages: list[Message], start: float) -> dict[Message, float]:
+        self.now = start + OVERHEAD / 2
+        back: dict[Message, float] = {}
+        first = [message for message in messages if message.receives == 1]
+        begun = self.now
+        for message in sorted(first, key=lambda message: message.takes):
+            self.now = begun + message.takes
+            self.answer(message, back)
+        for message in messages:
+            if message.receives > 1:
+                self.now += message.takes
+                self.answer(message, back)
+        self.now += OVERHEAD / 2
+        return back
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The delays of good webhooks in seconds, sorted, and the attempts at the others."""
+
+    delays: list[float]
+    attempts: int
+    receives: int
+
+    @property
+    def worst(self) -> float:
+        return self.delays[-1]
+
+    @property
+    def median(self) -> float:
+        return self.delays[len(self.delays) // 2]
+
+
+def play(
+    bad: list[Message],
+    *,
+    processes: int,
+    make: Callable[[random.Random, Shared], Process] = Process,
+    batch: int = BATCH,
+    good_tenant: str = "quiet",
+) -> Outcome:
+    """Plays a quarter of an hour. A good webhook is sent every second, to a receiver of its own."""
+    chance = random.Random(19)
+    good = [
+        Message(100_000 + n, good_tenant, f"good-{n % 50}", 1.0 + n, QUICK)
+        for n in range(SECONDS - 60)
+    ]
+    # Visible messages are received in the order in which they were sent: those that come back are
+    # the first again.
+    hidden = [(message.sent, message.number, message) for message in (*bad, *good)]
+    heapq.heapify(hidden)
+    visible: list[tuple[float, int, Message]] = []
+    notes = Shared()
+    free = [(0.0, number, make(chance, notes)) for number in range(processes)]
+    heapq.heapify(free)
+    while True:
+        now, number, process = heapq.heappop(free)
+        if not visible and hidden:
+            now = max(now, hidden[0][0])
+        if now > SECONDS:
+            break
+        while hidden and hidden[0][0] <= now:
+            _, order, message = heapq.heappop(hidden)
+            heapq.heappush(visible, (message.sent, order, message))
+        received = [heapq.heappop(visible)[2] for _ in range(min(batch, len(visible)))]
+        for message in received:
+            message.receives += 1
+        back = process.deliver(received, now)
+        for message, at in back.items():
+            heapq.heappush(hidden, (max(at, process.now), message.number, message))
+        heapq.heappush(free, (process.now, number, process))
+    # One that was never answered has waited until the end at least.
+    delays = sorted((message.answered or SECONDS) - message.sent for message in good)
+    return Outcome(
+        delays,
+        sum(message.attempts for message in bad),
+        max((message.receives for message in bad), default=0),
+    )
+
+
+def hanging(origins: Iterator[str], *, count: int = 1000, takes: float = TIMEOUT) -> list[Message]:
+    """Returns webhooks of one tenant that are sent in the first second."""
+    return [
+        Message(n, "loud", origin, n / count, takes)
+        for n, origin in zip(range(count), origins, strict=False)
+    ]
+
+
+def in_turn(receivers: int) -> Iterator[str]:
+    """Returns origins that take turns."""
+    return (f"bad-{n % receivers}" for n in itertools.count())
+
+
+def in_rows(length: int) -> Iterator[str]:
+    """Returns origins of which each is used for a whole batch, so that each batch has a new one."""
+    return (f"bad-{n // length}" for n in itertools.count())
+
+
+def warmed(count: int = 1000) -> list[Message]:
+    """Returns webhooks to receivers that answer once, and then no more."""
+    first = [Message(n, "loud", f"bad-{n}", 0.0, QUICK) for n in range(100)]
+    return first + [
+        Message(100 + n, "loud", f"bad-{n // BATCH}", 2.0 + n / count, TIMEOUT)
+        for n in range(count)
+    ]
+
+
+SCENES: dict[str, Callable[[], list[Message]]] = {
+    "none": list,
+    "1,000 to one receiver that never answers": lambda: hanging(in_turn(1)),
+    "1,000 to one receiver that answers after 14 s": lambda: hanging(in_turn(1), takes=14),
+    "1,000 to 100 receivers that never answer": lambda: hanging(in_turn(100)),
+    "1,000 to 1,000 receivers that never answer": lambda: hanging(in_turn(1000)),
+    "1,000, each batch with a receiver of its own": lambda: hanging(in_rows(BATCH)),
+    "1,000 to receivers that answer once, then never": warmed,
+}
+
+
+ONE_TIMEOUT, TWO, THREE = (n * (TIMEOUT + 2.5) for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize("processes", [4, 10])
+@pytest.mark.parametrize(
+    ("scene", "most"),
+    [
+        ("none", 1.0),
+        ("1,000 to one receiver that never answers", ONE_TIMEOUT),
+        ("1,000 to one receiver that answers after 14 s", ONE_TIMEOUT),
+        ("1,000 to 100 receivers that never answer", TWO),
+        ("1,000 to 1,000 receivers that never answer", TWO),
+        ("1,000, each batch with a receiver of its own", TWO),
+        ("1,000 to receivers that answer once, then never", THREE),
+    ],
+)
+def test_good_webhook_of_another_tenant_waits_for_a_few_timeouts_at_most(
+    scene: str, most: float, processes: int
+) -> None:
+    """Not even a tenant that makes up receivers in order to hold up others has more."""
+    outcome = play(SCENES[scene](), processes=processes)
+    assert outcome.worst <= most
+    assert outcome.median <= 1
+
+
+@pytest.mark.parametrize("processes", [4, 10])
+@pytest.mark.parametrize(
+    "scene",
+    [
+        "1,000 to one receiver that never answers",
+        "1,000 to one receiver that answers after 14 s",
+    ],
+)
+def test_slow_receiver_does_not_hold_up_the_others_of_its_tenant(
+    scene: str, processes: int
+) -> None:
+    outcome = play(SCENES[scene](), processes=processes, good_tenant="loud")
+    assert outcome.worst <= 1.5 * TIMEOUT
+    assert outcome.median <= 1
+
+
+def test_tenant_with_a_hundred_dead_receivers_reaches_its_good_ones() -> None:
+    """Processes tell each other about the dead ones, so each is found out about once."""
+    scene = SCENES["1,000 to 100 receivers that never answer"]
+    outcome = play(scene(), processes=10, good_tenant="loud")
+    assert outcome.worst <= 2 * TIMEOUT
+    assert outcome.median <= 1
+
+
+@pytest.mark.parametrize("scene", list(SCENES)[1:])
+def test_webhooks_to_slow_receivers_are_still_attempted(scene: str) -> None:
+    """They have at least a third of the time of each process, which is ten at a time."""
+    outcome = play(SCENES[scene](), processes=10)
+    assert outcome.attempts >= 10 * SECONDS / (3 * TIMEOUT)
+    assert outcome.receives < 200, "messages of live jobs must not become dead letters"
+
+
+if __name__ == "__main__":
+    for scene, make in SCENES.items():
+        for count in (4, 10):
+            before = play(make(), processes=count, make=SerialProcess, batch=5)
+            after = play(make(), processes=count)
+            sys.stdout.write(
+                f"{scene:50} {count:2} processes: worst {before.worst:6.1f} -> {after.worst:5.1f} "
+                f"median {before.median:6.1f} -> {after.median:4.1f}, "
+                f"attempts {before.attempts:5} -> {after.attempts:5}, "
+                f"most receives {before.receives} -> {after.receives}\n"
+            )
