@@ -170,7 +170,7 @@ def _shorthand(text: str) -> InvalidRequest:
 def _call(kind: str, inner: str) -> InvalidRequest:
     """Returns the refusal of EventBridge's `cron(...)`, `rate(...)` and `at(...)`.
 
-    EventBridge counts days of the week from 1 (Sunday), so numbers of days are not handed on.
+    EventBridge counts days of the week from 1 (Sunday), so numbers of days are not repeated.
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
     """
     if kind == "rate":
@@ -191,7 +191,7 @@ def _plain(expression: str) -> str:
 
 
 def _wrapping(field: _Field, first: str, last: str, step: str | None) -> InvalidRequest:
-    """Returns the refusal of a range that goes on from the end of its field: `FRI-MON`, `22-2`."""
+    """Returns the refusal of a range that wraps around the end of its field: `FRI-MON`, `22-2`."""
     low, high = field.value(first), field.value(last)
     span = (high - low) % field.count
     numbers = [
@@ -207,8 +207,7 @@ def _wrapping(field: _Field, first: str, last: str, step: str | None) -> Invalid
         better = f"{low}-{end},{field.low}-{high}"
     return InvalidRequest(
         "cron",
-        f"the range {first}-{last} in the {field.name} must not go on from its end to its start; "
-        f"write {better}",
+        f"the range {first}-{last} in the {field.name} must not wrap around; write {better}",
     )
 
 
