@@ -338,6 +338,13 @@ def test_tenant_with_many_due_schedules_does_not_delay_others(kept: Schedules) -
     assert [job for job in kept.made() if job.tenant == "quiet"][1:]
 
 
+def test_stored_schedule_of_a_form_that_is_refused_by_now_continues(kept: Schedules) -> None:
+    kept.define(Definition("t", None, None, "*/90 * * * *", None, "UTC"))
+    kept.clock.advance(3600)
+    kept.sweep()
+    assert kept.ticks() == [3600]
+
+
 def test_schedule_deleted_while_a_sweep_runs_gets_no_job(kept: Schedules) -> None:
     kept.define(every(60))
     kept.clock.advance(60)
