@@ -155,9 +155,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 #: one, which functions have.
 CONTRACT_OF_STORES = (
     "test_batches", "test_claims", "test_commits", "test_counters", "test_dead_letters",
-    "test_group_commit", "test_jobs_store", "test_leases", "test_limits", "test_optimistic",
-    "test_requested_jobs", "test_schedules", "test_session_faults", "test_session_repeats",
-    "test_sessions", "test_tenants",
+    "test_due_jobs", "test_group_commit", "test_jobs_store", "test_leases", "test_limits",
+    "test_optimistic", "test_requested_jobs", "test_schedules", "test_session_faults",
+    "test_session_repeats", "test_sessions", "test_tenants",
 )  # fmt: skip
 
 

@@ -54,14 +54,24 @@ class ScheduleTimes:
     def after(self, moment: datetime) -> datetime | None:
         """Returns the first time after `moment` (aware), or None if there is none.
 
-        A rate counts from `moment`.
+        A rate counts from `moment`. If clocks are set forward, a skipped time is left out. If they
+        are set back, a repeated time comes once, before the change
+        (https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html, "Daylight
+        savings time on EventBridge Scheduler"). cronsim sees times without a zone only, since in a
+        zone it may go back.
         """
         if self.every is not None:
             return moment + self.every
         if self.once is not None:
             return self.once if self.once > moment else None
         assert self.cron is not None
-        return next(CronSim(self.cron, moment.astimezone(ZoneInfo(self.zone))), None)
+        zone = ZoneInfo(self.zone)
+        for local in CronSim(self.cron, moment.astimezone(zone).replace(tzinfo=None)):
+            due = local.replace(tzinfo=zone).astimezone(UTC)
+            is_skipped = due.astimezone(zone).replace(tzinfo=None) != local
+            if due > moment and not is_skipped:
+                return due
+        return None
 
 
 def _rate(inner: str) -> timedelta:

@@ -300,8 +300,9 @@ class Watched:
                 reply[name] = self._given(table, reply[name])
         if "Items" in reply:
             reply["Items"] = [self._given(table, item) for item in reply["Items"]]
-        for place, items in reply.get("Responses", {}).items():
-            reply["Responses"][place] = [self._given(place, item) for item in items]
+        if isinstance(reply.get("Responses"), dict):  # of BatchGetItem
+            for place, items in reply["Responses"].items():
+                reply["Responses"][place] = [self._given(place, item) for item in items]
         for write, reason in zip(
             request.get("TransactItems", ()), reply.get("CancellationReasons", ()), strict=False
         ):

@@ -320,8 +320,7 @@ def _schedules_listed(found: Stores, tenant: str) -> Any:
 
 def _schedules_due(found: Stores, before_ms: int) -> Any:
     return [
-        [schedule.tenant, schedule.name]
-        for schedule in found.schedules.store.due(before_ms=before_ms)
+        [tenant, name] for tenant, name in found.schedules.store.due(before_ms=before_ms, limit=100)
     ]
 
 

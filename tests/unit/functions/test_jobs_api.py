@@ -35,7 +35,7 @@ class JobsApi:
         self.client = client
         db = DynamoDB(client, lambda attempt: None)
         self.store = JobStore(db, "JobsTable", clock=self.clock, new_id=Names("id"))
-        self.operations = JobOperations(self.store)
+        self.operations = JobOperations(self.store, threads=1)
         self.pauses: list[float] = []
         tasks = {"t": Declaration("t", max_attempts=7)}
         self.schedules = ScheduleDeps(
@@ -316,6 +316,7 @@ def test_sweep_of_many_jobs_announces_all_of_them(api: JobsApi) -> None:
         api.submit({"task": "t", "delay_seconds": 1000})
     api.clock.advance(915)
     assert sweep(api) == {"handed_out": 0, "released": 230}
+    assert not [item for item in api.client.scan(TableName="JobsTable")["Items"] if "due" in item]
 
 
 # ---------------------------------------------------------------- cancel, redrive, list

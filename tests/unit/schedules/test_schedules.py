@@ -1,8 +1,9 @@
 """Schedules: their ticks, one job for each tick, and changes while sweeps run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -186,6 +187,17 @@ def test_missed_ticks_are_counted_up_to_a_thousand() -> None:
 # ---------------------------------------------------------------- jobs
 
 
+class StaleIndex(ScheduleStore):
+    """A store whose index lists what was due before."""
+
+    def __init__(self, listed: Sequence[tuple[str, str]], db: DynamoDB, table: str) -> None:
+        super().__init__(db, table)
+        self.listed = listed
+
+    def due(self, *, before_ms: int, limit: int) -> Sequence[tuple[str, str]]:
+        return self.listed
+
+
 class Schedules:
     """Schedules on a real store, and the clock that drives them."""
 
@@ -195,8 +207,9 @@ class Schedules:
         self.failed: list[str] = []
         db = DynamoDB(client, lambda _: None)
         self.store, self.jobs = ScheduleStore(db, "JobsTable"), JobStore(db, "JobsTable")
+        # Transactions of moto do not run at the same time.
         self.schedules = ScheduleDeps(
-            self.store, JobOperations(self.jobs), TASKS, self.clock, Names("e")
+            self.store, JobOperations(self.jobs), TASKS, self.clock, Names("e"), threads=1
         )
 
     def define(self, definition: Definition, name: str = "s") -> Schedule:
@@ -206,8 +219,11 @@ class Schedules:
         return schedules.hand_out_due(
             self.schedules,
             is_over=lambda: False,
-            failed=lambda schedule, problem: self.failed.append(schedule.name),
+            failed=self.fail,
         )
+
+    def fail(self, tenant: str, name: str, problem: Exception) -> None:
+        self.failed.append(name)
 
     def made(self) -> list[Job]:
         items = self.client.scan(TableName="JobsTable")["Items"]
@@ -296,6 +312,52 @@ def test_schedule_whose_jobs_cannot_be_created_does_not_delay_the_others(kept: S
     kept.client.update_item(TableName="JobsTable", Key=key, **update)
     kept.clock.advance(60)
     assert (kept.sweep(), kept.failed) == (1, ["bad"])
+
+
+def test_schedule_that_cannot_be_read_does_not_delay_the_others(kept: Schedules) -> None:
+    kept.define(every(60), "good")
+    kept.define(every(60), "bad")
+    key = {"pk": {"S": "acme/schedules"}, "sk": {"S": "schedule/bad"}}
+    kept.client.update_item(TableName="JobsTable", Key=key, UpdateExpression="REMOVE edition")
+    kept.clock.advance(60)
+    assert (kept.sweep(), kept.failed) == (1, ["bad"])
+
+
+def test_tenant_with_many_due_schedules_does_not_delay_others(kept: Schedules) -> None:
+    """The flood is due first. After a few transactions, the quiet tenant's jobs are made."""
+    for number in range(30):
+        kept.define(every(60), f"s{number}")
+    kept.clock.advance(1)
+    schedules.define(kept.schedules, "s", every(60), tenant="quiet")
+    kept.clock.advance(60)
+    calls = count()
+    made = schedules.hand_out_due(
+        kept.schedules, is_over=lambda: next(calls) >= 20, failed=lambda *_: None
+    )
+    assert made < 31
+    assert [job for job in kept.made() if job.tenant == "quiet"][1:]
+
+
+def test_stored_schedule_of_a_form_that_is_refused_by_now_continues(kept: Schedules) -> None:
+    kept.define(Definition("t", None, None, "*/90 * * * *", None, "UTC"))
+    kept.clock.advance(3600)
+    kept.sweep()
+    assert kept.ticks() == [3600]
+
+
+def test_schedule_deleted_while_a_sweep_runs_gets_no_job(kept: Schedules) -> None:
+    kept.define(every(60))
+    kept.clock.advance(60)
+    due = kept.store.due(before_ms=kept.clock() + 90_000, limit=10)
+    assert due == [("acme", "s")]
+    schedules.delete(kept.schedules, "s", tenant="acme")
+    stale = StaleIndex(due, DynamoDB(kept.client, lambda _: None), "JobsTable")
+    assert (
+        schedules.hand_out_due(
+            replace(kept.schedules, store=stale), is_over=lambda: False, failed=kept.fail
+        ),
+        kept.failed,
+    ) == (0, [])
 
 
 def test_sweep_that_gets_a_conflict_leaves_the_schedule_to_the_other_sweep(

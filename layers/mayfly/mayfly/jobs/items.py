@@ -6,6 +6,7 @@ own, so that status writes do not pay for it.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mayfly.aws.items import optional_number, optional_text
@@ -29,6 +30,7 @@ __all__ = [
     "read_job",
     "scheduled",
     "state",
+    "tenant_of",
 ]
 
 #: The one partition of the `due` index. Its jobs start later than a message can be delayed.
@@ -39,6 +41,12 @@ _NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
 def job_key(tenant: str, job_id: str) -> dict[str, Any]:
     """Returns the primary key of a job."""
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": "job"}}
+
+
+def tenant_of(item: Mapping[str, Any]) -> str:
+    """Returns the tenant of a job, by its key. Names of tenants have no slash."""
+    tenant: str = item["pk"]["S"].partition("/")[0]
+    return tenant
 
 
 def payload_key(tenant: str, job_id: str, fingerprint: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 They list, cancel, redrive and resend jobs, and store unreadable messages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,9 +11,17 @@ from mayfly.aws.dynamodb import ConditionFailed, Item
 from mayfly.aws.items import binary
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
+from mayfly.core.turns import in_turns, work_off
 from mayfly.jobs import writes
 from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound, StaleWrite
-from mayfly.jobs.items import DUE, attention, attention_partition, job_key, read_job
+from mayfly.jobs.items import (
+    DUE,
+    attention,
+    attention_partition,
+    job_key,
+    read_job,
+    tenant_of,
+)
 from mayfly.jobs.model import TERMINAL, Job, Status, Unreadable
 from mayfly.jobs.rules import RETENTION_SECONDS, idle_since_ms, is_expired, wait_before_claim_ms
 from mayfly.jobs.store import JobStore
@@ -25,6 +33,8 @@ _CANCEL_TRIES: Final = 5
 _UNREADABLE: Final = "unreadable"
 #: A DynamoDB item holds 400 KB and a message 1 MiB: a body is stored in pieces of this many bytes.
 _PIECE: Final = 300_000
+#: Jobs that a sweep takes out of the `due` index in one call: the most that one call may have.
+_TOGETHER: Final = 25
 
 
 @dataclass(frozen=True)
@@ -51,10 +61,14 @@ class Unfinished:
 
 
 class JobOperations:
-    """Jobs of all tenants, for operators and sweeps."""
+    """Jobs of all tenants, for operators and sweeps.
 
-    def __init__(self, store: JobStore) -> None:
+    A sweep sends calls in several `threads`.
+    """
+
+    def __init__(self, store: JobStore, *, threads: int = 4) -> None:
         self.store = store
+        self._threads = threads
         self._db = store.db
         self._table = store.table
 
@@ -207,25 +221,56 @@ class JobOperations:
         reply = self._db.scan("resend", **scan)
         return Unfinished(reply["Items"], reply["ScannedCount"], reply.get("LastEvaluatedKey"))
 
-    def release_due(self, *, before_ms: int, limit: int) -> int:
+    def release_due(
+        self, *, before_ms: int, limit: int, is_over: Callable[[], bool] = lambda: False
+    ) -> int:
         """Takes up to `limit` jobs whose time is before `before_ms` out of the `due` index.
 
-        The stream then announces each to the queue, with the delay that is left. A second removal
-        is refused, so several sweeps at once do no harm. If a sweep crashes, the next one finds the
-        jobs that are left. Returns the number of jobs found. Raises StoreUnavailable.
+        The stream then announces each to the queue, with the delay that is left. Tenants take
+        turns, so no job waits for more jobs of another tenant than it has before it of its own. A
+        second removal is refused, so several sweeps at once do no harm. If a sweep crashes, or ends
+        because `is_over()`, the next one finds the jobs that are left.
+
+        Returns the number of jobs that were worked on. Raises StoreUnavailable.
         """
-        items = self._db.query(
-            "sweep",
-            TableName=self._table,
-            IndexName="due",
-            KeyConditionExpression="#due = :due AND #at < :before",
-            ExpressionAttributeNames={"#due": "due", "#at": "attention_at"},
-            ExpressionAttributeValues={":due": {"S": DUE}, ":before": {"N": str(before_ms)}},
-            Limit=limit,
-        )["Items"]
-        for item in items:
-            self._change("sweep", writes.take_due(self._table, read_job(item)))
-        return len(items)
+        keys = in_turns(self._due_keys(before_ms, limit), tenant_of)
+        groups = [keys[start : start + _TOGETHER] for start in range(0, len(keys), _TOGETHER)]
+        return work_off(self._take_due, groups, threads=self._threads, is_over=is_over)
+
+    def _due_keys(self, before_ms: int, limit: int) -> Sequence[Item]:
+        """Returns the keys of up to `limit` jobs in the `due` index, the earliest first."""
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": "due",
+            "KeyConditionExpression": "#due = :due AND #at < :before",
+            "ProjectionExpression": "pk, sk",
+            "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
+            "ExpressionAttributeValues": {":due": {"S": DUE}, ":before": {"N": str(before_ms)}},
+        }
+        keys: list[Item] = []
+        while len(keys) < limit:
+            reply = self._db.query("sweep", Limit=limit - len(keys), **query)
+            keys += reply["Items"]
+            if "LastEvaluatedKey" not in reply:
+                break
+            query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+        return keys
+
+    def _take_due(self, keys: Sequence[Item]) -> int:
+        """Takes up to 25 jobs out of the `due` index, in one call; returns their number."""
+        left = list(keys)
+        if len(keys) > 1:
+            statements = [writes.take_due_together(self._table, key) for key in keys]
+            replies = self._db.execute_many("sweep", statements)
+            left = [
+                due_key
+                for due_key, reply in zip(keys, replies, strict=True)
+                if reply.code not in ("None", "ConditionalCheckFailed")
+            ]
+        # The store refused these for load or for a conflict. The client repeats a single write.
+        for due_key in left:
+            self._change("sweep", writes.take_due(self._table, due_key))
+        return len(keys)
 
     def keep_unreadable(self, message: Unreadable) -> None:
         """Stores the whole of a message that is not a valid job, for the operator.

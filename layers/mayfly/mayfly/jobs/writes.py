@@ -50,6 +50,7 @@ __all__ = [
     "resend",
     "save",
     "take_due",
+    "take_due_together",
 ]  # fmt: skip
 
 #: The condition of an owner: the job runs, and the caller holds it.
@@ -516,15 +517,30 @@ def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
     )
 
 
-def take_due(table: str, seen: Job) -> dict[str, Any]:
-    """Takes a scheduled job out of the `due` index.
+def take_due(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes a scheduled job out of the `due` index. `key` is the primary key of the job.
 
     The stream then announces it, with the delay that is left.
     """
     is_not_taken = "#due = :due"
-    return _change(
-        table, seen, "REMOVE #due", is_not_taken, names=["due"], values={":due": {"S": DUE}}
-    )
+    return {
+        "TableName": table,
+        "Key": dict(key),
+        "UpdateExpression": "REMOVE #due",
+        "ConditionExpression": is_not_taken,
+        "ExpressionAttributeNames": _names(("due",)),
+        "ExpressionAttributeValues": {":due": {"S": DUE}},
+    }
+
+
+def take_due_together(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
+    """Does `take_due`, as one statement of several."""
+    is_not_taken = '"due" = ?'
+    update = f'UPDATE "{table}" REMOVE "due"'
+    return {
+        "Statement": f'{update} WHERE "pk" = ? AND "sk" = ? AND {is_not_taken}',
+        "Parameters": [key["pk"], key["sk"], {"S": DUE}],
+    }
 
 
 def _end(

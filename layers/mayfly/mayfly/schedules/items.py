@@ -9,7 +9,7 @@ from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.schedules.model import Definition, Schedule
 
-__all__ = ["DUE", "partition", "read_schedule", "schedule_item", "schedule_key"]
+__all__ = ["DUE", "partition", "read_schedule", "schedule_item", "schedule_key", "tenant_and_name"]
 
 #: The partition of the jobs table's `due` index with the active schedules, by their next tick.
 DUE: Final = "schedules"
@@ -23,6 +23,11 @@ def partition(tenant: str) -> str:
 def schedule_key(tenant: str, name: str) -> dict[str, Any]:
     """Returns the primary key of a schedule."""
     return {"pk": {"S": partition(tenant)}, "sk": {"S": key("schedule", name)}}
+
+
+def tenant_and_name(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns tenant and name of a schedule, by its key. Neither of them has a slash."""
+    return item["pk"]["S"].partition("/")[0], item["sk"]["S"].partition("/")[2]
 
 
 def read_schedule(item: Mapping[str, Any]) -> Schedule:

@@ -3,15 +3,13 @@
 No I/O, no clock.
 """
 
+from collections import deque
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import Final
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim
 
 from mayfly.core.ids import derived_id
+from mayfly.schedules.cron import times_after
 from mayfly.schedules.model import Definition, HandOut, Schedule
 
 __all__ = [
@@ -33,14 +31,14 @@ LATE_MS: Final = 300_000
 
 #: The most missed ticks that are counted.
 _COUNTED: Final = 1000
+_DAY_MS: Final = 24 * 3600 * 1000
 
 
 def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterator[int]:
-    """Yields the ticks after a moment, in order.
+    """Yields the ticks after a moment, each later than the one before.
 
     Ticks of an interval are whole steps from the anchor. Ticks of a cron expression are its times
-    in its zone. If clocks are set forward, a skipped time ticks right after the gap. If they are
-    set back, a time in the repeated hour ticks once, as in Debian's cron (cronsim).
+    in its zone (`mayfly.schedules.cron`); they end if it matches no time for 50 years.
     """
     if definition.every_seconds is not None:
         step = definition.every_seconds * 1000
@@ -49,16 +47,16 @@ def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterat
             yield at_ms
             at_ms += step
     assert definition.cron is not None
-    moment = datetime.fromtimestamp(after_ms // 1000, UTC).astimezone(ZoneInfo(definition.timezone))
-    for tick in CronSim(definition.cron, moment):
-        at_ms = int(tick.timestamp() * 1000)
-        if at_ms > after_ms:  # in an hour that comes twice, the time may be in its first one
-            yield at_ms
+    for at_s in times_after(definition.cron, definition.timezone, after_ms // 1000):
+        yield at_s * 1000
 
 
 def first_tick(definition: Definition, anchor_ms: int, after_ms: int) -> int:
-    """Returns the first tick after a moment."""
-    return next(ticks_after(definition, anchor_ms, after_ms))
+    """Returns the first tick after a moment. Raises ValueError if there is none."""
+    tick = next(ticks_after(definition, anchor_ms, after_ms), None)
+    if tick is None:
+        raise _never(definition)
+    return tick
 
 
 def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
@@ -70,6 +68,8 @@ def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
 
         late by up to LATE_MS    every tick gets its job      --+--+--+--now--+--+--
         later: an outage         the last tick before now gets a job, with the number of missed ones
+
+    `next_ms` is later than all of them. Raises ValueError if no tick follows.
     """
     first = schedule.next_ms
     if first is None or first > now_ms + AHEAD_MS:
@@ -89,7 +89,7 @@ def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
         if tick > now_ms + AHEAD_MS or len(ticks) == limit:
             return HandOut(tuple(ticks), missed, tick)
         ticks.append(tick)
-    raise AssertionError("ticks never end")
+    raise _never(schedule.definition)
 
 
 def handed_out_after(schedule: Schedule, now_ms: int) -> list[int]:
@@ -103,15 +103,24 @@ def job_id(schedule: Schedule, tick_ms: int) -> str:
     return derived_id("tick", schedule.tenant, schedule.name, schedule.edition, str(tick_ms))
 
 
+def _never(definition: Definition) -> ValueError:
+    return ValueError(f"the cron expression {definition.cron!r} matches no time in 50 years")
+
+
 def _last_tick(schedule: Schedule, now_ms: int, first_ms: int) -> int:
     """Returns the last tick up to `now_ms`, at least `first_ms`."""
     definition = schedule.definition
     if definition.every_seconds is not None:
         step = definition.every_seconds * 1000
         return schedule.anchor_ms + (now_ms - schedule.anchor_ms) // step * step
-    assert definition.cron is not None
-    moment = datetime.fromtimestamp(now_ms // 1000 + 1, UTC).astimezone(
-        ZoneInfo(definition.timezone)
-    )
-    last = next(CronSim(definition.cron, moment, reverse=True), None)
-    return first_ms if last is None else max(first_ms, int(last.timestamp() * 1000))
+    span = _DAY_MS
+    while True:
+        after_ms = max(first_ms, now_ms - span)
+        ticks = takewhile(
+            lambda tick: tick <= now_ms, ticks_after(definition, schedule.anchor_ms, after_ms)
+        )
+        if last := deque(ticks, maxlen=1):
+            return last[0]
+        if after_ms == first_ms:
+            return first_ms
+        span *= 4

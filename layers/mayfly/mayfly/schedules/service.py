@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
+from mayfly.core.turns import in_turns, work_off
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import JobNotFound, UnknownTask
 from mayfly.jobs.model import Delay, Job, Submission, Tick
@@ -29,13 +30,20 @@ __all__ = [
 #: Ticks of one transaction, which has room for a hundred items and 4 MB.
 _TICKS = 25
 _TRIES = 4
+#: Schedules that a sweep reads the names of: some 20 MB of its memory.
+_READ = 50_000
+#: Errors of a schedule that this version cannot read or whose ticks it cannot find.
+_UNUSABLE = (
+    StoreUnavailable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Deps:
     """Dependencies of schedules.
 
-    `tasks` are the tasks that exist; `new_edition()` draws a new name for a definition.
+    `tasks` are the tasks that exist; `new_edition()` draws a new name for a definition. A sweep
+    sends transactions in several `threads`.
     """
 
     store: ScheduleStore
@@ -43,6 +51,7 @@ class Deps:
     tasks: Mapping[str, Declaration]
     clock: Clock
     new_edition: Callable[[], str]
+    threads: int = 4
 
 
 def read(deps: Deps, name: str, *, tenant: str) -> Schedule:
@@ -145,26 +154,31 @@ def delete(deps: Deps, name: str, *, tenant: str) -> None:
 
 
 def hand_out_due(
-    deps: Deps, *, is_over: Callable[[], bool], failed: Callable[[Schedule, Exception], None]
+    deps: Deps, *, is_over: Callable[[], bool], failed: Callable[[str, str, Exception], None]
 ) -> int:
     """Makes the jobs of all due ticks of all tenants, and returns their number.
 
-    These are ticks that come soon, or have passed. Stops when `is_over()`. Several calls at once do
-    no harm: if two make the same jobs, one is refused. If the jobs of a schedule cannot be made,
-    `failed` is called with it, and the others are not affected. Raises StoreUnavailable if the list
-    of schedules cannot be read.
+    These are ticks that come soon, or have passed. Tenants take turns, so no schedule waits for
+    more schedules of another tenant than it has before it of its own. Stops when `is_over()`.
+    Several calls at once do no harm: if two make the same jobs, one is refused. If the jobs of a
+    schedule cannot be made, or if it cannot be read, `failed` is called with its tenant, its name
+    and the error, and the others are not affected. Raises StoreUnavailable if the list of schedules
+    cannot be read.
     """
-    count = 0
-    for schedule in deps.store.due(before_ms=deps.clock() + AHEAD_MS):
-        if is_over():
-            break
+
+    def hand_out_one(place: tuple[str, str]) -> int:
+        tenant, name = place
         try:
-            with suppress(StaleWrite):  # another sweep handles it, or the index was behind
-                count += _hand_out(deps, schedule, is_over)[1]
-        except (StoreUnavailable, ArithmeticError, LookupError, ValueError) as problem:
-            # For example, its time zone no longer exists.
-            failed(schedule, problem)
-    return count
+            # Another sweep handles it, it is deleted, or the index was behind.
+            with suppress(StaleWrite, ScheduleNotFound):
+                return _hand_out(deps, deps.store.read(tenant, name), is_over)[1]
+        except _UNUSABLE as problem:  # for example, its time zone no longer exists
+            failed(tenant, name, problem)
+        return 0
+
+    due = deps.store.due(before_ms=deps.clock() + AHEAD_MS, limit=_READ)
+    in_order = in_turns(due, lambda place: place[0])
+    return work_off(hand_out_one, in_order, threads=deps.threads, is_over=is_over)
 
 
 def _hand_out(

@@ -3,7 +3,7 @@
 A tick's job and the schedule's next tick are written in one transaction.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,27 +58,31 @@ class ScheduleStore:
         page = [items.read_schedule(item) for item in reply["Items"]]
         return page, page[-1].name if page and "LastEvaluatedKey" in reply else None
 
-    def due(self, *, before_ms: int) -> Iterator[Schedule]:
-        """Yields schedules of all tenants whose next tick is up to `before_ms`, the earliest first.
+    def due(self, *, before_ms: int, limit: int) -> Sequence[tuple[str, str]]:
+        """Returns tenant and name of up to `limit` schedules whose next tick is up to `before_ms`.
 
-        The read is eventually consistent. Raises StoreUnavailable.
+        They are of all tenants, the earliest first. The read is eventually consistent. Raises
+        StoreUnavailable.
         """
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": "due",
             "KeyConditionExpression": "#due = :due AND #at <= :before",
+            "ProjectionExpression": "pk, sk",
             "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
             "ExpressionAttributeValues": {
                 ":due": {"S": items.DUE},
                 ":before": {"N": str(before_ms)},
             },
         }
-        while True:
-            reply = self._db.query("sweep schedules", **query)
-            yield from map(items.read_schedule, reply["Items"])
+        due: list[tuple[str, str]] = []
+        while len(due) < limit:
+            reply = self._db.query("sweep schedules", Limit=limit - len(due), **query)
+            due += map(items.tenant_and_name, reply["Items"])
             if "LastEvaluatedKey" not in reply:
-                return
+                break
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+        return due
 
     def create(self, schedule: Schedule) -> None:
         """Stores a new schedule. Raises StaleWrite if it exists, StoreUnavailable."""

@@ -1,0 +1,135 @@
+"""The sweep of due jobs: its rate, and a quiet tenant beside one with many due jobs."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from mayfly.jobs.items import new_items
+from mayfly.jobs.model import Job, Status
+
+from bench.batch import make_stores
+from functions.sweep_jobs.app import build
+from functions.sweep_jobs.deps import from_environ
+from mayfly_local.emulator.clients import Clients
+from mayfly_testing.stack import emulator
+
+QUESTION = (
+    "how many jobs a minute does the sweep announce, and how long do ten jobs of a quiet tenant "
+    "wait beside 20,000 of another one that are due before them?"
+)
+FLOOD, QUIET = 20_000, 10
+#: The time of an invocation, in milliseconds, as in the template.
+INVOCATION_MS = 60_000
+
+
+class Invocation(LambdaContext):
+    """Lambda's context, with a deadline."""
+
+    def __init__(self) -> None:
+        self._ends = time.monotonic() + INVOCATION_MS / 1000
+
+    # A static method in Lambda's context.
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
+        """Returns the time that is left of the invocation."""
+        return int((self._ends - time.monotonic()) * 1000)
+
+
+def measure(say: Callable[[str], None]) -> dict[str, Any]:
+    """Returns jobs a minute, and seconds until the quiet tenant's jobs are announced."""
+    with tempfile.TemporaryDirectory() as folder, emulator(Path(folder)) as endpoint:
+        make_stores(endpoint, Path(folder))
+        client = Clients(endpoint).get("dynamodb")
+        due_ms = int(time.time() * 1000)
+        _store(client, "flood", FLOOD, due_ms - 1000)
+        _store(client, "quiet", QUIET, due_ms)
+        say(f"{FLOOD:,} jobs of one tenant are due, then {QUIET} of another one; the emulator")
+        with _environment(endpoint):
+            handler = build(from_environ(os.environ))
+        over, began, quiet_after = threading.Event(), time.monotonic(), [0.0]
+
+        def watch() -> None:
+            while not over.wait(0.05):
+                if not _waiting(client, "quiet"):
+                    quiet_after[0] = time.monotonic() - began
+                    return
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        first = handler({}, Invocation())["released"]
+        in_first, released, sweeps = time.monotonic() - began, first, 1
+        while released < FLOOD + QUIET:
+            released += handler({}, Invocation())["released"]
+            sweeps += 1
+        seconds = time.monotonic() - began
+        watcher.join(60)
+        over.set()
+    return {
+        "jobs a minute of sweeping": round(released / seconds * 60),
+        "jobs that the first sweep announced": first,
+        "seconds of the first sweep": round(in_first, 1),
+        "sweeps until all were announced": sweeps,
+        "seconds of sweeping until the quiet tenant's ten were announced": round(quiet_after[0], 1),
+    }
+
+
+def _store(client: Any, tenant: str, jobs: int, due_ms: int) -> None:
+    for start in range(0, jobs, 25):
+        items = [
+            new_items(
+                Job(
+                    id=f"{number:06}",
+                    tenant=tenant,
+                    task="counter.add",
+                    payload={"name": "n"},
+                    status=Status.SCHEDULED,
+                    not_before_ms=due_ms,
+                    max_attempts=3,
+                    created_at_ms=due_ms - 10**7,
+                    fingerprint="f",
+                )
+            )[0]
+            for number in range(start, min(jobs, start + 25))
+        ]
+        client.batch_write_item(
+            RequestItems={"JobsTable": [{"PutRequest": {"Item": item}} for item in items]}
+        )
+
+
+def _waiting(client: Any, tenant: str) -> bool:
+    """Returns whether a job of the tenant is in the `due` index."""
+    return any(
+        "due"
+        in client.get_item(
+            TableName="JobsTable",
+            Key={"pk": {"S": f"{tenant}/{number:06}"}, "sk": {"S": "job"}},
+            ConsistentRead=True,
+        )["Item"]
+        for number in range(QUIET)
+    )
+
+
+@contextmanager
+def _environment(endpoint: str) -> Iterator[None]:
+    """Sets the variables of the function while its dependencies are made."""
+    before = dict(os.environ)
+    os.environ.update(
+        JOBS_TABLE="JobsTable",
+        AWS_ENDPOINT_URL=endpoint,
+        AWS_ACCESS_KEY_ID="bench",
+        AWS_SECRET_ACCESS_KEY="bench",
+        AWS_REGION="us-east-1",
+        AWS_DEFAULT_REGION="us-east-1",
+        LAMBDA_TASK_ROOT=str(Path(__file__).parent.parent / "functions"),
+        POWERTOOLS_LOG_LEVEL="ERROR",
+    )
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
