@@ -31,7 +31,8 @@ class Declaration:
         """Raises BadTask if a value is invalid."""
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise BadTask([f"task name {self.name!r} must match {NAME.pattern}"])
-        if not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= MAX_MAX_ATTEMPTS:
+        is_whole = isinstance(self.max_attempts, int) and not isinstance(self.max_attempts, bool)
+        if not is_whole or not 1 <= self.max_attempts <= MAX_MAX_ATTEMPTS:
             raise BadTask(
                 [
                     f"task {self.name!r}: max_attempts must be a whole number from 1 to "

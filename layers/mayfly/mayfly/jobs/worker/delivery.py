@@ -22,6 +22,19 @@ from mayfly.jobs.worker.request import Request
 
 __all__ = ["Delivery", "Stage"]
 
+
+class _Escaped(Exception):
+    """A task has raised an exception that is not an Exception, such as SystemExit: `original`.
+
+    Powertools and the batch handle instances of Exception only. Any other would end the process,
+    and the jobs of the batch with it.
+    """
+
+    def __init__(self, original: BaseException) -> None:
+        self.original = original
+        super().__init__(type(original).__name__)
+
+
 #: Takes the completion of a delivery whose task has returned.
 Stage = Callable[["Delivery", Member], None]
 
@@ -117,16 +130,22 @@ class Delivery:
         """Takes the job. See Claimant."""
         self.ownership.acquire()
 
-    def run_task(self) -> Any:
-        """Runs the task, and checks its result and effects before anything is written."""
+    def run_task(self) -> None:
+        """Runs the task, and checks its result and effects before anything is written.
+
+        Whatever the task raises, this raises an Exception.
+        """
         job = self.ownership.job
         task = self._deps.tasks.get(job.task)
         if task is None:
             raise UnknownTask(job.task, list(self._deps.tasks))
-        result = task.run(job, self._effects)
-        self._result = check_result(result)
-        self._effects.collected()
-        return result
+        try:
+            self._result = check_result(task.run(job, self._effects))
+            self._effects.collected()
+        except BaseException as raised:
+            if isinstance(raised, Exception):
+                raise
+            raise _Escaped(raised) from None
 
     def complete(self) -> None:
         """Stages the completion, with the effects; `conclude` gets the outcome. See Claimant."""
@@ -136,7 +155,8 @@ class Delivery:
 
     def fail(self, failure: Exception) -> None:
         """Retries, continues or buries the job after `failure` (`failures.fail`). See Claimant."""
-        fail(self._deps, self.ownership, failure, runs_first=self.runs_first)
+        cause = failure.original if isinstance(failure, _Escaped) else failure
+        fail(self._deps, self.ownership, cause, runs_first=self.runs_first)
 
     # ------------------------------------------------------------ after it
 
@@ -192,7 +212,7 @@ class Delivery:
             {
                 "task": task,
                 "payload": payload,
-                "max_attempts": max_attempts or DEFAULT_MAX_ATTEMPTS,
+                "max_attempts": DEFAULT_MAX_ATTEMPTS if max_attempts is None else max_attempts,
                 "delay_seconds": delay_seconds,
             },
             idempotency_key=None,

@@ -16,6 +16,7 @@
 from typing import NoReturn
 
 from mayfly.core.errors import MayflyError
+from mayfly.core.observability import traceback_of
 from mayfly.jobs.authoring.outcomes import Continue, Retry
 from mayfly.jobs.errors import Contended, EffectRefused, LeaseHeld, StaleWrite
 from mayfly.jobs.model import Job
@@ -45,7 +46,7 @@ class MessageDone(MayflyError):
     """The job is dead, or waits in the table for its time; its message can be deleted."""
 
 
-def fail(deps: Deps, ownership: Ownership, failure: Exception, *, runs_first: bool) -> NoReturn:
+def fail(deps: Deps, ownership: Ownership, failure: BaseException, *, runs_first: bool) -> NoReturn:
     """Retries, continues or buries a job whose task or commit has failed.
 
     `runs_first` is True if the invocation has run no other job before, so that the job had all of
@@ -119,12 +120,12 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
             raise cause
 
 
-def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
+def _retry(deps: Deps, ownership: Ownership, failure: BaseException) -> NoReturn:
     """Schedules the job's next attempt, after a backoff or the pause that the task requested."""
     job, now_ms = ownership.job, deps.clock()
     pause_ms = backoff_ms(job.attempt, deps.jitter())
     if isinstance(failure, Retry) and failure.after_seconds is not None:
-        pause_ms = int(failure.after_seconds * 1000)
+        pause_ms = int(failure.after_seconds * 1000)  # its class has checked it
     # The write and the fate of the message depend on the same reading of the clock.
     ownership.fail(describe(failure), now_ms + pause_ms, now_ms)
     deps.observe.count("JobRetried")
@@ -133,7 +134,7 @@ def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
         error=describe(failure),
         attempt=job.attempt,
         in_ms=pause_ms,
-        exc_info=None if isinstance(failure, MayflyError) else failure,
+        extra=None if isinstance(failure, MayflyError) else traceback_of(failure),
     )
     if not waits_by_message(now_ms + pause_ms, now_ms):  # a sweep sends another message
         raise MessageDone
@@ -155,7 +156,7 @@ def _continue_later(deps: Deps, ownership: Ownership) -> NoReturn:
     raise JobFailed(ownership.job.id, 0)
 
 
-def _bury(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
+def _bury(deps: Deps, ownership: Ownership, failure: BaseException) -> NoReturn:
     """Ends the job as DEAD."""
     ownership.fail(describe(failure), None, deps.clock())
     deps.observe.count("JobDead")
@@ -163,12 +164,12 @@ def _bury(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
         "the job is dead; see its record for the reason",
         error=describe(failure),
         attempt=ownership.job.attempt,
-        exc_info=None if isinstance(failure, MayflyError) else failure,
+        extra=None if isinstance(failure, MayflyError) else traceback_of(failure),
     )
     raise MessageDone
 
 
-def _is_permanent(deps: Deps, job: Job, failure: Exception) -> bool:
+def _is_permanent(deps: Deps, job: Job, failure: BaseException) -> bool:
     """Returns True if another attempt would fail in the same way."""
     if isinstance(failure, EffectRefused):
         retries_refused = deps.tasks[job.task].declaration.retry_refused
