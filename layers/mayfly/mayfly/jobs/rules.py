@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import derived_id
-from mayfly.core.json_input import canonical_json
+from mayfly.core.json_input import canonical_json, check_json
 from mayfly.jobs.errors import ResultTooLarge
 from mayfly.jobs.model import (
     TERMINAL,
@@ -191,8 +191,10 @@ def backoff_ms(attempt: int, jitter: float) -> int:
 def check_result(result: Any) -> str:
     """Returns `result` as the JSON to store.
 
-    Raises ResultTooLarge, or TypeError or ValueError if JSON cannot hold it.
+    Raises ResultTooLarge, InvalidRequest if a key is not a text or if it is nested too deeply, or
+    TypeError or ValueError if JSON cannot hold it.
     """
+    check_json("result", result)
     encoded = canonical_json(result)
     size = len(encoded.encode())
     if size > RESULT_LIMIT:
@@ -203,8 +205,10 @@ def check_result(result: Any) -> str:
 def check_progress(progress: Any) -> str:
     """Returns `progress` as the JSON to store.
 
-    Raises InvalidRequest if it is too large, or TypeError or ValueError if JSON cannot hold it.
+    Raises InvalidRequest if it is too large, if a key is not a text or if it is nested too deeply,
+    or TypeError or ValueError if JSON cannot hold it.
     """
+    check_json("progress", progress)
     encoded = canonical_json(progress)
     if (size := len(encoded.encode())) > PROGRESS_LIMIT:
         raise InvalidRequest(

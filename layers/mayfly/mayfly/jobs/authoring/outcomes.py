@@ -26,8 +26,8 @@ class Retry(MayflyError):
     """Raised by a task to be tried again, `after_seconds` from now or after the usual backoff.
 
     The pause is at most a year. Its constructor raises TypeError if `after_seconds` is not a
-    number, and ValueError if it is NaN or above a year: the attempt fails with that error, where
-    the mistake is. A number below 0 is 0.
+    number, and ValueError if it is NaN or above a year; the attempt then fails with that error. A
+    number below 0 is 0.
     """
 
     code = "retry"

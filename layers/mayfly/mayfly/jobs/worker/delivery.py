@@ -1,11 +1,13 @@
 """One delivery of one message: from the read of its job to the fate of the message."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from mayfly.core.errors import MayflyError
 from mayfly.core.ids import derived_id
+from mayfly.core.json_input import check_json
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
@@ -139,6 +141,10 @@ class Delivery:
         task = self._deps.tasks.get(job.task)
         if task is None:
             raise UnknownTask(job.task, list(self._deps.tasks))
+        if self.request.new is not None:
+            # The job's own write has the payload, and the task may change what it is given.
+            job = replace(job, payload=deepcopy(job.payload))
+        self.ownership.begin()
         try:
             self._result = check_result(task.run(job, self._effects))
             self._effects.collected()
@@ -208,6 +214,7 @@ class Delivery:
         deps, tenant, job_id = self._deps, *self.key
         if task not in deps.tasks and task not in deps.known:
             raise UnknownTask(task, [*deps.tasks, *deps.known])
+        check_json("payload", payload)
         submission = read_submission(
             {
                 "task": task,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mayfly.core.errors import StoreUnavailable
+from mayfly.core.json_input import canonical_json
 from mayfly.jobs.errors import StaleWrite
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import check_progress, describe
@@ -32,6 +33,8 @@ class Ownership(ABC):
         self.lost: StaleWrite | None = None
         #: True if the task has saved progress that differs from what it found.
         self.has_progressed = False
+        #: The progress that is stored, as JSON: the task may change the value that it was given.
+        self._saved = "null"
 
     @abstractmethod
     def acquire(self) -> None:
@@ -62,6 +65,10 @@ class Ownership(ABC):
     def is_taken(self) -> bool:
         """True once `acquire` or an early claim has succeeded."""
         return self._job is not None
+
+    def begin(self) -> None:
+        """Notes the progress that the task finds. Called before the task runs."""
+        self._saved = canonical_json(self.job.progress)
 
     def release(self) -> None:
         """Undoes the claim of a job that was not started; the attempt does not count.
@@ -111,5 +118,6 @@ class Ownership(ABC):
             self.lost = refusal
             raise
         # Unchanged progress does not count; otherwise a task could continue forever.
-        self.has_progressed = self.has_progressed or progress != self.job.progress
+        self.has_progressed = self.has_progressed or text != self._saved
+        self._saved = text
         self._job = replace(self.job, progress=progress)
