@@ -1,4 +1,4 @@
-"""What a task returns, saves and asks for, and what it does with the values that it is given."""
+"""Results, progress and follow-ups of a task, and its changes to the values that it is given."""
 
 from collections.abc import Callable
 from decimal import Decimal

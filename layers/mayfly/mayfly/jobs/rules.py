@@ -37,6 +37,7 @@ __all__ = [
     "describe",
     "fingerprint",
     "idle_since_ms",
+    "interruption",
     "is_expired",
     "is_inline",
     "is_overdue",
@@ -267,6 +268,11 @@ def _described(error: BaseException, levels: int) -> Iterator[str]:
     if error.__cause__ is not None:
         yield "; caused by "
         yield from _described(error.__cause__, levels - 1)
+
+
+def interruption(job: Job) -> str:
+    """Returns the error of a job whose last attempt was interrupted."""
+    return f"attempt {job.attempt} of {job.max_attempts} was interrupted: its process died"
 
 
 def public_status(job: Job, now_ms: int) -> str:

@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import canonical_json
-from mayfly.jobs.errors import StaleWrite
+from mayfly.jobs.errors import StaleWrite, WriteRefused
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import check_progress, describe
 from mayfly.jobs.worker.deps import Deps
@@ -106,7 +107,7 @@ class Ownership(ABC):
     def save(self, progress: Any) -> None:
         """Stores the task's progress with the job.
 
-        Raises StaleWrite, InvalidRequest, StoreUnavailable.
+        Raises StaleWrite, InvalidRequest, WriteRefused, StoreUnavailable.
         """
         text = check_progress(progress)
         self.ensure_written()
@@ -116,6 +117,10 @@ class Ownership(ABC):
             self._deps.store.save(self.job, progress=text)
         except StaleWrite as refusal:
             self.lost = refusal
+            raise
+        except RequestRefused as refusal:
+            if refusal.is_malformed:
+                raise WriteRefused(self.job.id, refusal.message) from refusal
             raise
         # Unchanged progress does not count; otherwise a task could continue forever.
         self.has_progressed = self.has_progressed or text != self._saved
