@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from mayfly.core.json_input import NAME
+from mayfly.core.json_input import NAME, NAME_PROBLEM
 
 __all__ = ["NAME_TYPE", "PAIR", "SECONDS", "as_json", "tenant", "work"]
 
@@ -20,7 +20,7 @@ class _Name(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Returns the name, or ends the command."""
         if not NAME.fullmatch(value):
-            self.fail(f"{value!r} must match {NAME.pattern}", param, ctx)
+            self.fail(f"{value!r} {NAME_PROBLEM}", param, ctx)
         return str(value)
 
 

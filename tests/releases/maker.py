@@ -661,6 +661,9 @@ def _make_failed_jobs(m: Maker) -> None:
     m.body = busy
     m.wake(m.submit("retry in two hours", task="note"))
     m.wake(m.submit("retry in two hours, claimed first", task="call"))
+    long = m.submit("retry after more attempts than a history holds", task="call")
+    for _ in range(40):
+        m.stores.jobs.continue_later(m.claim(long), now_ms=clock())
     unstarted = m.submit("handed back before it was started", task="call")
     m.stores.jobs.release(m.claim(unstarted), now_ms=clock())
 

@@ -206,6 +206,8 @@ def _job_facts(job: Job) -> dict[str, Any]:
         "status": job.status.value,
         "history": [_attempt_facts(attempt) for attempt in job.history],
         "tick": None if job.tick is None else [job.tick.schedule, job.tick.at_ms, job.tick.missed],
+        # Releases before 0.3.0 do not have it.
+        **({"omitted": dict(job.omitted)} if job.omitted else {}),
     }
 
 

@@ -1,10 +1,12 @@
 """Strict reading of JSON from outside."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
-from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json
+from mayfly.core.json_input import NAME, Fields, canonical_json, check_json, parse_json
 
 
 @pytest.mark.parametrize(
@@ -94,3 +96,69 @@ def test_whole_number_may_be_written_in_every_notation(sent: float, read: int) -
 def test_value_that_is_not_a_whole_number_is_read_as_none(sent: object) -> None:
     with pytest.raises(InvalidRequest, match="whole number"):
         Fields({"n": sent}).integer("n", -(10**400), 10**400)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_name_that_clients_remove_from_paths_is_refused(name: str) -> None:
+    """WHATWG URL, curl and RFC 3986, 5.2.4: `DELETE /schedules/..` is sent as `DELETE /`."""
+    with pytest.raises(InvalidRequest, match=r"cannot be \. or \.\., which HTTP clients remove"):
+        Fields({"name": name}).text("name", pattern=NAME)
+    assert not NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["...", ".a", "a.", "..a", "a..", ". .", "-", "a" * 128])
+def test_name_with_dots_beside_other_characters_is_a_name(name: str) -> None:
+    assert bool(NAME.fullmatch(name)) == (" " not in name)
+
+
+def _nested(levels: int) -> Any:
+    value: Any = "x"
+    for number in range(levels):
+        value = [value] if number % 2 else {"a": (value,)} if number % 3 else {"a": value}
+    return value
+
+
+def _circular() -> Any:
+    value: list[Any] = []
+    value += [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({1: "a", "b": 2}, r"the keys of objects must be texts, not int \(1\)"),
+        ({1: "a"}, r"the keys of objects must be texts, not int \(1\)"),
+        ({(1, 2): "a"}, r"the keys of objects must be texts, not tuple \(\(1, 2\)\)"),
+        ({None: "a"}, r"the keys of objects must be texts, not NoneType \(None\)"),
+        ([{"a": ({True: 1},)}], r"the keys of objects must be texts, not bool \(True\)"),
+        ({"x" * 9: {b"k" * 90: 1}}, r"the keys of objects must be texts, not bytes \(b'k{38}\)"),
+        ([[[]]] * 3 + [_nested(120)], "nested deeper than 100 levels"),
+        (_circular(), ".* or circular"),
+    ],
+    ids=["mixed", "int", "tuple", "none", "inner", "bytes", "deep", "circular"],
+)
+def test_value_that_json_would_change_is_refused(value: Any, problem: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"result: {problem}"):
+        check_json("result", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "x", [], {}, {"a": [1, (2, {"b": None})]}, [[1] * 3] * 3, {"": 0}, {1}],
+    ids=repr,
+)
+def test_other_values_are_left_to_the_encoder(value: Any) -> None:
+    check_json("result", value)
+
+
+def test_hundred_levels_are_the_most() -> None:
+    value: Any = "x"
+    for _ in range(100):
+        value = [value]
+    check_json("result", value)
+    assert parse_json(canonical_json(value), limit=1000) == value
+    with pytest.raises(InvalidRequest, match="100 levels"):
+        check_json("result", [value])
+    with pytest.raises(InvalidRequest, match="100 levels"):
+        parse_json(canonical_json([value]), limit=1000)

@@ -32,6 +32,7 @@ from functions.start_imports.deps import Deps as ImportsDeps
 from tests.support.clients import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context
+from tests.support.faults import Faults, Killed
 from tests.support.stage import Stage, finish
 
 
@@ -283,22 +284,22 @@ def test_file_is_imported_once_and_counted_with_its_import(imports: Imports) -> 
 
 
 def test_killed_import_continues_from_its_checkpoint_and_rereads_one_piece_at_most(
-    imports: Imports,
+    imports: Imports, faults: Faults
 ) -> None:
     data = big(200_000)
     imports.put(data)
     imports.submit(payload={"key": "x.csv"})
 
-    class Killed(BaseException):
-        pass
-
     def die() -> None:
         if len(imports.read) == 14:
+            # A dead process writes nothing more.
+            faults.plan = lambda operation, number: "kill"
             raise Killed
 
     imports.during_read = die  # type: ignore[method-assign]  # a hook of this test
     with pytest.raises(Killed):
         imports.attempt()
+    faults.plan = lambda operation, number: None
     progress = imports.shown()["progress"]
     assert (
         0

@@ -57,6 +57,31 @@ def test_effects_of_every_kind_are_applied_together(
     ] == [("QUEUED", '{"from":"j1"}', "3")]
 
 
+@pytest.mark.parametrize("attempts", [0, -1, 21, True, "3", 2.5])
+def test_follow_up_with_attempts_that_cannot_be_is_refused(
+    stage: Stage, dynamodb: Any, attempts: Any
+) -> None:
+    stage.body = lambda job, effects: effects.submit("t", max_attempts=attempts)
+    stage.submit()
+    stage.run()
+    assert stage.job().status is Status.DEAD
+    assert str(stage.job().error).startswith("InvalidRequest: max_attempts: must be ")
+    assert [item["id"]["S"] for item in dynamodb.scan(TableName="JobsTable")["Items"]] == ["j1"]
+
+
+@pytest.mark.parametrize(("attempts", "stored"), [(None, "3"), (1, "1"), (20, "20")])
+def test_follow_up_has_the_attempts_of_its_task_or_its_own(
+    stage: Stage, dynamodb: Any, attempts: int | None, stored: str
+) -> None:
+    stage.body = lambda job, effects: effects.submit("t", max_attempts=attempts)
+    stage.submit()
+    stage.run()
+    (follow_up,) = [
+        item for item in dynamodb.scan(TableName="JobsTable")["Items"] if item["id"]["S"] != "j1"
+    ]
+    assert follow_up["max_attempts"]["N"] == stored
+
+
 def test_one_failed_condition_prevents_all_effects(stage: Stage, dynamodb: Any, table: str) -> None:
     def refused(job: Job, effects: Any) -> None:
         every_effect(job, effects)

@@ -74,6 +74,7 @@ def test_two_tasks_of_one_name_are_rejected(package: ModuleType) -> None:
         ("@task('no spaces')", "task name 'no spaces' must match"),
         ("@task('a.one', max_attempts=0)", "max_attempts must be a whole number from 1 to 20"),
         ("@task('a.one', max_attempts=21)", "max_attempts must be a whole number from 1 to 20"),
+        ("@task('a.one', max_attempts=True)", "max_attempts must be a whole number from 1 to 20"),
         ("@task('a.one', colour=1)", "arguments of @task must be literals of the right types"),
         ("@jobs.task('a.one', max_attempts=0)", "max_attempts must be"),
     ],

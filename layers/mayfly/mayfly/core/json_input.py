@@ -6,14 +6,29 @@ Unknown fields, duplicate keys, NaN and wrong types are refused. Each error name
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 
-__all__ = ["NAME", "Fields", "canonical_json", "parse_json", "read_idempotency_key"]
+__all__ = [
+    "NAME",
+    "NAME_PROBLEM",
+    "Fields",
+    "canonical_json",
+    "check_json",
+    "parse_json",
+    "read_idempotency_key",
+]
 
 #: Names of counters, tasks, schedules and subjects: one alphabet, safe in URLs, keys and logs.
-NAME: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,128}")
+#: `.` and `..` are not names: HTTP clients remove them from a path (RFC 3986, 5.2.4).
+NAME: Final = re.compile(r"(?!\.\.?$)[A-Za-z0-9._:@+-]{1,128}")
+#: The problem of a text that NAME does not match.
+NAME_PROBLEM: Final = (
+    "must match [A-Za-z0-9._:@+-]{1,128}, and cannot be . or .., which HTTP clients remove from "
+    "paths"
+)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _MISSING: Final = object()
 #: Whole numbers up to this one are exact as floats (RFC 8259, 6).
@@ -25,6 +40,7 @@ _CANONICAL: Final = json.JSONEncoder(
 #: Levels of arrays and objects that a value may have. Without this bound, a value could be read at
 #: one depth of the call stack and fail at another.
 _MAX_DEPTH: Final = 100
+_CONTAINERS: Final = (dict, list, tuple)
 
 
 def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
@@ -56,7 +72,7 @@ def parse_json(raw: str | bytes, *, limit: int, where: str = "body") -> Any:
         raise InvalidRequest(
             where, "not valid JSON (not UTF-8, or a number with too many digits)"
         ) from None
-    if _is_deeper(value, _MAX_DEPTH):
+    if any(level == _MAX_DEPTH for level, _ in enumerate(_levels(value))):
         raise InvalidRequest(where, f"nested deeper than {_MAX_DEPTH} levels")
     return value
 
@@ -67,6 +83,30 @@ def canonical_json(value: Any) -> str:
     Raises ValueError for NaN and infinities.
     """
     return _CANONICAL.encode(value)
+
+
+def check_json(field: str, value: Any) -> None:
+    """Raises InvalidRequest if JSON would change Python's `value`, or make it unreadable.
+
+    Keys must be texts: Python's encoder changes others to texts, and cannot sort a mixture. There
+    are at most 100 levels of arrays and objects, as in what comes from outside, since a value that
+    was written at one depth of the call stack must be readable at any other. The types of the
+    other values are left to the encoder.
+    """
+    for depth, containers in enumerate(_levels(value), start=1):
+        if depth > _MAX_DEPTH:
+            raise InvalidRequest(
+                field, f"nested deeper than {_MAX_DEPTH} levels, or circular (it contains itself)"
+            )
+        names = (
+            name for container in containers if isinstance(container, dict) for name in container
+        )
+        for name in names:
+            if not isinstance(name, str):
+                raise InvalidRequest(
+                    field,
+                    f"the keys of objects must be texts, not {type(name).__name__} ({name!r:.40})",
+                )
 
 
 def read_idempotency_key(text: str | None) -> str | None:
@@ -107,7 +147,8 @@ class Fields:
         if not isinstance(value, str):
             raise InvalidRequest(name, f"must be a text, not {_kind(value)}")
         if pattern is not None and not pattern.fullmatch(value):
-            raise InvalidRequest(name, f"must match {pattern.pattern}")
+            problem = NAME_PROBLEM if pattern is NAME else f"must match {pattern.pattern}"
+            raise InvalidRequest(name, problem)
         return value
 
     def integer(self, name: str, low: int, high: int, *, default: Any = _MISSING) -> Any:
@@ -177,19 +218,21 @@ def _finite(text: str) -> float:
     return value
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
-    containers = [value]
-    for _ in range(levels):
-        inner = [
-            member
-            for container in containers
-            if isinstance(container, dict | list)
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """Yields the arrays and objects of each level of a value, each container once a level.
+
+    A value that contains itself has levels without end.
+    """
+    level = [value] if isinstance(value, _CONTAINERS) else []
+    while level:
+        yield level
+        inner = {
+            id(member): member
+            for container in level
             for member in (container.values() if isinstance(container, dict) else container)
-        ]
-        containers = [member for member in inner if isinstance(member, dict | list)]
-        if not containers:
-            return False
-    return True
+            if isinstance(member, _CONTAINERS)
+        }
+        level = list(inner.values())
 
 
 def _refuse_constant(constant: str) -> Any:

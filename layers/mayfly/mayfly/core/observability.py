@@ -3,12 +3,13 @@
 Powertools writes both.
 """
 
+import traceback
 from dataclasses import dataclass
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-__all__ = ["Observer", "observer"]
+__all__ = ["Observer", "observer", "traceback_of"]
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,16 @@ def observer(service: str) -> Observer:
     return Observer(
         log=Logger(service=service), metrics=Metrics(namespace="Mayfly", service=service)
     )
+
+
+def traceback_of(error: BaseException) -> dict[str, str]:
+    """Returns the keys of a log line that show an exception of code that is not Mayfly's.
+
+    The logger's own `exc_info` calls `str(error)`, which may raise, and writes texts that UTF-8
+    cannot hold, which loses the line.
+    """
+    texts = {
+        "exception": "".join(traceback.format_exception(error)),
+        "exception_name": type(error).__name__,
+    }
+    return {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}

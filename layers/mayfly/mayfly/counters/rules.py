@@ -5,7 +5,7 @@ from typing import Final
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import key
-from mayfly.core.json_input import NAME, canonical_json
+from mayfly.core.json_input import NAME, NAME_PROBLEM, canonical_json
 from mayfly.counters.model import Step
 
 __all__ = [
@@ -82,7 +82,7 @@ def room(step: Step) -> tuple[int, int]:
 def check(name: str, step: Step = Step()) -> None:  # noqa: B008 - a constant
     """Raises InvalidRequest if the name or the step is invalid."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InvalidRequest("name", f"must match {NAME.pattern}")
+        raise InvalidRequest("name", NAME_PROBLEM)
     for field, bound in (
         ("by", MAX_STEP),
         ("floor", MAX_BOUND),

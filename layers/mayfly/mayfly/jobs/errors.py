@@ -15,6 +15,7 @@ __all__ = [
     "TooManyEffects",
     "UnknownTask",
     "UnreadableMessage",
+    "WriteRefused",
 ]
 
 
@@ -166,6 +167,18 @@ class TooManyEffects(MayflyError):
             f"the task collected {count} effects, the limit is {limit}; split the work into "
             "follow-up jobs"
         )
+
+
+class WriteRefused(MayflyError):
+    """The store refuses the job's own record for its form or size.
+
+    Every retry would be refused, too, so the job ends as dead.
+    """
+
+    retryable = False
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"the store does not take the record of job {job_id!r}: {reason}")
 
 
 class UnreadableMessage(MayflyError):

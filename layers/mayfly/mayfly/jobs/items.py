@@ -24,6 +24,7 @@ __all__ = [
     "attempt_value",
     "attention",
     "attention_partition",
+    "history_values",
     "job_key",
     "new_items",
     "payload_key",
@@ -101,7 +102,7 @@ def state(job: Job) -> dict[str, Any]:
         "status": {"S": job.status},
         "attempt": {"N": str(job.attempt)},
         "fence": {"N": str(job.fence)},
-        "history": {"L": [attempt_value(attempt) for attempt in job.history]},
+        **history_values(job),
     }
     texts = {"owner": job.owner, "error": job.error}
     numbers = {
@@ -149,6 +150,17 @@ def attention_partition(tenant: str, status: Status) -> str:
     return key(tenant, status)
 
 
+def history_values(job: Job) -> dict[str, Any]:
+    """Returns the attributes of a job's history.
+
+    `omitted` is absent as long as no attempt is left out.
+    """
+    values: dict[str, Any] = {"history": {"L": [attempt_value(attempt) for attempt in job.history]}}
+    if job.omitted:
+        values["omitted"] = {"S": canonical_json(dict(job.omitted))}
+    return values
+
+
 def attempt_value(attempt: Attempt) -> dict[str, Any]:
     """Returns one entry of the history."""
     times = {"started": attempt.started_at_ms, "ended": attempt.ended_at_ms}
@@ -171,6 +183,7 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
         not_before_ms=optional_number(item, "not_before"),
         resent_at_ms=optional_number(item, "resent_at"),
         history=tuple(_attempt(entry["S"]) for entry in item["history"]["L"]),
+        omitted=_omitted(item["omitted"]["S"]) if "omitted" in item else {},
         result=json.loads(item["result"]["S"]) if "result" in item else None,
         error=optional_text(item, "error"),
         expires_at_s=optional_number(item, "expires_at"),
@@ -184,6 +197,10 @@ def _attempt(entry: str) -> Attempt:
     stored = json.loads(entry)
     outcome = Outcome(stored["outcome"]) if stored["outcome"] else None
     return Attempt(stored["started"], stored["ended"], outcome, stored["error"])
+
+
+def _omitted(entry: str) -> dict[Outcome, int]:
+    return {Outcome(name): count for name, count in json.loads(entry).items()}
 
 
 def _tick(entry: str) -> Tick:

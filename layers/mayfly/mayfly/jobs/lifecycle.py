@@ -5,6 +5,7 @@
 
 from dataclasses import replace
 
+from mayfly.jobs.history import begin_attempt, end_attempt
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
 
@@ -14,13 +15,12 @@ __all__ = ["claimed", "completed", "failed"]
 def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
     """Returns the job after a claim by the owner `nonce`."""
     return replace(
-        seen,
+        begin_attempt(seen, Attempt(started_at_ms=now_ms)),
         status=Status.INPROGRESS,
         owner=nonce,
         lease_until_ms=now_ms + lease_ms,
         attempt=seen.attempt + 1,
         fence=seen.fence + 1,
-        history=(*seen.history, Attempt(started_at_ms=now_ms)),
     )
 
 
@@ -40,11 +40,10 @@ def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Jo
         return replace(_ended(mine, Status.DEAD, ended, now_ms), error=error)
     status = Status.RETRY if waits_by_message(retry_at_ms, now_ms) else Status.SCHEDULED
     return replace(
-        mine,
+        end_attempt(mine, ended),
         status=status,
         lease_until_ms=None,
         not_before_ms=retry_at_ms,
-        history=(*mine.history[:-1], ended),
     )
 
 
@@ -52,9 +51,8 @@ def _ended(mine: Job, status: Status, attempt: Attempt, now_ms: int) -> Job:
     # Only a job that has ended may be deleted: its TTL counts from its end.
     expires_at_s = now_ms // 1000 + RETENTION_SECONDS
     return replace(
-        mine,
+        end_attempt(mine, attempt),
         status=status,
         lease_until_ms=None,
-        history=(*mine.history[:-1], attempt),
         expires_at_s=expires_at_s,
     )

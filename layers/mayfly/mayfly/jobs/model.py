@@ -1,6 +1,7 @@
 """A job, its attempts, and a message that asks for a job."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -142,8 +143,9 @@ class Job:
     """One job, as read. Times are milliseconds since the epoch.
 
     `fence` grows by one with every claim, over all runs: another system can refuse calls with an
-    older one. `progress` is what the job's task saved last (`effects.checkpoint`). `tick` is set if
-    a schedule made the job.
+    older one. `history` has the first and the last attempts, and `omitted` counts those between
+    them by their outcomes (`mayfly.jobs.history`). `progress` is what the job's task saved last
+    (`effects.checkpoint`). `tick` is set if a schedule made the job.
     """
 
     id: str
@@ -162,6 +164,7 @@ class Job:
     not_before_ms: int | None = None
     resent_at_ms: int | None = None
     history: tuple[Attempt, ...] = ()
+    omitted: Mapping[Outcome, int] = field(default_factory=dict)
     result: Any = None
     error: str | None = None
     expires_at_s: int | None = None

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mayfly.aws.dynamodb import ConditionFailed, Item
+from mayfly.aws.dynamodb import ConditionFailed, Item, RequestRefused
 from mayfly.aws.items import binary
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
 from mayfly.core.turns import in_turns, work_off
 from mayfly.jobs import writes
 from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound, StaleWrite
+from mayfly.jobs.history import shortened
 from mayfly.jobs.items import (
     DUE,
     attention,
@@ -23,7 +24,12 @@ from mayfly.jobs.items import (
     tenant_of,
 )
 from mayfly.jobs.model import TERMINAL, Job, Status, Unreadable
-from mayfly.jobs.rules import RETENTION_SECONDS, idle_since_ms, is_expired, wait_before_claim_ms
+from mayfly.jobs.rules import (
+    RETENTION_SECONDS,
+    idle_since_ms,
+    is_expired,
+    wait_before_claim_ms,
+)
 from mayfly.jobs.store import JobStore
 
 __all__ = ["JobOperations", "Page", "Unfinished"]
@@ -83,7 +89,7 @@ class JobOperations:
                 return job
             if job.status in TERMINAL:
                 raise JobEnded(job_id, job.status)
-            if self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms)):
+            if self._change("cancel", writes.cancel(self._table, job, now_ms=now_ms), job):
                 return self.store.read(tenant, job_id, now_ms=now_ms)
         raise StoreUnavailable("cancel", "the job was changed at the same time; try again")
 
@@ -106,7 +112,7 @@ class JobOperations:
         if job.status is not Status.DEAD:
             raise JobEnded(job_id, job.status)
         # False means that another caller has just done it.
-        self._change("redrive", writes.redrive(self._table, job))
+        self._change("redrive", writes.redrive(self._table, job), job)
         return self.store.read(tenant, job_id, now_ms=now_ms)
 
     def resend(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
@@ -139,7 +145,7 @@ class JobOperations:
             except StaleWrite:
                 return None
             return Status.DEAD
-        if not self._change("resend", writes.resend(self._table, job, now_ms=now_ms)):
+        if not self._change("resend", writes.resend(self._table, job, now_ms=now_ms), job):
             return None
         return Status.SCHEDULED if job.status is Status.SCHEDULED else Status.QUEUED
 
@@ -333,13 +339,20 @@ class JobOperations:
         for index in range(int(first["pieces"]["N"])):
             self._db.delete("forget", TableName=self._table, Key=_unreadable_key(message_id, index))
 
-    def _change(self, operation: str, write: dict[str, Any]) -> bool:
+    def _change(self, operation: str, write: dict[str, Any], seen: Job | None = None) -> bool:
         """Sends an update. Returns False if its condition was false.
 
-        The job has changed since it was read.
+        The job has changed since it was read. If the item of the job that was `seen` is too large
+        for the update, its history is shortened first.
         """
         try:
-            self._db.update(operation, **write)
+            try:
+                self._db.update(operation, **write)
+            except RequestRefused as refusal:
+                if seen is None or not refusal.is_malformed or shortened(seen) == seen:
+                    raise
+                self.store.shorten(seen)
+                self._db.update(operation, **write)
         except ConditionFailed:
             return False
         return True

@@ -4,11 +4,14 @@ No I/O, no clock.
 """
 
 import hashlib
+import math
+from collections.abc import Iterator
+from traceback import TracebackException
 from typing import Any, Final, Protocol
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import derived_id
-from mayfly.core.json_input import canonical_json
+from mayfly.core.json_input import canonical_json, check_json
 from mayfly.jobs.errors import ResultTooLarge
 from mayfly.jobs.model import (
     TERMINAL,
@@ -28,11 +31,13 @@ __all__ = [
     "RESULT_LIMIT",
     "RETENTION_SECONDS",
     "backoff_ms",
+    "check_pause",
     "check_progress",
     "check_result",
     "describe",
     "fingerprint",
     "idle_since_ms",
+    "interruption",
     "is_expired",
     "is_inline",
     "is_overdue",
@@ -79,7 +84,12 @@ OVERDUE_MS: Final = 120_000
 
 _FIRST_BACKOFF_MS: Final = 1_000
 _LONGEST_BACKOFF_MS: Final = 300_000
+#: The characters of an error that are stored.
 _ERROR_CHARACTERS: Final = 500
+#: The characters that an error leaves for its members and causes.
+_OWN_CHARACTERS: Final = 250
+#: The levels of members and causes that are described.
+_ERROR_LEVELS: Final = 10
 _PUBLIC: Final = {
     Status.SCHEDULED: "scheduled",
     Status.QUEUED: "queued",
@@ -125,7 +135,11 @@ def new_job(
         payload=submission.payload,
         status=Status.QUEUED if not_before_ms is None else Status.SCHEDULED,
         not_before_ms=not_before_ms,
-        max_attempts=submission.max_attempts or (task.max_attempts if task else 1),
+        max_attempts=(
+            submission.max_attempts
+            if submission.max_attempts is not None
+            else (task.max_attempts if task else 1)
+        ),
         created_at_ms=now_ms,
         fingerprint=fingerprint(submission),
     )
@@ -178,8 +192,10 @@ def backoff_ms(attempt: int, jitter: float) -> int:
 def check_result(result: Any) -> str:
     """Returns `result` as the JSON to store.
 
-    Raises ResultTooLarge, or TypeError or ValueError if JSON cannot hold it.
+    Raises ResultTooLarge, InvalidRequest if a key is not a text or if it is nested too deeply, or
+    TypeError or ValueError if JSON cannot hold it.
     """
+    check_json("result", result)
     encoded = canonical_json(result)
     size = len(encoded.encode())
     if size > RESULT_LIMIT:
@@ -190,8 +206,10 @@ def check_result(result: Any) -> str:
 def check_progress(progress: Any) -> str:
     """Returns `progress` as the JSON to store.
 
-    Raises InvalidRequest if it is too large, or TypeError or ValueError if JSON cannot hold it.
+    Raises InvalidRequest if it is too large, if a key is not a text or if it is nested too deeply,
+    or TypeError or ValueError if JSON cannot hold it.
     """
+    check_json("progress", progress)
     encoded = canonical_json(progress)
     if (size := len(encoded.encode())) > PROGRESS_LIMIT:
         raise InvalidRequest(
@@ -200,9 +218,61 @@ def check_progress(progress: Any) -> str:
     return encoded
 
 
+def check_pause(seconds: Any) -> float:
+    """Returns the pause that a task asks for, in seconds. A pause below 0 is one of 0.
+
+    Raises TypeError if it is not a number, ValueError if it is not finite or above a year.
+    """
+    is_number = hasattr(seconds, "__float__") and not isinstance(seconds, bool)
+    if not is_number:
+        raise TypeError(f"after_seconds must be a number of seconds, not {type(seconds).__name__}")
+    try:
+        pause = float(seconds)
+    except OverflowError:
+        pause = math.inf
+    if not pause <= LONGEST_DELAY_SECONDS:  # also true of NaN
+        raise ValueError(
+            f"after_seconds must be at most {LONGEST_DELAY_SECONDS} (a year), not {pause}; it is "
+            "a number of seconds from now, not a time"
+        )
+    return max(pause, 0.0)
+
+
 def describe(error: BaseException) -> str:
-    """Returns an exception as history and logs show it: type and message, up to 500 characters."""
-    return f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
+    """Returns an exception as history and logs show it, in up to 500 characters of valid UTF-8.
+
+    It is the type and the message, the members of an exception group, and the causes
+    (`raise ... from`). Never raises, whatever `str(error)` does.
+    """
+    text = ""
+    for part in _described(error, _ERROR_LEVELS):
+        text += part
+        if len(text) >= _ERROR_CHARACTERS:
+            break
+    # A lone surrogate, as `os.listdir` makes it of a file name that is not UTF-8, is escaped.
+    return text.encode(errors="backslashreplace").decode()[:_ERROR_CHARACTERS]
+
+
+def _described(error: BaseException, levels: int) -> Iterator[str]:
+    # The traceback module has a text for an exception whose own `__str__` raises, too.
+    message = str(TracebackException(type(error), error, None, limit=0, compact=True))
+    own = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    is_alone = not levels or (not members and error.__cause__ is None)
+    yield own[: _ERROR_CHARACTERS if is_alone else _OWN_CHARACTERS]
+    if is_alone:
+        return
+    for index, member in enumerate(members):
+        yield "; " if index else ": "
+        yield from _described(member, levels - 1)
+    if error.__cause__ is not None:
+        yield "; caused by "
+        yield from _described(error.__cause__, levels - 1)
+
+
+def interruption(job: Job) -> str:
+    """Returns the error of a job whose last attempt was interrupted."""
+    return f"attempt {job.attempt} of {job.max_attempts} was interrupted: its process died"
 
 
 def public_status(job: Job, now_ms: int) -> str:

@@ -14,7 +14,7 @@ from mayfly.jobs.errors import JobNotFound, StaleWrite
 from mayfly.jobs.group_commit import CommitOutcome, GroupCommit, Member, stale_write
 from mayfly.jobs.items import job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
-from mayfly.jobs.rules import is_expired
+from mayfly.jobs.rules import interruption, is_expired
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 
@@ -285,12 +285,24 @@ class JobStore:
         write = writes.fail(self.table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
         self._leave(job, write, "fail", Status(write["ExpressionAttributeValues"][":status"]["S"]))
 
-    def bury(self, job: Job, *, now_ms: int) -> None:
-        """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was read.
+    def bury(self, job: Job, *, now_ms: int, error: str | None = None) -> None:
+        """Ends as DEAD a job that no worker runs. `job` is its state as it was read.
 
-        Raises StaleWrite if it has changed since, StoreUnavailable.
+        Without an `error`, its last attempt was interrupted. Raises StaleWrite if it has changed
+        since, StoreUnavailable.
         """
-        self._leave(job, writes.bury(self.table, job, now_ms=now_ms), "bury", Status.DEAD)
+        write = writes.bury(self.table, job, error=error or interruption(job), now_ms=now_ms)
+        self._leave(job, write, "bury", Status.DEAD)
+
+    def shorten(self, job: Job) -> None:
+        """Shortens the history of a job that no worker runs, so that it can be changed again.
+
+        Does nothing if the job is changed at the same time. Raises StoreUnavailable.
+        """
+        item = self.db.get("shorten", self.table, job_key(job.tenant, job.id))
+        if item is not None:
+            with suppress(ConditionFailed):
+                self.db.put("shorten", **writes.shorten(self.table, item))
 
     def release(self, job: Job, *, now_ms: int) -> None:
         """Undoes the caller's claim of a job that was not started; the attempt does not count.

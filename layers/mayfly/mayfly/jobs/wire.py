@@ -10,6 +10,7 @@ from typing import Any, Final
 from mayfly.core.clock import rfc3339
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json, read_idempotency_key
+from mayfly.jobs.history import attempt_number
 from mayfly.jobs.model import Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake
 from mayfly.jobs.rules import LONGEST_DELAY_SECONDS, MAX_MAX_ATTEMPTS, PAYLOAD_LIMIT, public_status
 
@@ -147,14 +148,14 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
         "payload": job.payload,
         "created_at": rfc3339(job.created_at_ms),
         "max_attempts": job.max_attempts,
-        "attempts": [
-            _public_attempt(job, number, now_ms) for number in range(1, len(job.history) + 1)
-        ],
+        "attempts": [_public_attempt(job, index, now_ms) for index in range(len(job.history))],
         "result": job.result,
         "error": job.error,
     }
     if job.status in (Status.RETRY, Status.SCHEDULED) and job.not_before_ms is not None:
         shown["not_before"] = rfc3339(job.not_before_ms)
+    if job.omitted:
+        shown["attempts_omitted"] = dict(job.omitted)
     if job.progress is not None:
         shown["progress"] = job.progress
     if job.tick is not None:
@@ -190,13 +191,14 @@ def _moment(report: Any, field: str) -> int | None:
     return None
 
 
-def _public_attempt(job: Job, number: int, now_ms: int) -> dict[str, Any]:
-    attempt = job.history[number - 1]
+def _public_attempt(job: Job, index: int, now_ms: int) -> dict[str, Any]:
+    attempt = job.history[index]
+    is_last = index == len(job.history) - 1
     return {
-        "number": number,
+        "number": attempt_number(job, index),
         "started_at": rfc3339(attempt.started_at_ms),
         "ended_at": None if attempt.ended_at_ms is None else rfc3339(attempt.ended_at_ms),
-        "outcome": _outcome(job, attempt, last=number == len(job.history), now_ms=now_ms),
+        "outcome": _outcome(job, attempt, last=is_last, now_ms=now_ms),
         "error": attempt.error,
     }
 

@@ -27,7 +27,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mayfly.jobs.items import DUE, attempt_value, attention, job_key, new_items, scheduled, state
+from mayfly.jobs.history import end_attempt, shortened, undo_attempt
+from mayfly.jobs.items import (
+    DUE,
+    attempt_value,
+    attention,
+    history_values,
+    job_key,
+    new_items,
+    read_job,
+    scheduled,
+    state,
+)
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
 
@@ -49,6 +60,7 @@ __all__ = [
     "renew_seen",
     "resend",
     "save",
+    "shorten",
     "take_due",
     "take_due_together",
 ]  # fmt: skip
@@ -57,6 +69,10 @@ __all__ = [
 _IS_MINE: Final = "#status = :inprogress AND #owner = :nonce"
 #: Attributes that place a job in the indexes.
 _PLACES: Final = ("attention", "attention_at", "due")
+#: Attributes that are set when the item is made.
+_NEVER_CHANGED: Final = ("pk", "sk", "id", "tenant", "task", "created_at", "payload", "tick")
+#: Attributes that appear without a new `fence`.
+_OPTIONAL: Final = ("progress", "resent_at", "lease_until", "not_before", "expires_at")
 #: Attributes of a new item that the claim itself sets.
 _SET_BY_CLAIM: Final = {"pk", "sk", "status", "history", "attempt", "fence"}
 
@@ -227,19 +243,19 @@ def claim_seen(table: str, seen: Job, mine: Job) -> dict[str, Any]:
     each costs one write unit. In a transaction each would cost two.
     """
     is_as_seen = '"status" = ? AND "fence" = ?'
-    sets = " ".join(
-        f'SET "{name}" = ?'
-        for name in ("status", "owner", "lease_until", "attempt", "fence", "history")
-    )
+    written = {
+        "status": {"S": mine.status},
+        "owner": {"S": mine.owner},
+        "lease_until": {"N": str(mine.lease_until_ms)},
+        "attempt": {"N": str(mine.attempt)},
+        "fence": {"N": str(mine.fence)},
+        **history_values(mine),
+    }
+    sets = " ".join(f'SET "{name}" = ?' for name in written)
     return {
         "Statement": f'UPDATE "{table}" {sets} WHERE "pk" = ? AND "sk" = ? AND {is_as_seen}',
         "Parameters": [
-            {"S": mine.status},
-            {"S": mine.owner},
-            {"N": str(mine.lease_until_ms)},
-            {"N": str(mine.attempt)},
-            {"N": str(mine.fence)},
-            {"L": [attempt_value(attempt) for attempt in mine.history]},
+            *written.values(),
             *job_key(seen.tenant, seen.id).values(),
             {"S": seen.status},
             {"N": str(seen.fence)},
@@ -348,28 +364,8 @@ def continue_later(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
     The attempt is recorded, but does not count. The status is RETRY, which the relay does not
     announce: the message that was received comes back.
     """
-    ended = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.CONTINUED)
-    return {
-        "TableName": table,
-        "Key": job_key(job.tenant, job.id),
-        "UpdateExpression": (
-            f"SET #status = :retry, #not_before = :now, #history[{len(job.history) - 1}] = "
-            ":attempt REMOVE #lease_until ADD #attempt :less"
-        ),
-        "ConditionExpression": _IS_MINE,
-        "ExpressionAttributeNames": _names(
-            ("status", "not_before", "lease_until", "owner", "history", "attempt")
-        ),
-        "ExpressionAttributeValues": {
-            ":inprogress": {"S": Status.INPROGRESS},
-            ":nonce": {"S": job.owner},
-            ":retry": {"S": Status.RETRY},
-            ":now": {"N": str(now_ms)},
-            ":attempt": attempt_value(ended),
-            ":less": {"N": "-1"},
-        },
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    attempt = replace(job.history[-1], ended_at_ms=now_ms, outcome=Outcome.CONTINUED)
+    return _uncounted(table, end_attempt(job, attempt), now_ms=now_ms)
 
 
 def fail(
@@ -403,17 +399,58 @@ def fail(
     )
 
 
-def bury(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
-    """Ends as DEAD a job whose last attempt was interrupted. `job` is its state as it was read."""
-    error = f"attempt {job.attempt} of {job.max_attempts} was interrupted: its process died"
-    lost = replace(job.history[-1], outcome=Outcome.INTERRUPTED, error=error)
-    write = _end(
-        table, job, _IS_MINE, Status.DEAD, lost, now_ms=now_ms, extra={"error": {"S": error}}
-    )
-    is_still_abandoned = "#lease_until = :seen_lease"  # its owner has not renewed it meanwhile
-    write["ConditionExpression"] += f" AND {is_still_abandoned}"
-    write["ExpressionAttributeValues"][":seen_lease"] = {"N": str(job.lease_until_ms)}
-    return write
+def bury(table: str, seen: Job, *, error: str, now_ms: int) -> dict[str, Any]:
+    """Ends as DEAD a job that no worker runs, in the version that was `seen`.
+
+    An abandoned attempt is recorded as interrupted.
+    """
+    is_as_seen = "#status = :seen AND #fence = :fence"
+    written: dict[str, Any] = {
+        "status": {"S": Status.DEAD},
+        "error": {"S": error},
+        "expires_at": _expires(now_ms),
+        **attention(seen.tenant, Status.DEAD, now_ms),
+        **history_values(shortened(seen)),
+    }
+    values: dict[str, Any] = {":seen": {"S": seen.status}, ":fence": {"N": str(seen.fence)}}
+    if seen.status is Status.INPROGRESS:
+        is_still_abandoned = "#lease_until = :seen_lease"  # its owner has not renewed it meanwhile
+        is_as_seen += f" AND {is_still_abandoned}"
+        values[":seen_lease"] = {"N": str(seen.lease_until_ms)}
+        lost = replace(seen.history[-1], outcome=Outcome.INTERRUPTED, error=error)
+        written |= history_values(end_attempt(seen, lost))
+    gone = ("lease_until", "not_before", "due")
+    return {
+        **_change(
+            table,
+            seen,
+            f"SET {', '.join(f'#{name} = :{name}' for name in written)} "
+            f"REMOVE {', '.join(f'#{name}' for name in gone)}",
+            is_as_seen,
+            names=("fence", *written, *gone),
+            values={**values, **{f":{name}": value for name, value in written.items()}},
+        ),
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def shorten(table: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """Shortens the history of a job's item, if the item is still as it was read.
+
+    Earlier releases kept every attempt, until no further attribute fitted into the item. So this
+    replaces the item as a whole, with a smaller one.
+    """
+    compared = [name for name in item if name not in (*_NEVER_CHANGED, "history")]
+    is_as_read = " AND ".join(f"#{name} = :{name}" for name in compared)
+    absent = [name for name in _OPTIONAL if name not in item]
+    has_nothing_new = " AND ".join(f"attribute_not_exists(#{name})" for name in absent)
+    return {
+        "TableName": table,
+        "Item": {**item, **history_values(shortened(read_job(dict(item))))},
+        "ConditionExpression": " AND ".join(filter(None, (is_as_read, has_nothing_new))),
+        "ExpressionAttributeNames": _names((*compared, *absent)),
+        "ExpressionAttributeValues": {f":{name}": item[name] for name in compared},
+    }
 
 
 def release(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
@@ -421,26 +458,7 @@ def release(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
 
     The status is RETRY, which the relay does not announce.
     """
-    return {
-        "TableName": table,
-        "Key": job_key(job.tenant, job.id),
-        "UpdateExpression": (
-            "SET #status = :retry, #not_before = :now REMOVE #lease_until, "
-            f"#history[{len(job.history) - 1}] ADD #attempt :less"
-        ),
-        "ConditionExpression": _IS_MINE,
-        "ExpressionAttributeNames": _names(
-            ("status", "not_before", "lease_until", "owner", "history", "attempt")
-        ),
-        "ExpressionAttributeValues": {
-            ":inprogress": {"S": Status.INPROGRESS},
-            ":nonce": {"S": job.owner},
-            ":retry": {"S": Status.RETRY},
-            ":now": {"N": str(now_ms)},
-            ":less": {"N": "-1"},
-        },
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    return _uncounted(table, undo_attempt(job), now_ms=now_ms)
 
 
 def cancel(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
@@ -458,11 +476,11 @@ def cancel(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
         ":expires": _expires(now_ms),
     }
     if seen.status is Status.INPROGRESS:
-        sets.append(f"#history[{len(seen.history) - 1}] = :attempt")
-        names.append("history")
-        values[":attempt"] = attempt_value(
-            replace(seen.history[-1], ended_at_ms=now_ms, outcome=Outcome.CANCELLED)
-        )
+        attempt = replace(seen.history[-1], ended_at_ms=now_ms, outcome=Outcome.CANCELLED)
+        written = history_values(end_attempt(seen, attempt))
+        sets += [f"#{name} = :{name}" for name in written]
+        names += written
+        values |= {f":{name}": value for name, value in written.items()}
     expression = (
         f"SET {', '.join(sets)} REMOVE #lease_until, #not_before, #attention, #attention_at, #due"
     )
@@ -574,24 +592,54 @@ def _leave(
     *,
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Returns the write with which an owner gives a job another status."""
-    sets = [
-        "#status = :status",
-        f"#history[{len(job.history) - 1}] = :attempt",
-        *(f"#{name} = :{name}" for name in extra),
-    ]
+    """Returns the write with which an owner gives a job another status.
+
+    It writes the whole history. Only an owner and a cancellation change that of a job that runs.
+    """
+    written = {**history_values(end_attempt(job, attempt)), **extra}
+    sets = ["#status = :status", *(f"#{name} = :{name}" for name in written)]
     return {
         "TableName": table,
         "Key": job_key(job.tenant, job.id),
         "UpdateExpression": f"SET {', '.join(sets)} REMOVE #lease_until",
         "ConditionExpression": condition,
-        "ExpressionAttributeNames": _names(("status", "history", "lease_until", "owner", *extra)),
+        "ExpressionAttributeNames": _names(("status", "lease_until", "owner", *written)),
         "ExpressionAttributeValues": {
             ":inprogress": {"S": Status.INPROGRESS},
             ":nonce": {"S": job.owner},
             ":status": {"S": status},
-            ":attempt": attempt_value(attempt),
-            **{f":{name}": value for name, value in extra.items()},
+            **{f":{name}": value for name, value in written.items()},
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def _uncounted(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
+    """Returns the write with which an owner leaves a job to others, and that gives an attempt back.
+
+    `job` has the history to write.
+    """
+    written = history_values(job)
+    sets = [
+        "#status = :retry",
+        "#not_before = :now",
+        *(f"#{name} = :{name}" for name in written),
+    ]
+    return {
+        "TableName": table,
+        "Key": job_key(job.tenant, job.id),
+        "UpdateExpression": f"SET {', '.join(sets)} REMOVE #lease_until ADD #attempt :less",
+        "ConditionExpression": _IS_MINE,
+        "ExpressionAttributeNames": _names(
+            ("status", "not_before", "lease_until", "owner", "attempt", *written)
+        ),
+        "ExpressionAttributeValues": {
+            ":inprogress": {"S": Status.INPROGRESS},
+            ":nonce": {"S": job.owner},
+            ":retry": {"S": Status.RETRY},
+            ":now": {"N": str(now_ms)},
+            ":less": {"N": "-1"},
+            **{f":{name}": value for name, value in written.items()},
         },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }

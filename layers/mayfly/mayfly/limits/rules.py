@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import key
-from mayfly.core.json_input import NAME
+from mayfly.core.json_input import NAME, NAME_PROBLEM
 from mayfly.limits.model import Algorithm, Decision, Limit
 
 __all__ = [
@@ -75,7 +75,7 @@ def check(limit: Limit, key: str, cost: int) -> None:
             "key", "must have 1 to 128 characters, none of them a control character"
         )
     if not NAME.fullmatch(limit.name):
-        raise InvalidRequest("name", f"must match {NAME.pattern}")
+        raise InvalidRequest("name", NAME_PROBLEM)
     if not 1 <= limit.limit <= MAX_LIMIT:
         raise InvalidRequest("limit", f"must be from 1 to {MAX_LIMIT}")
     if not 1 <= limit.period_seconds <= MAX_PERIOD_SECONDS:

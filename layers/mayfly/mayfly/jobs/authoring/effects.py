@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mayfly.core.clock import Clock
 from mayfly.core.errors import InvalidRequest
-from mayfly.core.json_input import NAME
+from mayfly.core.json_input import NAME, NAME_PROBLEM
 from mayfly.counters.rules import MAX_STEP, SHARD, partition
 from mayfly.jobs.errors import TooManyEffects
 from mayfly.limits.model import Algorithm, Limit
@@ -133,7 +133,7 @@ class Effects:
         name or step.
         """
         if not isinstance(counter, str) or not NAME.fullmatch(counter):
-            raise InvalidRequest("counter", f"must match {NAME.pattern}")
+            raise InvalidRequest("counter", NAME_PROBLEM)
         if isinstance(by, bool) or not isinstance(by, int):
             raise InvalidRequest("by", f"must be a whole number, not {by!r}")
         if not -MAX_STEP <= by <= MAX_STEP:

@@ -4,6 +4,7 @@
 """
 
 from mayfly.core.errors import MayflyError
+from mayfly.jobs.rules import check_pause
 
 __all__ = ["Continue", "Permanent", "Retry"]
 
@@ -22,13 +23,28 @@ class Permanent(MayflyError):
 
 
 class Retry(MayflyError):
-    """Raised by a task to be tried again, `after_seconds` from now or after the usual backoff."""
+    """Raised by a task to be tried again, `after_seconds` from now or after the usual backoff.
+
+    The pause is at most a year. Its constructor raises TypeError if `after_seconds` is not a
+    number, and ValueError if it is NaN or above a year; the attempt then fails with that error. A
+    number below 0 is 0.
+    """
 
     code = "retry"
+    _after_seconds: float | None = None
 
     def __init__(self, reason: str, after_seconds: float | None = None) -> None:
         self.after_seconds = after_seconds
         super().__init__(reason)
+
+    @property
+    def after_seconds(self) -> float | None:
+        """The pause in seconds; None for the usual backoff."""
+        return self._after_seconds
+
+    @after_seconds.setter
+    def after_seconds(self, seconds: float | None) -> None:
+        self._after_seconds = None if seconds is None else check_pause(seconds)
 
 
 class Continue(MayflyError):

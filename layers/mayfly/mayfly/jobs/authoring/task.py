@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mayfly.core.json_input import NAME
+from mayfly.core.json_input import NAME, NAME_PROBLEM
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.errors import BadTask
 from mayfly.jobs.model import Job
@@ -30,8 +30,9 @@ class Declaration:
     def __post_init__(self) -> None:
         """Raises BadTask if a value is invalid."""
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            raise BadTask([f"task name {self.name!r} must match {NAME.pattern}"])
-        if not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= MAX_MAX_ATTEMPTS:
+            raise BadTask([f"task name {self.name!r} {NAME_PROBLEM}"])
+        is_whole = isinstance(self.max_attempts, int) and not isinstance(self.max_attempts, bool)
+        if not is_whole or not 1 <= self.max_attempts <= MAX_MAX_ATTEMPTS:
             raise BadTask(
                 [
                     f"task {self.name!r}: max_attempts must be a whole number from 1 to "

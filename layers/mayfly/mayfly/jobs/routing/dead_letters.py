@@ -19,7 +19,13 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Announcement, Outbox, announcement, wake
 from mayfly.jobs.routing.stranded import StrandedSearch
 from mayfly.jobs.routing.windows import gap_window
-from mayfly.jobs.rules import is_expired, is_terminal, job_id_for, new_job, wait_before_claim_ms
+from mayfly.jobs.rules import (
+    is_expired,
+    is_terminal,
+    job_id_for,
+    new_job,
+    wait_before_claim_ms,
+)
 from mayfly.jobs.store import JobExists
 from mayfly.jobs.wire import read_message, read_stream_gap
 

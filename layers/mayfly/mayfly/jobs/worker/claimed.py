@@ -8,14 +8,16 @@ later ones are made when the job starts, in its thread.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.json_input import canonical_json
-from mayfly.jobs.errors import LeaseHeld
+from mayfly.jobs.errors import JobNotFound, LeaseHeld
+from mayfly.jobs.history import shortened
 from mayfly.jobs.model import Job, Outcome, Status
 from mayfly.jobs.rules import describe, is_expired, is_terminal, wait_before_claim_ms
 from mayfly.jobs.store import Claim, ClaimRefused, JobExists
 from mayfly.jobs.worker.deps import Deps
-from mayfly.jobs.worker.failures import bury_interrupted
+from mayfly.jobs.worker.failures import bury_interrupted, bury_refused
 from mayfly.jobs.worker.ownership import Ownership
 from mayfly.jobs.worker.powertools import AlreadyCompleted
 
@@ -36,8 +38,8 @@ class Claimed(Ownership):
 
         Raises LeaseHeld if it cannot be claimed yet, ClaimRefused if it has ended or does not
         exist, and AlreadyCompleted with its result. Raises UnreadableMessage if the idempotency key
-        was used with another body, MessageDone if the last attempt was interrupted,
-        StoreUnavailable.
+        was used with another body, MessageDone if the last attempt was interrupted or the store
+        refuses the job's record, StoreUnavailable.
         """
         if self.is_taken:  # claimed early, and perhaps lost while it waited for its turn
             self.check()
@@ -99,6 +101,38 @@ class Claimed(Ownership):
         self.is_written = job is not None
 
     def _claim(self) -> Job:
+        """Claims the job as it is. Raises ClaimRefused, StoreUnavailable."""
+        try:
+            return self._write_claim()
+        except RequestRefused as refusal:
+            if not refusal.is_malformed:
+                raise
+            return self._claim_shortened(refusal)
+
+    def _claim_shortened(self, refusal: RequestRefused) -> Job:
+        """Claims a job whose record is too large for a claim, as earlier releases left some.
+
+        If that does not help, the job is buried: every later claim would be refused, too.
+        """
+        deps, request = self._deps, self._request
+        try:
+            job = deps.store.read(request.tenant, request.job_id, now_ms=deps.clock())
+        except JobNotFound:
+            raise refusal from None
+        if is_terminal(job):
+            raise ClaimRefused(job.id, job)
+        self._wait_for_turn(job)
+        if shortened(job) == job:
+            bury_refused(deps, job, refusal)
+        deps.store.shorten(job)
+        try:
+            return self._write_claim()
+        except RequestRefused as again:
+            if again.is_malformed:
+                bury_refused(deps, job, again)
+            raise
+
+    def _write_claim(self) -> Job:
         return self._deps.store.claim(
             self._request.tenant,
             self._request.job_id,

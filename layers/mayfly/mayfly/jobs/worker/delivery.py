@@ -1,11 +1,13 @@
 """One delivery of one message: from the read of its job to the fate of the message."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from mayfly.core.errors import MayflyError
 from mayfly.core.ids import derived_id
+from mayfly.core.json_input import check_json
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
@@ -27,6 +29,19 @@ from mayfly.jobs.worker.ownership import Ownership
 from mayfly.jobs.worker.request import Request
 
 __all__ = ["Delivery", "Stage"]
+
+
+class _Escaped(Exception):
+    """A task has raised an exception that is not an Exception, such as SystemExit: `original`.
+
+    Powertools and the batch handle instances of Exception only. Any other would end the process,
+    and the jobs of the batch with it.
+    """
+
+    def __init__(self, original: BaseException) -> None:
+        self.original = original
+        super().__init__(type(original).__name__)
+
 
 #: Takes the completion of a delivery whose task has returned.
 Stage = Callable[["Delivery", Member], None]
@@ -135,16 +150,26 @@ class Delivery:
         """Takes the job. See Claimant."""
         self.ownership.acquire()
 
-    def run_task(self) -> Any:
-        """Runs the task, and checks its result and effects before anything is written."""
+    def run_task(self) -> None:
+        """Runs the task, and checks its result and effects before anything is written.
+
+        Whatever the task raises, this raises an Exception.
+        """
         job = self.ownership.job
         task = self._deps.tasks.get(job.task)
         if task is None:
             raise UnknownTask(job.task, list(self._deps.tasks))
-        result = task.run(job, self._effects)
-        self._result = check_result(result)
-        self._effects.collected()
-        return result
+        if self.request.new is not None:
+            # The job's own write has the payload, and the task may change what it is given.
+            job = replace(job, payload=deepcopy(job.payload))
+        self.ownership.begin()
+        try:
+            self._result = check_result(task.run(job, self._effects))
+            self._effects.collected()
+        except BaseException as raised:
+            if isinstance(raised, Exception):
+                raise
+            raise _Escaped(raised) from None
 
     def complete(self) -> None:
         """Stages the completion, with the effects; `conclude` gets the outcome. See Claimant."""
@@ -154,7 +179,8 @@ class Delivery:
 
     def fail(self, failure: Exception) -> None:
         """Retries, continues or buries the job after `failure` (`failures.fail`). See Claimant."""
-        fail(self._deps, self.ownership, failure, runs_first=self.runs_first)
+        cause = failure.original if isinstance(failure, _Escaped) else failure
+        fail(self._deps, self.ownership, cause, runs_first=self.runs_first)
 
     # ------------------------------------------------------------ after it
 
@@ -206,11 +232,12 @@ class Delivery:
         deps, tenant, job_id = self._deps, *self.key
         if task not in deps.tasks and task not in deps.known:
             raise UnknownTask(task, [*deps.tasks, *deps.known])
+        check_json("payload", payload)
         submission = read_submission(
             {
                 "task": task,
                 "payload": payload,
-                "max_attempts": max_attempts or DEFAULT_MAX_ATTEMPTS,
+                "max_attempts": DEFAULT_MAX_ATTEMPTS if max_attempts is None else max_attempts,
                 "delay_seconds": delay_seconds,
             },
             idempotency_key=None,

@@ -7,6 +7,7 @@
       any error, above 15 minutes       SCHEDULED                       deleted; a sweep sends one
       Continue, with progress           RETRY immediately, not counted  comes back immediately
       Permanent, or the last attempt    DEAD                            deleted
+      the store refuses its record      DEAD                            deleted
     commit
       an effect is refused              DEAD, or as above               deleted, or as above
       every try met conflicts           unchanged, not counted          comes back after 1 to 2 s
@@ -15,9 +16,11 @@
 
 from typing import NoReturn
 
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import MayflyError
+from mayfly.core.observability import traceback_of
 from mayfly.jobs.authoring.outcomes import Continue, Retry
-from mayfly.jobs.errors import Contended, EffectRefused, LeaseHeld, StaleWrite
+from mayfly.jobs.errors import Contended, EffectRefused, LeaseHeld, StaleWrite, WriteRefused
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import backoff_ms, describe, waits_by_message
 from mayfly.jobs.store import ClaimRefused
@@ -29,6 +32,7 @@ __all__ = [
     "JobFailed",
     "MessageDone",
     "bury_interrupted",
+    "bury_refused",
     "fail",
     "release_contended",
     "settle",
@@ -45,15 +49,27 @@ class MessageDone(MayflyError):
     """The job is dead, or waits in the table for its time; its message can be deleted."""
 
 
-def fail(deps: Deps, ownership: Ownership, failure: Exception, *, runs_first: bool) -> NoReturn:
+def fail(deps: Deps, ownership: Ownership, failure: BaseException, *, runs_first: bool) -> NoReturn:
     """Retries, continues or buries a job whose task or commit has failed.
 
     `runs_first` is True if the invocation has run no other job before, so that the job had all of
-    its time. Raises JobFailed if the message must come back, MessageDone if it can be deleted,
+    its time. If the store refuses the job's record for its form or size, the job is buried with
+    that reason. Raises JobFailed if the message must come back, MessageDone if it can be deleted,
     StaleWrite and StoreUnavailable.
     """
     if failure is ownership.lost:
         raise failure
+    try:
+        _settle_failure(deps, ownership, failure, runs_first=runs_first)
+    except RequestRefused as refusal:
+        if not refusal.is_malformed:
+            raise
+        _bury(deps, ownership, WriteRefused(ownership.job.id, refusal.message))
+
+
+def _settle_failure(
+    deps: Deps, ownership: Ownership, failure: BaseException, *, runs_first: bool
+) -> NoReturn:
     # A job that had the whole invocation and made no progress would not make any in the next one.
     if isinstance(failure, Continue) and (ownership.has_progressed or not runs_first):
         _continue_later(deps, ownership)
@@ -71,6 +87,18 @@ def bury_interrupted(deps: Deps, job: Job) -> NoReturn:
     deps.store.bury(job, now_ms=deps.clock())
     deps.observe.count("JobDead")
     deps.observe.log.error("the job is dead: its last attempt was interrupted", buried=job.id)
+    raise MessageDone
+
+
+def bury_refused(deps: Deps, job: Job, refusal: RequestRefused) -> NoReturn:
+    """Ends as DEAD a job that cannot be claimed, since the store refuses its record.
+
+    Raises MessageDone, or StaleWrite and StoreUnavailable.
+    """
+    error = describe(WriteRefused(job.id, refusal.message))
+    deps.store.bury(job, error=error, now_ms=deps.clock())
+    deps.observe.count("JobDead")
+    deps.observe.log.error("the job is dead: it cannot be claimed", buried=job.id, error=error)
     raise MessageDone
 
 
@@ -119,12 +147,12 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
             raise cause
 
 
-def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
+def _retry(deps: Deps, ownership: Ownership, failure: BaseException) -> NoReturn:
     """Schedules the job's next attempt, after a backoff or the pause that the task requested."""
     job, now_ms = ownership.job, deps.clock()
     pause_ms = backoff_ms(job.attempt, deps.jitter())
     if isinstance(failure, Retry) and failure.after_seconds is not None:
-        pause_ms = int(failure.after_seconds * 1000)
+        pause_ms = int(failure.after_seconds * 1000)  # its class has checked it
     # The write and the fate of the message depend on the same reading of the clock.
     ownership.fail(describe(failure), now_ms + pause_ms, now_ms)
     deps.observe.count("JobRetried")
@@ -133,7 +161,7 @@ def _retry(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
         error=describe(failure),
         attempt=job.attempt,
         in_ms=pause_ms,
-        exc_info=None if isinstance(failure, MayflyError) else failure,
+        extra=None if isinstance(failure, MayflyError) else traceback_of(failure),
     )
     if not waits_by_message(now_ms + pause_ms, now_ms):  # a sweep sends another message
         raise MessageDone
@@ -155,7 +183,7 @@ def _continue_later(deps: Deps, ownership: Ownership) -> NoReturn:
     raise JobFailed(ownership.job.id, 0)
 
 
-def _bury(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
+def _bury(deps: Deps, ownership: Ownership, failure: BaseException) -> NoReturn:
     """Ends the job as DEAD."""
     ownership.fail(describe(failure), None, deps.clock())
     deps.observe.count("JobDead")
@@ -163,12 +191,12 @@ def _bury(deps: Deps, ownership: Ownership, failure: Exception) -> NoReturn:
         "the job is dead; see its record for the reason",
         error=describe(failure),
         attempt=ownership.job.attempt,
-        exc_info=None if isinstance(failure, MayflyError) else failure,
+        extra=None if isinstance(failure, MayflyError) else traceback_of(failure),
     )
     raise MessageDone
 
 
-def _is_permanent(deps: Deps, job: Job, failure: Exception) -> bool:
+def _is_permanent(deps: Deps, job: Job, failure: BaseException) -> bool:
     """Returns True if another attempt would fail in the same way."""
     if isinstance(failure, EffectRefused):
         retries_refused = deps.tasks[job.task].declaration.retry_refused

@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
+from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import StoreUnavailable
-from mayfly.jobs.errors import StaleWrite
+from mayfly.core.json_input import canonical_json
+from mayfly.jobs.errors import StaleWrite, WriteRefused
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import check_progress, describe
 from mayfly.jobs.worker.deps import Deps
@@ -32,6 +34,8 @@ class Ownership(ABC):
         self.lost: StaleWrite | None = None
         #: True if the task has saved progress that differs from what it found.
         self.has_progressed = False
+        #: The progress that is stored, as JSON: the task may change the value that it was given.
+        self._saved = "null"
 
     @abstractmethod
     def acquire(self) -> None:
@@ -62,6 +66,10 @@ class Ownership(ABC):
     def is_taken(self) -> bool:
         """True once `acquire` or an early claim has succeeded."""
         return self._job is not None
+
+    def begin(self) -> None:
+        """Notes the progress that the task finds. Called before the task runs."""
+        self._saved = canonical_json(self.job.progress)
 
     def release(self) -> None:
         """Undoes the claim of a job that was not started; the attempt does not count.
@@ -99,7 +107,7 @@ class Ownership(ABC):
     def save(self, progress: Any) -> None:
         """Stores the task's progress with the job.
 
-        Raises StaleWrite, InvalidRequest, StoreUnavailable.
+        Raises StaleWrite, InvalidRequest, WriteRefused, StoreUnavailable.
         """
         text = check_progress(progress)
         self.ensure_written()
@@ -110,6 +118,11 @@ class Ownership(ABC):
         except StaleWrite as refusal:
             self.lost = refusal
             raise
+        except RequestRefused as refusal:
+            if refusal.is_malformed:
+                raise WriteRefused(self.job.id, refusal.message) from refusal
+            raise
         # Unchanged progress does not count; otherwise a task could continue forever.
-        self.has_progressed = self.has_progressed or progress != self.job.progress
+        self.has_progressed = self.has_progressed or text != self._saved
+        self._saved = text
         self._job = replace(self.job, progress=progress)

@@ -1,7 +1,6 @@
 """Gives deliveries to Powertools' idempotency, which claims, runs and completes them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -39,8 +38,9 @@ class Runner:
             config=self._config,
             key_prefix="job",
         )
-        def perform(*, job: str, delivery: Delivery) -> Any:
-            return delivery.run_task()
+        def perform(*, job: str, delivery: Delivery) -> None:
+            # Returns nothing: Powertools would encode the result once more.
+            delivery.run_task()
 
         self._perform = perform
 
