@@ -72,7 +72,10 @@ BUILDERS = {
     "webhooks.key": ["endpoint that is gone"],
 }
 #: The version that first stores a kind, status, outcome, algorithm or `kind: attribute`.
-SINCE = dict.fromkeys(("search", "search for stranded jobs"), "0.2.0")
+SINCE = {
+    **dict.fromkeys(("search", "search for stranded jobs"), "0.2.0"),
+    "job: canonical_fingerprint": "0.3.0",
+}
 
 
 def is_of_its_time(what: str, version: str) -> bool:
