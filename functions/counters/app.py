@@ -1,7 +1,7 @@
 """Routes /counters/{name} and /limits/{name}/take: exact counters, and limits."""
 
 from mayfly import Response, counters, limits
-from mayfly.core.json_input import read_idempotency_key
+from mayfly.core.json_input import read_idempotency_header
 from mayfly.counters.wire import read_creation, read_increment
 from mayfly.limits.wire import read_take
 from mayfly.web import answers
@@ -19,7 +19,7 @@ def build(deps: Deps) -> Handler:
 
     @api.post("/counters/<name>/increment", scope="counters:write", body=read_increment)
     def increment(name: str) -> Response[str]:
-        key = read_idempotency_key(api.header("idempotency-key"))
+        key = read_idempotency_header(api.header("idempotency-key"))
         body = api.json_body() if api.has_body else {}
         requested = read_increment(body, is_keyed=key is not None)
         count = counters.increment(

@@ -12,7 +12,7 @@ from typing import Any
 from mayfly import Response, counters, limits, sessions
 from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.tokens import is_anonymous
-from mayfly.sessions.web.cookies import is_plain_loopback, set_cookie, token_in
+from mayfly.sessions.web.cookies import Cookie, is_plain_loopback
 from mayfly.web import answers
 from mayfly.web.resolver import PUBLIC, Api, Handler
 
@@ -24,7 +24,7 @@ Page = Callable[[], Response[str]]
 
 #: The description of the whole API, made by `make openapi`.
 _DOCUMENT = Path(__file__).with_name("openapi.json")
-_COOKIE = "visitor"
+_COOKIE = Cookie("visitor")
 _IDLE_SECONDS = 30 * 24 * 3600
 _ABSOLUTE_SECONDS = 400 * 24 * 3600
 
@@ -40,12 +40,10 @@ def build(deps: Deps) -> Handler:
             return answers.text(f"Hello World! {count_hit()} times.")
         # API Gateway accepts HTTPS only, so only a request to loopback can be plain HTTP.
         plain = is_plain_loopback("http", {"host": api.domain_name})
-        token, visits = count_own_visit(token_in(api.cookies(), _COOKIE, plain=plain))
+        token, visits = count_own_visit(_COOKIE.token_in(api.cookies(), plain=plain))
         headers = {}
         if token is not None:
-            headers["Set-Cookie"] = set_cookie(
-                _COOKIE, token, plain=plain, max_age=_ABSOLUTE_SECONDS
-            )
+            headers["Set-Cookie"] = _COOKIE.set(token, plain=plain, max_age=_ABSOLUTE_SECONDS)
         return answers.answer({"hits": count_hit(), "yours": visits}, headers=headers)
 
     def count_hit() -> int:

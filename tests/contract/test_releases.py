@@ -72,7 +72,10 @@ BUILDERS = {
     "webhooks.key": ["endpoint that is gone"],
 }
 #: The version that first stores a kind, status, outcome, algorithm or `kind: attribute`.
-SINCE = {"search": "0.2.0", "search for stranded jobs": "0.2.0", "job: omitted": "0.3.0"}
+SINCE = {
+    **dict.fromkeys(("search", "search for stranded jobs"), "0.2.0"),
+    **dict.fromkeys(("job: canonical_fingerprint", "job: omitted"), "0.4.0"),
+}
 
 
 def is_of_its_time(what: str, version: str) -> bool:

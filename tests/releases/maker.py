@@ -625,6 +625,8 @@ def _make_completed_jobs(m: Maker) -> None:
     m.deliver({"task": "note", "payload": "large" * 300, "idempotency_key": "produced-1"})
     m.deliver({"task": "counter.add", "payload": {"name": "by-messages"}}, receives=2)
     m.unnamed_jobs("completed, from a message")
+    m.deliver({"task": "note", "payload": {"n": 4.0}})
+    m.unnamed_jobs("completed, from a message with a whole float")
     m.case("counter", "added from a message", tenant="default", name="by-messages")
 
 

@@ -9,6 +9,26 @@ from mayfly.sessions import SessionStore
 
 from tests.support.fakes import FixedClock
 
+__all__ = ["UNSTORABLE", "Sequence", "Sessions"]
+
+_CIRCLE: list[Any] = []
+_CIRCLE.append(_CIRCLE)
+
+#: Values that JSON cannot hold, each with the error that an adapter raises.
+UNSTORABLE: dict[str, tuple[Any, type[Exception]]] = {
+    "NaN": (float("nan"), ValueError),
+    "infinity": (float("inf"), ValueError),
+    "minus infinity": (float("-inf"), ValueError),
+    "NaN inside": ({"a": [1, float("nan")]}, ValueError),
+    "lone surrogate": ("\ud800", ValueError),
+    "lone surrogate in a key": ({"\udfff": 1}, ValueError),
+    "10^5000": (10**5000, ValueError),
+    "circle": (_CIRCLE, ValueError),
+    "set": ({1, 2}, TypeError),
+    "object": (object(), TypeError),
+    "mixed keys": ({1: 1, "a": 1}, TypeError),
+}
+
 
 @dataclass
 class Sequence:

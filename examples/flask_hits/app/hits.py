@@ -12,7 +12,7 @@ from mayfly.sessions.web.flask import MayflySessionInterface, rotate
 from werkzeug.wrappers import Response as BaseResponse
 
 app = Flask(__name__)
-app.session_interface = MayflySessionInterface(resources.session_store(os.environ))
+MayflySessionInterface(resources.session_store(os.environ)).init_app(app)
 
 
 @app.get("/")

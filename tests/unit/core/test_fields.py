@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
-from mayfly.core.json_input import NAME, Fields, canonical_json, check_json, parse_json
+from mayfly.core.json_input import (
+    NAME,
+    Fields,
+    canonical_json,
+    check_json,
+    parse_json,
+    read_idempotency_header,
+    read_idempotency_key,
+    with_whole_numbers,
+)
 
 
 @pytest.mark.parametrize(
@@ -162,3 +171,93 @@ def test_hundred_levels_are_the_most() -> None:
         check_json("result", [value])
     with pytest.raises(InvalidRequest, match="100 levels"):
         parse_json(canonical_json([value]), limit=1000)
+
+
+# ---------------------------------------------------------------- idempotency keys
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        (None, None),
+        ("order-1", "order-1"),
+        ('"order-1"', "order-1"),
+        (' "order-1" ', "order-1"),
+        ("a;b=c", "a;b=c"),
+        ("a\\b", "a\\b"),
+        ('"a,b"', "a,b"),
+        # As releases 0.1.0 and 0.2.0 have stored it.
+        ('"a\\"b"', 'a\\"b'),
+        ('"a\\\\b"', "a\\\\b"),
+        ("x" * 255, "x" * 255),
+        (f'"{"x" * 255}"', "x" * 255),
+    ],
+)
+def test_idempotency_header_is_one_item(header: str | None, key: str | None) -> None:
+    assert read_idempotency_header(header) == key
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("a,b", "one header field"),  # also what a gateway makes of two fields
+        ("a, b", "one header field"),
+        ('"a", "b"', "one header field"),
+        ('"a","b"', "one header field"),
+        ('"a"b"', "one header field"),
+        ('a"b', "one header field"),
+        ('"a', "one header field"),
+        ('"a";p=1', "one header field"),
+        ('"a\\b"', "one header field"),  # only a quote and a backslash are escaped
+        ('"', "one header field"),
+        ("", "1 to 255"),
+        ('""', "1 to 255"),
+        ("a b", "1 to 255"),
+        ('"a b"', "1 to 255"),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}", "1 to 255"),
+        ("a\tb", "1 to 255"),
+        ("x" * 256, "1 to 255"),
+    ],
+)
+def test_idempotency_header_of_another_form_is_rejected(header: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"Idempotency-Key: .*{reason}"):
+        read_idempotency_header(header)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [(None, None), ("a,b", "a,b"), ('a"b', 'a"b'), ('"a"', "a"), ('"', '"')]
+)
+def test_idempotency_key_of_a_message_is_a_text(text: str | None, key: str | None) -> None:
+    assert read_idempotency_key(text) == key
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "1.0"),
+        ("1", "1e0"),
+        ("100", "1E+2"),
+        ("0", "-0.0"),
+        ("100000000000000000000", "1e20"),
+        ('{"a": [1, {"b": 2}]}', '{"a": [1.0, {"b": 2.0}]}'),
+        ('{"a": 1, "b": 2}', '{"b": 2.0, "a": 1}'),
+        ("1.5", "15e-1"),
+    ],
+)
+def test_spellings_of_a_number_are_one_text(one: str, other: str) -> None:
+    texts = {
+        canonical_json(with_whole_numbers(parse_json(raw, limit=1000))) for raw in (one, other)
+    }
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1", "true"), ("0", "false"), ("1", '"1"'), ("1", "1.5"), ("1", "[1]"), ("0", "null"),
+     ("9007199254740993", "9007199254740992")],
+)  # fmt: skip
+def test_other_values_are_other_texts(one: str, other: str) -> None:
+    texts = {
+        canonical_json(with_whole_numbers(parse_json(raw, limit=1000))) for raw in (one, other)
+    }
+    assert len(texts) == 2

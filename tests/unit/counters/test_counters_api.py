@@ -71,6 +71,15 @@ def test_key_counts_once(api: Api) -> None:
     assert (status, problem["code"]) == (422, "idempotency-key-reused")
 
 
+def test_key_counts_once_in_any_spelling_of_its_number(api: Api) -> None:
+    assert [api.add("k", by=by) for by in (2, 2.0)] == [(200, {"name": "hits", "value": 2})] * 2
+
+
+def test_two_idempotency_keys_are_rejected(api: Api) -> None:
+    status, problem = api.add("a, b")
+    assert (status, problem["field"]) == (400, "Idempotency-Key")
+
+
 def test_increment_outside_its_bounds_is_409(api: Api) -> None:
     assert api.add(by=5, ceiling=5) == (200, {"name": "hits", "value": 5})
     status, problem = api.add(by=1, ceiling=5)

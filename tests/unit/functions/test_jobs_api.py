@@ -1,6 +1,7 @@
 """The jobs API, through `build` on moto."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +130,84 @@ def test_same_key_with_another_body_is_422(api: JobsApi, other: dict[str, int]) 
     api.submit(headers={"Idempotency-Key": "k"})
     status, body, _ = api.submit({"task": "t", **other}, headers={"Idempotency-Key": "k"})
     assert (status, body["code"]) == (422, "idempotency-key-reused")
+
+
+#: Bodies that are one request, each in two spellings.
+EQUAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "payload 1 and 1.0": ({"payload": {"by": 1}}, {"payload": {"by": 1.0}}),
+    "payload 1.0 and 1": ({"payload": {"by": 1.0}}, {"payload": {"by": 1}}),
+    "payload 0 and -0.0": ({"payload": 0}, {"payload": -0.0}),
+    "one of two": ({"payload": {"a": 1, "b": 2.0}}, {"payload": {"a": 1.0, "b": 2}}),
+    "large": ({"payload": [1, "x" * 5000]}, {"payload": [1.0, "x" * 5000]}),
+    "max_attempts 2 and 2.0": ({"max_attempts": 2}, {"max_attempts": 2.0}),
+    "delay 5 and 5.0": ({"delay_seconds": 5}, {"delay_seconds": 5.0}),
+    "delay 0 and none": ({"delay_seconds": 0}, {}),
+    "none and delay 0.0": ({}, {"delay_seconds": 0.0}),
+    "run_at in two zones": (
+        {"run_at": "2027-01-15T09:00:00Z"}, {"run_at": "2027-01-15T10:00:00.000+01:00"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), EQUAL.values(), ids=EQUAL)
+def test_same_request_in_another_spelling_returns_the_same_job(
+    api: JobsApi, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    one = api.submit({"task": "t", **first}, headers={"Idempotency-Key": "k"})
+    api.clock.advance(5)
+    other = api.submit({"task": "t", **second}, headers={"Idempotency-Key": "k"})
+    assert (one[0], other[0]) == (202, 200)
+    assert one[1]["id"] == other[1]["id"]
+    assert repr(other[1]["payload"]) == repr(one[1]["payload"])  # as it was sent first
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"payload": 1}, {"payload": True}),
+        ({"payload": 1.0}, {"payload": "1.0"}),
+        ({"payload": 1.0}, {"payload": 1.5}),
+        ({"payload": 0.0}, {}),
+        ({"delay_seconds": 5.0}, {"delay_seconds": 6}),
+        ({"delay_seconds": 0.5}, {}),
+    ],
+    ids=str,
+)
+def test_key_with_another_value_is_422(
+    api: JobsApi, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    one, other = (
+        api.submit({"task": "t", **body}, headers={"Idempotency-Key": "k"})[0]
+        for body in (first, second)
+    )
+    assert (one, other) == (202, 422)
+
+
+def test_key_that_an_older_release_has_stored_finds_its_job(api: JobsApi) -> None:
+    """Releases 0.1.0 and 0.2.0 stored one hash, of the request as it was sent."""
+    body = {"task": "t", "payload": {"by": 1.0}}
+    job_id = api.submit(body, headers={"Idempotency-Key": "k"})[1]["id"]
+    key = {"pk": {"S": f"acme/{job_id}"}, "sk": {"S": "job"}}
+    item = api.client.get_item(TableName="JobsTable", Key=key)["Item"]
+    sent = '{"max_attempts":null,"payload":{"by":1.0},"task":"t"}'
+    assert item["fingerprint"] == {"S": hashlib.sha256(sent.encode()).hexdigest()[:32]}
+    del item["canonical_fingerprint"]
+    api.client.put_item(TableName="JobsTable", Item=item)
+    api.clock.advance(5)
+    assert api.submit(body, headers={"Idempotency-Key": "k"})[0] == 200
+
+
+def test_request_without_whole_floats_stores_no_second_hash(api: JobsApi) -> None:
+    job_id = api.submit({"task": "t", "payload": {"by": 1, "share": 0.5}})[1]["id"]
+    key = {"pk": {"S": f"acme/{job_id}"}, "sk": {"S": "job"}}
+    item = api.client.get_item(TableName="JobsTable", Key=key)["Item"]
+    assert "canonical_fingerprint" not in item
+
+
+@pytest.mark.parametrize("header", ["a,b", '"a", "b"', 'a"b'])
+def test_two_idempotency_keys_are_rejected(api: JobsApi, header: str) -> None:
+    status, body, _ = api.submit(headers={"Idempotency-Key": header})
+    assert (status, body["code"], body["field"]) == (400, "invalid-request", "Idempotency-Key")
 
 
 def test_one_key_of_two_tenants_is_two_jobs(api: JobsApi) -> None:

@@ -223,6 +223,16 @@ def test_job_that_a_worker_had_created_is_announced_and_not_created_twice(burial
     ]
 
 
+@pytest.mark.parametrize(("first", "second"), [(5, 5.0), (5.0, 5)], ids=str)
+def test_message_in_another_spelling_is_the_same_request(
+    burial: Burial, first: float, second: float
+) -> None:
+    for payload in (first, second):
+        burial.clock.advance(1)
+        burial.settle({"task": "t", "payload": payload, "idempotency_key": "k"})
+    assert list(burial.operations.unreadable(now_ms=burial.clock())) == []
+
+
 def test_message_whose_key_belongs_to_another_request_is_stored(burial: Burial) -> None:
     burial.settle({"task": "t", "payload": 5, "idempotency_key": "k"})
     body = json.dumps({"task": "t", "payload": 6, "idempotency_key": "k"})

@@ -1,11 +1,12 @@
 """The ASGI middleware, with real Starlette."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from mayfly import sessions
-from mayfly.sessions.web.asgi import SessionMiddleware
+from mayfly.sessions.web.asgi import MayflySession, SessionMiddleware
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -15,9 +16,10 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tests.support.faults import Faults
-from tests.support.sessions import Sessions
+from tests.support.sessions import UNSTORABLE, Sessions
 
 COOKIE = "__Host-session"
+HOME = "https://app.example.org"
 
 
 async def plain(request: Request) -> Response:
@@ -68,8 +70,14 @@ async def talk(socket: WebSocket) -> None:
 class Site:
     """An application, and its browsers."""
 
-    def __init__(self, store: Sessions) -> None:
+    def __init__(self, store: Sessions, **options: Any) -> None:
         self.meanwhile: Callable[[], Any] = lambda: None
+        self.key: Any = "x"
+        self.value: Any = 1
+
+        async def value(request: Request) -> Response:
+            request.session[self.key] = self.value
+            return PlainTextResponse("")
 
         def slow(request: Request) -> Response:
             request.session["slow"] = 1
@@ -77,6 +85,7 @@ class Site:
             return PlainTextResponse("")
 
         routes = [
+            Route("/value", value),
             Route("/plain", plain), Route("/hit", hit, methods=["GET", "POST"]), Route("/look",
             look), Route("/inner", inner),
             Route("/keep", keep, methods=["POST"]), Route("/plain", plain, methods=["POST"]),
@@ -85,12 +94,11 @@ class Site:
             WebSocketRoute("/talk", talk),
         ]  # fmt: skip
         self.app = Starlette(
-            routes=routes, middleware=[Middleware(SessionMiddleware, store=store, tenant="acme")]
+            routes=routes,
+            middleware=[Middleware(SessionMiddleware, store=store, tenant="acme", **options)],
         )
 
-    def browser(
-        self, base: str = "https://app.example.org", token: str | None = None
-    ) -> TestClient:
+    def browser(self, base: str = HOME, token: str | None = None) -> TestClient:
         client = TestClient(self.app, base_url=base)
         if token:
             client.cookies.set(COOKIE, token)
@@ -190,16 +198,34 @@ def test_value_of_another_type_is_a_change(site: Site) -> None:
     assert browser.get("/look").text == '{"x":1}'
 
 
-@pytest.mark.parametrize(
-    ("value", "status"), [('"' + "x" * 256 * 1024 + '"', 413), ('"\\ud800"', 400), ("NaN", 400)]
-)
-def test_value_that_a_session_cannot_hold_is_named_in_the_error(
-    site: Site, value: str, status: int
-) -> None:
-    browser = site.browser()
-    answer = browser.post("/keep", content=f'{{"x": {value}}}')
-    assert (answer.status_code, "set-cookie" in answer.headers) == (status, False)
+def test_data_above_the_limit_is_named_in_the_error(site: Site) -> None:
+    answer = site.browser().post("/keep", json={"x": "x" * 256 * 1024})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (413, False)
     assert "data" in answer.text
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new session", "session there"])
+@pytest.mark.parametrize(("value", "error"), UNSTORABLE.values(), ids=UNSTORABLE.keys())
+def test_value_that_json_cannot_hold_is_an_error_of_the_application(
+    store: Sessions, value: Any, error: type[Exception], is_new: bool
+) -> None:
+    site = Site(store)
+    browser = site.browser()
+    if not is_new:
+        browser.get("/hit")
+    site.value = value
+    with pytest.raises(error, match=r"session\['x'\]"):
+        browser.get("/value")
+    calm = TestClient(site.app, base_url=HOME, raise_server_exceptions=False)
+    assert calm.get("/value").status_code == 500
+
+
+@pytest.mark.parametrize("key", [1, None, ("a", 1)], ids=repr)
+def test_key_that_is_not_a_text_is_an_error_of_the_application(store: Sessions, key: Any) -> None:
+    site = Site(store)
+    site.key = key
+    with pytest.raises(TypeError, match="the key is not a text"):
+        site.browser().get("/value")
 
 
 def test_overlapping_requests_lose_no_change_of_each_other(site: Site) -> None:
@@ -275,3 +301,133 @@ def test_websocket_from_another_site_is_refused(site: Site) -> None:
         browser.websocket_connect("wss://app.example.org/talk", headers=origin),
     ):
         pass
+
+
+# ---------------------------------------------------------------- other versions of Starlette
+
+
+class OldSite:
+    """An application that takes the session from the scope, as Starlette did before 1.0.
+
+    Nothing but the session itself can notice that it is used.
+    """
+
+    def __init__(self, store: Sessions, use: Callable[[Any], Any]) -> None:
+        self.inner = SessionMiddleware(self.serve, store, tenant="acme")
+        self.use = use
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        used = self.use(scope["session"])
+        await PlainTextResponse(repr(used))(scope, receive, send)
+
+    def browser(self) -> TestClient:
+        return TestClient(self.inner, base_url=HOME)
+
+
+#: Every way in which an application uses a dictionary.
+USES: dict[str, Callable[[Any], Any]] = {
+    "get": lambda session: session.get("user"),
+    "get, absent": lambda session: session.get("nothing"),
+    "[]": lambda session: session["user"],
+    "in": lambda session: "user" in session,
+    "len": len,
+    "bool": bool,
+    "for": list,
+    "dict": dict,
+    "**": lambda session: {**session},
+    "==": lambda session: session == {"user": "ada"},
+    "!=": lambda session: session != {},
+    "|": lambda session: session | {"a": 1},
+    "| of another": lambda session: {"a": 1} | session,
+    "keys": lambda session: list(session.keys()),
+    "values": lambda session: list(session.values()),
+    "items": lambda session: list(session.items()),
+    "reversed": lambda session: list(reversed(session)),
+    "copy": lambda session: session.copy(),
+    "[]=": lambda session: session.__setitem__("a", 1),
+    "del": lambda session: session.__delitem__("user"),
+    "pop": lambda session: session.pop("user"),
+    "popitem": lambda session: session.popitem(),
+    "setdefault": lambda session: session.setdefault("user", 1),
+    "update": lambda session: session.update(a=1),
+    "|=": lambda session: session.__ior__({"a": 1}),
+    "clear": lambda session: session.clear(),
+    "rotate": lambda session: session.rotate("ada"),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_every_use_of_the_session_varies_the_answer_and_is_refused_to_other_origins(
+    store: Sessions, faults: Faults, use: Callable[[Any], Any]
+) -> None:
+    token, _ = sessions.create(store, tenant="acme", data={"user": "ada"})
+    site = OldSite(store, use)
+    browser = site.browser()
+    browser.cookies.set(COOKIE, token)
+    faults.requests.clear()
+    refused = browser.post("/", headers={"Sec-Fetch-Site": "cross-site"})
+    assert (refused.status_code, faults.requests) == (403, [])
+    answer = browser.post("/")
+    assert (answer.status_code, answer.headers["vary"]) == (200, "Cookie")
+
+
+def test_session_as_json_varies_the_answer_and_shows_nothing_to_other_origins(
+    store: Sessions,
+) -> None:
+    """The encoder asks an empty dictionary nothing, so a refusal cannot be raised there."""
+    token, _ = sessions.create(store, tenant="acme", data={"user": "ada"})
+    browser = OldSite(store, json.dumps).browser()
+    browser.cookies.set(COOKIE, token)
+    assert browser.post("/", headers={"Sec-Fetch-Site": "cross-site"}).text == "'{}'"
+    answer = browser.post("/")
+    assert (answer.text, answer.headers["vary"]) == ('\'{"user": "ada"}\'', "Cookie")
+
+
+def test_uses_are_all_methods_of_a_dictionary_but_those_that_show_it() -> None:
+    own = {name for name in vars(MayflySession) if callable(getattr(dict, name, None))}
+    of_object = set(dir(object)) - {"__eq__", "__ne__"}
+    shown = {"__class_getitem__", "fromkeys", "__lt__", "__le__", "__gt__", "__ge__"}
+    assert set(dir(dict)) - of_object - shown - own == set()
+
+
+def test_representation_of_a_refused_session_is_not_a_use(store: Sessions) -> None:
+    site = OldSite(store, lambda session: session.__class__.__name__ + repr(session))
+    answer = site.browser().post("/", headers={"Sec-Fetch-Site": "cross-site"})
+    assert (answer.status_code, "vary" in answer.headers) == (200, False)
+
+
+# ---------------------------------------------------------------- plain HTTP
+
+
+@pytest.mark.parametrize(
+    ("base", "is_kept"),
+    [
+        ("http://testserver", False),
+        ("http://test", False),
+        ("http://192.168.1.5:8000", False),
+        ("http://0.0.0.0:8000", True),
+        ("http://app.localhost:8000", True),
+        ("http://127.1.2.3:8000", True),
+        ("http://localhost", True),
+        ("https://testserver", True),
+    ],
+)
+def test_login_is_kept_or_its_loss_is_logged_once(
+    site: Site, caplog: pytest.LogCaptureFixture, base: str, is_kept: bool
+) -> None:
+    browser = site.browser(base)
+    browser.post("/login/ada")
+    assert browser.get("/look").json() == ({"user": "ada"} if is_kept else {})
+    browser.post("/login/ada")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (0 if is_kept else 1)
+    assert all("base_url='https://testserver'" in warning for warning in warnings)
+
+
+def test_cookie_behind_a_proxy_that_ends_tls_is_not_warned_about(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.browser("http://app.example.org").post(
+        "/login/ada", headers={"X-Forwarded-Proto": "https"}
+    )
+    assert caplog.records == []

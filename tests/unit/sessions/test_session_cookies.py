@@ -3,23 +3,17 @@
 import pytest
 from mayfly.core.errors import InvalidRequest
 from mayfly.sessions.rules import merge_patch
-from mayfly.sessions.web.cookies import (
-    clear_cookie,
-    is_cross_site,
-    is_plain_loopback,
-    set_cookie,
-    token_in,
-)
+from mayfly.sessions.web.cookies import Cookie, is_cross_site, is_plain_loopback
 from mayfly.sessions.wire import read_cursor, read_if_match, write_cursor
 
 
 def test_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
-    assert set_cookie("s", "t", plain=False) == "__Host-s=t; Path=/; HttpOnly; SameSite=Lax; Secure"
-    assert set_cookie("s", "t", plain=False, max_age=60).endswith("; Secure; Max-Age=60")
-    assert set_cookie("s", "t", plain=True) == "s=t; Path=/; HttpOnly; SameSite=Lax"
+    cookie = Cookie("s")
+    assert cookie.set("t", plain=False) == "__Host-s=t; Path=/; HttpOnly; SameSite=Lax; Secure"
+    assert cookie.set("t", plain=False, max_age=60).endswith("; Secure; Max-Age=60")
+    assert cookie.set("t", plain=True) == "s=t; Path=/; HttpOnly; SameSite=Lax"
     assert (
-        clear_cookie("s", plain=False)
-        == "__Host-s=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0"
+        cookie.clear(plain=False) == "__Host-s=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0"
     )
 
 
@@ -29,6 +23,15 @@ def test_cookie_is_bound_to_its_host_and_hidden_from_scripts() -> None:
         ("http", "localhost:3000", True),
         ("http", "127.0.0.1", True),
         ("http", "[::1]:3000", True),
+        ("http", "0.0.0.0:8000", True),
+        ("http", "[::]:8000", True),
+        ("http", "127.255.0.1:8000", True),
+        ("http", "app.localhost:8000", True),
+        ("http", "a.b.LOCALHOST.", True),
+        ("http", "notlocalhost", False),
+        ("http", "128.0.0.1", False),
+        ("http", "192.168.1.5:8000", False),
+        ("http", "testserver", False),
         ("https", "localhost:3000", False),
         ("http", "app.example.org", False),
         ("http", "localhost.example.org", False),
@@ -59,7 +62,7 @@ def test_cookie_has_no_prefix_only_on_plain_http_to_this_machine(
 def test_only_the_cookie_of_the_right_name_holds_a_token(
     cookies: list[str], token: str | None
 ) -> None:
-    assert token_in(cookies, "s", plain=False) == token
+    assert Cookie("s").token_in(cookies, plain=False) == token
 
 
 HERE = "app.example.org"

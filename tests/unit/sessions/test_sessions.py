@@ -1,6 +1,7 @@
 """Sessions on moto: operations, deadlines, overlaps. `time` is the store's own clock."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from mayfly.core.errors import InvalidRequest, PayloadTooLarge, StoreUnavailable
 from mayfly.sessions.errors import SessionNotFound, VersionConflict
 from mayfly.sessions.model import Session
 from mayfly.sessions.store import SessionRotated
+from mayfly.sessions.wire import public
 
 from tests.support.faults import Faults
-from tests.support.sessions import Sessions
+from tests.support.sessions import UNSTORABLE, Sessions
 
 IDLE, ABSOLUTE = 600, 3600
 
@@ -313,11 +315,30 @@ def test_patch_that_changes_nothing_is_a_use(store: Sessions, subject: str | Non
     assert read(store, token).version == 1
 
 
-@pytest.mark.parametrize("data", [{"a": float("nan")}, {"a": "\ud800"}])
+@pytest.mark.parametrize("value", [value for value, _ in UNSTORABLE.values()], ids=list(UNSTORABLE))
 @both
-def test_data_that_is_not_json_is_rejected(store: Sessions, subject: str | None, data: Any) -> None:
-    with pytest.raises(InvalidRequest, match="data"):
+def test_value_that_is_not_json_is_rejected_by_its_key(
+    store: Sessions, subject: str | None, value: Any
+) -> None:
+    data = {"fine": 1, "bad": value}
+    with pytest.raises(InvalidRequest, match="data: 'bad' is not JSON"):
         make(store, subject, data=data)
+    token = make(store, subject)
+    for act in (
+        lambda: sessions.change(store, token, lambda _: data, tenant="acme"),
+        lambda: sessions.patch(store, token, data, tenant="acme"),
+        lambda: sessions.rotate(store, token, tenant="acme", edit=lambda _: data),
+    ):
+        with pytest.raises(InvalidRequest, match="data: 'bad' is not JSON"):
+            act()
+    assert read(store, token).version == 1
+
+
+def test_session_whose_end_has_no_date_does_not_break_the_list(store: Sessions) -> None:
+    """Release 0.2.0 stored any lifetime."""
+    session = read(store, make(store, "ada"))
+    endless = replace(session, absolute_expires_at_ms=10**16)
+    assert public(endless)["absolute_expires_at"] == "9999-12-31T23:59:59.999Z"
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "a/b", "é", "x" * 129])

@@ -18,7 +18,9 @@ __all__ = [
     "canonical_json",
     "check_json",
     "parse_json",
+    "read_idempotency_header",
     "read_idempotency_key",
+    "with_whole_numbers",
 ]
 
 #: Names of counters, tasks, schedules and subjects: one alphabet, safe in URLs, keys and logs.
@@ -30,6 +32,10 @@ NAME_PROBLEM: Final = (
     "paths"
 )
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+#: A key in a header: the quoted string of Idempotency-Key draft-07 (RFC 9651, 3.3.3), or bare. A
+#: bare one has no quotes, and no comma: gateways join header fields of one name with commas.
+_QUOTED_KEY: Final = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_BARE_KEY: Final = re.compile(r"[^,\"]*")
 _MISSING: Final = object()
 #: Whole numbers up to this one are exact as floats (RFC 8259, 6).
 _EXACT: Final = 2**53
@@ -109,19 +115,56 @@ def check_json(field: str, value: Any) -> None:
                 )
 
 
-def read_idempotency_key(text: str | None) -> str | None:
-    """Returns the idempotency key in a header value, None if there is no header.
+def with_whole_numbers(value: Any) -> Any:
+    """Returns a JSON value with `1` in place of `1.0`, also inside: one spelling for each number.
 
-    The value is bare, or the quoted string of Idempotency-Key draft-07. Raises InvalidRequest.
+    RFC 8785, 3.2.2.3 writes both as `1`; so texts of equal values are equal.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: with_whole_numbers(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_whole_numbers(member) for member in value]
+    return value
+
+
+def read_idempotency_header(value: str | None) -> str | None:
+    """Returns the idempotency key in a header, None if there is no header.
+
+    The header has one item: a quoted string (Idempotency-Key draft-07), or the bare key. Escapes
+    in a quoted string stay as they were sent. Raises InvalidRequest.
+    """
+    if value is None:
+        return None
+    item = value.strip(" ")
+    if quoted := _QUOTED_KEY.fullmatch(item):
+        return _checked_key(quoted[1])
+    if not _BARE_KEY.fullmatch(item):
+        raise InvalidRequest(
+            "Idempotency-Key",
+            "must be one key in one header field; a key with a comma is sent in quotes, and a "
+            'quote inside of quotes as \\"',
+        )
+    return _checked_key(item)
+
+
+def read_idempotency_key(text: str | None) -> str | None:
+    """Returns the idempotency key in a message, None if it has none.
+
+    Quotes around it are left out, as in a header. Raises InvalidRequest.
     """
     if text is None:
         return None
-    bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
-    if not _IDEMPOTENCY_KEY.fullmatch(bare):
+    return _checked_key(text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)
+
+
+def _checked_key(key: str) -> str:
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest(
             "Idempotency-Key", "must have 1 to 255 printable ASCII characters, none of them a space"
         )
-    return bare
+    return key
 
 
 class Fields:

@@ -115,12 +115,12 @@ class StaleWrite(MayflyError):
         holder: str,
         *,
         has_ended: bool,
-        fingerprint: str | None = None,
+        fingerprints: frozenset[str] = frozenset(),
     ) -> None:
         self.has_ended = has_ended
-        #: The fingerprint of the stored job's request, None if the job is gone. The request may
+        #: The fingerprints of the stored job's request, none if the job is gone. The request may
         #: be another one with the same idempotency key.
-        self.fingerprint = fingerprint
+        self.fingerprints = fingerprints
         super().__init__(
             f"worker {nonce} no longer owns job {job_id!r} ({holder}); its effects were not applied"
         )

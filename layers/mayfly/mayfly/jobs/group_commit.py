@@ -258,7 +258,13 @@ def stale_write(job_id: str, nonce: str, item: Mapping[str, Any] | None) -> Stal
     has_ended = Status(item["status"]["S"]) in TERMINAL
     holder = "it has ended" if has_ended else f"now: {(item.get('owner') or item['status'])['S']}"
     return StaleWrite(
-        job_id, nonce, holder, has_ended=has_ended, fingerprint=item["fingerprint"]["S"]
+        job_id,
+        nonce,
+        holder,
+        has_ended=has_ended,
+        fingerprints=frozenset(
+            item[name]["S"] for name in ("fingerprint", "canonical_fingerprint") if name in item
+        ),
     )
 
 

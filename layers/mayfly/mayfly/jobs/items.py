@@ -68,6 +68,11 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         "task": {"S": job.task},
         "created_at": {"N": str(job.created_at_ms)},
         "fingerprint": {"S": job.fingerprint},
+        **(
+            {}
+            if job.canonical_fingerprint is None
+            else {"canonical_fingerprint": {"S": job.canonical_fingerprint}}
+        ),
         "run": {"N": str(job.run)},
         "max_attempts": {"N": str(job.max_attempts)},
         **state(job),
@@ -178,6 +183,7 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
         status=Status(item["status"]["S"]),
         created_at_ms=int(item["created_at"]["N"]),
         fingerprint=item["fingerprint"]["S"],
+        canonical_fingerprint=optional_text(item, "canonical_fingerprint"),
         owner=optional_text(item, "owner"),
         lease_until_ms=optional_number(item, "lease_until"),
         not_before_ms=optional_number(item, "not_before"),

@@ -155,6 +155,7 @@ class Job:
     status: Status
     max_attempts: int
     created_at_ms: int
+    #: The hash of its request as it was sent.
     fingerprint: str
     run: int = 1
     attempt: int = 0
@@ -170,3 +171,10 @@ class Job:
     expires_at_s: int | None = None
     progress: Any = None
     tick: Tick | None = None
+    #: The hash of its request with one spelling for each number, None if `fingerprint` is that.
+    canonical_fingerprint: str | None = None
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """The hashes of its request; two requests are the same if they share one."""
+        return frozenset({self.fingerprint, self.canonical_fingerprint or self.fingerprint})

@@ -6,12 +6,13 @@ No I/O, no clock.
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from traceback import TracebackException
 from typing import Any, Final, Protocol
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import derived_id
-from mayfly.core.json_input import canonical_json, check_json
+from mayfly.core.json_input import canonical_json, check_json, with_whole_numbers
 from mayfly.jobs.errors import ResultTooLarge
 from mayfly.jobs.model import (
     TERMINAL,
@@ -31,6 +32,7 @@ __all__ = [
     "RESULT_LIMIT",
     "RETENTION_SECONDS",
     "backoff_ms",
+    "canonical_fingerprint",
     "check_pause",
     "check_progress",
     "check_result",
@@ -128,6 +130,7 @@ def new_job(
     A job of an unknown task gets one attempt, whose error names the task. Raises InvalidRequest.
     """
     not_before_ms = start_ms(submission, now_ms)
+    sent, canonical = fingerprint(submission), canonical_fingerprint(submission)
     return Job(
         id=job_id,
         tenant=tenant,
@@ -141,15 +144,31 @@ def new_job(
             else (task.max_attempts if task else 1)
         ),
         created_at_ms=now_ms,
-        fingerprint=fingerprint(submission),
+        fingerprint=sent,
+        canonical_fingerprint=None if canonical == sent else canonical,
     )
 
 
 def fingerprint(submission: Submission) -> str:
-    """Returns a text that is equal for equal requests.
+    """Returns a text that is equal for requests that were sent alike.
 
-    It tells a repeat with the same idempotency key from a reuse of the key with another body.
+    It tells a repeat with the same idempotency key from a reuse of the key with another body. Its
+    form is that of the first release, so that older code finds its repeats.
     """
+    return _hash(_request(submission))
+
+
+def canonical_fingerprint(submission: Submission) -> str:
+    """Returns a text that is equal for equal requests: `1` is `1.0`, and no delay is a delay of 0.
+
+    https://www.rfc-editor.org/rfc/rfc8785#section-3.2.2.3
+    """
+    if submission.not_before is not None and submission.not_before.seconds == 0:
+        submission = replace(submission, not_before=None)
+    return _hash(with_whole_numbers(_request(submission)))
+
+
+def _request(submission: Submission) -> dict[str, Any]:
     body = {
         "task": submission.task,
         "payload": submission.payload,
@@ -160,6 +179,10 @@ def fingerprint(submission: Submission) -> str:
             "delay_seconds": submission.not_before.seconds,
             "run_at": submission.not_before.at_ms,
         }
+    return body
+
+
+def _hash(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()[:32]
 
 

@@ -39,7 +39,7 @@ def submit(
     try:
         store.create(job)
     except JobExists as exists:
-        if exists.job.fingerprint != job.fingerprint:
+        if exists.job.fingerprints.isdisjoint(job.fingerprints):
             raise IdempotencyKeyReused(f"job {exists.job.id!r}") from None
         if is_overdue(exists.job, now_ms):
             try:

@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from mayfly.core.clock import rfc3339
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
-from mayfly.core.json_input import NAME, Fields, canonical_json, parse_json, read_idempotency_key
+from mayfly.core.json_input import (
+    NAME,
+    Fields,
+    canonical_json,
+    parse_json,
+    read_idempotency_header,
+    read_idempotency_key,
+)
 from mayfly.jobs.history import attempt_number
 from mayfly.jobs.model import Attempt, Delay, Job, Outcome, Status, StreamGap, Submission, Wake
 from mayfly.jobs.rules import LONGEST_DELAY_SECONDS, MAX_MAX_ATTEMPTS, PAYLOAD_LIMIT, public_status
@@ -34,7 +41,7 @@ _STREAM_ARN: Final = re.compile(
 
 
 def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
-    """Returns the submission in an HTTP body.
+    """Returns the submission in an HTTP body. `idempotency_key` is the value of the header.
 
     Raises InvalidRequest with the field, or PayloadTooLarge.
     """
@@ -44,7 +51,7 @@ def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
         payload=_payload(fields),
         max_attempts=fields.integer("max_attempts", 1, MAX_MAX_ATTEMPTS, default=None),
         not_before=_delay(fields),
-        idempotency_key=read_idempotency_key(idempotency_key),
+        idempotency_key=read_idempotency_header(idempotency_key),
     )
     fields.finish()
     return submission

@@ -125,6 +125,7 @@ def claim(
     has_attempts_left = "#attempt < #max_attempts"
     condition = f"({is_queued} OR {is_due} OR {was_abandoned}) AND {has_attempts_left}"
     created: dict[str, Any] = {}
+    compared: dict[str, str] = {}
     if new:
         created = {
             name: value for name, value in new_items(new)[0].items() if name not in _SET_BY_CLAIM
@@ -132,8 +133,10 @@ def claim(
         is_absent = "attribute_not_exists(pk)"
         # A repeat of the same request may claim the job. Another body with the same idempotency
         # key is another request, and is refused.
-        is_same_request = "#fingerprint = :new_fingerprint"
-        condition = f"{is_absent} OR ({is_same_request} AND {condition})"
+        is_sent_alike = "#fingerprint IN (:new_fingerprint, :canonical)"
+        is_equal = "#canonical_fingerprint = :canonical"
+        condition = f"{is_absent} OR (({is_sent_alike} OR {is_equal}) AND {condition})"
+        compared = {":canonical": new.canonical_fingerprint or new.fingerprint}
     sets = [
         "#status = :inprogress",
         "#owner = :nonce",
@@ -152,6 +155,7 @@ def claim(
         "fence",
         *_PLACES,
         *created,
+        *(["canonical_fingerprint"] if compared else []),
     ]
     return {
         "TableName": table,
@@ -172,6 +176,7 @@ def claim(
             ":entry": {"L": [attempt_value(Attempt(started_at_ms=now_ms))]},
             ":one": {"N": "1"},
             **{f":new_{name}": value for name, value in created.items()},
+            **{name: {"S": value} for name, value in compared.items()},
         },
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",

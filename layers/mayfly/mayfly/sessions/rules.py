@@ -18,7 +18,9 @@ __all__ = [
     "MAX_SECONDS",
     "ROTATION_GRACE_MS",
     "changed",
+    "check_lifetime",
     "check_version",
+    "data_json",
     "is_touch_due",
     "is_valid",
     "lasting",
@@ -83,10 +85,7 @@ def changed(session: Session, data: dict[str, Any], *, nonce: str, now_ms: int) 
 
     Raises PayloadTooLarge, or InvalidRequest if the data is not JSON.
     """
-    try:
-        size = len(canonical_json(data).encode())
-    except (ValueError, RecursionError) as problem:  # NaN, a lone surrogate, nested too deeply
-        raise InvalidRequest("data", f"is not JSON ({type(problem).__name__})") from problem
+    size = len(data_json(data).encode())
     if size > DATA_LIMIT:
         raise PayloadTooLarge("data", size, DATA_LIMIT)
     return replace(
@@ -98,8 +97,44 @@ def changed(session: Session, data: dict[str, Any], *, nonce: str, now_ms: int) 
     )
 
 
+def data_json(data: Mapping[str, Any]) -> str:
+    """Returns a session's data as the JSON to store. Raises InvalidRequest, which names the key."""
+    try:
+        text = canonical_json(data)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise InvalidRequest(
+            "data", f"{_bad_key(data)!r} is not JSON ({type(problem).__name__})"
+        ) from problem
+    return text
+
+
+def _bad_key(data: Mapping[str, Any]) -> Any:
+    """Returns the first key whose value JSON cannot hold; None if only the keys are at fault."""
+    for name, value in data.items():
+        try:
+            canonical_json({name: value}).encode()
+        except (TypeError, ValueError, RecursionError):
+            return name
+    return None
+
+
+def check_lifetime(idle_seconds: int, absolute_seconds: int) -> None:
+    """Raises InvalidRequest unless both are whole seconds, from 1 to `MAX_SECONDS` (400 days)."""
+    for field, seconds in (
+        ("idle_seconds", idle_seconds),
+        ("absolute_seconds", absolute_seconds),
+    ):
+        is_whole = isinstance(seconds, int) and not isinstance(seconds, bool)
+        if not is_whole or not 1 <= seconds <= MAX_SECONDS:
+            raise InvalidRequest(
+                field, f"must be a whole number from 1 to {MAX_SECONDS} (400 days), not {seconds!r}"
+            )
+
+
 def lasting(session: Session, idle_seconds: int, absolute_seconds: int, *, now_ms: int) -> Session:
-    """Returns a session with other deadlines, both counted from now."""
+    """Returns a session with other deadlines, both counted from now. Raises InvalidRequest."""
+    check_lifetime(idle_seconds, absolute_seconds)
     idle_ms, absolute_ms = idle_seconds * 1000, absolute_seconds * 1000
     after = replace(
         session,

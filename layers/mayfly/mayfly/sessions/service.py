@@ -52,9 +52,10 @@ def create(
 
     The session ends when it has not been used for `idle_seconds`, and after `absolute_seconds` in
     any case. Costs one write; with a subject also one read. Raises PayloadTooLarge for data above
-    256 KiB of JSON. Raises InvalidRequest for data that is not JSON, and for a subject that does
-    not match `core.json_input.NAME`.
+    256 KiB of JSON. Raises InvalidRequest for data that is not JSON, for a subject that does not
+    match `core.json_input.NAME`, and for seconds that are not whole, below 1 or above 400 days.
     """
+    rules.check_lifetime(idle_seconds, absolute_seconds)
     now_ms, session_id, secret = store.clock(), store.new_id(), store.new_secret()
     partition = (
         tokens.anonymous_partition(session_id)
@@ -124,13 +125,14 @@ def change(
     No write of another caller is lost: after a conflict, `edit` is called again with the new data.
     Costs a read and a write, more after conflicts. If `edit` changes nothing, there is no write
     except a touch that is due. `lifetime` sets other idle and absolute seconds, counted from now.
+    Raises InvalidRequest for data and seconds as `create` does.
     """
 
     def next_version(before: Session, now_ms: int, _: int) -> Session:
         rules.check_version(before, if_match)
         data = edit(before.data)
         # Compared as JSON, because True equals 1 and 1.0 in Python.
-        if lifetime is None and canonical_json(data) == canonical_json(before.data):
+        if lifetime is None and rules.data_json(data) == canonical_json(before.data):
             return before
         after = rules.changed(before, data, nonce=store.new_nonce(), now_ms=now_ms)
         return after if lifetime is None else rules.lasting(after, *lifetime, now_ms=now_ms)

@@ -129,7 +129,8 @@ class DeadLetters:
         )
 
     def _settle_existing(self, job: Job, wanted: Job, body: str, message_id: str) -> None:
-        if job.fingerprint != wanted.fingerprint and not is_expired(job, self.clock()):
+        is_another = job.fingerprints.isdisjoint(wanted.fingerprints)
+        if is_another and not is_expired(job, self.clock()):
             self._keep(
                 body,
                 message_id,

@@ -131,9 +131,10 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
             log.warning("a message names a job that does not exist; it is deleted")
         case ClaimRefused():
             log.info("the job has ended before; the message is deleted")
-        case StaleWrite() if request.new is not None and cause.fingerprint not in (
-            None,
-            request.new.fingerprint,
+        case StaleWrite() if (
+            request.new is not None
+            and cause.fingerprints
+            and cause.fingerprints.isdisjoint(request.new.fingerprints)
         ):
             raise request.key_reused() from cause
         case StaleWrite():

@@ -30,11 +30,11 @@ class Request:
     @property
     def fingerprint(self) -> str | None:
         """The part of the request that copies of one message share; None if it only wakes a job."""
-        return self.new.fingerprint if self.new else None
+        return (self.new.canonical_fingerprint or self.new.fingerprint) if self.new else None
 
     def is_for(self, job: Job) -> bool:
         """Returns False if `job` has the idempotency key of this request and another body."""
-        return self.new is None or job.fingerprint == self.new.fingerprint
+        return self.new is None or not job.fingerprints.isdisjoint(self.new.fingerprints)
 
     def is_fresh(self, job: Job | None) -> bool:
         """Returns True if no worker has had `job` yet, as far as this message shows.

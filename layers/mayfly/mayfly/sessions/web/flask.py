@@ -2,16 +2,18 @@
 
 ::
 
-    app.session_interface = MayflySessionInterface(resources.session_store(os.environ))
+    MayflySessionInterface(resources.session_store(os.environ)).init_app(app)
 
 `flask.session` works as in Flask: `permanent`, `modified`, `new`, flash. Its values may be all that
-Flask's own serializer accepts. In addition there is `rotate(subject)` for a login, and
-`session.clear()` ends the session in the store. A request that does not use `flask.session` makes
-no store call.
+Flask's own serializer accepts, except NaN, infinities and lone surrogates. In addition there is
+`rotate(subject)` for a login, and `session.clear()` ends the session in the store. A request that
+does not use `flask.session` makes no store call. Changes made while a streamed response runs
+(`stream_with_context`) are not written, as with Flask's own.
 """
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from flask import Flask, Request, Response
@@ -23,12 +25,13 @@ from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, SessionStore
 from mayfly.sessions.rules import MAX_SECONDS
-from mayfly.sessions.web.request_session import RequestSession, Rotation, Settings
+from mayfly.sessions.web.cookies import Cookie
+from mayfly.sessions.web.request_session import RequestSession, Rotation, Settings, check_data
 
 __all__ = ["MayflySession", "MayflySessionInterface", "rotate"]
 
 _SERIALIZER: Final = TaggedJSONSerializer()
-_CROSS_SITE: Final = "a page of another site made this request, so it may not use the session"
+_CROSS_SITE: Final = "a page of another origin made this request, so it may not use the session"
 
 
 def rotate(subject: str | None = None) -> None:
@@ -44,7 +47,7 @@ class MayflySession(SessionMixin):
 
     As with Flask's own, `modified` becomes true when a key is set or deleted; set it yourself if
     you change something inside a value. The first use reads the store. It raises 503 if the store
-    does not answer, and 403 if a page of another site made the request. After that the session is
+    does not answer, and 403 if a page of another origin made the request. After that the session is
     empty and is not written, so that an error page can use it.
     """
 
@@ -75,8 +78,17 @@ class MayflySession(SessionMixin):
         self.modified = True
 
     def encoded(self) -> dict[str, Any]:
-        """Returns the data as JSON."""
-        data: dict[str, Any] = json.loads(_SERIALIZER.dumps(self._loaded()))
+        """Returns the data as JSON.
+
+        Raises TypeError or ValueError for a value that cannot be stored, and names its key.
+        """
+        values = self._loaded()
+        try:
+            data: dict[str, Any] = json.loads(_SERIALIZER.dumps(values))
+        except (TypeError, ValueError, RecursionError):
+            check_data(values, _SERIALIZER.dumps)
+            raise
+        check_data(data)
         return data
 
     def clear(self) -> None:
@@ -124,13 +136,18 @@ class MayflySession(SessionMixin):
 class MayflySessionInterface(SessionInterface):
     """Keeps `flask.session` in a session store.
 
-    - The cookie's name is SESSION_COOKIE_NAME, with the prefix `__Host-` except on plain-HTTP
-      loopback. Its other attributes are fixed.
+    - SESSION_COOKIE_NAME, DOMAIN, PATH, SAMESITE and PARTITIONED are honoured. The cookie always
+      has HttpOnly, and Secure except on plain-HTTP loopback; SESSION_COOKIE_SECURE sets it there,
+      too. Its name gets the prefix `__Host-`, or `__Secure-` with a domain or a path.
+    - SECRET_KEY is not used: the token is random, and the data are in the store.
     - A permanent session ends PERMANENT_SESSION_LIFETIME after its last use, and after 400 days at
       most, the longest time that browsers keep a cookie. If SESSION_REFRESH_EACH_REQUEST is false,
       it ends PERMANENT_SESSION_LIFETIME after its start.
     - Another session ends `idle_seconds` after its last use, after `absolute_seconds` at most, and
       when the browser closes.
+
+    The constructor raises ValueError for a lifetime or an origin that cannot be, `init_app` for an
+    option of the application. Without `init_app` the first request raises it.
     """
 
     def __init__(
@@ -142,23 +159,26 @@ class MayflySessionInterface(SessionInterface):
         absolute_seconds: int = DEFAULT_ABSOLUTE_SECONDS,
         trusted_origins: Iterable[str] = (),
     ) -> None:
-        self._store = store
-        self._tenant = tenant
         self._lifetime = (idle_seconds, absolute_seconds)
-        self._trusted_origins = frozenset(trusted_origins)
+        self._settings = Settings(
+            store, tenant, Cookie(), *self._lifetime, trusted_origins=trusted_origins
+        )
+        #: Settings by the options of an application, which have been checked.
+        self._checked: dict[tuple[object, ...], Settings] = {}
+
+    def init_app(self, app: Flask) -> None:
+        """Makes this the session interface of an application, and checks the app's options.
+
+        Raises ValueError for an option that cannot be honoured.
+        """
+        self._settings_of(app)
+        app.session_interface = self
 
     def open_session(self, app: Flask, request: Request) -> MayflySession:
         """Returns the session of a request, without a read."""
-        settings = Settings(
-            self._store,
-            self._tenant,
-            self.get_cookie_name(app),
-            *self._lifetime,
-            trusted_origins=self._trusted_origins,
-        )
         return MayflySession(
             RequestSession(
-                settings,
+                self._settings_of(app),
                 method=request.method,
                 scheme=request.scheme,
                 headers={name.lower(): value for name, value in request.headers.items()},
@@ -170,9 +190,8 @@ class MayflySessionInterface(SessionInterface):
 
         If the write fails, the response becomes the error.
         """
-        assert isinstance(session, MayflySession)
-        if not session.is_loaded:
-            return
+        if not isinstance(session, MayflySession) or not session.is_loaded:
+            return  # not an instance if `open_session` has raised
         response.vary.add("Cookie")
         if session.is_refused or not session.modified:
             return
@@ -196,11 +215,44 @@ class MayflySessionInterface(SessionInterface):
         if cookie is not None:
             response.headers.add("Set-Cookie", cookie)
 
+    def _settings_of(self, app: Flask) -> Settings:
+        """Returns the settings for an application. Raises ValueError for a bad option."""
+        config = app.config
+        options = (
+            self.get_cookie_name(app),
+            self.get_cookie_path(app),
+            # Not `get_cookie_domain`, which Flask 2.2 derives from SERVER_NAME. Before 2.3, the
+            # value for "no domain" was False.
+            config["SESSION_COOKIE_DOMAIN"] or None,
+            config["SESSION_COOKIE_SAMESITE"] or "Lax",
+            bool(config.get("SESSION_COOKIE_PARTITIONED")),  # since Flask 3.1
+            bool(config["SESSION_COOKIE_SECURE"]),
+        )
+        checked = (*options, config["SESSION_COOKIE_HTTPONLY"], app.permanent_session_lifetime)
+        if checked not in self._checked:
+            if not config["SESSION_COOKIE_HTTPONLY"]:
+                raise ValueError(
+                    "SESSION_COOKIE_HTTPONLY is off: every script of a page could read the token "
+                    "of its session; remove the option"
+                )
+            seconds = _permanent_seconds(app)
+            if not 1 <= seconds <= MAX_SECONDS:
+                raise ValueError(
+                    f"PERMANENT_SESSION_LIFETIME is {app.permanent_session_lifetime}; it must be "
+                    "from 1 second to 400 days, the longest time that browsers keep a cookie"
+                )
+            self._checked[checked] = replace(self._settings, cookie=Cookie(*options))
+        return self._checked[checked]
+
     def _changed_lifetime(self, app: Flask, session: MayflySession) -> tuple[int, int] | None:
         """Returns the deadlines if the session's `permanent` has changed, otherwise None."""
         if session.permanent == session.was_permanent and not session.is_cleared:
             return None
         if not session.permanent:
             return self._lifetime
-        seconds = int(app.permanent_session_lifetime.total_seconds())
+        seconds = _permanent_seconds(app)
         return seconds, MAX_SECONDS if app.config["SESSION_REFRESH_EACH_REQUEST"] else seconds
+
+
+def _permanent_seconds(app: Flask) -> int:
+    return int(app.permanent_session_lifetime.total_seconds())

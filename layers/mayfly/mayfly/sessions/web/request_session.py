@@ -5,25 +5,21 @@ It is read once; then its changes are written, and the cookie to set is returned
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mayfly import sessions
+from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, Session, SessionStore
 from mayfly.sessions.errors import SessionNotFound
+from mayfly.sessions.rules import check_lifetime
 from mayfly.sessions.store import SessionRotated
-from mayfly.sessions.web.cookies import (
-    clear_cookie,
-    is_cross_site,
-    is_plain_loopback,
-    set_cookie,
-    token_in,
-)
+from mayfly.sessions.web.cookies import Cookie, check_origins, is_cross_site
 
-__all__ = ["RequestSession", "Rotation", "Settings"]
+__all__ = ["RequestSession", "Rotation", "Settings", "check_data"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -33,15 +29,24 @@ class Settings:
     """An application's settings for its sessions.
 
     Pages of `trusted_origins` may make requests that change something, although they are of other
-    sites.
+    origins. Raises ValueError for a lifetime or an origin that cannot be.
     """
 
     store: SessionStore
     tenant: str
-    cookie: str
+    cookie: Cookie = field(default_factory=Cookie)
     idle_seconds: int = DEFAULT_IDLE_SECONDS
     absolute_seconds: int = DEFAULT_ABSOLUTE_SECONDS
-    trusted_origins: frozenset[str] = frozenset()
+    trusted_origins: Iterable[str] = ()
+    #: Reasons for which clients lose the cookie, those that the log has already.
+    logged: set[str] = field(default_factory=set, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            check_lifetime(self.idle_seconds, self.absolute_seconds)
+        except InvalidRequest as problem:
+            raise ValueError(str(problem)) from problem
+        object.__setattr__(self, "trusted_origins", check_origins(self.trusted_origins))
 
 
 @dataclass(frozen=True)
@@ -65,15 +70,16 @@ class RequestSession:
     ) -> None:
         """Takes `headers` with lower-case names."""
         self._settings = settings
-        self._plain = is_plain_loopback(scheme, headers)
-        self._token = token_in(
-            headers.get("cookie", "").split(";"), settings.cookie, plain=self._plain
+        self._plain = settings.cookie.is_plain(scheme, headers)
+        self._loss = settings.cookie.loss(scheme, headers)
+        self._token = settings.cookie.token_in(
+            headers.get("cookie", "").split(";"), plain=self._plain
         )
         self._session: Session | None = None
         self._was_rotated = False
         #: The data as it was read.
         self.initial: dict[str, Any] = {}
-        #: True if a page of another site made this request, which may change something. Such a
+        #: True if a page of another origin made this request, which may change something. Such a
         #: request must not use the session.
         self.is_cross_site = is_cross_site(
             method, headers, trusted_origins=settings.trusted_origins
@@ -128,8 +134,9 @@ class RequestSession:
 
         If the session was ended or rotated meanwhile, nothing is written and no cookie is set, so
         that a slow request cannot bring a session back. Raises StoreUnavailable, PayloadTooLarge
-        and InvalidRequest, with nothing written.
+        and InvalidRequest, with nothing written, and the errors of `check_data`.
         """
+        check_data(data)
         if is_cleared:
             return self._start_again(data, rotation, lifetime, keeps=keeps)
         if self._was_rotated:
@@ -156,7 +163,7 @@ class RequestSession:
                 sessions.end_read(self._settings.store, self._session)
         if data or rotation:
             return self._create(data, rotation, lifetime, keeps=keeps)
-        return clear_cookie(self._settings.cookie, plain=self._plain) if self.has_cookie else None
+        return self._settings.cookie.clear(plain=self._plain) if self.has_cookie else None
 
     def _log_dropped(self) -> None:
         _LOG.warning(
@@ -221,17 +228,44 @@ class RequestSession:
 
     def _cookie(self, token: str, session: Session, *, keeps: bool) -> str:
         seconds = (session.absolute_expires_at_ms - self._settings.store.clock()) // 1000
-        return set_cookie(
-            self._settings.cookie,
-            token,
-            plain=self._plain,
-            max_age=max(0, seconds) if keeps else None,
+        self._log_loss()
+        return self._settings.cookie.set(
+            token, plain=self._plain, max_age=max(0, seconds) if keeps else None
         )
+
+    def _log_loss(self) -> None:
+        """Warns once for each reason for which clients lose the cookie."""
+        if self._loss is not None and self._loss not in self._settings.logged:
+            self._settings.logged.add(self._loss)
+            _LOG.warning("the session's cookie will be lost: %s", self._loss)
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    return canonical_json(value).encode()
+
+
+def check_data(
+    data: Mapping[str, Any], encode: Callable[[dict[str, Any]], object] = _encode
+) -> None:
+    """Raises TypeError or ValueError for a value that JSON cannot hold. The error names its key.
+
+    The application has set the value, so the fault is not the visitor's. `encode` is the
+    framework's own encoder, if it has one.
+    """
+    for name, value in data.items():
+        if not isinstance(name, str):
+            raise TypeError(f"session[{name!r}] cannot be stored: the key is not a text")
+        try:
+            encode({name: value})
+        except TypeError as problem:
+            raise TypeError(f"session[{name!r}] cannot be stored as JSON: {problem}") from problem
+        except (ValueError, RecursionError) as problem:
+            raise ValueError(f"session[{name!r}] cannot be stored as JSON: {problem}") from problem
 
 
 def _is_same(one: Any, other: Any) -> bool:
     """Returns True if two values are the same JSON. In Python, True equals 1 and 1.0."""
     try:
         return canonical_json(one) == canonical_json(other)
-    except ValueError:  # not JSON; the write will raise InvalidRequest
+    except (TypeError, ValueError, RecursionError):  # not JSON; the write will raise it
         return False
