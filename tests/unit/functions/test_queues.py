@@ -182,6 +182,30 @@ def test_heartbeat_renews_the_whole_batch_and_ends_with_it() -> None:
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_messages_that_could_not_be_hidden_are_in_the_log_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Deaf(VisibleQueue):
+        def set_visibility(self, seconds_by_receipt: Any) -> int:
+            super().set_visibility(seconds_by_receipt)
+            return len(seconds_by_receipt)
+
+    beats: list[int] = []
+    visible = Deaf()
+
+    def run(record: Any) -> None:
+        wait_until(lambda: len(visible.asked) >= 2, 10)
+        raise LeaseHeld("j", 7)
+
+    handle(sqs("a"), run, visible, lease=0.3, context=Context(), beats=beats)
+    said = [message for message in caplog.messages if "could not be" in message]
+    assert said[0].startswith("the visibility timeout of messages could not be reduced")
+    assert set(said[1:-1]) == {
+        "messages could not be hidden for longer; the next heartbeat tries again"
+    }
+    assert said[-1].startswith("the time of messages that go back could not be set")
+
+
 def test_no_record_runs_before_the_batch_is_hidden() -> None:
     """After a crash, the messages return when the lease ends, not after the queue's timeout."""
     is_hidden, hidden_at_run = threading.Event(), []

@@ -6,11 +6,12 @@ moto cannot execute statements in batches.
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from mayfly.aws.dynamodb import Reason
 from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.jobs.authoring.outcomes import Permanent
 from mayfly.jobs.errors import LeaseHeld
@@ -550,6 +551,36 @@ def test_heartbeat_renews_running_and_waiting_jobs_in_one_call(
     assert faults.requests == ["BatchExecuteStatement"]
     assert {stage.job(name).lease_until_ms for name in held.names} == {stage.clock() + 15_000}
     assert held.finish() == {}
+
+
+def test_lease_whose_renewal_is_throttled_is_renewed_by_the_next_heartbeat(
+    stage: Stage, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reply to each statement of a batch has a code of its own."""
+    slow, send = f"acme/{held.names[0]}", stage.store.db.execute_many
+
+    def throttled(operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
+        mine = [statement for statement in statements if {"S": slow} in statement["Parameters"]]
+        others = [statement for statement in statements if statement not in mine]
+        replies = iter(send(operation, others)) if others else iter(())
+        return [
+            Reason("ThrottlingError") if statement in mine else next(replies)
+            for statement in statements
+        ]
+
+    before = stage.job(held.names[0]).lease_until_ms
+    stage.clock.advance(5)
+    stage.store.db.execute_many = throttled  # type: ignore[method-assign]  # plays a hot partition
+    held.batch.beat()
+    stage.store.db.execute_many = send  # type: ignore[method-assign]
+    assert stage.job(held.names[0]).lease_until_ms == before
+    assert stage.job(held.names[1]).lease_until_ms == stage.clock() + 15_000
+    assert "a lease was not renewed; the next heartbeat tries again" in caplog.messages
+    stage.clock.advance(5)
+    held.batch.beat()
+    assert {stage.job(name).lease_until_ms for name in held.names} == {stage.clock() + 15_000}
+    assert held.finish() == {}
+    assert (stage.count(), len(stage.ran)) == (12, 12)
 
 
 def test_job_that_was_lost_while_it_waited_is_not_run(stage: Stage, held: Held) -> None:

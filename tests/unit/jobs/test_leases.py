@@ -1,12 +1,17 @@
 """Leases of running jobs, on moto: renewed, expired, and taken by another worker."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from mayfly.aws.dynamodb import DynamoDB, Reason
+from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Status
+from mayfly.jobs.store import JobStore
 
 from tests.support.faults import Faults
+from tests.support.jobs import LEASE, NOW, a_job
 from tests.support.stage import Stage
 
 
@@ -147,3 +152,76 @@ def test_heartbeat_without_an_answer_is_made_up_for_by_the_next_one(
     claiming.submit()
     claiming.run()
     assert claiming.job().status is Status.COMPLETED
+
+
+# ---------------------------------------------------------------- several leases in one call
+
+
+class Partly(DynamoDB):
+    """A store whose batches of statements are refused in part, by a script.
+
+    `script` has a list for each call, with a code for each statement; "None" is a success.
+    """
+
+    def __init__(self, script: list[list[str] | StoreUnavailable]) -> None:
+        self.waits: list[int] = []
+        self.pause = self.waits.append
+        self.script = script
+        self.calls: list[list[str]] = []
+
+    def execute_many(self, operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
+        """Returns the next codes of the script."""
+        self.calls.append([statement["Parameters"][1]["S"] for statement in statements])
+        codes = self.script.pop(0)
+        if isinstance(codes, StoreUnavailable):
+            raise codes
+        assert len(codes) == len(statements)
+        return [Reason(code, _ENDED if code == _REFUSED else None) for code in codes]
+
+
+_REFUSED = "ConditionalCheckFailed"
+_ENDED = {"status": {"S": "CANCELLED"}, "fingerprint": {"S": "f"}}
+
+
+def renewed(script: list[list[str] | StoreUnavailable]) -> tuple[list[str], Partly]:
+    """Renews three claims; returns the outcomes, and the store with its calls."""
+    db = Partly(script)
+    jobs = [a_job(id=f"j{number}", owner="w") for number in range(3)]
+    outcomes = JobStore(db, "JobsTable").renew(jobs, now_ms=NOW, lease_ms=LEASE)
+    return ["renewed" if outcome is None else type(outcome).__name__ for outcome in outcomes], db
+
+
+OTHER_REASONS = [
+    "ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded",
+    "TransactionConflict", "InternalServerError", "AccessDenied", "ValidationError",
+    "ResourceNotFound",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", OTHER_REASONS)
+def test_renewal_that_is_refused_for_any_other_reason_is_sent_again(code: str) -> None:
+    outcomes, db = renewed([["None", code, _REFUSED], ["None"]])
+    assert outcomes == ["renewed", "renewed", "StaleWrite"]
+    assert db.calls == [["acme/j0", "acme/j1", "acme/j2"], ["acme/j1"]]
+
+
+@pytest.mark.parametrize("code", OTHER_REASONS)
+def test_renewal_that_is_refused_each_time_does_not_count_as_one(code: str) -> None:
+    outcomes, db = renewed([[code, "None", "None"], [code], [code], [code]])
+    assert outcomes == ["StoreUnavailable", "renewed", "renewed"]
+    assert (len(db.calls), db.waits) == (4, [1, 2, 3])
+
+
+def test_renewal_whose_job_is_lost_at_the_second_call_is_lost() -> None:
+    outcomes, _ = renewed([["ThrottlingError"] * 3, ["None", _REFUSED, "None"]])
+    assert outcomes == ["renewed", "StaleWrite", "renewed"]
+
+
+def test_renewals_without_an_answer_at_the_second_call_keep_the_outcomes_of_the_first() -> None:
+    outcomes, _ = renewed([["None", "ThrottlingError", _REFUSED], StoreUnavailable("renew", "x")])
+    assert outcomes == ["renewed", "StoreUnavailable", "StaleWrite"]
+
+
+def test_renewals_without_any_answer_are_unknown() -> None:
+    with pytest.raises(StoreUnavailable):
+        renewed([StoreUnavailable("renew", "x")])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item, Reason, TransactionCancelled
 from mayfly.core.clock import Clock, system_clock
@@ -17,6 +17,9 @@ from mayfly.jobs.model import Job, Status
 from mayfly.jobs.rules import interruption, is_expired
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
+
+#: Calls for one renewal of several claims; each repeats those that the call before did not renew.
+_RENEWAL_TRIES: Final = 4
 
 
 class JobExists(MayflyError):
@@ -202,11 +205,15 @@ class JobStore:
             for claim, job, reply in zip(claims, mine, replies, strict=True)
         ]
 
-    def renew(self, jobs: Sequence[Job], *, now_ms: int, lease_ms: int) -> list[StaleWrite | None]:
+    def renew(
+        self, jobs: Sequence[Job], *, now_ms: int, lease_ms: int
+    ) -> list[StaleWrite | StoreUnavailable | None]:
         """Extends up to 25 claims by another `lease_ms`, in one call.
 
-        Returns a StaleWrite for each job that has another owner or has ended, None for the others.
-        Raises StoreUnavailable.
+        Returns None for each claim that is renewed, a StaleWrite for each job that has another
+        owner or has ended, and a StoreUnavailable for each claim that was refused for any other
+        reason, such as throttling: it has its old lease. Such claims are tried again three times.
+        Raises StoreUnavailable if there is no answer at all.
         """
         if len(jobs) == 1:
             try:
@@ -216,16 +223,29 @@ class JobStore:
             except ConditionFailed as refusal:
                 return [stale_write(jobs[0].id, jobs[0].owner or "", refusal.item)]
             return [None]
-        statements = [
-            writes.renew_seen(self.table, job, now_ms=now_ms, lease_ms=lease_ms) for job in jobs
-        ]
-        replies = self.db.execute_many("renew", statements)
-        return [
-            stale_write(job.id, job.owner or "", reply.item)
-            if reply.code == "ConditionalCheckFailed"
-            else None
-            for job, reply in zip(jobs, replies, strict=True)
-        ]
+        outcomes: dict[int, StaleWrite | StoreUnavailable | None] = {}
+        left = list(range(len(jobs)))
+        for attempt in range(_RENEWAL_TRIES):
+            if attempt:
+                self.db.pause(attempt)
+            statements = [
+                writes.renew_seen(self.table, jobs[index], now_ms=now_ms, lease_ms=lease_ms)
+                for index in left
+            ]
+            try:
+                replies = self.db.execute_many("renew", statements)
+            except StoreUnavailable:
+                if not attempt:
+                    raise
+                break  # the outcomes of the calls before are known
+            outcomes |= {
+                index: _renewal(jobs[index], reply)
+                for index, reply in zip(left, replies, strict=True)
+            }
+            left = [index for index in left if isinstance(outcomes[index], StoreUnavailable)]
+            if not left:
+                break
+        return [outcomes[index] for index in range(len(jobs))]
 
     def commit_many(self, members: Sequence[Member]) -> list[CommitOutcome]:
         """Commits several deliveries in as few calls as they need; see `GroupCommit.commit`."""
@@ -365,6 +385,14 @@ class JobStore:
             )
             or {},
         )
+
+
+def _renewal(job: Job, reply: Reason) -> StaleWrite | StoreUnavailable | None:
+    if reply.code == "None":
+        return None
+    if reply.code == "ConditionalCheckFailed":
+        return stale_write(job.id, job.owner or "", reply.item)
+    return StoreUnavailable("renew", reply.code)
 
 
 def _is_claimed_by(item: Item, nonce: str) -> bool:

@@ -171,7 +171,14 @@ class Batch:
                 )
                 continue
             for delivery, refusal in zip(portion, refusals, strict=True):
-                delivery.ownership.lose(refusal)
+                if isinstance(refusal, StoreUnavailable):
+                    self._deps.observe.log.warning(
+                        "a lease was not renewed; the next heartbeat tries again",
+                        job=delivery.request.job_id,
+                        error=describe(refusal),
+                    )
+                else:
+                    delivery.ownership.lose(refusal)
         for delivery in self._all():
             if delivery.runs_unclaimed:
                 delivery.ownership.ensure_written()

@@ -149,9 +149,14 @@ class _Invocation:
                 if record.message_id in late:
                     self._send_back(record, late[record.message_id])
                     report["batchItemFailures"].append({"itemIdentifier": record.message_id})
-        self._queue.set_visibility(
+        late_messages = self._queue.set_visibility(
             {receipt: self._seconds_left(receipt) for receipt in self._returns_at}
         )
+        if late_messages:
+            self._observe.log.warning(
+                "the time of messages that go back could not be set; they come back within a lease",
+                messages=late_messages,
+            )
         return report
 
     def _run(self, record: SQSRecord) -> None:
@@ -199,12 +204,17 @@ class _Invocation:
     def _renew(self) -> None:
         self._batch.beat()
         # This includes failed records: they must not come back before `work` has set their time.
-        self._queue.set_visibility(
+        late = self._queue.set_visibility(
             {
                 receipt: max(self._lease_seconds, self._seconds_left(receipt))
                 for receipt in self._receipts
             }
         )
+        if late:
+            self._observe.log.warning(
+                "messages could not be hidden for longer; the next heartbeat tries again",
+                messages=late,
+            )
 
     def _seconds_left(self, receipt: str) -> float:
         return max(0.0, self._returns_at.get(receipt, 0.0) - monotonic())
