@@ -32,7 +32,6 @@ from functions.start_imports.deps import Deps as ImportsDeps
 from tests.support.clients import make_client
 from tests.support.events import sqs
 from tests.support.fakes import Context
-from tests.support.faults import Faults, Killed
 from tests.support.stage import Stage, finish
 
 
@@ -284,22 +283,22 @@ def test_file_is_imported_once_and_counted_with_its_import(imports: Imports) -> 
 
 
 def test_killed_import_continues_from_its_checkpoint_and_rereads_one_piece_at_most(
-    imports: Imports, faults: Faults
+    imports: Imports,
 ) -> None:
     data = big(200_000)
     imports.put(data)
     imports.submit(payload={"key": "x.csv"})
 
+    class Killed(BaseException):
+        pass
+
     def die() -> None:
         if len(imports.read) == 14:
-            # A dead process writes nothing more.
-            faults.plan = lambda operation, number: "kill"
             raise Killed
 
     imports.during_read = die  # type: ignore[method-assign]  # a hook of this test
     with pytest.raises(Killed):
         imports.attempt()
-    faults.plan = lambda operation, number: None
     progress = imports.shown()["progress"]
     assert (
         0
@@ -376,11 +375,17 @@ def test_task_that_continues_without_progress_spends_its_attempts(dynamodb: Any)
 
 def test_import_without_time_because_of_other_jobs_spends_no_attempt(imports: Imports) -> None:
     imports.put(b"n\n1\n")
-    imports.submit(payload={"key": "x.csv"})
-    # Other jobs of its batch have left this much of the invocation.
-    reply = imports.handle(Wake("acme", "j1"), receives=2, context=Context(9_000))
-    assert reply == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
-    assert (imports.job("j1").attempt, imports.job("j1").history) == (0, ())
+    for job_id in ("j1", "j2"):
+        imports.submit(id=job_id, payload={"key": "x.csv"}, fingerprint=job_id)
+    context = Context(60_000)
+
+    def spend_time() -> None:
+        context._remaining_ms = 9_000
+
+    imports.during_read = spend_time  # type: ignore[method-assign]  # a hook of this test
+    reply = imports.handle(Wake("acme", "j1"), Wake("acme", "j2"), receives=2, context=context)
+    assert reply == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert (imports.job("j2").attempt, imports.job("j2").history) == (0, ())
 
 
 def test_cancelled_import_stops_at_its_next_piece(imports: Imports) -> None:
