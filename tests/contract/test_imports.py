@@ -68,6 +68,7 @@ _OF_STORE = {"__init__", "group_commit", "operations", "service", "store"}
 #: Modules of a feature that compute with values only.
 PURE = (
     "errors.py",
+    "header.py",
     "lifecycle.py",
     "model.py",
     "rules.py",
@@ -175,7 +176,7 @@ def test_models_rules_and_shapes_are_pure(path: Path) -> None:
     allowed = {f"mayfly.core.{name}" for name in ("clock", "errors", "ids", "json_input")} | {
         f"mayfly.{feature}.{name}"
         for feature in lower
-        for name in ("errors", "model", "rules", "tokens")
+        for name in ("errors", "header", "model", "rules", "tokens")
     }
     allowed |= {"mayfly.web.errors", "mayfly.web.rate_headers"}
     assert {module for module in imports(path) if module.startswith("mayfly")} <= allowed
