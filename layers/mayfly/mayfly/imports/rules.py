@@ -7,14 +7,18 @@ state fits into a job's progress.
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Context, Decimal, localcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mayfly.imports.errors import BadImport
+from mayfly.imports.header import FORM_BYTES, BadHeader, check_form, check_text, read_names
 from mayfly.imports.model import Source
 
 __all__ = ["CHECKPOINT_BYTES", "PIECE_BYTES", "Tally"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: The size of a piece, which is read at once, in bytes.
 PIECE_BYTES: Final = 1024 * 1024
@@ -25,16 +29,20 @@ ROW_LIMIT: Final = 1024 * 1024
 #: The most unreadable rows that are kept; more are only counted.
 KEPT: Final = 100
 
-_COLUMN_LIMIT: Final = 64
-_COLUMN_CHARACTERS: Final = 64
 _TEXT_BYTES: Final = 80
 _ROWS_AT_ONCE: Final = 2000
 #: A number that is added up: plain, with up to thirty digits on each side of the point, so that
-#: sums are exact.
-_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
+#: sums are exact. There may be blanks around it.
+_NUMBER: Final = re.compile(r"[ \t]*[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?[ \t]*", re.ASCII)
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 _EXACT: Final = Context(prec=120)
 _BOM: Final = b"\xef\xbb\xbf"
+#: The beginning of Python's description of a field above its limit.
+_FIELD_TOO_LONG: Final = "field larger than"
+
+# By default, Python refuses fields above 128 KB, and reads what follows as rows of their own. The
+# limit is one for the whole process, so it is only raised. A field is at most as long as its row.
+csv.field_size_limit(max(csv.field_size_limit(), ROW_LIMIT))
 
 
 class Tally:
@@ -84,15 +92,15 @@ class Tally:
         Raises BadImport.
         """
         block = self._rest + piece
+        if self.offset == 0 and (is_last or len(block) >= FORM_BYTES or b"\n" in block):
+            self._checked(check_form, block)
         end = len(block) if is_last else block.rfind(b"\n") + 1
         start = len(_BOM) if self.offset == 0 and end and block.startswith(_BOM) else 0
         used = start + self._take_lines(block[start:end], is_last=is_last)
         self._rest = block[used:]
         self.offset += used
         if len(self._rest) > ROW_LIMIT:
-            raise BadImport(
-                self.source.path, f"the row at byte {self.offset} is longer than {ROW_LIMIT} bytes"
-            )
+            raise self._too_long(self.offset)
         if is_last and self._columns is None:
             raise BadImport(self.source.path, "it is empty; its first row must name the columns")
 
@@ -139,6 +147,10 @@ class Tally:
         while True:
             try:
                 for row in reader:
+                    # Only the first row of a block may have begun in the piece before, so no other
+                    # one can be longer than a piece.
+                    if not lines and _size_of(block, reader.line_num) > ROW_LIMIT:
+                        raise self._too_long(self.offset)
                     lines = reader.line_num
                     rows.append(row)
                     if len(rows) == _ROWS_AT_ONCE:
@@ -148,16 +160,19 @@ class Tally:
             except csv.Error as problem:
                 if str(problem) == "unexpected end of data" and not is_last:
                     break
+                # Python would read the rest of such a field as rows of their own.
+                if str(problem).startswith(_FIELD_TOO_LONG):
+                    raise self._too_long(self.offset + _size_of(block, lines)) from None
                 self._add(rows)
                 rows.clear()
+                if not lines and _size_of(block, reader.line_num) > ROW_LIMIT:
+                    raise self._too_long(self.offset) from None
                 first, lines = lines, reader.line_num
                 own = text.split("\n")[first:lines] if len(self._kept) < KEPT else []
                 self._reject(_describe(problem), "\n".join(own))
         self._add(rows)
         is_whole = lines == text.count("\n") + (not text.endswith("\n"))
-        return (
-            len(block) if is_whole or not text else len(block) - len(block.split(b"\n", lines)[-1])
-        )
+        return len(block) if is_whole or not text else _size_of(block, lines)
 
     def _add(self, rows: Sequence[list[str]]) -> None:
         """Adds rows up; the first row of the file names the columns."""
@@ -166,7 +181,8 @@ class Tally:
             header = next((row for row in left if row), None)
             if header is None:
                 return
-            self._columns = _columns(header, self.source.path)
+            names = self._checked(read_names, header)
+            self._columns = {name: _Column() for name in names}
         width = len(self._columns)
         good = []
         for row in left:
@@ -183,8 +199,23 @@ class Tally:
         ):
             column.add(cells)
 
+    def _checked(self, check: Callable[[T], R], beginning: T) -> R:
+        """Returns what a check of the file's beginning returns. Raises BadImport."""
+        try:
+            return check(beginning)
+        except BadHeader as problem:
+            raise BadImport(self.source.path, str(problem)) from None
+
+    def _too_long(self, at: int) -> BadImport:
+        return BadImport(
+            self.source.path,
+            f"the row at byte {at} is longer than {ROW_LIMIT} bytes; is one of its quotes never "
+            "closed?",
+        )
+
     def _reject(self, problem: str, text: str) -> None:
         if self._columns is None:
+            self._checked(check_text, text)
             raise BadImport(
                 self.source.path,
                 f"its first row, which must name the columns, is not valid CSV: {problem}",
@@ -254,18 +285,9 @@ class _Column:
         }
 
 
-def _columns(header: list[str], path: str) -> dict[str, _Column]:
-    if len(header) > _COLUMN_LIMIT:
-        raise BadImport(path, f"it has {len(header)} columns; the limit is {_COLUMN_LIMIT}")
-    if any(
-        not 1 <= len(name) <= _COLUMN_CHARACTERS or not name.isprintable() for name in header
-    ) or len(set(header)) < len(header):
-        raise BadImport(
-            path,
-            f"its first row must name each column once, by 1 to {_COLUMN_CHARACTERS} printable "
-            "characters of UTF-8",
-        )
-    return {name: _Column() for name in header}
+def _size_of(block: bytes, lines: int) -> int:
+    """Returns the number of bytes in the first lines of a block."""
+    return len(block) - len(block.split(b"\n", lines)[-1])
 
 
 def _describe(problem: csv.Error) -> str:
