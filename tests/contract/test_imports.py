@@ -191,7 +191,7 @@ def test_models_rules_and_shapes_are_pure(path: Path) -> None:
             "model",
             "rules",
             "tokens",
-        )  # fmt: skip
+        )
     }
     allowed |= {"mayfly.web.errors", "mayfly.web.rate_headers"}
     assert {module for module in imports(path) if module.startswith("mayfly")} <= allowed
