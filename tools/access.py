@@ -33,6 +33,12 @@ _OTHER: Final = "access-other"
 #: Written into everything that the owner has; no other caller may see it.
 MARK: Final = "of-the-owner-alone"
 VALUE: Final = 8675309
+_LIMIT: Final = "?key=k&algorithm=gcra&limit=9&period_seconds=60"
+QUERIES: Final = {
+    "GET /jobs": "?status=scheduled",
+    "GET /limits/{name}": _LIMIT,
+    "DELETE /limits/{name}": _LIMIT,
+}
 BODIES: Final[dict[str, Any]] = {
     "POST /sessions": {},
     "PATCH /sessions/current": {"a": 1},
@@ -101,8 +107,7 @@ class Matrix:
         path = template
         for name in ("subject", "name", "id"):
             path = path.replace("{" + name + "}", quote(things.get(name, ""), safe=""))
-        if route == "GET /jobs":
-            path += "?status=scheduled"
+        path += QUERIES.get(route, "")
         headers = {"Session-Token": things["token"]} if "token" in things else {}
         before = self._as_the_owner_sees_it(things)
         reply = self._send(

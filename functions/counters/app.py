@@ -1,9 +1,9 @@
-"""Routes /counters/{name} and /limits/{name}/take: exact counters, and limits."""
+"""Routes /counters/{name} and /limits/{name}: exact counters, and limits."""
 
 from mayfly import Response, counters, limits
 from mayfly.core.json_input import read_idempotency_header
 from mayfly.counters.wire import read_creation, read_increment
-from mayfly.limits.wire import read_take
+from mayfly.limits.wire import read_query, read_take
 from mayfly.web import answers
 from mayfly.web.rate_headers import rate_headers
 from mayfly.web.resolver import Api, Handler, read_name
@@ -60,6 +60,20 @@ def build(deps: Deps) -> Handler:
         deps.observe.count("LimitAdmitted" if decision.is_allowed else "LimitRefused")
         return _answer_decision(decision)
 
+    @api.get("/limits/<name>", scope="limits:read")
+    def read_limit(name: str) -> Response[str]:
+        asked = read_query(read_name(name), api.query)
+        decision = limits.read(
+            deps.limits, asked.limit, tenant=api.tenant, key=asked.key, cost=asked.cost
+        )
+        return answers.answer(_public(decision), headers=_rate_headers(decision))
+
+    @api.delete("/limits/<name>", scope="limits:write")
+    def reset_limit(name: str) -> Response[str]:
+        asked = read_query(read_name(name), api.query)
+        limits.reset(deps.limits, asked.limit, tenant=api.tenant, key=asked.key)
+        return answers.nothing()
+
     return api.handler()
 
 
@@ -68,13 +82,21 @@ def _answer_count(count: counters.Count) -> Response[str]:
 
 
 def _answer_decision(decision: limits.Decision) -> Response[str]:
-    limit = decision.limit
-    body = {
+    status = 200 if decision.is_allowed else 429
+    return answers.answer(_public(decision), status=status, headers=_rate_headers(decision))
+
+
+def _public(decision: limits.Decision) -> dict[str, object]:
+    return {
         "allowed": decision.is_allowed,
         "remaining": decision.remaining,
         "reset_seconds": decision.reset_seconds,
     }
-    headers = rate_headers(
+
+
+def _rate_headers(decision: limits.Decision) -> dict[str, str]:
+    limit = decision.limit
+    return rate_headers(
         limit.name,
         limit.limit,
         limit.period_seconds,
@@ -82,4 +104,3 @@ def _answer_decision(decision: limits.Decision) -> Response[str]:
         decision.reset_seconds,
         is_allowed=decision.is_allowed,
     )
-    return answers.answer(body, status=200 if decision.is_allowed else 429, headers=headers)

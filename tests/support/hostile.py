@@ -12,7 +12,7 @@ from tests.support.events import http
 __all__ = ["SCOPES", "bodies", "credentials", "messages", "requests"]
 
 SCOPES = (
-    "counters:read counters:write jobs:read jobs:write limits:write schedules:read "
+    "counters:read counters:write jobs:read jobs:write limits:read limits:write schedules:read "
     "schedules:write sessions:read sessions:write"
 )
 

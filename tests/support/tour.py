@@ -220,6 +220,9 @@ class Tour:
             take = {"key": "k", "algorithm": algorithm, "limit": 1, "period_seconds": 1000}
             self.call("POST", f"/limits/{algorithm}/take", take, status=200)
             self.call("POST", f"/limits/{algorithm}/take", take, status=429)
+            path = f"/limits/{algorithm}?key=k&algorithm={algorithm}&limit=1&period_seconds=1000"
+            self.call("GET", path, status=200)
+            self.call("DELETE", path, status=204)
 
     def jobs(self) -> None:
         """Makes jobs that succeed, fail, wait, are cancelled or redriven, and some large ones."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly.core.observability import observer
+from mayfly.tenants import ALL_SCOPES
 
 from functions.counters.app import build
 from functions.counters.deps import Deps as CountersDeps
@@ -15,7 +16,7 @@ from tests.support.fakes import Context
 from tests.support.faults import Faults
 from tests.support.limiting import Limiting
 
-CALLER = {"tenant": "acme", "scopes": "counters:read counters:write limits:write"}
+CALLER = {"tenant": "acme", "scopes": "counters:read counters:write limits:read limits:write"}
 INCREMENT, COUNTER, TAKE = (
     "POST /counters/{name}/increment",
     "/counters/{name}",
@@ -179,7 +180,7 @@ def test_cost_and_burst_are_applied_exactly(api: Api) -> None:
         ({"limit": 0}, "limit"),
         ({"period_seconds": 0}, "period_seconds"),
         ({"burst": 3}, "burst"),
-        ({"cost": 0}, "cost"),
+        ({"cost": -1}, "cost"),
         ({"cost": 3}, "cost"),
         ({"window": 1}, "window"),
     ],
@@ -188,6 +189,63 @@ def test_malformed_take_is_rejected_with_the_name_of_the_field(
     api: Api, body: Any, field: str
 ) -> None:
     status, problem, _ = take(api, **body)
+    assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
+
+
+LIMIT = {"key": "ada", "algorithm": "sliding", "limit": "2", "period_seconds": "10"}
+LIMITS = "/limits/{name}"
+
+
+@pytest.mark.parametrize("algorithm", ["fixed", "sliding", "gcra"])
+def test_limit_can_be_looked_at_and_reset(api: Api, algorithm: str) -> None:
+    query = {**LIMIT, "algorithm": algorithm}
+    status, body, headers = api.call(f"GET {LIMITS}", "api", query=query)
+    assert (status, body) == (200, {"allowed": True, "remaining": 2, "reset_seconds": 0})
+    assert headers["RateLimit"] == '"api";r=2;t=0'
+    assert take(api, key="ada", algorithm=algorithm, cost=2)[0] == 200
+    status, body, headers = api.call(f"GET {LIMITS}", "api", query=query)
+    assert (status, body["allowed"], body["remaining"]) == (200, False, 0)
+    assert headers["Retry-After"] == str(body["reset_seconds"])
+    assert take(api, key="ada", algorithm=algorithm, cost=0)[0] == 200
+    assert api.call(f"DELETE {LIMITS}", "api", query=query)[:2] == (204, None)
+    assert take(api, key="ada", algorithm=algorithm, cost=2)[0] == 200
+
+
+def test_look_at_a_cost_is_the_decision_about_it(api: Api) -> None:
+    take(api, key="ada", algorithm="gcra")
+    asked = {**LIMIT, "algorithm": "gcra"}
+    seen = [
+        api.call(f"GET {LIMITS}", "api", query={**asked, "cost": cost})[1]["allowed"]
+        for cost in ("0", "1", "2")
+    ]
+    assert seen == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"key": None}, "key"),
+        ({"key": ""}, "key"),
+        ({"algorithm": None}, "algorithm"),
+        ({"algorithm": "leaky"}, "algorithm"),
+        ({"limit": None}, "limit"),
+        ({"limit": "two"}, "limit"),
+        ({"limit": "2.0"}, "limit"),
+        ({"limit": "9" * 5000}, "limit"),
+        ({"limit": "\N{ARABIC-INDIC DIGIT TWO}"}, "limit"),
+        ({"period_seconds": "0"}, "period_seconds"),
+        ({"burst": "3"}, "burst"),
+        ({"cost": "-1"}, "cost"),
+        ({"cost": "3"}, "cost"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_malformed_query_is_rejected_with_the_name_of_the_parameter(
+    api: Api, method: str, query: dict[str, str | None], field: str
+) -> None:
+    asked = {name: value for name, value in {**LIMIT, **query}.items() if value is not None}
+    status, problem, _ = api.call(f"{method} {LIMITS}", "api", query=asked)
     assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
 
 
@@ -204,12 +262,14 @@ def test_any_text_may_be_a_key(api: Api) -> None:
         (f"PUT {COUNTER}", "counters:write"),
         (f"DELETE {COUNTER}", "counters:write"),
         (TAKE, "limits:write"),
+        ("GET /limits/{name}", "limits:read"),
+        ("DELETE /limits/{name}", "limits:write"),
     ],
 )
 def test_each_route_needs_its_scope_and_sees_its_own_tenant(
     api: Api, route: str, scope: str
 ) -> None:
-    others = " ".join({"counters:read", "counters:write", "limits:write", "jobs:write"} - {scope})
+    others = " ".join(ALL_SCOPES - {scope})
     assert (
         api.call(route, body={}, caller={"tenant": "acme", "scopes": others})[1]["code"]
         == "forbidden"

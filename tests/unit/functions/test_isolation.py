@@ -6,6 +6,7 @@ Both get the same answer, by the same calls of the store.
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 import boto3
 import pytest
@@ -31,6 +32,7 @@ from tests.support.clients import make_client
 from tests.support.events import http
 from tests.support.fakes import Context
 from tests.support.hostile import SCOPES
+from tools.access import QUERIES
 
 Call = tuple[str, int]
 
@@ -79,7 +81,7 @@ class Api:
             path,
             body=body,
             headers={"Session-Token": token},
-            query={"status": "dead"} if route == "GET /jobs" else None,
+            query=dict(parse_qsl(QUERIES.get(route, "").removeprefix("?"))),
             caller={"tenant": tenant, "scopes": SCOPES},
         )
         self.calls.clear()

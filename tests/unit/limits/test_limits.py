@@ -162,7 +162,15 @@ def test_keys_names_and_tenants_have_separate_shares(store: Limiting, limit: Lim
         (Limit("l", 1, 1, burst=0), 1, "burst"),
         (Limit("l", 1, 1, Algorithm.FIXED, burst=1), 1, "burst"),
         (Limit("l", 1, 366 * 24 * 3600, burst=2), 1, "burst"),
-        (Limit("l", 3, 1), 0, "cost"),
+        (Limit("l", 3, 1), -1, "cost"),
+        (Limit("l", 3, 1), 1.0, "cost"),
+        (Limit("l", 3, 1), True, "cost"),
+        (Limit("l", 1.5, 1), 1, "limit"),  # type: ignore[arg-type]
+        (Limit("l", 3, 0.5), 1, "period_seconds"),  # type: ignore[arg-type]
+        (Limit("l", 3, "1"), 1, "period_seconds"),  # type: ignore[arg-type]
+        (Limit("l", 3, 1, burst=2.5), 1, "burst"),  # type: ignore[arg-type]
+        (Limit("l", 3, 1, "fixed"), 1, "algorithm"),  # type: ignore[arg-type]
+        (Limit("l", 3, 1, "leaky"), 1, "algorithm"),  # type: ignore[arg-type]
         (Limit("l", 3, 1), 4, "cost"),
         (Limit("l", 3, 1, burst=5), 6, "cost"),
     ],
@@ -170,6 +178,157 @@ def test_keys_names_and_tenants_have_separate_shares(store: Limiting, limit: Lim
 def test_invalid_limit_is_rejected(store: Limiting, limit: Limit, cost: int, field: str) -> None:
     with pytest.raises(InvalidRequest, match=field):
         store.takes(limit, cost)
+    with pytest.raises(InvalidRequest, match=field):
+        limits.read(store, limit, tenant="acme", key="k", cost=cost)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [Limit("a b", 1, 1), Limit("l", 0, 1), Limit("l", 1, 1.5)],  # type: ignore[arg-type]
+    ids=str,
+)
+def test_decorator_of_an_invalid_limit_is_refused_where_it_is_made(
+    store: Limiting, limit: Limit
+) -> None:
+    with pytest.raises(ValueError, match=r"name|limit|period_seconds"):
+        limits.limited(lambda: store, limit, tenant="acme", key=lambda: "k", fail_open=True)
+
+
+# ---------------------------------------------------------------- looks and resets
+
+
+@every
+def test_look_takes_nothing_and_shows_what_is_left(
+    store: Limiting, faults: Faults, limit: Limit
+) -> None:
+    assert _look(store, limit) == (True, 3, 0)
+    store.takes(limit, 2)
+    faults.requests.clear()
+    assert [_look(store, limit)[:2] for _ in range(3)] == [(True, 1)] * 3
+    assert faults.requests == ["GetItem"] * 3
+    store.takes(limit)
+    allowed, remaining, reset_ms = _look(store, limit)
+    assert (allowed, remaining, reset_ms > 0) == (False, 0, True)
+    store.time.now_ms += 20_000
+    assert _look(store, limit) == (True, 3, 0)
+
+
+@every
+def test_look_sees_what_another_process_has_taken(
+    store: Limiting, dynamodb: Any, limit: Limit
+) -> None:
+    store.takes(limit)
+    Limiting(dynamodb, store.time).takes(limit, 2)
+    assert _look(store, limit)[:2] == (False, 0)
+
+
+@every
+def test_take_of_nothing_is_a_look(store: Limiting, faults: Faults, limit: Limit) -> None:
+    store.takes(limit, 3)
+    faults.requests.clear()
+    decision = limits.take(store, limit, tenant="acme", key="k", cost=0)
+    assert (decision.is_allowed, decision.remaining, faults.requests) == (True, 0, ["GetItem"])
+    fewer = Limit(limit.name, 1, limit.period_seconds, limit.algorithm)
+    assert not limits.take(store, fewer, tenant="acme", key="k", cost=0).is_allowed
+
+
+def test_take_of_nothing_from_several_limits_shows_the_tightest(
+    store: Limiting, faults: Faults
+) -> None:
+    limits.take_all(store, [SECOND, DAY], tenant="acme", key="k", cost=2)
+    faults.requests.clear()
+    decision = limits.take_all(store, [SECOND, DAY], tenant="acme", key="k", cost=0)
+    assert (decision.limit.name, decision.remaining) == ("second", 0)
+    assert set(faults.requests) == {"GetItem"}
+
+
+@pytest.mark.parametrize("cost", [0, -1])
+def test_job_cannot_take_nothing_or_give_back(cost: int) -> None:
+    effects = new_effects(lambda: EDGE_MS)
+    effects.take(FIXED, "ada", 2)
+    with pytest.raises(InvalidRequest, match="cost"):
+        effects.take(FIXED, "ada", cost)
+
+
+@every
+def test_reset_frees_the_whole_limit_of_one_key(store: Limiting, limit: Limit) -> None:
+    assert store.takes(limit, 3)
+    assert store.takes(limit, 3, key="other")
+    limits.reset(store, limit, tenant="acme", key="k")
+    assert _look(store, limit) == (True, 3, 0)
+    assert store.takes(limit, 3)
+    assert not store.takes(limit)
+    assert not store.takes(limit, key="other")
+
+
+@every
+def test_reset_of_a_limit_that_was_never_used_changes_nothing(
+    store: Limiting, limit: Limit
+) -> None:
+    limits.reset(store, limit, tenant="acme", key="k")
+    assert store.takes(limit, 3)
+
+
+@every
+def test_other_processes_see_a_reset_after_a_second(
+    store: Limiting, dynamodb: Any, limit: Limit
+) -> None:
+    """A process may refuse for a second by what it saw last, and admits as if it had seen it."""
+    other = Limiting(dynamodb, store.time)
+    assert other.takes(limit, 3)
+    assert not other.takes(limit)
+    limits.reset(store, limit, tenant="acme", key="k")
+    store.time.now_ms += 999
+    assert not other.takes(limit)
+    store.time.now_ms += 1
+    assert [other.takes(limit) for _ in range(4)] == [True, True, True, False]
+
+
+@every
+def test_several_limits_see_a_reset_after_a_second(
+    store: Limiting, dynamodb: Any, limit: Limit
+) -> None:
+    other = Limiting(dynamodb, store.time)
+
+    def takes() -> bool:
+        return limits.take_all(other, [limit, MANY], tenant="acme", key="k").is_allowed
+
+    assert [takes() for _ in range(4)] == [True, True, True, False]
+    limits.reset(store, limit, tenant="acme", key="k")
+    assert not takes()
+    store.time.now_ms += 1000
+    assert [takes() for _ in range(4)] == [True, True, True, False]
+
+
+@every
+def test_refusal_of_a_used_up_limit_costs_a_write_a_second(
+    store: Limiting, faults: Faults, limit: Limit
+) -> None:
+    store.takes(limit, 3)
+    store.takes(limit)
+    faults.requests.clear()
+    for _ in range(10):
+        store.time.now_ms += 300
+        assert not store.takes(limit)
+    assert faults.requests == ["UpdateItem"] * 2
+
+
+@every
+def test_clock_that_steps_back_does_not_prolong_a_refusal(
+    store: Limiting, dynamodb: Any, limit: Limit
+) -> None:
+    store.time.now_ms += 50_000
+    store.takes(limit, 3)
+    assert not store.takes(limit)
+    limits.reset(Limiting(dynamodb, store.time), limit, tenant="acme", key="k")
+    store.time.now_ms -= 1
+    if limit is not FIXED:  # its window is another one
+        assert store.takes(limit)
+
+
+def _look(store: Limiting, limit: Limit) -> tuple[bool, int, int]:
+    decision = limits.read(store, limit, tenant="acme", key="k")
+    return decision.is_allowed, decision.remaining, decision.reset_ms
 
 
 # ---------------------------------------------------------------- clocks, losses
@@ -244,6 +403,7 @@ def test_process_without_a_cached_state_decides_in_two_writes_at_most(
 # ---------------------------------------------------------------- several limits at once
 
 
+MANY = Limit("many", 1000, 10)
 SECOND, DAY = Limit("second", 2, 1, Algorithm.FIXED), Limit("day", 3, 86_400, Algorithm.SLIDING)
 
 

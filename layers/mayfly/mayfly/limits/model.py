@@ -48,7 +48,9 @@ class Limit:
 
 @dataclass(frozen=True)
 class Decision:
-    """A limit's decision.
+    """A limit's decision about a take, or about one that was only asked for.
+
+    `remaining` is what is left after a take, or now.
 
     `reset_ms` is a time from now. After an admission it is the time until the whole limit is free
     again; after a refusal, the earliest time at which the same take could be admitted.

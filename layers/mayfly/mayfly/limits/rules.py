@@ -3,7 +3,8 @@
 All numbers are whole, so every process decides alike. `plan` takes a state that is known or
 guessed, and returns a write or a refusal. The condition of the write is about the branch that
 `plan` took, not about the whole state, so takes in one branch do not conflict. A take never makes
-room for another one. So a refusal that follows from an earlier state is certain.
+room for another one. So a refusal that follows from an earlier state is certain, unless the limit
+was reset since.
 """
 
 import re
@@ -23,6 +24,7 @@ __all__ = [
     "check",
     "decide",
     "item_key",
+    "look",
     "plan",
     "update",
 ]
@@ -65,11 +67,12 @@ def item_key(limit: Limit, tenant: str, subject: str, now_ms: int) -> dict[str, 
     return {"pk": {"S": key(tenant, "limit", limit.name, subject)}, "sk": {"S": sort}}
 
 
-def check(limit: Limit, key: str, cost: int) -> None:
+def check(limit: Limit, key: str, cost: int, *, least: int = 0) -> None:
     """Raises InvalidRequest if the limit, the key or the cost is invalid.
 
-    A cost is invalid if the limit could never admit it.
+    A cost is invalid if it is below `least`, or if the limit could never admit it.
     """
+    _check_types(limit, cost)
     if not _KEY.fullmatch(key):
         raise InvalidRequest(
             "key", "must have 1 to 128 characters, none of them a control character"
@@ -86,10 +89,23 @@ def check(limit: Limit, key: str, cost: int) -> None:
         raise InvalidRequest("burst", f"must be from 1 to {MAX_LIMIT}")
     if limit.most * limit.period_seconds > MAX_PERIOD_SECONDS * limit.limit:
         raise InvalidRequest("burst", "would take more than 366 days to be free again")
-    if not 1 <= cost <= limit.most:
+    if not least <= cost <= limit.most:
         raise InvalidRequest(
-            "cost", f"must be from 1 to {limit.most}: more could never be admitted"
+            "cost", f"must be from {least} to {limit.most}: more could never be admitted"
         )
+
+
+def _check_types(limit: Limit, cost: int) -> None:
+    if not isinstance(limit.algorithm, Algorithm):
+        raise InvalidRequest("algorithm", f"must be an Algorithm, not {limit.algorithm!r}")
+    for field, number in (
+        ("limit", limit.limit),
+        ("period_seconds", limit.period_seconds),
+        ("burst", limit.most),
+        ("cost", cost),
+    ):
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise InvalidRequest(field, f"must be a whole number, not {number!r}")
 
 
 def plan(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision:
@@ -100,6 +116,16 @@ def plan(limit: Limit, cost: int, now_ms: int, state: State) -> Write | Decision
 def decide(limit: Limit, now_ms: int, state: State) -> Decision:
     """Returns the admission that led to this state."""
     return _ADMISSIONS[limit.algorithm](limit, now_ms, state)
+
+
+def look(limit: Limit, cost: int, now_ms: int, state: State) -> Decision:
+    """Returns the decision that a take of `cost` would get now, without the take.
+
+    `remaining` is what is left now. `reset_ms` of an admission is the time until the whole limit is
+    free again.
+    """
+    step = plan(limit, cost, now_ms, state)
+    return step if isinstance(step, Decision) else _LOOKS[limit.algorithm](limit, now_ms, state)
 
 
 def update(table: str, key: dict[str, Any], step: Write) -> dict[str, Any]:
@@ -149,6 +175,12 @@ def _admit_fixed(limit: Limit, now_ms: int, state: State) -> Decision:
     )
 
 
+def _look_fixed(limit: Limit, now_ms: int, state: State) -> Decision:
+    if not state.get("used"):
+        return _admitted(limit, limit.limit, 0)
+    return _admit_fixed(limit, now_ms, state)
+
+
 # ---------------------------------------------------------------- sliding window
 
 
@@ -191,6 +223,16 @@ def _admit_sliding(limit: Limit, now_ms: int, state: State) -> Decision:
     elapsed = max(0, now_ms - state["window"] * period)
     used = state["current"] + state["previous"] * (period - elapsed) // period
     return _admitted(limit, max(0, limit.limit - used), (state["window"] + 2) * period - now_ms)
+
+
+def _look_sliding(limit: Limit, now_ms: int, state: State) -> Decision:
+    period = _period_ms(limit)
+    window = max(now_ms // period, state.get("window", 0))
+    previous, current = _counts(state, window)
+    used = current + previous * (period - max(0, now_ms - window * period)) // period
+    # A count weighs until the end of the window after its own.
+    free_ms = (window + (2 if current else 1)) * period if current or previous else now_ms
+    return _admitted(limit, max(0, limit.limit - used), free_ms - now_ms)
 
 
 def _counts(state: State, window: int) -> tuple[int, int]:
@@ -264,6 +306,10 @@ def _admit_gcra(limit: Limit, now_ms: int, state: State) -> Decision:
     )
 
 
+def _look_gcra(limit: Limit, now_ms: int, state: State) -> Decision:
+    return _admit_gcra(limit, now_ms, {"until": max(state.get("until", 0), _ns(now_ms))})
+
+
 def _interval(limit: Limit) -> int:
     """Returns nanoseconds between two admissions, rounded up, so that fewer are admitted."""
     return -(-limit.period_seconds * 10**9 // limit.limit)
@@ -278,6 +324,11 @@ _ADMISSIONS: Final[dict[Algorithm, Callable[[Limit, int, State], Decision]]] = {
     Algorithm.FIXED: _admit_fixed,
     Algorithm.SLIDING: _admit_sliding,
     Algorithm.GCRA: _admit_gcra,
+}
+_LOOKS: Final[dict[Algorithm, Callable[[Limit, int, State], Decision]]] = {
+    Algorithm.FIXED: _look_fixed,
+    Algorithm.SLIDING: _look_sliding,
+    Algorithm.GCRA: _look_gcra,
 }
 
 

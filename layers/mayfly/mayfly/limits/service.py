@@ -12,7 +12,7 @@ from mayfly.limits.model import Decision, Limit
 from mayfly.limits.rules import check
 from mayfly.limits.store import LimitStore
 
-__all__ = ["limited", "quota", "take", "take_all"]
+__all__ = ["limited", "quota", "read", "reset", "take", "take_all"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -23,12 +23,35 @@ _Result = TypeVar("_Result")
 def take(store: LimitStore, limit: Limit, *, tenant: str, key: str, cost: int = 1) -> Decision:
     """Takes `cost` from the share of `key` in a limit, or refuses.
 
-    `Algorithm` describes how much each algorithm admits. Raises InvalidRequest if the limit is
-    invalid, or if it could never admit the cost. Raises StoreUnavailable if the store did not
-    decide; the caller then chooses whether to admit or to refuse.
+    `Algorithm` describes how much each algorithm admits. A cost of 0 takes nothing, and costs one
+    read.
+
+    Raises InvalidRequest if the limit is invalid, or if it could never admit the cost. Raises
+    StoreUnavailable if the store did not decide; the caller then chooses whether to admit or to
+    refuse.
     """
     check(limit, key, cost)
     return store.take(tenant, limit, key, cost)
+
+
+def read(store: LimitStore, limit: Limit, *, tenant: str, key: str, cost: int = 1) -> Decision:
+    """Returns the decision that a take of `cost` would get now. Takes nothing.
+
+    `remaining` is what is left now. Costs one read. Raises the errors of `take`.
+    """
+    check(limit, key, cost)
+    return store.read(tenant, limit, key, cost)
+
+
+def reset(store: LimitStore, limit: Limit, *, tenant: str, key: str) -> None:
+    """Forgets what `key` has taken from a limit: the whole limit is free again.
+
+    Other processes may refuse for one more second by what they saw last. With `FIXED` it is the
+    present window that is forgotten. If a response is lost, the SDK's retry may forget takes made
+    since. Costs one write. Raises InvalidRequest, StoreUnavailable.
+    """
+    check(limit, key, 0)
+    store.reset(tenant, limit, key)
 
 
 def take_all(
@@ -58,8 +81,13 @@ def limited(
 
     `key` gets the handler's arguments and returns the key whose share the call takes from. If the
     store does not answer, `fail_open` calls the handler; otherwise StoreUnavailable (503) is
-    raised. `fail_open` has to be stated, since it depends on the handler.
+    raised. `fail_open` has to be stated, since it depends on the handler. Raises ValueError
+    immediately if the limit is invalid.
     """
+    try:
+        check(limit, "any", 1)
+    except InvalidRequest as problem:
+        raise ValueError(str(problem)) from problem
 
     def decorate(handler: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
         @wraps(handler)

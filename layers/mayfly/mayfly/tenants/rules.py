@@ -35,6 +35,7 @@ ALL_SCOPES: Final = frozenset(
         "counters:write",
         "jobs:read",
         "jobs:write",
+        "limits:read",
         "limits:write",
         "schedules:read",
         "schedules:write",

@@ -151,6 +151,7 @@ class Effects:
         `@task(..., retry_refused=True)` it is retried. Raises InvalidRequest.
         """
         total = self._takes.get((limit, key), 0) + cost
+        check(limit, key, cost, least=1)
         check(limit, key, total)
         if limit.algorithm is not Algorithm.FIXED:
             raise InvalidRequest("limit", "must be a fixed window, to be an effect")
