@@ -128,7 +128,7 @@ PATHS: dict[bytes, int] = {
     b"/jobs/x?wait=1e400": 400,
     b"/jobs/x?wait=-1": 400,
     b"/jobs/x?wait=99999999999999999999": 400,
-    b"/subjects/%2e%2e/sessions": 200,
+    b"/subjects/%2e%2e/sessions": 400,
     b"/schedules/%0a": 400,
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from mayfly.jobs.items import DUE
 
 from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
 
@@ -278,12 +279,10 @@ class Tour:
         self.call("GET", "/schedules/s", status=200)
         self.call("POST", "/schedules/s/pause", status=200)
         self.call("POST", "/schedules/s/resume", status=200)
-        self.call(
-            "POST",
-            "/jobs",
-            {"task": "counter.add", "payload": {"name": "due"}, "delay_seconds": 930},
-            status=202,
-        )
+        body = {"task": "counter.add", "payload": {"name": "due"}, "delay_seconds": 930}
+        for job_id in [self.call("POST", "/jobs", body, status=202).json()["id"] for _ in "ab"]:
+            # Their time has come: the next sweep announces both in one call.
+            self.rewrite(job_id, due={"S": DUE}, attention_at={"N": "1"}, not_before={"N": "1"})
 
     def tick(self) -> None:
         """Deletes the schedule after a sweep has made the job of a tick."""
