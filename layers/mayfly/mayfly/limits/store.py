@@ -55,9 +55,9 @@ class LimitStore:
                     "take from the limit", ReturnValues="ALL_NEW", **update(self._table, key, step)
                 )
             except ConditionFailed as refusal:
-                self._remember(key, refusal.item)
+                self._remember(key, refusal.item, now_ms)
                 continue
-            return decide(limit, now_ms, self._remember(key, item))
+            return decide(limit, now_ms, self._remember(key, item, now_ms))
         raise StoreUnavailable(
             "take from the limit", f"conflicts with other writers {_TRIES} times in a row"
         )
@@ -67,7 +67,7 @@ class LimitStore:
         now_ms = self._clock()
         key = item_key(limit, tenant, subject, now_ms)
         item = self._db.get("read the limit", self._table, key)
-        return look(limit, cost, now_ms, self._remember(key, item))
+        return look(limit, cost, now_ms, self._remember(key, item, now_ms))
 
     def reset(self, tenant: str, limit: Limit, subject: str) -> None:
         """Deletes the state of one subject. Raises StoreUnavailable."""
@@ -105,14 +105,15 @@ class LimitStore:
             try:
                 self._db.transact("take from the limits", [{"Update": write} for write in writes])
             except TransactionCancelled as refusal:
-                self._note(keys, refusal)
+                self._note(keys, refusal, now_ms)
                 continue
             items = {
                 (item["pk"]["S"], item["sk"]["S"]): item
                 for item in self._db.get_many("read the limits", self._table, keys)
             }
             states = [
-                self._remember(key, items.get((key["pk"]["S"], key["sk"]["S"]))) for key in keys
+                self._remember(key, items.get((key["pk"]["S"], key["sk"]["S"])), now_ms)
+                for key in keys
             ]
             decisions = [
                 decide(limit, now_ms, state)
@@ -124,7 +125,7 @@ class LimitStore:
             return _tightest(decisions)
         raise StoreUnavailable("take from the limits", f"others came first {_TRIES} times in a row")
 
-    def _note(self, keys: Sequence[Item], refusal: TransactionCancelled) -> None:
+    def _note(self, keys: Sequence[Item], refusal: TransactionCancelled, now_ms: int) -> None:
         """Remembers the states of a refused transaction.
 
         Raises StoreUnavailable if a retry would not help.
@@ -134,7 +135,7 @@ class LimitStore:
             raise StoreUnavailable("take from the limits", ", ".join(sorted(codes))) from refusal
         for key, reason in zip(keys, refusal.reasons, strict=True):
             if reason.code == "ConditionalCheckFailed":
-                self._remember(key, reason.item)
+                self._remember(key, reason.item, now_ms)
 
     def _guess(self, key: Item) -> Mapping[str, int]:
         state, _ = self._seen.get(_name(key), ({}, 0))
@@ -152,11 +153,11 @@ class LimitStore:
             self._seen.pop(name, None)
         return bool(old)
 
-    def _remember(self, key: Item, item: Item | None) -> Mapping[str, int]:
+    def _remember(self, key: Item, item: Item | None, now_ms: int) -> Mapping[str, int]:
         state = {name: int(value["N"]) for name, value in (item or {}).items() if "N" in value}
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
-        self._seen[_name(key)] = (state, self._clock())
+        self._seen[_name(key)] = (state, now_ms)
         return state
 
 
