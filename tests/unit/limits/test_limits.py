@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mayfly import limits
-from mayfly.aws.dynamodb import RequestRefused
+from mayfly.aws.dynamodb import DynamoDB, RequestRefused
 from mayfly.core.errors import InvalidRequest, StoreUnavailable
 from mayfly.jobs import Effects
 from mayfly.limits import Algorithm, Limit
@@ -254,11 +254,26 @@ def test_job_cannot_take_nothing_or_give_back(cost: int) -> None:
 def test_reset_frees_the_whole_limit_of_one_key(store: Limiting, limit: Limit) -> None:
     assert store.takes(limit, 3)
     assert store.takes(limit, 3, key="other")
+    assert not store.takes(limit)
     limits.reset(store, limit, tenant="acme", key="k")
-    assert _look(store, limit) == (True, 3, 0)
-    assert store.takes(limit, 3)
+    assert store.takes(limit, 3)  # immediately, although this process has just refused
     assert not store.takes(limit)
     assert not store.takes(limit, key="other")
+    limits.reset(store, limit, tenant="acme", key="k")
+    assert _look(store, limit) == (True, 3, 0)
+
+
+def test_look_at_a_sliding_window_shows_when_all_of_it_is_free(store: Limiting) -> None:
+    store.takes(SLIDING)
+    assert _look(store, SLIDING) == (True, 2, 20_000)
+    store.time.now_ms += 9_999
+    assert _look(store, SLIDING) == (True, 2, 10_001)
+    store.time.now_ms += 1  # now it is the last window
+    assert _look(store, SLIDING) == (True, 2, 10_000)
+    store.time.now_ms += 1  # 0.9999 of one, rounded down
+    assert _look(store, SLIDING) == (True, 3, 9_999)
+    store.time.now_ms += 9_999
+    assert _look(store, SLIDING) == (True, 3, 0)
 
 
 @every
@@ -311,6 +326,37 @@ def test_refusal_of_a_used_up_limit_costs_a_write_a_second(
         store.time.now_ms += 300
         assert not store.takes(limit)
     assert faults.requests == ["UpdateItem"] * 2
+
+
+class Slow(Limiting):
+    """Limits whose clock moves by more than a second with each call to the store."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self._db = _SlowDynamoDB(client, self.time)
+
+
+class _SlowDynamoDB(DynamoDB):
+    def __init__(self, client: Any, clock: FixedClock) -> None:
+        super().__init__(client, lambda attempt: None)
+        self._time = clock
+
+    def _call(self, *args: Any, **request: Any) -> Any:
+        self._time.now_ms += 1_200
+        return super()._call(*args, **request)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one limit", "several"])
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_used_up_limit_refuses_although_the_store_takes_more_than_a_second(
+    dynamodb: Any, algorithm: Algorithm, several: bool
+) -> None:
+    limit, store = Limit("l", 3, 100_000, algorithm), Slow(dynamodb)
+    assert store.takes(limit, 3)
+    if several:
+        assert not limits.take_all(store, [limit, MANY], tenant="acme", key="k").is_allowed
+    else:
+        assert not store.takes(limit)
 
 
 @every

@@ -42,12 +42,14 @@ class LimitStore:
         """
         if cost == 0:
             return self.read(tenant, limit, subject, cost)
+        has_asked = False
         for _ in range(_TRIES):
             now_ms = self._clock()
             key = item_key(limit, tenant, subject, now_ms)
             step = plan(limit, cost, now_ms, self._guess(key))
             if isinstance(step, Decision):
-                if not self._forgot_old(key):
+                # A state that the store gave to this very take may refuse, however slow it was.
+                if has_asked or not self._forgot_old(key):
                     return step
                 continue
             try:
@@ -56,6 +58,7 @@ class LimitStore:
                 )
             except ConditionFailed as refusal:
                 self._remember(key, refusal.item, now_ms)
+                has_asked = True
                 continue
             return decide(limit, now_ms, self._remember(key, item, now_ms))
         raise StoreUnavailable(
@@ -83,6 +86,7 @@ class LimitStore:
         """
         if cost == 0:
             return _tightest([self.read(tenant, limit, subject, 0) for limit in limits])
+        has_asked = False
         for attempt in range(_TRIES):
             if attempt:
                 self._db.pause(min(attempt, 4))
@@ -94,7 +98,7 @@ class LimitStore:
             ]
             refused = [step for step in steps if isinstance(step, Decision)]
             if refused:
-                if not self._forgot_old(*keys):
+                if has_asked or not self._forgot_old(*keys):
                     return _tightest(refused)
                 continue
             writes = [
@@ -106,6 +110,7 @@ class LimitStore:
                 self._db.transact("take from the limits", [{"Update": write} for write in writes])
             except TransactionCancelled as refusal:
                 self._note(keys, refusal, now_ms)
+                has_asked = True
                 continue
             items = {
                 (item["pk"]["S"], item["sk"]["S"]): item
