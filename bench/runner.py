@@ -33,11 +33,13 @@ class _Seam:
         They are below all retries.
         """
         session = botocore.httpsession.URLLib3Session
+        # The types of both do not expect that a method is replaced.
         session.send = self._counted(session.send)  # type: ignore[method-assign]
         if os.environ.get("MAYFLY_CLIENT") == "lean":
             from mayfly.aws.connections import Connections
 
-            Connections.exchange = self._counted(Connections.exchange)  # type: ignore[method-assign]
+            counted = self._counted(Connections.exchange)
+            Connections.exchange = counted  # type: ignore[method-assign]
 
     def _counted(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def count(*request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The sweep of due jobs: its rate, and a quiet tenant beside one with many due jobs."""
+"""The sweep of due jobs: its rate, and a quiet tenant next to one with many due jobs."""
 
 import os
 import tempfile

@@ -430,7 +430,7 @@ def _long_polling(
     """Returns a long poll that answers as soon as a message is visible.
 
     The emulator's own long poll looks ten times a second.
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
+    AWS's SQS Developer Guide, "Short and long polling".
     """
 
     async def received(data: dict[str, Any], url: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def not_written(problem: OSError) -> tuple[bytes, str]:
 def requested_conflict(request: Request) -> tuple[bytes, str]:
     """Returns DynamoDB's error of a write whose item is in another transaction.
 
-    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html
     """
     count = len(json.loads(request.body).get("TransactItems", ()))
     kind = "TransactionCanceledException" if count else "TransactionConflictException"

@@ -315,8 +315,9 @@ print(boto3.client("sqs").meta.service_model.metadata["serviceId"])
 class _Ses(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = (
-            b'<ListIdentitiesResponse xmlns="http://ses.amazonaws.com/doc/2010-12-01/"><ListIdentitiesResult>'
-            b"<Identities><member>ada@example.com</member></Identities></ListIdentitiesResult></ListIdentitiesResponse>"
+            b'<ListIdentitiesResponse xmlns="http://ses.amazonaws.com/doc/2010-12-01/">'
+            b"<ListIdentitiesResult><Identities><member>ada@example.com</member></Identities>"
+            b"</ListIdentitiesResult></ListIdentitiesResponse>"
         )
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -41,7 +41,7 @@ class Time:
 def test_increments_beside_ten_commits_a_second_are_all_counted_once(
     tables: dict[str, str], load_seconds: int
 ) -> None:
-    """Ten increments a second. Each of `--load-seconds` stands for six virtual seconds."""
+    """Ten increments a second, for six virtual seconds times `--load-seconds`."""
     source = random.Random(19)
     time, client = Time(source), make_client("dynamodb", attempts=1)
     faults = Faults(client)

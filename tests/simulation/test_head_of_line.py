@@ -24,8 +24,8 @@ from mayfly.webhooks.rules import pause_seconds
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = (ROOT / "template.yaml").read_text()
-BATCH = int(
-    re.search(r"Queue: !GetAtt WebhooksQueue.Arn\n.*\n +BatchSize: (\d+)", TEMPLATE)[1]  # type: ignore[index]
+(BATCH,) = map(
+    int, re.findall(r"Queue: !GetAtt WebhooksQueue.Arn\n.*\n +BatchSize: (\d+)", TEMPLATE)
 )
 PAUSES = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 TIMEOUT = 15.0
@@ -40,7 +40,7 @@ Wait = AbstractContextManager[None]
 
 @dataclass(eq=False)
 class Message:
-    """A message, the delivery that it stands for, and how long its receiver takes to answer."""
+    """A message, its delivery, and the time that the receiver takes to answer."""
 
     number: int
     tenant: str

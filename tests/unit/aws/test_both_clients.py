@@ -162,7 +162,7 @@ def test_server_that_is_gone_is_an_endpoint_error(
 @pytest.mark.parametrize(
     ("answers", "error", "was_repeated"),
     [
-        # What is refused last may have taken effect before.
+        # A request that is refused at last may have taken effect before.
         ((reset, refusal("ThrottlingException"), refusal("ThrottlingException")), AnswerLost, None),
         ((reset, refusal("AccessDeniedException")), AnswerLost, None),
         ((refusal("AccessDeniedException"),), RequestRefused, None),

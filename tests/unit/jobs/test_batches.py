@@ -15,6 +15,7 @@ from mayfly.aws.dynamodb import Reason
 from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.jobs.authoring.outcomes import Permanent
 from mayfly.jobs.errors import LeaseHeld
+from mayfly.jobs.items import job_key
 from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.store import Claim
 from mayfly.jobs.worker.runner import Runner
@@ -236,6 +237,20 @@ def test_job_that_killed_a_process_in_an_earlier_attempt_runs_alone(stage: Stage
         stage.store.fail(job, error="boom", retry_at_ms=stage.clock(), now_ms=stage.clock())
     ran = one_at_a_time(stage)
     assert failures(stage.handle(*messages, receives=3)) == []
+    assert ran == [f"{name} of 1" for name in NAMES]
+
+
+def test_job_whose_interruption_is_left_out_of_its_history_runs_alone(stage: Stage) -> None:
+    messages = submit_all(stage, max_attempts=9)
+    for name in NAMES:
+        key = job_key("acme", name)
+        stage.client.update_item(
+            TableName=stage.tables["JobsTable"], Key=key,
+            UpdateExpression="SET omitted = :counts",
+            ExpressionAttributeValues={":counts": {"S": '{"interrupted":1,"failed":7}'}},
+        )  # fmt: skip
+    ran = one_at_a_time(stage)
+    assert failures(stage.handle(*messages, receives=2)) == []
     assert ran == [f"{name} of 1" for name in NAMES]
 
 

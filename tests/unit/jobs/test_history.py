@@ -195,7 +195,8 @@ def test_job_of_many_continuations_ends_and_its_item_stays_small(
     assert job.omitted == {Outcome.CONTINUED: rounds + 1 - BOUND}
     assert max(sizes) < 6_000
     assert max(sizes[BOUND:]) - min(sizes[BOUND:]) < 50
-    print({"continuations": rounds, "largest item": max(sizes), "last item": sizes[-1]})  # noqa: T201
+    found = {"continuations": rounds, "largest item": max(sizes), "last item": sizes[-1]}
+    print(found)  # noqa: T201  # the figures of a long run
 
 
 def test_job_of_many_redrives_with_fat_errors_still_ends_and_fits(

@@ -172,7 +172,7 @@ class Connections:
 
 def _parts(url: str) -> SplitResult:
     """Returns the parts of an endpoint's URL. Raises ConfigError."""
-    with suppress(ValueError):  # a port that is no number
+    with suppress(ValueError):  # an invalid port
         parts = urlsplit(url)
         is_plain = not parts.username and parts.path in ("", "/") and not parts.query
         if parts.scheme in ("http", "https") and parts.hostname and is_plain and parts.port != 0:

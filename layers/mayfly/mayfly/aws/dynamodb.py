@@ -190,7 +190,7 @@ class DynamoDB:
 
         DynamoDB refuses such a write, and SDKs do not repeat it. Nothing of it was written, so a
         repeat is safe for every write, also for a plain increment.
-        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html
         """
         is_repeated = False
         for attempt in range(1, _CONFLICT_TRIES):

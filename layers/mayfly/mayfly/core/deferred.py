@@ -115,5 +115,7 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None:
+            # It has all that the import system calls. Importing importlib.abc for a base class
+            # would take longer than the rest of this module.
             spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec

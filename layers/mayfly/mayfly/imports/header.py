@@ -35,7 +35,7 @@ _FORMS: Final = (
 #: The first cell of text in another form.
 _MARKUP: Final = re.compile(r"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 _JSON: Final = re.compile(r"\s*[\[{]\s*([\"\[{\]}]|\Z)")
-#: What other programs put between columns, in place of a comma.
+#: Characters that other programs put between columns, in place of a comma.
 _SEPARATORS: Final = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
 #: The line in which a file tells Excel its separator.
 _EXCEL_LINE: Final = re.compile(r"sep=(.?)", re.IGNORECASE)

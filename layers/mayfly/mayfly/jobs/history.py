@@ -33,7 +33,7 @@ __all__ = [
 #: out follow them, which gives the others their numbers.
 FIRST: Final = 5
 #: The attempts at the end that are kept; a run has up to 20. The error of an attempt has at most
-#: 500 characters, 3,000 bytes of JSON: with FIRST, at most 93 KB beside a result of 256 KB.
+#: 500 characters, 3,000 bytes of JSON: with FIRST, at most 93 KB next to a result of 256 KB.
 LAST: Final = 25
 
 

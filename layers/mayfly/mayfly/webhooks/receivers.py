@@ -52,7 +52,7 @@ _REMEMBERED: Final = 10_000
 
 
 class Notes(Protocol):
-    """What processes tell each other about slow receivers."""
+    """Notes by which processes share which receivers are slow."""
 
     def is_slow(self, tenant: str, origin: str) -> bool:
         """Returns True if any process has noted the receiver lately. Raises nothing."""
@@ -147,7 +147,7 @@ class Receivers:
             return receiver.is_quick is None and is_owing
 
     def _count(self, tenant: str, origin: str, start: float, end: float) -> bool:
-        """Counts a delivery. Returns True if other processes should be told about its receiver."""
+        """Counts a delivery. Returns True if its receiver needs a note for other processes."""
         with self._changing:
             receiver = _account(self._receivers, (tenant, origin))
             receiver.is_quick = end - start < _QUICK_SECONDS

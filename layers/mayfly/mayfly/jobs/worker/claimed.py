@@ -90,7 +90,8 @@ class Claimed(Ownership):
         is_last = origin.attempt + 1 >= origin.max_attempts
         if is_last and not self._deps.trusts_last_attempts:
             return False
-        return all(
+        has_lost_one = bool(origin.omitted.get(Outcome.INTERRUPTED))
+        return not has_lost_one and all(
             attempt.ended_at_ms is not None and attempt.outcome is not Outcome.INTERRUPTED
             for attempt in origin.history
         )
