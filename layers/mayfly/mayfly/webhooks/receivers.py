@@ -61,7 +61,7 @@ class Notes(Protocol):
 
 @dataclass
 class _Receiver:
-    """What is known of a receiver, and the time at which its note was written."""
+    """A receiver: its speed, None if unknown, and the time at which its note was written."""
 
     is_quick: bool | None = None
     noted_at: float = float("-inf")
@@ -150,7 +150,7 @@ class Receivers:
         return self._tenants.get(tenant, _Waiting())
 
     def _count(self, tenant: str, origin: str, start: float, end: float) -> bool:
-        """Counts a delivery. Returns True if other processes should be told about its receiver."""
+        """Counts a delivery. Returns True if its receiver should be noted for other processes."""
         with self._changing:
             receiver = _remembered(self._receivers, (tenant, origin), _Receiver)
             receiver.is_quick = end - start < _QUICK_SECONDS
