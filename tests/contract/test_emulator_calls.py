@@ -334,6 +334,32 @@ def test_message_that_fails_too_often_is_moved_to_the_dead_letter_queue(
     assert [message["Body"] for message in wait_until(lambda: receive(sqs, dead), 5)] == ["m"]
 
 
+def test_group_with_a_backlog_does_not_delay_another(sqs: Any, queue: str) -> None:
+    """Fair queues: the group is the tenant."""
+    for number in range(30):
+        sqs.send_message(QueueUrl=queue, MessageBody=f"loud {number}", MessageGroupId="loud")
+    sqs.send_message(QueueUrl=queue, MessageBody="quiet", MessageGroupId="quiet")
+    bodies = [message["Body"] for message in receive(sqs, queue)]
+    assert bodies == ["loud 0", "quiet", *(f"loud {number}" for number in range(1, 9))]
+    sqs.send_message(QueueUrl=queue, MessageBody="quiet too", MessageGroupId="quiet")
+    sqs.send_message(QueueUrl=queue, MessageBody="no group")
+    bodies = [message["Body"] for message in receive(sqs, queue, 3)]
+    assert bodies == ["no group", "quiet too", "loud 9"]
+
+
+def test_group_with_messages_in_flight_is_not_forgotten(sqs: Any, queue: str) -> None:
+    for number in range(9):
+        sqs.send_message(QueueUrl=queue, MessageBody=f"loud {number}", MessageGroupId="loud")
+    receive(sqs, queue, 5)
+    for number in range(9):
+        sqs.send_message(QueueUrl=queue, MessageBody=f"quiet {number}", MessageGroupId="quiet")
+    bodies = [message["Body"] for _ in range(4) for message in receive(sqs, queue, 4)]
+    assert bodies[:7] == [*(f"quiet {number}" for number in range(5)), "loud 5", "quiet 5"]
+    assert sorted(bodies) == sorted(
+        [f"loud {number}" for number in range(5, 9)] + [f"quiet {number}" for number in range(9)]
+    )
+
+
 def test_fifo_queue_drops_a_duplicate_and_keeps_the_order_of_a_group(sqs: Any) -> None:
     attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
     fifo = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}.fifo", Attributes=attributes)[

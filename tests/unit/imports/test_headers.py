@@ -250,6 +250,8 @@ def test_field_above_128_kb_in_one_line_is_one_row() -> None:
         pytest.param('"{}",1\n', id="one-field"),
         pytest.param('"{}",1,2\n', id="another-width"),
         pytest.param('"{}"x,1\n', id="not-valid-csv"),
+        pytest.param('"{0:.700000}","{0:.700000}"\n', id="two-fields"),
+        pytest.param('"{0:.700000}","{0:.700000}"x\n', id="two-fields-not-valid-csv"),
         pytest.param('"{}\n', id="quote-never-closed"),
     ],
 )

@@ -5,12 +5,11 @@ does not answer would delay the webhooks of all receivers, of all tenants. So wa
 
 ::
 
-    receiver A   waits 15 s |  rests about 30 s  | waits 15 s |  rests  |
-    others       in threads next to it, and in all batches meanwhile
+    slow receivers   wait 15 s |  rest about 30 s  | wait 15 s |  rest  |
+    others           in threads next to them, and in all batches meanwhile
 
-A receiver that keeps deliveries waiting has about a third of the process' time in the long run, and
-so have all such receivers of one tenant together. A delivery that must rest goes back to the queue.
-It makes no request, and no attempt counts.
+All receivers of a tenant that keep deliveries waiting have a third of the process' time together. A
+delivery that must rest goes back to the queue. It makes no request, and no attempt counts.
 
 Everything is kept by tenant: no tenant can make the receiver of another tenant rest.
 """
@@ -25,6 +24,7 @@ from typing import Final, Protocol, TypeVar
 __all__ = ["Notes", "Receivers"]
 
 Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 #: A delivery that takes less than this does not count as waiting, in seconds.
 _QUICK_SECONDS: Final = 2.0
@@ -32,12 +32,10 @@ _QUICK_SECONDS: Final = 2.0
 #: all processes would wait for one receiver at the same time.
 _LEAST_REST: Final = 1.5
 _MOST_REST: Final = 2.5
-#: Waiting that a receiver is given in advance, in seconds. One slow answer causes no rest.
-_RECEIVER_CREDIT: Final = 5.0
 #: Waiting that a tenant is given in advance, in seconds. The receiver of a delivery decides which:
-#: False if it is known to be slow, True if its last answer was quick, None if nothing is known. So
-#: slow receivers leave room for the others of their tenant: a delivery that begins within the first
-#: credit, and ends by its timeout, does not use up the second.
+#: False if it is known to be slow, True if its last answer was quick, None if nothing is known. One
+#: slow answer causes no rest. Slow receivers leave room for the others of their tenant: a delivery
+#: that begins within the first credit, and ends by its timeout, does not use up the second.
 _TENANT_CREDITS: Final = {False: 5.0, None: 24.0, True: 30.0}
 #: A delivery that must rest comes back after this time at the earliest, in seconds. Many of them
 #: would otherwise be received again and again.
@@ -62,18 +60,23 @@ class Notes(Protocol):
 
 
 @dataclass
-class _Account:
-    """Waiting of one receiver or tenant (a generic cell rate algorithm).
+class _Receiver:
+    """A receiver: its speed, None if unknown, and the time at which its note was written."""
 
-    `paid_at` is the time at which all its waiting is made up for by rest. `counted_until` is the
-    end of the waiting that is in `paid_at`: deliveries that wait at the same time count once.
-    `noted_at` is the time at which its note was written.
+    is_quick: bool | None = None
+    noted_at: float = float("-inf")
+
+
+@dataclass
+class _Waiting:
+    """Waiting for the receivers of one tenant (a generic cell rate algorithm).
+
+    `paid_at` is the time at which all of it is made up for by rest. `counted_until` is the end of
+    the waiting that is in `paid_at`: deliveries that wait at the same time count once.
     """
 
     paid_at: float = float("-inf")
     counted_until: float = float("-inf")
-    noted_at: float = float("-inf")
-    is_quick: bool | None = None
 
     def add(self, start: float, end: float, rest: float) -> None:
         """Adds the waiting of one delivery; each second of it needs `rest` seconds of rest."""
@@ -98,8 +101,8 @@ class Receivers:
         self._now = now
         self._jitter = jitter
         self._notes = notes
-        self._receivers: OrderedDict[tuple[str, str], _Account] = OrderedDict()
-        self._tenants: OrderedDict[str, _Account] = OrderedDict()
+        self._receivers: OrderedDict[tuple[str, str], _Receiver] = OrderedDict()
+        self._tenants: OrderedDict[str, _Waiting] = OrderedDict()
         self._changing = threading.Lock()
 
     def rest_seconds(self, tenant: str, origin: str) -> float:
@@ -111,7 +114,7 @@ class Receivers:
         rest = self._rest(tenant, origin)
         if rest <= 0 and self._should_ask(tenant, origin) and self._notes.is_slow(tenant, origin):
             with self._changing:
-                _account(self._receivers, (tenant, origin)).is_quick = False
+                _remembered(self._receivers, (tenant, origin), _Receiver).is_quick = False
             rest = self._rest(tenant, origin)
         return 0.0 if rest <= 0 else max(rest, _LEAST_RETURN) * (1 + self._jitter())
 
@@ -128,12 +131,8 @@ class Receivers:
     def _rest(self, tenant: str, origin: str) -> float:
         """Returns the rest that is left to a receiver, 0 or less if none."""
         with self._changing:
-            now, receiver = self._now(), self._receivers.get((tenant, origin), _Account())
-            credit = _TENANT_CREDITS[receiver.is_quick]
-            return max(
-                receiver.rest_seconds(now, _RECEIVER_CREDIT),
-                self._tenants.get(tenant, _Account()).rest_seconds(now, credit),
-            )
+            credit = _TENANT_CREDITS[self._is_quick(tenant, origin)]
+            return self._waiting_of(tenant).rest_seconds(self._now(), credit)
 
     def _should_ask(self, tenant: str, origin: str) -> bool:
         """Returns True if a note of other processes would make this unknown receiver rest.
@@ -141,31 +140,34 @@ class Receivers:
         So nothing is read while no receiver of the tenant is slow.
         """
         with self._changing:
-            receiver = self._receivers.get((tenant, origin), _Account())
-            owing = self._tenants.get(tenant, _Account())
-            is_owing = owing.rest_seconds(self._now(), _TENANT_CREDITS[False]) > 0
-            return receiver.is_quick is None and is_owing
+            owed = self._waiting_of(tenant).rest_seconds(self._now(), _TENANT_CREDITS[False])
+            return self._is_quick(tenant, origin) is None and owed > 0
+
+    def _is_quick(self, tenant: str, origin: str) -> bool | None:
+        return self._receivers.get((tenant, origin), _Receiver()).is_quick
+
+    def _waiting_of(self, tenant: str) -> _Waiting:
+        return self._tenants.get(tenant, _Waiting())
 
     def _count(self, tenant: str, origin: str, start: float, end: float) -> bool:
         """Counts a delivery. Returns True if its receiver needs a note for other processes."""
         with self._changing:
-            receiver = _account(self._receivers, (tenant, origin))
+            receiver = _remembered(self._receivers, (tenant, origin), _Receiver)
             receiver.is_quick = end - start < _QUICK_SECONDS
             if receiver.is_quick:
                 return False
             rest = _LEAST_REST + (_MOST_REST - _LEAST_REST) * self._jitter()
-            receiver.add(start, end, rest)
-            _account(self._tenants, tenant).add(start, end, rest)
+            _remembered(self._tenants, tenant, _Waiting).add(start, end, rest)
             if end - receiver.noted_at < _NOTE_SECONDS:
                 return False
             receiver.noted_at = end
             return True
 
 
-def _account(accounts: OrderedDict[Key, _Account], key: Key) -> _Account:
-    """Returns the account of a receiver or tenant, and forgets the one that was unused longest."""
-    account = accounts.setdefault(key, _Account())
-    accounts.move_to_end(key)
-    if len(accounts) > _REMEMBERED:
-        accounts.popitem(last=False)
-    return account
+def _remembered(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """Returns what is known under a key, and forgets what was unused for the longest time."""
+    value = known.setdefault(key, make())
+    known.move_to_end(key)
+    if len(known) > _REMEMBERED:
+        known.popitem(last=False)
+    return value
