@@ -26,7 +26,11 @@ class Invocation:
         """Returns an invocation with new ids."""
         root = f"1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
         trace = f"Root={root};Parent={uuid.uuid4().hex[:16]};Sampled=0"
-        return cls(json.dumps(event, ensure_ascii=False).encode(), str(uuid.uuid4()), trace)
+        try:
+            text = json.dumps(event, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can hold, and UTF-8 cannot
+            text = json.dumps(event).encode()
+        return cls(text, str(uuid.uuid4()), trace)
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,13 @@ def sqs_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
 
     https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
     """
+    # Lambda sends both lists with every attribute, and they are always empty.
     attributes = {
-        name: {_lower_first(key): value for key, value in spec.items()}
+        name: {
+            "stringListValues": [],
+            "binaryListValues": [],
+            **{_lower_first(key): _encodable(value) for key, value in spec.items()},
+        }
         for name, spec in message.get("MessageAttributes", {}).items()
     }
     return {

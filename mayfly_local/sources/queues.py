@@ -92,7 +92,7 @@ class QueuePoller:
                 continue
             batch = asyncio.ensure_future(self._process(messages))
             self._batches.add(batch)
-            batch.add_done_callback(self._batches.discard)
+            batch.add_done_callback(self._forget)
 
     def stop(self) -> None:
         """Ends polling; running batches continue."""
@@ -185,6 +185,21 @@ class QueuePoller:
         finally:
             self._slots.release()
 
+    def _forget(self, batch: asyncio.Task[None]) -> None:
+        """Notes that a batch is over; says so if it failed in an unforeseen way.
+
+        Its messages come back after their visibility timeout.
+        """
+        self._batches.discard(batch)
+        if not batch.cancelled() and (problem := batch.exception()) is not None:
+            self._log.event(
+                "batch failed",
+                "ERROR",
+                queue=self._url,
+                function=self._source.function,
+                reason=f"{type(problem).__name__}: {problem}",
+            )
+
     async def _delete(self, messages: list[dict[str, Any]]) -> None:
         for chunk in _chunks(messages):
             entries = [
@@ -200,7 +215,7 @@ class QueuePoller:
         if not self._source.patterns:
             return True
         record = {"body": message["Body"]}
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record["body"] = json.loads(message["Body"])
         return any(matches(pattern, record) for pattern in self._source.patterns)
 

@@ -144,8 +144,10 @@ def _circular() -> Any:
         ({"x" * 9: {b"k" * 90: 1}}, r"the keys of objects must be texts, not bytes \(b'k{38}\)"),
         ([[[]]] * 3 + [_nested(120)], "nested deeper than 100 levels"),
         (_circular(), ".* or circular"),
+        (float("nan"), "nan is not JSON"),
+        ({"a": [1.5, (float("-inf"),)]}, "-inf is not JSON"),
     ],
-    ids=["mixed", "int", "tuple", "none", "inner", "bytes", "deep", "circular"],
+    ids=["mixed", "int", "tuple", "none", "inner", "bytes", "deep", "circular", "nan", "infinite"],
 )
 def test_value_that_json_would_change_is_refused(value: Any, problem: str) -> None:
     with pytest.raises(InvalidRequest, match=f"result: {problem}"):

@@ -390,7 +390,35 @@ def test_message_is_converted_to_a_record() -> None:
         "b",
         "arn:q",
     )
-    assert converted["messageAttributes"] == {"k": {"stringValue": "v", "dataType": "String"}}
+    assert converted["messageAttributes"] == {
+        "k": {
+            "stringValue": "v",
+            "stringListValues": [],
+            "binaryListValues": [],
+            "dataType": "String",
+        }
+    }
+
+
+def test_binary_attribute_of_a_message_is_base64_as_on_aws() -> None:
+    """https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html"""
+    message = {
+        "MessageId": "m",
+        "ReceiptHandle": "r",
+        "Body": "{}",
+        "MessageAttributes": {
+            "trace": {"DataType": "Binary", "BinaryValue": b"\x01\xff"},
+            "png": {"DataType": "Binary.png", "BinaryValue": b""},
+            "n": {"DataType": "Number", "StringValue": "1"},
+        },
+    }
+    attributes = json.loads(json.dumps(sqs_record(message, "arn:q")))["messageAttributes"]
+    lists: dict[str, Any] = {"stringListValues": [], "binaryListValues": []}
+    assert attributes == {
+        "trace": {"binaryValue": "Af8=", "dataType": "Binary", **lists},
+        "png": {"binaryValue": "", "dataType": "Binary.png", **lists},
+        "n": {"stringValue": "1", "dataType": "Number", **lists},
+    }
 
 
 def test_stream_record_is_json() -> None:

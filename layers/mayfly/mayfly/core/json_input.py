@@ -6,7 +6,7 @@ Unknown fields, duplicate keys, NaN and wrong types are refused. Each error name
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
@@ -94,25 +94,27 @@ def canonical_json(value: Any) -> str:
 def check_json(field: str, value: Any) -> None:
     """Raises InvalidRequest if JSON would change Python's `value`, or make it unreadable.
 
-    Keys must be texts: Python's encoder changes others to texts, and cannot sort a mixture. There
-    are at most 100 levels of arrays and objects, as in what comes from outside, since a value that
-    was written at one depth of the call stack must be readable at any other. The types of the
-    other values are left to the encoder.
+    Keys must be texts: Python's encoder changes others to texts, and cannot sort a mixture. NaN and
+    infinities are not JSON (RFC 8259, 6). There are at most 100 levels of arrays and objects, as in
+    what comes from outside, since a value that was written at one depth of the call stack must be
+    readable at any other. Other types are left to the encoder.
     """
-    for depth, containers in enumerate(_levels(value), start=1):
+    for depth, containers in enumerate(_levels([value])):
         if depth > _MAX_DEPTH:
             raise InvalidRequest(
                 field, f"nested deeper than {_MAX_DEPTH} levels, or circular (it contains itself)"
             )
-        names = (
+        for name in (
             name for container in containers if isinstance(container, dict) for name in container
-        )
-        for name in names:
+        ):
             if not isinstance(name, str):
                 raise InvalidRequest(
                     field,
                     f"the keys of objects must be texts, not {type(name).__name__} ({name!r:.40})",
                 )
+        for member in (member for container in containers for member in _members(container)):
+            if isinstance(member, float) and not math.isfinite(member):
+                raise InvalidRequest(field, f"{member} is not JSON")
 
 
 def with_whole_numbers(value: Any) -> Any:
@@ -272,10 +274,14 @@ def _levels(value: Any) -> Iterator[list[Any]]:
         inner = {
             id(member): member
             for container in level
-            for member in (container.values() if isinstance(container, dict) else container)
+            for member in _members(container)
             if isinstance(member, _CONTAINERS)
         }
         level = list(inner.values())
+
+
+def _members(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
 
 
 def _refuse_constant(constant: str) -> Any:

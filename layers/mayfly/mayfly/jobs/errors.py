@@ -3,6 +3,7 @@
 from mayfly.core.errors import MayflyError
 
 __all__ = [
+    "BadRecord",
     "BadTask",
     "Contended",
     "EffectRefused",
@@ -41,6 +42,15 @@ class UnknownTask(MayflyError):
         super().__init__(
             f"no task is called {task!r}; known tasks: {', '.join(sorted(known)) or 'none'}"
         )
+
+
+class BadRecord(MayflyError):
+    """The record of a job does not have the form of a job, or that of a later release."""
+
+    retryable = False
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"the record of job {job_id!r} cannot be read: {reason}")
 
 
 class JobNotFound(MayflyError):

@@ -16,11 +16,13 @@ from mayfly.jobs.model import Attempt, Job, Outcome, Status, Tick
 from mayfly.jobs.rules import (
     INLINE_PAYLOAD_LIMIT,
     LARGE_PAYLOAD_RETENTION_SECONDS,
+    describe,
     waits_by_message,
 )
 
 __all__ = [
     "DUE",
+    "UNREADABLE",
     "attempt_value",
     "attention",
     "attention_partition",
@@ -29,6 +31,7 @@ __all__ = [
     "new_items",
     "payload_key",
     "read_job",
+    "read_listed",
     "scheduled",
     "state",
     "tenant_of",
@@ -36,6 +39,8 @@ __all__ = [
 
 #: The one partition of the `due` index. Its jobs start later than a message can be delayed.
 DUE: Final = "due"
+#: What `read_job` raises for an item that does not have the form of a job.
+UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 _NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
 
 
@@ -197,6 +202,29 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
         tick=_tick(item["tick"]["S"]) if "tick" in item else None,
         **{name: int(item[name]["N"]) for name in _NUMBERS},
     )
+
+
+def read_listed(item: dict[str, Any], tenant: str, status: Status) -> Job:
+    """Returns the job in an item of a list of jobs of one status.
+
+    An item that cannot be read is a job that says so, so that it does not hide the others.
+    """
+    try:
+        return read_job(item)
+    except UNREADABLE as problem:
+        at_ms = optional_number(item, "attention_at") or 0
+        return Job(
+            id=item["pk"]["S"].rsplit("/", 1)[1],
+            tenant=tenant,
+            task=item.get("task", {}).get("S", ""),
+            payload=None,
+            status=status,
+            max_attempts=0,
+            created_at_ms=at_ms,
+            fingerprint="",
+            not_before_ms=at_ms if status is Status.SCHEDULED else None,
+            error=f"the record of this job cannot be read: {describe(problem)}",
+        )
 
 
 def _attempt(entry: str) -> Attempt:

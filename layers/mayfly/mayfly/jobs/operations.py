@@ -4,6 +4,7 @@ They list, cancel, redrive and resend jobs, and store unreadable messages.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +18,12 @@ from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound, StaleWrite
 from mayfly.jobs.history import shortened
 from mayfly.jobs.items import (
     DUE,
+    UNREADABLE,
     attention,
     attention_partition,
     job_key,
     read_job,
+    read_listed,
     tenant_of,
 )
 from mayfly.jobs.model import TERMINAL, Job, Status, Unreadable
@@ -155,7 +158,8 @@ class JobOperations:
         """Returns a page of a tenant's scheduled or dead jobs, by their time.
 
         `after` is the end of the previous page. The read is eventually consistent: a job may appear
-        a moment late. Raises StoreUnavailable.
+        a moment late. A job whose record cannot be read is listed with that as its error. Raises
+        StoreUnavailable.
         """
         query: dict[str, Any] = {
             "TableName": self._table,
@@ -174,7 +178,8 @@ class JobOperations:
         reply = self._db.query("list", **query)
         # Without payloads that have items of their own: a page of them could be larger than any
         # response.
-        jobs = [job for job in map(read_job, reply["Items"]) if not is_expired(job, now_ms)]
+        listed = (read_listed(item, tenant, status) for item in reply["Items"])
+        jobs = [job for job in listed if not is_expired(job, now_ms)]
         last = reply.get("LastEvaluatedKey")
         return Page(
             jobs,
@@ -185,12 +190,16 @@ class JobOperations:
         """Yields jobs that may have no message: queued, due, abandoned or late since `before_ms`.
 
         Reads the whole table, since an ordinary job is in no index. Yields None after each page,
-        for progress. Raises StoreUnavailable.
+        for progress. Leaves out jobs whose records cannot be read. Raises StoreUnavailable.
         """
         after: Item | None = None
         while True:
             page = self.unfinished(after=after)
-            yield from (job for job in map(read_job, page.items) if idle_since_ms(job) < before_ms)
+            for item in page.items:
+                with suppress(*UNREADABLE):
+                    job = read_job(item)
+                    if idle_since_ms(job) < before_ms:
+                        yield job
             yield None
             if page.next is None:
                 return

@@ -10,11 +10,11 @@ from mayfly.core.clock import Clock, system_clock
 from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.core.ids import new_id as random_id
 from mayfly.jobs import lifecycle, writes
-from mayfly.jobs.errors import JobNotFound, StaleWrite
+from mayfly.jobs.errors import BadRecord, JobNotFound, StaleWrite
 from mayfly.jobs.group_commit import CommitOutcome, GroupCommit, Member, stale_write
-from mayfly.jobs.items import job_key, new_items, payload_key, read_job
+from mayfly.jobs.items import UNREADABLE, job_key, new_items, payload_key, read_job
 from mayfly.jobs.model import Job, Status
-from mayfly.jobs.rules import interruption, is_expired
+from mayfly.jobs.rules import describe, interruption, is_expired
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 
@@ -106,24 +106,30 @@ class JobStore:
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Returns the job, by a consistent read.
 
-        Raises JobNotFound (also if the job has expired), StoreUnavailable.
+        Raises JobNotFound (also if the job has expired), BadRecord, StoreUnavailable.
         """
         item = self.db.get("read", self.table, job_key(tenant, job_id))
-        if item is None or is_expired(read_job(item), now_ms):
-            raise JobNotFound(job_id)
-        return self._with_payload(item)
+        try:
+            if item is None or is_expired(read_job(item), now_ms):
+                raise JobNotFound(job_id)
+            return self._with_payload(item)
+        except UNREADABLE as problem:
+            raise BadRecord(job_id, describe(problem)) from problem
 
     def read_many(self, ids: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Job]:
         """Returns the jobs that exist, expired ones included, by pairs of tenant and id.
 
         Reads consistently, with one call for a hundred jobs, and one more if payloads have items of
-        their own. Raises StoreUnavailable.
+        their own. Leaves out jobs whose records cannot be read. Raises StoreUnavailable.
         """
         items = self.db.get_many("read", self.table, [job_key(*pair) for pair in ids])
-        jobs = [read_job(item) for item in items]
+        jobs: list[tuple[Job, Item]] = []
+        for item in items:
+            with suppress(*UNREADABLE):
+                jobs.append((read_job(item), item))
         payload_keys = [
             payload_key(job.tenant, job.id, job.fingerprint)
-            for job, item in zip(jobs, items, strict=True)
+            for job, item in jobs
             if "payload" not in item
         ]
         payloads = {
@@ -132,7 +138,7 @@ class JobStore:
         }
         return {
             (job.tenant, job.id): read_job(item, payloads.get(item["pk"]["S"]))
-            for job, item in zip(jobs, items, strict=True)
+            for job, item in jobs
         }
 
     def claim(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mayfly.core.clock import rfc3339
+from mayfly.core.envelopes import Envelope, encoded_envelope, envelope
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.json_input import (
     NAME,
@@ -34,6 +35,22 @@ __all__ = [
 
 #: The largest body that SQS carries, in bytes.
 MESSAGE_LIMIT: Final = 1024 * 1024
+_SEND: Final = 'send {"task": ..., "payload": ...} (docs/queue-message.schema.json)'
+#: The way out for a sender whose messages are in an envelope.
+_WAYS_OUT: Final = {
+    Envelope.SNS: "turn on raw message delivery of the subscription, and publish "
+    '{"task": ..., "payload": ...}',
+    Envelope.SNS_SUBSCRIPTION: "subscribe the queue by the protocol `sqs`, with raw message "
+    "delivery",
+    Envelope.EVENTBRIDGE: "give the target of the rule an input transformer that makes "
+    '{"task": ..., "payload": ...}',
+    Envelope.S3: "send it to the uploads queue, which imports the object (docs/imports.md), or to "
+    "a function of your own",
+    Envelope.S3_TEST: "nothing is lost; send notifications to the uploads queue (docs/imports.md)",
+    Envelope.LAMBDA: f"use a function that unwraps `responsePayload`, and {_SEND}",
+    Envelope.CELERY: f"Celery's tasks do not run here; {_SEND}",
+    Envelope.DRAMATIQ: f"Dramatiq's actors do not run here; {_SEND}",
+}
 _DIGITS: Final = re.compile(r"[0-9]{1,64}")
 _STREAM_ARN: Final = re.compile(
     r"arn:[\w-]+:dynamodb:[\w-]+:[0-9]{12}:table/[\w.-]+/stream/[\w.:-]+", re.ASCII
@@ -61,9 +78,14 @@ def read_message(body: str) -> Wake | Submission:
     """Returns the request in a message of the jobs queue.
 
     A submission does not name a tenant: the job belongs to the tenant of the queue. Raises
-    InvalidRequest with the field, or PayloadTooLarge.
+    InvalidRequest with the field, or PayloadTooLarge. A message of another system is named.
     """
-    value = parse_json(body, limit=MESSAGE_LIMIT)
+    try:
+        value = parse_json(body, limit=MESSAGE_LIMIT)
+    except InvalidRequest:
+        if form := encoded_envelope(body):
+            raise _foreign(form) from None
+        raise
     fields = Fields(value)
     message: Wake | Submission
     if "task" in value:
@@ -71,6 +93,10 @@ def read_message(body: str) -> Wake | Submission:
         message = Submission(
             fields.text("task", pattern=NAME), _payload(fields), idempotency_key=key
         )
+    elif form := envelope(value):
+        raise _foreign(form)
+    elif "tenant" not in value:
+        raise InvalidRequest("task", f"is missing; {_SEND}")
     else:
         message = Wake(
             tenant=fields.text("tenant", pattern=NAME), job_id=fields.text("id", pattern=NAME)
@@ -172,6 +198,11 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
             "missed": job.tick.missed,
         }
     return shown
+
+
+def _foreign(form: Envelope) -> InvalidRequest:
+    """Returns the error of a message of another system, with the way out."""
+    return InvalidRequest("task", f"is missing; this is {form}: {_WAYS_OUT[form]}")
 
 
 def _delay(fields: Fields) -> Delay | None:

@@ -30,7 +30,7 @@ from mayfly.aws.dynamodb import ConditionFailed, Item, RequestRefused
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.observability import Observer
-from mayfly.jobs.items import read_job
+from mayfly.jobs.items import UNREADABLE, read_job
 from mayfly.jobs.model import Job, Status, Window
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.routing.outbox import Announcement, Outbox, wake
@@ -58,8 +58,6 @@ _FRESH_MS: Final = 60_000
 _KEPT_SECONDS: Final = 14 * 24 * 3600
 #: Tries of a change of the search. Reports that only note their windows may conflict with it.
 _TRIES: Final = 5
-#: Errors of reading an item whose job was not written by this version.
-_UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class StrandedSearch:
                 if not problem.is_malformed:
                     raise
                 self._skip(item, problem)
-            except _UNREADABLE as problem:
+            except UNREADABLE as problem:
                 self._skip(item, problem)
         if self.outbox.send(held):
             raise StoreUnavailable("announce", "the queue did not take it")
