@@ -572,6 +572,29 @@ def test_malformed_notice_is_rejected(body: str) -> None:
         read_uploads(body, "imports")
 
 
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (
+            {"Type": "Notification", "TopicArn": "t", "Message": notice()},
+            "this is a notification of SNS: turn on raw message delivery",
+        ),
+        (
+            {
+                "detail-type": "Object Created",
+                "source": "aws.s3",
+                "detail": {"bucket": {"name": "b"}, "object": {"key": "acme/x.csv", "etag": "e"}},
+            },
+            "this is an event of EventBridge: let the bucket notify the uploads queue itself",
+        ),
+    ],
+    ids=["by sns", "by eventbridge"],
+)
+def test_notice_that_comes_by_another_service_is_named(body: Any, problem: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"is not a notice of S3; {problem}"):
+        read_uploads(json.dumps(body), "imports")
+
+
 def test_upload_starts_one_job_however_often_it_is_announced(dynamodb: Any) -> None:
     stage = Stage(dynamodb)
     tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}

@@ -75,6 +75,27 @@ def test_url_that_two_parsers_might_read_differently_is_rejected(url: str) -> No
         read_endpoint(url, PUBLIC)
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("https://example.org/h?a=1|2", r"must not have the character \|; escape it as %7C"),
+        ("https://example.org/h/{id}", r"must not have the character \{; escape it as %7B"),
+        ("https://example.org/id}", r"must not have the character \}; escape it as %7D"),
+        ("https://example.org/<x>", r"must not have the character <; escape it as %3C"),
+        ("https://example.org/a\\b", r"must not have the character \\; escape it as %5C"),
+        ("https://b\u00fccher.example/", "printable ASCII characters; write names as punycode"),
+    ],
+)
+def test_url_with_a_character_to_escape_says_which_and_how(url: str, problem: str) -> None:
+    with pytest.raises(InvalidRequest, match=problem):
+        read_endpoint(url, PUBLIC)
+
+
+@pytest.mark.parametrize("query", ["q=[1]", "q=%7C", "x=1"])
+def test_url_with_other_characters_in_its_query_is_taken(query: str) -> None:
+    assert read_endpoint(f"https://example.org/h?{query}", PUBLIC).target == f"/h?{query}"
+
+
 def test_local_stack_delivers_to_this_machine_and_not_to_its_neighbours() -> None:
     assert read_endpoint("http://127.0.0.1:9000/hook", LOCAL).authority == "127.0.0.1:9000"
     assert check_addresses("localhost", ["127.0.0.1", "::1"], LOCAL)

@@ -3,6 +3,7 @@
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
+from mayfly.core.envelopes import Envelope, envelope
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, parse_json
@@ -12,6 +13,12 @@ __all__ = ["read_key", "read_uploads"]
 
 _KEY_CHARACTERS: Final = 1000
 _EVENT_LIMIT: Final = 1024 * 1024
+#: The way out if S3's notices reach the uploads queue by another service.
+_WAYS_OUT: Final = {
+    Envelope.SNS: ": turn on raw message delivery of the subscription",
+    Envelope.EVENTBRIDGE: ": let the bucket notify the uploads queue itself, or by an SNS topic "
+    "with raw message delivery",
+}
 
 
 def read_key(payload: Any) -> str:
@@ -33,7 +40,7 @@ def read_key(payload: Any) -> str:
 def read_uploads(body: str, bucket: str) -> list[Upload | None]:
     """Returns the uploads in a notice of S3; None for one outside of any tenant's prefix.
 
-    Raises InvalidRequest, PayloadTooLarge.
+    A notice that comes by way of another service is named. Raises InvalidRequest, PayloadTooLarge.
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
     """
     notice = parse_json(body, limit=_EVENT_LIMIT)
@@ -48,7 +55,9 @@ def read_uploads(body: str, bucket: str) -> list[Upload | None]:
         ]
         return [_upload(put["object"]) for put in records if put["bucket"]["name"] == bucket]
     except (KeyError, TypeError, AttributeError):
-        raise InvalidRequest("body", "is not a notice of S3") from None
+        form = envelope(notice)
+        problem = f"; this is {form}{_WAYS_OUT.get(form, '')}" if form else ""
+        raise InvalidRequest("body", f"is not a notice of S3{problem}") from None
 
 
 def _upload(stored: dict[str, str]) -> Upload | None:

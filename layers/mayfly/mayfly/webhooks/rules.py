@@ -105,11 +105,12 @@ def read_endpoint(url: str, policy: Policy) -> Endpoint:
     that a resolver would read as an address (`0x7f.1`, `2130706433`, `127.1`) are refused here.
     `check_addresses` checks the addresses of a name.
     """
-    if (
-        len(url) > _URL_CHARACTERS
-        or not re.fullmatch(r"[\x21-\x7e]+", url)
-        or re.search(r'[\\"<>^`{|}]', url)
-    ):
+    if unsafe := re.search(r'[\\"<>^`{|}]', url):
+        character = unsafe[0]
+        raise InvalidRequest(
+            "url", f"must not have the character {character}; escape it as %{ord(character):02X}"
+        )
+    if len(url) > _URL_CHARACTERS or not re.fullmatch(r"[\x21-\x7e]+", url):
         raise InvalidRequest(
             "url",
             f"must be a URL of up to {_URL_CHARACTERS} printable ASCII characters; write names "
