@@ -2,7 +2,7 @@
 
 from mayfly import Response, counters, limits
 from mayfly.core.json_input import read_idempotency_header
-from mayfly.counters.wire import read_creation, read_increment
+from mayfly.counters.wire import public, read_creation, read_increment
 from mayfly.limits.wire import read_query, read_take
 from mayfly.web import answers
 from mayfly.web.rate_headers import rate_headers
@@ -66,7 +66,7 @@ def build(deps: Deps) -> Handler:
         decision = limits.read(
             deps.limits, asked.limit, tenant=api.tenant, key=asked.key, cost=asked.cost
         )
-        return answers.answer(_public(decision), headers=_rate_headers(decision))
+        return answers.answer(_decision(decision), headers=_rate_headers(decision))
 
     @api.delete("/limits/<name>", scope="limits:write")
     def reset_limit(name: str) -> Response[str]:
@@ -78,15 +78,15 @@ def build(deps: Deps) -> Handler:
 
 
 def _answer_count(count: counters.Count) -> Response[str]:
-    return answers.answer({"name": count.name, "value": count.value})
+    return answers.answer(public(count))
 
 
 def _answer_decision(decision: limits.Decision) -> Response[str]:
     status = 200 if decision.is_allowed else 429
-    return answers.answer(_public(decision), status=status, headers=_rate_headers(decision))
+    return answers.answer(_decision(decision), status=status, headers=_rate_headers(decision))
 
 
-def _public(decision: limits.Decision) -> dict[str, object]:
+def _decision(decision: limits.Decision) -> dict[str, object]:
     return {
         "allowed": decision.is_allowed,
         "remaining": decision.remaining,

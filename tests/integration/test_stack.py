@@ -3,6 +3,7 @@
 Nothing is lost when processes die.
 """
 
+import http.client
 import json
 import os
 import signal
@@ -225,6 +226,19 @@ def test_unknown_path_is_404_and_wrong_method_is_405(stack: Stack) -> None:
     assert stack.get("/nothing/here").json()["code"] == "not-found"
     wrong = requests.delete(f"{stack.url}/jobs", timeout=60)
     assert (wrong.status_code, wrong.headers["Allow"]) == (405, "GET, POST")
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/openapi.json"])
+def test_head_of_a_public_page_has_the_headers_of_get_and_no_body(stack: Stack, path: str) -> None:
+    connection = http.client.HTTPConnection(stack.url.removeprefix("http://"), timeout=60)
+    connection.request("HEAD", path)
+    head = connection.getresponse()
+    assert (head.status, head.read()) == (200, b"")
+    connection.request("GET", path)  # on the same connection, which shows that no body was sent
+    got = connection.getresponse()
+    assert (got.status, head.headers["Content-Type"]) == (200, got.headers["Content-Type"])
+    assert int(head.headers["Content-Length"]) > 0
+    connection.close()
 
 
 def test_key_is_in_no_table_and_no_log(stack: Stack) -> None:

@@ -390,6 +390,13 @@ def test_lost_answer_of_a_shard_is_settled_by_reading_that_shard(
     assert add(sharded) == 2
 
 
+@pytest.mark.parametrize("shards", [1, 0, -2, 101, 2.5, 4.0, True, "4"])
+def test_number_of_shards_that_cannot_be_is_rejected(dynamodb: Any, shards: Any) -> None:
+    store = Counting(make_client("dynamodb", attempts=1), dynamodb)
+    with pytest.raises(InvalidRequest, match="shards: must be a whole number from 2 to 100"):
+        counters.create_sharded(store, tenant="acme", name="hits", shards=shards)
+
+
 def test_number_of_shards_cannot_be_changed(sharded: Counting) -> None:
     # The same number as before.
     counters.create_sharded(sharded, tenant="acme", name="hits", shards=4)

@@ -76,6 +76,42 @@ def test_key_counts_once_in_any_spelling_of_its_number(api: Api) -> None:
     assert [api.add("k", by=by) for by in (2, 2.0)] == [(200, {"name": "hits", "value": 2})] * 2
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2**53 - 1, None),
+        (-(2**53) + 1, None),
+        (2**53, "9007199254740992"),
+        (2**53 + 1, "9007199254740993"),
+        (-(2**53), "-9007199254740992"),
+        (10**30, "1" + "0" * 30),
+    ],
+    ids=str,
+)
+def test_value_that_javascript_would_round_is_there_as_a_text(
+    api: Api, value: int, text: str | None
+) -> None:
+    expected = {"name": "hits", "value": value} | ({} if text is None else {"value_text": text})
+    assert api.add(by=value) == (200, expected)
+    assert api.call(f"GET {COUNTER}")[:2] == (200, expected)
+
+
+@pytest.mark.parametrize(
+    ("by", "reason"),
+    [
+        (1e30, "not a float beyond 2^53, which is not exact"),
+        (float(2**53 + 2), "not a float beyond 2^53, which is not exact"),
+        (1.5, "not one with a fraction"),
+        ("1", "not a text"),
+    ],
+)
+def test_step_that_is_not_a_whole_number_is_rejected_with_its_reason(
+    api: Api, by: Any, reason: str
+) -> None:
+    status, problem = api.add(by=by)
+    assert (status, problem["detail"]) == (400, f"by: must be a whole number, {reason}")
+
+
 def test_two_idempotency_keys_are_rejected(api: Api) -> None:
     status, problem = api.add("a, b")
     assert (status, problem["field"]) == (400, "Idempotency-Key")

@@ -106,6 +106,17 @@ def test_text_form_sets_no_cookie(hello: Any) -> None:
     assert "Set-Cookie" not in call(hello, http("GET /"))[2]
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/openapi.json"])
+def test_head_of_a_public_page_is_its_get(hello: Any, path: str) -> None:
+    """The gateway leaves the body out; it needs the body for Content-Length."""
+    got = call(hello, http(f"GET {path}"))
+    event = http("$default", path)
+    event["requestContext"]["http"]["method"] = "HEAD"
+    status, body, headers = call(hello, event)
+    assert (status, headers) == (got[0], got[2])
+    assert (body == got[1]) is (path != "/")  # which counts its visits
+
+
 def test_health_check_reads_the_store(hello: Any) -> None:
     assert call(hello, http("GET /health"))[:2] == (200, {"status": "ok"})
 
@@ -175,7 +186,10 @@ def test_unforeseen_error_is_a_plain_500_without_its_reason() -> None:
     ("method", "path", "status", "allow"),
     [
         ("GET", "/nope", 404, None),
-        ("POST", "/", 405, "GET"),
+        ("POST", "/", 405, "GET, HEAD"),
+        ("DELETE", "/health", 405, "GET, HEAD"),
+        ("HEAD", "/jobs/abc", 405, "GET"),
+        ("HEAD", "/nothing", 404, None),
         ("DELETE", "/jobs/abc", 405, "GET"),
         ("PUT", "/jobs", 405, "GET, POST"),
         ("GET", "/jobs/a/b", 404, None),

@@ -194,6 +194,14 @@ def test_decorator_of_an_invalid_limit_is_refused_where_it_is_made(
         limits.limited(lambda: store, limit, tenant="acme", key=lambda: "k", fail_open=True)
 
 
+@pytest.mark.parametrize("requests_a_minute", [0, -1, 1.5, 10**9 + 1])
+def test_quota_that_no_limit_can_have_is_refused_where_it_is_made(
+    store: Limiting, requests_a_minute: int
+) -> None:
+    with pytest.raises(ValueError, match="requests_a_minute"):
+        limits.quota(store, requests_a_minute)
+
+
 # ---------------------------------------------------------------- looks and resets
 
 

@@ -334,6 +334,12 @@ def test_value_that_is_not_json_is_rejected_by_its_key(
     assert read(store, token).version == 1
 
 
+@pytest.mark.parametrize("limit", [0, -1, 1.5])
+def test_page_of_no_sessions_is_rejected(store: Sessions, limit: int) -> None:
+    with pytest.raises(InvalidRequest, match="limit: must be a whole number"):
+        sessions.list_by_subject(store, "ada", tenant="acme", limit=limit)
+
+
 def test_session_whose_end_has_no_date_does_not_break_the_list(store: Sessions) -> None:
     """Release 0.2.0 stored any lifetime."""
     session = read(store, make(store, "ada"))

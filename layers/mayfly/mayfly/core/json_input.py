@@ -292,7 +292,8 @@ def _kind(value: Any, *, exact: bool = False) -> str:
     if value is None:
         return "null"
     if exact and isinstance(value, float):
-        return "one with a fraction"
+        is_whole = value.is_integer()
+        return "a float beyond 2^53, which is not exact" if is_whole else "one with a fraction"
     return {
         bool: "a boolean",
         int: "a number",

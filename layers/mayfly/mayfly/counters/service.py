@@ -73,8 +73,9 @@ def create_sharded(store: CounterStore, name: str, *, tenant: str, shards: int) 
     Shards are for more than 1,000 writes a second, the most that DynamoDB takes on one item.
     """
     check(name)
-    if not 2 <= shards <= MAX_SHARDS:
-        raise InvalidRequest("shards", f"must be from 2 to {MAX_SHARDS}")
+    is_whole = isinstance(shards, int) and not isinstance(shards, bool)
+    if not is_whole or not 2 <= shards <= MAX_SHARDS:
+        raise InvalidRequest("shards", f"must be a whole number from 2 to {MAX_SHARDS}")
     store.create(tenant, name, shards)
 
 

@@ -1,14 +1,18 @@
 """Bodies of the requests for counters."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.json_input import Fields
-from mayfly.counters.model import Step
+from mayfly.counters.model import Count, Step
 from mayfly.counters.rules import MAX_BOUND, MAX_SHARDS, MAX_STEP, MAX_TTL_SECONDS
 
-__all__ = ["Increment", "read_creation", "read_increment"]
+__all__ = ["Increment", "public", "read_creation", "read_increment"]
+
+#: The largest whole number that every reader of JSON has exactly; JavaScript rounds larger ones
+#: (RFC 8259, 6; RFC 7493, 2.2).
+_EXACT: Final = 2**53 - 1
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,12 @@ def read_creation(body: Any) -> int:
     shards: int = fields.integer("shards", 2, MAX_SHARDS)
     fields.finish()
     return shards
+
+
+def public(count: Count) -> dict[str, Any]:
+    """Returns a counter as callers see it.
+
+    A value that JavaScript would round is there as a text, too.
+    """
+    body: dict[str, Any] = {"name": count.name, "value": count.value}
+    return body if abs(count.value) <= _EXACT else {**body, "value_text": str(count.value)}

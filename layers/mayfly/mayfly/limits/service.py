@@ -117,8 +117,13 @@ def quota(store: LimitStore, requests_a_minute: int) -> Callable[[str], None]:
     """Returns a function that limits the requests of each tenant to the whole API.
 
     It takes one request from the tenant's share, or raises QuotaExceeded. If the store does not
-    answer, the request is allowed; its own store calls will then show the outage.
+    answer, the request is allowed; its own store calls will then show the outage. Raises
+    ValueError for a number that no limit can have.
     """
+    try:
+        check(Limit("requests", requests_a_minute, period_seconds=60), "all", 1)
+    except InvalidRequest as problem:
+        raise ValueError(f"requests_a_minute is not a limit: {problem}") from problem
     # A request cannot contain this name, so no other caller takes from this limit.
     limit = Limit("api/requests", requests_a_minute, period_seconds=60)
 

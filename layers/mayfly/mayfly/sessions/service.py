@@ -9,7 +9,7 @@ away, and StoreUnavailable if the store did not answer.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mayfly.core.errors import StoreUnavailable
+from mayfly.core.errors import InvalidRequest, StoreUnavailable
 from mayfly.core.ids import hash_secret
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions import rules, tokens
@@ -211,8 +211,10 @@ def list_by_subject(
     """Returns a page of a subject's live sessions.
 
     Costs one call for the first page, two for a following one. `after` is the `next` of the page
-    before.
+    before. Raises InvalidRequest for a `limit` below 1.
     """
+    if not isinstance(limit, int) or limit < 1:
+        raise InvalidRequest("limit", f"must be a whole number of 1 at least, not {limit!r}")
     return store.page(
         tenant, store.partition(tenant, subject), limit=limit, after=after, now_ms=store.clock()
     )

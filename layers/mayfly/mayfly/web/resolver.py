@@ -45,9 +45,11 @@ class Api:
 
     A route must state its scope: `@api.post("/jobs", scope="jobs:write")`, or PUBLIC. `body` is the
     function by which the handler reads its JSON body; the description of the API is derived from
-    it, and the handler calls it. `quota` is called for every
-    request with the required scope. `all_routes` is for the function that gets requests without a
-    route: with it the function distinguishes a wrong method (405) from an unknown path (404).
+    it, and the handler calls it. `quota` is called for every request with the required scope.
+
+    `all_routes` is for the function that gets requests without a route: with it the function
+    distinguishes a wrong method (405) from an unknown path (404). There, public pages answer HEAD
+    as GET (RFC 9110, 9.3.2); the gateway leaves the body out.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Api:
         self._all_routes = all_routes
         #: Routes by method and path, with `{}` in place of each parameter.
         self.routes: dict[str, Route] = {}
+        #: Paths of pages that answer HEAD, with `{}` in place of each parameter.
+        self._heads: set[str] = set()
         self.resolver = APIGatewayHttpResolver(
             json_body_deserializer=lambda raw: parse_json(raw, limit=BODY_LIMIT)
         )
@@ -97,7 +101,13 @@ class Api:
         register: Callable[[Page], Page] = self.resolver.route(
             path, method, middlewares=[authorize(scope, self._quota)]
         )
-        return register
+        if scope != PUBLIC or method != "GET":
+            return register
+        self._heads.add(route_shape(path))
+        register_head: Callable[[Page], Page] = self.resolver.route(
+            path, "HEAD", include_in_schema=False
+        )
+        return lambda page: register_head(register(page))
 
     # ------------------------------------------------------------ the request
 
@@ -205,7 +215,10 @@ class Api:
             return InvalidRequest("path", "has a character that names and ids may not contain")
         for template, methods in (self._all_routes() if self._all_routes else {}).items():
             if _matches(template, event.raw_path):
-                return MethodNotAllowed(event.http_method, event.raw_path, methods)
+                heads = ["HEAD"] if route_shape(template) in self._heads else []
+                return MethodNotAllowed(
+                    event.http_method, event.raw_path, sorted({*methods, *heads})
+                )
         return RouteNotFound(event.raw_path)
 
     def _request_id(self) -> str:
