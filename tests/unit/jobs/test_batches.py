@@ -158,6 +158,25 @@ def test_one_key_with_two_bodies_in_one_batch_is_one_job_and_one_rejection(
     assert (kept.message_id, "with another body" in kept.problem) == ("m1", True)
 
 
+def test_first_of_two_bodies_with_one_key_runs_beside_others_and_the_second_does_not(
+    stage: Stage,
+) -> None:
+    stage.declare(exclusive=True)
+    records = [
+        a_record(Submission("t", payload, idempotency_key=key), f"m{index}", receives=2)
+        for index, (payload, key) in enumerate([("A", "k"), ("B", "k"), ("C", "other")])
+    ]
+    batch = stage.runner.open(records, Context())
+    batch.prepare()
+    batch.begin()
+    wait_until(lambda: batch.has_started(records[0]) and batch.has_started(records[2]), 10)
+    assert not batch.has_started(records[1])
+    for record in batch.records:
+        batch.run(record)
+    batch.close()
+    assert sorted(str(job.payload) for job in stage.ran) == ["A", "C"]
+
+
 # ---------------------------------------------------------------- which jobs are claimed together
 
 

@@ -99,11 +99,14 @@ class Batch:
         claimed = claim_together(
             self._deps, [owner for owner in exclusive if isinstance(owner, Claimed)]
         )
-        beside = dict.fromkeys(exclusive[ownership] for ownership in claimed)
-        beside |= dict.fromkeys(
-            delivery for delivery in exclusive.values() if delivery.may_run_beside()
-        )
-        self._beside = list(beside) if len(beside) > 1 else []
+        # Messages with one key and different bodies name one job: only the first runs in a thread.
+        beside: dict[Any, Delivery] = {}
+        for delivery in (
+            *(exclusive[ownership] for ownership in claimed),
+            *(delivery for delivery in exclusive.values() if delivery.may_run_beside()),
+        ):
+            beside.setdefault(delivery.key, delivery)
+        self._beside = list(beside.values()) if len(beside) > 1 else []
         # A message that was received before may have killed its process. This is more likely with
         # every attempt. It runs last.
         self.records = sorted(self.records, key=self._run_order)
