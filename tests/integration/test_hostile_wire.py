@@ -178,8 +178,8 @@ WRONG = [
 ]
 
 
-def check(stack: Stack, raw: bytes, status: int) -> None:
-    statuses, received = exchange(stack, raw)
+def check(stack: Stack, raw: bytes, status: int, *, seconds: float = 3) -> None:
+    statuses, received = exchange(stack, raw, seconds=seconds)
     assert statuses[:1] == [status], received[:300]
     assert not [
         trace for trace in (b"Traceback", b".py", b"got itself in trouble") if trace in received
@@ -195,13 +195,14 @@ def test_frame_gets_its_expected_answer(stack: Stack, name: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path[:40].decode())
 def test_address_gets_its_expected_answer(stack: Stack, path: bytes) -> None:
-    check(stack, request(b"GET", path)(auth(stack)), PATHS[path])
+    # The connection ends with the answer, which waits for the start of a function.
+    check(stack, request(b"GET", path)(auth(stack)), PATHS[path], seconds=30)
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_body_gets_its_expected_answer(stack: Stack, name: str) -> None:
     body, status = BODIES[name]
-    check(stack, request(b"POST", b"/jobs", body, JSON)(auth(stack)), status)
+    check(stack, request(b"POST", b"/jobs", body, JSON)(auth(stack)), status, seconds=30)
 
 
 @pytest.mark.parametrize(
