@@ -15,7 +15,7 @@ it: the bound is passed by the interrupted attempts of one run at most, which ar
 
 from collections import Counter
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from mayfly.jobs.model import Attempt, Job, Outcome
 
@@ -37,14 +37,14 @@ FIRST: Final = 5
 LAST: Final = 25
 
 
-def begin_attempt(job: Job, attempt: Attempt) -> Job:
-    """Returns the job with another attempt."""
-    return shortened(replace(job, history=(*job.history, attempt)))
+def begin_attempt(job: Job, attempt: Attempt, /, **changes: Any) -> Job:
+    """Returns the job with another attempt, and with other changes of its fields."""
+    return shortened(replace(job, history=(*job.history, attempt), **changes))
 
 
-def end_attempt(job: Job, attempt: Attempt) -> Job:
-    """Returns the job with `attempt` in place of its last one."""
-    return shortened(replace(job, history=(*job.history[:-1], attempt)))
+def end_attempt(job: Job, attempt: Attempt, /, **changes: Any) -> Job:
+    """Returns the job with `attempt` in place of its last one, and with other changes."""
+    return shortened(replace(job, history=(*job.history[:-1], attempt), **changes))
 
 
 def undo_attempt(job: Job) -> Job:

@@ -14,8 +14,9 @@ __all__ = ["claimed", "completed", "failed"]
 
 def claimed(seen: Job, *, nonce: str, now_ms: int, lease_ms: int) -> Job:
     """Returns the job after a claim by the owner `nonce`."""
-    return replace(
-        begin_attempt(seen, Attempt(started_at_ms=now_ms)),
+    return begin_attempt(
+        seen,
+        Attempt(started_at_ms=now_ms),
         status=Status.INPROGRESS,
         owner=nonce,
         lease_until_ms=now_ms + lease_ms,
@@ -39,8 +40,9 @@ def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Jo
     if retry_at_ms is None:
         return replace(_ended(mine, Status.DEAD, ended, now_ms), error=error)
     status = Status.RETRY if waits_by_message(retry_at_ms, now_ms) else Status.SCHEDULED
-    return replace(
-        end_attempt(mine, ended),
+    return end_attempt(
+        mine,
+        ended,
         status=status,
         lease_until_ms=None,
         not_before_ms=retry_at_ms,
@@ -50,8 +52,9 @@ def failed(mine: Job, *, error: str, retry_at_ms: int | None, now_ms: int) -> Jo
 def _ended(mine: Job, status: Status, attempt: Attempt, now_ms: int) -> Job:
     # Only a job that has ended may be deleted: its TTL counts from its end.
     expires_at_s = now_ms // 1000 + RETENTION_SECONDS
-    return replace(
-        end_attempt(mine, attempt),
+    return end_attempt(
+        mine,
+        attempt,
         status=status,
         lease_until_ms=None,
         expires_at_s=expires_at_s,
