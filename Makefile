@@ -21,7 +21,7 @@ test: $(VENV)/ready ## runs every test that needs no AWS account; T=tests/unit r
 
 test-all: $(VENV)/ready ## runs every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --hostile 60000 \
-	  --load-seconds 120 --lease-seconds 15 --megabytes 100 --ended-jobs 10000 --pyodide --timeout 7200 $(T)
+	  --load-seconds 120 --lease-seconds 15 --webhooks 200 --megabytes 100 --ended-jobs 10000 --pyodide --timeout 7200 $(T)
 
 lint: $(VENV)/ready .venv-sam/ready ## checks that change no file
 	@$(BIN)/ruff format --check --quiet .

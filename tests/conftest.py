@@ -59,9 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--searches",
         type=int,
-        default=50,
+        default=25,
         metavar="CASES",
-        help="cases of each random search (default: 50)",
+        help="cases of each random search (default: 25)",
     )
     parser.addoption(
         "--pyodide",
@@ -92,18 +92,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the lease of jobs whose worker is killed (default: 6; the template's is 15)",
     )
     parser.addoption(
+        "--webhooks",
+        type=int,
+        default=60,
+        metavar="N",
+        help="webhooks to a receiver that misbehaves (default: 60)",
+    )
+    parser.addoption(
         "--megabytes",
         type=int,
-        default=32,
+        default=16,
         metavar="N",
-        help="the size of a file that is imported (default: 32)",
+        help="the size of a file that is imported (default: 16)",
     )
     parser.addoption(
         "--ended-jobs",
         type=int,
-        default=4000,
+        default=2000,
         metavar="N",
-        help="ended jobs whose memory is measured (default: 4000)",
+        help="ended jobs whose memory is measured (default: 2000)",
     )
 
 
