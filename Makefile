@@ -11,16 +11,19 @@ export SAM_CLI_TELEMETRY := 0
 unexport PYTHONDONTWRITEBYTECODE
 export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: run test test-all lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
+.PHONY: run test soak test-all lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
 
 run: $(VENV)/ready ## runs the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
 
-test: $(VENV)/ready ## runs every test that needs no AWS account; T=tests/unit runs a part
+test: $(VENV)/ready ## runs the tests, none of which needs an AWS account; T=tests/unit runs a part
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(T)
 
+soak: $(VENV)/ready ## runs the soaks: kills under load, random requests, many processes at once
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --soaks -m soak $(T)
+
 test-all: $(VENV)/ready ## runs every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
-	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --rounds 200 --searches 1000 --hostile 60000 \
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --soaks --rounds 200 --searches 1000 --hostile 60000 \
 	  --load-seconds 120 --lease-seconds 15 --webhooks 200 --megabytes 100 --ended-jobs 10000 --pyodide --timeout 7200 $(T)
 
 lint: $(VENV)/ready .venv-sam/ready ## checks that change no file

@@ -42,6 +42,11 @@ for inherited in (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds options for the sizes of long tests."""
     parser.addoption(
+        "--soaks",
+        action="store_true",
+        help="run soaks, too: kills under load, random requests, many processes at once",
+    )
+    parser.addoption(
         "--hostile",
         type=int,
         default=2000,
@@ -143,12 +148,19 @@ SHARED = tuple(
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the tests.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sorts the tests, and skips soaks unless they are asked for.
 
     Unit and contract tests run first, since they find a mistake soonest; then the slow files, then
     the rest.
     """
+    if not config.getoption("--soaks"):
+        left_out = pytest.mark.skip(
+            reason="a soak: --soaks runs it, as make soak, make test-all and CI do"
+        )
+        for item in items:
+            if "soak" in item.keywords:
+                item.add_marker(left_out)
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         is_quick = bool({"unit", "contract"} & set(item.path.parts))

@@ -119,3 +119,8 @@ def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
         if (ROOT / path).is_file() and forbidden.search((ROOT / path).read_text(errors="replace"))
     ]
     assert files == []
+
+
+def test_ci_runs_the_soaks_that_make_test_leaves_out() -> None:
+    commands = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert {"make lint", "make test", "make soak"} <= set(commands)

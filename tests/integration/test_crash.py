@@ -12,7 +12,7 @@ from mayfly_testing.stack import MAYFLY, ROOT
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("client", ["lean", "boto3"])
+@pytest.mark.parametrize("client", ["lean", pytest.param("boto3", marks=pytest.mark.soak)])
 def test_every_fault_at_every_store_call_leaves_every_effect_applied_once(client: str) -> None:
     done = subprocess.run(
         [MAYFLY, "crash", "--repeats", "1", "--client", client, "--json"],

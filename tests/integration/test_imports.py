@@ -108,6 +108,7 @@ def make_file(path: Path, size: int) -> tuple[int, int, int]:
     return rows, total, malformed
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(420)
 def test_large_file_is_added_up_exactly_once_in_bounded_memory_under_kills(
     tmp_path: Path, request: pytest.FixtureRequest

@@ -15,6 +15,7 @@ from mayfly_testing.stack import Stack, running, wait_until
 from tests.support.state_rounds import impatient_application
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_jobs_submitted_twice_while_all_workers_are_killed_are_done_once_each(
     tmp_path: Path, load_seconds: int

@@ -65,6 +65,7 @@ def killers(stack: Stack, over: threading.Event, killed: dict[str, int]) -> list
     return threads
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(420)
 def test_schedule_makes_one_job_for_each_tick_under_kills(
     tmp_path: Path, load_seconds: int

@@ -2,8 +2,8 @@
 
 Requests that fit the description are accepted, others are refused, and none is answered with 500.
 
-`pytest tests/integration/test_schema.py --schema 300 -rP` runs up to 300 cases for each operation
-and phase, and prints its summary.
+`pytest tests/integration/test_schema.py --soaks --schema 300 -rP` runs up to 300 cases for each
+operation and phase, and prints its summary.
 """
 
 import re
@@ -18,6 +18,7 @@ from mayfly_testing.stack import ROOT, running
 pytestmark = pytest.mark.timeout(3600)
 
 
+@pytest.mark.soak
 def test_every_answer_is_as_described_and_none_is_a_500(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -38,12 +38,14 @@ def rounds(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--rounds"))
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_kill_at_any_moment_loses_acknowledged_changes(tmp_path: Path, rounds: int) -> None:
     # With three rounds: the store, the stack, and two signals.
     kill_rounds(Folder(tmp_path), rounds, seed=rounds + 4)
 
 
+@pytest.mark.soak
 @needs_root
 @pytest.mark.timeout(3600)
 def test_full_disk_acknowledges_nothing_that_it_does_not_store(tmp_path: Path, rounds: int) -> None:
@@ -54,6 +56,7 @@ def test_full_disk_acknowledges_nothing_that_it_does_not_store(tmp_path: Path, r
         )
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_truncated_file_is_reported_and_jobs_agree_with_their_effects(
     tmp_path: Path, rounds: int

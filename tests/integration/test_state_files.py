@@ -60,6 +60,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return Ended(folder.state, folder.port, acknowledged)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_large_state_is_killed_and_stopped_like_a_small_one(
     tmp_path: Path, rounds: int, ended: Ended

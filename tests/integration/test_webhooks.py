@@ -158,6 +158,7 @@ def test_forty_webhooks_without_an_answer_cost_a_good_one_about_one_timeout(
     assert prompt.times[0] - sent < 40  # 178 s before receivers rested
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(420)
 def test_every_webhook_arrives_under_one_id_despite_kills_and_a_faulty_receiver(
     tmp_path: Path, request: pytest.FixtureRequest

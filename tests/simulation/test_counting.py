@@ -42,6 +42,7 @@ def test_unkeyed_increments_with_lost_answers_count_once_or_raise_outcome_unknow
     assert found["settled"] + found["unknown"] >= THREADS * EACH * 0.04  # answers were lost
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_limit_under_load_keeps_its_bound(
     store: Ground, algorithm: Algorithm, load_seconds: int

@@ -17,6 +17,7 @@ WIDE = 16
 NAMES = [f"j{number}" for number in range(10)]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("mode", ["optimistic", "exclusive"])
 def test_sixteen_processes_with_one_batch_apply_each_effect_once(
     embedded: Any, endpoint: str, mode: str
