@@ -84,7 +84,7 @@ class Table:
 
 @dataclass
 class Figures:
-    """What happened to the jobs: the second in which each was accepted, and done."""
+    """Seconds in which each job was accepted, and done, and the relay's invocations."""
 
     accepted: dict[str, float] = field(default_factory=dict)
     done: dict[str, float] = field(default_factory=dict)

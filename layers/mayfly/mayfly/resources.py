@@ -260,6 +260,7 @@ def dynamodb(*, attempts: int = 3) -> "DynamoDB":
         client_of("dynamodb", attempts=attempts),
         # Between tries of a write that met a conflict, with full jitter; the caller waits for it.
         pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)),
+        sends_once=attempts == 1,
     )
 
 
