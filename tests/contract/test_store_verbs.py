@@ -1,4 +1,4 @@
-"""What the caller of each store's verb sees if its request meets a conflict or a failure.
+"""Outcomes of each store's verbs if a request meets a conflict or a failure.
 
 `docs/errors.md` has the table; `pytest -s` prints it as it is measured.
 """
@@ -63,7 +63,7 @@ def test_every_verb_of_every_store_has_a_row() -> None:
 
 
 class Cells:
-    """What a caller of one verb sees, column by column."""
+    """Outcomes of one verb, column by column."""
 
     def __init__(self, embedded: Any, verb: Verb) -> None:
         self._embedded = embedded
@@ -133,7 +133,7 @@ def name_of(problem: BaseException) -> str:
 
 
 def shown(result: Any) -> str:
-    """Returns another result than that of a call without the fault, in words."""
+    """Returns a result that differs from that of a call without the fault, as a text."""
     if isinstance(result, list):
         errors = {name_of(each) for each in result if isinstance(each, BaseException)}
         return ", ".join(sorted(errors)) or ("none claimed" if None in result else repr(result))

@@ -36,7 +36,7 @@ from tests.support.stage import Counting
 
 __all__ = ["FAULTS", "VERBS", "Act", "Verb", "World"]
 
-#: What meets a request, by the heading of its column.
+#: Faults by the headings of their columns.
 FAULTS = {
     "plain write meets a transaction": "conflict",
     "transaction meets a transaction": "conflict",
