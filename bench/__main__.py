@@ -10,7 +10,7 @@ from pathlib import Path
 
 BENCHMARKS = (
     "batch", "cost", "waits", "contention", "start", "warm", "jobs", "recovery", "sessions",
-    "counters", "limits", "memory", "state", "cold", "sweep",
+    "counters", "limits", "memory", "state", "cold", "sweep", "conflicts",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

@@ -58,7 +58,7 @@ def create(
     shards: int,
     as_json: bool,
 ) -> None:
-    """Makes a sharded counter, for more than 1,000 writes a second."""
+    """Makes a sharded counter, for many writes a second (docs/counters-and-limits.md)."""
     service.create_sharded(target.counters(), tenant=tenant, name=name, shards=shards)
 
 

@@ -1,5 +1,7 @@
 """Every minute: announces jobs whose time comes soon, and makes the jobs of schedules.
 
+Every ten minutes, it passes on the reports of records that the relay could not send.
+
 The stream announces a job with the delay that is left. The sweep ends before the invocation's
 deadline, and the next one continues. Several sweeps at once do no harm.
 """
@@ -9,6 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import schedules
+from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.rules import describe
 
 from .deps import Deps
@@ -24,6 +27,10 @@ _ROUND = 50_000
 _MARGIN_MS = 5_000
 #: The time that is reserved for schedules, in milliseconds, even if many jobs are released.
 _FOR_SCHEDULES_MS = 25_000
+#: The sweeps of one minute in ten look for reports, since each look costs a request to S3.
+_REPORTS_MINUTES = 10
+#: No report is begun with less than this much left, in milliseconds: S3 may not answer.
+_FOR_REPORT_MS = 20_000
 
 
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int]]:
@@ -39,6 +46,8 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int
         released = release(lambda: is_over(_FOR_SCHEDULES_MS))
         handed_out = schedules.hand_out_due(deps.schedules, is_over=is_over, failed=failed)
         deps.observe.count("TickHandedOut", handed_out)
+        if deps.clock() // 60_000 % _REPORTS_MINUTES == 0 or event.get("reports"):
+            _forward_reports(deps, lambda: is_over(_FOR_REPORT_MS))
         if is_over():
             deps.observe.log.warning(
                 "the deadline ended a sweep; the next one continues",
@@ -66,3 +75,19 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int
         )
 
     return handler
+
+
+def _forward_reports(deps: Deps, is_over: Callable[[], bool]) -> None:
+    try:
+        reports = deps.reports().forward(is_over=is_over)
+    except StoreUnavailable as problem:
+        deps.observe.log.warning(
+            "reports of the relay could not be passed on; a later sweep tries again",
+            error=describe(problem),
+        )
+        return
+    if reports:
+        deps.observe.count("RelayReports", reports)
+        deps.observe.log.warning(
+            "the relay could not announce jobs in time; bury_jobs announces them", reports=reports
+        )

@@ -1,7 +1,8 @@
 """Dependencies of `sweep_jobs`, and the settings that they are made from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mayfly import resources
 from mayfly.core.clock import Clock, system_clock
@@ -10,17 +11,24 @@ from mayfly.core.settings import read_settings
 from mayfly.jobs import JobOperations
 from mayfly.schedules import Deps as Schedules
 
+if TYPE_CHECKING:
+    from mayfly.jobs.routing.reports import Reports
+
 __all__ = ["Deps", "Settings", "from_environ"]
 
 
 @dataclass(frozen=True)
 class Deps:
-    """Stores of jobs and schedules."""
+    """Stores of jobs and schedules.
+
+    `reports` makes the store of the relay's reports, which few sweeps need.
+    """
 
     operations: JobOperations
     schedules: Schedules
     observe: Observer
     clock: Clock
+    reports: Callable[[], "Reports"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Settings:
     """Variables of the function. One error names all that are missing."""
 
     jobs_table: str
+    relay_reports_bucket: str
+    relay_failures_url: str
     lambda_task_root: str
     mayfly_tasks: str = "tasks"
     aws_sam_local: bool = False
@@ -44,4 +54,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         schedules=resources.schedules(operations, tasks),
         observe=observer("sweep_jobs"),
         clock=system_clock,
+        reports=lambda: resources.reports(
+            settings.relay_reports_bucket, settings.relay_failures_url
+        ),
     )

@@ -24,8 +24,9 @@ STATE: Final = {
         "VisibilityTimeout",
     },
     "AWS::S3::Bucket": {
-        "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration",
-        "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
+        "BucketEncryption", "BucketName", "CorsConfiguration", "LifecycleConfiguration",
+        "NotificationConfiguration", "PublicAccessBlockConfiguration", "Tags",
+        "VersioningConfiguration",
     },
 }  # fmt: skip
 

@@ -66,9 +66,9 @@ class Roles:
             for action in _STREAM
         ]
         wanted += [
-            (source.function, "sqs:SendMessage", source.on_failure_arn)
+            (source.function, action, resource)
             for source in application.streams
-            if source.on_failure_arn
+            for action, resource in _for_reports(source.on_failure_arn)
         ]
         return [
             f"the role of {function} does not allow {action} on {resource}: Lambda would refuse "
@@ -105,6 +105,18 @@ class Roles:
             "note": note,
         }
         return bool((await self._control.ask("check", arguments))["allowed"])
+
+
+def _for_reports(destination: str | None) -> list[tuple[str, str]]:
+    """Returns the permissions that a mapping needs for reports of failed batches."""
+    if destination is None:
+        return []
+    if ":s3:" in destination:
+        return [
+            ("s3:ListBucket", destination),
+            ("s3:PutObject", f"{destination}/aws/lambda/report"),
+        ]
+    return [("sqs:SendMessage", destination)]
 
 
 def shown(report: dict[str, Any], resources: dict[str, str]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -191,7 +192,7 @@ class StreamPoller:
             function=self._source.function,
         )
         facts = {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}
-        while not await self._report(shard, "RecordAgeExceeded", 0, facts):
+        while not await self._report(shard, "RecordAgeExceeded", 0, facts, []):
             await self._pause(_REPORT_PAUSE)
             if self._stopping.is_set():  # The next start reports it.
                 return
@@ -258,15 +259,23 @@ class StreamPoller:
             "batchSize": len(records),
         }
         while (
-            not await self._report(shard, condition, retries + 1, facts)
+            not await self._report(shard, condition, retries + 1, facts, records)
             and not self._stopping.is_set()
         ):
             # The shard may not continue before its failed batch is reported.
             await self._pause(_REPORT_PAUSE)
 
-    async def _report(self, shard: str, condition: str, tries: int, facts: dict[str, Any]) -> bool:
+    async def _report(
+        self,
+        shard: str,
+        condition: str,
+        tries: int,
+        facts: dict[str, Any],
+        records: list[dict[str, Any]],
+    ) -> bool:
         """Reports a failed batch to the on-failure destination; returns False if that failed.
 
+        A bucket gets the records, too.
         https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
         """
         if self._source.on_failure_arn is None:
@@ -284,14 +293,33 @@ class StreamPoller:
         }
         name = self._source.on_failure_arn.rsplit(":", 1)[1]
         try:
-            url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
-            await self._of_function.call(
-                "sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report)
-            )
+            if ":s3:" in self._source.on_failure_arn:
+                await self._store_report(name, shard, report, records)
+            else:
+                url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
+                await self._of_function.call(
+                    "sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report)
+                )
         except (ClientError, BotoCoreError, OSError) as problem:
-            self._log.event("report lost", "ERROR", queue=name, reason=str(problem), report=report)
+            self._log.event(
+                "report lost", "ERROR", destination=name, reason=str(problem), report=report
+            )
             return False
         return True
+
+    async def _store_report(
+        self, bucket: str, shard: str, report: dict[str, Any], records: list[dict[str, Any]]
+    ) -> None:
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S")
+        mapping = uuid.uuid5(uuid.NAMESPACE_OID, self._source.name)
+        payload = {"payload": json.dumps({"Records": records})} if records else {}
+        await self._of_function.call(
+            "s3",
+            "put_object",
+            Bucket=bucket,
+            Key=f"aws/lambda/{mapping}/{shard}/{at}-{uuid.uuid4()}",
+            Body=json.dumps({**report, **payload}).encode(),
+        )
 
     def _is_wanted(self, record: dict[str, Any]) -> bool:
         return not self._source.patterns or any(

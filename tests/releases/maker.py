@@ -66,7 +66,7 @@ from tests.releases.readings import (
     upload,
 )
 from tests.support.events import http, sqs
-from tests.support.fakes import Context, FixedClock
+from tests.support.fakes import Context, FixedClock, NoReports
 
 __all__ = ["Made", "make"]
 
@@ -221,7 +221,10 @@ class Maker:
         deliver = {DELIVER.name: Task(DELIVER, self._run)}
         self._run_jobs = build_run_jobs(RunDeps(worker(tasks, BUILT_IN), jobs_queue, observe))
         self._deliver = build_run_jobs(RunDeps(worker(deliver, {}), webhooks_queue, observe))
-        self.sweep = build_sweep_jobs(SweepDeps(found.operations, found.schedules, observe, clock))
+        self.sweep = build_sweep_jobs(
+            # A fake: no release before has a bucket of reports.
+            SweepDeps(found.operations, found.schedules, observe, clock, NoReports)  # type: ignore[arg-type]
+        )
         self.relay = build_relay_jobs(RelayDeps(outbox, observe, clock))
         self.authorizer = build_authorizer(AuthorizerDeps(found.tenants, observe))
         self._start_imports = build_start_imports(

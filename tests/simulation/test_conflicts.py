@@ -9,8 +9,9 @@ from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import StoreUnavailable
 from mayfly.counters import CounterStore
 
+from bench import conflicts as bench_conflicts
 from tests.support.clients import make_client
-from tests.support.fakes import Names
+from tests.support.fakes import FixedClock, Names
 from tests.support.faults import Faults
 
 #: Milliseconds between two transactions on the item, and for which each holds it.
@@ -41,7 +42,10 @@ class Time:
 def test_increments_beside_ten_commits_a_second_are_all_counted_once(
     tables: dict[str, str], load_seconds: int
 ) -> None:
-    """Ten increments a second, for six virtual seconds times `--load-seconds`."""
+    """Ten increments a second, for a virtual minute, and for ten with --load-seconds 100.
+
+    `pytest -s` prints the figures.
+    """
     source = random.Random(19)
     time, client = Time(source), make_client("dynamodb", attempts=1)
     faults = Faults(client)
@@ -59,12 +63,21 @@ def test_increments_beside_ten_commits_a_second_are_all_counted_once(
         clock=lambda: 1_800_000_000_000, new_nonce=Names("n"), pick=lambda shards: 0,
     )  # fmt: skip
     faults.plan = plan
-    increments = 10 * 6 * load_seconds
+    increments, longest, refused = 10 * 6 * load_seconds, 0.0, 0
     for number in range(increments):
-        time.now = max(time.now, number * 100.0)
-        counters.increment(store, "hits", tenant="acme")
+        began = time.now = max(time.now, number * 100.0)
+        try:
+            counters.increment(store, "hits", tenant="acme")
+        except StoreUnavailable:
+            refused += 1
+        longest = max(longest, time.now - began)
     faults.plan = lambda operation, number: None
-    assert counters.read(store, "hits", tenant="acme").value == increments
+    value = counters.read(store, "hits", tenant="acme").value
+    print(  # noqa: T201  # shown by pytest -s
+        f"\n{increments} plain increments in {time.now / 1000:.0f} virtual s: refused {refused}, "
+        f"counted {value}; {met} requests met a transaction; the slowest took {longest:.0f} ms"
+    )
+    assert (refused, value) == (0, increments)
     assert met > increments / 20
 
 
@@ -99,3 +112,91 @@ def test_plain_write_that_meets_transactions_is_repeated_and_ends(
             write(db)
     assert pauses == list(range(1, min(conflicts, 7) + 1))
     assert faults.requests.count(operation) == min(conflicts + 1, 8)
+
+
+@pytest.mark.parametrize("is_keyed", [True, False], ids=["keyed", "plain"])
+@pytest.mark.parametrize(("rate", "shards"), [(10, 1), (30, 1), (40, 4)])
+def test_tries_meet_as_many_conflicts_as_the_model_of_the_page_says(
+    is_keyed: bool, rate: int, shards: int
+) -> None:
+    figures = bench_conflicts.run(is_keyed, rate, shards, increments=4000)
+    expected = bench_conflicts.share_in_conflict(rate, shards)
+    assert figures["tries in conflict"] == pytest.approx(expected, rel=0.15)
+    refused = 4000 * expected**bench_conflicts.TRIES
+    assert refused / 2 - 4 <= figures["refused"] <= refused * 2 + 4
+
+
+# ---------------------------------------------------------------- advice to shard
+
+
+ADVICE = "counter 'hits' of tenant 'acme' should be sharded"
+
+
+@pytest.fixture
+def once(tables: dict[str, str]) -> Any:
+    """A client that sends each request once."""
+    return make_client("dynamodb", attempts=1)
+
+
+@pytest.fixture
+def met(once: Any) -> Faults:
+    """The faults of that client."""
+    return Faults(once)
+
+
+@pytest.fixture
+def hot(once: Any, met: Faults) -> CounterStore:
+    """Counters whose requests a test makes meet conflicts."""
+    db = DynamoDB(once, lambda attempt: None, sends_once=True)
+    return CounterStore(
+        db, lambda: db, "CountersTable",
+        clock=FixedClock(), new_nonce=Names("n"), pick=lambda shards: 0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("conflicts", "is_advised"), [(0, False), (2, False), (3, True)])
+@pytest.mark.parametrize(
+    ("key", "operation"), [(None, "UpdateItem"), ("k", "TransactWriteItems")], ids=["plain", "key"]
+)
+def test_counter_says_that_it_should_be_sharded_after_four_tries(
+    hot: CounterStore, met: Faults, caplog: pytest.LogCaptureFixture,
+    key: str | None, operation: str, conflicts: int, is_advised: bool,
+) -> None:  # fmt: skip
+    met.on(operation, "conflict", times=conflicts)
+    counters.increment(hot, "hits", tenant="acme", idempotency_key=key)
+    assert (ADVICE in caplog.text) == is_advised
+
+
+@pytest.mark.parametrize("key", [None, "k"], ids=["plain", "key"])
+def test_counter_says_so_when_it_refuses_an_increment(
+    hot: CounterStore, met: Faults, caplog: pytest.LogCaptureFixture, key: str | None
+) -> None:
+    met.plan = lambda operation, number: "conflict"
+    with pytest.raises(StoreUnavailable):
+        counters.increment(hot, "hits", tenant="acme", idempotency_key=key)
+    assert f"{ADVICE}: an increment met other writers" in caplog.text
+    assert "needed 8 tries" in caplog.text
+
+
+def test_throttled_increment_is_repeated_and_counted_once(hot: CounterStore, met: Faults) -> None:
+    met.on("UpdateItem", "throttle", times=2)
+    assert counters.increment(hot, "hits", tenant="acme").value == 1
+    met.on("UpdateItem", "throttle", times=3)
+    with pytest.raises(StoreUnavailable):
+        counters.increment(hot, "hits", tenant="acme")
+    assert counters.read(hot, "hits", tenant="acme").value == 1
+
+
+def test_advice_comes_once_a_minute_from_a_process(
+    dynamodb: Any, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FixedClock()
+    db = DynamoDB(dynamodb, lambda attempt: None)
+    store = CounterStore(
+        db, lambda: db, "CountersTable", clock=clock, new_nonce=Names("n"), pick=lambda shards: 0
+    )
+    for _ in range(130):
+        faults.on("UpdateItem", "conflict", times=5)
+        counters.increment(store, "hits", tenant="acme")
+        clock.advance(1)
+    assert caplog.text.count(ADVICE) == 3

@@ -95,6 +95,8 @@ def env(aws: None) -> dict[str, str]:
         "JOBS_QUEUE_URL": queues["jobs"],
         "WEBHOOKS_QUEUE_URL": queues["webhooks"],
         "RELAY_FAILURES_ARN": _RELAY_FAILURES,
+        "RELAY_FAILURES_URL": queues["jobs"],
+        "RELAY_REPORTS_BUCKET": "reports",
         "DEFAULT_TENANT": "default",
         "SUBJECT_KEY": "k",
         "PAGE_LIMIT": "0",

@@ -154,15 +154,10 @@ class Faults:
         if kind == "kill after":
             forward()
             raise Killed
-        if kind == "conflict" and operation != "TransactWriteItems":
-            kind = "TransactionConflictException"
         if kind == "conflict":
-            count = len(json.loads(request.body)["TransactItems"])
-            hit = self.pick(count)
-            kind, self._reasons = (
-                "cancel",
-                tuple("TransactionConflict" if index == hit else "None" for index in range(count)),
-            )
+            if operation == "BatchExecuteStatement":
+                return _refused_statements(request)
+            kind = self._conflict(operation, request)
         if kind == "cancel":
             reasons = [{"Code": code, "Message": "injected"} for code in self._reasons]
             return _refusal(
@@ -172,6 +167,17 @@ class Faults:
                 json.dumps({"CancellationReasons": reasons}),
             )
         return _refusal(request, *_REFUSALS.get(kind, (400, kind, "{}")))
+
+    def _conflict(self, operation: str, request: Any) -> str:
+        """Returns what a request that meets a transaction gets; a transaction gets its reasons."""
+        if operation != "TransactWriteItems":
+            return "TransactionConflictException"
+        count = len(json.loads(request.body)["TransactItems"])
+        hit = self.pick(count)
+        self._reasons = tuple(
+            "TransactionConflict" if index == hit else "None" for index in range(count)
+        )
+        return "cancel"
 
     def _repeat_at_once(
         self, attempts: int, response: Any, caught_exception: Any, **_: Any
@@ -195,12 +201,23 @@ _REFUSALS = {
 }
 
 
+def _refused_statements(request: Any) -> Any:
+    """Returns the answer to a batch each of whose statements met a transaction."""
+    error = {"Error": {"Code": "TransactionConflict", "Message": "injected"}}
+    count = len(json.loads(request.body)["Statements"])
+    return _answer(request, 200, json.dumps({"Responses": [error] * count}))
+
+
 def _refusal(request: Any, status: int, code: str, body: str) -> Any:
     text = (
         body[:-1]
         + (", " if len(body) > 2 else "")
         + f'"__type": "com.amazonaws.dynamodb.v20120810#{code}", "message": "injected"}}'
     )
+    return _answer(request, status, text)
+
+
+def _answer(request: Any, status: int, text: str) -> Any:
     headers = {"x-amzn-requestid": "injected", "Content-Type": "application/x-amz-json-1.0"}
 
     class Raw:

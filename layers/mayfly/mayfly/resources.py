@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mayfly.jobs import JobOperations, JobStore
     from mayfly.jobs.authoring.task import Declaration, Task
     from mayfly.jobs.routing.outbox import Outbox
+    from mayfly.jobs.routing.reports import Reports
     from mayfly.jobs.worker.deps import Deps as WorkerDeps
     from mayfly.limits import LimitStore
     from mayfly.schedules import Deps as ScheduleDeps
@@ -53,6 +54,7 @@ __all__ = [
     "queue",
     "quota",
     "receivers",
+    "reports",
     "schedules",
     "session_store",
     "streams",
@@ -139,6 +141,14 @@ def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
     return Outbox(
         queue(jobs_queue_url, sqs).send, {DELIVER.name: queue(webhooks_queue_url, sqs).send}
     )
+
+
+def reports(bucket: str, queue_url: str) -> "Reports":
+    """Returns the relay's reports in a bucket, to be sent to a queue."""
+    from mayfly.aws.bucket import Bucket
+    from mayfly.jobs.routing.reports import Reports
+
+    return Reports(Bucket(client("s3"), bucket), queue(queue_url).send_texts)
 
 
 def schedules(operations: "JobOperations", tasks: "Mapping[str, Declaration]") -> "ScheduleDeps":
@@ -250,6 +260,7 @@ def dynamodb(*, attempts: int = 3) -> "DynamoDB":
         client_of("dynamodb", attempts=attempts),
         # Between tries of a write that met a conflict, with full jitter; the caller waits for it.
         pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)),
+        sends_once=attempts == 1,
     )
 
 

@@ -102,10 +102,12 @@ def _stream_source(mapping: _Mapping, properties: dict[str, Any], report: Report
         for key in ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds")
     )
     on_failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-    if on_failure is not None and ":sqs:" not in str(on_failure):
+    if on_failure is not None and not any(
+        service in str(on_failure) for service in (":sqs:", ":s3:")
+    ):
         report(
-            f"resource {mapping.name}: only an SQS queue is supported locally as on-failure "
-            "destination"
+            f"resource {mapping.name}: only an SQS queue or an S3 bucket is supported locally as "
+            "on-failure destination"
         )
     return StreamSource(
         name=mapping.name,

@@ -25,7 +25,7 @@ from functions.sweep_jobs.app import build as build_sweep
 from functions.sweep_jobs.deps import Deps as SweepDeps
 from tests.support.completion import complete
 from tests.support.events import call, http
-from tests.support.fakes import Context, FixedClock, Names
+from tests.support.fakes import Context, FixedClock, Names, NoReports
 
 CALLER = {"tenant": "acme", "scopes": "jobs:read jobs:write"}
 
@@ -369,6 +369,7 @@ def sweep(api: JobsApi) -> Any:
             schedules=api.schedules,
             observe=observer("sweep"),
             clock=api.clock,
+            reports=NoReports,  # type: ignore[arg-type]  # a fake
         )
     )({}, Context())
 

@@ -15,6 +15,7 @@ VARIABLES = {
     "AWS_SECRET_ACCESS_KEY": "b", "COUNTERS_TABLE": "c", "DEFAULT_TENANT": "default",
     "ENDPOINTS_TABLE": "e", "IMPORTS_BUCKET": "b", "JOBS_QUEUE_URL": "http://127.0.0.1/jobs",
     "JOBS_TABLE": "j", "PAGE_LIMIT": "600", "RELAY_FAILURES_ARN": "arn:aws:sqs:us-east-1:1:r",
+    "RELAY_FAILURES_URL": "http://127.0.0.1/failures", "RELAY_REPORTS_BUCKET": "r",
     "SECRETS_PREFIX": "/p", "SESSIONS_TABLE": "s", "SUBJECT_KEY": "k" * 32,
     "TENANTS_TABLE": "t", "TENANT_LIMIT": "0", "WEBHOOKS_QUEUE_URL": "http://127.0.0.1/webhooks",
     "WEBHOOK_PAUSES": "5,300", "LAMBDA_TASK_ROOT": str(ROOT / "functions"),

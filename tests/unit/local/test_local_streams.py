@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ class Stream:
         self.numbers = [f"{number:030d}" for number in range(1, count + 1)]
         self.asked: list[dict[str, str]] = []
         self.reports: list[dict[str, Any]] = []
+        self.stored: list[tuple[str, str]] = []
         self.refusals = self.failing_iterators = 0
         self.at_report: Callable[[], None] = lambda: None
         self.expired: set[str] = set()
@@ -70,6 +72,15 @@ class Stream:
             "Records": [record(number) for number in found],
             "NextShardIterator": f"{first + len(found)}",
         }
+
+    def _put_object(self, *, Bucket: str, Key: str, Body: bytes) -> Any:  # noqa: N803
+        self.at_report()
+        if self.refusals:
+            self.refusals -= 1
+            raise refused("SlowDown")
+        self.stored.append((Bucket, Key))
+        self.reports.append(json.loads(Body))
+        return {}
 
     def _get_queue_url(self, **_: Any) -> Any:
         return {"QueueUrl": "failures"}
@@ -130,13 +141,14 @@ class Run:
         *,
         starts_at: str = "TRIM_HORIZON",
         fails: bool = False,
+        on_failure_arn: str = "arn:aws:sqs:us-east-1:000000000000:failures",
         **known: Any,
     ) -> None:
         source = StreamSource(
             name="M", function="F", stream_arn=ARN, batch_size=2, window_seconds=0,
             reports_failures=False, starts_at=starts_at, bisects=False,
             max_retries=0, max_age_seconds=None,
-            on_failure_arn="arn:aws:sqs:us-east-1:000000000000:failures", patterns=(),
+            on_failure_arn=on_failure_arn, patterns=(),
         )  # fmt: skip
         self.control, self.delivered = Control(), list[str]()
         self._fails = fails
@@ -220,6 +232,27 @@ def test_nothing_is_read_past_an_abandoned_batch_before_it_was_reported(
     run.until(lambda: stream.reports)
     assert [report["DDBStreamBatchInfo"]["batchSize"] for report in stream.reports] == [2]
     assert positions == [[], []], "no position was kept before the report was taken"
+
+
+def test_bucket_gets_the_report_with_its_records_under_lambdas_names(tmp_path: Path) -> None:
+    stream = Stream(2)
+    stream.refusals = 1
+    run = Run(tmp_path, stream, fails=True, on_failure_arn="arn:aws:s3:::reports")
+    run.until(lambda: stream.reports)
+    ((bucket, key),), (report,) = stream.stored, stream.reports
+    assert bucket == "reports"
+    assert re.fullmatch(r"aws/lambda/[0-9a-f-]{36}/shard/[0-9-]{10}T[0-9.]{8}-[0-9a-f-]{36}", key)
+    records = json.loads(report.pop("payload"))["Records"]
+    assert [each["dynamodb"]["SequenceNumber"] for each in records] == stream.numbers
+    assert report["DDBStreamBatchInfo"]["batchSize"] == 2
+
+
+def test_report_of_lost_records_in_a_bucket_names_none(tmp_path: Path) -> None:
+    stream = Stream(1)
+    run = Run(tmp_path, stream, lost={"M"}, on_failure_arn="arn:aws:s3:::reports")
+    run.until(lambda: run.delivered)
+    assert "payload" not in stream.reports[0]
+    assert stream.reports[0]["DDBStreamBatchInfo"]["batchSize"] == 0
 
 
 def test_stop_before_the_report_is_taken_saves_no_position(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Stores deal with tables and conditions. This module deals with the client and it
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 from mayfly.aws.client import as_client
@@ -28,6 +29,21 @@ _REFUSED: Final = {"ValidationException", "AccessDeniedException", "ResourceNotF
 _BATCH_KEYS: Final = 100
 #: Calls for one batch; each repeats the keys that the call before left unprocessed.
 _BATCH_TRIES: Final = 6
+#: Error codes of load. The request was refused before it could write anything.
+_LOAD: Final = {
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+}
+#: Reasons of a cancelled transaction after which it may be sent again.
+_PASSING: Final = {
+    "None",
+    "ProvisionedThroughputExceeded",
+    "ThrottlingError",
+    "TransactionConflict",
+}
+#: Tries of a request that is refused for load, by a client that sends each request once.
+_LOAD_TRIES: Final = 3
 #: Tries of a plain write while transactions hold its item. A transaction takes some 20 ms.
 _CONFLICT_TRIES: Final = 8
 
@@ -83,15 +99,16 @@ class RequestRefused(StoreUnavailable):
         super().__init__(operation, message)
 
 
-class _MetTransaction(StoreUnavailable):
-    """A plain write was refused, since a transaction holds its item. Nothing of it was written.
+class _Unwritten(StoreUnavailable):
+    """A request was refused for a reason that passes. Nothing of it was written.
 
-    `was_repeated` is true if an earlier try may have taken effect.
+    It is sent up to `tries` times. `was_repeated` is true if an earlier try may have taken effect.
     """
 
-    def __init__(self, operation: str, *, was_repeated: bool) -> None:
+    def __init__(self, operation: str, reason: str, *, tries: int, was_repeated: bool) -> None:
+        self.tries = tries
         self.was_repeated = was_repeated
-        super().__init__(operation, f"transactions held the item {_CONFLICT_TRIES} times")
+        super().__init__(operation, reason)
 
 
 class AnswerLost(StoreUnavailable):
@@ -102,12 +119,16 @@ class DynamoDB:
     """One client of DynamoDB: boto3's, or the lean one.
 
     `pause(attempt)` waits before a retry: with jitter in production. Every method raises
-    StoreUnavailable; its `operation` is for the error's message.
+    StoreUnavailable; its `operation` is for the error's message. `sends_once` says that the client
+    does not retry.
     """
 
-    def __init__(self, client: Any, pause: Callable[[int], None]) -> None:
+    def __init__(
+        self, client: Any, pause: Callable[[int], None], *, sends_once: bool = False
+    ) -> None:
         self._client = as_client(client)
         self.pause = pause
+        self._load_tries = _LOAD_TRIES if sends_once else 1
 
     def get(self, operation: str, table: str, key: Item) -> Item | None:
         """Returns an item, strongly consistent, None if there is none."""
@@ -133,31 +154,49 @@ class DynamoDB:
         """Calls PutItem. Raises ConditionFailed."""
         self._call(operation, "PutItem", **request)
 
-    def update(self, operation: str, **request: Any) -> Item:
+    def update(
+        self, operation: str, *, tried: Callable[[int], None] | None = None, **request: Any
+    ) -> Item:
         """Calls UpdateItem, and returns the attributes that `ReturnValues` asks for.
 
-        Raises ConditionFailed.
+        `tried` is called with the number of tries if conflicts or load made more than one of them
+        necessary. Raises ConditionFailed.
         """
-        return dict(self._call(operation, "UpdateItem", **request).get("Attributes", {}))
+        reply = self._call(operation, "UpdateItem", tried, **request)
+        return dict(reply.get("Attributes", {}))
 
     def delete(self, operation: str, **request: Any) -> None:
         """Calls DeleteItem. Raises ConditionFailed."""
         self._call(operation, "DeleteItem", **request)
 
     def transact(
-        self, operation: str, writes: Sequence[Mapping[str, Any]], *, token: str | None = None
+        self,
+        operation: str,
+        writes: Sequence[Mapping[str, Any]],
+        *,
+        token: str | None = None,
+        tries: int = 1,
     ) -> None:
         """Calls TransactWriteItems. Raises TransactionCancelled, RequestRefused.
 
         The SDK retries under one token, which DynamoDB deduplicates for ten minutes. A call with
-        another token is another transaction.
+        another token is another transaction. With `tries`, a transaction without a token is sent
+        again if it was cancelled only for conflicts or load.
         """
-        self._call(
-            operation,
-            "TransactWriteItems",
-            TransactItems=list(writes),
-            **({} if token is None else {"ClientRequestToken": token}),
-        )
+        for attempt in count(1):
+            try:
+                self._call(
+                    operation,
+                    "TransactWriteItems",
+                    TransactItems=list(writes),
+                    **({} if token is None else {"ClientRequestToken": token}),
+                )
+                return
+            except TransactionCancelled as refusal:
+                codes = {reason.code for reason in refusal.reasons}
+                if attempt >= tries or not codes <= _PASSING:
+                    raise
+            self.pause(attempt)
 
     def execute_many(self, operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
         """Calls BatchExecuteStatement with up to 25 independent writes; returns their Reasons."""
@@ -185,21 +224,35 @@ class DynamoDB:
                 return items
         raise StoreUnavailable(operation, f"keys unprocessed {_BATCH_TRIES} times in a row")
 
-    def _call(self, operation: str, method: str, **request: Any) -> Any:
+    def _call(
+        self,
+        operation: str,
+        method: str,
+        tried: Callable[[int], None] | None = None,
+        /,
+        **request: Any,
+    ) -> Any:
         """Calls an operation. A write that meets a transaction on its item is repeated.
 
         DynamoDB refuses such a write, and SDKs do not repeat it. Nothing of it was written, so a
-        repeat is safe for every write, also for a plain increment.
+        repeat is safe for every write, also for a plain increment. The same holds for a request
+        that is refused for load, which a client that sends once does not repeat either.
         https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html
         """
-        is_repeated = False
-        for attempt in range(1, _CONFLICT_TRIES):
-            try:
-                return self._try(operation, method, request, is_repeated=is_repeated)
-            except _MetTransaction as met:
-                is_repeated |= met.was_repeated
+        is_repeated, attempt = False, 1
+        try:
+            while True:
+                try:
+                    return self._try(operation, method, request, is_repeated=is_repeated)
+                except _Unwritten as refusal:
+                    if attempt >= refusal.tries:
+                        raise
+                    is_repeated |= refusal.was_repeated
                 self.pause(attempt)
-        return self._try(operation, method, request, is_repeated=is_repeated)
+                attempt += 1
+        finally:
+            if tried is not None and attempt > 1:
+                tried(attempt)
 
     def _try(
         self, operation: str, method: str, request: Mapping[str, Any], *, is_repeated: bool
@@ -207,6 +260,10 @@ class DynamoDB:
         try:
             return self._client.call(method, request)
         except Refused as refusal:
+            if refusal.code in _LOAD and not refusal.follows_loss:
+                raise _Unwritten(
+                    operation, refusal.code, tries=self._load_tries, was_repeated=is_repeated
+                ) from refusal
             raise _error_for(operation, refusal, is_repeated=is_repeated) from refusal
         except Unanswered as problem:
             raise AnswerLost(operation, problem.reason) from problem
@@ -224,7 +281,12 @@ def _error_for(operation: str, refusal: Refused, *, is_repeated: bool) -> Except
             [Reason(entry["Code"], entry.get("Item")) for entry in answer["CancellationReasons"]]
         )
     if code == "TransactionConflictException":
-        return _MetTransaction(operation, was_repeated=is_repeated)
+        return _Unwritten(
+            operation,
+            f"transactions held the item {_CONFLICT_TRIES} times",
+            tries=_CONFLICT_TRIES,
+            was_repeated=is_repeated,
+        )
     if refusal.follows_loss:
         # Only the last try was refused. An earlier one may have taken effect.
         return AnswerLost(operation, code)

@@ -35,17 +35,25 @@ class Queue:
 
         `bodies` has each body under a unique name. `delays` has seconds by name, at most 900.
         """
-        unsent: set[str] = set()
-        for names in _chunks(bodies):
-            entries = [
-                {
-                    "Id": str(index),
-                    "MessageBody": canonical_json(bodies[name]),
+        return self._send(
+            {
+                name: {
+                    "MessageBody": canonical_json(body),
                     "DelaySeconds": min(_whole((delays or {}).get(name, 0)), 900),
-                    "MessageGroupId": bodies[name]["tenant"],
+                    "MessageGroupId": body["tenant"],
                 }
-                for index, name in enumerate(names)
-            ]
+                for name, body in bodies.items()
+            }
+        )
+
+    def send_texts(self, texts: Mapping[str, str]) -> set[str]:
+        """Sends texts of no tenant, and returns the names of those that were not sent."""
+        return self._send({name: {"MessageBody": text} for name, text in texts.items()})
+
+    def _send(self, messages: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        unsent: set[str] = set()
+        for names in _chunks(messages):
+            entries = [{"Id": str(index), **messages[name]} for index, name in enumerate(names)]
             try:
                 reply = self._client.call(
                     "SendMessageBatch", {"QueueUrl": self._url, "Entries": entries}

@@ -9,6 +9,7 @@ from mayfly.core.json_input import NAME, NAME_PROBLEM, canonical_json
 from mayfly.counters.model import Step
 
 __all__ = [
+    "ADVISED_TRIES",
     "KEY_RETENTION_SECONDS",
     "LIMIT",
     "MAX_BOUND",
@@ -32,6 +33,9 @@ LIMIT: Final = 10**38 - 1
 MAX_STEP: Final = 10**30
 #: The largest absolute floor and ceiling. It keeps numbers in conditions within 38 digits.
 MAX_BOUND: Final = 10**37
+#: Tries of one increment after which the counter's log line advises shards. If a fifth of all tries
+#: meet a conflict, one increment of 125 needs as many.
+ADVISED_TRIES: Final = 4
 #: The most shards: they are created, and deleted, in one transaction, which takes 100 items.
 MAX_SHARDS: Final = 100
 #: Time for which an idempotency key is kept. It must be longer than clients retry.

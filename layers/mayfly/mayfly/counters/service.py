@@ -70,7 +70,8 @@ def read_many(store: CounterStore, names: Sequence[str], *, tenant: str) -> list
 def create_sharded(store: CounterStore, name: str, *, tenant: str, shards: int) -> None:
     """Creates a counter with 2 to 100 shards, each an item. Raises CounterExists.
 
-    Shards are for more than 1,000 writes a second, the most that DynamoDB takes on one item.
+    Shards are for more than 1,000 plain increments a second, the most that DynamoDB takes on one
+    item, or for more than 10 a second with idempotency keys, whose transactions conflict.
     """
     check(name)
     is_whole = isinstance(shards, int) and not isinstance(shards, bool)

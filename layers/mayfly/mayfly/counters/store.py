@@ -1,5 +1,6 @@
 """Counters on DynamoDB: sends the requests of writes.py, and raises an error for each refusal."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -16,10 +17,14 @@ from mayfly.counters.errors import (
     OutcomeUnknown,
 )
 from mayfly.counters.model import Step
-from mayfly.counters.rules import LIMIT, SHARD, SHARDS, fingerprint, partition, room
+from mayfly.counters.rules import ADVISED_TRIES, LIMIT, SHARD, SHARDS, fingerprint, partition, room
 
 __all__ = ["CounterStore"]
 
+_LOG: Final = logging.getLogger(__name__)
+
+#: The pause between two logs of advice in one process, in milliseconds.
+_ADVICE_MS: Final = 60_000
 #: Tries of a write. A try fails if the counter was not as this process expected.
 _TRIES: Final = 8
 #: Reasons of a cancelled transaction after which a retry may succeed.
@@ -52,6 +57,8 @@ class CounterStore:
         self._pick = pick
         #: Numbers of shards that this process has read, by partition. Every write checks them.
         self._shards: dict[str, int] = {}
+        #: Time of this process's last advice to shard a counter.
+        self._advised_ms = -_ADVICE_MS
 
     def increment(self, tenant: str, name: str, step: Step) -> int:
         """Adds exactly once and returns the value: one write, and with shards one more read.
@@ -116,7 +123,9 @@ class CounterStore:
                 continue
             break
         else:
+            self._advise(tenant, name, _TRIES)
             raise StoreUnavailable("increment the counter", _conflicts())
+        self._advise(tenant, name, attempt + 1)
         return self.read(tenant, name)
 
     def read(self, tenant: str, name: str) -> int:
@@ -215,7 +224,12 @@ class CounterStore:
                 else writes.add_to_shard(self._table, tenant, name, number, step.by, nonce=nonce)
             )
             try:
-                item = db.update("increment the counter", ReturnValues="ALL_NEW", **request)
+                item = db.update(
+                    "increment the counter",
+                    tried=lambda tries: self._advise(tenant, name, tries),
+                    ReturnValues="ALL_NEW",
+                    **request,
+                )
             except ConditionFailed as refusal:
                 value = self._prepare(
                     tenant,
@@ -235,6 +249,23 @@ class CounterStore:
                 item = self._settle(name, request["Key"], nonce, problem)
             return int(item["value"]["N"]) if number is None else self._sum_after(tenant, name)
         raise StoreUnavailable("increment the counter", _conflicts())
+
+    def _advise(self, tenant: str, name: str, tries: int) -> None:
+        """Logs that a counter should have shards, if an increment needed many tries.
+
+        A process logs this at most once a minute, so a hot counter cannot flood the log.
+        """
+        now_ms = self._clock()
+        if tries < ADVISED_TRIES or 0 <= now_ms - self._advised_ms < _ADVICE_MS:
+            return
+        self._advised_ms = now_ms
+        _LOG.warning(
+            "counter %r of tenant %r should be sharded: an increment met other writers or "
+            "throttling, and needed %d tries (docs/counters-and-limits.md, hot counters)",
+            name,
+            tenant,
+            tries,
+        )
 
     def _prepare(
         self,

@@ -18,6 +18,8 @@ from mayfly.jobs.rules import describe, interruption, is_expired
 
 __all__ = ["Claim", "ClaimRefused", "JobExists", "JobStore"]
 
+#: Tries of a new job's transaction that meets another one, such as that of the same request.
+_CREATE_TRIES: Final = 6
 #: Calls for one renewal of several claims; each repeats those that the call before did not renew.
 _RENEWAL_TRIES: Final = 4
 
@@ -85,7 +87,7 @@ class JobStore:
             if len(puts) == 1:
                 self.db.put("submit", **puts[0])
             else:
-                self.db.transact("submit", [{"Put": put} for put in puts])
+                self.db.transact("submit", [{"Put": put} for put in puts], tries=_CREATE_TRIES)
         except (ConditionFailed, TransactionCancelled) as refusal:
             existing = (
                 refusal.item if isinstance(refusal, ConditionFailed) else refusal.reasons[0].item
@@ -410,8 +412,5 @@ def _holds(reply: Reason, nonce: str) -> bool:
 
 
 def _is_own_retry(job: Job, item: Item | None, wanted: Status) -> bool:
-    return (
-        item is not None
-        and item.get("owner") == {"S": job.owner}
-        and item["status"] == {"S": wanted}
-    )
+    owner = None if job.owner is None else {"S": job.owner}
+    return item is not None and item.get("owner") == owner and item["status"] == {"S": wanted}

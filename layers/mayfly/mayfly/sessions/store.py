@@ -28,6 +28,8 @@ __all__ = ["SessionRotated", "SessionStore", "StaleWrite"]
 
 _LOG: Final = logging.getLogger(__name__)
 
+#: Tries of a new session's transaction that meets a conflict or load.
+_CREATE_TRIES: Final = 6
 #: Reasons of a cancelled transaction that mean a stale write: another writer has changed the item,
 #: or writes to it at the same time.
 _PASSING: Final = {
@@ -96,7 +98,11 @@ class SessionStore:
     def create(self, session: Session) -> None:
         """Stores a new session."""
         try:
-            self._db.transact("create the session", [{"Put": writes.create(self._table, session)}])
+            self._db.transact(
+                "create the session",
+                [{"Put": writes.create(self._table, session)}],
+                tries=_CREATE_TRIES,
+            )
         except TransactionCancelled as refusal:
             (reason,) = refusal.reasons
             # If it is, the SDK sent the write twice, and the first response was lost.
