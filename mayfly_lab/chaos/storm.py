@@ -1,0 +1,208 @@
+"""A whole run: quiet phases, the storm itself, the wait for its end, and the comparison."""
+
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+from botocore.exceptions import BotoCoreError, ClientError
+from mayfly.aws.dynamodb import DynamoDB
+from mayfly.core.clock import system_clock
+from mayfly.core.ids import new_secret
+from mayfly.tenants import ALL_SCOPES, TenantStore, mint
+
+from mayfly_lab.chaos.application import Clocks, copy_application
+from mayfly_lab.chaos.callers import Callers, repeat_open_requests
+from mayfly_lab.chaos.differences import differences
+from mayfly_lab.chaos.ledger import Ledger
+from mayfly_lab.chaos.present import Present, jobs_by_tenant, messages_left, present
+from mayfly_lab.chaos.quiet import Latency, breaches, measure
+from mayfly_lab.chaos.site import DEFAULT_TENANT, Site
+from mayfly_lab.chaos.strikes import Strikes
+from mayfly_testing.stack import Stack
+
+__all__ = ["TENANTS", "Outcome", "run"]
+
+#: Tenants of the storm; the first one owns the messages of the queue's producers.
+TENANTS: Final = (DEFAULT_TENANT, "acme", "globex")
+#: Seconds without progress after which what is left counts as stranded: more than the visibility
+#: timeout of webhooks, the longest of the template, and a clock that was wrong.
+_STALLED_SECONDS: Final = 180.0
+_PROGRESS_SECONDS: Final = 10.0
+#: Acknowledged changes between two strikes, at most; and the seconds to wait for them.
+_MOST_BETWEEN: Final = 60
+_BETWEEN_SECONDS: Final = 2.0
+#: The measurement of latency takes a fifth of the storm's time, within these bounds, in seconds.
+_LATENCY_SECONDS: Final = (18.0, 90.0)
+
+
+@dataclass
+class Outcome:
+    """What a run has found, by tenant where it belongs to one."""
+
+    ledgers: dict[str, Ledger]
+    present: dict[str, Present]
+    #: Messages that are left, by queue.
+    messages: dict[str, int]
+    strikes: Counter[str]
+    latencies: dict[str, Latency] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each difference and each bound that was exceeded."""
+        return [
+            *(
+                text
+                for tenant, ledger in self.ledgers.items()
+                for text in differences(ledger, self.present.get(tenant, Present()))
+            ),
+            *(f"{count} messages are left on {name}" for name, count in self.messages.items()),
+            *breaches(self.latencies),
+        ]
+
+
+def run(
+    root: Path,
+    *,
+    seconds: float,
+    seed: int,
+    measures_latency: bool,
+    say: Callable[[str], None],
+    before_count: Callable[[Stack], None] = lambda stack: None,
+) -> Outcome:
+    """Runs the application in `root` through a storm of this length, and counts.
+
+    `say` gets a line of progress. `before_count` gets the stack at rest, for a test that damages
+    it. Raises LocalError if a stack does not come up. Whatever happens, no process and no file is
+    left.
+    """
+    with _interruptible(), tempfile.TemporaryDirectory(prefix="mayfly-chaos-") as name:
+        template, clocks = copy_application(root, Path(name, "app"))
+        site = Site(Path(name), template)
+        try:
+            say("starting the stack")
+            site.start()
+            keys = {tenant: _new_key(site.stack, tenant) for tenant in (*TENANTS, "quiet", "flood")}
+            latencies = {}
+            if measures_latency:
+                least, most = _LATENCY_SECONDS
+                latencies = measure(
+                    site,
+                    keys["quiet"],
+                    keys["flood"],
+                    seconds=min(most, max(least, seconds / 5)),
+                    say=say,
+                )
+            ledgers = {tenant: Ledger(tenant) for tenant in TENANTS}
+            strikes = _rage(site, clocks, ledgers, keys, seconds=seconds, seed=seed, say=say)
+            clocks.correct()
+            say("the storm is over; waiting until everything has ended")
+            _settle(site, ledgers, keys, say)
+            before_count(site.stack)
+            return Outcome(
+                ledgers, present(site.stack, ledgers, keys), messages_left(site.stack),
+                strikes.counts, latencies,
+            )  # fmt: skip
+        finally:
+            site.kill()
+
+
+def _rage(
+    site: Site,
+    clocks: Clocks,
+    ledgers: dict[str, Ledger],
+    keys: dict[str, str],
+    *,
+    seconds: float,
+    seed: int,
+    say: Callable[[str], None],
+) -> Strikes:
+    """Puts load on the stack and strikes it until the time is over."""
+    dice = random.Random(f"{seed}/pace")  # noqa: S311 - a seed
+    strikes = Strikes(site, clocks, seed=seed, seconds=seconds)
+    callers = Callers(site, ledgers, keys, seed=seed)
+    started = said = time.monotonic()
+    try:
+        while time.monotonic() < started + seconds:
+            _await_more(ledgers, dice.randrange(1, _MOST_BETWEEN))
+            strikes.next()
+            if time.monotonic() - said > _PROGRESS_SECONDS:
+                said = time.monotonic()
+                say(
+                    f"{said - started:.0f} of {seconds:.0f} s: {strikes.counts.total()} strikes, "
+                    f"{site.starts} starts, {_acknowledged(ledgers)} changes acknowledged"
+                )
+    finally:
+        callers.stop()
+    return strikes
+
+
+def _await_more(ledgers: dict[str, Ledger], more: int) -> None:
+    """Waits for so many more acknowledged changes, a random moment of the load; or some seconds."""
+    target, ends = _acknowledged(ledgers) + more, time.monotonic() + _BETWEEN_SECONDS
+    while _acknowledged(ledgers) < target and time.monotonic() < ends:
+        time.sleep(0.02)
+
+
+def _acknowledged(ledgers: dict[str, Ledger]) -> int:
+    return sum(ledger.acknowledged for ledger in ledgers.values())
+
+
+def _settle(
+    site: Site, ledgers: dict[str, Ledger], keys: dict[str, str], say: Callable[[str], None]
+) -> None:
+    """Waits until every request is answered, every job has ended and the queues are empty.
+
+    Returns as well if nothing changes for some minutes: the comparison then names what is left.
+    """
+    last: Any = None
+    changed = said = time.monotonic()
+    while time.monotonic() < changed + _STALLED_SECONDS:
+        try:
+            unanswered = repeat_open_requests(site, ledgers, keys)
+            jobs = jobs_by_tenant(site.stack)
+            open_jobs = sum(not job.is_ended for of in jobs.values() for job in of.values())
+            left = (unanswered, open_jobs, messages_left(site.stack))
+        except (BotoCoreError, ClientError, requests.RequestException) as problem:
+            left = (0, 0, {f"no answer: {type(problem).__name__}": 1})
+        if left == (0, 0, {}):
+            return
+        if left != last:
+            last, changed = left, time.monotonic()
+        if time.monotonic() - said > _PROGRESS_SECONDS:
+            said = time.monotonic()
+            say(f"left: {left[0]} requests, {left[1]} jobs, messages {left[2] or 'none'}")
+        time.sleep(0.2)
+
+
+def _new_key(stack: Stack, tenant: str) -> str:
+    """Stores an API key of a tenant, and returns it."""
+    text, key = mint("dev", tenant, ALL_SCOPES, now_ms=system_clock(), new_secret=new_secret)
+    db = DynamoDB(stack.client("dynamodb"), pause=lambda attempt: None)
+    TenantStore(db, stack.facts["resources"]["TenantsTable"]).add_key(key)
+    return text
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Makes SIGTERM end the block as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
