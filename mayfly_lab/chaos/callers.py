@@ -4,6 +4,7 @@ import json
 import random
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +23,13 @@ LIMIT_POLICY: Final[dict[str, Any]] = {
     "period_seconds": 366 * 24 * 3600,
 }
 _SESSIONS: Final = 40
+#: Jobs of a caller that have not ended, at most.
+_MOST_OPEN: Final = 30
+#: Tasks by how often they come up.
+_TASKS: Final = (
+    *("counter.add", "chaos.exclusive", "chaos.chain") * 2, "http.deliver", "fail", "sleep",
+)  # fmt: skip
+_ENDED: Final = ("succeeded", "dead", "cancelled")
 #: Seconds until a caller tries again after a request without an answer.
 _PAUSE: Final = 0.05
 #: Problems with these codes say that the store did not answer, or that an outcome is unknown.
@@ -32,7 +40,13 @@ class Callers:
     """Threads that put load on a stack until they are stopped; one tenant's each."""
 
     def __init__(
-        self, site: Site, ledgers: dict[str, Ledger], keys: dict[str, str], *, seed: int
+        self,
+        site: Site,
+        ledgers: dict[str, Ledger],
+        keys: dict[str, str],
+        *,
+        webhooks_to: str,
+        seed: int,
     ) -> None:
         self._site = site
         self._ends = threading.Event()
@@ -40,7 +54,8 @@ class Callers:
         for tenant, ledger in ledgers.items():
             for number in range(2):
                 dice = random.Random(f"{seed}/{tenant}/{number}")  # noqa: S311 - a seed
-                caller = _Caller(Api(site.port, keys[tenant]), ledger, dice, self._ends)
+                api = Api(site.port, keys[tenant])
+                caller = _Caller(api, ledger, dice, self._ends, webhooks_to)
                 self._start(caller.run)
         (self._first, *_) = ledgers.values()
         self._start(self._produce)
@@ -59,7 +74,7 @@ class Callers:
     def _produce(self) -> None:
         """Sends messages to the queue, each until it is taken."""
         ledger = self._first
-        while not self._ends.wait(_PAUSE):
+        while not self._ends.wait(2 * _PAUSE):
             key = uuid.uuid4().hex
             ledger.open_request(key, "", {"name": EFFECTS, "by": 1})
             while not send_message(self._site, ledger, key) and not self._ends.wait(_PAUSE):
@@ -68,10 +83,18 @@ class Callers:
 
 class _Caller:
     def __init__(
-        self, api: Api, ledger: Ledger, dice: random.Random, ends: threading.Event
+        self,
+        api: Api,
+        ledger: Ledger,
+        dice: random.Random,
+        ends: threading.Event,
+        webhooks_to: str,
     ) -> None:
+        self._webhooks_to = webhooks_to
         self._api, self._ledger, self._dice, self._ends = api, ledger, dice, ends
         self._sessions: list[Session] = []
+        #: Accepted jobs whose end this caller has not seen, the oldest first.
+        self._jobs: deque[str] = deque()
 
     def run(self) -> None:
         """Sends one request after another."""
@@ -80,16 +103,16 @@ class _Caller:
             self._take, self._use_session, self._use_session,
         ]  # fmt: skip
         while not self._ends.is_set():
-            answer = self._dice.choice(acts)()
+            act = self._dice.choice(acts)
+            # Otherwise it would take long after the storm until all jobs have ended.
+            answer = (self._await_job if len(self._jobs) > _MOST_OPEN else act)()
             if answer.status == 0:
                 self._ends.wait(_PAUSE)
         self._api.close()
 
     def _submit(self) -> Answer:
         by = self._dice.randrange(1, 9)
-        task = self._dice.choice(
-            ["counter.add", "counter.add", "chaos.exclusive", "chaos.chain", "fail", "sleep"]
-        )
+        task = self._dice.choice(_TASKS)
         payload: dict[str, Any] = {"name": EFFECTS, "by": by}
         match task:
             case "chaos.chain":
@@ -98,10 +121,23 @@ class _Caller:
                 payload = {"times": 1}
             case "sleep":
                 payload = {"seconds": self._dice.choice([0, 0, 0.5, 3])}
+            case "http.deliver":
+                payload = {"url": self._webhooks_to}
         body: dict[str, Any] = {"task": task, "payload": payload, "max_attempts": 20}
         if self._dice.random() < 0.1:
             body["delay_seconds"] = self._dice.randrange(1, 4)
-        return self._repeat("/jobs", body)
+        answer = self._repeat("/jobs", body)
+        if answer.status in (200, 202):
+            self._jobs.append(answer.body["id"])
+        return answer
+
+    def _await_job(self) -> Answer:
+        """Waits a while for the oldest job; an accepted job can always be read."""
+        answer = self._api.send("GET", f"/jobs/{self._jobs[0]}?wait=5")
+        check(self._ledger, answer, "GET of an accepted job")
+        if answer.status == 200 and answer.body["status"] in _ENDED:
+            self._jobs.popleft()
+        return answer
 
     def _increment_by_key(self) -> Answer:
         body = {"by": self._dice.randrange(1, 9)}

@@ -15,6 +15,7 @@ def differences(ledger: Ledger, has: Present) -> list[str]:
     found = [
         *_of_jobs(ledger, has),
         *_of_effects(has),
+        *_of_webhooks(has),
         *_of_increments(ledger, has),
         *_of_sessions(ledger, has),
         *_of_limit(ledger, has),
@@ -48,6 +49,12 @@ def _of_effects(has: Present) -> Iterator[str]:
     yield from _unequal(EFFECTS, has.counters[EFFECTS], due, "succeeded jobs add up to")
     due = sum(job.status == "COMPLETED" for job in has.jobs.values() if _is_chained(has, job.id))
     yield from _unequal(CHAINED, has.counters[CHAINED], due, "succeeded jobs add up to")
+
+
+def _of_webhooks(has: Present) -> Iterator[str]:
+    sent = {job.id for job in has.jobs.values() if job.is_sent_webhook}
+    if missing := sent - has.arrived:
+        yield f"{len(sent)} webhooks succeeded, {len(missing)} never arrived: {_some(missing)}"
 
 
 def _of_increments(ledger: Ledger, has: Present) -> Iterator[str]:

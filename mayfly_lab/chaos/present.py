@@ -31,6 +31,11 @@ class StoredJob:
         return self.status in _ENDED
 
     @property
+    def is_sent_webhook(self) -> bool:
+        """True if it is a webhook, and has succeeded."""
+        return self.task == "http.deliver" and self.status == "COMPLETED"
+
+    @property
     def effect(self) -> int:
         """What it has added to the counter of effects: nothing unless it has succeeded."""
         is_counted = self.status == "COMPLETED" and self.payload.get("name") == EFFECTS
@@ -48,10 +53,14 @@ class Present:
     sessions: list[Answer] = field(default_factory=list)
     #: What has been taken from the limit, or None if no request has taken anything.
     taken: int = 0
+    #: Ids of jobs whose webhooks have arrived, of all tenants.
+    arrived: set[str] = field(default_factory=set)
 
 
-def present(stack: Stack, ledgers: dict[str, Ledger], keys: dict[str, str]) -> dict[str, Present]:
-    """Reads everything that a run has to compare."""
+def present(
+    stack: Stack, ledgers: dict[str, Ledger], keys: dict[str, str], arrived: set[str]
+) -> dict[str, Present]:
+    """Reads everything that a run has to compare. `arrived` has the webhooks of all tenants."""
     found = {tenant: Present(jobs=jobs) for tenant, jobs in jobs_by_tenant(stack).items()}
     for item in stack.items("CountersTable"):
         tenant, _, name = item["pk"]["S"].partition("/")
@@ -64,6 +73,7 @@ def present(stack: Stack, ledgers: dict[str, Ledger], keys: dict[str, str]) -> d
         ]
         query = urlencode({"key": tenant, **LIMIT_POLICY})
         limit = api.send("GET", f"/limits/{LIMIT}?{query}")
+        has.arrived = arrived
         has.taken = LIMIT_POLICY["limit"] - int(limit.body["remaining"])
         api.close()
     return found

@@ -17,6 +17,8 @@ __all__ = ["DEFAULT_TENANT", "Site"]
 #: The tenant of the development key, and of the queue's producers.
 DEFAULT_TENANT: Final = "default"
 _STOP_SECONDS: Final = 60.0
+#: Seconds between the attempts of a webhook.
+_PAUSES: Final = ",".join(["1"] * 19)
 
 
 class Site:
@@ -47,8 +49,8 @@ class Site:
         # Without this tie, a kill of this process would leave the stack running.
         tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid()), "mayfly_cli"]
         options = ["--state", str(self._folder / "state"), "--no-reload"]
-        # A kill of a worker costs its jobs a lease.
-        options += ["--parameter", "LeaseSeconds=4"]
+        # A kill of a worker costs its jobs a lease, and a webhook a pause.
+        options += ["--parameter", "LeaseSeconds=4", "--parameter", f"WebhookPauses={_PAUSES}"]
         self._stack = launch(
             tied, self._folder, *options,
             template=self._template, port=self.port, has_own_session=True,

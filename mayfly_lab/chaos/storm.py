@@ -1,6 +1,8 @@
 """A whole run: quiet phases, the storm itself, the wait for its end, and the comparison."""
 
+import base64
 import random
+import secrets
 import signal
 import tempfile
 import threading
@@ -9,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,13 +21,16 @@ from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.clock import system_clock
 from mayfly.core.ids import new_secret
 from mayfly.tenants import ALL_SCOPES, TenantStore, mint
+from mayfly.webhooks.rules import DEFAULT_SECRET
+from mayfly.webhooks.store import parameter
 
-from mayfly_lab.chaos.application import Clocks, copy_application
+from mayfly_lab.chaos.application import copy_application
 from mayfly_lab.chaos.callers import Callers, repeat_open_requests
 from mayfly_lab.chaos.differences import differences
 from mayfly_lab.chaos.ledger import Ledger
 from mayfly_lab.chaos.present import Present, jobs_by_tenant, messages_left, present
 from mayfly_lab.chaos.quiet import Latency, breaches, measure
+from mayfly_lab.chaos.receiver import receiving
 from mayfly_lab.chaos.site import DEFAULT_TENANT, Site
 from mayfly_lab.chaos.strikes import Strikes
 from mayfly_testing.stack import Stack
@@ -33,8 +39,8 @@ __all__ = ["TENANTS", "Outcome", "run"]
 
 #: Tenants of the storm; the first one owns the messages of the queue's producers.
 TENANTS: Final = (DEFAULT_TENANT, "acme", "globex")
-#: Seconds without progress after which what is left counts as stranded: more than the visibility
-#: timeout of webhooks, the longest of the template, and a clock that was wrong.
+#: Seconds without progress after which what is left counts as stranded: more than a clock was
+#: wrong, with a lease, a visibility timeout and the pauses of retries.
 _STALLED_SECONDS: Final = 180.0
 _PROGRESS_SECONDS: Final = 10.0
 #: Acknowledged changes between two strikes, at most; and the seconds to wait for them.
@@ -84,7 +90,11 @@ def run(
     it. Raises LocalError if a stack does not come up. Whatever happens, no process and no file is
     left.
     """
-    with _interruptible(), tempfile.TemporaryDirectory(prefix="mayfly-chaos-") as name:
+    with (
+        _interruptible(),
+        receiving() as receiver,
+        tempfile.TemporaryDirectory(prefix="mayfly-chaos-") as name,
+    ):
         template, clocks = copy_application(root, Path(name, "app"))
         site = Site(Path(name), template)
         try:
@@ -101,34 +111,40 @@ def run(
                     seconds=min(most, max(least, seconds / 5)),
                     say=say,
                 )
+            for tenant in TENANTS:
+                _make_secret(site.stack, tenant)
             ledgers = {tenant: Ledger(tenant) for tenant in TENANTS}
-            strikes = _rage(site, clocks, ledgers, keys, seconds=seconds, seed=seed, say=say)
+            callers = partial(Callers, site, ledgers, keys, webhooks_to=receiver.url, seed=seed)
+            strikes = Strikes(site, clocks, seed=seed, seconds=seconds)
+            _rage(site, ledgers, callers, strikes, seconds=seconds, seed=seed, say=say)
             clocks.correct()
             say("the storm is over; waiting until everything has ended")
             _settle(site, ledgers, keys, say)
             before_count(site.stack)
             return Outcome(
-                ledgers, present(site.stack, ledgers, keys), messages_left(site.stack),
-                strikes.counts, latencies,
-            )  # fmt: skip
+                ledgers,
+                present(site.stack, ledgers, keys, receiver.jobs),
+                messages_left(site.stack),
+                strikes.counts,
+                latencies,
+            )
         finally:
             site.kill()
 
 
 def _rage(
     site: Site,
-    clocks: Clocks,
     ledgers: dict[str, Ledger],
-    keys: dict[str, str],
+    start_callers: Callable[[], Callers],
+    strikes: Strikes,
     *,
     seconds: float,
     seed: int,
     say: Callable[[str], None],
-) -> Strikes:
+) -> None:
     """Puts load on the stack and strikes it until the time is over."""
     dice = random.Random(f"{seed}/pace")  # noqa: S311 - a seed
-    strikes = Strikes(site, clocks, seed=seed, seconds=seconds)
-    callers = Callers(site, ledgers, keys, seed=seed)
+    callers = start_callers()
     started = said = time.monotonic()
     try:
         while time.monotonic() < started + seconds:
@@ -142,7 +158,6 @@ def _rage(
                 )
     finally:
         callers.stop()
-    return strikes
 
 
 def _await_more(ledgers: dict[str, Ledger], more: int) -> None:
@@ -181,6 +196,13 @@ def _settle(
             said = time.monotonic()
             say(f"left: {left[0]} requests, {left[1]} jobs, messages {left[2] or 'none'}")
         time.sleep(0.2)
+
+
+def _make_secret(stack: Stack, tenant: str) -> None:
+    """Stores a secret that signs the webhooks of a tenant."""
+    name = f"/mayfly/{stack.facts['name']}/webhooks/{parameter(tenant, DEFAULT_SECRET)}"
+    secret = base64.b64encode(secrets.token_bytes(32)).decode()
+    stack.client("ssm").put_parameter(Name=name, Value=f"whsec_{secret}", Type="SecureString")
 
 
 def _new_key(stack: Stack, tenant: str) -> str:

@@ -53,6 +53,10 @@ def _tenants(outcome: Outcome) -> list[dict[str, Any]]:
             "dead": sum(job.status == "DEAD" for job in has.jobs.values()),
             "effects due": sum(job.effect for job in has.jobs.values()),
             "counted": has.counters[EFFECTS],
+            "webhooks": sum(job.is_sent_webhook for job in has.jobs.values()),
+            "arrived": sum(
+                job.is_sent_webhook and job.id in has.arrived for job in has.jobs.values()
+            ),
             "keyed": ledger.keyed,
             "keyed counted": has.counters[KEYED],
             "plain": f"{ledger.plain}..{ledger.plain + ledger.plain_unknown}",

@@ -203,7 +203,7 @@ class Folder:
 
 
 def impatient_application(folder: Path) -> Path:
-    """Returns this repository's application with messages that return after 10 s instead of 90 s.
+    """Returns this repository's application with messages that return soon after a kill.
 
     That is the cost of a kill before a worker's first call.
     """

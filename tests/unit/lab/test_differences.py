@@ -24,7 +24,7 @@ def exact() -> tuple[Ledger, Present]:
     """Returns a ledger and stores that agree, with something of every kind."""
     ledger = Ledger(
         "acme",
-        jobs={"a", "b"},
+        jobs={"a", "b", "w"},
         messages={"key"},
         keyed=9,
         plain=4,
@@ -35,6 +35,7 @@ def exact() -> tuple[Ledger, Present]:
     )
     ledger.sessions[1].may_have_ended = True
     jobs = [
+        stored("w", task="http.deliver", url="u"),
         stored("a", task="chaos.chain"),
         stored("b", "DEAD"),
         stored("m"),
@@ -45,6 +46,7 @@ def exact() -> tuple[Ledger, Present]:
         counters=Counter({EFFECTS: 4, CHAINED: 1, KEYED: 9, PLAIN: 5}),
         sessions=[alive(2), Answer(404)],
         taken=6,
+        arrived={"w", "of another tenant"},
     )
     return ledger, present
 
@@ -93,13 +95,19 @@ def test_counter_that_is_not_exact_is_named_with_tenant_and_count(
 def test_lost_job_is_named() -> None:
     ledger, present = exact()
     del present.jobs["b"]
-    assert differences(ledger, present) == ["acme: 2 jobs accepted, 1 of them lost: b"]
+    assert differences(ledger, present) == ["acme: 3 jobs accepted, 1 of them lost: b"]
 
 
 def test_job_that_has_not_ended_is_named() -> None:
     ledger, present = exact()
     present.jobs["b"] = stored("b", "QUEUED")
-    assert differences(ledger, present) == ["acme: 1 of 4 jobs have not ended: b"]
+    assert differences(ledger, present) == ["acme: 1 of 5 jobs have not ended: b"]
+
+
+def test_webhook_that_never_arrived_is_named() -> None:
+    ledger, present = exact()
+    present.arrived = {"of another tenant"}
+    assert differences(ledger, present) == ["acme: 1 webhooks succeeded, 1 never arrived: w"]
 
 
 def test_message_with_two_jobs_is_named() -> None:
