@@ -44,7 +44,7 @@ _ROOT: Final = Path(__file__).parent.parent
 @click.option(
     "--no-latency",
     is_flag=True,
-    help="With --chaos: do not measure a quiet tenant beside a flooding one.",
+    help="With --chaos: do not measure a quiet tenant next to a flooding one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def crash(

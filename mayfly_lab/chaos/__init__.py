@@ -2,6 +2,6 @@
 
 In the order of reading: `storm` runs everything. `application` is what the stack runs, and `site`
 starts it. `callers` put load on it by `api`, and its webhooks go to `receiver`. `strikes` break it.
-`ledger` has what was acknowledged, `present` what is there, `differences` compares both, and
-`table` prints them. `quiet` measures a quiet tenant beside `flood`.
+`ledger` has what was acknowledged, and `present` what is stored. `differences` compares both, and
+`table` prints them. `quiet` measures a quiet tenant next to `flood`.
 """

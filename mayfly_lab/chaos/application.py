@@ -87,7 +87,7 @@ def copy_application(root: Path, folder: Path) -> tuple[Path, Clocks]:
 def impatient(template: str) -> str:
     """Returns this repository's template with messages that return soon after a kill.
 
-    Those of jobs come back after 10 s instead of 90 s, those of webhooks after 20 s instead of 120 s.
+    Those of jobs return after 10 s instead of 90 s, those of webhooks after 20 s and not 120 s.
     """
     for old, new in ((90, 10), (120, 20)):
         # A worker's timeout, and the visibility timeout of its queue.

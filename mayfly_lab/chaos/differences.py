@@ -1,4 +1,4 @@
-"""What a ledger says and what is present, compared: every difference names tenant and count."""
+"""Differences between a ledger and what is stored, each with its tenant and count."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a tenant's callers know: what was acknowledged, and what may have happened."""
+"""The ledger of a tenant's callers: acknowledged changes, and those that may have happened."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What is in the stores of a stack after a run, by tenant; read around the API if possible."""
+"""The contents of the stores after a run, by tenant; read around the API if possible."""
 
 import json
 from collections import Counter
@@ -37,21 +37,21 @@ class StoredJob:
 
     @property
     def effect(self) -> int:
-        """What it has added to the counter of effects: nothing unless it has succeeded."""
+        """Its part of the counter of effects: nothing unless it has succeeded."""
         is_counted = self.status == "COMPLETED" and self.payload.get("name") == EFFECTS
         return int(self.payload["by"]) if is_counted else 0
 
 
 @dataclass
 class Present:
-    """What one tenant has in the stores."""
+    """The contents of the stores that belong to one tenant."""
 
     jobs: dict[str, StoredJob] = field(default_factory=dict)
     #: Values of counters by their names.
     counters: Counter[str] = field(default_factory=Counter)
     #: The answers to a read of each session, in the order of the ledger.
     sessions: list[Answer] = field(default_factory=list)
-    #: What has been taken from the limit, or None if no request has taken anything.
+    #: The number of takes that the limit counts.
     taken: int = 0
     #: Ids of jobs whose webhooks have arrived, of all tenants.
     arrived: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""A quiet tenant beside a flooding one: the times of its requests, without faults.
+"""A quiet tenant next to a flooding one: the times of its requests, without faults.
 
 Phases without and with the flood take turns, so that both see the same machine.
 """
@@ -22,7 +22,7 @@ from mayfly_testing.stack import wait_until
 
 __all__ = ["BOUND_MS", "BOUND_TIMES", "Latency", "breaches", "measure"]
 
-#: The bound of the quiet tenant's p99 beside the flood: this many times its own, and this long.
+#: The bound of the quiet tenant's p99 next to the flood: this many times its own, and this long.
 BOUND_TIMES: Final = 3.0
 BOUND_MS: Final = 500.0
 _CALLERS: Final = 16
@@ -34,14 +34,14 @@ _DRAIN_SECONDS: Final = 120.0
 
 @dataclass
 class Latency:
-    """Times of one kind of request in milliseconds, without the flood and beside it."""
+    """Times of one kind of request in milliseconds, without the flood and next to it."""
 
     alone: list[float] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)
+    flooded: list[float] = field(default_factory=list)
 
     @property
     def bound(self) -> float:
-        """The longest p99 beside the flood, in milliseconds."""
+        """The longest p99 next to the flood, in milliseconds."""
         return min(BOUND_MS, BOUND_TIMES * percentile(self.alone, 99))
 
 
@@ -52,13 +52,13 @@ def percentile(values: list[float], percent: int) -> float:
 
 
 def breaches(latencies: dict[str, Latency]) -> list[str]:
-    """Returns a sentence for each kind of request whose p99 beside the flood is above its bound."""
+    """Returns a sentence for each kind of request whose p99 next to the flood is too long."""
     return [
-        f"a quiet tenant's p99 of {what} is {percentile(times.beside, 99):.0f} ms beside a flood, "
-        f"above {times.bound:.0f} ms; without the flood it is "
-        f"{percentile(times.alone, 99):.0f} ms"
+        f"a quiet tenant's p99 of {what} is {percentile(times.flooded, 99):.0f} ms next to a "
+        "flood, "
+        f"above {times.bound:.0f} ms; without one it is {percentile(times.alone, 99):.0f} ms"
         for what, times in latencies.items()
-        if percentile(times.beside, 99) > times.bound
+        if percentile(times.flooded, 99) > times.bound
     ]
 
 
@@ -75,7 +75,7 @@ def measure(
         _use(api, token, phase, {name: times.alone for name, times in latencies.items()})
         with _flooding(site, flood) as answered:
             _use(api, token, phase / 2, {name: [] for name in latencies})
-            _use(api, token, phase, {name: times.beside for name, times in latencies.items()})
+            _use(api, token, phase, {name: times.flooded for name, times in latencies.items()})
         wait_until(
             lambda: not messages_left(site.stack),
             _DRAIN_SECONDS,

@@ -65,8 +65,13 @@ class Site:
             self._stack.facts["outputs"]["JobsQueueUrl"],
         )
 
+    def check(self) -> None:
+        """Raises LocalError if the stack has ended."""
+        if (code := self.stack.process.poll()) is not None:
+            raise LocalError(f"the stack ended by itself ({code}): {self.stack.output[-2000:]}")
+
     def await_end(self) -> None:
-        """Waits until the stack's process has ended; ends what it may have left."""
+        """Waits until the stack's process has ended."""
         self.stack.process.wait(_STOP_SECONDS)
 
     def kill(self) -> None:

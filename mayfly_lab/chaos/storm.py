@@ -43,6 +43,7 @@ TENANTS: Final = (DEFAULT_TENANT, "acme", "globex")
 #: wrong, with a lease, a visibility timeout and the pauses of retries.
 _STALLED_SECONDS: Final = 180.0
 _PROGRESS_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.5
 #: Acknowledged changes between two strikes, at most; and the seconds to wait for them.
 _MOST_BETWEEN: Final = 60
 _BETWEEN_SECONDS: Final = 2.0
@@ -52,7 +53,7 @@ _LATENCY_SECONDS: Final = (18.0, 90.0)
 
 @dataclass
 class Outcome:
-    """What a run has found, by tenant where it belongs to one."""
+    """The findings of a run, by tenant if they belong to one."""
 
     ledgers: dict[str, Ledger]
     present: dict[str, Present]
@@ -161,7 +162,10 @@ def _rage(
 
 
 def _await_more(ledgers: dict[str, Ledger], more: int) -> None:
-    """Waits for so many more acknowledged changes, a random moment of the load; or some seconds."""
+    """Waits for this many more acknowledged changes, which is a random moment of the load.
+
+    Returns after some seconds in any case.
+    """
     target, ends = _acknowledged(ledgers) + more, time.monotonic() + _BETWEEN_SECONDS
     while _acknowledged(ledgers) < target and time.monotonic() < ends:
         time.sleep(0.02)
@@ -177,25 +181,37 @@ def _settle(
     """Waits until every request is answered, every job has ended and the queues are empty.
 
     Returns as well if nothing changes for some minutes: the comparison then names what is left.
+    Raises LocalError if the stack ends.
     """
     last: Any = None
     changed = said = time.monotonic()
     while time.monotonic() < changed + _STALLED_SECONDS:
+        site.check()
         try:
-            unanswered = repeat_open_requests(site, ledgers, keys)
-            jobs = jobs_by_tenant(site.stack)
-            open_jobs = sum(not job.is_ended for of in jobs.values() for job in of.values())
-            left = (unanswered, open_jobs, messages_left(site.stack))
+            left = (repeat_open_requests(site, ledgers, keys), _open_work(site.stack))
         except (BotoCoreError, ClientError, requests.RequestException) as problem:
-            left = (0, 0, {f"no answer: {type(problem).__name__}": 1})
-        if left == (0, 0, {}):
+            left = (0, {f"no answer: {type(problem).__name__}": 1})
+        if left == (0, {}):
             return
         if left != last:
             last, changed = left, time.monotonic()
         if time.monotonic() - said > _PROGRESS_SECONDS:
             said = time.monotonic()
-            say(f"left: {left[0]} requests, {left[1]} jobs, messages {left[2] or 'none'}")
-        time.sleep(0.2)
+            work = ", ".join(f"{count} on {name}" for name, count in left[1].items())
+            say(f"left: {left[0]} requests; {work or 'no messages'}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _open_work(stack: Stack) -> dict[str, int]:
+    """Returns the messages that are left by queue, or else the jobs that have not ended.
+
+    Reading all jobs would slow down the work on those that have messages.
+    """
+    if messages := messages_left(stack):
+        return messages
+    jobs = [job for of in jobs_by_tenant(stack).values() for job in of.values()]
+    count = sum(not job.is_ended for job in jobs)
+    return {"jobs": count} if count else {}
 
 
 def _make_secret(stack: Stack, tenant: str) -> None:

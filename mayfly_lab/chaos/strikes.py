@@ -3,6 +3,7 @@
 import contextlib
 import random
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -49,7 +50,8 @@ class Strikes:
             "kill the store": (self._kill_store, 3),
             "kill mayfly up": (self._kill_up, 1),
             "kill every process": (self._kill_all, 1),
-            "kill the watchdog": (self._kill_watchdog, 1),
+            # Elsewhere only the watchdog ends the processes of a killed stack.
+            **({"kill the watchdog": (self._kill_watchdog, 1)} if sys.platform == "linux" else {}),
             "stop the store": (self._stop_store, 3),
             "stop a function": (self._stop_function, 3),
             "stop mayfly up": (self._stop_up, 1),
@@ -65,7 +67,11 @@ class Strikes:
         self._weights = {name: weight for name, (_, weight) in acts.items()}
 
     def next(self) -> str:
-        """Does the next strike, and returns its name. Raises LocalError if no stack comes up."""
+        """Does the next strike, and returns its name.
+
+        Raises LocalError if the stack has ended without a strike, or does not come up after one.
+        """
+        self._site.check()
         if not self._order:
             names = [name for name, weight in self._weights.items() for _ in range(weight)]
             self._dice.shuffle(names)
@@ -88,6 +94,14 @@ class Strikes:
             if any(part == "awslambdaric" or "python_runtime" in part for part in _command(process))
         ]
 
+    def _stores(self) -> list[psutil.Process]:
+        """Returns the process of the store, or nothing while it is restarted."""
+        return [
+            process
+            for process in self._site.stack.tree()[1:]
+            if "mayfly_local.emulator.main" in _command(process)
+        ]
+
     def _kill_function(self) -> None:
         if functions := self._functions():
             _send(self._dice.choice(functions), signal.SIGKILL)
@@ -101,7 +115,8 @@ class Strikes:
             self._stop_store()
             return
         self._store_killed_at = time.monotonic()
-        _send(self._site.stack.store(), signal.SIGKILL)
+        for store in self._stores():
+            _send(store, signal.SIGKILL)
 
     def _kill_watchdog(self) -> None:
         for process in self._site.stack.tree()[1:]:
@@ -119,7 +134,8 @@ class Strikes:
     # ---------------------------------------------------------------- stops
 
     def _stop_store(self) -> None:
-        self._stop(self._site.stack.store())
+        for store in self._stores():
+            self._stop(store)
 
     def _stop_function(self) -> None:
         if functions := self._functions():

@@ -14,7 +14,7 @@ __all__ = ["verdict", "write"]
 
 
 def write(outcome: Outcome, *, seed: int, as_json: bool) -> None:
-    """Prints what was acknowledged beside what is there, and the quiet tenant's latency."""
+    """Prints what was acknowledged next to what is stored, and the quiet tenant's latency."""
     tenants, latencies = _tenants(outcome), _latencies(outcome)
     if as_json:
         print(
@@ -81,11 +81,11 @@ def _latencies(outcome: Outcome) -> list[dict[str, Any]]:
     return [
         {
             "quiet tenant": what,
-            "samples": f"{len(times.alone)}, {len(times.beside)}",
+            "samples": f"{len(times.alone)}, {len(times.flooded)}",
             "p50 alone": f"{percentile(times.alone, 50):.1f} ms",
             "p99 alone": f"{percentile(times.alone, 99):.1f} ms",
-            "p50 beside a flood": f"{percentile(times.beside, 50):.1f} ms",
-            "p99 beside a flood": f"{percentile(times.beside, 99):.1f} ms",
+            "p50 next to a flood": f"{percentile(times.flooded, 50):.1f} ms",
+            "p99 next to a flood": f"{percentile(times.flooded, 99):.1f} ms",
             "bound": f"{times.bound:.1f} ms",
         }
         for what, times in outcome.latencies.items()

@@ -176,10 +176,10 @@ def test_percentile_is_the_nearest_rank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alone", "beside", "is_breach"),
+    ("alone", "flooded", "is_breach"),
     [(10.0, 30.0, False), (10.0, 31.0, True), (400.0, 500.0, False), (400.0, 501.0, True)],
 )
-def test_latency_beside_a_flood_is_held_to_both_bounds(
-    alone: float, beside: float, is_breach: bool
+def test_latency_next_to_a_flood_is_held_to_both_bounds(
+    alone: float, flooded: float, is_breach: bool
 ) -> None:
-    assert bool(breaches({"requests": Latency([alone], [beside])})) is is_breach
+    assert bool(breaches({"requests": Latency([alone], [flooded])})) is is_breach

@@ -30,7 +30,7 @@ class Requests:
         await settled()
 
     async def begin(self, count: int) -> None:
-        """Waits until so many are running."""
+        """Waits until this many are running."""
         while len(self.running) < count:
             self._has_begun.clear()
             await self._has_begun.wait()
