@@ -66,7 +66,7 @@ class Clocks:
 def copy_application(root: Path, folder: Path) -> tuple[Path, Clocks]:
     """Copies the application in `root` to a folder; returns its template, and its clocks.
 
-    Messages return after 10 and 20 s instead of 90 and 120 s, which is the cost of a kill before a
+    Messages return after 10 and 45 s instead of 90 and 120 s, which is the cost of a kill before a
     worker's first call.
     """
     for name in ("functions", "layers"):
@@ -87,9 +87,10 @@ def copy_application(root: Path, folder: Path) -> tuple[Path, Clocks]:
 def impatient(template: str) -> str:
     """Returns this repository's template with messages that return soon after a kill.
 
-    Those of jobs return after 10 s instead of 90 s, those of webhooks after 20 s and not 120 s.
+    Those of jobs return after 10 s instead of 90 s, those of webhooks after 45 s instead of 120 s:
+    a delivery does not begin with less than 30 s left.
     """
-    for old, new in ((90, 10), (120, 20)):
+    for old, new in ((90, 10), (120, 45)):
         # A worker's timeout, and the visibility timeout of its queue.
         assert template.count(f"Timeout: {old}\n") == 2
         template = template.replace(f"Timeout: {old}\n", f"Timeout: {new}\n")

@@ -103,14 +103,15 @@ class _Caller:
             self._take, self._use_session, self._use_session,
         ]  # fmt: skip
         while not self._ends.is_set():
-            act = self._dice.choice(acts)
-            # Otherwise it would take long after the storm until all jobs have ended.
-            answer = (self._await_job if len(self._jobs) > _MOST_OPEN else act)()
+            answer = self._dice.choice(acts)()
             if answer.status == 0:
                 self._ends.wait(_PAUSE)
         self._api.close()
 
     def _submit(self) -> Answer:
+        if len(self._jobs) > _MOST_OPEN:
+            # Otherwise it would take long after the storm until all jobs have ended.
+            return self._await_job()
         by = self._dice.randrange(1, 9)
         task = self._dice.choice(_TASKS)
         payload: dict[str, Any] = {"name": EFFECTS, "by": by}
@@ -132,11 +133,12 @@ class _Caller:
         return answer
 
     def _await_job(self) -> Answer:
-        """Waits a while for the oldest job; an accepted job can always be read."""
-        answer = self._api.send("GET", f"/jobs/{self._jobs[0]}?wait=5")
+        """Waits a while for a job; an accepted job can always be read."""
+        job_id = self._jobs.popleft()
+        answer = self._api.send("GET", f"/jobs/{job_id}?wait=1")
         check(self._ledger, answer, "GET of an accepted job")
-        if answer.status == 200 and answer.body["status"] in _ENDED:
-            self._jobs.popleft()
+        if answer.status != 200 or answer.body["status"] not in _ENDED:
+            self._jobs.append(job_id)
         return answer
 
     def _increment_by_key(self) -> Answer:

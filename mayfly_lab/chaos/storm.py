@@ -48,7 +48,7 @@ _POLL_SECONDS: Final = 0.5
 _MOST_BETWEEN: Final = 60
 _BETWEEN_SECONDS: Final = 2.0
 #: The measurement of latency takes a fifth of the storm's time, within these bounds, in seconds.
-_LATENCY_SECONDS: Final = (18.0, 90.0)
+_LATENCY_SECONDS: Final = (30.0, 120.0)
 
 
 @dataclass

@@ -148,7 +148,7 @@ class Strikes:
         """Stops a process for a while: its answers come late, or too late."""
         _send(process, signal.SIGSTOP)
         try:
-            self._pause.wait(self._longest_stop * self._dice.random() ** 2)
+            self._pause.wait(self._longest_stop * self._dice.random() ** 3)
         finally:
             _send(process, signal.SIGCONT)
 
