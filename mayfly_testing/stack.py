@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,7 +34,9 @@ __all__ = [
     "MAYFLY",
     "ROOT",
     "Stack",
+    "await_start",
     "emulator",
+    "launch",
     "running",
     "unbuffered",
     "unused_port",
@@ -181,6 +183,12 @@ class Stack:
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
+    def store(self) -> psutil.Process:
+        """Returns the process that holds its state."""
+        return next(
+            process for process in self.tree() if "mayfly_local.emulator.main" in process.cmdline()
+        )
+
     def environments(self, function: str) -> set[int]:
         """Returns the process ids of a function's running environments, from its log."""
         started = {entry["pid"] for entry in self.log(function) if entry["type"] == "init"}
@@ -208,6 +216,43 @@ def unused_port() -> int:
             return port
 
 
+def launch(
+    command: Sequence[str],
+    folder: Path,
+    *options: str,
+    template: Path = ROOT / "template.yaml",
+    work: Path | None = None,
+    port: int | None = None,
+    has_own_session: bool = False,
+) -> Stack:
+    """Starts `mayfly up` by a command, and does not wait for it: see `await_start`.
+
+    With a session of its own, the terminal's Ctrl-C does not reach it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    work, printed = work or folder / "work", folder / "output"
+    port = port or unused_port()
+    arguments = ["--template", str(template), "--port", str(port), "--work", str(work), *options]
+    with printed.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "up", *arguments], stdout=output, stderr=subprocess.STDOUT, cwd=folder,
+            env=unbuffered(), start_new_session=has_own_session,
+        )  # fmt: skip
+    return Stack(process, port, work, printed)
+
+
+def await_start(stack: Stack, seconds: float = 90) -> None:
+    """Waits until a stack is up. Raises AssertionError if it ends, or if that takes longer."""
+    process = stack.process
+    wait_until(
+        lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None,
+        seconds,
+        what="start",
+    )
+    if process.poll() is not None:
+        raise AssertionError(f"mayfly up ended with {process.returncode}:\n{stack.output}")
+
+
 @contextmanager
 def running(
     folder: Path,
@@ -220,28 +265,13 @@ def running(
 
     On a failure its output is printed. `files` limits its open files; macOS starts with 256.
     """
-    work = work or folder / "work"
-    folder.mkdir(parents=True, exist_ok=True)
-    port, printed = unused_port(), folder / "output"
-    command = [
-        str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work),
-        *options,
-    ]  # fmt: skip
+    command = [str(MAYFLY)]
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
-    with printed.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=unbuffered()
-        )
-    stack = Stack(process, port, work, printed)
+    stack = launch(command, folder, *options, template=template, work=work)
+    process = stack.process
     try:
-        wait_until(
-            lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None,
-            90,
-            what="start",
-        )
-        if process.poll() is not None:
-            raise AssertionError(f"mayfly up ended with {process.returncode}:\n{stack.output}")
+        await_start(stack)
         yield stack
     except BaseException:
         print(stack.output[-5000:])

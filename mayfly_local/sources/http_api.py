@@ -21,6 +21,7 @@ from mayfly_local.application.model import Application, Authorizer, Cors, Route
 from mayfly_local.compute.invocation import PAYLOAD_LIMIT, Failure, Invocation, Reply
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import HttpRequest, authorizer_event, http_event
+from mayfly_local.sources.shares import Shares
 
 __all__ = ["Gateway"]
 
@@ -45,6 +46,7 @@ class Gateway:
         self._application = application
         self._invoke = invoke
         self._log = log
+        self._shares = Shares()
         self._decisions: dict[tuple[str, tuple[str, ...]], tuple[float, _Decision]] = {}
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -91,6 +93,7 @@ class Gateway:
         event = http_event(
             request, route, parameters, request_id=request_id, stage_variables=variables
         )
+        caller = None
         if route.authorizer is not None:
             decision = await self._authorize(
                 request, route, parameters, route.authorizer, request_id
@@ -98,11 +101,13 @@ class Gateway:
             if isinstance(decision, web.Response):
                 return decision
             event["requestContext"]["authorizer"] = {"lambda": decision.context}
+            # Whom the authorizer tells apart: for Mayfly's own, a tenant.
+            caller = json.dumps(decision.context, sort_keys=True)
         invocation = Invocation.of(event)
         if len(invocation.event) > PAYLOAD_LIMIT:
             return _own(413, "Request Entity Too Large")
         # Shielded: after the API's timeout the function continues, as on AWS.
-        running = asyncio.ensure_future(self._invoke(route.function, invocation))
+        running = asyncio.ensure_future(self._in_turn(route.function, invocation, caller))
         try:
             result = await asyncio.wait_for(asyncio.shield(running), _INTEGRATION_SECONDS)
         except TimeoutError:
@@ -120,6 +125,14 @@ class Gateway:
             )
             return _own(500, "Internal Server Error")
         return response
+
+    async def _in_turn(
+        self, function: str, invocation: Invocation, caller: str | None
+    ) -> Reply | Failure:
+        if caller is None:  # Without an authorizer, nothing tells callers apart.
+            return await self._invoke(function, invocation)
+        async with self._shares.turn(caller, function):
+            return await self._invoke(function, invocation)
 
     async def _authorize(
         self,

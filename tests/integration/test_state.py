@@ -19,7 +19,6 @@ from tests.support.state_rounds import (
     full_disk_rounds,
     kill_rounds,
     small_disk,
-    store_of,
     truncation_rounds,
 )
 
@@ -79,7 +78,7 @@ def test_death_of_the_emulator_without_state_ends_the_stack_and_names_the_loss(
 
     with running(tmp_path) as stack:
         assert stack.get("/").status_code == 200
-        store_of(stack).kill()
+        stack.store().kill()
         started = time.monotonic()
         assert stack.process.wait(30) == 1
         assert time.monotonic() - started < 3

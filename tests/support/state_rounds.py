@@ -26,7 +26,8 @@ from typing import Any
 import psutil
 import requests
 
-from mayfly_testing.stack import MAYFLY, ROOT, Stack, unbuffered, unused_port, wait_until
+from mayfly_lab.chaos.application import impatient
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, await_start, launch, unused_port, wait_until
 
 __all__ = [
     "Acknowledged",
@@ -170,35 +171,14 @@ class Folder:
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[Stack]:
         """Starts a stack; all its processes are gone afterwards."""
-        printed = self.folder / "output"
-        command = [
-            str(MAYFLY),
-            "up",
-            "--template",
-            str(self.template),
-            "--port",
-            str(self.port),
-            "--work",
-            str(self.folder / "work"),
-        ]
-        with printed.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, "--state", str(self.state), "--no-reload", *options], stdout=output,
-                stderr=subprocess.STDOUT, cwd=self.folder,
-                env=unbuffered(),
-            )  # fmt: skip
-        stack = Stack(process, self.port, self.folder / "work", printed)
+        stack = launch(
+            [str(MAYFLY)], self.folder, "--state", str(self.state), "--no-reload", *options,
+            template=self.template, port=self.port,
+        )  # fmt: skip
+        process = stack.process
         try:
-            wait_until(
-                lambda: "stop with Ctrl-C" in stack.output or process.poll() is not None,
-                _START_SECONDS,
-                what="start",
-            )
+            await_start(stack, _START_SECONDS)
             self.said = stack.output
-            if process.poll() is not None:
-                raise AssertionError(
-                    f"mayfly up ended with {process.returncode}:\n{stack.output[-3000:]}"
-                )
             yield stack
         finally:
             if process.poll() is None:
@@ -223,7 +203,7 @@ class Folder:
 
 
 def impatient_application(folder: Path) -> Path:
-    """Returns this repository's application with messages that return after 10 s instead of 90 s.
+    """Returns this repository's application with messages that return soon after a kill.
 
     That is the cost of a kill before a worker's first call.
     """
@@ -231,11 +211,7 @@ def impatient_application(folder: Path) -> Path:
     for name in ("functions", "layers", ".mayfly/cache"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    text = (ROOT / "template.yaml").read_text()
-    assert text.count("Timeout: 90\n") == 2, (
-        "the worker's timeout and its queue's visibility timeout"
-    )
-    (folder / "template.yaml").write_text(text.replace("Timeout: 90\n", "Timeout: 10\n"))
+    (folder / "template.yaml").write_text(impatient((ROOT / "template.yaml").read_text()))
     return folder / "template.yaml"
 
 
@@ -246,7 +222,7 @@ def strike(stack: Stack, dice: random.Random) -> str:
         case "kill up":
             stack.process.kill()
         case "kill store":
-            store_of(stack).kill()
+            stack.store().kill()
         case "kill all":
             for process in reversed(stack.tree()):
                 with contextlib.suppress(psutil.Error):
@@ -262,13 +238,6 @@ def strike(stack: Stack, dice: random.Random) -> str:
                 with contextlib.suppress(ProcessLookupError):
                     stack.process.terminate()
     return way
-
-
-def store_of(stack: Stack) -> psutil.Process:
-    """Returns the process that holds a stack's state."""
-    return next(
-        process for process in stack.tree() if "mayfly_local.emulator.main" in process.cmdline()
-    )
 
 
 def kill_rounds(

@@ -1,0 +1,37 @@
+"""A flooding tenant: a process with callers that send requests as fast as they are answered.
+
+It runs as `python -m mayfly_lab.chaos.flood PORT CALLERS`. It reads the tenant's key from standard
+input, and ends with it.
+"""
+
+import sys
+import threading
+import uuid
+
+from mayfly_lab.chaos.api import Api
+
+__all__: list[str] = []
+
+
+def main() -> None:
+    """Floods until standard input ends; then prints the number of answered requests."""
+    port, callers = int(sys.argv[1]), int(sys.argv[2])
+    key = sys.stdin.readline().strip()
+    answered = [0] * callers
+
+    def call(number: int) -> None:
+        api = Api(port, key)
+        while True:
+            api.send("POST", "/jobs", {"task": "counter.add", "payload": {"name": "flood-jobs"}})
+            api.send("POST", "/counters/flood/increment", {}, repeat_key=uuid.uuid4().hex)
+            answered[number] += 2
+
+    for number in range(callers):
+        threading.Thread(target=call, args=(number,), daemon=True).start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    print(sum(answered), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Strikes: what is done to a running stack, one after another, drawn by a seed."""
+
+import contextlib
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import psutil
+import requests
+
+from mayfly_lab.chaos.application import Clocks
+from mayfly_lab.chaos.site import Site
+from mayfly_local.iam.faults import KINDS
+
+__all__ = ["Strikes"]
+
+#: A stack whose store ends more often than three times within 60 s stops with an error, so kills
+#: of the store keep this distance, in seconds.
+_STORE_SECONDS: Final = 25.0
+#: The longest time for which a process is stopped, in seconds: above every time-out and lease; in
+#: a short run, this part of it.
+_LONGEST_STOP: Final = 20.0
+_PART_OF_RUN: Final = 0.1
+#: The longest step of a clock, forward or back, in milliseconds: several leases.
+_LONGEST_STEP: Final = 40_000
+#: Most calls that one requested fault strikes.
+_MOST_CALLS: Final = 4
+
+
+class Strikes:
+    """Strikes against one site, in a run of some seconds. `counts` has how often each was done."""
+
+    def __init__(self, site: Site, clocks: Clocks, *, seed: int, seconds: float) -> None:
+        self._site = site
+        self._clocks = clocks
+        self._dice = random.Random(seed)  # noqa: S311 - a seed
+        self._longest_stop = min(_LONGEST_STOP, seconds * _PART_OF_RUN)
+        self._pause = threading.Event()  # never set; it only waits
+        self._store_killed_at = -_STORE_SECONDS
+        self._grants: list[dict[str, Any]] = []
+        self.counts: Counter[str] = Counter()
+        acts: dict[str, tuple[Callable[[], None], int]] = {
+            "kill a function": (self._kill_function, 6),
+            "kill every function": (self._kill_functions, 3),
+            "kill the store": (self._kill_store, 3),
+            "kill mayfly up": (self._kill_up, 1),
+            "kill every process": (self._kill_all, 1),
+            # Elsewhere only the watchdog ends the processes of a killed stack.
+            **({"kill the watchdog": (self._kill_watchdog, 1)} if sys.platform == "linux" else {}),
+            "stop the store": (self._stop_store, 3),
+            "stop a function": (self._stop_function, 3),
+            "stop mayfly up": (self._stop_up, 1),
+            "restart": (self._restart, 1),
+            "restart in haste": (self._restart_in_haste, 1),
+            "step a clock": (self._step_clock, 4),
+            **{f"{kind} calls": (self._fault(kind), 4) for kind in KINDS},
+        }
+        self._acts = {name: act for name, (act, _) in acts.items()}
+        #: Each comes up as often as its weight says, in an order of its own for each seed. So a run
+        #: of some length has all of them.
+        self._order: deque[str] = deque()
+        self._weights = {name: weight for name, (_, weight) in acts.items()}
+
+    def next(self) -> str:
+        """Does the next strike, and returns its name.
+
+        Raises LocalError if the stack has ended without a strike, or does not come up after one.
+        """
+        self._site.check()
+        if not self._order:
+            names = [name for name, weight in self._weights.items() for _ in range(weight)]
+            self._dice.shuffle(names)
+            # All kinds come first, since a short run has no time for repetitions.
+            firsts = list(dict.fromkeys(names))
+            for name in firsts:
+                names.remove(name)
+            self._order.extend([*firsts, *names])
+        name = self._order.popleft()
+        self._acts[name]()
+        self.counts[name] += 1
+        return name
+
+    # ---------------------------------------------------------------- kills
+
+    def _functions(self) -> list[psutil.Process]:
+        return [
+            process
+            for process in self._site.stack.tree()[1:]
+            if any(part == "awslambdaric" or "python_runtime" in part for part in _command(process))
+        ]
+
+    def _stores(self) -> list[psutil.Process]:
+        """Returns the process of the store, or nothing while it is restarted."""
+        return [
+            process
+            for process in self._site.stack.tree()[1:]
+            if "mayfly_local.emulator.main" in _command(process)
+        ]
+
+    def _kill_function(self) -> None:
+        if functions := self._functions():
+            _send(self._dice.choice(functions), signal.SIGKILL)
+
+    def _kill_functions(self) -> None:
+        for process in self._functions():
+            _send(process, signal.SIGKILL)
+
+    def _kill_store(self) -> None:
+        if time.monotonic() - self._store_killed_at < _STORE_SECONDS:
+            self._stop_store()
+            return
+        self._store_killed_at = time.monotonic()
+        for store in self._stores():
+            _send(store, signal.SIGKILL)
+
+    def _kill_watchdog(self) -> None:
+        for process in self._site.stack.tree()[1:]:
+            if any(part.endswith("watchdog.py") for part in _command(process)):
+                _send(process, signal.SIGKILL)
+
+    def _kill_up(self) -> None:
+        self._site.stack.process.kill()
+        self._start_again()
+
+    def _kill_all(self) -> None:
+        self._site.kill()
+        self._start_again()
+
+    # ---------------------------------------------------------------- stops
+
+    def _stop_store(self) -> None:
+        for store in self._stores():
+            self._stop(store)
+
+    def _stop_function(self) -> None:
+        if functions := self._functions():
+            self._stop(self._dice.choice(functions))
+
+    def _stop_up(self) -> None:
+        self._stop(psutil.Process(self._site.stack.process.pid))
+
+    def _stop(self, process: psutil.Process) -> None:
+        """Stops a process for a while: its answers come late, or too late."""
+        _send(process, signal.SIGSTOP)
+        try:
+            self._pause.wait(self._longest_stop * self._dice.random() ** 3)
+        finally:
+            _send(process, signal.SIGCONT)
+
+    # ---------------------------------------------------------------- restarts
+
+    def _restart(self) -> None:
+        self._site.stack.process.terminate()
+        self._start_again()
+
+    def _restart_in_haste(self) -> None:
+        """Two signals: running work is not waited for."""
+        process = self._site.stack.process
+        process.terminate()
+        self._pause.wait(self._dice.uniform(0, 0.5))
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        self._start_again()
+
+    def _start_again(self) -> None:
+        self._site.await_end()
+        self._site.start()
+        self._store_killed_at = -_STORE_SECONDS
+
+    # ---------------------------------------------------------------- answers and clocks
+
+    def _fault(self, kind: str) -> Callable[[], None]:
+        def ask() -> None:
+            # The store may be starting again.
+            with contextlib.suppress(requests.RequestException):
+                grants = self._granted()
+                grant = self._dice.choice(grants)
+                fault = {"function": grant["function"], "action": grant["action"], "kind": kind}
+                self._site.stack.control(
+                    "faults", {**fault, "times": self._dice.randrange(1, _MOST_CALLS + 1)}
+                )
+
+        return ask
+
+    def _granted(self) -> list[dict[str, Any]]:
+        """Returns the permissions of functions that are in use: their calls can be struck."""
+        reply = self._site.stack.control("roles")
+        reply.raise_for_status()
+        return [
+            grant
+            for grant in reply.json()["grants"]
+            if grant["used"] and not grant["action"].startswith("logs:")
+        ]
+
+    def _step_clock(self) -> None:
+        function = self._dice.choice(sorted(self._site.stack.facts["launches"]))
+        self._clocks.step(function, self._dice.randrange(-_LONGEST_STEP, _LONGEST_STEP))
+
+
+def _send(process: psutil.Process, number: int) -> None:
+    with contextlib.suppress(psutil.Error, ProcessLookupError):
+        process.send_signal(number)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
