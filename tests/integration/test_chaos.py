@@ -17,6 +17,7 @@ from mayfly_lab.chaos.table import verdict
 from mayfly_testing.stack import MAYFLY, ROOT, Stack, unbuffered, wait_until
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_every_count_is_exact_after_a_storm(load_seconds: int) -> None:
     done = subprocess.run(
