@@ -32,7 +32,7 @@ def build_schedules(
             report=report,
         )
         for name, properties in resources.of_type("AWS::Events::Rule")
-        if properties.get("State", "ENABLED") == "ENABLED"
+        if properties.get("State", "ENABLED") == "ENABLED" and "ScheduleExpression" in properties
         for target in properties.get("Targets", [])
     ]
     schedules = [
@@ -63,7 +63,7 @@ def _schedule(
 ) -> Schedule | None:
     """Returns the schedule of one target, or None if its time or its event cannot be parsed."""
     for key in sorted(set(target) - _TARGET_KEYS):
-        report(f"resource {name}: {key} of a schedule's target is not supported locally")
+        report.absent(name, f"{key} of its target")
     function = find_function(functions, f"resource {name}", target.get("Arn", ""), report)
     event = target.get("Input")
     try:
