@@ -87,7 +87,7 @@ def _matches_one(statement: dict[str, Any], key: str, value: str, *, flags: int)
 
 @lru_cache(maxsize=4096)
 def _pattern(text: str, flags: int) -> "re.Pattern[str]":
-    """Returns a pattern in which `*` stands for any text and `?` for one character."""
+    """Returns a pattern: `*` matches any text, and `?` a single character."""
     parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in text)
     return re.compile("".join(parts), flags | re.DOTALL)
 

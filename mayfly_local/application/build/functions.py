@@ -47,7 +47,8 @@ def find_function(
     uri = _LAMBDA_URI.search(text)
     wanted = uri["arn"] if uri else text
     for name, function in functions.items():
-        if wanted in (name, function.arn):
+        # An alias or a version is the function itself here.
+        if wanted in (name, function.arn) or wanted.startswith((f"{function.arn}:", f"{name}:")):
             return name
     report.absent(where, f"{wanted or '(none)'} is not a function that runs here")
     return wanted.rpartition(":")[2]
