@@ -30,8 +30,9 @@ def inline_definitions(source: dict[str, Any], folder: Path) -> list[str]:
     for name, resource in source["Resources"].items():
         properties = resource.get("Properties") or {}
         uri = properties.get("DefinitionUri")
-        is_local = isinstance(uri, str) and not uri.startswith("s3://")
-        if resource.get("Type") not in _KINDS or not is_local or "DefinitionBody" in properties:
+        if not isinstance(uri, str) or uri.startswith("s3://"):
+            continue
+        if resource.get("Type") not in _KINDS or "DefinitionBody" in properties:
             continue
         try:
             body = yaml_parse((folder / uri).read_text(encoding="utf-8"))

@@ -107,10 +107,10 @@ def _common(call: Call) -> dict[str, Any]:
         "resource": route.path,
         "path": unquote(call.path if is_rest else call.staged_path),
         "httpMethod": request.method,
-        # A single value is the last one for REST APIs; HTTP APIs join them.
-        "headers": _single(headers, is_joined=not is_rest),
+        # Of several values, the single one is the last.
+        "headers": dict(headers),
         "multiValueHeaders": _multiple(headers),
-        "queryStringParameters": _single(query, is_joined=False) or None,
+        "queryStringParameters": dict(query) or None,
         "multiValueQueryStringParameters": _multiple(query) or None,
         "pathParameters": dict(call.parameters) or None,
         "stageVariables": dict(call.stage.variables) or None,
@@ -155,13 +155,6 @@ def _resource_id(path: str) -> str:
     import zlib
 
     return f"{zlib.crc32(path.encode()):08x}"[:6]
-
-
-def _single(pairs: Sequence[tuple[str, str]], *, is_joined: bool) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in pairs:
-        values[name] = f"{values[name]},{value}" if is_joined and name in values else value
-    return values
 
 
 def _multiple(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

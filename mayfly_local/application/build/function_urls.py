@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mayfly_local.application.addresses import Addresses
 from mayfly_local.application.apis import Api, ApiKind, Route, Stage
 from mayfly_local.application.build.authorizers import IAM
-from mayfly_local.application.build.functions import find_function
+from mayfly_local.application.build.functions import absence_of, find_function
 from mayfly_local.application.build.http_api import cors_of
 from mayfly_local.application.build.resources import Report, Resources
 from mayfly_local.application.model import Function
@@ -26,6 +26,7 @@ def build_function_urls(
             report.accepted(name, "InvokeMode: its responses are sent as a whole")
         function = find_function(functions, name, properties.get("TargetFunctionArn", ""), report)
         authorizer = IAM if properties.get("AuthType") == "AWS_IAM" else None
+        absent = absence_of(function, functions)
         address = addresses.by_name[name]
         urls.append(
             Api(
@@ -33,7 +34,7 @@ def build_function_urls(
                 id=address.id,
                 kind=ApiKind.URL,
                 url=address.url,
-                routes=(Route("ANY", "$default", function, authorizer),),
+                routes=(Route("ANY", "$default", function, authorizer, absent=absent),),
                 stages=(Stage("$default"),),
                 cors=cors_of(properties.get("Cors")),
             )

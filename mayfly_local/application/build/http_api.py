@@ -12,7 +12,7 @@ from mayfly_local.application.build.authorizers import (
     schemes_of,
     security_of,
 )
-from mayfly_local.application.build.functions import find_function
+from mayfly_local.application.build.functions import absence_of, find_function
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.model import Function
 
@@ -54,7 +54,9 @@ def build_http_apis(
         if "Target" in properties:
             key = str(properties.get("RouteKey", "$default"))
             function = find_function(functions, name, properties["Target"], report)
-            routes.append(_route(key, function, None, payload="2.0"))
+            method, _, path = key.rpartition(" ")
+            absent = absence_of(function, functions)
+            routes.append(Route(method or "ANY", path, function, None, absent=absent))
         cors = body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")
         apis.append(
             Api(
@@ -196,17 +198,14 @@ def _integrated(
         report.absent(where, f"the integration {integration.get('integrationSubtype', kind)}")
         return Route(method, path, "", authorizer, absent=reason)
     timeout = integration.get("timeoutInMillis")
+    function = find_function(functions, where, integration.get("uri", ""), report)
     return Route(
         method,
         path,
-        find_function(functions, where, integration.get("uri", ""), report),
+        function,
         authorizer,
+        absent=absence_of(function, functions),
         payload="2.0" if payload.startswith("2") else "1.0",
         scopes=scopes,
         seconds=None if timeout is None else int(timeout) / 1000,
     )
-
-
-def _route(key: str, function: str, authorizer: Authorizer | None, *, payload: str) -> Route:
-    method, _, path = key.rpartition(" ")
-    return Route(method or "ANY", path, function, authorizer, payload=payload)

@@ -22,7 +22,7 @@ from mayfly_local.application.build.authorizers import (
     schemes_of,
     security_of,
 )
-from mayfly_local.application.build.functions import find_function
+from mayfly_local.application.build.functions import absence_of, find_function
 from mayfly_local.application.build.http_api import METHODS
 from mayfly_local.application.build.mocks import mock_of, static_headers
 from mayfly_local.application.build.resources import Report, Resources, as_text
@@ -271,6 +271,7 @@ def _integrated(
     function, mock, absent = "", None, None
     if kind == "aws_proxy" and "/functions/" in uri:
         function = find_function(functions, where, uri, report)
+        absent = absence_of(function, functions)
     elif kind == "mock" and (mock := mock_of(integration)) is not None:
         pass
     else:
