@@ -9,6 +9,7 @@ from mayfly_local.iam.permissions import Role
 
 __all__ = [
     "Application",
+    "AsynchronousRules",
     "Authorizer",
     "Cors",
     "Function",
@@ -17,6 +18,20 @@ __all__ = [
     "Schedule",
     "StreamSource",
 ]
+
+
+@dataclass(frozen=True)
+class AsynchronousRules:
+    """What becomes of asynchronous invocations. The defaults are Lambda's.
+
+    Destinations are ARNs of queues, topics, functions and event buses, or None.
+    """
+
+    max_retries: int = 2
+    max_age_seconds: int = 6 * 60 * 60
+    on_success_arn: str | None = None
+    on_failure_arn: str | None = None
+    dead_letter_arn: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,11 @@ class Function:
     log_group: str
     #: None if the role is not in the template.
     role: Role | None
+    #: The name that clients call it by.
+    function_name: str = ""
+    #: Aliases and versions of the template. All of them run the one code that there is.
+    qualifiers: tuple[str, ...] = ()
+    asynchronous: AsynchronousRules = AsynchronousRules()
 
 
 @dataclass(frozen=True)
@@ -123,11 +143,15 @@ class StreamSource:
 
 @dataclass(frozen=True)
 class Schedule:
-    """An EventBridge rule or schedule that calls a function."""
+    """An EventBridge rule or schedule that calls a function, or sends its event elsewhere.
+
+    Exactly one of `function`, a logical id, and `target_arn`, of a queue, topic or bus, is set.
+    """
 
     name: str
     arn: str
-    function: str
+    function: str | None
+    target_arn: str | None
     times: ScheduleTimes
     event: Any
 

@@ -27,16 +27,40 @@ STATE: Final = {
         "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration",
         "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
     },
+    "AWS::SNS::Topic": {
+        "ContentBasedDeduplication", "DisplayName", "FifoTopic", "KmsMasterKeyId", "Subscription",
+        "Tags", "TopicName",
+    },
+    "AWS::SNS::Subscription": {
+        "DeliveryPolicy", "Endpoint", "FilterPolicy", "FilterPolicyScope", "Protocol",
+        "RawMessageDelivery", "RedrivePolicy", "Region", "SubscriptionRoleArn", "TopicArn",
+    },
+    "AWS::Events::EventBus": {"Description", "Name", "Policy", "Tags"},
+    "AWS::Events::Rule": {
+        "Description", "EventBusName", "EventPattern", "Name", "RoleArn", "ScheduleExpression",
+        "State", "Tags", "Targets",
+    },
 }  # fmt: skip
 
 #: Resources that this runtime implements itself.
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
-        "Architectures", "Code", "Description", "Environment", "EphemeralStorage", "FunctionName",
+        "Architectures", "Code", "DeadLetterConfig", "Description", "Environment", "EphemeralStorage", "FunctionName",
         "Handler", "Layers",
         "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
         "Runtime", "Tags", "Timeout",
         "TracingConfig",
+    },
+    "AWS::Lambda::EventInvokeConfig": {
+        "DestinationConfig", "FunctionName", "MaximumEventAgeInSeconds", "MaximumRetryAttempts",
+        "Qualifier",
+    },
+    "AWS::Lambda::Alias": {
+        "Description", "FunctionName", "FunctionVersion", "Name", "ProvisionedConcurrencyConfig",
+        "RoutingConfig",
+    },
+    "AWS::Lambda::Version": {
+        "CodeSha256", "Description", "FunctionName", "ProvisionedConcurrencyConfig",
     },
     "AWS::Lambda::LayerVersion": {
         "CompatibleArchitectures", "CompatibleRuntimes", "Content", "Description", "LayerName",
@@ -56,7 +80,6 @@ COMPUTE: Final = {
         "RouteSettings", "StageName",
         "StageVariables", "Tags",
     },
-    "AWS::Events::Rule": {"Description", "Name", "ScheduleExpression", "State", "Targets"},
     "AWS::Scheduler::Schedule": {
         "Description", "FlexibleTimeWindow", "Name", "ScheduleExpression",
         "ScheduleExpressionTimezone", "State", "Target",
@@ -72,6 +95,7 @@ WITHOUT_EFFECT: Final = {
     "AWS::IAM::Role",
     "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
+    "AWS::SNS::TopicPolicy",
     "AWS::SQS::QueuePolicy",
 }
 

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError, WaiterError
 
+from mayfly_local.application.build.scope import compute_scope
 from mayfly_local.application.template import Template
 from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.verification import bus_differences, topic_differences
 from mayfly_local.errors import LocalError, TemplateError
 
 __all__ = ["Deployment", "deploy"]
@@ -43,8 +45,10 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
 
     Raises TemplateError if the emulator refuses a resource, or creates it otherwise than requested.
     """
+    # Subscriptions, rules and notifications name functions, whose ARNs are known already.
+    scope = {**compute_scope(template), **_names_only(template)}
     state = {
-        name: _plain(template.resolve(resource, _names_only(template)))
+        name: _plain(template.resolve(resource, scope))
         for name, resource in template.state().items()
     }
     if not state:
@@ -62,7 +66,7 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
     reply = await clients.call("cloudformation", "describe_stacks", StackName=template.name)
     described = reply["Stacks"][0].get("Outputs", [])
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described}
-    scope: dict[Attribute, Any] = {
+    values: dict[Attribute, Any] = {
         attribute: outputs[f"Out{index}"] for index, attribute in enumerate(wanted)
     }
     resources = await clients.call(
@@ -81,7 +85,7 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
         for name, resource in template.state().items()
         if resource.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
-    return Deployment(physical, scope, ttl)
+    return Deployment(physical, values, ttl)
 
 
 async def _create_or_update(template: Template, clients: Clients, body: str) -> None:
@@ -141,8 +145,12 @@ async def _settle(
         wanted, actual = await _table(clients, physical[name], properties)
     elif resource["Type"] == "AWS::SQS::Queue":
         wanted, actual = await _queue(clients, physical[name], properties)
-    else:
+    elif resource["Type"] == "AWS::S3::Bucket":
         await clients.call("s3", "head_bucket", Bucket=physical[name])
+    elif resource["Type"].startswith("AWS::SNS::"):
+        wanted, actual = await topic_differences(clients, resource, physical[name])
+    else:
+        wanted, actual = await bus_differences(clients, resource, physical[name])
     return [
         f"resource {name}: {key} is {actual.get(key)!r} in the emulator, and {value!r} in the "
         "template"
@@ -243,7 +251,9 @@ def _names_only(template: Template) -> dict[Attribute, Any]:
     scope: dict[Attribute, Any] = {}
     for name in template.state():
         scope[name, None] = {"Ref": name}
-        for attribute in ("Arn", "StreamArn", "QueueName", "QueueUrl"):
+        for attribute in (
+            "Arn", "Name", "QueueName", "QueueUrl", "StreamArn", "TopicArn", "TopicName",
+        ):  # fmt: skip
             scope[name, attribute] = {"Fn::GetAtt": [name, attribute]}
     return scope
 
@@ -256,6 +266,7 @@ def _plain(resource: dict[str, Any]) -> dict[str, Any]:
     """
     properties = dict(resource.get("Properties", {}))
     properties.pop("TimeToLiveSpecification", None)
+    properties.pop("ScheduleExpression", None)  # The runtime keeps the times of rules.
     if "DeletionProtectionEnabled" in properties:
         properties["DeletionProtectionEnabled"] = _is_true(properties["DeletionProtectionEnabled"])
     return {"Type": resource["Type"], "Properties": properties}

@@ -6,6 +6,7 @@
     resources   resources by type, with these values in their properties
     functions   functions with their sizes, variables, libraries and layers
     code        the folders of functions and layers
+    asynchronous  retries and destinations of asynchronous invocations
     roles       the role of a function, with its policies
     http_api    routes, authorizers, CORS and stage variables
     sources     event source mappings: queues and streams

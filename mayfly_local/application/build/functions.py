@@ -4,13 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mayfly_local.application.build.asynchronous import build_asynchronous_rules
 from mayfly_local.application.build.code import code_folder, layer_folder
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
+from mayfly_local.application.build.scope import qualified
 from mayfly_local.application.metadata import has_libraries
 from mayfly_local.application.model import Function
-from mayfly_local.application.template import UNUSABLE
+from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
+from mayfly_local.iam.function_names import FunctionName
 
 __all__ = ["build_functions", "find_function"]
 
@@ -42,8 +45,9 @@ def find_function(
     text = str(reference)
     uri = _LAMBDA_URI.search(text)
     wanted = uri["arn"] if uri else text
+    named = FunctionName.parse(wanted)
     for name, function in functions.items():
-        if wanted in (name, function.arn):
+        if named is not None and named.name in (name, function.function_name):
             return name
     report(f"{where}: {text or '(none)'} is not a function of this template")
     return ""
@@ -91,4 +95,19 @@ def _function(
         limit=None if limit is None else int(limit),
         log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
         role=build_role(properties.get("Role"), resources, report),
+        function_name=name,
+        qualifiers=_qualifiers(name, template),
+        asynchronous=build_asynchronous_rules(
+            name, resources.scope[name, "Arn"], properties, resources, report
+        ),
     )
+
+
+def _qualifiers(name: str, template: Template) -> tuple[str, ...]:
+    """Returns the aliases and versions of a function."""
+    found = [
+        qualified(resource)
+        for resource in template.resources.values()
+        if resource["Type"] in ("AWS::Lambda::Alias", "AWS::Lambda::Version")
+    ]
+    return tuple(qualifier for function, qualifier in found if function == name)
