@@ -123,6 +123,9 @@ class _Port(click.ParamType[int]):
     "machine can read and write it then.",
 )
 @click.option("--no-reload", is_flag=True, help="Do not watch the code for changes.")
+@click.option(
+    "--strict", is_flag=True, help="Refuse a template with parts that are absent on this machine."
+)
 def up(
     *,
     template: Path,
@@ -140,6 +143,7 @@ def up(
     hosts: tuple[str, ...],
     any_credentials: bool,
     no_reload: bool,
+    strict: bool,
 ) -> None:
     """Runs a SAM application on this machine, on loopback only, until Ctrl-C."""
     from mayfly_local import stack
@@ -161,6 +165,7 @@ def up(
         reload=not no_reload,
         hosts=frozenset(hosts),
         any_credentials=any_credentials,
+        strict=strict,
     )
     try:
         code = asyncio.run(stack.up(options))

@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError
 
 from mayfly_local.account import REGION
 from mayfly_local.application.build import build
+from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 from mayfly_local.compute.environment import Environment
@@ -95,6 +96,7 @@ class Options:
     reload: bool
     hosts: frozenset[str]
     any_credentials: bool
+    strict: bool = False
 
 
 async def up(options: Options) -> int:
@@ -195,10 +197,13 @@ class _Stack:
         clients = await self._open_emulator()
         # Reading the template does not need the emulator, so both happen at once.
         template = await clients.run(
-            load, path=options.template, cache=_cache(options), parameters=options.parameters
-        )
+            load, path=options.template, cache=_cache(options), parameters=options.parameters,
+            strict=options.strict,
+        )  # fmt: skip
         deployed = await deploy(template, clients)
-        self.application = app = build(template, deployed.scope, api_url=self._api_url)
+        self.application = app = build(
+            template, deployed.scope, api_url=self._api_url, strict=options.strict
+        )
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         making = clients.run(
@@ -240,6 +245,8 @@ class _Stack:
         if self._emulator is not None:
             say(f"  access    {self._keys.people.id}  (access key of the emulator, for SDKs)")
         say(f"  logs      {self._options.work}/logs")
+        for line in table(app.parts):
+            say(f"  {line}")
         notes = [*_role_notes(app, clients), python_version_note(app)]
         if self._options.any_credentials:
             notes.append(
@@ -446,7 +453,11 @@ class _Stack:
             self._logs.say("the emulator is up again")
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
-        return await self._pools[function].invoke(invocation)
+        if (pool := self._pools.get(function)) is None:
+            reason = f"{function} is not a function that runs here"
+            self._log.event("invocation failed", "ERROR", error="Absent", reason=reason)
+            return Failure("ResourceNotFoundException", reason)
+        return await pool.invoke(invocation)
 
     async def _listen(self, app: Application) -> None:
         api = Gateway(app, self._invoke, self._log)

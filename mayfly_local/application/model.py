@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mayfly_local.application.classes import Part
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.iam.permissions import Role
 
@@ -170,3 +171,5 @@ class Application:
     schedules: tuple[Schedule, ...]
     outputs: dict[str, str]
     after_deploy: tuple[str, ...]
+    #: Every part of the template with its class.
+    parts: tuple[Part, ...] = ()

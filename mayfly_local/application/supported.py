@@ -1,12 +1,15 @@
 """The parts of CloudFormation that run here: resource types, and the properties of each.
 
-A property is either implemented locally, or listed because it changes nothing on a laptop. Anything
-else is an error at start, so that nothing is ignored silently.
+A type that is not listed is absent, and so is a property of a type that runs. Everything that is
+accepted or absent is named at start, so that nothing is ignored silently.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["COMPUTE", "STATE", "unsupported"]
+from mayfly_local.application.classes import Class, Part
+
+__all__ = ["ACCEPTED", "COMPUTE", "STATE", "classify"]
 
 #: Resources that the emulator holds; they are created through CloudFormation and then verified.
 STATE: Final = {
@@ -86,39 +89,159 @@ COMPUTE: Final = {
     },
 }  # fmt: skip
 
-#: Resources that belong in a template and have no effect on a laptop. All their properties are
+#: Properties of the types above that have no effect on one machine. Any other property of them is
+#: absent.
+_WITHOUT_EFFECT: Final = {
+    "AWS::ApiGatewayV2::Api": {
+        "ApiKeySelectionExpression", "DisableExecuteApiEndpoint", "IpAddressType", "Version",
+    },
+    "AWS::ApiGatewayV2::Stage": {"ClientCertificateId", "DeploymentId"},
+    "AWS::DynamoDB::Table": {
+        "ContributorInsightsSpecification", "OnDemandThroughput", "ResourcePolicy",
+        "WarmThroughput",
+    },
+    "AWS::Lambda::EventSourceMapping": {
+        "KmsKeyArn", "LoggingConfig", "MetricsConfig", "ParallelizationFactor",
+        "ProvisionedPollerConfig",
+    },
+    "AWS::Lambda::Function": {
+        "CodeSigningConfigArn", "KmsKeyArn", "RecursiveLoop", "RuntimeManagementConfig",
+        "SnapStart", "VpcConfig",
+    },
+    "AWS::S3::Bucket": {
+        "AccelerateConfiguration", "AccessControl", "AnalyticsConfigurations",
+        "IntelligentTieringConfigurations", "InventoryConfigurations", "LifecycleConfiguration",
+        "LoggingConfiguration", "MetricsConfigurations", "OwnershipControls",
+    },
+    "AWS::SQS::Queue": {
+        "FifoThroughputLimit", "KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId",
+        "RedriveAllowPolicy",
+    },
+    "AWS::Scheduler::Schedule": {"GroupName", "KmsKeyArn"},
+}  # fmt: skip
+
+#: Resources that belong in a template and have no effect on one machine. All their properties are
 #: accepted.
-WITHOUT_EFFECT: Final = {
+ACCEPTED: Final = {
+    "AWS::ApiGateway::Account",
+    "AWS::ApiGateway::ApiKey",
+    "AWS::ApiGateway::BasePathMapping",
+    "AWS::ApiGateway::ClientCertificate",
+    "AWS::ApiGateway::Deployment",
+    "AWS::ApiGateway::DocumentationPart",
+    "AWS::ApiGateway::DocumentationVersion",
+    "AWS::ApiGateway::DomainName",
+    "AWS::ApiGateway::GatewayResponse",
+    "AWS::ApiGateway::Model",
+    "AWS::ApiGateway::UsagePlan",
+    "AWS::ApiGateway::UsagePlanKey",
+    "AWS::ApiGatewayV2::ApiMapping",
+    "AWS::ApiGatewayV2::Deployment",
+    "AWS::ApiGatewayV2::DomainName",
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::ApplicationInsights::Application",
+    "AWS::Backup::BackupPlan",
+    "AWS::Backup::BackupSelection",
+    "AWS::Backup::BackupVault",
+    "AWS::Budgets::Budget",
+    "AWS::CE::AnomalyMonitor",
+    "AWS::CE::AnomalySubscription",
+    "AWS::CertificateManager::Certificate",
+    "AWS::CloudFormation::WaitConditionHandle",
+    "AWS::CloudFront::CloudFrontOriginAccessIdentity",
+    "AWS::CloudFront::OriginAccessControl",
+    "AWS::CloudTrail::Trail",
     "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::AnomalyDetector",
+    "AWS::CloudWatch::CompositeAlarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::CloudWatch::MetricStream",
+    "AWS::CodeDeploy::Application",
+    "AWS::CodeDeploy::DeploymentGroup",
+    "AWS::EC2::DHCPOptions",
+    "AWS::EC2::EIP",
+    "AWS::EC2::EgressOnlyInternetGateway",
+    "AWS::EC2::FlowLog",
+    "AWS::EC2::InternetGateway",
+    "AWS::EC2::NatGateway",
+    "AWS::EC2::NetworkAcl",
+    "AWS::EC2::NetworkAclEntry",
+    "AWS::EC2::Route",
+    "AWS::EC2::RouteTable",
+    "AWS::EC2::SecurityGroup",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::EC2::SecurityGroupIngress",
+    "AWS::EC2::Subnet",
+    "AWS::EC2::SubnetCidrBlock",
+    "AWS::EC2::SubnetNetworkAclAssociation",
+    "AWS::EC2::SubnetRouteTableAssociation",
+    "AWS::EC2::VPC",
+    "AWS::EC2::VPCCidrBlock",
+    "AWS::EC2::VPCEndpoint",
+    "AWS::EC2::VPCGatewayAttachment",
+    "AWS::Events::EventBusPolicy",
+    "AWS::IAM::AccessKey",
+    "AWS::IAM::Group",
+    "AWS::IAM::InstanceProfile",
     "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::OIDCProvider",
     "AWS::IAM::Policy",
     "AWS::IAM::Role",
+    "AWS::IAM::RolePolicy",
+    "AWS::IAM::ServiceLinkedRole",
+    "AWS::IAM::User",
+    "AWS::IAM::UserPolicy",
+    "AWS::IAM::UserToGroupAddition",
+    "AWS::KMS::Alias",
+    "AWS::KMS::Key",
+    "AWS::Lambda::CodeSigningConfig",
+    "AWS::Lambda::LayerVersionPermission",
     "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
+    "AWS::Logs::LogStream",
+    "AWS::Logs::MetricFilter",
+    "AWS::Logs::QueryDefinition",
+    "AWS::Logs::ResourcePolicy",
+    "AWS::Oam::Link",
+    "AWS::ResourceGroups::Group",
+    "AWS::Route53::HostedZone",
+    "AWS::Route53::RecordSet",
+    "AWS::Route53::RecordSetGroup",
+    "AWS::S3::BucketPolicy",
     "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueueInlinePolicy",
     "AWS::SQS::QueuePolicy",
+    "AWS::Scheduler::ScheduleGroup",
+    "AWS::SecretsManager::ResourcePolicy",
+    "AWS::ServiceCatalogAppRegistry::Application",
+    "AWS::ServiceCatalogAppRegistry::AttributeGroup",
+    "AWS::ServiceCatalogAppRegistry::AttributeGroupAssociation",
+    "AWS::ServiceCatalogAppRegistry::ResourceAssociation",
+    "AWS::Synthetics::Canary",
+    "AWS::WAFv2::IPSet",
+    "AWS::WAFv2::WebACL",
+    "AWS::WAFv2::WebACLAssociation",
+    "AWS::XRay::Group",
+    "AWS::XRay::SamplingRule",
 }
 
 
-def unsupported(resources: dict[str, Any]) -> list[str]:
-    """Returns one sentence for each unsupported resource type or property.
+def classify(resources: Mapping[str, Any]) -> list[Part]:
+    """Returns every resource with its class, and properties of running types that do not run.
 
     The template must be transformed already.
     """
-    problems = []
+    parts = []
     for name, resource in resources.items():
         kind = resource["Type"]
         known = STATE.get(kind) or COMPUTE.get(kind)
         if known is None:
-            if kind not in WITHOUT_EFFECT:
-                supported = ", ".join(sorted([*STATE, *COMPUTE]))
-                problems.append(
-                    f"resource {name}: the type {kind} is not supported locally (supported: "
-                    f"{supported})"
-                )
+            parts.append(Part(Class.ACCEPTED if kind in ACCEPTED else Class.ABSENT, name, kind))
             continue
-        problems += [
-            f"resource {name}: the property {unknown} of {kind} is not supported locally"
-            for unknown in sorted(set(resource.get("Properties", {})) - known)
-        ]
-    return problems
+        parts.append(Part(Class.RUNS, name, kind))
+        harmless = _WITHOUT_EFFECT.get(kind, set())
+        for unknown in sorted(set(resource.get("Properties") or {}) - known):
+            group = Class.ACCEPTED if unknown in harmless else Class.ABSENT
+            parts.append(Part(group, name, kind, unknown))
+    return parts

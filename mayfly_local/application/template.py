@@ -15,9 +15,10 @@ from typing import Any, Final
 import yaml
 
 from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.application.classes import Part, refusals
 from mayfly_local.application.intrinsics import Unresolvable, references, resolve
 from mayfly_local.application.metadata import libraries, metadata_problems
-from mayfly_local.application.supported import STATE, unsupported
+from mayfly_local.application.supported import STATE, classify
 from mayfly_local.errors import TemplateError
 
 __all__ = ["UNUSABLE", "Template", "load", "parse"]
@@ -43,6 +44,8 @@ class Template:
     conditions: dict[str, Any]
     mappings: dict[str, Any]
     parameters: dict[str, str | list[str]]
+    #: Every resource with its class, and properties of running types that do not run.
+    parts: tuple[Part, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -108,8 +111,12 @@ class Template:
         }
 
 
-def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -> Template:
+def load(
+    path: Path, *, cache: Path, parameters: dict[str, str] | None = None, strict: bool = False
+) -> Template:
     """Reads, transforms and checks a template. Raises TemplateError with every problem found.
+
+    With `strict`, a part that is absent here is a problem.
 
     The transformation takes longer than any other step of the start. Its result is therefore cached
     in `cache`, by content.
@@ -131,7 +138,10 @@ def load(path: Path, *, cache: Path, parameters: dict[str, str] | None = None) -
         unfinished = kept.with_suffix(f".{os.getpid()}")
         unfinished.write_text(json.dumps(transformed))
         unfinished.replace(kept)
-    return _check(path, transformed, parameters or {})
+    template = _check(path, transformed, parameters or {})
+    if strict and (problems := refusals(template.parts)):
+        raise TemplateError(path, problems)
+    return template
 
 
 def parse(path: Path) -> dict[str, Any]:
@@ -244,14 +254,12 @@ def _check(path: Path, transformed: dict[str, Any], chosen: dict[str, str]) -> T
             for name, resource in template.resources.items()
             if _is_wanted(template, resource)
         }
-        problems = unsupported(kept)
+        parts = classify(kept)
     except UNUSABLE as problem:
         raise TemplateError(
             path, [f"a value has a shape that cannot be used: {problem!r}"]
         ) from None
-    if problems:
-        raise TemplateError(path, problems)
-    return Template(**{**vars(template), "resources": kept})
+    return Template(**{**vars(template), "resources": kept, "parts": tuple(parts)})
 
 
 def _parameter_problems(name: str, text: str, spec: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from mayfly_local.application.build.resources import Resources
 from mayfly_local.application.build.schedules import build_schedules
 from mayfly_local.application.build.scope import Scope, compute_scope
 from mayfly_local.application.build.sources import build_sources
+from mayfly_local.application.classes import Report, refusals
 from mayfly_local.application.model import Application, QueueSource, StreamSource
 from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
@@ -28,28 +29,37 @@ from mayfly_local.errors import TemplateError
 __all__ = ["build"]
 
 
-def build(template: Template, state: Scope, *, api_url: str) -> Application:
+def build(template: Template, state: Scope, *, api_url: str, strict: bool = False) -> Application:
     """Resolves functions and event sources against the deployed state.
 
-    Raises TemplateError with every problem found.
+    Raises TemplateError with every problem found. With `strict`, a part that is absent here is a
+    problem.
     """
     try:
-        return _application(template, state, api_url)
+        return _application(template, state, api_url, strict=strict)
     except UNUSABLE as problem:
         raise TemplateError(
             template.path, [f"a property has a value that cannot be used: {problem!r}"]
         ) from None
 
 
-def _application(template: Template, state: Scope, api_url: str) -> Application:
+def _application(template: Template, state: Scope, api_url: str, *, strict: bool) -> Application:
     # Each part reports its problems here, so that one error names all of them.
-    problems: list[str] = []
-    report = problems.append
+    report = Report()
     resources = Resources(template, {**compute_scope(template), **state})
     functions = build_functions(resources, report)
     routes, cors = build_http_api(resources, functions, report)
-    sources = build_sources(resources, functions, report)
-    schedules = build_schedules(resources, functions, report)
+    # What only a function that is absent would read stays where it is.
+    sources = [
+        source
+        for source in build_sources(resources, functions, report)
+        if source.function in functions
+    ]
+    schedules = tuple(
+        schedule
+        for schedule in build_schedules(resources, functions, report)
+        if schedule.function is None or schedule.function in functions
+    )
     application = Application(
         name=template.name,
         functions=functions,
@@ -61,7 +71,9 @@ def _application(template: Template, state: Scope, api_url: str) -> Application:
         schedules=schedules,
         outputs=build_outputs(resources, api_url),
         after_deploy=tuple((template.metadata.get("Mayfly") or {}).get("AfterDeploy") or ()),
+        parts=report.with_classes(template.parts),
     )
+    problems = [*report.problems, *(refusals(application.parts) if strict else ())]
     if problems:
         raise TemplateError(template.path, problems)
     return application

@@ -26,7 +26,10 @@ def build_functions(resources: Resources, report: Report) -> dict[str, Function]
     functions = {}
     for name, properties in resources.of_type("AWS::Lambda::Function"):
         try:
-            functions[name] = _function(name, properties, resources, report)
+            if reason := _absence(properties):
+                report.leave_out(name, reason)
+            else:
+                functions[name] = _function(name, properties, resources, report)
         except UNUSABLE as problem:
             raise TemplateError(
                 resources.template.path,
@@ -40,7 +43,8 @@ def find_function(
 ) -> str:
     """Returns the logical id of the function that an ARN, a URI or a name refers to.
 
-    If no function has it, reports that with `where` and returns an empty text.
+    If no function that runs here has it, reports it as absent from `where` and returns the
+    reference.
     """
     text = str(reference)
     uri = _LAMBDA_URI.search(text)
@@ -49,7 +53,20 @@ def find_function(
     for name, function in functions.items():
         if named is not None and named.name in (name, function.function_name):
             return name
-    report(f"{where}: {text or '(none)'} is not a function of this template")
+    report.absent(where, f"{wanted or '(none)'} is not a function that runs here")
+    return wanted.rpartition(":")[2]
+
+
+def _absence(properties: dict[str, Any]) -> str:
+    """Returns the reason if a function cannot run here, else an empty text."""
+    runtime = str(properties.get("Runtime", ""))
+    code = properties.get("Code") or {}
+    if not runtime:
+        return "a function of a container image"
+    if not runtime.startswith("python3"):
+        return f"a function of the runtime {runtime}"
+    if code.get("S3Bucket") != "local" and "ZipFile" not in code:
+        return "a function whose code is not a local folder"
     return ""
 
 
@@ -59,12 +76,6 @@ def _function(
     template = resources.template
     code = properties.get("Code", {})
     folder = code_folder(name, code, template, report)
-    runtime = properties.get("Runtime", "")
-    if not runtime.startswith("python3"):
-        report(
-            f"resource {name}: the runtime {runtime or 'of a container image'} is not "
-            "supported locally (python3.x is)"
-        )
     variables = properties.get("Environment", {}).get("Variables", {})
     limit = properties.get("ReservedConcurrentExecutions")
     metadata = template.resources[name].get("Metadata") or {}
@@ -78,7 +89,7 @@ def _function(
         name=name,
         arn=resources.scope[name, "Arn"],
         handler=properties.get("Handler", ""),
-        runtime=runtime,
+        runtime=properties["Runtime"],
         timeout_seconds=timeout,
         memory_mb=memory,
         variables={key: as_text(value) for key, value in variables.items()},

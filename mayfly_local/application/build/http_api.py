@@ -36,14 +36,12 @@ def build_http_api(
     if not apis:
         return (), None
     if len(apis) > 1:
-        report(
-            "more than one HTTP API is not supported locally: "
-            f"{', '.join(name for name, _ in apis)}"
-        )
+        for other, _ in apis[1:]:
+            report.absent(other, "a further HTTP API")
     name, properties = apis[0]
     body = properties.get("Body", {})
     for key in sorted(set(body) - _BODY_KEYS):
-        report(f"resource {name}: {key} of an API's Body is not supported locally")
+        report.absent(name, f"{key} of its Body")
     routes = _routes(name, body, functions, report)
     cors = _cors(body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration"))
     return routes, cors

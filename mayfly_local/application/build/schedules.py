@@ -76,7 +76,7 @@ def _schedule(
 ) -> Schedule | None:
     """Returns the schedule of one target, or None if its time or its event cannot be parsed."""
     for key in sorted(set(target) - _TARGET_KEYS):
-        report(f"resource {name}: {key} of a schedule's target is not supported locally")
+        report.absent(name, f"{key} of its target")
     wanted, event = str(target.get("Arn", "")), target.get("Input")
     service = wanted.split(":")[2] if wanted.startswith("arn:") else ""
     target_arn = wanted if service in _SENT_TO else None

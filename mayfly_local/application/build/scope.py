@@ -1,8 +1,11 @@
-"""The values of Ref and GetAtt for compute resources, which the emulator does not hold."""
+"""The values of Ref and GetAtt for resources that the emulator does not hold."""
 
 from typing import Any
 
 from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.application.intrinsics import references
+from mayfly_local.application.physical_ids import physical_id
+from mayfly_local.application.supported import STATE
 from mayfly_local.application.template import Template
 
 __all__ = ["Scope", "compute_scope", "qualified"]
@@ -12,7 +15,7 @@ Scope = dict[tuple[str, str | None], Any]
 
 
 def compute_scope(template: Template) -> Scope:
-    """Returns the values of Ref and GetAtt for compute resources."""
+    """Returns the values of Ref and GetAtt for resources that the emulator does not hold."""
     scope: Scope = {}
     for name, resource in template.resources.items():
         match resource["Type"]:
@@ -40,8 +43,12 @@ def compute_scope(template: Template) -> Scope:
                 scope[name, "Arn"] = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}"
             case "AWS::ApiGatewayV2::Api":
                 scope[name, None] = "local"
-            case _:
-                scope[name, None] = name
+    for name, attribute in references([template.resources, template.outputs]):
+        resource = template.resources.get(name)
+        if resource and resource["Type"] not in STATE and (name, attribute) not in scope:
+            scope[name, attribute] = physical_id(
+                template.name, name, resource["Type"], resource.get("Properties") or {}, attribute
+            )
     return scope
 
 

@@ -62,17 +62,15 @@ def _source(
     )
     arn = mapping.source_arn
     if arn.startswith("arn:") and arn not in map(str, resources.scope.values()):
-        report(f"resource {name}: the event source {arn} is not in this template")
+        report.leave_out(name, f"the event source {arn} is not in this template")
+        return None
     if ":sqs:" in arn:
         if function in functions:
             _check_visibility(mapping, functions[function].timeout_seconds, resources, report)
         return _queue_source(mapping, properties, report)
     if ":dynamodb:" in arn:
         return _stream_source(mapping, properties, report)
-    report(
-        f"resource {name}: event source {arn or '(none)'} is not supported locally (SQS "
-        "queues and DynamoDB streams are)"
-    )
+    report.leave_out(name, f"the event source {arn or '(none)'}")
     return None
 
 
@@ -103,10 +101,8 @@ def _stream_source(mapping: _Mapping, properties: dict[str, Any], report: Report
     )
     on_failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
     if on_failure is not None and ":sqs:" not in str(on_failure):
-        report(
-            f"resource {mapping.name}: only an SQS queue is supported locally as on-failure "
-            "destination"
-        )
+        report.absent(mapping.name, f"the on-failure destination {on_failure}")
+        on_failure = None
     return StreamSource(
         name=mapping.name,
         function=mapping.function,
