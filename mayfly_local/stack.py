@@ -526,9 +526,9 @@ class _Stack:
             app.functions,
             requests,
             self._invoke,
-            Destinations(clients, self._log),
-            self._log,
-            LogTails(self._function_logs),
+            destinations=Destinations(clients, self._log),
+            log=self._log,
+            tails=LogTails(self._function_logs),
             retry_seconds=self._options.retry_delay,
             keeps=self._options.state is not None,
         )

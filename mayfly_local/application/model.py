@@ -34,6 +34,12 @@ class AsynchronousRules:
     on_failure_arn: str | None = None
     dead_letter_arn: str | None = None
 
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """The ARNs of everything that outcomes are sent to."""
+        wanted = (self.on_success_arn, self.on_failure_arn, self.dead_letter_arn)
+        return tuple(arn for arn in wanted if arn is not None)
+
 
 @dataclass(frozen=True)
 class Function:

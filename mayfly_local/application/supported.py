@@ -48,8 +48,8 @@ STATE: Final = {
 #: Resources that this runtime implements itself.
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
-        "Architectures", "Code", "DeadLetterConfig", "Description", "Environment", "EphemeralStorage", "FunctionName",
-        "Handler", "Layers",
+        "Architectures", "Code", "DeadLetterConfig", "Description", "Environment",
+        "EphemeralStorage", "FunctionName", "Handler", "Layers",
         "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
         "Runtime", "Tags", "Timeout",
         "TracingConfig",

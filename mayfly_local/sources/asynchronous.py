@@ -18,6 +18,7 @@ import aiohttp
 
 from mayfly_local.application.model import Function
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
+from mayfly_local.emulator.invocations import run_of
 from mayfly_local.logs import Log
 from mayfly_local.sources.destinations import Destinations, Outcome
 from mayfly_local.sources.log_tails import LogTails
@@ -79,10 +80,10 @@ class Asynchronous:
         functions: Mapping[str, Function],
         requests: Requests,
         invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
+        *,
         destinations: Destinations,
         log: Log,
         tails: LogTails,
-        *,
         retry_seconds: float = RETRY_SECONDS,
         keeps: bool = False,
     ) -> None:
@@ -148,7 +149,7 @@ class Asynchronous:
                 continue
             run = self._call if requested.reports else self._try
             task = asyncio.ensure_future(run(requested))
-            self._held[requested.id] = task
+            self._held[run_of(requested.id, requested.tries)] = task
             task.add_done_callback(partial(self._forget, requested))
             has_started = True
         return has_started
@@ -161,7 +162,7 @@ class Asynchronous:
         if not task.cancelled() and (problem := task.exception()) is not None:
             self._report(requested, "ERROR", f"{type(problem).__name__}: {problem}", "left")
         else:
-            self._held.pop(requested.id, None)
+            self._held.pop(run_of(requested.id, requested.tries), None)
 
     async def _call(self, requested: _Requested) -> None:
         """Runs an invocation whose caller waits, and answers it."""

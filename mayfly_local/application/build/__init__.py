@@ -2,16 +2,17 @@
 
 ::
 
-    scope       Ref and GetAtt of compute resources
-    resources   resources by type, with these values in their properties
-    functions   functions with their sizes, variables, libraries and layers
-    code        the folders of functions and layers
+    scope         Ref and GetAtt of compute resources
+    qualifiers    aliases and versions of functions
+    resources     resources by type, with these values in their properties
+    functions     functions with their sizes, variables, libraries and layers
+    code          the folders of functions and layers
+    roles         the role of a function, with its policies
     asynchronous  retries and destinations of asynchronous invocations
-    roles       the role of a function, with its policies
-    http_api    routes, authorizers, CORS and stage variables
-    sources     event source mappings: queues and streams
-    schedules   rules and schedules of EventBridge
-    outputs     the outputs of the template
+    http_api      routes, authorizers, CORS and stage variables
+    sources       event source mappings: queues and streams
+    schedules     rules and schedules of EventBridge
+    outputs       the outputs of the template
 """
 
 from mayfly_local.application.build.functions import build_functions

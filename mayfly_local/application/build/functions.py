@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from mayfly_local.application.build.asynchronous import build_asynchronous_rules
 from mayfly_local.application.build.code import code_folder, layer_folder
+from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
-from mayfly_local.application.build.scope import qualified
 from mayfly_local.application.metadata import has_libraries
 from mayfly_local.application.model import Function
-from mayfly_local.application.template import UNUSABLE, Template
+from mayfly_local.application.template import UNUSABLE
 from mayfly_local.errors import TemplateError
 from mayfly_local.iam.function_names import FunctionName
 
@@ -107,18 +107,8 @@ def _function(
         log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
         role=build_role(properties.get("Role"), resources, report),
         function_name=name,
-        qualifiers=_qualifiers(name, template),
+        qualifiers=qualifiers_of(name, template),
         asynchronous=build_asynchronous_rules(
             name, resources.scope[name, "Arn"], properties, resources, report
         ),
     )
-
-
-def _qualifiers(name: str, template: Template) -> tuple[str, ...]:
-    """Returns the aliases and versions of a function."""
-    found = [
-        qualified(resource)
-        for resource in template.resources.values()
-        if resource["Type"] in ("AWS::Lambda::Alias", "AWS::Lambda::Version")
-    ]
-    return tuple(qualifier for function, qualifier in found if function == name)

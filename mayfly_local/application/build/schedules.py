@@ -11,8 +11,8 @@ from mayfly_local.application.schedule_times import ScheduleTimes
 
 __all__ = ["build_schedules"]
 
-#: Keys of a target. `RetryPolicy` and `DeadLetterConfig` are for targets that AWS cannot reach, which
-#: does not happen here: a function that fails has its own settings for that.
+#: Keys of a target. `RetryPolicy` and `DeadLetterConfig` are for targets that AWS cannot reach,
+#: which does not happen here: for functions that fail, a function has its own settings.
 _TARGET_KEYS: Final = {"Arn", "DeadLetterConfig", "Id", "Input", "RetryPolicy", "RoleArn"}
 #: Services whose resources can be targets, besides functions.
 _SENT_TO: Final = ("sqs", "sns", "events")
