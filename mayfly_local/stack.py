@@ -317,8 +317,8 @@ class _Stack:
             poller.stop()
         await self._end_waiting()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
-        if self._asynchronous is not None:
-            await self._asynchronous.stop()
+        if self._asynchronous is not None and (line := await self._asynchronous.stop()):
+            self._logs.say(line)
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         return sum(await asyncio.gather(*(poller.release() for poller in queues)))
 

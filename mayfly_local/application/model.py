@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AsynchronousRules:
-    """What becomes of asynchronous invocations. The defaults are Lambda's.
+    """The settings of asynchronous invocations. The defaults are Lambda's.
 
     Destinations are ARNs of queues, topics, functions and event buses, or None.
     """

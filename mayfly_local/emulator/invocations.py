@@ -34,7 +34,7 @@ _PLACE: Final = "invocations"
 class _Requested:
     """A requested invocation. Times are seconds since 1970, and `event` is JSON.
 
-    `reports` tells that somebody waits for the reply, and `tail` that they want the log as well.
+    With `reports` a caller waits for the reply, and with `tail` it wants the log as well.
     """
 
     id: str
@@ -49,7 +49,7 @@ class _Requested:
 
     @property
     def run(self) -> str:
-        """The next run. What failed and is due again is another run, which nobody holds yet."""
+        """The next run. A retry is another run, which the runtime does not hold yet."""
         return run_of(self.id, self.tries)
 
 
@@ -136,6 +136,11 @@ class Invocations:
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
+    @property
+    def left(self) -> int:
+        """The number of asynchronous invocations that are not done."""
+        return sum(not requested.reports for requested in self._requested.values())
+
     def serve(self, what: str, arguments: Any) -> dict[str, Any] | None:
         """Answers a request of the runtime; None if it is about something else."""
         match what:
@@ -145,6 +150,8 @@ class Invocations:
                 self.again(arguments["id"], tries=arguments["tries"], due=arguments["due"])
             case "done":
                 self.done(arguments["id"])
+            case "left":
+                return {"count": self.left}
             case "answer":
                 self.answer(arguments["id"], arguments["reply"])
             case _:

@@ -35,7 +35,10 @@ _STOPPED: Final = "Runtime.Stopped"
 
 
 class Requests(Protocol):
-    """The requested invocations, wherever they are kept. Methods raise aiohttp.ClientError."""
+    """The requested invocations, in this process or in the emulator's.
+
+    Methods raise aiohttp.ClientError.
+    """
 
     async def due(self, holding: list[str], *, seconds: float) -> list[dict[str, Any]]:
         """Returns the invocations that are due and not held, when there are some or time is up."""
@@ -51,6 +54,9 @@ class Requests(Protocol):
 
     async def add(self, function: str, event: str) -> None:
         """Adds an asynchronous invocation."""
+
+    async def left(self) -> int:
+        """Returns the number of asynchronous invocations that are not done."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +138,22 @@ class Asynchronous:
         """
         self._is_draining = True
 
-    async def stop(self) -> None:
-        """Ends without waiting for running invocations; each stays requested."""
+    async def stop(self) -> str | None:
+        """Ends without waiting for running invocations; each stays requested.
+
+        Returns a line about asynchronous invocations that are left, or None if there are none.
+        """
         self._is_stopped = True
-        for task in list(self._held.values()):
+        tasks = list(self._held.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._held.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            left = await self._requests.left()
+        except (aiohttp.ClientError, OSError):
+            return None
+        what = "the next start runs them" if self._keeps else "they are lost; --state keeps them"
+        return f"{left} asynchronous invocations are not done: {what}" if left else None
 
     async def _start_due(self, seconds: float) -> bool:
         """Starts what is due, and returns whether there was something."""

@@ -36,6 +36,15 @@ def function(rules: AsynchronousRules, *, limit: int | None = None) -> Function:
     )  # fmt: skip
 
 
+async def until(is_over: Callable[[], bool]) -> None:
+    """Returns when `is_over` does so. Raises TimeoutError."""
+    async with asyncio.timeout(10):
+        while True:
+            if is_over():
+                return
+            await asyncio.sleep(0.001)
+
+
 class Noted(Destinations):
     """Destinations that note what they get."""
 
@@ -98,9 +107,7 @@ class Scene:
             for number in range(events):
                 await asynchronous.submit("F", {"number": number})
             running = asyncio.ensure_future(asynchronous.run())
-            async with asyncio.timeout(10):
-                while not is_over() or asynchronous.is_busy:
-                    await asyncio.sleep(0.001)
+            await until(lambda: is_over() and not asynchronous.is_busy)
             running.cancel()
             assert await self.requests.due([], seconds=0) == []
 
@@ -208,9 +215,7 @@ def drained(log: Log, *, keeps: bool) -> tuple[int, int]:
         asynchronous.drain()
         requests.close()
         running = asyncio.ensure_future(asynchronous.run())
-        async with asyncio.timeout(10):
-            while asynchronous.is_busy:
-                await asyncio.sleep(0.001)
+        await until(lambda: not asynchronous.is_busy)
         running.cancel()
         return len(await requests.due([], seconds=0))
 
