@@ -202,8 +202,9 @@ class _Stack:
         )  # fmt: skip
         deployed = await deploy(template, clients)
         self.application = app = build(
-            template, deployed.scope, api_url=self._api_url, strict=options.strict
-        )
+            template, deployed.scope, api_url=self._api_url, strict=options.strict,
+            report=deployed.report,
+        )  # fmt: skip
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         making = clients.run(

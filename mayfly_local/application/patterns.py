@@ -126,7 +126,7 @@ def _affix(test: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
             return False
         if isinstance(argument, dict):
             return test(value.casefold(), argument["equals-ignore-case"].casefold())
-        return test(value, argument)
+        return test(value, str(argument))
 
     return has_affix
 

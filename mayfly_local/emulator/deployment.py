@@ -12,6 +12,8 @@ from typing import Any, Final
 from botocore.exceptions import ClientError, WaiterError
 
 from mayfly_local.application.build.scope import compute_scope
+from mayfly_local.application.classes import Report
+from mayfly_local.application.outside import outside, undelivered, without_outside_targets
 from mayfly_local.application.template import Template
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.verification import bus_differences, topic_differences
@@ -31,13 +33,19 @@ class Deployment:
     """Deployed state: physical ids by logical id, and the values of referenced attributes."""
 
     def __init__(
-        self, physical: dict[str, str], scope: dict[Attribute, Any], ttl: dict[str, str]
+        self,
+        physical: dict[str, str],
+        scope: dict[Attribute, Any],
+        ttl: dict[str, str],
+        report: Report,
     ) -> None:
         self.physical = physical
         self.scope = scope
         #: The TTL attribute by table name. Mayfly's own reaper deletes the items, so that its delay
         #: can be set.
         self.ttl = ttl
+        #: Has the resources that are not deployed, or not wholly.
+        self.report = report
 
 
 async def deploy(template: Template, clients: Clients) -> Deployment:
@@ -47,13 +55,17 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
     """
     # Subscriptions, rules and notifications name functions, whose ARNs are known already.
     scope = {**compute_scope(template), **_names_only(template)}
-    state = {
+    resolved = {
         name: _plain(template.resolve(resource, scope))
         for name, resource in template.state().items()
     }
+    report = Report()
+    state = _deployable(resolved, report)
     if not state:
-        return Deployment({}, {}, {})
-    wanted = sorted(template.wanted_from_state(), key=str)
+        return Deployment({}, {}, {}, report)
+    wanted = sorted(
+        (reference for reference in template.wanted_from_state() if reference[0] in state), key=str
+    )
     body = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": state,
@@ -85,7 +97,22 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
         for name, resource in template.state().items()
         if resource.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
-    return Deployment(physical, values, ttl)
+    return Deployment(physical, values, ttl, report)
+
+
+def _deployable(resolved: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Returns the resources without what belongs to something outside the template."""
+    for name, reason in outside(resolved).items():
+        report.leave_out(name, reason)
+    state = {}
+    for name, resource in resolved.items():
+        if name not in report.missing:
+            state[name], targets = without_outside_targets(resource)
+            for target in targets:
+                report.absent(name, f"the notification target {target}")
+            for receiver in undelivered(resource):
+                report.absent(name, receiver)
+    return state
 
 
 async def _create_or_update(template: Template, clients: Clients, body: str) -> None:

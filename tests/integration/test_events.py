@@ -361,7 +361,7 @@ def test_success_of_an_asynchronous_call_goes_to_its_destination(stack: Stack) -
 def test_failing_event_arrives_at_its_destinations_after_its_retries(
     stack: Stack, way: str
 ) -> None:
-    event = {"what": f"fails: {way}", "dies": way == "dies"}
+    event: dict[str, Any] = {"what": f"fails: {way}", "dies": way == "dies"}
     stack.client("lambda").invoke(
         FunctionName="Failing", Payload=json.dumps(event), InvocationType="Event"
     )

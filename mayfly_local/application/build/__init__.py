@@ -30,23 +30,36 @@ from mayfly_local.errors import TemplateError
 __all__ = ["build"]
 
 
-def build(template: Template, state: Scope, *, api_url: str, strict: bool = False) -> Application:
+def build(
+    template: Template,
+    state: Scope,
+    *,
+    api_url: str,
+    strict: bool = False,
+    report: Report | None = None,
+) -> Application:
     """Resolves functions and event sources against the deployed state.
 
     Raises TemplateError with every problem found. With `strict`, a part that is absent here is a
-    problem.
+    problem. `report` has what is known before: resources that were not deployed.
     """
     try:
-        return _application(template, state, api_url, strict=strict)
+        return _application(template, state, api_url, strict=strict, report=report or Report())
     except UNUSABLE as problem:
         raise TemplateError(
             template.path, [f"a property has a value that cannot be used: {problem!r}"]
         ) from None
 
 
-def _application(template: Template, state: Scope, api_url: str, *, strict: bool) -> Application:
+def _application(
+    template: Template,
+    state: Scope,
+    api_url: str,
+    *,
+    strict: bool,
+    report: Report,
+) -> Application:
     # Each part reports its problems here, so that one error names all of them.
-    report = Report()
     resources = Resources(template, {**compute_scope(template), **state})
     functions = build_functions(resources, report)
     routes, cors = build_http_api(resources, functions, report)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from mayfly_local.application.build.functions import find_function
 from mayfly_local.application.build.resources import Report, Resources
 from mayfly_local.application.model import Function, Schedule
-from mayfly_local.application.schedule_times import ScheduleTimes
+from mayfly_local.application.schedule_times import ScheduleTimes, UnsupportedSchedule
 
 __all__ = ["build_schedules"]
 
@@ -86,6 +86,9 @@ def _schedule(
         return Schedule(
             name, arn, function, target_arn, times, json.loads(event) if event else None
         )
+    except UnsupportedSchedule as problem:
+        report.leave_out(name, str(problem))
+        return None
     except ValueError as problem:
         report(f"resource {name}: {problem}")
         return None

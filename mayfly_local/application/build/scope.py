@@ -6,7 +6,6 @@ from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.build.qualifiers import qualifier_scope
 from mayfly_local.application.intrinsics import references
 from mayfly_local.application.physical_ids import physical_id
-from mayfly_local.application.supported import STATE
 from mayfly_local.application.template import Template
 
 __all__ = ["Scope", "compute_scope"]
@@ -41,7 +40,8 @@ def compute_scope(template: Template) -> Scope:
     scope |= qualifier_scope(template)
     for name, attribute in references([template.resources, template.outputs]):
         resource = template.resources.get(name)
-        if resource and resource["Type"] not in STATE and (name, attribute) not in scope:
+        # The values of what the emulator holds are known later, and replace these.
+        if resource and (name, attribute) not in scope:
             scope[name, attribute] = physical_id(
                 template.name, name, resource["Type"], resource.get("Properties") or {}, attribute
             )

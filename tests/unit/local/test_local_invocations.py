@@ -93,7 +93,7 @@ def test_caller_gets_the_reply_of_its_own_invocation() -> None:
             invocations.answer(found["id"], {"payload": found["event"] * 2})
         replies = await asyncio.gather(*calls)
         assert await invocations.due([], seconds=0) == []
-        return (*replies, rows)
+        return replies[0], replies[1], rows
 
     assert asyncio.run(scene()) == ({"payload": "11"}, {"payload": "22"}, {})
 

@@ -57,6 +57,12 @@ def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-03-28T12:00:00", "2026-03-30T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-24T12:00:00", "2026-10-25T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-25T00:30:00", "2026-10-26T01:30:00"),
+        ("cron(0 12 1 1 ? 2030)", "UTC", "2026-01-01T00:00:00", "2030-01-01T12:00:00"),
+        ("cron(0 12 1 1 ? 2024)", "UTC", "2026-01-01T00:00:00", None),
+        ("cron(0 12 1 1 ? 2026-2027)", "UTC", "2026-01-01T12:00:00", "2027-01-01T12:00:00"),
+        ("cron(0 12 1 1 ? 2020/5)", "UTC", "2026-01-01T12:00:00", "2030-01-01T12:00:00"),
+        ("cron(0 12 29 2 ? 2026,2028)", "UTC", "2026-01-01T00:00:00", "2028-02-29T12:00:00"),
+        ("cron(0 0 1 1 ? 2027)", "Asia/Tokyo", "2026-01-01T00:00:00", "2026-12-31T15:00:00"),
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-01T00:00:00", "2026-01-01T10:00:00"),
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-02T00:00:00", None),
     ],
@@ -76,7 +82,7 @@ def test_schedule_fires_at_the_times_of_eventbridge(
     "expression",
     ["", "rate(0 minutes)", "rate(1 minutes)", "rate(5 minute)", "rate(5 seconds)",
     "cron(* * * * *)", "cron(0 12 * * * *)", "cron(0 12 15W * ? *)", "cron(0 25 * * ? *)",
-    "cron(0 12 * * ? 2030)", "at(x)"],
+    "cron(0 12 * * ? 1969)", "cron(0 12 * * ? soon)", "at(x)"],
 )  # fmt: skip
 def test_expression_that_eventbridge_or_this_runtime_rejects_is_named(expression: str) -> None:
     with pytest.raises(ValueError, match="the schedule"):
