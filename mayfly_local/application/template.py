@@ -16,6 +16,7 @@ import yaml
 
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.classes import Part, refusals
+from mayfly_local.application.definitions import definition_texts, inline_definitions
 from mayfly_local.application.intrinsics import Unresolvable, references, resolve
 from mayfly_local.application.metadata import libraries, metadata_problems
 from mayfly_local.application.supported import STATE, classify
@@ -123,7 +124,8 @@ def load(
     """
     text = _read(path)
     version = importlib.metadata.version("aws-sam-translator")
-    digest = hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()
+    read = f"{version}\n{text}{definition_texts(text, path.parent)}"
+    digest = hashlib.sha256(read.encode()).hexdigest()
     kept = cache / "templates" / f"{digest[:32]}.json"
     if kept.exists():
         transformed = json.loads(kept.read_text())
@@ -190,6 +192,7 @@ def _transform(path: Path, source: dict[str, Any]) -> dict[str, Any]:
         missing += _mark_local_code(path, f"resource {name}", resource.get("Properties") or {})
     for kind, properties in (source.get("Globals") or {}).items():
         missing += _mark_local_code(path, f"Globals {kind}", properties or {})
+    missing += inline_definitions(source, path.parent)
     if missing:
         raise TemplateError(path, missing)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError, WaiterError
 
+from mayfly_local.application.build.qualifiers import qualifier_scope
 from mayfly_local.application.build.scope import compute_scope
 from mayfly_local.application.classes import Report
 from mayfly_local.application.outside import outside, undelivered, without_outside_targets
@@ -54,7 +55,8 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
     Raises TemplateError if the emulator refuses a resource, or creates it otherwise than requested.
     """
     # Subscriptions, rules and notifications name functions, whose ARNs are known already.
-    scope = {**compute_scope(template), **_names_only(template)}
+    known = compute_scope(template)
+    scope = {**known, **qualifier_scope(template, known), **_names_only(template)}
     resolved = {
         name: _plain(template.resolve(resource, scope))
         for name, resource in template.state().items()

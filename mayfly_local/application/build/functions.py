@@ -49,6 +49,7 @@ def find_function(
     text = str(reference)
     uri = _LAMBDA_URI.search(text)
     wanted = uri["arn"] if uri else text
+    # An alias or a version is the function itself here.
     named = FunctionName.parse(wanted)
     for name, function in functions.items():
         if named is not None and named.name in (name, function.function_name):
@@ -73,7 +74,7 @@ def _absence(properties: dict[str, Any]) -> str:
 def _function(
     name: str, properties: dict[str, Any], resources: Resources, report: Report
 ) -> Function:
-    template = resources.template
+    template, function_name = resources.template, str(resources.scope[name, None])
     code = properties.get("Code", {})
     folder = code_folder(name, code, template, report)
     variables = properties.get("Environment", {}).get("Variables", {})
@@ -104,10 +105,12 @@ def _function(
             for reference in properties.get("Layers", [])
         ),
         limit=None if limit is None else int(limit),
-        log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
+        log_group=str(
+            properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"
+        ),
         role=build_role(properties.get("Role"), resources, report),
-        function_name=name,
-        qualifiers=qualifiers_of(name, template),
+        function_name=function_name,
+        qualifiers=qualifiers_of(resources.scope[name, "Arn"], template, resources.scope),
         asynchronous=build_asynchronous_rules(
             name, resources.scope[name, "Arn"], properties, resources, report
         ),

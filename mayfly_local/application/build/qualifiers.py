@@ -1,52 +1,40 @@
-"""Aliases and versions of functions. Each is the function itself, since there is one code."""
+"""Aliases and versions of functions, which are the functions themselves here.
 
-from typing import Any, Final
+https://docs.aws.amazon.com/lambda/latest/dg/configuration-aliases.html
+"""
 
+from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.application.build.scope import Scope
 from mayfly_local.application.template import Template
-from mayfly_local.iam.function_names import FunctionName
+from mayfly_local.errors import TemplateError
 
 __all__ = ["qualifier_scope", "qualifiers_of"]
 
-_ALIAS: Final = "AWS::Lambda::Alias"
-_VERSION: Final = "AWS::Lambda::Version"
-#: The number of every version.
-_NUMBER: Final = "1"
 
-
-def qualifiers_of(function: str, template: Template) -> tuple[str, ...]:
-    """Returns the names of the aliases, and the versions, of a function by its logical id."""
-    found = [_qualified(resource) for resource in _resources(template).values()]
-    return tuple(name.qualifier for name in found if name.name == function)
-
-
-def qualifier_scope(template: Template) -> dict[tuple[str, str | None], Any]:
+def qualifier_scope(template: Template, scope: Scope) -> Scope:
     """Returns the values of Ref and GetAtt for aliases and versions: ARNs with a qualifier."""
-    scope: dict[tuple[str, str | None], Any] = {}
-    for logical_id, resource in _resources(template).items():
-        name = _qualified(resource)
-        scope[logical_id, None] = name.arn
-        scope[logical_id, "AliasArn"] = scope[logical_id, "FunctionArn"] = name.arn
-        scope[logical_id, "Version"] = _NUMBER
-    return scope
+    values: Scope = {}
+    for name, properties in template.of_type("AWS::Lambda::Alias", "AWS::Lambda::Version").items():
+        is_alias = "Name" in properties
+        try:
+            function = str(template.resolve(properties.get("FunctionName", ""), scope))
+            qualifier = str(template.resolve(properties["Name"], scope)) if is_alias else "1"
+        except TemplateError:  # The alias of a function that is not in the template.
+            continue
+        arn = (
+            function
+            if function.startswith("arn:")
+            else f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
+        )
+        values[name, None] = values[name, "FunctionArn"] = f"{arn}:{qualifier}"
+        values[name, "AliasArn"] = f"{arn}:{qualifier}"
+        if not is_alias:
+            values[name, "Version"] = qualifier
+    return values
 
 
-def _resources(template: Template) -> dict[str, Any]:
-    return {
-        name: resource
-        for name, resource in template.resources.items()
-        if resource["Type"] in (_ALIAS, _VERSION)
-    }
-
-
-def _qualified(resource: dict[str, Any]) -> FunctionName:
-    """Returns the logical id of the function, and the qualifier."""
-    properties = resource.get("Properties") or {}
-    reference = properties.get("FunctionName", "")
-    if isinstance(reference, dict):  # Ref or GetAtt
-        (reference,) = reference.values()
-    if isinstance(reference, list):
-        reference = reference[0]
-    is_alias = resource["Type"] == _ALIAS
-    return FunctionName(
-        str(reference).partition(".")[0], str(properties.get("Name", "")) if is_alias else _NUMBER
-    )
+def qualifiers_of(arn: str, template: Template, scope: Scope) -> tuple[str, ...]:
+    """Returns the names of the aliases, and the versions, of the function with an ARN."""
+    names = template.of_type("AWS::Lambda::Alias", "AWS::Lambda::Version")
+    found = [str(scope.get((name, None), "")).rpartition(":") for name in names]
+    return tuple(qualifier for function, _, qualifier in found if function == arn)
