@@ -71,6 +71,15 @@ class _Port(click.ParamType[int]):
     help="How late expired items are deleted; AWS may take days.",
 )
 @click.option(
+    "--retry-delay",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The pause before the first retry of an asynchronous invocation, on AWS a minute; the "
+    "second is twice as long.",
+)
+@click.option(
     "--grace",
     type=SECONDS,
     default=10.0,
@@ -126,6 +135,7 @@ def up(
     endpoint_url: str | None,
     parameters: tuple[tuple[str, str], ...],
     ttl_lag: float,
+    retry_delay: float,
     grace: float,
     idle: float,
     work: Path | None,
@@ -148,6 +158,7 @@ def up(
         endpoint=endpoint_url,
         parameters=dict(parameters),
         ttl_lag=ttl_lag,
+        retry_delay=retry_delay,
         grace=grace,
         idle=idle,
         pure_python=runtime == "python",

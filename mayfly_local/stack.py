@@ -2,8 +2,9 @@
 
 template --> emulator (child) --> state deployed and verified --> compute: pools of processes
                                                                     ^   ^   ^   ^
-                                            HTTP API ---------------+   |   |   +-- schedules
-                                            queues ---------------------+   +------ streams
+                                            HTTP API ---------------+   |   |   +-- streams
+                                            queues ---------------------+   |
+                      emulator (SNS, EventBridge, S3, Invoke), schedules ---+
 """
 
 import asyncio
@@ -47,10 +48,14 @@ from mayfly_local.logs import Log, Logs
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.processes.children import Children
+from mayfly_local.sources.asynchronous import Asynchronous
+from mayfly_local.sources.destinations import Destinations
+from mayfly_local.sources.log_tails import LogTails
 from mayfly_local.sources.authorizations import Guests
 from mayfly_local.sources.listeners import Listeners, main_api
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
+from mayfly_local.sources.requests import EmulatorRequests, OwnRequests
 from mayfly_local.sources.schedules import Scheduler
 from mayfly_local.sources.streams import StreamPoller
 from mayfly_local.stack_file import StackFile
@@ -83,6 +88,7 @@ class Options:
     endpoint: str | None
     parameters: dict[str, str]
     ttl_lag: float
+    retry_delay: float
     grace: float
     idle: float
     pure_python: bool
@@ -176,6 +182,9 @@ class _Stack:
         self._pollers: list[QueuePoller | StreamPoller] = []
         self._background: list[asyncio.Task[Any]] = []
         self._poller_tasks: list[asyncio.Task[Any]] = []
+        self._asynchronous: Asynchronous | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._own_requests: OwnRequests | None = None
         self._after_deploy: list[str] = []
         self.application: Application | None = None
 
@@ -192,7 +201,7 @@ class _Stack:
         deployed = await deploy(template, clients)
         self.application = app = build(
             template, deployed.scope, api_url=self._api_url, next_port=free_port,
-            strict=options.strict,
+            strict=options.strict, report=deployed.report,
         )  # fmt: skip
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
@@ -252,6 +261,8 @@ class _Stack:
     async def broken(self) -> str:
         """Waits until a part that the stack needs has failed, and returns the reason."""
         parts = {*self._background, *self._poller_tasks}
+        if self._running is not None:
+            parts.add(self._running)
         while parts:
             done, parts = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
@@ -278,6 +289,8 @@ class _Stack:
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         for queue in queues:
             queue.stop()
+        if self._asynchronous is not None:
+            self._asynchronous.drain()
         await self._end_waiting()
         while self._listeners is not None and self._listeners.is_busy:
             await asyncio.sleep(0.02)
@@ -285,7 +298,11 @@ class _Stack:
             poller.function for poller in self._pollers if isinstance(poller, StreamPoller)
         }
         others = [pool for name, pool in self._pools.items() if name not in read_streams]
-        while any(poller.is_busy for poller in queues) or any(pool.is_busy for pool in others):
+        while (
+            any(poller.is_busy for poller in queues)
+            or any(pool.is_busy for pool in others)
+            or (self._asynchronous is not None and self._asynchronous.is_busy)
+        ):
             await asyncio.sleep(0.02)
         for poller in self._pollers:
             poller.stop()
@@ -300,6 +317,8 @@ class _Stack:
             poller.stop()
         await self._end_waiting()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        if self._asynchronous is not None and (line := await self._asynchronous.stop()):
+            self._logs.say(line)
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         return sum(await asyncio.gather(*(poller.release() for poller in queues)))
 
@@ -307,6 +326,8 @@ class _Stack:
         """Ends the emulator's long polls, so that no poller holds up the stop."""
         if self._control is not None:
             await self._control.tell("stopping", {})
+        if self._own_requests is not None:
+            self._own_requests.close()
 
     async def close(self) -> None:
         """Stops everything that still runs."""
@@ -314,6 +335,8 @@ class _Stack:
         if self._listeners is not None:
             await self._listeners.close()
         tasks = [*self._background, *self._poller_tasks]
+        if self._running is not None:
+            tasks.append(self._running)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -384,6 +407,7 @@ class _Stack:
             return []
         self._roles = Roles(self._control, self._keys)
         self._positions = self._positions or Positions(self._control)
+        await self._control.ask("functions", _named(app))
         problems = await self._roles.take(app)
         await self._positions.declare(
             {
@@ -460,8 +484,10 @@ class _Stack:
                 StreamPoller(stream, clients, self._invoke, self._log, self._positions)
             )
         self._poller_tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
+        self._asynchronous = asynchronous = self._make_asynchronous(app, clients)
+        self._running = asyncio.ensure_future(asynchronous.run())
         for schedule in app.schedules:
-            self._in_background(Scheduler(schedule, self._invoke, self._log).run())
+            self._in_background(Scheduler(schedule, asynchronous.submit, clients, self._log).run())
         if deployed.ttl:
             self._in_background(
                 Reaper(
@@ -477,6 +503,23 @@ class _Stack:
         self._in_background(self._reap_idle())
         if self._options.reload:
             self._in_background(watch(app, self._options.template, self._pools, self._logs.say))
+
+    def _make_asynchronous(self, app: Application, clients: Clients) -> Asynchronous:
+        requests: EmulatorRequests | OwnRequests
+        if self._control is not None:
+            requests = EmulatorRequests(self._control)
+        else:
+            requests = self._own_requests = OwnRequests()
+        return Asynchronous(
+            app.functions,
+            requests,
+            self._invoke,
+            destinations=Destinations(clients, self._log),
+            log=self._log,
+            tails=LogTails(self._function_logs),
+            retry_seconds=self._options.retry_delay,
+            keeps=self._options.state is not None,
+        )
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         self._background.append(asyncio.ensure_future(work))
@@ -523,6 +566,22 @@ class _Stack:
             if process.returncode != 0:
                 raise LocalError(f"the template's AfterDeploy command failed: {command}\n{text}")
             self._after_deploy += text.splitlines()
+
+
+def _named(app: Application) -> dict[str, dict[str, Any]]:
+    """Returns what the emulator's Lambda API tells about functions, by logical id."""
+    return {
+        name: {
+            "name": function.function_name or name,
+            "arn": function.arn,
+            "runtime": function.runtime,
+            "handler": function.handler,
+            "timeout": function.timeout_seconds,
+            "memory": function.memory_mb,
+            "qualifiers": list(function.qualifiers),
+        }
+        for name, function in app.functions.items()
+    }
 
 
 def _api_lines(app: Application) -> list[str]:

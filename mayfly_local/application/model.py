@@ -11,11 +11,32 @@ from mayfly_local.iam.permissions import Role
 
 __all__ = [
     "Application",
+    "AsynchronousRules",
     "Function",
     "QueueSource",
     "Schedule",
     "StreamSource",
 ]
+
+
+@dataclass(frozen=True)
+class AsynchronousRules:
+    """The settings of asynchronous invocations. The defaults are Lambda's.
+
+    Destinations are ARNs of queues, topics, functions and event buses, or None.
+    """
+
+    max_retries: int = 2
+    max_age_seconds: int = 6 * 60 * 60
+    on_success_arn: str | None = None
+    on_failure_arn: str | None = None
+    dead_letter_arn: str | None = None
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """The ARNs of everything that outcomes are sent to."""
+        wanted = (self.on_success_arn, self.on_failure_arn, self.dead_letter_arn)
+        return tuple(arn for arn in wanted if arn is not None)
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,11 @@ class Function:
     log_group: str
     #: None if the role is not in the template.
     role: Role | None
+    #: The name that clients call it by.
+    function_name: str = ""
+    #: Aliases and versions of the template. All of them run the one code that there is.
+    qualifiers: tuple[str, ...] = ()
+    asynchronous: AsynchronousRules = AsynchronousRules()
 
 
 @dataclass(frozen=True)
@@ -77,11 +103,15 @@ class StreamSource:
 
 @dataclass(frozen=True)
 class Schedule:
-    """An EventBridge rule or schedule that calls a function."""
+    """An EventBridge rule or schedule that calls a function, or sends its event elsewhere.
+
+    Exactly one of `function`, a logical id, and `target_arn`, of a queue, topic or bus, is set.
+    """
 
     name: str
     arn: str
-    function: str
+    function: str | None
+    target_arn: str | None
     times: ScheduleTimes
     event: Any
 

@@ -30,16 +30,33 @@ STATE: Final = {
         "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration",
         "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
     },
+    "AWS::SNS::Topic": {
+        "ContentBasedDeduplication", "DisplayName", "FifoTopic", "KmsMasterKeyId", "Subscription",
+        "Tags", "TopicName",
+    },
+    "AWS::SNS::Subscription": {
+        "DeliveryPolicy", "Endpoint", "FilterPolicy", "FilterPolicyScope", "Protocol",
+        "RawMessageDelivery", "RedrivePolicy", "Region", "SubscriptionRoleArn", "TopicArn",
+    },
+    "AWS::Events::EventBus": {"Description", "Name", "Policy", "Tags"},
+    "AWS::Events::Rule": {
+        "Description", "EventBusName", "EventPattern", "Name", "RoleArn", "ScheduleExpression",
+        "State", "Tags", "Targets",
+    },
 }  # fmt: skip
 
 #: Resources that this runtime implements itself.
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
-        "Architectures", "Code", "Description", "Environment", "EphemeralStorage", "FunctionName",
-        "Handler", "Layers",
+        "Architectures", "Code", "DeadLetterConfig", "Description", "Environment",
+        "EphemeralStorage", "FunctionName", "Handler", "Layers",
         "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
         "Runtime", "Tags", "Timeout",
         "TracingConfig",
+    },
+    "AWS::Lambda::EventInvokeConfig": {
+        "DestinationConfig", "FunctionName", "MaximumEventAgeInSeconds", "MaximumRetryAttempts",
+        "Qualifier",
     },
     "AWS::Lambda::LayerVersion": {
         "CompatibleArchitectures", "CompatibleRuntimes", "Content", "Description", "LayerName",
@@ -108,7 +125,6 @@ COMPUTE: Final = {
         "RouteSettings", "StageName",
         "StageVariables", "Tags",
     },
-    "AWS::Events::Rule": {"Description", "Name", "ScheduleExpression", "State", "Targets"},
     "AWS::Scheduler::Schedule": {
         "Description", "FlexibleTimeWindow", "Name", "ScheduleExpression",
         "ScheduleExpressionTimezone", "State", "Target",
@@ -137,7 +153,6 @@ _WITHOUT_EFFECT: Final = {
         "ContributorInsightsSpecification", "OnDemandThroughput", "ResourcePolicy",
         "WarmThroughput",
     },
-    "AWS::Events::Rule": {"RoleArn", "Tags"},
     "AWS::Lambda::Alias": {"ProvisionedConcurrencyConfig", "RoutingConfig"},
     "AWS::Lambda::Version": {"ProvisionedConcurrencyConfig", "RuntimePolicy"},
     "AWS::Lambda::EventSourceMapping": {

@@ -68,14 +68,17 @@ class Template:
 
     def state(self) -> dict[str, Any]:
         """Returns the resources that the emulator holds."""
-        return {
-            name: resource for name, resource in self.resources.items() if resource["Type"] in STATE
-        }
+        return {name: resource for name, resource in self.resources.items() if _is_state(resource)}
 
     def wanted_from_state(self) -> set[tuple[str, str | None]]:
         """Returns the references from compute and outputs to the state."""
         state = self.state()
-        rest = [resource for name, resource in self.resources.items() if name not in state]
+        rest = [
+            resource
+            for name, resource in self.resources.items()
+            # The runtime keeps the times of a rule, even if the emulator has its pattern.
+            if name not in state or "ScheduleExpression" in (resource.get("Properties") or {})
+        ]
         return {
             reference for reference in references([rest, self.outputs]) if reference[0] in state
         }
@@ -287,6 +290,16 @@ def _stack_name(folder: str) -> str:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
     """
     return "app-" + re.sub(r"[^A-Za-z0-9-]", "-", folder)
+
+
+def _is_state(resource: dict[str, Any]) -> bool:
+    """Returns whether the emulator holds a resource. The runtime itself keeps time, so a rule that
+    has only a schedule is its own.
+    """
+    return resource["Type"] in STATE and not (
+        resource["Type"] == "AWS::Events::Rule"
+        and "EventPattern" not in (resource.get("Properties") or {})
+    )
 
 
 def _is_wanted(template: Template, resource: dict[str, Any]) -> bool:

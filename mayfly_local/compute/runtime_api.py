@@ -210,6 +210,8 @@ class RuntimeApi:
             "Lambda-Runtime-Invoked-Function-Arn": self._arn,
             "Lambda-Runtime-Trace-Id": invocation.trace,
         }
+        if invocation.client_context:
+            headers["Lambda-Runtime-Client-Context"] = invocation.client_context
         response = web.Response(
             body=invocation.event, headers=headers, content_type="application/json"
         )

@@ -77,6 +77,7 @@ def rows(durable: "Durable") -> Iterator[Row]:
     for scope, queue in sqs._queues.all_items():
         if sqs._queues.get_scoped(*scope) is queue:
             yield from _queue_rows(scope, queue)
+    yield from durable.invocations.rows()
     yield from durable.mappings.rows()
 
 
@@ -165,6 +166,7 @@ class Found:
     services: dict[str, bytes] = field(default_factory=dict)
     positions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: dict[str, bytes] = field(default_factory=dict)
+    invocations: dict[str, bytes] = field(default_factory=dict)
 
     def take(self, key: tuple[Any, ...], value: bytes | None) -> None:
         """Adds a row, in the order of the journal.
@@ -222,6 +224,9 @@ class Found:
 
     def _take_position(self, key: list[Any], value: bytes | None) -> None:
         _keep(self.positions, key[0], None if value is None else json.loads(value))
+
+    def _take_invocation(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.invocations, key[0], value)
 
     def _take_lost(self, key: list[Any], value: bytes | None) -> None:
         _keep(self.lost, key[0], value)

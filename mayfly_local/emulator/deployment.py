@@ -11,8 +11,13 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError, WaiterError
 
+from mayfly_local.application.build.qualifiers import qualifier_scope
+from mayfly_local.application.build.scope import compute_scope
+from mayfly_local.application.classes import Report
+from mayfly_local.application.outside import outside, undelivered, without_outside_targets
 from mayfly_local.application.template import Template
 from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.verification import bus_differences, topic_differences
 from mayfly_local.errors import LocalError, TemplateError
 
 __all__ = ["Deployment", "deploy"]
@@ -29,13 +34,19 @@ class Deployment:
     """Deployed state: physical ids by logical id, and the values of referenced attributes."""
 
     def __init__(
-        self, physical: dict[str, str], scope: dict[Attribute, Any], ttl: dict[str, str]
+        self,
+        physical: dict[str, str],
+        scope: dict[Attribute, Any],
+        ttl: dict[str, str],
+        report: Report,
     ) -> None:
         self.physical = physical
         self.scope = scope
         #: The TTL attribute by table name. Mayfly's own reaper deletes the items, so that its delay
         #: can be set.
         self.ttl = ttl
+        #: Has the resources that are not deployed, or not wholly.
+        self.report = report
 
 
 async def deploy(template: Template, clients: Clients) -> Deployment:
@@ -43,13 +54,20 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
 
     Raises TemplateError if the emulator refuses a resource, or creates it otherwise than requested.
     """
-    state = {
-        name: _plain(template.resolve(resource, _names_only(template)))
+    # Subscriptions, rules and notifications name functions, whose ARNs are known already.
+    known = compute_scope(template)
+    scope = {**known, **qualifier_scope(template, known), **_names_only(template)}
+    resolved = {
+        name: _plain(template.resolve(resource, scope))
         for name, resource in template.state().items()
     }
+    report = Report()
+    state = _deployable(resolved, report)
     if not state:
-        return Deployment({}, {}, {})
-    wanted = sorted(template.wanted_from_state(), key=str)
+        return Deployment({}, {}, {}, report)
+    wanted = sorted(
+        (reference for reference in template.wanted_from_state() if reference[0] in state), key=str
+    )
     body = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": state,
@@ -62,7 +80,7 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
     reply = await clients.call("cloudformation", "describe_stacks", StackName=template.name)
     described = reply["Stacks"][0].get("Outputs", [])
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described}
-    scope: dict[Attribute, Any] = {
+    values: dict[Attribute, Any] = {
         attribute: outputs[f"Out{index}"] for index, attribute in enumerate(wanted)
     }
     resources = await clients.call(
@@ -81,7 +99,22 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
         for name, resource in template.state().items()
         if resource.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
-    return Deployment(physical, scope, ttl)
+    return Deployment(physical, values, ttl, report)
+
+
+def _deployable(resolved: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Returns the resources without what belongs to something outside the template."""
+    for name, reason in outside(resolved).items():
+        report.leave_out(name, reason)
+    state = {}
+    for name, resource in resolved.items():
+        if name not in report.missing:
+            state[name], targets = without_outside_targets(resource)
+            for target in targets:
+                report.absent(name, f"the notification target {target}")
+            for receiver in undelivered(resource):
+                report.absent(name, receiver)
+    return state
 
 
 async def _create_or_update(template: Template, clients: Clients, body: str) -> None:
@@ -141,8 +174,12 @@ async def _settle(
         wanted, actual = await _table(clients, physical[name], properties)
     elif resource["Type"] == "AWS::SQS::Queue":
         wanted, actual = await _queue(clients, physical[name], properties)
-    else:
+    elif resource["Type"] == "AWS::S3::Bucket":
         await clients.call("s3", "head_bucket", Bucket=physical[name])
+    elif resource["Type"].startswith("AWS::SNS::"):
+        wanted, actual = await topic_differences(clients, resource, physical[name])
+    else:
+        wanted, actual = await bus_differences(clients, resource, physical[name])
     return [
         f"resource {name}: {key} is {actual.get(key)!r} in the emulator, and {value!r} in the "
         "template"
@@ -243,7 +280,9 @@ def _names_only(template: Template) -> dict[Attribute, Any]:
     scope: dict[Attribute, Any] = {}
     for name in template.state():
         scope[name, None] = {"Ref": name}
-        for attribute in ("Arn", "StreamArn", "QueueName", "QueueUrl"):
+        for attribute in (
+            "Arn", "Name", "QueueName", "QueueUrl", "StreamArn", "TopicArn", "TopicName",
+        ):  # fmt: skip
             scope[name, attribute] = {"Fn::GetAtt": [name, attribute]}
     return scope
 
@@ -256,6 +295,7 @@ def _plain(resource: dict[str, Any]) -> dict[str, Any]:
     """
     properties = dict(resource.get("Properties", {}))
     properties.pop("TimeToLiveSpecification", None)
+    properties.pop("ScheduleExpression", None)  # The runtime keeps the times of rules.
     if "DeletionProtectionEnabled" in properties:
         properties["DeletionProtectionEnabled"] = _is_true(properties["DeletionProtectionEnabled"])
     return {"Type": resource["Type"], "Properties": properties}

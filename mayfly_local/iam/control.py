@@ -74,7 +74,7 @@ class ControlInterface:
             await respond(send, 400, *plain_error(malformed))
             return
         try:
-            reply = await self._newest(**body) if what == "records" else self._reply(what, body)
+            reply = await self._awaited(what, body)
             self._kept.commit()
         except OSError as problem:
             text = f"the state could not be written: {problem.strerror}"
@@ -84,8 +84,14 @@ class ControlInterface:
             send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
         )
 
-    async def _newest(self, stream: str, known: str, seconds: float) -> dict[str, str]:
-        return {"newest": await self._kept.newest_record(stream, known=known, seconds=seconds)}
+    async def _awaited(self, what: str, arguments: Any) -> Any:
+        """Returns the reply to a request, some of which wait for something new."""
+        match what:
+            case "records":
+                return {"newest": await self._kept.newest_record(**arguments)}
+            case "due":
+                return {"invocations": await self._kept.due_invocations(**arguments)}
+        return self._reply(what, arguments)
 
     def _reply(self, what: str, arguments: Any) -> Any:
         match what:

@@ -13,12 +13,16 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.iam.event_requests import event_actions
+from mayfly_local.iam.lambda_requests import lambda_actions
 from mayfly_local.iam.s3_requests import s3_actions
 
 __all__ = ["SERVICES", "UNREADABLE", "Permission", "Request", "signer"]
 
 #: Services that the emulator provides. Requests to other services are refused.
-SERVICES: Final = {"cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm", "sts"}
+SERVICES: Final = {
+    "cloudformation", "dynamodb", "events", "iam", "lambda", "s3", "sns", "sqs", "ssm", "sts",
+}  # fmt: skip
 #: Errors that reading a malformed request can raise.
 UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
 
@@ -89,7 +93,17 @@ class Request:
                     self.method, self.path, self.query, self.headers, self.body
                 )
             }
+        if self.service == "lambda":
+            return {
+                Permission(f"lambda:{action}", resource)
+                for action, resource in lambda_actions(self.method, self.path, self.query)
+            }
         operation, arguments = self._operation()
+        if self.service in ("events", "sns"):
+            return {
+                Permission(f"{self.service}:{action}", resource)
+                for action, resource in event_actions(self.service, operation, arguments)
+            }
         if self.service == "dynamodb":
             return set(_of_dynamodb(operation, arguments))
         if self.service == "sqs":

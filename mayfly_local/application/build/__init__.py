@@ -2,16 +2,17 @@
 
 ::
 
-    scope       Ref and GetAtt of compute resources
-    resources   resources by type, with these values in their properties
-    functions   functions with their sizes, variables, libraries and layers
-    code        the folders of functions and layers
-    roles       the role of a function, with its policies
-    qualifiers  aliases and versions of functions
-    apis        all APIs: http_api, rest_api (with mocks) and function_urls, and their authorizers
-    sources     event source mappings: queues and streams
-    schedules   rules and schedules of EventBridge
-    outputs     the outputs of the template
+    scope         Ref and GetAtt of compute resources
+    qualifiers    aliases and versions of functions
+    resources     resources by type, with these values in their properties
+    functions     functions with their sizes, variables, libraries and layers
+    code          the folders of functions and layers
+    roles         the role of a function, with its policies
+    asynchronous  retries and destinations of asynchronous invocations
+    apis          all APIs: http_api, rest_api (with mocks) and function_urls, and their authorizers
+    sources       event source mappings: queues and streams
+    schedules     rules and schedules of EventBridge
+    outputs       the outputs of the template
 """
 
 from collections.abc import Callable
@@ -41,16 +42,17 @@ def build(
     api_url: str,
     next_port: Callable[[int], int] = lambda port: port,
     strict: bool = False,
+    report: Report | None = None,
 ) -> Application:
     """Resolves functions and event sources against the deployed state.
 
     `api_url` is the address of the first API, and `next_port` returns a free port for each further
     one. Raises TemplateError with every problem found. With `strict`, a part that is absent here is
-    a problem.
+    a problem. `report` has what is known before: resources that were not deployed.
     """
     addresses = Addresses.of(template, url=api_url, next_port=next_port)
     try:
-        return _application(template, state, addresses, strict=strict)
+        return _application(template, state, addresses, strict=strict, report=report or Report())
     except UNUSABLE as problem:
         raise TemplateError(
             template.path, [f"a property has a value that cannot be used: {problem!r}"]
@@ -58,10 +60,9 @@ def build(
 
 
 def _application(
-    template: Template, state: Scope, addresses: Addresses, *, strict: bool
+    template: Template, state: Scope, addresses: Addresses, *, strict: bool, report: Report
 ) -> Application:
     # Each part reports its problems here, so that one error names all of them.
-    report = Report()
     scope = {**compute_scope(template), **addresses.scope(template), **state}
     resources = Resources(template, {**scope, **qualifier_scope(template, scope)})
     functions = {
@@ -77,7 +78,7 @@ def _application(
     schedules = tuple(
         schedule
         for schedule in build_schedules(resources, functions, report)
-        if schedule.function in functions
+        if schedule.function is None or schedule.function in functions
     )
     application = Application(
         name=template.name,

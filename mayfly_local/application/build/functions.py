@@ -4,13 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mayfly_local.application.build.asynchronous import build_asynchronous_rules
 from mayfly_local.application.build.code import code_folder, layer_folder
+from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
 from mayfly_local.application.metadata import has_libraries
 from mayfly_local.application.model import Function
 from mayfly_local.application.template import UNUSABLE
 from mayfly_local.errors import TemplateError
+from mayfly_local.iam.function_names import FunctionName
 
 __all__ = ["build_functions", "find_function"]
 
@@ -46,9 +49,10 @@ def find_function(
     text = str(reference)
     uri = _LAMBDA_URI.search(text)
     wanted = uri["arn"] if uri else text
+    # An alias or a version is the function itself here.
+    named = FunctionName.parse(wanted)
     for name, function in functions.items():
-        # An alias or a version is the function itself here.
-        if wanted in (name, function.arn) or wanted.startswith((f"{function.arn}:", f"{name}:")):
+        if named is not None and named.name in (name, function.function_name):
             return name
     report.absent(where, f"{wanted or '(none)'} is not a function that runs here")
     return wanted.rpartition(":")[2]
@@ -70,7 +74,7 @@ def _absence(properties: dict[str, Any]) -> str:
 def _function(
     name: str, properties: dict[str, Any], resources: Resources, report: Report
 ) -> Function:
-    template = resources.template
+    template, function_name = resources.template, str(resources.scope[name, None])
     code = properties.get("Code", {})
     folder = code_folder(name, code, template, report)
     variables = properties.get("Environment", {}).get("Variables", {})
@@ -101,6 +105,13 @@ def _function(
             for reference in properties.get("Layers", [])
         ),
         limit=None if limit is None else int(limit),
-        log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
+        log_group=str(
+            properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"
+        ),
         role=build_role(properties.get("Role"), resources, report),
+        function_name=function_name,
+        qualifiers=qualifiers_of(resources.scope[name, "Arn"], template, resources.scope),
+        asynchronous=build_asynchronous_rules(
+            name, resources.scope[name, "Arn"], properties, resources, report
+        ),
     )

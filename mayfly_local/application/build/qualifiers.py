@@ -8,7 +8,7 @@ from mayfly_local.application.build.scope import Scope
 from mayfly_local.application.template import Template
 from mayfly_local.errors import TemplateError
 
-__all__ = ["qualifier_scope"]
+__all__ = ["qualifier_scope", "qualifiers_of"]
 
 
 def qualifier_scope(template: Template, scope: Scope) -> Scope:
@@ -31,3 +31,10 @@ def qualifier_scope(template: Template, scope: Scope) -> Scope:
         if not is_alias:
             values[name, "Version"] = qualifier
     return values
+
+
+def qualifiers_of(arn: str, template: Template, scope: Scope) -> tuple[str, ...]:
+    """Returns the names of the aliases, and the versions, of the function with an ARN."""
+    names = template.of_type("AWS::Lambda::Alias", "AWS::Lambda::Version")
+    found = [str(scope.get((name, None), "")).rpartition(":") for name in names]
+    return tuple(qualifier for function, _, qualifier in found if function == arn)

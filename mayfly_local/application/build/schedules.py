@@ -1,4 +1,4 @@
-"""EventBridge rules and schedules that call functions."""
+"""EventBridge rules and schedules that call functions, or send messages and events."""
 
 import json
 from collections.abc import Mapping
@@ -7,11 +7,15 @@ from typing import Any, Final
 from mayfly_local.application.build.functions import find_function
 from mayfly_local.application.build.resources import Report, Resources
 from mayfly_local.application.model import Function, Schedule
-from mayfly_local.application.schedule_times import ScheduleTimes
+from mayfly_local.application.schedule_times import ScheduleTimes, UnsupportedSchedule
 
 __all__ = ["build_schedules"]
 
-_TARGET_KEYS: Final = {"Arn", "Id", "Input", "RoleArn"}
+#: Keys of a target. `RetryPolicy` and `DeadLetterConfig` are for targets that AWS cannot reach,
+#: which does not happen here: for functions that fail, a function has its own settings.
+_TARGET_KEYS: Final = {"Arn", "DeadLetterConfig", "Id", "Input", "RetryPolicy", "RoleArn"}
+#: Services whose resources can be targets, besides functions.
+_SENT_TO: Final = ("sqs", "sns", "events")
 
 
 def build_schedules(
@@ -31,8 +35,8 @@ def build_schedules(
             functions=functions,
             report=report,
         )
-        for name, properties in resources.of_type("AWS::Events::Rule")
-        if properties.get("State", "ENABLED") == "ENABLED" and "ScheduleExpression" in properties
+        for name, properties in _timed_rules(resources)
+        if properties.get("State", "ENABLED") == "ENABLED"
         for target in properties.get("Targets", [])
     ]
     schedules = [
@@ -51,6 +55,15 @@ def build_schedules(
     return tuple(schedule for schedule in [*rules, *schedules] if schedule is not None)
 
 
+def _timed_rules(resources: Resources) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the rules with a schedule. The emulator has the others. Raises TemplateError."""
+    return [
+        (name, resources.resolve(name, properties))
+        for name, properties in resources.template.of_type("AWS::Events::Rule").items()
+        if "ScheduleExpression" in properties
+    ]
+
+
 def _schedule(
     name: str,
     target: dict[str, Any],
@@ -64,11 +77,18 @@ def _schedule(
     """Returns the schedule of one target, or None if its time or its event cannot be parsed."""
     for key in sorted(set(target) - _TARGET_KEYS):
         report.absent(name, f"{key} of its target")
-    function = find_function(functions, f"resource {name}", target.get("Arn", ""), report)
-    event = target.get("Input")
+    wanted, event = str(target.get("Arn", "")), target.get("Input")
+    service = wanted.split(":")[2] if wanted.startswith("arn:") else ""
+    target_arn = wanted if service in _SENT_TO else None
+    function = None if target_arn else find_function(functions, f"resource {name}", wanted, report)
     try:
         times = ScheduleTimes.parse(expression, zone)
-        return Schedule(name, arn, function, times, json.loads(event) if event else None)
+        return Schedule(
+            name, arn, function, target_arn, times, json.loads(event) if event else None
+        )
+    except UnsupportedSchedule as problem:
+        report.leave_out(name, str(problem))
+        return None
     except ValueError as problem:
         report(f"resource {name}: {problem}")
         return None

@@ -12,43 +12,12 @@ from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.compute.invocation import Failure, Reply
 from mayfly_local.sources.payloads import sqs_record, stream_record
 from mayfly_local.sources.queues import failed_ids
+from tests.support.patterns import MALFORMED, PATTERNS
 
 # ---------------------------------------------------------------- filter patterns
 
 
-@pytest.mark.parametrize(
-    ("pattern", "event", "expected"),
-    [
-        ({"a": ["x"]}, {"a": "x", "b": 1}, True),
-        ({"a": ["x", "y"]}, {"a": "y"}, True),
-        ({"a": ["x"]}, {"a": "z"}, False),
-        ({"a": ["x"]}, {}, False),
-        ({"a": [None]}, {"a": None}, True),
-        ({"a": [1]}, {"a": "1"}, False),
-        ({"a": [1]}, {"a": True}, False),
-        ({"a": [1]}, {"a": 1.0}, True),
-        ({"a": {"b": ["x"]}}, {"a": {"b": "x"}}, True),
-        ({"a": {"b": ["x"]}}, {"a": "x"}, False),
-        ({"a": ["x"], "b": ["y"]}, {"a": "x"}, False),
-        ({"a": {"b": [{"exists": False}]}}, {}, True),
-        ({"a": {"b": [{"exists": True}]}}, {}, False),
-        ({"a": [{"exists": True}]}, {"a": None}, True),
-        ({"a": [{"exists": False}]}, {}, True),
-        ({"a": [{"exists": False}]}, {"a": 1}, False),
-        ({"a": [{"prefix": "ab"}]}, {"a": "abc"}, True),
-        ({"a": [{"suffix": "bc"}]}, {"a": "abc"}, True),
-        ({"a": [{"equals-ignore-case": "ABC"}]}, {"a": "abc"}, True),
-        ({"a": [{"anything-but": ["x", 1]}]}, {"a": "y"}, True),
-        ({"a": [{"anything-but": ["x", 1]}]}, {"a": 1}, False),
-        ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "yx"}, True),
-        ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "xy"}, False),
-        ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 5}, True),
-        ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 1}, False),
-        ({"a": [{"numeric": ["=", 1]}]}, {"a": "1"}, False),
-        ({"$or": [{"a": ["x"]}, {"b": ["y"]}]}, {"b": "y"}, True),
-        ({"$or": [{"a": ["x"]}, {"b": ["y"]}], "c": [1]}, {"b": "y"}, False),
-    ],
-)
+@pytest.mark.parametrize(("pattern", "event", "expected"), PATTERNS)
 def test_pattern_matches_the_events_that_it_names(
     pattern: dict[str, Any], event: Any, expected: bool
 ) -> None:
@@ -56,16 +25,7 @@ def test_pattern_matches_the_events_that_it_names(
     assert matches(pattern, event) is expected
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        [],
-        {"a": "x"},
-        {"a": []},
-        {"a": [{"wildcard": "x*"}]},
-        {"a": [{"prefix": "x", "suffix": "y"}]},
-    ],
-)
+@pytest.mark.parametrize("pattern", MALFORMED)
 def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
     with pytest.raises(ValueError, match=r"list|object|rule"):
         check_pattern(pattern)
@@ -94,6 +54,12 @@ def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-03-28T12:00:00", "2026-03-30T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-24T12:00:00", "2026-10-25T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-25T00:30:00", "2026-10-26T01:30:00"),
+        ("cron(0 12 1 1 ? 2030)", "UTC", "2026-01-01T00:00:00", "2030-01-01T12:00:00"),
+        ("cron(0 12 1 1 ? 2024)", "UTC", "2026-01-01T00:00:00", None),
+        ("cron(0 12 1 1 ? 2026-2027)", "UTC", "2026-01-01T12:00:00", "2027-01-01T12:00:00"),
+        ("cron(0 12 1 1 ? 2020/5)", "UTC", "2026-01-01T12:00:00", "2030-01-01T12:00:00"),
+        ("cron(0 12 29 2 ? 2026,2028)", "UTC", "2026-01-01T00:00:00", "2028-02-29T12:00:00"),
+        ("cron(0 0 1 1 ? 2027)", "Asia/Tokyo", "2026-01-01T00:00:00", "2026-12-31T15:00:00"),
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-01T00:00:00", "2026-01-01T10:00:00"),
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-02T00:00:00", None),
     ],
@@ -113,7 +79,7 @@ def test_schedule_fires_at_the_times_of_eventbridge(
     "expression",
     ["", "rate(0 minutes)", "rate(1 minutes)", "rate(5 minute)", "rate(5 seconds)",
     "cron(* * * * *)", "cron(0 12 * * * *)", "cron(0 12 15W * ? *)", "cron(0 25 * * ? *)",
-    "cron(0 12 * * ? 2030)", "at(x)"],
+    "cron(0 12 * * ? 1969)", "cron(0 12 * * ? soon)", "at(x)"],
 )  # fmt: skip
 def test_expression_that_eventbridge_or_this_runtime_rejects_is_named(expression: str) -> None:
     with pytest.raises(ValueError, match="the schedule"):
