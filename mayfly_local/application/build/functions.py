@@ -15,7 +15,7 @@ from mayfly_local.application.template import UNUSABLE
 from mayfly_local.errors import TemplateError
 from mayfly_local.iam.function_names import FunctionName
 
-__all__ = ["build_functions", "find_function"]
+__all__ = ["absence_of", "build_functions", "find_function"]
 
 #: The URI under which API Gateway calls a function.
 _LAMBDA_URI: Final = re.compile(r"/functions/(?P<arn>arn:[^/]+)/invocations$")
@@ -56,6 +56,11 @@ def find_function(
             return name
     report.absent(where, f"{wanted or '(none)'} is not a function that runs here")
     return wanted.rpartition(":")[2]
+
+
+def absence_of(function: str, functions: Mapping[str, Function]) -> str | None:
+    """Returns the reason why a route cannot call a function, or None if it runs here."""
+    return None if function in functions else f"the function {function or '(none)'} is absent here"
 
 
 def _absence(properties: dict[str, Any]) -> str:
