@@ -87,7 +87,10 @@ class HttpApi:
         caller = await self._authorizations.caller(call)
         event = self._event(call, caller)
         result = await self._integration.call(
-            route, event, timed_out=Refused(503, "Service Unavailable")
+            route,
+            event,
+            timed_out=Refused(503, "Service Unavailable"),
+            too_large=self.too_large,
         )
         if isinstance(result, Failure):
             raise self._failed()

@@ -20,17 +20,19 @@ class Integration:
         self._log = log
         self._seconds = seconds
 
-    async def call(self, route: Route, event: Any, *, timed_out: Refused) -> Reply | Failure:
+    async def call(
+        self, route: Route, event: Any, *, timed_out: Refused, too_large: Refused
+    ) -> Reply | Failure:
         """Returns the reply of a route's function.
 
-        Raises `timed_out` if the function takes too long, and Refused if the event is too large or
+        Raises `timed_out` if the function takes too long, `too_large` if the event is, and Refused
         if the route has no function here.
         """
         if route.absent is not None:
             raise Refused(501, f"{route.key}: {route.absent}", reason=route.absent)
         invocation = Invocation.of(event)
         if len(invocation.event) > PAYLOAD_LIMIT:
-            raise Refused(413, "Request Entity Too Large", "REQUEST_TOO_LARGE")
+            raise too_large
         # Shielded: after the API's timeout the function continues, as on AWS.
         running = asyncio.ensure_future(self._invoke(route.function, invocation))
         try:

@@ -92,6 +92,7 @@ class RestApi:
             call.route,
             event,
             timed_out=Refused(504, "Endpoint request timed out", "INTEGRATION_TIMEOUT"),
+            too_large=Refused(413, "Request Too Long", "REQUEST_TOO_LARGE"),
         )
         failed = Refused(502, "Internal server error")
         if isinstance(result, Failure):
