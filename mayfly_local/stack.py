@@ -49,10 +49,10 @@ from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.processes.children import Children
 from mayfly_local.sources.asynchronous import Asynchronous
-from mayfly_local.sources.destinations import Destinations
-from mayfly_local.sources.log_tails import LogTails
 from mayfly_local.sources.authorizations import Guests
+from mayfly_local.sources.destinations import Destinations
 from mayfly_local.sources.listeners import Listeners, main_api
+from mayfly_local.sources.log_tails import LogTails
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
 from mayfly_local.sources.requests import EmulatorRequests, OwnRequests
