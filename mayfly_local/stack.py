@@ -25,6 +25,7 @@ import psutil
 from botocore.exceptions import BotoCoreError
 
 from mayfly_local.account import REGION
+from mayfly_local.application.apis import ApiKind, AuthorizerKind
 from mayfly_local.application.build import build
 from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
@@ -47,11 +48,11 @@ from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_privat
 from mayfly_local.logs import Log, Logs
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
-from mayfly_local.ports.http_server import HttpServer
 from mayfly_local.processes.children import Children
 from mayfly_local.sources.asynchronous import Asynchronous
+from mayfly_local.sources.authorizations import Guests
 from mayfly_local.sources.destinations import Destinations
-from mayfly_local.sources.http_api import Gateway
+from mayfly_local.sources.listeners import Listeners, main_api
 from mayfly_local.sources.log_tails import LogTails
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
@@ -69,8 +70,6 @@ _REAP_SECONDS: Final = 1.0
 #: Seconds of a long poll. The emulator ends its own at a stop; another endpoint holds a stop up.
 _POLL_SECONDS: Final = 5
 _FOREIGN_POLL_SECONDS: Final = 1
-#: API Gateway's limit plus one byte, so that a body above the limit can be detected.
-_BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
 #: Seconds that the start waits for packages. Afterwards only calls of their functions wait.
 _INSTALL_SECONDS: Final = 3.0
 #: The stack stops with an error if the emulator ends more often than this within these seconds.
@@ -175,7 +174,7 @@ class _Stack:
         self._children = Children()
         self._emulator: Emulator | None = None
         self._clients: Clients | None = None
-        self._server: HttpServer | None = None
+        self._listeners: Listeners | None = None
         self._roles: Roles | None = None
         self._control: Control | None = None
         self._positions: Positions | None = None
@@ -190,7 +189,6 @@ class _Stack:
         self._asynchronous: Asynchronous | None = None
         self._running: asyncio.Task[None] | None = None
         self._own_requests: OwnRequests | None = None
-        self._requests = 0
         self._installations: Installations | None = None
         #: Functions whose packages were not there yet when the stack was up.
         self._waiting: list[str] = []
@@ -209,8 +207,9 @@ class _Stack:
         )  # fmt: skip
         deployed = await deploy(template, clients)
         self.application = app = build(
-            deployed.template, deployed.scope, api_url=self._api_url, strict=options.strict
-        )
+            deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
+            strict=options.strict, report=deployed.report,
+        )  # fmt: skip
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         making = clients.run(
@@ -243,7 +242,8 @@ class _Stack:
         assert clients is not None
         say = self._logs.say
         say(f"{app.name} is up after {seconds:.1f} s")
-        say(f"  API       {self._api_url}")
+        for line in _api_lines(app) or [f"API       {self._api_url}"]:
+            say(f"  {line}")
         for line in self._after_deploy:
             say(f"  {line}")
         for name, value in app.outputs.items():
@@ -293,8 +293,8 @@ class _Stack:
 
         Stream records that this work wrote are read after the next start.
         """
-        if self._server is not None:
-            self._server.refuse()
+        if self._listeners is not None:
+            self._listeners.refuse()
         for task in self._background:
             task.cancel()
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
@@ -303,7 +303,7 @@ class _Stack:
         if self._asynchronous is not None:
             self._asynchronous.drain()
         await self._end_waiting()
-        while self._requests:
+        while self._listeners is not None and self._listeners.is_busy:
             await asyncio.sleep(0.02)
         read_streams = {
             poller.function for poller in self._pollers if isinstance(poller, StreamPoller)
@@ -328,8 +328,8 @@ class _Stack:
             poller.stop()
         await self._end_waiting()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
-        if self._asynchronous is not None:
-            await self._asynchronous.stop()
+        if self._asynchronous is not None and (line := await self._asynchronous.stop()):
+            self._logs.say(line)
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         return sum(await asyncio.gather(*(poller.release() for poller in queues)))
 
@@ -343,8 +343,8 @@ class _Stack:
     async def close(self) -> None:
         """Stops everything that still runs."""
         StackFile.remove(self._options.work, pid=os.getpid())
-        if self._server is not None:
-            await self._server.close()
+        if self._listeners is not None:
+            await self._listeners.close()
         tasks = [*self._background, *self._poller_tasks]
         if self._running is not None:
             tasks.append(self._running)
@@ -478,28 +478,16 @@ class _Stack:
         return await pool.invoke(invocation)
 
     async def _listen(self, app: Application) -> None:
-        api = Gateway(app, self._invoke, self._log)
-
-        async def serve(request: Any) -> Any:
-            self._requests += 1
-            try:
-                return await api.serve(request)
-            finally:
-                self._requests -= 1
-
+        roles = {name: function.role for name, function in app.functions.items()}
+        self._listeners = Listeners(
+            app.apis or [main_api(self._api_url)],
+            self._invoke,
+            Guests(self._keys, roles),
+            self._log,
+        )
         access = Access(self._options.hosts, for_pages=True)
         most_connections = max(_FEWEST_CONNECTIONS, self._files // 4)
-        self._server = HttpServer(
-            serve, access,
-            body_limit=_BODY_LIMIT, most_connections=most_connections, refused=self._note_refusal,
-        )  # fmt: skip
-        try:
-            await self._server.listen(self._options.port)
-        except OSError:
-            raise _port_taken(self._options.port) from None
-
-    def _note_refusal(self, path: str, why: str) -> None:
-        self._log.event("refused", "WARNING", path=path, reason=why)
+        await self._listeners.listen(access, most_connections=most_connections, taken=_port_taken)
 
     def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
         for queue in app.queues:
@@ -544,9 +532,9 @@ class _Stack:
             app.functions,
             requests,
             self._invoke,
-            Destinations(clients, self._log),
-            self._log,
-            LogTails(self._function_logs),
+            destinations=Destinations(clients, self._log),
+            log=self._log,
+            tails=LogTails(self._function_logs),
             retry_seconds=self._options.retry_delay,
             keeps=self._options.state is not None,
         )
@@ -572,6 +560,8 @@ class _Stack:
             resources=deployed.physical,
             launches={name: asdict(launch) for name, launch in self._launches.items()},
             outputs=app.outputs,
+            apis={api.name: api.base_url for api in app.apis},
+            issuers=_issuers(app),
         ).write(self._options.work)
 
     async def _run_after_deploy(self, app: Application, clients: Clients) -> None:
@@ -609,6 +599,32 @@ def _named(app: Application) -> dict[str, dict[str, Any]]:
             "qualifiers": list(function.qualifiers),
         }
         for name, function in app.functions.items()
+    }
+
+
+def _api_lines(app: Application) -> list[str]:
+    """Returns a line for the address of each API, and for each API key that its routes need."""
+    lines = []
+    for api in app.apis:
+        about = "" if len(app.apis) == 1 else f"  ({api.name}, {api.kind})"
+        lines.append(f"{'API' if api.kind is not ApiKind.URL else 'URL':<9} {api.base_url}{about}")
+        keys = sorted({key for stage_keys in api.api_keys.values() for key in stage_keys})
+        lines += [f"{'API key':<9} {key}  (header x-api-key)" for key in keys]
+    return lines
+
+
+def _issuers(app: Application) -> dict[str, dict[str, Any]]:
+    """Returns the authorizers that take tokens, with what `mayfly token` must know of them."""
+    authorizers = [route.authorizer for api in app.apis for route in api.routes]
+    return {
+        authorizer.name: {
+            "kind": str(authorizer.kind),
+            "issuer": authorizer.issuer,
+            "audience": list(authorizer.audience),
+        }
+        for authorizer in authorizers
+        if authorizer is not None
+        and authorizer.kind in (AuthorizerKind.JWT, AuthorizerKind.COGNITO)
     }
 
 

@@ -72,7 +72,7 @@ class Report:
 
     def with_classes(self, parts: Iterable[Part]) -> tuple[Part, ...]:
         """Returns the parts of a template and those of this report, each resource once."""
-        kept = [part for part in parts if part.detail or part.name not in self.missing]
+        kept = [part for part in parts if part.name not in self.missing]
         return (*kept, *self.parts)
 
     def _add(self, part: Part) -> None:

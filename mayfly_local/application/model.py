@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mayfly_local.application.apis import Api
 from mayfly_local.application.classes import Part
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.iam.permissions import Role
@@ -11,11 +12,8 @@ from mayfly_local.iam.permissions import Role
 __all__ = [
     "Application",
     "AsynchronousRules",
-    "Authorizer",
-    "Cors",
     "Function",
     "QueueSource",
-    "Route",
     "Schedule",
     "StreamSource",
 ]
@@ -23,7 +21,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AsynchronousRules:
-    """What becomes of asynchronous invocations. The defaults are Lambda's.
+    """The settings of asynchronous invocations. The defaults are Lambda's.
 
     Destinations are ARNs of queues, topics, functions and event buses, or None.
     """
@@ -33,6 +31,12 @@ class AsynchronousRules:
     on_success_arn: str | None = None
     on_failure_arn: str | None = None
     dead_letter_arn: str | None = None
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """The ARNs of everything that outcomes are sent to."""
+        wanted = (self.on_success_arn, self.on_failure_arn, self.dead_letter_arn)
+        return tuple(arn for arn in wanted if arn is not None)
 
 
 @dataclass(frozen=True)
@@ -66,51 +70,6 @@ class Function:
     #: Aliases and versions of the template. All of them run the one code that there is.
     qualifiers: tuple[str, ...] = ()
     asynchronous: AsynchronousRules = AsynchronousRules()
-
-
-@dataclass(frozen=True)
-class Authorizer:
-    """A Lambda request authorizer, format 2.0."""
-
-    name: str
-    function: str
-    identity_sources: tuple[str, ...]
-    cache_seconds: int
-    is_simple: bool
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route of the HTTP API.
-
-    The method is upper case, or ANY. The path is `$default` for the route that takes unmatched
-    requests.
-    """
-
-    method: str
-    path: str
-    function: str
-    authorizer: Authorizer | None
-
-    @property
-    def key(self) -> str:
-        """The route key, in the form that events carry."""
-        return self.path if self.path == "$default" else f"{self.method} {self.path}"
-
-
-@dataclass(frozen=True)
-class Cors:
-    """The API's answers to browsers' preflight requests.
-
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
-    """
-
-    origins: tuple[str, ...]
-    methods: tuple[str, ...]
-    headers: tuple[str, ...]
-    exposed: tuple[str, ...]
-    max_age: int | None
-    credentials: bool
 
 
 @dataclass(frozen=True)
@@ -165,9 +124,7 @@ class Application:
 
     name: str
     functions: dict[str, Function]
-    routes: tuple[Route, ...]
-    cors: Cors | None
-    stage_variables: dict[str, str]
+    apis: tuple[Api, ...]
     queues: tuple[QueueSource, ...]
     streams: tuple[StreamSource, ...]
     schedules: tuple[Schedule, ...]

@@ -48,8 +48,8 @@ STATE: Final = {
 #: Resources that this runtime implements itself.
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
-        "Architectures", "Code", "DeadLetterConfig", "Description", "Environment", "EphemeralStorage", "FunctionName",
-        "Handler", "Layers",
+        "Architectures", "Code", "DeadLetterConfig", "Description", "Environment",
+        "EphemeralStorage", "FunctionName", "Handler", "Layers",
         "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
         "Runtime", "Tags", "Timeout",
         "TracingConfig",
@@ -58,17 +58,13 @@ COMPUTE: Final = {
         "DestinationConfig", "FunctionName", "MaximumEventAgeInSeconds", "MaximumRetryAttempts",
         "Qualifier",
     },
-    "AWS::Lambda::Alias": {
-        "Description", "FunctionName", "FunctionVersion", "Name", "ProvisionedConcurrencyConfig",
-        "RoutingConfig",
-    },
-    "AWS::Lambda::Version": {
-        "CodeSha256", "Description", "FunctionName", "ProvisionedConcurrencyConfig",
-    },
     "AWS::Lambda::LayerVersion": {
         "CompatibleArchitectures", "CompatibleRuntimes", "Content", "Description", "LayerName",
         "LicenseInfo",
     },
+    "AWS::Lambda::Alias": {"Description", "FunctionName", "FunctionVersion", "Name"},
+    "AWS::Lambda::Url": {"AuthType", "Cors", "InvokeMode", "Qualifier", "TargetFunctionArn"},
+    "AWS::Lambda::Version": {"CodeSha256", "Description", "FunctionName"},
     "AWS::Lambda::EventSourceMapping": {
         "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn",
         "FilterCriteria",
@@ -76,8 +72,54 @@ COMPUTE: Final = {
         "MaximumRecordAgeInSeconds",
         "MaximumRetryAttempts", "ScalingConfig", "StartingPosition", "Tags",
     },
+    "AWS::ApiGateway::ApiKey": {
+        "Description", "Enabled", "GenerateDistinctId", "Name", "StageKeys", "Tags", "Value",
+    },
+    "AWS::ApiGateway::Authorizer": {
+        "AuthType", "AuthorizerCredentials", "AuthorizerResultTtlInSeconds", "AuthorizerUri",
+        "IdentitySource", "IdentityValidationExpression", "Name", "ProviderARNs", "RestApiId",
+        "Type",
+    },
+    "AWS::ApiGateway::Deployment": {
+        "Description", "RestApiId", "StageDescription", "StageName",
+    },
+    "AWS::ApiGateway::GatewayResponse": {
+        "ResponseParameters", "ResponseTemplates", "ResponseType", "RestApiId", "StatusCode",
+    },
+    "AWS::ApiGateway::Method": {
+        "ApiKeyRequired", "AuthorizationScopes", "AuthorizationType", "AuthorizerId", "HttpMethod",
+        "Integration", "MethodResponses", "OperationName", "RequestModels", "RequestParameters",
+        "RequestValidatorId", "ResourceId", "RestApiId",
+    },
+    "AWS::ApiGateway::Model": {"ContentType", "Description", "Name", "RestApiId", "Schema"},
+    "AWS::ApiGateway::RequestValidator": {
+        "Name", "RestApiId", "ValidateRequestBody", "ValidateRequestParameters",
+    },
+    "AWS::ApiGateway::Resource": {"ParentId", "PathPart", "RestApiId"},
+    "AWS::ApiGateway::RestApi": {
+        "ApiKeySourceType", "BinaryMediaTypes", "Body", "Description", "FailOnWarnings", "Name",
+        "Parameters", "Policy", "Tags",
+    },
+    "AWS::ApiGateway::Stage": {
+        "DeploymentId", "Description", "RestApiId", "StageName", "Tags", "Variables",
+    },
+    "AWS::ApiGateway::UsagePlan": {"ApiStages", "Description", "Tags", "UsagePlanName"},
+    "AWS::ApiGateway::UsagePlanKey": {"KeyId", "KeyType", "UsagePlanId"},
     "AWS::ApiGatewayV2::Api": {"Body", "CorsConfiguration", "Description", "FailOnWarnings", "Name",
-    "ProtocolType", "Tags"},
+    "ProtocolType", "RouteKey", "Tags", "Target"},
+    "AWS::ApiGatewayV2::Authorizer": {
+        "ApiId", "AuthorizerCredentialsArn", "AuthorizerPayloadFormatVersion",
+        "AuthorizerResultTtlInSeconds", "AuthorizerType", "AuthorizerUri", "EnableSimpleResponses",
+        "IdentitySource", "JwtConfiguration", "Name",
+    },
+    "AWS::ApiGatewayV2::Integration": {
+        "ApiId", "CredentialsArn", "Description", "IntegrationMethod", "IntegrationType",
+        "IntegrationUri", "PayloadFormatVersion", "TimeoutInMillis",
+    },
+    "AWS::ApiGatewayV2::Route": {
+        "ApiId", "AuthorizationScopes", "AuthorizationType", "AuthorizerId", "OperationName",
+        "RouteKey", "Target",
+    },
     "AWS::ApiGatewayV2::Stage": {
         "AccessLogSettings", "ApiId", "AutoDeploy", "DefaultRouteSettings", "Description",
         "RouteSettings", "StageName",
@@ -92,6 +134,17 @@ COMPUTE: Final = {
 #: Properties of the types above that have no effect on one machine. Any other property of them is
 #: absent.
 _WITHOUT_EFFECT: Final = {
+    "AWS::ApiGateway::ApiKey": {"CustomerId"},
+    "AWS::ApiGateway::Deployment": {"DeploymentCanarySettings"},
+    "AWS::ApiGateway::RestApi": {
+        "DisableExecuteApiEndpoint", "EndpointAccessMode", "EndpointConfiguration",
+        "MinimumCompressionSize", "Mode", "SecurityPolicy",
+    },
+    "AWS::ApiGateway::Stage": {
+        "AccessLogSetting", "CacheClusterEnabled", "CacheClusterSize", "CanarySetting",
+        "ClientCertificateId", "DocumentationVersion", "MethodSettings", "TracingEnabled",
+    },
+    "AWS::ApiGateway::UsagePlan": {"Quota", "Throttle"},
     "AWS::ApiGatewayV2::Api": {
         "ApiKeySelectionExpression", "DisableExecuteApiEndpoint", "IpAddressType", "Version",
     },
@@ -100,6 +153,8 @@ _WITHOUT_EFFECT: Final = {
         "ContributorInsightsSpecification", "OnDemandThroughput", "ResourcePolicy",
         "WarmThroughput",
     },
+    "AWS::Lambda::Alias": {"ProvisionedConcurrencyConfig", "RoutingConfig"},
+    "AWS::Lambda::Version": {"ProvisionedConcurrencyConfig", "RuntimePolicy"},
     "AWS::Lambda::EventSourceMapping": {
         "KmsKeyArn", "LoggingConfig", "MetricsConfig", "ParallelizationFactor",
         "ProvisionedPollerConfig",
@@ -124,17 +179,11 @@ _WITHOUT_EFFECT: Final = {
 #: accepted.
 ACCEPTED: Final = {
     "AWS::ApiGateway::Account",
-    "AWS::ApiGateway::ApiKey",
     "AWS::ApiGateway::BasePathMapping",
     "AWS::ApiGateway::ClientCertificate",
-    "AWS::ApiGateway::Deployment",
     "AWS::ApiGateway::DocumentationPart",
     "AWS::ApiGateway::DocumentationVersion",
     "AWS::ApiGateway::DomainName",
-    "AWS::ApiGateway::GatewayResponse",
-    "AWS::ApiGateway::Model",
-    "AWS::ApiGateway::UsagePlan",
-    "AWS::ApiGateway::UsagePlanKey",
     "AWS::ApiGatewayV2::ApiMapping",
     "AWS::ApiGatewayV2::Deployment",
     "AWS::ApiGatewayV2::DomainName",

@@ -69,7 +69,7 @@ def entry_problem(entry: Any) -> tuple[str, str] | None:
     return None if isinstance(detail, dict) else ("MalformedDetail", "Detail is malformed.")
 
 
-def _put_events(data: Mapping[str, Any], allow_aws_source: bool = False) -> Any:
+def _put_events(data: Mapping[str, Any], *, allow_aws_source: bool = False) -> Any:
     """Answers PutEvents. Each entry has its own result, in the order of the entries."""
     entries = data.get("Entries") or []
     size = sum(len(json.dumps(entry)) for entry in entries)

@@ -11,7 +11,10 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
+from mayfly_local.application.build.qualifiers import qualifier_scope
 from mayfly_local.application.build.scope import compute_scope
+from mayfly_local.application.classes import Report
+from mayfly_local.application.outside import outside, undelivered, without_outside_targets
 from mayfly_local.application.supported import STATE
 from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.emulator.clients import Clients
@@ -38,6 +41,7 @@ class Deployment:
         physical: dict[str, str],
         scope: dict[Attribute, Any],
         ttl: dict[str, str],
+        report: Report,
     ) -> None:
         #: The template, with the values of its dynamic references.
         self.template = template
@@ -46,6 +50,8 @@ class Deployment:
         #: The TTL attribute by table name. Mayfly's own reaper deletes the items, so that its delay
         #: can be set.
         self.ttl = ttl
+        #: Has the resources that are not deployed, or not wholly.
+        self.report = report
 
 
 async def deploy(template: Template, clients: Clients) -> Deployment:
@@ -63,16 +69,21 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
 
 async def _deploy(template: Template, clients: Clients) -> Deployment:
     # Subscriptions, rules and notifications name functions, whose ARNs are known already.
-    compute = compute_scope(template)
-    scope = {**compute, **_names_only(template)}
+    known = compute_scope(template)
+    known |= qualifier_scope(template, known)
+    scope = {**known, **_names_only(template)}
     template = await with_dynamic_values(template, clients, scope)
-    state = {
+    resolved = {
         name: _plain(template.resolve(resource, scope))
         for name, resource in template.state().items()
     }
+    report = Report()
+    state = _deployable(resolved, report)
     if not state:
-        return Deployment(template, {}, {}, {})
-    wanted = sorted(template.wanted_from_state(), key=str)
+        return Deployment(template, {}, {}, {}, report)
+    wanted = sorted(
+        (reference for reference in template.wanted_from_state() if reference[0] in state), key=str
+    )
     body = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": state,
@@ -104,8 +115,23 @@ async def _deploy(template: Template, clients: Clients) -> Deployment:
         for name, resource in template.state().items()
         if resource.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
-    template = await with_dynamic_values(template, clients, {**compute, **values})
-    return Deployment(template, physical, values, ttl)
+    template = await with_dynamic_values(template, clients, {**known, **values})
+    return Deployment(template, physical, values, ttl, report)
+
+
+def _deployable(resolved: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Returns the resources without what belongs to something outside the template."""
+    for name, reason in outside(resolved).items():
+        report.leave_out(name, reason)
+    state = {}
+    for name, resource in resolved.items():
+        if name not in report.missing:
+            state[name], targets = without_outside_targets(resource)
+            for target in targets:
+                report.absent(name, f"the notification target {target}")
+            for receiver in undelivered(resource):
+                report.absent(name, receiver)
+    return state
 
 
 async def _create_or_update(template: Template, clients: Clients, body: str) -> None:

@@ -159,7 +159,7 @@ class Durable:
             self.begin_copy()
 
     def serve(self, what: str, arguments: Any) -> Any:
-        """Answers the runtime's requests about stream positions and expired items."""
+        """Answers the runtime's requests: stream positions, expired items, invocations."""
         match what:
             case "mappings":
                 return self.mappings.declare(arguments)
@@ -175,25 +175,12 @@ class Durable:
             case "stopping":
                 self.arrivals.close()
                 return {}
+            case "expired":
+                return self.expiry.expired(arguments["before"], arguments["limit"])
             case "functions":
                 self.functions.set(arguments)
                 return {}
-            case "invoke":
-                return {"id": self.invocations.add(arguments["function"], arguments["event"])}
-            case "again":
-                self.invocations.again(
-                    arguments["id"], tries=arguments["tries"], due=arguments["due"]
-                )
-                return {}
-            case "done":
-                self.invocations.done(arguments["id"])
-                return {}
-            case "answer":
-                self.invocations.answer(arguments["id"], arguments["reply"])
-                return {}
-            case "expired":
-                return self.expiry.expired(arguments["before"], arguments["limit"])
-        return None
+        return self.invocations.serve(what, arguments)
 
     async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
         """Returns the sequence number of a stream's newest record, when it is no longer `known`.

@@ -25,6 +25,14 @@ _STREAM: Final = (
     "dynamodb:GetShardIterator",
     "dynamodb:ListStreams",
 )
+#: Permissions that a destination or a dead-letter queue needs, by the service in its ARN.
+#: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+_DESTINATION: Final = {
+    "events": "events:PutEvents",
+    "lambda": "lambda:InvokeFunction",
+    "sns": "sns:Publish",
+    "sqs": "sqs:SendMessage",
+}
 #: Lambda uses these when it creates the mapping. The pollers here use them only after a failure.
 _ONCE: Final = {"dynamodb:ListStreams", "sqs:SendMessage"}
 
@@ -76,12 +84,24 @@ class Roles:
             for source in application.streams
             if source.on_failure_arn
         ]
-        return [
+        refused = [
             f"the role of {function} does not allow {action} on {resource}: Lambda would refuse "
             "the mapping"
             for function, action, resource in wanted
             if not await self._allows(function, Permission(action, resource), note=action in _ONCE)
         ]
+        refused += [
+            f"the role of {function.name} does not allow {action} on {arn}: Lambda would refuse "
+            "the destination"
+            for function in application.functions.values()
+            for arn in function.asynchronous.destinations
+            if not await self._allows(
+                function.name,
+                Permission(action := _DESTINATION[arn.split(":")[2]], arn),
+                note=False,
+            )
+        ]
+        return refused
 
     async def note_logging(self, function: Function) -> None:
         """Records that Lambda writes a function's log.

@@ -72,8 +72,8 @@ _DATA_CALLS: Final = {
     "ExecuteTransaction", "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
     "GetShardIterator", "ListStreams", "PutEvents",
-    "PutItem", "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch", "TransactGetItems",
-    "TransactWriteItems", "UpdateItem",
+    "PutItem", "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch",
+    "TransactGetItems", "TransactWriteItems", "UpdateItem",
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from mayfly_local.emulator.arrivals import Arrivals
 from mayfly_local.emulator.journal import Row
 from mayfly_local.emulator.packed import dump, load
 
-__all__ = ["AT_ONCE", "Invocations"]
+__all__ = ["AT_ONCE", "Invocations", "run_of"]
 
 #: Most asynchronous invocations of one function that the runtime holds at once.
 AT_ONCE: Final = 10
@@ -34,7 +34,7 @@ _PLACE: Final = "invocations"
 class _Requested:
     """A requested invocation. Times are seconds since 1970, and `event` is JSON.
 
-    `reports` tells that somebody waits for the reply, and `tail` that they want the log as well.
+    With `reports` a caller waits for the reply, and with `tail` it wants the log as well.
     """
 
     id: str
@@ -46,6 +46,16 @@ class _Requested:
     reports: bool = False
     tail: bool = False
     client_context: str = ""
+
+    @property
+    def run(self) -> str:
+        """The next run. A retry is another run, which the runtime does not hold yet."""
+        return run_of(self.id, self.tries)
+
+
+def run_of(invocation: str, tries: int) -> str:
+    """Returns the name of a run of an invocation that ran so often before."""
+    return f"{invocation}/{tries}"
 
 
 class Invocations:
@@ -83,7 +93,8 @@ class Invocations:
             call_id, function, event, now, now,
             reports=True, tail=tail, client_context=client_context,
         )  # fmt: skip
-        reply = self._replies[call_id] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._replies[call_id] = reply
         self._arrivals.note(_PLACE)
         try:
             return await reply
@@ -94,7 +105,7 @@ class Invocations:
     async def due(self, holding: Collection[str], *, seconds: float) -> list[dict[str, Any]]:
         """Returns the invocations that are due, as soon as there are some.
 
-        `holding` are the ids of those that the runtime has already. After `seconds` the list is
+        `holding` are the runs that the runtime has already. After `seconds` the list is
         empty.
         """
         ends = time.time() + seconds
@@ -117,6 +128,7 @@ class Invocations:
         """Forgets an asynchronous invocation."""
         if self._requested.pop(invocation, None) is not None:
             self._note(("invocation", invocation), None)
+            self._arrivals.note(_PLACE)  # The function may run the next one now.
 
     def answer(self, invocation: str, reply: dict[str, Any]) -> None:
         """Gives the reply of an invocation to its caller, if that still waits."""
@@ -128,6 +140,23 @@ class Invocations:
     def left(self) -> int:
         """The number of asynchronous invocations that are not done."""
         return sum(not requested.reports for requested in self._requested.values())
+
+    def serve(self, what: str, arguments: Any) -> dict[str, Any] | None:
+        """Answers a request of the runtime; None if it is about something else."""
+        match what:
+            case "invoke":
+                return {"id": self.add(arguments["function"], arguments["event"])}
+            case "again":
+                self.again(arguments["id"], tries=arguments["tries"], due=arguments["due"])
+            case "done":
+                self.done(arguments["id"])
+            case "left":
+                return {"count": self.left}
+            case "answer":
+                self.answer(arguments["id"], arguments["reply"])
+            case _:
+                return None
+        return {}
 
     def rows(self) -> Iterator[Row]:
         """Yields the row of each asynchronous invocation."""
@@ -151,12 +180,12 @@ class Invocations:
         """
         held = Counter(
             requested.function
-            for name in holding
-            if (requested := self._requested.get(name)) is not None and not requested.reports
+            for requested in self._requested.values()
+            if requested.run in holding and not requested.reports
         )
         found = []
         for requested in self._requested.values():
-            if requested.id in holding or requested.due > now:
+            if requested.run in holding or requested.due > now:
                 continue
             if not requested.reports:
                 if held[requested.function] >= AT_ONCE:

@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/sns/latest/dg/sns-lambda-as-subscriber.html
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ministack.services import sns
@@ -32,7 +33,7 @@ class _Fanout:
     def __init__(self, durable: "Durable") -> None:
         self._durable = durable
 
-    def __call__(
+    def __call__(  # noqa: PLR0917 - as ministack calls it
         self,
         topic_arn: str,
         message_id: str,
@@ -53,7 +54,10 @@ class _Fanout:
             if subscription.get("confirmed") and sns._matches_filter_policy(
                 subscription, attributes, text
             ):
-                envelope = _envelope(topic_arn, message_id, text, subject, attributes, subscription)
+                envelope = _envelope(
+                    subscription, text, message_id=message_id, subject=subject,
+                    attributes=attributes,
+                )  # fmt: skip
                 self._deliver(
                     subscription, envelope, attributes, message_group_id, message_dedup_id
                 )
@@ -115,22 +119,21 @@ def queue_body(envelope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _envelope(
-    topic_arn: str,
-    message_id: str,
+    subscription: Mapping[str, Any],
     message: str,
+    *,
+    message_id: str,
     subject: str,
     attributes: Mapping[str, Any],
-    subscription: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the notification as functions get it. Nothing signs it here."""
-    now = sns.time.gmtime()
     return {
         "Type": "Notification",
         "MessageId": message_id,
-        "TopicArn": topic_arn,
+        "TopicArn": subscription["topic_arn"],
         "Subject": subject or None,
         "Message": message,
-        "Timestamp": sns.time.strftime("%Y-%m-%dT%H:%M:%S.000Z", now),
+        "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "SignatureVersion": "1",
         "Signature": "EXAMPLE",
         "SigningCertUrl": f"https://sns.{REGION}.amazonaws.com/SimpleNotificationService.pem",

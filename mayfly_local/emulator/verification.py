@@ -20,7 +20,7 @@ async def topic_differences(clients: Clients, resource: dict[str, Any], physical
             "FifoTopic": reply["Attributes"].get("FifoTopic", "false")
         }
     reply = await clients.call("sns", "get_subscription_attributes", SubscriptionArn=physical)
-    found = reply["Attributes"] if "Attributes" in reply else {}
+    found = reply.get("Attributes", {})
     wanted = {
         "RawMessageDelivery": str(properties.get("RawMessageDelivery", False)).lower(),
         "FilterPolicyScope": properties.get("FilterPolicyScope", "MessageAttributes"),

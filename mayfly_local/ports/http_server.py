@@ -33,6 +33,8 @@ _IDLE_SECONDS: Final = 60.0
 _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
 _OLDEST_VERSION: Final = (1, 0)
+#: The field limit of a server whose clients are programs of the stack.
+_FIELD_LIMIT: Final = 8190
 #: A socket option of Linux without a name in Python.
 #: https://man7.org/linux/man-pages/man7/ip.7.html
 _IP_FREEBIND: Final = 15
@@ -47,7 +49,12 @@ class Connection(web.RequestHandler):
     """
 
     def __init__(
-        self, manager: web.Server, server: HttpServer, *, loop: asyncio.AbstractEventLoop
+        self,
+        manager: web.Server,
+        server: HttpServer,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        field_limit: int,
     ) -> None:
         # `access_log=None` turns the log off.
         super().__init__(
@@ -56,6 +63,8 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]
             auto_decompress=False,
             keepalive_timeout=_IDLE_SECONDS,
+            max_line_size=field_limit,
+            max_field_size=field_limit,
         )
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.used_at = loop.time()
@@ -152,8 +161,9 @@ class HttpServer:
     """Gives each request that `access` allows to `handler`.
 
     It refuses bodies above `body_limit` bytes while they arrive. It holds at most
-    `most_connections`; above that, it closes the longest idle connection. It calls `refused` with
-    path and reason of each refusal.
+    `most_connections`; above that, it closes the longest idle connection. `field_limit` is the most
+    bytes of one header, and of the request line. It calls `refused` with path and reason of each
+    refusal.
     """
 
     def __init__(
@@ -163,12 +173,14 @@ class HttpServer:
         *,
         body_limit: int,
         most_connections: int = 100,
+        field_limit: int = _FIELD_LIMIT,
         refused: Callable[[str, str], None] = lambda target, why: None,
     ) -> None:
         self._handler = handler
         self._access = access
         self._body_limit = body_limit
         self._most_connections = most_connections
+        self._field_limit = field_limit
         self._refused = refused
         self._manager = web.Server(self._serve, request_factory=self._request)
         self._listener: asyncio.Server | None = None
@@ -191,7 +203,8 @@ class HttpServer:
             {"host": "127.0.0.1", "port": where} if isinstance(where, int) else {"sock": where}
         )
         self._listener = await loop.create_server(
-            lambda: Connection(self._manager, self, loop=loop), **how
+            lambda: Connection(self._manager, self, loop=loop, field_limit=self._field_limit),
+            **how,
         )
         # asyncio mistakes a failed socket() for an address family that the machine does not have.
         if not self._listener.sockets:

@@ -18,6 +18,7 @@ import aiohttp
 
 from mayfly_local.application.model import Function
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
+from mayfly_local.emulator.invocations import run_of
 from mayfly_local.logs import Log
 from mayfly_local.sources.destinations import Destinations, Outcome
 from mayfly_local.sources.log_tails import LogTails
@@ -34,7 +35,10 @@ _STOPPED: Final = "Runtime.Stopped"
 
 
 class Requests(Protocol):
-    """The requested invocations, wherever they are kept. Methods raise aiohttp.ClientError."""
+    """The requested invocations, in this process or in the emulator's.
+
+    Methods raise aiohttp.ClientError.
+    """
 
     async def due(self, holding: list[str], *, seconds: float) -> list[dict[str, Any]]:
         """Returns the invocations that are due and not held, when there are some or time is up."""
@@ -50,6 +54,9 @@ class Requests(Protocol):
 
     async def add(self, function: str, event: str) -> None:
         """Adds an asynchronous invocation."""
+
+    async def left(self) -> int:
+        """Returns the number of asynchronous invocations that are not done."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +86,10 @@ class Asynchronous:
         functions: Mapping[str, Function],
         requests: Requests,
         invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
+        *,
         destinations: Destinations,
         log: Log,
         tails: LogTails,
-        *,
         retry_seconds: float = RETRY_SECONDS,
         keeps: bool = False,
     ) -> None:
@@ -131,12 +138,22 @@ class Asynchronous:
         """
         self._is_draining = True
 
-    async def stop(self) -> None:
-        """Ends without waiting for running invocations; each stays requested."""
+    async def stop(self) -> str | None:
+        """Ends without waiting for running invocations; each stays requested.
+
+        Returns a line about asynchronous invocations that are left, or None if there are none.
+        """
         self._is_stopped = True
-        for task in list(self._held.values()):
+        tasks = list(self._held.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._held.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            left = await self._requests.left()
+        except (aiohttp.ClientError, OSError):
+            return None
+        what = "the next start runs them" if self._keeps else "they are lost; --state keeps them"
+        return f"{left} asynchronous invocations are not done: {what}" if left else None
 
     async def _start_due(self, seconds: float) -> bool:
         """Starts what is due, and returns whether there was something."""
@@ -148,7 +165,7 @@ class Asynchronous:
                 continue
             run = self._call if requested.reports else self._try
             task = asyncio.ensure_future(run(requested))
-            self._held[requested.id] = task
+            self._held[run_of(requested.id, requested.tries)] = task
             task.add_done_callback(partial(self._forget, requested))
             has_started = True
         return has_started
@@ -161,7 +178,7 @@ class Asynchronous:
         if not task.cancelled() and (problem := task.exception()) is not None:
             self._report(requested, "ERROR", f"{type(problem).__name__}: {problem}", "left")
         else:
-            self._held.pop(requested.id, None)
+            self._held.pop(run_of(requested.id, requested.tries), None)
 
     async def _call(self, requested: _Requested) -> None:
         """Runs an invocation whose caller waits, and answers it."""

@@ -94,13 +94,16 @@ class Destinations:
         match arn.split(":")[2]:
             case "sqs":
                 url = await self._queue_url(arn)
-                await self._send(function, arn, "sqs", "send_message",
-                                 QueueUrl=url, MessageBody=text)  # fmt: skip
+                await self._send(
+                    function, arn, "sqs", "send_message", QueueUrl=url, MessageBody=text
+                )
             case "sns":
                 await self._send(function, arn, "sns", "publish", TopicArn=arn, Message=text)
             case "lambda":
-                await self._send(function, arn, "lambda", "invoke",
-                                 FunctionName=arn, InvocationType="Event", Payload=text)  # fmt: skip
+                await self._send(
+                    function, arn, "lambda", "invoke",
+                    FunctionName=arn, InvocationType="Event", Payload=text,
+                )  # fmt: skip
             case _:
                 result = "Success" if outcome.condition == "Success" else "Failure"
                 entry = {

@@ -40,6 +40,10 @@ class EmulatorRequests:
         """Adds an asynchronous invocation."""
         await self._control.ask("invoke", {"function": function, "event": event})
 
+    async def left(self) -> int:
+        """Returns the number of asynchronous invocations that are not done."""
+        return int((await self._control.ask("left", {}))["count"])
+
 
 class OwnRequests:
     """Requests in the memory of this process, next to an endpoint of the user's own.
@@ -70,6 +74,10 @@ class OwnRequests:
     async def add(self, function: str, event: str) -> None:
         """Adds an asynchronous invocation."""
         self._invocations.add(function, event)
+
+    async def left(self) -> int:
+        """Returns the number of asynchronous invocations that are not done."""
+        return self._invocations.left
 
     def close(self) -> None:
         """Ends all waits."""

@@ -2,21 +2,27 @@
 
 ::
 
-    scope       Ref and GetAtt of compute resources
-    resources   resources by type, with these values in their properties
-    functions   functions with their sizes, variables, libraries and layers
-    code        the folders of functions and layers
+    scope         Ref and GetAtt of compute resources
+    qualifiers    aliases and versions of functions
+    resources     resources by type, with these values in their properties
+    functions     functions with their sizes, variables, libraries and layers
+    code          the folders of functions and layers
+    roles         the role of a function, with its policies
     asynchronous  retries and destinations of asynchronous invocations
-    roles       the role of a function, with its policies
-    http_api    routes, authorizers, CORS and stage variables
-    sources     event source mappings: queues and streams
-    schedules   rules and schedules of EventBridge
-    outputs     the outputs of the template
+    apis          all APIs: http_api, rest_api (with mocks) and function_urls, and their authorizers
+    sources       event source mappings: queues and streams
+    schedules     rules and schedules of EventBridge
+    outputs       the outputs of the template
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from mayfly_local.application.addresses import Addresses
+from mayfly_local.application.build.apis import build_apis
 from mayfly_local.application.build.functions import build_functions
-from mayfly_local.application.build.http_api import build_http_api, build_stage_variables
 from mayfly_local.application.build.outputs import build_outputs
+from mayfly_local.application.build.qualifiers import qualifier_scope
 from mayfly_local.application.build.resources import Resources
 from mayfly_local.application.build.schedules import build_schedules
 from mayfly_local.application.build.scope import Scope, compute_scope
@@ -29,26 +35,40 @@ from mayfly_local.errors import TemplateError
 __all__ = ["build"]
 
 
-def build(template: Template, state: Scope, *, api_url: str, strict: bool = False) -> Application:
+def build(
+    template: Template,
+    state: Scope,
+    *,
+    api_url: str,
+    next_port: Callable[[int], int] = lambda port: port,
+    strict: bool = False,
+    report: Report | None = None,
+) -> Application:
     """Resolves functions and event sources against the deployed state.
 
-    Raises TemplateError with every problem found. With `strict`, a part that is absent here is a
-    problem.
+    `api_url` is the address of the first API, and `next_port` returns a free port for each further
+    one. Raises TemplateError with every problem found. With `strict`, a part that is absent here is
+    a problem. `report` has what is known before: resources that were not deployed.
     """
+    addresses = Addresses.of(template, url=api_url, next_port=next_port)
     try:
-        return _application(template, state, api_url, strict=strict)
+        return _application(template, state, addresses, strict=strict, report=report or Report())
     except UNUSABLE as problem:
         raise TemplateError(
             template.path, [f"a property has a value that cannot be used: {problem!r}"]
         ) from None
 
 
-def _application(template: Template, state: Scope, api_url: str, *, strict: bool) -> Application:
+def _application(
+    template: Template, state: Scope, addresses: Addresses, *, strict: bool, report: Report
+) -> Application:
     # Each part reports its problems here, so that one error names all of them.
-    report = Report()
-    resources = Resources(template, {**compute_scope(template), **state})
-    functions = build_functions(resources, report)
-    routes, cors = build_http_api(resources, functions, report)
+    scope = {**compute_scope(template), **addresses.scope(template), **state}
+    resources = Resources(template, {**scope, **qualifier_scope(template, scope)})
+    functions = {
+        name: replace(function, variables=addresses.localized_all(function.variables))
+        for name, function in build_functions(resources, report).items()
+    }
     # What only a function that is absent would read stays where it is.
     sources = [
         source
@@ -63,13 +83,11 @@ def _application(template: Template, state: Scope, api_url: str, *, strict: bool
     application = Application(
         name=template.name,
         functions=functions,
-        routes=routes,
-        cors=cors,
-        stage_variables=build_stage_variables(resources),
+        apis=build_apis(resources, functions, addresses, report),
         queues=tuple(source for source in sources if isinstance(source, QueueSource)),
         streams=tuple(source for source in sources if isinstance(source, StreamSource)),
         schedules=schedules,
-        outputs=build_outputs(resources, api_url),
+        outputs=build_outputs(resources, addresses),
         after_deploy=tuple((template.metadata.get("Mayfly") or {}).get("AfterDeploy") or ()),
         parts=report.with_classes(template.parts),
     )

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 from mayfly_local.application.build.asynchronous import build_asynchronous_rules
 from mayfly_local.application.build.code import absence_of_code, code_folder, image_folder
 from mayfly_local.application.build.layers import build_layers
+from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
-from mayfly_local.application.build.scope import qualified
 from mayfly_local.application.metadata import has_libraries
 from mayfly_local.application.model import Function
 from mayfly_local.application.template import UNUSABLE, Template
@@ -55,6 +55,7 @@ def find_function(
     text = str(reference)
     uri = _LAMBDA_URI.search(text)
     wanted = uri["arn"] if uri else text
+    # An alias or a version is the function itself here.
     named = FunctionName.parse(wanted)
     for name, function in functions.items():
         if named is not None and named.name in (name, function.function_name):
@@ -90,7 +91,7 @@ def _code(name: str, properties: dict[str, Any], template: Template) -> _Code | 
 def _function(
     name: str, properties: dict[str, Any], code: _Code, resources: Resources, report: Report
 ) -> Function:
-    template = resources.template
+    template, function_name = resources.template, str(resources.scope[name, None])
     metadata = template.resources[name].get("Metadata") or {}
     folder = code.folder
     layers = build_layers(name, properties.get("Layers") or [], resources, report)
@@ -119,21 +120,13 @@ def _function(
         layers=layers.folders,
         packages=layers.packages,
         limit=None if limit is None else int(limit),
-        log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
+        log_group=str(
+            properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"
+        ),
         role=build_role(properties.get("Role"), resources, report),
-        function_name=name,
-        qualifiers=_qualifiers(name, template),
+        function_name=function_name,
+        qualifiers=qualifiers_of(resources.scope[name, "Arn"], template, resources.scope),
         asynchronous=build_asynchronous_rules(
             name, resources.scope[name, "Arn"], properties, resources, report
         ),
     )
-
-
-def _qualifiers(name: str, template: Template) -> tuple[str, ...]:
-    """Returns the aliases and versions of a function."""
-    found = [
-        qualified(resource)
-        for resource in template.resources.values()
-        if resource["Type"] in ("AWS::Lambda::Alias", "AWS::Lambda::Version")
-    ]
-    return tuple(qualifier for function, qualifier in found if function == name)

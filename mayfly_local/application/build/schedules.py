@@ -7,12 +7,12 @@ from typing import Any, Final
 from mayfly_local.application.build.functions import find_function
 from mayfly_local.application.build.resources import Report, Resources
 from mayfly_local.application.model import Function, Schedule
-from mayfly_local.application.schedule_times import ScheduleTimes
+from mayfly_local.application.schedule_times import ScheduleTimes, UnsupportedSchedule
 
 __all__ = ["build_schedules"]
 
-#: Keys of a target. `RetryPolicy` and `DeadLetterConfig` are for targets that AWS cannot reach, which
-#: does not happen here: a function that fails has its own settings for that.
+#: Keys of a target. `RetryPolicy` and `DeadLetterConfig` are for targets that AWS cannot reach,
+#: which does not happen here: for functions that fail, a function has its own settings.
 _TARGET_KEYS: Final = {"Arn", "DeadLetterConfig", "Id", "Input", "RetryPolicy", "RoleArn"}
 #: Services whose resources can be targets, besides functions.
 _SENT_TO: Final = ("sqs", "sns", "events")
@@ -86,6 +86,9 @@ def _schedule(
         return Schedule(
             name, arn, function, target_arn, times, json.loads(event) if event else None
         )
+    except UnsupportedSchedule as problem:
+        report.leave_out(name, str(problem))
+        return None
     except ValueError as problem:
         report(f"resource {name}: {problem}")
         return None

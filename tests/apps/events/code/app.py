@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from typing import Any
 
 import boto3
@@ -20,6 +21,8 @@ def note(event: Any, context: Any) -> dict[str, Any]:
         raise ValueError("asked to fail")
     if isinstance(event, dict) and event.get("dies"):
         os._exit(3)
+    if isinstance(event, dict) and event.get("waits"):
+        time.sleep(event["waits"])
     return {"noted": True}
 
 
