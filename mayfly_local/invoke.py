@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.metadata import has_libraries, libraries
-from mayfly_local.application.template import parse
+from mayfly_local.application.source import parse
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.invocation import Failure, Invocation, NotSent
 from mayfly_local.errors import LocalError

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 from mayfly_local.compute.environment import Environment
+from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
@@ -69,6 +70,8 @@ _REAP_SECONDS: Final = 1.0
 #: Seconds of a long poll. The emulator ends its own at a stop; another endpoint holds a stop up.
 _POLL_SECONDS: Final = 5
 _FOREIGN_POLL_SECONDS: Final = 1
+#: Seconds that the start waits for packages. Afterwards only calls of their functions wait.
+_INSTALL_SECONDS: Final = 3.0
 #: The stack stops with an error if the emulator ends more often than this within these seconds.
 _MOST_ENDS: Final = 3
 _ENDS_SECONDS: Final = 60.0
@@ -96,6 +99,7 @@ class Options:
     hosts: frozenset[str]
     any_credentials: bool
     strict: bool = False
+    layers: dict[str, Path] = field(default_factory=dict)
 
 
 async def up(options: Options) -> int:
@@ -185,6 +189,9 @@ class _Stack:
         self._asynchronous: Asynchronous | None = None
         self._running: asyncio.Task[None] | None = None
         self._own_requests: OwnRequests | None = None
+        self._installations: Installations | None = None
+        #: Functions whose packages were not there yet when the stack was up.
+        self._waiting: list[str] = []
         self._after_deploy: list[str] = []
         self.application: Application | None = None
 
@@ -196,25 +203,24 @@ class _Stack:
         # Reading the template does not need the emulator, so both happen at once.
         template = await clients.run(
             load, path=options.template, cache=_cache(options), parameters=options.parameters,
-            strict=options.strict,
+            layers=options.layers, strict=options.strict,
         )  # fmt: skip
         deployed = await deploy(template, clients)
         self.application = app = build(
-            template, deployed.scope, api_url=self._api_url, next_port=free_port,
+            deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
             strict=options.strict, report=deployed.report,
         )  # fmt: skip
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         making = clients.run(
             launches, application=app, endpoint=clients.endpoint, keys=self._keys,
-            cache=_cache(options), work=options.work,
-            say=self._logs.say, pure_python=options.pure_python,
+            cache=_cache(options), work=options.work, pure_python=options.pure_python,
         )  # fmt: skip
         # Meanwhile the access guard in the emulator loads its engine.
-        started, problems = await asyncio.gather(making, self._hand_over(app))
+        (self._launches, wanted), problems = await asyncio.gather(making, self._hand_over(app))
         if problems:
             raise TemplateError(options.template, problems)
-        self._launches = started
+        self._installations = Installations(wanted, cache=_cache(options), say=self._logs.say)
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
             limit = min(
@@ -227,6 +233,7 @@ class _Stack:
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
         await self._run_after_deploy(app, clients)
+        self._waiting = await self._installations.settle(_INSTALL_SECONDS)
 
     def announce(self, seconds: float) -> None:
         """Shows the addresses, keys and notes of the stack on the terminal."""
@@ -248,6 +255,10 @@ class _Stack:
         for line in table(app.parts):
             say(f"  {line}")
         notes = [*_role_notes(app, clients), python_version_note(app)]
+        if self._waiting:
+            notes.append(
+                f"packages of {', '.join(self._waiting)} are still being installed; calls wait"
+            )
         if self._options.any_credentials:
             notes.append(
                 "the emulator accepts any credentials (--any-credentials): every program on this "
@@ -341,6 +352,8 @@ class _Stack:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        if self._installations is not None:
+            await self._installations.close()
         if self._control is not None:
             await self._control.close()
         if self._emulator is not None:
@@ -389,6 +402,11 @@ class _Stack:
 
     def _starter(self, name: str) -> Any:
         async def start() -> Environment | Failure:
+            if self._installations is not None and (
+                problem := await self._installations.ready(name)
+            ):
+                self._function_logs[name].line(problem)
+                return Failure("Runtime.ImportModuleError", problem)
             if self._roles is not None and self.application is not None:
                 # While the emulator restarts, this use of a permission is not recorded.
                 with contextlib.suppress(aiohttp.ClientError):

@@ -65,6 +65,8 @@ class Function:
     role: Role | None
     #: The name that clients call it by.
     function_name: str = ""
+    #: Requirements of packages in place of published layers.
+    packages: tuple[str, ...] = ()
     #: Aliases and versions of the template. All of them run the one code that there is.
     qualifiers: tuple[str, ...] = ()
     asynchronous: AsynchronousRules = AsynchronousRules()

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,7 @@ from mayfly_local.account import REGION
 from mayfly_local.application.model import Application, Function
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.packages import has_awslambdaric, python_path, runtime_folder
+from mayfly_local.compute.requirements import Requirements
 from mayfly_local.iam.credentials import Credentials, Keys
 from mayfly_local.ports.peers import can_tell
 
@@ -25,26 +26,26 @@ def launches(
     keys: Keys,
     cache: Path,
     work: Path,
-    say: Callable[[str], None],
     pure_python: bool = False,
-) -> dict[str, Launch]:
-    """Returns a launch for each function.
+) -> tuple[dict[str, Launch], dict[str, list[Requirements]]]:
+    """Returns a launch for each function, and the packages that each needs.
 
-    Installs missing packages. Raises LocalError if that fails.
+    The paths of a launch have the folders of packages that are not installed yet.
     """
     runtime = runtime_folder(cache)
     # If the system does not tell which process holds a connection, a token is needed. AWS's client
     # does not support that token.
     uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
     launches_by_name = {}
+    wanted = {}
     for name, function in application.functions.items():
         code = function.code or _inline(function, work)
-        path = python_path(
+        path, wanted[name] = python_path(
             code,
             (*function.libraries, *function.layers),
+            function.packages,
             brings_packages=function.brings_packages,
             cache=cache,
-            say=say,
         )
         launches_by_name[name] = Launch(
             name=name,
@@ -60,7 +61,7 @@ def launches(
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
         )
-    return launches_by_name
+    return launches_by_name, wanted
 
 
 def function_variables(function: Function, code: Path) -> dict[str, str]:

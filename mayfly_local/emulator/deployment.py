@@ -9,14 +9,16 @@ import json
 import time
 from typing import Any, Final
 
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from mayfly_local.application.build.qualifiers import qualifier_scope
 from mayfly_local.application.build.scope import compute_scope
 from mayfly_local.application.classes import Report
 from mayfly_local.application.outside import outside, undelivered, without_outside_targets
-from mayfly_local.application.template import Template
+from mayfly_local.application.supported import STATE
+from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.lookups import with_dynamic_values
 from mayfly_local.emulator.verification import bus_differences, topic_differences
 from mayfly_local.errors import LocalError, TemplateError
 
@@ -35,11 +37,14 @@ class Deployment:
 
     def __init__(
         self,
+        template: Template,
         physical: dict[str, str],
         scope: dict[Attribute, Any],
         ttl: dict[str, str],
         report: Report,
     ) -> None:
+        #: The template, with the values of its dynamic references.
+        self.template = template
         self.physical = physical
         self.scope = scope
         #: The TTL attribute by table name. Mayfly's own reaper deletes the items, so that its delay
@@ -54,9 +59,20 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
 
     Raises TemplateError if the emulator refuses a resource, or creates it otherwise than requested.
     """
+    try:
+        return await _deploy(template, clients)
+    except UNUSABLE as problem:
+        raise TemplateError(
+            template.path, [f"a property has a value that cannot be used: {problem!r}"]
+        ) from None
+
+
+async def _deploy(template: Template, clients: Clients) -> Deployment:
     # Subscriptions, rules and notifications name functions, whose ARNs are known already.
     known = compute_scope(template)
-    scope = {**known, **qualifier_scope(template, known), **_names_only(template)}
+    known |= qualifier_scope(template, known)
+    scope = {**known, **_names_only(template)}
+    template = await with_dynamic_values(template, clients, scope)
     resolved = {
         name: _plain(template.resolve(resource, scope))
         for name, resource in template.state().items()
@@ -64,7 +80,7 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
     report = Report()
     state = _deployable(resolved, report)
     if not state:
-        return Deployment({}, {}, {}, report)
+        return Deployment(template, {}, {}, {}, report)
     wanted = sorted(
         (reference for reference in template.wanted_from_state() if reference[0] in state), key=str
     )
@@ -99,7 +115,8 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
         for name, resource in template.state().items()
         if resource.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
-    return Deployment(physical, values, ttl, report)
+    template = await with_dynamic_values(template, clients, {**known, **values})
+    return Deployment(template, physical, values, ttl, report)
 
 
 def _deployable(resolved: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -167,25 +184,36 @@ async def _settle(
     """Sets and verifies one resource; returns the differences from the template."""
     if name not in physical:
         return [f"resource {name}: the emulator did not create it"]
-    properties = resource.get("Properties", {})
-    actual: dict[str, Any] = {}
-    wanted: dict[str, Any] = {}
-    if resource["Type"] == "AWS::DynamoDB::Table":
-        wanted, actual = await _table(clients, physical[name], properties)
-    elif resource["Type"] == "AWS::SQS::Queue":
-        wanted, actual = await _queue(clients, physical[name], properties)
-    elif resource["Type"] == "AWS::S3::Bucket":
-        await clients.call("s3", "head_bucket", Bucket=physical[name])
-    elif resource["Type"].startswith("AWS::SNS::"):
-        wanted, actual = await topic_differences(clients, resource, physical[name])
-    else:
-        wanted, actual = await bus_differences(clients, resource, physical[name])
+    try:
+        wanted, actual = await _states(clients, resource, physical[name])
+    except (ClientError, BotoCoreError) as problem:
+        return [f"resource {name}: the emulator does not have it as it should: {problem}"]
     return [
         f"resource {name}: {key} is {actual.get(key)!r} in the emulator, and {value!r} in the "
         "template"
         for key, value in wanted.items()
         if actual.get(key) != value
     ]
+
+
+async def _states(
+    clients: Clients, resource: dict[str, Any], physical: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings that the template wants, and those that the emulator has."""
+    properties = resource.get("Properties", {})
+    actual: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
+    if resource["Type"] == "AWS::DynamoDB::Table":
+        wanted, actual = await _table(clients, physical, properties)
+    elif resource["Type"] == "AWS::SQS::Queue":
+        wanted, actual = await _queue(clients, physical, properties)
+    elif resource["Type"] == "AWS::S3::Bucket":
+        await clients.call("s3", "head_bucket", Bucket=physical)
+    elif resource["Type"].startswith("AWS::SNS::"):
+        wanted, actual = await topic_differences(clients, resource, physical)
+    else:
+        wanted, actual = await bus_differences(clients, resource, physical)
+    return wanted, actual
 
 
 async def _table(
@@ -293,8 +321,10 @@ def _plain(resource: dict[str, Any]) -> dict[str, Any]:
     TTL is disabled, because Mayfly's own reaper deletes expired items.
     DeletionProtectionEnabled becomes a boolean.
     """
-    properties = dict(resource.get("Properties", {}))
-    properties.pop("TimeToLiveSpecification", None)
+    known = STATE[resource["Type"]] - {"TimeToLiveSpecification"}
+    properties = {
+        key: value for key, value in (resource.get("Properties") or {}).items() if key in known
+    }
     properties.pop("ScheduleExpression", None)  # The runtime keeps the times of rules.
     if "DeletionProtectionEnabled" in properties:
         properties["DeletionProtectionEnabled"] = _is_true(properties["DeletionProtectionEnabled"])

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.application.classes import Class
 from mayfly_local.application.model import Application, Function
 from mayfly_local.emulator.control import Control
 from mayfly_local.iam.credentials import Keys
@@ -60,6 +61,11 @@ class Roles:
                 "keys": {
                     key.id: {"function": name, "secret": key.secret}
                     for name, key in self._keys.functions.items()
+                },
+                "absent": {
+                    part.name: part.type
+                    for part in application.parts
+                    if part.group is Class.ABSENT and part.type and not part.detail
                 },
             },
         )

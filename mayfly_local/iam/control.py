@@ -43,6 +43,8 @@ class ControlInterface:
         self._refusals = refusals
         self._faults = faults
         self._kept = kept
+        #: The types of the template's absent resources, by logical id.
+        self.absent: dict[str, str] = {}
         #: Set when the runtime has handed over the functions' keys and roles.
         self.knows_functions = asyncio.Event()
 
@@ -110,6 +112,7 @@ class ControlInterface:
                         for name, role in arguments["roles"].items()
                     }
                 )
+                self.absent = arguments.get("absent", {})
                 self.knows_functions.set()
                 return {}
             case "roles":

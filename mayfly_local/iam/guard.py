@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from mayfly_local.iam.absent_services import absent_resources, absent_service
 from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
 from mayfly_local.iam.control import PREFIX, ControlInterface
 from mayfly_local.iam.faults import Faults
@@ -165,6 +166,11 @@ class Guard:
             if owner is None:
                 await respond(send, 403, *unknown_key(request, service, is_signed=bool(key)))
                 return
+            # The emulator would search for another service in all models of AWS.
+            if service not in SERVICES and not (self._identities.any_credentials and not service):
+                absent = absent_resources(service, self._control.absent)
+                await respond(send, *absent_service(request, service, absent))
+                return
             if (why := self._mismatch(request, key, service)) is not None:
                 await respond(send, 403, *plain_error(why))
                 return
@@ -184,10 +190,6 @@ class Guard:
         """Returns the reason to refuse a request with a known key, or None."""
         if not service and self._identities.any_credentials:
             return None
-        if service not in SERVICES:  # The emulator would search for it in all models of AWS.
-            return (
-                f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(SERVICES))}"
-            )
         is_by_query = "authorization" not in request.headers and request.query
         if (
             is_by_query

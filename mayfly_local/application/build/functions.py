@@ -1,22 +1,27 @@
 """Functions: their sizes, variables, libraries, layers and roles."""
 
 import re
+import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from mayfly_local.application.build.asynchronous import build_asynchronous_rules
-from mayfly_local.application.build.code import code_folder, layer_folder
+from mayfly_local.application.build.code import absence_of_code, code_folder, image_folder
+from mayfly_local.application.build.layers import build_layers
 from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
 from mayfly_local.application.metadata import has_libraries
 from mayfly_local.application.model import Function
-from mayfly_local.application.template import UNUSABLE
+from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
 from mayfly_local.iam.function_names import FunctionName
 
 __all__ = ["absence_of", "build_functions", "find_function"]
 
+#: The runtime of a function of an image, whose Dockerfile has the version of Python.
+_IMAGE_RUNTIME: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 #: The URI under which API Gateway calls a function.
 _LAMBDA_URI: Final = re.compile(r"/functions/(?P<arn>arn:[^/]+)/invocations$")
 
@@ -26,10 +31,11 @@ def build_functions(resources: Resources, report: Report) -> dict[str, Function]
     functions = {}
     for name, properties in resources.of_type("AWS::Lambda::Function"):
         try:
-            if reason := _absence(properties):
-                report.leave_out(name, reason)
+            code = _code(name, properties, resources.template)
+            if isinstance(code, str):
+                report.leave_out(name, code)
             else:
-                functions[name] = _function(name, properties, resources, report)
+                functions[name] = _function(name, properties, code, resources, report)
         except UNUSABLE as problem:
             raise TemplateError(
                 resources.template.path,
@@ -63,28 +69,39 @@ def absence_of(function: str, functions: Mapping[str, Function]) -> str | None:
     return None if function in functions else f"the function {function or '(none)'} is absent here"
 
 
-def _absence(properties: dict[str, Any]) -> str:
-    """Returns the reason if a function cannot run here, else an empty text."""
+class _Code(NamedTuple):
+    """A function's code: a folder, or None if it is in the template, and its handler."""
+
+    folder: Path | None
+    handler: str
+
+
+def _code(name: str, properties: dict[str, Any], template: Template) -> _Code | str:
+    """Returns the code of a function, or the reason if it cannot run here."""
     runtime = str(properties.get("Runtime", ""))
-    code = properties.get("Code") or {}
-    if not runtime:
-        return "a function of a container image"
+    if properties.get("PackageType") == "Image" or not runtime:
+        image = image_folder(template.resources[name].get("Metadata") or {}, template)
+        if isinstance(image, str):
+            return f"a function of an image: {image}"
+        folder, handler = image
+        return _Code(folder, *((properties.get("ImageConfig") or {}).get("Command") or [handler]))
     if not runtime.startswith("python3"):
         return f"a function of the runtime {runtime}"
-    if code.get("S3Bucket") != "local" and "ZipFile" not in code:
-        return "a function whose code is not a local folder"
-    return ""
+    code = properties.get("Code") or {}
+    if reason := absence_of_code(code, template):
+        return f"a function: {reason}"
+    return _Code(code_folder(code, template), str(properties.get("Handler", "")))
 
 
 def _function(
-    name: str, properties: dict[str, Any], resources: Resources, report: Report
+    name: str, properties: dict[str, Any], code: _Code, resources: Resources, report: Report
 ) -> Function:
     template, function_name = resources.template, str(resources.scope[name, None])
-    code = properties.get("Code", {})
-    folder = code_folder(name, code, template, report)
-    variables = properties.get("Environment", {}).get("Variables", {})
-    limit = properties.get("ReservedConcurrentExecutions")
     metadata = template.resources[name].get("Metadata") or {}
+    folder = code.folder
+    layers = build_layers(name, properties.get("Layers") or [], resources, report)
+    variables = (properties.get("Environment") or {}).get("Variables") or {}
+    limit = properties.get("ReservedConcurrentExecutions")
     libraries = template.libraries if has_libraries(template.resources[name]) else ()
     timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
     if not 1 <= timeout <= 900:
@@ -94,21 +111,19 @@ def _function(
     return Function(
         name=name,
         arn=resources.scope[name, "Arn"],
-        handler=properties.get("Handler", ""),
-        runtime=properties["Runtime"],
+        handler=code.handler,
+        runtime=properties.get("Runtime", _IMAGE_RUNTIME),
         timeout_seconds=timeout,
         memory_mb=memory,
         variables={key: as_text(value) for key, value in variables.items()},
         code=folder,
-        inline=code.get("ZipFile"),
+        inline=(properties.get("Code") or {}).get("ZipFile"),
         brings_packages=folder is not None
-        and (folder / "requirements.txt").exists()
+        and any((folder / file).exists() for file in ("requirements.txt", "pyproject.toml"))
         and not metadata.get("SkipBuild"),
         libraries=libraries,
-        layers=tuple(
-            layer_folder(name, reference, template, report)
-            for reference in properties.get("Layers", [])
-        ),
+        layers=layers.folders,
+        packages=layers.packages,
         limit=None if limit is None else int(limit),
         log_group=str(
             properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"
