@@ -32,9 +32,9 @@ _IDLE_SECONDS: Final = 60.0
 #: After a refusal, reading continues until the client is silent: seconds of silence, and in all.
 _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
-_OLDEST_VERSION: Final = (1, 0)
-#: The field limit of a server whose clients are programs of the stack.
+#: Bytes of a header field, unless a server takes more.
 _FIELD_LIMIT: Final = 8190
+_OLDEST_VERSION: Final = (1, 0)
 #: A socket option of Linux without a name in Python.
 #: https://man7.org/linux/man-pages/man7/ip.7.html
 _IP_FREEBIND: Final = 15
@@ -49,12 +49,7 @@ class Connection(web.RequestHandler):
     """
 
     def __init__(
-        self,
-        manager: web.Server,
-        server: HttpServer,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        field_limit: int,
+        self, manager: web.Server, server: HttpServer, *, loop: asyncio.AbstractEventLoop
     ) -> None:
         # `access_log=None` turns the log off.
         super().__init__(
@@ -63,8 +58,8 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]
             auto_decompress=False,
             keepalive_timeout=_IDLE_SECONDS,
-            max_line_size=field_limit,
-            max_field_size=field_limit,
+            max_field_size=server.field_limit,
+            max_line_size=server.field_limit,
         )
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.used_at = loop.time()
@@ -160,10 +155,9 @@ def _has_error(transport: asyncio.BaseTransport | None) -> bool:
 class HttpServer:
     """Gives each request that `access` allows to `handler`.
 
-    It refuses bodies above `body_limit` bytes while they arrive. It holds at most
-    `most_connections`; above that, it closes the longest idle connection. `field_limit` is the most
-    bytes of one header, and of the request line. It calls `refused` with path and reason of each
-    refusal.
+    It refuses bodies above `body_limit` bytes while they arrive, and a request line or a header
+    field above `field_limit` bytes. It holds at most `most_connections`; above that, it closes the
+    longest idle connection. It calls `refused` with path and reason of each refusal.
     """
 
     def __init__(
@@ -172,15 +166,15 @@ class HttpServer:
         access: Access,
         *,
         body_limit: int,
-        most_connections: int = 100,
         field_limit: int = _FIELD_LIMIT,
+        most_connections: int = 100,
         refused: Callable[[str, str], None] = lambda target, why: None,
     ) -> None:
         self._handler = handler
         self._access = access
+        self.field_limit = field_limit
         self._body_limit = body_limit
         self._most_connections = most_connections
-        self._field_limit = field_limit
         self._refused = refused
         self._manager = web.Server(self._serve, request_factory=self._request)
         self._listener: asyncio.Server | None = None
@@ -203,8 +197,7 @@ class HttpServer:
             {"host": "127.0.0.1", "port": where} if isinstance(where, int) else {"sock": where}
         )
         self._listener = await loop.create_server(
-            lambda: Connection(self._manager, self, loop=loop, field_limit=self._field_limit),
-            **how,
+            lambda: Connection(self._manager, self, loop=loop), **how
         )
         # asyncio mistakes a failed socket() for an address family that the machine does not have.
         if not self._listener.sockets:
