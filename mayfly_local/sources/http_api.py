@@ -14,11 +14,12 @@ from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Authorizations, Caller, Guests, Invoke
 from mayfly_local.sources.cors import add_cors, is_preflight, preflight
+from mayfly_local.sources.head_limit import check_head
 from mayfly_local.sources.http_events import http_event
-from mayfly_local.sources.http_request import HEADER_LIMIT, Call, HttpRequest, head_size
+from mayfly_local.sources.http_request import Call, HttpRequest
 from mayfly_local.sources.integrations import Integration
 from mayfly_local.sources.refusals import Refused, http_refusal
-from mayfly_local.sources.replies import MalformedReply, http_response
+from mayfly_local.sources.replies import JSON, TEXT, MalformedReply, http_response
 from mayfly_local.sources.rest_events import rest_event, with_identity
 from mayfly_local.sources.routes import find_stage, match
 
@@ -76,8 +77,7 @@ class HttpApi:
         return response
 
     async def _routed(self, request: HttpRequest, request_id: str) -> web.Response:
-        if head_size(request) > HEADER_LIMIT:
-            raise Refused(431, "Request Header Fields Too Large")
+        check_head(request)
         stage, path = find_stage(self._api, request.path)
         matched = match(self._api.routes, request.method, path)
         if matched is None:
@@ -95,7 +95,8 @@ class HttpApi:
         if isinstance(result, Failure):
             raise self._failed()
         try:
-            return http_response(result.payload, payload_format=route.payload)
+            kind = JSON if self._api.kind is ApiKind.URL else TEXT
+            return http_response(result.payload, payload_format=route.payload, default_type=kind)
         except MalformedReply as problem:
             self._integration.note_malformed(route, request_id, result, str(problem))
             raise self._failed() from None

@@ -10,11 +10,8 @@ from aiohttp import web
 
 from mayfly_local.application.apis import Api, Route, Stage
 
-__all__ = ["HEADER_LIMIT", "Call", "HttpRequest", "forwarded", "head_size", "read_request"]
+__all__ = ["Call", "HttpRequest", "forwarded", "read_request"]
 
-#: Most bytes of the request line and all headers together.
-#: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
-HEADER_LIMIT: Final = 10_240
 #: Headers of one connection, which the API uses itself. RFC 9110, 7.6.1
 _OF_CONNECTION: Final = {
     "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
@@ -74,14 +71,6 @@ def read_request(raw: web.BaseRequest, body: bytes) -> HttpRequest:
     headers = [(name, _readable(value)) for name, value in raw.headers.items()]
     protocol = f"HTTP/{raw.version.major}.{raw.version.minor}"
     return HttpRequest(raw.method, path, query, headers, body, raw.remote or "", protocol)
-
-
-def head_size(request: HttpRequest) -> int:
-    """Returns the size of the request line and the headers in bytes."""
-    target = f"{request.path}?{request.query}" if request.query else request.path
-    return len(f"{request.method} {target} {request.protocol}".encode()) + sum(
-        len(name.encode()) + len(value.encode()) for name, value in request.headers
-    )
 
 
 def forwarded(request: HttpRequest, *, port: int, with_length: bool) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-__all__ = ["MalformedReply", "http_response", "rest_response"]
+__all__ = ["JSON", "TEXT", "MalformedReply", "http_response", "rest_response"]
 
 #: Headers that the API sets itself.
 _OWN: Final = ("content-length", "transfer-encoding", "connection")
@@ -20,18 +20,22 @@ _OWN: Final = ("content-length", "transfer-encoding", "connection")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Keys of a reply to a REST API; with any other one, the reply is malformed.
 _REST_KEYS: Final = {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"}
-_DEFAULT_TYPE: Final = "text/plain; charset=utf-8"
-_JSON: Final = "application/json"
+#: Content types of replies without one: to an HTTP API, and to other APIs.
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
 
 
 class MalformedReply(ValueError):
     """A function's reply that is not a response."""
 
 
-def http_response(payload: bytes, *, payload_format: str = "2.0") -> web.Response:
+def http_response(
+    payload: bytes, *, payload_format: str = "2.0", default_type: str = TEXT
+) -> web.Response:
     """Returns a reply to an HTTP API or a function URL as a response. Raises MalformedReply.
 
-    In format 2.0, a reply without a statusCode is a JSON body as a whole.
+    In format 2.0, a reply without a statusCode is a JSON body as a whole. `default_type` is the
+    content type of a reply that has none.
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
     """
     reply = _parsed(payload)
@@ -39,13 +43,13 @@ def http_response(payload: bytes, *, payload_format: str = "2.0") -> web.Respons
         if payload_format == "1.0":
             raise MalformedReply("it has no statusCode, which format 1.0 needs")
         body = reply if isinstance(reply, str) else json.dumps(reply)
-        return web.Response(body=body.encode(), content_type=_JSON)
+        return web.Response(body=body.encode(), content_type=JSON)
     headers = _headers(reply)
     if payload_format == "2.0":
         headers += [("Set-Cookie", cookie) for cookie in _texts(reply.get("cookies"), "cookies")]
     else:
         headers = _with_multiple(reply, headers)
-    return _response(reply, headers, _decoded(reply), default_type=_DEFAULT_TYPE)
+    return _response(reply, headers, _decoded(reply), default_type=default_type)
 
 
 def rest_response(payload: bytes, *, is_decoded: bool) -> web.Response:
@@ -64,7 +68,7 @@ def rest_response(payload: bytes, *, is_decoded: bool) -> web.Response:
         raise MalformedReply("it has no statusCode")
     headers = _with_multiple(reply, _headers(reply))
     body = _decoded(reply) if is_decoded else _utf8(_text(reply))
-    return _response(reply, headers, body, default_type=_JSON)
+    return _response(reply, headers, body, default_type=JSON)
 
 
 def _parsed(payload: bytes) -> Any:

@@ -14,7 +14,8 @@ from mayfly_local.application.apis import Api, Mock, Validation
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Authorizations, Caller, Guests, Invoke
-from mayfly_local.sources.http_request import HEADER_LIMIT, Call, HttpRequest, head_size
+from mayfly_local.sources.head_limit import check_head
+from mayfly_local.sources.http_request import Call, HttpRequest
 from mayfly_local.sources.integrations import Integration
 from mayfly_local.sources.refusals import Refused, rest_refusal
 from mayfly_local.sources.replies import MalformedReply, rest_response
@@ -68,8 +69,7 @@ class RestApi:
         return rest_refusal(refused, self._api.responses, variables)
 
     async def _routed(self, request: HttpRequest, request_id: str) -> web.Response:
-        if head_size(request) > HEADER_LIMIT:
-            raise Refused(431, "Request Header Fields Too Large", "DEFAULT_4XX")
+        check_head(request)
         stage, path = find_stage(self._api, request.path)
         matched = match(self._api.routes, request.method, path, kind=self._api.kind)
         if matched is None:

@@ -484,6 +484,12 @@ def test_headers_above_10240_bytes_are_refused(
     assert answer(reply) == (431, {"message": "Request Header Fields Too Large"})
 
 
+@pytest.mark.parametrize("api", ["Http", "Rest", "EchoUrl"])
+def test_url_above_10240_bytes_is_refused(stack: Stack, api: str) -> None:
+    reply = ask(stack, api, f"/say/x?q={'a' * 10_240}")
+    assert answer(reply) == (414, {"message": "Request-URI Too Long"})
+
+
 def test_long_url_is_taken(stack: Stack) -> None:
     event = ask(stack, "Http", f"/say/x?q={'a' * 9000}").json()
     assert len(event["queryStringParameters"]["q"]) == 9000

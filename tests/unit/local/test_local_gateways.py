@@ -104,6 +104,22 @@ def test_event_above_6_mb_is_413(log: Log, kind: ApiKind, message: str) -> None:
     assert answer(response) == (413, {"message": message})
 
 
+@pytest.mark.parametrize(
+    ("kind", "content_type"),
+    [
+        (ApiKind.HTTP, "text/plain; charset=utf-8"),
+        (ApiKind.REST, "application/json"),
+        (ApiKind.URL, "application/json"),
+    ],
+    ids=str,
+)
+def test_reply_without_a_content_type_has_that_of_the_service(
+    log: Log, kind: ApiKind, content_type: str
+) -> None:
+    response = asyncio.run(front(log, kind, echo).answer(post(), "r"))
+    assert response.headers["Content-Type"] == content_type
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_route_without_an_integration_here_is_501(log: Log, kind: ApiKind) -> None:
     api = front(log, kind, echo, absent="the integration aws is absent here")
