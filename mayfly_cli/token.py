@@ -48,7 +48,7 @@ def token(
 ) -> None:
     """Prints a token that a JWT or Cognito authorizer of the running stack accepts.
 
-    It stands for a token of the issuer that the template names. Use it as in:
+    It takes the place of a token of the issuer that the template names. Use it as in:
     curl -H "Authorization: Bearer $(mayfly token --as anna)" URL
     """
     from mayfly_local.iam.tokens import make_token

@@ -1,4 +1,4 @@
-"""JSON Web Tokens of the local issuer, which stands for every issuer that a template names.
+"""JSON Web Tokens of the local issuer, which takes the place of those that a template names.
 
 `mayfly token` makes them, and the authorizers of APIs accept no others. They are signed with the
 stack's own key (HS256, RFC 7518, 3.2), while the issuers of deployed APIs sign with RSA keys. A

@@ -156,7 +156,7 @@ def _has(call: Call, parameter: str) -> bool:
 
 
 def _identity(caller: Caller, api_key: str | None) -> dict[str, Any]:
-    """Returns what an event's identity says about the caller, beside its address."""
+    """Returns the fields of an event's identity that depend on the caller's key."""
     identity: dict[str, Any] = {}
     if caller.key_id is not None:
         identity |= {

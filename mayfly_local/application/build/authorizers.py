@@ -28,7 +28,7 @@ _SOURCE: Final = re.compile(
 
 @dataclass(frozen=True)
 class Security:
-    """What a route asks of its callers."""
+    """The requirements of a route for its callers."""
 
     authorizer: Authorizer | None
     scopes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Who may use a route: identity sources, the cache of authorizers, and keys of functions."""
+"""Access to routes: identity sources, the cache of authorizers, and keys of functions."""
 
 import asyncio
 import json

@@ -52,7 +52,7 @@ def answer(response: web.Response) -> tuple[int, Any]:
 
 
 class Slow:
-    """Plays a function that answers when it is told to."""
+    """Plays a function that answers when the test lets it."""
 
     def __init__(self) -> None:
         self.may_end = asyncio.Event()
