@@ -610,6 +610,8 @@ def _api_lines(app: Application) -> list[str]:
         lines.append(f"{'API' if api.kind is not ApiKind.URL else 'URL':<9} {api.base_url}{about}")
         keys = sorted({key for stage_keys in api.api_keys.values() for key in stage_keys})
         lines += [f"{'API key':<9} {key}  (header x-api-key)" for key in keys]
+    if issuers := _issuers(app):
+        lines.append(f"{'tokens':<9} mayfly token --as USER  (authorizers: {', '.join(issuers)})")
     return lines
 
 

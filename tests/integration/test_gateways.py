@@ -391,6 +391,10 @@ def test_cognito_authorizer_takes_tokens_of_the_local_issuer(stack: Stack) -> No
     )
 
 
+def test_start_says_where_tokens_come_from(stack: Stack) -> None:
+    assert "tokens    mayfly token --as USER  (authorizers: " in stack.output
+
+
 def test_token_needs_the_name_of_one_of_several_authorizers(stack: Stack) -> None:
     command = [str(MAYFLY), "token", "--as", "anna", "--work", str(stack.work)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
