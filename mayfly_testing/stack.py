@@ -225,7 +225,7 @@ def running(
     port, printed = unused_port(), folder / "output"
     command = [
         str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work),
-        *options,
+        *_strictness(template), *options,
     ]  # fmt: skip
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
@@ -254,6 +254,11 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _strictness(template: Path) -> list[str]:
+    """Returns the option that refuses absent parts, for the product's own template."""
+    return ["--strict"] if template == ROOT / "template.yaml" else []
 
 
 @contextmanager

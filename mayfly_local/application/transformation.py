@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +56,9 @@ class Transformed:
 
     @classmethod
     def restored(cls, kept: dict[str, Any]) -> "Transformed | None":
-        """Returns what was kept, or None if one of its files has changed."""
+        """Returns what was kept, or None if one of its files has changed, or its form."""
+        if set(kept) != {part.name for part in fields(cls)}:
+            return None
         if any(_digest(Path(name)) != digest for name, digest in kept["files"].items()):
             return None
         parts = tuple(Part(**{**part, "group": Class(part["group"])}) for part in kept["parts"])

@@ -1,7 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
-Only these modules use ministack's private names: this one, `contents`, `preparation`, and those of
-deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the start.
+Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
+and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the
+start.
 """
 
 import errno
@@ -20,6 +21,7 @@ from ministack.services import (
     iam,
     lambda_svc,
     s3,
+    secretsmanager,
     sns,
     sqs,
     ssm,
@@ -56,6 +58,7 @@ MODULES: Final = {
     "eventbridge": eventbridge,
     "iam": iam,
     "s3": s3,
+    "secretsmanager": secretsmanager,
     "sns": sns,
     "sqs": sqs,
     "ssm": ssm,
@@ -71,7 +74,7 @@ _DATA_CALLS: Final = {
     "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
     "ExecuteTransaction", "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
-    "GetShardIterator", "ListStreams", "PutEvents",
+    "GetSecretValue", "GetShardIterator", "ListStreams", "PutEvents",
     "PutItem", "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch",
     "TransactGetItems", "TransactWriteItems", "UpdateItem",
 }  # fmt: skip
