@@ -1,4 +1,4 @@
-"""A template as people write them, on a running stack: what runs, and what a call to the rest says."""
+"""A template as people write them, on a running stack: what runs, and what other calls say."""
 
 import json
 import subprocess
