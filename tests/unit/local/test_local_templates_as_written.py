@@ -371,6 +371,23 @@ def test_include_of_another_file_is_a_problem(tmp_path: Path, location: str) -> 
         )
 
 
+def test_include_of_an_uploaded_file_is_the_file_next_to_the_template(tmp_path: Path) -> None:
+    write(tmp_path / "part.yaml", "VisibilityTimeout: 7")
+    template = read(
+        tmp_path,
+        """
+        Resources:
+          Q:
+            Type: AWS::SQS::Queue
+            Properties:
+              Fn::Transform:
+                Name: AWS::Include
+                Parameters: {Location: !Sub "s3://${AWS::StackName}/some/part.yaml"}
+        """,
+    )
+    assert template.resources["Q"]["Properties"] == {"VisibilityTimeout": 7}
+
+
 def test_file_that_includes_itself_is_a_problem(tmp_path: Path) -> None:
     include = "Fn::Transform: {Name: AWS::Include, Parameters: {Location: part.yaml}}"
     write(tmp_path / "part.yaml", include)
@@ -485,7 +502,7 @@ def test_stack_that_nests_itself_ends(tmp_path: Path) -> None:
 
 
 def test_definition_in_a_file_is_part_of_the_template(tmp_path: Path) -> None:
-    write(tmp_path / "flow.asl.json", '{"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}')
+    write(tmp_path / "flow.asl.json", '{\n\t"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}')
     template = read(
         tmp_path,
         """
