@@ -87,7 +87,7 @@ class QueueSource:
 
 @dataclass(frozen=True)
 class StreamSource:
-    """A DynamoDB stream event source mapping."""
+    """The event source mapping of a stream of DynamoDB or Kinesis."""
 
     name: str
     function: str
@@ -101,6 +101,8 @@ class StreamSource:
     max_age_seconds: int | None
     on_failure_arn: str | None
     patterns: tuple[dict[str, Any], ...]
+    #: The name of the role that reads it; only events of Kinesis have it.
+    role: str = ""
 
 
 @dataclass(frozen=True)

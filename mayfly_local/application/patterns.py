@@ -86,7 +86,7 @@ def _allows(rule: Any, leaves: list[Any]) -> bool:
         return any(_equal(rule, leaf) for leaf in leaves)
     ((kind, argument),) = rule.items()
     if kind == "exists":
-        return bool(leaves) == argument
+        return bool(leaves) is bool(argument)
     return any(_RULES[kind](argument, leaf) for leaf in leaves)
 
 
@@ -125,7 +125,7 @@ def _affix(test: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
         if not isinstance(value, str):
             return False
         if isinstance(argument, dict):
-            return test(value.casefold(), argument["equals-ignore-case"].casefold())
+            return test(value.casefold(), str(argument["equals-ignore-case"]).casefold())
         return test(value, str(argument))
 
     return has_affix

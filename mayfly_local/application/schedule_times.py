@@ -81,8 +81,10 @@ class ScheduleTimes:
             return self.once if self.once > moment else None
         assert self.cron is not None
         zone = ZoneInfo(self.zone)
-        start = moment.astimezone(zone).replace(tzinfo=None)
-        if self.years is not None and (start := _in_years(start, self.years)) is None:
+        start: datetime | None = moment.astimezone(zone).replace(tzinfo=None)
+        if self.years is not None and start is not None:
+            start = _in_years(start, self.years)
+        if start is None:
             return None
         for local in CronSim(self.cron, start):
             if self.years is not None and local.year not in self.years:

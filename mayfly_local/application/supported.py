@@ -45,6 +45,10 @@ STATE: Final = {
         "DeliveryPolicy", "Endpoint", "FilterPolicy", "FilterPolicyScope", "Protocol",
         "RawMessageDelivery", "RedrivePolicy", "Region", "SubscriptionRoleArn", "TopicArn",
     },
+    "AWS::Kinesis::Stream": {
+        "Name", "RetentionPeriodHours", "ShardCount", "StreamEncryption", "StreamModeDetails",
+        "Tags",
+    },
     "AWS::Events::EventBus": {"Description", "Name", "Policy", "Tags"},
     "AWS::Events::Rule": {
         "Description", "EventBusName", "EventPattern", "Name", "RoleArn", "ScheduleExpression",

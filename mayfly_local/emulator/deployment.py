@@ -211,6 +211,8 @@ async def _states(
         wanted, actual = await _queue(clients, physical, properties)
     elif resource["Type"] == "AWS::S3::Bucket":
         await clients.call("s3", "head_bucket", Bucket=physical)
+    elif resource["Type"] == "AWS::Kinesis::Stream":
+        await clients.call("kinesis", "describe_stream_summary", StreamName=physical)
     elif resource["Type"].startswith("AWS::SNS::"):
         wanted, actual = await topic_differences(clients, resource, physical)
     elif resource["Type"].startswith("AWS::Events::"):

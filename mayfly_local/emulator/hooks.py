@@ -19,6 +19,7 @@ from ministack.services import (
     dynamodb,
     eventbridge,
     iam,
+    kinesis,
     lambda_svc,
     s3,
     secretsmanager,
@@ -29,6 +30,7 @@ from ministack.services import (
 
 from mayfly_local.emulator.buckets import hook_buckets
 from mayfly_local.emulator.buses import hook_buses
+from mayfly_local.emulator.kinesis import hook_kinesis
 from mayfly_local.emulator.lambda_api import LambdaApi
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 from mayfly_local.emulator.topics import hook_topics
@@ -57,6 +59,7 @@ MODULES: Final = {
     "dynamodb": dynamodb,
     "eventbridge": eventbridge,
     "iam": iam,
+    "kinesis": kinesis,
     "s3": s3,
     "secretsmanager": secretsmanager,
     "sns": sns,
@@ -74,9 +77,9 @@ _DATA_CALLS: Final = {
     "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
     "ExecuteTransaction", "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
-    "GetSecretValue", "GetShardIterator", "ListStreams", "PutEvents",
-    "PutItem", "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch",
-    "TransactGetItems", "TransactWriteItems", "UpdateItem",
+    "GetSecretValue", "GetShardIterator", "ListShards", "ListStreams", "PutEvents",
+    "PutItem", "PutRecord", "PutRecords", "Query", "ReceiveMessage", "Scan", "SendMessage",
+    "SendMessageBatch", "TransactGetItems", "TransactWriteItems", "UpdateItem",
 }  # fmt: skip
 
 
@@ -277,6 +280,7 @@ def hook(durable: "Durable") -> None:
     hook_topics(durable)
     hook_buses(durable)
     hook_buckets(durable)
+    hook_kinesis()
     for name, module in MODULES.items():
         module.handle_request = _noting_settings(name, module.handle_request, durable)
     # Its functions are the runtime's. No request reaches ministack's own.

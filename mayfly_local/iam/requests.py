@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from mayfly_local.account import ACCOUNT, REGION
-from mayfly_local.iam.event_requests import event_actions
+from mayfly_local.iam.event_requests import event_actions, stream_actions
 from mayfly_local.iam.lambda_requests import lambda_actions
 from mayfly_local.iam.s3_requests import s3_actions
 from mayfly_local.iam.secret_requests import secret_actions
@@ -22,8 +22,8 @@ __all__ = ["SERVICES", "UNREADABLE", "Permission", "Request", "signer"]
 
 #: Services that the emulator provides. Requests to other services are refused.
 SERVICES: Final = {
-    "cloudformation", "dynamodb", "events", "iam", "lambda", "s3", "secretsmanager", "sns", "sqs",
-    "ssm", "sts",
+    "cloudformation", "dynamodb", "events", "iam", "kinesis", "lambda", "s3", "secretsmanager",
+    "sns", "sqs", "ssm", "sts",
 }  # fmt: skip
 #: Errors that reading a malformed request can raise.
 UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
@@ -118,6 +118,11 @@ class Request:
         if self.service == "sqs":
             return {
                 Permission(f"sqs:{operation.removesuffix('Batch')}", _queue(arguments, self.path))
+            }
+        if self.service == "kinesis":
+            return {
+                Permission(f"kinesis:{action}", resource)
+                for action, resource in stream_actions(operation, arguments)
             }
         if self.service == "ssm":
             names = arguments.get("Names") or [arguments.get("Name") or arguments.get("Path")]

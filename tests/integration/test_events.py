@@ -38,7 +38,7 @@ def seen(stack: Stack, function: str = "Reader") -> list[Any]:
     return [
         json.loads(item["event"]["S"])
         for item in stack.items("Seen")
-        if item.get("function") == {"S": function}
+        if item.get("function", {}).get("S", "").lower().endswith(function.lower())
     ]
 
 
@@ -234,6 +234,31 @@ def test_upload_calls_a_function_if_its_key_matches(stack: Stack) -> None:
     assert [event for event in seen(stack) if "not." in json.dumps(event)] == []
 
 
+# ---------------------------------------------------------------- Kinesis
+
+
+def test_record_of_a_stream_arrives_at_a_function(stack: Stack) -> None:
+    kinesis, stream = stack.client("kinesis"), resource(stack, "Clicks")
+    for kind in ("quiet", "clicked"):
+        data = json.dumps({"kind": kind, "many": "bytes"}).encode()
+        put = kinesis.put_record(StreamName=stream, Data=data, PartitionKey="p")
+    (record,) = arrives(stack, "aws:kinesis:record")["Records"]
+    facts = record.pop("kinesis")
+    assert json.loads(base64.b64decode(facts["data"])) == {"kind": "clicked", "many": "bytes"}
+    assert facts["sequenceNumber"] == put["SequenceNumber"]
+    assert (facts["partitionKey"], facts["kinesisSchemaVersion"]) == ("p", "1.0")
+    assert facts["approximateArrivalTimestamp"] > 0
+    assert record == {
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"{put['ShardId']}:{put['SequenceNumber']}",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": "arn:aws:iam::000000000000:role/ReaderRole",
+        "awsRegion": "us-east-1",
+        "eventSourceARN": f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}",
+    }
+
+
 # ---------------------------------------------------------------- Invoke
 
 
@@ -241,13 +266,14 @@ def test_upload_calls_a_function_if_its_key_matches(stack: Stack) -> None:
     "name",
     [
         "Working",
-        "Working:live",
-        "Working:$LATEST",
-        "Working:1",
-        "arn:aws:lambda:us-east-1:000000000000:function:Working",
-        "arn:aws:lambda:us-east-1:000000000000:function:Working:live",
-        "000000000000:function:Working",
-        "function:Working",
+        "app-events-working",
+        "app-events-working:live",
+        "app-events-working:$LATEST",
+        "app-events-working:1",
+        "arn:aws:lambda:us-east-1:000000000000:function:app-events-working",
+        "arn:aws:lambda:us-east-1:000000000000:function:app-events-working:live",
+        "000000000000:function:app-events-working",
+        "function:app-events-working",
     ],
 )
 def test_function_is_invoked_by_each_of_its_names(stack: Stack, name: str) -> None:
@@ -325,7 +351,9 @@ def test_body_above_the_limit_is_refused(stack: Stack, kind: str, size: int) -> 
 
 
 def test_function_calls_a_function_under_its_role(stack: Stack) -> None:
-    answer = ask(stack, "lambda", "invoke", FunctionName="Working", Payload='{"by": "a function"}')
+    answer = ask(
+        stack, "lambda", "invoke", FunctionName="app-events-working", Payload='{"by": "a function"}'
+    )
     assert (answer["StatusCode"], answer["Payload"]) == (200, {"noted": True})
     refused = ask(stack, "lambda", "invoke", FunctionName="Reader", Payload="{}")
     assert refused["error"]["Code"] == "AccessDeniedException"
@@ -336,7 +364,7 @@ def test_function_calls_a_function_under_its_role(stack: Stack) -> None:
 def test_functions_are_listed_and_described(stack: Stack) -> None:
     client = stack.client("lambda")
     names = {function["FunctionName"] for function in client.list_functions()["Functions"]}
-    assert names == {"Asking", "Failing", "Reader", "Working"}
+    assert names == {"Asking", "Failing", "Reader", "app-events-working"}
     facts = client.get_function_configuration(FunctionName="Working")
     assert (facts["Timeout"], facts["MemorySize"]) == (10, 256)
     with pytest.raises(ClientError, match="not served locally"):
