@@ -46,6 +46,7 @@ from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.ports.http_server import HttpServer
 from mayfly_local.processes.children import Children
+from mayfly_local.processes.folders import why_not
 from mayfly_local.sources.http_api import Gateway
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
@@ -177,12 +178,15 @@ class _Stack:
         self._poller_tasks: list[asyncio.Task[Any]] = []
         self._requests = 0
         self._after_deploy: list[str] = []
+        #: The reason why functions have no folders of their own.
+        self._no_folders: str | None = None
         self.application: Application | None = None
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
         options = self._options
         await self._children.open()
+        probing = asyncio.ensure_future(asyncio.to_thread(why_not))
         clients = await self._open_emulator()
         # Reading the template does not need the emulator, so both happen at once.
         template = await clients.run(
@@ -192,10 +196,12 @@ class _Stack:
         self.application = app = build(template, deployed.scope, api_url=self._api_url)
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
+        self._no_folders = await probing
         making = clients.run(
             launches, application=app, endpoint=clients.endpoint, keys=self._keys,
             cache=_cache(options), work=options.work,
             say=self._logs.say, pure_python=options.pure_python,
+            own_folders=self._no_folders is None,
         )  # fmt: skip
         # Meanwhile the access guard in the emulator loads its engine.
         started, problems = await asyncio.gather(making, self._hand_over(app))
@@ -236,6 +242,11 @@ class _Stack:
             notes.append(
                 "the emulator accepts any credentials (--any-credentials): every program on this "
                 "machine can read and write its data"
+            )
+        if self._no_folders is not None:
+            notes.append(
+                "functions can write to their code's folder here, and share /tmp "
+                f"({self._no_folders})"
             )
         for note in notes:
             if note:

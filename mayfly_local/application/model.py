@@ -43,6 +43,8 @@ class Function:
     log_group: str
     #: None if the role is not in the template.
     role: Role | None
+    #: The size of /tmp.
+    tmp_mb: int = 512
 
 
 @dataclass(frozen=True)
