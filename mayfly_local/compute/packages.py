@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from mayfly_local.compute.reuse import reuse
 from mayfly_local.errors import LocalError
 
 __all__ = ["has_awslambdaric", "installed", "python_path", "runtime_folder"]
@@ -59,13 +60,23 @@ def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) ->
     folder = cache / "packages" / name
     if folder.exists():
         return folder
-    say(f"installing the packages of {requirements} for this machine (once) ...")
     unfinished = folder.with_name(f"{name}.{os.getpid()}")
+    if not reuse(text, unfinished):
+        say(f"installing the packages of {requirements} for this machine (once) ...")
+        _install(requirements, text, unfinished)
+    try:
+        unfinished.rename(folder)
+    except OSError:  # Another start was faster.
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _install(requirements: Path, text: str, unfinished: Path) -> None:
     # A lock with hashes lists every package. Any other file is resolved as `sam build` does.
     strict = ["--require-hashes", "--no-deps"] if "--hash=" in text else []
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        *strict, "--target", str(unfinished), "-r", str(requirements),
+        "--no-compile", *strict, "--target", str(unfinished), "-r", str(requirements),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -73,11 +84,6 @@ def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) ->
         raise LocalError(
             f"the packages of {requirements} could not be installed:\n{done.stderr.strip()}"
         )
-    try:
-        unfinished.rename(folder)
-    except OSError:  # Another start was faster.
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
 
 
 def runtime_folder(cache: Path) -> Path:
