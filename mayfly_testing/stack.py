@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -215,10 +215,12 @@ def running(
     template: Path = ROOT / "template.yaml",
     work: Path | None = None,
     files: int | None = None,
+    through: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """Yields a running stack, and kills it at the end if the test has not stopped it.
 
     On a failure its output is printed. `files` limits its open files; macOS starts with 256.
+    `through` is a command that runs the one behind it.
     """
     work = work or folder / "work"
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +229,7 @@ def running(
         str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work),
         *_strictness(template), *options,
     ]  # fmt: skip
+    command = [*through, *command]
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
     with printed.open("wb") as output:

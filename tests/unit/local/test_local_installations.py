@@ -1,6 +1,7 @@
 """Packages of functions: where they come from, and who waits for them."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ version = 1
 [[package]]
 name = "requests"
 version = "2.32.3"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://packages.example/simple" }
 
 [[package]]
 name = "own"
@@ -70,9 +71,12 @@ async def _installs(tmp_path: Path) -> None:
     slow, bad = (Requirements(f"{name}\n", "", name, tmp_path) for name in ("slow", "bad"))
     may_end, said = asyncio.Event(), []
 
-    async def install(requirements: Requirements, *, cache: Path) -> Path:
+    async def install(
+        requirements: Requirements, *, cache: Path, say: Callable[[str], None]
+    ) -> Path:
         if requirements is bad:
             raise LocalError("the packages of bad could not be installed")
+        say(f"installing {requirements.origin}")
         await may_end.wait()
         return package_folder(requirements, cache)
 
@@ -98,7 +102,7 @@ def test_stop_ends_a_running_installation(tmp_path: Path) -> None:
 async def _stops(tmp_path: Path) -> None:
     started = asyncio.Event()
 
-    async def install(_: Requirements, *, cache: Path) -> Path:
+    async def install(_: Requirements, *, cache: Path, say: Callable[[str], None]) -> Path:
         started.set()
         await asyncio.Event().wait()
         return cache
