@@ -25,7 +25,7 @@ _DEEPEST: Final = 10
 class Includes:
     """The files that a template includes.
 
-    `static` evaluates a value that depends on nothing but parameters. `files` gets every file that
+    `static` evaluates values that depend on parameters only. `files` gets every file that
     is read.
     """
 

@@ -1,4 +1,4 @@
-"""What a template says once its parameters have values: SAM, files and nested stacks worked in."""
+"""Transforms a template with its parameters' values: works in SAM, files and nested stacks."""
 
 import hashlib
 import re

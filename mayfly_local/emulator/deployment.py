@@ -193,7 +193,7 @@ async def _settle(
         f"resource {name}: {key} is {actual.get(key)!r} in the emulator, and {value!r} in the "
         "template"
         for key, value in wanted.items()
-        # What refers to the state is known to the emulator only.
+        # Only the emulator knows values that refer to the state.
         if actual.get(key) != value and not any(references(value))
     ]
 
@@ -219,7 +219,9 @@ async def _states(
         wanted, actual = await bus_differences(clients, resource, physical)
     elif resource["Type"] == "AWS::SSM::Parameter":
         reply = await clients.call("ssm", "get_parameter", Name=physical)
-        wanted, actual = {"Value": str(properties.get("Value"))}, reply["Parameter"]
+        value = properties.get("Value")
+        wanted = {"Value": value if isinstance(value, dict) else _attribute_text(value)}
+        actual = reply["Parameter"]
     else:
         reply = await clients.call("secretsmanager", "get_secret_value", SecretId=physical)
         secret = {key: properties[key] for key in ("SecretString",) if key in properties}

@@ -69,7 +69,7 @@ def _application(
         name: replace(function, variables=addresses.localized_all(function.variables))
         for name, function in build_functions(resources, report).items()
     }
-    # What only a function that is absent would read stays where it is.
+    # The sources of absent functions are not read.
     sources = [
         source
         for source in build_sources(resources, functions, report)

@@ -1,4 +1,4 @@
-"""Packages of functions: where they come from, and who waits for them."""
+"""Packages of functions: their sources, and the calls that wait for them."""
 
 import asyncio
 from collections.abc import Callable
