@@ -70,6 +70,8 @@ class Function:
     #: Aliases and versions of the template. All of them run the one code that there is.
     qualifiers: tuple[str, ...] = ()
     asynchronous: AsynchronousRules = AsynchronousRules()
+    #: The size of /tmp.
+    tmp_mb: int = 512
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class QueueSource:
 
 @dataclass(frozen=True)
 class StreamSource:
-    """A DynamoDB stream event source mapping."""
+    """The event source mapping of a stream of DynamoDB or Kinesis."""
 
     name: str
     function: str
@@ -101,6 +103,8 @@ class StreamSource:
     max_age_seconds: int | None
     on_failure_arn: str | None
     patterns: tuple[dict[str, Any], ...]
+    #: The name of the role that reads it; only events of Kinesis have it.
+    role: str = ""
 
 
 @dataclass(frozen=True)

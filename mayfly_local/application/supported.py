@@ -30,6 +30,13 @@ STATE: Final = {
         "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration",
         "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
     },
+    "AWS::SSM::Parameter": {
+        "AllowedPattern", "DataType", "Description", "Name", "Policies", "Tags", "Tier", "Type",
+        "Value",
+    },
+    "AWS::SecretsManager::Secret": {
+        "Description", "GenerateSecretString", "KmsKeyId", "Name", "SecretString", "Tags",
+    },
     "AWS::SNS::Topic": {
         "ContentBasedDeduplication", "DisplayName", "FifoTopic", "KmsMasterKeyId", "Subscription",
         "Tags", "TopicName",
@@ -37,6 +44,10 @@ STATE: Final = {
     "AWS::SNS::Subscription": {
         "DeliveryPolicy", "Endpoint", "FilterPolicy", "FilterPolicyScope", "Protocol",
         "RawMessageDelivery", "RedrivePolicy", "Region", "SubscriptionRoleArn", "TopicArn",
+    },
+    "AWS::Kinesis::Stream": {
+        "Name", "RetentionPeriodHours", "ShardCount", "StreamEncryption", "StreamModeDetails",
+        "Tags",
     },
     "AWS::Events::EventBus": {"Description", "Name", "Policy", "Tags"},
     "AWS::Events::Rule": {
@@ -173,6 +184,7 @@ _WITHOUT_EFFECT: Final = {
         "RedriveAllowPolicy",
     },
     "AWS::Scheduler::Schedule": {"GroupName", "KmsKeyArn"},
+    "AWS::SecretsManager::Secret": {"ReplicaRegions", "Type"},
 }  # fmt: skip
 
 #: Resources that belong in a template and have no effect on one machine. All their properties are

@@ -13,6 +13,7 @@ from ministack.services import dynamodb, sqs
 
 from mayfly_local.emulator.hooks import MODULES, Queue, Scope, new_records
 from mayfly_local.emulator.journal import Row, StateError
+from mayfly_local.emulator.kinesis import settings_of_kinesis
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def settings_of(name: str) -> bytes:
         if name == "dynamodb"
         else _settings_of_queues()
         if name == "sqs"
+        else settings_of_kinesis()
+        if name == "kinesis"
         else MODULES[name].get_state()
     )
     return json.dumps(state, default=persistence._json_default, sort_keys=True).encode()

@@ -25,6 +25,13 @@ _STREAM: Final = (
     "dynamodb:GetShardIterator",
     "dynamodb:ListStreams",
 )
+_KINESIS: Final = (
+    "kinesis:DescribeStream",
+    "kinesis:DescribeStreamSummary",
+    "kinesis:GetRecords",
+    "kinesis:GetShardIterator",
+    "kinesis:ListShards",
+)
 #: Permissions that a destination or a dead-letter queue needs, by the service in its ARN.
 #: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
 _DESTINATION: Final = {
@@ -34,7 +41,10 @@ _DESTINATION: Final = {
     "sqs": "sqs:SendMessage",
 }
 #: Lambda uses these when it creates the mapping. The pollers here use them only after a failure.
-_ONCE: Final = {"dynamodb:ListStreams", "sqs:SendMessage"}
+_ONCE: Final = {
+    "dynamodb:ListStreams", "kinesis:DescribeStream", "kinesis:DescribeStreamSummary",
+    "sqs:SendMessage",
+}  # fmt: skip
 
 
 class Roles:
@@ -77,7 +87,7 @@ class Roles:
         wanted += [
             (source.function, action, source.stream_arn)
             for source in application.streams
-            for action in _STREAM
+            for action in (_KINESIS if ":kinesis:" in source.stream_arn else _STREAM)
         ]
         wanted += [
             (source.function, "sqs:SendMessage", source.on_failure_arn)

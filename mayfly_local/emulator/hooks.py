@@ -1,7 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
-Only these modules use ministack's private names: this one, `contents`, `preparation`, and those of
-deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the start.
+Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
+and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the
+start.
 """
 
 import errno
@@ -18,8 +19,10 @@ from ministack.services import (
     dynamodb,
     eventbridge,
     iam,
+    kinesis,
     lambda_svc,
     s3,
+    secretsmanager,
     sns,
     sqs,
     ssm,
@@ -27,6 +30,7 @@ from ministack.services import (
 
 from mayfly_local.emulator.buckets import hook_buckets
 from mayfly_local.emulator.buses import hook_buses
+from mayfly_local.emulator.kinesis import hook_kinesis
 from mayfly_local.emulator.lambda_api import LambdaApi
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 from mayfly_local.emulator.topics import hook_topics
@@ -55,7 +59,9 @@ MODULES: Final = {
     "dynamodb": dynamodb,
     "eventbridge": eventbridge,
     "iam": iam,
+    "kinesis": kinesis,
     "s3": s3,
+    "secretsmanager": secretsmanager,
     "sns": sns,
     "sqs": sqs,
     "ssm": ssm,
@@ -71,9 +77,9 @@ _DATA_CALLS: Final = {
     "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
     "ExecuteTransaction", "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
-    "GetShardIterator", "ListStreams", "PutEvents",
-    "PutItem", "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch",
-    "TransactGetItems", "TransactWriteItems", "UpdateItem",
+    "GetSecretValue", "GetShardIterator", "ListShards", "ListStreams", "PutEvents",
+    "PutItem", "PutRecord", "PutRecords", "Query", "ReceiveMessage", "Scan", "SendMessage",
+    "SendMessageBatch", "TransactGetItems", "TransactWriteItems", "UpdateItem",
 }  # fmt: skip
 
 
@@ -274,6 +280,7 @@ def hook(durable: "Durable") -> None:
     hook_topics(durable)
     hook_buses(durable)
     hook_buckets(durable)
+    hook_kinesis()
     for name, module in MODULES.items():
         module.handle_request = _noting_settings(name, module.handle_request, durable)
     # Its functions are the runtime's. No request reaches ministack's own.

@@ -1,7 +1,8 @@
-"""The actions of requests to SNS and EventBridge, by their operations.
+"""The actions of requests to SNS, EventBridge and Kinesis, by their operations.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonkinesisdatastreams.html
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from mayfly_local.account import ACCOUNT, REGION
 
-__all__ = ["event_actions"]
+__all__ = ["event_actions", "stream_actions"]
 
 
 def event_actions(
@@ -36,3 +37,16 @@ def _bus(name: Any) -> str:
     """Returns the ARN of a bus from its name or its ARN; without either it is the default bus."""
     text = str(name or "default").rpartition("/")[2]
     return f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{text}"
+
+
+def stream_actions(operation: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the action of a request to Kinesis with the ARN of its stream.
+
+    An iterator does not tell its stream here, so a read that names none is allowed.
+    """
+    if arn := arguments.get("StreamARN"):
+        yield operation, str(arn)
+    elif name := arguments.get("StreamName"):
+        yield operation, f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{name}"
+    elif operation != "GetRecords":
+        yield operation, "*"

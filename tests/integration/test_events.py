@@ -234,6 +234,31 @@ def test_upload_calls_a_function_if_its_key_matches(stack: Stack) -> None:
     assert [event for event in seen(stack) if "not." in json.dumps(event)] == []
 
 
+# ---------------------------------------------------------------- Kinesis
+
+
+def test_record_of_a_stream_arrives_at_a_function(stack: Stack) -> None:
+    kinesis, stream = stack.client("kinesis"), resource(stack, "Clicks")
+    for kind in ("quiet", "clicked"):
+        data = json.dumps({"kind": kind, "many": "bytes"}).encode()
+        put = kinesis.put_record(StreamName=stream, Data=data, PartitionKey="p")
+    (record,) = arrives(stack, "aws:kinesis:record")["Records"]
+    facts = record.pop("kinesis")
+    assert json.loads(base64.b64decode(facts["data"])) == {"kind": "clicked", "many": "bytes"}
+    assert facts["sequenceNumber"] == put["SequenceNumber"]
+    assert (facts["partitionKey"], facts["kinesisSchemaVersion"]) == ("p", "1.0")
+    assert facts["approximateArrivalTimestamp"] > 0
+    assert record == {
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"{put['ShardId']}:{put['SequenceNumber']}",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": "arn:aws:iam::000000000000:role/ReaderRole",
+        "awsRegion": "us-east-1",
+        "eventSourceARN": f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}",
+    }
+
+
 # ---------------------------------------------------------------- Invoke
 
 

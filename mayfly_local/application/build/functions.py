@@ -108,6 +108,9 @@ def _function(
         report(f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds")
     if not 128 <= memory <= 10240:
         report(f"resource {name}: MemorySize {memory} is not from 128 to 10240 MB")
+    tmp = int((properties.get("EphemeralStorage") or {}).get("Size", 512))
+    if not 512 <= tmp <= 10240:
+        report(f"resource {name}: EphemeralStorage {tmp} is not from 512 to 10240 MB")
     return Function(
         name=name,
         arn=resources.scope[name, "Arn"],
@@ -134,4 +137,5 @@ def _function(
         asynchronous=build_asynchronous_rules(
             name, resources.scope[name, "Arn"], properties, resources, report
         ),
+        tmp_mb=tmp,
     )

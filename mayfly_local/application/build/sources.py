@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mayfly_local.application.build.functions import find_function
@@ -68,8 +68,10 @@ def _source(
         if function in functions:
             _check_visibility(mapping, functions[function].timeout_seconds, resources, report)
         return _queue_source(mapping, properties, report)
-    if ":dynamodb:" in arn:
-        return _stream_source(mapping, properties, report)
+    if ":dynamodb:" in arn or ":kinesis:" in arn:
+        role = functions[function].role if function in functions else None
+        stream = _stream_source(mapping, properties, report)
+        return replace(stream, role=role.name if role else function)
     report.leave_out(name, f"the event source {arn or '(none)'}")
     return None
 
