@@ -123,7 +123,7 @@ class Schedule:
     target_arn: str | None
     times: ScheduleTimes
     event: Any
-    #: Times outside these are left out; None is no limit.
+    #: Times outside these are left out. Without a limit it is None.
     starts: datetime | None = None
     ends: datetime | None = None
 
