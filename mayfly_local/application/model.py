@@ -1,8 +1,9 @@
 """A template's application: functions and what calls them, resolved and frozen."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mayfly_local.application.apis import Api
 from mayfly_local.application.classes import Part
@@ -17,6 +18,10 @@ __all__ = [
     "Schedule",
     "StreamSource",
 ]
+
+
+#: A time this long before a start is not after it.
+_INSTANT: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,20 @@ class Schedule:
     target_arn: str | None
     times: ScheduleTimes
     event: Any
+    #: Times outside these are left out. Without a limit it is None.
+    starts: datetime | None = None
+    ends: datetime | None = None
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Returns the first time after `moment` (aware), or None if there is none.
+
+        The first time of a rate is its start.
+        """
+        if self.starts is not None and moment < self.starts:
+            due = self.starts if self.times.every else self.times.after(self.starts - _INSTANT)
+        else:
+            due = self.times.after(moment)
+        return due if due is None or self.ends is None or due <= self.ends else None
 
 
 @dataclass(frozen=True)

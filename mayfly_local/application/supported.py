@@ -137,7 +137,7 @@ COMPUTE: Final = {
         "StageVariables", "Tags",
     },
     "AWS::Scheduler::Schedule": {
-        "Description", "FlexibleTimeWindow", "Name", "ScheduleExpression",
+        "Description", "EndDate", "StartDate", "FlexibleTimeWindow", "Name", "ScheduleExpression",
         "ScheduleExpressionTimezone", "State", "Target",
     },
 }  # fmt: skip

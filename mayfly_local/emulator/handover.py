@@ -43,7 +43,7 @@ _DESTINATION: Final = {
 #: Lambda uses these when it creates the mapping. The pollers here use them only after a failure.
 _ONCE: Final = {
     "dynamodb:ListStreams", "kinesis:DescribeStream", "kinesis:DescribeStreamSummary",
-    "sqs:SendMessage",
+    "sns:Publish", "sqs:SendMessage",
 }  # fmt: skip
 
 
@@ -90,7 +90,11 @@ class Roles:
             for action in (_KINESIS if ":kinesis:" in source.stream_arn else _STREAM)
         ]
         wanted += [
-            (source.function, "sqs:SendMessage", source.on_failure_arn)
+            (
+                source.function,
+                _DESTINATION[source.on_failure_arn.split(":")[2]],
+                source.on_failure_arn,
+            )
             for source in application.streams
             if source.on_failure_arn
         ]

@@ -60,12 +60,13 @@ class LambdaApi:
         operation = method, (match["rest"] or "").rstrip("/") if match else ""
         if operation == ("POST", "/invocations"):
             return await self._invoke(function, qualifier, headers, body)
+        facts = self._functions.facts(function)
+        if facts is None or operation not in (("GET", "/configuration"), ("GET", "")):
+            return _not_here(method, path)
         if operation == ("GET", "/configuration"):
-            return _json(200, _described(self._functions.facts(function)))
-        if operation == ("GET", ""):
-            facts = _described(self._functions.facts(function))
-            return _json(200, {"Configuration": facts, "Code": {"RepositoryType": "local"}})
-        return _not_here(method, path)
+            return _json(200, _described(facts))
+        code = {"RepositoryType": "local"}
+        return _json(200, {"Configuration": _described(facts), "Code": code})
 
     async def _invoke(
         self, function: str, qualifier: str, headers: Mapping[str, str], body: bytes

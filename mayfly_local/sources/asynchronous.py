@@ -93,7 +93,11 @@ class Asynchronous:
         retry_seconds: float = RETRY_SECONDS,
         keeps: bool = False,
     ) -> None:
-        self._functions = functions
+        #: By logical id, and by the name that clients use.
+        self._functions = {
+            **{function.function_name: function for function in functions.values()},
+            **functions,
+        }
         self._requests = requests
         self._invoke = invoke
         self._destinations = destinations
@@ -183,15 +187,24 @@ class Asynchronous:
     async def _call(self, requested: _Requested) -> None:
         """Runs an invocation whose caller waits, and answers it."""
         invocation = _invocation(requested)
-        function = self._functions[requested.function]
-        with self._tails.collecting(requested.function, invocation.request_id) as lines:
+        function = self._functions.get(requested.function)
+        if function is None:
+            absent = Failure("ResourceNotFoundException", f"there is no {requested.function}")
+            await self._answer(requested, absent, log=None)
+            return
+        with self._tails.collecting(function.name, invocation.request_id) as lines:
             started = time.monotonic()
-            result = await self._invoke(requested.function, invocation)
+            result = await self._invoke(function.name, invocation)
             seconds = time.monotonic() - started
             log = None
             if requested.tail:
                 await self._tails.settle()
                 log = lines.text(invocation.request_id, seconds, memory_mb=function.memory_mb)
+        await self._answer(requested, result, log=log)
+
+    async def _answer(
+        self, requested: _Requested, result: Reply | Failure, *, log: str | None
+    ) -> None:
         reply = {
             "error": isinstance(result, Failure),
             "payload": result.payload.decode(),
@@ -216,14 +229,14 @@ class Asynchronous:
         elif time.time() > expires:
             await self._discard(requested, function, outcome.discarded("EventAgeExceeded"))
         else:
-            result = await self._invoke(requested.function, _invocation(requested))
+            result = await self._invoke(function.name, _invocation(requested))
             if isinstance(result, Failure) and result.kind == _STOPPED:
                 # The stack is stopping. The try does not count.
                 return
             outcome = outcome.after(result)
             if isinstance(result, Reply):
                 if rules.on_success_arn is not None:
-                    await self._destinations.send(requested.function, rules.on_success_arn, outcome)
+                    await self._destinations.send(function.name, rules.on_success_arn, outcome)
                 await self._until_told(lambda: self._requests.done(requested.id))
             elif requested.tries >= rules.max_retries:
                 await self._discard(requested, function, outcome)
@@ -246,9 +259,9 @@ class Asynchronous:
         where = ", ".join(arn.rpartition(":")[2] for arn in wanted if arn) or "discarded"
         self._report(requested, "ERROR", outcome.reason, where)
         if rules.on_failure_arn is not None:
-            await self._destinations.send(requested.function, rules.on_failure_arn, outcome)
+            await self._destinations.send(function.name, rules.on_failure_arn, outcome)
         if rules.dead_letter_arn is not None:
-            await self._destinations.bury(requested.function, rules.dead_letter_arn, outcome)
+            await self._destinations.bury(function.name, rules.dead_letter_arn, outcome)
         await self._until_told(lambda: self._requests.done(requested.id))
 
     def _report(self, requested: _Requested, level: str, reason: str, follows: str) -> None:

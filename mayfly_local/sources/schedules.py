@@ -37,7 +37,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Requests a call at each time of the schedule."""
-        due = self._schedule.times.after(datetime.now(UTC))
+        due = self._schedule.after(datetime.now(UTC))
         while due is not None:
             await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
             event = schedule_event(self._schedule, due)
@@ -45,7 +45,7 @@ class Scheduler:
                 await self._submit(self._schedule.function, event)
             else:
                 await self._send(event)
-            due = self._schedule.times.after(due)
+            due = self._schedule.after(due)
 
     async def _send(self, event: Any) -> None:
         arn, text = str(self._schedule.target_arn), json.dumps(event)

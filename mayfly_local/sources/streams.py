@@ -272,12 +272,16 @@ class StreamPoller:
                 **facts,
             },
         }
-        name = self._source.on_failure_arn.rsplit(":", 1)[1]
+        arn, text = self._source.on_failure_arn, json.dumps(report)
+        name = arn.rsplit(":", 1)[1]
         try:
-            url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
-            await self._of_function.call(
-                "sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report)
-            )
+            if ":sns:" in arn:
+                await self._of_function.call("sns", "publish", TopicArn=arn, Message=text)
+            else:
+                found = await self._clients.call("sqs", "get_queue_url", QueueName=name)
+                await self._of_function.call(
+                    "sqs", "send_message", QueueUrl=found["QueueUrl"], MessageBody=text
+                )
         except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event("report lost", "ERROR", queue=name, reason=str(problem), report=report)
             return False

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from mayfly_local.application.build.functions import find_function
@@ -48,6 +49,7 @@ def build_schedules(
             arn=resources.scope[name, "Arn"],
             functions=functions,
             report=report,
+            limits={key: properties[key] for key in ("StartDate", "EndDate") if key in properties},
         )
         for name, properties in resources.of_type("AWS::Scheduler::Schedule")
         if properties.get("State", "ENABLED") == "ENABLED"
@@ -73,6 +75,7 @@ def _schedule(
     arn: str,
     functions: Mapping[str, Function],
     report: Report,
+    limits: Mapping[str, Any] | None = None,
 ) -> Schedule | None:
     """Returns the schedule of one target, or None if its time or its event cannot be parsed."""
     for key in sorted(set(target) - _TARGET_KEYS):
@@ -83,12 +86,22 @@ def _schedule(
     function = None if target_arn else find_function(functions, f"resource {name}", wanted, report)
     try:
         times = ScheduleTimes.parse(expression, zone)
+        starts, ends = ((limits or {}).get(key) for key in ("StartDate", "EndDate"))
         return Schedule(
-            name, arn, function, target_arn, times, json.loads(event) if event else None
-        )
+            name, arn, function, target_arn, times, json.loads(event) if event else None,
+            starts=_moment(starts), ends=_moment(ends),
+        )  # fmt: skip
     except UnsupportedSchedule as problem:
         report.leave_out(name, str(problem))
         return None
     except ValueError as problem:
         report(f"resource {name}: {problem}")
         return None
+
+
+def _moment(value: Any) -> datetime | None:
+    """Returns a limit of a schedule; without an offset it is in UTC. Raises ValueError."""
+    if value is None:
+        return None
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

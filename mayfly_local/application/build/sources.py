@@ -102,7 +102,7 @@ def _stream_source(mapping: _Mapping, properties: dict[str, Any], report: Report
         for key in ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds")
     )
     on_failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-    if on_failure is not None and ":sqs:" not in str(on_failure):
+    if on_failure is not None and str(on_failure).split(":")[2:3] not in (["sqs"], ["sns"]):
         report.absent(mapping.name, f"the on-failure destination {on_failure}")
         on_failure = None
     return StreamSource(

@@ -184,6 +184,28 @@ def test_event_runs_once_though_its_report_fails_at_first(log: Log) -> None:
     assert len(scene.invoked) == 1
 
 
+def test_event_finds_its_function_by_the_name_that_clients_use(log: Log) -> None:
+    async def invoke(name: str, invocation: Invocation) -> Reply | Failure:
+        invoked.append(name)
+        return DONE
+
+    async def scene() -> None:
+        requests = OwnRequests()
+        named = replace(function(AsynchronousRules()), function_name="shop-f")
+        asynchronous = Asynchronous(
+            {"F": named}, requests, invoke,
+            destinations=Noted(), log=log, tails=LogTails({"F": log}),
+        )  # fmt: skip
+        await asynchronous.submit("shop-f", {})
+        running = asyncio.ensure_future(asynchronous.run())
+        await until(lambda: bool(invoked) and not asynchronous.is_busy)
+        running.cancel()
+
+    invoked: list[str] = []
+    asyncio.run(scene())
+    assert invoked == ["F"]
+
+
 def test_many_events_run_once_each(log: Log) -> None:
     scene = Scene(log, AsynchronousRules())
     scene.run([DONE], lambda: len(scene.invoked) == 50, events=50)

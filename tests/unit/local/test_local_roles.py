@@ -163,6 +163,16 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         (Request("events", "POST", "/", {}, {"x-amz-target": "AWSEvents.PutRule"},
         b'{"Name": "r", "EventBusName": "own"}'),
         {("events:PutRule", f"{EVENTS}:rule/own/r")}),
+        *(
+            (Request("kinesis", "POST", "/", {}, {"x-amz-target": f"Kinesis_20131202.{action}"},
+            json.dumps(arguments).encode()),
+            {(f"kinesis:{action}", f"arn:aws:kinesis:us-east-1:000000000000:stream/{name}")})
+            for action, arguments, name in [
+                ("PutRecord", {"StreamName": "s"}, "s"),
+                ("PutRecords", {"StreamARN":
+                "arn:aws:kinesis:us-east-1:000000000000:stream/t"}, "t"),
+            ]
+        ),
         (Request("sts", "POST", "/", {}, {}, b"Action=GetCallerIdentity"),
         {("sts:GetCallerIdentity", "*")}),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mayfly_local.application.intrinsics import Unresolvable, references, resolve
+from mayfly_local.application.model import Schedule
 from mayfly_local.application.patterns import check_pattern, matches
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.compute.invocation import Failure, Reply
@@ -84,6 +85,30 @@ def test_schedule_fires_at_the_times_of_eventbridge(
 def test_expression_that_eventbridge_or_this_runtime_rejects_is_named(expression: str) -> None:
     with pytest.raises(ValueError, match="the schedule"):
         ScheduleTimes.parse(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "due"),
+    [
+        ("rate(1 hour)", "2026-01-01T00:00:00", "2026-02-01T00:30:00"),
+        ("cron(0 * * * ? *)", "2026-01-01T00:00:00", "2026-02-01T01:00:00"),
+        ("cron(30 0 * * ? *)", "2026-01-01T00:00:00", "2026-02-01T00:30:00"),
+        ("cron(0 * * * ? *)", "2026-02-15T00:00:00", "2026-02-15T01:00:00"),
+        ("cron(0 * * * ? *)", "2026-03-01T00:00:00", None),
+        ("rate(1 day)", "2026-02-28T12:00:00", None),
+    ],
+)
+def test_schedule_fires_between_its_start_and_its_end(
+    expression: str, now: str, due: str | None
+) -> None:
+    def moment(text: str) -> datetime:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+    schedule = Schedule(
+        "S", "arn", "F", None, ScheduleTimes.parse(expression), None,
+        starts=moment("2026-02-01T00:30:00"), ends=moment("2026-03-01T00:00:00"),
+    )  # fmt: skip
+    assert schedule.after(moment(now)) == (due and moment(due))
 
 
 def test_unknown_time_zone_is_named() -> None:
