@@ -103,6 +103,8 @@ def _function(
     variables = (properties.get("Environment") or {}).get("Variables") or {}
     limit = properties.get("ReservedConcurrentExecutions")
     libraries = template.libraries if has_libraries(template.resources[name]) else ()
+    if has_libraries(template.resources[name]) and not libraries:
+        report.accepted(name, "BuildMethod makefile: its folder runs as it is")
     timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
     if not 1 <= timeout <= 900:
         report(f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds")

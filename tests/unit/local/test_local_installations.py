@@ -69,7 +69,8 @@ def test_call_waits_for_its_own_packages_only_and_a_failure_is_its_own(tmp_path:
 
 async def _installs(tmp_path: Path) -> None:
     slow, bad = (Requirements(f"{name}\n", "", name, tmp_path) for name in ("slow", "bad"))
-    may_end, said = asyncio.Event(), []
+    said: list[str] = []
+    may_end = asyncio.Event()
 
     async def install(
         requirements: Requirements, *, cache: Path, say: Callable[[str], None]

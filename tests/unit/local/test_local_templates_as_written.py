@@ -514,6 +514,13 @@ def test_definition_in_a_file_is_part_of_the_template(tmp_path: Path) -> None:
     assert "StartAt" in str(template.resources["Flow"])
 
 
+def test_makefile_of_a_function_is_accepted_and_not_run(tmp_path: Path) -> None:
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: .}}, Metadata: {{BuildMethod: makefile}}}}}}"
+    application = built(tmp_path, text)
+    assert application.functions["F"].code == tmp_path
+    assert "F: BuildMethod makefile: its folder runs as it is" in "".join(table(application.parts))
+
+
 def test_output_whose_condition_is_false_is_left_out(tmp_path: Path) -> None:
     template = read(
         tmp_path,
