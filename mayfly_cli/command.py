@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "invoke": "Invoke one function of the running stack.",
     "roles": "Show what each function's role allows, and what of it was used.",
     "env": "Print the exports for SDKs and the AWS CLI.",
+    "token": "Print a token for a JWT or Cognito authorizer of the running stack.",
     "crash": "Run the crash lab: kill workers at every store call, and count.",
     "keys": "Make, list, rotate and revoke API keys.",
     "jobs": "List, show, cancel, redrive and resend jobs.",

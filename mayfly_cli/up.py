@@ -63,12 +63,29 @@ class _Port(click.ParamType[int]):
     help="A parameter of the template; may be repeated.",
 )
 @click.option(
+    "--layer",
+    "layers",
+    type=PAIR,
+    multiple=True,
+    metavar="ARN=PATH",
+    help="The folder of a layer that the template names by its ARN; may be repeated.",
+)
+@click.option(
     "--ttl-lag",
     type=SECONDS,
     default=60.0,
     show_default=True,
     metavar="SECONDS",
     help="How late expired items are deleted; AWS may take days.",
+)
+@click.option(
+    "--retry-delay",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The pause before the first retry of an asynchronous invocation, on AWS a minute; the "
+    "second is twice as long.",
 )
 @click.option(
     "--grace",
@@ -114,6 +131,9 @@ class _Port(click.ParamType[int]):
     "machine can read and write it then.",
 )
 @click.option("--no-reload", is_flag=True, help="Do not watch the code for changes.")
+@click.option(
+    "--strict", is_flag=True, help="Refuse a template with parts that are absent on this machine."
+)
 def up(
     *,
     template: Path,
@@ -122,7 +142,9 @@ def up(
     log: str,
     endpoint_url: str | None,
     parameters: tuple[tuple[str, str], ...],
+    layers: tuple[tuple[str, str], ...],
     ttl_lag: float,
+    retry_delay: float,
     grace: float,
     idle: float,
     work: Path | None,
@@ -130,6 +152,7 @@ def up(
     hosts: tuple[str, ...],
     any_credentials: bool,
     no_reload: bool,
+    strict: bool,
 ) -> None:
     """Runs a SAM application on this machine, on loopback only, until Ctrl-C."""
     from mayfly_local import stack
@@ -142,14 +165,17 @@ def up(
         state=state.resolve() if state else None,
         log=log,
         endpoint=endpoint_url,
-        parameters=dict(parameters),
+        parameters=_asked_for(template, dict(parameters)),
         ttl_lag=ttl_lag,
+        retry_delay=retry_delay,
         grace=grace,
         idle=idle,
         pure_python=runtime == "python",
         reload=not no_reload,
         hosts=frozenset(hosts),
         any_credentials=any_credentials,
+        strict=strict,
+        layers={arn: _layer_folder(path) for arn, path in layers},
     )
     try:
         code = asyncio.run(stack.up(options))
@@ -159,6 +185,28 @@ def up(
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # a thread that waits for an emulator that is gone is not waited for
+
+
+def _asked_for(template: Path, parameters: dict[str, str]) -> dict[str, str]:
+    """Returns the parameters with those that the terminal was asked for.
+
+    Without a terminal nothing is asked; the start then names what is missing.
+    """
+    if not sys.stdin.isatty():
+        return parameters
+    from mayfly_local.application.transformation import unanswered
+
+    for name, spec in unanswered(template, parameters).items():
+        text = f"{name} ({spec['Description']})" if spec.get("Description") else name
+        parameters[name] = click.prompt(f"{text}\n  --parameter {name}")
+    return parameters
+
+
+def _layer_folder(path: str) -> Path:
+    folder = Path(path).resolve()
+    if not folder.is_dir():
+        raise click.BadParameter(f"{path} is not a folder", param_hint="--layer")
+    return folder
 
 
 def _work_folder(work: Path | None, template: Path, port: int) -> Path:

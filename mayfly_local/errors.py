@@ -1,6 +1,6 @@
 """Errors of a template or a machine, written for the person at the terminal."""
 
-__all__ = ["LocalError", "PortTaken", "TemplateError"]
+__all__ = ["LocalError", "MissingParameters", "PortTaken", "TemplateError"]
 
 
 class LocalError(Exception):
@@ -14,6 +14,21 @@ class TemplateError(LocalError):
         self.problems = problems
         super().__init__(
             "\n".join([f"{path} cannot run here:", *(f"  - {problem}" for problem in problems)])
+        )
+
+
+class MissingParameters(TemplateError):
+    """Parameters of the template have no value and no default; `names` has their names."""
+
+    def __init__(self, path: object, problems: list[str], names: list[str]) -> None:
+        self.names = names
+        super().__init__(
+            path,
+            problems
+            + [
+                f"parameter {name} has no default: give it with --parameter {name}=VALUE"
+                for name in names
+            ],
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.metadata import has_libraries, libraries
-from mayfly_local.application.template import parse
+from mayfly_local.application.source import parse
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.invocation import Failure, Invocation, NotSent
 from mayfly_local.errors import LocalError
@@ -165,7 +165,10 @@ def _variables(stack: StackFile, function: str, endpoint: str) -> Mapping[str, s
     it, too.
     """
     # The container sets these itself, or has them at other places.
-    own = {"PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "PYTHONPATH", "_HANDLER"}
+    own = {
+        "PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "LD_LIBRARY_PATH",
+        "PYTHONPATH", "_HANDLER",
+    }  # fmt: skip
     variables = stack.launch(function).variables
     return {
         name: value.replace(stack.endpoint, endpoint)

@@ -6,7 +6,8 @@ Each function has a file of JSON lines. The terminal shows the same entries as t
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -30,6 +31,16 @@ class Log:
         self._name = name
         self._file = file
         self._show = show
+        self._listeners: dict[str, Callable[[str], None]] = {}
+
+    @contextmanager
+    def listening(self, request_id: str, listener: Callable[[str], None]) -> Iterator[None]:
+        """Calls `listener` with each line that the function prints during an invocation."""
+        self._listeners[request_id] = listener
+        try:
+            yield
+        finally:
+            del self._listeners[request_id]
 
     def event(self, kind: str, level: str = "INFO", *, quiet: bool = False, **facts: Any) -> None:
         """Logs something that the runtime did or observed.
@@ -40,6 +51,8 @@ class Log:
 
     def line(self, text: str, **facts: Any) -> None:
         """Logs a line that the function printed; a JSON object is stored as an object."""
+        if (listener := self._listeners.get(facts.get("request_id", ""))) is not None:
+            listener(text)
         try:
             record = json.loads(text)
         except (ValueError, RecursionError):

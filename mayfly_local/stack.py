@@ -2,8 +2,9 @@
 
 template --> emulator (child) --> state deployed and verified --> compute: pools of processes
                                                                     ^   ^   ^   ^
-                                            HTTP API ---------------+   |   |   +-- schedules
-                                            queues ---------------------+   +------ streams
+                                            HTTP API ---------------+   |   |   +-- streams
+                                            queues ---------------------+   |
+                      emulator (SNS, EventBridge, S3, Invoke), schedules ---+
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +25,13 @@ import psutil
 from botocore.exceptions import BotoCoreError
 
 from mayfly_local.account import REGION
+from mayfly_local.application.apis import ApiKind, AuthorizerKind
 from mayfly_local.application.build import build
+from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 from mayfly_local.compute.environment import Environment
+from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
@@ -44,11 +48,16 @@ from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_privat
 from mayfly_local.logs import Log, Logs
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
-from mayfly_local.ports.http_server import HttpServer
 from mayfly_local.processes.children import Children
-from mayfly_local.sources.http_api import Gateway
+from mayfly_local.processes.folders import why_not
+from mayfly_local.sources.asynchronous import Asynchronous
+from mayfly_local.sources.authorizations import Guests
+from mayfly_local.sources.destinations import Destinations
+from mayfly_local.sources.listeners import Listeners, main_api
+from mayfly_local.sources.log_tails import LogTails
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
+from mayfly_local.sources.requests import EmulatorRequests, OwnRequests
 from mayfly_local.sources.schedules import Scheduler
 from mayfly_local.sources.streams import StreamPoller
 from mayfly_local.stack_file import StackFile
@@ -62,8 +71,8 @@ _REAP_SECONDS: Final = 1.0
 #: Seconds of a long poll. The emulator ends its own at a stop; another endpoint holds a stop up.
 _POLL_SECONDS: Final = 5
 _FOREIGN_POLL_SECONDS: Final = 1
-#: API Gateway's limit plus one byte, so that a body above the limit can be detected.
-_BODY_LIMIT: Final = 10 * 1024 * 1024 + 1
+#: Seconds that the start waits for packages. Afterwards only calls of their functions wait.
+_INSTALL_SECONDS: Final = 3.0
 #: The stack stops with an error if the emulator ends more often than this within these seconds.
 _MOST_ENDS: Final = 3
 _ENDS_SECONDS: Final = 60.0
@@ -83,12 +92,15 @@ class Options:
     endpoint: str | None
     parameters: dict[str, str]
     ttl_lag: float
+    retry_delay: float
     grace: float
     idle: float
     pure_python: bool
     reload: bool
     hosts: frozenset[str]
     any_credentials: bool
+    strict: bool = False
+    layers: dict[str, Path] = field(default_factory=dict)
 
 
 async def up(options: Options) -> int:
@@ -163,7 +175,7 @@ class _Stack:
         self._children = Children()
         self._emulator: Emulator | None = None
         self._clients: Clients | None = None
-        self._server: HttpServer | None = None
+        self._listeners: Listeners | None = None
         self._roles: Roles | None = None
         self._control: Control | None = None
         self._positions: Positions | None = None
@@ -175,33 +187,46 @@ class _Stack:
         self._pollers: list[QueuePoller | StreamPoller] = []
         self._background: list[asyncio.Task[Any]] = []
         self._poller_tasks: list[asyncio.Task[Any]] = []
-        self._requests = 0
+        self._asynchronous: Asynchronous | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._own_requests: OwnRequests | None = None
+        self._installations: Installations | None = None
+        #: Functions whose packages were not there yet when the stack was up.
+        self._waiting: list[str] = []
         self._after_deploy: list[str] = []
+        #: The reason why functions have no folders of their own.
+        self._no_folders: str | None = None
         self.application: Application | None = None
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
         options = self._options
         await self._children.open()
+        probing = asyncio.ensure_future(asyncio.to_thread(why_not))
         clients = await self._open_emulator()
         # Reading the template does not need the emulator, so both happen at once.
         template = await clients.run(
-            load, path=options.template, cache=_cache(options), parameters=options.parameters
-        )
+            load, path=options.template, cache=_cache(options), parameters=options.parameters,
+            layers=options.layers, strict=options.strict,
+        )  # fmt: skip
         deployed = await deploy(template, clients)
-        self.application = app = build(template, deployed.scope, api_url=self._api_url)
+        self.application = app = build(
+            deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
+            strict=options.strict, report=deployed.report,
+        )  # fmt: skip
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
+        self._no_folders = await probing
         making = clients.run(
             launches, application=app, endpoint=clients.endpoint, keys=self._keys,
-            cache=_cache(options), work=options.work,
-            say=self._logs.say, pure_python=options.pure_python,
+            cache=_cache(options), work=options.work, pure_python=options.pure_python,
+            own_folders=self._no_folders is None,
         )  # fmt: skip
         # Meanwhile the access guard in the emulator loads its engine.
-        started, problems = await asyncio.gather(making, self._hand_over(app))
+        (self._launches, wanted), problems = await asyncio.gather(making, self._hand_over(app))
         if problems:
             raise TemplateError(options.template, problems)
-        self._launches = started
+        self._installations = Installations(wanted, cache=_cache(options), say=self._logs.say)
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
             limit = min(
@@ -214,6 +239,7 @@ class _Stack:
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
         await self._run_after_deploy(app, clients)
+        self._waiting = await self._installations.settle(_INSTALL_SECONDS)
 
     def announce(self, seconds: float) -> None:
         """Shows the addresses, keys and notes of the stack on the terminal."""
@@ -222,7 +248,8 @@ class _Stack:
         assert clients is not None
         say = self._logs.say
         say(f"{app.name} is up after {seconds:.1f} s")
-        say(f"  API       {self._api_url}")
+        for line in _api_lines(app) or [f"API       {self._api_url}"]:
+            say(f"  {line}")
         for line in self._after_deploy:
             say(f"  {line}")
         for name, value in app.outputs.items():
@@ -231,20 +258,37 @@ class _Stack:
         if self._emulator is not None:
             say(f"  access    {self._keys.people.id}  (access key of the emulator, for SDKs)")
         say(f"  logs      {self._options.work}/logs")
-        notes = [*_role_notes(app, clients), python_version_note(app)]
+        for line in table(app.parts):
+            say(f"  {line}")
+        for note in self._notes(app, clients):
+            if note:
+                say(f"  note      {note}")
+        say("stop with Ctrl-C")
+
+    def _notes(self, app: Application, clients: Clients) -> list[str | None]:
+        """Returns what a user should know about this run, and None for what does not apply."""
+        notes: list[str | None] = [*_role_notes(app, clients), python_version_note(app)]
+        if self._waiting:
+            notes.append(
+                f"packages of {', '.join(self._waiting)} are still being installed; calls wait"
+            )
         if self._options.any_credentials:
             notes.append(
                 "the emulator accepts any credentials (--any-credentials): every program on this "
                 "machine can read and write its data"
             )
-        for note in notes:
-            if note:
-                say(f"  note      {note}")
-        say("stop with Ctrl-C")
+        if self._no_folders is not None:
+            notes.append(
+                "functions can write to their code's folder here, and share /tmp "
+                f"({self._no_folders})"
+            )
+        return notes
 
     async def broken(self) -> str:
         """Waits until a part that the stack needs has failed, and returns the reason."""
         parts = {*self._background, *self._poller_tasks}
+        if self._running is not None:
+            parts.add(self._running)
         while parts:
             done, parts = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
@@ -264,21 +308,27 @@ class _Stack:
 
         Stream records that this work wrote are read after the next start.
         """
-        if self._server is not None:
-            self._server.refuse()
+        if self._listeners is not None:
+            self._listeners.refuse()
         for task in self._background:
             task.cancel()
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         for queue in queues:
             queue.stop()
+        if self._asynchronous is not None:
+            self._asynchronous.drain()
         await self._end_waiting()
-        while self._requests:
+        while self._listeners is not None and self._listeners.is_busy:
             await asyncio.sleep(0.02)
         read_streams = {
             poller.function for poller in self._pollers if isinstance(poller, StreamPoller)
         }
         others = [pool for name, pool in self._pools.items() if name not in read_streams]
-        while any(poller.is_busy for poller in queues) or any(pool.is_busy for pool in others):
+        while (
+            any(poller.is_busy for poller in queues)
+            or any(pool.is_busy for pool in others)
+            or (self._asynchronous is not None and self._asynchronous.is_busy)
+        ):
             await asyncio.sleep(0.02)
         for poller in self._pollers:
             poller.stop()
@@ -293,6 +343,8 @@ class _Stack:
             poller.stop()
         await self._end_waiting()
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        if self._asynchronous is not None and (line := await self._asynchronous.stop()):
+            self._logs.say(line)
         queues = [poller for poller in self._pollers if isinstance(poller, QueuePoller)]
         return sum(await asyncio.gather(*(poller.release() for poller in queues)))
 
@@ -300,17 +352,23 @@ class _Stack:
         """Ends the emulator's long polls, so that no poller holds up the stop."""
         if self._control is not None:
             await self._control.tell("stopping", {})
+        if self._own_requests is not None:
+            self._own_requests.close()
 
     async def close(self) -> None:
         """Stops everything that still runs."""
         StackFile.remove(self._options.work, pid=os.getpid())
-        if self._server is not None:
-            await self._server.close()
+        if self._listeners is not None:
+            await self._listeners.close()
         tasks = [*self._background, *self._poller_tasks]
+        if self._running is not None:
+            tasks.append(self._running)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(pool.close(grace_seconds=0.5) for pool in self._pools.values()))
+        if self._installations is not None:
+            await self._installations.close()
         if self._control is not None:
             await self._control.close()
         if self._emulator is not None:
@@ -359,6 +417,11 @@ class _Stack:
 
     def _starter(self, name: str) -> Any:
         async def start() -> Environment | Failure:
+            if self._installations is not None and (
+                problem := await self._installations.ready(name)
+            ):
+                self._function_logs[name].line(problem)
+                return Failure("Runtime.ImportModuleError", problem)
             if self._roles is not None and self.application is not None:
                 # While the emulator restarts, this use of a permission is not recorded.
                 with contextlib.suppress(aiohttp.ClientError):
@@ -377,6 +440,7 @@ class _Stack:
             return []
         self._roles = Roles(self._control, self._keys)
         self._positions = self._positions or Positions(self._control)
+        await self._control.ask("functions", _named(app))
         problems = await self._roles.take(app)
         await self._positions.declare(
             {
@@ -422,31 +486,23 @@ class _Stack:
             self._logs.say("the emulator is up again")
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
-        return await self._pools[function].invoke(invocation)
+        if (pool := self._pools.get(function)) is None:
+            reason = f"{function} is not a function that runs here"
+            self._log.event("invocation failed", "ERROR", error="Absent", reason=reason)
+            return Failure("ResourceNotFoundException", reason)
+        return await pool.invoke(invocation)
 
     async def _listen(self, app: Application) -> None:
-        api = Gateway(app, self._invoke, self._log)
-
-        async def serve(request: Any) -> Any:
-            self._requests += 1
-            try:
-                return await api.serve(request)
-            finally:
-                self._requests -= 1
-
+        roles = {name: function.role for name, function in app.functions.items()}
+        self._listeners = Listeners(
+            app.apis or [main_api(self._api_url)],
+            self._invoke,
+            Guests(self._keys, roles),
+            self._log,
+        )
         access = Access(self._options.hosts, for_pages=True)
         most_connections = max(_FEWEST_CONNECTIONS, self._files // 4)
-        self._server = HttpServer(
-            serve, access,
-            body_limit=_BODY_LIMIT, most_connections=most_connections, refused=self._note_refusal,
-        )  # fmt: skip
-        try:
-            await self._server.listen(self._options.port)
-        except OSError:
-            raise _port_taken(self._options.port) from None
-
-    def _note_refusal(self, path: str, why: str) -> None:
-        self._log.event("refused", "WARNING", path=path, reason=why)
+        await self._listeners.listen(access, most_connections=most_connections, taken=_port_taken)
 
     def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
         for queue in app.queues:
@@ -461,8 +517,10 @@ class _Stack:
                 StreamPoller(stream, clients, self._invoke, self._log, self._positions)
             )
         self._poller_tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
+        self._asynchronous = asynchronous = self._make_asynchronous(app, clients)
+        self._running = asyncio.ensure_future(asynchronous.run())
         for schedule in app.schedules:
-            self._in_background(Scheduler(schedule, self._invoke, self._log).run())
+            self._in_background(Scheduler(schedule, asynchronous.submit, clients, self._log).run())
         if deployed.ttl:
             self._in_background(
                 Reaper(
@@ -478,6 +536,23 @@ class _Stack:
         self._in_background(self._reap_idle())
         if self._options.reload:
             self._in_background(watch(app, self._options.template, self._pools, self._logs.say))
+
+    def _make_asynchronous(self, app: Application, clients: Clients) -> Asynchronous:
+        requests: EmulatorRequests | OwnRequests
+        if self._control is not None:
+            requests = EmulatorRequests(self._control)
+        else:
+            requests = self._own_requests = OwnRequests()
+        return Asynchronous(
+            app.functions,
+            requests,
+            self._invoke,
+            destinations=Destinations(clients, self._log),
+            log=self._log,
+            tails=LogTails(self._function_logs),
+            retry_seconds=self._options.retry_delay,
+            keeps=self._options.state is not None,
+        )
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         self._background.append(asyncio.ensure_future(work))
@@ -500,6 +575,8 @@ class _Stack:
             resources=deployed.physical,
             launches={name: asdict(launch) for name, launch in self._launches.items()},
             outputs=app.outputs,
+            apis={api.name: api.base_url for api in app.apis},
+            issuers=_issuers(app),
         ).write(self._options.work)
 
     async def _run_after_deploy(self, app: Application, clients: Clients) -> None:
@@ -522,6 +599,50 @@ class _Stack:
             if process.returncode != 0:
                 raise LocalError(f"the template's AfterDeploy command failed: {command}\n{text}")
             self._after_deploy += text.splitlines()
+
+
+def _named(app: Application) -> dict[str, dict[str, Any]]:
+    """Returns what the emulator's Lambda API tells about functions, by logical id."""
+    return {
+        name: {
+            "name": function.function_name or name,
+            "arn": function.arn,
+            "runtime": function.runtime,
+            "handler": function.handler,
+            "timeout": function.timeout_seconds,
+            "memory": function.memory_mb,
+            "qualifiers": list(function.qualifiers),
+        }
+        for name, function in app.functions.items()
+    }
+
+
+def _api_lines(app: Application) -> list[str]:
+    """Returns a line for the address of each API, and for each API key that its routes need."""
+    lines = []
+    for api in app.apis:
+        about = "" if len(app.apis) == 1 else f"  ({api.name}, {api.kind})"
+        lines.append(f"{'API' if api.kind is not ApiKind.URL else 'URL':<9} {api.base_url}{about}")
+        keys = sorted({key for stage_keys in api.api_keys.values() for key in stage_keys})
+        lines += [f"{'API key':<9} {key}  (header x-api-key)" for key in keys]
+    if issuers := _issuers(app):
+        lines.append(f"{'tokens':<9} mayfly token --as USER  (authorizers: {', '.join(issuers)})")
+    return lines
+
+
+def _issuers(app: Application) -> dict[str, dict[str, Any]]:
+    """Returns the authorizers that take tokens, with what `mayfly token` must know of them."""
+    authorizers = [route.authorizer for api in app.apis for route in api.routes]
+    return {
+        authorizer.name: {
+            "kind": str(authorizer.kind),
+            "issuer": authorizer.issuer,
+            "audience": list(authorizer.audience),
+        }
+        for authorizer in authorizers
+        if authorizer is not None
+        and authorizer.kind in (AuthorizerKind.JWT, AuthorizerKind.COGNITO)
+    }
 
 
 def _role_notes(app: Application, clients: Clients) -> list[str]:

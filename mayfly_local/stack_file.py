@@ -6,7 +6,7 @@ It is a JSON file in the work folder, and exists while the stack runs.
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ class StackFile:
     resources: dict[str, str]
     launches: dict[str, dict[str, Any]]
     outputs: dict[str, str]
+    #: The local address of each API and function URL, with its stage, by logical id.
+    apis: dict[str, str] = field(default_factory=dict)
+    #: The JWT and Cognito authorizers, for `mayfly token`: kind, issuer and audience by name.
+    issuers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def launch(self, function: str) -> Launch:
         """Returns how to start environments of a function."""
@@ -42,6 +46,8 @@ class StackFile:
                 **launch,
                 "folder": Path(launch["folder"]),
                 "path": [Path(folder) for folder in launch["path"]],
+                "layers": [Path(folder) for folder in launch["layers"]],
+                "bytecode": Path(launch["bytecode"]) if launch["bytecode"] else None,
             }
         )
 

@@ -260,15 +260,17 @@ def running(
     template: Path = ROOT / "template.yaml",
     work: Path | None = None,
     files: int | None = None,
+    through: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """Yields a running stack, and kills it at the end if the test has not stopped it.
 
     On a failure its output is printed. `files` limits its open files; macOS starts with 256.
+    `through` is a command that runs the one behind it.
     """
-    command = [str(MAYFLY)]
+    command = [*through, str(MAYFLY)]
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
-    stack = launch(command, folder, *options, template=template, work=work)
+    stack = launch(command, folder, *_strictness(template), *options, template=template, work=work)
     process = stack.process
     try:
         await_start(stack)
@@ -284,6 +286,11 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _strictness(template: Path) -> list[str]:
+    """Returns the option that refuses absent parts, for the product's own template."""
+    return ["--strict"] if template == ROOT / "template.yaml" else []
 
 
 @contextmanager

@@ -1,22 +1,47 @@
 """A template's application: functions and what calls them, resolved and frozen."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from mayfly_local.application.apis import Api
+from mayfly_local.application.classes import Part
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.iam.permissions import Role
 
 __all__ = [
     "Application",
-    "Authorizer",
-    "Cors",
+    "AsynchronousRules",
     "Function",
     "QueueSource",
-    "Route",
     "Schedule",
     "StreamSource",
 ]
+
+
+#: A time this long before a start is not after it.
+_INSTANT: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class AsynchronousRules:
+    """The settings of asynchronous invocations. The defaults are Lambda's.
+
+    Destinations are ARNs of queues, topics, functions and event buses, or None.
+    """
+
+    max_retries: int = 2
+    max_age_seconds: int = 6 * 60 * 60
+    on_success_arn: str | None = None
+    on_failure_arn: str | None = None
+    dead_letter_arn: str | None = None
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """The ARNs of everything that outcomes are sent to."""
+        wanted = (self.on_success_arn, self.on_failure_arn, self.dead_letter_arn)
+        return tuple(arn for arn in wanted if arn is not None)
 
 
 @dataclass(frozen=True)
@@ -43,51 +68,15 @@ class Function:
     log_group: str
     #: None if the role is not in the template.
     role: Role | None
-
-
-@dataclass(frozen=True)
-class Authorizer:
-    """A Lambda request authorizer, format 2.0."""
-
-    name: str
-    function: str
-    identity_sources: tuple[str, ...]
-    cache_seconds: int
-    is_simple: bool
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route of the HTTP API.
-
-    The method is upper case, or ANY. The path is `$default` for the route that takes unmatched
-    requests.
-    """
-
-    method: str
-    path: str
-    function: str
-    authorizer: Authorizer | None
-
-    @property
-    def key(self) -> str:
-        """The route key, in the form that events carry."""
-        return self.path if self.path == "$default" else f"{self.method} {self.path}"
-
-
-@dataclass(frozen=True)
-class Cors:
-    """The API's answers to browsers' preflight requests.
-
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
-    """
-
-    origins: tuple[str, ...]
-    methods: tuple[str, ...]
-    headers: tuple[str, ...]
-    exposed: tuple[str, ...]
-    max_age: int | None
-    credentials: bool
+    #: The name that clients call it by.
+    function_name: str = ""
+    #: Requirements of packages in place of published layers.
+    packages: tuple[str, ...] = ()
+    #: Aliases and versions of the template. All of them run the one code that there is.
+    qualifiers: tuple[str, ...] = ()
+    asynchronous: AsynchronousRules = AsynchronousRules()
+    #: The size of /tmp.
+    tmp_mb: int = 512
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,7 @@ class QueueSource:
 
 @dataclass(frozen=True)
 class StreamSource:
-    """A DynamoDB stream event source mapping."""
+    """The event source mapping of a stream of DynamoDB or Kinesis."""
 
     name: str
     function: str
@@ -119,17 +108,37 @@ class StreamSource:
     max_age_seconds: int | None
     on_failure_arn: str | None
     patterns: tuple[dict[str, Any], ...]
+    #: The name of the role that reads it; only events of Kinesis have it.
+    role: str = ""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """An EventBridge rule or schedule that calls a function."""
+    """An EventBridge rule or schedule that calls a function, or sends its event elsewhere.
+
+    Exactly one of `function`, a logical id, and `target_arn`, of a queue, topic or bus, is set.
+    """
 
     name: str
     arn: str
-    function: str
+    function: str | None
+    target_arn: str | None
     times: ScheduleTimes
     event: Any
+    #: Times outside these are left out. Without a limit it is None.
+    starts: datetime | None = None
+    ends: datetime | None = None
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Returns the first time after `moment` (aware), or None if there is none.
+
+        The first time of a rate is its start.
+        """
+        if self.starts is not None and moment < self.starts:
+            due = self.starts if self.times.every else self.times.after(self.starts - _INSTANT)
+        else:
+            due = self.times.after(moment)
+        return due if due is None or self.ends is None or due <= self.ends else None
 
 
 @dataclass(frozen=True)
@@ -138,11 +147,11 @@ class Application:
 
     name: str
     functions: dict[str, Function]
-    routes: tuple[Route, ...]
-    cors: Cors | None
-    stage_variables: dict[str, str]
+    apis: tuple[Api, ...]
     queues: tuple[QueueSource, ...]
     streams: tuple[StreamSource, ...]
     schedules: tuple[Schedule, ...]
     outputs: dict[str, str]
     after_deploy: tuple[str, ...]
+    #: Every part of the template with its class.
+    parts: tuple[Part, ...] = ()

@@ -1,12 +1,15 @@
 """The parts of CloudFormation that run here: resource types, and the properties of each.
 
-A property is either implemented locally, or listed because it changes nothing on a laptop. Anything
-else is an error at start, so that nothing is ignored silently.
+A type that is not listed is absent, and so is a property of a type that runs. Everything that is
+accepted or absent is named at start, so that nothing is ignored silently.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["COMPUTE", "STATE", "unsupported"]
+from mayfly_local.application.classes import Class, Part
+
+__all__ = ["ACCEPTED", "COMPUTE", "STATE", "classify"]
 
 #: Resources that the emulator holds; they are created through CloudFormation and then verified.
 STATE: Final = {
@@ -28,21 +31,52 @@ STATE: Final = {
         "NotificationConfiguration", "PublicAccessBlockConfiguration", "Tags",
         "VersioningConfiguration",
     },
+    "AWS::SSM::Parameter": {
+        "AllowedPattern", "DataType", "Description", "Name", "Policies", "Tags", "Tier", "Type",
+        "Value",
+    },
+    "AWS::SecretsManager::Secret": {
+        "Description", "GenerateSecretString", "KmsKeyId", "Name", "SecretString", "Tags",
+    },
+    "AWS::SNS::Topic": {
+        "ContentBasedDeduplication", "DisplayName", "FifoTopic", "KmsMasterKeyId", "Subscription",
+        "Tags", "TopicName",
+    },
+    "AWS::SNS::Subscription": {
+        "DeliveryPolicy", "Endpoint", "FilterPolicy", "FilterPolicyScope", "Protocol",
+        "RawMessageDelivery", "RedrivePolicy", "Region", "SubscriptionRoleArn", "TopicArn",
+    },
+    "AWS::Kinesis::Stream": {
+        "Name", "RetentionPeriodHours", "ShardCount", "StreamEncryption", "StreamModeDetails",
+        "Tags",
+    },
+    "AWS::Events::EventBus": {"Description", "Name", "Policy", "Tags"},
+    "AWS::Events::Rule": {
+        "Description", "EventBusName", "EventPattern", "Name", "RoleArn", "ScheduleExpression",
+        "State", "Tags", "Targets",
+    },
 }  # fmt: skip
 
 #: Resources that this runtime implements itself.
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
-        "Architectures", "Code", "Description", "Environment", "EphemeralStorage", "FunctionName",
-        "Handler", "Layers",
+        "Architectures", "Code", "DeadLetterConfig", "Description", "Environment",
+        "EphemeralStorage", "FunctionName", "Handler", "Layers",
         "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
         "Runtime", "Tags", "Timeout",
         "TracingConfig",
+    },
+    "AWS::Lambda::EventInvokeConfig": {
+        "DestinationConfig", "FunctionName", "MaximumEventAgeInSeconds", "MaximumRetryAttempts",
+        "Qualifier",
     },
     "AWS::Lambda::LayerVersion": {
         "CompatibleArchitectures", "CompatibleRuntimes", "Content", "Description", "LayerName",
         "LicenseInfo",
     },
+    "AWS::Lambda::Alias": {"Description", "FunctionName", "FunctionVersion", "Name"},
+    "AWS::Lambda::Url": {"AuthType", "Cors", "InvokeMode", "Qualifier", "TargetFunctionArn"},
+    "AWS::Lambda::Version": {"CodeSha256", "Description", "FunctionName"},
     "AWS::Lambda::EventSourceMapping": {
         "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn",
         "FilterCriteria",
@@ -50,52 +84,226 @@ COMPUTE: Final = {
         "MaximumRecordAgeInSeconds",
         "MaximumRetryAttempts", "ScalingConfig", "StartingPosition", "Tags",
     },
+    "AWS::ApiGateway::ApiKey": {
+        "Description", "Enabled", "GenerateDistinctId", "Name", "StageKeys", "Tags", "Value",
+    },
+    "AWS::ApiGateway::Authorizer": {
+        "AuthType", "AuthorizerCredentials", "AuthorizerResultTtlInSeconds", "AuthorizerUri",
+        "IdentitySource", "IdentityValidationExpression", "Name", "ProviderARNs", "RestApiId",
+        "Type",
+    },
+    "AWS::ApiGateway::Deployment": {
+        "Description", "RestApiId", "StageDescription", "StageName",
+    },
+    "AWS::ApiGateway::GatewayResponse": {
+        "ResponseParameters", "ResponseTemplates", "ResponseType", "RestApiId", "StatusCode",
+    },
+    "AWS::ApiGateway::Method": {
+        "ApiKeyRequired", "AuthorizationScopes", "AuthorizationType", "AuthorizerId", "HttpMethod",
+        "Integration", "MethodResponses", "OperationName", "RequestModels", "RequestParameters",
+        "RequestValidatorId", "ResourceId", "RestApiId",
+    },
+    "AWS::ApiGateway::Model": {"ContentType", "Description", "Name", "RestApiId", "Schema"},
+    "AWS::ApiGateway::RequestValidator": {
+        "Name", "RestApiId", "ValidateRequestBody", "ValidateRequestParameters",
+    },
+    "AWS::ApiGateway::Resource": {"ParentId", "PathPart", "RestApiId"},
+    "AWS::ApiGateway::RestApi": {
+        "ApiKeySourceType", "BinaryMediaTypes", "Body", "Description", "FailOnWarnings", "Name",
+        "Parameters", "Policy", "Tags",
+    },
+    "AWS::ApiGateway::Stage": {
+        "DeploymentId", "Description", "RestApiId", "StageName", "Tags", "Variables",
+    },
+    "AWS::ApiGateway::UsagePlan": {"ApiStages", "Description", "Tags", "UsagePlanName"},
+    "AWS::ApiGateway::UsagePlanKey": {"KeyId", "KeyType", "UsagePlanId"},
     "AWS::ApiGatewayV2::Api": {"Body", "CorsConfiguration", "Description", "FailOnWarnings", "Name",
-    "ProtocolType", "Tags"},
+    "ProtocolType", "RouteKey", "Tags", "Target"},
+    "AWS::ApiGatewayV2::Authorizer": {
+        "ApiId", "AuthorizerCredentialsArn", "AuthorizerPayloadFormatVersion",
+        "AuthorizerResultTtlInSeconds", "AuthorizerType", "AuthorizerUri", "EnableSimpleResponses",
+        "IdentitySource", "JwtConfiguration", "Name",
+    },
+    "AWS::ApiGatewayV2::Integration": {
+        "ApiId", "CredentialsArn", "Description", "IntegrationMethod", "IntegrationType",
+        "IntegrationUri", "PayloadFormatVersion", "TimeoutInMillis",
+    },
+    "AWS::ApiGatewayV2::Route": {
+        "ApiId", "AuthorizationScopes", "AuthorizationType", "AuthorizerId", "OperationName",
+        "RouteKey", "Target",
+    },
     "AWS::ApiGatewayV2::Stage": {
         "AccessLogSettings", "ApiId", "AutoDeploy", "DefaultRouteSettings", "Description",
         "RouteSettings", "StageName",
         "StageVariables", "Tags",
     },
-    "AWS::Events::Rule": {"Description", "Name", "ScheduleExpression", "State", "Targets"},
     "AWS::Scheduler::Schedule": {
-        "Description", "FlexibleTimeWindow", "Name", "ScheduleExpression",
+        "Description", "EndDate", "StartDate", "FlexibleTimeWindow", "Name", "ScheduleExpression",
         "ScheduleExpressionTimezone", "State", "Target",
     },
 }  # fmt: skip
 
-#: Resources that belong in a template and have no effect on a laptop. All their properties are
+#: Properties of the types above that have no effect on one machine. Any other property of them is
+#: absent.
+_WITHOUT_EFFECT: Final = {
+    "AWS::ApiGateway::ApiKey": {"CustomerId"},
+    "AWS::ApiGateway::Deployment": {"DeploymentCanarySettings"},
+    "AWS::ApiGateway::RestApi": {
+        "DisableExecuteApiEndpoint", "EndpointAccessMode", "EndpointConfiguration",
+        "MinimumCompressionSize", "Mode", "SecurityPolicy",
+    },
+    "AWS::ApiGateway::Stage": {
+        "AccessLogSetting", "CacheClusterEnabled", "CacheClusterSize", "CanarySetting",
+        "ClientCertificateId", "DocumentationVersion", "MethodSettings", "TracingEnabled",
+    },
+    "AWS::ApiGateway::UsagePlan": {"Quota", "Throttle"},
+    "AWS::ApiGatewayV2::Api": {
+        "ApiKeySelectionExpression", "DisableExecuteApiEndpoint", "IpAddressType", "Version",
+    },
+    "AWS::ApiGatewayV2::Stage": {"ClientCertificateId", "DeploymentId"},
+    "AWS::DynamoDB::Table": {
+        "ContributorInsightsSpecification", "OnDemandThroughput", "ResourcePolicy",
+        "WarmThroughput",
+    },
+    "AWS::Lambda::Alias": {"ProvisionedConcurrencyConfig", "RoutingConfig"},
+    "AWS::Lambda::Version": {"ProvisionedConcurrencyConfig", "RuntimePolicy"},
+    "AWS::Lambda::EventSourceMapping": {
+        "KmsKeyArn", "LoggingConfig", "MetricsConfig", "ParallelizationFactor",
+        "ProvisionedPollerConfig",
+    },
+    "AWS::Lambda::Function": {
+        "CodeSigningConfigArn", "KmsKeyArn", "RecursiveLoop", "RuntimeManagementConfig",
+        "SnapStart", "VpcConfig",
+    },
+    "AWS::S3::Bucket": {
+        "AccelerateConfiguration", "AccessControl", "AnalyticsConfigurations",
+        "IntelligentTieringConfigurations", "InventoryConfigurations", "LifecycleConfiguration",
+        "LoggingConfiguration", "MetricsConfigurations", "OwnershipControls",
+    },
+    "AWS::SQS::Queue": {
+        "FifoThroughputLimit", "KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId",
+        "RedriveAllowPolicy",
+    },
+    "AWS::Scheduler::Schedule": {"GroupName", "KmsKeyArn"},
+    "AWS::SecretsManager::Secret": {"ReplicaRegions", "Type"},
+}  # fmt: skip
+
+#: Resources that belong in a template and have no effect on one machine. All their properties are
 #: accepted.
-WITHOUT_EFFECT: Final = {
+ACCEPTED: Final = {
+    "AWS::ApiGateway::Account",
+    "AWS::ApiGateway::BasePathMapping",
+    "AWS::ApiGateway::ClientCertificate",
+    "AWS::ApiGateway::DocumentationPart",
+    "AWS::ApiGateway::DocumentationVersion",
+    "AWS::ApiGateway::DomainName",
+    "AWS::ApiGatewayV2::ApiMapping",
+    "AWS::ApiGatewayV2::Deployment",
+    "AWS::ApiGatewayV2::DomainName",
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::ApplicationInsights::Application",
+    "AWS::Backup::BackupPlan",
+    "AWS::Backup::BackupSelection",
+    "AWS::Backup::BackupVault",
+    "AWS::Budgets::Budget",
+    "AWS::CE::AnomalyMonitor",
+    "AWS::CE::AnomalySubscription",
+    "AWS::CertificateManager::Certificate",
+    "AWS::CloudFormation::WaitConditionHandle",
+    "AWS::CloudFront::CloudFrontOriginAccessIdentity",
+    "AWS::CloudFront::OriginAccessControl",
+    "AWS::CloudTrail::Trail",
     "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::AnomalyDetector",
+    "AWS::CloudWatch::CompositeAlarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::CloudWatch::MetricStream",
+    "AWS::CodeDeploy::Application",
+    "AWS::CodeDeploy::DeploymentGroup",
+    "AWS::EC2::DHCPOptions",
+    "AWS::EC2::EIP",
+    "AWS::EC2::EgressOnlyInternetGateway",
+    "AWS::EC2::FlowLog",
+    "AWS::EC2::InternetGateway",
+    "AWS::EC2::NatGateway",
+    "AWS::EC2::NetworkAcl",
+    "AWS::EC2::NetworkAclEntry",
+    "AWS::EC2::Route",
+    "AWS::EC2::RouteTable",
+    "AWS::EC2::SecurityGroup",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::EC2::SecurityGroupIngress",
+    "AWS::EC2::Subnet",
+    "AWS::EC2::SubnetCidrBlock",
+    "AWS::EC2::SubnetNetworkAclAssociation",
+    "AWS::EC2::SubnetRouteTableAssociation",
+    "AWS::EC2::VPC",
+    "AWS::EC2::VPCCidrBlock",
+    "AWS::EC2::VPCEndpoint",
+    "AWS::EC2::VPCGatewayAttachment",
+    "AWS::Events::EventBusPolicy",
+    "AWS::IAM::AccessKey",
+    "AWS::IAM::Group",
+    "AWS::IAM::InstanceProfile",
     "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::OIDCProvider",
     "AWS::IAM::Policy",
     "AWS::IAM::Role",
+    "AWS::IAM::RolePolicy",
+    "AWS::IAM::ServiceLinkedRole",
+    "AWS::IAM::User",
+    "AWS::IAM::UserPolicy",
+    "AWS::IAM::UserToGroupAddition",
+    "AWS::KMS::Alias",
+    "AWS::KMS::Key",
+    "AWS::Lambda::CodeSigningConfig",
+    "AWS::Lambda::LayerVersionPermission",
     "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
+    "AWS::Logs::LogStream",
+    "AWS::Logs::MetricFilter",
+    "AWS::Logs::QueryDefinition",
+    "AWS::Logs::ResourcePolicy",
+    "AWS::Oam::Link",
+    "AWS::ResourceGroups::Group",
+    "AWS::Route53::HostedZone",
+    "AWS::Route53::RecordSet",
+    "AWS::Route53::RecordSetGroup",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueueInlinePolicy",
     "AWS::SQS::QueuePolicy",
+    "AWS::Scheduler::ScheduleGroup",
+    "AWS::SecretsManager::ResourcePolicy",
+    "AWS::ServiceCatalogAppRegistry::Application",
+    "AWS::ServiceCatalogAppRegistry::AttributeGroup",
+    "AWS::ServiceCatalogAppRegistry::AttributeGroupAssociation",
+    "AWS::ServiceCatalogAppRegistry::ResourceAssociation",
+    "AWS::Synthetics::Canary",
+    "AWS::WAFv2::IPSet",
+    "AWS::WAFv2::WebACL",
+    "AWS::WAFv2::WebACLAssociation",
+    "AWS::XRay::Group",
+    "AWS::XRay::SamplingRule",
 }
 
 
-def unsupported(resources: dict[str, Any]) -> list[str]:
-    """Returns one sentence for each unsupported resource type or property.
+def classify(resources: Mapping[str, Any]) -> list[Part]:
+    """Returns every resource with its class, and properties of running types that do not run.
 
     The template must be transformed already.
     """
-    problems = []
+    parts = []
     for name, resource in resources.items():
         kind = resource["Type"]
         known = STATE.get(kind) or COMPUTE.get(kind)
         if known is None:
-            if kind not in WITHOUT_EFFECT:
-                supported = ", ".join(sorted([*STATE, *COMPUTE]))
-                problems.append(
-                    f"resource {name}: the type {kind} is not supported locally (supported: "
-                    f"{supported})"
-                )
+            parts.append(Part(Class.ACCEPTED if kind in ACCEPTED else Class.ABSENT, name, kind))
             continue
-        problems += [
-            f"resource {name}: the property {unknown} of {kind} is not supported locally"
-            for unknown in sorted(set(resource.get("Properties", {})) - known)
-        ]
-    return problems
+        parts.append(Part(Class.RUNS, name, kind))
+        harmless = _WITHOUT_EFFECT.get(kind, set())
+        for unknown in sorted(set(resource.get("Properties") or {}) - known):
+            group = Class.ACCEPTED if unknown in harmless else Class.ABSENT
+            parts.append(Part(group, name, kind, unknown))
+    return parts

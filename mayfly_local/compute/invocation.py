@@ -6,11 +6,13 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["PAYLOAD_LIMIT", "Failure", "Invocation", "NotSent", "Reply"]
+__all__ = ["ASYNCHRONOUS_LIMIT", "PAYLOAD_LIMIT", "Failure", "Invocation", "NotSent", "Reply"]
 
 #: Largest synchronous request or response, in bytes.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 PAYLOAD_LIMIT: Final = 6 * 1024 * 1024
+#: Largest event of an asynchronous invocation, in bytes, by the same page.
+ASYNCHRONOUS_LIMIT: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,27 @@ class Invocation:
     event: bytes
     request_id: str
     trace: str
+    #: JSON that the caller sent with the event; empty if there is none.
+    client_context: str = ""
 
     @classmethod
     def of(cls, event: Any) -> "Invocation":
         """Returns an invocation with new ids."""
-        root = f"1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
-        trace = f"Root={root};Parent={uuid.uuid4().hex[:16]};Sampled=0"
         try:
             text = json.dumps(event, ensure_ascii=False).encode()
         except UnicodeEncodeError:  # a lone surrogate, which JSON can hold, and UTF-8 cannot
             text = json.dumps(event).encode()
-        return cls(text, str(uuid.uuid4()), trace)
+        return cls(text, str(uuid.uuid4()), _new_trace())
+
+    @classmethod
+    def of_json(cls, event: str, *, request_id: str, client_context: str = "") -> "Invocation":
+        """Returns an invocation with an event that is JSON already, and a new trace."""
+        return cls(event.encode(), request_id, _new_trace(), client_context)
+
+
+def _new_trace() -> str:
+    root = f"1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
+    return f"Root={root};Parent={uuid.uuid4().hex[:16]};Sampled=0"
 
 
 @dataclass(frozen=True)

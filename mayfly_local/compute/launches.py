@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,7 @@ from mayfly_local.account import REGION
 from mayfly_local.application.model import Application, Function
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.packages import has_awslambdaric, python_path, runtime_folder
+from mayfly_local.compute.requirements import Requirements
 from mayfly_local.iam.credentials import Credentials, Keys
 from mayfly_local.ports.peers import can_tell
 
@@ -25,26 +26,30 @@ def launches(
     keys: Keys,
     cache: Path,
     work: Path,
-    say: Callable[[str], None],
     pure_python: bool = False,
-) -> dict[str, Launch]:
-    """Returns a launch for each function.
+    own_folders: bool = False,
+) -> tuple[dict[str, Launch], dict[str, list[Requirements]]]:
+    """Returns a launch for each function, and the packages that each needs.
 
-    Installs missing packages. Raises LocalError if that fails.
+    The paths of a launch have the folders of packages that are not installed yet. With
+    `own_folders`, each process has folders of its own.
     """
     runtime = runtime_folder(cache)
+    bytecode = cache / "bytecode"
+    bytecode.mkdir(parents=True, exist_ok=True)
     # If the system does not tell which process holds a connection, a token is needed. AWS's client
     # does not support that token.
     uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
     launches_by_name = {}
+    wanted = {}
     for name, function in application.functions.items():
         code = function.code or _inline(function, work)
-        path = python_path(
+        path, wanted[name] = python_path(
             code,
             (*function.libraries, *function.layers),
+            function.packages,
             brings_packages=function.brings_packages,
             cache=cache,
-            say=say,
         )
         launches_by_name[name] = Launch(
             name=name,
@@ -59,8 +64,11 @@ def launches(
             path=[*path, runtime],
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
+            layers=function.layers,
+            tmp_mb=function.tmp_mb,
+            bytecode=bytecode if own_folders else None,
         )
-    return launches_by_name
+    return launches_by_name, wanted
 
 
 def function_variables(function: Function, code: Path) -> dict[str, str]:
@@ -68,19 +76,27 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
+    layers = [str(layer) for layer in function.layers]
     return {
-        "PATH": os.environ.get("PATH", ""),
+        "PATH": ":".join([os.environ.get("PATH", ""), *(f"{layer}/bin" for layer in layers)]),
+        "LD_LIBRARY_PATH": ":".join(
+            [str(code), f"{code}/lib", *(f"{layer}/lib" for layer in layers)]
+        ),
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
-        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_NAME": function.function_name or function.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": function.log_group,
+        # No daemon of X-Ray runs here; its SDK then sends nothing, and logs what is missing.
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
         # `sam local` sets this, too; code can tell by it that it runs on a laptop.
         "AWS_SAM_LOCAL": "true",
         "LAMBDA_TASK_ROOT": str(code),
+        "LAMBDA_RUNTIME_DIR": str(Path(__file__).parent),
         "_HANDLER": function.handler,
         **function.variables,
     }

@@ -7,17 +7,16 @@ Each copy is cached by the content of its requirements file.
 import hashlib
 import importlib.metadata
 import os
-import platform
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mayfly_local.errors import LocalError
+from mayfly_local.compute.installations import package_folder
+from mayfly_local.compute.requirements import Requirements
 
-__all__ = ["has_awslambdaric", "installed", "python_path", "runtime_folder"]
+__all__ = ["has_awslambdaric", "python_path", "runtime_folder"]
 
 _RUNTIME_PACKAGES: Final = (
     "awslambdaric", "simplejson", "snapshot-restore-py",
@@ -28,56 +27,33 @@ _RUNTIME_PACKAGES: Final = (
 def python_path(
     code: Path,
     libraries: Sequence[Path],
+    packages: tuple[str, ...] = (),
     *,
     brings_packages: bool,
     cache: Path,
-    say: Callable[[str], None],
-) -> list[Path]:
-    """Returns the folders of a function's modules: its own, then its libraries, as on Lambda.
+) -> tuple[list[Path], list[Requirements]]:
+    """Returns the folders of a function's modules, and what pip must install into some of them.
 
-    `libraries` are folders of code or of a layer's content. Installs missing packages.
+    The folders are the function's own, then those of its libraries, as on Lambda. `libraries` are
+    folders of code or of a layer's content; `packages` are requirements in place of layers.
     """
-    path = [code]
+    path: list[Path] = [code]
+    wanted: list[Requirements] = []
+
+    def install(requirements: Requirements | None) -> None:
+        if requirements is not None:
+            wanted.append(requirements)
+            path.append(package_folder(requirements, cache))
+
     if brings_packages:
-        path.append(installed(code / "requirements.txt", cache=cache, say=say))
+        install(Requirements.of_folder(code))
     for library in libraries:
         path.append(library / "python" if (library / "python").is_dir() else library)
-        if (library / "requirements.txt").exists():
-            path.append(installed(library / "requirements.txt", cache=cache, say=say))
-    return path
-
-
-def installed(requirements: Path, *, cache: Path, say: Callable[[str], None]) -> Path:
-    """Returns a folder with the packages of a requirements file.
-
-    Raises LocalError with pip's error.
-    """
-    text = requirements.read_text()
-    name = hashlib.sha256(
-        f"{sys.version_info[:2]} {platform.machine()} {sys.platform}\n{text}".encode()
-    ).hexdigest()[:24]
-    folder = cache / "packages" / name
-    if folder.exists():
-        return folder
-    say(f"installing the packages of {requirements} for this machine (once) ...")
-    unfinished = folder.with_name(f"{name}.{os.getpid()}")
-    # A lock with hashes lists every package. Any other file is resolved as `sam build` does.
-    strict = ["--require-hashes", "--no-deps"] if "--hash=" in text else []
-    command = [
-        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        *strict, "--target", str(unfinished), "-r", str(requirements),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise LocalError(
-            f"the packages of {requirements} could not be installed:\n{done.stderr.strip()}"
-        )
-    try:
-        unfinished.rename(folder)
-    except OSError:  # Another start was faster.
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+        path.extend(sorted((library / "python" / "lib").glob("python3.*/site-packages")))
+        install(Requirements.of_folder(library))
+    if packages:
+        install(Requirements.of_packages(packages))
+    return path, wanted
 
 
 def runtime_folder(cache: Path) -> Path:

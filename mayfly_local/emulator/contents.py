@@ -13,6 +13,7 @@ from ministack.services import dynamodb, sqs
 
 from mayfly_local.emulator.hooks import MODULES, Queue, Scope, new_records
 from mayfly_local.emulator.journal import Row, StateError
+from mayfly_local.emulator.kinesis import settings_of_kinesis
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def rows(durable: "Durable") -> Iterator[Row]:
     for scope, queue in sqs._queues.all_items():
         if sqs._queues.get_scoped(*scope) is queue:
             yield from _queue_rows(scope, queue)
+    yield from durable.invocations.rows()
     yield from durable.mappings.rows()
 
 
@@ -116,6 +118,8 @@ def settings_of(name: str) -> bytes:
         if name == "dynamodb"
         else _settings_of_queues()
         if name == "sqs"
+        else settings_of_kinesis()
+        if name == "kinesis"
         else MODULES[name].get_state()
     )
     return json.dumps(state, default=persistence._json_default, sort_keys=True).encode()
@@ -165,6 +169,7 @@ class Found:
     services: dict[str, bytes] = field(default_factory=dict)
     positions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: dict[str, bytes] = field(default_factory=dict)
+    invocations: dict[str, bytes] = field(default_factory=dict)
 
     def take(self, key: tuple[Any, ...], value: bytes | None) -> None:
         """Adds a row, in the order of the journal.
@@ -222,6 +227,9 @@ class Found:
 
     def _take_position(self, key: list[Any], value: bytes | None) -> None:
         _keep(self.positions, key[0], None if value is None else json.loads(value))
+
+    def _take_invocation(self, key: list[Any], value: bytes | None) -> None:
+        _keep(self.invocations, key[0], value)
 
     def _take_lost(self, key: list[Any], value: bytes | None) -> None:
         _keep(self.lost, key[0], value)

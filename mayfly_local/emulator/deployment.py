@@ -9,10 +9,18 @@ import json
 import time
 from typing import Any, Final
 
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from mayfly_local.application.template import Template
+from mayfly_local.application.build.qualifiers import qualifier_scope
+from mayfly_local.application.build.scope import compute_scope
+from mayfly_local.application.classes import Report
+from mayfly_local.application.intrinsics import references
+from mayfly_local.application.outside import outside, undelivered, without_outside_targets
+from mayfly_local.application.supported import STATE
+from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.emulator.clients import Clients
+from mayfly_local.emulator.lookups import with_dynamic_values
+from mayfly_local.emulator.verification import bus_differences, topic_differences
 from mayfly_local.errors import LocalError, TemplateError
 
 __all__ = ["Deployment", "deploy"]
@@ -29,13 +37,22 @@ class Deployment:
     """Deployed state: physical ids by logical id, and the values of referenced attributes."""
 
     def __init__(
-        self, physical: dict[str, str], scope: dict[Attribute, Any], ttl: dict[str, str]
+        self,
+        template: Template,
+        physical: dict[str, str],
+        scope: dict[Attribute, Any],
+        ttl: dict[str, str],
+        report: Report,
     ) -> None:
+        #: The template, with the values of its dynamic references.
+        self.template = template
         self.physical = physical
         self.scope = scope
         #: The TTL attribute by table name. Mayfly's own reaper deletes the items, so that its delay
         #: can be set.
         self.ttl = ttl
+        #: Has the resources that are not deployed, or not wholly.
+        self.report = report
 
 
 async def deploy(template: Template, clients: Clients) -> Deployment:
@@ -43,18 +60,36 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
 
     Raises TemplateError if the emulator refuses a resource, or creates it otherwise than requested.
     """
-    state = {
-        name: _plain(template.resolve(resource, _names_only(template)))
+    try:
+        return await _deploy(template, clients)
+    except UNUSABLE as problem:
+        raise TemplateError(
+            template.path, [f"a property has a value that cannot be used: {problem!r}"]
+        ) from None
+
+
+async def _deploy(template: Template, clients: Clients) -> Deployment:
+    # Subscriptions, rules and notifications name functions, whose ARNs are known already.
+    known = compute_scope(template)
+    known |= qualifier_scope(template, known)
+    scope = {**known, **_names_only(template)}
+    template = await with_dynamic_values(template, clients, scope)
+    resolved = {
+        name: _plain(template.resolve(resource, scope))
         for name, resource in template.state().items()
     }
+    report = Report()
+    state = _deployable(resolved, report)
     if not state:
-        return Deployment({}, {}, {})
-    wanted = sorted(template.wanted_from_state(), key=str)
+        return Deployment(template, {}, {}, {}, report)
+    wanted = sorted(
+        (reference for reference in template.wanted_from_state() if reference[0] in state), key=str
+    )
     body = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": state,
         "Outputs": {
-            f"Out{index}": {"Value": _reference(attribute)}
+            f"Out{index}": {"Value": _reference(attribute, state[attribute[0]]["Type"])}
             for index, attribute in enumerate(wanted)
         },
     }
@@ -62,7 +97,7 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
     reply = await clients.call("cloudformation", "describe_stacks", StackName=template.name)
     described = reply["Stacks"][0].get("Outputs", [])
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described}
-    scope: dict[Attribute, Any] = {
+    values: dict[Attribute, Any] = {
         attribute: outputs[f"Out{index}"] for index, attribute in enumerate(wanted)
     }
     resources = await clients.call(
@@ -81,7 +116,23 @@ async def deploy(template: Template, clients: Clients) -> Deployment:
         for name, resource in template.state().items()
         if resource.get("Properties", {}).get("TimeToLiveSpecification", {}).get("Enabled")
     }
-    return Deployment(physical, scope, ttl)
+    template = await with_dynamic_values(template, clients, {**known, **values})
+    return Deployment(template, physical, values, ttl, report)
+
+
+def _deployable(resolved: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Returns the resources without what belongs to something outside the template."""
+    for name, reason in outside(resolved).items():
+        report.leave_out(name, reason)
+    state = {}
+    for name, resource in resolved.items():
+        if name not in report.missing:
+            state[name], targets = without_outside_targets(resource)
+            for target in targets:
+                report.absent(name, f"the notification target {target}")
+            for receiver in undelivered(resource):
+                report.absent(name, receiver)
+    return state
 
 
 async def _create_or_update(template: Template, clients: Clients, body: str) -> None:
@@ -134,21 +185,48 @@ async def _settle(
     """Sets and verifies one resource; returns the differences from the template."""
     if name not in physical:
         return [f"resource {name}: the emulator did not create it"]
-    properties = resource.get("Properties", {})
-    actual: dict[str, Any] = {}
-    wanted: dict[str, Any] = {}
-    if resource["Type"] == "AWS::DynamoDB::Table":
-        wanted, actual = await _table(clients, physical[name], properties)
-    elif resource["Type"] == "AWS::SQS::Queue":
-        wanted, actual = await _queue(clients, physical[name], properties)
-    else:
-        await clients.call("s3", "head_bucket", Bucket=physical[name])
+    try:
+        wanted, actual = await _states(clients, resource, physical[name])
+    except (ClientError, BotoCoreError) as problem:
+        return [f"resource {name}: the emulator does not have it as it should: {problem}"]
     return [
         f"resource {name}: {key} is {actual.get(key)!r} in the emulator, and {value!r} in the "
         "template"
         for key, value in wanted.items()
-        if actual.get(key) != value
+        # Only the emulator knows values that refer to the state.
+        if actual.get(key) != value and not any(references(value))
     ]
+
+
+async def _states(
+    clients: Clients, resource: dict[str, Any], physical: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings that the template wants, and those that the emulator has."""
+    properties = resource.get("Properties", {})
+    actual: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
+    if resource["Type"] == "AWS::DynamoDB::Table":
+        wanted, actual = await _table(clients, physical, properties)
+    elif resource["Type"] == "AWS::SQS::Queue":
+        wanted, actual = await _queue(clients, physical, properties)
+    elif resource["Type"] == "AWS::S3::Bucket":
+        await clients.call("s3", "head_bucket", Bucket=physical)
+    elif resource["Type"] == "AWS::Kinesis::Stream":
+        await clients.call("kinesis", "describe_stream_summary", StreamName=physical)
+    elif resource["Type"].startswith("AWS::SNS::"):
+        wanted, actual = await topic_differences(clients, resource, physical)
+    elif resource["Type"].startswith("AWS::Events::"):
+        wanted, actual = await bus_differences(clients, resource, physical)
+    elif resource["Type"] == "AWS::SSM::Parameter":
+        reply = await clients.call("ssm", "get_parameter", Name=physical)
+        value = properties.get("Value")
+        wanted = {"Value": value if isinstance(value, dict) else _attribute_text(value)}
+        actual = reply["Parameter"]
+    else:
+        reply = await clients.call("secretsmanager", "get_secret_value", SecretId=physical)
+        secret = {key: properties[key] for key in ("SecretString",) if key in properties}
+        wanted, actual = secret, reply
+    return wanted, actual
 
 
 async def _table(
@@ -242,8 +320,11 @@ def _names_only(template: Template) -> dict[Attribute, Any]:
     """Returns the references within the state, for the emulator's CloudFormation to resolve."""
     scope: dict[Attribute, Any] = {}
     for name in template.state():
-        scope[name, None] = {"Ref": name}
-        for attribute in ("Arn", "StreamArn", "QueueName", "QueueUrl"):
+        scope[name, None] = _reference((name, None), template.resources[name]["Type"])
+        for attribute in (
+            "Arn", "Id", "Name", "QueueName", "QueueUrl", "StreamArn", "TopicArn", "TopicName",
+            "Type", "Value",
+        ):  # fmt: skip
             scope[name, attribute] = {"Fn::GetAtt": [name, attribute]}
     return scope
 
@@ -254,15 +335,21 @@ def _plain(resource: dict[str, Any]) -> dict[str, Any]:
     TTL is disabled, because Mayfly's own reaper deletes expired items.
     DeletionProtectionEnabled becomes a boolean.
     """
-    properties = dict(resource.get("Properties", {}))
-    properties.pop("TimeToLiveSpecification", None)
+    known = STATE[resource["Type"]] - {"TimeToLiveSpecification"}
+    properties = {
+        key: value for key, value in (resource.get("Properties") or {}).items() if key in known
+    }
+    properties.pop("ScheduleExpression", None)  # The runtime keeps the times of rules.
     if "DeletionProtectionEnabled" in properties:
         properties["DeletionProtectionEnabled"] = _is_true(properties["DeletionProtectionEnabled"])
     return {"Type": resource["Type"], "Properties": properties}
 
 
-def _reference(attribute: Attribute) -> dict[str, Any]:
+def _reference(attribute: Attribute, kind: str) -> dict[str, Any]:
     name, part = attribute
+    # AWS's Ref of a secret is its ARN; the emulator's is its name.
+    if kind == "AWS::SecretsManager::Secret" and part is None:
+        part = "Arn"
     return {"Ref": name} if part is None else {"Fn::GetAtt": [name, part]}
 
 

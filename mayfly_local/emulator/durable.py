@@ -17,6 +17,7 @@ save memory. The kinds of rows, by the first part of their keys:
     fifo, account, region, queue            a FIFO queue's sequence number
     dedup, account, region, queue, key      an entry of its deduplication
     service, name                           everything else of a service, in the emulator's JSON
+    invocation, id                          an asynchronous invocation that is not done
     position, mapping                       how far an event source mapping has read
     aged, stream                            the last record that a stream dropped for its age
     lost, mapping                           its stream dropped records that it had not read
@@ -39,6 +40,8 @@ from typing import Any, Final
 
 from mayfly_local.emulator.arrivals import Arrivals
 from mayfly_local.emulator.expiry import ExpiryIndex
+from mayfly_local.emulator.functions import Functions
+from mayfly_local.emulator.invocations import Invocations
 from mayfly_local.emulator.journal import Journal, Row, StateError
 from mayfly_local.emulator.mappings import Mappings
 from mayfly_local.emulator.packed import dump
@@ -48,7 +51,10 @@ __all__ = ["Durable"]
 Key = tuple[Any, ...]
 #: Services whose settings are stored, by the emulator's own names. The settings of `dynamodb` and
 #: `sqs` exclude items and messages.
-_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm")
+_SERVICES: Final = (
+    "cloudformation", "dynamodb", "eventbridge", "iam", "kinesis", "s3", "secretsmanager", "sns",
+    "sqs", "ssm",
+)  # fmt: skip
 _TICK_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 30.0
 _READ_RECORDS_SECONDS: Final = 900.0
@@ -83,6 +89,8 @@ class Durable:
         self._kept: dict[str, bytes] = {}
         self._unsettled_until = 0.0
         self.arrivals = Arrivals()
+        self.functions = Functions()
+        self.invocations = Invocations(self.note, self.arrivals)
         self.mappings: Mappings
         self.expiry: ExpiryIndex
         #: New files by the path of the overwritten object; the commit moves them there.
@@ -152,7 +160,7 @@ class Durable:
             self.begin_copy()
 
     def serve(self, what: str, arguments: Any) -> Any:
-        """Answers the runtime's requests about stream positions and expired items."""
+        """Answers the runtime's requests: stream positions, expired items, invocations."""
         match what:
             case "mappings":
                 return self.mappings.declare(arguments)
@@ -170,7 +178,10 @@ class Durable:
                 return {}
             case "expired":
                 return self.expiry.expired(arguments["before"], arguments["limit"])
-        return None
+            case "functions":
+                self.functions.set(arguments)
+                return {}
+        return self.invocations.serve(what, arguments)
 
     async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
         """Returns the sequence number of a stream's newest record, when it is no longer `known`.
@@ -185,6 +196,10 @@ class Durable:
             if newest != known or left <= 0 or self.arrivals.is_closed:
                 return newest
             await self.arrivals.wait(self._hooks.STREAMS, seen, left)
+
+    async def due_invocations(self, *, holding: list[str], seconds: float) -> list[dict[str, Any]]:
+        """Returns the invocations that are due and not held, as soon as there are some."""
+        return await self.invocations.due(holding, seconds=seconds)
 
     async def started(self) -> None:
         """Starts checking for changes between requests."""
@@ -358,6 +373,7 @@ class Durable:
             story = self._journal.read(saved.take)
             OldState.settle(self._journal.folder, story.taken_over)
             self._kept = saved.restore(self, port)
+            self.invocations.restore(saved.invocations)
             self.mappings.restore(saved.positions, saved.lost, saved.aged)
             self._noted.clear()  # The rows that were just read are written already.
             self._changed_messages.clear()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.application.classes import Class
 from mayfly_local.application.model import Application, Function
 from mayfly_local.emulator.control import Control
 from mayfly_local.iam.credentials import Keys
@@ -24,8 +25,26 @@ _STREAM: Final = (
     "dynamodb:GetShardIterator",
     "dynamodb:ListStreams",
 )
+_KINESIS: Final = (
+    "kinesis:DescribeStream",
+    "kinesis:DescribeStreamSummary",
+    "kinesis:GetRecords",
+    "kinesis:GetShardIterator",
+    "kinesis:ListShards",
+)
+#: Permissions that a destination or a dead-letter queue needs, by the service in its ARN.
+#: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+_DESTINATION: Final = {
+    "events": "events:PutEvents",
+    "lambda": "lambda:InvokeFunction",
+    "sns": "sns:Publish",
+    "sqs": "sqs:SendMessage",
+}
 #: Lambda uses these when it creates the mapping. The pollers here use them only after a failure.
-_ONCE: Final = {"dynamodb:ListStreams", "sqs:SendMessage"}
+_ONCE: Final = {
+    "dynamodb:ListStreams", "kinesis:DescribeStream", "kinesis:DescribeStreamSummary",
+    "sns:Publish", "sqs:SendMessage",
+}  # fmt: skip
 
 
 class Roles:
@@ -53,6 +72,11 @@ class Roles:
                     key.id: {"function": name, "secret": key.secret}
                     for name, key in self._keys.functions.items()
                 },
+                "absent": {
+                    part.name: part.type
+                    for part in application.parts
+                    if part.group is Class.ABSENT and part.type and not part.detail
+                },
             },
         )
         wanted = [
@@ -63,19 +87,31 @@ class Roles:
         wanted += [
             (source.function, action, source.stream_arn)
             for source in application.streams
-            for action in _STREAM
+            for action in (_KINESIS if ":kinesis:" in source.stream_arn else _STREAM)
         ]
         wanted += [
             (source.function, action, resource)
             for source in application.streams
             for action, resource in _for_reports(source.on_failure_arn)
         ]
-        return [
+        refused = [
             f"the role of {function} does not allow {action} on {resource}: Lambda would refuse "
             "the mapping"
             for function, action, resource in wanted
             if not await self._allows(function, Permission(action, resource), note=action in _ONCE)
         ]
+        refused += [
+            f"the role of {function.name} does not allow {action} on {arn}: Lambda would refuse "
+            "the destination"
+            for function in application.functions.values()
+            for arn in function.asynchronous.destinations
+            if not await self._allows(
+                function.name,
+                Permission(action := _DESTINATION[arn.split(":")[2]], arn),
+                note=False,
+            )
+        ]
+        return refused
 
     async def note_logging(self, function: Function) -> None:
         """Records that Lambda writes a function's log.
@@ -116,7 +152,7 @@ def _for_reports(destination: str | None) -> list[tuple[str, str]]:
             ("s3:ListBucket", destination),
             ("s3:PutObject", f"{destination}/aws/lambda/report"),
         ]
-    return [("sqs:SendMessage", destination)]
+    return [(_DESTINATION[destination.split(":")[2]], destination)]
 
 
 def shown(report: dict[str, Any], resources: dict[str, str]) -> list[dict[str, Any]]:

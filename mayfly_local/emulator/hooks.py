@@ -1,7 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
-Only three modules use ministack's private names: this one, `mayfly_local.emulator.contents` and
-`mayfly_local.emulator.preparation`. A missing name ends the start.
+Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
+and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the
+start.
 """
 
 import errno
@@ -13,9 +14,26 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ministack.core.responses import AccountRegionScopedDict
-from ministack.services import cloudformation, dynamodb, iam, s3, sqs, ssm
+from ministack.services import (
+    cloudformation,
+    dynamodb,
+    eventbridge,
+    iam,
+    kinesis,
+    lambda_svc,
+    s3,
+    secretsmanager,
+    sns,
+    sqs,
+    ssm,
+)
 
+from mayfly_local.emulator.buckets import hook_buckets
+from mayfly_local.emulator.buses import hook_buses
+from mayfly_local.emulator.kinesis import hook_kinesis
+from mayfly_local.emulator.lambda_api import LambdaApi
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
+from mayfly_local.emulator.topics import hook_topics
 
 if TYPE_CHECKING:
     from mayfly_local.emulator.durable import Durable
@@ -39,8 +57,12 @@ Scope = tuple[str, str, str]
 MODULES: Final = {
     "cloudformation": cloudformation,
     "dynamodb": dynamodb,
+    "eventbridge": eventbridge,
     "iam": iam,
+    "kinesis": kinesis,
     "s3": s3,
+    "secretsmanager": secretsmanager,
+    "sns": sns,
     "sqs": sqs,
     "ssm": ssm,
 }
@@ -55,9 +77,9 @@ _DATA_CALLS: Final = {
     "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
     "ExecuteTransaction", "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
-    "GetShardIterator", "ListStreams", "PutItem",
-    "Query", "ReceiveMessage", "Scan", "SendMessage", "SendMessageBatch", "TransactGetItems",
-    "TransactWriteItems", "UpdateItem",
+    "GetSecretValue", "GetShardIterator", "ListShards", "ListStreams", "PutEvents",
+    "PutItem", "PutRecord", "PutRecords", "Query", "ReceiveMessage", "Scan", "SendMessage",
+    "SendMessageBatch", "TransactGetItems", "TransactWriteItems", "UpdateItem",
 }  # fmt: skip
 
 
@@ -255,8 +277,15 @@ def hook(durable: "Durable") -> None:
     _hook_tokens(durable)
     _hook_queues(durable)
     _hook_objects(durable)
+    hook_topics(durable)
+    hook_buses(durable)
+    hook_buckets(durable)
+    hook_kinesis()
     for name, module in MODULES.items():
         module.handle_request = _noting_settings(name, module.handle_request, durable)
+    # Its functions are the runtime's. No request reaches ministack's own.
+    getattr(lambda_svc, "handle_request")  # noqa: B009 - a missing name ends the start
+    lambda_svc.handle_request = LambdaApi(durable.functions, durable.invocations).handle
 
 
 def _hook_tables(durable: "Durable") -> None:

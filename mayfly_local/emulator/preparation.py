@@ -24,8 +24,9 @@ _READS_STACKS: Final = ("Describe", "Detect", "List", "Get", "Validate", "Estima
 #: Modules of ministack, by the service that their requests are signed for.
 _SIGNED_AS: Final = {
     "cloudformation": "cloudformation", "dynamodb": "dynamodb", "dynamodb_streams": "dynamodb",
-    "iam": "iam", "s3": "s3", "sqs": "sqs",
-    "ssm": "ssm", "sts": "sts",
+    "eventbridge": "events", "iam": "iam", "kinesis": "kinesis", "lambda_svc": "lambda",
+    "s3": "s3", "secretsmanager": "secretsmanager", "sns": "sns", "sqs": "sqs", "ssm": "ssm",
+    "sts": "sts",
 }  # fmt: skip
 #: Entries of ministack's application that stay.
 _ENTRIES: Final = {

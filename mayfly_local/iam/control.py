@@ -43,6 +43,8 @@ class ControlInterface:
         self._refusals = refusals
         self._faults = faults
         self._kept = kept
+        #: The types of the template's absent resources, by logical id.
+        self.absent: dict[str, str] = {}
         #: Set when the runtime has handed over the functions' keys and roles.
         self.knows_functions = asyncio.Event()
 
@@ -74,7 +76,7 @@ class ControlInterface:
             await respond(send, 400, *plain_error(malformed))
             return
         try:
-            reply = await self._newest(**body) if what == "records" else self._reply(what, body)
+            reply = await self._awaited(what, body)
             self._kept.commit()
         except OSError as problem:
             text = f"the state could not be written: {problem.strerror}"
@@ -84,8 +86,14 @@ class ControlInterface:
             send, 200 if reply is not None else 404, json.dumps(reply).encode(), "application/json"
         )
 
-    async def _newest(self, stream: str, known: str, seconds: float) -> dict[str, str]:
-        return {"newest": await self._kept.newest_record(stream, known=known, seconds=seconds)}
+    async def _awaited(self, what: str, arguments: Any) -> Any:
+        """Returns the reply to a request, some of which wait for something new."""
+        match what:
+            case "records":
+                return {"newest": await self._kept.newest_record(**arguments)}
+            case "due":
+                return {"invocations": await self._kept.due_invocations(**arguments)}
+        return self._reply(what, arguments)
 
     def _reply(self, what: str, arguments: Any) -> Any:
         match what:
@@ -104,6 +112,7 @@ class ControlInterface:
                         for name, role in arguments["roles"].items()
                     }
                 )
+                self.absent = arguments.get("absent", {})
                 self.knows_functions.set()
                 return {}
             case "roles":

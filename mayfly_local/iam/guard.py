@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from mayfly_local.iam.absent_services import absent_resources, absent_service
 from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
 from mayfly_local.iam.control import PREFIX, ControlInterface
 from mayfly_local.iam.faults import Faults
@@ -52,7 +53,7 @@ _App = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 class Guard:
     """An ASGI application around the emulator's.
 
-    `bucket_of` returns the bucket of a host name, or None.
+    `bucket_of` returns the bucket of a host name, `secret_arn` the ARN of a secret's name, or None.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Guard:
         *,
         cors: Callable[[str, str, Mapping[str, str]], Cors | None] = no_cors,
         bucket_of: Callable[[str], str | None] = lambda host: None,
+        secret_arn: Callable[[str], str | None] = lambda name: None,
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
     ) -> None:
@@ -72,6 +74,7 @@ class Guard:
         self._access = access
         self._cors = cors
         self._bucket_of = bucket_of
+        self._secret_arn = secret_arn
         self._key_seconds = key_seconds
         self._kept = kept or NothingKept()
         self._faults = Faults()
@@ -165,6 +168,11 @@ class Guard:
             if owner is None:
                 await respond(send, 403, *unknown_key(request, service, is_signed=bool(key)))
                 return
+            # The emulator would search for another service in all models of AWS.
+            if service not in SERVICES and not (self._identities.any_credentials and not service):
+                absent = absent_resources(service, self._control.absent)
+                await respond(send, *absent_service(request, service, absent))
+                return
             if (why := self._mismatch(request, key, service)) is not None:
                 await respond(send, 403, *plain_error(why))
                 return
@@ -177,17 +185,16 @@ class Guard:
             body = await whole_body(receive)
         except ConnectionError:  # The client disconnected before the request was complete.
             return
-        whole = Request(service, request.method, request.path, request.query, request.headers, body)
+        whole = Request(
+            service, request.method, request.path, request.query, request.headers, body,
+            self._secret_arn,
+        )  # fmt: skip
         await self._as_function(function, whole, scope, receive, send)
 
     def _mismatch(self, request: Request, key: str, service: str) -> str | None:
         """Returns the reason to refuse a request with a known key, or None."""
         if not service and self._identities.any_credentials:
             return None
-        if service not in SERVICES:  # The emulator would search for it in all models of AWS.
-            return (
-                f"this stack has no service {service[:50]!r}; it has {', '.join(sorted(SERVICES))}"
-            )
         is_by_query = "authorization" not in request.headers and request.query
         if (
             is_by_query

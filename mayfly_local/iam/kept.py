@@ -25,6 +25,9 @@ class Kept(Protocol):
     async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
         """Returns the number of a stream's newest record, when it is not `known` or time is up."""
 
+    async def due_invocations(self, *, holding: list[str], seconds: float) -> list[dict[str, Any]]:
+        """Returns the invocations that are due and not held, when there are some or time is up."""
+
     async def started(self) -> None:
         """Called before the emulator serves requests."""
 
@@ -47,6 +50,10 @@ class NothingKept:
     async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
         """Returns `known`, since there are no streams."""
         return known
+
+    async def due_invocations(self, *, holding: list[str], seconds: float) -> list[dict[str, Any]]:
+        """Returns an empty list, since there are no functions."""
+        return []
 
     async def started(self) -> None:
         """Does nothing."""

@@ -48,7 +48,16 @@ def access_denied(service: str, sentence: str) -> tuple[int, bytes, str]:
             f"<Message>{escape(sentence)}</Message></Error>"
         )
         return 403, text.encode(), "application/xml"
-    return 400, json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(), _JSON
+    if service == "sns":
+        text = f"<Code>AuthorizationError</Code><Message>{escape(sentence)}</Message>"
+        error = f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
+        return 403, error.encode(), "text/xml"
+    status = 403 if service == "lambda" else 400
+    return (
+        status,
+        json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(),
+        _JSON,
+    )
 
 
 def unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[bytes, str]:
@@ -58,7 +67,7 @@ def unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[byt
     code = "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId"
     if not is_signed:
         code, sentence = "MissingAuthenticationToken", f"The request is not signed: {advice}"
-    if service in ("dynamodb", "sqs", "ssm") and "x-amz-target" in request.headers:
+    if service == "lambda" or "x-amz-target" in request.headers:
         return json.dumps(
             {"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}
         ).encode(), _JSON

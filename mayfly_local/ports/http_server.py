@@ -32,6 +32,8 @@ _IDLE_SECONDS: Final = 60.0
 #: After a refusal, reading continues until the client is silent: seconds of silence, and in all.
 _SILENCE_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 3.0
+#: Bytes of a header field, unless a server takes more.
+_FIELD_LIMIT: Final = 8190
 _OLDEST_VERSION: Final = (1, 0)
 #: A socket option of Linux without a name in Python.
 #: https://man7.org/linux/man-pages/man7/ip.7.html
@@ -56,6 +58,8 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]
             auto_decompress=False,
             keepalive_timeout=_IDLE_SECONDS,
+            max_field_size=server.field_limit,
+            max_line_size=server.field_limit,
         )
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.used_at = loop.time()
@@ -151,9 +155,9 @@ def _has_error(transport: asyncio.BaseTransport | None) -> bool:
 class HttpServer:
     """Gives each request that `access` allows to `handler`.
 
-    It refuses bodies above `body_limit` bytes while they arrive. It holds at most
-    `most_connections`; above that, it closes the longest idle connection. It calls `refused` with
-    path and reason of each refusal.
+    It refuses bodies above `body_limit` bytes while they arrive, and a request line or a header
+    field above `field_limit` bytes. It holds at most `most_connections`; above that, it closes the
+    longest idle connection. It calls `refused` with path and reason of each refusal.
     """
 
     def __init__(
@@ -162,11 +166,13 @@ class HttpServer:
         access: Access,
         *,
         body_limit: int,
+        field_limit: int = _FIELD_LIMIT,
         most_connections: int = 100,
         refused: Callable[[str, str], None] = lambda target, why: None,
     ) -> None:
         self._handler = handler
         self._access = access
+        self.field_limit = field_limit
         self._body_limit = body_limit
         self._most_connections = most_connections
         self._refused = refused

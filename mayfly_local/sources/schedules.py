@@ -1,72 +1,74 @@
-"""Calls functions by the clock, as EventBridge does.
-
-The calls are asynchronous, with two retries after an error.
-"""
+"""Requests invocations by the clock, as EventBridge does; sends messages and events by it, too."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from mayfly_local.application.model import Schedule
-from mayfly_local.compute.invocation import Failure, Invocation, Reply
+from mayfly_local.emulator.clients import Clients
 from mayfly_local.logs import Log
 from mayfly_local.sources.payloads import schedule_event
 
 __all__ = ["Scheduler"]
 
-#: Seconds before the second and the third try of an asynchronous invocation.
-#: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
-_RETRIES: Final = (60.0, 120.0)
-
 
 class Scheduler:
-    """Runs one schedule until cancelled."""
+    """Runs one schedule until cancelled.
+
+    `submit(function, event)` requests an asynchronous invocation, which is retried by the
+    function's own settings.
+    """
 
     def __init__(
         self,
         schedule: Schedule,
-        invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
+        submit: Callable[[str, Any], Awaitable[None]],
+        clients: Clients,
         log: Log,
     ) -> None:
         self._schedule = schedule
-        self._invoke = invoke
+        self._submit = submit
+        self._clients = clients
         self._log = log
-        self._calls: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Starts a call at each time of the schedule.
-
-        A slow call does not delay the next one.
-        """
-        due = self._schedule.times.after(datetime.now(UTC))
+        """Requests a call at each time of the schedule."""
+        due = self._schedule.after(datetime.now(UTC))
         while due is not None:
             await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
-            call = asyncio.ensure_future(self._call(due))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
-            due = self._schedule.times.after(due)
+            event = schedule_event(self._schedule, due)
+            if self._schedule.function is not None:
+                await self._submit(self._schedule.function, event)
+            else:
+                await self._send(event)
+            due = self._schedule.after(due)
 
-    async def _call(self, due: datetime) -> None:
-        invocation = Invocation.of(schedule_event(self._schedule, due))
-        for pause in (*_RETRIES, None):
-            result = await self._invoke(self._schedule.function, invocation)
-            if isinstance(result, Reply):
-                return
-            if pause is None:
-                self._log.event(
-                    "schedule failed",
-                    "ERROR",
-                    schedule=self._schedule.name,
-                    reason=result.message,
-                    next="discarded",
-                )
-                return
+    async def _send(self, event: Any) -> None:
+        arn, text = str(self._schedule.target_arn), json.dumps(event)
+        try:
+            match arn.split(":")[2]:
+                case "sqs":
+                    name = arn.rpartition(":")[2]
+                    found = await self._clients.call("sqs", "get_queue_url", QueueName=name)
+                    await self._clients.call(
+                        "sqs", "send_message", QueueUrl=found["QueueUrl"], MessageBody=text
+                    )
+                case "sns":
+                    await self._clients.call("sns", "publish", TopicArn=arn, Message=text)
+                case _:
+                    entry = {
+                        "EventBusName": arn,
+                        "Source": "scheduled",
+                        "DetailType": "Scheduled Event",
+                        "Detail": text,
+                    }
+                    await self._clients.call("events", "put_events", Entries=[entry])
+        except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event(
-                "schedule failed",
-                "WARNING",
-                schedule=self._schedule.name,
-                reason=result.message,
-                next=f"again in {pause:.0f} s",
-            )
-            await asyncio.sleep(pause)
+                "schedule failed", "ERROR",
+                schedule=self._schedule.name, target=arn, reason=str(problem),
+            )  # fmt: skip

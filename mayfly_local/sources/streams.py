@@ -1,8 +1,9 @@
-"""A DynamoDB stream event source mapping: reads each shard in order, and calls a function.
+"""The mapping of a stream of DynamoDB or Kinesis: reads each shard in order, and calls a function.
 
 A failed batch is retried, and halved if the mapping says so, until its retries or its records' age
 run out. Then it is reported to the on-failure destination, and the shard continues.
 https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
+https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
 """
 
 import asyncio
@@ -23,9 +24,8 @@ from mayfly_local.application.model import StreamSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
-from mayfly_local.emulator.deployment import wait_until_streams
 from mayfly_local.logs import Log
-from mayfly_local.sources.payloads import stream_record
+from mayfly_local.sources.feeds import feed_of
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import failed_ids
 
@@ -62,11 +62,13 @@ class StreamPoller:
         log: Log,
         positions: Positions | None = None,
     ) -> None:
-        self._positions = positions
+        #: The emulator keeps the positions of tables' streams only.
+        self._positions = None if ":kinesis:" in source.stream_arn else positions
         self._source = source
         self._clients = clients
         #: Lambda reads and reports under the function's role.
         self._of_function = clients.of(source.function)
+        self._feed = feed_of(source.stream_arn, self._of_function, role=source.role)
         self._invoke = invoke
         self._log = log
         self._stopping = asyncio.Event()
@@ -86,7 +88,7 @@ class StreamPoller:
 
     async def run(self) -> None:
         """Reads all shards until `stop`."""
-        shards = await wait_until_streams(self._of_function, self._source.stream_arn)
+        shards = await self._feed.shards()
         await asyncio.gather(*(self._read_shard(shard) for shard in shards))
 
     def stop(self) -> None:
@@ -102,9 +104,7 @@ class StreamPoller:
             try:
                 if position is None:
                     position = await self._start_position(shard, after=fetched)
-                reply = await self._of_function.call(
-                    "dynamodbstreams", "get_records", ShardIterator=position, Limit=1000
-                )
+                records, position = await self._feed.read(shard, position)
             except (ClientError, BotoCoreError, OSError) as problem:
                 self._log.event(
                     "poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem)
@@ -114,13 +114,7 @@ class StreamPoller:
                     position = None
                 await self._pause(1)
                 continue
-            position = reply.get("NextShardIterator", position)
-            fetched = (
-                reply["Records"][-1]["dynamodb"]["SequenceNumber"] if reply["Records"] else fetched
-            )
-            records = [
-                stream_record(record, self._source.stream_arn) for record in reply["Records"]
-            ]
+            fetched = self._feed.number(records[-1]) if records else fetched
             if records and not waiting:
                 closes = time.monotonic() + self._source.window_seconds
             waiting += [record for record in records if self._is_wanted(record)]
@@ -133,9 +127,9 @@ class StreamPoller:
                 )
                 await self._deliver(shard, _Batch(batch))
                 if not self._stopping.is_set():
-                    read = batch[-1]["dynamodb"]["SequenceNumber"]
+                    read = self._feed.number(batch[-1])
             if records and not waiting and not self._stopping.is_set():
-                read = records[-1]["dynamodb"]["SequenceNumber"]
+                read = self._feed.number(records[-1])
             await self._note_read(read)
             left = closes - time.monotonic() if waiting else _LONGEST_WAIT
             await pace.wait(fetched, has_found=bool(records), at_most=left)
@@ -155,21 +149,14 @@ class StreamPoller:
                 await self._report_lost(shard)
             if (read := self._positions.read.get(self._source.name)) is not None:
                 where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": read}
-        arguments = {"StreamArn": self._source.stream_arn, "ShardId": shard}
         try:
-            reply = await self._of_function.call(
-                "dynamodbstreams", "get_shard_iterator", **arguments, **where
-            )
+            return await self._feed.iterator(shard, where)
         except ClientError as refusal:
             if refusal.response["Error"]["Code"] != "TrimmedDataAccessException":
                 raise
             # All mappings have read the record, and it was dropped. The remaining records come
             # after it.
-            where = {"ShardIteratorType": "TRIM_HORIZON"}
-            reply = await self._of_function.call(
-                "dynamodbstreams", "get_shard_iterator", **arguments, **where
-            )
-        return str(reply["ShardIterator"])
+            return await self._feed.iterator(shard, {"ShardIteratorType": "TRIM_HORIZON"})
 
     async def _note_read(self, number: str, *, is_last: bool = False) -> None:
         """Stores the position from time to time. After a crash, later records are read again."""
@@ -229,7 +216,7 @@ class StreamPoller:
             result = await self._invoke(self._source.function, Invocation.of({"Records": records}))
         finally:
             self._running -= 1
-        numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+        numbers = [self._feed.number(record) for record in records]
         failed = failed_ids(result, numbers, reports=self._source.reports_failures)
         first = next(
             (index for index, number in enumerate(numbers) if number in failed), len(records)
@@ -237,7 +224,7 @@ class StreamPoller:
         return records[first:]
 
     async def _discard(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
-        numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+        numbers = [self._feed.number(record) for record in records]
         self._log.event(
             "batch discarded",
             "ERROR",
@@ -248,9 +235,8 @@ class StreamPoller:
         condition = (
             "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
         )
-        times = [
-            record["dynamodb"].get("ApproximateCreationDateTime", time.time()) for record in records
-        ]
+        now = time.time()
+        times = [self._feed.created(record) or now for record in records]
         facts = {
             "startSequenceNumber": numbers[0],
             "endSequenceNumber": numbers[-1],
@@ -289,16 +275,23 @@ class StreamPoller:
             },
             "version": "1.0",
             "timestamp": _rfc3339(time.time()),
-            "DDBStreamBatchInfo": {"shardId": shard, "streamArn": self._source.stream_arn, **facts},
+            self._feed.batch_info: {
+                "shardId": shard,
+                "streamArn": self._source.stream_arn,
+                **facts,
+            },
         }
-        name = self._source.on_failure_arn.rsplit(":", 1)[1]
+        arn, text = self._source.on_failure_arn, json.dumps(report)
+        name = arn.rsplit(":", 1)[1]
         try:
-            if ":s3:" in self._source.on_failure_arn:
+            if ":s3:" in arn:
                 await self._store_report(name, shard, report, records)
+            elif ":sns:" in arn:
+                await self._of_function.call("sns", "publish", TopicArn=arn, Message=text)
             else:
-                url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
+                found = await self._clients.call("sqs", "get_queue_url", QueueName=name)
                 await self._of_function.call(
-                    "sqs", "send_message", QueueUrl=url, MessageBody=json.dumps(report)
+                    "sqs", "send_message", QueueUrl=found["QueueUrl"], MessageBody=text
                 )
         except (ClientError, BotoCoreError, OSError) as problem:
             self._log.event(
@@ -322,12 +315,13 @@ class StreamPoller:
         )
 
     def _is_wanted(self, record: dict[str, Any]) -> bool:
-        return not self._source.patterns or any(
-            matches(pattern, record) for pattern in self._source.patterns
-        )
+        if not self._source.patterns:
+            return True
+        seen = self._feed.filtered(record)
+        return any(matches(pattern, seen) for pattern in self._source.patterns)
 
     def _is_too_old(self, record: dict[str, Any]) -> bool:
-        created = record["dynamodb"].get("ApproximateCreationDateTime")
+        created = self._feed.created(record)
         if self._source.max_age_seconds is None or created is None:
             return False
         return bool(time.time() - created > self._source.max_age_seconds)

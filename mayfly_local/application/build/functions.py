@@ -1,19 +1,27 @@
 """Functions: their sizes, variables, libraries, layers and roles."""
 
 import re
+import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from mayfly_local.application.build.code import code_folder, layer_folder
+from mayfly_local.application.build.asynchronous import build_asynchronous_rules
+from mayfly_local.application.build.code import absence_of_code, code_folder, image_folder
+from mayfly_local.application.build.layers import build_layers
+from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
 from mayfly_local.application.metadata import has_libraries
 from mayfly_local.application.model import Function
-from mayfly_local.application.template import UNUSABLE
+from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
+from mayfly_local.iam.function_names import FunctionName
 
-__all__ = ["build_functions", "find_function"]
+__all__ = ["absence_of", "build_functions", "find_function"]
 
+#: The runtime of a function of an image, whose Dockerfile has the version of Python.
+_IMAGE_RUNTIME: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 #: The URI under which API Gateway calls a function.
 _LAMBDA_URI: Final = re.compile(r"/functions/(?P<arn>arn:[^/]+)/invocations$")
 
@@ -23,7 +31,11 @@ def build_functions(resources: Resources, report: Report) -> dict[str, Function]
     functions = {}
     for name, properties in resources.of_type("AWS::Lambda::Function"):
         try:
-            functions[name] = _function(name, properties, resources, report)
+            code = _code(name, properties, resources.template)
+            if isinstance(code, str):
+                report.leave_out(name, code)
+            else:
+                functions[name] = _function(name, properties, code, resources, report)
         except UNUSABLE as problem:
             raise TemplateError(
                 resources.template.path,
@@ -37,58 +49,95 @@ def find_function(
 ) -> str:
     """Returns the logical id of the function that an ARN, a URI or a name refers to.
 
-    If no function has it, reports that with `where` and returns an empty text.
+    If no function that runs here has it, reports it as absent from `where` and returns the
+    reference.
     """
     text = str(reference)
     uri = _LAMBDA_URI.search(text)
     wanted = uri["arn"] if uri else text
+    # An alias or a version is the function itself here.
+    named = FunctionName.parse(wanted)
     for name, function in functions.items():
-        if wanted in (name, function.arn):
+        if named is not None and named.name in (name, function.function_name):
             return name
-    report(f"{where}: {text or '(none)'} is not a function of this template")
-    return ""
+    report.absent(where, f"{wanted or '(none)'} is not a function that runs here")
+    return wanted.rpartition(":")[2]
+
+
+def absence_of(function: str, functions: Mapping[str, Function]) -> str | None:
+    """Returns the reason why a route cannot call a function, or None if it runs here."""
+    return None if function in functions else f"the function {function or '(none)'} is absent here"
+
+
+class _Code(NamedTuple):
+    """A function's code: a folder, or None if it is in the template, and its handler."""
+
+    folder: Path | None
+    handler: str
+
+
+def _code(name: str, properties: dict[str, Any], template: Template) -> _Code | str:
+    """Returns the code of a function, or the reason if it cannot run here."""
+    runtime = str(properties.get("Runtime", ""))
+    if properties.get("PackageType") == "Image" or not runtime:
+        image = image_folder(template.resources[name].get("Metadata") or {}, template)
+        if isinstance(image, str):
+            return f"a function of an image: {image}"
+        folder, handler = image
+        return _Code(folder, *((properties.get("ImageConfig") or {}).get("Command") or [handler]))
+    if not runtime.startswith("python3"):
+        return f"a function of the runtime {runtime}"
+    code = properties.get("Code") or {}
+    if reason := absence_of_code(code, template):
+        return f"a function: {reason}"
+    return _Code(code_folder(code, template), str(properties.get("Handler", "")))
 
 
 def _function(
-    name: str, properties: dict[str, Any], resources: Resources, report: Report
+    name: str, properties: dict[str, Any], code: _Code, resources: Resources, report: Report
 ) -> Function:
-    template = resources.template
-    code = properties.get("Code", {})
-    folder = code_folder(name, code, template, report)
-    runtime = properties.get("Runtime", "")
-    if not runtime.startswith("python3"):
-        report(
-            f"resource {name}: the runtime {runtime or 'of a container image'} is not "
-            "supported locally (python3.x is)"
-        )
-    variables = properties.get("Environment", {}).get("Variables", {})
-    limit = properties.get("ReservedConcurrentExecutions")
+    template, function_name = resources.template, str(resources.scope[name, None])
     metadata = template.resources[name].get("Metadata") or {}
+    folder = code.folder
+    layers = build_layers(name, properties.get("Layers") or [], resources, report)
+    variables = (properties.get("Environment") or {}).get("Variables") or {}
+    limit = properties.get("ReservedConcurrentExecutions")
     libraries = template.libraries if has_libraries(template.resources[name]) else ()
+    if has_libraries(template.resources[name]) and not libraries:
+        report.accepted(name, "BuildMethod makefile: its folder runs as it is")
     timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
     if not 1 <= timeout <= 900:
         report(f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds")
     if not 128 <= memory <= 10240:
         report(f"resource {name}: MemorySize {memory} is not from 128 to 10240 MB")
+    tmp = int((properties.get("EphemeralStorage") or {}).get("Size", 512))
+    if not 512 <= tmp <= 10240:
+        report(f"resource {name}: EphemeralStorage {tmp} is not from 512 to 10240 MB")
     return Function(
         name=name,
         arn=resources.scope[name, "Arn"],
-        handler=properties.get("Handler", ""),
-        runtime=runtime,
+        handler=code.handler,
+        runtime=properties.get("Runtime", _IMAGE_RUNTIME),
         timeout_seconds=timeout,
         memory_mb=memory,
         variables={key: as_text(value) for key, value in variables.items()},
         code=folder,
-        inline=code.get("ZipFile"),
+        inline=(properties.get("Code") or {}).get("ZipFile"),
         brings_packages=folder is not None
-        and (folder / "requirements.txt").exists()
+        and any((folder / file).exists() for file in ("requirements.txt", "pyproject.toml"))
         and not metadata.get("SkipBuild"),
         libraries=libraries,
-        layers=tuple(
-            layer_folder(name, reference, template, report)
-            for reference in properties.get("Layers", [])
-        ),
+        layers=layers.folders,
+        packages=layers.packages,
         limit=None if limit is None else int(limit),
-        log_group=str(properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"),
+        log_group=str(
+            properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"
+        ),
         role=build_role(properties.get("Role"), resources, report),
+        function_name=function_name,
+        qualifiers=qualifiers_of(resources.scope[name, "Arn"], template, resources.scope),
+        asynchronous=build_asynchronous_rules(
+            name, resources.scope[name, "Arn"], properties, resources, report
+        ),
+        tmp_mb=tmp,
     )

@@ -1,146 +1,211 @@
-"""The HTTP API: its routes, their authorizers, its CORS and stage variables."""
+"""HTTP APIs: their routes, authorizers, CORS and stages."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mayfly_local.application.build.functions import find_function
+from mayfly_local.application.addresses import Addresses
+from mayfly_local.application.apis import Api, ApiKind, Authorizer, Cors, Route, Stage
+from mayfly_local.application.build.authorizers import (
+    IAM,
+    authorizer_of,
+    scheme_of_resource,
+    schemes_of,
+    security_of,
+)
+from mayfly_local.application.build.functions import absence_of, find_function
 from mayfly_local.application.build.resources import Report, Resources, as_text
-from mayfly_local.application.model import Authorizer, Cors, Function, Route
+from mayfly_local.application.model import Function
 
-__all__ = ["build_http_api", "build_stage_variables"]
+__all__ = ["METHODS", "build_http_apis", "cors_of"]
 
 _ANY_METHOD: Final = "x-amazon-apigateway-any-method"
-_METHODS: Final = {
-    "get",
-    "put",
-    "post",
-    "delete",
-    "options",
-    "head",
-    "patch",
-    "trace",
-    _ANY_METHOD,
+#: Keys of a path that are methods, with the methods of routes.
+METHODS: Final = {
+    **{
+        method: method.upper()
+        for method in ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+    },
+    _ANY_METHOD: "ANY",
 }
-_BODY_KEYS: Final = {"components", "info", "openapi", "paths", "tags", "x-amazon-apigateway-cors"}
+#: Keys of a definition that change nothing here.
+_BODY_KEYS: Final = {
+    "components", "info", "openapi", "paths", "security", "securityDefinitions", "servers",
+    "swagger", "tags", "x-amazon-apigateway-cors", "x-amazon-apigateway-importexport-version",
+}  # fmt: skip
 
 
-def build_http_api(
-    resources: Resources, functions: Mapping[str, Function], report: Report
-) -> tuple[tuple[Route, ...], Cors | None]:
-    """Returns the routes and the CORS of the template's HTTP API. Raises TemplateError.
-
-    Without an API there are no routes.
-    """
-    apis = resources.of_type("AWS::ApiGatewayV2::Api")
-    if not apis:
-        return (), None
-    if len(apis) > 1:
-        report(
-            "more than one HTTP API is not supported locally: "
-            f"{', '.join(name for name, _ in apis)}"
+def build_http_apis(
+    resources: Resources, functions: Mapping[str, Function], addresses: Addresses, report: Report
+) -> list[Api]:
+    """Returns the template's HTTP APIs. Raises TemplateError."""
+    apis = []
+    for name, properties in resources.of_type("AWS::ApiGatewayV2::Api"):
+        if properties.get("ProtocolType") == "WEBSOCKET":
+            report.leave_out(name, "a WebSocket API")
+            continue
+        address = addresses.by_name[name]
+        body = properties.get("Body") or {}
+        for key in sorted(set(body) - _BODY_KEYS):
+            report.absent(name, f"{key} of its Body")
+        routes = [
+            *_body_routes(name, body, functions, report),
+            *_own_routes(name, address.id, resources, functions, report),
+        ]
+        if "Target" in properties:
+            key = str(properties.get("RouteKey", "$default"))
+            function = find_function(functions, name, properties["Target"], report)
+            method, _, path = key.rpartition(" ")
+            absent = absence_of(function, functions)
+            routes.append(Route(method or "ANY", path, function, None, absent=absent))
+        cors = body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")
+        apis.append(
+            Api(
+                name=name,
+                id=address.id,
+                kind=ApiKind.HTTP,
+                url=address.url,
+                routes=tuple(routes),
+                stages=_stages(address.id, resources),
+                cors=cors_of(cors),
+            )
         )
-    name, properties = apis[0]
-    body = properties.get("Body", {})
-    for key in sorted(set(body) - _BODY_KEYS):
-        report(f"resource {name}: {key} of an API's Body is not supported locally")
-    routes = _routes(name, body, functions, report)
-    cors = _cors(body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration"))
-    return routes, cors
+    return apis
 
 
-def build_stage_variables(resources: Resources) -> dict[str, str]:
-    """Returns the variables of all stages of the API. Raises TemplateError."""
-    return {
-        key: as_text(value)
-        for _, stage in resources.of_type("AWS::ApiGatewayV2::Stage")
-        for key, value in stage.get("StageVariables", {}).items()
-    }
-
-
-def _routes(
-    name: str, body: dict[str, Any], functions: Mapping[str, Function], report: Report
-) -> tuple[Route, ...]:
-    schemes = body.get("components", {}).get("securitySchemes", {})
-    authorizers = {
-        scheme: _authorizer(name, scheme, spec, functions, report)
-        for scheme, spec in schemes.items()
-    }
-    routes = []
-    for path, operations in body.get("paths", {}).items():
-        for method, operation in operations.items():
-            where = f"resource {name}: {method.upper()} {path}"
-            if method not in _METHODS:
-                report(f"{where} is not a method of an HTTP API")
-                continue
-            if not path.startswith("/") and path != "$default":
-                report(f"resource {name}: the path {path} does not start with /")
-            function = _integrated_function(where, operation, functions, report)
-            authorizer = _chosen_authorizer(operation, authorizers)
-            verb = "ANY" if method == _ANY_METHOD else method.upper()
-            routes.append(Route(verb, path, function, authorizer))
-    return tuple(routes)
-
-
-def _integrated_function(
-    where: str, operation: dict[str, Any], functions: Mapping[str, Function], report: Report
-) -> str:
-    """Returns the function that a route calls."""
-    integration = operation.get("x-amazon-apigateway-integration", {})
-    function = find_function(functions, where, integration.get("uri", ""), report)
-    if integration.get("payloadFormatVersion") != "2.0":
-        report(f"{where}: only payload format 2.0 is supported locally")
-    return function
-
-
-def _chosen_authorizer(
-    operation: dict[str, Any], authorizers: Mapping[str, Authorizer]
-) -> Authorizer | None:
-    """Returns the authorizer that a route names first, or None."""
-    schemes = [
-        scheme
-        for requirement in operation.get("security", [])
-        for scheme in requirement
-        if scheme != "NONE"
-    ]
-    return authorizers.get(schemes[0]) if schemes else None
-
-
-def _authorizer(
-    api: str,
-    name: str,
-    scheme: dict[str, Any],
-    functions: Mapping[str, Function],
-    report: Report,
-) -> Authorizer:
-    spec = scheme.get("x-amazon-apigateway-authorizer", {})
-    where = f"resource {api}: authorizer {name}"
-    if spec.get("type") != "request" or spec.get("authorizerPayloadFormatVersion") != "2.0":
-        report(f"{where}: only Lambda authorizers of format 2.0 are supported locally")
-    for source in spec.get("identitySource", ()):
-        if not re.fullmatch(r"\$request\.(header|querystring)\.[^.]+", source):
-            report(f"{where}: the identity source {source} is not supported locally")
-    return Authorizer(
-        name=name,
-        function=find_function(functions, where, spec.get("authorizerUri", ""), report),
-        identity_sources=tuple(spec.get("identitySource", ())),
-        cache_seconds=int(
-            spec.get("authorizerResultTtlInSeconds", 300 if spec.get("identitySource") else 0)
-        ),
-        is_simple=bool(spec.get("enableSimpleResponses", False)),
+def cors_of(spec: Mapping[str, Any] | None) -> Cors | None:
+    """Returns the CORS of a definition, of a resource or of a function URL, or None."""
+    if not spec:
+        return None
+    # A definition spells its keys with a small first letter, resources with a capital.
+    lower = {key[0].lower() + key[1:]: value for key, value in spec.items()}
+    max_age = lower.get("maxAge")
+    return Cors(
+        origins=_texts(lower.get("allowOrigins")),
+        methods=_texts(lower.get("allowMethods")),
+        headers=_texts(lower.get("allowHeaders")),
+        exposed=_texts(lower.get("exposeHeaders")),
+        max_age=None if max_age is None else int(max_age),
+        credentials=str(lower.get("allowCredentials", False)).lower() == "true",
     )
 
 
-def _cors(spec: dict[str, Any] | None) -> Cors | None:
-    if not spec:
-        return None
-    # The API's body spells its keys with a small first letter, CorsConfiguration with a capital.
-    lower = {key[0].lower() + key[1:]: value for key, value in spec.items()}
-    return Cors(
-        origins=tuple(lower.get("allowOrigins", ())),
-        methods=tuple(lower.get("allowMethods", ())),
-        headers=tuple(lower.get("allowHeaders", ())),
-        exposed=tuple(lower.get("exposeHeaders", ())),
-        max_age=lower.get("maxAge"),
-        credentials=bool(lower.get("allowCredentials", False)),
+def _texts(value: Any) -> tuple[str, ...]:
+    """Returns a list of texts; one text is split, since a list parameter may have become one."""
+    parts = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(text for part in parts if (text := str(part).strip()))
+
+
+def _stages(api: str, resources: Resources) -> tuple[Stage, ...]:
+    stages = [
+        Stage(
+            str(properties.get("StageName", "$default")),
+            {
+                key: as_text(value)
+                for key, value in (properties.get("StageVariables") or {}).items()
+            },
+        )
+        for _, properties in resources.of_type("AWS::ApiGatewayV2::Stage")
+        if properties.get("ApiId") == api
+    ]
+    return tuple(stages) or (Stage("$default"),)
+
+
+def _body_routes(
+    api: str, body: Mapping[str, Any], functions: Mapping[str, Function], report: Report
+) -> list[Route]:
+    authorizers = {
+        name: authorizer
+        for name, scheme in schemes_of(body).items()
+        if (authorizer := authorizer_of(api, name, scheme, functions, report, is_rest=False))
+    }
+    routes = []
+    for path, operations in (body.get("paths") or {}).items():
+        if not path.startswith("/") and path != "$default":
+            report(f"resource {api}: the path {path} does not start with /")
+        for method, operation in operations.items():
+            where = f"{api}: {method.upper()} {path}"
+            if method not in METHODS:
+                report(f"resource {where} is not a method of an HTTP API")
+                continue
+            security = security_of(operation, body, authorizers)
+            integration = operation.get("x-amazon-apigateway-integration") or {}
+            routes.append(
+                _integrated(
+                    where, METHODS[method], path, integration,
+                    functions=functions, report=report,
+                    authorizer=security.authorizer, scopes=security.scopes,
+                )
+            )  # fmt: skip
+    return routes
+
+
+def _own_routes(
+    api: str, api_id: str, resources: Resources, functions: Mapping[str, Function], report: Report
+) -> list[Route]:
+    """Returns the routes that are resources of their own."""
+    integrations = {
+        resources.scope.get((name, None), name): properties
+        for name, properties in resources.of_type("AWS::ApiGatewayV2::Integration")
+        if properties.get("ApiId") == api_id
+    }
+    authorizers: dict[Any, Authorizer | None] = {
+        resources.scope.get((name, None), name): authorizer_of(
+            api, name, scheme_of_resource(properties), functions, report, is_rest=False
+        )
+        for name, properties in resources.of_type("AWS::ApiGatewayV2::Authorizer")
+        if properties.get("ApiId") == api_id
+    }
+    routes = []
+    for name, properties in resources.of_type("AWS::ApiGatewayV2::Route"):
+        if properties.get("ApiId") != api_id:
+            continue
+        target = str(properties.get("Target", "")).removeprefix("integrations/")
+        own = integrations.get(target) or {}
+        spec = {
+            "type": str(own.get("IntegrationType", "")).lower(),
+            "uri": own.get("IntegrationUri", ""),
+            "payloadFormatVersion": own.get("PayloadFormatVersion", "1.0"),
+            "timeoutInMillis": own.get("TimeoutInMillis"),
+        }
+        method, _, path = str(properties.get("RouteKey", "$default")).rpartition(" ")
+        is_iam = properties.get("AuthorizationType") == "AWS_IAM"
+        routes.append(
+            _integrated(
+                name, method or "ANY", path, spec,
+                    functions=functions, report=report,
+                authorizer=IAM if is_iam else authorizers.get(properties.get("AuthorizerId")),
+                scopes=_texts(properties.get("AuthorizationScopes")),
+            )
+        )  # fmt: skip
+    return routes
+
+
+def _integrated(
+    where: str,
+    method: str,
+    path: str,
+    integration: Mapping[str, Any],
+    *,
+    functions: Mapping[str, Function],
+    report: Report,
+    authorizer: Authorizer | None,
+    scopes: tuple[str, ...],
+) -> Route:
+    kind = str(integration.get("type") or "none").lower()
+    payload = str(integration.get("payloadFormatVersion", "1.0"))
+    if kind != "aws_proxy" or "integrationSubtype" in integration:
+        reason = f"the integration {integration.get('integrationSubtype', kind)} is absent here"
+        report.absent(where, f"the integration {integration.get('integrationSubtype', kind)}")
+        return Route(method, path, "", authorizer, absent=reason)
+    timeout = integration.get("timeoutInMillis")
+    function = find_function(functions, where, integration.get("uri", ""), report)
+    return Route(
+        method,
+        path,
+        function,
+        authorizer,
+        absent=absence_of(function, functions),
+        payload="2.0" if payload.startswith("2") else "1.0",
+        scopes=scopes,
+        seconds=None if timeout is None else int(timeout) / 1000,
     )

@@ -1,16 +1,20 @@
 """The outputs of a template, with the addresses of the local stack."""
 
-from mayfly_local.account import REGION
-from mayfly_local.application.build.resources import Resources, as_text
+from mayfly_local.application.addresses import Addresses
+from mayfly_local.application.build.resources import Report, Resources, as_text
+from mayfly_local.errors import TemplateError
 
 __all__ = ["build_outputs"]
 
 
-def build_outputs(resources: Resources, api_url: str) -> dict[str, str]:
-    """Returns the outputs as texts, by name. Raises TemplateError."""
+def build_outputs(resources: Resources, addresses: Addresses, report: Report) -> dict[str, str]:
+    """Returns the outputs as texts, by name. One that refers to nothing is absent."""
     outputs = {}
     for name, output in resources.template.outputs.items():
-        value = as_text(resources.template.resolve(output.get("Value", ""), resources.scope))
-        # The API's own address becomes the local one in every output.
-        outputs[name] = value.replace(f"https://local.execute-api.{REGION}.amazonaws.com", api_url)
+        try:
+            value = resources.template.resolve(output.get("Value", ""), resources.scope)
+        except TemplateError as problem:
+            report.absent(name, f"an output: {'; '.join(problem.problems)}")
+        else:
+            outputs[name] = addresses.localized(as_text(value))
     return outputs

@@ -1,17 +1,14 @@
 """The resources of a template, with the intrinsic functions in their properties evaluated."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from mayfly_local.application.build.scope import Scope
+from mayfly_local.application.classes import Report
 from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
 
 __all__ = ["Report", "Resources", "as_text"]
-
-#: Takes the text of one problem. Building continues after it, to find further ones.
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

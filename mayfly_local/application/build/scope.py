@@ -1,9 +1,12 @@
-"""The values of Ref and GetAtt for compute resources, which the emulator does not hold."""
+"""The values of Ref and GetAtt for resources that the emulator does not hold."""
 
 from typing import Any
 
 from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.application.intrinsics import references
+from mayfly_local.application.physical_ids import physical_id
 from mayfly_local.application.template import Template
+from mayfly_local.errors import TemplateError
 
 __all__ = ["Scope", "compute_scope"]
 
@@ -12,13 +15,14 @@ Scope = dict[tuple[str, str | None], Any]
 
 
 def compute_scope(template: Template) -> Scope:
-    """Returns the values of Ref and GetAtt for compute resources."""
+    """Returns the values of Ref and GetAtt for resources that the emulator does not hold."""
     scope: Scope = {}
     for name, resource in template.resources.items():
         match resource["Type"]:
             case "AWS::Lambda::Function":
-                scope[name, None] = name
-                scope[name, "Arn"] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+                own = _function_name(name, resource, template)
+                scope[name, None] = own
+                scope[name, "Arn"] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{own}"
             case "AWS::Lambda::LayerVersion":
                 scope[name, None] = f"layer:{name}"
             case "AWS::IAM::Role":
@@ -34,6 +38,23 @@ def compute_scope(template: Template) -> Scope:
                 scope[name, "Arn"] = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}"
             case "AWS::ApiGatewayV2::Api":
                 scope[name, None] = "local"
-            case _:
-                scope[name, None] = name
+    for name, attribute in references([template.resources, template.outputs]):
+        resource = template.resources.get(name)
+        # The values of what the emulator holds are known later, and replace these.
+        if resource and (name, attribute) not in scope:
+            scope[name, attribute] = physical_id(
+                template.name, name, resource["Type"], resource.get("Properties") or {}, attribute
+            )
     return scope
+
+
+def _function_name(name: str, resource: dict[str, Any], template: Template) -> str:
+    """Returns the name that the template gives to a function, or its logical id.
+
+    A name that refers to another resource is not known yet.
+    """
+    given = (resource.get("Properties") or {}).get("FunctionName")
+    try:
+        return str(template.resolve(given, {})) if given else name
+    except TemplateError:
+        return name

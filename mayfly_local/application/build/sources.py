@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mayfly_local.application.build.functions import find_function
@@ -62,17 +62,17 @@ def _source(
     )
     arn = mapping.source_arn
     if arn.startswith("arn:") and arn not in map(str, resources.scope.values()):
-        report(f"resource {name}: the event source {arn} is not in this template")
+        report.leave_out(name, f"the event source {arn} is not in this template")
+        return None
     if ":sqs:" in arn:
         if function in functions:
             _check_visibility(mapping, functions[function].timeout_seconds, resources, report)
         return _queue_source(mapping, properties, report)
-    if ":dynamodb:" in arn:
-        return _stream_source(mapping, properties, report)
-    report(
-        f"resource {name}: event source {arn or '(none)'} is not supported locally (SQS "
-        "queues and DynamoDB streams are)"
-    )
+    if ":dynamodb:" in arn or ":kinesis:" in arn:
+        role = functions[function].role if function in functions else None
+        stream = _stream_source(mapping, properties, report)
+        return replace(stream, role=role.name if role else function)
+    report.leave_out(name, f"the event source {arn or '(none)'}")
     return None
 
 
@@ -102,13 +102,9 @@ def _stream_source(mapping: _Mapping, properties: dict[str, Any], report: Report
         for key in ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds")
     )
     on_failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-    if on_failure is not None and not any(
-        service in str(on_failure) for service in (":sqs:", ":s3:")
-    ):
-        report(
-            f"resource {mapping.name}: only an SQS queue or an S3 bucket is supported locally as "
-            "on-failure destination"
-        )
+    if on_failure is not None and str(on_failure).split(":")[2:3] not in (["sqs"], ["sns"], ["s3"]):
+        report.absent(mapping.name, f"the on-failure destination {on_failure}")
+        on_failure = None
     return StreamSource(
         name=mapping.name,
         function=mapping.function,

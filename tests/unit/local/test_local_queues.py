@@ -89,7 +89,11 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("patterns", [(), ({"body": [{"exists": True}]},)], ids=["all", "filter"])
+#: Accepts a body of any form.
+ANY_BODY = {"body": [{"exists": True}, {"exists": False}]}
+
+
+@pytest.mark.parametrize("patterns", [(), (ANY_BODY,)], ids=["all", "filter"])
 @pytest.mark.parametrize("odd", BATCHES.values(), ids=BATCHES)
 def test_odd_message_reaches_its_function_with_its_neighbours(
     tmp_path: Path, odd: dict[str, Any], patterns: tuple[Any, ...]

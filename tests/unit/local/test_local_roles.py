@@ -18,6 +18,8 @@ from mayfly_local.ports.access import Access
 from tests.support.clients import make_client
 
 TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"
+FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function"
+EVENTS = "arn:aws:events:us-east-1:000000000000"
 STREAM = f"{TABLE}/stream/2026"
 
 
@@ -130,6 +132,47 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
         ),
         (Request("sqs", "POST", "/000000000000/q", {}, {"x-amz-target": "AmazonSQS.PurgeQueue"},
         b"{}"), {("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:000000000000:q")}),
+        *(
+            (Request("lambda", method, f"/2015-03-31/functions/{name}{rest}", query, {}, b""),
+            {(f"lambda:{action}", f"{FUNCTION}{arn}")})
+            for method, name, rest, query, action, arn in [
+                ("POST", "F", "/invocations", {}, "InvokeFunction", ":F"),
+                ("POST", "F", "/invocations", {"Qualifier": "live"}, "InvokeFunction", ":F:live"),
+                ("POST", "F:live", "/invocations", {}, "InvokeFunction", ":F:live"),
+                ("POST", f"{FUNCTION}:F", "/invocations", {}, "InvokeFunction", ":F"),
+                ("POST", "000000000000:function:F", "/invocations", {}, "InvokeFunction", ":F"),
+                ("GET", "F", "/configuration", {}, "GetFunctionConfiguration", ":F"),
+                ("GET", "F", "", {}, "GetFunction", ":F"),
+                ("DELETE", "F", "", {}, "?", ":F"),
+            ]
+        ),
+        (Request("lambda", "GET", "/2015-03-31/functions/", {}, {}, b""),
+        {("lambda:ListFunctions", "*")}),
+        (Request("sns", "POST", "/", {}, {}, b"Action=Publish&TopicArn=arn%3At&Message=m"),
+        {("sns:Publish", "arn:t")}),
+        (Request("sns", "POST", "/", {}, {}, b"Action=PublishBatch&TopicArn=arn%3At"),
+        {("sns:Publish", "arn:t")}),
+        (Request("sns", "POST", "/", {}, {}, b"Action=Publish&PhoneNumber=1&Message=m"),
+        {("sns:Publish", "*")}),
+        (Request("sns", "POST", "/", {}, {}, b"Action=Unsubscribe&SubscriptionArn=arn%3At%3Aid"),
+        {("sns:Unsubscribe", "arn:t")}),
+        (Request("events", "POST", "/", {}, {"x-amz-target": "AWSEvents.PutEvents"},
+        json.dumps({"Entries": [{}, {"EventBusName": "own"},
+        {"EventBusName": f"{EVENTS}:event-bus/third"}]}).encode()),
+        {("events:PutEvents", f"{EVENTS}:event-bus/{bus}") for bus in ("default", "own", "third")}),
+        (Request("events", "POST", "/", {}, {"x-amz-target": "AWSEvents.PutRule"},
+        b'{"Name": "r", "EventBusName": "own"}'),
+        {("events:PutRule", f"{EVENTS}:rule/own/r")}),
+        *(
+            (Request("kinesis", "POST", "/", {}, {"x-amz-target": f"Kinesis_20131202.{action}"},
+            json.dumps(arguments).encode()),
+            {(f"kinesis:{action}", f"arn:aws:kinesis:us-east-1:000000000000:stream/{name}")})
+            for action, arguments, name in [
+                ("PutRecord", {"StreamName": "s"}, "s"),
+                ("PutRecords", {"StreamARN":
+                "arn:aws:kinesis:us-east-1:000000000000:stream/t"}, "t"),
+            ]
+        ),
         (Request("sts", "POST", "/", {}, {}, b"Action=GetCallerIdentity"),
         {("sts:GetCallerIdentity", "*")}),
     ],
@@ -495,8 +538,8 @@ def test_refusal_distinguishes_denied_and_unknown_from_not_allowed(wire: Wire) -
 
 @pytest.mark.parametrize("key", ["key-of-F", "people", "runtime"])
 def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key: str) -> None:
-    status, body = wire.ask(Request("sns", "POST", "/", {}, {}, b"Action=Publish"), key=key)
-    assert (status, "no service 'sns'" in body) == (403, True)
+    status, body = wire.ask(Request("states", "POST", "/", {}, {}, b"{}"), key=key)
+    assert (status, "no service 'states'" in body) == (403, True)
     assert wire.stored == []
 
 

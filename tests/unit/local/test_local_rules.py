@@ -1,6 +1,5 @@
 """The pure functions of the local runtime: inputs and outputs."""
 
-import base64
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -8,50 +7,18 @@ from typing import Any
 import pytest
 
 from mayfly_local.application.intrinsics import Unresolvable, references, resolve
-from mayfly_local.application.model import Route
+from mayfly_local.application.model import Schedule
 from mayfly_local.application.patterns import check_pattern, matches
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.compute.invocation import Failure, Reply
-from mayfly_local.sources.http_api import match, respond
-from mayfly_local.sources.payloads import HttpRequest, http_event, sqs_record, stream_record
+from mayfly_local.sources.payloads import sqs_record, stream_record
 from mayfly_local.sources.queues import failed_ids
+from tests.support.patterns import MALFORMED, PATTERNS
 
 # ---------------------------------------------------------------- filter patterns
 
 
-@pytest.mark.parametrize(
-    ("pattern", "event", "expected"),
-    [
-        ({"a": ["x"]}, {"a": "x", "b": 1}, True),
-        ({"a": ["x", "y"]}, {"a": "y"}, True),
-        ({"a": ["x"]}, {"a": "z"}, False),
-        ({"a": ["x"]}, {}, False),
-        ({"a": [None]}, {"a": None}, True),
-        ({"a": [1]}, {"a": "1"}, False),
-        ({"a": [1]}, {"a": True}, False),
-        ({"a": [1]}, {"a": 1.0}, True),
-        ({"a": {"b": ["x"]}}, {"a": {"b": "x"}}, True),
-        ({"a": {"b": ["x"]}}, {"a": "x"}, False),
-        ({"a": ["x"], "b": ["y"]}, {"a": "x"}, False),
-        ({"a": {"b": [{"exists": False}]}}, {}, True),
-        ({"a": {"b": [{"exists": True}]}}, {}, False),
-        ({"a": [{"exists": True}]}, {"a": None}, True),
-        ({"a": [{"exists": False}]}, {}, True),
-        ({"a": [{"exists": False}]}, {"a": 1}, False),
-        ({"a": [{"prefix": "ab"}]}, {"a": "abc"}, True),
-        ({"a": [{"suffix": "bc"}]}, {"a": "abc"}, True),
-        ({"a": [{"equals-ignore-case": "ABC"}]}, {"a": "abc"}, True),
-        ({"a": [{"anything-but": ["x", 1]}]}, {"a": "y"}, True),
-        ({"a": [{"anything-but": ["x", 1]}]}, {"a": 1}, False),
-        ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "yx"}, True),
-        ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "xy"}, False),
-        ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 5}, True),
-        ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 1}, False),
-        ({"a": [{"numeric": ["=", 1]}]}, {"a": "1"}, False),
-        ({"$or": [{"a": ["x"]}, {"b": ["y"]}]}, {"b": "y"}, True),
-        ({"$or": [{"a": ["x"]}, {"b": ["y"]}], "c": [1]}, {"b": "y"}, False),
-    ],
-)
+@pytest.mark.parametrize(("pattern", "event", "expected"), PATTERNS)
 def test_pattern_matches_the_events_that_it_names(
     pattern: dict[str, Any], event: Any, expected: bool
 ) -> None:
@@ -59,16 +26,7 @@ def test_pattern_matches_the_events_that_it_names(
     assert matches(pattern, event) is expected
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        [],
-        {"a": "x"},
-        {"a": []},
-        {"a": [{"wildcard": "x*"}]},
-        {"a": [{"prefix": "x", "suffix": "y"}]},
-    ],
-)
+@pytest.mark.parametrize("pattern", MALFORMED)
 def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
     with pytest.raises(ValueError, match=r"list|object|rule"):
         check_pattern(pattern)
@@ -97,6 +55,12 @@ def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-03-28T12:00:00", "2026-03-30T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-24T12:00:00", "2026-10-25T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-25T00:30:00", "2026-10-26T01:30:00"),
+        ("cron(0 12 1 1 ? 2030)", "UTC", "2026-01-01T00:00:00", "2030-01-01T12:00:00"),
+        ("cron(0 12 1 1 ? 2024)", "UTC", "2026-01-01T00:00:00", None),
+        ("cron(0 12 1 1 ? 2026-2027)", "UTC", "2026-01-01T12:00:00", "2027-01-01T12:00:00"),
+        ("cron(0 12 1 1 ? 2020/5)", "UTC", "2026-01-01T12:00:00", "2030-01-01T12:00:00"),
+        ("cron(0 12 29 2 ? 2026,2028)", "UTC", "2026-01-01T00:00:00", "2028-02-29T12:00:00"),
+        ("cron(0 0 1 1 ? 2027)", "Asia/Tokyo", "2026-01-01T00:00:00", "2026-12-31T15:00:00"),
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-01T00:00:00", "2026-01-01T10:00:00"),
         ("at(2026-01-01T10:00:00)", "UTC", "2026-01-02T00:00:00", None),
     ],
@@ -116,11 +80,35 @@ def test_schedule_fires_at_the_times_of_eventbridge(
     "expression",
     ["", "rate(0 minutes)", "rate(1 minutes)", "rate(5 minute)", "rate(5 seconds)",
     "cron(* * * * *)", "cron(0 12 * * * *)", "cron(0 12 15W * ? *)", "cron(0 25 * * ? *)",
-    "cron(0 12 * * ? 2030)", "at(x)"],
+    "cron(0 12 * * ? 1969)", "cron(0 12 * * ? soon)", "at(x)"],
 )  # fmt: skip
 def test_expression_that_eventbridge_or_this_runtime_rejects_is_named(expression: str) -> None:
     with pytest.raises(ValueError, match="the schedule"):
         ScheduleTimes.parse(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "due"),
+    [
+        ("rate(1 hour)", "2026-01-01T00:00:00", "2026-02-01T00:30:00"),
+        ("cron(0 * * * ? *)", "2026-01-01T00:00:00", "2026-02-01T01:00:00"),
+        ("cron(30 0 * * ? *)", "2026-01-01T00:00:00", "2026-02-01T00:30:00"),
+        ("cron(0 * * * ? *)", "2026-02-15T00:00:00", "2026-02-15T01:00:00"),
+        ("cron(0 * * * ? *)", "2026-03-01T00:00:00", None),
+        ("rate(1 day)", "2026-02-28T12:00:00", None),
+    ],
+)
+def test_schedule_fires_between_its_start_and_its_end(
+    expression: str, now: str, due: str | None
+) -> None:
+    def moment(text: str) -> datetime:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+    schedule = Schedule(
+        "S", "arn", "F", None, ScheduleTimes.parse(expression), None,
+        starts=moment("2026-02-01T00:30:00"), ends=moment("2026-03-01T00:00:00"),
+    )  # fmt: skip
+    assert schedule.after(moment(now)) == (due and moment(due))
 
 
 def test_unknown_time_zone_is_named() -> None:
@@ -201,169 +189,6 @@ def test_references_are_found_at_any_depth() -> None:
         ("F", "Arn"),
         ("E", None),
     }
-
-
-# ---------------------------------------------------------------- HTTP
-
-
-ROUTES = tuple(
-    Route(method, path, f"{method} {path}", None)
-    for method, path in [
-        ("GET", "/"),
-        ("GET", "/a/{id}"),
-        ("ANY", "/a/{id}"),
-        ("GET", "/a/b"),
-        ("GET", "/f/{rest+}"),
-        ("GET", "/{x}/b"),
-        ("ANY", "$default"),
-    ]
-)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "route", "parameters"),
-    [
-        ("GET", "/", "GET /", {}),
-        ("GET", "/a/b", "GET /a/b", {}),
-        ("GET", "/a/1", "GET /a/{id}", {"id": "1"}),
-        ("PUT", "/a/1", "ANY /a/{id}", {"id": "1"}),
-        ("GET", "/a/x%2Fy%20z", "GET /a/{id}", {"id": "x/y z"}),
-        ("GET", "/f/x/y", "GET /f/{rest+}", {"rest": "x/y"}),
-        ("GET", "/z/b", "GET /{x}/b", {"x": "z"}),
-        ("POST", "/", "ANY $default", {}),
-        ("GET", "/f/", "ANY $default", {}),
-        ("GET", "/a/", "ANY $default", {}),
-        ("GET", "/a/1/2", "ANY $default", {}),
-    ],
-)
-def test_most_specific_route_takes_a_request(
-    method: str, path: str, route: str, parameters: dict[str, str]
-) -> None:
-    route_match = match(ROUTES, method, path)
-    assert route_match is not None
-    assert (route_match[0].function, route_match[1]) == (route, parameters)
-
-
-def test_request_without_a_route_is_not_taken_if_there_is_no_default_route() -> None:
-    assert match(ROUTES[:1], "GET", "/other") is None
-
-
-def request(**changes: Any) -> HttpRequest:
-    facts = {
-        "method": "POST",
-        "path": "/a/1%202",
-        "query": "x=1&x=2&y=%26",
-        "body": b"",
-        "source_ip": "127.0.0.1",
-        "protocol": "HTTP/1.1",
-    }
-    return HttpRequest(
-        **{
-            **facts,
-            "headers": [("host", "h:1"), ("accept", "a"), ("accept", "b"), ("cookie", "k=1; l=2")],
-            **changes,
-        }
-    )
-
-
-def event(**changes: Any) -> dict[str, Any]:
-    return http_event(
-        request(**changes), ROUTES[1], {"id": "1 2"}, request_id="r", stage_variables={}
-    )
-
-
-def test_request_is_converted_to_payload_format_2() -> None:
-    payload = event()
-    assert (
-        payload["version"],
-        payload["routeKey"],
-        payload["rawPath"],
-        payload["rawQueryString"],
-    ) == (
-        "2.0",
-        "GET /a/{id}",
-        "/a/1 2",
-        "x=1&x=2&y=%26",
-    )
-    assert payload["queryStringParameters"] == {"x": "1,2", "y": "&"}
-    assert (payload["headers"], payload["cookies"], payload["pathParameters"]) == (
-        {"host": "h:1", "accept": "a,b"},
-        ["k=1", "l=2"],
-        {"id": "1 2"},
-    )
-    assert payload["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
-    assert "body" not in payload
-    assert "stageVariables" not in payload
-
-
-@pytest.mark.parametrize(
-    ("kind", "body", "is_text"),
-    [
-        ("application/json", b"{}", True),
-        ("text/csv; charset=utf-8", b"a,b", True),
-        ("application/problem+json", b"{}", True),
-        ("application/octet-stream", b"ab", False),
-        ("image/png", b"ab", False),
-        ("application/x-www-form-urlencoded", b"a=1", False),
-        ("text/plain", b"\xff", False),
-    ],
-)
-def test_body_is_passed_as_text_or_as_base64(kind: str, body: bytes, is_text: bool) -> None:
-    payload = event(headers=[("content-type", kind)], body=body)
-    assert payload["isBase64Encoded"] is not is_text
-    assert (payload["body"].encode() if is_text else base64.b64decode(payload["body"])) == body
-
-
-def test_reply_is_converted_to_a_response() -> None:
-    reply = {
-        "statusCode": 201,
-        "headers": {"X-A": 1, "Content-Type": "text/x"},
-        "cookies": ["a=1", "b=2"],
-        "body": base64.b64encode(b"\xff").decode(),
-        "isBase64Encoded": True,
-    }
-    response = respond(json.dumps(reply).encode())
-    assert response is not None
-    assert (
-        response.status,
-        response.body,
-        response.headers["X-A"],
-        response.headers.getall("Set-Cookie"),
-    ) == (
-        201,
-        b"\xff",
-        "1",
-        ["a=1", "b=2"],
-    )
-
-
-@pytest.mark.parametrize(
-    ("payload", "body"), [(b'{"a": 1}', b'{"a": 1}'), (b'"text"', b"text"), (b"null", b"null")]
-)
-def test_reply_without_a_status_is_a_json_body(payload: bytes, body: bytes) -> None:
-    response = respond(payload)
-    assert response is not None
-    assert (response.status, response.body, response.content_type) == (
-        200,
-        body,
-        "application/json",
-    )
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        {"statusCode": "x"},
-        {"statusCode": 200, "body": {}},
-        {"statusCode": 99},
-        {"statusCode": 200, "headers": []},
-        {"statusCode": 200, "headers": {"X-A": "a\r\nX-B: b"}},
-        {"statusCode": 200, "cookies": ["a\nb"]},
-        {"statusCode": 200, "body": "%", "isBase64Encoded": True},
-    ],
-)
-def test_malformed_reply_is_not_a_response(reply: Any) -> None:
-    assert respond(json.dumps(reply).encode()) is None
 
 
 # ---------------------------------------------------------------- records and reports

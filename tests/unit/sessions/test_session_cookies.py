@@ -46,6 +46,13 @@ def test_cookie_has_no_prefix_only_on_plain_http_to_this_machine(
     assert is_plain_loopback(scheme, {"host": host}) is plain
     # A proxy on this machine.
     assert not is_plain_loopback(scheme, {"host": host, "x-forwarded-proto": "https"})
+    assert not is_plain_loopback(scheme, {"host": host, "x-forwarded-for": "10.1.1.1"})
+    assert not is_plain_loopback(
+        scheme, {"host": host, "forwarded": "proto=https", "x-forwarded-proto": "http"}
+    )
+    # The local API, whose client used HTTP.
+    forwarded = {"x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "http"}
+    assert is_plain_loopback(scheme, {"host": host, **forwarded}) is plain
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,9 @@ class Cookie:
 
 
 def is_plain_loopback(scheme: str, headers: Mapping[str, str]) -> bool:
-    """Returns True if a request came by plain HTTP to this machine, and not through a proxy here.
+    """Returns True if a request came by plain HTTP to this machine.
 
-    `headers` has lower-case names.
+    A proxy on this machine must say so: `X-Forwarded-Proto: http`. `headers` has lower-case names.
     """
     host = (_host(f"//{headers.get('host', '')}") or "").rpartition(":")[0]
     return scheme == "http" and not _is_forwarded(headers) and _is_loopback(host)
@@ -196,6 +196,12 @@ def is_cross_site(
 
 
 def _is_forwarded(headers: Mapping[str, str]) -> bool:
+    """Returns True if a request came through a proxy that may have ended TLS.
+
+    API Gateway, and the local one, say which protocol the client used; a local client uses HTTP.
+    """
+    if "forwarded" not in headers and headers.get("x-forwarded-proto") == "http":
+        return False
     return any(name == "forwarded" or name.startswith("x-forwarded-") for name in headers)
 
 

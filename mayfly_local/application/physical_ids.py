@@ -1,0 +1,143 @@
+"""Values of Ref and GetAtt for resources that nothing on this machine holds.
+
+They have the form that AWS gives them, so that code which splits an ARN or builds a name works.
+Host names end in `.invalid`, which no resolver ever finds (RFC 6761, 6.4).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mayfly_local.account import ACCOUNT, REGION
+
+__all__ = ["physical_id"]
+
+#: The part of an ARN after the account, by type; `{}` is the physical name. The first word is the
+#: service of the ARN if it differs from the type's.
+_ARNS: Final = {
+    "AWS::ApiGateway::RestApi": ("execute-api", "{}"),
+    "AWS::CertificateManager::Certificate": ("acm", "certificate/{}"),
+    "AWS::CloudFront::Distribution": ("cloudfront", "distribution/{}"),
+    "AWS::CloudWatch::Alarm": ("cloudwatch", "alarm:{}"),
+    "AWS::Cognito::UserPool": ("cognito-idp", "userpool/{}"),
+    "AWS::EFS::AccessPoint": ("elasticfilesystem", "access-point/{}"),
+    "AWS::EFS::FileSystem": ("elasticfilesystem", "file-system/{}"),
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": (
+        "elasticloadbalancing", "loadbalancer/app/{}/50dc6c495c0c9188"),
+    "AWS::ElasticLoadBalancingV2::TargetGroup": (
+        "elasticloadbalancing", "targetgroup/{}/50dc6c495c0c9188"),
+    "AWS::Events::Archive": ("events", "archive/{}"),
+    "AWS::Events::Connection": ("events", "connection/{}/f4a5b6c7"),
+    "AWS::Events::ApiDestination": ("events", "api-destination/{}/f4a5b6c7"),
+    "AWS::Events::EventBus": ("events", "event-bus/{}"),
+    "AWS::Events::Rule": ("events", "rule/{}"),
+    "AWS::IAM::InstanceProfile": ("iam", "instance-profile/{}"),
+    "AWS::IAM::ManagedPolicy": ("iam", "policy/{}"),
+    "AWS::IAM::Role": ("iam", "role/{}"),
+    "AWS::IAM::User": ("iam", "user/{}"),
+    "AWS::KMS::Key": ("kms", "key/{}"),
+    "AWS::Kinesis::Stream": ("kinesis", "stream/{}"),
+    "AWS::KinesisFirehose::DeliveryStream": ("firehose", "deliverystream/{}"),
+    "AWS::Lambda::Alias": ("lambda", "function:{}"),
+    "AWS::Lambda::Version": ("lambda", "function:{}"),
+    "AWS::Logs::LogGroup": ("logs", "log-group:{}:*"),
+    "AWS::MSK::Cluster": ("kafka", "cluster/{}/abcd1234-0000-0000-0000-000000000000-1"),
+    "AWS::OpenSearchService::Domain": ("es", "domain/{}"),
+    "AWS::RDS::DBCluster": ("rds", "cluster:{}"),
+    "AWS::RDS::DBInstance": ("rds", "db:{}"),
+    "AWS::RDS::DBProxy": ("rds", "db-proxy:{}"),
+    "AWS::S3::Bucket": ("s3", "{}"),
+    "AWS::SNS::Topic": ("sns", "{}"),
+    "AWS::SQS::Queue": ("sqs", "{}"),
+    "AWS::SSM::Parameter": ("ssm", "parameter/{}"),
+    "AWS::Scheduler::Schedule": ("scheduler", "schedule/default/{}"),
+    "AWS::SecretsManager::Secret": ("secretsmanager", "secret:{}-a1b2c3"),
+    "AWS::StepFunctions::Activity": ("states", "activity:{}"),
+    "AWS::StepFunctions::StateMachine": ("states", "stateMachine:{}"),
+    "AWS::WAFv2::WebACL": ("wafv2", "regional/webacl/{}/a1b2c3"),
+}  # fmt: skip
+#: Services whose ARNs have no region, and those that have no account either.
+_GLOBAL: Final = {"cloudfront", "iam", "route53", "s3"}
+#: Types whose Ref is an ARN.
+_REF_IS_ARN: Final = {
+    "AWS::CertificateManager::Certificate", "AWS::CloudFormation::Stack",
+    "AWS::ElasticLoadBalancingV2::Listener", "AWS::ElasticLoadBalancingV2::LoadBalancer",
+    "AWS::ElasticLoadBalancingV2::TargetGroup", "AWS::IAM::ManagedPolicy",
+    "AWS::Lambda::Alias", "AWS::Lambda::Version", "AWS::MSK::Cluster", "AWS::SNS::Topic",
+    "AWS::SecretsManager::Secret", "AWS::StepFunctions::Activity",
+    "AWS::StepFunctions::StateMachine",
+}  # fmt: skip
+#: Prefixes of ids that AWS generates; the others are names.
+_PREFIXES: Final = {
+    "AWS::Cognito::IdentityPool": f"{REGION}:",
+    "AWS::Cognito::UserPool": f"{REGION}_",
+    "AWS::EC2::InternetGateway": "igw-",
+    "AWS::EC2::NatGateway": "nat-",
+    "AWS::EC2::RouteTable": "rtb-",
+    "AWS::EC2::SecurityGroup": "sg-",
+    "AWS::EC2::Subnet": "subnet-",
+    "AWS::EC2::VPC": "vpc-",
+    "AWS::EC2::VPCEndpoint": "vpce-",
+    "AWS::EFS::AccessPoint": "fsap-",
+    "AWS::EFS::FileSystem": "fs-",
+}
+_IDS: Final = {"AWS::ApiGateway::RestApi", "AWS::Cognito::UserPoolClient", "AWS::KMS::Key"}
+#: Ends of attributes that are the addresses of something.
+#: Attributes that are lists.
+_LISTS: Final = {
+    "CidrBlockAssociations", "DnsEntries", "Ipv6CidrBlocks", "NameServers", "NetworkInterfaceIds",
+}  # fmt: skip
+_HOSTS: Final = ("Address", "Domain", "DomainName", "Endpoint", "Host")
+
+
+def physical_id(
+    stack: str, name: str, kind: str, properties: Mapping[str, Any], attribute: str | None
+) -> str | list[str]:
+    """Returns the value of `Ref` (`attribute` None) or of an attribute of a resource.
+
+    A name that the template gives is used if it is a plain text.
+    """
+    own = _own_name(stack, name, kind, properties)
+    arn = _arn(kind, own)
+    if attribute is None:
+        return arn if kind in _REF_IS_ARN else own
+    last = attribute.rpartition(".")[2]
+    if last in _LISTS:
+        # Entries of DNS are a hosted zone and a host.
+        return [f"Z0ABCDEFGHIJKLMNOPQR:{name.lower()}.absent.invalid" if "Dns" in last else own]
+    if last.lower().endswith("arn"):
+        return arn
+    if last.endswith(("URL", "Url", "Uri")):
+        return f"https://{name.lower()}.absent.invalid"
+    if last.endswith(_HOSTS):
+        return f"{name.lower()}.absent.invalid"
+    if last == "Port":
+        return "0"
+    return own if last in ("Name", "Id", kind.rpartition("::")[2] + "Id") else f"{own}-{last}"
+
+
+def _own_name(stack: str, name: str, kind: str, properties: Mapping[str, Any]) -> str:
+    last = kind.rpartition("::")[2]
+    given = next(
+        (
+            properties[key]
+            for key in ("Name", f"{last}Name", f"{last}Identifier")
+            if isinstance(properties.get(key), str)
+        ),
+        None,
+    )
+    digest = hashlib.sha256(f"{stack} {name}".encode()).hexdigest()
+    if kind in _PREFIXES:
+        return _PREFIXES[kind] + digest[: 17 if _PREFIXES[kind].endswith("-") else 9]
+    if kind in _IDS:
+        return digest[:10] if kind == "AWS::ApiGateway::RestApi" else digest[:26]
+    return str(given).lstrip("/") if given else f"{stack}-{name}-{digest[:12].upper()}"
+
+
+def _arn(kind: str, own: str) -> str:
+    _, _, rest = kind.partition("::")
+    service, _, last = rest.partition("::")
+    service, form = _ARNS.get(kind, (service.lower(), f"{last.lower()}/{{}}"))
+    region = "" if service in _GLOBAL else REGION
+    account = "" if service == "s3" else ACCOUNT
+    return f"arn:aws:{service}:{region}:{account}:{form.format(own)}"

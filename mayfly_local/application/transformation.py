@@ -1,0 +1,268 @@
+"""Transforms a template with its parameters' values: works in SAM, files and nested stacks."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from mayfly_local.application.classes import Class, Part
+from mayfly_local.application.includes import Includes, expand_loops
+from mayfly_local.application.intrinsics import (
+    Unresolvable,
+    named_imports,
+    pseudo_parameters,
+    resolve,
+)
+from mayfly_local.application.nested import inline
+from mayfly_local.application.parameters import (
+    Value,
+    missing_parameters,
+    parameter_values,
+    saved_overrides,
+)
+from mayfly_local.application.sam import translated
+from mayfly_local.application.source import parse, read
+from mayfly_local.errors import TemplateError
+
+__all__ = ["Transformed", "stack_name", "transform", "unanswered"]
+
+_STACK: Final = "AWS::CloudFormation::Stack"
+#: Transforms of CloudFormation that are worked in here.
+_TRANSFORMS: Final = {"AWS::Serverless-2016-10-31", "AWS::LanguageExtensions", "AWS::Include"}
+#: More stacks within stacks than this are taken for a stack that nests itself.
+_DEEPEST: Final = 10
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """A template without resources of SAM and without nested stacks.
+
+    `files` has the digest of each further file that it was made of.
+    """
+
+    template: dict[str, Any]
+    parameters: dict[str, Value]
+    imports: dict[str, str]
+    #: Values that were given for dynamic references, by their text.
+    dynamic: dict[str, str]
+    parts: tuple[Part, ...]
+    files: dict[str, str] = field(default_factory=dict)
+
+    def kept(self) -> dict[str, Any]:
+        """Returns a JSON object from which `restored` makes this again."""
+        return asdict(self)
+
+    @classmethod
+    def restored(cls, kept: dict[str, Any]) -> "Transformed | None":
+        """Returns what was kept, or None if one of its files has changed, or its form."""
+        if set(kept) != {part.name for part in fields(cls)}:
+            return None
+        if any(_digest(Path(name)) != digest for name, digest in kept["files"].items()):
+            return None
+        parts = tuple(Part(**{**part, "group": Class(part["group"])}) for part in kept["parts"])
+        return cls(**{**kept, "parts": parts})
+
+
+def transform(
+    path: Path, text: str, saved: Mapping[str, str], chosen: Mapping[str, str]
+) -> Transformed:
+    """Transforms the text of a template.
+
+    `chosen` are parameters that must be declared, or values of `Fn::ImportValue` and of dynamic
+    references; `saved` are others, of which a declared one is used. Raises TemplateError with every
+    problem found.
+    """
+    source = parse(path, text)
+    declared, local = source.get("Parameters") or {}, _local_parameters(source)
+    imports = named_imports(source)
+    unknown = [
+        f"there is no parameter {name}"
+        for name in (*local, *chosen)
+        if name not in declared and name not in imports and not name.startswith("resolve:")
+    ]
+    stack = _Stack(path, stack_name(path.parent.resolve().name), {**local, **chosen})
+    template, values = stack.transformed(source, {**saved, **local, **chosen}, unknown)
+    return Transformed(
+        template, values, stack.imports,
+        {
+            f"{{{{{name}}}}}": str(value)
+            for name, value in {**local, **chosen}.items()
+            if name.startswith("resolve:")
+        },
+        tuple(stack.parts),
+        {str(file): _digest(file) for file in sorted(stack.files)},
+    )  # fmt: skip
+
+
+def stack_name(folder: str) -> str:
+    """Returns a valid name of a stack: letters, digits, hyphens.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
+    """
+    return "app-" + re.sub(r"[^A-Za-z0-9-]", "-", folder)
+
+
+def unanswered(path: Path, chosen: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the specification of each parameter that needs a value and has none.
+
+    Returns nothing for a template that cannot be read; loading it says why.
+    """
+    try:
+        source = parse(path)
+        known = {**saved_overrides(path.parent), **_local_parameters(source), **chosen}
+    except TemplateError:
+        return {}
+    return missing_parameters(source.get("Parameters") or {}, known)
+
+
+def _local_parameters(source: dict[str, Any]) -> dict[str, Any]:
+    """Returns `Metadata.Mayfly.LocalParameters`; another form of it is reported later."""
+    found: Any = source
+    for key in ("Metadata", "Mayfly", "LocalParameters"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+class _Stack:
+    """A template and the stacks within it, with what is found on the way."""
+
+    def __init__(self, path: Path, name: str, chosen: Mapping[str, str]) -> None:
+        self._path = path
+        self._name = name
+        self._chosen = chosen
+        self.imports: dict[str, str] = {}
+        self.parts: list[Part] = []
+        self.files: set[Path] = set()
+
+    def transformed(
+        self, source: dict[str, Any], chosen: Mapping[str, Any], problems: list[str]
+    ) -> tuple[dict[str, Any], dict[str, Value]]:
+        """Returns the template and its parameters' values. Changes `source`.
+
+        Raises TemplateError, also for the problems that are known already.
+        """
+        declared = source.get("Parameters") or {}
+        values, parts = parameter_values(self._path, declared, chosen, problems)
+        self.parts += parts
+        return self._worked_in(self._path, source, values, depth=0), values
+
+    def _worked_in(
+        self, path: Path, source: dict[str, Any], values: Mapping[str, Value], *, depth: int
+    ) -> dict[str, Any]:
+        def static(value: Any) -> Any:
+            return resolve(
+                value,
+                {
+                    **pseudo_parameters(self._name),
+                    **{(name, None): known for name, known in values.items()},
+                },
+                conditions=source.get("Conditions") or {},
+                mappings=source.get("Mappings") or {},
+                imports=self.imports,
+            )
+
+        try:
+            self._note(source, static)
+            source = Includes(path, static, self.files).expand(source)
+            source = expand_loops(source, static)
+        except Unresolvable as problem:
+            raise TemplateError(path, [str(problem)]) from None
+        template = translated(path, source, dict(values), static, self.files)
+        for name, resource in list(template["Resources"].items()):
+            if resource["Type"] == _STACK:
+                self._nest(path, template, name, static=static, depth=depth)
+        return template
+
+    def _note(self, source: dict[str, Any], static: Callable[[Any], Any]) -> None:
+        """Notes what the template takes from elsewhere: imports and macros."""
+        transforms = source.get("Transform") or []
+        for transform in transforms if isinstance(transforms, list) else [transforms]:
+            name = transform.get("Name") if isinstance(transform, dict) else transform
+            if name not in _TRANSFORMS:
+                self.parts.append(Part(Class.ABSENT, "Transform", detail=f"the macro {name}"))
+        for name in named_imports(source, static):
+            if name in self._chosen:
+                self.imports[name] = self._chosen[name]
+            else:
+                self.imports[name] = name
+                self.parts.append(
+                    Part(
+                        Class.ABSENT,
+                        "Fn::ImportValue",
+                        detail=f"{name} (give it with --parameter {name}=VALUE)",
+                    )
+                )
+
+    def _nest(
+        self,
+        path: Path,
+        parent: dict[str, Any],
+        name: str,
+        *,
+        static: Callable[[Any], Any],
+        depth: int,
+    ) -> None:
+        """Works a nested stack in, if its template is a local file."""
+        properties = parent["Resources"][name].get("Properties") or {}
+        location = properties.get("TemplateURL")
+        try:
+            location = static(location)
+        except Unresolvable:
+            return
+        if not isinstance(location, str) or "://" in location or depth >= _DEEPEST:
+            return
+        child_path = (path.parent / location.removeprefix("file:")).resolve()
+        if not child_path.is_file():
+            return
+        self.files.add(child_path)
+        child = parse(child_path, read(child_path))
+        declared = child.get("Parameters") or {}
+        given: dict[str, Any] = {
+            key: value
+            for key, value in (properties.get("Parameters") or {}).items()
+            if key in declared
+        }
+        plain: dict[str, Any] = {}
+        for key, value in given.items():
+            try:
+                plain[key] = static(value)
+            except Unresolvable:
+                continue
+        later = set(given) - set(plain)
+        values, parts = parameter_values(
+            child_path, {key: spec for key, spec in declared.items() if key not in later}, plain
+        )
+        self.parts += parts
+        template = self._worked_in(child_path, child, values, depth=depth + 1)
+        if "Parameters" in template:
+            template = {**template, "Parameters": {}}
+        _make_absolute(template, child_path.parent)
+        expressions = {
+            key: {"Fn::Split": [",", given[key]]}
+            if str(declared[key].get("Type")).startswith(("CommaDelimitedList", "List<"))
+            else given[key]
+            for key in later
+        }
+        inline(parent, name, template, {**values, **expressions})
+
+
+def _make_absolute(template: dict[str, Any], folder: Path) -> None:
+    """Makes the local folders of code absolute, as the parent stack has another folder."""
+    for resource in template["Resources"].values():
+        properties = resource.get("Properties") or {}
+        for key in ("Code", "Content"):
+            code = properties.get(key)
+            if isinstance(code, dict) and code.get("S3Bucket") == "local":
+                code["S3Key"] = str((folder / str(code["S3Key"])).resolve())
+        metadata = resource.get("Metadata")
+        if isinstance(metadata, dict) and isinstance(metadata.get("DockerContext"), str):
+            metadata["DockerContext"] = str((folder / metadata["DockerContext"]).resolve())
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

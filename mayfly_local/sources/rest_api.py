@@ -1,0 +1,191 @@
+"""REST APIs: requests in, responses out, with API Gateway's own errors.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-rest-api.html
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from mayfly_local.account import ACCOUNT
+from mayfly_local.application.apis import Api, Mock, Validation
+from mayfly_local.compute.invocation import Failure
+from mayfly_local.logs import Log
+from mayfly_local.sources.authorizations import Authorizations, Caller, Guests, Invoke
+from mayfly_local.sources.head_limit import check_head
+from mayfly_local.sources.http_request import Call, HttpRequest
+from mayfly_local.sources.integrations import Integration
+from mayfly_local.sources.refusals import Refused, rest_refusal
+from mayfly_local.sources.replies import MalformedReply, rest_response
+from mayfly_local.sources.rest_events import is_binary, rest_event, with_identity
+from mayfly_local.sources.routes import find_stage, match
+from mayfly_local.sources.shares import Shares
+from mayfly_local.sources.validations import body_problem
+
+__all__ = ["RestApi"]
+
+#: Seconds that the API waits for a function, whatever the function's own timeout.
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
+_INTEGRATION_SECONDS: Final = 29.0
+
+
+class RestApi:
+    """Answers requests for one REST API."""
+
+    def __init__(self, api: Api, invoke: Invoke, guests: Guests, log: Log, shares: Shares) -> None:
+        self._api = api
+        self._log = log
+        self._authorizations = Authorizations(api.kind, invoke, guests)
+        self._integration = Integration(invoke, log, shares, seconds=_INTEGRATION_SECONDS)
+
+    @property
+    def too_large(self) -> Refused:
+        """The answer to a body above the limit."""
+        return Refused(413, "HTTP content length exceeded 10485760 bytes.", "REQUEST_TOO_LARGE")
+
+    def name_request(self, response: web.StreamResponse, request_id: str) -> None:
+        """Adds the headers that identify a request to its response."""
+        response.headers.setdefault("x-amzn-RequestId", request_id)
+        response.headers.setdefault("x-amz-apigw-id", f"{request_id.replace('-', '')[:15]}=")
+
+    async def answer(self, request: HttpRequest, request_id: str) -> web.Response:
+        """Returns the response to a request."""
+        try:
+            return await self._routed(request, request_id)
+        except Refused as refused:
+            if refused.reason:
+                self._log.event(
+                    "request refused",
+                    "ERROR" if refused.status >= 500 else "INFO",
+                    api=self._api.name, path=request.path, request_id=request_id,
+                    status=refused.status, reason=refused.reason,
+                )  # fmt: skip
+            return self.refusal(refused, request_id)
+
+    def refusal(self, refused: Refused, request_id: str) -> web.Response:
+        """Returns the API's own response, in the form that the template gives it."""
+        variables = {"requestId": request_id, "stage": self._api.stages[0].name}
+        return rest_refusal(refused, self._api.responses, variables)
+
+    async def _routed(self, request: HttpRequest, request_id: str) -> web.Response:
+        check_head(request)
+        stage, path = find_stage(self._api, request.path)
+        matched = match(self._api.routes, request.method, path, kind=self._api.kind)
+        if matched is None:
+            raise Refused(403, "Missing Authentication Token", "MISSING_AUTHENTICATION_TOKEN")
+        route, parameters = matched
+        call = Call(self._api, stage, route, path, parameters, request, request_id)
+        caller = await self._authorizations.caller(call)
+        api_key = self._api_key(call, caller)
+        if route.validation is not None:
+            _validate(call, route.validation)
+        if route.mock is not None:
+            return _mocked(route.mock)
+        return await self._called(call, caller, api_key)
+
+    async def _called(self, call: Call, caller: Caller, api_key: str | None) -> web.Response:
+        event = with_identity(rest_event(call), _identity(caller, api_key))
+        if call.route.authorizer is not None and caller.key_id is None:
+            event["requestContext"]["authorizer"] = _authorizer_context(caller)
+        result = await self._integration.call(
+            call.route,
+            event,
+            caller,
+            timed_out=Refused(504, "Endpoint request timed out", "INTEGRATION_TIMEOUT"),
+            too_large=Refused(413, "Request Too Long", "REQUEST_TOO_LARGE"),
+        )
+        failed = Refused(502, "Internal server error")
+        if isinstance(result, Failure):
+            raise failed
+        accepted = (call.request.header("accept") or "*/*").split(",")[0]
+        try:
+            return rest_response(
+                result.payload, is_decoded=is_binary(accepted, self._api.binary_types)
+            )
+        except MalformedReply as problem:
+            self._integration.note_malformed(
+                call.route, call.request_id, result, f"malformed Lambda proxy response: {problem}"
+            )
+            raise failed from None
+
+    def _api_key(self, call: Call, caller: Caller) -> str | None:
+        """Returns the API key of a request. Raises Refused if the route needs one and has none."""
+        given = (
+            caller.api_key if self._api.key_from_authorizer else call.request.header("x-api-key")
+        )
+        if call.route.needs_key and given not in self._api.api_keys.get(call.stage.name, ()):
+            reason = (
+                "the route needs an API key: mayfly up prints those of the template, and a request "
+                "has it in x-api-key"
+            )
+            raise Refused(403, "Forbidden", "INVALID_API_KEY", reason)
+        return given
+
+
+def _mocked(mock: Mock) -> web.Response:
+    response = web.Response(status=mock.status, body=mock.body.encode())
+    response.headers["Content-Type"] = "application/json"
+    response.headers.update(mock.headers)
+    return response
+
+
+def _validate(call: Call, validation: Validation) -> None:
+    """Raises Refused if a request lacks a parameter, or if its body does not fit the model."""
+    missing = [name for name in validation.required if not _has(call, name)]
+    if missing:
+        names = ", ".join(name.rpartition(".")[2] for name in missing)
+        raise Refused(
+            400, f"Missing required request parameters: [{names}]", "BAD_REQUEST_PARAMETERS"
+        )
+    if validation.schema is not None:
+        problem = body_problem(call.request.body, validation.schema)
+        if problem is not None:
+            raise Refused(400, "Invalid request body", "BAD_REQUEST_BODY", problem)
+
+
+def _has(call: Call, parameter: str) -> bool:
+    _, _, rest = parameter.partition("request.")
+    place, _, name = rest.partition(".")
+    match place:
+        case "header":
+            return bool(call.request.header(name))
+        case "querystring":
+            return name in parse_qs(call.request.query, keep_blank_values=True)
+        case _:
+            return name in call.parameters
+
+
+def _identity(caller: Caller, api_key: str | None) -> dict[str, Any]:
+    """Returns the fields of an event's identity that depend on the caller's key."""
+    identity: dict[str, Any] = {}
+    if caller.key_id is not None:
+        identity |= {
+            "accessKey": caller.key_id,
+            "accountId": ACCOUNT,
+            "caller": caller.key_id,
+            "user": caller.key_id,
+            "userArn": f"arn:aws:iam::{ACCOUNT}:user/local",
+        }
+    if api_key is not None:
+        identity |= {"apiKey": api_key, "apiKeyId": "local"}
+    return identity
+
+
+def _authorizer_context(caller: Caller) -> dict[str, Any]:
+    if caller.claims is not None:
+        return {"claims": {name: _text(value) for name, value in caller.claims.items()}}
+    context: Mapping[str, Any] = caller.context
+    return {
+        # A REST API hands on every value as a text.
+        **{name: _text(value) for name, value in context.items() if value is not None},
+        "principalId": caller.principal,
+        "integrationLatency": 0,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,82 @@
+"""Event patterns, events, and whether they match, for both places that match them.
+
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
+"""
+
+from typing import Any, Final
+
+__all__ = ["MALFORMED", "PATTERNS"]
+
+#: Pattern, event, and whether the event matches.
+PATTERNS: Final[list[tuple[dict[str, Any], Any, bool]]] = [
+    ({"a": ["x"]}, {"a": "x", "b": 1}, True),
+    ({"a": ["x", "y"]}, {"a": "y"}, True),
+    ({"a": ["x"]}, {"a": "z"}, False),
+    ({"a": ["x"]}, {}, False),
+    ({"a": [None]}, {"a": None}, True),
+    ({"a": [1]}, {"a": "1"}, False),
+    ({"a": [1]}, {"a": True}, False),
+    ({"a": [1]}, {"a": 1.0}, True),
+    ({"a": {"b": ["x"]}}, {"a": {"b": "x"}}, True),
+    ({"a": {"b": ["x"]}}, {"a": "x"}, False),
+    ({"a": ["x"], "b": ["y"]}, {"a": "x"}, False),
+    ({"a": {"b": [{"exists": False}]}}, {}, True),
+    ({"a": {"b": [{"exists": True}]}}, {}, False),
+    ({"a": [{"exists": True}]}, {"a": None}, True),
+    ({"a": [{"exists": False}]}, {}, True),
+    ({"a": [{"exists": False}]}, {"a": 1}, False),
+    ({"a": [{"prefix": "ab"}]}, {"a": "abc"}, True),
+    ({"a": [{"suffix": "bc"}]}, {"a": "abc"}, True),
+    ({"a": [{"equals-ignore-case": "ABC"}]}, {"a": "abc"}, True),
+    ({"a": [{"anything-but": ["x", "1"]}]}, {"a": "y"}, True),
+    ({"a": [{"anything-but": [2, 1]}]}, {"a": 1}, False),
+    ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "yx"}, True),
+    ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": "xy"}, False),
+    ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 5}, True),
+    ({"a": [{"numeric": [">", 1, "<=", 5]}]}, {"a": 1}, False),
+    ({"a": [{"numeric": ["=", 1]}]}, {"a": "1"}, False),
+    ({"a": ["x"]}, {"a": ["w", "x"]}, True),
+    ({"a": ["x"]}, {"a": [["w"], ["x"]]}, True),
+    ({"a": ["x"]}, {"a": []}, False),
+    ({"a": {"b": ["x"], "c": [1]}}, {"a": [{"b": "x", "c": 2}, {"b": "y", "c": 1}]}, False),
+    ({"a": {"b": ["x"], "c": [1]}}, {"a": [{"b": "y"}, {"b": "x", "c": 1}]}, True),
+    ({"a": [{"exists": True}]}, {"a": {"b": 1}}, False),
+    ({"a": [{"exists": False}]}, {"a": []}, True),
+    ({"a": [{"wildcard": "in/*.txt"}]}, {"a": "in/x/y.txt"}, True),
+    ({"a": [{"wildcard": "in/*.txt"}]}, {"a": "in/x.png"}, False),
+    ({"a": [{"wildcard": "a.c"}]}, {"a": "abc"}, False),
+    ({"a": [{"wildcard": r"\*x\\*"}]}, {"a": "*x\\y"}, True),
+    ({"a": [{"wildcard": r"\*x"}]}, {"a": "yx"}, False),
+    ({"a": [{"cidr": "10.0.0.0/24"}]}, {"a": "10.0.0.255"}, True),
+    ({"a": [{"cidr": "10.0.0.0/24"}]}, {"a": "10.0.1.0"}, False),
+    ({"a": [{"cidr": "10.0.0.0/24"}]}, {"a": "x"}, False),
+    ({"a": [{"cidr": "2001:db8::/32"}]}, {"a": "2001:db8::1"}, True),
+    ({"a": [{"cidr": "2001:db8::/32"}]}, {"a": "10.0.0.1"}, False),
+    ({"a": [{"prefix": {"equals-ignore-case": "AB"}}]}, {"a": "abc"}, True),
+    ({"a": [{"suffix": {"equals-ignore-case": "BC"}}]}, {"a": "abd"}, False),
+    ({"a": [{"anything-but": {"suffix": [".png", ".jpg"]}}]}, {"a": "x.jpg"}, False),
+    ({"a": [{"anything-but": {"suffix": [".png", ".jpg"]}}]}, {"a": "x.txt"}, True),
+    ({"a": [{"anything-but": {"wildcard": "*/tmp/*"}}]}, {"a": "a/tmp/b"}, False),
+    ({"a": [{"anything-but": {"equals-ignore-case": ["A", "B"]}}]}, {"a": "b"}, False),
+    ({"a": [{"anything-but": "x"}]}, {}, False),
+    ({"$or": [{"a": ["x"]}, {"b": ["y"]}]}, {"b": "y"}, True),
+    ({"$or": [{"a": ["x"]}, {"b": ["y"]}], "c": [1]}, {"b": "y"}, False),
+]
+#: Patterns that are refused.
+MALFORMED: Final[list[Any]] = [
+    [],
+    {"a": "x"},
+    {"a": []},
+    {"a": [{"wildcard": "x**"}]},
+    {"a": [{"cidr": "10.0.0.1"}]},
+    {"a": [{"cidr": "here/8"}]},
+    {"a": [{"numeric": [">"]}]},
+    {"a": [{"numeric": ["about", 1]}]},
+    {"a": [{"exists": "yes"}]},
+    {"a": [{"prefix": 1}]},
+    {"a": [{"anything-but": {"numeric": [">", 1]}}]},
+    {"a": [{"anything-but": ["x", 1]}]},
+    {"a": [{"anything-but": []}]},
+    {"a": [{"regex": "x"}]},
+    {"a": [{"prefix": "x", "suffix": "y"}]},
+]

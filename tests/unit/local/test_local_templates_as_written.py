@@ -1,0 +1,551 @@
+"""Templates as people write them: what SAM and CloudFormation take, the local runtime takes."""
+
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from mayfly_local.application.build import build
+from mayfly_local.application.classes import table
+from mayfly_local.application.model import Application, Function
+from mayfly_local.application.template import Template, load
+from mayfly_local.application.transformation import unanswered
+from mayfly_local.errors import MissingParameters, TemplateError
+
+SAM = "Transform: AWS::Serverless-2016-10-31\n"
+FUNCTION = "Type: AWS::Serverless::Function, Properties: {Runtime: python3.13, Handler: app.f"
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dedent(text))
+    return path
+
+
+def read(folder: Path, text: str, **options: Any) -> Template:
+    path = write(folder / "template.yaml", text if "Transform:" in text else SAM + dedent(text))
+    return load(path, cache=folder / "cache", **options)
+
+
+def built(folder: Path, text: str, **options: Any) -> Application:
+    return build(read(folder, text, **options), {}, api_url="http://x")
+
+
+def function(folder: Path, properties: str, more: str = "", **options: Any) -> Function:
+    """Returns the function F of a template with these properties."""
+    text = f"Resources:\n  F: {{{FUNCTION}, {properties}}}}}\n{more}"
+    return built(folder, text, **options).functions["F"]
+
+
+def absent(application: Application) -> list[str]:
+    lines = table(application.parts)
+    first = next((at for at, line in enumerate(lines) if line.startswith("absent")), len(lines))
+    return [line[10:] for line in lines[first:]]
+
+
+def test_date_without_quotes_is_the_text_that_it_is_written_as(tmp_path: Path) -> None:
+    made = function(
+        tmp_path,
+        "CodeUri: ., Environment: {Variables: {DAY: 2020-01-02, WHEN: 2020-01-02T03:04:05Z}}",
+        "AWSTemplateFormatVersion: 2010-09-09\n",
+    )
+    assert made.variables == {"DAY": "2020-01-02", "WHEN": "2020-01-02T03:04:05Z"}
+
+
+@pytest.mark.parametrize("globals_", ["", "Globals: {Function: {Timeout: 5}}\n"])
+def test_code_is_the_folder_of_the_template_if_no_property_names_another(
+    tmp_path: Path, globals_: str
+) -> None:
+    assert function(tmp_path, "Description: none", globals_).code == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("src", "src"),
+        ("./src/", "src"),
+        ("!Ref Folder", "src"),
+        ('!Sub "${Folder}/part"', "src/part"),
+        ("!FindInMap [Folders, own, at]", "src"),
+    ],
+)
+def test_folder_of_code_may_be_an_expression_of_parameters_and_mappings(
+    tmp_path: Path, uri: str, folder: str
+) -> None:
+    (tmp_path / "src" / "part").mkdir(parents=True)
+    head = """\
+Parameters: {Folder: {Type: String, Default: src}}
+Mappings: {Folders: {own: {at: src}}}
+"""
+    assert function(tmp_path, f"CodeUri: {uri}", head).code == tmp_path / folder
+
+
+def test_plain_function_and_layer_may_name_a_local_folder(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "layer" / "python").mkdir(parents=True)
+    application = built(
+        tmp_path,
+        """
+        Resources:
+          L: {Type: AWS::Lambda::LayerVersion, Properties: {Content: layer}}
+          F:
+            Type: AWS::Lambda::Function
+            Properties:
+              {Runtime: python3.13, Handler: a.b, Code: ./src, Role: x, Layers: [!Ref L]}
+        """,
+    )
+    made = application.functions["F"]
+    assert (made.code, made.layers) == (tmp_path / "src", (tmp_path / "layer",))
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ("CodeUri: gone", "F: a function: its code gone does not exist"),
+        ("CodeUri: code.zip", "F: a function: its code code.zip is not a folder"),
+        ("CodeUri: {Bucket: b, Key: k}", "F: a function: its code is not a local folder"),
+        ("CodeUri: s3://b/k", "F: a function: its code is not a local folder"),
+        ("Runtime: java21", "F: a function of the runtime java21"),
+        ("Runtime: python2.7", "F: a function of the runtime python2.7"),
+    ],
+)
+def test_function_that_cannot_run_is_absent_with_the_reason(
+    tmp_path: Path, properties: str, reason: str
+) -> None:
+    (tmp_path / "code.zip").touch()
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: '.', {properties}}}}}}}"
+    if "Runtime" in properties:
+        text = text.replace("Runtime: python3.13, ", "")
+    else:
+        text = text.replace("CodeUri: '.', ", "")
+    assert absent(built(tmp_path, text)) == [reason]
+
+
+IMAGE = """
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Metadata: {DockerContext: ./image, Dockerfile: Dockerfile, DockerTag: v1}
+    Properties: {PackageType: Image}
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "folder"),
+    [
+        (["COPY app.py requirements.txt ./", "RUN pip install -r requirements.txt",
+          'CMD ["app.handler"]'], "image"),
+        (["# a comment", "COPY src/* ${LAMBDA_TASK_ROOT}/", 'CMD [ "app.handler" ]'], "image/src"),
+        (["COPY . $LAMBDA_TASK_ROOT", 'ENV A=b \\\n  C=d', 'CMD ["app.handler"]'], "image"),
+    ],
+)  # fmt: skip
+def test_image_with_nothing_but_python_files_runs_as_its_folder(
+    tmp_path: Path, lines: list[str], folder: str
+) -> None:
+    (tmp_path / "image" / "src").mkdir(parents=True)
+    text = "\n".join(["FROM public.ecr.aws/lambda/python:3.13", *lines])
+    write(tmp_path / "image" / "Dockerfile", text)
+    made = built(tmp_path, IMAGE).functions["F"]
+    assert (made.code, made.handler) == (tmp_path / folder, "app.handler")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "its image has no Dockerfile here"),
+        ("FROM debian\nCMD x", "its image is not AWS's for Python"),
+        ("FROM public.ecr.aws/lambda/python:3.13\nADD a.tgz /\nCMD x", "its Dockerfile has ADD"),
+        ("FROM public.ecr.aws/lambda/python:3.13\nCOPY a /opt\nCMD [\"a.b\"]",
+         "its Dockerfile copies to /opt"),
+        ("FROM public.ecr.aws/lambda/python:3.13\nCOPY a.py ./", "its Dockerfile has no handler "
+         "in CMD"),
+        ("FROM public.ecr.aws/lambda/python:3.13\nCOPY a/* b/* ./\nCMD [\"a.b\"]",
+         "its Dockerfile copies more than one folder"),
+    ],
+)  # fmt: skip
+def test_function_of_another_image_is_absent(tmp_path: Path, text: str, reason: str) -> None:
+    if text:
+        for part in ("a", "b"):
+            (tmp_path / "image" / part).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "image" / "Dockerfile").write_text(text)
+    assert absent(built(tmp_path, IMAGE)) == [f"F: a function of an image: {reason}"]
+
+
+LAYER = "arn:aws:lambda:us-east-1:017000801446:layer"
+
+
+@pytest.mark.parametrize(
+    ("layer", "packages"),
+    [
+        (f"{LAYER}:AWSLambdaPowertoolsPythonV3-python312-x86_64:7",
+         "aws-lambda-powertools[all]>=3,<4"),
+        (f"{LAYER}:AWSLambdaPowertoolsPythonV2:32", "aws-lambda-powertools[all]>=2,<3"),
+        (f"{LAYER}:AWSLambdaPowertoolsPython:9", "aws-lambda-powertools>=1,<2"),
+        (f"{LAYER}:AWSSDKPandas-Python312:1", "awswrangler"),
+    ],
+)  # fmt: skip
+def test_published_layer_of_a_package_is_that_package(
+    tmp_path: Path, layer: str, packages: str
+) -> None:
+    assert function(tmp_path, f'CodeUri: ., Layers: ["{layer}"]').packages == (packages,)
+
+
+def test_layer_that_only_observes_is_accepted_and_another_one_is_absent(tmp_path: Path) -> None:
+    text = (
+        f"Resources: {{F: {{{FUNCTION}, CodeUri: ., "
+        f'Layers: ["{LAYER}:LambdaInsightsExtension:14", "{LAYER}:own:2"]}}}}}}'
+    )
+    application = built(tmp_path, text)
+    assert any("the layer LambdaInsightsExtension" in line for line in table(application.parts))
+    assert absent(application) == [
+        f"F: the layer {LAYER}:own:2 (give its folder: --layer {LAYER}:own:2=PATH)"
+    ]
+    for name in (f"{LAYER}:own:2", f"{LAYER}:own", "own"):
+        given = built(tmp_path, text, layers={name: tmp_path / "mine"})
+        assert (given.functions["F"].layers, absent(given)) == ((tmp_path / "mine",), [])
+
+
+def test_parameters_without_a_value_are_named_in_one_error_with_the_options(
+    tmp_path: Path,
+) -> None:
+    text = """
+    Parameters: {A: {Type: String}, B: {Type: Number}, C: {Type: String, Default: c}}
+    Resources: {Q: {Type: AWS::SQS::Queue}}
+    """
+    with pytest.raises(MissingParameters) as caught:
+        read(tmp_path, text)
+    assert caught.value.problems == [
+        "parameter A has no default: give it with --parameter A=VALUE",
+        "parameter B has no default: give it with --parameter B=VALUE",
+    ]
+    assert list(unanswered(tmp_path / "template.yaml", {"A": "a"})) == ["B"]
+    assert read(tmp_path, text, parameters={"A": "a", "B": "2"}).parameters == {
+        "A": "a", "B": "2", "C": "c",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("AWS::EC2::VPC::Id", "vpc-0abcdef1234567890"),
+        ("List<AWS::EC2::Subnet::Id>", ["subnet-0abcdef1234567890"]),
+        ("AWS::EC2::KeyPair::KeyName", "local"),
+    ],
+)
+def test_parameter_that_names_a_thing_of_the_account_needs_no_value(
+    tmp_path: Path, kind: str, value: Any
+) -> None:
+    text = f"Parameters: {{P: {{Type: '{kind}'}}}}\nResources: {{Q: {{Type: AWS::SQS::Queue}}}}"
+    template = read(tmp_path, text)
+    assert template.parameters == {"P": value}
+    assert "P: a parameter that is" in "\n".join(table(template.parts))
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        'parameter_overrides = "Stage=\\"my stage\\" Other=x"',
+        'parameter_overrides = ["Stage=my stage"]',
+        "parameter_overrides = \"ParameterKey=Stage,ParameterValue='my stage'\"",
+    ],
+)
+def test_overrides_that_sam_saved_are_read(tmp_path: Path, saved: str) -> None:
+    write(tmp_path / "samconfig.toml", f"[default.deploy.parameters]\n{saved}\n")
+    text = "Parameters: {Stage: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
+    assert read(tmp_path, text).parameters == {"Stage": "my stage"}
+    assert read(tmp_path, text, parameters={"Stage": "own"}).parameters == {"Stage": "own"}
+    local = "Metadata: {Mayfly: {LocalParameters: {Stage: here}}}\n" + text
+    assert read(tmp_path, local).parameters == {"Stage": "here"}
+
+
+def test_unreadable_samconfig_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "samconfig.toml", "= nothing")
+    with pytest.raises(TemplateError, match=r"samconfig\.toml cannot run here"):
+        read(tmp_path, "Resources: {Q: {Type: AWS::SQS::Queue}}")
+
+
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [
+        ("!Ref One", "https://given.example"),
+        ("[!Ref One]", ["https://given.example"]),
+        ("!Ref Several", ["https://a.example", "https://b.example"]),
+    ],
+)
+def test_parameters_reach_what_the_translator_resolves(
+    tmp_path: Path, origins: str, expected: Any
+) -> None:
+    template = read(
+        tmp_path,
+        f"""
+        Parameters:
+          One: {{Type: String, Default: "https://default.example"}}
+          Several: {{Type: CommaDelimitedList, Default: "https://a.example, https://b.example"}}
+        Globals: {{HttpApi: {{CorsConfiguration: {{AllowOrigins: {origins}}}}}}}
+        Resources:
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Runtime: python3.13
+              Handler: app.f
+              Events: {{E: {{Type: HttpApi, Properties: {{Path: /, Method: GET}}}}}}
+        """,
+        parameters={"One": "https://given.example"},
+    )
+    body = template.resources["ServerlessHttpApi"]["Properties"]["Body"]
+    assert body["x-amazon-apigateway-cors"]["allowOrigins"] == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ('!GetAZs ""', "us-east-1a,us-east-1b,us-east-1c"),
+        ("!Select [1, !GetAZs us-east-1]", "us-east-1b"),
+        ("!Select [1, !Cidr [10.0.0.0/16, 3, 8]]", "10.0.1.0/24"),
+        ("{Fn::Length: [a, b]}", "2"),
+        ("{Fn::ToJsonString: {a: [1, !Ref AWS::Region]}}", '{"a":[1,"us-east-1"]}'),
+        ("!ImportValue shared-table", "shared-table"),
+        ("!FindInMap [M, gone, k, {DefaultValue: d}]", "d"),
+        ("!FindInMap [M, !Ref N, k]", "v"),
+        ("!Join ['-', [a, !Ref N]]", "a-12"),
+        ('!Sub ["${A} ${!B} ${ N }", {A: !Ref AWS::AccountId}]', "000000000000 ${B} 12"),
+        ("!If [IsTwelve, a, b]", "a"),
+        ("!Select [0, !Split ['|', 'a|b']]", "a"),
+        ("!Join ['', [!Ref L]]", "x,y"),
+        ("!Base64 hi", "aGk="),
+    ],
+)
+def test_intrinsic_functions_have_cloudformations_value(
+    tmp_path: Path, expression: str, expected: str
+) -> None:
+    head = """\
+Parameters: {N: {Type: Number, Default: 12}, L: {Type: CommaDelimitedList, Default: "x, y"}}
+Mappings: {M: {"12": {k: v}}}
+Conditions: {IsTwelve: !Equals [!Ref N, 12]}
+"""
+    made = function(tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: {expression}}}}}", head)
+    value = made.variables["V"]
+    assert value == (str(expected.split(",")) if expression.startswith("!GetAZs") else expected)
+
+
+def test_import_can_be_given_and_is_absent_otherwise(tmp_path: Path) -> None:
+    variables = "Environment: {Variables: {V: !ImportValue t}}"
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: ., {variables}}}}}}}"
+    assert absent(built(tmp_path, text)) == [
+        "Fn::ImportValue: t (give it with --parameter t=VALUE)"
+    ]
+    given = built(tmp_path, text, parameters={"t": "own"})
+    assert (given.functions["F"].variables, absent(given)) == ({"V": "own"}, [])
+
+
+def test_local_file_is_included_and_a_change_of_it_is_seen(tmp_path: Path) -> None:
+    text = """
+    Parameters: {Name: {Type: String, Default: part}}
+    Resources:
+      Q:
+        Type: AWS::SQS::Queue
+        Properties:
+          Fn::Transform: {Name: AWS::Include, Parameters: {Location: !Sub "./${Name}.yaml"}}
+          DelaySeconds: 2
+    """
+    write(tmp_path / "part.yaml", "VisibilityTimeout: 7\nTags: [{Key: a, Value: !Ref Name}]")
+    properties = read(tmp_path, text).resources["Q"]["Properties"]
+    assert properties == {
+        "VisibilityTimeout": 7, "DelaySeconds": 2, "Tags": [{"Key": "a", "Value": {"Ref": "Name"}}],
+    }  # fmt: skip
+    write(tmp_path / "part.yaml", "VisibilityTimeout: 8")
+    assert read(tmp_path, text).resources["Q"]["Properties"]["VisibilityTimeout"] == 8
+
+
+@pytest.mark.parametrize("location", ["gone.yaml", "s3://bucket/part.yaml"])
+def test_include_of_another_file_is_a_problem(tmp_path: Path, location: str) -> None:
+    with pytest.raises(TemplateError, match=f"AWS::Include of {location}: only a local file"):
+        read(
+            tmp_path,
+            f"""
+            Resources:
+              Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {location}}}}}
+              Q: {{Type: AWS::SQS::Queue}}
+            """,
+        )
+
+
+def test_include_of_an_uploaded_file_is_the_file_next_to_the_template(tmp_path: Path) -> None:
+    write(tmp_path / "part.yaml", "VisibilityTimeout: 7")
+    template = read(
+        tmp_path,
+        """
+        Resources:
+          Q:
+            Type: AWS::SQS::Queue
+            Properties:
+              Fn::Transform:
+                Name: AWS::Include
+                Parameters: {Location: !Sub "s3://${AWS::StackName}/some/part.yaml"}
+        """,
+    )
+    assert template.resources["Q"]["Properties"] == {"VisibilityTimeout": 7}
+
+
+def test_file_that_includes_itself_is_a_problem(tmp_path: Path) -> None:
+    include = "Fn::Transform: {Name: AWS::Include, Parameters: {Location: part.yaml}}"
+    write(tmp_path / "part.yaml", include)
+    with pytest.raises(TemplateError, match="only a local file"):
+        read(tmp_path, f"Resources:\n  Q: {{Type: AWS::SQS::Queue}}\n  {include}")
+
+
+def test_loop_repeats_resources(tmp_path: Path) -> None:
+    template = read(
+        tmp_path,
+        """
+        Transform: [AWS::LanguageExtensions, AWS::Serverless-2016-10-31]
+        Parameters: {Names: {Type: CommaDelimitedList, Default: "a,b-c"}}
+        Resources:
+          Fn::ForEach::Queues:
+            - Name
+            - !Ref Names
+            - Queue&{Name}:
+                Type: AWS::SQS::Queue
+                Properties: {QueueName: !Ref Name, Tags: [{Key: k, Value: !Sub "of-${Name}"}]}
+        """,
+    )
+    names = {name: made["Properties"]["QueueName"] for name, made in template.resources.items()}
+    assert names == {"Queuea": "a", "Queuebc": "b-c"}
+
+
+NESTED = """
+Parameters: {Size: {Type: Number}, Table: {Type: String}, Unused: {Type: String, Default: u}}
+Conditions: {Big: !Equals [!Ref Size, 512]}
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Own: {Type: AWS::SQS::Queue, Condition: Big}
+  Never: {Type: AWS::SQS::Queue, Condition: Small}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.f
+      CodeUri: code
+      MemorySize: !Ref Size
+      Environment:
+        Variables:
+          TABLE: !Sub "table ${Table} of ${AWS::StackName}"
+          SIZE: !If [Big, big, small]
+Outputs: {Arn: {Value: !GetAtt F.Arn}}
+"""
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        "Type: AWS::Serverless::Application\n    Properties:\n      Location: part/nested.yaml",
+        "Type: AWS::CloudFormation::Stack\n    Properties:\n      TemplateURL: ./part/nested.yaml",
+    ],
+)
+def test_nested_stack_of_a_local_template_is_part_of_the_application(
+    tmp_path: Path, stack: str
+) -> None:
+    (tmp_path / "part" / "code").mkdir(parents=True)
+    write(
+        tmp_path / "part" / "nested.yaml",
+        NESTED.replace("Conditions: {", "Conditions: {Small: !Not [Condition: Big], "),
+    )
+    parent = f"""\
+{SAM}Resources:
+  T: {{Type: AWS::DynamoDB::Table}}
+  Part:
+    {stack}
+      Parameters: {{Size: 512, Table: !Ref T}}
+  User: {{{FUNCTION}, CodeUri: ., Environment: {{Variables: {{ARN: !GetAtt Part.Outputs.Arn}}}}}}}}
+"""
+    template = read(tmp_path, parent)
+    assert {"PartOwn", "PartF", "User", "T"} <= set(template.resources)
+    assert "PartNever" not in template.resources
+    application = build(template, {("T", None): "the-table"}, api_url="http://x")
+    made = application.functions["PartF"]
+    assert (made.code, made.memory_mb) == (tmp_path / "part" / "code", 512)
+    assert made.variables == {
+        "TABLE": f"table the-table of {template.name}-Part", "SIZE": "big",
+    }  # fmt: skip
+    assert application.functions["User"].variables == {"ARN": made.arn}
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["s3://bucket/nested.yaml", "gone.yaml", "{ApplicationId: arn, SemanticVersion: 1.0.0}"],
+)
+def test_nested_stack_of_another_place_is_absent(tmp_path: Path, location: str) -> None:
+    application = built(
+        tmp_path,
+        f"""
+        Resources:
+          Part: {{Type: AWS::Serverless::Application, Properties: {{Location: {location}}}}}
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Runtime: python3.13
+              Handler: app.f
+              Environment: {{Variables: {{A: !GetAtt Part.Outputs.Arn}}}}
+        """,
+    )
+    assert absent(application) == ["Part: CloudFormation::Stack"]
+    assert application.functions["F"].variables["A"].startswith("arn:aws:cloudformation:")
+
+
+def test_stack_that_nests_itself_ends(tmp_path: Path) -> None:
+    text = """
+    Resources:
+      Part: {Type: AWS::Serverless::Application, Properties: {Location: template.yaml}}
+    """
+    assert len(read(tmp_path, text).resources) == 1
+
+
+def test_definition_in_a_file_is_part_of_the_template(tmp_path: Path) -> None:
+    write(tmp_path / "flow.asl.json", '{\n\t"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}')
+    template = read(
+        tmp_path,
+        """
+        Resources:
+          Flow: {Type: AWS::Serverless::StateMachine, Properties: {DefinitionUri: flow.asl.json}}
+          Other: {Type: AWS::Serverless::StateMachine, Properties: {DefinitionUri: gone.json}}
+        """,
+    )
+    assert "StartAt" in str(template.resources["Flow"])
+
+
+def test_makefile_of_a_function_is_accepted_and_not_run(tmp_path: Path) -> None:
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: .}}, Metadata: {{BuildMethod: makefile}}}}}}"
+    application = built(tmp_path, text)
+    assert application.functions["F"].code == tmp_path
+    assert "F: BuildMethod makefile: its folder runs as it is" in "".join(table(application.parts))
+
+
+def test_output_whose_condition_is_false_is_left_out(tmp_path: Path) -> None:
+    template = read(
+        tmp_path,
+        """
+        Conditions: {Never: !Equals [a, b]}
+        Resources: {Q: {Type: AWS::SQS::Queue, Condition: Never}, R: {Type: AWS::SQS::Queue}}
+        Outputs: {Q: {Condition: Never, Value: !Ref Q}}
+        """,
+    )
+    assert template.outputs == {}
+
+
+def test_output_that_refers_to_nothing_is_absent(tmp_path: Path) -> None:
+    application = built(
+        tmp_path,
+        "Resources: {Q: {Type: AWS::SQS::Queue}}\n"
+        "Outputs: {Url: {Value: !Ref Qeue}, A: {Value: a}}",
+    )
+    assert absent(application) == ["Url: an output: Qeue has no value here"]
+    assert application.outputs == {"A": "a"}
+
+
+def test_macro_is_absent_by_its_name(tmp_path: Path) -> None:
+    application = built(
+        tmp_path,
+        "Transform: [AWS::Serverless-2016-10-31, Own]\nResources: {Q: {Type: AWS::SQS::Queue}}",
+    )
+    assert absent(application) == ["Transform: the macro Own"]
