@@ -1,4 +1,4 @@
-"""What a function sees of its environment, at the edges where a laptop differs from Lambda."""
+"""The environment of a function, at the edges where a laptop differs from Lambda."""
 
 import os
 import re
