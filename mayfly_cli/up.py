@@ -155,10 +155,11 @@ def up(
     strict: bool,
 ) -> None:
     """Runs a SAM application on this machine, on loopback only, until Ctrl-C."""
-    from mayfly_local import stack
+    from mayfly_local.up import Options
+    from mayfly_local.up import up as run
 
     template = template.resolve()
-    options = stack.Options(
+    options = Options(
         template=template,
         port=port,
         work=_work_folder(work, template, port),
@@ -178,7 +179,7 @@ def up(
         layers={arn: _layer_folder(path) for arn, path in layers},
     )
     try:
-        code = asyncio.run(stack.up(options))
+        code = asyncio.run(run(options))
     except LocalError as problem:
         click.echo(f"mayfly: {problem}", err=True)
         code = 1

@@ -80,12 +80,20 @@ class Logs:
         self._form = form
         self._out = out
         self._files: list[TextIO] = []
+        self._logs: dict[str, Log] = {}
 
     def of(self, name: str) -> Log:
-        """Returns the log of a function; its file is `NAME.jsonl`, and starts empty."""
+        """Returns the log of a function; its file is `NAME.jsonl`, and starts empty.
+
+        The next call with the same name returns the same log.
+        """
+        if name in self._logs:
+            return self._logs[name]
         file = (self._folder / f"{name}.jsonl").open("w")
         self._files.append(file)
-        return Log(name, file, self._show_json if self._form == "json" else self._show_text)
+        show = self._show_json if self._form == "json" else self._show_text
+        log = self._logs[name] = Log(name, file, show)
+        return log
 
     def say(self, text: str) -> None:
         """Shows a line on the terminal; in JSON form it is an entry like the others."""

@@ -1,4 +1,4 @@
-"""`mayfly up`: starts the whole stack, keeps it running, and stops it without losing anything.
+"""The whole stack: it starts, keeps running, and stops without losing anything.
 
 template --> emulator (child) --> state deployed and verified --> compute: pools of processes
                                                                     ^   ^   ^   ^
@@ -12,19 +12,18 @@ import contextlib
 import logging
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import psutil
 from botocore.exceptions import BotoCoreError
 
 from mayfly_local.account import REGION
+from mayfly_local.api_port import port_taken
 from mayfly_local.application.apis import ApiKind, AuthorizerKind
 from mayfly_local.application.build import build
 from mayfly_local.application.classes import table
@@ -36,18 +35,18 @@ from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
 from mayfly_local.compute.pool import Pool, Starts
-from mayfly_local.compute.reload import watch
+from mayfly_local.compute.reload import Reload
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.control import Control
 from mayfly_local.emulator.deployment import Deployment, deploy
 from mayfly_local.emulator.handover import Roles
 from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.emulator.ttl import Reaper
-from mayfly_local.errors import LocalError, PortTaken, TemplateError
-from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys, make_private, people
+from mayfly_local.errors import LocalError, TemplateError
+from mayfly_local.iam.credentials import FOREIGN, Keys
 from mayfly_local.logs import Log, Logs
+from mayfly_local.options import Options
 from mayfly_local.ports.access import Access
-from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.processes.children import Children
 from mayfly_local.processes.folders import why_not
 from mayfly_local.sources.asynchronous import Asynchronous
@@ -62,7 +61,7 @@ from mayfly_local.sources.schedules import Scheduler
 from mayfly_local.sources.streams import StreamPoller
 from mayfly_local.stack_file import StackFile
 
-__all__ = ["Options", "up"]
+__all__ = ["Stack"]
 
 #: Most environments of a function that reserves no concurrency: enough for a burst, few enough for
 #: a laptop.
@@ -80,107 +79,34 @@ _ENDS_SECONDS: Final = 60.0
 _FEWEST_CONNECTIONS: Final = 64
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of `mayfly up`. Times are in seconds."""
+class Stack:
+    """A running stack."""
 
-    template: Path
-    port: int
-    work: Path
-    state: Path | None
-    log: str
-    endpoint: str | None
-    parameters: dict[str, str]
-    ttl_lag: float
-    retry_delay: float
-    grace: float
-    idle: float
-    pure_python: bool
-    reload: bool
-    hosts: frozenset[str]
-    any_credentials: bool
-    strict: bool = False
-    layers: dict[str, Path] = field(default_factory=dict)
-
-
-async def up(options: Options) -> int:
-    """Runs the stack until a signal, and returns the exit code.
-
-    The exit code is 0 if all running work finished in time.
-    """
-    started = time.monotonic()
-    # Only this user may read what this process writes. Functions get Lambda's umask 022 back.
-    os.umask(0o077)
-    files = raise_file_limit()
-    _check_port(options.port)
-    StackFile.refuse_a_second(options.work)
-    opened = _check_folder(options.work)
-    if options.state is not None:
-        opened += _check_folder(options.state)
-    logs = Logs(options.work / "logs", form=options.log)
-    for path in opened:
-        logs.say(f"{path} could be read by other users of this machine; access is now closed")
-    stack = _Stack(options, logs, files=files)
-    signals: asyncio.Queue[int] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, signals.put_nowait, number)
-    try:
-        starting = asyncio.ensure_future(stack.start())
-        stopped = asyncio.ensure_future(signals.get())
-        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait([starting])
-            return 0
-        starting.result()
-        stack.announce(time.monotonic() - started)
-        broken = asyncio.ensure_future(stack.broken())
-        await asyncio.wait([stopped, broken], return_when=asyncio.FIRST_COMPLETED)
-        if broken.done():
-            raise LocalError(broken.result())
-        broken.cancel()
-        return await _drain(stack, signals, options, logs)
-    finally:
-        await stack.close()
-        logs.close()
-
-
-async def _drain(stack: "_Stack", signals: asyncio.Queue[int], options: Options, logs: Logs) -> int:
-    logs.say(
-        f"stopping: running work has {options.grace:.0f} s to finish; "
-        "press Ctrl-C again to stop immediately"
-    )
-    draining = asyncio.ensure_future(stack.drain())
-    again = asyncio.ensure_future(signals.get())
-    await asyncio.wait(
-        [draining, again], timeout=options.grace, return_when=asyncio.FIRST_COMPLETED
-    )
-    is_clean = draining.done()
-    again.cancel()
-    draining.cancel()
-    if returned := await stack.release():
-        logs.say(f"{returned} unfinished messages are back on their queues")
-    logs.say("stopped" if is_clean else "stopped; work that was still running was killed")
-    return 0 if is_clean else 1
-
-
-class _Stack:
-    def __init__(self, options: Options, logs: Logs, *, files: int) -> None:
+    def __init__(
+        self,
+        options: Options,
+        logs: Logs,
+        *,
+        files: int,
+        children: Children,
+        keys: Keys,
+        emulator: Emulator | None,
+    ) -> None:
         self._options = options
         self._files = files
         self._logs = logs
         self._log = logs.of("mayfly")
         _send_to(self._log, "aiohttp", "asyncio")
-        self._children = Children()
-        self._emulator: Emulator | None = None
+        self._children = children
+        self._emulator = emulator
         self._clients: Clients | None = None
         self._listeners: Listeners | None = None
         self._roles: Roles | None = None
         self._control: Control | None = None
         self._positions: Positions | None = None
         self._starts = Starts()
-        self._keys = Keys.foreign()
+        self._reload: Reload | None = None
+        self._keys = keys
         self._pools: dict[str, Pool] = {}
         self._function_logs: dict[str, Log] = {}
         self._launches: dict[str, Launch] = {}
@@ -201,14 +127,13 @@ class _Stack:
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
         options = self._options
-        await self._children.open()
+        # The emulator's process starts meanwhile.
         probing = asyncio.ensure_future(asyncio.to_thread(why_not))
-        clients = await self._open_emulator()
-        # Reading the template does not need the emulator, so both happen at once.
-        template = await clients.run(
+        loading = asyncio.to_thread(
             load, path=options.template, cache=_cache(options), parameters=options.parameters,
             layers=options.layers, strict=options.strict,
         )  # fmt: skip
+        clients, template = await asyncio.gather(self._open_emulator(), loading)
         deployed = await deploy(template, clients)
         self.application = app = build(
             deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
@@ -388,18 +313,13 @@ class _Stack:
                     f"the endpoint {options.endpoint} cannot be used: {problem}"
                 ) from None
             return self._clients
-        self._keys = Keys(people(options.work), Credentials.new("runtime"))
-        self._emulator = Emulator(
-            free_port(options.port + 1), work=options.work, state=options.state, log=self._log,
-            keys=self._keys, hosts=options.hosts,
-            any_credentials=options.any_credentials, say=self._logs.say,
-        )  # fmt: skip
+        assert self._emulator is not None
         self._clients = Clients(self._emulator.endpoint, self._keys.runtime, self._keys)
         self._control = Control(self._emulator.endpoint, self._keys.runtime, self._log)
         # The emulator starts in its process while this one loads the SDK.
-        starting = asyncio.ensure_future(self._emulator.start(self._children))
-        await self._clients.run(self._clients.get, service="cloudformation")
-        await starting
+        for service in ("cloudformation", "dynamodb", "sqs", "s3"):
+            await self._clients.run(self._clients.get, service=service)
+        await self._emulator.answers()
         return self._clients
 
     @property
@@ -422,14 +342,19 @@ class _Stack:
             ):
                 self._function_logs[name].line(problem)
                 return Failure("Runtime.ImportModuleError", problem)
-            if self._roles is not None and self.application is not None:
-                # While the emulator restarts, this use of a permission is not recorded.
-                with contextlib.suppress(aiohttp.ClientError):
-                    await self._roles.note_logging(self.application.functions[name])
             environment = Environment(self._launches[name], self._function_logs[name])
-            return await environment.start(self._children) or environment
+            failure, _ = await asyncio.gather(
+                environment.start(self._children), self._note_logging(name)
+            )
+            return failure or environment
 
         return start
+
+    async def _note_logging(self, name: str) -> None:
+        if self._roles is not None and self.application is not None:
+            # While the emulator restarts, this use of a permission is not recorded.
+            with contextlib.suppress(aiohttp.ClientError):
+                await self._roles.note_logging(self.application.functions[name])
 
     async def _hand_over(self, app: Application) -> list[str]:
         """Hands roles, keys and mappings to the emulator.
@@ -490,6 +415,8 @@ class _Stack:
             reason = f"{function} is not a function that runs here"
             self._log.event("invocation failed", "ERROR", error="Absent", reason=reason)
             return Failure("ResourceNotFoundException", reason)
+        if self._reload is not None:
+            self._reload.check()
         return await pool.invoke(invocation)
 
     async def _listen(self, app: Application) -> None:
@@ -502,7 +429,7 @@ class _Stack:
         )
         access = Access(self._options.hosts, for_pages=True)
         most_connections = max(_FEWEST_CONNECTIONS, self._files // 4)
-        await self._listeners.listen(access, most_connections=most_connections, taken=_port_taken)
+        await self._listeners.listen(access, most_connections=most_connections, taken=port_taken)
 
     def _serve_sources(self, app: Application, deployed: Deployment, clients: Clients) -> None:
         for queue in app.queues:
@@ -535,7 +462,11 @@ class _Stack:
             self._in_background(self._keep_store(app, deployed.ttl))
         self._in_background(self._reap_idle())
         if self._options.reload:
-            self._in_background(watch(app, self._options.template, self._pools, self._logs.say))
+            self._reload = Reload(
+                app, self._options.template, self._pools, self._logs.say,
+                _cache(self._options) / "bytecode",
+            )  # fmt: skip
+            self._in_background(self._reload.run())
 
     def _make_asynchronous(self, app: Application, clients: Clients) -> Asynchronous:
         requests: EmulatorRequests | OwnRequests
@@ -686,49 +617,3 @@ def _send_to(log: Log, *names: str) -> None:
 
 def _cache(options: Options) -> Path:
     return options.template.resolve().parent / ".mayfly" / "cache"
-
-
-def _check_folder(folder: Path) -> list[str]:
-    """Creates a folder, or checks that it can be used, and closes it to other users.
-
-    Returns the paths that other users could read before.
-    """
-    is_own = not folder.exists() or folder.name == ".mayfly" or folder.parent.name == ".mayfly"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f".write-{os.getpid()}").touch()
-        (folder / f".write-{os.getpid()}").unlink()
-        return make_private(folder, is_own=is_own)
-    except OSError as problem:
-        raise LocalError(f"the folder {folder} cannot be written to: {problem.strerror}") from None
-
-
-def _check_port(port: int) -> None:
-    if free_port(port) != port:
-        raise _port_taken(port)
-
-
-def _port_taken(port: int) -> PortTaken:
-    others = range(port + 1, port + 1000)
-    free = next(candidate for candidate in others if free_port(candidate) == candidate)
-    return PortTaken(port, _holder(port), free)
-
-
-def _holder(port: int) -> str:
-    """Returns a description of the process that listens on a port.
-
-    It is "another process" if this user may not see the details.
-    """
-    with contextlib.suppress(psutil.AccessDenied):
-        for connection in psutil.net_connections("tcp"):
-            if (
-                connection.status == psutil.CONN_LISTEN
-                and connection.laddr
-                and connection.laddr.port == port
-                and connection.pid is not None
-            ):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process = psutil.Process(connection.pid)
-                    command = " ".join(process.cmdline()[:4]) or process.name()
-                    return f"process {connection.pid} ({command})"
-    return "another process"

@@ -180,6 +180,8 @@ class Environment:
 
     async def stop(self, grace_seconds: float) -> None:
         """Sends SIGTERM, then SIGKILL after the grace period."""
+        # A process that answers first needs a moment after its answer to end by itself.
+        self._freezes = False
         self._wake()
         if self._child is not None:
             await self._child.stop(grace_seconds)

@@ -101,12 +101,20 @@ class Pool:
         self._idle = [environment for environment in self._idle if environment not in expired]
         await asyncio.gather(*(environment.stop(grace_seconds=2) for environment in expired))
 
-    async def replace_all(self) -> None:
-        """Makes every later invocation run new code; running invocations may finish."""
+    def outdate(self) -> Awaitable[None]:
+        """Makes every later invocation run new code; running invocations may finish.
+
+        Returns the end of the environments that were idle.
+        """
         idle, self._idle = self._idle, []
         self._stale |= self._busy
         self._generation += 1
-        await asyncio.gather(*(environment.stop(grace_seconds=0.5) for environment in idle))
+        return self._stop(idle, grace_seconds=0.5)
+
+    async def _stop(self, environments: list[Environment], grace_seconds: float) -> None:
+        await asyncio.gather(
+            *(environment.stop(grace_seconds=grace_seconds) for environment in environments)
+        )
 
     async def close(self, grace_seconds: float) -> None:
         """Stops every environment, and starts no more.

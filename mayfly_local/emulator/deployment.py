@@ -94,15 +94,15 @@ async def _deploy(template: Template, clients: Clients) -> Deployment:
         },
     }
     await _create_or_update(template, clients, json.dumps(body))
-    reply = await clients.call("cloudformation", "describe_stacks", StackName=template.name)
+    reply, resources = await asyncio.gather(
+        clients.call("cloudformation", "describe_stacks", StackName=template.name),
+        clients.call("cloudformation", "describe_stack_resources", StackName=template.name),
+    )
     described = reply["Stacks"][0].get("Outputs", [])
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described}
     values: dict[Attribute, Any] = {
         attribute: outputs[f"Out{index}"] for index, attribute in enumerate(wanted)
     }
-    resources = await clients.call(
-        "cloudformation", "describe_stack_resources", StackName=template.name
-    )
     physical = {
         resource["LogicalResourceId"]: resource["PhysicalResourceId"]
         for resource in resources["StackResources"]
@@ -158,7 +158,7 @@ async def _create_or_update(template: Template, clients: Clients, body: str) -> 
             ) from None
         waiter = "stack_update_complete"
     try:
-        poll = {"Delay": 0.05, "MaxAttempts": 400}
+        poll = {"Delay": 0.01, "MaxAttempts": 2000}
         await clients.run(
             clients.get("cloudformation").get_waiter(waiter).wait,
             StackName=template.name,

@@ -3,6 +3,7 @@
 Lambda polls queues and streams, and writes logs, under a function's role.
 """
 
+import asyncio
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -94,11 +95,17 @@ class Roles:
             for source in application.streams
             for action, resource in _for_reports(source.on_failure_arn)
         ]
+        allowed = await asyncio.gather(
+            *(
+                self._allows(function, Permission(action, resource), note=action in _ONCE)
+                for function, action, resource in wanted
+            )
+        )
         refused = [
             f"the role of {function} does not allow {action} on {resource}: Lambda would refuse "
             "the mapping"
-            for function, action, resource in wanted
-            if not await self._allows(function, Permission(action, resource), note=action in _ONCE)
+            for (function, action, resource), is_allowed in zip(wanted, allowed, strict=True)
+            if not is_allowed
         ]
         refused += [
             f"the role of {function.name} does not allow {action} on {arn}: Lambda would refuse "

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mayfly_local.emulator import preparation as emulator
+from mayfly_local.emulator.process import SETTINGS
 from mayfly_local.emulator.secrets import secret_arn
 from mayfly_local.iam.guard import Guard
 from mayfly_local.iam.identities import Identities
@@ -19,11 +20,8 @@ from mayfly_local.ports.asgi import handler_of, lifespan
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.ports.http_server import HttpServer
 
-__all__ = ["SETTINGS"]
+__all__ = ["main"]
 
-#: Variable with the supervisor's settings as JSON: `identities`, `hosts`, `socket`, `mark`, and the
-#: place of the state.
-SETTINGS: Final = "MAYFLY_STORE"
 #: Open files besides connections: the journal, objects, and files that a library opens briefly.
 _OWN_FILES: Final = 96
 _FEWEST_CONNECTIONS: Final = 64

@@ -48,6 +48,8 @@ def prepare(
     Returns the object that stores its state.
     """
     raise_file_limit()
+    # No containers are run for it. Without this, it loads Docker's client at its start.
+    sys.modules.setdefault("docker", None)  # type: ignore[arg-type]  # the mark of a missing module
     _serve_only_what_is_signed_for()
     _leave_out_other_entries(ministack)
     _leave_out_what_runs_code()

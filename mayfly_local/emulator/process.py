@@ -17,16 +17,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-
 from mayfly_local.account import ACCOUNT, REGION
-from mayfly_local.emulator.main import SETTINGS
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import Keys
 from mayfly_local.logs import Log
 from mayfly_local.processes.children import Child, Children
 
-__all__ = ["Emulator", "free_port"]
+__all__ = ["SETTINGS", "Emulator", "free_port"]
+
+#: Variable with the process's settings as JSON: `identities`, `hosts`, `socket`, `mark`, and the
+#: place of the state.
+SETTINGS: Final = "MAYFLY_STORE"
 
 _SERVICES: Final = (
     "dynamodb,dynamodbstreams,sqs,s3,secretsmanager,ssm,cloudformation,iam,sts,sns,events,"
@@ -89,6 +90,11 @@ class Emulator:
 
         Raises LocalError if it does not come up.
         """
+        await self.spawn(children)
+        await self.answers()
+
+    async def spawn(self, children: Children) -> None:
+        """Starts the process. Raises LocalError if its port is taken."""
         temporary = self._work / "store"
         temporary.mkdir(parents=True, exist_ok=True)
         self._problem, self._heard_at = None, time.monotonic()
@@ -103,6 +109,10 @@ class Emulator:
             files=[self._socket.fileno()],
         )
         self._reader = asyncio.ensure_future(self._read_output(self._child))
+
+    async def answers(self) -> None:
+        """Waits until the process answers. Raises LocalError if it does not come up."""
+        assert self._child is not None
         await self._answering(self._child)
 
     async def ended(self) -> int:
@@ -156,6 +166,8 @@ class Emulator:
             "MINISTACK_REGION": REGION,
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
             "SERVICES": _SERVICES,
+            # It makes no TLS connections. aiohttp would read all certificates at its start.
+            "SSL_CERT_FILE": os.devnull,
             # With a port here it would also listen on all interfaces.
             "IOT_MTLS_PORT": "0",
             "SFTP_ENABLED": "0",
@@ -194,6 +206,8 @@ class Emulator:
 
         Its port is open already, so the request waits for it.
         """
+        import aiohttp  # It takes a tenth of a second to load; meanwhile the process starts.
+
         headers = {"Authorization": f"Bearer {self._keys.runtime.id}"}
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:

@@ -1,14 +1,18 @@
 """The permissions of each function's role, and the ones that were used.
 
-moto's engine evaluates the policies. It does not evaluate their conditions. An Allow with a
-condition counts without the condition, and a Deny with a condition is left out.
+An explicit Deny wins over every Allow, and what no statement allows is refused:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+Conditions are not evaluated. An Allow with a condition counts without the condition, and a Deny
+with a condition is left out.
 """
 
+import importlib.util
 import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import distribution
 from typing import Any, Final
 
 from mayfly_local.iam.requests import Permission
@@ -66,11 +70,8 @@ class Permissions:
     )
 
     def set(self, roles: dict[str, Role | None]) -> None:
-        """Sets the roles of a stack. Loads the engine, so that calls need not wait for it."""
+        """Sets the roles of a stack."""
         self.roles, self._decisions = roles, {}
-        for role in roles.values():
-            if role is not None:
-                _policies(json.dumps([role.documents, role.managed]))
 
     def allows(self, function: str, permission: Permission) -> bool:
         """Returns whether a function has a permission, and records the use or the refusal."""
@@ -87,10 +88,10 @@ class Permissions:
 
     def denies(self, function: str, permission: Permission) -> bool:
         """Returns whether a statement of the role denies the permission."""
-        from moto.iam.access_control import PermissionResult
-
         role = self.roles.get(function)
-        return role is not None and PermissionResult.DENIED in _verdicts(role, permission)
+        return role is not None and any(
+            statement.is_deny and statement.concerns(permission) for statement in _statements(role)
+        )
 
     def grants(self) -> list[Grant]:
         """Returns everything that is allowed, in the order of the policies, including AWS's own.
@@ -120,36 +121,54 @@ class Permissions:
         role = self.roles[function]
         if role is None:
             return True, ()
-        from moto.iam.access_control import PermissionResult
-
-        action, verdicts = permission.action.lower(), _verdicts(role, permission)
-        if PermissionResult.DENIED in verdicts or PermissionResult.PERMITTED not in verdicts:
+        concerned = [s for s in _statements(role) if s.concerns(permission)]
+        if not concerned or any(statement.is_deny for statement in concerned):
             return False, ()
-        return True, tuple(
-            grant
-            for grant in _grants(function, role)
-            if _covers(grant, action, permission.resource)
+        return True, tuple(grant for grant in _grants(function, role) if _covers(grant, permission))
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """A statement of a policy. Without an element it concerns every action or resource."""
+
+    is_deny: bool
+    actions: tuple[str, ...] | None
+    not_actions: tuple[str, ...] | None
+    resources: tuple[str, ...] | None
+    not_resources: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, statement: dict[str, Any]) -> "_Statement":
+        """Returns a statement of a document. Actions are the same in upper and lower case."""
+        actions, not_actions, resources, not_resources = (
+            tuple(map(str, _many(statement[name]))) if name in statement else None
+            for name in ("Action", "NotAction", "Resource", "NotResource")
+        )
+        return cls(
+            statement.get("Effect") == "Deny",
+            actions and tuple(action.lower() for action in actions),
+            not_actions and tuple(action.lower() for action in not_actions),
+            resources,
+            not_resources,
+        )
+
+    def concerns(self, permission: Permission) -> bool:
+        """Returns whether both the action and the resource match."""
+        action = permission.action.lower()
+        return (
+            (self.actions is None or _matches(self.actions, action))
+            and (self.not_actions is None or not _matches(self.not_actions, action))
+            and (self.resources is None or _matches(self.resources, permission.resource))
+            and (
+                self.not_resources is None or not _matches(self.not_resources, permission.resource)
+            )
         )
 
 
-def _verdicts(role: Role, permission: Permission) -> list[Any]:
-    policies = _policies(json.dumps([role.documents, role.managed]))
-    return [
-        policy.is_action_permitted(permission.action.lower(), permission.resource)
-        for policy in policies
-    ]
-
-
-def _covers(grant: Grant, action: str, resource: str) -> bool:
-    from moto.iam.access_control import IAMPolicyStatement, PermissionResult
-
+def _covers(grant: Grant, permission: Permission) -> bool:
     element = "NotAction" if grant.action.startswith("!") else "Action"
-    statement = {"Effect": "Allow", element: grant.action.lstrip("!"), "Resource": grant.resource}
-    (plain,) = _plain({"Statement": statement})["Statement"]
-    return bool(
-        IAMPolicyStatement(plain).is_action_permitted(action, resource)
-        is PermissionResult.PERMITTED
-    )
+    action = grant.action.lstrip("!")
+    return _Statement.of({element: action, "Resource": grant.resource}).concerns(permission)
 
 
 def _grants(function: str, role: Role) -> list[Grant]:
@@ -169,63 +188,52 @@ def _grants(function: str, role: Role) -> list[Grant]:
     ]
 
 
-@cache
-def _policies(text: str) -> list[Any]:
-    from moto.iam.access_control import IAMPolicy
+def _statements(role: Role) -> tuple[_Statement, ...]:
+    return _statements_of(json.dumps([role.documents, role.managed]))
 
+
+@cache
+def _statements_of(text: str) -> tuple[_Statement, ...]:
     documents, managed = json.loads(text)
     documents += [_managed()[name] for name in managed if name in _managed()]
-    return [IAMPolicy(json.dumps(_plain(document))) for document in documents]
+    return tuple(
+        _Statement.of(statement)
+        for document in documents
+        for statement in _many(document.get("Statement"))
+        if not (statement.get("Effect") == "Deny" and "Condition" in statement)
+    )
 
 
 @cache
 def _managed() -> dict[str, Any]:
-    from moto.iam.aws_managed_policies import aws_managed_policies_data
+    """Returns AWS's own policies by name.
 
-    return {
-        name: policy["Document"] for name, policy in json.loads(aws_managed_policies_data).items()
-    }
-
-
-def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """Returns a document in the form that the engine needs.
-
-    Actions are in lower case, because IAM ignores the case. Patterns are regular expressions, which
-    are right once the engine has replaced each star by `.*`; it replaces nothing else. Conditions
-    are left out.
+    moto brings them in a module. It is loaded alone, since its package takes long to load.
     """
+    path = distribution("moto").locate_file("moto/iam/aws_managed_policies.py")
+    spec = importlib.util.spec_from_file_location("mayfly_managed_policies", str(path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                **{name: value for name, value in statement.items() if name != "Condition"},
-                **{
-                    name: [_pattern(action.lower()) for action in _many(statement[name])]
-                    for name in ("Action", "NotAction")
-                    if name in statement
-                },
-                **(
-                    {"Resource": [_pattern(resource) for resource in _many(statement["Resource"])]}
-                    if "Resource" in statement
-                    else {}
-                ),
-            }
-            for statement in _many(document.get("Statement"))
-            if not (statement.get("Effect") == "Deny" and "Condition" in statement)
-        ],
+        name: policy["Document"]
+        for name, policy in json.loads(module.aws_managed_policies_data).items()
     }
 
 
-def _pattern(text: str) -> str:
+def _matches(patterns: tuple[str, ...], text: str) -> bool:
+    return any(_pattern(pattern).fullmatch(text) for pattern in patterns)
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
     """Returns a pattern of IAM as a regular expression: `*` is any text, `?` any character.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html
     """
-    return (
-        "(?s:"
-        + "".join({"*": "*", "?": "."}.get(character) or re.escape(character) for character in text)
-        + ")"
-    )
+    parts = ({"*": ".*", "?": "."}.get(letter) or re.escape(letter) for letter in text)
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def _many(value: Any) -> list[Any]:

@@ -19,7 +19,7 @@ _HERE: Final = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Folders:
-    """What a process sees: its code, its layers, the size of its /tmp.
+    """The code and layers that a process sees, and the size of its /tmp.
 
     `writable` is a folder that stays writable, for byte-code. `needed` are files and folders of the
     runtime itself. They stay visible if they are below a folder that is replaced.

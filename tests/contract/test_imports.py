@@ -37,7 +37,10 @@ ROOMS = [
     "emulator",
     "sources",
     "invoke",
+    "options",
+    "api_port",
     "stack",
+    "up",
 ]
 #: Features of the library, lower ones first. A feature may import lower ones, and the three folders
 #: below them all.

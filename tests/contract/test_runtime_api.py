@@ -316,6 +316,18 @@ def test_frozen_process_gets_its_grace_to_handle_sigterm(bench: Bench) -> None:
     assert "goodbye" in [entry.get("text") for entry in bench.entries()]
 
 
+def test_process_that_is_asked_to_stop_may_answer_and_end_by_itself(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started("leaves_later.handler")
+        answering = asyncio.ensure_future(environment.invoke(wish("fine")))
+        await asyncio.to_thread(wait_until, lambda: environment._api.request_id is not None, 5)
+        await asyncio.gather(environment.stop(10), answering)
+        assert isinstance(answering.result(), Reply)
+
+    run(bench, test())
+    assert "left by itself" in [entry.get("text") for entry in bench.entries()]
+
+
 def test_processes_that_a_handler_started_die_with_its_environment(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()

@@ -1,7 +1,8 @@
-"""What a function sees of its environment, at the edges where a laptop differs from Lambda."""
+"""The environment of a function, at the edges where a laptop differs from Lambda."""
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,7 +159,9 @@ def test_functions_run_with_a_note_if_the_system_allows_no_namespaces(tmp_path: 
     """A limit of none, in a namespace of users, refuses it as a system's settings do."""
     limited = ["unshare", "--user", "--map-root-user", "sh", "-c",
                'echo 0 > /proc/sys/user/max_mnt_namespaces; exec "$0" "$@"']  # fmt: skip
-    with running(tmp_path, template=APP / "template.yaml", through=limited) as stack:
+    # A copy, since functions then leave their byte-code next to the code.
+    copy = shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns(".mayfly"))
+    with running(tmp_path, template=copy / "template.yaml", through=limited) as stack:
         assert "functions can write to their code's folder here, and share /tmp" in stack.output
         assert stack.get("/first/layers").json()["tool"] == "a tool of a layer\n"
         folder = Path(stack.get("/first/environment").json()["TMPDIR"])

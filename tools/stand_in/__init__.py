@@ -9,5 +9,5 @@ order of reading:
 | `image.py` | the image, made by debootstrap from the mirror that apt uses |
 | `engine.py` | Podman behind Docker's API, with a storage of its own |
 | `runc.py` | the program that Podman calls in place of runc |
-| `__main__.py` | runs a command beside the engine |
+| `__main__.py` | runs a command next to the engine |
 """

@@ -1,4 +1,4 @@
-"""Runs a command beside a container engine that has a stand-in for AWS's runtime image.
+"""Runs a command next to a container engine that has a stand-in for AWS's runtime image.
 
     python -m tools.stand_in pytest tests/integration/test_container.py
 

@@ -18,7 +18,7 @@ __all__ = ["Engine", "missing_commands"]
 
 _COMMANDS: Final = ("podman", "runc", "debootstrap", "iptables")
 _START_SECONDS: Final = 30.0
-#: There is no systemd in a container or virtual machine of CI, which are Podman's defaults.
+#: Podman expects systemd, which a machine of CI may lack.
 _SETTINGS: Final = """[engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"

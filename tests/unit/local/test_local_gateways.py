@@ -19,6 +19,7 @@ from mayfly_local.sources.http_api import HttpApi
 from mayfly_local.sources.http_request import HttpRequest
 from mayfly_local.sources.refusals import Refused, rest_refusal
 from mayfly_local.sources.rest_api import RestApi
+from mayfly_local.sources.shares import Shares
 from mayfly_local.sources.routes import match
 
 KINDS = [ApiKind.HTTP, ApiKind.REST, ApiKind.URL]
@@ -38,7 +39,7 @@ def front(log: Log, kind: ApiKind, invoke: Any, **route: Any) -> HttpApi | RestA
     )  # fmt: skip
     guests = Guests(Keys.foreign())
     kind_of_front = RestApi if kind is ApiKind.REST else HttpApi
-    return kind_of_front(api, invoke, guests, log)
+    return kind_of_front(api, invoke, guests, log, Shares())
 
 
 def post(body: bytes = b"", path: str = "/a") -> HttpRequest:

@@ -207,7 +207,7 @@ def test_environment_whose_code_was_saved_while_it_started_serves_once() -> None
         pool = Pool(machine.start, limit=1, idle_seconds=60)
         first = asyncio.ensure_future(pool.invoke(EVENT))
         await settled()
-        await pool.replace_all()
+        await pool.outdate()
         machine.may_start.set()
         assert await first == Reply(b"{}")
         assert await pool.invoke(EVENT) == Reply(b"{}")
