@@ -19,8 +19,8 @@ from mayfly_local.sources.http_api import HttpApi
 from mayfly_local.sources.http_request import HttpRequest
 from mayfly_local.sources.refusals import Refused, rest_refusal
 from mayfly_local.sources.rest_api import RestApi
-from mayfly_local.sources.shares import Shares
 from mayfly_local.sources.routes import match
+from mayfly_local.sources.shares import Shares
 
 KINDS = [ApiKind.HTTP, ApiKind.REST, ApiKind.URL]
 
