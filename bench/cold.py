@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from mayfly.tenants.rules import ALL_SCOPES, mint
 from bench.certificates import Certificates, make_certificates
 from bench.starts import Start, Starts, calibrate
 from bench.workers import canned, canned_figures
+from mayfly_local.compute.installations import installed
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.compute.packages import python_path, runtime_folder
@@ -201,6 +203,10 @@ class _Bench:
 
     def _launch(self, row: _Row) -> Launch:
         roots = self._certificates
+        path, wanted = python_path(row.folder, [_LAYER], brings_packages=False, cache=_CACHE)
+        with ThreadPoolExecutor(1) as thread:  # The caller's thread has a loop of its own.
+            for requirements in wanted:
+                thread.submit(asyncio.run, installed(requirements, cache=_CACHE)).result()
         return Launch(
             name=row.name.translate({ord(" "): "-", ord(","): None, ord(":"): None}),
             arn="arn:aws:lambda:us-east-1:000000000000:function:bench",
@@ -219,10 +225,7 @@ class _Bench:
                 **row.variables,
             },
             folder=row.folder,
-            path=[
-                *python_path(row.folder, [_LAYER], brings_packages=False, cache=_CACHE, say=print),
-                runtime_folder(_CACHE),
-            ],
+            path=[*path, runtime_folder(_CACHE)],
             timeout_seconds=30,
             memory_mb=512,
         )

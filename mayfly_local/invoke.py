@@ -165,7 +165,10 @@ def _variables(stack: StackFile, function: str, endpoint: str) -> Mapping[str, s
     it, too.
     """
     # The container sets these itself, or has them at other places.
-    own = {"PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "PYTHONPATH", "_HANDLER"}
+    own = {
+        "PATH", "LANG", "TZ", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "LD_LIBRARY_PATH",
+        "PYTHONPATH", "_HANDLER",
+    }  # fmt: skip
     variables = stack.launch(function).variables
     return {
         name: value.replace(stack.endpoint, endpoint)

@@ -49,6 +49,7 @@ from mayfly_local.logs import Log, Logs
 from mayfly_local.ports.access import Access
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.processes.children import Children
+from mayfly_local.processes.folders import why_not
 from mayfly_local.sources.asynchronous import Asynchronous
 from mayfly_local.sources.authorizations import Guests
 from mayfly_local.sources.destinations import Destinations
@@ -193,12 +194,15 @@ class _Stack:
         #: Functions whose packages were not there yet when the stack was up.
         self._waiting: list[str] = []
         self._after_deploy: list[str] = []
+        #: The reason why functions have no folders of their own.
+        self._no_folders: str | None = None
         self.application: Application | None = None
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
         options = self._options
         await self._children.open()
+        probing = asyncio.ensure_future(asyncio.to_thread(why_not))
         clients = await self._open_emulator()
         # Reading the template does not need the emulator, so both happen at once.
         template = await clients.run(
@@ -212,9 +216,11 @@ class _Stack:
         )  # fmt: skip
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
+        self._no_folders = await probing
         making = clients.run(
             launches, application=app, endpoint=clients.endpoint, keys=self._keys,
             cache=_cache(options), work=options.work, pure_python=options.pure_python,
+            own_folders=self._no_folders is None,
         )  # fmt: skip
         # Meanwhile the access guard in the emulator loads its engine.
         (self._launches, wanted), problems = await asyncio.gather(making, self._hand_over(app))
@@ -254,7 +260,14 @@ class _Stack:
         say(f"  logs      {self._options.work}/logs")
         for line in table(app.parts):
             say(f"  {line}")
-        notes = [*_role_notes(app, clients), python_version_note(app)]
+        for note in self._notes(app, clients):
+            if note:
+                say(f"  note      {note}")
+        say("stop with Ctrl-C")
+
+    def _notes(self, app: Application, clients: Clients) -> list[str | None]:
+        """Returns what a user should know about this run, and None for what does not apply."""
+        notes: list[str | None] = [*_role_notes(app, clients), python_version_note(app)]
         if self._waiting:
             notes.append(
                 f"packages of {', '.join(self._waiting)} are still being installed; calls wait"
@@ -264,10 +277,12 @@ class _Stack:
                 "the emulator accepts any credentials (--any-credentials): every program on this "
                 "machine can read and write its data"
             )
-        for note in notes:
-            if note:
-                say(f"  note      {note}")
-        say("stop with Ctrl-C")
+        if self._no_folders is not None:
+            notes.append(
+                "functions can write to their code's folder here, and share /tmp "
+                f"({self._no_folders})"
+            )
+        return notes
 
     async def broken(self) -> str:
         """Waits until a part that the stack needs has failed, and returns the reason."""

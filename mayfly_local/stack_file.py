@@ -46,6 +46,8 @@ class StackFile:
                 **launch,
                 "folder": Path(launch["folder"]),
                 "path": [Path(folder) for folder in launch["path"]],
+                "layers": [Path(folder) for folder in launch["layers"]],
+                "bytecode": Path(launch["bytecode"]) if launch["bytecode"] else None,
             }
         )
 

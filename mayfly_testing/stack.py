@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -215,18 +215,21 @@ def running(
     template: Path = ROOT / "template.yaml",
     work: Path | None = None,
     files: int | None = None,
+    through: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """Yields a running stack, and kills it at the end if the test has not stopped it.
 
     On a failure its output is printed. `files` limits its open files; macOS starts with 256.
+    `through` is a command that runs the one behind it.
     """
     work = work or folder / "work"
     folder.mkdir(parents=True, exist_ok=True)
     port, printed = unused_port(), folder / "output"
     command = [
         str(MAYFLY), "up", "--template", str(template), "--port", str(port), "--work", str(work),
-        *options,
+        *_strictness(template), *options,
     ]  # fmt: skip
+    command = [*through, *command]
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
     with printed.open("wb") as output:
@@ -254,6 +257,11 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _strictness(template: Path) -> list[str]:
+    """Returns the option that refuses absent parts, for the product's own template."""
+    return ["--strict"] if template == ROOT / "template.yaml" else []
 
 
 @contextmanager

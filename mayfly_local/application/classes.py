@@ -1,4 +1,4 @@
-"""What becomes of each part of a template on this machine: it runs, is accepted, or is absent."""
+"""The class of each part of a template on this machine: it runs, is accepted, or is absent."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ __all__ = ["Class", "Part", "Report", "refusals", "table"]
 class Class(StrEnum):
     """A class of parts.
 
-    What *runs* does what it does on AWS. What is *accepted* has no effect on one machine. What is
-    *absent* is missed: references to it have a value of the right form, and a call to it fails with
-    an error that names it.
+    A part that *runs* does the same as on AWS. An *accepted* part has no effect on one machine. An
+    *absent* part is missed: references to it have values of the right form, and a call to it fails
+    with an error that names it.
     """
 
     RUNS = "runs"

@@ -25,7 +25,7 @@ _DEEPEST: Final = 10
 class Includes:
     """The files that a template includes.
 
-    `static` evaluates a value that depends on nothing but parameters. `files` gets every file that
+    `static` evaluates values that depend on parameters only. `files` gets every file that
     is read.
     """
 
@@ -64,7 +64,10 @@ class Includes:
     def _content(self, transform: dict[str, Any], folder: Path, depth: int) -> Any:
         location = self._static((transform.get("Parameters") or {}).get("Location"))
         path = folder / str(location)
-        if depth > _DEEPEST or "://" in str(location) or not path.is_file():
+        if "://" in str(location):
+            # The template is usually next to the file that was uploaded.
+            path = folder / str(location).rpartition("/")[2]
+        if depth > _DEEPEST or not path.is_file():
             raise TemplateError(
                 self._path, [f"AWS::Include of {location}: only a local file can be included here"]
             )

@@ -75,6 +75,8 @@ class Function:
     #: Aliases and versions of the template. All of them run the one code that there is.
     qualifiers: tuple[str, ...] = ()
     asynchronous: AsynchronousRules = AsynchronousRules()
+    #: The size of /tmp.
+    tmp_mb: int = 512
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,16 @@ _PREFIXES: Final = {
 }
 _IDS: Final = {"AWS::ApiGateway::RestApi", "AWS::Cognito::UserPoolClient", "AWS::KMS::Key"}
 #: Ends of attributes that are the addresses of something.
+#: Attributes that are lists.
+_LISTS: Final = {
+    "CidrBlockAssociations", "DnsEntries", "Ipv6CidrBlocks", "NameServers", "NetworkInterfaceIds",
+}  # fmt: skip
 _HOSTS: Final = ("Address", "Domain", "DomainName", "Endpoint", "Host")
 
 
 def physical_id(
     stack: str, name: str, kind: str, properties: Mapping[str, Any], attribute: str | None
-) -> str:
+) -> str | list[str]:
     """Returns the value of `Ref` (`attribute` None) or of an attribute of a resource.
 
     A name that the template gives is used if it is a plain text.
@@ -98,6 +102,9 @@ def physical_id(
     if attribute is None:
         return arn if kind in _REF_IS_ARN else own
     last = attribute.rpartition(".")[2]
+    if last in _LISTS:
+        # Entries of DNS are a hosted zone and a host.
+        return [f"Z0ABCDEFGHIJKLMNOPQR:{name.lower()}.absent.invalid" if "Dns" in last else own]
     if last.lower().endswith("arn"):
         return arn
     if last.endswith(("URL", "Url", "Uri")):

@@ -17,7 +17,7 @@ from mayfly_local.errors import LocalError, TemplateError
 
 __all__ = ["LOCAL_BUCKET", "translated"]
 
-#: The bucket that stands for the folder of the template.
+#: The bucket in place of the folder of the template.
 LOCAL_BUCKET: Final = "local"
 _LOCAL_CODE: Final = f"s3://{LOCAL_BUCKET}/"
 #: Properties that name a local folder or file, by type.

@@ -1,5 +1,7 @@
 """The text of a template, as CloudFormation reads it: YAML 1.1 or JSON."""
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,10 @@ def parse(path: Path, text: str | None = None) -> dict[str, Any]:
 
 def read_yaml(path: Path, text: str) -> Any:
     """Returns the value of a YAML or JSON text of the file `path`. Raises TemplateError."""
+    # JSON may be indented by tabs, which YAML does not allow.
+    if text.lstrip().startswith(("{", "[")):
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as problem:

@@ -30,6 +30,13 @@ STATE: Final = {
         "BucketEncryption", "BucketName", "CorsConfiguration", "NotificationConfiguration",
         "PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration",
     },
+    "AWS::SSM::Parameter": {
+        "AllowedPattern", "DataType", "Description", "Name", "Policies", "Tags", "Tier", "Type",
+        "Value",
+    },
+    "AWS::SecretsManager::Secret": {
+        "Description", "GenerateSecretString", "KmsKeyId", "Name", "SecretString", "Tags",
+    },
     "AWS::SNS::Topic": {
         "ContentBasedDeduplication", "DisplayName", "FifoTopic", "KmsMasterKeyId", "Subscription",
         "Tags", "TopicName",
@@ -177,6 +184,7 @@ _WITHOUT_EFFECT: Final = {
         "RedriveAllowPolicy",
     },
     "AWS::Scheduler::Schedule": {"GroupName", "KmsKeyArn"},
+    "AWS::SecretsManager::Secret": {"ReplicaRegions", "Type"},
 }  # fmt: skip
 
 #: Resources that belong in a template and have no effect on one machine. All their properties are

@@ -22,8 +22,8 @@ from mayfly_local.errors import TemplateError
 
 __all__ = ["UNUSABLE", "Template", "load", "parse"]
 
-#: Changes with the form of cached templates.
-_FORMAT: Final = 2
+#: Changes when templates are transformed in another way.
+_FORMAT: Final = 3
 #: Errors that reading a property of the wrong shape can raise.
 UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
 

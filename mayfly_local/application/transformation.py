@@ -1,9 +1,9 @@
-"""What a template says once its parameters have values: SAM, files and nested stacks worked in."""
+"""Transforms a template with its parameters' values: works in SAM, files and nested stacks."""
 
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +56,9 @@ class Transformed:
 
     @classmethod
     def restored(cls, kept: dict[str, Any]) -> "Transformed | None":
-        """Returns what was kept, or None if one of its files has changed."""
+        """Returns what was kept, or None if one of its files has changed, or its form."""
+        if set(kept) != {part.name for part in fields(cls)}:
+            return None
         if any(_digest(Path(name)) != digest for name, digest in kept["files"].items()):
             return None
         parts = tuple(Part(**{**part, "group": Class(part["group"])}) for part in kept["parts"])

@@ -1,11 +1,16 @@
 """An execution environment: one process of a function, and the Runtime API that it talks to.
 
-It runs at most one invocation at a time.
+It runs at most one invocation at a time. Between two invocations it is frozen, as on Lambda:
+https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 """
 
 import asyncio
+import shutil
+import sys
+import tempfile
 import time
 import uuid
+from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.compute.invocation import Failure, Invocation, NotSent, Reply
@@ -14,17 +19,22 @@ from mayfly_local.compute.memory import MemoryWatch
 from mayfly_local.compute.runtime_api import Poll, RuntimeApi
 from mayfly_local.logs import Log
 from mayfly_local.processes.children import Child, Children
+from mayfly_local.processes.folders import Folders
 
 __all__ = ["Environment"]
 
 #: Seconds that a function has to initialise, as on Lambda.
 INIT_SECONDS: Final = 10.0
+#: Folders that every process loads from: this runtime, Python, and AWS's runtime.
+_RUNTIME: Final = (Path(__file__).parent.parent, Path(sys.prefix), Path(sys.base_prefix))
 
 
 class Environment:
-    """A started process of a function."""
+    """A started process of a function. With `freezes`, its threads stop between invocations."""
 
-    def __init__(self, launch: Launch, log: Log, *, tells_peers: bool | None = None) -> None:
+    def __init__(
+        self, launch: Launch, log: Log, *, tells_peers: bool | None = None, freezes: bool = True
+    ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.idle_since = 0.0
         self.invocations = 0
@@ -32,6 +42,9 @@ class Environment:
         self._log = log
         self._child: Child | None = None
         self._api = RuntimeApi(launch.arn, self._note_refusal, tells_peers=tells_peers)
+        self._freezes = freezes
+        self._freezing: asyncio.Task[None] | None = None
+        self._tmp: Path | None = None
         self._memory: MemoryWatch | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -54,18 +67,23 @@ class Environment:
         """
         try:
             await self._api.listen()
+            folders = self._folders()
             variables = {
                 **self._launch.variables,
                 "AWS_LAMBDA_RUNTIME_API": self._api.address,
-                "AWS_LAMBDA_LOG_STREAM_NAME": f"local/{self.id}",
+                "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream,
                 "PYTHONPATH": ":".join(str(folder) for folder in self._launch.path),
             }
+            if folders is None:
+                self._tmp = Path(tempfile.mkdtemp(prefix="mayfly-function-"))
+                variables["TMPDIR"] = str(self._tmp)
             self._child = await children.spawn(
                 self._launch.runtime,
                 [self._launch.handler],
                 env=variables,
                 folder=self._launch.folder,
                 isolated=True,
+                folders=folders,
             )
         except asyncio.CancelledError:
             await self._close()
@@ -106,6 +124,7 @@ class Environment:
                 pid=self.pid,
                 milliseconds=round((time.monotonic() - started) * 1000),
             )
+            self._rest()
             return None
         poll.cancel()
         if self._api.init_error.done():
@@ -130,6 +149,7 @@ class Environment:
         After a Failure the process is dead, unless the handler itself reported the failure. Raises
         NotSent if the process died before it read the event.
         """
+        self._wake()
         poll = await self._poll_or_end()
         if poll is None or not self.is_alive:
             await self.kill()
@@ -155,10 +175,12 @@ class Environment:
         else:
             self._log.event("end", quiet=True, **facts)
         self.idle_since = time.monotonic()
+        self._rest()
         return result
 
     async def stop(self, grace_seconds: float) -> None:
         """Sends SIGTERM, then SIGKILL after the grace period."""
+        self._wake()
         if self._child is not None:
             await self._child.stop(grace_seconds)
         await self._close()
@@ -219,7 +241,45 @@ class Environment:
             for part in line.decode(errors="replace").rstrip("\r\n").split("\r"):
                 self._log.line(part, environment=self.id, request_id=self._api.request_id)
 
+    def _rest(self) -> None:
+        """Freezes the process as soon as it asks for its next event, as Lambda does."""
+        if self._freezes and self.is_alive:
+            self._freezing = asyncio.ensure_future(self._freeze())
+
+    async def _freeze(self) -> None:
+        assert self._child is not None
+        self._api.keep(await self._api.next_poll())
+        self._child.freeze()
+
+    def _wake(self) -> None:
+        if self._freezing is not None and self._child is not None:
+            self._freezing.cancel()
+            self._freezing = None
+            self._child.thaw()
+
+    def _folders(self) -> Folders | None:
+        """Returns the folders of the process, or None if this system cannot provide them."""
+        launch = self._launch
+        if launch.bytecode is None:
+            return None
+        return Folders(
+            task=launch.folder,
+            layers=launch.layers,
+            tmp_mb=launch.tmp_mb,
+            writable=launch.bytecode,
+            needed=[*_RUNTIME, *launch.path, *launch.layers],
+        )
+
+    @property
+    def _log_stream(self) -> str:
+        """The name of a log stream in Lambda's form: date, version, and an id of 32 digits."""
+        return time.strftime(f"%Y/%m/%d/[$LATEST]{self.id}{uuid.uuid4().hex[8:]}", time.gmtime())
+
     async def _close(self) -> None:
+        if self._freezing is not None:
+            self._freezing.cancel()
+        if self._tmp is not None:
+            await asyncio.to_thread(shutil.rmtree, self._tmp, ignore_errors=True)
         if self._memory is not None:
             self._memory.close()
         if self._reader is not None:

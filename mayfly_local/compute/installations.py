@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mayfly_local.compute.requirements import Requirements
+from mayfly_local.compute.reuse import reuse
 from mayfly_local.errors import LocalError
 
 __all__ = ["Installations", "installed", "package_folder"]
@@ -33,10 +34,12 @@ def package_folder(requirements: Requirements, cache: Path) -> Path:
     return cache / "packages" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-async def installed(requirements: Requirements, *, cache: Path) -> Path:
+async def installed(
+    requirements: Requirements, *, cache: Path, say: Callable[[str], None] = lambda _: None
+) -> Path:
     """Installs packages for this machine unless they are there, and returns their folder.
 
-    Raises LocalError with pip's error.
+    `say` gets a line before pip starts. Raises LocalError with pip's error.
     """
     folder = package_folder(requirements, cache)
     if folder.exists():
@@ -50,18 +53,19 @@ async def installed(requirements: Requirements, *, cache: Path) -> Path:
     if requirements.constraints:
         locked.write_text(requirements.constraints)
         more = ["--constraint", str(locked)]
+    command = [
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--no-warn-conflicts", "--no-compile", *more, "--target", str(unfinished),
+        "-r", str(given),
+    ]  # fmt: skip
     try:
-        code, printed = await _run(
-            [
-                sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                "--no-warn-conflicts", *more, "--target", str(unfinished), "-r", str(given),
-            ],
-            requirements.folder,
-        )  # fmt: skip
-        if code != 0:
-            raise LocalError(
-                f"the packages of {requirements.origin} could not be installed:\n{printed}"
-            )
+        if not await asyncio.to_thread(reuse, requirements.text, unfinished):
+            say(f"installing the packages of {requirements.origin} for this machine (once) ...")
+            code, printed = await _run(command, requirements.folder)
+            if code != 0:
+                raise LocalError(
+                    f"the packages of {requirements.origin} could not be installed:\n{printed}"
+                )
         with contextlib.suppress(OSError):  # Another start was faster.
             unfinished.rename(folder)
     finally:
@@ -142,11 +146,8 @@ class Installations:
 
     async def _run(self, requirements: Requirements) -> str:
         async with self._turns:
-            self._say(
-                f"installing the packages of {requirements.origin} for this machine (once) ..."
-            )
             try:
-                await self._install(requirements, cache=self._cache)
+                await self._install(requirements, cache=self._cache, say=self._say)
             except LocalError as problem:
                 self._say(str(problem))
                 return str(problem)

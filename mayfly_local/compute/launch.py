@@ -23,3 +23,8 @@ class Launch:
     path: Sequence[Path]
     timeout_seconds: float
     memory_mb: int
+    #: Folders of layer content, the size of /tmp, and the folder for byte-code. The last is None if
+    #: this system cannot give a process folders of its own.
+    layers: Sequence[Path] = ()
+    tmp_mb: int = 512
+    bytecode: Path | None = None

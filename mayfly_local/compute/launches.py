@@ -27,12 +27,16 @@ def launches(
     cache: Path,
     work: Path,
     pure_python: bool = False,
+    own_folders: bool = False,
 ) -> tuple[dict[str, Launch], dict[str, list[Requirements]]]:
     """Returns a launch for each function, and the packages that each needs.
 
-    The paths of a launch have the folders of packages that are not installed yet.
+    The paths of a launch have the folders of packages that are not installed yet. With
+    `own_folders`, each process has folders of its own.
     """
     runtime = runtime_folder(cache)
+    bytecode = cache / "bytecode"
+    bytecode.mkdir(parents=True, exist_ok=True)
     # If the system does not tell which process holds a connection, a token is needed. AWS's client
     # does not support that token.
     uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
@@ -60,6 +64,9 @@ def launches(
             path=[*path, runtime],
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
+            layers=function.layers,
+            tmp_mb=function.tmp_mb,
+            bytecode=bytecode if own_folders else None,
         )
     return launches_by_name, wanted
 
@@ -69,8 +76,12 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
+    layers = [str(layer) for layer in function.layers]
     return {
-        "PATH": os.environ.get("PATH", ""),
+        "PATH": ":".join([os.environ.get("PATH", ""), *(f"{layer}/bin" for layer in layers)]),
+        "LD_LIBRARY_PATH": ":".join(
+            [str(code), f"{code}/lib", *(f"{layer}/lib" for layer in layers)]
+        ),
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
@@ -79,9 +90,13 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": function.log_group,
+        # No daemon of X-Ray runs here; its SDK then sends nothing, and logs what is missing.
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
         # `sam local` sets this, too; code can tell by it that it runs on a laptop.
         "AWS_SAM_LOCAL": "true",
         "LAMBDA_TASK_ROOT": str(code),
+        "LAMBDA_RUNTIME_DIR": str(Path(__file__).parent),
         "_HANDLER": function.handler,
         **function.variables,
     }

@@ -12,7 +12,7 @@ _LOCK: Final = "uv.lock"
 
 @dataclass(frozen=True)
 class Requirements:
-    """A requirements file's text, the versions that are locked beside it, and where it is from.
+    """The text of a requirements file, the versions that are locked for it, and its origin.
 
     `folder` is where relative paths of the text start.
     """

@@ -22,6 +22,9 @@ from mayfly_local.processes.children import Child
 __all__ = ["Poll", "RuntimeApi"]
 
 _PREFIX: Final = "/2018-06-01/runtime"
+#: Bytes of a header field. AWS's client sends the trace of an exception in a header of up to 1 MiB.
+#: https://github.com/aws/aws-lambda-python-runtime-interface-client
+_FIELD_LIMIT: Final = 1024 * 1024 + 4096
 #: Seconds for which a connection may still be reported as lost after its process has ended.
 _RESET_SECONDS: Final = 0.2
 
@@ -49,8 +52,9 @@ class RuntimeApi:
         self._refused = refused
         self._child: Child | None = None
         self._server = HttpServer(
-            self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, refused=refused
-        )
+            self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, field_limit=_FIELD_LIMIT,
+            refused=refused,
+        )  # fmt: skip
         #: Prefix of the paths that the process uses, so that no other process can call them. It is
         #: empty if the operating system reveals which process has sent a request.
         if tells_peers is None:

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from mayfly_local.application.build.qualifiers import qualifier_scope
 from mayfly_local.application.build.scope import compute_scope
 from mayfly_local.application.classes import Report
+from mayfly_local.application.intrinsics import references
 from mayfly_local.application.outside import outside, undelivered, without_outside_targets
 from mayfly_local.application.supported import STATE
 from mayfly_local.application.template import UNUSABLE, Template
@@ -88,7 +89,7 @@ async def _deploy(template: Template, clients: Clients) -> Deployment:
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": state,
         "Outputs": {
-            f"Out{index}": {"Value": _reference(attribute)}
+            f"Out{index}": {"Value": _reference(attribute, state[attribute[0]]["Type"])}
             for index, attribute in enumerate(wanted)
         },
     }
@@ -192,7 +193,8 @@ async def _settle(
         f"resource {name}: {key} is {actual.get(key)!r} in the emulator, and {value!r} in the "
         "template"
         for key, value in wanted.items()
-        if actual.get(key) != value
+        # Only the emulator knows values that refer to the state.
+        if actual.get(key) != value and not any(references(value))
     ]
 
 
@@ -213,8 +215,17 @@ async def _states(
         await clients.call("kinesis", "describe_stream_summary", StreamName=physical)
     elif resource["Type"].startswith("AWS::SNS::"):
         wanted, actual = await topic_differences(clients, resource, physical)
-    else:
+    elif resource["Type"].startswith("AWS::Events::"):
         wanted, actual = await bus_differences(clients, resource, physical)
+    elif resource["Type"] == "AWS::SSM::Parameter":
+        reply = await clients.call("ssm", "get_parameter", Name=physical)
+        value = properties.get("Value")
+        wanted = {"Value": value if isinstance(value, dict) else _attribute_text(value)}
+        actual = reply["Parameter"]
+    else:
+        reply = await clients.call("secretsmanager", "get_secret_value", SecretId=physical)
+        secret = {key: properties[key] for key in ("SecretString",) if key in properties}
+        wanted, actual = secret, reply
     return wanted, actual
 
 
@@ -309,9 +320,10 @@ def _names_only(template: Template) -> dict[Attribute, Any]:
     """Returns the references within the state, for the emulator's CloudFormation to resolve."""
     scope: dict[Attribute, Any] = {}
     for name in template.state():
-        scope[name, None] = {"Ref": name}
+        scope[name, None] = _reference((name, None), template.resources[name]["Type"])
         for attribute in (
-            "Arn", "Name", "QueueName", "QueueUrl", "StreamArn", "TopicArn", "TopicName",
+            "Arn", "Id", "Name", "QueueName", "QueueUrl", "StreamArn", "TopicArn", "TopicName",
+            "Type", "Value",
         ):  # fmt: skip
             scope[name, attribute] = {"Fn::GetAtt": [name, attribute]}
     return scope
@@ -333,8 +345,11 @@ def _plain(resource: dict[str, Any]) -> dict[str, Any]:
     return {"Type": resource["Type"], "Properties": properties}
 
 
-def _reference(attribute: Attribute) -> dict[str, Any]:
+def _reference(attribute: Attribute, kind: str) -> dict[str, Any]:
     name, part = attribute
+    # AWS's Ref of a secret is its ARN; the emulator's is its name.
+    if kind == "AWS::SecretsManager::Secret" and part is None:
+        part = "Arn"
     return {"Ref": name} if part is None else {"Fn::GetAtt": [name, part]}
 
 

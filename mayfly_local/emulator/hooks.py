@@ -1,7 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
-Only these modules use ministack's private names: this one, `contents`, `preparation`, and those of
-deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the start.
+Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
+and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the
+start.
 """
 
 import errno
@@ -21,6 +22,7 @@ from ministack.services import (
     kinesis,
     lambda_svc,
     s3,
+    secretsmanager,
     sns,
     sqs,
     ssm,
@@ -59,6 +61,7 @@ MODULES: Final = {
     "iam": iam,
     "kinesis": kinesis,
     "s3": s3,
+    "secretsmanager": secretsmanager,
     "sns": sns,
     "sqs": sqs,
     "ssm": ssm,
@@ -74,7 +77,7 @@ _DATA_CALLS: Final = {
     "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
     "ExecuteTransaction", "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
-    "GetShardIterator", "ListShards", "ListStreams", "PutEvents",
+    "GetSecretValue", "GetShardIterator", "ListShards", "ListStreams", "PutEvents",
     "PutItem", "PutRecord", "PutRecords", "Query", "ReceiveMessage", "Scan", "SendMessage",
     "SendMessageBatch", "TransactGetItems", "TransactWriteItems", "UpdateItem",
 }  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mayfly_local.emulator import preparation as emulator
+from mayfly_local.emulator.secrets import secret_arn
 from mayfly_local.iam.guard import Guard
 from mayfly_local.iam.identities import Identities
 from mayfly_local.ports.access import Access
@@ -40,7 +41,7 @@ def main() -> None:
     guard = Guard(
         ministack.app, lambda refused: say({"refused": refused}), identities, access,
         cors=emulator.bucket_cors,
-        bucket_of=emulator.bucket_of_host, kept=kept,
+        bucket_of=emulator.bucket_of_host, secret_arn=secret_arn, kept=kept,
     )  # fmt: skip
     asyncio.run(_serve(guard, access, socket.socket(fileno=settings["socket"])))
 

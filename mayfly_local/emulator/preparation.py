@@ -25,7 +25,8 @@ _READS_STACKS: Final = ("Describe", "Detect", "List", "Get", "Validate", "Estima
 _SIGNED_AS: Final = {
     "cloudformation": "cloudformation", "dynamodb": "dynamodb", "dynamodb_streams": "dynamodb",
     "eventbridge": "events", "iam": "iam", "kinesis": "kinesis", "lambda_svc": "lambda",
-    "s3": "s3", "sns": "sns", "sqs": "sqs", "ssm": "ssm", "sts": "sts",
+    "s3": "s3", "secretsmanager": "secretsmanager", "sns": "sns", "sqs": "sqs", "ssm": "ssm",
+    "sts": "sts",
 }  # fmt: skip
 #: Entries of ministack's application that stay.
 _ENTRIES: Final = {

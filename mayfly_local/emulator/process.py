@@ -29,7 +29,8 @@ from mayfly_local.processes.children import Child, Children
 __all__ = ["Emulator", "free_port"]
 
 _SERVICES: Final = (
-    "dynamodb,dynamodbstreams,sqs,s3,ssm,cloudformation,iam,sts,sns,events,kinesis,lambda"
+    "dynamodb,dynamodbstreams,sqs,s3,secretsmanager,ssm,cloudformation,iam,sts,sns,events,"
+    "kinesis,lambda"
 )
 #: Seconds without a line of output. Reading a large state prints its progress.
 _START_SECONDS: Final = 30.0

@@ -53,7 +53,7 @@ _App = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 class Guard:
     """An ASGI application around the emulator's.
 
-    `bucket_of` returns the bucket of a host name, or None.
+    `bucket_of` returns the bucket of a host name, `secret_arn` the ARN of a secret's name, or None.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Guard:
         *,
         cors: Callable[[str, str, Mapping[str, str]], Cors | None] = no_cors,
         bucket_of: Callable[[str], str | None] = lambda host: None,
+        secret_arn: Callable[[str], str | None] = lambda name: None,
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
     ) -> None:
@@ -73,6 +74,7 @@ class Guard:
         self._access = access
         self._cors = cors
         self._bucket_of = bucket_of
+        self._secret_arn = secret_arn
         self._key_seconds = key_seconds
         self._kept = kept or NothingKept()
         self._faults = Faults()
@@ -183,7 +185,10 @@ class Guard:
             body = await whole_body(receive)
         except ConnectionError:  # The client disconnected before the request was complete.
             return
-        whole = Request(service, request.method, request.path, request.query, request.headers, body)
+        whole = Request(
+            service, request.method, request.path, request.query, request.headers, body,
+            self._secret_arn,
+        )  # fmt: skip
         await self._as_function(function, whole, scope, receive, send)
 
     def _mismatch(self, request: Request, key: str, service: str) -> str | None:

@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -16,13 +16,14 @@ from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.iam.event_requests import event_actions, stream_actions
 from mayfly_local.iam.lambda_requests import lambda_actions
 from mayfly_local.iam.s3_requests import s3_actions
+from mayfly_local.iam.secret_requests import secret_actions
 
 __all__ = ["SERVICES", "UNREADABLE", "Permission", "Request", "signer"]
 
 #: Services that the emulator provides. Requests to other services are refused.
 SERVICES: Final = {
-    "cloudformation", "dynamodb", "events", "iam", "kinesis", "lambda", "s3", "sns", "sqs", "ssm",
-    "sts",
+    "cloudformation", "dynamodb", "events", "iam", "kinesis", "lambda", "s3", "secretsmanager",
+    "sns", "sqs", "ssm", "sts",
 }  # fmt: skip
 #: Errors that reading a malformed request can raise.
 UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
@@ -81,6 +82,8 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    #: Returns the ARN of a secret by its name, or None.
+    secret_arn: Callable[[str], str | None] = lambda name: None
 
     def permissions(self) -> set[Permission]:
         """Returns all permissions that the request needs.
@@ -104,6 +107,11 @@ class Request:
             return {
                 Permission(f"{self.service}:{action}", resource)
                 for action, resource in event_actions(self.service, operation, arguments)
+            }
+        if self.service == "secretsmanager":
+            return {
+                Permission(f"secretsmanager:{action}", resource)
+                for action, resource in secret_actions(operation, arguments, self.secret_arn)
             }
         if self.service == "dynamodb":
             return set(_of_dynamodb(operation, arguments))

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import psutil
 
+from mayfly_local.processes.folders import Folders
+
 __all__ = ["Child", "Children"]
 
 _HERE: Final = Path(__file__).parent
@@ -89,6 +91,14 @@ class Child:
         except ChildProcessError:  # The process was reaped a moment ago.
             return False
 
+    def freeze(self) -> None:
+        """Stops the threads of the whole group, until `thaw`."""
+        self._signal_group(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets the threads of the group continue."""
+        self._signal_group(signal.SIGCONT)
+
     def kill(self) -> None:
         """Sends SIGKILL to the whole group and every descendant."""
         descendants: list[psutil.Process] = []
@@ -103,9 +113,11 @@ class Child:
     async def stop(self, grace_seconds: float) -> None:
         """Sends SIGTERM, then SIGKILL to the rest of the group.
 
-        The second follows when the child has ended or the grace period is over.
+        The second follows when the child has ended or the grace period is over. A frozen child
+        continues first, or it could not handle the signal.
         """
         if self._transport.get_returncode() is None:
+            self.thaw()
             with contextlib.suppress(ProcessLookupError):
                 self._transport.send_signal(signal.SIGTERM)
             await asyncio.wait([self.ended], timeout=grace_seconds)
@@ -130,8 +142,11 @@ class Child:
         self._transport.close()
 
     def _kill_group(self) -> None:
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, number)
 
 
 def _is_being_killed(pid: int) -> bool:
@@ -186,19 +201,25 @@ class Children:
         env: Mapping[str, str],
         folder: Path,
         isolated: bool = False,
+        folders: Folders | None = None,
         umask: int = 0o022,
         files: Sequence[int] = (),
     ) -> Child:
         """Starts a Python module or file as a child in `folder`.
 
         The child inherits `files`. With `isolated` it sees only the standard library and
-        PYTHONPATH, not this environment's packages. If the caller is cancelled meanwhile, no
-        process is left behind. Raises OSError if the machine has no room for another process.
+        PYTHONPATH, not this environment's packages. With `folders` it has folders of its own.
+
+        If the caller is cancelled meanwhile, no process is left behind. Raises OSError if the
+        machine has no room for another process.
         """
         flags = ["-S", "-s", "-P"] if isolated else ["-P"]
+        if folders is not None:
+            # The folders of the code are read-only.
+            flags += ["-X", f"pycache_prefix={folders.writable}"]
         starting = asyncio.get_running_loop().subprocess_exec(
             _Protocol, sys.executable, *flags, str(_HERE / "bootstrap.py"), str(os.getpid()),
-            target, *arguments,
+            "" if folders is None else folders.text, target, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=dict(env), cwd=folder,
             start_new_session=True, umask=umask, pass_fds=files,
         )  # fmt: skip

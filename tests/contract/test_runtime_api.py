@@ -70,10 +70,18 @@ class Bench:
         return replace(base, **changes)
 
     async def started(
-        self, handler: str = "behaviour.handler", *, tells_peers: bool | None = None, **changes: Any
+        self,
+        handler: str = "behaviour.handler",
+        *,
+        tells_peers: bool | None = None,
+        freezes: bool = True,
+        **changes: Any,
     ) -> Environment:
         environment = Environment(
-            self.launch(handler, **changes), self.logs.of("Test"), tells_peers=tells_peers
+            self.launch(handler, **changes),
+            self.logs.of("Test"),
+            tells_peers=tells_peers,
+            freezes=freezes,
         )
         assert await environment.start(self.children) is None
         return environment
@@ -273,6 +281,41 @@ def test_sigterm_reaches_an_idle_handler_and_the_rest_of_the_group_is_killed(ben
     assert "goodbye" in [entry.get("text") for entry in bench.entries()]
 
 
+def test_process_is_frozen_from_its_start_and_between_events(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        await asyncio.to_thread(wait_until, lambda: _is_frozen(environment.pid), 5)
+        for calls in (1, 2):
+            assert facts(await environment.invoke(wish("fine")))["calls"] == calls
+            await asyncio.to_thread(wait_until, lambda: _is_frozen(environment.pid), 5)
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+def test_process_that_gets_one_event_after_another_is_not_frozen(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        await asyncio.to_thread(wait_until, lambda: _is_frozen(environment.pid), 5)
+        slow = asyncio.ensure_future(environment.invoke(wish("slow")))
+        await asyncio.to_thread(wait_until, lambda: not _is_frozen(environment.pid), 5)
+        assert isinstance(await slow, Reply)
+        await environment.stop(1)
+
+    run(bench, test())
+
+
+def test_frozen_process_gets_its_grace_to_handle_sigterm(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started("polite.handler")
+        await environment.invoke(wish("fine"))
+        await asyncio.to_thread(wait_until, lambda: _is_frozen(environment.pid), 5)
+        await environment.stop(2)
+
+    run(bench, test())
+    assert "goodbye" in [entry.get("text") for entry in bench.entries()]
+
+
 def test_processes_that_a_handler_started_die_with_its_environment(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
@@ -413,7 +456,7 @@ def test_event_that_a_dead_process_never_read_may_be_given_to_another(bench: Ben
     """
 
     async def test() -> None:
-        environment = await bench.started()
+        environment = await bench.started(freezes=False)
         await environment.invoke(wish("fine"))
         await asyncio.to_thread(wait_until, lambda: environment._api._polls.qsize() == 1, 5)
         os.kill(environment.pid, signal.SIGSTOP)
@@ -465,6 +508,10 @@ def test_cancelled_start_ends_immediately_and_leaves_no_process(bench: Bench, tu
         ]
 
     run(bench, test())
+
+
+def _is_frozen(pid: int) -> bool:
+    return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
 
 
 def _runs(pid: int) -> bool:

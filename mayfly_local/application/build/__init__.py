@@ -69,7 +69,7 @@ def _application(
         name: replace(function, variables=addresses.localized_all(function.variables))
         for name, function in build_functions(resources, report).items()
     }
-    # What only a function that is absent would read stays where it is.
+    # The sources of absent functions are not read.
     sources = [
         source
         for source in build_sources(resources, functions, report)
@@ -80,6 +80,7 @@ def _application(
         for schedule in build_schedules(resources, functions, report)
         if schedule.function is None or schedule.function in functions
     )
+    outputs = build_outputs(resources, addresses, report)
     application = Application(
         name=template.name,
         functions=functions,
@@ -87,7 +88,7 @@ def _application(
         queues=tuple(source for source in sources if isinstance(source, QueueSource)),
         streams=tuple(source for source in sources if isinstance(source, StreamSource)),
         schedules=schedules,
-        outputs=build_outputs(resources, addresses),
+        outputs=outputs,
         after_deploy=tuple((template.metadata.get("Mayfly") or {}).get("AfterDeploy") or ()),
         parts=report.with_classes(template.parts),
     )

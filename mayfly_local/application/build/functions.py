@@ -98,11 +98,16 @@ def _function(
     variables = (properties.get("Environment") or {}).get("Variables") or {}
     limit = properties.get("ReservedConcurrentExecutions")
     libraries = template.libraries if has_libraries(template.resources[name]) else ()
+    if has_libraries(template.resources[name]) and not libraries:
+        report.accepted(name, "BuildMethod makefile: its folder runs as it is")
     timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
     if not 1 <= timeout <= 900:
         report(f"resource {name}: Timeout {timeout} is not from 1 to 900 seconds")
     if not 128 <= memory <= 10240:
         report(f"resource {name}: MemorySize {memory} is not from 128 to 10240 MB")
+    tmp = int((properties.get("EphemeralStorage") or {}).get("Size", 512))
+    if not 512 <= tmp <= 10240:
+        report(f"resource {name}: EphemeralStorage {tmp} is not from 512 to 10240 MB")
     return Function(
         name=name,
         arn=resources.scope[name, "Arn"],
@@ -129,4 +134,5 @@ def _function(
         asynchronous=build_asynchronous_rules(
             name, resources.scope[name, "Arn"], properties, resources, report
         ),
+        tmp_mb=tmp,
     )

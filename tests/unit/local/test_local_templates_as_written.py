@@ -74,7 +74,10 @@ def test_folder_of_code_may_be_an_expression_of_parameters_and_mappings(
     tmp_path: Path, uri: str, folder: str
 ) -> None:
     (tmp_path / "src" / "part").mkdir(parents=True)
-    head = "Parameters: {Folder: {Type: String, Default: src}}\nMappings: {Folders: {own: {at: src}}}\n"
+    head = """\
+Parameters: {Folder: {Type: String, Default: src}}
+Mappings: {Folders: {own: {at: src}}}
+"""
     assert function(tmp_path, f"CodeUri: {uri}", head).code == tmp_path / folder
 
 
@@ -281,7 +284,12 @@ def test_parameters_reach_what_the_translator_resolves(
           Several: {{Type: CommaDelimitedList, Default: "https://a.example, https://b.example"}}
         Globals: {{HttpApi: {{CorsConfiguration: {{AllowOrigins: {origins}}}}}}}
         Resources:
-          F: {{{FUNCTION}, CodeUri: ., Events: {{E: {{Type: HttpApi, Properties: {{Path: /, Method: GET}}}}}}}}}}
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Runtime: python3.13
+              Handler: app.f
+              Events: {{E: {{Type: HttpApi, Properties: {{Path: /, Method: GET}}}}}}
         """,
         parameters={"One": "https://given.example"},
     )
@@ -322,7 +330,8 @@ Conditions: {IsTwelve: !Equals [!Ref N, 12]}
 
 
 def test_import_can_be_given_and_is_absent_otherwise(tmp_path: Path) -> None:
-    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: ., Environment: {{Variables: {{V: !ImportValue t}}}}}}}}}}"
+    variables = "Environment: {Variables: {V: !ImportValue t}}"
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: ., {variables}}}}}}}"
     assert absent(built(tmp_path, text)) == [
         "Fn::ImportValue: t (give it with --parameter t=VALUE)"
     ]
@@ -360,6 +369,23 @@ def test_include_of_another_file_is_a_problem(tmp_path: Path, location: str) -> 
               Q: {{Type: AWS::SQS::Queue}}
             """,
         )
+
+
+def test_include_of_an_uploaded_file_is_the_file_next_to_the_template(tmp_path: Path) -> None:
+    write(tmp_path / "part.yaml", "VisibilityTimeout: 7")
+    template = read(
+        tmp_path,
+        """
+        Resources:
+          Q:
+            Type: AWS::SQS::Queue
+            Properties:
+              Fn::Transform:
+                Name: AWS::Include
+                Parameters: {Location: !Sub "s3://${AWS::StackName}/some/part.yaml"}
+        """,
+    )
+    assert template.resources["Q"]["Properties"] == {"VisibilityTimeout": 7}
 
 
 def test_file_that_includes_itself_is_a_problem(tmp_path: Path) -> None:
@@ -455,7 +481,12 @@ def test_nested_stack_of_another_place_is_absent(tmp_path: Path, location: str) 
         f"""
         Resources:
           Part: {{Type: AWS::Serverless::Application, Properties: {{Location: {location}}}}}
-          F: {{{FUNCTION}, CodeUri: ., Environment: {{Variables: {{A: !GetAtt Part.Outputs.Arn}}}}}}}}
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Runtime: python3.13
+              Handler: app.f
+              Environment: {{Variables: {{A: !GetAtt Part.Outputs.Arn}}}}
         """,
     )
     assert absent(application) == ["Part: CloudFormation::Stack"]
@@ -463,12 +494,15 @@ def test_nested_stack_of_another_place_is_absent(tmp_path: Path, location: str) 
 
 
 def test_stack_that_nests_itself_ends(tmp_path: Path) -> None:
-    text = "Resources: {Part: {Type: AWS::Serverless::Application, Properties: {Location: template.yaml}}}"
+    text = """
+    Resources:
+      Part: {Type: AWS::Serverless::Application, Properties: {Location: template.yaml}}
+    """
     assert len(read(tmp_path, text).resources) == 1
 
 
 def test_definition_in_a_file_is_part_of_the_template(tmp_path: Path) -> None:
-    write(tmp_path / "flow.asl.json", '{"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}')
+    write(tmp_path / "flow.asl.json", '{\n\t"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}')
     template = read(
         tmp_path,
         """
@@ -478,6 +512,13 @@ def test_definition_in_a_file_is_part_of_the_template(tmp_path: Path) -> None:
         """,
     )
     assert "StartAt" in str(template.resources["Flow"])
+
+
+def test_makefile_of_a_function_is_accepted_and_not_run(tmp_path: Path) -> None:
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: .}}, Metadata: {{BuildMethod: makefile}}}}}}"
+    application = built(tmp_path, text)
+    assert application.functions["F"].code == tmp_path
+    assert "F: BuildMethod makefile: its folder runs as it is" in "".join(table(application.parts))
 
 
 def test_output_whose_condition_is_false_is_left_out(tmp_path: Path) -> None:
@@ -490,6 +531,16 @@ def test_output_whose_condition_is_false_is_left_out(tmp_path: Path) -> None:
         """,
     )
     assert template.outputs == {}
+
+
+def test_output_that_refers_to_nothing_is_absent(tmp_path: Path) -> None:
+    application = built(
+        tmp_path,
+        "Resources: {Q: {Type: AWS::SQS::Queue}}\n"
+        "Outputs: {Url: {Value: !Ref Qeue}, A: {Value: a}}",
+    )
+    assert absent(application) == ["Url: an output: Qeue has no value here"]
+    assert application.outputs == {"A": "a"}
 
 
 def test_macro_is_absent_by_its_name(tmp_path: Path) -> None:

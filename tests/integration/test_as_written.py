@@ -1,0 +1,93 @@
+"""A template as people write them, on a running stack: what runs, and what other calls say."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, unused_port
+
+TEMPLATE = ROOT / "tests" / "apps" / "as_written" / "template.yaml"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(
+        tmp_path_factory.mktemp("as-written"),
+        "--parameter", "resolve:ssm:/as-written/stage=blue",
+        template=TEMPLATE,
+    ) as found:  # fmt: skip
+        yield found
+
+
+def called(stack: Stack, call: str, function: str = "Reader") -> Any:
+    """Returns what a function answers to an event that names a call."""
+    reply = stack.client("lambda").invoke(FunctionName=function, Payload=json.dumps({"call": call}))
+    return json.loads(reply["Payload"].read())
+
+
+def test_start_shows_every_part_with_its_class(stack: Stack) -> None:
+    lines = stack.output.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith("  runs "))
+    assert lines[first : first + 4] == [
+        "  runs      Lambda::Function, SQS::Queue, SSM::Parameter, SecretsManager::Secret 3",
+        "  accepted  CloudWatch::Alarm, IAM::Role 3 (without effect here)",
+        "  absent    Flow: StepFunctions::StateMachine",
+        "            Script: a function of the runtime nodejs22.x",
+    ], stack.output
+
+
+def test_function_reads_a_secret_and_a_parameter_under_its_role(stack: Stack) -> None:
+    assert len(called(stack, "secret")) == 24
+    assert called(stack, "parameter") == "blue"
+    refused = called(stack, "other secret")
+    assert refused["code"] == "AccessDeniedException"
+    assert "secretsmanager:GetSecretValue" in refused["message"]
+
+
+def test_references_have_values_of_the_right_form(stack: Stack) -> None:
+    variables = called(stack, "variables")
+    assert variables["SECRET"].startswith("arn:aws:secretsmanager:us-east-1:000000000000:secret:")
+    assert variables["FLOW"].startswith("arn:aws:states:us-east-1:000000000000:stateMachine:")
+    assert (variables["USER"], variables["STAGE"], variables["PART"]) == (
+        "ada", "blue", "part-test",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("flow", "the service 'states' is absent on this machine, and so is Flow "
+         "(StepFunctions::StateMachine) of the template"),
+        ("bedrock", "this stack has no service 'bedrock'"),
+        ("instances", "this stack has no service 'ec2'"),
+    ],
+)  # fmt: skip
+def test_call_of_an_absent_service_is_an_error_that_names_it(
+    stack: Stack, call: str, message: str
+) -> None:
+    refused = called(stack, call)
+    assert refused["code"] == "AbsentService"
+    assert message in refused["message"]
+
+
+def test_strict_refuses_the_template_by_its_absent_parts(tmp_path: Path) -> None:
+    command = [
+        str(MAYFLY), "up", "--strict", "--template", str(TEMPLATE),
+        "--port", str(unused_port()), "--work", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "Flow: StepFunctions::StateMachine is absent on this machine" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_secrets_and_parameters_are_kept(tmp_path: Path) -> None:
+    state, secrets = str(tmp_path / "state"), []
+    for start in range(2):
+        with running(tmp_path / str(start), "--state", state, template=TEMPLATE) as stack:
+            secrets.append((called(stack, "secret"), called(stack, "parameter")))
+    assert secrets[0] == secrets[1]
