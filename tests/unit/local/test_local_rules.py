@@ -168,7 +168,7 @@ def test_intrinsic_function_returns_its_value(value: Any, expected: Any) -> None
 @pytest.mark.parametrize(
     ("value", "problem"),
     [({"Ref": "Gone"}, "Gone has no value"), ({"Fn::GetAtt": ["Table", "X"]},
-    r"Table\.X has no value"), ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"),
+    r"Table\.X has no value"), ({"Fn::Sum": "x"}, "Fn::Sum is not supported"),
     ({"Fn::If": ["No", 1, 2]}, "no condition No")],
 )  # fmt: skip
 def test_expression_without_a_value_is_named(value: Any, problem: str) -> None:
