@@ -120,6 +120,8 @@ def _environment(endpoint: str) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(
         JOBS_TABLE="JobsTable",
+        RELAY_REPORTS_BUCKET="reports",
+        RELAY_FAILURES_URL="http://127.0.0.1/failures",
         AWS_ENDPOINT_URL=endpoint,
         AWS_ACCESS_KEY_ID="bench",
         AWS_SECRET_ACCESS_KEY="bench",
