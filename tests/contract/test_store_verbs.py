@@ -126,6 +126,7 @@ def store(endpoint: str) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
         yield make_client("dynamodb")
+    tables_of.cache_clear()  # It keeps the client, and with it open connections.
 
 
 def name_of(problem: BaseException) -> str:

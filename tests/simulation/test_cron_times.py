@@ -8,6 +8,7 @@ from importlib.resources import files
 from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
+import pytest
 from mayfly.schedules.cron import times_after
 
 from tests.support.cron_walk import changes, local_minutes, walk
@@ -26,6 +27,8 @@ ODD_ZONES = [
     "Antarctica/Troll", "Asia/Beirut", "Asia/Gaza", "Australia/Lord_Howe", "Europe/Dublin",
     "Pacific/Chatham",
 ]  # fmt: skip
+#: Expressions that skipped ticks, or had no end, in a zone of `ODD_ZONES` or in Berlin.
+FAULTY = ["0,30 3 * * *", "*/15 2 * * *", "* 2 * * *", "5-59/10 */3 * * *"]
 #: From this number of cases on, every change of every zone is walked.
 _ALL = 1000
 
@@ -77,6 +80,19 @@ def test_ticks_are_those_of_a_walk_over_real_minutes(searches: int) -> None:
         f"expressions, {compared} ticks: 0 differences; the longest ticks_after "
         f"{slowest * 1000:.1f} ms of CPU"
     )
+
+
+@pytest.mark.parametrize("name", ["Europe/Berlin", *ODD_ZONES])
+def test_each_kind_of_change_ticks_as_a_walk_over_real_minutes(name: str) -> None:
+    """The next change in each direction, as far as the zone has both, and the day after it."""
+    zone = ZoneInfo(name)
+    start, end = datetime(2026, 3, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
+    for change in islice(changes(zone, start, end), 2):
+        first, last = change - 6 * 3600, change + 48 * 3600
+        minutes = local_minutes(zone, first - 3600, last)
+        for cron in EXPRESSIONS + FAULTY:
+            got = until(last, times_after(cron, name, first))
+            assert got == walk(cron, minutes, first // 60), (cron, change)
 
 
 def test_ticks_grow_from_any_moment(searches: int) -> None:

@@ -71,6 +71,8 @@ class Lean:
     def __del__(self) -> None:
         """Closes the connections."""
         self.lean.close()
+        if self._ordinary is not None:
+            self._ordinary.close()
 
     def __getattr__(self, name: str) -> Any:
         if self._ordinary is None:

@@ -1,6 +1,8 @@
 """A session store with a clock and secrets that a test controls."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -25,6 +27,9 @@ UNSTORABLE: dict[str, tuple[Any, type[Exception]]] = {
     "10^5000": (10**5000, ValueError),
     "circle": (_CIRCLE, ValueError),
     "set": ({1, 2}, TypeError),
+    "bytes": (b"x", TypeError),
+    "decimal": (Decimal("1.5"), TypeError),
+    "datetime": (datetime(2027, 1, 15, tzinfo=UTC), TypeError),
     "object": (object(), TypeError),
     "mixed keys": ({1: 1, "a": 1}, TypeError),
 }

@@ -238,12 +238,17 @@ def test_idempotency_key_of_a_message_is_a_text(text: str | None, key: str | Non
     [
         ("1", "1.0"),
         ("1", "1e0"),
+        ("1", "1E+0"),
+        ("1", "10e-1"),
+        ("100", "1e2"),
         ("100", "1E+2"),
+        ("0", "-0"),
         ("0", "-0.0"),
         ("100000000000000000000", "1e20"),
         ('{"a": [1, {"b": 2}]}', '{"a": [1.0, {"b": 2.0}]}'),
         ('{"a": 1, "b": 2}', '{"b": 2.0, "a": 1}'),
         ("1.5", "15e-1"),
+        ("1.5", "1.50"),
     ],
 )
 def test_spellings_of_a_number_are_one_text(one: str, other: str) -> None:

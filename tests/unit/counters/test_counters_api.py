@@ -66,6 +66,13 @@ def test_name_may_be_percent_encoded(api: Api) -> None:
     assert api.call(INCREMENT, "a%2Fb")[1]["field"] == "name"
 
 
+@pytest.mark.parametrize("name", [".", "..", "%2e", "%2e%2e"])
+def test_counter_cannot_have_a_name_that_clients_remove_from_paths(api: Api, name: str) -> None:
+    status, problem, _ = api.call(INCREMENT, name)
+    assert (status, problem["field"]) == (400, "name")
+    assert "which HTTP clients remove" in problem["detail"]
+
+
 def test_key_counts_once(api: Api) -> None:
     assert [api.add("k", by=2) for _ in range(2)] == [(200, {"name": "hits", "value": 2})] * 2
     status, problem = api.add("k", by=3)

@@ -143,6 +143,8 @@ EQUAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "delay 5 and 5.0": ({"delay_seconds": 5}, {"delay_seconds": 5.0}),
     "delay 0 and none": ({"delay_seconds": 0}, {}),
     "none and delay 0.0": ({}, {"delay_seconds": 0.0}),
+    "payload none and null": ({}, {"payload": None}),
+    "max_attempts none and null": ({}, {"max_attempts": None}),
     "run_at in two zones": (
         {"run_at": "2027-01-15T09:00:00Z"}, {"run_at": "2027-01-15T10:00:00.000+01:00"},
     ),
@@ -352,6 +354,43 @@ def test_time_in_the_past_causes_no_delay(api: JobsApi, body: dict[str, Any]) ->
 def test_invalid_time_is_400(api: JobsApi, body: dict[str, Any], field: str) -> None:
     status, problem, _ = api.submit({"task": "t", **body})
     assert (status, problem.get("field")) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2027-01-15T08:30:00Z", 1800),
+        ("2027-01-15t08:30:00z", 1800),
+        ("2027-01-15T08:30:00-00:00", 1800),
+        ("2027-01-15T08:30:00.123456789Z", 1800.123),
+        ("2027-01-15T09:30:00+0100", 1800),
+        ("2027-01-15T08:30Z", 1800),
+        ("20270115T083000Z", 1800),
+        ("2027-W02-5T08:30:00Z", 1800),
+    ],
+)
+def test_time_with_an_offset_is_read_in_every_notation_of_iso_8601(
+    api: JobsApi, text: str, seconds: float
+) -> None:
+    status, job, _ = api.submit({"task": "t", "run_at": text})
+    assert (status, job["status"]) == (202, "scheduled")
+    assert int(items(api)["not_before"]["N"]) == api.clock() + seconds * 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2027-01-15T08:30:00",
+        "2027-01-15",
+        "2027-01-15 08:30:00Z",
+        "2027-01-15T24:00:00Z",
+        "2027-01-15T08:30:60Z",
+    ],
+)
+def test_time_without_an_offset_or_of_another_notation_is_400(api: JobsApi, text: str) -> None:
+    status, problem, _ = api.submit({"task": "t", "run_at": text})
+    assert (status, problem["field"]) == (400, "run_at")
+    assert "must be an RFC 3339 time with an offset" in problem["detail"]
 
 
 def test_scheduled_job_cannot_be_claimed_before_its_time(api: JobsApi) -> None:

@@ -546,6 +546,22 @@ def test_notice_names_tenant_and_key() -> None:
     assert again.mark != upload.mark
 
 
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [
+        ("acme/a+b%2Bc.csv", "a b+c.csv"),
+        ("acme/caf%C3%A9+%281%29.csv", "caf\u00e9 (1).csv"),
+        ("acme/dt%3D2026-01-01/x.csv", "dt=2026-01-01/x.csv"),
+        ("acme/10%3A47.csv", "10:47.csv"),
+        ("acme/50%25.csv", "50%.csv"),
+    ],
+)
+def test_key_of_a_notice_is_decoded_as_a_form(sent: str, key: str) -> None:
+    (upload,) = read_uploads(notice(sent), "imports")
+    assert upload is not None
+    assert upload.key == key
+
+
 def test_notices_of_other_events_request_no_job() -> None:
     assert read_uploads('{"Service": "Amazon S3", "Event": "s3:TestEvent"}', "imports") == []
     assert read_uploads(notice(event="ObjectRemoved:Delete"), "imports") == []

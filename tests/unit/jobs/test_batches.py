@@ -696,6 +696,26 @@ def test_job_claimed_in_a_batch_whose_process_died_runs_again_after_the_lease(
     assert [attempt.outcome for attempt in stage.job("j5").history] == [None, Outcome.SUCCEEDED]
 
 
+@pytest.mark.parametrize("have_died", [False, True], ids=["in threads", "one after another"])
+def test_jobs_that_each_take_longer_than_a_lease_run_once(stage: Stage, have_died: bool) -> None:
+    """A job behind others is claimed at its turn, so its lease is not over before it starts."""
+    names = NAMES[:3]
+    for name in names:
+        stage.submit(id=name, max_attempts=5)
+    if have_died:
+        die(stage, *names)
+    turn = threading.Lock()
+
+    def body(job: Job, effects: Any) -> None:
+        with turn:
+            stage.clock.advance(20)
+        effects.increment("n")
+
+    stage.body = body
+    assert failures(stage.handle(*(Wake("acme", name) for name in names), receives=2)) == []
+    assert (sorted(job.id for job in stage.ran), stage.count()) == (names, 3)
+
+
 # ---------------------------------------------------------------- other jobs of the batch
 
 

@@ -57,6 +57,44 @@ def test_effects_of_every_kind_are_applied_together(
     ] == [("QUEUED", '{"from":"j1"}', "3")]
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (1.5, "TypeError: Float types are not supported"),
+        ({"inner": [1.5]}, "TypeError: Float types are not supported"),
+        (object(), "TypeError: Unsupported type"),
+    ],
+    ids=["float", "inner float", "object"],
+)
+def test_value_that_an_item_cannot_hold_is_a_failed_attempt(
+    stage: Stage, dynamodb: Any, table: str, value: Any, reason: str
+) -> None:
+    """boto3 has Decimal for fractions."""
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        effects.put("Mine", {"id": "new", "price": value})
+
+    stage.body = body
+    stage.submit(max_attempts=1)
+    stage.run()
+    assert (stage.job().status, stage.count(), mine(dynamodb, "new")) == (Status.DEAD, 0, None)
+    assert str(stage.job().error).startswith(reason)
+
+
+def test_job_that_is_cancelled_while_it_runs_applies_nothing(stage: Stage, dynamodb: Any) -> None:
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        effects.submit("t", {"follow": 1})
+        stage.operations.cancel("acme", "j1", now_ms=stage.clock())
+
+    stage.body = body
+    stage.submit()
+    stage.run()
+    assert (stage.job().status, stage.count()) == (Status.CANCELLED, 0)
+    assert [item["id"]["S"] for item in dynamodb.scan(TableName="JobsTable")["Items"]] == ["j1"]
+
+
 @pytest.mark.parametrize("attempts", [0, -1, 21, True, "3", 2.5])
 def test_follow_up_with_attempts_that_cannot_be_is_refused(
     stage: Stage, dynamodb: Any, attempts: Any

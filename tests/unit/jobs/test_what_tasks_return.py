@@ -1,13 +1,15 @@
 """Results, progress and follow-ups of a task, and its changes to the values that it is given."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID  # noqa: TID251  # a value of an application
 
 import pytest
 from mayfly.core.errors import InvalidRequest, MayflyError
 from mayfly.jobs.authoring.outcomes import Continue
-from mayfly.jobs.model import Job, Status, Submission
+from mayfly.jobs.model import Attempt, Job, Status, Submission, Wake
 from mayfly.jobs.worker.failures import JobFailed
 
 from tests.support.stage import Stage
@@ -56,6 +58,13 @@ FINAL: dict[str, tuple[Any, str]] = {
 FAILED: dict[str, tuple[Any, str]] = {
     "lone surrogate": ({"file": "caf\udce9.csv"}, "UnicodeEncodeError: "),
     "decimal": ({"sum": Decimal("1.5")}, "TypeError: Object of type Decimal is not JSON"),
+    "inner decimal": ({"a": {"sum": Decimal("1.5")}}, "TypeError: Object of type Decimal is not"),
+    "uuid": (UUID(int=7), "TypeError: Object of type UUID is not JSON serializable"),
+    "datetime": (
+        datetime(2027, 1, 15, tzinfo=UTC),
+        "TypeError: Object of type datetime is not JSON serializable",
+    ),
+    "dataclass": (Attempt(1), "TypeError: Object of type Attempt is not JSON serializable"),
     "set": ({"a": {1, 2}}, "TypeError: Object of type set is not JSON serializable"),
     "bytes": ({"a": b"x"}, "TypeError: Object of type bytes is not JSON serializable"),
     "5000 digits": ({"n": 10**5000}, "ValueError: Exceeds the limit (4300 digits)"),
@@ -98,6 +107,23 @@ def test_progress_and_payload_of_a_form_that_cannot_be_are_refused(
 
     drive(stage, body)
     assert stage.job().status is Status.COMPLETED
+
+
+@pytest.mark.parametrize(("value", "problem"), FAILED.values(), ids=FAILED)
+def test_progress_and_payload_that_json_cannot_hold_are_a_failed_attempt(
+    stage: Stage, value: Any, problem: str
+) -> None:
+    uses: dict[str, Body] = {
+        "progress": lambda job, effects: effects.checkpoint(value),
+        "payload": lambda job, effects: effects.submit("t", value),
+    }
+    for name, use in uses.items():
+        stage.body = use
+        stage.submit(id=name, max_attempts=1)
+        stage.run(Wake("acme", name))
+        job = stage.job(name)
+        assert (job.status, len(job.history)) == (Status.DEAD, 1)
+        assert problem.partition(":")[0] in str(job.error), name
 
 
 def test_result_of_a_hundred_levels_can_be_read_back(stage: Stage) -> None:

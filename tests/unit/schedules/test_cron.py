@@ -93,7 +93,7 @@ def test_sweeps_hand_out_each_tick_of_such_days_once(cron: str, zone: str, start
     assert handed_out == list(expected)
 
 
-@pytest.mark.parametrize("minute", [14, 29, 44])
+@pytest.mark.parametrize("minute", [14, 15, 29, 30, 44, 45])
 def test_sweep_a_week_later_leaves_a_tick_at_which_an_older_release_hung(minute: int) -> None:
     stood_at = int(datetime(2026, 4, 4, 13, minute, tzinfo=UTC).timestamp() * 1000)
     now_ms = stood_at + 7 * _DAY * 1000
@@ -143,6 +143,32 @@ def test_times_of_one_gap_are_one_tick() -> None:
         pytest.param(
             "45 1 * * *", "Australia/Lord_Howe", datetime(2026, 4, 4, 2, tzinfo=UTC), 48,
             ["2026-04-05T01:45+11:00", "2026-04-06T01:45+10:30"], id="howe-repeated",
+        ),
+        pytest.param(
+            "0,30 3 * * *", CHATHAM, datetime(2026, 4, 4, 2, tzinfo=UTC), 48,
+            [
+                "2026-04-05T03:00+13:45", "2026-04-05T03:30+13:45", "2026-04-06T03:00+12:45",
+                "2026-04-06T03:30+12:45",
+            ], id="chatham-repeated",
+        ),
+        pytest.param(
+            "0,30 3 * * *", CHATHAM, datetime(2026, 9, 26, 2, tzinfo=UTC), 48,
+            ["2026-09-27T03:45+13:45", "2026-09-28T03:00+13:45", "2026-09-28T03:30+13:45"],
+            id="chatham-skipped",
+        ),
+        pytest.param(
+            "0 1-4 * * *", "Australia/Lord_Howe", datetime(2026, 4, 4, 10, tzinfo=UTC), 24,
+            [
+                "2026-04-05T01:00+11:00", "2026-04-05T02:00+10:30", "2026-04-05T03:00+10:30",
+                "2026-04-05T04:00+10:30",
+            ], id="howe-four-hours-back",
+        ),
+        pytest.param(
+            "0 1-4 * * *", "Australia/Lord_Howe", datetime(2026, 10, 3, 10, tzinfo=UTC), 24,
+            [
+                "2026-10-04T01:00+10:30", "2026-10-04T02:30+11:00", "2026-10-04T03:00+11:00",
+                "2026-10-04T04:00+11:00",
+            ], id="howe-four-hours-forward",
         ),
         pytest.param(
             "0 0 * * *", "America/Havana", datetime(2026, 3, 7, 12, tzinfo=UTC), 48,
@@ -223,9 +249,17 @@ def test_each_hour_of_the_last_day_ticks() -> None:
     assert found == [f"2026-01-31T{hour:02}:00+00:00" for hour in range(24)]
 
 
-def test_single_step_counts_from_its_start() -> None:
-    found = ticks("5/15 * * * *", "UTC", datetime(2026, 1, 1, tzinfo=UTC), 1)
-    assert [tick[14:16] for tick in found] == ["05", "20", "35", "50"]
+@pytest.mark.parametrize(
+    ("cron", "minutes"),
+    [
+        ("5/15 * * * *", ["05", "20", "35", "50"]),  # from its start to the end of the hour
+        ("*/45 * * * *", ["45", "00", "45", "00"]),
+        ("*/59 * * * *", ["59", "00", "59", "00"]),
+    ],
+)
+def test_step_begins_again_with_each_hour(cron: str, minutes: list[str]) -> None:
+    found = ticks(cron, "UTC", datetime(2026, 1, 1, tzinfo=UTC), 2)
+    assert [tick[14:16] for tick in found][:4] == minutes
 
 
 def test_times_end_if_none_matches() -> None:

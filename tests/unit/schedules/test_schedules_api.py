@@ -98,6 +98,13 @@ def test_name_with_other_characters_is_rejected(api: Api, name: str) -> None:
     assert (status, problem["field"]) == (400, "name")
 
 
+@pytest.mark.parametrize("name", [".", "..", "%2e", "%2e%2e"])
+def test_schedule_cannot_have_a_name_that_clients_remove_from_paths(api: Api, name: str) -> None:
+    status, problem = api.put(DAILY, name)
+    assert (status, problem["field"]) == (400, "name")
+    assert "which HTTP clients remove" in problem["detail"]
+
+
 @pytest.mark.parametrize("verb", ["GET {}", "DELETE {}", "POST {}/pause", "POST {}/resume"])
 def test_unknown_schedule_and_one_of_another_tenant_are_the_same_404(api: Api, verb: str) -> None:
     api.put(DAILY)

@@ -102,6 +102,13 @@ def test_malformed_session_is_rejected_with_the_name_of_the_field(
     assert (status, problem["code"], problem["field"]) == (400, "invalid-request", field)
 
 
+@pytest.mark.parametrize("subject", [".", ".."])
+def test_subject_cannot_have_a_name_that_clients_remove_from_paths(api: Api, subject: str) -> None:
+    status, problem, _ = api.call("POST /sessions", body={"subject": subject})
+    assert (status, problem["field"]) == (400, "subject")
+    assert "which HTTP clients remove" in problem["detail"]
+
+
 def test_data_above_the_limit_is_413(api: Api) -> None:
     status, problem, _ = api.call("POST /sessions", body={"data": {"t": "x" * 256 * 1024}})
     assert (status, problem["code"]) == (413, "payload-too-large")

@@ -37,6 +37,8 @@ PAUSES = (5, 300, 1800)
         ("https://example.org", "example.org", "/"),
         ("https://example.org/hook?x=1&y=%20", "example.org", "/hook?x=1&y=%20"),
         ("https://EXAMPLE.org./a", "example.org", "/a"),
+        ("HTTPS://Example.ORG/", "example.org", "/"),
+        ("https://example.org?x=1", "example.org", "/?x=1"),
         ("https://example.org:443/a", "example.org", "/a"),
         ("https://xn--bcher-kva.example/", "xn--bcher-kva.example", "/"),
         ("https://9.example.org/", "9.example.org", "/"),
@@ -275,6 +277,14 @@ def test_pauses_follow_the_schedule_with_a_jitter_of_up_to_a_tenth(
         ("Mon, 01 Jan 2026 00:00:00 +999999999999999", 5, 5.5),
         ("Mon, 99 Jan 2026 99:00:00 GMT", 5, 5.5),
         ("Fri, 15 Jan 2027 08:10:00 GMT", 600, 600),
+        ("Friday, 15-Jan-27 08:10:00 GMT", 600, 600),  # RFC 850
+        ("Fri Jan 15 08:10:00 2027", 600, 600),  # asctime
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 5, 5.5),  # an hour ago
+        ("1.5", 5, 5.5),
+        ("abc", 5, 5.5),
+        ("", 5, 5.5),
+        ("999999", 86400, 86400),
+        ("99999999999999", 86400, 86400),
     ],
 )
 def test_receiver_may_request_a_longer_pause_of_up_to_a_day(

@@ -138,13 +138,14 @@ def read_stream_gap(body: str) -> StreamGap:
 def read_rfc3339(field: str, text: str) -> int:
     """Returns an RFC 3339 time with its offset as milliseconds since the epoch.
 
-    Raises InvalidRequest.
+    Its `T` and `Z` may be in lower case (RFC 3339, 5.6). Raises InvalidRequest.
     """
+    text = text.upper()
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None or "T" not in text.upper():
+    if moment is None or moment.tzinfo is None or "T" not in text:
         raise InvalidRequest(
             field, "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z"
         )

@@ -11,7 +11,7 @@ from typing import Final
 
 from mayfly.core.errors import InvalidRequest
 from mayfly.core.ids import SECRET_CHARACTERS, key
-from mayfly.core.json_input import NAME
+from mayfly.core.json_input import NAME, NAME_PROBLEM
 from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.model import Session, Token
 
@@ -66,7 +66,7 @@ def subject_partition(subject_key: str, tenant: str, subject: str) -> str:
     its sessions.
     """
     if not NAME.fullmatch(subject):
-        raise InvalidRequest("subject", f"must match {NAME.pattern}")
+        raise InvalidRequest("subject", NAME_PROBLEM)
     return (
         "s"
         + hmac.new(subject_key.encode(), key(tenant, subject).encode(), "sha256").hexdigest()[:32]

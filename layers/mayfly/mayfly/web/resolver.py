@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mayfly.core import deadline
 from mayfly.core.errors import InvalidRequest, MayflyError
-from mayfly.core.json_input import NAME, parse_json
+from mayfly.core.json_input import NAME, NAME_PROBLEM, parse_json
 from mayfly.core.observability import Observer
 from mayfly.web.access import PUBLIC, Quota, authorize, caller
 from mayfly.web.errors import MethodNotAllowed, RouteNotFound
@@ -239,7 +239,7 @@ def read_name(part: str, field: str = "name") -> str:
     """
     name = unquote(part)
     if not NAME.fullmatch(name):
-        raise InvalidRequest(field, f"must match {NAME.pattern}")
+        raise InvalidRequest(field, NAME_PROBLEM)
     return name
 
 

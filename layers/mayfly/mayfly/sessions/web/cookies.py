@@ -174,8 +174,9 @@ def is_cross_site(
     """Returns True if a page of another origin made a request that may change something.
 
     The check uses Sec-Fetch-Site, which a page cannot set. If a browser does not send it, the check
-    compares Origin with Host. A client that sends neither is not a browser, so another site cannot
-    have made it send the cookie (OWASP CSRF cheat sheet, Fetch Metadata with Origin fallback).
+    compares Origin with Host. A client that sends neither is not a browser, so a page of another
+    origin cannot have made it send the cookie (OWASP CSRF cheat sheet, Fetch Metadata with Origin
+    fallback).
     `trusted_origins` (`https://admin.example.org`) may make such requests. `headers` has lower-case
     names.
     """
