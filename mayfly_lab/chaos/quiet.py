@@ -118,7 +118,7 @@ def _timed(times: list[float]) -> Iterator[None]:
 def _flooding(site: Site, key: str) -> Iterator[list[int]]:
     """Floods in a process of its own until the end of the block; then has the requests."""
     answered = [0]
-    tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid())]
+    tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid()), ""]
     flood = subprocess.Popen(
         [*tied, "mayfly_lab.chaos.flood", str(site.port), str(_CALLERS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,

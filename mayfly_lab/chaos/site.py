@@ -47,7 +47,7 @@ class Site:
     def start(self) -> None:
         """Starts a stack and waits until it is up. Raises LocalError if it does not come up."""
         # Without this tie, a kill of this process would leave the stack running.
-        tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid()), "mayfly_cli"]
+        tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid()), "", "mayfly_cli"]
         options = ["--state", str(self._folder / "state"), "--no-reload"]
         # A kill of a worker costs its jobs a lease, and a webhook a pause.
         options += ["--parameter", "LeaseSeconds=4", "--parameter", f"WebhookPauses={_PAUSES}"]

@@ -44,7 +44,7 @@ _DESTINATION: Final = {
 #: Lambda uses these when it creates the mapping. The pollers here use them only after a failure.
 _ONCE: Final = {
     "dynamodb:ListStreams", "kinesis:DescribeStream", "kinesis:DescribeStreamSummary",
-    "sns:Publish", "sqs:SendMessage",
+    "s3:ListBucket", "s3:PutObject", "sns:Publish", "sqs:SendMessage",
 }  # fmt: skip
 
 

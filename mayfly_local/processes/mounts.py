@@ -201,9 +201,13 @@ def _entries(path: str, place: str) -> list[str]:
 
 
 def _topmost(paths: Iterable[str]) -> list[str]:
-    """Returns the paths, without those that are below another one."""
+    """Returns the paths, without those that are below another one.
+
+    A path with a link in it stays, and so does the path that it leads to.
+    """
     kept: list[str] = []
-    for path in sorted({os.path.realpath(path) for path in paths}, key=len):
+    every = {found for path in paths for found in (os.path.abspath(path), os.path.realpath(path))}
+    for path in sorted(every, key=len):
         if not any(_is_below(path, other) for other in kept):
             kept.append(path)
     return kept

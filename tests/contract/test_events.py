@@ -9,9 +9,11 @@ from itertools import count
 from typing import Any
 
 import pytest
+import requests
 from botocore.exceptions import ClientError
 
 from mayfly_local.emulator.clients import Clients
+from mayfly_local.iam.credentials import FOREIGN
 from mayfly_testing.stack import emulator
 from tests.support.patterns import MALFORMED, PATTERNS
 
@@ -206,6 +208,9 @@ def test_message_for_a_function_that_is_gone_goes_to_the_dead_letter_queue(
     clients: Clients,
 ) -> None:
     dead, sns = Queue(clients), clients.get("sns")
+    url = f"{clients.endpoint}/_mayfly/functions"
+    headers = {"Authorization": f"Bearer {FOREIGN.id}"}
+    assert requests.post(url, json={}, headers=headers, timeout=10).ok  # There is no function.
     arn = sns.create_topic(Name=f"t{next(_NUMBERS)}")["TopicArn"]
     sns.subscribe(
         TopicArn=arn, Protocol="lambda",
