@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ministack.core.responses import AccountRegionScopedDict
@@ -567,7 +568,14 @@ def _hook_objects(durable: "Durable") -> None:
     def persisted(bucket: str, key: str, obj: Any) -> None:
         persist(bucket, key, obj)  # There, a failure is only logged.
         path = s3._object_disk_path(bucket, key)
-        if path is not None and not (os.path.exists(path) and os.path.exists(f"{path}.meta.json")):
+        if path is None:
+            return
+        files = (path, f"{path}.meta.json")
+        if not all(map(os.path.exists, files)):
+            # The half of a new object would keep its space for ever.
+            for file in files:
+                with suppress(FileNotFoundError):
+                    os.unlink(file)
             durable.note_failed_file(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def fired(bucket: str, key: str, event: str, *facts: Any, **more: Any) -> None:
