@@ -108,7 +108,7 @@ def test_plain_write_that_meets_transactions_is_repeated_and_ends(
     if is_written:
         write(db)
     else:
-        with pytest.raises(StoreUnavailable, match="transactions held the item 8 times"):
+        with pytest.raises(StoreUnavailable, match="transactions held the item in every try"):
             write(db)
     assert pauses == list(range(1, min(conflicts, 7) + 1))
     assert faults.requests.count(operation) == min(conflicts + 1, 8)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 from mayfly.aws.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
 from mayfly.core.clock import Clock
@@ -90,8 +90,8 @@ class CounterStore:
         the same key.
         """
         for attempt in range(_TRIES):
-            if attempt:
-                self._repeats().pause(attempt)
+            if attempt and not self._repeats().pause(attempt):
+                self._give_up(tenant, name, attempt)
             now_ms = self._clock()
             number = self._shard_for(tenant, name, step)
             record = writes.remember(
@@ -123,8 +123,7 @@ class CounterStore:
                 continue
             break
         else:
-            self._advise(tenant, name, _TRIES)
-            raise StoreUnavailable("increment the counter", _conflicts())
+            self._give_up(tenant, name, _TRIES)
         self._advise(tenant, name, attempt + 1)
         return self.read(tenant, name)
 
@@ -170,8 +169,8 @@ class CounterStore:
         """
         puts = writes.create_shards(self._table, tenant, name, shards, now_ms=self._clock())
         for attempt in range(_TRIES):
-            if attempt:
-                self._repeats().pause(attempt)
+            if attempt and not self._repeats().pause(attempt):
+                break
             try:
                 self._repeats().transact("create the counter", [{"Put": put} for put in puts])
                 return
@@ -188,8 +187,8 @@ class CounterStore:
         The records of idempotency keys stay. Raises StoreUnavailable.
         """
         for attempt in range(_TRIES):
-            if attempt:
-                self._repeats().pause(attempt)
+            if attempt and not self._repeats().pause(attempt):
+                break
             try:
                 self._repeats().delete(
                     "delete the counter", **writes.delete_single(self._table, tenant, name)
@@ -248,6 +247,10 @@ class CounterStore:
                     raise
                 item = self._settle(name, request["Key"], nonce, problem)
             return int(item["value"]["N"]) if number is None else self._sum_after(tenant, name)
+        raise StoreUnavailable("increment the counter", _conflicts())
+
+    def _give_up(self, tenant: str, name: str, tries: int) -> NoReturn:
+        self._advise(tenant, name, tries)
         raise StoreUnavailable("increment the counter", _conflicts())
 
     def _advise(self, tenant: str, name: str, tries: int) -> None:
@@ -376,4 +379,4 @@ def _key(tenant: str, name: str) -> Item:
 
 
 def _conflicts() -> str:
-    return f"conflicts with other writers {_TRIES} times in a row"
+    return "conflicts with other writers in every try"
