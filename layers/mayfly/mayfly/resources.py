@@ -340,9 +340,10 @@ def client(service: str, *, attempts: int = 3) -> Any:
     )
     region = os.environ.get("AWS_REGION")
     made = boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
-    if service in _JSON_SERVICES:
-        from mayfly.aws.boto import refuse_damaged_answers
+    from mayfly.aws.boto import limit_by_deadline, refuse_damaged_answers
 
+    limit_by_deadline(made, attempts=attempts)
+    if service in _JSON_SERVICES:
         refuse_damaged_answers(made, attempts=attempts)
     return made
 
