@@ -150,7 +150,7 @@ def test_throttled_request_is_not_retried_beyond_its_deadline(
     black_hole: Server, client: str
 ) -> None:
     black_hole.usual = after(0.2, refusal("ThrottlingException"))
-    sent = resources.dynamodb(attempts=50)
+    sent = resources.dynamodb(attempts=10)
 
     def read() -> None:
         with limited(round(1000 * (ANSWER_SECONDS + 0.5))), pytest.raises(StoreUnavailable):
