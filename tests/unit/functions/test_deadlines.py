@@ -7,7 +7,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from mayfly import resources
 from mayfly.core.deadline import ANSWER_SECONDS, limited
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import SECRET_CHARACTERS, new_secret
@@ -20,6 +19,7 @@ from functions.hello.deps import from_environ as hello_deps
 from functions.relay_jobs.app import build as build_relay
 from functions.relay_jobs.deps import from_environ as relay_deps
 from tests.conftest import ROOT
+from tests.support.clients import database
 from tests.support.events import http
 from tests.support.fakes import Context
 from tests.support.wire import Request, Server, after, answer, refusal, serving
@@ -145,36 +145,33 @@ def test_relay_reports_its_records_before_its_timeout(black_hole: Server) -> Non
     assert seconds < REMAINING_MS / 1000 - ANSWER_SECONDS + 0.3
 
 
-@pytest.mark.parametrize("client", ["lean", "boto3"], indirect=True)
-def test_throttled_request_is_not_retried_beyond_its_deadline(
-    black_hole: Server, client: str
-) -> None:
+@pytest.mark.usefixtures("client")
+def test_throttled_request_is_not_retried_beyond_its_deadline(black_hole: Server) -> None:
     black_hole.usual = after(0.2, refusal("ThrottlingException"))
-    sent = resources.dynamodb(attempts=10)
 
     def read() -> None:
         with limited(round(1000 * (ANSWER_SECONDS + 0.5))), pytest.raises(StoreUnavailable):
-            sent.get("read", "t", {"pk": {"S": "a"}})
+            db.get("read", "t", {"pk": {"S": "a"}})
 
-    assert seconds_of(read)[0] < 0.8
+    with database(attempts=10) as db:
+        assert seconds_of(read)[0] < 0.8
     assert black_hole.requests
 
 
-@pytest.mark.parametrize("client", ["lean", "boto3"], indirect=True)
-def test_request_without_time_is_not_sent(black_hole: Server, client: str) -> None:
-    with limited(0), pytest.raises(StoreUnavailable, match="DeadlineExceeded"):
-        resources.dynamodb().get("read", "t", {"pk": {"S": "a"}})
+@pytest.mark.usefixtures("client")
+def test_request_without_time_is_not_sent(black_hole: Server) -> None:
+    refused = pytest.raises(StoreUnavailable, match="DeadlineExceeded")
+    with database() as db, limited(0), refused:
+        db.get("read", "t", {"pk": {"S": "a"}})
     assert not black_hole.requests
 
 
-def test_client_of_boto3_has_its_own_timeouts_without_a_deadline(
-    black_hole: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MAYFLY_CLIENT", "boto3")
+@pytest.mark.usefixtures("client")
+def test_each_call_has_the_time_of_its_own_request(black_hole: Server) -> None:
     black_hole.usual = after(0.3, answer({"Item": {"pk": {"S": "a"}}}))
-    db = resources.dynamodb()
-    assert db.get("read", "t", {"pk": {"S": "a"}}) == {"pk": {"S": "a"}}
-    with limited(round(1000 * (ANSWER_SECONDS + 0.2))), pytest.raises(StoreUnavailable):
-        db.get("read", "t", {"pk": {"S": "a"}})
-    with limited(60_000):
-        assert db.get("read", "t", {"pk": {"S": "a"}})
+    with database() as db:
+        assert db.get("read", "t", {"pk": {"S": "a"}}) == {"pk": {"S": "a"}}
+        with limited(round(1000 * (ANSWER_SECONDS + 0.2))), pytest.raises(StoreUnavailable):
+            db.get("read", "t", {"pk": {"S": "a"}})
+        with limited(60_000):
+            assert db.get("read", "t", {"pk": {"S": "a"}})
