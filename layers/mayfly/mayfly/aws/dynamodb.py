@@ -22,6 +22,7 @@ __all__ = [
     "Reason",
     "RequestRefused",
     "TransactionCancelled",
+    "Unwritten",
     "longest_pause",
 ]
 
@@ -108,7 +109,7 @@ class RequestRefused(StoreUnavailable):
         super().__init__(operation, message)
 
 
-class _Unwritten(StoreUnavailable):
+class Unwritten(StoreUnavailable):
     """A request was refused for a reason that passes. Nothing of it was written.
 
     It is sent up to `tries` times. `was_repeated` is true if an earlier try may have taken effect.
@@ -263,7 +264,7 @@ class DynamoDB:
             while True:
                 try:
                     return self._try(operation, method, request, is_repeated=is_repeated)
-                except _Unwritten as refusal:
+                except Unwritten as refusal:
                     if attempt >= refusal.tries or not self.pause(attempt):
                         raise
                     is_repeated |= refusal.was_repeated
@@ -279,7 +280,7 @@ class DynamoDB:
             return self._client.call(method, request)
         except Refused as refusal:
             if refusal.code in _LOAD and not refusal.follows_loss:
-                raise _Unwritten(
+                raise Unwritten(
                     operation, refusal.code, tries=self._load_tries, was_repeated=is_repeated
                 ) from refusal
             raise _error_for(operation, refusal, is_repeated=is_repeated) from refusal
@@ -299,7 +300,7 @@ def _error_for(operation: str, refusal: Refused, *, is_repeated: bool) -> Except
             [Reason(entry["Code"], entry.get("Item")) for entry in answer["CancellationReasons"]]
         )
     if code == "TransactionConflictException":
-        return _Unwritten(
+        return Unwritten(
             operation,
             "transactions held the item in every try",
             tries=_CONFLICT_TRIES,
