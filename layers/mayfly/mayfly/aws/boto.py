@@ -15,7 +15,7 @@ from mayfly.core.deadline import seconds_left
 
 __all__ = ["BotoClient", "limit_by_deadline", "refuse_damaged_answers"]
 
-#: The least time of a try: urllib3 takes no timeout of 0.
+#: The least time of a try: urllib3 refuses a timeout of 0.
 _LEAST_SECONDS: Final = 0.01
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -33,9 +33,9 @@ def limit_by_deadline(client: Any, *, attempts: int) -> None:
     """Makes a boto3 client keep to the request's deadline (`mayfly.core.deadline`).
 
     Each try has the time that is left, for its connection and each part of its answer together.
-    There is no other try if the deadline comes before botocore's longest pause has ended.
+    A retry is left out if botocore's longest pause before it could outlast the deadline.
     """
-    session = client._endpoint.http_session  # boto3 takes no timeouts of one call
+    session = client._endpoint.http_session  # boto3 has timeouts of a whole client only
     timeouts = session._timeout
     limited = _Limited(connect=timeouts.connect_timeout, read=timeouts.read_timeout)
     # One for connections to the service, one for those to a proxy.
