@@ -12,6 +12,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import schedules
 from mayfly.core.errors import StoreUnavailable
+from mayfly.jobs.errors import NotForwarded
 from mayfly.jobs.rules import describe
 
 from .deps import Deps
@@ -36,18 +37,31 @@ _FOR_REPORT_MS = 20_000
 def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int]]:
     """Returns the handler of the sweep.
 
-    The handler returns the numbers of jobs that it has made for schedules, and released.
+    The handler returns the numbers of jobs that it has made for schedules, and released. It raises
+    StoreUnavailable at its end if the store refused one of the two, so that the invocation counts
+    as an error.
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         def is_over(margin_ms: int = _MARGIN_MS) -> bool:
             return context.get_remaining_time_in_millis() <= margin_ms
 
-        released = release(lambda: is_over(_FOR_SCHEDULES_MS))
-        handed_out = schedules.hand_out_due(deps.schedules, is_over=is_over, failed=failed)
+        refusals: list[StoreUnavailable] = []
+
+        released = _do(
+            deps, refusals, "release", lambda: release(lambda: is_over(_FOR_SCHEDULES_MS))
+        )
+        handed_out = _do(
+            deps,
+            refusals,
+            "schedules",
+            lambda: schedules.hand_out_due(deps.schedules, is_over=is_over, failed=failed),
+        )
         deps.observe.count("TickHandedOut", handed_out)
         if deps.clock() // 60_000 % _REPORTS_MINUTES == 0 or event.get("reports"):
             _forward_reports(deps, lambda: is_over(_FOR_REPORT_MS))
+        if refusals:
+            raise refusals[0]
         if is_over():
             deps.observe.log.warning(
                 "the deadline ended a sweep; the next one continues",
@@ -77,15 +91,33 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int
     return handler
 
 
+def _do(deps: Deps, refusals: list[StoreUnavailable], step: str, work: Callable[[], int]) -> int:
+    """Returns the number that a step has done. A refusal is added to `refusals`.
+
+    The steps after it do not depend on it.
+    """
+    try:
+        return work()
+    except StoreUnavailable as refusal:
+        refusals.append(refusal)
+        deps.observe.count("SweepFailed")
+        deps.observe.log.warning(
+            "a step of the sweep failed; the next sweep tries again",
+            step=step,
+            error=describe(refusal),
+        )
+        return 0
+
+
 def _forward_reports(deps: Deps, is_over: Callable[[], bool]) -> None:
     try:
         reports = deps.reports().forward(is_over=is_over)
-    except StoreUnavailable as problem:
+    except NotForwarded as problem:
+        reports = problem.forwarded
         deps.observe.log.warning(
             "reports of the relay could not be passed on; a later sweep tries again",
             error=describe(problem),
         )
-        return
     if reports:
         deps.observe.count("RelayReports", reports)
         deps.observe.log.warning(

@@ -108,7 +108,7 @@ def test_plain_write_that_meets_transactions_is_repeated_and_ends(
     if is_written:
         write(db)
     else:
-        with pytest.raises(StoreUnavailable, match="transactions held the item 8 times"):
+        with pytest.raises(StoreUnavailable, match="transactions held the item in every try"):
             write(db)
     assert pauses == list(range(1, min(conflicts, 7) + 1))
     assert faults.requests.count(operation) == min(conflicts + 1, 8)
@@ -167,15 +167,38 @@ def test_counter_says_that_it_should_be_sharded_after_four_tries(
     assert (ADVICE in caplog.text) == is_advised
 
 
-@pytest.mark.parametrize("key", [None, "k"], ids=["plain", "key"])
+@pytest.mark.parametrize(
+    ("key", "fault", "says"),
+    [
+        (None, "conflict", "needed 8 tries"),
+        (None, "throttle", "was given up"),
+        ("k", "conflict", "was given up"),
+        ("k", "throttle", "was given up"),
+    ],
+    ids=["plain in conflict", "plain throttled", "key in conflict", "key throttled"],
+)
 def test_counter_says_so_when_it_refuses_an_increment(
-    hot: CounterStore, met: Faults, caplog: pytest.LogCaptureFixture, key: str | None
+    hot: CounterStore,
+    met: Faults,
+    caplog: pytest.LogCaptureFixture,
+    key: str | None,
+    fault: str,
+    says: str,
 ) -> None:
-    met.plan = lambda operation, number: "conflict"
+    met.plan = lambda operation, number: fault
     with pytest.raises(StoreUnavailable):
         counters.increment(hot, "hits", tenant="acme", idempotency_key=key)
     assert f"{ADVICE}: an increment met other writers" in caplog.text
-    assert "needed 8 tries" in caplog.text
+    assert says in caplog.text
+
+
+def test_counter_says_nothing_of_shards_when_its_table_is_missing(
+    hot: CounterStore, once: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    once.delete_table(TableName="CountersTable")
+    with pytest.raises(StoreUnavailable):
+        counters.increment(hot, "hits", tenant="acme")
+    assert ADVICE not in caplog.text
 
 
 def test_throttled_increment_is_repeated_and_counted_once(hot: CounterStore, met: Faults) -> None:

@@ -5,21 +5,24 @@ A test runs its stores on the client that functions have, and looks at the table
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.exceptions import BotoCoreError
+from mayfly import resources
 from mayfly.aws.connections import Answer
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.aws.endpoints import endpoint
 from mayfly.aws.errors import Unanswered
 from mayfly.aws.lean import LeanClient
 from mayfly.resources import client
 from moto.core.models import botocore_stubber
 
-__all__ = ["LEAN_SERVICES", "Lean", "make_client", "prepared", "read"]
+__all__ = ["LEAN_SERVICES", "Lean", "database", "make_client", "prepared", "read"]
 
 #: Services that the lean client speaks to.
 LEAN_SERVICES = ("dynamodb", "dynamodbstreams", "sqs", "ssm")
@@ -33,6 +36,16 @@ def make_client(service: str, *, attempts: int = 3) -> Any:
     if service not in LEAN_SERVICES or os.environ.get("MAYFLY_CLIENT") == "boto3":
         return client(service, attempts=attempts)
     return Lean(service, attempts)
+
+
+@contextmanager
+def database(*, attempts: int = 3) -> Iterator[DynamoDB]:
+    """The adapter that production has, whose connections end with the block."""
+    db = resources.dynamodb(attempts=attempts)
+    try:
+        yield db
+    finally:
+        (db._client if isinstance(db._client, LeanClient) else db._client._client).close()  # type: ignore[attr-defined]
 
 
 class Lean:

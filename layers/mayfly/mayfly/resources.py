@@ -254,12 +254,12 @@ def dynamodb(*, attempts: int = 3) -> "DynamoDB":
 
     `attempts` is the number of times that the SDK sends a request.
     """
-    from mayfly.aws.dynamodb import DynamoDB
+    from mayfly.aws.dynamodb import DynamoDB, longest_pause
 
     return DynamoDB(
         client_of("dynamodb", attempts=attempts),
         # Between tries of a write that met a conflict, with full jitter; the caller waits for it.
-        pause=lambda attempt: time.sleep(random.uniform(0, 0.02 * 2**attempt)),
+        pause=lambda attempt: time.sleep(random.uniform(0, longest_pause(attempt))),
         sends_once=attempts == 1,
     )
 
@@ -340,9 +340,10 @@ def client(service: str, *, attempts: int = 3) -> Any:
     )
     region = os.environ.get("AWS_REGION")
     made = boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
-    if service in _JSON_SERVICES:
-        from mayfly.aws.boto import refuse_damaged_answers
+    from mayfly.aws.boto import limit_by_deadline, refuse_damaged_answers
 
+    limit_by_deadline(made, attempts=attempts)
+    if service in _JSON_SERVICES:
         refuse_damaged_answers(made, attempts=attempts)
     return made
 

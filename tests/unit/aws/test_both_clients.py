@@ -14,8 +14,10 @@ from mayfly.aws.client import Client, as_client
 from mayfly.aws.connections import READ_SECONDS
 from mayfly.aws.dynamodb import AnswerLost, ConditionFailed, DynamoDB, RequestRefused
 from mayfly.aws.errors import Refused, Unanswered
+from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import new_id
 
+from tests.support.clients import database
 from tests.support.wire import (
     Behaviour,
     Request,
@@ -28,7 +30,7 @@ from tests.support.wire import (
     serving,
 )
 
-UPDATE = {"TableName": "t", "Key": {"pk": {"S": "a"}}}
+UPDATE: dict[str, Any] = {"TableName": "t", "Key": {"pk": {"S": "a"}}}
 LOST: dict[str, tuple[Behaviour, str]] = {
     "reset before the answer": (reset, "ConnectionClosedError"),
     "no answer": (close, "ConnectionClosedError"),
@@ -242,3 +244,26 @@ def test_json_of_another_kind_is_lost(server: Server, made: Callable[[int], Clie
     server.usual = answer(b"[]")
     with pytest.raises(Unanswered):
         made(1).call("UpdateItem", UPDATE)
+
+
+@pytest.mark.usefixtures("made")
+def test_request_that_is_refused_for_load_is_repeated_also_by_a_client_that_sends_once(
+    server: Server,
+) -> None:
+    server.script(refusal("ThrottlingException"), refusal("ThrottlingException"))
+    server.usual = answer({"Attributes": {"n": {"N": "1"}}})
+    with database(attempts=1) as once:
+        assert once.update("add", **UPDATE) == {"n": {"N": "1"}}
+        assert len(server.requests) == 3
+        server.usual = refusal("ThrottlingException")
+        with pytest.raises(StoreUnavailable, match="ThrottlingException"):
+            once.update("add", **UPDATE)
+    assert len(server.requests) == 3 + 3
+
+
+@pytest.mark.usefixtures("made")
+def test_client_that_repeats_is_given_no_more_tries_for_load(server: Server) -> None:
+    server.usual = refusal("ThrottlingException")
+    with database(attempts=3) as repeating, pytest.raises(StoreUnavailable, match="Throttling"):
+        repeating.update("add", **UPDATE)
+    assert len(server.requests) == 3

@@ -165,7 +165,7 @@ class Partly(DynamoDB):
 
     def __init__(self, script: list[list[str] | StoreUnavailable]) -> None:
         self.waits: list[int] = []
-        self.pause = self.waits.append
+        self._pause = self.waits.append
         self.script = script
         self.calls: list[list[str]] = []
 

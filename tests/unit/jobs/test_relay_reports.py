@@ -5,17 +5,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from mayfly import schedules
 from mayfly.aws.bucket import Bucket
 from mayfly.aws.queue import Queue
 from mayfly.core.errors import StoreUnavailable
+from mayfly.jobs.errors import NotForwarded
 from mayfly.jobs.routing.reports import PREFIX, Reports, as_message
 from mayfly.jobs.wire import read_stream_gap
+from mayfly.schedules.model import Definition
 
 from functions.sweep_jobs.app import build as build_sweep
 from functions.sweep_jobs.deps import Deps as SweepDeps
 from tests.support.clients import make_client
 from tests.support.fakes import Context, FixedClock, Names
-from tests.support.faults import Killed
+from tests.support.faults import Faults, Killed
 from tests.support.stage import Counting
 from tests.support.stranded import TO, Bury, report
 from tests.unit.functions.test_jobs_api import JobsApi
@@ -129,12 +132,111 @@ def test_objects_of_others_are_left_alone(stored: Stored) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff\xfe", b"not JSON", b"[1]", b"x" * 200_000, b'{"a": "' + b"y" * 200_000 + b'"}'],
-    ids=["empty", "binary", "text", "a list", "a long text", "a long object"],
+    [
+        b"",
+        b"\xff\xfe",
+        b"not JSON",
+        b"[1]",
+        b"x" * 200_000,
+        b'{"a": "' + b"y" * 200_000 + b'"}',
+        b"a\x00b\x1b[0m",
+        b"\x00" * 200_000,
+        "\uffff".encode() * 50_000,
+        b'{"a": "\\u0000\\ud800"}',
+        b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=[
+        "empty",
+        "binary",
+        "text",
+        "a list",
+        "a long text",
+        "a long object",
+        "control characters",
+        "long and only control characters",
+        "no characters",
+        "an object with escaped control characters",
+        "an object that is nested too deeply",
+    ],
 )
 def test_object_that_is_not_a_report_becomes_a_text_that_a_message_holds(content: bytes) -> None:
     text = as_message(content)
     assert 0 < len(text.encode()) <= 256 * 1024
+    assert is_sendable(text)
+
+
+def is_sendable(text: str) -> bool:
+    """Returns whether SQS takes a text, by the list of its API reference."""
+    return all(
+        ord(c) in (0x9, 0xA, 0xD)
+        or 0x20 <= ord(c) <= 0xD7FF
+        or 0xE000 <= ord(c) <= 0xFFFD
+        or ord(c) >= 0x10000
+        for c in text
+    )
+
+
+def test_report_that_the_queue_refuses_holds_up_no_other_one(stored: Stored) -> None:
+    for text in ("refused", report(), report(), "refused", report()):
+        stored.store(text)
+
+    def send(texts: Mapping[str, str]) -> set[str]:
+        return set(texts) if "refused" in texts.values() else stored.queue.send_texts(texts)
+
+    stored.send = send
+    with pytest.raises(NotForwarded, match="2 errors") as refused:
+        stored.reports().forward(is_over=never)
+    assert (refused.value.forwarded, stored.left(), len(received(stored.queue))) == (3, 2, 3)
+    sweep = Sweep(stored)
+    stored.store(report())
+    sweep.run()
+    assert (stored.left(), sweep.counted.count("RelayReports")) == (2, 1)
+
+
+def test_two_sweeps_at_once_forward_each_report(stored: Stored) -> None:
+    for _ in range(3):
+        stored.store(report())
+    others: list[int] = []
+
+    def send_during_another(texts: Mapping[str, str]) -> set[str]:
+        stored.send = stored.queue.send_texts
+        others.append(stored.reports().forward(is_over=never))
+        return stored.queue.send_texts(texts)
+
+    stored.send = send_during_another
+    assert stored.reports().forward(is_over=never) == 1  # two of its keys are gone
+    assert (others, stored.left(), len(received(stored.queue))) == ([3], 0, 4)
+
+
+@pytest.mark.parametrize(("remaining_ms", "left"), [(20_000, 1), (20_001, 0)])
+def test_sweep_begins_no_report_without_time_for_it(
+    stored: Stored, remaining_ms: int, left: int
+) -> None:
+    stored.store(report())
+    Sweep(stored).run(remaining_ms=remaining_ms)
+    assert stored.left() == left
+
+
+@pytest.mark.parametrize(
+    ("skip", "handed_out"), [(0, True), (1, False)], ids=["release", "schedules"]
+)
+def test_sweep_does_its_other_steps_if_the_store_refuses_one(
+    stored: Stored, skip: int, handed_out: bool
+) -> None:
+    client = make_client("dynamodb")
+    faults = Faults(client)
+    sweep = Sweep(stored, client)
+    stored.store(report())
+    definition = Definition("t", {}, None, None, 60, "UTC")
+    schedules.define(sweep.api.schedules, "s", definition, tenant="acme")
+    sweep.api.clock.advance(600)
+    before = sweep.jobs()
+    faults.on("Query", "throttle", times=3, skip=skip)
+    with pytest.raises(StoreUnavailable):
+        sweep.run()
+    assert stored.left() == 0
+    assert sweep.counted.count("SweepFailed") == 1
+    assert (sweep.jobs() > before) is handed_out
 
 
 @pytest.mark.parametrize("has_times", [True, False])
@@ -147,8 +249,8 @@ def test_report_says_the_same_with_and_without_its_records(has_times: bool) -> N
 class Sweep:
     """A sweep with a bucket of reports."""
 
-    def __init__(self, stored: Stored) -> None:
-        api = JobsApi(make_client("dynamodb"))
+    def __init__(self, stored: Stored, client: Any = None) -> None:
+        api = self.api = JobsApi(client or make_client("dynamodb"))
         self.counted: list[str] = []
         self.clock = FixedClock()
         self._handler = build_sweep(
@@ -161,9 +263,16 @@ class Sweep:
             )
         )
 
-    def run(self, event: dict[str, Any] | None = None) -> dict[str, int]:
+    def run(
+        self, event: dict[str, Any] | None = None, *, remaining_ms: int = 60_000
+    ) -> dict[str, int]:
         """Runs the sweep."""
-        return self._handler(event or {}, Context(60_000))
+        return self._handler(event or {}, Context(remaining_ms))
+
+    def jobs(self) -> int:
+        """Returns the number of jobs, with those of schedules."""
+        items = self.api.client.scan(TableName="JobsTable")["Items"]
+        return sum(item["sk"]["S"] == "job" for item in items)
 
 
 def test_sweep_looks_for_reports_once_in_ten_minutes(stored: Stored) -> None:

@@ -118,7 +118,7 @@ def test_retry_far_in_the_future_waits_in_the_table_for_a_sweep(
 
 
 def test_commit_that_fails_with_conflicts_only_costs_no_attempt(
-    stage: Stage, faults: Faults
+    stage: Stage, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.submit(max_attempts=1)
     faults.plan = lambda operation, number: (
@@ -131,6 +131,7 @@ def test_commit_that_fails_with_conflicts_only_costs_no_attempt(
     faults.plan = lambda operation, number: None
     stage.run(receives=2)
     assert (stage.job().status, stage.job().attempt, stage.count()) == (Status.COMPLETED, 1, 1)
+    assert "spread the increments of jobs over counters of several names" in caplog.text
 
 
 @pytest.mark.parametrize("adds", [True, False])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mayfly import sessions
 from mayfly.aws.dynamodb import RequestRefused
+from mayfly.core.deadline import ANSWER_SECONDS, limited
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge, StoreUnavailable
 from mayfly.sessions.errors import SessionNotFound, VersionConflict
 from mayfly.sessions.model import Session
@@ -534,6 +535,22 @@ def test_writer_that_always_gets_a_conflict_is_asked_to_retry(
     with pytest.raises(StoreUnavailable, match="other writers"):
         put(store, token, a=1)
     assert len(store.pauses) == 29
+
+
+def test_writer_does_not_wait_for_others_beyond_its_deadline(
+    store: Sessions, dynamodb: Any
+) -> None:
+    token = make(store)
+    other = Sessions(dynamodb, prefix="other")
+    count = iter(range(1000))
+    Overlap(store, lambda: put(other, token, b=next(count)), times=1000)
+    left_ms = 1000 * (ANSWER_SECONDS + 0.1)  # pauses of 40 and 80 ms fit, one of 160 ms does not
+    with (
+        limited(round(left_ms), monotonic=lambda: 0.0),
+        pytest.raises(StoreUnavailable, match="other writers"),
+    ):
+        put(store, token, a=1)
+    assert store.pauses == [1, 2]
 
 
 def test_transaction_that_conflicts_with_another_one_is_retried(

@@ -3,16 +3,67 @@
 import re
 import zlib
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ChecksumError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
+from urllib3.util import Timeout
 
-from mayfly.aws.errors import Refused, Unanswered, Unsent
+from mayfly.aws.errors import Refused, Unanswered, Unsent, out_of_time
+from mayfly.core.deadline import seconds_left
 
-__all__ = ["BotoClient", "refuse_damaged_answers"]
+__all__ = ["BotoClient", "limit_by_deadline", "refuse_damaged_answers"]
 
+#: The least time of a try: urllib3 refuses a timeout of 0.
+_LEAST_SECONDS: Final = 0.01
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class _Limited(Timeout):
+    """Timeouts that end with the request's deadline. urllib3 copies them for each request."""
+
+    def clone(self) -> Timeout:
+        left = seconds_left()
+        total = max(left, _LEAST_SECONDS) if isfinite(left) else None
+        return Timeout(connect=self._connect, read=self._read, total=total)
+
+
+def limit_by_deadline(client: Any, *, attempts: int) -> None:
+    """Makes a boto3 client keep to the request's deadline (`mayfly.core.deadline`).
+
+    Each try has the time that is left, for its connection and each part of its answer together.
+    A retry is left out if botocore's longest pause before it could outlast the deadline.
+    """
+    session = client._endpoint.http_session  # boto3 has timeouts of a whole client only
+    timeouts = session._timeout
+    limited = _Limited(connect=timeouts.connect_timeout, read=timeouts.read_timeout)
+    # One for connections to the service, one for those to a proxy.
+    session._manager.connection_pool_kw["timeout"] = session._timeout = limited
+    most = attempts
+
+    def stop(
+        attempts: int, response: Any = None, caught_exception: Exception | None = None, **_: Any
+    ) -> None:
+        if attempts >= most or seconds_left() > _longest_pause(attempts):
+            return
+        if caught_exception is not None:
+            raise caught_exception
+        parsed = response[1]
+        if "Error" in parsed and response[0].status_code >= 300:
+            facts = {**parsed.get("ResponseMetadata", {}), "RetryAttempts": attempts - 1}
+            error = client.exceptions.from_code(parsed["Error"].get("Code"))
+            raise error({**parsed, "ResponseMetadata": facts}, "call")
+
+    client.meta.events.register_first("needs-retry.*", stop)
+
+
+def _longest_pause(attempts: int) -> float:
+    """Returns botocore's longest pause after some attempts, in seconds.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+    """
+    return min(2.0 ** (attempts - 1), 20.0)
 
 
 def refuse_damaged_answers(client: Any, *, attempts: int) -> None:
@@ -58,7 +109,12 @@ class BotoClient:
         self._client = client
 
     def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Calls an operation, and returns the answer. Raises Refused, Unanswered, Unsent."""
+        """Calls an operation, and returns the answer. Raises Refused, Unanswered, Unsent.
+
+        A request without time left (`mayfly.core.deadline`) is not sent, and Refused.
+        """
+        if seconds_left() <= 0:
+            raise out_of_time()
         method = getattr(self._client, _WORD.sub("_", operation).lower())
         try:
             return dict(method(**request))

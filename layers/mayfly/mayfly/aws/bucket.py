@@ -21,10 +21,15 @@ class Bucket:
         self._client = client
         self._name = name
 
-    def keys(self, prefix: str, *, limit: int) -> list[str]:
-        """Returns up to `limit` keys that begin with `prefix`, by one call; at most 1,000."""
+    def keys(self, prefix: str, *, limit: int, after: str = "") -> list[str]:
+        """Returns up to `limit` keys that begin with `prefix`, by one call; at most 1,000.
+
+        They are in order, and begin after the key `after`.
+        """
         try:
-            reply = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, MaxKeys=limit)
+            reply = self._client.list_objects_v2(
+                Bucket=self._name, Prefix=prefix, MaxKeys=limit, StartAfter=after
+            )
         except (ClientError, BotoCoreError) as problem:
             raise _error("list the objects", problem) from problem
         return [entry["Key"] for entry in reply.get("Contents", [])]

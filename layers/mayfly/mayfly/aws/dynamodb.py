@@ -11,6 +11,7 @@ from typing import Any, Final
 from mayfly.aws.client import as_client
 from mayfly.aws.errors import Refused, Unanswered, Unsent
 from mayfly.aws.items import Item
+from mayfly.core.deadline import seconds_left
 from mayfly.core.errors import StoreUnavailable
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Reason",
     "RequestRefused",
     "TransactionCancelled",
+    "Unwritten",
+    "longest_pause",
 ]
 
 #: Errors that a retry cannot help: a malformed request, a missing permission, a missing table.
@@ -44,8 +47,15 @@ _PASSING: Final = {
 }
 #: Tries of a request that is refused for load, by a client that sends each request once.
 _LOAD_TRIES: Final = 3
+#: The longest pause after no attempt at all, in seconds. Each attempt doubles it.
+_PAUSE_SECONDS: Final = 0.02
 #: Tries of a plain write while transactions hold its item. A transaction takes some 20 ms.
 _CONFLICT_TRIES: Final = 8
+
+
+def longest_pause(attempt: int) -> float:
+    """Returns the longest pause after attempt number `attempt`, in seconds."""
+    return _PAUSE_SECONDS * 2.0**attempt
 
 
 class ConditionFailed(Exception):
@@ -99,7 +109,7 @@ class RequestRefused(StoreUnavailable):
         super().__init__(operation, message)
 
 
-class _Unwritten(StoreUnavailable):
+class Unwritten(StoreUnavailable):
     """A request was refused for a reason that passes. Nothing of it was written.
 
     It is sent up to `tries` times. `was_repeated` is true if an earlier try may have taken effect.
@@ -118,17 +128,28 @@ class AnswerLost(StoreUnavailable):
 class DynamoDB:
     """One client of DynamoDB: boto3's, or the lean one.
 
-    `pause(attempt)` waits before a retry: with jitter in production. Every method raises
-    StoreUnavailable; its `operation` is for the error's message. `sends_once` says that the client
-    does not retry.
+    `pause(attempt)` waits before a retry, for `longest_pause(attempt)` at most: with jitter in
+    production. Every method raises StoreUnavailable; its `operation` is for the error's message.
+    `sends_once` says that the client does not retry.
     """
 
     def __init__(
         self, client: Any, pause: Callable[[int], None], *, sends_once: bool = False
     ) -> None:
         self._client = as_client(client)
-        self.pause = pause
+        self._pause = pause
         self._load_tries = _LOAD_TRIES if sends_once else 1
+
+    def pause(self, attempt: int) -> bool:
+        """Waits before the retry after attempt number `attempt`. Returns whether there is time.
+
+        If the request's deadline could come first, it does not wait: the caller then gives up, as
+        after its last try.
+        """
+        if longest_pause(attempt) >= seconds_left():
+            return False
+        self._pause(attempt)
+        return True
 
     def get(self, operation: str, table: str, key: Item) -> Item | None:
         """Returns an item, strongly consistent, None if there is none."""
@@ -194,9 +215,8 @@ class DynamoDB:
                 return
             except TransactionCancelled as refusal:
                 codes = {reason.code for reason in refusal.reasons}
-                if attempt >= tries or not codes <= _PASSING:
+                if attempt >= tries or not codes <= _PASSING or not self.pause(attempt):
                     raise
-            self.pause(attempt)
 
     def execute_many(self, operation: str, statements: Sequence[Mapping[str, Any]]) -> list[Reason]:
         """Calls BatchExecuteStatement with up to 25 independent writes; returns their Reasons."""
@@ -215,14 +235,14 @@ class DynamoDB:
         items: list[Item] = []
         left: Any = {table: {"Keys": list(keys), "ConsistentRead": True}}
         for attempt in range(_BATCH_TRIES):
-            if attempt:
-                self.pause(attempt)
+            if attempt and not self.pause(attempt):
+                break
             reply = self._call(operation, "BatchGetItem", RequestItems=left)
             items += reply.get("Responses", {}).get(table, [])
             left = reply.get("UnprocessedKeys")
             if not left:
                 return items
-        raise StoreUnavailable(operation, f"keys unprocessed {_BATCH_TRIES} times in a row")
+        raise StoreUnavailable(operation, "keys unprocessed in every try")
 
     def _call(
         self,
@@ -244,11 +264,10 @@ class DynamoDB:
             while True:
                 try:
                     return self._try(operation, method, request, is_repeated=is_repeated)
-                except _Unwritten as refusal:
-                    if attempt >= refusal.tries:
+                except Unwritten as refusal:
+                    if attempt >= refusal.tries or not self.pause(attempt):
                         raise
                     is_repeated |= refusal.was_repeated
-                self.pause(attempt)
                 attempt += 1
         finally:
             if tried is not None and attempt > 1:
@@ -261,7 +280,7 @@ class DynamoDB:
             return self._client.call(method, request)
         except Refused as refusal:
             if refusal.code in _LOAD and not refusal.follows_loss:
-                raise _Unwritten(
+                raise Unwritten(
                     operation, refusal.code, tries=self._load_tries, was_repeated=is_repeated
                 ) from refusal
             raise _error_for(operation, refusal, is_repeated=is_repeated) from refusal
@@ -281,9 +300,9 @@ def _error_for(operation: str, refusal: Refused, *, is_repeated: bool) -> Except
             [Reason(entry["Code"], entry.get("Item")) for entry in answer["CancellationReasons"]]
         )
     if code == "TransactionConflictException":
-        return _Unwritten(
+        return Unwritten(
             operation,
-            f"transactions held the item {_CONFLICT_TRIES} times",
+            "transactions held the item in every try",
             tries=_CONFLICT_TRIES,
             was_repeated=is_repeated,
         )

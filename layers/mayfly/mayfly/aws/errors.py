@@ -5,7 +5,7 @@ from typing import Any
 
 from mayfly.core.errors import MayflyError
 
-__all__ = ["Refused", "StreamTrimmed", "Unanswered", "Unsent"]
+__all__ = ["Refused", "StreamTrimmed", "Unanswered", "Unsent", "out_of_time"]
 
 
 class Refused(Exception):
@@ -33,6 +33,12 @@ class Refused(Exception):
         self.tries = tries
         self.follows_loss = follows_loss
         super().__init__(f"{code}: {message}")
+
+
+def out_of_time() -> Refused:
+    """Returns the refusal of a call that was not sent, since its request has no time left."""
+    text = "the request has no time left for a call"
+    return Refused("DeadlineExceeded", text, status=400, answer={}, tries=0)
 
 
 class Unanswered(Exception):

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from mayfly.aws.connections import IDLE_SECONDS, Answer, Connections
 from mayfly.aws.credentials import Credentials, CredentialSource
 from mayfly.aws.endpoints import endpoint, region
-from mayfly.aws.errors import Refused, Unanswered, Unsent
+from mayfly.aws.errors import Refused, Unanswered, Unsent, out_of_time
 from mayfly.aws.retries import Budget, is_retryable, pause_seconds
 from mayfly.aws.signature import Signer
 from mayfly.core.clock import Clock, system_clock
@@ -128,7 +128,7 @@ class LeanClient:
             request = {**request, "ClientRequestToken": new_id()}
         body = _written(request)
         tries, cost, is_corrected, is_lost = 0, 0, False, False
-        failure: Refused | Unanswered = _out_of_time()
+        failure: Refused | Unanswered = out_of_time()
         # Each try gets its share of the time that the request has left.
         while (seconds := seconds_left() / max(1, self._attempts - tries)) > 0:
             tries += 1
@@ -244,11 +244,6 @@ def _read(answer: Answer, *, is_never_empty: bool) -> dict[str, Any]:
     if answer.status >= 300:  # For example a page of a load balancer.
         return {}
     raise Unanswered("ResponseParserError")
-
-
-def _out_of_time() -> Refused:
-    text = "the request has no time left for a call"
-    return Refused("DeadlineExceeded", text, status=400, answer={}, tries=0)
 
 
 def _refused(answer: Answer, result: dict[str, Any], tries: int, *, follows_loss: bool) -> Refused:

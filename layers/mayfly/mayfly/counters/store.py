@@ -3,9 +3,16 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
-from mayfly.aws.dynamodb import AnswerLost, ConditionFailed, DynamoDB, Item, TransactionCancelled
+from mayfly.aws.dynamodb import (
+    AnswerLost,
+    ConditionFailed,
+    DynamoDB,
+    Item,
+    TransactionCancelled,
+    Unwritten,
+)
 from mayfly.core.clock import Clock
 from mayfly.core.errors import IdempotencyKeyReused, StoreUnavailable
 from mayfly.counters import writes
@@ -90,8 +97,8 @@ class CounterStore:
         the same key.
         """
         for attempt in range(_TRIES):
-            if attempt:
-                self._repeats().pause(attempt)
+            if attempt and not self._repeats().pause(attempt):
+                self._give_up(tenant, name)
             now_ms = self._clock()
             number = self._shard_for(tenant, name, step)
             record = writes.remember(
@@ -121,10 +128,12 @@ class CounterStore:
                         "increment the counter", f"{kept.code}, {added.code}"
                     ) from refusal
                 continue
+            except Unwritten:
+                self._advise(tenant, name)
+                raise
             break
         else:
-            self._advise(tenant, name, _TRIES)
-            raise StoreUnavailable("increment the counter", _conflicts())
+            self._give_up(tenant, name)
         self._advise(tenant, name, attempt + 1)
         return self.read(tenant, name)
 
@@ -170,8 +179,8 @@ class CounterStore:
         """
         puts = writes.create_shards(self._table, tenant, name, shards, now_ms=self._clock())
         for attempt in range(_TRIES):
-            if attempt:
-                self._repeats().pause(attempt)
+            if attempt and not self._repeats().pause(attempt):
+                break
             try:
                 self._repeats().transact("create the counter", [{"Put": put} for put in puts])
                 return
@@ -188,8 +197,8 @@ class CounterStore:
         The records of idempotency keys stay. Raises StoreUnavailable.
         """
         for attempt in range(_TRIES):
-            if attempt:
-                self._repeats().pause(attempt)
+            if attempt and not self._repeats().pause(attempt):
+                break
             try:
                 self._repeats().delete(
                     "delete the counter", **writes.delete_single(self._table, tenant, name)
@@ -243,6 +252,9 @@ class CounterStore:
                 if value is not None:
                     return value
                 continue
+            except Unwritten:
+                self._advise(tenant, name)
+                raise
             except AnswerLost as problem:
                 if nonce is None:
                     raise
@@ -250,21 +262,28 @@ class CounterStore:
             return int(item["value"]["N"]) if number is None else self._sum_after(tenant, name)
         raise StoreUnavailable("increment the counter", _conflicts())
 
-    def _advise(self, tenant: str, name: str, tries: int) -> None:
+    def _give_up(self, tenant: str, name: str) -> NoReturn:
+        self._advise(tenant, name)
+        raise StoreUnavailable("increment the counter", _conflicts())
+
+    def _advise(self, tenant: str, name: str, tries: int | None = None) -> None:
         """Logs that a counter should have shards, if an increment needed many tries.
 
+        `tries` is None if the increment was given up, after however many tries.
         A process logs this at most once a minute, so a hot counter cannot flood the log.
         """
         now_ms = self._clock()
-        if tries < ADVISED_TRIES or 0 <= now_ms - self._advised_ms < _ADVICE_MS:
+        if (tries or ADVISED_TRIES) < ADVISED_TRIES:
+            return
+        if 0 <= now_ms - self._advised_ms < _ADVICE_MS:
             return
         self._advised_ms = now_ms
         _LOG.warning(
             "counter %r of tenant %r should be sharded: an increment met other writers or "
-            "throttling, and needed %d tries (docs/counters-and-limits.md, hot counters)",
+            "throttling, and %s (docs/counters-and-limits.md, hot counters)",
             name,
             tenant,
-            tries,
+            f"needed {tries} tries" if tries else "was given up",
         )
 
     def _prepare(
@@ -376,4 +395,4 @@ def _key(tenant: str, name: str) -> Item:
 
 
 def _conflicts() -> str:
-    return f"conflicts with other writers {_TRIES} times in a row"
+    return "conflicts with other writers in every try"

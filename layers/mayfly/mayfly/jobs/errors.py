@@ -1,6 +1,6 @@
 """Errors of jobs and tasks."""
 
-from mayfly.core.errors import MayflyError
+from mayfly.core.errors import MayflyError, StoreUnavailable
 
 __all__ = [
     "BadRecord",
@@ -11,6 +11,7 @@ __all__ = [
     "JobIsLive",
     "JobNotFound",
     "LeaseHeld",
+    "NotForwarded",
     "ResultTooLarge",
     "StaleWrite",
     "TooManyEffects",
@@ -143,6 +144,14 @@ class Contended(MayflyError):
         super().__init__(
             f"the commit of job {job_id!r} met conflicts {tries} times in a row; the job runs again"
         )
+
+
+class NotForwarded(StoreUnavailable):
+    """Some reports could not be forwarded, and stay in the bucket. `forwarded` others were."""
+
+    def __init__(self, cause: StoreUnavailable, *, left: int, forwarded: int) -> None:
+        self.forwarded = forwarded
+        super().__init__("forward reports", f"{left} errors, the first one: {cause}")
 
 
 class EffectRefused(MayflyError):

@@ -158,8 +158,10 @@ class GroupCommit:
                         _group([member for member in left if member not in in_conflict]), outcomes
                     )
                     left = in_conflict
-                if conflicts == _TRIES:
-                    outcomes.update({member: Contended(member.job_id, _TRIES) for member in left})
+                if conflicts == _TRIES or (in_conflict and not self._db.pause(conflicts)):
+                    outcomes.update(
+                        {member: Contended(member.job_id, conflicts) for member in left}
+                    )
                     return
                 if not in_conflict and len(left) == len(group.members):
                     outcomes.update(
@@ -168,8 +170,6 @@ class GroupCommit:
                         )
                     )
                     return
-                if in_conflict:
-                    self._db.pause(conflicts)
                 group = _group(left)
             else:
                 outcomes.update(dict.fromkeys(group.members))

@@ -234,8 +234,8 @@ class JobStore:
         outcomes: dict[int, StaleWrite | StoreUnavailable | None] = {}
         left = list(range(len(jobs)))
         for attempt in range(_RENEWAL_TRIES):
-            if attempt:
-                self.db.pause(attempt)
+            if attempt and not self.db.pause(attempt):
+                break
             statements = [
                 writes.renew_seen(self.table, jobs[index], now_ms=now_ms, lease_ms=lease_ms)
                 for index in left

@@ -61,9 +61,7 @@ class LimitStore:
                 has_asked = True
                 continue
             return decide(limit, now_ms, self._remember(key, item, now_ms))
-        raise StoreUnavailable(
-            "take from the limit", f"conflicts with other writers {_TRIES} times in a row"
-        )
+        raise StoreUnavailable("take from the limit", "conflicts with other writers in every try")
 
     def read(self, tenant: str, limit: Limit, subject: str, cost: int) -> Decision:
         """Returns the decision that a take would get now, by one read. Raises StoreUnavailable."""
@@ -88,8 +86,8 @@ class LimitStore:
             return _tightest([self.read(tenant, limit, subject, 0) for limit in limits])
         has_asked = False
         for attempt in range(_TRIES):
-            if attempt:
-                self._db.pause(min(attempt, 4))
+            if attempt and not self._db.pause(min(attempt, 4)):
+                break
             now_ms = self._clock()
             keys = [item_key(limit, tenant, subject, now_ms) for limit in limits]
             steps = [
@@ -128,7 +126,7 @@ class LimitStore:
             if not decisions:
                 raise StoreUnavailable("read the limits", "the items just written do not exist")
             return _tightest(decisions)
-        raise StoreUnavailable("take from the limits", f"others came first {_TRIES} times in a row")
+        raise StoreUnavailable("take from the limits", "others came first in every try")
 
     def _note(self, keys: Sequence[Item], refusal: TransactionCancelled, now_ms: int) -> None:
         """Remembers the states of a refused transaction.

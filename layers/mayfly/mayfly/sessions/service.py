@@ -235,8 +235,8 @@ def _write(
     """
     parts = tokens.read_token(token)
     for attempt in range(_TRIES):
-        if attempt:
-            store.pause(min(attempt, 5))
+        if attempt and not store.pause(min(attempt, 5)):
+            break
         now_ms = store.clock()
         before, generation = store.find(
             tenant, parts, now_ms=now_ms, and_generation_of=and_generation_of
@@ -250,6 +250,4 @@ def _write(
         except StaleWrite:
             continue
         return after
-    raise StoreUnavailable(
-        "write the session", f"conflicts with other writers {_TRIES} times in a row"
-    )
+    raise StoreUnavailable("write the session", "conflicts with other writers in every try")

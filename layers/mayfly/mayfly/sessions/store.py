@@ -85,9 +85,9 @@ class SessionStore:
         """Returns the partition of a subject's sessions. Raises InvalidRequest."""
         return subject_partition(self._subject_key, tenant, subject)
 
-    def pause(self, attempt: int) -> None:
-        """Waits before a retry of a write that met a conflict."""
-        self._db.pause(attempt)
+    def pause(self, attempt: int) -> bool:
+        """Waits before a retry of a write that met a conflict. Returns whether there is time."""
+        return self._db.pause(attempt)
 
     def generation(self, tenant: str, partition: str) -> int:
         """Returns a subject's generation."""

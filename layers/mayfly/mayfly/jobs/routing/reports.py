@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from mayfly.aws.bucket import Bucket
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.turns import work_off
+from mayfly.jobs.errors import NotForwarded
 
 __all__ = ["PREFIX", "Reports", "as_message"]
 
@@ -22,6 +24,9 @@ PREFIX: Final = "aws/lambda/"
 _PAGE: Final = 1_000
 #: The most characters of an object that is not a report. A message takes 256 KiB.
 _TEXT: Final = 60_000
+#: Characters that SQS refuses:
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+_REFUSED: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,31 @@ class Reports:
         """Sends every report to the queue, then deletes it; returns their number.
 
         A report is deleted after it was sent. If a crash comes between the two, it is sent twice,
-        which does no harm. Raises StoreUnavailable: the next call continues.
+        which does no harm. A report that cannot be forwarded holds up no other: raises NotForwarded
+        at the end. The next call continues.
         """
-        forwarded = 0
+        forwarded, after = 0, ""
+        errors: list[StoreUnavailable] = []
+
+        def forward_one(key: str) -> int:
+            try:
+                return self._forward(key)
+            except StoreUnavailable as error:
+                errors.append(error)
+                return 0
+
         while not is_over():
-            keys = self.bucket.keys(PREFIX, limit=_PAGE)
+            try:
+                keys = self.bucket.keys(PREFIX, limit=_PAGE, after=after)
+            except StoreUnavailable as error:
+                errors.append(error)
+                break
             if not keys:
                 break
-            forwarded += work_off(self._forward, keys, threads=self.threads, is_over=is_over)
+            forwarded += work_off(forward_one, keys, threads=self.threads, is_over=is_over)
+            after = keys[-1]
+        if errors:
+            raise NotForwarded(errors[0], left=len(errors), forwarded=forwarded)
         return forwarded
 
     def _forward(self, key: str) -> int:
@@ -63,13 +85,16 @@ def as_message(report: bytes) -> str:
     """Returns a report as a text that a message can hold.
 
     The records that a bucket gets with the report are left out: `bury_jobs` reads the stream, or
-    the jobs. An object that is not a report stays a text, which `bury_jobs` stores as unreadable.
+    the jobs. An object that is not a report stays a text, which `bury_jobs` stores as unreadable;
+    one with characters that SQS refuses becomes the JSON of that text.
     """
     try:
         facts = json.loads(report)
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
-        return report[:_TEXT].decode("utf-8", "replace") or "an empty object"
+        text = report[:_TEXT].decode("utf-8", "replace") or "an empty object"
+        # An escape takes six characters.
+        return json.dumps(text[: _TEXT // 2]) if _REFUSED.search(text) else text
     facts.pop("payload", None)
     return json.dumps(facts)[:_TEXT]

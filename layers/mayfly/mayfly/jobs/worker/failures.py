@@ -110,7 +110,8 @@ def release_contended(deps: Deps, ownership: Ownership, conflict: Contended) -> 
     """
     deps.observe.count("JobContended")
     deps.observe.log.warning(
-        "every try of a commit met conflicts; shard the counter that many jobs increment",
+        "every try of a commit met conflicts; spread the increments of jobs over counters of "
+        "several names (docs/counters-and-limits.md, hot counters)",
         error=describe(conflict),
     )
     ownership.release()
