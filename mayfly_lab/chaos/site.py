@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -71,8 +72,13 @@ class Site:
             raise LocalError(f"the stack ended by itself ({code}): {self.stack.output[-2000:]}")
 
     def await_end(self) -> None:
-        """Waits until the stack's process has ended."""
-        self.stack.process.wait(_STOP_SECONDS)
+        """Waits until the stack's process has ended. Raises LocalError if it does not end."""
+        try:
+            self.stack.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise LocalError(
+                f"the stack did not end within {_STOP_SECONDS:.0f} s of its signal"
+            ) from None
 
     def kill(self) -> None:
         """Kills every process of the stack, those that are stopped, too."""
