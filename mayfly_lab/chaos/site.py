@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import requests
 
 from mayfly_local.errors import LocalError
 from mayfly_local.processes import bootstrap
-from mayfly_testing.stack import Stack, await_start, launch, unused_port
+from mayfly_testing.stack import Stack, await_start, launch, unused_port, wait_until
 
 __all__ = ["DEFAULT_TENANT", "Site"]
 
@@ -70,6 +71,21 @@ class Site:
         """Raises LocalError if the stack has ended."""
         if (code := self.stack.process.poll()) is not None:
             raise LocalError(f"the stack ended by itself ({code}): {self.stack.output[-2000:]}")
+
+    def clear_faults(self) -> None:
+        """Removes the faults that have not struck yet. Raises LocalError if the store cannot."""
+
+        def cleared() -> bool:
+            self.check()
+            try:
+                return self.stack.control("clear-faults", {}).ok
+            except requests.RequestException:  # The store may be starting again.
+                return False
+
+        try:
+            wait_until(cleared, _STOP_SECONDS, what="the end of the requested faults")
+        except AssertionError as problem:
+            raise LocalError(str(problem)) from None
 
     def await_end(self) -> None:
         """Waits until the stack's process has ended. Raises LocalError if it does not end."""

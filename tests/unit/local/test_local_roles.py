@@ -657,6 +657,22 @@ def test_fault_strikes_as_often_as_requested(
     assert wire.ask(request) == (200, "stored")
 
 
+def test_cleared_faults_strike_no_longer(wire: Wire) -> None:
+    def ask(path: str, body: Any, key: str = "people") -> tuple[int, str]:
+        content = json.dumps(body).encode()
+        return wire.ask(Request("", "POST", "/", {}, {}, content), key=key, path=f"/_mayfly/{path}")
+
+    fault = {"function": "F", "action": "dynamodb:GetItem", "kind": "refuse", "times": 3}
+    ask("faults", fault)
+    ask("faults", {**fault, "kind": "silence", "times": 1})
+    request = dynamodb("GetItem", TableName="T")
+    assert wire.ask(request)[0] == 500
+    assert ask("clear-faults", {"kind": "refuse"})[0] == 400
+    assert ask("clear-faults", {}, key="key-of-F")[0] == 401
+    assert ask("clear-faults", {}) == (200, '{"cleared": 3}')
+    assert wire.ask(request) == (200, "stored")
+
+
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
