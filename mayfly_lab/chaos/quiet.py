@@ -4,9 +4,7 @@ Phases without and with the flood take turns, so that both see the same machine.
 """
 
 import contextlib
-import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,9 +14,8 @@ from typing import Any, Final
 
 from mayfly_lab.chaos.api import Answer, Api
 from mayfly_lab.chaos.present import messages_left
-from mayfly_lab.chaos.site import Site
+from mayfly_lab.chaos.site import Site, tied
 from mayfly_local.errors import LocalError
-from mayfly_local.processes import bootstrap
 from mayfly_testing.stack import wait_until
 
 __all__ = ["BOUND_MS", "BOUND_TIMES", "Flood", "Latency", "breaches", "measure", "use"]
@@ -184,9 +181,8 @@ def _flooding(site: Site, key: str) -> Iterator[Flood]:
     Raises LocalError if the process ends by itself, or if the flood is too weak.
     """
     flooded = Flood()
-    tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid())]
     flood = subprocess.Popen(
-        [*tied, "mayfly_lab.chaos.flood", str(site.port), str(_CALLERS)],
+        [*tied("mayfly_lab.chaos.flood"), str(site.port), str(_CALLERS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert flood.stdin is not None
