@@ -26,7 +26,7 @@ def exclusive(job: Job, effects: Effects) -> None:
 def chain(job: Job, effects: Effects) -> None:
     """Adds to a counter, and submits a job that adds 1 to another one."""
     effects.increment(job.payload["name"], job.payload["by"])
-    effects.submit("counter.add", {"name": job.payload["then"], "by": 1})
+    effects.submit("counter.add", {"name": job.payload["then"], "by": 1}, max_attempts=20)
 '''
 
 _CLOCK: Final = '''

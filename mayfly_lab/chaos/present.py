@@ -29,6 +29,8 @@ class StoredJob:
     task: str
     status: str
     payload: Any
+    #: The error of its last attempt, or "".
+    error: str = ""
 
     @property
     def is_ended(self) -> bool:
@@ -122,6 +124,7 @@ def jobs_by_tenant(stack: Stack) -> dict[str, dict[str, StoredJob]]:
                 item["task"]["S"],
                 item["status"]["S"],
                 json.loads(item.get("payload", {}).get("S", "null")) or {},
+                item.get("error", {}).get("S", ""),
             )
     return found
 
