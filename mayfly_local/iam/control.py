@@ -172,4 +172,10 @@ def _malformed(what: str, arguments: Any) -> str | None:
         return f"wrong type: {', '.join(wrong)}"
     if what == "faults" and (arguments["kind"] not in KINDS or arguments["times"] < 1):
         return f"kind is one of {', '.join(KINDS)}, times at least 1"
+    if (
+        what == "faults"
+        and arguments["kind"] == "conflict"
+        and not arguments["action"].startswith("dynamodb:")
+    ):
+        return f"only calls of DynamoDB can conflict, and {arguments['action']} is another one"
     return None

@@ -551,6 +551,7 @@ def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key
         [1],
         {"function": "F", "action": "a", "kind": "other", "times": 1},
         {"function": "F", "action": "a", "kind": "lose", "times": 0},
+        {"function": "F", "action": "s3:GetObject", "kind": "conflict", "times": 1},
         {"function": "F", "action": "a", "kind": "lose", "times": True},
         {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
     ],
@@ -677,6 +678,7 @@ def test_cleared_faults_strike_no_longer(wire: Wire) -> None:
     ("request_", "error"),
     [
         (dynamodb("UpdateItem", TableName="T", Key={}), {"__type": "TransactionConflictException"}),
+        (s3("GET", "/b/k"), {"__type": "TransactionConflictException"}),
         (
             dynamodb("TransactWriteItems", TransactItems=[{"Put": {"TableName": "T"}}] * 2),
             {
