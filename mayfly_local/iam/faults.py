@@ -30,7 +30,7 @@ class Faults:
 
     def clear(self) -> int:
         """Removes all faults; returns for how many calls they were still meant."""
-        left = sum(fault["times"] for fault in self._wanted)
+        left = sum(int(fault["times"]) for fault in self._wanted)
         self._wanted.clear()
         return left
 

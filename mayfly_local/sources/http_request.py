@@ -38,7 +38,7 @@ class HttpRequest:
     body: bytes
     source_ip: str
     protocol: str
-    #: Done when the connection has ended, so that nobody reads the response.
+    #: Done when the connection has ended, so that the response has no reader.
     gone: "asyncio.Future[bool] | None" = None
 
     def header(self, name: str) -> str | None:

@@ -51,7 +51,7 @@ def test_planted_loss_and_doubling_are_named_with_tenant_and_count(
     lost: list[str] = []
 
     def damage(stack: Stack) -> None:
-        # What the comparison reads is not struck.
+        # No fault is left that could strike the reads of the comparison.
         assert stack.control("clear-faults", {}).json() == {"cleared": 0}
         client, resources = stack.client("dynamodb"), stack.facts["resources"]
         client.update_item(

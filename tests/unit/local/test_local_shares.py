@@ -240,7 +240,7 @@ def test_request_that_is_given_up_in_its_turn_passes_it_on(cores: int) -> None:
         await requests.send(*"abcdefghijkl")
         first = len(requests.running)
         # It gets the turn of "a", and is cancelled before it can use it.
-        following, last = "abcdefghijkl"[first : first + 2]
+        following, last = list("abcdefghijkl")[first : first + 2]
         requests.give_up_with(following, end_of="a")
         await requests.end("a")
         assert requests.running[-1] == last
