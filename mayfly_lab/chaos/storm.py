@@ -89,8 +89,8 @@ def run(
     """Runs the application in `root` through a storm of this length, and counts.
 
     `say` gets a line of progress. `after_storm` gets the stack after the last strike, and
-    `before_count` at rest: for a test that damages it. Raises LocalError if a stack does not come up. Whatever happens, no process and no file is
-    left.
+    `before_count` at rest: for a test that damages it. Raises LocalError if a stack does not come
+    up, or if it cannot be compared. Whatever happens, no process and no file is left.
     """
     with (
         _interruptible(),
