@@ -7,13 +7,15 @@ from typing import Any, Final
 
 __all__ = ["Answer", "Api"]
 
+#: These always have an object in their body.
+_WITH_BODY: Final = (200, 201, 202)
 #: Longer than any answer of a stack takes, whatever happens to it.
 _SECONDS: Final = 45.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A status with its body; status 0 if no answer came."""
+    """A status with its body; status 0 if no answer came, or a success that cannot be read."""
 
     status: int
     body: Any = None
@@ -61,9 +63,12 @@ class Api:
             self._connection.close()
             return Answer(0)
         try:
-            return Answer(reply.status, json.loads(content) if content else None)
+            answer = Answer(reply.status, json.loads(content) if content else None)
         except ValueError:
-            return Answer(reply.status)
+            answer = Answer(reply.status)
+        if answer.status in _WITH_BODY and not isinstance(answer.body, dict):
+            return Answer(0)
+        return answer
 
     def close(self) -> None:
         """Closes the connection."""

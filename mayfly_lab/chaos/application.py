@@ -26,7 +26,7 @@ def exclusive(job: Job, effects: Effects) -> None:
 def chain(job: Job, effects: Effects) -> None:
     """Adds to a counter, and submits a job that adds 1 to another one."""
     effects.increment(job.payload["name"], job.payload["by"])
-    effects.submit("counter.add", {"name": job.payload["then"], "by": 1})
+    effects.submit("counter.add", {"name": job.payload["then"], "by": 1}, max_attempts=20)
 '''
 
 _CLOCK: Final = '''
@@ -72,7 +72,8 @@ def copy_application(root: Path, folder: Path) -> tuple[Path, Clocks]:
     for name in ("functions", "layers"):
         shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "functions/tasks/chaos.py").write_text(_TASKS)
-    steps = folder / "clocks"
+    # Functions see no other folder of /tmp than their code and layers.
+    steps = folder / "layers/mayfly/clocks"
     with (folder / "layers/mayfly/mayfly/core/clock.py").open("a") as clock:
         clock.write(_CLOCK.format(folder=str(steps)))
     # Packages that were installed for another run of the same application are used again.

@@ -35,6 +35,10 @@ def _of_jobs(ledger: Ledger, has: Present) -> Iterator[str]:
     stranded = [job.id for job in has.jobs.values() if not job.is_ended]
     if stranded:
         yield f"{len(stranded)} of {len(has.jobs)} jobs have not ended: {_some(stranded)}"
+    # Each task of a storm succeeds in the end, also one that fails at first.
+    for job in sorted(has.jobs.values(), key=lambda job: job.id):
+        if job.status == "DEAD":
+            yield f"job {job.id} ({job.task}) is dead: {job.error or 'without an error'}"
     # The id of a message's job follows from its key; only their number is compared.
     due, found = len(ledger.messages), len(own - ledger.jobs)
     if due != found:

@@ -1,6 +1,7 @@
 """The contents of the stores after a run, by tenant; read around the API if possible."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,10 +10,14 @@ from urllib.parse import urlencode
 from mayfly_lab.chaos.api import Answer, Api
 from mayfly_lab.chaos.callers import LIMIT_POLICY
 from mayfly_lab.chaos.ledger import CHAINED, EFFECTS, KEYED, LIMIT, PLAIN, Ledger
+from mayfly_local.errors import LocalError
 from mayfly_testing.stack import Stack
 
-__all__ = ["Present", "StoredJob", "jobs_by_tenant", "messages_left", "present"]
+__all__ = ["Present", "StoredJob", "jobs_by_tenant", "messages_left", "present", "read"]
 
+#: Tries of a read that the comparison needs, and seconds between two of them.
+_TRIES: Final = 10
+_PAUSE: Final = 0.5
 _ENDED: Final = ("COMPLETED", "DEAD", "CANCELLED")
 
 
@@ -24,6 +29,8 @@ class StoredJob:
     task: str
     status: str
     payload: Any
+    #: The error of its last attempt, or "".
+    error: str = ""
 
     @property
     def is_ended(self) -> bool:
@@ -60,7 +67,10 @@ class Present:
 def present(
     stack: Stack, ledgers: dict[str, Ledger], keys: dict[str, str], arrived: set[str]
 ) -> dict[str, Present]:
-    """Reads everything that a run has to compare. `arrived` has the webhooks of all tenants."""
+    """Reads everything that a run has to compare. `arrived` has the webhooks of all tenants.
+
+    Raises LocalError if something cannot be read.
+    """
     found = {tenant: Present(jobs=jobs) for tenant, jobs in jobs_by_tenant(stack).items()}
     for item in stack.items("CountersTable"):
         tenant, _, name = item["pk"]["S"].partition("/")
@@ -69,14 +79,38 @@ def present(
     for tenant, ledger in ledgers.items():
         has, api = found.setdefault(tenant, Present()), Api(stack.port, keys[tenant])
         has.sessions = [
-            api.send("GET", "/sessions/current", token=session.token) for session in ledger.sessions
+            read(api, "/sessions/current", token=session.token) for session in ledger.sessions
         ]
         query = urlencode({"key": tenant, **LIMIT_POLICY})
-        limit = api.send("GET", f"/limits/{LIMIT}?{query}")
+        limit = read(api, f"/limits/{LIMIT}?{query}")
+        if limit.status != 200:
+            raise LocalError(
+                f"the limit of {tenant} cannot be compared: its read was answered {limit.status}"
+            )
         has.arrived = arrived
         has.taken = LIMIT_POLICY["limit"] - int(limit.body["remaining"])
         api.close()
     return found
+
+
+def read(
+    api: Api, path: str, *, token: str | None = None, tries: int = _TRIES, pause: float = _PAUSE
+) -> Answer:
+    """Returns the answer to a GET, again if it is a failure of the store or of the connection.
+
+    `pause` is in seconds. Raises LocalError if each try fails.
+    """
+    for number in range(tries):
+        if number:
+            time.sleep(pause)
+        answer = api.send("GET", path, token=token)
+        if not answer.is_unknown:
+            return answer
+    said = f"{answer.status} {answer.code}".rstrip() if answer.status else "not at all"
+    raise LocalError(
+        f"the comparison cannot read {path.partition('?')[0]}: {tries} requests in a row failed, "
+        f"and the last one was answered {said}"
+    )
 
 
 def jobs_by_tenant(stack: Stack) -> dict[str, dict[str, StoredJob]]:
@@ -90,6 +124,7 @@ def jobs_by_tenant(stack: Stack) -> dict[str, dict[str, StoredJob]]:
                 item["task"]["S"],
                 item["status"]["S"],
                 json.loads(item.get("payload", {}).get("S", "null")) or {},
+                item.get("error", {}).get("S", ""),
             )
     return found
 

@@ -3,24 +3,22 @@
 Phases without and with the flood take turns, so that both see the same machine.
 """
 
-import os
+import contextlib
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from mayfly_lab.chaos.api import Api
+from mayfly_lab.chaos.api import Answer, Api
 from mayfly_lab.chaos.present import messages_left
-from mayfly_lab.chaos.site import Site
+from mayfly_lab.chaos.site import Site, tied
 from mayfly_local.errors import LocalError
-from mayfly_local.processes import bootstrap
 from mayfly_testing.stack import wait_until
 
-__all__ = ["BOUND_MS", "BOUND_TIMES", "Latency", "breaches", "measure"]
+__all__ = ["BOUND_MS", "BOUND_TIMES", "Flood", "Latency", "breaches", "measure", "use"]
 
 #: The bound of the quiet tenant's p99 next to the flood: this many times its own, and this long.
 BOUND_TIMES: Final = 3.0
@@ -30,6 +28,11 @@ _ROUNDS: Final = 3
 #: A quiet tenant sends a few requests, and then none for this long, in seconds.
 _REST: Final = 0.02
 _DRAIN_SECONDS: Final = 120.0
+#: Accepted requests of the flood in a second, at least. Fewer are not a flood.
+_LEAST_PER_SECOND: Final = 5.0
+#: Seconds until a job of the quiet tenant has succeeded, at most.
+_JOB_SECONDS: Final = 60.0
+_ENDED: Final = ("dead", "cancelled")
 
 
 @dataclass
@@ -43,6 +46,30 @@ class Latency:
     def bound(self) -> float:
         """The longest p99 next to the flood, in milliseconds."""
         return min(BOUND_MS, BOUND_TIMES * percentile(self.alone, 99))
+
+
+@dataclass
+class Flood:
+    """A flood that has ended: its requests, and those that were accepted."""
+
+    sent: int = 0
+    accepted: int = 0
+
+    def end(self, line: str, *, seconds: float) -> None:
+        """Reads the last line of the flood's process, which ran for some seconds.
+
+        Raises LocalError if there is none, or if too few requests were accepted.
+        """
+        try:
+            self.sent, self.accepted = (int(number) for number in line.split())
+        except ValueError:
+            raise LocalError("the flooding process ended by itself; run it again") from None
+        least = seconds * _LEAST_PER_SECOND
+        if self.accepted < least:
+            raise LocalError(
+                f"the flood is too weak to measure next to it: {self.accepted} of {self.sent} "
+                f"requests were accepted in {seconds:.0f} s, and {least:.0f} are needed"
+            )
 
 
 def percentile(values: list[float], percent: int) -> float:
@@ -69,42 +96,75 @@ def measure(
     latencies = {"requests": Latency(), "jobs": Latency()}
     phase = seconds / (2 * _ROUNDS)
     api = Api(site.port, quiet)
-    token = api.send("POST", "/sessions", {}).body["token"]
-    _use(api, token, phase / 2, {name: [] for name in latencies})  # The functions start.
+    token = _expect(api.send("POST", "/sessions", {}), 201, "new session")["token"]
+    use(api, token, phase / 2, {name: [] for name in latencies})  # The functions start.
     for number in range(1, _ROUNDS + 1):
-        _use(api, token, phase, {name: times.alone for name, times in latencies.items()})
-        with _flooding(site, flood) as answered:
-            _use(api, token, phase / 2, {name: [] for name in latencies})
-            _use(api, token, phase, {name: times.flooded for name, times in latencies.items()})
-        wait_until(
-            lambda: not messages_left(site.stack),
-            _DRAIN_SECONDS,
-            what="the end of the flood's jobs",
+        use(api, token, phase, {name: times.alone for name, times in latencies.items()})
+        with _flooding(site, flood) as flooded:
+            use(api, token, phase / 2, {name: [] for name in latencies})
+            use(api, token, phase, {name: times.flooded for name, times in latencies.items()})
+        try:
+            wait_until(
+                lambda: not messages_left(site.stack),
+                _DRAIN_SECONDS,
+                what="the end of the flood's jobs",
+            )
+        except AssertionError as problem:
+            raise LocalError(str(problem)) from None
+        say(
+            f"quiet tenant: round {number} of {_ROUNDS}, "
+            f"{flooded.accepted} of the flood's {flooded.sent} requests accepted"
         )
-        say(f"quiet tenant: round {number} of {_ROUNDS}, {answered[0]} requests of the flood")
     api.close()
     return latencies
 
 
-def _use(api: Api, token: str, seconds: float, times: dict[str, list[float]]) -> None:
-    """Sends requests one after another for some seconds, and adds their times in milliseconds."""
+def use(
+    api: Api,
+    token: str,
+    seconds: float,
+    times: dict[str, list[float]],
+    *,
+    job_seconds: float = _JOB_SECONDS,
+) -> None:
+    """Sends requests one after another for some seconds, and adds their times in milliseconds.
+
+    Raises LocalError if one is refused or not answered, and if a job does not succeed within
+    `job_seconds`: a fast failure is not a fast answer.
+    """
     ends = time.monotonic() + seconds
     while not times["jobs"] or time.monotonic() < ends:
         with _timed(times["requests"]):
-            api.send("POST", "/counters/quiet/increment", {}, repeat_key=uuid.uuid4().hex)
+            answer = api.send("POST", "/counters/quiet/increment", {}, repeat_key=uuid.uuid4().hex)
+        _expect(answer, 200, "increment")
         with _timed(times["requests"]):
-            api.send("GET", "/sessions/current", token=token)
+            answer = api.send("GET", "/sessions/current", token=token)
+        _expect(answer, 200, "read of a session")
         with _timed(times["jobs"]):
             with _timed(times["requests"]):
                 answer = api.send(
                     "POST", "/jobs", {"task": "counter.add", "payload": {"name": "q"}}
                 )
-            if answer.status != 202:
-                raise LocalError(f"a quiet tenant's job was answered {answer.status}")
-            path = f"/jobs/{answer.body['id']}?wait=20"
-            while api.send("GET", path).body["status"] != "succeeded":
-                pass
+            _await_success(api, _expect(answer, 202, "job")["id"], job_seconds)
         time.sleep(_REST)  # A quiet tenant is not a second flood.
+
+
+def _await_success(api: Api, job_id: str, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while True:
+        status = _expect(api.send("GET", f"/jobs/{job_id}?wait=20"), 200, "read of a job")["status"]
+        if status == "succeeded":
+            return
+        if status in _ENDED or time.monotonic() > ends:
+            raise LocalError(f"a quiet tenant's job {job_id} is {status} and has not succeeded")
+
+
+def _expect(answer: Answer, status: int, what: str) -> dict[str, Any]:
+    """Returns the body of an answer with this status. Raises LocalError if it has another."""
+    if answer.status != status:
+        said = f"{answer.status} {answer.code}".rstrip() if answer.status else "not at all"
+        raise LocalError(f"a quiet tenant's {what} was answered {said}, so it has no latency")
+    return dict(answer.body)
 
 
 @contextmanager
@@ -115,22 +175,27 @@ def _timed(times: list[float]) -> Iterator[None]:
 
 
 @contextmanager
-def _flooding(site: Site, key: str) -> Iterator[list[int]]:
-    """Floods in a process of its own until the end of the block; then has the requests."""
-    answered = [0]
-    tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid()), ""]
+def _flooding(site: Site, key: str) -> Iterator[Flood]:
+    """Floods in a process of its own until the end of the block; then has the requests.
+
+    Raises LocalError if the process ends by itself, or if the flood is too weak.
+    """
+    flooded = Flood()
     flood = subprocess.Popen(
-        [*tied, "mayfly_lab.chaos.flood", str(site.port), str(_CALLERS)],
+        [*tied("mayfly_lab.chaos.flood"), str(site.port), str(_CALLERS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert flood.stdin is not None
     assert flood.stdout is not None
     try:
-        print(key, file=flood.stdin, flush=True)
-        flood.stdout.readline()
-        yield answered
+        with contextlib.suppress(BrokenPipeError):  # It has ended, and its line is missing.
+            print(key, file=flood.stdin, flush=True)
+        if not flood.stdout.readline():
+            raise LocalError("the flooding process did not start; its error is above")
+        started = time.monotonic()
+        yield flooded
         flood.stdin.close()
-        answered[0] = int(flood.stdout.readline())
+        flooded.end(flood.stdout.readline(), seconds=time.monotonic() - started)
     finally:
         flood.kill()
         flood.wait()

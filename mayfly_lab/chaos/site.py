@@ -2,23 +2,34 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import requests
 
 from mayfly_local.errors import LocalError
 from mayfly_local.processes import bootstrap
-from mayfly_testing.stack import Stack, await_start, launch, unused_port
+from mayfly_testing.stack import Stack, await_start, launch, unused_port, wait_until
 
-__all__ = ["DEFAULT_TENANT", "Site"]
+__all__ = ["DEFAULT_TENANT", "Site", "tied"]
 
 #: The tenant of the development key, and of the queue's producers.
 DEFAULT_TENANT: Final = "default"
 _STOP_SECONDS: Final = 60.0
 #: Seconds between the attempts of a webhook.
 _PAUSES: Final = ",".join(["1"] * 19)
+
+
+def tied(module: str) -> list[str]:
+    """Returns the command of a module's process that ends with this one.
+
+    Otherwise a kill of this process would leave it running.
+    """
+    # It has no folders of its own.
+    return [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid()), "", module]
 
 
 class Site:
@@ -46,13 +57,11 @@ class Site:
 
     def start(self) -> None:
         """Starts a stack and waits until it is up. Raises LocalError if it does not come up."""
-        # Without this tie, a kill of this process would leave the stack running.
-        tied = [sys.executable, "-P", str(bootstrap.__file__), str(os.getpid()), "", "mayfly_cli"]
         options = ["--state", str(self._folder / "state"), "--no-reload"]
         # A kill of a worker costs its jobs a lease, and a webhook a pause.
         options += ["--parameter", "LeaseSeconds=4", "--parameter", f"WebhookPauses={_PAUSES}"]
         self._stack = launch(
-            tied, self._folder, *options,
+            tied("mayfly_cli"), self._folder, *options,
             template=self._template, port=self.port, has_own_session=True,
         )  # fmt: skip
         self.starts += 1
@@ -70,9 +79,29 @@ class Site:
         if (code := self.stack.process.poll()) is not None:
             raise LocalError(f"the stack ended by itself ({code}): {self.stack.output[-2000:]}")
 
+    def clear_faults(self) -> None:
+        """Removes the faults that have not struck yet. Raises LocalError if the store cannot."""
+
+        def cleared() -> bool:
+            self.check()
+            try:
+                return self.stack.control("clear-faults", {}).ok
+            except requests.RequestException:  # The store may be starting again.
+                return False
+
+        try:
+            wait_until(cleared, _STOP_SECONDS, what="the end of the requested faults")
+        except AssertionError as problem:
+            raise LocalError(str(problem)) from None
+
     def await_end(self) -> None:
-        """Waits until the stack's process has ended."""
-        self.stack.process.wait(_STOP_SECONDS)
+        """Waits until the stack's process has ended. Raises LocalError if it does not end."""
+        try:
+            self.stack.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise LocalError(
+                f"the stack did not end within {_STOP_SECONDS:.0f} s of its signal"
+            ) from None
 
     def kill(self) -> None:
         """Kills every process of the stack, those that are stopped, too."""

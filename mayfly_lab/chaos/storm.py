@@ -83,13 +83,14 @@ def run(
     seed: int,
     measures_latency: bool,
     say: Callable[[str], None],
+    after_storm: Callable[[Stack], None] = lambda stack: None,
     before_count: Callable[[Stack], None] = lambda stack: None,
 ) -> Outcome:
     """Runs the application in `root` through a storm of this length, and counts.
 
-    `say` gets a line of progress. `before_count` gets the stack at rest, for a test that damages
-    it. Raises LocalError if a stack does not come up. Whatever happens, no process and no file is
-    left.
+    `say` gets a line of progress. `after_storm` gets the stack after the last strike, and
+    `before_count` at rest: for a test that damages it. Raises LocalError if a stack does not come
+    up, or if it cannot be compared. Whatever happens, no process and no file is left.
     """
     with (
         _interruptible(),
@@ -118,7 +119,10 @@ def run(
             callers = partial(Callers, site, ledgers, keys, webhooks_to=receiver.url, seed=seed)
             strikes = Strikes(site, clocks, seed=seed, seconds=seconds)
             _rage(site, ledgers, callers, strikes, seconds=seconds, seed=seed, say=say)
+            after_storm(site.stack)
             clocks.correct()
+            # Those that no call has met yet would strike the reads of the comparison.
+            site.clear_faults()
             say("the storm is over; waiting until everything has ended")
             _settle(site, ledgers, keys, say)
             before_count(site.stack)

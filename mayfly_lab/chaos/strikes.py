@@ -15,6 +15,7 @@ import requests
 
 from mayfly_lab.chaos.application import Clocks
 from mayfly_lab.chaos.site import Site
+from mayfly_local.errors import LocalError
 from mayfly_local.iam.faults import KINDS
 
 __all__ = ["Strikes"]
@@ -30,10 +31,12 @@ _PART_OF_RUN: Final = 0.1
 _LONGEST_STEP: Final = 40_000
 #: Most calls that one requested fault strikes.
 _MOST_CALLS: Final = 4
+#: Calls that can meet a transaction.
+_WRITES: Final = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 
 
 class Strikes:
-    """Strikes against one site, in a run of some seconds. `counts` has how often each was done."""
+    """Strikes against one site, in a run of some seconds. `counts` has how often each happened."""
 
     def __init__(self, site: Site, clocks: Clocks, *, seed: int, seconds: float) -> None:
         self._site = site
@@ -44,7 +47,8 @@ class Strikes:
         self._store_killed_at = -_STORE_SECONDS
         self._grants: list[dict[str, Any]] = []
         self.counts: Counter[str] = Counter()
-        acts: dict[str, tuple[Callable[[], None], int]] = {
+        # An act returns False if there was nothing to strike.
+        acts: dict[str, tuple[Callable[[], bool], int]] = {
             "kill a function": (self._kill_function, 6),
             "kill every function": (self._kill_functions, 3),
             "kill the store": (self._kill_store, 3),
@@ -66,8 +70,8 @@ class Strikes:
         self._order: deque[str] = deque()
         self._weights = {name: weight for name, (_, weight) in acts.items()}
 
-    def next(self) -> str:
-        """Does the next strike, and returns its name.
+    def next(self) -> str | None:
+        """Does the next strike, and returns the name of what happened (`strike`).
 
         Raises LocalError if the stack has ended without a strike, or does not come up after one.
         """
@@ -80,8 +84,19 @@ class Strikes:
             for name in firsts:
                 names.remove(name)
             self._order.extend([*firsts, *names])
-        name = self._order.popleft()
-        self._acts[name]()
+        return self.strike(self._order.popleft())
+
+    def strike(self, name: str) -> str | None:
+        """Does a strike, and returns its name; None if there was nothing to strike.
+
+        If the store was killed a short time ago, it is stopped instead. Raises LocalError as `next`
+        does.
+        """
+        is_early = time.monotonic() - self._store_killed_at < _STORE_SECONDS
+        if name == "kill the store" and is_early:
+            name = "stop the store"
+        if not self._acts[name]():
+            return None
         self.counts[name] += 1
         return name
 
@@ -102,109 +117,132 @@ class Strikes:
             if "mayfly_local.emulator.main" in _command(process)
         ]
 
-    def _kill_function(self) -> None:
-        if functions := self._functions():
-            _send(self._dice.choice(functions), signal.SIGKILL)
+    def _kill_function(self) -> bool:
+        functions = self._functions()
+        return bool(functions) and _send(self._dice.choice(functions), signal.SIGKILL)
 
-    def _kill_functions(self) -> None:
-        for process in self._functions():
-            _send(process, signal.SIGKILL)
+    def _kill_functions(self) -> bool:
+        return _send_all(self._functions(), signal.SIGKILL)
 
-    def _kill_store(self) -> None:
-        if time.monotonic() - self._store_killed_at < _STORE_SECONDS:
-            self._stop_store()
-            return
-        self._store_killed_at = time.monotonic()
-        for store in self._stores():
-            _send(store, signal.SIGKILL)
+    def _kill_store(self) -> bool:
+        is_killed = _send_all(self._stores(), signal.SIGKILL)
+        if is_killed:
+            self._store_killed_at = time.monotonic()
+        return is_killed
 
-    def _kill_watchdog(self) -> None:
-        for process in self._site.stack.tree()[1:]:
-            if any(part.endswith("watchdog.py") for part in _command(process)):
-                _send(process, signal.SIGKILL)
+    def _kill_watchdog(self) -> bool:
+        return _send_all(
+            [
+                process
+                for process in self._site.stack.tree()[1:]
+                if any(part.endswith("watchdog.py") for part in _command(process))
+            ],
+            signal.SIGKILL,
+        )
 
-    def _kill_up(self) -> None:
+    def _kill_up(self) -> bool:
         self._site.stack.process.kill()
-        self._start_again()
+        return self._start_again()
 
-    def _kill_all(self) -> None:
+    def _kill_all(self) -> bool:
         self._site.kill()
-        self._start_again()
+        return self._start_again()
 
     # ---------------------------------------------------------------- stops
 
-    def _stop_store(self) -> None:
-        for store in self._stores():
-            self._stop(store)
+    def _stop_store(self) -> bool:
+        return sum(self._stop(store) for store in self._stores()) > 0
 
-    def _stop_function(self) -> None:
-        if functions := self._functions():
-            self._stop(self._dice.choice(functions))
+    def _stop_function(self) -> bool:
+        functions = self._functions()
+        return bool(functions) and self._stop(self._dice.choice(functions))
 
-    def _stop_up(self) -> None:
-        self._stop(psutil.Process(self._site.stack.process.pid))
+    def _stop_up(self) -> bool:
+        return self._stop(psutil.Process(self._site.stack.process.pid))
 
-    def _stop(self, process: psutil.Process) -> None:
+    def _stop(self, process: psutil.Process) -> bool:
         """Stops a process for a while: its answers come late, or too late."""
-        _send(process, signal.SIGSTOP)
+        if not _send(process, signal.SIGSTOP):
+            return False
         try:
             self._pause.wait(self._longest_stop * self._dice.random() ** 3)
         finally:
             _send(process, signal.SIGCONT)
+        return True
 
     # ---------------------------------------------------------------- restarts
 
-    def _restart(self) -> None:
+    def _restart(self) -> bool:
         self._site.stack.process.terminate()
-        self._start_again()
+        return self._start_again()
 
-    def _restart_in_haste(self) -> None:
+    def _restart_in_haste(self) -> bool:
         """Two signals: running work is not waited for."""
         process = self._site.stack.process
         process.terminate()
         self._pause.wait(self._dice.uniform(0, 0.5))
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        self._start_again()
+        return self._start_again()
 
-    def _start_again(self) -> None:
+    def _start_again(self) -> bool:
         self._site.await_end()
         self._site.start()
         self._store_killed_at = -_STORE_SECONDS
+        return True
 
     # ---------------------------------------------------------------- answers and clocks
 
-    def _fault(self, kind: str) -> Callable[[], None]:
-        def ask() -> None:
-            # The store may be starting again.
-            with contextlib.suppress(requests.RequestException):
-                grants = self._granted()
+    def _fault(self, kind: str) -> Callable[[], bool]:
+        def ask() -> bool:
+            try:
+                grants = self._granted(kind)
+                if not grants:
+                    return False
                 grant = self._dice.choice(grants)
                 fault = {"function": grant["function"], "action": grant["action"], "kind": kind}
-                self._site.stack.control(
+                reply = self._site.stack.control(
                     "faults", {**fault, "times": self._dice.randrange(1, _MOST_CALLS + 1)}
                 )
+            except requests.RequestException:  # The store may be starting again.
+                return False
+            if 400 <= reply.status_code < 500:
+                raise LocalError(
+                    f"the store does not take the fault {fault}: {reply.status_code} {reply.text}"
+                )
+            return reply.ok
 
         return ask
 
-    def _granted(self) -> list[dict[str, Any]]:
+    def _granted(self, kind: str) -> list[dict[str, Any]]:
         """Returns the permissions of functions that are in use: their calls can be struck."""
         reply = self._site.stack.control("roles")
         reply.raise_for_status()
         return [
             grant
             for grant in reply.json()["grants"]
-            if grant["used"] and not grant["action"].startswith("logs:")
+            if grant["used"]
+            and not grant["action"].startswith("logs:")
+            and (kind != "conflict" or grant["action"] in _WRITES)
         ]
 
-    def _step_clock(self) -> None:
+    def _step_clock(self) -> bool:
         function = self._dice.choice(sorted(self._site.stack.facts["launches"]))
         self._clocks.step(function, self._dice.randrange(-_LONGEST_STEP, _LONGEST_STEP))
+        return True
 
 
-def _send(process: psutil.Process, number: int) -> None:
-    with contextlib.suppress(psutil.Error, ProcessLookupError):
+def _send_all(processes: list[psutil.Process], number: int) -> bool:
+    """Sends a signal to processes; returns False if none of them was there to take it."""
+    return sum(_send(process, number) for process in processes) > 0
+
+
+def _send(process: psutil.Process, number: int) -> bool:
+    try:
         process.send_signal(number)
+    except (psutil.Error, ProcessLookupError):
+        return False
+    return True
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -61,7 +61,8 @@ def launches(
                 **emulator_variables(endpoint, keys.of(name)),
             },
             folder=code,
-            path=[*path, runtime],
+            # A link in /tmp is not there for a process with a /tmp of its own.
+            path=[entry.resolve() for entry in (*path, runtime)],
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
             layers=function.layers,

@@ -21,13 +21,15 @@ __all__ = ["PREFIX", "ControlInterface"]
 
 #: The paths of control requests.
 PREFIX: Final = "/_mayfly/"
+#: Requests that people may send, besides those that only read.
+_OF_PEOPLE: Final = ("faults", "clear-faults", "check")
 
 
 class ControlInterface:
     """Serves control requests.
 
-    They set the keys and roles of functions, request faults, and ask about permissions. All other
-    requests are for the durable state.
+    They set the keys and roles of functions, request faults and clear them, and ask about
+    permissions. All other requests are for the durable state.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class ControlInterface:
             await respond(send, 400, *plain_error(f"the body is not JSON: {problem}"))
             return
         is_read = what in ("health", "roles") and body is None
-        if owner != "runtime" and not is_read and what not in ("faults", "check"):
+        if owner != "runtime" and not is_read and what not in _OF_PEOPLE:
             await respond(send, 403, *plain_error(f"only the runtime may use {PREFIX}{what}"))
             return
         if (malformed := _malformed(what, body)) is not None:
@@ -120,6 +122,8 @@ class ControlInterface:
             case "faults":
                 self._faults.add(arguments)
                 return {}
+            case "clear-faults":
+                return {"cleared": self._faults.clear()}
             case "check":
                 function, permission = (
                     arguments["function"],
@@ -154,17 +158,24 @@ def _use_of(permissions: Permissions) -> dict[str, Any]:
 
 def _malformed(what: str, arguments: Any) -> str | None:
     """Returns the error of a control request from people, or None."""
-    shapes = {
+    shapes: dict[str, dict[str, type]] = {
+        "clear-faults": {},
         "faults": {"function": str, "action": str, "kind": str, "times": int},
         "check": {"function": str, "action": str, "resource": str, "note": bool},
     }
     if what not in shapes:
         return None
     if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
-        return f"{what} needs {', '.join(shapes[what])}"
+        return f"{what} needs {', '.join(shapes[what]) or 'an empty object'}"
     wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
     if wrong:
         return f"wrong type: {', '.join(wrong)}"
     if what == "faults" and (arguments["kind"] not in KINDS or arguments["times"] < 1):
         return f"kind is one of {', '.join(KINDS)}, times at least 1"
+    if (
+        what == "faults"
+        and arguments["kind"] == "conflict"
+        and not arguments["action"].startswith("dynamodb:")
+    ):
+        return f"only calls of DynamoDB can conflict, and {arguments['action']} is another one"
     return None

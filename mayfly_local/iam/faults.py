@@ -28,6 +28,12 @@ class Faults:
         """
         self._wanted.append(dict(wanted))
 
+    def clear(self) -> int:
+        """Removes all faults; returns for how many calls they were still meant."""
+        left = sum(int(fault["times"]) for fault in self._wanted)
+        self._wanted.clear()
+        return left
+
     def strike(self, function: str, request: Request) -> str | None:
         """Returns the kind of a request's fault, or None."""
         if not self._wanted:

@@ -91,7 +91,9 @@ def requested_conflict(request: Request) -> tuple[bytes, str]:
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html
     """
-    count = len(json.loads(request.body).get("TransactItems", ()))
+    # The requests of other services have no such body.
+    body = json.loads(request.body) if request.service == "dynamodb" else {}
+    count = len(body.get("TransactItems", ()))
     kind = "TransactionCanceledException" if count else "TransactionConflictException"
     error: dict[str, Any] = {
         "__type": f"com.amazonaws.dynamodb.v20120810#{kind}",

@@ -93,6 +93,7 @@ class HttpApi:
             caller,
             timed_out=Refused(503, "Service Unavailable"),
             too_large=self.too_large,
+            gone=request.gone,
         )
         if isinstance(result, Failure):
             raise self._failed()

@@ -1,5 +1,6 @@
 """A request to an API, as it arrived and as events show it."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from mayfly_local.application.apis import Api, Route, Stage
+from mayfly_local.ports.http_server import Connection
 
 __all__ = ["Call", "HttpRequest", "forwarded", "read_request"]
 
@@ -36,6 +38,8 @@ class HttpRequest:
     body: bytes
     source_ip: str
     protocol: str
+    #: Done when the connection has ended, so that the response has no reader.
+    gone: "asyncio.Future[bool] | None" = None
 
     def header(self, name: str) -> str | None:
         """Returns the last value of a header, or None."""
@@ -70,7 +74,8 @@ def read_request(raw: web.BaseRequest, body: bytes) -> HttpRequest:
     path, _, query = _readable(raw.raw_path).partition("?")
     headers = [(name, _readable(value)) for name, value in raw.headers.items()]
     protocol = f"HTTP/{raw.version.major}.{raw.version.minor}"
-    return HttpRequest(raw.method, path, query, headers, body, raw.remote or "", protocol)
+    gone = raw.protocol.lost if isinstance(raw.protocol, Connection) else None
+    return HttpRequest(raw.method, path, query, headers, body, raw.remote or "", protocol, gone)
 
 
 def forwarded(request: HttpRequest, *, port: int, with_length: bool) -> list[tuple[str, str]]:

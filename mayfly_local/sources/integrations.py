@@ -23,32 +23,57 @@ class Integration:
         self._seconds = seconds
 
     async def call(
-        self, route: Route, event: Any, caller: Caller, *, timed_out: Refused, too_large: Refused
+        self,
+        route: Route,
+        event: Any,
+        caller: Caller,
+        *,
+        timed_out: Refused,
+        too_large: Refused,
+        gone: "asyncio.Future[bool] | None" = None,
     ) -> Reply | Failure:
         """Returns the reply of a route's function, in the turn of the caller.
 
-        Raises `timed_out` if the function takes too long, `too_large` if the event is, and Refused
-        if the route has no function here.
+        A request that has not had its turn when its time is over, or when its connection has ended
+        (`gone`), never runs. Raises `timed_out` for it and if the function takes too long,
+        `too_large` if the event is, and Refused if the route has no function here.
         """
         if route.absent is not None:
             raise Refused(501, f"{route.key}: {route.absent}", reason=route.absent)
         invocation = Invocation.of(event)
         if len(invocation.event) > PAYLOAD_LIMIT:
             raise too_large
-        # Shielded: after the API's timeout the function continues, as on AWS.
-        running = asyncio.ensure_future(self._in_turn(route.function, invocation, caller))
+        has_begun = asyncio.Event()
+        running = asyncio.ensure_future(
+            self._in_turn(route.function, invocation, caller, has_begun)
+        )
+
+        def give_up(_: object = None) -> None:
+            if not has_begun.is_set():
+                running.cancel()
+
+        if gone is not None:
+            gone.add_done_callback(give_up)
+        seconds = min(self._seconds, route.seconds or self._seconds)
         try:
-            seconds = min(self._seconds, route.seconds or self._seconds)
-            return await asyncio.wait_for(asyncio.shield(running), seconds)
-        except TimeoutError:
-            raise timed_out from None
+            # It does not cancel: after the API's timeout the function continues, as on AWS.
+            await asyncio.wait([running], timeout=seconds)
+        finally:
+            give_up()
+            if gone is not None:
+                gone.remove_done_callback(give_up)
+        if not running.done() or running.cancelled():
+            raise timed_out
+        return running.result()
 
     async def _in_turn(
-        self, function: str, invocation: Invocation, caller: Caller
+        self, function: str, invocation: Invocation, caller: Caller, has_begun: asyncio.Event
     ) -> Reply | Failure:
         if caller.share is None:
+            has_begun.set()
             return await self._invoke(function, invocation)
         async with self._shares.turn(caller.share, function):
+            has_begun.set()
             return await self._invoke(function, invocation)
 
     def note_malformed(self, route: Route, request_id: str, reply: Reply, why: str) -> None:

@@ -95,6 +95,7 @@ class RestApi:
             caller,
             timed_out=Refused(504, "Endpoint request timed out", "INTEGRATION_TIMEOUT"),
             too_large=Refused(413, "Request Too Long", "REQUEST_TOO_LARGE"),
+            gone=call.request.gone,
         )
         failed = Refused(502, "Internal server error")
         if isinstance(result, Failure):

@@ -3,6 +3,9 @@
 Lambda gives each request an environment of its own, up to a thousand, on large machines. Here all
 of them share a few cores and ten environments of a function, so a request would wait for everything
 that others have sent before. Therefore a caller's requests wait for each other.
+
+Long polls hold an environment to their end, which may be 20 s away. So a caller never holds all
+environments of a function, and several callers leave one to a further caller.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 __all__ = ["Shares"]
@@ -24,19 +28,26 @@ _AT_ONCE: Final = max(2, os.cpu_count() or 1)
 _WORKING_SECONDS: Final = 0.1
 #: Seconds for which a caller keeps its share after its last request.
 _PRESENT_SECONDS: Final = 1.0
-#: Environments of one function that one caller may hold, of the ten that a function has at most.
-_OF_FUNCTION: Final = 8
+#: Environments that a function has at most, and those of them that one caller may hold while it is
+#: alone. Several callers divide them.
+_ENVIRONMENTS: Final = 10
+_OF_CALLER: Final = 8
+
+
+@dataclass
+class _Line:
+    """The requests of one caller that wait for a place, and the number of those that have one."""
+
+    placed: int = 0
+    waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
 
 
 @dataclass
 class _Share:
-    #: Requests that work.
-    working: int = 0
-    waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
+    #: Places at work.
+    cores: _Line = field(default_factory=_Line)
     #: By function. Held to the end, by long polls too.
-    environments: defaultdict[str, asyncio.Semaphore] = field(
-        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(_OF_FUNCTION))
-    )
+    environments: defaultdict[str, _Line] = field(default_factory=lambda: defaultdict(_Line))
     #: Requests that have not ended, and the time of the last arrival or end of one.
     present: int = 0
     seen_at: float = 0.0
@@ -73,47 +84,95 @@ class Shares:
 
     @asynccontextmanager
     async def turn(self, caller: str, function: str) -> AsyncIterator[None]:
-        """Waits until a caller's earlier requests leave room for one more to a function."""
+        """Waits until a caller's earlier requests leave room for one more to a function.
+
+        A request that is cancelled while it waits never has its turn.
+        """
         share = self._shares.setdefault(caller, _Share())
         share.present, share.seen_at = share.present + 1, self._clock()
         try:
-            async with share.environments[function]:
-                await self._begin(share)
-                slow = asyncio.get_running_loop().call_later(
-                    self._working_seconds, self._end, share
-                )
-                try:
-                    yield
-                finally:
-                    # Otherwise the timer has ended its work, or is about to.
-                    if slow.when() > asyncio.get_running_loop().time():
-                        slow.cancel()
-                        self._end(share)
+            async with self._environment(share, function), self._core(share):
+                yield
         finally:
             share.present, share.seen_at = share.present - 1, self._clock()
+            if not share.present:
+                # Then there is one caller less.
+                asyncio.get_running_loop().call_later(_PRESENT_SECONDS, self._admit_all)
 
-    async def _begin(self, share: _Share) -> None:
-        """Returns when a request may work. It counts from then on."""
-        if not share.waiting and share.working < self._limit():
-            share.working += 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        share.waiting.append(turn)
+    @asynccontextmanager
+    async def _environment(self, share: _Share, function: str) -> AsyncIterator[None]:
+        line, admit = share.environments[function], partial(self._admit_to, function)
+        await _place(line, admit)
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # It had its turn, and does not use it.
-                self._end(share)
-            raise
+            yield
+        finally:
+            _leave(line, admit)
 
-    def _end(self, share: _Share) -> None:
-        """Notes that a request works no longer, and lets others begin."""
-        share.working -= 1
-        while share.waiting and share.working < self._limit():
-            turn = share.waiting.popleft()
-            if not turn.done():
-                share.working += 1
-                turn.set_result(None)
+    @asynccontextmanager
+    async def _core(self, share: _Share) -> AsyncIterator[None]:
+        line, admit = share.cores, partial(self._admit_to_cores, share)
+        await _place(line, admit)
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(self._working_seconds, _leave, line, admit)
+        try:
+            yield
+        finally:
+            # Otherwise the timer has ended its work, or is about to.
+            if slow.when() > loop.time():
+                slow.cancel()
+                _leave(line, admit)
 
-    def _limit(self) -> int:
-        return max(1, self._at_once // max(1, self.callers))
+    def _admit_all(self) -> None:
+        """Lets all requests begin for which there is room now that a caller has left."""
+        shares = list(self._shares.values())
+        for share in shares:
+            self._admit_to_cores(share)
+        for function in {name for share in shares for name in share.environments}:
+            self._admit_to(function)
+
+    def _admit_to_cores(self, share: _Share) -> None:
+        limit = max(1, self._at_once // max(1, self.callers))
+        while share.cores.waiting and share.cores.placed < limit:
+            _admit(share.cores)
+
+    def _admit_to(self, function: str) -> None:
+        """Gives the free environments of a function to requests that wait for one."""
+        limit = _OF_CALLER // max(1, self.callers)
+        lines = [
+            share.environments[function]
+            for share in self._shares.values()
+            if function in share.environments
+        ]
+        for line in lines:
+            while line.waiting:
+                free = _ENVIRONMENTS - sum(each.placed for each in lines)
+                # The last one is for a caller that has none.
+                if free < 1 or (line.placed and (free < 2 or line.placed >= limit)):
+                    break
+                _admit(line)
+
+
+async def _place(line: _Line, admit: Callable[[], None]) -> None:
+    """Returns when a request has a place. `admit` gives places to those that wait."""
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    line.waiting.append(turn)
+    admit()
+    try:
+        await turn
+    except asyncio.CancelledError:
+        if turn.done() and not turn.cancelled():  # It had its turn, and does not use it.
+            _leave(line, admit)
+        raise
+
+
+def _leave(line: _Line, admit: Callable[[], None]) -> None:
+    line.placed -= 1
+    admit()
+
+
+def _admit(line: _Line) -> None:
+    """Gives a place to the request that has waited longest, if it still waits."""
+    turn = line.waiting.popleft()
+    if not turn.done():
+        line.placed += 1
+        turn.set_result(None)

@@ -50,7 +50,13 @@ def test_planted_loss_and_doubling_are_named_with_tenant_and_count(
 ) -> None:
     lost: list[str] = []
 
+    def leave_a_fault(stack: Stack) -> None:
+        fault = {"function": "Sessions", "action": "dynamodb:GetItem", "kind": "refuse"}
+        assert stack.control("faults", {**fault, "times": 10_000}).ok
+
     def damage(stack: Stack) -> None:
+        # No fault is left that could strike the reads of the comparison.
+        assert stack.control("clear-faults", {}).json() == {"cleared": 0}
         client, resources = stack.client("dynamodb"), stack.facts["resources"]
         client.update_item(
             TableName=resources["CountersTable"],
@@ -76,7 +82,10 @@ def test_planted_loss_and_doubling_are_named_with_tenant_and_count(
             ),
         )
 
-    outcome = run(ROOT, seconds=3, seed=5, measures_latency=False, say=print, before_count=damage)
+    outcome = run(
+        ROOT, seconds=3, seed=5, measures_latency=False, say=print,
+        after_storm=leave_a_fault, before_count=damage,
+    )  # fmt: skip
     assert verdict(outcome) == 1
     problems = capsys.readouterr().err.splitlines()
     assert any(

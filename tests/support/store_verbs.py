@@ -29,7 +29,7 @@ from mayfly.webhooks.store import Endpoints, SlowReceivers
 
 from tests.support.clients import make_client
 from tests.support.fakes import FixedClock, Names
-from tests.support.faults import Faults
+from tests.support.faults import Faults, Plan
 from tests.support.jobs import LEASE, NOW, a_job, one_increment
 from tests.support.sessions import Sessions
 from tests.support.stage import Counting
@@ -59,6 +59,8 @@ class Cut:
 
     def __init__(self) -> None:
         self._reads, self._writes = os.pipe()
+        #: True if a request used it, or if its client closed it because it was idle for long.
+        self.is_met = False
 
     def fileno(self) -> int:
         """Returns a descriptor on which nothing arrives."""
@@ -69,10 +71,12 @@ class Cut:
 
     def sendall(self, data: bytes) -> None:
         """Fails, as after a reset."""
+        self.is_met = True
         raise ConnectionResetError
 
     def close(self) -> None:
         """Closes the descriptors."""
+        self.is_met = True
         os.close(self._reads)
         os.close(self._writes)
 
@@ -84,6 +88,7 @@ class World:
         self.repeats, self.once = make_client("dynamodb"), make_client("dynamodb", attempts=1)
         self._faults = [Faults(each, on_moto=False) for each in (self.repeats, self.once)]
         self.prefix = prefix
+        self.cuts: list[Cut] = []
         #: Differs from world to world, since the token of a commit is made of it.
         self.worker = f"w{new_nonce()}"
         self.clock, self.nonces = FixedClock(NOW), Names("n")
@@ -111,12 +116,17 @@ class World:
         )
 
     def strike(self, fault: str, operations: tuple[str, ...], *, times: int) -> None:
-        """Makes the next requests of some operations meet a fault."""
-        if fault == "cut":
+        """Makes the next requests of some operations meet a fault.
+
+        `cut` is for the first of them, and `cut first` for the first request of any operation.
+        """
+        if fault == "cut first":
             for client in (self.repeats, self.once):
-                idle_since = system_clock() - 30_000
-                client.lean._connections.close()
-                client.lean._connections._idle.append((Cut(), idle_since, os.getpid()))
+                self._cut(client)
+            return
+        if fault == "cut":
+            for client, faults in zip((self.repeats, self.once), self._faults, strict=True):
+                faults.plan = self._cut_before(operations, client)
             return
         left = [times]
 
@@ -128,6 +138,25 @@ class World:
 
         for faults in self._faults:
             faults.plan = plan
+
+    def _cut(self, client: Any) -> None:
+        """Makes the next request of a client meet an idle connection that was cut."""
+        idle_since = system_clock() - 30_000
+        client.lean._connections.close()
+        self.cuts.append(Cut())
+        client.lean._connections._idle.append((self.cuts[-1], idle_since, os.getpid()))
+
+    def _cut_before(self, operations: tuple[str, ...], client: Any) -> Plan:
+        """Returns a plan that cuts the connection of a client's first request of operations."""
+        is_cut = False
+
+        def plan(operation: str, number: int) -> None:
+            nonlocal is_cut
+            if operation in operations and not is_cut:
+                is_cut = True
+                self._cut(client)
+
+        return plan
 
     def heal(self) -> None:
         """Ends the faults."""

@@ -37,7 +37,7 @@ def exact() -> tuple[Ledger, Present]:
     jobs = [
         stored("w", task="http.deliver", url="u"),
         stored("a", task="chaos.chain"),
-        stored("b", "DEAD"),
+        stored("b", "CANCELLED"),
         stored("m"),
         stored("c", name=CHAINED, by=1),
     ]
@@ -104,6 +104,15 @@ def test_job_that_has_not_ended_is_named() -> None:
     assert differences(ledger, present) == ["acme: 1 of 5 jobs have not ended: b"]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"), [("RuntimeError: no", "RuntimeError: no"), ("", "without an error")]
+)
+def test_dead_job_is_named_with_its_error(error: str, said: str) -> None:
+    ledger, present = exact()
+    present.jobs["b"] = StoredJob("b", "t", "DEAD", {"name": EFFECTS, "by": 2}, error)
+    assert differences(ledger, present) == [f"acme: job b (t) is dead: {said}"]
+
+
 def test_webhook_that_never_arrived_is_named() -> None:
     ledger, present = exact()
     present.arrived = {"of another tenant"}
@@ -112,7 +121,7 @@ def test_webhook_that_never_arrived_is_named() -> None:
 
 def test_message_with_two_jobs_is_named() -> None:
     ledger, present = exact()
-    present.jobs["n"] = stored("n", "DEAD")
+    present.jobs["n"] = stored("n", "CANCELLED")
     assert differences(ledger, present) == [
         "acme: 1 messages with a key were sent, and 2 jobs were made of them"
     ]
@@ -120,7 +129,7 @@ def test_message_with_two_jobs_is_named() -> None:
 
 def test_follow_up_that_was_submitted_twice_is_named() -> None:
     ledger, present = exact()
-    present.jobs["d"] = stored("d", "DEAD", name=CHAINED, by=1)
+    present.jobs["d"] = stored("d", "CANCELLED", name=CHAINED, by=1)
     assert differences(ledger, present) == [
         "acme: 1 jobs submitted another one, and 2 such jobs are there"
     ]

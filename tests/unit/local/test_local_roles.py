@@ -551,6 +551,7 @@ def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key
         [1],
         {"function": "F", "action": "a", "kind": "other", "times": 1},
         {"function": "F", "action": "a", "kind": "lose", "times": 0},
+        {"function": "F", "action": "s3:GetObject", "kind": "conflict", "times": 1},
         {"function": "F", "action": "a", "kind": "lose", "times": True},
         {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
     ],
@@ -657,10 +658,27 @@ def test_fault_strikes_as_often_as_requested(
     assert wire.ask(request) == (200, "stored")
 
 
+def test_cleared_faults_strike_no_longer(wire: Wire) -> None:
+    def ask(path: str, body: Any, key: str = "people") -> tuple[int, str]:
+        content = json.dumps(body).encode()
+        return wire.ask(Request("", "POST", "/", {}, {}, content), key=key, path=f"/_mayfly/{path}")
+
+    fault = {"function": "F", "action": "dynamodb:GetItem", "kind": "refuse", "times": 3}
+    ask("faults", fault)
+    ask("faults", {**fault, "kind": "silence", "times": 1})
+    request = dynamodb("GetItem", TableName="T")
+    assert wire.ask(request)[0] == 500
+    assert ask("clear-faults", {"kind": "refuse"})[0] == 400
+    assert ask("clear-faults", {}, key="key-of-F")[0] == 401
+    assert ask("clear-faults", {}) == (200, '{"cleared": 3}')
+    assert wire.ask(request) == (200, "stored")
+
+
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
         (dynamodb("UpdateItem", TableName="T", Key={}), {"__type": "TransactionConflictException"}),
+        (s3("GET", "/b/k"), {"__type": "TransactionConflictException"}),
         (
             dynamodb("TransactWriteItems", TransactItems=[{"Put": {"TableName": "T"}}] * 2),
             {

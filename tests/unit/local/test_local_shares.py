@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from mayfly_local.sources.shares import Shares
 
 
@@ -14,6 +16,7 @@ class Requests:
         self._shares = shares
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
+        self._given_up: dict[str, str] = {}
         self.running: list[str] = []
         self._has_begun = asyncio.Event()
 
@@ -28,6 +31,10 @@ class Requests:
             self._ends[name].set()
             await self._tasks[name]
         await settled()
+
+    def give_up_with(self, name: str, end_of: str) -> None:
+        """Cancels a request at the end of another one, before anything else runs."""
+        self._given_up[end_of] = name
 
     async def begin(self, count: int) -> None:
         """Waits until this many are running."""
@@ -48,6 +55,8 @@ class Requests:
                 await self._ends[name].wait()
             finally:
                 self.running.remove(name)
+        if name in self._given_up:
+            self._tasks[self._given_up[name]].cancel()
 
 
 async def settled() -> None:
@@ -94,19 +103,150 @@ def test_request_that_waits_longer_than_work_takes_makes_room() -> None:
     with_requests(check, Shares(2, working_seconds=0.02))
 
 
-def test_long_polls_of_one_caller_leave_environments_of_the_function_to_others() -> None:
+def polls(who: str, count: int) -> list[str]:
+    return [f"{who} {number}" for number in range(count)]
+
+
+def test_caller_that_is_alone_holds_eight_environments_of_a_function() -> None:
     async def check(requests: Requests) -> None:
-        await requests.send(*(f"poll {number}" for number in range(12)))
+        await requests.send(*polls("poll", 12))
+        assert requests.running == polls("poll", 8)
         await requests.send("of another function", function="g")
-        await requests.begin(9)
-        await requests.send("quiet", caller="quiet")
-        assert requests.running[-2:] == ["of another function", "quiet"]
-        assert len(requests.running) == 10
+        assert requests.running[8:] == ["of another function"]
         await requests.end("poll 0")
-        await requests.begin(10)
         assert requests.running[-1] == "poll 8"
 
-    with_requests(check, Shares(2, working_seconds=0.02))
+    with_requests(check, Shares(99, working_seconds=60))
+
+
+def test_long_polls_of_two_callers_leave_an_environment_to_a_third() -> None:
+    async def check(requests: Requests) -> None:
+        await requests.send(*polls("first", 12), caller="first")
+        await requests.send(*polls("second", 8), caller="second")
+        assert requests.running == [*polls("first", 8), "second 0"]
+        await requests.send("quiet", caller="quiet")
+        assert requests.running[-1] == "quiet"
+        # All ten are held now.
+        await requests.send("fourth", caller="fourth")
+        assert "fourth" not in requests.running
+        await requests.end("first 0")
+        assert requests.running[-1] == "fourth"
+
+    with_requests(check, Shares(99, working_seconds=60))
+
+
+def test_callers_divide_the_environments_of_a_function() -> None:
+    async def check(requests: Requests) -> None:
+        await requests.send(*polls("first", 12), caller="first")
+        await requests.send(*polls("second", 12), caller="second")
+        await requests.end(*polls("first", 4))
+        assert requests.running == [
+            *polls("first", 8)[4:], *polls("second", 4),
+        ]  # fmt: skip
+        await requests.end("first 4", "second 0")
+        assert requests.running[-2:] == ["first 8", "second 4"]
+
+    with_requests(check, Shares(99, working_seconds=60))
+
+
+def test_caller_gets_the_environments_of_one_that_has_left() -> None:
+    async def check(requests: Requests) -> None:
+        await requests.send("quiet", caller="quiet")
+        await requests.send(*polls("poll", 8))
+        await requests.end("quiet")
+        assert requests.running == polls("poll", 4)
+        await requests.begin(8)  # a second later, without the end of any request
+
+    with_requests(check, Shares(99, working_seconds=60))
+
+
+def test_caller_gets_the_cores_of_one_that_has_left() -> None:
+    async def check(requests: Requests) -> None:
+        await requests.send("quiet", caller="quiet")
+        await requests.send("a", "b")
+        await requests.end("quiet")
+        assert requests.running == ["a"]
+        await requests.begin(2)  # a second later, without the end of any request
+
+    with_requests(check)
+
+
+def test_each_caller_has_a_core_if_there_are_more_callers_than_cores() -> None:
+    async def check(requests: Requests) -> None:
+        for caller in ("first", "second", "third"):
+            await requests.send(f"{caller} 0", f"{caller} 1", caller=caller)
+        # The first one was alone when it began.
+        assert requests.running == ["first 0", "first 1", "second 0", "third 0"]
+
+    with_requests(check)
+
+
+def test_caller_whose_request_runs_long_keeps_its_share() -> None:
+    now = [0.0]
+
+    async def check(requests: Requests) -> None:
+        await requests.send("long", caller="quiet")
+        now[0] = 5.0
+        await requests.send(*"abcde")
+        assert requests.running == ["long", "a", "b"]
+
+    with_requests(check, Shares(4, working_seconds=60, clock=lambda: now[0]))
+
+
+def test_caller_keeps_its_share_for_a_second_after_the_end_of_a_long_request() -> None:
+    now = [0.0]
+
+    async def check(requests: Requests) -> None:
+        await requests.send("long", caller="quiet")
+        now[0] = 5.0
+        await requests.end("long")
+        now[0] = 5.9
+        await requests.send(*"abcde")
+        assert requests.running == ["a", "b"]
+
+    with_requests(check, Shares(4, working_seconds=60, clock=lambda: now[0]))
+
+
+def test_request_that_no_longer_counted_as_working_frees_no_second_core() -> None:
+    async def check(requests: Requests) -> None:
+        await requests.send("poll", "work", "next")
+        await requests.begin(3)  # "poll" or "work" no longer counts, and "next" does
+        await requests.end("poll", "work", "next")
+        await requests.send("a", "b", "c")
+        assert requests.running == ["a", "b"]
+
+    with_requests(check, Shares(2, working_seconds=0.3))
+
+
+def test_request_does_not_overtake_an_earlier_one_that_waits() -> None:
+    now = [0.0]
+
+    async def check(requests: Requests) -> None:
+        await requests.send("quiet", caller="quiet")
+        await requests.send("a", "b", "c")
+        await requests.end("quiet")
+        now[0] = 1.0  # There is room for one more now.
+        await requests.send("d")
+        assert requests.running == ["a", "b"]
+        await requests.end("a")
+        assert requests.running == ["b", "c"]
+
+    with_requests(check, Shares(2, working_seconds=60, clock=lambda: now[0]))
+
+
+@pytest.mark.parametrize("cores", [2, 99], ids=["core", "environment"])
+def test_request_that_is_given_up_in_its_turn_passes_it_on(cores: int) -> None:
+    async def check(requests: Requests) -> None:
+        await requests.send(*"abcdefghijkl")
+        first = len(requests.running)
+        # It gets the turn of "a", and is cancelled before it can use it.
+        following, last = list("abcdefghijkl")[first : first + 2]
+        requests.give_up_with(following, end_of="a")
+        await requests.end("a")
+        assert requests.running[-1] == last
+        assert len(requests.running) == first
+
+    with_requests(check, Shares(cores, working_seconds=60))
 
 
 def test_request_that_is_given_up_while_it_waits_takes_no_turn() -> None:
