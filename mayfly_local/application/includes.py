@@ -2,7 +2,8 @@
 
 CloudFormation expands both before it reads the rest, and before SAM does.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-include.html
-https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-foreach.html
+Page intrinsic-function-reference-foreach of
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/
 """
 
 import re

@@ -88,7 +88,8 @@ def saved_overrides(folder: Path) -> dict[str, str]:
 
     It is a text or a list; `sam deploy` writes `Name=Value` or `ParameterKey=..,ParameterValue=..`.
     Raises TemplateError if the file is not valid TOML.
-    https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/serverless-sam-cli-config.html
+    Page serverless-sam-cli-config of
+    https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/
     """
     path = folder / "samconfig.toml"
     try:

@@ -2,7 +2,8 @@
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html
-https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonkinesisdatastreams.html
+Page list_amazonkinesisdatastreams of
+https://docs.aws.amazon.com/service-authorization/latest/reference/
 """
 
 from collections.abc import Iterator, Mapping

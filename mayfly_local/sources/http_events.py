@@ -1,6 +1,7 @@
 """Events of payload format 2.0, for functions and authorizers of HTTP APIs and function URLs.
 
-https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+Page http-api-develop-integrations-lambda of
+https://docs.aws.amazon.com/apigateway/latest/developerguide/
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
 https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 """
@@ -48,7 +49,8 @@ def http_authorizer_event(call: Call, identity: Sequence[str]) -> dict[str, Any]
 def request_arn(call: Call) -> str:
     """Returns the ARN of a request, which policies name.
 
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-control-access-using-iam-policies-to-invoke-api.html
+    Page api-gateway-control-access-using-iam-policies-to-invoke-api of
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
     """
     return (
         f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{call.api.id}/{call.stage.name}/"

@@ -2,7 +2,8 @@
 
 A statement applies if its action, its resource and its condition match. An explicit Deny wins over
 every Allow, and without an Allow the request is denied.
-https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html
+Page api-gateway-lambda-authorizer-output of
+https://docs.aws.amazon.com/apigateway/latest/developerguide/
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 """
 

@@ -36,7 +36,8 @@ def http_response(
 
     In format 2.0, a reply without a statusCode is a JSON body as a whole. `default_type` is the
     content type of a reply that has none.
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+    Page http-api-develop-integrations-lambda of
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
     """
     reply = _parsed(payload)
     if not isinstance(reply, dict) or "statusCode" not in reply:
@@ -57,7 +58,8 @@ def rest_response(payload: bytes, *, is_decoded: bool) -> web.Response:
 
     With `is_decoded`, a body with isBase64Encoded is decoded; a REST API does that only for its
     binary media types, and sends the base64 otherwise.
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
+    Page set-up-lambda-proxy-integrations of
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
     """
     reply = _parsed(payload)
     if not isinstance(reply, dict):

@@ -1,8 +1,10 @@
 """Events of payload format 1.0, for functions and authorizers of REST and HTTP APIs.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
-https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
-https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-input.html
+Page http-api-develop-integrations-lambda of
+https://docs.aws.amazon.com/apigateway/latest/developerguide/
+Page api-gateway-lambda-authorizer-input of
+https://docs.aws.amazon.com/apigateway/latest/developerguide/
 """
 
 import base64

@@ -1,6 +1,7 @@
 """The check of a request's body against the model of its method.
 
-https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-method-request-validation.html
+Page api-gateway-method-request-validation of
+https://docs.aws.amazon.com/apigateway/latest/developerguide/
 """
 
 import json

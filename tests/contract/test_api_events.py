@@ -3,9 +3,11 @@
 The fields are those of AWS's pages and of events that were published:
 
 - https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
-- https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+- Page http-api-develop-integrations-lambda of
+  https://docs.aws.amazon.com/apigateway/latest/developerguide/
 - https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
-- https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-input.html
+- Page api-gateway-lambda-authorizer-input of
+  https://docs.aws.amazon.com/apigateway/latest/developerguide/
 - https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 - aws/serverless-java-container #136 and #329, adamchainz/apig-wsgi #124,
   aws-powertools/powertools-lambda-typescript #2624

@@ -210,7 +210,8 @@ def test_message_for_a_function_that_is_gone_goes_to_the_dead_letter_queue(
     dead, sns = Queue(clients), clients.get("sns")
     url = f"{clients.endpoint}/_mayfly/functions"
     headers = {"Authorization": f"Bearer {FOREIGN.id}"}
-    assert requests.post(url, json={}, headers=headers, timeout=10).ok  # There is no function.
+    # The stack has no functions.
+    assert requests.post(url, json={}, headers=headers, timeout=10).ok
     arn = sns.create_topic(Name=f"t{next(_NUMBERS)}")["TopicArn"]
     sns.subscribe(
         TopicArn=arn, Protocol="lambda",

@@ -223,7 +223,13 @@ class Maker:
         self._deliver = build_run_jobs(RunDeps(worker(deliver, {}), webhooks_queue, observe))
         self.sweep = build_sweep_jobs(
             # A fake: no release before has a bucket of reports.
-            SweepDeps(found.operations, found.schedules, observe, clock, NoReports)  # type: ignore[arg-type]
+            SweepDeps(
+                found.operations,
+                found.schedules,
+                observe,
+                clock,
+                NoReports,  # type: ignore[arg-type]
+            )
         )
         self.relay = build_relay_jobs(RelayDeps(outbox, observe, clock))
         self.authorizer = build_authorizer(AuthorizerDeps(found.tenants, observe))

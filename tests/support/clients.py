@@ -45,7 +45,8 @@ def database(*, attempts: int = 3) -> Iterator[DynamoDB]:
     try:
         yield db
     finally:
-        (db._client if isinstance(db._client, LeanClient) else db._client._client).close()  # type: ignore[attr-defined]
+        made: Any = db._client
+        (made if isinstance(made, LeanClient) else made._client).close()
 
 
 class Lean:

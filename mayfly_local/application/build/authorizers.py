@@ -1,7 +1,8 @@
 """Authorizers of HTTP and REST APIs: from an API's definition, or from resources of their own.
 
 Both forms are brought to that of a definition first (`x-amazon-apigateway-authorizer`).
-https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger-extensions-authorizer.html
+Page api-gateway-swagger-extensions-authorizer of
+https://docs.aws.amazon.com/apigateway/latest/developerguide/
 """
 
 import re

@@ -67,21 +67,35 @@ def test_websocket_api_is_absent(tmp_path: Path) -> None:
 
 HTTP = f"""
 Api: {{Type: AWS::ApiGatewayV2::Api, Properties: {{Name: a, ProtocolType: HTTP}}}}
-Stage: {{Type: AWS::ApiGatewayV2::Stage, Properties: {{ApiId: !Ref Api, StageName: v1, StageVariables: {{a: 1}}}}}}
+Stage: {{Type: AWS::ApiGatewayV2::Stage, Properties: {{ApiId: !Ref Api, StageName: v1,
+    StageVariables: {{a: 1}}}}}}
 Call:
   Type: AWS::ApiGatewayV2::Integration
-  Properties: {{ApiId: !Ref Api, IntegrationType: AWS_PROXY, IntegrationUri: !GetAtt F.Arn, PayloadFormatVersion: "2.0", TimeoutInMillis: 2000}}
-Old: {{Type: AWS::ApiGatewayV2::Integration, Properties: {{ApiId: !Ref Api, IntegrationType: AWS_PROXY, IntegrationUri: {URI}, PayloadFormatVersion: "1.0"}}}}
-Away: {{Type: AWS::ApiGatewayV2::Integration, Properties: {{ApiId: !Ref Api, IntegrationType: HTTP_PROXY, IntegrationUri: "https://x"}}}}
+  Properties: {{ApiId: !Ref Api, IntegrationType: AWS_PROXY, IntegrationUri: !GetAtt F.Arn,
+      PayloadFormatVersion: "2.0", TimeoutInMillis: 2000}}
+Old: {{Type: AWS::ApiGatewayV2::Integration, Properties: {{ApiId: !Ref Api,
+    IntegrationType: AWS_PROXY, IntegrationUri: {URI}, PayloadFormatVersion: "1.0"}}}}
+Away: {{Type: AWS::ApiGatewayV2::Integration, Properties: {{ApiId: !Ref Api,
+    IntegrationType: HTTP_PROXY, IntegrationUri: "https://x"}}}}
 Lambda:
   Type: AWS::ApiGatewayV2::Authorizer
-  Properties: {{ApiId: !Ref Api, Name: l, AuthorizerType: REQUEST, AuthorizerUri: {URI}, IdentitySource: [$request.header.A], AuthorizerPayloadFormatVersion: "2.0", EnableSimpleResponses: true, AuthorizerResultTtlInSeconds: 0}}
-Jwt: {{Type: AWS::ApiGatewayV2::Authorizer, Properties: {{ApiId: !Ref Api, Name: j, AuthorizerType: JWT, IdentitySource: [$request.header.Authorization], JwtConfiguration: {{Issuer: "https://i", Audience: [a, b]}}}}}}
-R1: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: "GET /a", Target: !Sub "integrations/${{Call}}", AuthorizationType: CUSTOM, AuthorizerId: !Ref Lambda}}}}
-R2: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: "GET /b", Target: !Sub "integrations/${{Old}}", AuthorizationType: JWT, AuthorizerId: !Ref Jwt, AuthorizationScopes: [s]}}}}
-R3: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: $default, Target: !Sub "integrations/${{Call}}", AuthorizationType: AWS_IAM}}}}
-R4: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: "GET /away", Target: !Sub "integrations/${{Away}}"}}}}
-"""  # noqa: E501
+  Properties: {{ApiId: !Ref Api, Name: l, AuthorizerType: REQUEST, AuthorizerUri: {URI},
+      IdentitySource: [$request.header.A], AuthorizerPayloadFormatVersion: "2.0",
+      EnableSimpleResponses: true, AuthorizerResultTtlInSeconds: 0}}
+Jwt: {{Type: AWS::ApiGatewayV2::Authorizer, Properties: {{ApiId: !Ref Api, Name: j,
+    AuthorizerType: JWT, IdentitySource: [$request.header.Authorization],
+    JwtConfiguration: {{Issuer: "https://i", Audience: [a, b]}}}}}}
+R1: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: "GET /a",
+    Target: !Sub "integrations/${{Call}}", AuthorizationType: CUSTOM,
+    AuthorizerId: !Ref Lambda}}}}
+R2: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: "GET /b",
+    Target: !Sub "integrations/${{Old}}", AuthorizationType: JWT, AuthorizerId: !Ref Jwt,
+    AuthorizationScopes: [s]}}}}
+R3: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: $default,
+    Target: !Sub "integrations/${{Call}}", AuthorizationType: AWS_IAM}}}}
+R4: {{Type: AWS::ApiGatewayV2::Route, Properties: {{ApiId: !Ref Api, RouteKey: "GET /away",
+    Target: !Sub "integrations/${{Away}}"}}}}
+"""
 
 
 def test_routes_of_an_http_api_may_be_resources(tmp_path: Path) -> None:
@@ -184,8 +198,9 @@ def test_route_of_a_function_that_is_absent_says_so(tmp_path: Path) -> None:
     F:
       Type: AWS::Serverless::Function
       Properties:
-        {CodeUri: code, Handler: a.b, Runtime: nodejs20.x, Events: {A: {Type: Api, Properties: {Path: /a, Method: get}}}}
-    """  # noqa: E501
+        {CodeUri: code, Handler: a.b, Runtime: nodejs20.x, Events: {A: {Type: Api,
+            Properties: {Path: /a, Method: get}}}}
+    """
     (route,) = only(application(tmp_path, "", function=function)).routes
     assert route.absent == "the function F is absent here"
 
@@ -193,8 +208,10 @@ def test_route_of_a_function_that_is_absent_says_so(tmp_path: Path) -> None:
 def test_methods_of_a_rest_api_may_be_resources(tmp_path: Path) -> None:
     resources = f"""
     Api: {{Type: AWS::ApiGateway::RestApi, Properties: {{Name: a}}}}
-    Model: {{Type: AWS::ApiGateway::Model, Properties: {{RestApiId: !Ref Api, Name: Pet, ContentType: application/json, Schema: {{type: object, required: [name]}}}}}}
-    Check: {{Type: AWS::ApiGateway::RequestValidator, Properties: {{RestApiId: !Ref Api, ValidateRequestBody: true, ValidateRequestParameters: false}}}}
+    Model: {{Type: AWS::ApiGateway::Model, Properties: {{RestApiId: !Ref Api, Name: Pet,
+        ContentType: application/json, Schema: {{type: object, required: [name]}}}}}}
+    Check: {{Type: AWS::ApiGateway::RequestValidator, Properties: {{RestApiId: !Ref Api,
+        ValidateRequestBody: true, ValidateRequestParameters: false}}}}
     Post:
       Type: AWS::ApiGateway::Method
       Properties:
@@ -208,13 +225,20 @@ def test_methods_of_a_rest_api_may_be_resources(tmp_path: Path) -> None:
         RequestModels: {{application/json: Pet}}
         RequestParameters: {{method.request.querystring.q: true}}
         Integration: {{Type: AWS_PROXY, IntegrationHttpMethod: POST, Uri: {URI}}}
-    Auth: {{Type: AWS::ApiGateway::Authorizer, Properties: {{RestApiId: !Ref Api, Name: x, Type: REQUEST, AuthorizerUri: {URI}, IdentitySource: "method.request.header.A, method.request.querystring.b"}}}}
-    Deploy: {{Type: AWS::ApiGateway::Deployment, Properties: {{RestApiId: !Ref Api, StageName: live}}}}
-    Key: {{Type: AWS::ApiGateway::ApiKey, Properties: {{Value: a-key-of-my-own-choice, Enabled: true}}}}
-    Plan: {{Type: AWS::ApiGateway::UsagePlan, Properties: {{ApiStages: [{{ApiId: !Ref Api, Stage: live}}]}}}}
-    Join: {{Type: AWS::ApiGateway::UsagePlanKey, Properties: {{KeyId: !Ref Key, KeyType: API_KEY, UsagePlanId: !Ref Plan}}}}
-    Answer: {{Type: AWS::ApiGateway::GatewayResponse, Properties: {{RestApiId: !Ref Api, ResponseType: DEFAULT_4XX, ResponseParameters: {{gatewayresponse.header.X-A: "'b'"}}}}}}
-    """  # noqa: E501
+    Auth: {{Type: AWS::ApiGateway::Authorizer, Properties: {{RestApiId: !Ref Api, Name: x,
+        Type: REQUEST, AuthorizerUri: {URI},
+        IdentitySource: "method.request.header.A, method.request.querystring.b"}}}}
+    Deploy: {{Type: AWS::ApiGateway::Deployment, Properties: {{RestApiId: !Ref Api,
+        StageName: live}}}}
+    Key: {{Type: AWS::ApiGateway::ApiKey, Properties: {{Value: a-key-of-my-own-choice,
+        Enabled: true}}}}
+    Plan: {{Type: AWS::ApiGateway::UsagePlan, Properties: {{ApiStages: [{{ApiId: !Ref Api,
+        Stage: live}}]}}}}
+    Join: {{Type: AWS::ApiGateway::UsagePlanKey, Properties: {{KeyId: !Ref Key, KeyType: API_KEY,
+        UsagePlanId: !Ref Plan}}}}
+    Answer: {{Type: AWS::ApiGateway::GatewayResponse, Properties: {{RestApiId: !Ref Api,
+        ResponseType: DEFAULT_4XX, ResponseParameters: {{gatewayresponse.header.X-A: "'b'"}}}}}}
+    """
     api = only(application(tmp_path, resources))
     (route,) = api.routes
     assert (route.key, route.function, route.needs_key) == ("POST /", "F", True)
@@ -248,9 +272,11 @@ def test_alias_and_version_are_the_function(tmp_path: Path, reference: str) -> N
         tmp_path,
         f"""
         Version: {{Type: AWS::Lambda::Version, Properties: {{FunctionName: !Ref F}}}}
-        Live: {{Type: AWS::Lambda::Alias, Properties: {{FunctionName: !Ref F, FunctionVersion: !GetAtt Version.Version, Name: live}}}}
-        Url: {{Type: AWS::Lambda::Url, Properties: {{TargetFunctionArn: {reference}, AuthType: NONE}}}}
-        """,  # noqa: E501
+        Live: {{Type: AWS::Lambda::Alias, Properties: {{FunctionName: !Ref F,
+            FunctionVersion: !GetAtt Version.Version, Name: live}}}}
+        Url: {{Type: AWS::Lambda::Url, Properties: {{TargetFunctionArn: {reference},
+            AuthType: NONE}}}}
+        """,
     )
     (route,) = only(app).routes
     assert (route.function, route.absent) == ("F", None)
