@@ -36,6 +36,8 @@ def why_not() -> str | None:
 
 WHY_NOT = why_not()
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.mark.skipif(WHY_NOT is not None and not IN_CI, reason=f"no container: {WHY_NOT}")
 def test_container_counts_in_the_emulator_of_the_running_stack(tmp_path: Path) -> None:
