@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -193,6 +193,15 @@ class Stack:
         """Returns the process ids of a function's running environments, from its log."""
         started = {entry["pid"] for entry in self.log(function) if entry["type"] == "init"}
         return started & {process.pid for process in self.tree()}
+
+    def kill_environments(self, *functions: str, number: int = signal.SIGKILL) -> int:
+        """Sends a signal to functions' running environments; returns how many got it."""
+        struck = 0
+        for pid in set().union(*map(self.environments, functions)):
+            with suppress(ProcessLookupError):  # It has ended just now.
+                os.kill(pid, number)
+                struck += 1
+        return struck
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and returns the exit code."""

@@ -5,9 +5,7 @@ The stack keeps running, and its log names the problem.
 
 import http.client
 import json
-import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -49,8 +47,7 @@ def test_three_hundred_idle_connections_leave_room_for_a_job(tmp_path: Path) -> 
             held.enter_context(socket.create_connection(("127.0.0.1", stack.port), timeout=5))
         assert job(stack) == 202
         wait_until(lambda: stack.environments("RunJobs"), 30, what="a worker")
-        for pid in stack.environments("RunJobs") | stack.environments("Jobs"):
-            os.kill(pid, signal.SIGKILL)
+        stack.kill_environments("RunJobs", "Jobs")
         assert wait_until(lambda: job(stack) == 202, 30)
         assert stack.process.poll() is None
 

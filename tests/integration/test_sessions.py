@@ -75,12 +75,10 @@ def test_overlapping_patches_of_different_keys_all_survive(stack: Stack) -> None
 def test_new_process_for_every_request_makes_no_difference(stack: Stack) -> None:
     token = make(stack, data={"n": 0})["token"]
     for number in range(1, 4):
-        for pid in stack.environments("Sessions"):
-            os.kill(pid, signal.SIGKILL)
+        stack.kill_environments("Sessions")
         assert call(stack, "PATCH", CURRENT, token, {"n": number}).json()["version"] == number + 1
     token = call(stack, "POST", f"{CURRENT}/rotate", token).json()["token"]
-    for pid in stack.environments("Sessions"):
-        os.kill(pid, signal.SIGKILL)
+    stack.kill_environments("Sessions")
     assert call(stack, "GET", CURRENT, token).json()["data"] == {"n": 3}
 
 

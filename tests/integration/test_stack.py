@@ -5,7 +5,6 @@ Nothing is lost when processes die.
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 import time
@@ -370,8 +369,7 @@ def test_long_job_that_is_killed_runs_again_within_its_lease(stack: Stack) -> No
     wait_until(lambda: stack.job(job_id)["status"] == "running", 20)
     # Past the first renewal of its lease.
     wait_until(lambda: stack.job(job_id, wait=7)["status"] == "running", 10)
-    for pid in stack.environments("RunJobs"):
-        os.kill(pid, signal.SIGKILL)
+    stack.kill_environments("RunJobs")
     killed = system_clock() / 1000
     wait_until(lambda: stack.job(job_id)["status"] == "interrupted", 30)
     wait_until(lambda: stack.job(job_id)["status"] == "running", 60)
@@ -462,14 +460,12 @@ def test_long_poll_is_answered_early_when_its_process_stops_and_can_be_repeated(
             ),
             10,
         )
-        for pid in stack.environments("AwaitJob"):
-            os.kill(pid, signal.SIGTERM)
+        stack.kill_environments("AwaitJob", number=signal.SIGTERM)
         assert waiting.result(3)["status"] == "running"
 
     def has_ended() -> bool:
         # The runtime froze it after its answer, since it did not ask it to stop.
-        for pid in stack.environments("AwaitJob"):
-            os.kill(pid, signal.SIGCONT)
+        stack.kill_environments("AwaitJob", number=signal.SIGCONT)
         return not stack.environments("AwaitJob")
 
     wait_until(has_ended, 5, what="the end of the process that was asked to stop")
@@ -484,8 +480,7 @@ def test_log_of_a_request_can_be_found_by_its_id(stack: Stack) -> None:
 
 def test_recovery_after_a_kill_takes_no_longer_than_a_cold_start(stack: Stack) -> None:
     stack.get("/")
-    for pid in stack.environments("Hello"):
-        os.kill(pid, signal.SIGKILL)
+    stack.kill_environments("Hello")
     wait_until(lambda: not stack.environments("Hello"), 5)
     started = time.monotonic()
     assert stack.get("/").status_code == 200
