@@ -72,6 +72,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             add = deps.worker.tasks["counter.add"]
             exclusive = replace(add.declaration, name="bench.exclusive", exclusive=True)
             # The mapping is a dict.
+            # A worker only reads its tasks, so they are a Mapping.
             deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]
             handler = build(deps)
             os.environ |= {
@@ -103,6 +104,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                     )
                     cost.reset()
                     # `Context` is a fake.
+                    # It has what a handler reads of LambdaContext.
                     reply = run(event, Context())  # type: ignore[arg-type]
                     assert reply == {"batchItemFailures": []}
                     figures |= {
@@ -148,6 +150,7 @@ def delete(queue: str, event: Mapping[str, Any]) -> None:
     ]
     sqs = boto3.client("sqs")
     # boto3 declares typed dicts here.
+    # The stubs want a TypedDict, which a comprehension does not make.
     sqs.delete_message_batch(QueueUrl=queue, Entries=entries)  # type: ignore[arg-type]
 
 

@@ -34,12 +34,13 @@ class _Seam:
         """
         session = botocore.httpsession.URLLib3Session
         # The types of both do not expect that a method is replaced.
+        # Below all retries, where each request is counted.
         session.send = self._counted(session.send)  # type: ignore[method-assign]
         if os.environ.get("MAYFLY_CLIENT") == "lean":
             from mayfly.aws.connections import Connections
 
             counted = self._counted(Connections.exchange)
-            Connections.exchange = counted  # type: ignore[method-assign]
+            Connections.exchange = counted  # type: ignore[method-assign]  # below all retries
 
     def _counted(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def count(*request: Any) -> Any:

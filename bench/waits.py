@@ -96,7 +96,7 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
     deps = run_jobs_deps(variables)
     task = Task(Declaration("work", exclusive=exclusive), work)
     # The mapping is a dict.
-    deps.worker.tasks["work"] = task  # type: ignore[index]
+    deps.worker.tasks["work"] = task  # type: ignore[index]  # a worker only reads its tasks
     handler = invocation.entrypoint(
         Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe
     )
@@ -105,6 +105,7 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         event = received(queue, [{"task": "work", "payload": next(names)} for _ in range(10)])
         calls[0] = 0
         # `Context` is a fake.
+        # It has what a handler reads of LambdaContext.
         assert handler(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]
         calls_by_batch.append(calls[0])
         delete(queue, event)

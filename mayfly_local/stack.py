@@ -424,8 +424,9 @@ class Stack:
         self._listeners = Listeners(
             app.apis or [main_api(self._api_url)],
             self._invoke,
-            Guests(self._keys, roles),
+            Guests(self._keys, roles, {name: each.arn for name, each in app.functions.items()}),
             self._log,
+            lambda function: self._pools[function].limit if function in self._pools else 1,
         )
         access = Access(self._options.hosts, for_pages=True)
         most_connections = max(_FEWEST_CONNECTIONS, self._files // 4)

@@ -109,7 +109,9 @@ class StreamSource:
     on_failure_arn: str | None
     patterns: tuple[dict[str, Any], ...]
     #: The name of the role that reads it; only events of Kinesis have it.
-    role: str = ""
+    role: str
+    #: The function's ARN, which reports of failed batches name.
+    function_arn: str
 
 
 @dataclass(frozen=True)

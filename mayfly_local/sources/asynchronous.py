@@ -113,7 +113,9 @@ class Asynchronous:
     @property
     def is_busy(self) -> bool:
         """True while an invocation runs; while it drains, until it has seen that nothing is due."""
-        return bool(self._held) or (self._is_draining and not self._has_drained)
+        # A run that failed in an unforeseen way stays held, but does not run.
+        is_running = any(not task.done() for task in self._held.values())
+        return is_running or (self._is_draining and not self._has_drained)
 
     async def submit(self, function: str, event: Any) -> None:
         """Requests an asynchronous invocation of a function, by its logical id."""

@@ -13,7 +13,8 @@ from mayfly_local.account import ACCOUNT
 from mayfly_local.application.apis import ApiKind, Authorizer, AuthorizerKind
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.iam.credentials import Keys
-from mayfly_local.iam.permissions import Role
+from mayfly_local.iam.permissions import Permissions, Role
+from mayfly_local.iam.requests import Permission
 from mayfly_local.iam.signatures import BadSignature, Signer, signer_of
 from mayfly_local.iam.tokens import BadToken, read_token
 from mayfly_local.sources.http_events import http_authorizer_event, request_arn
@@ -33,10 +34,11 @@ _INVOKE_URL: Final = "lambda:InvokeFunctionUrl"
 
 @dataclass(frozen=True)
 class Guests:
-    """The keys of a stack, and the roles that belong to the keys of functions."""
+    """The keys of a stack, the roles that belong to the keys of functions, and functions' ARNs."""
 
     keys: Keys
-    roles: Mapping[str, Role | None] = field(default_factory=dict)
+    roles: dict[str, Role | None] = field(default_factory=dict)
+    arns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Authorizations:
         self._kind = kind
         self._invoke = invoke
         self._guests = guests
+        self._permissions = Permissions(guests.roles)
         self._clock = clock
         self._decisions: dict[tuple[str, ...], tuple[float, _Decision]] = {}
 
@@ -132,10 +135,12 @@ class Authorizations:
         role = self._guests.roles.get(signer.function)
         if not signer.function or role is None:
             return
-        action = _INVOKE_URL if self._kind is ApiKind.URL else INVOKE
-        resource = call.route.function if self._kind is ApiKind.URL else request_arn(call)
-        verdicts = {_verdict(document, resource, action=action) for document in role.documents}
-        if Verdict.DENIED in verdicts or Verdict.ALLOWED not in verdicts:
+        action, resource = (
+            (_INVOKE_URL, self._guests.arns[call.route.function])
+            if self._kind is ApiKind.URL
+            else (INVOKE, request_arn(call))
+        )
+        if not self._permissions.may(signer.function, Permission(action, resource)):
             message = (
                 f"User: {role.name} is not authorized to perform: {action} on resource: {resource}"
             )
@@ -340,14 +345,6 @@ def _check_claims(claims: Mapping[str, Any], authorizer: Authorizer) -> None:
     audience = given if isinstance(given, list) else [given]
     if authorizer.audience and not set(authorizer.audience) & set(map(str, audience)):
         raise BadToken("the token is for another audience")
-
-
-def _verdict(document: Any, resource: str, *, action: str) -> Verdict:
-    """Returns what a policy of a role says. A condition that is not evaluated does not allow."""
-    try:
-        return evaluate(document, resource, action=action)
-    except MalformedPolicy:
-        return Verdict.NOT_ALLOWED
 
 
 def _facts(call: Call) -> dict[str, str]:

@@ -23,10 +23,11 @@ class Feed(Protocol):
     """A stream, read with the clients of a function.
 
     Records are those of the function's event. `batch_info` is the name of the facts about a failed
-    batch in its report.
+    batch in its report. `has_positions` tells whether the emulator keeps what was read.
     """
 
     batch_info: str
+    has_positions: bool
 
     async def shards(self) -> list[str]:
         """Returns the ids of all shards."""
@@ -61,6 +62,7 @@ class DynamoFeed:
     """
 
     batch_info = "DDBStreamBatchInfo"
+    has_positions = True
 
     def __init__(self, stream_arn: str, clients: Clients) -> None:
         self._arn = stream_arn
@@ -106,6 +108,7 @@ class KinesisFeed:
     """
 
     batch_info = "KinesisBatchInfo"
+    has_positions = False
 
     def __init__(self, stream_arn: str, clients: Clients, *, role: str) -> None:
         self._arn = stream_arn

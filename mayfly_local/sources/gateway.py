@@ -1,4 +1,4 @@
-"""The servers of all APIs of an application: one for each API, at a port of its own."""
+"""The front of one API: it limits bodies, names requests and logs them."""
 
 import time
 import uuid
@@ -26,7 +26,7 @@ class _Front(Protocol):
     @property
     def too_large(self) -> Refused: ...
 
-    def refusal(self, refused: Refused, request_id: str) -> web.Response: ...
+    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response: ...
 
     def name_request(self, response: web.StreamResponse, request_id: str) -> None: ...
 
@@ -62,9 +62,9 @@ class Gateway:
 
     async def _answer(self, raw: web.BaseRequest, request_id: str) -> web.Response:
         if (raw.content_length or 0) > BODY_LIMIT:
-            return self._front.refusal(self._front.too_large, request_id)
+            return self._front.refusal(self._front.too_large, request_id, raw.path)
         try:
             body = await raw.read()
         except web.HTTPRequestEntityTooLarge:
-            return self._front.refusal(self._front.too_large, request_id)
+            return self._front.refusal(self._front.too_large, request_id, raw.path)
         return await self._front.answer(read_request(raw, body), request_id)

@@ -48,7 +48,7 @@ class HttpApi:
         """The answer to a body above the limit."""
         return Refused(413, "Request Entity Too Large")
 
-    def refusal(self, refused: Refused, request_id: str) -> web.Response:
+    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
         """Returns the response to a request that is not for any route."""
         return http_refusal(refused)
 
@@ -72,7 +72,7 @@ class HttpApi:
                     api=self._api.name, path=request.path, request_id=request_id,
                     status=refused.status, reason=refused.reason,
                 )  # fmt: skip
-            response = self.refusal(refused, request_id)
+            response = self.refusal(refused, request_id, request.path)
         if cors is not None:
             add_cors(response, cors, request)
         return response

@@ -31,8 +31,15 @@ def main_api(url: str) -> Api:
 class Listeners:
     """Serves all APIs of an application."""
 
-    def __init__(self, apis: Iterable[Api], invoke: Invoke, guests: Guests, log: Log) -> None:
-        shares = Shares()
+    def __init__(
+        self,
+        apis: Iterable[Api],
+        invoke: Invoke,
+        guests: Guests,
+        log: Log,
+        limit_of: Callable[[str], int],
+    ) -> None:
+        shares = Shares(limit_of=limit_of)
         self._gateways = {api.url: Gateway(api, invoke, guests, log, shares) for api in apis}
         self._log = log
         self._servers: list[HttpServer] = []

@@ -34,9 +34,7 @@ class Verdict(StrEnum):
     DENIED = "denied"
 
 
-def evaluate(
-    document: Any, resource: str, *, facts: Mapping[str, str] | None = None, action: str = INVOKE
-) -> Verdict:
+def evaluate(document: Any, resource: str, *, facts: Mapping[str, str] | None = None) -> Verdict:
     """Returns what a policy document says about a request for `resource`, an ARN.
 
     `facts` are the request's values for conditions, such as `aws:SourceIp`; their names are in
@@ -47,9 +45,7 @@ def evaluate(
         raise MalformedPolicy("the policy document is not an object")
     statements = _many(document.get("Statement"))
     effects = {
-        _effect(statement)
-        for statement in statements
-        if _applies(statement, action, resource, facts or {})
+        _effect(statement) for statement in statements if _applies(statement, resource, facts or {})
     }
     if "Deny" in effects:
         return Verdict.DENIED
@@ -58,12 +54,12 @@ def evaluate(
     return Verdict.ALLOWED if "Allow" in effects else Verdict.NOT_ALLOWED
 
 
-def _applies(statement: Any, action: str, resource: str, facts: Mapping[str, str]) -> bool:
+def _applies(statement: Any, resource: str, facts: Mapping[str, str]) -> bool:
     if not isinstance(statement, dict):
         raise MalformedPolicy("a statement is not an object")
     return (
         # Names of actions have no case, resources have.
-        _matches_one(statement, "Action", action, flags=re.IGNORECASE)
+        _matches_one(statement, "Action", INVOKE, flags=re.IGNORECASE)
         and _matches_one(statement, "Resource", resource, flags=0)
         and _conditions_hold(statement.get("Condition", {}), facts)
     )

@@ -69,7 +69,8 @@ def rest_refusal(
         body = f'{{"{key}": {message}}}'
     status = refused.status
     headers = dict(refused.headers)
-    error_type = _ERROR_TYPES.get(refused.kind, "InternalServerErrorException")
+    usual = "BadRequestException" if refused.status < 500 else "InternalServerErrorException"
+    error_type = _ERROR_TYPES.get(refused.kind, usual)
     headers.setdefault("x-amzn-ErrorType", error_type)
     if own is not None:
         status = own.status or status

@@ -62,11 +62,12 @@ class RestApi:
                     api=self._api.name, path=request.path, request_id=request_id,
                     status=refused.status, reason=refused.reason,
                 )  # fmt: skip
-            return self.refusal(refused, request_id)
+            return self.refusal(refused, request_id, request.path)
 
-    def refusal(self, refused: Refused, request_id: str) -> web.Response:
+    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
         """Returns the API's own response, in the form that the template gives it."""
-        variables = {"requestId": request_id, "stage": self._api.stages[0].name}
+        stage, _ = find_stage(self._api, path)
+        variables = {"requestId": request_id, "stage": stage.name}
         return rest_refusal(refused, self._api.responses, variables)
 
     async def _routed(self, request: HttpRequest, request_id: str) -> web.Response:

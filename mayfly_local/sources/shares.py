@@ -28,10 +28,9 @@ _AT_ONCE: Final = max(2, os.cpu_count() or 1)
 _WORKING_SECONDS: Final = 0.1
 #: Seconds for which a caller keeps its share after its last request.
 _PRESENT_SECONDS: Final = 1.0
-#: Environments that a function has at most, and those of them that one caller may hold while it is
-#: alone. Several callers divide them.
-_ENVIRONMENTS: Final = 10
-_OF_CALLER: Final = 8
+#: Environments of a function that callers leave to others. A caller that is alone may hold the
+#: rest, but always one, and several callers divide them.
+_LEFT: Final = 2
 
 
 @dataclass
@@ -56,17 +55,19 @@ class _Share:
 class Shares:
     """Limits the requests of each caller that work at the same time, or use the same function.
 
-    `clock` returns seconds.
+    `limit_of` returns the environments that a function has at most. `clock` returns seconds.
     """
 
     def __init__(
         self,
         at_once: int = _AT_ONCE,
         *,
+        limit_of: Callable[[str], int],
         working_seconds: float = _WORKING_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at_once = at_once
+        self._limit_of = limit_of
         self._working_seconds = working_seconds
         self._clock = clock
         self._shares: dict[str, _Share] = {}
@@ -137,7 +138,8 @@ class Shares:
 
     def _admit_to(self, function: str) -> None:
         """Gives the free environments of a function to requests that wait for one."""
-        limit = _OF_CALLER // max(1, self.callers)
+        environments = self._limit_of(function)
+        limit = max(1, environments - _LEFT) // max(1, self.callers)
         lines = [
             share.environments[function]
             for share in self._shares.values()
@@ -145,7 +147,7 @@ class Shares:
         ]
         for line in lines:
             while line.waiting:
-                free = _ENVIRONMENTS - sum(each.placed for each in lines)
+                free = environments - sum(each.placed for each in lines)
                 # The last one is for a caller that has none.
                 if free < 1 or (line.placed and (free < 2 or line.placed >= limit)):
                     break

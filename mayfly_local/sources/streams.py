@@ -19,7 +19,6 @@ from typing import Any, Final
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.model import StreamSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
@@ -62,13 +61,12 @@ class StreamPoller:
         log: Log,
         positions: Positions | None = None,
     ) -> None:
-        #: The emulator keeps the positions of tables' streams only.
-        self._positions = None if ":kinesis:" in source.stream_arn else positions
         self._source = source
         self._clients = clients
         #: Lambda reads and reports under the function's role.
         self._of_function = clients.of(source.function)
         self._feed = feed_of(source.stream_arn, self._of_function, role=source.role)
+        self._positions = positions if self._feed.has_positions else None
         self._invoke = invoke
         self._log = log
         self._stopping = asyncio.Event()
@@ -266,10 +264,9 @@ class StreamPoller:
         """
         if self._source.on_failure_arn is None:
             return True
-        function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self._source.function}"
         report = {
             "requestContext": {
-                "functionArn": function_arn,
+                "functionArn": self._source.function_arn,
                 "condition": condition,
                 "approximateInvokeCount": tries,
             },

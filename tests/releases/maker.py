@@ -228,7 +228,7 @@ class Maker:
                 found.schedules,
                 observe,
                 clock,
-                NoReports,  # type: ignore[arg-type]
+                NoReports,  # type: ignore[arg-type]  # a fake
             )
         )
         self.relay = build_relay_jobs(RelayDeps(outbox, observe, clock))

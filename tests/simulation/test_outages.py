@@ -160,6 +160,7 @@ def source_of(stage: Stage) -> StreamSource:
         batch_size=MAPPING["BatchSize"], window_seconds=0, reports_failures=True,
         starts_at=MAPPING["StartingPosition"], bisects=MAPPING["BisectBatchOnFunctionError"],
         max_retries=None, max_age_seconds=None, on_failure_arn=None, patterns=(),
+        role="RelayJobs", function_arn="arn:aws:lambda:us-east-1:000000000000:function:RelayJobs",
     )  # fmt: skip
 
 

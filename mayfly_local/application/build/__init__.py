@@ -69,12 +69,7 @@ def _application(
         name: replace(function, variables=addresses.localized_all(function.variables))
         for name, function in build_functions(resources, report).items()
     }
-    # The sources of absent functions are not read.
-    sources = [
-        source
-        for source in build_sources(resources, functions, report)
-        if source.function in functions
-    ]
+    sources = build_sources(resources, functions, report)
     schedules = tuple(
         schedule
         for schedule in build_schedules(resources, functions, report)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mayfly_local.application.build.functions import find_function
@@ -52,6 +52,8 @@ def _source(
     function = find_function(
         functions, f"resource {name}", properties.get("FunctionName", ""), report
     )
+    if (called := functions.get(function)) is None:
+        return None  # It is reported as absent.
     mapping = _Mapping(
         name=name,
         function=function,
@@ -65,13 +67,10 @@ def _source(
         report.leave_out(name, f"the event source {arn} is not in this template")
         return None
     if ":sqs:" in arn:
-        if function in functions:
-            _check_visibility(mapping, functions[function].timeout_seconds, resources, report)
+        _check_visibility(mapping, called.timeout_seconds, resources, report)
         return _queue_source(mapping, properties, report)
     if ":dynamodb:" in arn or ":kinesis:" in arn:
-        role = functions[function].role if function in functions else None
-        stream = _stream_source(mapping, properties, report)
-        return replace(stream, role=role.name if role else function)
+        return _stream_source(mapping, properties, called, report)
     report.leave_out(name, f"the event source {arn or '(none)'}")
     return None
 
@@ -95,7 +94,9 @@ def _queue_source(mapping: _Mapping, properties: dict[str, Any], report: Report)
     )
 
 
-def _stream_source(mapping: _Mapping, properties: dict[str, Any], report: Report) -> StreamSource:
+def _stream_source(
+    mapping: _Mapping, properties: dict[str, Any], function: Function, report: Report
+) -> StreamSource:
     # -1 means "without limit", as does leaving them out.
     retries, age = (
         int(properties.get(key, -1))
@@ -118,6 +119,8 @@ def _stream_source(mapping: _Mapping, properties: dict[str, Any], report: Report
         max_age_seconds=None if age < 0 else age,
         on_failure_arn=on_failure,
         patterns=mapping.patterns,
+        role=function.role.name if function.role else function.name,
+        function_arn=function.arn,
     )
 
 

@@ -125,6 +125,28 @@ def conditions(noted: list[tuple[str, Outcome]]) -> list[tuple[str, str, int]]:
     return [(arn, outcome.condition, outcome.tries) for arn, outcome in noted]
 
 
+def test_run_that_fails_in_an_unforeseen_way_holds_up_no_stop(log: Log) -> None:
+    invoked: list[str] = []
+
+    async def invoke(name: str, invocation: Invocation) -> Reply | Failure:
+        invoked.append(name)
+        raise KeyError(name)
+
+    async def scene() -> None:
+        asynchronous = Asynchronous(
+            {"F": function(ALL)}, OwnRequests(), invoke,
+            destinations=Noted(), log=log, tails=LogTails({"F": log}),
+        )  # fmt: skip
+        await asynchronous.submit("F", {})
+        running = asyncio.ensure_future(asynchronous.run())
+        await until(lambda: bool(invoked))
+        asynchronous.drain()
+        await until(lambda: not asynchronous.is_busy)
+        running.cancel()
+
+    asyncio.run(scene())
+
+
 def test_event_that_fails_is_tried_three_times_with_the_same_request_id(log: Log) -> None:
     scene = Scene(log)
     scene.run([FAILED], lambda: bool(scene.noted.buried))

@@ -196,14 +196,16 @@ def test_reply_to_a_rest_api_needs_principal_and_policy(
 # ---------------------------------------------------------------- signatures
 
 
-def signed(key: Credentials, method: str = "GET", path: str = "/prod/a") -> dict[str, str]:
+def signed(
+    key: Credentials, method: str = "GET", path: str = "/prod/a", service: str = "execute-api"
+) -> dict[str, str]:
     request = AWSRequest(method, f"http://h:1{path}", headers={"Host": "h:1"})
-    SigV4Auth(BotoCredentials(key.id, key.secret), "execute-api", "us-east-1").add_auth(request)
+    SigV4Auth(BotoCredentials(key.id, key.secret), service, "us-east-1").add_auth(request)
     return dict(request.headers.items())
 
 
-def role(effect: str, resource: str) -> Role:
-    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource}
+def role(effect: str, resource: str, action: str = "execute-api:Invoke", **more: Any) -> Role:
+    statement = {"Effect": effect, "Action": action, "Resource": resource, **more}
     return Role("CallerRole", ({"Statement": [statement]},))
 
 
@@ -217,6 +219,18 @@ API = "arn:aws:execute-api:us-east-1:000000000000:local"
         pytest.param(FUNCTION, {"Caller": role("Allow", f"{API}/*/GET/a")}, "function1", id="ok"),
         pytest.param(FUNCTION, {"Caller": role("Allow", f"{API}/*/GET/b")}, 403, id="other-route"),
         pytest.param(FUNCTION, {"Caller": role("Deny", "*")}, 403, id="denied"),
+        pytest.param(
+            FUNCTION,
+            {"Caller": Role("R", (), ("AmazonAPIGatewayInvokeFullAccess",))},
+            "function1",
+            id="policy-of-aws",
+        ),
+        pytest.param(
+            FUNCTION,
+            {"Caller": role("Allow", "*", Condition={"Bool": {"a": "true"}})},
+            "function1",
+            id="condition-is-not-evaluated",
+        ),
         pytest.param(FUNCTION, {"Caller": None}, "function1", id="role-is-not-known"),
         pytest.param(Credentials("people1", "wrong"), {}, 403, id="wrong-secret"),
         pytest.param(Credentials("nobody", "secret"), {}, 403, id="unknown-key"),
@@ -227,6 +241,21 @@ def test_signer_may_call_what_its_role_allows(
 ) -> None:
     access = Authorizations(ApiKind.HTTP, Function(None), Guests(KEYS, roles))
     found = caller(access, call(IAM, headers=signed(key)))
+    assert (found if isinstance(found, int) else found.key_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [("arn:aws:lambda:us-east-1:000000000000:function:f", "function1"), ("F", 403)],
+)
+def test_caller_of_a_function_url_needs_the_permission_on_the_functions_arn(
+    resource: str, expected: Any
+) -> None:
+    roles: dict[str, Role | None] = {"Caller": role("Allow", resource, "lambda:InvokeFunctionUrl")}
+    arns = {"F": "arn:aws:lambda:us-east-1:000000000000:function:f"}
+    access = Authorizations(ApiKind.URL, Function(None), Guests(KEYS, roles, arns))
+    headers = signed(FUNCTION, service="lambda")
+    found = caller(access, call(IAM, kind=ApiKind.URL, headers=headers))
     assert (found if isinstance(found, int) else found.key_id) == expected
 
 

@@ -39,7 +39,7 @@ def front(log: Log, kind: ApiKind, invoke: Any, **route: Any) -> HttpApi | RestA
     )  # fmt: skip
     guests = Guests(Keys.foreign())
     kind_of_front = RestApi if kind is ApiKind.REST else HttpApi
-    return kind_of_front(api, invoke, guests, log, Shares())
+    return kind_of_front(api, invoke, guests, log, Shares(limit_of=lambda _: 10))
 
 
 def post(body: bytes = b"", path: str = "/a") -> HttpRequest:
@@ -219,3 +219,18 @@ def test_rest_api_finds_the_resource_before_the_method(
     routes = (Route("GET", "/hello", "F", None), Route("ANY", "/{proxy+}", "F", None))
     found = match(routes, method, path, kind=ApiKind.REST)
     assert (found[0].key if found else None) == key
+
+
+def test_response_of_a_rest_api_names_the_stage_of_the_request(log: Log) -> None:
+    template = GatewayResponse(None, {}, "$context.stage")
+    api = Api(
+        "Api", "local", ApiKind.REST, "http://127.0.0.1:3000", (), (Stage("dev"), Stage("prod")),
+        responses={"MISSING_AUTHENTICATION_TOKEN": template},
+    )  # fmt: skip
+
+    async def invoke(name: str, invocation: Invocation) -> Reply | Failure:
+        raise AssertionError("there is no route")
+
+    rest = RestApi(api, invoke, Guests(Keys.foreign()), log, Shares(limit_of=lambda _: 10))
+    found = asyncio.run(rest.answer(post(path="/prod/nowhere"), "r"))
+    assert (found.status, found.body) == (403, b"prod")

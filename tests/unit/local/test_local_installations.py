@@ -101,11 +101,14 @@ def test_stop_ends_a_running_installation(tmp_path: Path) -> None:
 
 
 async def _stops(tmp_path: Path) -> None:
-    started = asyncio.Event()
+    started, ended = asyncio.Event(), asyncio.Event()
 
     async def install(_: Requirements, *, cache: Path, say: Callable[[str], None]) -> Path:
         started.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
         return cache
 
     installations = Installations(
@@ -114,6 +117,7 @@ async def _stops(tmp_path: Path) -> None:
     )  # fmt: skip
     await started.wait()
     await asyncio.wait_for(installations.close(), 5)
+    assert ended.is_set()
 
 
 def test_package_that_does_not_exist_is_named_with_pips_error(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Called:
         self._integration = Integration(
             self._invoke,
             Log("api", io.StringIO(), lambda entry: None),
-            Shares(1, working_seconds=60),
+            Shares(1, limit_of=lambda _: 10, working_seconds=60),
             seconds=60,
         )
 

@@ -68,7 +68,7 @@ async def settled() -> None:
 def with_requests(
     check: Callable[[Requests], Coroutine[Any, Any, None]], shares: Shares | None = None
 ) -> None:
-    asyncio.run(check(Requests(shares or Shares(2, working_seconds=60))))
+    asyncio.run(check(Requests(shares or Shares(2, limit_of=lambda _: 10, working_seconds=60))))
 
 
 def test_requests_of_one_caller_wait_for_each_other_in_their_order() -> None:
@@ -100,7 +100,7 @@ def test_request_that_waits_longer_than_work_takes_makes_room() -> None:
         assert requests.running == ["poll 1", "poll 2", "quick"]
         await requests.end("poll 1", "poll 2", "quick")
 
-    with_requests(check, Shares(2, working_seconds=0.02))
+    with_requests(check, Shares(2, limit_of=lambda _: 10, working_seconds=0.02))
 
 
 def polls(who: str, count: int) -> list[str]:
@@ -116,7 +116,17 @@ def test_caller_that_is_alone_holds_eight_environments_of_a_function() -> None:
         await requests.end("poll 0")
         assert requests.running[-1] == "poll 8"
 
-    with_requests(check, Shares(99, working_seconds=60))
+    with_requests(check, Shares(99, limit_of=lambda _: 10, working_seconds=60))
+
+
+def test_caller_leaves_two_environments_of_a_function_that_has_fewer() -> None:
+    async def check(requests: Requests) -> None:
+        await requests.send(*polls("poll", 4))
+        assert requests.running == ["poll 0"]
+        await requests.send("quiet", caller="quiet")
+        assert requests.running == ["poll 0", "quiet"]
+
+    with_requests(check, Shares(99, limit_of=lambda _: 3, working_seconds=60))
 
 
 def test_long_polls_of_two_callers_leave_an_environment_to_a_third() -> None:
@@ -132,7 +142,7 @@ def test_long_polls_of_two_callers_leave_an_environment_to_a_third() -> None:
         await requests.end("first 0")
         assert requests.running[-1] == "fourth"
 
-    with_requests(check, Shares(99, working_seconds=60))
+    with_requests(check, Shares(99, limit_of=lambda _: 10, working_seconds=60))
 
 
 def test_callers_divide_the_environments_of_a_function() -> None:
@@ -146,7 +156,7 @@ def test_callers_divide_the_environments_of_a_function() -> None:
         await requests.end("first 4", "second 0")
         assert requests.running[-2:] == ["first 8", "second 4"]
 
-    with_requests(check, Shares(99, working_seconds=60))
+    with_requests(check, Shares(99, limit_of=lambda _: 10, working_seconds=60))
 
 
 def test_caller_gets_the_environments_of_one_that_has_left() -> None:
@@ -157,7 +167,7 @@ def test_caller_gets_the_environments_of_one_that_has_left() -> None:
         assert requests.running == polls("poll", 4)
         await requests.begin(8)  # a second later, without the end of any request
 
-    with_requests(check, Shares(99, working_seconds=60))
+    with_requests(check, Shares(99, limit_of=lambda _: 10, working_seconds=60))
 
 
 def test_caller_gets_the_cores_of_one_that_has_left() -> None:
@@ -190,7 +200,7 @@ def test_caller_whose_request_runs_long_keeps_its_share() -> None:
         await requests.send(*"abcde")
         assert requests.running == ["long", "a", "b"]
 
-    with_requests(check, Shares(4, working_seconds=60, clock=lambda: now[0]))
+    with_requests(check, Shares(4, limit_of=lambda _: 10, working_seconds=60, clock=lambda: now[0]))
 
 
 def test_caller_keeps_its_share_for_a_second_after_the_end_of_a_long_request() -> None:
@@ -204,7 +214,7 @@ def test_caller_keeps_its_share_for_a_second_after_the_end_of_a_long_request() -
         await requests.send(*"abcde")
         assert requests.running == ["a", "b"]
 
-    with_requests(check, Shares(4, working_seconds=60, clock=lambda: now[0]))
+    with_requests(check, Shares(4, limit_of=lambda _: 10, working_seconds=60, clock=lambda: now[0]))
 
 
 def test_request_that_no_longer_counted_as_working_frees_no_second_core() -> None:
@@ -215,7 +225,7 @@ def test_request_that_no_longer_counted_as_working_frees_no_second_core() -> Non
         await requests.send("a", "b", "c")
         assert requests.running == ["a", "b"]
 
-    with_requests(check, Shares(2, working_seconds=0.3))
+    with_requests(check, Shares(2, limit_of=lambda _: 10, working_seconds=0.3))
 
 
 def test_request_does_not_overtake_an_earlier_one_that_waits() -> None:
@@ -231,7 +241,7 @@ def test_request_does_not_overtake_an_earlier_one_that_waits() -> None:
         await requests.end("a")
         assert requests.running == ["b", "c"]
 
-    with_requests(check, Shares(2, working_seconds=60, clock=lambda: now[0]))
+    with_requests(check, Shares(2, limit_of=lambda _: 10, working_seconds=60, clock=lambda: now[0]))
 
 
 @pytest.mark.parametrize("cores", [2, 99], ids=["core", "environment"])
@@ -246,7 +256,7 @@ def test_request_that_is_given_up_in_its_turn_passes_it_on(cores: int) -> None:
         assert requests.running[-1] == last
         assert len(requests.running) == first
 
-    with_requests(check, Shares(cores, working_seconds=60))
+    with_requests(check, Shares(cores, limit_of=lambda _: 10, working_seconds=60))
 
 
 def test_request_that_is_given_up_while_it_waits_takes_no_turn() -> None:
@@ -267,7 +277,7 @@ def test_callers_that_are_active_at_the_same_time_share_the_cores() -> None:
         await requests.end("a")
         assert requests.running == ["quiet", "b", "c"]
 
-    with_requests(check, Shares(4, working_seconds=60))
+    with_requests(check, Shares(4, limit_of=lambda _: 10, working_seconds=60))
 
 
 def test_caller_that_is_alone_again_has_all_cores() -> None:
@@ -283,12 +293,12 @@ def test_caller_that_is_alone_again_has_all_cores() -> None:
         await requests.end("b")
         assert requests.running == ["c", "d"]
 
-    with_requests(check, Shares(2, working_seconds=60, clock=lambda: now[0]))
+    with_requests(check, Shares(2, limit_of=lambda _: 10, working_seconds=60, clock=lambda: now[0]))
 
 
 def test_nothing_is_kept_of_callers_that_have_left() -> None:
     now = [0.0]
-    shares = Shares(2, working_seconds=60, clock=lambda: now[0])
+    shares = Shares(2, limit_of=lambda _: 10, working_seconds=60, clock=lambda: now[0])
 
     async def check(requests: Requests) -> None:
         await requests.send("a", "b", caller="first")

@@ -19,6 +19,8 @@ from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.streams import StreamPoller
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/T/stream/1"
+#: The function has a name of its own, which is not its logical id.
+FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:of-the-template"
 
 
 class Stream:
@@ -148,7 +150,7 @@ class Run:
             name="M", function="F", stream_arn=ARN, batch_size=2, window_seconds=0,
             reports_failures=False, starts_at=starts_at, bisects=False,
             max_retries=0, max_age_seconds=None,
-            on_failure_arn=on_failure_arn, patterns=(),
+            on_failure_arn=on_failure_arn, patterns=(), role="F", function_arn=FUNCTION_ARN,
         )  # fmt: skip
         self.control, self.delivered = Control(), list[str]()
         self._fails = fails
@@ -231,6 +233,7 @@ def test_nothing_is_read_past_an_abandoned_batch_before_it_was_reported(
     stream.at_report = lambda: positions.append(list(run.control.read))
     run.until(lambda: stream.reports)
     assert [report["DDBStreamBatchInfo"]["batchSize"] for report in stream.reports] == [2]
+    assert stream.reports[0]["requestContext"]["functionArn"] == FUNCTION_ARN
     assert positions == [[], []], "no position was kept before the report was taken"
 
 

@@ -76,8 +76,14 @@ def test_container_gets_no_limits_that_this_machine_cannot_set(tmp_path: Path) -
     assert json.loads(config.read_text()) == {"process": {"args": ["x"]}}
 
 
-def test_call_without_a_bundle_changes_nothing() -> None:
+def test_call_without_a_bundle_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, text = tmp_path / "config.json", '{"process": {"args": ["x"], "rlimits": [1]}}'
+    config.write_text(text)
+    monkeypatch.chdir(tmp_path)
     without_limits(["--version"])
+    assert config.read_text() == text
 
 
 def test_call_without_a_command_shows_how_to_call_it() -> None:

@@ -39,7 +39,7 @@ __all__ = [
 
 #: The one partition of the `due` index. Its jobs start later than a message can be delayed.
 DUE: Final = "due"
-#: What `read_job` raises for an item that does not have the form of a job.
+#: Errors of `read_job` for an item that does not have the form of a job.
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 _NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
 
