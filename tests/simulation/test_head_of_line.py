@@ -226,7 +226,7 @@ SCENES: dict[str, Callable[[], list[Message]]] = {
 }
 
 
-ONE_TIMEOUT, TWO, THREE = (n * (TIMEOUT + 2.5) for n in (1, 2, 3))
+ONE_TIMEOUT, TWO = (n * (TIMEOUT + 2.5) for n in (1, 2))
 
 
 @pytest.mark.parametrize("processes", [4, 10])
@@ -239,7 +239,7 @@ ONE_TIMEOUT, TWO, THREE = (n * (TIMEOUT + 2.5) for n in (1, 2, 3))
         ("1,000 to 100 receivers that never answer", TWO),
         ("1,000 to 1,000 receivers that never answer", TWO),
         ("1,000, each batch with a receiver of its own", TWO),
-        ("1,000 to receivers that answer once, then never", THREE),
+        ("1,000 to receivers that answer once, then never", TWO),
     ],
 )
 def test_good_webhook_of_another_tenant_waits_for_a_few_timeouts_at_most(
