@@ -47,6 +47,9 @@ _POLL_SECONDS: Final = 0.5
 #: Acknowledged changes between two strikes, at most; and the seconds to wait for them.
 _MOST_BETWEEN: Final = 60
 _BETWEEN_SECONDS: Final = 2.0
+#: Accepted jobs of each tenant that a comparison needs: on a busy machine a short storm goes on
+#: until it has them, since a tenant without work would pass unseen.
+_LEAST_JOBS: Final = 10
 #: The measurement of latency takes a fifth of the storm's time, within these bounds, in seconds.
 _LATENCY_SECONDS: Final = (30.0, 120.0)
 
@@ -147,12 +150,15 @@ def _rage(
     seed: int,
     say: Callable[[str], None],
 ) -> None:
-    """Puts load on the stack and strikes it until the time is over."""
+    """Puts load on the stack and strikes it until the time is over and each tenant has work."""
     dice = random.Random(f"{seed}/pace")  # noqa: S311 - a seed
     callers = start_callers()
     started = said = time.monotonic()
+    ends = started + seconds
     try:
-        while time.monotonic() < started + seconds:
+        while time.monotonic() < ends or (
+            not _have_work(ledgers) and time.monotonic() < ends + _STALLED_SECONDS
+        ):
             _await_more(ledgers, dice.randrange(1, _MOST_BETWEEN))
             strikes.next()
             if time.monotonic() - said > _PROGRESS_SECONDS:
@@ -173,6 +179,11 @@ def _await_more(ledgers: dict[str, Ledger], more: int) -> None:
     target, ends = _acknowledged(ledgers) + more, time.monotonic() + _BETWEEN_SECONDS
     while _acknowledged(ledgers) < target and time.monotonic() < ends:
         time.sleep(0.02)
+
+
+def _have_work(ledgers: dict[str, Ledger]) -> bool:
+    """Returns whether each tenant has jobs and sessions to compare."""
+    return all(len(each.jobs) >= _LEAST_JOBS and each.sessions for each in ledgers.values())
 
 
 def _acknowledged(ledgers: dict[str, Ledger]) -> int:

@@ -133,14 +133,16 @@ def test_run_that_fails_in_an_unforeseen_way_holds_up_no_stop(log: Log) -> None:
         raise KeyError(name)
 
     async def scene() -> None:
+        requests = OwnRequests()
         asynchronous = Asynchronous(
-            {"F": function(ALL)}, OwnRequests(), invoke,
+            {"F": function(ALL)}, requests, invoke,
             destinations=Noted(), log=log, tails=LogTails({"F": log}),
         )  # fmt: skip
         await asynchronous.submit("F", {})
         running = asyncio.ensure_future(asynchronous.run())
         await until(lambda: bool(invoked))
         asynchronous.drain()
+        requests.close()
         await until(lambda: not asynchronous.is_busy)
         running.cancel()
 
