@@ -22,7 +22,8 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
         wakes = announcements(event["Records"])
         # A queue that does not answer must not make one batch outlast the function.
-        with deadline.limited(context.get_remaining_time_in_millis()):
+        remaining_ms = context.get_remaining_time_in_millis()
+        with deadline.limited(remaining_ms, monotonic=deps.monotonic):
             unsent = deps.outbox.send(wakes)
         if unsent:
             deps.observe.log.warning(

@@ -1,6 +1,7 @@
 """Dependencies of `relay_jobs`, and the settings that they are made from."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mayfly import resources
@@ -19,6 +20,8 @@ class Deps:
     outbox: Outbox
     observe: Observer
     clock: Clock
+    #: Seconds of the clock that measures an invocation.
+    monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
