@@ -4,6 +4,8 @@ PORT ?= 3000
 T ?= tests
 FUNCTION ?= hello
 VENV ?= .venv
+# Besides the locked version of Starlette, its session adapter is tested with these.
+STARLETTES := 0.46 0.52
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 export SAM_CLI_TELEMETRY := 0
@@ -11,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 unexport PYTHONDONTWRITEBYTECODE
 export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: run test soak test-all lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
+.PHONY: run test soak test-all test-starlette lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
 
 run: $(VENV)/ready ## runs the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
@@ -25,6 +27,11 @@ soak: $(VENV)/ready ## runs the soaks: kills under load, random requests, many p
 test-all: $(VENV)/ready ## runs every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --soaks --rounds 200 --searches 1000 --hostile 60000 \
 	  --load-seconds 120 --lease-seconds 15 --webhooks 200 --megabytes 100 --ended-jobs 10000 --pyodide --timeout 7200 $(T)
+
+test-starlette: $(VENV)/ready $(STARLETTES:%=.venv-starlette-%/ready) ## tests the session adapter with older versions of Starlette
+	@for version in $(STARLETTES); do echo "Starlette $$version"; PYTHONPATH=.venv-starlette-$$version $(BIN)/pytest -q \
+	  -W "ignore:The anyio.abc.BlockingPortal alias:DeprecationWarning" \
+	  tests/unit/sessions/test_asgi_sessions.py tests/unit/sessions/test_session_options.py || exit 1; done
 
 lint: $(VENV)/ready .venv-sam/ready ## checks that change no file
 	@$(BIN)/ruff format --check --quiet .
@@ -71,10 +78,12 @@ audit: .venv-audit/ready ## looks for known vulnerabilities of all locked packag
 lock: ## resolves all lock files again (needs uv and npm)
 	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit examples/flask_hits/app/requirements; do \
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
+	@for version in $(STARLETTES); do \
+	  uv pip compile --quiet --universal --no-deps --generate-hashes --no-annotate --no-header --python-version 3.11 requirements/starlette/$$version.in -o requirements/starlette/$$version.txt || exit 1; done
 	@npm install --prefix tools/bundle/pyodide --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
 	@$(MAKE) --no-print-directory licences
 
-licences: $(VENV)/ready .venv-sam/ready .venv-audit/ready
+licences: $(VENV)/ready .venv-sam/ready .venv-audit/ready $(STARLETTES:%=.venv-starlette-%/ready)
 	@$(BIN)/python -m tools.licences
 
 clean: ## deletes all files that make has made
@@ -92,6 +101,11 @@ $(VENV)/ready: requirements/local.txt pyproject.toml
 	@echo "setting up .venv-sam (once, about a minute) ..."
 	@$(PYTHON) -m venv .venv-sam
 	@.venv-sam/bin/python $(PIP) --require-hashes --no-deps -r requirements/sam.txt
+	@touch $@
+
+.venv-starlette-%/ready: requirements/starlette/%.txt $(VENV)/ready
+	@rm -rf $(@D)
+	@$(BIN)/python $(PIP) --require-hashes --no-deps --target $(@D) -r $<
 	@touch $@
 
 .venv-audit/ready: requirements/audit.txt

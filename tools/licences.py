@@ -20,6 +20,8 @@ LOCKS: Final = {
     "requirements/local.txt": "The local runtime, tests and checks",
     "requirements/sam.txt": "aws-sam-cli alone, to build and deploy",
     "requirements/audit.txt": "pip-audit alone",
+    "requirements/starlette/0.46.txt": "Starlette 0.46, for `make test-starlette`",
+    "requirements/starlette/0.52.txt": "Starlette 0.52, for `make test-starlette`",
     "examples/flask_hits/app/requirements.txt": "The Flask example",
 }
 #: The lock of the one program that runs under Node: it may make byte-code when functions are built.
@@ -28,7 +30,8 @@ _PAGE: Final = ROOT / "docs" / "dependencies.md"
 _HEAD: Final = """# Dependencies
 
 Every package that this repository locks, with the licence in its metadata; written by `make lock`.
-`make audit` checks all of them for known vulnerabilities.
+`make audit` checks all of them for known vulnerabilities, except the old versions of Starlette.
+They have some, and only tests use them.
 [SECURITY.md](../SECURITY.md) describes the review of the last change of the locks.
 """
 _VENDORED: Final = """## Copied files
@@ -73,6 +76,7 @@ def _installed() -> Iterator[Distribution]:
         yield from distributions(
             path=[str(folder) for folder in (ROOT / environment).glob("lib/python*/site-packages")]
         )
+    yield from distributions(path=[str(folder) for folder in ROOT.glob(".venv-starlette-*")])
 
 
 def main() -> int:

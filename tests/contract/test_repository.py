@@ -20,7 +20,7 @@ def test_lock_is_pinned_and_hashed_and_names_no_host(lock: str) -> None:
     packages = re.findall(
         r"^([a-z0-9][^ ]*==[^ ]+)((?:.*\\\n    --hash=sha256:[0-9a-f]{64}.*)+)", text, re.MULTILINE
     )
-    assert len(packages) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) > 5
+    assert len(packages) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) > 2
     assert "://" not in text
     assert "--index" not in text
 
