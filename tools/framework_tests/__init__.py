@@ -1,0 +1,1 @@
+"""The tests of web frameworks, on Mayfly's sessions."""

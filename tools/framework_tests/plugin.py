@@ -1,0 +1,51 @@
+"""A plugin of pytest that replaces the sessions of Flask or Starlette by Mayfly's, on moto.
+
+MAYFLY_SESSIONS names the framework.
+"""
+
+import os
+from typing import Any
+
+import flask
+from mayfly import resources
+from mayfly.sessions import SessionStore
+from mayfly.sessions.web.asgi import SessionMiddleware
+from mayfly.sessions.web.flask import MayflySessionInterface
+from moto import mock_aws
+from starlette.middleware import sessions
+from starlette.testclient import TestClient
+
+
+def pytest_configure() -> None:
+    """Replaces the sessions of the framework, in the process of its tests."""
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
+    os.environ.update(keys, AWS_DEFAULT_REGION="us-east-1")
+    mock_aws().start()
+    resources.client("dynamodb").create_table(
+        TableName="sessions",
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )  # fmt: skip
+    store = resources.session_store({"SESSIONS_TABLE": "sessions", "SUBJECT_KEY": "k" * 32})
+    replace = {"flask": _replace_flasks, "starlette": _replace_starlettes}
+    replace[os.environ["MAYFLY_SESSIONS"]](store)
+
+
+def _replace_flasks(store: SessionStore) -> None:
+    flask.Flask.session_interface = MayflySessionInterface(store)
+
+
+def _replace_starlettes(store: SessionStore) -> None:
+    def middleware(app: Any, secret_key: str, **options: Any) -> SessionMiddleware:
+        return SessionMiddleware(app, store, **options)
+
+    sessions.SessionMiddleware = middleware  # type: ignore[assignment,misc]
+    # As docs/sessions.md advises: the client's usual origin is plain HTTP, and no loopback name.
+    usual = list(TestClient.__init__.__defaults__ or ())
+    usual[usual.index("http://testserver")] = "https://testserver"
+    TestClient.__init__.__defaults__ = tuple(usual)
