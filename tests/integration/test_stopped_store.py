@@ -16,7 +16,7 @@ from mayfly_testing.stack import Stack, running, wait_until
 #: Seconds of the stop, and of load after it.
 STOPPED, AFTER = 20, 5
 CALLERS = 6
-#: What a caller may be told instead of success: problem details, or an answer of the gateway.
+#: Answers without success: problem details, and those of the gateway itself.
 PROBLEMS = {(503, "store-unavailable"), (503, "outcome-unknown")}
 GATEWAY = {
     (500, "Internal Server Error"),  # the authorizer had no answer (docs/http.md)
@@ -26,7 +26,7 @@ GATEWAY = {
 
 @dataclass
 class Ledger:
-    """What the callers were told."""
+    """Answers that callers got, by what they asked for."""
 
     #: Answers by status and by what they say.
     answers: Counter[tuple[int, str]] = field(default_factory=Counter)

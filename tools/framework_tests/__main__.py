@@ -17,7 +17,7 @@ from typing import Final
 __all__ = ["DIFFERENCES", "main"]
 
 ROOT: Final = Path(__file__).parent.parent.parent
-#: What pip installs for the tests of a framework, and the tests that are run. Flask's do not run on
+#: Packages that the tests of a framework need, and the tests that are run. Flask's do not run on
 #: newer versions of pytest.
 FRAMEWORKS: Final = {
     "flask==3.1.3": (["pytest==8.3.5"], ["tests"]),

@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from tests.conftest import ROOT
 from tests.support.sessions import Sessions
 
 DEFAULT = "__Host-session=T; Path=/; HttpOnly; SameSite=Lax; Secure"
@@ -166,10 +167,16 @@ def test_every_option_of_starlette_is_listed() -> None:
     assert {name for name, _, _ in STARLETTE} == options | later
 
 
+def test_page_says_what_happens_to_every_option() -> None:
+    page = (ROOT / "docs/sessions.md").read_text()
+    options = {name for name, _, _ in [*FLASK, *STARLETTE]}
+    assert [name for name in sorted(options) if f"`{name}" not in page] == []
+
+
 # ---------------------------------------------------------------- each option
 
 
-@pytest.mark.parametrize(("option", "value", "expected"), FLASK)
+@pytest.mark.parametrize(("option", "value", "expected"), FLASK, ids=str)
 def test_option_of_flask_is_honoured_or_refused_at_start(
     store: Sessions, option: str, value: Any, expected: str
 ) -> None:
@@ -183,7 +190,7 @@ def test_option_of_flask_is_honoured_or_refused_at_start(
     assert second.text == "2"  # so the cookie came back
 
 
-@pytest.mark.parametrize(("option", "value", "expected"), STARLETTE)
+@pytest.mark.parametrize(("option", "value", "expected"), STARLETTE, ids=str)
 def test_option_of_starlette_is_honoured_or_refused_at_start(
     store: Sessions, option: str, value: Any, expected: str
 ) -> None:
