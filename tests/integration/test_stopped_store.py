@@ -16,12 +16,10 @@ from mayfly_testing.stack import Stack, running, wait_until
 #: Seconds of the stop, and of load after it.
 STOPPED, AFTER = 20, 5
 CALLERS = 6
-#: Answers without success: problem details, and those of the gateway itself.
+#: Answers of the API without success.
 PROBLEMS = {(503, "store-unavailable"), (503, "outcome-unknown")}
-GATEWAY = {
-    (500, "Internal Server Error"),  # the authorizer had no answer (docs/http.md)
-    (503, "Service Unavailable"),  # the function had no answer
-}
+#: The gateway's own answer if the authorizer has none (docs/http.md).
+GATEWAY = {(500, "Internal Server Error")}
 
 
 @dataclass
@@ -76,6 +74,11 @@ class Caller:
             self._ledger.answers[told(reply)] += 1
         return reply
 
+    def _await(self, job_id: str) -> None:
+        reply = self._http.get(f"{self._stack.url}/jobs/{job_id}?wait=1", timeout=60)
+        with self._ledger.lock:
+            self._ledger.answers[told(reply)] += 1
+
     def _repeat(self, path: str, body: Any, key: str) -> Any:
         return wait_until(
             lambda: reply.json() if (reply := self._send(path, body, key)).ok else None, 90
@@ -96,6 +99,7 @@ class Caller:
         job = self._repeat("/jobs", body, f"j{name}")
         with self._ledger.lock:
             self._ledger.jobs.append(job["id"])
+        self._await(job["id"])
 
     def _create_session(self, name: str) -> None:
         reply = self._send("/sessions", {"subject": name})
