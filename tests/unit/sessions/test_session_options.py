@@ -27,6 +27,7 @@ from starlette.testclient import TestClient
 
 from tests.conftest import ROOT
 from tests.support.sessions import Sessions
+from tools.framework_tests.__main__ import DIFFERENCES
 
 DEFAULT = "__Host-session=T; Path=/; HttpOnly; SameSite=Lax; Secure"
 DAYS_400 = 400 * 24 * 3600
@@ -171,6 +172,11 @@ def test_page_says_what_happens_to_every_option() -> None:
     page = (ROOT / "docs/sessions.md").read_text()
     options = {name for name, _, _ in [*FLASK, *STARLETTE]}
     assert [name for name in sorted(options) if f"`{name}" not in page] == []
+
+
+def test_page_names_each_test_of_the_frameworks_that_fails() -> None:
+    page = (ROOT / "docs/sessions.md").read_text()
+    assert [name for name in DIFFERENCES if f"`{name}`" not in page] == []
 
 
 # ---------------------------------------------------------------- each option
