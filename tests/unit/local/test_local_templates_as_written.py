@@ -242,27 +242,87 @@ def test_parameter_that_names_a_thing_of_the_account_needs_no_value(
     assert "P: a parameter that is" in "\n".join(table(template.parts))
 
 
+STAGE = "Parameters: {Stage: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
+SAVED = "version: 0.1\ndefault: {deploy: {parameters: {parameter_overrides: %s}}}\n"
+
+
+@pytest.mark.parametrize("name", ["samconfig.toml", "samconfig.yaml", "samconfig.yml"])
 @pytest.mark.parametrize(
     "saved",
     [
-        'parameter_overrides = "Stage=\\"my stage\\" Other=x"',
-        'parameter_overrides = ["Stage=my stage"]',
-        "parameter_overrides = \"ParameterKey=Stage,ParameterValue='my stage'\"",
+        pytest.param('"Stage=\\"my stage\\" Other=x"', id="text"),
+        pytest.param('["Stage=my stage"]', id="list"),
+        pytest.param("\"ParameterKey=Stage,ParameterValue='my stage'\"", id="text of the AWS CLI"),
     ],
 )
-def test_overrides_that_sam_saved_are_read(tmp_path: Path, saved: str) -> None:
-    write(tmp_path / "samconfig.toml", f"[default.deploy.parameters]\n{saved}\n")
-    text = "Parameters: {Stage: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
-    assert read(tmp_path, text).parameters == {"Stage": "my stage"}
-    assert read(tmp_path, text, parameters={"Stage": "own"}).parameters == {"Stage": "own"}
-    local = "Metadata: {Mayfly: {LocalParameters: {Stage: here}}}\n" + text
+def test_overrides_that_sam_saved_are_read(tmp_path: Path, saved: str, name: str) -> None:
+    toml = f"[default.deploy.parameters]\nparameter_overrides = {saved}\n"
+    write(tmp_path / name, toml if name.endswith(".toml") else SAVED % saved)
+    assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
+    assert read(tmp_path, STAGE, parameters={"Stage": "own"}).parameters == {"Stage": "own"}
+    local = "Metadata: {Mayfly: {LocalParameters: {Stage: here}}}\n" + STAGE
     assert read(tmp_path, local).parameters == {"Stage": "here"}
 
 
-def test_unreadable_samconfig_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "samconfig.toml", "= nothing")
-    with pytest.raises(TemplateError, match=r"samconfig\.toml cannot run here"):
-        read(tmp_path, "Resources: {Q: {Type: AWS::SQS::Queue}}")
+@pytest.mark.parametrize(
+    ("saved", "stage"),
+    [
+        pytest.param("{Stage: my stage, Other: 1}", "my stage", id="mapping"),
+        pytest.param("[Stage: my stage]", "my stage", id="list of mappings"),
+        pytest.param("{Stage: 2026-01-01}", "2026-01-01", id="date"),
+        pytest.param("{Stage: yes}", "true", id="boolean"),
+        pytest.param("{Stage: [a, b]}", "a,b", id="list in a mapping"),
+    ],
+)
+def test_overrides_in_yaml_have_the_texts_of_cloudformation(
+    tmp_path: Path, saved: str, stage: str
+) -> None:
+    write(tmp_path / "samconfig.yaml", SAVED % saved)
+    assert read(tmp_path, STAGE).parameters == {"Stage": stage}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("mine.yaml", "Stage: my stage", id="mapping"),
+        pytest.param(
+            "mine.json", '[{"ParameterKey": "Stage", "ParameterValue": "my stage"}]', id="AWS CLI"
+        ),
+        pytest.param("mine.json", '["Stage=my stage"]', id="list"),
+    ],
+)
+def test_file_of_overrides_is_read(tmp_path: Path, name: str, content: str) -> None:
+    write(tmp_path / "samconfig.yaml", SAVED % f'"file://{name}"')
+    write(tmp_path / name, content)
+    assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
+
+
+def test_of_several_samconfig_files_the_first_of_toml_yaml_yml_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "samconfig.yml", SAVED % "{Stage: yml}")
+    assert read(tmp_path, STAGE).parameters == {"Stage": "yml"}
+    write(tmp_path / "samconfig.yaml", SAVED % "{Stage: yaml}")
+    assert read(tmp_path, STAGE).parameters == {"Stage": "yaml"}
+    write(
+        tmp_path / "samconfig.toml", "[default.global.parameters]\nparameter_overrides = 'Stage=t'"
+    )
+    assert read(tmp_path, STAGE).parameters == {"Stage": "t"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("samconfig.toml", "= nothing", r"samconfig\.toml cannot run here:\n  - it cannot be read"),
+        ("samconfig.yaml", "a: [", r"samconfig\.yaml cannot run here:\n  - it is not valid YAML"),
+        ("samconfig.yml", SAVED % "nothing", r"'nothing'; an override is NAME=VALUE"),
+        ("samconfig.yaml", SAVED % '"file://gone.json"', r"gone\.json cannot run here"),
+    ],
+)
+def test_unreadable_samconfig_is_named(
+    tmp_path: Path, name: str, content: str, problem: str
+) -> None:
+    write(tmp_path / name, content)
+    with pytest.raises(TemplateError, match=problem):
+        read(tmp_path, STAGE)
 
 
 @pytest.mark.parametrize(
