@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import requests
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
@@ -402,6 +402,14 @@ def test_token_needs_the_name_of_one_of_several_authorizers(stack: Stack) -> Non
     assert "choose one with --authorizer" in done.stderr
 
 
+def presigned(stack: Stack, url: str, service: str, secret: str | None = None) -> str:
+    key = stack.credentials
+    request = AWSRequest("GET", url)
+    credentials = BotoCredentials(key.id, secret or key.secret)
+    SigV4QueryAuth(credentials, service, "us-east-1", expires=60).add_auth(request)
+    return str(request.url)
+
+
 def signed(stack: Stack, url: str, service: str, secret: str | None = None) -> dict[str, str]:
     key = stack.credentials
     request = AWSRequest("GET", url)
@@ -426,6 +434,10 @@ def test_signed_request_is_taken(stack: Stack, api: str, path: str, service: str
     assert caller["accessKey"] == stack.credentials.id
     wrong = signed(stack, url, service, "wrong")
     assert requests.get(url, headers=wrong, timeout=60).status_code == 403
+    event = requests.get(presigned(stack, url, service), timeout=60).json()
+    context = event["requestContext"]
+    assert (context["authorizer"]["iam"] if api != "Rest" else context["identity"]) == caller
+    assert requests.get(presigned(stack, url, service, "wrong"), timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize(
