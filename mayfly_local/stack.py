@@ -29,6 +29,7 @@ from mayfly_local.application.build import build
 from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
+from mayfly_local.compute.archives import unpack
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
@@ -135,10 +136,11 @@ class Stack:
         )  # fmt: skip
         clients, template = await asyncio.gather(self._open_emulator(), loading)
         deployed = await deploy(template, clients)
-        self.application = app = build(
+        written = build(
             deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
             strict=options.strict, report=deployed.report,
         )  # fmt: skip
+        self.application = app = await asyncio.to_thread(unpack, written, _cache(options))
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         self._no_folders = await probing

@@ -176,6 +176,23 @@ def test_functions_run_with_a_note_if_the_system_allows_no_namespaces(tmp_path: 
     assert not folder.exists()
 
 
+def test_code_and_layers_run_from_zip_archives(tmp_path: Path) -> None:
+    text = (APP / "template.yaml").read_text()
+    for name in ("code", "words", "tools"):
+        shutil.make_archive(str(tmp_path / name), "zip", APP / name)
+        text = text.replace(f"Uri: {name}", f"Uri: {name}.zip")
+    assert text.count(".zip") == 3
+    (tmp_path / "template.yaml").write_text(text)
+    with running(tmp_path / "work", "--strict", template=tmp_path / "template.yaml") as stack:
+        assert stack.get("/first/layers").json() == {
+            "word": "of a layer",
+            "name": "of another layer",
+            "tool": "a tool of a layer\n",
+        }
+        if WHY_NOT is None:
+            assert "app.py" in stack.get("/first/folders").json()["/var/task"]
+
+
 def test_source_tree_gets_no_files_of_the_runtime(stack: Stack) -> None:
     assert stack.get("/first/facts").status_code == 200
     if WHY_NOT is None:

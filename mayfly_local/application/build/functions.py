@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mayfly_local.application.build.asynchronous import build_asynchronous_rules
-from mayfly_local.application.build.code import absence_of_code, code_folder, image_folder
+from mayfly_local.application.build.code import absence_of_code, code_path, image_folder
 from mayfly_local.application.build.layers import build_layers
 from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
@@ -90,7 +90,7 @@ def _code(name: str, properties: dict[str, Any], template: Template) -> _Code | 
     code = properties.get("Code") or {}
     if reason := absence_of_code(code, template):
         return f"a function: {reason}"
-    return _Code(code_folder(code, template), str(properties.get("Handler", "")))
+    return _Code(code_path(code, template), str(properties.get("Handler", "")))
 
 
 def _function(

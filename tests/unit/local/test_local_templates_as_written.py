@@ -103,7 +103,7 @@ def test_plain_function_and_layer_may_name_a_local_folder(tmp_path: Path) -> Non
     ("properties", "reason"),
     [
         ("CodeUri: gone", "F: a function: its code gone does not exist"),
-        ("CodeUri: code.zip", "F: a function: its code code.zip is not a folder"),
+        ("CodeUri: code.zip", "F: a function: its code code.zip is not a folder or a zip archive"),
         ("CodeUri: {Bucket: b, Key: k}", "F: a function: its code is not a local folder"),
         ("CodeUri: s3://b/k", "F: a function: its code is not a local folder"),
         ("Runtime: java21", "F: a function of the runtime java21"),
