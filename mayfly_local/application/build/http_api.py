@@ -15,6 +15,7 @@ from mayfly_local.application.build.authorizers import (
 from mayfly_local.application.build.functions import absence_of, find_function
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.model import Function
+from mayfly_local.application.supported import is_websocket
 
 __all__ = ["METHODS", "build_http_apis", "cors_of"]
 
@@ -40,7 +41,9 @@ def build_http_apis(
     """Returns the template's HTTP APIs. Raises TemplateError."""
     apis = []
     for name, properties in resources.of_type("AWS::ApiGatewayV2::Api"):
-        if properties.get("ProtocolType") == "WEBSOCKET":
+        if is_websocket(resources.template.resources[name]):
+            continue  # It is classified as absent.
+        if properties.get("ProtocolType") == "WEBSOCKET":  # by the value of a parameter
             report.leave_out(name, "a WebSocket API")
             continue
         address = addresses.by_name[name]
