@@ -59,6 +59,7 @@ from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
 from mayfly_local.sources.requests import EmulatorRequests, OwnRequests
 from mayfly_local.sources.schedules import Scheduler
+from mayfly_local.sources.sender import Sender
 from mayfly_local.sources.streams import StreamPoller
 from mayfly_local.stack_file import StackFile
 
@@ -449,8 +450,9 @@ class Stack:
         self._poller_tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
         self._asynchronous = asynchronous = self._make_asynchronous(app, clients)
         self._running = asyncio.ensure_future(asynchronous.run())
+        sender = Sender(clients)
         for schedule in app.schedules:
-            self._in_background(Scheduler(schedule, asynchronous.submit, clients, self._log).run())
+            self._in_background(Scheduler(schedule, asynchronous.submit, sender, self._log).run())
         if deployed.ttl:
             self._in_background(
                 Reaper(
@@ -481,7 +483,7 @@ class Stack:
             app.functions,
             requests,
             self._invoke,
-            destinations=Destinations(clients, self._log),
+            destinations=Destinations(Sender(clients), self._log),
             log=self._log,
             tails=LogTails(self._function_logs),
             retry_seconds=self._options.retry_delay,

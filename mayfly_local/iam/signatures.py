@@ -139,7 +139,7 @@ def _in_query(url: str) -> _Claim:
             "INCOMPLETE_SIGNATURE", f"Unsupported AWS 'algorithm': {given['X-Amz-Algorithm']!r}."
         )
     seconds = given.get("X-Amz-Expires", str(_SKEW_SECONDS))
-    # Eight digits are more than enough, and int() takes no more than some thousands.
+    # int() fails for a text of some thousands of digits.
     if not re.fullmatch("[0-9]{1,8}", seconds) or not 1 <= int(seconds) <= _LONGEST_SECONDS:
         raise BadSignature(
             "INCOMPLETE_SIGNATURE", f"X-Amz-Expires must be from 1 to {_LONGEST_SECONDS} seconds."
