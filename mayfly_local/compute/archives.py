@@ -15,23 +15,28 @@ from pathlib import Path
 from mayfly_local.application.model import Application
 from mayfly_local.errors import LocalError
 
-__all__ = ["unpack"]
+__all__ = ["archives", "unpack"]
+
+
+def archives(application: Application) -> list[Path]:
+    """Returns the archives of all functions and their layers."""
+    paths = {
+        path
+        for function in application.functions.values()
+        for path in (function.code, *function.layers)
+        if path is not None and path.is_file()
+    }
+    return sorted(paths)
 
 
 def unpack(application: Application, cache: Path) -> Application:
     """Returns the application with folders in place of archives. Raises LocalError."""
-    folders: dict[Path, Path] = {}
-
-    def folder(path: Path) -> Path:
-        if path.is_file() and path not in folders:
-            folders[path] = _folder(path, cache)
-        return folders.get(path, path)
-
+    folders = {path: _folder(path, cache) for path in archives(application)}
     functions = {
         name: replace(
             function,
-            code=None if function.code is None else folder(function.code),
-            layers=tuple(map(folder, function.layers)),
+            code=None if function.code is None else folders.get(function.code, function.code),
+            layers=tuple(folders.get(layer, layer) for layer in function.layers),
         )
         for name, function in application.functions.items()
     }

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,13 @@ def test_code_is_at_var_task_and_layers_are_at_opt(stack: Stack) -> None:
     assert seen["data"] == seen["beside"] == "data beside the code\n"
 
 
+def test_paths_of_code_are_those_of_the_sources(stack: Stack) -> None:
+    code = str(APP / "code")
+    assert stack.get("/first/place").json() == {
+        "cwd": code, "file": f"{code}/app.py", "root": code,
+    }  # fmt: skip
+
+
 def test_programs_and_modules_of_layers_are_found(stack: Stack) -> None:
     assert stack.get("/first/layers").json() == {
         "word": "of a layer",
@@ -173,6 +181,14 @@ def test_functions_run_with_a_note_if_the_system_allows_no_namespaces(tmp_path: 
         folder = Path(stack.get("/first/environment").json()["TMPDIR"])
         assert folder.is_dir()
         assert stack.get("/second/environment").json()["TMPDIR"] != str(folder)
+        assert stack.get("/first/folders").json() == {"/var/task": None, "/opt": False}
+        for name in ("first", "second"):  # The sources, and a folder that all share.
+            written = tmp_path / f"written-by-{name}"
+            for path in (f"written-by-{name}", str(written)):
+                reply = stack.get(f"/{name}/write", params={"path": path})
+                assert reply.json() == {"error": None}
+            assert written.exists()
+            assert (copy / "code" / f"written-by-{name}").exists()
     assert not folder.exists()
 
 
@@ -191,6 +207,18 @@ def test_code_and_layers_run_from_zip_archives(tmp_path: Path) -> None:
         }
         if WHY_NOT is None:
             assert "app.py" in stack.get("/first/folders").json()["/var/task"]
+
+
+@has_own_folders
+def test_sources_below_tmp_stay_visible(tmp_path: Path) -> None:
+    copy = shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns(".mayfly"))
+    assert tmp_path.parts[1] == "tmp"
+    with running(tmp_path, template=copy / "template.yaml") as stack:
+        assert stack.get("/first/place").json()["root"] == str(copy / "code")
+        visible = set(stack.get("/first/tmp").json()["entries"])
+    # This repository and its Python may be below /tmp, too.
+    below = {path.parts[2] for path in (copy, ROOT, Path(sys.prefix)) if path.parts[1] == "tmp"}
+    assert below <= visible <= below | {"edges-of-the-runtime"}
 
 
 def test_source_tree_gets_no_files_of_the_runtime(stack: Stack) -> None:
