@@ -1,18 +1,21 @@
 """The environment of a function, at the edges where a laptop differs from Lambda."""
 
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from mayfly_local.processes.folders import why_not
-from mayfly_testing.stack import ROOT, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, wait_until
 
 APP = ROOT / "tests" / "apps" / "edges"
 WHY_NOT = why_not()
@@ -51,6 +54,59 @@ def test_long_exception_keeps_its_type_and_its_process(
     assert message in failed["reason"]
     after = stack.get("/first/facts").json()
     assert (after["pid"], after["calls"]) == (before["pid"], before["calls"] + 2)
+
+
+LONG = {"pathParameters": {"wish": "long-message"}}
+
+
+def by_command(stack: Stack, folder: Path) -> Any:
+    (folder / "event.json").write_text(json.dumps(LONG))
+    command = [MAYFLY, "invoke", "Third", "--event", folder / "event.json", "--work", stack.work]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{done.stdout}{done.stderr}"
+
+
+def by_sdk(stack: Stack, folder: Path) -> Any:
+    reply = stack.client("lambda").invoke(FunctionName="Third", Payload=json.dumps(LONG))
+    assert reply["FunctionError"] == "Unhandled"
+    return reply["Payload"].read().decode()
+
+
+def by_message(stack: Stack, folder: Path) -> Any:
+    sqs = stack.client("sqs")
+    url = sqs.list_queues()["QueueUrls"][0]
+    before = len(failures(stack))
+    sqs.send_message(QueueUrl=url, MessageBody="long-message")
+    wait_until(lambda: len(failures(stack)) > before, 20)
+    sqs.purge_queue(QueueUrl=url)
+    return failures(stack)[-1]
+
+
+def failures(stack: Stack) -> list[str]:
+    return [
+        f"{entry['error']}: {entry['reason']}"
+        for entry in stack.log("Third")
+        if entry["type"] == "invocation failed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fail", "calls"),
+    [
+        pytest.param(by_command, 0, id="mayfly invoke"),  # in a process of its own
+        pytest.param(by_sdk, 1, id="Invoke"),
+        pytest.param(by_message, 1, id="SQS"),
+    ],
+)
+def test_every_way_to_a_function_tells_a_long_exception_and_keeps_its_process(
+    stack: Stack, tmp_path: Path, fail: Callable[[Stack, Path], str], calls: int
+) -> None:
+    before = stack.get("/third/facts").json()
+    told = fail(stack, tmp_path)
+    assert "ValueError" in told
+    assert "x" * 1000 in told
+    after = stack.get("/third/facts").json()
+    assert (after["pid"], after["calls"]) == (before["pid"], before["calls"] + calls + 1)
 
 
 def test_exception_above_six_megabytes_is_one_failed_invocation(stack: Stack) -> None:

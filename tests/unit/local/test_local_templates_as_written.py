@@ -357,6 +357,44 @@ def test_parameters_reach_what_the_translator_resolves(
     assert body["x-amazon-apigateway-cors"]["allowOrigins"] == expected
 
 
+PARAMETERS = """
+Parameters:
+  Number: {Type: Number, Default: 0}
+  Name: {Type: String, Default: by-default}
+  Switch: {Type: String, Default: "false"}
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.f
+      Timeout: !Ref Number
+      FunctionName: !Ref Name
+      ReservedConcurrentExecutions: !Ref Number
+      Environment: {Variables: {NAME: !Ref Name}}
+      EventInvokeConfig: {MaximumRetryAttempts: !Ref Number}
+      FunctionUrlConfig: {AuthType: NONE, Cors: {AllowOrigins: [!Ref Name]}}
+      Events:
+        Get: {Type: Api, Properties: {RestApiId: !Ref A, Path: /, Method: GET,
+              Auth: {ApiKeyRequired: !Ref Switch}}}
+  A: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref Name}}
+"""
+
+
+def test_given_parameters_reach_every_property(tmp_path: Path) -> None:
+    given = {"Number": "2", "Name": "given", "Switch": "true"}
+    made = built(tmp_path, PARAMETERS, parameters=given)
+    of = made.functions["F"]
+    assert (of.timeout_seconds, of.limit, of.function_name) == (2, 2, "given")
+    assert of.variables == {"NAME": "given"}
+    assert of.asynchronous.max_retries == 2
+    rest, url = made.apis
+    assert rest.stages[0].name == "given"
+    assert rest.routes[0].needs_key
+    assert url.cors is not None
+    assert url.cors.origins == ("given",)
+
+
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [

@@ -13,6 +13,8 @@ TICKS = []
 def handler(event, context):
     global CALLS
     CALLS += 1
+    if "Records" in event:
+        return WISHES[event["Records"][0]["body"]](event, context)
     return WISHES[event["pathParameters"]["wish"]](event, context)
 
 
