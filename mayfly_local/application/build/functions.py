@@ -18,7 +18,7 @@ from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
 from mayfly_local.iam.function_names import FunctionName
 
-__all__ = ["absence_of", "build_functions", "find_function"]
+__all__ = ["build_functions", "find_function", "find_target"]
 
 #: The runtime of a function of an image, whose Dockerfile has the version of Python.
 _IMAGE_RUNTIME: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -64,9 +64,21 @@ def find_function(
     return wanted.rpartition(":")[2]
 
 
-def absence_of(function: str, functions: Mapping[str, Function]) -> str | None:
-    """Returns the reason why a route cannot call a function, or None if it runs here."""
-    return None if function in functions else f"the function {function or '(none)'} is absent here"
+class Target(NamedTuple):
+    """The function of a route by its logical id, and the reason if it is absent here."""
+
+    function: str
+    absent: str | None
+
+
+def find_target(
+    functions: Mapping[str, Function], where: str, reference: Any, report: Report
+) -> Target:
+    """Returns the function that a route refers to, as `find_function` finds it."""
+    name = find_function(functions, where, reference, report)
+    if name in functions:
+        return Target(name, None)
+    return Target(name, f"the function {name or '(none)'} is absent here")
 
 
 class _Code(NamedTuple):

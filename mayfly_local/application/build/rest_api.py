@@ -19,11 +19,10 @@ from mayfly_local.application.build.authorizers import (
     IAM,
     authorizer_of,
     scheme_of_resource,
-    schemes_of,
     security_of,
 )
-from mayfly_local.application.build.functions import absence_of, find_function
-from mayfly_local.application.build.http_api import METHODS
+from mayfly_local.application.build.definitions import METHODS, authorizers_of
+from mayfly_local.application.build.functions import find_target
 from mayfly_local.application.build.mocks import computed_headers, mock_of, static_headers
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.model import Function
@@ -87,11 +86,7 @@ def _api(
 def _body_routes(
     api: str, body: Mapping[str, Any], functions: Mapping[str, Function], report: Report
 ) -> list[Route]:
-    authorizers = {
-        name: authorizer
-        for name, scheme in schemes_of(body).items()
-        if (authorizer := authorizer_of(api, name, scheme, functions, report, is_rest=True))
-    }
+    authorizers = authorizers_of(api, body, functions, report, is_rest=True)
     routes = []
     for path, operations in (body.get("paths") or {}).items():
         for method, operation in operations.items():
@@ -270,8 +265,7 @@ def _integrated(
     uri = str(integration.get("uri", ""))
     function, mock, absent = "", None, None
     if kind == "aws_proxy" and "/functions/" in uri:
-        function = find_function(functions, where, uri, report)
-        absent = absence_of(function, functions)
+        function, absent = find_target(functions, where, uri, report)
     elif kind == "mock" and (mock := mock_of(integration)) is not None:
         for response in (integration.get("responses") or {}).values():
             _report_computed(where, (response or {}).get("responseParameters") or {}, report)
