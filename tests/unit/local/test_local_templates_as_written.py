@@ -398,6 +398,8 @@ def test_given_parameters_reach_every_property(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
+        ('!Sub "x${AWS::NoValue}y"', "xy"),
+        ('!Join ["-", [a, !Ref AWS::NoValue, b]]', "a-b"),
         ('!GetAZs ""', "us-east-1a,us-east-1b,us-east-1c"),
         ("!Select [1, !GetAZs us-east-1]", "us-east-1b"),
         ("!Select [1, !Cidr [10.0.0.0/16, 3, 8]]", "10.0.1.0/24"),
