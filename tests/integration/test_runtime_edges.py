@@ -61,7 +61,8 @@ LONG = {"pathParameters": {"wish": "long-message"}}
 
 def by_command(stack: Stack, folder: Path) -> Any:
     (folder / "event.json").write_text(json.dumps(LONG))
-    command = [MAYFLY, "invoke", "Third", "--event", folder / "event.json", "--work", stack.work]
+    event = str(folder / "event.json")
+    command = [str(MAYFLY), "invoke", "Third", "--event", event, "--work", str(stack.work)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"{done.stdout}{done.stderr}"
 
