@@ -18,7 +18,8 @@ __all__ = ["saved_overrides"]
 
 #: Of several files, `sam` reads the first one of this order.
 _FILES: Final = ("samconfig.toml", "samconfig.yaml", "samconfig.yml")
-_COMMANDS: Final = ("global", "build", "deploy")
+#: Commands of `sam`; the last one is the nearest to `mayfly up`, and its values count most.
+_COMMANDS: Final = ("global", "build", "deploy", "local_start_api")
 
 
 def saved_overrides(folder: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Templates as people write them: what SAM and CloudFormation take, the local runtime takes."""
 
+import json
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -306,6 +307,17 @@ def test_of_several_samconfig_files_the_first_of_toml_yaml_yml_is_read(tmp_path:
         tmp_path / "samconfig.toml", "[default.global.parameters]\nparameter_overrides = 'Stage=t'"
     )
     assert read(tmp_path, STAGE).parameters == {"Stage": "t"}
+
+
+def test_overrides_of_the_nearest_command_count_most(tmp_path: Path) -> None:
+    sections = ["global", "build", "deploy", "local_start_api"]
+    for count in range(1, len(sections) + 1):
+        settings = {
+            command: {"parameters": {"parameter_overrides": {"Stage": command}}}
+            for command in sections[:count]
+        }
+        (tmp_path / "samconfig.yaml").write_text(json.dumps({"default": settings}))
+        assert read(tmp_path, STAGE).parameters == {"Stage": sections[count - 1]}
 
 
 @pytest.mark.parametrize(
