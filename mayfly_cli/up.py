@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class _Port(click.ParamType[int]):
     type=PAIR,
     multiple=True,
     metavar="ARN=PATH",
-    help="The folder of a layer that the template names by its ARN; may be repeated.",
+    help="The folder or zip archive of a layer that the template names by ARN; may be repeated.",
 )
 @click.option(
     "--ttl-lag",
@@ -205,8 +206,8 @@ def _asked_for(template: Path, parameters: dict[str, str]) -> dict[str, str]:
 
 def _layer_folder(path: str) -> Path:
     folder = Path(path).resolve()
-    if not folder.is_dir():
-        raise click.BadParameter(f"{path} is not a folder", param_hint="--layer")
+    if not folder.is_dir() and not zipfile.is_zipfile(folder):
+        raise click.BadParameter(f"{path} is not a folder or a zip archive", param_hint="--layer")
     return folder
 
 

@@ -29,12 +29,13 @@ from mayfly_local.application.build import build
 from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
+from mayfly_local.compute.archives import archives, unpack
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
-from mayfly_local.compute.pool import Pool, Starts
+from mayfly_local.compute.pool import Pool, Starts, environment_limit
 from mayfly_local.compute.reload import Reload
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.control import Control
@@ -58,14 +59,12 @@ from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
 from mayfly_local.sources.requests import EmulatorRequests, OwnRequests
 from mayfly_local.sources.schedules import Scheduler
+from mayfly_local.sources.sender import Sender
 from mayfly_local.sources.streams import StreamPoller
 from mayfly_local.stack_file import StackFile
 
 __all__ = ["Stack"]
 
-#: Most environments of a function that reserves no concurrency: enough for a burst, few enough for
-#: a laptop.
-_DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
 #: Seconds of a long poll. The emulator ends its own at a stop; another endpoint holds a stop up.
 _POLL_SECONDS: Final = 5
@@ -123,6 +122,7 @@ class Stack:
         #: The reason why functions have no folders of their own.
         self._no_folders: str | None = None
         self.application: Application | None = None
+        self._archives: list[Path] = []
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
@@ -135,10 +135,12 @@ class Stack:
         )  # fmt: skip
         clients, template = await asyncio.gather(self._open_emulator(), loading)
         deployed = await deploy(template, clients)
-        self.application = app = build(
+        written = build(
             deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
             strict=options.strict, report=deployed.report,
         )  # fmt: skip
+        self._archives = archives(written)
+        self.application = app = await asyncio.to_thread(unpack, written, _cache(options))
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         self._no_folders = await probing
@@ -154,12 +156,10 @@ class Stack:
         self._installations = Installations(wanted, cache=_cache(options), say=self._logs.say)
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
-            limit = min(
-                function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT
-            )
             self._pools[name] = Pool(
-                self._starter(name), limit=limit, idle_seconds=options.idle, starts=self._starts
-            )
+                self._starter(name), limit=environment_limit(function.limit),
+                idle_seconds=options.idle, starts=self._starts,
+            )  # fmt: skip
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
@@ -447,8 +447,9 @@ class Stack:
         self._poller_tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
         self._asynchronous = asynchronous = self._make_asynchronous(app, clients)
         self._running = asyncio.ensure_future(asynchronous.run())
+        sender = Sender(clients)
         for schedule in app.schedules:
-            self._in_background(Scheduler(schedule, asynchronous.submit, clients, self._log).run())
+            self._in_background(Scheduler(schedule, asynchronous.submit, sender, self._log).run())
         if deployed.ttl:
             self._in_background(
                 Reaper(
@@ -464,7 +465,7 @@ class Stack:
         self._in_background(self._reap_idle())
         if self._options.reload:
             self._reload = Reload(
-                app, self._options.template, self._pools, self._logs.say,
+                app, [self._options.template, *self._archives], self._pools, self._logs.say,
                 _cache(self._options) / "bytecode",
             )  # fmt: skip
             self._in_background(self._reload.run())
@@ -479,7 +480,7 @@ class Stack:
             app.functions,
             requests,
             self._invoke,
-            destinations=Destinations(clients, self._log),
+            destinations=Destinations(Sender(clients), self._log),
             log=self._log,
             tails=LogTails(self._function_logs),
             retry_seconds=self._options.retry_delay,

@@ -184,7 +184,8 @@ class _Evaluation:
             if literal:
                 parts.append(f"${{{placeholder[2]}}}")
             else:
-                parts.append(self.value(own[name]) if name in own else self._lookup(_dotted(name)))
+                value = self.value(own[name]) if name in own else self._lookup(_dotted(name))
+                parts.append("" if value is _NO_VALUE else value)
         return self._joined("", [*parts, text[end:]])
 
     def _split(self, spec: Any) -> Any:

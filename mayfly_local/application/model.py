@@ -49,7 +49,8 @@ class Function:
     """A Lambda function.
 
     `code` is a folder, or None with `inline` source. `libraries` are folders that the build puts
-    next to the code, and `layers` are folders of layer content; both have the same form.
+    next to the code, and `layers` are folders of layer content; both have the same form. Code and
+    layers may be zip archives until they are unpacked.
     """
 
     name: str

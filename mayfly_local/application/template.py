@@ -14,7 +14,8 @@ from typing import Any, Final
 from mayfly_local.application.classes import Part, refusals
 from mayfly_local.application.intrinsics import Unresolvable, pseudo_parameters, references, resolve
 from mayfly_local.application.metadata import libraries, metadata_problems
-from mayfly_local.application.parameters import Value, saved_overrides
+from mayfly_local.application.parameters import Value
+from mayfly_local.application.samconfig import saved_overrides
 from mayfly_local.application.source import parse, read
 from mayfly_local.application.supported import STATE, classify
 from mayfly_local.application.transformation import Transformed, stack_name, transform

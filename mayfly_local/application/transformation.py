@@ -16,13 +16,9 @@ from mayfly_local.application.intrinsics import (
     resolve,
 )
 from mayfly_local.application.nested import inline
-from mayfly_local.application.parameters import (
-    Value,
-    missing_parameters,
-    parameter_values,
-    saved_overrides,
-)
+from mayfly_local.application.parameters import Value, missing_parameters, parameter_values
 from mayfly_local.application.sam import translated
+from mayfly_local.application.samconfig import saved_overrides
 from mayfly_local.application.source import parse, read
 from mayfly_local.errors import TemplateError
 

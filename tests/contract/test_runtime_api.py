@@ -293,6 +293,25 @@ def test_process_is_frozen_from_its_start_and_between_events(bench: Bench) -> No
     run(bench, test())
 
 
+def test_process_that_leaves_its_session_is_neither_frozen_nor_found_again(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        left, stayed = (
+            int(json.loads(reply.payload)["body"])
+            for reply in [await environment.invoke(wish(name)) for name in ("daemon", "spawn")]
+            if isinstance(reply, Reply)
+        )
+        await asyncio.to_thread(wait_until, lambda: _is_frozen(stayed), 5)
+        assert not _is_frozen(left)
+        os.kill(environment.pid, signal.SIGKILL)
+        await environment.stop(1)
+        await asyncio.to_thread(wait_until, lambda: not _runs(stayed), 5)
+        assert _runs(left)
+        os.kill(left, signal.SIGKILL)
+
+    run(bench, test())
+
+
 def test_process_that_gets_one_event_after_another_is_not_frozen(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()

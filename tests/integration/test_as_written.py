@@ -32,10 +32,11 @@ def called(stack: Stack, call: str, function: str = "Reader") -> Any:
 def test_start_shows_every_part_with_its_class(stack: Stack) -> None:
     lines = stack.output.splitlines()
     first = next(at for at, line in enumerate(lines) if line.startswith("  runs "))
-    assert lines[first : first + 4] == [
+    assert lines[first : first + 5] == [
         "  runs      Lambda::Function, SQS::Queue, SSM::Parameter, SecretsManager::Secret 3",
-        "  accepted  CloudWatch::Alarm, IAM::Role 3 (without effect here)",
-        "  absent    Flow: StepFunctions::StateMachine",
+        "  accepted  ApiGatewayV2::Route, CloudWatch::Alarm, IAM::Role 3 (without effect here)",
+        "  absent    Socket: ApiGatewayV2::Api (WebSocket)",
+        "            Flow: StepFunctions::StateMachine",
         "            Script: a function of the runtime nodejs22.x",
     ], stack.output
 
@@ -62,6 +63,8 @@ def test_references_have_values_of_the_right_form(stack: Stack) -> None:
     [
         ("flow", "the service 'states' is absent on this machine, and so is Flow "
          "(StepFunctions::StateMachine) of the template"),
+        ("socket", "the service 'execute-api' is absent on this machine, and so is Socket "
+         "(ApiGatewayV2::Api (WebSocket)) of the template"),
         ("bedrock", "this stack has no service 'bedrock'"),
         ("instances", "this stack has no service 'ec2'"),
     ],

@@ -9,6 +9,7 @@
     code          the folders of functions and layers
     roles         the role of a function, with its policies
     asynchronous  retries and destinations of asynchronous invocations
+    definitions   methods and authorizers of definitions in OpenAPI
     apis          all APIs: http_api, rest_api (with mocks) and function_urls, and their authorizers
     sources       event source mappings: queues and streams
     schedules     rules and schedules of EventBridge

@@ -9,24 +9,16 @@ from mayfly_local.application.build.authorizers import (
     IAM,
     authorizer_of,
     scheme_of_resource,
-    schemes_of,
     security_of,
 )
-from mayfly_local.application.build.functions import absence_of, find_function
+from mayfly_local.application.build.definitions import METHODS, authorizers_of
+from mayfly_local.application.build.functions import find_target
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.model import Function
+from mayfly_local.application.supported import is_websocket
 
-__all__ = ["METHODS", "build_http_apis", "cors_of"]
+__all__ = ["build_http_apis", "cors_of"]
 
-_ANY_METHOD: Final = "x-amazon-apigateway-any-method"
-#: Keys of a path that are methods, with the methods of routes.
-METHODS: Final = {
-    **{
-        method: method.upper()
-        for method in ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-    },
-    _ANY_METHOD: "ANY",
-}
 #: Keys of a definition that change nothing here.
 _BODY_KEYS: Final = {
     "components", "info", "openapi", "paths", "security", "securityDefinitions", "servers",
@@ -40,7 +32,9 @@ def build_http_apis(
     """Returns the template's HTTP APIs. Raises TemplateError."""
     apis = []
     for name, properties in resources.of_type("AWS::ApiGatewayV2::Api"):
-        if properties.get("ProtocolType") == "WEBSOCKET":
+        if is_websocket(resources.template.resources[name]):
+            continue  # It is classified as absent.
+        if properties.get("ProtocolType") == "WEBSOCKET":  # by the value of a parameter
             report.leave_out(name, "a WebSocket API")
             continue
         address = addresses.by_name[name]
@@ -53,9 +47,8 @@ def build_http_apis(
         ]
         if "Target" in properties:
             key = str(properties.get("RouteKey", "$default"))
-            function = find_function(functions, name, properties["Target"], report)
             method, _, path = key.rpartition(" ")
-            absent = absence_of(function, functions)
+            function, absent = find_target(functions, name, properties["Target"], report)
             routes.append(Route(method or "ANY", path, function, None, absent=absent))
         cors = body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")
         apis.append(
@@ -113,11 +106,7 @@ def _stages(api: str, resources: Resources) -> tuple[Stage, ...]:
 def _body_routes(
     api: str, body: Mapping[str, Any], functions: Mapping[str, Function], report: Report
 ) -> list[Route]:
-    authorizers = {
-        name: authorizer
-        for name, scheme in schemes_of(body).items()
-        if (authorizer := authorizer_of(api, name, scheme, functions, report, is_rest=False))
-    }
+    authorizers = authorizers_of(api, body, functions, report, is_rest=False)
     routes = []
     for path, operations in (body.get("paths") or {}).items():
         if not path.startswith("/") and path != "$default":
@@ -198,13 +187,13 @@ def _integrated(
         report.absent(where, f"the integration {integration.get('integrationSubtype', kind)}")
         return Route(method, path, "", authorizer, absent=reason)
     timeout = integration.get("timeoutInMillis")
-    function = find_function(functions, where, integration.get("uri", ""), report)
+    function, absent = find_target(functions, where, integration.get("uri", ""), report)
     return Route(
         method,
         path,
         function,
         authorizer,
-        absent=absence_of(function, functions),
+        absent=absent,
         payload="2.0" if payload.startswith("2") else "1.0",
         scopes=scopes,
         seconds=None if timeout is None else int(timeout) / 1000,

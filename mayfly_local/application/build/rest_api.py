@@ -19,12 +19,11 @@ from mayfly_local.application.build.authorizers import (
     IAM,
     authorizer_of,
     scheme_of_resource,
-    schemes_of,
     security_of,
 )
-from mayfly_local.application.build.functions import absence_of, find_function
-from mayfly_local.application.build.http_api import METHODS
-from mayfly_local.application.build.mocks import mock_of, static_headers
+from mayfly_local.application.build.definitions import METHODS, authorizers_of
+from mayfly_local.application.build.functions import find_target
+from mayfly_local.application.build.mocks import computed_headers, mock_of, static_headers
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.model import Function
 
@@ -77,7 +76,7 @@ def _api(
         if any(route.needs_key for route in routes)
         else {},
         key_from_authorizer=source == "AUTHORIZER",
-        responses=_responses(address.id, body, resources),
+        responses=_responses(name, address.id, body, resources, report),
     )
 
 
@@ -87,11 +86,7 @@ def _api(
 def _body_routes(
     api: str, body: Mapping[str, Any], functions: Mapping[str, Function], report: Report
 ) -> list[Route]:
-    authorizers = {
-        name: authorizer
-        for name, scheme in schemes_of(body).items()
-        if (authorizer := authorizer_of(api, name, scheme, functions, report, is_rest=True))
-    }
+    authorizers = authorizers_of(api, body, functions, report, is_rest=True)
     routes = []
     for path, operations in (body.get("paths") or {}).items():
         for method, operation in operations.items():
@@ -270,10 +265,10 @@ def _integrated(
     uri = str(integration.get("uri", ""))
     function, mock, absent = "", None, None
     if kind == "aws_proxy" and "/functions/" in uri:
-        function = find_function(functions, where, uri, report)
-        absent = absence_of(function, functions)
+        function, absent = find_target(functions, where, uri, report)
     elif kind == "mock" and (mock := mock_of(integration)) is not None:
-        pass
+        for response in (integration.get("responses") or {}).values():
+            _report_computed(where, (response or {}).get("responseParameters") or {}, report)
     else:
         what = f"the integration {kind}" + (
             " with a mapping template" if kind == "mock" else f" to {uri}" if uri else ""
@@ -286,6 +281,11 @@ def _integrated(
         payload="1.0", mock=mock, absent=absent, needs_key=needs_key, scopes=scopes,
         validation=validation, seconds=None if timeout is None else int(timeout) / 1000,
     )  # fmt: skip
+
+
+def _report_computed(where: str, parameters: Mapping[str, Any], report: Report) -> None:
+    for header in computed_headers(parameters):
+        report.absent(where, f"the header {header} of its response, which must be computed")
 
 
 def _stages(api_id: str, resources: Resources) -> tuple[Stage, ...]:
@@ -343,7 +343,7 @@ def _made_key(resources: Resources, name: str) -> str:
 
 
 def _responses(
-    api_id: str, body: Mapping[str, Any], resources: Resources
+    api: str, api_id: str, body: Mapping[str, Any], resources: Resources, report: Report
 ) -> dict[str, GatewayResponse]:
     given = {
         str(kind): (
@@ -359,6 +359,8 @@ def _responses(
             spec.get("ResponseParameters") or {},
             spec.get("ResponseTemplates") or {},
         )
+    for kind, (_, parameters, _) in given.items():
+        _report_computed(f"{api}: gateway response {kind}", parameters, report)
     return {
         kind: GatewayResponse(
             None if status is None else int(status),

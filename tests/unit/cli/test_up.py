@@ -52,4 +52,4 @@ def test_layer_that_is_not_a_folder_is_refused(command: list[str], tmp_path: Pat
         [*command, "--layer", f"own={tmp_path}/gone"],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, "gone is not a folder" in done.stderr) == (2, True)
+    assert (done.returncode, "gone is not a folder or a zip archive" in done.stderr) == (2, True)

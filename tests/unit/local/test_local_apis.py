@@ -10,6 +10,7 @@ import pytest
 from mayfly_local.application.apis import Api, ApiKind, AuthorizerKind, Mock
 from mayfly_local.application.build import build
 from mayfly_local.application.build.mocks import mock_of
+from mayfly_local.application.classes import Class
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 
@@ -54,13 +55,62 @@ def test_each_api_has_a_port_and_an_id_of_its_own(tmp_path: Path) -> None:
     ]
 
 
-def test_websocket_api_is_absent(tmp_path: Path) -> None:
+SOCKET = """
+W: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: w, ProtocolType: WEBSOCKET}}
+Connect:
+  Type: AWS::ApiGatewayV2::Route
+  Properties: {ApiId: !Ref W, RouteKey: $connect, RouteResponseSelectionExpression: $default}
+Stage: {Type: AWS::ApiGatewayV2::Stage, Properties: {ApiId: !Ref W, StageName: prod}}
+Response:
+  Type: AWS::ApiGatewayV2::RouteResponse
+  Properties: {ApiId: !Ref W, RouteId: !Ref Connect, RouteResponseKey: $default}
+"""
+CALLER = """
+F:
+  Type: AWS::Serverless::Function
+  Properties:
+    CodeUri: code
+    Handler: a.b
+    Runtime: python3.13
+    Environment:
+      Variables:
+        SOCKET: !Sub "wss://${W}.execute-api.${AWS::Region}.amazonaws.com/prod"
+        CALLBACK: !Sub "https://${W}.execute-api.${AWS::Region}.amazonaws.com/prod"
+        ENDPOINT: !GetAtt W.ApiEndpoint
+        API: !Sub "https://${A}.execute-api.${AWS::Region}.amazonaws.com"
+"""
+
+
+def test_websocket_api_is_absent_with_one_line(tmp_path: Path) -> None:
+    app = application(tmp_path, SOCKET)
+    assert app.apis == ()
+    assert [str(part) for part in app.parts if part.group is Class.ABSENT] == [
+        "W: ApiGatewayV2::Api (WebSocket)"
+    ]
+    runs = {part.name for part in app.parts if part.group is Class.RUNS}
+    assert not runs & {"W", "Connect", "Stage", "Response"}
+
+
+def test_websocket_api_by_a_parameter_is_absent(tmp_path: Path) -> None:
     app = application(
         tmp_path,
-        "W: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: w, ProtocolType: WEBSOCKET}}",
+        "W: {Type: AWS::ApiGatewayV2::Api, Properties: "
+        "{Name: w, ProtocolType: !Join ['', [WEB, SOCKET]]}}",
     )
     assert app.apis == ()
     assert "W: a WebSocket API" in [str(part) for part in app.parts]
+
+
+def test_websocket_api_takes_neither_the_port_nor_the_address_of_another(tmp_path: Path) -> None:
+    http = "A: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: a, ProtocolType: HTTP}}"
+    app = application(tmp_path, SOCKET + http, function=CALLER)
+    assert only(app).url == "http://127.0.0.1:3000"
+    assert app.functions["F"].variables == {
+        "SOCKET": "wss://w.absent.invalid/prod",
+        "CALLBACK": "https://w.absent.invalid/prod",
+        "ENDPOINT": "wss://w.absent.invalid",
+        "API": "http://127.0.0.1:3000",
+    }
 
 
 # ---------------------------------------------------------------- HTTP APIs by hand
@@ -284,11 +334,42 @@ def test_alias_and_version_are_the_function(tmp_path: Path, reference: str) -> N
 
 # ---------------------------------------------------------------- mocks
 
+OK = {"application/json": '{"statusCode": 200}'}
+FAILED = Mock(
+    500,
+    {"x-amzn-ErrorType": "InternalServerErrorException"},
+    '{"message": "Internal server error"}',
+)
+
 
 @pytest.mark.parametrize(
     ("integration", "mock"),
     [
-        pytest.param({}, Mock(200, {}, ""), id="nothing"),
+        pytest.param(
+            {"requestTemplates": OK, "responses": {"default": {}}}, Mock(200, {}, ""), id="default"
+        ),
+        pytest.param({}, FAILED, id="nothing"),
+        pytest.param({"responses": {"default": {}}}, FAILED, id="no-status"),
+        pytest.param({"requestTemplates": OK}, FAILED, id="no-response"),
+        pytest.param({"requestTemplates": OK, "responses": {"4\\d{2}": {}}}, FAILED, id="no-match"),
+        pytest.param(
+            {
+                "requestTemplates": {
+                    "a/b": '#if($x)\n{"statusCode": 200}#else{"statusCode": 4}#end'
+                },
+                "responses": {"default": {}},
+            },
+            None,
+            id="directive-in-the-request",
+        ),
+        pytest.param(
+            {
+                "requestTemplates": {"a/b": '{"statusCode": $input.params("code")}'},
+                "responses": {"default": {}},
+            },
+            None,
+            id="variable-status",
+        ),
         pytest.param(
             {
                 "requestTemplates": {"application/json": '{"statusCode" : 204}'},
@@ -308,12 +389,18 @@ def test_alias_and_version_are_the_function(tmp_path: Path, reference: str) -> N
             id="pattern",
         ),
         pytest.param(
-            {"responses": {"default": {"responseTemplates": {"application/json": "$context.x"}}}},
+            {
+                "requestTemplates": OK,
+                "responses": {"default": {"responseTemplates": {"application/json": "$context.x"}}},
+            },
             None,
             id="variable",
         ),
         pytest.param(
-            {"responses": {"default": {"responseTemplates": {"application/json": "#set($a = 1)"}}}},
+            {
+                "requestTemplates": OK,
+                "responses": {"default": {"responseTemplates": {"text/html": "#set($a = 1)"}}},
+            },
             None,
             id="mapping-template",
         ),
@@ -321,3 +408,42 @@ def test_alias_and_version_are_the_function(tmp_path: Path, reference: str) -> N
 )
 def test_mock_has_the_response_of_its_status(integration: Any, mock: Mock | None) -> None:
     assert mock_of(integration) == mock
+
+
+def test_computed_header_of_a_mock_is_absent(tmp_path: Path) -> None:
+    mock = {
+        "type": "mock",
+        "requestTemplates": OK,
+        "responses": {
+            "default": {
+                "statusCode": "200",
+                "responseParameters": {
+                    "method.response.header.X-Fixed": "'a'",
+                    "method.response.header.X-Id": "context.requestId",
+                    "method.response.header.X-None": "integration.response.header.x",
+                },
+            }
+        },
+    }
+    body = {
+        "openapi": "3.0.1",
+        "paths": {"/a": {"options": {"x-amazon-apigateway-integration": mock}}},
+        "x-amazon-apigateway-gateway-responses": {
+            "DEFAULT_4XX": {
+                "responseParameters": {
+                    "gatewayresponse.header.Vary": "'Origin'",
+                    "gatewayresponse.header.X-Origin": "method.request.header.Origin",
+                }
+            }
+        },
+    }
+    app = application(
+        tmp_path, f"A: {{Type: AWS::ApiGateway::RestApi, Properties: {{Body: {json.dumps(body)}}}}}"
+    )
+    assert [str(part) for part in app.parts if part.group is Class.ABSENT] == [
+        "A: OPTIONS /a: the header X-Id of its response, which must be computed",
+        "A: gateway response DEFAULT_4XX: the header X-Origin of its response, which must be "
+        "computed",
+    ]
+    (route,) = only(app).routes
+    assert route.mock == Mock(200, {"X-Fixed": "a"}, "")

@@ -1,5 +1,6 @@
 """Templates as people write them: what SAM and CloudFormation take, the local runtime takes."""
 
+import json
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -103,7 +104,7 @@ def test_plain_function_and_layer_may_name_a_local_folder(tmp_path: Path) -> Non
     ("properties", "reason"),
     [
         ("CodeUri: gone", "F: a function: its code gone does not exist"),
-        ("CodeUri: code.zip", "F: a function: its code code.zip is not a folder"),
+        ("CodeUri: code.zip", "F: a function: its code code.zip is not a folder or a zip archive"),
         ("CodeUri: {Bucket: b, Key: k}", "F: a function: its code is not a local folder"),
         ("CodeUri: s3://b/k", "F: a function: its code is not a local folder"),
         ("Runtime: java21", "F: a function of the runtime java21"),
@@ -242,27 +243,98 @@ def test_parameter_that_names_a_thing_of_the_account_needs_no_value(
     assert "P: a parameter that is" in "\n".join(table(template.parts))
 
 
+STAGE = "Parameters: {Stage: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
+SAVED = "version: 0.1\ndefault: {deploy: {parameters: {parameter_overrides: %s}}}\n"
+
+
+@pytest.mark.parametrize("name", ["samconfig.toml", "samconfig.yaml", "samconfig.yml"])
 @pytest.mark.parametrize(
     "saved",
     [
-        'parameter_overrides = "Stage=\\"my stage\\" Other=x"',
-        'parameter_overrides = ["Stage=my stage"]',
-        "parameter_overrides = \"ParameterKey=Stage,ParameterValue='my stage'\"",
+        pytest.param('"Stage=\\"my stage\\" Other=x"', id="text"),
+        pytest.param('["Stage=my stage"]', id="list"),
+        pytest.param("\"ParameterKey=Stage,ParameterValue='my stage'\"", id="text of the AWS CLI"),
     ],
 )
-def test_overrides_that_sam_saved_are_read(tmp_path: Path, saved: str) -> None:
-    write(tmp_path / "samconfig.toml", f"[default.deploy.parameters]\n{saved}\n")
-    text = "Parameters: {Stage: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
-    assert read(tmp_path, text).parameters == {"Stage": "my stage"}
-    assert read(tmp_path, text, parameters={"Stage": "own"}).parameters == {"Stage": "own"}
-    local = "Metadata: {Mayfly: {LocalParameters: {Stage: here}}}\n" + text
+def test_overrides_that_sam_saved_are_read(tmp_path: Path, saved: str, name: str) -> None:
+    toml = f"[default.deploy.parameters]\nparameter_overrides = {saved}\n"
+    write(tmp_path / name, toml if name.endswith(".toml") else SAVED % saved)
+    assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
+    assert read(tmp_path, STAGE, parameters={"Stage": "own"}).parameters == {"Stage": "own"}
+    local = "Metadata: {Mayfly: {LocalParameters: {Stage: here}}}\n" + STAGE
     assert read(tmp_path, local).parameters == {"Stage": "here"}
 
 
-def test_unreadable_samconfig_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "samconfig.toml", "= nothing")
-    with pytest.raises(TemplateError, match=r"samconfig\.toml cannot run here"):
-        read(tmp_path, "Resources: {Q: {Type: AWS::SQS::Queue}}")
+@pytest.mark.parametrize(
+    ("saved", "stage"),
+    [
+        pytest.param("{Stage: my stage, Other: 1}", "my stage", id="mapping"),
+        pytest.param("[Stage: my stage]", "my stage", id="list of mappings"),
+        pytest.param("{Stage: 2026-01-01}", "2026-01-01", id="date"),
+        pytest.param("{Stage: yes}", "true", id="boolean"),
+        pytest.param("{Stage: [a, b]}", "a,b", id="list in a mapping"),
+    ],
+)
+def test_overrides_in_yaml_have_the_texts_of_cloudformation(
+    tmp_path: Path, saved: str, stage: str
+) -> None:
+    write(tmp_path / "samconfig.yaml", SAVED % saved)
+    assert read(tmp_path, STAGE).parameters == {"Stage": stage}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("mine.yaml", "Stage: my stage", id="mapping"),
+        pytest.param(
+            "mine.json", '[{"ParameterKey": "Stage", "ParameterValue": "my stage"}]', id="AWS CLI"
+        ),
+        pytest.param("mine.json", '["Stage=my stage"]', id="list"),
+    ],
+)
+def test_file_of_overrides_is_read(tmp_path: Path, name: str, content: str) -> None:
+    write(tmp_path / "samconfig.yaml", SAVED % f'"file://{name}"')
+    write(tmp_path / name, content)
+    assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
+
+
+def test_of_several_samconfig_files_the_first_of_toml_yaml_yml_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "samconfig.yml", SAVED % "{Stage: yml}")
+    assert read(tmp_path, STAGE).parameters == {"Stage": "yml"}
+    write(tmp_path / "samconfig.yaml", SAVED % "{Stage: yaml}")
+    assert read(tmp_path, STAGE).parameters == {"Stage": "yaml"}
+    write(
+        tmp_path / "samconfig.toml", "[default.global.parameters]\nparameter_overrides = 'Stage=t'"
+    )
+    assert read(tmp_path, STAGE).parameters == {"Stage": "t"}
+
+
+def test_overrides_of_the_nearest_command_count_most(tmp_path: Path) -> None:
+    sections = ["global", "build", "deploy", "local_start_api"]
+    for count in range(1, len(sections) + 1):
+        settings = {
+            command: {"parameters": {"parameter_overrides": {"Stage": command}}}
+            for command in sections[:count]
+        }
+        (tmp_path / "samconfig.yaml").write_text(json.dumps({"default": settings}))
+        assert read(tmp_path, STAGE).parameters == {"Stage": sections[count - 1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("samconfig.toml", "= nothing", r"samconfig\.toml cannot run here:\n  - it cannot be read"),
+        ("samconfig.yaml", "a: [", r"samconfig\.yaml cannot run here:\n  - it is not valid YAML"),
+        ("samconfig.yml", SAVED % "nothing", r"'nothing'; an override is NAME=VALUE"),
+        ("samconfig.yaml", SAVED % '"file://gone.json"', r"gone\.json cannot run here"),
+    ],
+)
+def test_unreadable_samconfig_is_named(
+    tmp_path: Path, name: str, content: str, problem: str
+) -> None:
+    write(tmp_path / name, content)
+    with pytest.raises(TemplateError, match=problem):
+        read(tmp_path, STAGE)
 
 
 @pytest.mark.parametrize(
@@ -297,9 +369,49 @@ def test_parameters_reach_what_the_translator_resolves(
     assert body["x-amazon-apigateway-cors"]["allowOrigins"] == expected
 
 
+PARAMETERS = """
+Parameters:
+  Number: {Type: Number, Default: 0}
+  Name: {Type: String, Default: by-default}
+  Switch: {Type: String, Default: "false"}
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.f
+      Timeout: !Ref Number
+      FunctionName: !Ref Name
+      ReservedConcurrentExecutions: !Ref Number
+      Environment: {Variables: {NAME: !Ref Name}}
+      EventInvokeConfig: {MaximumRetryAttempts: !Ref Number}
+      FunctionUrlConfig: {AuthType: NONE, Cors: {AllowOrigins: [!Ref Name]}}
+      Events:
+        Get: {Type: Api, Properties: {RestApiId: !Ref A, Path: /, Method: GET,
+              Auth: {ApiKeyRequired: !Ref Switch}}}
+  A: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref Name}}
+"""
+
+
+def test_given_parameters_reach_every_property(tmp_path: Path) -> None:
+    given = {"Number": "2", "Name": "given", "Switch": "true"}
+    made = built(tmp_path, PARAMETERS, parameters=given)
+    of = made.functions["F"]
+    assert (of.timeout_seconds, of.limit, of.function_name) == (2, 2, "given")
+    assert of.variables == {"NAME": "given"}
+    assert of.asynchronous.max_retries == 2
+    rest, url = made.apis
+    assert rest.stages[0].name == "given"
+    assert rest.routes[0].needs_key
+    assert url.cors is not None
+    assert url.cors.origins == ("given",)
+
+
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
+        ('!Sub "x${AWS::NoValue}y"', "xy"),
+        ('!Join ["-", [a, !Ref AWS::NoValue, b]]', "a-b"),
         ('!GetAZs ""', "us-east-1a,us-east-1b,us-east-1c"),
         ("!Select [1, !GetAZs us-east-1]", "us-east-1b"),
         ("!Select [1, !Cidr [10.0.0.0/16, 3, 8]]", "10.0.1.0/24"),
