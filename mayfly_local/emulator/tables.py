@@ -9,6 +9,9 @@ from mayfly_local.account import ACCOUNT, REGION
 
 __all__ = ["EmulatorTables"]
 
+for _name in ("_tables", "_parse_partiql", "_txn_token_lookup"):
+    getattr(dynamodb, _name)  # A missing name ends the start.
+
 
 class EmulatorTables:
     """The tables as the emulator has them at the moment of a call."""
