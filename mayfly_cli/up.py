@@ -89,6 +89,15 @@ class _Port(click.ParamType[int]):
     "second is twice as long.",
 )
 @click.option(
+    "--transaction-time",
+    type=click.FloatRange(0, 10),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a transaction holds its items; other writes of them are refused meanwhile, "
+    "as on AWS, where it is about 0.02.",
+)
+@click.option(
     "--grace",
     type=SECONDS,
     default=10.0,
@@ -146,6 +155,7 @@ def up(
     layers: tuple[tuple[str, str], ...],
     ttl_lag: float,
     retry_delay: float,
+    transaction_time: float,
     grace: float,
     idle: float,
     work: Path | None,
@@ -159,6 +169,10 @@ def up(
     from mayfly_local.up import Options
     from mayfly_local.up import up as run
 
+    if transaction_time and endpoint_url:
+        raise click.UsageError(
+            "--transaction-time is for the embedded emulator; leave out --endpoint-url"
+        )
     template = template.resolve()
     options = Options(
         template=template,
@@ -170,6 +184,7 @@ def up(
         parameters=_asked_for(template, dict(parameters)),
         ttl_lag=ttl_lag,
         retry_delay=retry_delay,
+        transaction_seconds=transaction_time,
         grace=grace,
         idle=idle,
         pure_python=runtime == "python",

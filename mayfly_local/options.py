@@ -26,4 +26,5 @@ class Options:
     hosts: frozenset[str]
     any_credentials: bool
     strict: bool = False
+    transaction_seconds: float = 0.0
     layers: dict[str, Path] = field(default_factory=dict)

@@ -86,6 +86,7 @@ async def _start_emulator(
         free_port(options.port + 1), work=options.work, state=options.state,
         log=logs.of("mayfly"), keys=keys, hosts=options.hosts,
         any_credentials=options.any_credentials, say=logs.say,
+        transaction_seconds=options.transaction_seconds,
     )  # fmt: skip
     await emulator.spawn(children)
     return keys, emulator

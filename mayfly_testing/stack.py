@@ -303,8 +303,11 @@ def _strictness(template: Path) -> list[str]:
 
 
 @contextmanager
-def emulator(work: Path) -> Iterator[str]:
-    """Yields the endpoint of an emulator alone, in memory, that accepts any credentials."""
+def emulator(work: Path, *, transaction_seconds: float = 0.0) -> Iterator[str]:
+    """Yields the endpoint of an emulator alone, in memory, that accepts any credentials.
+
+    Transactions hold their items for `transaction_seconds`.
+    """
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
@@ -317,6 +320,7 @@ def emulator(work: Path) -> Iterator[str]:
         log=logs.of("emulator"),
         keys=keys,
         any_credentials=True,
+        transaction_seconds=transaction_seconds,
     )
 
     async def start() -> None:

@@ -11,25 +11,33 @@ from typing import Any, Final
 from mayfly_local.iam.bodies import Receive, whole_body
 from mayfly_local.iam.faults import KINDS, Faults
 from mayfly_local.iam.identities import Identities
+from mayfly_local.iam.items import WRITES
 from mayfly_local.iam.kept import Kept
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.refusals import Refusals
-from mayfly_local.iam.requests import Permission
+from mayfly_local.iam.requests import Permission, Request
 from mayfly_local.iam.responses import Send, plain_error, respond
+from mayfly_local.iam.transactions import Transactions
 
 __all__ = ["PREFIX", "ControlInterface"]
 
 #: The paths of control requests.
 PREFIX: Final = "/_mayfly/"
 #: Requests that people may send, besides those that only read.
-_OF_PEOPLE: Final = ("faults", "clear-faults", "check")
+_OF_PEOPLE: Final = ("faults", "clear-faults", "check", "transactions", "hold")
+#: Requests that only read if they have no body.
+_READS: Final = ("health", "roles", "transactions")
+#: The longest time for which a transaction holds its items, in milliseconds: 10 s, by which every
+#: SDK has given up.
+_LONGEST_MS: Final = 10_000
 
 
 class ControlInterface:
     """Serves control requests.
 
-    They set the keys and roles of functions, request faults and clear them, and ask about
-    permissions. All other requests are for the durable state.
+    They set the keys and roles of functions, request faults and clear them, set how long
+    transactions hold their items, and ask about permissions. All other requests are for the durable
+    state.
     """
 
     def __init__(
@@ -37,13 +45,16 @@ class ControlInterface:
         identities: Identities,
         permissions: Permissions,
         refusals: Refusals,
+        *,
         faults: Faults,
+        transactions: Transactions,
         kept: Kept,
     ) -> None:
         self._identities = identities
         self._permissions = permissions
         self._refusals = refusals
         self._faults = faults
+        self._transactions = transactions
         self._kept = kept
         #: The types of the template's absent resources, by logical id.
         self.absent: dict[str, str] = {}
@@ -70,7 +81,7 @@ class ControlInterface:
         except ValueError as problem:
             await respond(send, 400, *plain_error(f"the body is not JSON: {problem}"))
             return
-        is_read = what in ("health", "roles") and body is None
+        is_read = what in _READS and body is None
         if owner != "runtime" and not is_read and what not in _OF_PEOPLE:
             await respond(send, 403, *plain_error(f"only the runtime may use {PREFIX}{what}"))
             return
@@ -124,6 +135,12 @@ class ControlInterface:
                 return {}
             case "clear-faults":
                 return {"cleared": self._faults.clear()}
+            case "transactions":
+                if arguments is not None:
+                    self._transactions.set(arguments["milliseconds"] / 1000)
+                return self._transactions.report()
+            case "hold":
+                return {"items": self._transactions.hold(*_other_transaction(arguments))}
             case "check":
                 function, permission = (
                     arguments["function"],
@@ -156,26 +173,42 @@ def _use_of(permissions: Permissions) -> dict[str, Any]:
     }
 
 
+def _other_transaction(arguments: Mapping[str, Any]) -> tuple[Request, float]:
+    """Returns a request whose items another transaction is to hold, and for how many seconds."""
+    headers = {"x-amz-target": f"DynamoDB_20120810.{arguments['operation']}"}
+    body = json.dumps(arguments["request"]).encode()
+    return Request("dynamodb", "POST", "/", {}, headers, body), arguments["milliseconds"] / 1000
+
+
 def _malformed(what: str, arguments: Any) -> str | None:
     """Returns the error of a control request from people, or None."""
     shapes: dict[str, dict[str, type]] = {
         "clear-faults": {},
         "faults": {"function": str, "action": str, "kind": str, "times": int},
+        "transactions": {"milliseconds": int},
+        "hold": {"operation": str, "request": dict, "milliseconds": int},
         "check": {"function": str, "action": str, "resource": str, "note": bool},
     }
-    if what not in shapes:
+    if what not in shapes or (what in _READS and arguments is None):
         return None
     if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
         return f"{what} needs {', '.join(shapes[what]) or 'an empty object'}"
     wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
     if wrong:
         return f"wrong type: {', '.join(wrong)}"
-    if what == "faults" and (arguments["kind"] not in KINDS or arguments["times"] < 1):
+    if not 0 <= arguments.get("milliseconds", 0) <= _LONGEST_MS:
+        return f"milliseconds is from 0 to {_LONGEST_MS}"
+    return _malformed_fault(arguments) if what == "faults" else None
+
+
+def _malformed_fault(fault: Mapping[str, Any]) -> str | None:
+    if fault["kind"] not in KINDS or fault["times"] < 1:
         return f"kind is one of {', '.join(KINDS)}, times at least 1"
-    if (
-        what == "faults"
-        and arguments["kind"] == "conflict"
-        and not arguments["action"].startswith("dynamodb:")
-    ):
-        return f"only calls of DynamoDB can conflict, and {arguments['action']} is another one"
+    if fault["kind"] == "conflict" and fault["action"] not in WRITES:
+        return (
+            f"{fault['action']} cannot meet a transaction; with conflict, action is one of "
+            f"{', '.join(WRITES)}"
+        )
+    if fault["kind"] == "throttle" and not fault["action"].startswith("dynamodb:"):
+        return f"only calls of DynamoDB can be throttled here, and {fault['action']} is another one"
     return None

@@ -17,6 +17,9 @@ from tests.support.clients import Lean, lost, prepared, read
 
 Plan = Callable[[str, int], str | None]
 
+#: Operations that can meet a transaction. DynamoDB answers plain reads whatever holds their items.
+MEETING = ("PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchExecuteStatement")
+
 
 class Killed(BaseException):
     """The end of a process, in a test that plays several processes.
@@ -155,6 +158,7 @@ class Faults:
             forward()
             raise Killed
         if kind == "conflict":
+            assert operation in MEETING, f"{operation} meets no transaction"
             if operation == "BatchExecuteStatement":
                 return _refused_statements(request)
             kind = self._conflict(operation, request)
