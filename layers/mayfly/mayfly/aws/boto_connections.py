@@ -67,7 +67,7 @@ class _Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection can take a request."""
+        """True if the connection can take a request."""
         # A clock that went back says nothing about the time in between.
         is_fresh = self._answered_ms is None or (
             0 <= self.clock() - self._answered_ms <= self.idle_ms

@@ -61,10 +61,11 @@ class _Bytes(RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
         """Reads the next part. Raises TimeoutError."""
-        seconds = min(self._most, self._left())
+        seconds = self._left()
         if seconds <= 0:
             raise TimeoutError("the request has no time left for its answer")
-        self._connection.settimeout(None if seconds == inf else seconds)
+        if seconds < self._most:
+            self._connection.settimeout(seconds)
         return self._file.readinto(buffer)
 
     def close(self) -> None:
