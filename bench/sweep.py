@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly.jobs.items import new_items
 from mayfly.jobs.model import Job, Status
 
 from bench.batch import make_stores
+from bench.invocation import Invocation
 from functions.sweep_jobs.app import build
 from functions.sweep_jobs.deps import from_environ
 from mayfly_local.emulator.clients import Clients
@@ -24,20 +24,8 @@ QUESTION = (
     "wait beside 20,000 of another one that are due before them?"
 )
 FLOOD, QUIET = 20_000, 10
-#: The time of an invocation, in milliseconds, as in the template.
-INVOCATION_MS = 60_000
-
-
-class Invocation(LambdaContext):
-    """Lambda's context, with a deadline."""
-
-    def __init__(self) -> None:
-        self._ends = time.monotonic() + INVOCATION_MS / 1000
-
-    # A static method in Lambda's context.
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
-        """Returns the time that is left of the invocation."""
-        return int((self._ends - time.monotonic()) * 1000)
+#: The time of an invocation, in seconds, as in the template.
+INVOCATION_SECONDS = 60
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
@@ -61,10 +49,10 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        first = handler({}, Invocation())["released"]
+        first = handler({}, Invocation(INVOCATION_SECONDS))["released"]
         in_first, released, sweeps = time.monotonic() - began, first, 1
         while released < FLOOD + QUIET:
-            released += handler({}, Invocation())["released"]
+            released += handler({}, Invocation(INVOCATION_SECONDS))["released"]
             sweeps += 1
         seconds = time.monotonic() - began
         watcher.join(60)

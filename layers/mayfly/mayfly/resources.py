@@ -285,7 +285,7 @@ def parameters() -> "Parameters":
     return Parameters(client_of("ssm"), system_clock)
 
 
-def client_of(service: str, *, attempts: int = 3) -> Any:
+def client_of(service: str, *, attempts: int = 3, clock: Clock = system_clock) -> Any:
     """Returns a client of DynamoDB, its streams, SQS or Parameter Store. Raises ConfigError.
 
     It is the lean client where a function's process runs, on Lambda and on the local runtime, and
@@ -295,7 +295,7 @@ def client_of(service: str, *, attempts: int = 3) -> Any:
     env = os.environ
     choice = env.get("MAYFLY_CLIENT") or ("lean" if _is_function(env) else "boto3")
     if choice == "boto3":
-        return client(service, attempts=attempts)
+        return client(service, attempts=attempts, clock=clock)
     if choice != "lean":
         raise ConfigError([f"MAYFLY_CLIENT must be lean or boto3, and is {choice!r}"])
     from mayfly.aws.lean import LeanClient
@@ -312,6 +312,7 @@ def client_of(service: str, *, attempts: int = 3) -> Any:
         tls=lambda: context(bundle or AMAZON_ROOTS),
         # For a server that does not have a certificate of Amazon's.
         wider_tls=None if bundle else lambda: context(None),
+        clock=clock,
     )
 
 
@@ -322,10 +323,11 @@ def _is_function(env: Mapping[str, str]) -> bool:
     )
 
 
-def client(service: str, *, attempts: int = 3) -> Any:
+def client(service: str, *, attempts: int = 3, clock: Clock = system_clock) -> Any:
     """Returns a client of one AWS service.
 
-    Region, credentials and endpoint come from the variables that every SDK reads.
+    Region, credentials and endpoint come from the variables that every SDK reads. `clock` measures
+    for how long a connection was idle.
     """
     import boto3
     from botocore.config import Config
@@ -340,9 +342,13 @@ def client(service: str, *, attempts: int = 3) -> Any:
     )
     region = os.environ.get("AWS_REGION")
     made = boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
-    from mayfly.aws.boto import limit_by_deadline, refuse_damaged_answers
+    from mayfly.aws.boto import limit_retries, refuse_damaged_answers
+    from mayfly.aws.boto_connections import limit_connections
+    from mayfly.aws.connections import IDLE_SECONDS, ONCE_IDLE_SECONDS
 
-    limit_by_deadline(made, attempts=attempts)
+    idle_seconds = ONCE_IDLE_SECONDS if attempts == 1 else IDLE_SECONDS
+    limit_connections(made, idle_seconds=idle_seconds, clock=clock)
+    limit_retries(made, attempts=attempts)
     if service in _JSON_SERVICES:
         refuse_damaged_answers(made, attempts=attempts)
     return made
