@@ -149,6 +149,9 @@ HELD = {
         f"{WIRE}events.py::test_message_for_an_endpoint_that_is_gone_is_skipped_with_a_line",
         f"{WIRE}events.py::test_event_for_a_target_that_is_gone_is_skipped_with_a_line",
     ],
+    "Requests meet no": [
+        f"{WIRE}transactions.py::test_transaction_that_takes_no_time_meets_nothing"
+    ],
     "TTL deletes items `--ttl-lag` seconds late": [
         f"{UNIT}differences.py::test_ttl_deletes_items_a_minute_late_by_default",
         f"{APPS}second_application.py::"
