@@ -37,6 +37,7 @@ class Settings:
     relay_failures_arn: str
     default_tenant: str
     lambda_task_root: str
+    due_shards: int = 1
     mayfly_tasks: str = "tasks"
     aws_sam_local: bool = False
 

@@ -33,6 +33,7 @@ class Settings:
     counters_table: str
     tenant_limit: int
     lambda_task_root: str
+    due_shards: int = 1
     mayfly_tasks: str = "tasks"
     aws_sam_local: bool = False
 

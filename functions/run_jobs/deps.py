@@ -38,6 +38,7 @@ class Settings:
     jobs_queue_url: str
     imports_bucket: str
     default_tenant: str
+    due_shards: int = 1
     lease_seconds: int = 15
     mayfly_tasks: str = "tasks"
     aws_sam_local: bool = False

@@ -29,6 +29,7 @@ class Settings:
     jobs_table: str
     imports_bucket: str
     lambda_task_root: str
+    due_shards: int = 1
     mayfly_tasks: str = "tasks"
     aws_sam_local: bool = False
 

@@ -39,6 +39,7 @@ class Settings:
     relay_reports_bucket: str
     relay_failures_url: str
     lambda_task_root: str
+    due_shards: int = 1
     mayfly_tasks: str = "tasks"
     aws_sam_local: bool = False
 

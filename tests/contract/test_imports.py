@@ -67,7 +67,7 @@ JOBS = {
     "worker": {"rules", "authoring", "store"},
     "routing": {"rules", "authoring", "store"},
 }
-_OF_STORE = {"__init__", "group_commit", "operations", "service", "store"}
+_OF_STORE = {"__init__", "due", "group_commit", "operations", "service", "store"}
 #: Modules of a feature that compute with values only.
 PURE = (
     "cron.py",
@@ -78,6 +78,7 @@ PURE = (
     "lifecycle.py",
     "model.py",
     "rules.py",
+    "shards.py",
     "tokens.py",
     "windows.py",
     "wire.py",

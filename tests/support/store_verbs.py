@@ -460,6 +460,12 @@ VERBS: dict[str, Verb] = {
         lambda w: w.slow.note_slow("acme", "a:1"), lambda w, _: w.slow.is_slow("acme", "a:1")
     ),
     "SlowReceivers.note_slow": _alone(lambda w: w.slow.note_slow("acme", "a:1")),
+    "SlowReceivers.note_turned": _with(
+        lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.note_turned("acme", "b:1")
+    ),
+    "SlowReceivers.count_turned": _with(
+        lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.count_turned("acme")
+    ),
     "TenantStore.add_key": _alone(lambda w: w.key()),
     "TenantStore.find_key": _with(lambda w: w.key(), lambda w, _: w.tenants.find_key("k1")),
     "TenantStore.list_keys": _with(lambda w: w.key(), lambda w, _: w.tenants.list_keys("acme")),

@@ -104,10 +104,11 @@ def import_objects(env: Mapping[str, str]) -> "Objects":
 
 
 def job_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "JobStore":
-    """Returns the jobs in the table JOBS_TABLE. Raises ConfigError."""
+    """Returns the jobs in the table JOBS_TABLE, with DUE_SHARDS. Raises ConfigError."""
     from mayfly.jobs.store import JobStore
 
-    return JobStore(db or dynamodb(), read_settings(_Jobs, env).jobs_table)
+    settings = read_settings(_Jobs, env)
+    return JobStore(db or dynamodb(), settings.jobs_table, due_shards=_due_shards(settings))
 
 
 def job_operations(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "JobOperations":
@@ -158,7 +159,11 @@ def schedules(operations: "JobOperations", tasks: "Mapping[str, Declaration]") -
 
     store = operations.store
     return ScheduleDeps(
-        ScheduleStore(store.db, store.table), operations, tasks, system_clock, new_id
+        ScheduleStore(store.db, store.table, due_shards=store.due_shards),
+        operations,
+        tasks,
+        system_clock,
+        new_id,
     )
 
 
@@ -316,6 +321,14 @@ def client_of(service: str, *, attempts: int = 3, clock: Clock = system_clock) -
     )
 
 
+def _due_shards(settings: "_Jobs") -> int:
+    from mayfly.jobs.shards import SHARDS
+
+    if not 1 <= settings.due_shards <= SHARDS:
+        raise ConfigError([f"DUE_SHARDS={settings.due_shards} is not from 1 to {SHARDS}"])
+    return settings.due_shards
+
+
 def _is_function(env: Mapping[str, str]) -> bool:
     """Returns whether this is a function's process, without a proxy for its requests."""
     return "AWS_LAMBDA_RUNTIME_API" in env and not any(
@@ -369,6 +382,8 @@ class _Counters:
 @dataclass(frozen=True)
 class _Jobs:
     jobs_table: str
+    #: The stack's parameter DueShards.
+    due_shards: int = 1
 
 
 @dataclass(frozen=True)
