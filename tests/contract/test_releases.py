@@ -23,12 +23,13 @@ from mayfly.aws.errors import Refused
 from mayfly.jobs.model import Outcome, Status
 from mayfly.limits import Algorithm
 
-from tests.conftest import ROOT, make_tables, mocked_aws
+from tests.conftest import ROOT, make_tables
 from tests.releases.make import fill, load, members
 from tests.releases.maker import make
 from tests.releases.readings import READINGS, Stores, read, stores
 from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
+from tests.support.mocked import MockedAws
 
 FIRST = "0.1.0"
 FOLDERS = {
@@ -346,7 +347,7 @@ def open_release() -> Iterator[Callable[[str], Opened]]:
         def opened(version: str) -> Opened:
             if not current or current[0].version != version:
                 aws.close()
-                aws.enter_context(mocked_aws())
+                aws.enter_context(MockedAws())
                 current[:] = [_open(version)]
             return current[0]
 
@@ -382,32 +383,38 @@ def test_this_library_reads_the_same_values_as_the_release(
     assert value == gives
 
 
-@pytest.fixture
-def read_whole(open_release: Callable[[str], Opened], version: str) -> Opened:
+@pytest.fixture(scope="module")
+def read_whole(open_release: Callable[[str], Opened]) -> Callable[[str], Opened]:
     """Returns a release of which everything was read.
 
     A reading that fails does so in its own test, too.
     """
-    opened = open_release(version)
-    for case in document(version, "expected.json")["cases"]:
-        with suppress(Exception):
-            read(opened.stores, case["kind"], case["of"])
-    return opened
+
+    @cache
+    def whole(version: str) -> Opened:
+        opened = open_release(version)
+        for case in document(version, "expected.json")["cases"]:
+            with suppress(Exception):
+                read(opened.stores, case["kind"], case["of"])
+        return opened
+
+    return whole
 
 
 @pytest.mark.parametrize("version", FOLDERS)
-def test_every_item_of_a_release_is_read(read_whole: Opened, version: str) -> None:
+def test_every_item_of_a_release_is_read(read_whole: Callable[[str], Opened], version: str) -> None:
     every = {
         _place(table, item) for table, items in held(version)["tables"].items() for item in items
     }
-    assert every - read_whole.client.given == set()
+    assert every - read_whole(version).client.given == set()
 
 
 @pytest.mark.parametrize("version", FOLDERS)
 def test_every_attribute_that_this_library_reads_is_in_an_item(
-    read_whole: Opened, version: str
+    read_whole: Callable[[str], Opened], version: str
 ) -> None:
-    read = {(kind, name) for kind, names in read_whole.client.asked.items() for name in names}
+    whole = read_whole(version)
+    read = {(kind, name) for kind, names in whole.client.asked.items() for name in names}
     stored = {(kind, name) for kind in KINDS for item in items_of(version, kind) for name in item}
     missing = {f"{kind}: {name}" for kind, name in read - stored}
     assert {attribute for attribute in missing if is_of_its_time(attribute, version)} == set()
@@ -422,7 +429,7 @@ ANSWERS = [(version, name) for version in FOLDERS for name in document(version, 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, Any]:
     """Returns the answers of this checkout's handlers to the requests that make a release."""
-    with mocked_aws():
+    with MockedAws():
         client = make_client("dynamodb")
         return make(client, make_tables(client, "answers-")).answers
 

@@ -125,7 +125,7 @@ class Cells:
 def tables_of(embedded: Any) -> str:
     """Makes the tables, once for a client; returns the beginning of their names."""
     prefix = f"verbs{next(_PREFIXES)}-"
-    make_tables(embedded, prefix, streams=False)
+    make_tables(embedded, prefix)
     return prefix
 
 

@@ -185,7 +185,7 @@ def test_after_an_outage_of_sqs_each_accepted_job_is_done_once_and_soon(
 ) -> None:
     lasts = minutes * 60
     sqs = Sqs(outage, begins=30, seconds=lasts)
-    stage = Stage(embedded, make_tables(embedded, f"{outage}-"))
+    stage = Stage(embedded, make_tables(embedded, f"{outage}-", streams=True))
     figures = run(play(stage, sqs, seconds=lasts + 60, folder=tmp_path))
     print(  # noqa: T201  # shown by pytest -s
         f"\nSQS {outage} for {minutes} min: accepted {len(figures.accepted)}, "

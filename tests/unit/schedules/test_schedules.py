@@ -422,10 +422,11 @@ def test_every_tick_has_exactly_one_job_whenever_sweeps_run(data: st.DataObject)
     """Sweeps at any time, twice, and by those who saw an older state, never more than five minutes
     apart.
     """
-    from tests.conftest import make_tables, mocked_aws
+    from tests.conftest import make_tables
     from tests.support.clients import make_client
+    from tests.support.mocked import MockedAws
 
-    with mocked_aws():
+    with MockedAws():
         client = make_client("dynamodb")
         make_tables(client)
         kept = Schedules(client)
