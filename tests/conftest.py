@@ -47,9 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hostile",
         type=int,
-        default=2000,
+        default=1000,
         metavar="EVENTS",
-        help="hostile events to run (default: 2000)",
+        help="hostile events to run (default: 1000)",
     )
     parser.addoption(
         "--rounds",

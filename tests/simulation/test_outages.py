@@ -179,7 +179,10 @@ def text_of(reply: Any) -> bytes:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("outage", "minutes"), [("refused", 15), ("silent", 5)])
+@pytest.mark.parametrize(
+    ("outage", "minutes"),
+    [("refused", 5), pytest.param("refused", 15, marks=pytest.mark.soak), ("silent", 5)],
+)
 def test_after_an_outage_of_sqs_each_accepted_job_is_done_once_and_soon(
     embedded: Any, tmp_path: Path, outage: str, minutes: int
 ) -> None:
