@@ -34,7 +34,7 @@ from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.compute.launch import Launch
-from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
+from mayfly_local.compute.launches import launches, python_version_note
 from mayfly_local.compute.pool import Pool, Starts, environment_limit
 from mayfly_local.compute.reload import Reload
 from mayfly_local.emulator.clients import Clients
@@ -44,7 +44,7 @@ from mayfly_local.emulator.handover import Roles
 from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.errors import LocalError, TemplateError
-from mayfly_local.iam.credentials import FOREIGN, Keys
+from mayfly_local.iam.credentials import FOREIGN, Keys, emulator_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.options import Options
 from mayfly_local.ports.access import Access

@@ -5,6 +5,7 @@ this one loads the rest of the runtime meanwhile.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -33,6 +34,7 @@ async def up(options: Options) -> int:
     The exit code is 0 if all running work finished in time.
     """
     started = time.monotonic()
+    gc.disable()  # Nothing that the start loads and makes is garbage.
     # Only this user may read what this process writes. Functions get Lambda's umask 022 back.
     os.umask(0o077)
     files = raise_file_limit()
@@ -63,6 +65,8 @@ async def up(options: Options) -> int:
             await asyncio.wait([starting])
             return 0
         starting.result()
+        gc.enable()
+        gc.freeze()
         stack.announce(time.monotonic() - started)
         broken = asyncio.ensure_future(stack.broken())
         await asyncio.wait([stopped, broken], return_when=asyncio.FIRST_COMPLETED)

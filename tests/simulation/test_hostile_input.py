@@ -79,7 +79,7 @@ _TELLTALES = (
 @pytest.fixture
 def env(aws: None) -> dict[str, str]:
     # moto keeps all records that a stream ever held: megabytes in these tests.
-    make_tables(make_client("dynamodb"), streams=False)
+    make_tables(make_client("dynamodb"))
     make_client("s3").create_bucket(Bucket="imports")
     queues = {
         name: make_client("sqs").create_queue(QueueName=name)["QueueUrl"]

@@ -27,7 +27,7 @@ class Due:
     def __init__(self, client: Any, shards: int) -> None:
         self.client = client
         self.shards = shards
-        self.table = make_tables(client, f"due-{next(_TABLES)}-", streams=False)["JobsTable"]
+        self.table = make_tables(client, f"due-{next(_TABLES)}-")["JobsTable"]
         self.operations = JobOperations(JobStore(DynamoDB(client, lambda _: None), self.table))
 
     def add(self, tenant: str, jobs: int, *, at_ms: int = SOON, shards: int | None = None) -> None:
