@@ -359,15 +359,57 @@ def test_local_file_is_included_and_a_change_of_it_is_seen(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("location", ["gone.yaml", "s3://bucket/part.yaml"])
-def test_include_of_another_file_is_a_problem(tmp_path: Path, location: str) -> None:
-    with pytest.raises(TemplateError, match=f"AWS::Include of {location}: only a local file"):
+def test_included_file_that_is_not_here_is_absent_with_what_it_would_hold(
+    tmp_path: Path, location: str
+) -> None:
+    include = f"{{Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {location}}}}}}}"
+    made = built(
+        tmp_path,
+        f"""
+        Transform: [{{Name: AWS::Include, Parameters: {{Location: {location}}}}}]
+        Resources:
+          Q: {{Type: AWS::SQS::Queue, Properties: {{Tags: [{include}], QueueName: q}}}}
+          R: {{Type: AWS::SQS::Queue, Properties: {include}}}
+        """,
+    )
+    gone = f"Fn::Transform: AWS::Include of {location}, which is not next to the template"
+    assert absent(made) == [gone]
+
+
+def test_api_whose_definition_is_not_here_has_the_routes_of_its_functions(tmp_path: Path) -> None:
+    made = built(
+        tmp_path,
+        """
+        Transform: AWS::Serverless-2016-10-31
+        Resources:
+          Api:
+            Type: AWS::Serverless::Api
+            Properties:
+              StageName: v1
+              DefinitionBody:
+                Fn::Transform: {Name: AWS::Include, Parameters: {Location: "s3://b/api.yaml"}}
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Runtime: python3.13
+              Handler: app.f
+              Events: {Get: {Type: Api, Properties: {RestApiId: !Ref Api, Path: /, Method: get}}}
+        """,
+    )
+    (api,) = made.apis
+    assert [(route.method, route.path) for route in api.routes] == [("GET", "/")]
+
+
+def test_strict_refuses_an_include_that_is_not_here(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match=r"AWS::Include of gone\.yaml.* is absent"):
         read(
             tmp_path,
-            f"""
+            """
             Resources:
-              Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {location}}}}}
-              Q: {{Type: AWS::SQS::Queue}}
+              Fn::Transform: {Name: AWS::Include, Parameters: {Location: gone.yaml}}
+              Q: {Type: AWS::SQS::Queue}
             """,
+            strict=True,
         )
 
 
@@ -391,7 +433,7 @@ def test_include_of_an_uploaded_file_is_the_file_next_to_the_template(tmp_path: 
 def test_file_that_includes_itself_is_a_problem(tmp_path: Path) -> None:
     include = "Fn::Transform: {Name: AWS::Include, Parameters: {Location: part.yaml}}"
     write(tmp_path / "part.yaml", include)
-    with pytest.raises(TemplateError, match="only a local file"):
+    with pytest.raises(TemplateError, match="more than 10 files in files"):
         read(tmp_path, f"Resources:\n  Q: {{Type: AWS::SQS::Queue}}\n  {include}")
 
 
