@@ -120,6 +120,8 @@ class Stack:
         #: Functions whose packages were not there yet when the stack was up.
         self._waiting: list[str] = []
         self._after_deploy: list[str] = []
+        #: Absent parts that a function's failure has named already.
+        self._named_parts: set[str] = set()
         #: The reason why functions have no folders of their own.
         self._no_folders: str | None = None
         self.application: Application | None = None
@@ -173,7 +175,7 @@ class Stack:
         assert clients is not None
         say = self._logs.say
         say(f"{app.name} is up after {seconds:.1f} s")
-        for line in _api_lines(app) or [f"API       {self._api_url}"]:
+        for line in _api_lines(app) or [f"API       none ({self._api_url} knows no route)"]:
             say(f"  {line}")
         for line in self._after_deploy:
             say(f"  {line}")
@@ -417,7 +419,19 @@ class Stack:
             return Failure("ResourceNotFoundException", reason)
         if self._reload is not None:
             self._reload.check()
-        return await pool.invoke(invocation)
+        result = await pool.invoke(invocation)
+        if isinstance(result, Failure):
+            self._name_absent_parts(function)
+        return result
+
+    def _name_absent_parts(self, function: str) -> None:
+        """Says once what a function misses here, as that may be why an invocation of it failed."""
+        app = self.application
+        for part in () if app is None else app.absent.get(function, ()):
+            if part not in self._named_parts:
+                self._named_parts.add(part)
+                reason = f"{part} is absent on this machine"
+                self._function_logs[function].event("absent part", "WARNING", reason=reason)
 
     async def _listen(self, app: Application) -> None:
         roles = {name: function.role for name, function in app.functions.items()}
@@ -508,6 +522,7 @@ class Stack:
             launches={name: asdict(launch) for name, launch in self._launches.items()},
             outputs=app.outputs,
             apis={api.name: api.base_url for api in app.apis},
+            absent=app.absent,
             issuers=_issuers(app),
         ).write(self._options.work)
 
