@@ -38,7 +38,7 @@ ABSENT: Final = object()
 
 @dataclass(frozen=True)
 class Shape:
-    """What is done with the stack of a template, and the answer that AWS documents.
+    """A template's case: the act on its stack, and the answer that AWS documents.
 
     `page` is the page of AWS that says so. `answer` is compared by `differences`.
     """
@@ -52,8 +52,8 @@ class Shape:
 def differences(expected: Any, actual: Any, where: str = "answer") -> list[str]:
     """Returns what of an expected value is otherwise, one text for each difference.
 
-    A dictionary is compared by the keys that are expected. An ellipsis stands for any value, a
-    pattern for a text that matches it wholly, and `ABSENT` for a key that must not be there.
+    A dictionary is compared by the keys that are expected. An ellipsis stands for any value, and a
+    pattern for a text that it matches. `ABSENT` stands for a key that must be missing.
     """
     if expected is ...:
         return []
@@ -136,7 +136,7 @@ def call(function: str, event: Any = None, **options: Any) -> Act:
 
 
 def send(service: str, operation: str, **arguments: Any) -> Act:
-    """Calls an operation of a service; `{Name}` in arguments stands for the resource's id."""
+    """Calls an operation of a service. In arguments, `{Name}` is the id of the resource `Name`."""
 
     def act(stack: Stack) -> Any:
         ids = stack.facts["resources"]
@@ -156,7 +156,7 @@ def send(service: str, operation: str, **arguments: Any) -> Act:
 
 
 def noted(function: str, count: int = 1, *, seconds: float = 20) -> Act:
-    """Waits until a function has printed so many JSON texts, and returns all that it has."""
+    """Waits until a function has printed `count` JSON texts at least, and returns all of them."""
 
     def act(stack: Stack) -> list[Any]:
         def printed() -> list[Any]:
