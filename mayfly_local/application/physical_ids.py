@@ -82,11 +82,11 @@ _PREFIXES: Final = {
     "AWS::EFS::FileSystem": "fs-",
 }
 _IDS: Final = {"AWS::ApiGateway::RestApi", "AWS::Cognito::UserPoolClient", "AWS::KMS::Key"}
-#: Ends of attributes that are the addresses of something.
 #: Attributes that are lists.
 _LISTS: Final = {
     "CidrBlockAssociations", "DnsEntries", "Ipv6CidrBlocks", "NameServers", "NetworkInterfaceIds",
 }  # fmt: skip
+#: Ends of attributes that are the addresses of something.
 _HOSTS: Final = ("Address", "Domain", "DomainName", "Endpoint", "Host")
 
 
@@ -105,8 +105,12 @@ def physical_id(
     if last in _LISTS:
         # Entries of DNS are a hosted zone and a host.
         return [f"Z0ABCDEFGHIJKLMNOPQR:{name.lower()}.absent.invalid" if "Dns" in last else own]
+    if last == "SecretArn":  # of a secret that a database makes itself
+        return _arn("AWS::SecretsManager::Secret", own)
     if last.lower().endswith("arn"):
         return arn
+    if last.endswith("FullName"):  # of a load balancer or a target group
+        return arn.rpartition(":")[2].removeprefix("loadbalancer/")
     if last.endswith(("URL", "Url", "Uri")):
         return f"https://{name.lower()}.absent.invalid"
     if last.endswith(_HOSTS):

@@ -1,5 +1,6 @@
 """Templates as people write them: what SAM and CloudFormation take, the local runtime takes."""
 
+import re
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -327,6 +328,73 @@ Conditions: {IsTwelve: !Equals [!Ref N, 12]}
     made = function(tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: {expression}}}}}", head)
     value = made.variables["V"]
     assert value == (str(expected.split(",")) if expression.startswith("!GetAZs") else expected)
+
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def test_stack_id_ends_with_a_uuid_of_which_templates_make_a_suffix(tmp_path: Path) -> None:
+    uuid = '!Select [2, !Split ["/", !Ref "AWS::StackId"]]'
+    suffix = f'!Select [4, !Split ["-", {uuid}]]'
+    text = f"CodeUri: ., Environment: {{Variables: {{U: {uuid}, S: {suffix}}}}}"
+    made = function(tmp_path, text)
+    assert UUID.fullmatch(made.variables["U"])
+    assert made.variables["S"] == made.variables["U"][-12:]
+    assert function(tmp_path, text) == made
+
+
+def test_nested_stack_has_an_id_of_its_own(tmp_path: Path) -> None:
+    write(
+        tmp_path / "nested.yaml",
+        "Resources: {Q: {Type: AWS::SQS::Queue}}\nOutputs: {Id: {Value: !Ref AWS::StackId}}",
+    )
+    text = f"""\
+{SAM}Resources:
+  Part: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: nested.yaml}}}}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      {{Runtime: python3.13, Handler: app.f, CodeUri: ., Environment: {{Variables: {{
+        OWN: !Ref AWS::StackId, REF: !Ref Part, OUTPUT: !GetAtt Part.Outputs.Id}}}}}}
+"""
+    template = read(tmp_path, text)
+    found = build(template, {}, api_url="http://x").functions["F"].variables
+    assert found["REF"] == found["OUTPUT"] != found["OWN"]
+    assert UUID.fullmatch(found["REF"].rpartition("/")[2])
+    assert f":stack/{template.name}-Part/" in found["REF"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ('!Select [1, !Split [":", !Select [0, !GetAtt Vpce.DnsEntries]]]', "vpce.absent.invalid"),
+        ('!Select [0, !Split ["/", !GetAtt Lb.LoadBalancerFullName]]', "app"),
+        ('!Select [1, !Split ["/", !GetAtt Lb.LoadBalancerFullName]]', "shop"),
+        ('!Select [0, !Split ["/", !GetAtt Group.TargetGroupFullName]]', "targetgroup"),
+        ('!Select [1, !Split ["/", !GetAtt Group.TargetGroupFullName]]', "group"),
+        ('!Select [5, !Split [":", !GetAtt Db.MasterUserSecret.SecretArn]]', "secret"),
+        ("!GetAtt Db.Endpoint.Address", "db.absent.invalid"),
+    ],
+)
+def test_values_of_absent_parts_can_be_split_as_those_of_aws(
+    tmp_path: Path, expression: str, expected: str
+) -> None:
+    more = """\
+  Vpce: {Type: AWS::EC2::VPCEndpoint, Properties: {VpcId: vpc-1}}
+  Lb: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Name: shop}}
+  Group: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {Name: group}}
+  Db: {Type: AWS::RDS::DBCluster, Properties: {Engine: aurora}}
+"""
+    made = function(tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: {expression}}}}}", more)
+    assert made.variables["V"] == expected
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_select_beyond_a_list_is_a_problem_that_names_the_list(tmp_path: Path, index: int) -> None:
+    with pytest.raises(TemplateError, match=rf"no value at index {index} of \['a', 'b'\]"):
+        function(
+            tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: !Select [{index}, [a, b]]}}}}"
+        )
 
 
 def test_import_can_be_given_and_is_absent_otherwise(tmp_path: Path) -> None:
