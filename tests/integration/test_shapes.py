@@ -28,8 +28,6 @@ from tests.support.shapes import (
     token,
 )
 
-pytestmark = pytest.mark.soak
-
 FOLDER: Final = ROOT / "tests" / "apps" / "shapes"
 
 _AWS: Final = "https://docs.aws.amazon.com"
@@ -927,6 +925,7 @@ SHAPES: Final[dict[str, Shape]] = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", SHAPES)
 def test_shape_does_what_aws_documents(name: str, tmp_path: Path) -> None:
     shape = SHAPES[name]
@@ -938,3 +937,21 @@ def test_shape_does_what_aws_documents(name: str, tmp_path: Path) -> None:
 
 def test_every_template_is_exercised() -> None:
     assert {path.stem for path in FOLDER.glob("*.yaml")} - {"swagger"} == set(SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "said"),
+    [
+        ({"a": {"b": 1}}, {"a": {"b": 1}, "more": 2}, []),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, ["answer.a.b is 2, not 1"]),
+        ({"a": 1}, {}, ["answer.a is not there"]),
+        ({"a": ABSENT}, {"a": None}, ["answer.a is there"]),
+        ({"a": ...}, {"a": None}, []),
+        ([1, ...], [1, 2], []),
+        ([1], [1, 2], ["answer is [1, 2], not [1]"]),
+        (1, True, ["answer is True, not 1"]),
+        (re.compile("a+"), "aab", ["answer is 'aab', not re.compile('a+')"]),
+    ],
+)
+def test_differences_of_an_answer_are_named(expected: Any, found: Any, said: list[str]) -> None:
+    assert differences(expected, found) == said

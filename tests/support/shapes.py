@@ -52,8 +52,8 @@ class Shape:
 def differences(expected: Any, actual: Any, where: str = "answer") -> list[str]:
     """Returns what of an expected value is otherwise, one text for each difference.
 
-    A dictionary is compared by the keys that are expected. An ellipsis stands for any value, and a
-    pattern for a text that it matches. `ABSENT` stands for a key that must be missing.
+    A dictionary is compared by the keys that are expected. An ellipsis is equal to any value, and a
+    pattern to a text that it matches. A key that is expected to be `ABSENT` must be missing.
     """
     if expected is ...:
         return []
