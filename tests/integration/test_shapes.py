@@ -121,6 +121,11 @@ SHAPES: Final[dict[str, Shape]] = {
             "other": {"status": 403, "body": {"message": "Missing Authentication Token"}},
         },
     ),
+    "rest_stage_variable": Shape(
+        f"{_GATEWAY}/aws-api-gateway-stage-variables-reference.html",
+        ask("/hello"),
+        {"status": 200, "body": {"stageVariables": {"alias": "live"}, "resource": "/hello"}},
+    ),
     "rest_include": Shape(
         f"{_CFN}/transform-aws-include.html",
         ask("/pets", "POST", data="rex"),
