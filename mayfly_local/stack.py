@@ -125,6 +125,8 @@ class Stack:
         #: The reason why functions have no folders of their own.
         self._no_folders: str | None = None
         self.application: Application | None = None
+        #: The current step of the start, for a terminal.
+        self.step = "starting the emulator, and transforming the template"
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
@@ -136,7 +138,9 @@ class Stack:
             layers=options.layers, strict=options.strict,
         )  # fmt: skip
         clients, template = await asyncio.gather(self._open_emulator(), loading)
+        self.step = "creating the tables, queues and buckets"
         deployed = await deploy(template, clients)
+        self.step = "preparing the functions"
         self.application = app = build(
             deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
             strict=options.strict, report=deployed.report,
@@ -165,7 +169,9 @@ class Stack:
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
+        self.step = "running the commands of AfterDeploy"
         await self._run_after_deploy(app, clients)
+        self.step = "installing packages"
         self._waiting = await self._installations.settle(_INSTALL_SECONDS)
 
     def announce(self, seconds: float) -> None:
