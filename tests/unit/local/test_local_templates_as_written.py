@@ -54,6 +54,13 @@ def test_date_without_quotes_is_the_text_that_it_is_written_as(tmp_path: Path) -
     assert made.variables == {"DAY": "2020-01-02", "WHEN": "2020-01-02T03:04:05Z"}
 
 
+def test_code_that_is_one_python_file_is_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "src" / "index.py", "")
+    assert function(tmp_path, "CodeUri: src/index.py").code == tmp_path / "src"
+    text = f"Resources:\n  F: {{{FUNCTION}, CodeUri: src/gone.py}}}}\n"
+    assert absent(built(tmp_path, text)) == ["F: a function: its code src/gone.py does not exist"]
+
+
 @pytest.mark.parametrize("globals_", ["", "Globals: {Function: {Timeout: 5}}\n"])
 def test_code_is_the_folder_of_the_template_if_no_property_names_another(
     tmp_path: Path, globals_: str
