@@ -665,7 +665,7 @@ SHAPES: Final[dict[str, Shape]] = {
     ),
     "schedule_once": Shape(
         f"{_AWS}/scheduler/latest/UserGuide/schedule-types.html",
-        noted("Tick", seconds=40),
+        noted("Tick", seconds=80),
         [{"once": True}],
         options=lambda: ("--parameter", f"When={soon()}"),
     ),

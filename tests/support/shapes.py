@@ -214,5 +214,5 @@ def every(**acts: Act) -> Act:
 
 
 def soon() -> str:
-    """Returns the time in 15 seconds, when the stack is up, as schedules write it, in UTC."""
-    return rfc3339(system_clock() + 15_000).partition(".")[0]
+    """Returns the time in 45 seconds, when the stack is up, as schedules write it, in UTC."""
+    return rfc3339(system_clock() + 45_000).partition(".")[0]
