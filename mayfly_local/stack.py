@@ -119,10 +119,14 @@ class Stack:
         #: Functions whose packages were not there yet when the stack was up.
         self._waiting: list[str] = []
         self._after_deploy: list[str] = []
+        #: Absent parts that a function's failure has named already.
+        self._named_parts: set[str] = set()
         #: The reason why functions have no folders of their own.
         self._no_folders: str | None = None
         self.application: Application | None = None
         self._archives: list[Path] = []
+        #: The current step of the start, for a terminal.
+        self.step = "starting the emulator, and transforming the template"
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
@@ -134,7 +138,9 @@ class Stack:
             layers=options.layers, strict=options.strict,
         )  # fmt: skip
         clients, template = await asyncio.gather(self._open_emulator(), loading)
+        self.step = "creating the tables, queues and buckets"
         deployed = await deploy(template, clients)
+        self.step = "preparing the functions"
         written = build(
             deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
             strict=options.strict, report=deployed.report,
@@ -163,7 +169,9 @@ class Stack:
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
+        self.step = "running the commands of AfterDeploy"
         await self._run_after_deploy(app, clients)
+        self.step = "installing packages"
         self._waiting = await self._installations.settle(_INSTALL_SECONDS)
 
     def announce(self, seconds: float) -> None:
@@ -173,7 +181,7 @@ class Stack:
         assert clients is not None
         say = self._logs.say
         say(f"{app.name} is up after {seconds:.1f} s")
-        for line in _api_lines(app) or [f"API       {self._api_url}"]:
+        for line in _api_lines(app) or [f"API       none ({self._api_url} knows no route)"]:
             say(f"  {line}")
         for line in self._after_deploy:
             say(f"  {line}")
@@ -417,7 +425,19 @@ class Stack:
             return Failure("ResourceNotFoundException", reason)
         if self._reload is not None:
             self._reload.check()
-        return await pool.invoke(invocation)
+        result = await pool.invoke(invocation)
+        if isinstance(result, Failure):
+            self._name_absent_parts(function)
+        return result
+
+    def _name_absent_parts(self, function: str) -> None:
+        """Says once what a function misses here, as that may be why an invocation of it failed."""
+        app = self.application
+        for part in () if app is None else app.absent.get(function, ()):
+            if part not in self._named_parts:
+                self._named_parts.add(part)
+                reason = f"{part} is absent on this machine"
+                self._function_logs[function].event("absent part", "WARNING", reason=reason)
 
     async def _listen(self, app: Application) -> None:
         roles = {name: function.role for name, function in app.functions.items()}
@@ -509,6 +529,7 @@ class Stack:
             launches={name: asdict(launch) for name, launch in self._launches.items()},
             outputs=app.outputs,
             apis={api.name: api.base_url for api in app.apis},
+            absent=app.absent,
             issuers=_issuers(app),
         ).write(self._options.work)
 

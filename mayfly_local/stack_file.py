@@ -35,6 +35,8 @@ class StackFile:
     outputs: dict[str, str]
     #: The local address of each API and function URL, with its stage, by logical id.
     apis: dict[str, str] = field(default_factory=dict)
+    #: The absent parts of each resource, as the start names them, by logical id.
+    absent: dict[str, list[str]] = field(default_factory=dict)
     #: The JWT and Cognito authorizers, for `mayfly token`: kind, issuer and audience by name.
     issuers: dict[str, dict[str, Any]] = field(default_factory=dict)
 

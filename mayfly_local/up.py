@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mayfly_local.api_port import check_port
 from mayfly_local.emulator.process import Emulator, free_port
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mayfly_local.stack import Stack
 
 __all__ = ["Options", "up"]
+
+#: A start that takes longer shows its steps.
+_QUIET_SECONDS: Final = 2
+_LOOK_SECONDS: Final = 0.2
 
 
 async def up(options: Options) -> int:
@@ -59,7 +63,9 @@ async def up(options: Options) -> int:
     try:
         starting = asyncio.ensure_future(stack.start())
         stopped = asyncio.ensure_future(signals.get())
+        narrating = asyncio.ensure_future(_narrate(stack, logs))
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        narrating.cancel()
         if not starting.done():
             starting.cancel()
             await asyncio.wait([starting])
@@ -77,6 +83,17 @@ async def up(options: Options) -> int:
     finally:
         await stack.close()
         logs.close()
+
+
+async def _narrate(stack: "Stack", logs: Logs) -> None:
+    """Shows each step of a start that takes long, from `_QUIET_SECONDS` on."""
+    await asyncio.sleep(_QUIET_SECONDS)
+    shown = ""
+    while True:
+        if stack.step != shown:
+            shown = stack.step
+            logs.say(f"{shown} ...")
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _start_emulator(

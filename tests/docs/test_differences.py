@@ -64,6 +64,12 @@ HELD = {
     "A request may leave out the stage of an API": [
         f"{APPS}gateways.py::test_request_without_the_stage_gets_the_event_of_one_with_it",
     ],
+    "A function whose `CodeUri` is one Python file": [
+        f"{UNIT}templates_as_written.py::test_code_that_is_one_python_file_is_its_folder",
+    ],
+    "All stages of an API call the functions": [
+        f"{UNIT}apis.py::test_stage_variables_that_differ_or_are_missing_are_absent",
+    ],
     "`X-Forwarded-Proto` is `http`": [
         f"{UNIT}http_api.py::"
         "test_event_has_the_headers_that_the_api_adds_and_not_those_of_the_connection",
