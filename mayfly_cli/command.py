@@ -50,7 +50,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mayfly", message="mayfly %(version)s")
+@click.version_option(package_name="mayfly-serverless", message="mayfly %(version)s")
 def mayfly() -> None:
     """Runs and operates a serverless backend that keeps nothing in the process."""
 

@@ -20,6 +20,7 @@ LOCKS: Final = {
     "requirements/local.txt": "The local runtime, tests and checks",
     "requirements/sam.txt": "aws-sam-cli alone, to build and deploy",
     "requirements/audit.txt": "pip-audit alone",
+    "requirements/dist.txt": "The tools that build and check the distribution",
     "examples/flask_hits/app/requirements.txt": "The Flask example",
 }
 #: The lock of the one program that runs under Node: it may make byte-code when functions are built.
@@ -69,7 +70,7 @@ def licence(package: Distribution) -> str:
 
 
 def _installed() -> Iterator[Distribution]:
-    for environment in (".venv", ".venv-sam", ".venv-audit"):
+    for environment in (".venv", ".venv-sam", ".venv-audit", ".venv-dist"):
         yield from distributions(
             path=[str(folder) for folder in (ROOT / environment).glob("lib/python*/site-packages")]
         )
