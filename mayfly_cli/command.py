@@ -15,6 +15,7 @@ __all__ = ["main", "mayfly"]
 #: Subcommands by the modules that hold them. A module is imported when its command is used, so
 #: that `mayfly up` does not wait for what it does not need.
 _COMMANDS: Final = {
+    "init": "Make a small application that runs at once.",
     "up": "Run a SAM application on this machine.",
     "invoke": "Invoke one function of the running stack.",
     "roles": "Show what each function's role allows, and what of it was used.",
