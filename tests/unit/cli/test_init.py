@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mayfly import __version__
 
 from mayfly_cli.init import _write
 from mayfly_cli.new_application import RUNTIMES, rendered, runtime_here
@@ -47,6 +48,12 @@ def test_application_has_no_placeholders_and_the_runtime_of_this_python(shop: Pa
     assert f"Runtime: {runtime_here()}\n" in files["template.yaml"]
     assert f"Runtime: {runtime_here()}\n" in files["mayfly.yaml"]
     assert f'python-version: "{runtime_here()[6:]}"' in files[".github/workflows/ci.yml"]
+
+
+def test_application_asks_for_the_release_that_made_it(shop: Path) -> None:
+    files = tree(shop)
+    assert files["src/requirements.txt"] == f"mayfly-serverless~={__version__}\n"
+    assert files["requirements-dev.txt"].endswith(f"\nmayfly-serverless[local]~={__version__}\n")
 
 
 def test_files_are_readable_as_those_of_any_new_folder(shop: Path, tmp_path: Path) -> None:
