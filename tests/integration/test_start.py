@@ -144,10 +144,10 @@ def test_application_is_valid_and_is_built_without_what_only_a_machine_needs(
     for template in ("template.yaml", "mayfly.yaml"):
         printed = machine.run("sam", "validate", "--lint", "-t", template, folder=shop)
         assert "is a valid SAM Template" in printed
+    machine.run("make", "build", folder=shop)
     built = shop / ".aws-sam" / "build"
     functions = [built / "Page", *(path for path in (built / "Mayfly").iterdir() if path.is_dir())]
     assert len(functions) == 10
-    machine.run("make", "build", folder=shop)
     for function in functions:
         names = {path.name for path in function.iterdir()}
         assert {"mayfly", "mayfly_functions", "shop"} <= names
