@@ -10,6 +10,7 @@ from mayfly import __version__
 
 from mayfly_cli.init import _write
 from mayfly_cli.new_application import RUNTIMES, rendered, runtime_here
+from mayfly_cli.parts import is_as_written
 from mayfly_local.application.template import load
 from mayfly_local.errors import LocalError
 from mayfly_testing.stack import ROOT
@@ -48,6 +49,10 @@ def test_application_has_no_placeholders_and_the_runtime_of_this_python(shop: Pa
     assert f"Runtime: {runtime_here()}\n" in files["template.yaml"]
     assert f"Runtime: {runtime_here()}\n" in files["mayfly.yaml"]
     assert f'python-version: "{runtime_here()[6:]}"' in files[".github/workflows/ci.yml"]
+
+
+def test_part_of_mayfly_is_as_its_release_wrote_it(shop: Path) -> None:
+    assert is_as_written(tree(shop)["mayfly.yaml"])
 
 
 def test_application_asks_for_the_release_that_made_it(shop: Path) -> None:
