@@ -39,7 +39,7 @@ _MENTIONED: Final = {"ImportsBucket": "imports"}
 _KEY: Final = re.compile(r"(?m)^  ([A-Za-z]\w*):")
 _REFERENCE: Final = re.compile(r"!Ref (\w+)|!GetAtt (\w+)|Ref: (\w+)|DependsOn: (\w+)|\$\{(\w+)")
 _ANCHOR: Final = re.compile(r"&([\w-]+)\n((?: +.*\n)+?)(?= {6}\w)")
-#: Lines that differ between applications.
+#: Lines that differ between applications. Digests of released files leave out exactly these.
 _OF_THE_APPLICATION: Final = re.compile(r"(?m)^ *(?:Runtime|CodeUri|MAYFLY_TASKS): .*\n")
 _HEADER: Final = re.compile(
     r"# Written by mayfly (\S+) for ([a-z, ]+)\. Content ([0-9a-f]{16})\.\n"
