@@ -130,7 +130,6 @@ def _environment(endpoint: str) -> Iterator[None]:
         AWS_SECRET_ACCESS_KEY="bench",
         AWS_REGION="us-east-1",
         AWS_DEFAULT_REGION="us-east-1",
-        LAMBDA_TASK_ROOT=str(Path(__file__).parent.parent / "functions"),
         POWERTOOLS_LOG_LEVEL="ERROR",
     )
     try:

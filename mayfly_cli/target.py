@@ -14,6 +14,7 @@ import click
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import ConfigError
 
+from mayfly_cli.nested_stack import ANY_STACK_HAS, own_stack, stack_name
 from mayfly_cli.options import as_json, work
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import emulator_variables
@@ -44,12 +45,15 @@ class Target:
         self._resources: Mapping[str, str] = {}
         self._variables: Mapping[str, str] = {}
         self.work = work
+        #: The beginning of the logical ids of Mayfly's resources, if a local stack nests them.
+        self._prefix = ""
         if stack is None:
             file = StackFile.read(work)
             self.name = file.name
-            self._outputs = file.outputs
+            self._outputs = {**_known_outputs(file), **file.outputs}
             self._resources = file.resources
             self._variables = emulator_variables(file.endpoint, file.people)
+            self._prefix = file.nesting(ANY_STACK_HAS)
         else:
             self.name = stack
             self._variables = _known_variables(endpoint_url, work)
@@ -90,7 +94,9 @@ class Target:
     @property
     def secrets_prefix(self) -> str:
         """The beginning of the names of its webhook secrets, as in template.yaml."""
-        return f"/mayfly/{self.name}/webhooks"
+        if self.is_local:
+            return f"/mayfly/{'-'.join(filter(None, (self.name, self._prefix)))}/webhooks"
+        return f"/mayfly/{stack_name(self._own_stack)}/webhooks"
 
     def _db(self, *, attempts: int = 3) -> DynamoDB:
         return DynamoDB(self._database(attempts), pause=lambda attempt: None)
@@ -113,7 +119,7 @@ class Target:
         """Returns one of its outputs. Raises ConfigError if it has none of that name."""
         outputs = self._outputs
         if outputs is None:
-            reply = self._client("cloudformation").describe_stacks(StackName=self.name)
+            reply = self._client("cloudformation").describe_stacks(StackName=self._own_stack)
             (stack,) = reply["Stacks"]
             outputs = {
                 output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])
@@ -124,12 +130,24 @@ class Target:
 
     def _physical_id(self, logical: str) -> str:
         """Returns the name of a resource. Raises ClientError if the stack has no such resource."""
-        if logical in self._resources:
-            return self._resources[logical]
+        name = f"{self._prefix}{logical}"
+        if name in self._resources:
+            return self._resources[name]
         reply = self._client("cloudformation").describe_stack_resource(
-            StackName=self.name, LogicalResourceId=logical
+            StackName=self._own_stack, LogicalResourceId=name
         )
         return str(reply["StackResourceDetail"]["PhysicalResourceId"])
+
+    @cached_property
+    def _own_stack(self) -> str:
+        """The name or id of the stack that has Mayfly's resources.
+
+        It is this one, or a deployed one that this one nests. The local runtime makes one stack of
+        both.
+        """
+        if self.is_local:
+            return self.name
+        return own_stack(self._client("cloudformation"), self.name)
 
     @cached_property
     def _session(self) -> Any:
@@ -204,3 +222,11 @@ def _known_variables(endpoint_url: str | None, work: Path) -> Mapping[str, str]:
     if file.endpoint != endpoint_url:
         return {}
     return emulator_variables(file.endpoint, file.people)
+
+
+def _known_outputs(file: StackFile) -> Mapping[str, str]:
+    """Returns outputs that the template of an application does not repeat from its nested part."""
+    for launch in file.launches.values():
+        if key := launch["variables"].get("SUBJECT_KEY"):
+            return {"SubjectKey": key}
+    return {}

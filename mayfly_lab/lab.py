@@ -221,7 +221,6 @@ class _Lab:
             "IDEMPOTENCY_TABLE": "Idempotency",
             "DEFAULT_TENANT": "default",
             "JOBS_QUEUE_URL": "each delivery has its own",
-            "LAMBDA_TASK_ROOT": str(subject.folder),
             "LEASE_SECONDS": str(_LEASE),
             "MAYFLY_CLIENT": self._client,
             # For the stock recipe, whose client otherwise has the SDK's default of ten. Runs would

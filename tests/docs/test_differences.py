@@ -64,6 +64,9 @@ HELD = {
     "A request may leave out the stage of an API": [
         f"{APPS}gateways.py::test_request_without_the_stage_gets_the_event_of_one_with_it",
     ],
+    "`<aws.scheduler.attempt-number>`": [
+        f"{UNIT}rules.py::test_input_of_a_schedule_has_its_context_attributes",
+    ],
     "A function whose `CodeUri` is one Python file": [
         f"{UNIT}templates_as_written.py::test_code_that_is_one_python_file_is_its_folder",
     ],

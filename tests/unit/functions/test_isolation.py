@@ -27,7 +27,6 @@ from functions.schedules.app import build as build_schedules
 from functions.schedules.deps import from_environ as schedules_deps
 from functions.sessions.app import build as build_sessions
 from functions.sessions.deps import from_environ as sessions_deps
-from tests.conftest import ROOT
 from tests.support.events import http
 from tests.support.fakes import Context
 from tests.support.hostile import SCOPES
@@ -41,7 +40,6 @@ ENV = {
     "COUNTERS_TABLE": "CountersTable",
     "SUBJECT_KEY": "k",
     "TENANT_LIMIT": "0",
-    "LAMBDA_TASK_ROOT": str(ROOT / "functions"),
 }
 
 
