@@ -25,7 +25,7 @@ from mayfly.schedules.wire import read_definition
 from mayfly.sessions.model import Session, Token
 from mayfly.tenants.model import ApiKey
 from mayfly.tenants.store import TenantStore
-from mayfly.webhooks.store import Endpoints, SlowReceivers
+from mayfly.webhooks.store import Endpoints, ReceiverNotes
 
 from tests.support.clients import make_client
 from tests.support.fakes import FixedClock, Names
@@ -104,7 +104,7 @@ class World:
         self.operations = JobOperations(self.jobs, threads=1)
         self.schedules = ScheduleStore(db, f"{prefix}JobsTable")
         self.endpoints = Endpoints(db, f"{prefix}EndpointsTable", self.clock)
-        self.slow = SlowReceivers(db, f"{prefix}EndpointsTable", self.clock)
+        self.slow = ReceiverNotes(db, f"{prefix}EndpointsTable", self.clock)
         self.tenants = TenantStore(db, f"{prefix}TenantsTable", clock=self.clock)
         self.search = StrandedSearch(
             operations=self.operations,
@@ -456,14 +456,14 @@ VERBS: dict[str, Verb] = {
         lambda w: w.endpoints.end("acme", "https://a.example/"),
         lambda w, _: w.endpoints.reopen("acme", "https://a.example/"),
     ),
-    "SlowReceivers.is_slow": _with(
+    "ReceiverNotes.is_slow": _with(
         lambda w: w.slow.note_slow("acme", "a:1"), lambda w, _: w.slow.is_slow("acme", "a:1")
     ),
-    "SlowReceivers.note_slow": _alone(lambda w: w.slow.note_slow("acme", "a:1")),
-    "SlowReceivers.note_turned": _with(
+    "ReceiverNotes.note_slow": _alone(lambda w: w.slow.note_slow("acme", "a:1")),
+    "ReceiverNotes.note_turned": _with(
         lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.note_turned("acme", "b:1")
     ),
-    "SlowReceivers.count_turned": _with(
+    "ReceiverNotes.count_turned": _with(
         lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.count_turned("acme")
     ),
     "TenantStore.add_key": _alone(lambda w: w.key()),
