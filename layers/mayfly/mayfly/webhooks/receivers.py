@@ -10,18 +10,19 @@ does not answer would delay the webhooks of all receivers, of all tenants. So wa
 
 A delivery that must rest goes back to the queue. It makes no request, and no attempt counts.
 
-A tenant's waiting is counted in accounts, each with a third of the process' time:
+A tenant's waiting is counted in two accounts, each with a third of the process' time:
 
 ::
 
     receiver                        waiting is added to     it rests by
     its last answer was quick       total, quick            quick
-    nothing is known of it          total, unknown          unknown
-    its last answer was slow        total                   total
+    nothing is known of it          total                   total, less 24 s of waiting
+    its last answer was slow        total                   total, less 5 s of waiting
 
 So dead receivers, whatever their number, never make those rest that answer; and those that are
-known to be slow take no time from those of which nothing is known. They are asked only if all
-waiting is made up for. So all receivers of a tenant together have two thirds.
+known to be slow leave room for those of which nothing is known. All waiting of a tenant has a third
+of the time: until the last delivery to one that was not quick, since that begins only if `total` is
+paid; and after it, since only `quick` is used.
 
 Processes tell each other the last answer of each receiver. So a process that starts knows it, and
 not every process has to wait for the same dead receivers.
@@ -52,7 +53,9 @@ _MOST_REST: Final = 2.5
 #: Waiting that a tenant is given in advance, in seconds, if the receiver of a delivery is known to
 #: be slow. One slow answer causes no rest.
 _SLOW_CREDIT: Final = 5.0
-#: The same if the receiver was quick, or nothing is known of it.
+#: The same if the receiver was quick, or nothing is known of it. Slow receivers leave room for
+#: unknown ones: a delivery that begins within the first credit, and ends by its timeout, does not
+#: use up the second.
 _CREDIT: Final = 24.0
 #: The rest after all waiting while many receivers of the tenant turn slow, in seconds, if no other
 #: rest is longer. After one timeout, this process passes over the tenant's webhooks that are in the
@@ -162,23 +165,21 @@ class _Waiting:
 
 @dataclass
 class _Tenant:
-    """The accounts of a tenant's waiting: for all its receivers, and for two kinds of them."""
+    """The accounts of a tenant's waiting: for all its receivers, and for those that were quick."""
 
     total: _Waiting = field(default_factory=_Waiting)
     quick: _Waiting = field(default_factory=_Waiting)
-    unknown: _Waiting = field(default_factory=_Waiting)
 
     def add(self, start: float, end: float, rest: float, *, was_quick: bool | None) -> None:
         """Adds the waiting for a receiver; each second of it needs `rest` seconds of rest."""
         self.total.add(start, end, rest)
-        if was_quick is not False:
-            (self.quick if was_quick else self.unknown).add(start, end, rest)
+        if was_quick:
+            self.quick.add(start, end, rest)
 
     def rest_seconds(self, now: float, *, is_quick: bool | None) -> float:
         """Returns the rest that is left to a receiver, 0 or less if none."""
-        if is_quick is False:
-            return self.total.rest_seconds(now, _SLOW_CREDIT)
-        return (self.quick if is_quick else self.unknown).rest_seconds(now, _CREDIT)
+        account = self.quick if is_quick else self.total
+        return account.rest_seconds(now, _SLOW_CREDIT if is_quick is False else _CREDIT)
 
     def gap_seconds(self, now: float, *, is_quick: bool | None) -> float:
         """Returns the rest that is left to it while many receivers turn slow."""
