@@ -46,6 +46,7 @@ __all__ = [
     "import_objects",
     "job_operations",
     "job_store",
+    "known_tasks",
     "lazy_counters",
     "limit_store",
     "limits_of",
@@ -130,6 +131,17 @@ def declared_tasks(task_root: str, package: str, *, local: bool) -> "Mapping[str
     from mayfly.jobs.authoring.discovery import declared
 
     return {**declared(Path(task_root, *package.split(".")), local=local), **BUILT_IN}
+
+
+def known_tasks(env: Mapping[str, str]) -> "Mapping[str, Declaration]":
+    """Returns all tasks, for handlers of your own that submit jobs. Raises ConfigError.
+
+    The package of the tasks is MAYFLY_TASKS, by default `tasks`, below LAMBDA_TASK_ROOT.
+    """
+    settings = read_settings(_Tasks, env)
+    return declared_tasks(
+        settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
+    )
 
 
 def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
@@ -368,3 +380,10 @@ class _Jobs:
 @dataclass(frozen=True)
 class _Imports:
     imports_bucket: str
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    lambda_task_root: str
+    mayfly_tasks: str = "tasks"
+    aws_sam_local: bool = False

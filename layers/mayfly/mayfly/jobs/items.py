@@ -64,8 +64,11 @@ def payload_key(tenant: str, job_id: str, fingerprint: str) -> dict[str, Any]:
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": key("payload", fingerprint)}}
 
 
-def new_items(job: Job) -> list[dict[str, Any]]:
-    """Returns the items of a new job: the job itself and, if the payload is large, the payload."""
+def new_items(job: Job, *, inline_bytes: int = INLINE_PAYLOAD_LIMIT) -> list[dict[str, Any]]:
+    """Returns the items of a new job: the job itself and, if the payload is large, the payload.
+
+    A payload of up to `inline_bytes` of JSON is part of the job's own item.
+    """
     item = {
         **job_key(job.tenant, job.id),
         "id": {"S": job.id},
@@ -90,7 +93,7 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         }
     text = canonical_json(job.payload)
     payload = {"S": text}
-    if len(text.encode()) <= INLINE_PAYLOAD_LIMIT:
+    if len(text.encode()) <= inline_bytes:
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
     return [

@@ -31,6 +31,7 @@ __all__ = [
     "QUEUE_DELAY_LIMIT_MS",
     "RESULT_LIMIT",
     "RETENTION_SECONDS",
+    "TRANSACTION_PAYLOAD_LIMIT",
     "backoff_ms",
     "canonical_fingerprint",
     "check_pause",
@@ -57,6 +58,9 @@ PAYLOAD_LIMIT: Final = 256 * 1024
 #: Payloads up to this many bytes are part of the job's item. Larger ones have an item of their own,
 #: so that status writes do not pay for them.
 INLINE_PAYLOAD_LIMIT: Final = 1024
+#: Payloads above this many bytes of JSON are refused in a transaction of the caller's, which has
+#: one write for a job. The payload is part of the job's item, and every later write pays for it.
+TRANSACTION_PAYLOAD_LIMIT: Final = 64 * 1024
 #: Results above this many bytes of JSON end the job as dead. A DynamoDB item holds 400 KB, with
 #: history and keys.
 RESULT_LIMIT: Final = 256 * 1024

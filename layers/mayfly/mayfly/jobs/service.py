@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from mayfly.core.errors import IdempotencyKeyReused
+from mayfly.core.errors import IdempotencyKeyReused, InvalidRequest
+from mayfly.core.json_input import NAME, NAME_PROBLEM
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
 from mayfly.jobs.model import Job, Status, Submission
 from mayfly.jobs.operations import JobOperations, Page
-from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
+from mayfly.jobs.rules import PAYLOAD_LIMIT, is_overdue, is_terminal, job_id_for, new_job
 from mayfly.jobs.store import JobExists, JobStore
+from mayfly.jobs.wire import read_submitted
 
-__all__ = ["cancel", "list_by_status", "redrive", "submit", "wait"]
+__all__ = ["cancel", "list_by_status", "new_job_of", "redrive", "submit", "wait"]
 
 
 def submit(
-    operations: JobOperations,
+    operations: JobOperations | JobStore,
     submission: Submission,
     *,
     tenant: str,
@@ -26,16 +28,13 @@ def submit(
     key and body return the job that exists. If that job has waited for unusually long, it is
     announced again: a client that repeats its request repairs a lost message.
 
-    Raises UnknownTask, IdempotencyKeyReused if the key came with another body before,
-    StoreUnavailable.
+    Raises UnknownTask, InvalidRequest, PayloadTooLarge, IdempotencyKeyReused if the key came with
+    another body before, StoreUnavailable.
     """
-    declaration = tasks.get(submission.task)
-    if declaration is None:
-        raise UnknownTask(submission.task, list(tasks))
-    store = operations.store
-    now_ms = store.clock()
-    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=store.new_id())
-    job = new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
+    if isinstance(operations, JobStore):
+        operations = JobOperations(operations)
+    store, now_ms = operations.store, operations.store.clock()
+    job = new_job_of(store, submission, tenant=tenant, tasks=tasks, now_ms=now_ms)
     try:
         store.create(job)
     except JobExists as exists:
@@ -48,6 +47,29 @@ def submit(
                 return store.read(tenant, exists.job.id, now_ms=now_ms), False
         return exists.job, False
     return job, True
+
+
+def new_job_of(
+    store: JobStore,
+    submission: Submission,
+    *,
+    tenant: str,
+    tasks: Mapping[str, Declaration],
+    now_ms: int,
+    payload_limit: int = PAYLOAD_LIMIT,
+) -> Job:
+    """Returns the job that a submission asks for, as it is before its first claim.
+
+    Raises UnknownTask, InvalidRequest, PayloadTooLarge.
+    """
+    if not isinstance(tenant, str) or not NAME.fullmatch(tenant):
+        raise InvalidRequest("tenant", NAME_PROBLEM)
+    submission = read_submitted(submission, payload_limit=payload_limit)
+    declaration = tasks.get(submission.task)
+    if declaration is None:
+        raise UnknownTask(submission.task, list(tasks))
+    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=store.new_id())
+    return new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
 
 
 def list_by_status(

@@ -40,7 +40,7 @@ from mayfly.jobs.items import (
     state,
 )
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
-from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
+from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, RETENTION_SECONDS, waits_by_message
 
 __all__ = [
     "advance",
@@ -77,14 +77,17 @@ _OPTIONAL: Final = ("progress", "resent_at", "lease_until", "not_before", "expir
 _SET_BY_CLAIM: Final = {"pk", "sk", "status", "history", "attempt", "fence"}
 
 
-def create(table: str, job: Job) -> list[dict[str, Any]]:
+def create(
+    table: str, job: Job, *, inline_bytes: int = INLINE_PAYLOAD_LIMIT
+) -> list[dict[str, Any]]:
     """Returns the puts of a new job: its own, which is conditional, and that of a large payload.
 
-    In a transaction, the condition of the first one holds for both.
+    In a transaction, the condition of the first one holds for both. A payload of up to
+    `inline_bytes` is part of the first one.
     """
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at < :now"  # TTL deletes late; an expired item counts as absent
-    item, *payload_items = new_items(job)
+    item, *payload_items = new_items(job, inline_bytes=inline_bytes)
     put = {
         "TableName": table,
         "Item": item,
