@@ -46,7 +46,7 @@ class Shop:
     orders: str
     #: A tenant of its own, which begins the ids of its orders and its tokens, too.
     tenant: str
-    #: Whether the store knows a repeated ClientRequestToken. moto does not.
+    #: True if the store knows a repeated ClientRequestToken. moto does not.
     knows_tokens: bool
 
     def order(self, number: str, *, has_condition: bool = False) -> dict[str, Any]:
@@ -288,7 +288,7 @@ def test_item_that_is_not_a_job_is_a_bad_record(shop: Shop) -> None:
 
 # ---------------------------------------------------------------- lost answers
 
-#: What becomes of a request whose answer is lost: it never arrives, it takes effect, it takes
+#: The fates of a request whose answer is lost: it never arrives, it takes effect, it takes
 #: effect after the last repeat, it meets a conflict, or the store has an error.
 LOSSES = ["before", "after", "late", "conflict", "error"]
 

@@ -6,11 +6,13 @@ __all__ = [
     "BadRecord",
     "BadTask",
     "Contended",
+    "DeadlineReached",
     "EffectRefused",
     "JobEnded",
     "JobIsLive",
     "JobNotFound",
     "LeaseHeld",
+    "LeftoverTasks",
     "NotForwarded",
     "ResultTooLarge",
     "StaleWrite",
@@ -134,6 +136,35 @@ class StaleWrite(MayflyError):
         self.fingerprints = fingerprints
         super().__init__(
             f"worker {nonce} no longer owns job {job_id!r} ({holder}); its effects were not applied"
+        )
+
+
+class DeadlineReached(MayflyError):
+    """An async task was cancelled shortly before the deadline of its function.
+
+    None of its effects is written. The job continues from its last checkpoint, if the attempt saved
+    one; otherwise the attempt has failed.
+    """
+
+    def __init__(self, seconds: float, *, has_ended: bool) -> None:
+        trouble = "" if has_ended else ", and did not end: it blocks, or catches CancelledError"
+        super().__init__(
+            f"the task was cancelled after {seconds:.1f} s, before the deadline of its "
+            f"function{trouble}; save checkpoints, or raise the Timeout of the function"
+        )
+
+
+class LeftoverTasks(MayflyError):
+    """An async task returned while asyncio tasks that it had made were still running.
+
+    They were cancelled, and none of the job's effects is written.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        super().__init__(
+            f"the task returned before {len(names)} of its asyncio tasks had ended ({shown}); "
+            "await them, for example in an asyncio.TaskGroup"
         )
 
 

@@ -45,7 +45,7 @@ def declared(folder: Path, *, local: bool) -> Mapping[str, Declaration]:
         for function in ast.walk(tree):
             for call in getattr(function, "decorator_list", ()):
                 if isinstance(call, ast.Call) and _is_task(call.func):
-                    declaration = _declaration(call, path)
+                    declaration = _declaration(call, function, path)
                     if declaration.name in declarations:
                         raise BadTask(
                             [f"{path}:{call.lineno}: two tasks are called {declaration.name!r}"]
@@ -66,11 +66,13 @@ def _is_task(decorator: ast.expr) -> bool:
     return name == "task"
 
 
-def _declaration(call: ast.Call, path: Path) -> Declaration:
+def _declaration(call: ast.Call, function: ast.AST, path: Path) -> Declaration:
     try:
         arguments = [ast.literal_eval(value) for value in call.args]
         options = {option.arg or "": ast.literal_eval(option.value) for option in call.keywords}
-        return Declaration(*arguments, **options)
+        declaration = Declaration(*arguments, **options)
+        declaration.check_function(is_async=isinstance(function, ast.AsyncFunctionDef))
+        return declaration
     except (ValueError, TypeError):
         raise BadTask(
             [f"{path}:{call.lineno}: the arguments of @task must be literals of the right types"]

@@ -26,6 +26,7 @@ class Declaration:
     exclusive: bool = False
     retry_refused: bool = False
     local: bool = False
+    concurrent: bool = False
 
     def __post_init__(self) -> None:
         """Raises BadTask if a value is invalid."""
@@ -39,14 +40,38 @@ class Declaration:
                     f"{MAX_MAX_ATTEMPTS}"
                 ]
             )
+        if self.concurrent and not self.exclusive:
+            raise BadTask(
+                [
+                    f"task {self.name!r}: concurrent=True needs exclusive=True, since jobs that "
+                    "run at the same time are claimed first"
+                ]
+            )
+
+    def check_function(self, *, is_async: bool) -> None:
+        """Raises BadTask if the declaration does not fit its function."""
+        if self.concurrent and not is_async:
+            raise BadTask(
+                [
+                    f"task {self.name!r}: concurrent=True is for async functions; exclusive jobs "
+                    "of a plain function run at the same time without it"
+                ]
+            )
 
 
 @dataclass(frozen=True)
 class Task:
-    """A declared function."""
+    """A declared function. `run` returns a coroutine if the function is async."""
 
     declaration: Declaration
     run: Callable[[Job, Effects], Any]
+    is_async: bool = False
+
+    @property
+    def runs_beside(self) -> bool:
+        """True if jobs of one batch may run at the same time."""
+        is_concurrent = self.declaration.concurrent or not self.is_async
+        return self.declaration.exclusive and is_concurrent
 
 
 def task(
@@ -56,6 +81,7 @@ def task(
     exclusive: bool = False,
     retry_refused: bool = False,
     local: bool = False,
+    concurrent: bool = False,
 ) -> Callable[[Callable[[Job, Effects], Any]], Task]:
     """Declares a task. Arguments must be literals, since the API reads them without an import.
 
@@ -68,14 +94,21 @@ def task(
     Other tasks run without a claim the first time, one after another. Two workers may run the same
     job, and one commits.
 
+    An async function runs in the one event loop of its process. Jobs of one batch run one after
+    another, also with `exclusive`, unless `concurrent` is true: then they share the loop. It is
+    cancelled a second before the deadline of its Lambda function.
+
     If the condition of an effect is false, the job is dead. With `retry_refused` it is retried like
     after any other failure. A `local` task exists only if AWS_SAM_LOCAL is true.
     """
-    declaration = Declaration(name, max_attempts, exclusive, retry_refused, local)
+    declaration = Declaration(name, max_attempts, exclusive, retry_refused, local, concurrent)
 
     def declare(run: Callable[[Job, Effects], Any]) -> Task:
-        if inspect.iscoroutinefunction(run):
-            raise BadTask([f"task {name!r} is an async function; it must be a plain function"])
-        return Task(declaration, run)
+        inner = inspect.unwrap(run)
+        if inspect.isasyncgenfunction(inner):
+            raise BadTask([f"task {name!r} is an async generator; it must return, and not yield"])
+        is_async = inspect.iscoroutinefunction(inner)
+        declaration.check_function(is_async=is_async)
+        return Task(declaration, run, is_async)
 
     return declare

@@ -5,7 +5,7 @@
     optimistic   first receive, the default    one after another, unclaimed; committed together
     exclusive    the task says so              claimed, in threads; committed together
     alone        may have killed its process,  claimed at their turn, last, one at a time;
-                 and others                    committed at once
+                 async and exclusive, others   committed at once
     resting      the worker wants them to      not claimed; the message comes back
 """
 
@@ -94,7 +94,7 @@ class Batch:
         exclusive = {
             delivery.ownership: delivery
             for delivery in deliveries
-            if delivery.is_exclusive and not self._must_rest(delivery)
+            if delivery.runs_beside and not self._must_rest(delivery)
         }
         claimed = claim_together(
             self._deps, [owner for owner in exclusive if isinstance(owner, Claimed)]

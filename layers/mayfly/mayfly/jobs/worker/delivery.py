@@ -1,8 +1,9 @@
 """One delivery of one message: from the read of its job to the fate of the message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from copy import deepcopy
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from mayfly.core.errors import MayflyError
@@ -58,6 +59,7 @@ class Delivery:
         self._seen: Job | None = None
         self._result = "null"
         self._nonce = deps.new_nonce()
+        self._seconds_left = seconds_left
         self.request = request
         self.ownership: Ownership = Claimed(deps, request, self._nonce)
         self.has_started = False
@@ -96,6 +98,12 @@ class Delivery:
         """True if the job's task must be claimed before it runs."""
         task = self._task
         return task is not None and task.declaration.exclusive
+
+    @property
+    def runs_beside(self) -> bool:
+        """True if the job's task must be claimed, and may run next to others of the batch."""
+        task = self._task
+        return task is not None and task.runs_beside
 
     def see(self, job: Job | None) -> None:
         """Notes the job as the batch was read, and decides how it is owned."""
@@ -164,12 +172,20 @@ class Delivery:
             job = replace(job, payload=deepcopy(job.payload))
         self.ownership.begin()
         try:
-            self._result = check_result(task.run(job, self._effects))
+            self._result = check_result(self._returned(task.run(job, self._effects)))
             self._effects.collected()
         except BaseException as raised:
             if isinstance(raised, Exception):
                 raise
             raise _Escaped(raised) from None
+
+    def _returned(self, value: Any) -> Any:
+        """Returns what a task has returned; a coroutine is run to its end."""
+        if not isinstance(value, Coroutine):
+            return value
+        # asyncio takes a while to load, and is for async tasks only.
+        loop = import_module("mayfly.jobs.worker.event_loop").process_loop
+        return loop.run(value, seconds_left=self._seconds_left)
 
     def complete(self) -> None:
         """Stages the completion, with the effects; `conclude` gets the outcome. See Claimant."""
