@@ -120,6 +120,32 @@ def test_task_of_the_page_runs_and_refuses_other_payloads(stack: Stack) -> None:
     assert (refused["status"], len(refused["attempts"])) == ("dead", 1)
 
 
+def test_declared_payload_of_the_page_is_checked_and_described(stack: Stack) -> None:
+    payload = {"number": "p-1", "grams": 700, "speed": "express"}
+    job = stack.job(stack.submit("parcels.ship", payload)["id"], wait=20)
+    assert (job["status"], job["result"], stack.counter("grams.express")) == (
+        "succeeded",
+        "p-1",
+        700,
+    )
+    refused = requests.post(
+        f"{stack.url}/jobs",
+        json={"task": "parcels.ship", "payload": {**payload, "grams": "700"}},
+        headers=stack.headers,
+        timeout=20,
+    )
+    assert (refused.status_code, refused.headers["Content-Type"]) == (
+        422, "application/problem+json",
+    )  # fmt: skip
+    assert (refused.json()["code"], refused.json()["field"]) == (
+        "payload-mismatch", "payload.grams",
+    )  # fmt: skip
+    schemas = requests.get(f"{stack.url}/openapi.json", timeout=20).json()["components"]["schemas"]
+    assert schemas["Payload.parcels.ship"]["properties"]["speed"] == {
+        "enum": ["standard", "express"]
+    }
+
+
 def test_tests_accept_a_complete_route(checkout: Path) -> None:
     done = run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NOTICES)
     assert done.returncode == 0, done.stdout

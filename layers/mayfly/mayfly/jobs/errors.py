@@ -1,6 +1,6 @@
 """Errors of jobs and tasks."""
 
-from mayfly.core.errors import MayflyError, StoreUnavailable
+from mayfly.core.errors import InvalidRequest, MayflyError, StoreUnavailable
 
 __all__ = [
     "BadRecord",
@@ -14,6 +14,7 @@ __all__ = [
     "LeaseHeld",
     "LeftoverTasks",
     "NotForwarded",
+    "PayloadMismatch",
     "ResultTooLarge",
     "StaleWrite",
     "TooManyEffects",
@@ -45,6 +46,17 @@ class UnknownTask(MayflyError):
         super().__init__(
             f"no task is called {task!r}; known tasks: {', '.join(sorted(known)) or 'none'}"
         )
+
+
+class PayloadMismatch(InvalidRequest):
+    """The payload does not fit the dataclass that its task declares; `field` names the member.
+
+    Its path begins with `payload`, as in `payload.lines[0].amount`.
+    """
+
+    code = "payload-mismatch"
+    title = "Payload mismatch"
+    status = 422
 
 
 class BadRecord(MayflyError):

@@ -5,10 +5,18 @@ from collections.abc import Callable, Iterator, Mapping
 from mayfly.core.errors import IdempotencyKeyReused, InvalidRequest
 from mayfly.core.json_input import NAME, NAME_PROBLEM
 from mayfly.jobs.authoring.task import Declaration
-from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
+from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound, PayloadMismatch, UnknownTask
 from mayfly.jobs.model import Job, Status, Submission
 from mayfly.jobs.operations import JobOperations, Page
-from mayfly.jobs.rules import PAYLOAD_LIMIT, is_overdue, is_terminal, job_id_for, new_job
+from mayfly.jobs.rules import (
+    PAYLOAD_LIMIT,
+    canonical_fingerprint,
+    fingerprint,
+    is_overdue,
+    is_terminal,
+    job_id_for,
+    new_job,
+)
 from mayfly.jobs.store import JobExists, JobStore
 from mayfly.jobs.wire import read_submitted
 
@@ -28,13 +36,19 @@ def submit(
     key and body return the job that exists. If that job has waited for unusually long, it is
     announced again: a client that repeats its request repairs a lost message.
 
-    Raises UnknownTask, InvalidRequest, PayloadTooLarge, IdempotencyKeyReused if the key came with
-    another body before, StoreUnavailable.
+    Raises UnknownTask, PayloadMismatch, InvalidRequest, PayloadTooLarge, IdempotencyKeyReused if
+    the key came with another body before, StoreUnavailable.
     """
     if isinstance(operations, JobStore):
         operations = JobOperations(operations)
     store, now_ms = operations.store, operations.store.clock()
-    job = new_job_of(store, submission, tenant=tenant, tasks=tasks, now_ms=now_ms)
+    try:
+        job = new_job_of(store, submission, tenant=tenant, tasks=tasks, now_ms=now_ms)
+    except PayloadMismatch:
+        # An earlier release of the application may have taken this very request.
+        if (accepted := _accepted(store, submission, tenant=tenant, now_ms=now_ms)) is not None:
+            return accepted, False
+        raise
     try:
         store.create(job)
     except JobExists as exists:
@@ -60,7 +74,7 @@ def new_job_of(
 ) -> Job:
     """Returns the job that a submission asks for, as it is before its first claim.
 
-    Raises UnknownTask, InvalidRequest, PayloadTooLarge.
+    Raises UnknownTask, PayloadMismatch, InvalidRequest, PayloadTooLarge.
     """
     if not isinstance(tenant, str) or not NAME.fullmatch(tenant):
         raise InvalidRequest("tenant", NAME_PROBLEM)
@@ -68,6 +82,7 @@ def new_job_of(
     declaration = tasks.get(submission.task)
     if declaration is None:
         raise UnknownTask(submission.task, list(tasks))
+    declaration.check_payload(submission.payload)
     job_id = job_id_for(tenant, submission.idempotency_key, otherwise=store.new_id())
     return new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
 
@@ -124,6 +139,19 @@ def wait(
             return job
         is_over = pause(min(interval, left))
     raise AssertionError("intervals never end")
+
+
+def _accepted(store: JobStore, submission: Submission, *, tenant: str, now_ms: int) -> Job | None:
+    """Returns the job that the same request has made before, None if there is none."""
+    key = submission.idempotency_key
+    if key is None:
+        return None
+    try:
+        job = store.read(tenant, job_id_for(tenant, key, otherwise=""), now_ms=now_ms)
+    except JobNotFound:
+        return None
+    sent = {fingerprint(submission), canonical_fingerprint(submission)}
+    return None if job.fingerprints.isdisjoint(sent) else job
 
 
 def _intervals() -> Iterator[float]:

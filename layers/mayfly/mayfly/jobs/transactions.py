@@ -41,7 +41,7 @@ def in_transaction(
     transaction; `existing_job` reads the reason. A repeat with the same ClientRequestToken must
     send the same write, since another call of this function notes another time.
 
-    Raises UnknownTask, InvalidRequest, PayloadTooLarge.
+    Raises UnknownTask, PayloadMismatch, InvalidRequest, PayloadTooLarge.
     """
     if isinstance(store, JobOperations):
         store = store.store

@@ -4,8 +4,9 @@ They are under functions/tasks/. `discovery` finds them by name.
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 from mayfly.core.json_input import NAME, NAME_PROBLEM
@@ -27,6 +28,8 @@ class Declaration:
     retry_refused: bool = False
     local: bool = False
     concurrent: bool = False
+    #: The JSON Schema of payloads, None if the task takes any. It is not an argument of `@task`.
+    payload: Mapping[str, Any] | None = field(default=None, hash=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raises BadTask if a value is invalid."""
@@ -47,6 +50,11 @@ class Declaration:
                     "run at the same time are claimed first"
                 ]
             )
+
+    def check_payload(self, payload: Any) -> None:
+        """Raises PayloadMismatch if a payload does not fit the dataclass of the task."""
+        if self.payload is not None:
+            _late("payloads").check(self.payload, payload)
 
     def check_function(self, *, is_async: bool) -> None:
         """Raises BadTask if the declaration does not fit its function."""
@@ -109,6 +117,30 @@ def task(
             raise BadTask([f"task {name!r} is an async generator; it must return, and not yield"])
         is_async = inspect.iscoroutinefunction(inner)
         declaration.check_function(is_async=is_async)
-        return Task(declaration, run, is_async)
+        kind = _payload_type(inner)
+        if kind is None:
+            return Task(declaration, run, is_async)
+        bound, schema = _late("payload_types").with_payload(run, kind)
+        return Task(replace(declaration, payload=schema), bound, is_async)
 
     return declare
+
+
+def _late(module: str) -> Any:
+    """Imports a module that only tasks with a payload of a declared type need."""
+    return import_module(f"mayfly.jobs.authoring.{module}")
+
+
+def _payload_type(function: Any) -> Any:
+    """Returns the type of a function's first parameter, None if it is the job.
+
+    It is the job if it has no annotation, or `Any` or `object`, too. A text, as of `from __future__
+    import annotations`, is looked up in the function's module.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_argcount:
+        return None
+    kind = getattr(function, "__annotations__", {}).get(code.co_varnames[0])
+    if isinstance(kind, str):
+        kind = function.__globals__.get(kind.strip("\"'"), Any if "." in kind else kind)
+    return None if kind in (None, Any, object, Job, "Job", "Any", "object") else kind

@@ -78,7 +78,11 @@ class Batch:
                 self._deliveries[record.message_id] = leaders.setdefault(copy_of, delivery)
 
     def prepare(self) -> None:
-        """Reads all jobs, claims exclusive ones together, and sorts the records to run."""
+        """Reads all jobs, claims exclusive ones together, and sorts the records to run.
+
+        A message that asks for a new job whose payload does not fit is left to `run`, which stores
+        it as unreadable.
+        """
         deliveries = self._all()
         keys = list(dict.fromkeys(delivery.key for delivery in deliveries))
         try:
@@ -91,6 +95,11 @@ class Batch:
             return
         for delivery in deliveries:
             delivery.see(jobs.get(delivery.key))
+        for message_id, delivery in list(self._deliveries.items()):
+            if problem := delivery.misfit():
+                self._unreadable[message_id] = problem
+                del self._deliveries[message_id]
+        deliveries = self._all()
         exclusive = {
             delivery.ownership: delivery
             for delivery in deliveries

@@ -11,7 +11,13 @@ from mayfly.core.ids import derived_id
 from mayfly.core.json_input import check_json
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Task
-from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
+from mayfly.jobs.errors import (
+    Contended,
+    EffectRefused,
+    PayloadMismatch,
+    UnknownTask,
+    UnreadableMessage,
+)
 from mayfly.jobs.group_commit import CommitOutcome, Member
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import (
@@ -111,6 +117,20 @@ class Delivery:
         is_plain = self._task is not None and not self.is_exclusive
         ownership = Optimistic if is_plain and self.request.is_fresh(job) else Claimed
         self.ownership = ownership(self._deps, self.request, self._nonce, job)
+
+    def misfit(self) -> UnreadableMessage | None:
+        """Returns the error of a message that asks for a new job whose payload its task refuses.
+
+        A job that exists keeps its messages, whatever its payload is: its attempt says so.
+        """
+        new, task = self.request.new, self._task
+        if self._seen is not None or new is None or task is None:
+            return None
+        try:
+            task.declaration.check_payload(new.payload)
+        except PayloadMismatch as problem:
+            return UnreadableMessage(self.request.message_id, str(problem))
+        return None
 
     def may_run_beside(self) -> bool:
         """Returns True if the job may run in a thread, next to others. See Claimed."""
@@ -249,6 +269,8 @@ class Delivery:
         if task not in deps.tasks and task not in deps.known:
             raise UnknownTask(task, [*deps.tasks, *deps.known])
         check_json("payload", payload)
+        if task in deps.tasks:
+            deps.tasks[task].declaration.check_payload(payload)
         submission = read_submission(
             {
                 "task": task,

@@ -154,7 +154,7 @@ def _end_of(task: "asyncio.Task[Any]") -> _Ended:
 async def _cancelled(tasks: "set[asyncio.Task[Any]]") -> list[str]:
     """Cancels asyncio tasks, and waits a moment for their end.
 
-    Returns the names of those that nobody had cancelled before.
+    Returns the names of those that were not being cancelled already.
     """
     pending = [task for task in tasks if not task.done()]
     if not pending:
