@@ -187,6 +187,14 @@ def test_dataclass_of_another_file_is_found(write: Callable[..., ModuleType], st
     )
 
 
+def test_class_that_modules_import_from_each_other_is_not_found(
+    write: Callable[..., ModuleType],
+) -> None:
+    package = write(f"from .two import Order\n{TASK}", two="from .one import Order\n")
+    with pytest.raises(BadTask, match="Order is neither Job nor a dataclass whose source is in"):
+        declared(folder_of(package), local=False)
+
+
 def test_annotations_of_a_module_may_be_texts(write: Callable[..., ModuleType]) -> None:
     text = "from __future__ import annotations\n" + order("x: int")
     assert run(both(write(text)), {"x": 1}) == "Order(x=1)"
@@ -298,7 +306,7 @@ def test_task_may_take_its_job_as_a_third_parameter(write: Callable[..., ModuleT
     assert run(both(write(order("x: int", tail=tail))), {"x": 1}) == (1, "j1")
 
 
-BAD = {
+BAD: dict[str, tuple[Any, str, str]] = {
     "not-an-object": ([], "payload", "must be a JSON object, not an array"),
     "no-payload": (None, "payload", "must be a JSON object, not null"),
     "missing": ({"lines": []}, "payload.number", "is missing"),

@@ -11,6 +11,7 @@ from mayfly.jobs.operations import JobOperations, Page
 from mayfly.jobs.rules import (
     PAYLOAD_LIMIT,
     canonical_fingerprint,
+    checked,
     fingerprint,
     is_overdue,
     is_terminal,
@@ -18,7 +19,6 @@ from mayfly.jobs.rules import (
     new_job,
 )
 from mayfly.jobs.store import JobExists, JobStore
-from mayfly.jobs.wire import read_submitted
 
 __all__ = ["cancel", "list_by_status", "new_job_of", "redrive", "submit", "wait"]
 
@@ -78,7 +78,7 @@ def new_job_of(
     """
     if not isinstance(tenant, str) or not NAME.fullmatch(tenant):
         raise InvalidRequest("tenant", NAME_PROBLEM)
-    submission = read_submitted(submission, payload_limit=payload_limit)
+    submission = checked(submission, payload_limit=payload_limit)
     declaration = tasks.get(submission.task)
     if declaration is None:
         raise UnknownTask(submission.task, list(tasks))

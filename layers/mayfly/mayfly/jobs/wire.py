@@ -14,7 +14,6 @@ from mayfly.core.json_input import (
     NAME,
     Fields,
     canonical_json,
-    check_json,
     parse_json,
     read_idempotency_header,
     read_idempotency_key,
@@ -31,7 +30,6 @@ __all__ = [
     "read_rfc3339",
     "read_stream_gap",
     "read_submission",
-    "read_submitted",
     "write_cursor",
 ]
 
@@ -54,8 +52,6 @@ _WAYS_OUT: Final = {
     Envelope.DRAMATIQ: f"Dramatiq's actors do not run here; {_SEND}",
 }
 _DIGITS: Final = re.compile(r"[0-9]{1,64}")
-#: The last millisecond that RFC 3339 can write: the end of the year 9999.
-_LATEST_MS: Final = 253_402_300_799_999
 _STREAM_ARN: Final = re.compile(
     r"arn:[\w-]+:dynamodb:[\w-]+:[0-9]{12}:table/[\w.-]+/stream/[\w.:-]+", re.ASCII
 )
@@ -76,49 +72,6 @@ def read_submission(body: Any, *, idempotency_key: str | None) -> Submission:
     )
     fields.finish()
     return submission
-
-
-def read_submitted(submission: Submission, *, payload_limit: int = PAYLOAD_LIMIT) -> Submission:
-    """Returns a submission that Python code has made, if an HTTP body could ask for it.
-
-    Its idempotency key may be any text, since only a hash of it is stored. Raises InvalidRequest
-    with the field, or PayloadTooLarge.
-    """
-    delay, key = submission.not_before, submission.idempotency_key
-    fields = Fields(
-        {
-            "task": submission.task,
-            "max_attempts": submission.max_attempts,
-            "delay_seconds": delay and delay.seconds,
-            "run_at": delay and delay.at_ms,
-        }
-    )
-    fields.text("task", pattern=NAME)
-    limits = {"max_attempts": (1, MAX_MAX_ATTEMPTS), "run_at": (0, _LATEST_MS)}
-    whole = {
-        name: None if value is None else fields.integer(name, *limits[name])
-        for name, value in (
-            ("max_attempts", submission.max_attempts), ("run_at", delay and delay.at_ms),
-        )
-    }  # fmt: skip
-    if delay is not None and delay.seconds is not None:
-        fields.number("delay_seconds", 0, LONGEST_DELAY_SECONDS)
-    if key is not None and not (isinstance(key, str) and key and _is_unicode(key)):
-        raise InvalidRequest(
-            "idempotency_key", f"must be a text that is not empty, not {key!r:.40}"
-        )
-    check_json("payload", submission.payload)
-    try:
-        size = len(canonical_json(submission.payload).encode())
-    except (TypeError, ValueError) as problem:
-        raise InvalidRequest("payload", f"cannot be written as JSON: {problem}") from None
-    if size > payload_limit:
-        raise PayloadTooLarge("payload", size, payload_limit)
-    return replace(
-        submission,
-        max_attempts=whole["max_attempts"],
-        not_before=delay and replace(delay, at_ms=whole["run_at"]),
-    )
 
 
 def read_message(body: str) -> Wake | Submission:
@@ -251,15 +204,6 @@ def public(job: Job, now_ms: int) -> dict[str, Any]:
 def _foreign(form: Envelope) -> InvalidRequest:
     """Returns the error of a message of another system, with the way out."""
     return InvalidRequest("task", f"is missing; this is {form}: {_WAYS_OUT[form]}")
-
-
-def _is_unicode(text: str) -> bool:
-    """Returns False for a text with half of a surrogate pair, which UTF-8 cannot hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _delay(fields: Fields) -> Delay | None:

@@ -25,6 +25,8 @@ _LISTS, _DICTS = {"list", "List"}, {"dict", "Dict"}
 _GENERIC: Final = {_OPTIONAL, _UNION, _LITERAL, *_LISTS, *_DICTS}
 _ENUMS: Final = {"Enum", "StrEnum", "IntEnum"}
 _PARAMETERS: Final = 3
+#: The most modules from which a class is imported on; modules may import each other.
+_HOPS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class Module:
         """Returns an error with file and line."""
         return BadTask([f"{self.path}:{getattr(node, 'lineno', 1)}: {problem}"])
 
-    def find(self, name: str) -> "tuple[Module, ast.ClassDef] | ast.ImportFrom | None":
-        """Returns the class of a name, with its module.
+    def find(
+        self, name: str, *, hops: int = _HOPS
+    ) -> "tuple[Module, ast.ClassDef] | ast.ImportFrom | None":
+        """Returns the class of a name, with its module; follows imports over `hops` modules.
 
         Returns the import if its module is not a file of the application, and None if there is no
         such name.
@@ -47,13 +51,14 @@ class Module:
         for node in self.tree.body:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return self, node
-        for node in ast.walk(self.tree):
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            for alias in node.names:
+        imports = (each for each in ast.walk(self.tree) if isinstance(each, ast.ImportFrom))
+        for imported in imports:
+            for alias in imported.names:
                 if (alias.asname or alias.name) == name:
-                    other = self._imported(node)
-                    return node if other is None else other.find(alias.name) or node
+                    other = self._imported(imported) if hops else None
+                    if other is None:
+                        return imported
+                    return other.find(alias.name, hops=hops - 1) or imported
         return None
 
     def _imported(self, node: ast.ImportFrom) -> "Module | None":

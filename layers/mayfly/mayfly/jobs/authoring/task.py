@@ -90,7 +90,7 @@ def task(
     retry_refused: bool = False,
     local: bool = False,
     concurrent: bool = False,
-) -> Callable[[Callable[[Job, Effects], Any]], Task]:
+) -> Callable[[Callable[..., Any]], Task]:
     """Declares a task. Arguments must be literals, since the API reads them without an import.
 
     `max_attempts` is for jobs that do not set it.
@@ -102,6 +102,9 @@ def task(
     Other tasks run without a claim the first time, one after another. Two workers may run the same
     job, and one commits.
 
+    The function takes the job and its effects. Its first parameter may be a dataclass, which is the
+    payload; a third one is then the job (`payloads`).
+
     An async function runs in the one event loop of its process. Jobs of one batch run one after
     another, also with `exclusive`, unless `concurrent` is true: then they share the loop. It is
     cancelled a second before the deadline of its Lambda function.
@@ -111,7 +114,7 @@ def task(
     """
     declaration = Declaration(name, max_attempts, exclusive, retry_refused, local, concurrent)
 
-    def declare(run: Callable[[Job, Effects], Any]) -> Task:
+    def declare(run: Callable[..., Any]) -> Task:
         inner = inspect.unwrap(run)
         if inspect.isasyncgenfunction(inner):
             raise BadTask([f"task {name!r} is an async generator; it must return, and not yield"])

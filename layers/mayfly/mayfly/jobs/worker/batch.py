@@ -96,8 +96,8 @@ class Batch:
         for delivery in deliveries:
             delivery.see(jobs.get(delivery.key))
         for message_id, delivery in list(self._deliveries.items()):
-            if problem := delivery.misfit():
-                self._unreadable[message_id] = problem
+            if misfit := delivery.misfit():
+                self._unreadable[message_id] = misfit
                 del self._deliveries[message_id]
         deliveries = self._all()
         exclusive = {

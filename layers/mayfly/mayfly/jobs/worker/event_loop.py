@@ -110,7 +110,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _tracked(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
 ) -> "asyncio.Task[Any]":
     """Makes an asyncio task, and notes it for the run that it belongs to."""
     task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
