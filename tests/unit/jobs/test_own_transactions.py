@@ -353,6 +353,19 @@ def test_payload_of_64_kb_is_part_of_the_one_write_and_read_by_workers(shop: Sho
 
 
 NAN = float("nan")
+
+
+def test_list_of_jobs_leaves_out_payloads_above_1_kb(shop: Shop) -> None:
+    later, operations = Delay(seconds=3600), JobOperations(shop.store)
+    for size in (10, 2000):
+        submission = Submission("orders.tally", "x" * size, not_before=later)
+        shop.send([jobs.in_transaction(shop.store, submission, tenant=shop.tenant, tasks=TASKS)])
+    page = jobs.list_by_status(operations, Status.SCHEDULED, tenant=shop.tenant, limit=9)
+    assert {job.payload for job in page.jobs} == {"x" * 10, None}
+    found = [shop.store.read(shop.tenant, job.id, now_ms=NOW).payload for job in page.jobs]
+    assert {*found} == {"x" * 10, "x" * 2000}
+
+
 GOOD = Submission("orders.tally", {"order": "7"})
 
 

@@ -7,6 +7,7 @@ own, so that status writes do not pay for it.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from mayfly.aws.items import optional_number, optional_text
@@ -210,10 +211,13 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
 def read_listed(item: dict[str, Any], tenant: str, status: Status) -> Job:
     """Returns the job in an item of a list of jobs of one status.
 
-    An item that cannot be read is a job that says so, so that it does not hide the others.
+    A large payload is left out, also if it is part of the item: a list has many jobs. An item that
+    cannot be read is a job that says so, so that it does not hide the others.
     """
     try:
-        return read_job(item)
+        job = read_job(item)
+        is_large = len(item.get("payload", {"S": ""})["S"].encode()) > INLINE_PAYLOAD_LIMIT
+        return replace(job, payload=None) if is_large else job
     except UNREADABLE as problem:
         at_ms = optional_number(item, "attention_at") or 0
         return Job(

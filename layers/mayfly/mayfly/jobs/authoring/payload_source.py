@@ -78,7 +78,8 @@ class Module:
         """Returns the file of a module, by the path of Python; nothing is imported."""
         if module.partition(".")[0] in (*sys.stdlib_module_names, "mayfly"):
             return None
-        places: Sequence[str] = [*map(str, self.path.parents[:-1]), *sys.path]
+        # The folder that has the package is one of those above this file's own.
+        places: Sequence[str] = [*map(str, self.path.resolve().parents[1:-1]), *sys.path]
         origin = None
         for name in module.split("."):
             spec = PathFinder.find_spec(name, places)
