@@ -74,7 +74,7 @@ JOBS = {
     "worker": {"rules", "authoring", "store"},
     "routing": {"rules", "authoring", "store"},
 }
-_OF_STORE = {"__init__", "due", "group_commit", "operations", "service", "store"}
+_OF_STORE = {"__init__", "due", "group_commit", "operations", "service", "store", "transactions"}
 #: Modules of a feature that compute with values only.
 PURE = (
     "cron.py",

@@ -2,7 +2,10 @@
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from mayfly.core.json_input import Fields
 from mayfly.tenants import ALL_SCOPES
@@ -87,3 +90,47 @@ def test_every_operation_with_json_has_an_example_or_a_schema() -> None:
 
 def test_pydantic_is_not_in_the_layer() -> None:
     assert "pydantic" not in (ROOT / "layers" / "mayfly" / "requirements.txt").read_text()
+
+
+TASK = """
+from dataclasses import dataclass
+from mayfly import Effects, task
+
+@dataclass
+class Order:
+    number: str
+    items: int = 1
+
+@task("orders.tally@v2")
+def tally(order: Order, effects: Effects): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("schema", "more"),
+    [("NewJob", {}), ("Definition", {"every_seconds": 60})],
+    ids=["job", "schedule"],
+)
+@pytest.mark.parametrize(
+    ("body", "is_valid"),
+    [
+        ({"task": "orders.tally@v2", "payload": {"number": "7"}}, True),
+        ({"task": "orders.tally@v2", "payload": {"number": 7}}, False),
+        ({"task": "orders.tally@v2"}, False),
+        ({"task": "another", "payload": {"number": 7}}, True),
+        ({"task": "another"}, True),
+    ],
+    ids=["fits", "does-not-fit", "has-none", "other-task", "other-task-without-any"],
+)
+def test_document_has_the_payloads_that_tasks_declare(
+    tmp_path: Path, schema: str, more: dict[str, Any], body: dict[str, Any], is_valid: bool
+) -> None:
+    (tmp_path / "orders.py").write_text(TASK)
+    document = build(tmp_path)
+    assert set(document["components"]["schemas"]) - set(FOUND["components"]["schemas"]) == {
+        "Payload.orders.tally_v2"
+    }
+    validator = jsonschema.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
+    )
+    assert validator.is_valid({**body, **more}) is is_valid

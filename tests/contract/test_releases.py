@@ -8,6 +8,8 @@ import ast
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mayfly import jobs
 from mayfly.aws.client import as_client
+from mayfly.aws.dynamodb import DynamoDB
 from mayfly.aws.errors import Refused
-from mayfly.jobs.model import Outcome, Status
+from mayfly.jobs.authoring.task import Declaration
+from mayfly.jobs.model import Outcome, Status, Submission
+from mayfly.jobs.store import JobStore
 from mayfly.limits import Algorithm
 
 from tests.conftest import ROOT, make_tables
@@ -448,3 +454,32 @@ def test_answer_keeps_its_status_its_members_and_its_headers(
     assert now["status"] == before["status"]
     assert members(before["body"]) - members(now["body"]) == set()
     assert set(before["headers"]) - set(now["headers"]) == set()
+
+
+@pytest.mark.parametrize("version", FOLDERS)
+def test_release_reads_a_job_whose_large_payload_is_part_of_its_item(
+    tmp_path: Path, version: str
+) -> None:
+    """`jobs.in_transaction` writes such a job; a worker of an earlier release may get it."""
+    db = DynamoDB(make_client("dynamodb"), lambda attempt: None)
+    write = jobs.in_transaction(
+        JobStore(db, "JobsTable"),
+        Submission("orders.tally", {"note": "x" * 50_000}),
+        tenant="acme",
+        tasks={"orders.tally": Declaration("orders.tally")},
+    )
+    with tarfile.open(FOLDERS[version] / "code.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    program = (
+        "import json, sys\n"
+        "from mayfly.jobs.items import read_job\n"
+        "job = read_job(json.load(sys.stdin))\n"
+        "print(job.status, job.task, len(job.payload['note']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(write["Put"]["Item"]),
+        env={"PYTHONPATH": str(tmp_path / "layers" / "mayfly")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["QUEUED", "orders.tally", "50000"], done.stderr

@@ -1,4 +1,4 @@
-"""docs/add-a-route.md and docs/add-a-task.md, followed word by word in a copy of the checkout."""
+"""Pages that add routes and tasks, followed word by word in a copy of the checkout."""
 
 import json
 import os
@@ -22,6 +22,7 @@ INSERT = re.compile(
 FILE = re.compile(r"<!-- file: (?P<path>\S+) -->\n```\w+\n(?P<text>.*?)```", re.DOTALL)
 ROUTE = (ROOT / "docs" / "add-a-route.md").read_text()
 TASK = (ROOT / "docs" / "add-a-task.md").read_text()
+JOBS = (ROOT / "docs" / "jobs.md").read_text()
 PLACES = {
     "handler": "functions/counters/app.py",
     "event": "template.yaml",
@@ -79,7 +80,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the route and the task of the pages."""
     folder = copied(tmp_path_factory.mktemp("guide"))
     insert(folder)
-    for step in FILE.finditer(TASK):
+    for step in FILE.finditer(TASK + JOBS):
         (folder / step["path"]).write_text(step["text"])
     done = run(folder, "-m", "tools.openapi.build")
     assert done.returncode == 0, done.stderr
@@ -118,6 +119,43 @@ def test_task_of_the_page_runs_and_refuses_other_payloads(stack: Stack) -> None:
     assert (stack.counter("parcels"), stack.counter("items")) == (1, 3)
     refused = stack.job(stack.submit(request["task"], {"items": 0})["id"], wait=20)
     assert (refused["status"], len(refused["attempts"])) == ("dead", 1)
+
+
+def test_declared_payload_of_the_page_is_checked_and_described(stack: Stack) -> None:
+    payload = {"number": "p-1", "grams": 700, "speed": "express"}
+    job = stack.job(stack.submit("parcels.ship", payload)["id"], wait=20)
+    assert (job["status"], job["result"], stack.counter("grams.express")) == (
+        "succeeded",
+        "p-1",
+        700,
+    )
+    refused = requests.post(
+        f"{stack.url}/jobs",
+        json={"task": "parcels.ship", "payload": {**payload, "grams": "700"}},
+        headers=stack.headers,
+        timeout=20,
+    )
+    assert (refused.status_code, refused.headers["Content-Type"]) == (
+        422, "application/problem+json",
+    )  # fmt: skip
+    assert (refused.json()["code"], refused.json()["field"]) == (
+        "payload-mismatch", "payload.grams",
+    )  # fmt: skip
+    schemas = requests.get(f"{stack.url}/openapi.json", timeout=20).json()["components"]["schemas"]
+    assert schemas["Payload.parcels.ship"]["properties"]["speed"] == {
+        "enum": ["standard", "express"]
+    }
+
+
+def test_async_task_of_the_page_runs(stack: Stack) -> None:
+    urls = [f"{stack.url}/health"] * 3
+    jobs = [stack.submit("pages.measure", {"urls": urls}) for _ in range(4)]
+    ended = [stack.job(job["id"], wait=20) for job in jobs]
+    size = 3 * len(stack.get("/health").content)
+    assert [(job["status"], job["result"]) for job in ended] == [
+        ("succeeded", {"bytes": size})
+    ] * len(jobs)
+    assert stack.counter("bytes") == size * len(jobs)
 
 
 def test_tests_accept_a_complete_route(checkout: Path) -> None:

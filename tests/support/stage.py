@@ -106,11 +106,13 @@ class Stage:
         self.batch: Batch
         self.visible = VisibleQueue()
 
-    def declare(self, **options: Any) -> None:
+    def declare(self, *, is_async: bool = False, **options: Any) -> None:
         """Makes the worker with one task that has these options."""
         self.worker = Deps(
             store=self.store,
-            tasks={"t": Task(Declaration("t", max_attempts=3, **options), self._run_task)},
+            tasks={
+                "t": Task(Declaration("t", max_attempts=3, **options), self._run_task, is_async)
+            },
             counters_table=self.tables["CountersTable"],
             producer_tenant="acme",
             observe=self.observe,

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import yaml
 from mayfly.core.errors import MayflyError
+from mayfly.jobs.authoring.discovery import declared
+from mayfly.jobs.authoring.task import Declaration
 from mayfly.web.access import PUBLIC
 from mayfly.web.resolver import Route, api_of, route_shape
 
@@ -28,6 +30,9 @@ __all__ = ["DOCUMENT", "FUNCTIONS", "PAGE", "ROOT", "build", "main", "page"]
 ROOT: Final = Path(__file__).parent.parent.parent
 DOCUMENT: Final = ROOT / "functions" / "hello" / "openapi.json"
 PAGE: Final = ROOT / "docs" / "api" / "index.html"
+TASKS: Final = ROOT / "functions" / "tasks"
+#: Schemas of bodies that have a task and its payload.
+_WITH_PAYLOAD: Final = ("NewJob", "Definition")
 #: The functions that serve HTTP.
 FUNCTIONS: Final = ("hello", "sessions", "counters", "jobs", "await_job", "schedules")
 #: Errors of every operation that needs a key, and errors of every operation.
@@ -68,8 +73,11 @@ class Described:
     operation_id: str
 
 
-def build() -> dict[str, Any]:
-    """Returns the document. Raises ValueError if the handlers and operations.yaml differ."""
+def build(tasks: Path = TASKS) -> dict[str, Any]:
+    """Returns the document. `tasks` is the folder of the tasks whose payloads it describes.
+
+    Raises ValueError if the handlers and operations.yaml differ.
+    """
     written = yaml.safe_load(
         (Path(__file__).parent / "operations.yaml").read_text(encoding="utf-8")
     )
@@ -101,6 +109,7 @@ def build() -> dict[str, Any]:
         paths.setdefault(path, {})[method.lower()] = _operation(
             key, handler, added, written, shared
         )
+    _add_payloads(schemas, declared(tasks, local=False))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -123,6 +132,30 @@ def build() -> dict[str, Any]:
             },
         },
     }
+
+
+def _add_payloads(schemas: dict[str, Any], tasks: Mapping[str, Declaration]) -> None:
+    """Adds the payloads that tasks declare, and which of them a task's jobs have.
+
+    Each is a schema `Payload.<task>`. Bodies that name a task refer to it.
+    """
+    for task in sorted(tasks.values(), key=lambda task: task.name):
+        if task.payload is None:
+            continue
+        name = f"Payload.{re.sub(r'[^A-Za-z0-9._-]', '_', task.name)}"
+        schemas[name] = task.payload
+        for body in _WITH_PAYLOAD:
+            schemas[body] = {**schemas[body]}
+            schemas[body]["allOf"] = [
+                *schemas[body].get("allOf", []),
+                {
+                    "if": {"properties": {"task": {"const": task.name}}, "required": ["task"]},
+                    "then": {
+                        "properties": {"payload": {"$ref": f"#/components/schemas/{name}"}},
+                        "required": ["payload"],
+                    },
+                },
+            ]
 
 
 def from_handlers() -> dict[str, Described]:

@@ -47,6 +47,7 @@ __all__ = [
     "imported_tasks",
     "job_operations",
     "job_store",
+    "known_tasks",
     "lazy_counters",
     "limit_store",
     "limits_of",
@@ -161,6 +162,16 @@ def _together(found: "Sequence[Mapping[str, _T]]") -> "dict[str, _T]":
                 raise BadTask([f"two tasks are called {name!r}, one of them in MAYFLY_TASKS"])
             tasks[name] = task
     return tasks
+
+
+def known_tasks(env: Mapping[str, str]) -> "Mapping[str, Declaration]":
+    """Returns all tasks, for handlers of your own that submit jobs. Raises ConfigError.
+
+    They are in the package `tasks`, if the module path has one, and in the one that MAYFLY_TASKS
+    names.
+    """
+    settings = read_settings(_Tasks, env)
+    return declared_tasks("", settings.mayfly_tasks, local=settings.aws_sam_local)
 
 
 def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
@@ -419,3 +430,9 @@ class _Jobs:
 @dataclass(frozen=True)
 class _Imports:
     imports_bucket: str
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    mayfly_tasks: str = ""
+    aws_sam_local: bool = False

@@ -1,7 +1,8 @@
 """Tasks are found by name, from their files."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -98,10 +99,23 @@ def test_file_with_a_syntax_error_is_named_with_its_line(tmp_path: Path) -> None
         declared(tmp_path, local=False)
 
 
-def test_async_function_is_not_a_task() -> None:
+def test_async_function_is_a_task_also_behind_a_decorator() -> None:
     async def run(job: object, effects: object) -> None: ...
 
-    with pytest.raises(BadTask, match="async function"):
+    @wraps(run)
+    def wrapped(job: object, effects: object) -> object:
+        return run(job, effects)
+
+    assert [task("a.b")(function).is_async for function in (run, wrapped)] == [True, True]
+
+
+def test_async_generator_is_not_a_task() -> None:
+    async def run(job: object, effects: object) -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(
+        BadTask, match=r"'a\.b' is an async generator; it must return, and not yield"
+    ):
         task("a.b")(run)
 
 
@@ -199,3 +213,22 @@ def test_every_function_that_knows_tasks_reads_the_variable(function: str) -> No
     """The handlers of the API and of the worker use one setting."""
     settings = import_module(f"functions.{function}.deps").Settings
     assert settings.__dataclass_fields__["mayfly_tasks"].default == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "function", "problem"),
+    [
+        ("concurrent=True", "async def", "concurrent=True needs exclusive=True"),
+        ("exclusive=True, concurrent=True", "def", "concurrent=True is for async functions"),
+    ],
+    ids=["not-exclusive", "plain-function"],
+)
+def test_concurrent_task_is_exclusive_and_async(
+    tmp_path: Path, options: str, function: str, problem: str
+) -> None:
+    text = f"@task('a.one', {options})\n{function} run(job, effects): ...\n"
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(BadTask, match=rf"bad\.py:1: .*{problem}"):
+        declared(tmp_path, local=False)
+    with pytest.raises(BadTask, match=problem):
+        exec(text, {"task": task})

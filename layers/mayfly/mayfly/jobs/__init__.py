@@ -7,6 +7,7 @@ from mayfly.jobs.model import Job, Submission
 from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.service import cancel, list_by_status, redrive, submit, wait
 from mayfly.jobs.store import JobStore
+from mayfly.jobs.transactions import existing_job, in_transaction, job_of
 
 __all__ = [
     "Continue",
@@ -18,6 +19,9 @@ __all__ = [
     "Retry",
     "Submission",
     "cancel",
+    "existing_job",
+    "in_transaction",
+    "job_of",
     "list_by_status",
     "redrive",
     "submit",

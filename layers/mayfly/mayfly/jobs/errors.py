@@ -1,17 +1,20 @@
 """Errors of jobs and tasks."""
 
-from mayfly.core.errors import MayflyError, StoreUnavailable
+from mayfly.core.errors import InvalidRequest, MayflyError, StoreUnavailable
 
 __all__ = [
     "BadRecord",
     "BadTask",
     "Contended",
+    "DeadlineReached",
     "EffectRefused",
     "JobEnded",
     "JobIsLive",
     "JobNotFound",
     "LeaseHeld",
+    "LeftoverTasks",
     "NotForwarded",
+    "PayloadMismatch",
     "ResultTooLarge",
     "StaleWrite",
     "TooManyEffects",
@@ -43,6 +46,17 @@ class UnknownTask(MayflyError):
         super().__init__(
             f"no task is called {task!r}; known tasks: {', '.join(sorted(known)) or 'none'}"
         )
+
+
+class PayloadMismatch(InvalidRequest):
+    """The payload does not fit the dataclass that its task declares; `field` names the member.
+
+    Its path begins with `payload`, as in `payload.lines[0].amount`.
+    """
+
+    code = "payload-mismatch"
+    title = "Payload mismatch"
+    status = 422
 
 
 class BadRecord(MayflyError):
@@ -134,6 +148,35 @@ class StaleWrite(MayflyError):
         self.fingerprints = fingerprints
         super().__init__(
             f"worker {nonce} no longer owns job {job_id!r} ({holder}); its effects were not applied"
+        )
+
+
+class DeadlineReached(MayflyError):
+    """An async task was cancelled shortly before the deadline of its function.
+
+    None of its effects is written. The job continues from its last checkpoint, if the attempt saved
+    one; otherwise the attempt has failed.
+    """
+
+    def __init__(self, seconds: float, *, has_ended: bool) -> None:
+        trouble = "" if has_ended else ", and did not end: it blocks, or catches CancelledError"
+        super().__init__(
+            f"the task was cancelled after {seconds:.1f} s, before the deadline of its "
+            f"function{trouble}; save checkpoints, or raise the Timeout of the function"
+        )
+
+
+class LeftoverTasks(MayflyError):
+    """An async task returned while asyncio tasks that it had made were still running.
+
+    They were cancelled, and none of the job's effects is written.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        super().__init__(
+            f"the task returned before {len(names)} of its asyncio tasks had ended ({shown}); "
+            "await them, for example in an asyncio.TaskGroup"
         )
 
 

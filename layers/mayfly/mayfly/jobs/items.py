@@ -7,6 +7,7 @@ own, so that status writes do not pay for it.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from mayfly.aws.items import optional_number, optional_text
@@ -65,10 +66,13 @@ def payload_key(tenant: str, job_id: str, fingerprint: str) -> dict[str, Any]:
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": key("payload", fingerprint)}}
 
 
-def new_items(job: Job, *, due_shards: int = 1) -> list[dict[str, Any]]:
+def new_items(
+    job: Job, *, due_shards: int = 1, inline_bytes: int = INLINE_PAYLOAD_LIMIT
+) -> list[dict[str, Any]]:
     """Returns the items of a new job: the job itself and, if the payload is large, the payload.
 
-    `due_shards` is the number of shards of the `due` index over which jobs are spread.
+    `due_shards` is the number of shards of the `due` index over which jobs are spread. A payload of
+    up to `inline_bytes` of JSON is part of the job's own item.
     """
     item = {
         **job_key(job.tenant, job.id),
@@ -94,7 +98,7 @@ def new_items(job: Job, *, due_shards: int = 1) -> list[dict[str, Any]]:
         }
     text = canonical_json(job.payload)
     payload = {"S": text}
-    if len(text.encode()) <= INLINE_PAYLOAD_LIMIT:
+    if len(text.encode()) <= inline_bytes:
         return [{**item, "payload": payload}]
     expires = {"N": str(job.created_at_ms // 1000 + LARGE_PAYLOAD_RETENTION_SECONDS)}
     return [
@@ -214,10 +218,13 @@ def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -
 def read_listed(item: dict[str, Any], tenant: str, status: Status) -> Job:
     """Returns the job in an item of a list of jobs of one status.
 
-    An item that cannot be read is a job that says so, so that it does not hide the others.
+    A large payload is left out, also if it is part of the item: a list has many jobs. An item that
+    cannot be read is a job that says so, so that it does not hide the others.
     """
     try:
-        return read_job(item)
+        job = read_job(item)
+        is_large = len(item.get("payload", {"S": ""})["S"].encode()) > INLINE_PAYLOAD_LIMIT
+        return replace(job, payload=None) if is_large else job
     except UNREADABLE as problem:
         at_ms = optional_number(item, "attention_at") or 0
         return Job(

@@ -10,9 +10,9 @@ from dataclasses import replace
 from traceback import TracebackException
 from typing import Any, Final, Protocol
 
-from mayfly.core.errors import InvalidRequest
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.ids import derived_id
-from mayfly.core.json_input import canonical_json, check_json, with_whole_numbers
+from mayfly.core.json_input import NAME, Fields, canonical_json, check_json, with_whole_numbers
 from mayfly.jobs.errors import ResultTooLarge
 from mayfly.jobs.model import (
     TERMINAL,
@@ -31,11 +31,13 @@ __all__ = [
     "QUEUE_DELAY_LIMIT_MS",
     "RESULT_LIMIT",
     "RETENTION_SECONDS",
+    "TRANSACTION_PAYLOAD_LIMIT",
     "backoff_ms",
     "canonical_fingerprint",
     "check_pause",
     "check_progress",
     "check_result",
+    "checked",
     "describe",
     "fingerprint",
     "idle_since_ms",
@@ -57,6 +59,9 @@ PAYLOAD_LIMIT: Final = 256 * 1024
 #: Payloads up to this many bytes are part of the job's item. Larger ones have an item of their own,
 #: so that status writes do not pay for them.
 INLINE_PAYLOAD_LIMIT: Final = 1024
+#: Payloads above this many bytes of JSON are refused in a transaction of the caller's, which has
+#: one write for a job. The payload is part of the job's item, and every later write pays for it.
+TRANSACTION_PAYLOAD_LIMIT: Final = 64 * 1024
 #: Results above this many bytes of JSON end the job as dead. A DynamoDB item holds 400 KB, with
 #: history and keys.
 RESULT_LIMIT: Final = 256 * 1024
@@ -79,6 +84,9 @@ LONGEST_DELAY_SECONDS: Final = 365 * 24 * 3600
 DEFAULT_MAX_ATTEMPTS: Final = 5
 #: The most attempts of any job: well below the queue's redrive limit, which counts every receive.
 MAX_MAX_ATTEMPTS: Final = 20
+
+#: The last millisecond that RFC 3339 can write: the end of the year 9999.
+_LATEST_MS: Final = 253_402_300_799_999
 
 #: A job that should have started this long ago may have lost its message, in milliseconds. This is
 #: longer than the queue's own visibility timeout.
@@ -146,6 +154,49 @@ def new_job(
         created_at_ms=now_ms,
         fingerprint=sent,
         canonical_fingerprint=None if canonical == sent else canonical,
+    )
+
+
+def checked(submission: Submission, *, payload_limit: int = PAYLOAD_LIMIT) -> Submission:
+    """Returns a submission that Python code has made, if a request could ask for it.
+
+    Its idempotency key may be any text, since only a hash of it is stored. Raises InvalidRequest
+    with the field, or PayloadTooLarge.
+    """
+    delay, key = submission.not_before, submission.idempotency_key
+    fields = Fields(
+        {
+            "task": submission.task,
+            "max_attempts": submission.max_attempts,
+            "delay_seconds": delay and delay.seconds,
+            "run_at": delay and delay.at_ms,
+        }
+    )
+    fields.text("task", pattern=NAME)
+    limits = {"max_attempts": (1, MAX_MAX_ATTEMPTS), "run_at": (0, _LATEST_MS)}
+    whole = {
+        name: None if value is None else fields.integer(name, *limits[name])
+        for name, value in (
+            ("max_attempts", submission.max_attempts), ("run_at", delay and delay.at_ms),
+        )
+    }  # fmt: skip
+    if delay is not None and delay.seconds is not None:
+        fields.number("delay_seconds", 0, LONGEST_DELAY_SECONDS)
+    if key is not None and not (isinstance(key, str) and key and _is_unicode(key)):
+        raise InvalidRequest(
+            "idempotency_key", f"must be a text that is not empty, not {key!r:.40}"
+        )
+    check_json("payload", submission.payload)
+    try:
+        size = len(canonical_json(submission.payload).encode())
+    except (TypeError, ValueError) as problem:
+        raise InvalidRequest("payload", f"cannot be written as JSON: {problem}") from None
+    if size > payload_limit:
+        raise PayloadTooLarge("payload", size, payload_limit)
+    return replace(
+        submission,
+        max_attempts=whole["max_attempts"],
+        not_before=delay and replace(delay, at_ms=whole["run_at"]),
     )
 
 
@@ -353,3 +404,12 @@ def start_ms(submission: Submission, now_ms: int) -> int | None:
     if at_ms > now_ms + LONGEST_DELAY_SECONDS * 1000:
         raise InvalidRequest("run_at", "must be within a year from now")
     return at_ms if at_ms > now_ms else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Returns False for a text with half of a surrogate pair, which UTF-8 cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -4,22 +4,32 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from mayfly.core.deadline import seconds_left
-from mayfly.core.errors import IdempotencyKeyReused
+from mayfly.core.errors import IdempotencyKeyReused, InvalidRequest
+from mayfly.core.json_input import NAME, NAME_PROBLEM
 from mayfly.jobs.authoring.task import Declaration
-from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
+from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound, PayloadMismatch, UnknownTask
 from mayfly.jobs.model import Job, Status, Submission
 from mayfly.jobs.operations import JobOperations, Page
-from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
+from mayfly.jobs.rules import (
+    PAYLOAD_LIMIT,
+    canonical_fingerprint,
+    checked,
+    fingerprint,
+    is_overdue,
+    is_terminal,
+    job_id_for,
+    new_job,
+)
 from mayfly.jobs.store import JobExists, JobStore
 
-__all__ = ["cancel", "list_by_status", "redrive", "submit", "wait"]
+__all__ = ["cancel", "list_by_status", "new_job_of", "redrive", "submit", "wait"]
 
 #: Seconds that a wait keeps for a read before the request's deadline.
 _READ_SECONDS: Final = 0.5
 
 
 def submit(
-    operations: JobOperations,
+    operations: JobOperations | JobStore,
     submission: Submission,
     *,
     tenant: str,
@@ -31,16 +41,19 @@ def submit(
     key and body return the job that exists. If that job has waited for unusually long, it is
     announced again: a client that repeats its request repairs a lost message.
 
-    Raises UnknownTask, IdempotencyKeyReused if the key came with another body before,
-    StoreUnavailable.
+    Raises UnknownTask, PayloadMismatch, InvalidRequest, PayloadTooLarge, IdempotencyKeyReused if
+    the key came with another body before, StoreUnavailable.
     """
-    declaration = tasks.get(submission.task)
-    if declaration is None:
-        raise UnknownTask(submission.task, list(tasks))
-    store = operations.store
-    now_ms = store.clock()
-    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=store.new_id())
-    job = new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
+    if isinstance(operations, JobStore):
+        operations = JobOperations(operations)
+    store, now_ms = operations.store, operations.store.clock()
+    try:
+        job = new_job_of(store, submission, tenant=tenant, tasks=tasks, now_ms=now_ms)
+    except PayloadMismatch:
+        # An earlier release of the application may have taken this very request.
+        if (accepted := _accepted(store, submission, tenant=tenant, now_ms=now_ms)) is not None:
+            return accepted, False
+        raise
     try:
         store.create(job)
     except JobExists as exists:
@@ -53,6 +66,30 @@ def submit(
                 return store.read(tenant, exists.job.id, now_ms=now_ms), False
         return exists.job, False
     return job, True
+
+
+def new_job_of(
+    store: JobStore,
+    submission: Submission,
+    *,
+    tenant: str,
+    tasks: Mapping[str, Declaration],
+    now_ms: int,
+    payload_limit: int = PAYLOAD_LIMIT,
+) -> Job:
+    """Returns the job that a submission asks for, as it is before its first claim.
+
+    Raises UnknownTask, PayloadMismatch, InvalidRequest, PayloadTooLarge.
+    """
+    if not isinstance(tenant, str) or not NAME.fullmatch(tenant):
+        raise InvalidRequest("tenant", NAME_PROBLEM)
+    submission = checked(submission, payload_limit=payload_limit)
+    declaration = tasks.get(submission.task)
+    if declaration is None:
+        raise UnknownTask(submission.task, list(tasks))
+    declaration.check_payload(submission.payload)
+    job_id = job_id_for(tenant, submission.idempotency_key, otherwise=store.new_id())
+    return new_job(tenant, job_id, submission, declaration, now_ms=now_ms)
 
 
 def list_by_status(
@@ -110,6 +147,19 @@ def wait(
             return job
         is_over = pause(length)
     raise AssertionError("intervals never end")
+
+
+def _accepted(store: JobStore, submission: Submission, *, tenant: str, now_ms: int) -> Job | None:
+    """Returns the job that the same request has made before, None if there is none."""
+    key = submission.idempotency_key
+    if key is None:
+        return None
+    try:
+        job = store.read(tenant, job_id_for(tenant, key, otherwise=""), now_ms=now_ms)
+    except JobNotFound:
+        return None
+    sent = {fingerprint(submission), canonical_fingerprint(submission)}
+    return None if job.fingerprints.isdisjoint(sent) else job
 
 
 def _intervals() -> Iterator[float]:

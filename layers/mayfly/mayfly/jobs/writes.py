@@ -39,7 +39,7 @@ from mayfly.jobs.items import (
     state,
 )
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
-from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
+from mayfly.jobs.rules import INLINE_PAYLOAD_LIMIT, RETENTION_SECONDS, waits_by_message
 from mayfly.jobs.shards import Due
 
 __all__ = [
@@ -77,14 +77,17 @@ _OPTIONAL: Final = ("progress", "resent_at", "lease_until", "not_before", "expir
 _SET_BY_CLAIM: Final = {"pk", "sk", "status", "history", "attempt", "fence"}
 
 
-def create(table: str, job: Job, *, due_shards: int = 1) -> list[dict[str, Any]]:
+def create(
+    table: str, job: Job, *, due_shards: int = 1, inline_bytes: int = INLINE_PAYLOAD_LIMIT
+) -> list[dict[str, Any]]:
     """Returns the puts of a new job: its own, which is conditional, and that of a large payload.
 
-    In a transaction, the condition of the first one holds for both.
+    In a transaction, the condition of the first one holds for both. A payload of up to
+    `inline_bytes` is part of the first one.
     """
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at < :now"  # TTL deletes late; an expired item counts as absent
-    item, *payload_items = new_items(job, due_shards=due_shards)
+    item, *payload_items = new_items(job, due_shards=due_shards, inline_bytes=inline_bytes)
     put = {
         "TableName": table,
         "Item": item,

@@ -77,11 +77,12 @@ def define(deps: Deps, name: str, definition: Definition, *, tenant: str) -> tup
     now on: jobs of future ticks that were made for the old one are cancelled. A paused schedule
     stays paused.
 
-    Raises UnknownTask, ScheduleBusy, StoreUnavailable. After StoreUnavailable the schedule may be
-    stopped; repeat the call to restart it.
+    Raises UnknownTask, PayloadMismatch, ScheduleBusy, StoreUnavailable. After StoreUnavailable the
+    schedule may be stopped; repeat the call to restart it.
     """
     if definition.task not in deps.tasks:
         raise UnknownTask(definition.task, list(deps.tasks))
+    deps.tasks[definition.task].check_payload(definition.payload)
     for _ in range(_TRIES):
         now_ms = deps.clock()
         with suppress(StaleWrite):

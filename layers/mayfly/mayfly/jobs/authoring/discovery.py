@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mayfly.core.errors import ConfigError
 from mayfly.jobs.authoring.task import Declaration, Task
@@ -92,7 +93,7 @@ def declared(place: Path, *, local: bool) -> Mapping[str, Declaration]:
         for function in ast.walk(tree):
             for call in getattr(function, "decorator_list", ()):
                 if isinstance(call, ast.Call) and _is_task(call.func):
-                    declaration = _declaration(call, path)
+                    declaration = _declaration(call, function, path, tree)
                     if declaration.name in declarations:
                         raise BadTask(
                             [f"{path}:{call.lineno}: two tasks are called {declaration.name!r}"]
@@ -124,14 +125,31 @@ def _is_task(decorator: ast.expr) -> bool:
     return name == "task"
 
 
-def _declaration(call: ast.Call, path: Path) -> Declaration:
+def _declaration(call: ast.Call, function: ast.AST, path: Path, tree: ast.Module) -> Declaration:
+    payload = _payload(function, path, tree)
     try:
         arguments = [ast.literal_eval(value) for value in call.args]
         options = {option.arg or "": ast.literal_eval(option.value) for option in call.keywords}
-        return Declaration(*arguments, **options)
+        declaration = Declaration(*arguments, **options, payload=payload)
+        declaration.check_function(is_async=isinstance(function, ast.AsyncFunctionDef))
+        return declaration
     except (ValueError, TypeError):
         raise BadTask(
             [f"{path}:{call.lineno}: the arguments of @task must be literals of the right types"]
         ) from None
     except BadTask as problem:
         raise BadTask([f"{path}:{call.lineno}: {text}" for text in problem.problems]) from None
+
+
+def _payload(function: ast.AST, path: Path, tree: ast.Module) -> Mapping[str, Any] | None:
+    """Returns the schema of the payload that a task declares, None if its parameter is the job."""
+    arguments = getattr(function, "args", None)
+    if not isinstance(arguments, ast.arguments):
+        return None
+    first = next(iter([*arguments.posonlyargs, *arguments.args]), None)
+    kind = first.annotation if first is not None else None
+    if kind is None or (isinstance(kind, ast.Name) and kind.id == "Job"):
+        return None  # nearly every task; the module for the others is imported for them only
+    source = importlib.import_module("mayfly.jobs.authoring.payload_source")
+    schema: Mapping[str, Any] | None = source.payload_schema(source.Module(path, tree), function)
+    return schema

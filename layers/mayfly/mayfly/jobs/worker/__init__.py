@@ -12,6 +12,7 @@
     optimistic     the default, without a claim: the commit is the first write
     claimed        by a claim that is written before the task runs
     failures     retry, continue, bury; and whether a message comes back
+    event_loop   the loop of the process, for async tasks
     pending      completions that wait to be committed together (`mayfly.jobs.group_commit`)
     deps         the dependencies of all of them
 """

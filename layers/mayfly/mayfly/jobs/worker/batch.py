@@ -5,7 +5,7 @@
     optimistic   first receive, the default    one after another, unclaimed; committed together
     exclusive    the task says so              claimed, in threads; committed together
     alone        may have killed its process,  claimed at their turn, last, one at a time;
-                 and others                    committed at once
+                 async and exclusive, others   committed at once
     resting      the worker wants them to      not claimed; the message comes back
 """
 
@@ -78,7 +78,11 @@ class Batch:
                 self._deliveries[record.message_id] = leaders.setdefault(copy_of, delivery)
 
     def prepare(self) -> None:
-        """Reads all jobs, claims exclusive ones together, and sorts the records to run."""
+        """Reads all jobs, claims exclusive ones together, and sorts the records to run.
+
+        A message that asks for a new job whose payload does not fit is left to `run`, which stores
+        it as unreadable.
+        """
         deliveries = self._all()
         keys = list(dict.fromkeys(delivery.key for delivery in deliveries))
         try:
@@ -91,10 +95,15 @@ class Batch:
             return
         for delivery in deliveries:
             delivery.see(jobs.get(delivery.key))
+        for message_id, delivery in list(self._deliveries.items()):
+            if misfit := delivery.misfit():
+                self._unreadable[message_id] = misfit
+                del self._deliveries[message_id]
+        deliveries = self._all()
         exclusive = {
             delivery.ownership: delivery
             for delivery in deliveries
-            if delivery.is_exclusive and not self._must_rest(delivery)
+            if delivery.runs_beside and not self._must_rest(delivery)
         }
         claimed = claim_together(
             self._deps, [owner for owner in exclusive if isinstance(owner, Claimed)]

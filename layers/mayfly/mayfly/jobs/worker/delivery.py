@@ -1,8 +1,9 @@
 """One delivery of one message: from the read of its job to the fate of the message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from copy import deepcopy
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from mayfly.core.errors import MayflyError
@@ -10,7 +11,13 @@ from mayfly.core.ids import derived_id
 from mayfly.core.json_input import check_json
 from mayfly.jobs.authoring.effects import Effects
 from mayfly.jobs.authoring.task import Task
-from mayfly.jobs.errors import Contended, EffectRefused, UnknownTask
+from mayfly.jobs.errors import (
+    Contended,
+    EffectRefused,
+    PayloadMismatch,
+    UnknownTask,
+    UnreadableMessage,
+)
 from mayfly.jobs.group_commit import CommitOutcome, Member
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import (
@@ -58,6 +65,7 @@ class Delivery:
         self._seen: Job | None = None
         self._result = "null"
         self._nonce = deps.new_nonce()
+        self._seconds_left = seconds_left
         self.request = request
         self.ownership: Ownership = Claimed(deps, request, self._nonce)
         self.has_started = False
@@ -97,12 +105,32 @@ class Delivery:
         task = self._task
         return task is not None and task.declaration.exclusive
 
+    @property
+    def runs_beside(self) -> bool:
+        """True if the job's task must be claimed, and may run next to others of the batch."""
+        task = self._task
+        return task is not None and task.runs_beside
+
     def see(self, job: Job | None) -> None:
         """Notes the job as the batch was read, and decides how it is owned."""
         self._seen = job
         is_plain = self._task is not None and not self.is_exclusive
         ownership = Optimistic if is_plain and self.request.is_fresh(job) else Claimed
         self.ownership = ownership(self._deps, self.request, self._nonce, job)
+
+    def misfit(self) -> UnreadableMessage | None:
+        """Returns the error of a message that asks for a new job whose payload its task refuses.
+
+        A job that exists keeps its messages, whatever its payload is: its attempt says so.
+        """
+        new, task = self.request.new, self._task
+        if self._seen is not None or new is None or task is None:
+            return None
+        try:
+            task.declaration.check_payload(new.payload)
+        except PayloadMismatch as problem:
+            return UnreadableMessage(self.request.message_id, str(problem))
+        return None
 
     def may_run_beside(self) -> bool:
         """Returns True if the job may run in a thread, next to others. See Claimed."""
@@ -164,12 +192,20 @@ class Delivery:
             job = replace(job, payload=deepcopy(job.payload))
         self.ownership.begin()
         try:
-            self._result = check_result(task.run(job, self._effects))
+            self._result = check_result(self._returned(task.run(job, self._effects)))
             self._effects.collected()
         except BaseException as raised:
             if isinstance(raised, Exception):
                 raise
             raise _Escaped(raised) from None
+
+    def _returned(self, value: Any) -> Any:
+        """Returns what a task has returned; a coroutine is run to its end."""
+        if not isinstance(value, Coroutine):
+            return value
+        # asyncio takes a while to load, and is for async tasks only.
+        loop = import_module("mayfly.jobs.worker.event_loop").process_loop
+        return loop.run(value, seconds_left=self._seconds_left)
 
     def complete(self) -> None:
         """Stages the completion, with the effects; `conclude` gets the outcome. See Claimant."""
@@ -233,6 +269,8 @@ class Delivery:
         if task not in deps.tasks and task not in deps.known:
             raise UnknownTask(task, [*deps.tasks, *deps.known])
         check_json("payload", payload)
+        if task in deps.tasks:
+            deps.tasks[task].declaration.check_payload(payload)
         submission = read_submission(
             {
                 "task": task,

@@ -6,6 +6,7 @@
       any error, attempts left          RETRY after a backoff           comes back then
       any error, above 15 minutes       SCHEDULED                       deleted; a sweep sends one
       Continue, with progress           RETRY immediately, not counted  comes back immediately
+      DeadlineReached, with progress    RETRY immediately, not counted  comes back immediately
       Permanent, or the last attempt    DEAD                            deleted
       the store refuses its record      DEAD                            deleted
     commit
@@ -20,7 +21,14 @@ from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import MayflyError
 from mayfly.core.observability import traceback_of
 from mayfly.jobs.authoring.outcomes import Continue, Retry
-from mayfly.jobs.errors import Contended, EffectRefused, LeaseHeld, StaleWrite, WriteRefused
+from mayfly.jobs.errors import (
+    Contended,
+    DeadlineReached,
+    EffectRefused,
+    LeaseHeld,
+    StaleWrite,
+    WriteRefused,
+)
 from mayfly.jobs.model import Job
 from mayfly.jobs.rules import backoff_ms, describe, waits_by_message
 from mayfly.jobs.store import ClaimRefused
@@ -71,7 +79,9 @@ def _settle_failure(
     deps: Deps, ownership: Ownership, failure: BaseException, *, runs_first: bool
 ) -> NoReturn:
     # A job that had the whole invocation and made no progress would not make any in the next one.
-    if isinstance(failure, Continue) and (ownership.has_progressed or not runs_first):
+    stops_in_time = isinstance(failure, Continue) and (ownership.has_progressed or not runs_first)
+    was_stopped = isinstance(failure, DeadlineReached) and ownership.has_progressed
+    if stops_in_time or was_stopped:
         _continue_later(deps, ownership)
     job = ownership.job
     if _is_permanent(deps, job, failure) or job.attempt >= job.max_attempts:
