@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-#: What a project has besides the page's settings.
+#: Settings of a project besides those of the page.
 REST = """
 SECRET_KEY = "s"
 ROOT_URLCONF = "urls"

@@ -1,4 +1,4 @@
-"""What a request changed of a session's data, key by key. All of it is pure."""
+"""Changes of a request to a session's data, key by key. All of it is pure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

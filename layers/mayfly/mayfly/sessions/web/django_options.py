@@ -23,7 +23,7 @@ _OF_OTHER_ENGINES: Final = {"SESSION_CACHE_ALIAS": "default", "SESSION_FILE_PATH
 
 @dataclass(frozen=True)
 class Options:
-    """Where the sessions are, and whether each request is a use of its session."""
+    """The store of the sessions, and whether each request is a use of its session."""
 
     store: SessionStore
     tenant: str
