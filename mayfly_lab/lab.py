@@ -24,10 +24,9 @@ import requests
 
 from mayfly_lab.worker import FAULTS
 from mayfly_local.application.template import load
-from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import LocalError
-from mayfly_local.iam.credentials import FOREIGN
+from mayfly_local.iam.credentials import FOREIGN, emulator_variables
 from mayfly_local.iam.transactions import TRANSACTION_SECONDS
 from mayfly_testing.stack import emulator
 
@@ -222,7 +221,6 @@ class _Lab:
             "IDEMPOTENCY_TABLE": "Idempotency",
             "DEFAULT_TENANT": "default",
             "JOBS_QUEUE_URL": "each delivery has its own",
-            "LAMBDA_TASK_ROOT": str(subject.folder),
             "LEASE_SECONDS": str(_LEASE),
             "MAYFLY_CLIENT": self._client,
             # For the stock recipe, whose client otherwise has the SDK's default of ten. Runs would

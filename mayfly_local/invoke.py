@@ -60,7 +60,11 @@ async def in_process(name: str, event: Any, *, work: Path) -> int:
             await children.close()
             logs.close()
     print(json.dumps(json.loads(result.payload), indent=2, ensure_ascii=False))
-    return 1 if isinstance(result, Failure) else 0
+    if not isinstance(result, Failure):
+        return 0
+    for part in stack.absent.get(function, ()):  # It may be the reason.
+        print(f"note: {part} is absent on this machine", file=sys.stderr)
+    return 1
 
 
 async def in_container(
@@ -141,12 +145,16 @@ def _snake(name: str) -> str:
 
 
 def _find(stack: StackFile, wanted: str) -> str:
-    """Returns the logical id of a function. Raises LocalError if the stack has no such function."""
+    """Returns the logical id of a function.
+
+    Raises LocalError if the stack has no such function, or if it is absent here.
+    """
     name = find_function(wanted, stack.launches)
     if name is None:
-        raise LocalError(
-            f"there is no function {wanted!r}; the stack has: {', '.join(sorted(stack.launches))}"
-        )
+        if absent := find_function(wanted, stack.absent):
+            raise LocalError(f"absent on this machine: {', '.join(stack.absent[absent])}")
+        others = ", ".join(sorted(stack.launches)) or "none"
+        raise LocalError(f"there is no function {wanted!r}; the stack has: {others}")
     return name
 
 

@@ -36,7 +36,7 @@ from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.compute.launch import Launch
-from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
+from mayfly_local.compute.launches import launches, python_version_note
 from mayfly_local.compute.pool import Pool, Starts, environment_limit
 from mayfly_local.compute.reload import Reload
 from mayfly_local.emulator.clients import Clients
@@ -46,7 +46,7 @@ from mayfly_local.emulator.handover import Roles
 from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.errors import LocalError, TemplateError
-from mayfly_local.iam.credentials import FOREIGN, Keys
+from mayfly_local.iam.credentials import FOREIGN, Keys, emulator_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.options import Options
 from mayfly_local.ports.access import Access
@@ -121,6 +121,8 @@ class Stack:
         #: Functions whose packages were not there yet when the stack was up.
         self._waiting: list[str] = []
         self._after_deploy: list[str] = []
+        #: Absent parts that a function's failure has named already.
+        self._named_parts: set[str] = set()
         #: The reason why functions have no folders of their own.
         self._no_folders: str | None = None
         self.application: Application | None = None
@@ -128,6 +130,8 @@ class Stack:
         #: Ports of the debuggers of functions.
         self._debug_ports: dict[str, int] = {}
         self._debugged: dict[str, Launch] = {}
+        #: The current step of the start, for a terminal.
+        self.step = "starting the emulator, and transforming the template"
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
@@ -139,7 +143,9 @@ class Stack:
             layers=options.layers, strict=options.strict,
         )  # fmt: skip
         clients, template = await asyncio.gather(self._open_emulator(), loading)
+        self.step = "creating the tables, queues and buckets"
         deployed = await deploy(template, clients)
+        self.step = "preparing the functions"
         written = build(
             deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
             strict=options.strict, report=deployed.report,
@@ -174,7 +180,9 @@ class Stack:
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
+        self.step = "running the commands of AfterDeploy"
         await self._run_after_deploy(app, clients)
+        self.step = "installing packages"
         self._waiting = await self._installations.settle(_INSTALL_SECONDS)
         for name in self._debugged:
             self._pools[name].warm()
@@ -186,7 +194,7 @@ class Stack:
         assert clients is not None
         say = self._logs.say
         say(f"{app.name} is up after {seconds:.1f} s")
-        for line in _api_lines(app) or [f"API       {self._api_url}"]:
+        for line in _api_lines(app) or [f"API       none ({self._api_url} knows no route)"]:
             say(f"  {line}")
         for line in self._after_deploy:
             say(f"  {line}")
@@ -433,7 +441,19 @@ class Stack:
             return Failure("ResourceNotFoundException", reason)
         if self._reload is not None:
             self._reload.check()
-        return await pool.invoke(invocation)
+        result = await pool.invoke(invocation)
+        if isinstance(result, Failure):
+            self._name_absent_parts(function)
+        return result
+
+    def _name_absent_parts(self, function: str) -> None:
+        """Says once what a function misses here, as that may be why an invocation of it failed."""
+        app = self.application
+        for part in () if app is None else app.absent.get(function, ()):
+            if part not in self._named_parts:
+                self._named_parts.add(part)
+                reason = f"{part} is absent on this machine"
+                self._function_logs[function].event("absent part", "WARNING", reason=reason)
 
     async def _listen(self, app: Application) -> None:
         roles = {name: function.role for name, function in app.functions.items()}
@@ -535,6 +555,7 @@ class Stack:
             launches={name: asdict(launch) for name, launch in self._launches.items()},
             outputs=app.outputs,
             apis={api.name: api.base_url for api in app.apis},
+            absent=app.absent,
             issuers=_issuers(app),
         ).write(self._options.work)
 

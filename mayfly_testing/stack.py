@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
+from mayfly_local.stack_file import StackFile
 
 __all__ = [
     "MAYFLY",
@@ -75,6 +77,16 @@ class Stack:
         facts: dict[str, Any] = json.loads((self.work / "stack.json").read_text())
         return facts
 
+    @cached_property
+    def nesting(self) -> str:
+        """The beginning of the logical ids of Mayfly's resources, if the application nests them."""
+        return StackFile.read(self.work).nesting("TenantsTable")
+
+    @property
+    def api(self) -> str:
+        """The URL of Mayfly's API, which is another one than `url` if the application nests it."""
+        return str(self.facts["apis"].get(f"{self.nesting}Api", self.url))
+
     @property
     def key(self) -> str:
         """Its development key."""
@@ -94,7 +106,7 @@ class Stack:
     def submit(self, task: str, payload: Any = None, **more: Any) -> dict[str, Any]:
         """Submits a job by HTTP."""
         reply = requests.post(
-            f"{self.url}/jobs",
+            f"{self.api}/jobs",
             json={"task": task, "payload": payload, **more},
             headers=self.headers,
             timeout=60,
@@ -107,12 +119,13 @@ class Stack:
         """Returns whether the API accepts jobs of a task by now, without submitting one."""
         # If the task is known, the API refuses the job for its time.
         body = {"task": task, "run_at": "2999-01-01T00:00:00Z"}
-        reply = requests.post(f"{self.url}/jobs", json=body, headers=self.headers, timeout=60)
+        reply = requests.post(f"{self.api}/jobs", json=body, headers=self.headers, timeout=60)
         return bool(reply.json()["code"] != "unknown-task")
 
     def job(self, job_id: str, wait: int = 0) -> dict[str, Any]:
         """Reads a job by HTTP."""
-        job: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
+        url = f"{self.api}/jobs/{job_id}?wait={wait}"
+        job: dict[str, Any] = requests.get(url, headers=self.headers, timeout=60).json()
         return job
 
     def slowness(self) -> float:
@@ -130,7 +143,7 @@ class Stack:
 
     def redrive(self, job_id: str) -> dict[str, Any]:
         """Redrives a dead job by HTTP."""
-        reply = requests.post(f"{self.url}/jobs/{job_id}/redrive", headers=self.headers, timeout=60)
+        reply = requests.post(f"{self.api}/jobs/{job_id}/redrive", headers=self.headers, timeout=60)
         assert reply.status_code == 202, reply.text
         job: dict[str, Any] = reply.json()
         return job
@@ -167,7 +180,9 @@ class Stack:
     def counter(self, name: str, tenant: str = "default") -> int:
         """Returns the value of a counter, read from its table."""
         items = [
-            item for item in self.items("CountersTable") if item["pk"]["S"] == f"{tenant}/{name}"
+            item
+            for item in self.items(f"{self.nesting}CountersTable")
+            if item["pk"]["S"] == f"{tenant}/{name}"
         ]
         return int(items[0]["value"]["N"]) if items else 0
 

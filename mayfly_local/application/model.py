@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.apis import Api
-from mayfly_local.application.classes import Part
+from mayfly_local.application.classes import Class, Part
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.iam.permissions import Role
 
@@ -158,3 +158,12 @@ class Application:
     after_deploy: tuple[str, ...]
     #: Every part of the template with its class.
     parts: tuple[Part, ...] = ()
+
+    @property
+    def absent(self) -> dict[str, list[str]]:
+        """The absent parts of each resource, as the start names them, by logical id."""
+        found: dict[str, list[str]] = {}
+        for part in self.parts:
+            if part.group is Class.ABSENT:
+                found.setdefault(part.name, []).append(str(part))
+        return found

@@ -110,8 +110,12 @@ def physical_id(
     if last in _LISTS:
         # Entries of DNS are a hosted zone and a host.
         return [f"Z0ABCDEFGHIJKLMNOPQR:{absent_host(name)}" if "Dns" in last else own]
+    if last == "SecretArn":  # of a secret that a database makes itself
+        return _arn("AWS::SecretsManager::Secret", own)
     if last.lower().endswith("arn"):
         return arn
+    if last.endswith("FullName"):  # of a load balancer or a target group
+        return arn.rpartition(":")[2].removeprefix("loadbalancer/")
     if last.endswith(("URL", "Url", "Uri")):
         return f"https://{absent_host(name)}"
     if last.endswith(_HOSTS):

@@ -161,7 +161,7 @@ class _Stack:
 
         try:
             self._note(source, static)
-            source = Includes(path, static, self.files).expand(source)
+            source = Includes(path, static, self.files, self._note_missing_file).expand(source)
             source = expand_loops(source, static)
         except Unresolvable as problem:
             raise TemplateError(path, [str(problem)]) from None
@@ -190,6 +190,12 @@ class _Stack:
                         detail=f"{name} (give it with --parameter {name}=VALUE)",
                     )
                 )
+
+    def _note_missing_file(self, location: str) -> None:
+        """Notes an `AWS::Include` whose file is not on this machine."""
+        detail = f"AWS::Include of {location}, which is not next to the template"
+        part = Part(Class.ABSENT, "Fn::Transform", detail=detail)
+        self.parts += [] if part in self.parts else [part]
 
     def _nest(
         self,

@@ -1,6 +1,7 @@
 """The emulator's process: the emulator, its durable state, and the guard in front of it."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ _FEWEST_CONNECTIONS: Final = 64
 
 def main() -> None:
     """Runs the emulator with its settings, on the socket that the supervisor has opened."""
+    gc.disable()  # Nothing that is loaded is garbage. `prepare` enables it again.
     settings = json.loads(os.environ.pop(SETTINGS))
     say = _speaker(settings["mark"])
     from ministack import app as ministack

@@ -64,6 +64,15 @@ HELD = {
     "A request may leave out the stage of an API": [
         f"{APPS}gateways.py::test_request_without_the_stage_gets_the_event_of_one_with_it",
     ],
+    "`<aws.scheduler.attempt-number>`": [
+        f"{UNIT}rules.py::test_input_of_a_schedule_has_its_context_attributes",
+    ],
+    "A function whose `CodeUri` is one Python file": [
+        f"{UNIT}templates_as_written.py::test_code_that_is_one_python_file_is_its_folder",
+    ],
+    "All stages of an API call the functions": [
+        f"{UNIT}apis.py::test_stage_variables_that_differ_or_are_missing_are_absent",
+    ],
     "`X-Forwarded-Proto` is `http`": [
         f"{UNIT}http_api.py::"
         "test_event_has_the_headers_that_the_api_adds_and_not_those_of_the_connection",
@@ -148,6 +157,9 @@ HELD = {
     "A topic, queue or function that does not exist is skipped": [
         f"{WIRE}events.py::test_message_for_an_endpoint_that_is_gone_is_skipped_with_a_line",
         f"{WIRE}events.py::test_event_for_a_target_that_is_gone_is_skipped_with_a_line",
+    ],
+    "Requests meet no": [
+        f"{WIRE}transactions.py::test_transaction_that_takes_no_time_meets_nothing"
     ],
     "TTL deletes items `--ttl-lag` seconds late": [
         f"{UNIT}differences.py::test_ttl_deletes_items_a_minute_late_by_default",

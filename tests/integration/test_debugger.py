@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from mayfly_testing.stack import MAYFLY, Stack, running, unbuffered, wait_until
 from tests.support.debug_adapter import Debugger
@@ -89,6 +90,11 @@ def test_debugger_attaches_and_stops_at_a_breakpoint(stack: Stack, template: Pat
         assert not reply.done()
         debugger.call("continue", threadId=thread)
         assert reply.result(60).text == "ada"
+        debugger.set_breakpoints(app, [])
+        # The process is not frozen between two invocations, so it answers.
+        assert stack.get("/hello").text == "ada"
+        debugger.set_breakpoints(app, [NAMED])
+        assert debugger.call("threads")["threads"]
         debugger.call("disconnect")
     assert stack.get("/hello").text == "ada"
 
@@ -102,6 +108,17 @@ def test_call_waits_until_a_debugger_has_attached(stack: Stack) -> None:
         with Debugger(where) as debugger:
             debugger.attach({})
             assert reply.result(60).text == "ada"
+
+
+def test_page_in_a_browser_cannot_talk_to_the_debugger(stack: Stack) -> None:
+    """debugpy itself skips the lines of an HTTP header, and takes the body as a message."""
+    where = port(stack)
+    message = {"seq": 1, "type": "request", "command": "initialize", "arguments": {}}
+    with pytest.raises(requests.ConnectionError):
+        requests.post(f"http://127.0.0.1:{where}/", json=message, timeout=10)
+    with Debugger(where) as debugger:
+        debugger.attach({})
+        assert stack.get("/hello").text == "ada"
 
 
 def test_debugger_listens_on_loopback_only(stack: Stack) -> None:

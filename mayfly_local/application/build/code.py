@@ -20,10 +20,14 @@ _HARMLESS: Final = {"ARG", "CMD", "COPY", "ENV", "FROM", "LABEL", "RUN", "WORKDI
 
 
 def code_path(code: dict[str, Any], template: Template) -> Path | None:
-    """Returns the folder or archive of a function's code or of a layer's content, or None."""
+    """Returns the folder or archive of a function's code or of a layer's content, or None.
+
+    If the code is one Python file, which `sam package` uploads by itself, this is its folder.
+    """
     if code.get("S3Bucket") != LOCAL_BUCKET:
         return None
-    return (template.folder / str(code.get("S3Key"))).resolve()
+    path = (template.folder / str(code.get("S3Key"))).resolve()
+    return path.parent if path.suffix == ".py" and path.is_file() else path
 
 
 def absence_of_code(code: dict[str, Any], template: Template) -> str:

@@ -14,6 +14,7 @@ from mayfly_local.application.build.authorizers import (
 from mayfly_local.application.build.definitions import METHODS, authorizers_of
 from mayfly_local.application.build.functions import find_target
 from mayfly_local.application.build.resources import Report, Resources, as_text
+from mayfly_local.application.build.stage_variables import StageVariables
 from mayfly_local.application.model import Function
 from mayfly_local.application.supported import is_websocket
 
@@ -38,12 +39,14 @@ def build_http_apis(
             report.leave_out(name, "a WebSocket API")
             continue
         address = addresses.by_name[name]
-        body = properties.get("Body") or {}
+        stages = _stages(address.id, resources)
+        variables = StageVariables(name, stages, report)
+        body = variables.filled(properties.get("Body") or {})
         for key in sorted(set(body) - _BODY_KEYS):
             report.absent(name, f"{key} of its Body")
         routes = [
             *_body_routes(name, body, functions, report),
-            *_own_routes(name, address.id, resources, functions, report),
+            *_own_routes(name, address.id, resources, functions, report, variables=variables),
         ]
         if "Target" in properties:
             key = str(properties.get("RouteKey", "$default"))
@@ -58,7 +61,7 @@ def build_http_apis(
                 kind=ApiKind.HTTP,
                 url=address.url,
                 routes=tuple(routes),
-                stages=_stages(address.id, resources),
+                stages=stages,
                 cors=cors_of(cors),
             )
         )
@@ -129,17 +132,28 @@ def _body_routes(
 
 
 def _own_routes(
-    api: str, api_id: str, resources: Resources, functions: Mapping[str, Function], report: Report
+    api: str,
+    api_id: str,
+    resources: Resources,
+    functions: Mapping[str, Function],
+    report: Report,
+    *,
+    variables: StageVariables,
 ) -> list[Route]:
     """Returns the routes that are resources of their own."""
     integrations = {
-        resources.scope.get((name, None), name): properties
+        resources.scope.get((name, None), name): variables.filled(properties)
         for name, properties in resources.of_type("AWS::ApiGatewayV2::Integration")
         if properties.get("ApiId") == api_id
     }
     authorizers: dict[Any, Authorizer | None] = {
         resources.scope.get((name, None), name): authorizer_of(
-            api, name, scheme_of_resource(properties), functions, report, is_rest=False
+            api,
+            name,
+            scheme_of_resource(variables.filled(properties)),
+            functions,
+            report,
+            is_rest=False,
         )
         for name, properties in resources.of_type("AWS::ApiGatewayV2::Authorizer")
         if properties.get("ApiId") == api_id

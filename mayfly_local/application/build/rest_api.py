@@ -25,6 +25,7 @@ from mayfly_local.application.build.definitions import METHODS, authorizers_of
 from mayfly_local.application.build.functions import find_target
 from mayfly_local.application.build.mocks import computed_headers, mock_of, static_headers
 from mayfly_local.application.build.resources import Report, Resources, as_text
+from mayfly_local.application.build.stage_variables import StageVariables
 from mayfly_local.application.model import Function
 
 __all__ = ["build_rest_apis"]
@@ -54,14 +55,15 @@ def _api(
     address: Address,
     report: Report,
 ) -> Api:
-    body = properties.get("Body") or {}
+    stages = _stages(address.id, resources)
+    variables = StageVariables(name, stages, report)
+    body = variables.filled(properties.get("Body") or {})
     if "Policy" in properties or "x-amazon-apigateway-policy" in body:
         report.accepted(name, "its resource policy")
     routes = (
         *_body_routes(name, body, functions, report),
-        *_own_routes(name, address.id, resources, functions, report),
+        *_own_routes(name, address.id, resources, functions, report, variables=variables),
     )
-    stages = _stages(address.id, resources)
     types = body.get("x-amazon-apigateway-binary-media-types") or properties.get("BinaryMediaTypes")
     source = body.get("x-amazon-apigateway-api-key-source") or properties.get("ApiKeySourceType")
     return Api(
@@ -150,13 +152,24 @@ def _body_validation(
 
 
 def _own_routes(
-    api: str, api_id: str, resources: Resources, functions: Mapping[str, Function], report: Report
+    api: str,
+    api_id: str,
+    resources: Resources,
+    functions: Mapping[str, Function],
+    report: Report,
+    *,
+    variables: StageVariables,
 ) -> list[Route]:
     """Returns the methods that are resources of their own."""
     paths = _paths(api, api_id, resources)
     authorizers: dict[Any, Authorizer | None] = {
         resources.scope.get((name, None), name): authorizer_of(
-            api, name, scheme_of_resource(properties), functions, report, is_rest=True
+            api,
+            name,
+            scheme_of_resource(variables.filled(properties)),
+            functions,
+            report,
+            is_rest=True,
         )
         for name, properties in _of_api("AWS::ApiGateway::Authorizer", api_id, resources)
     }
@@ -170,7 +183,7 @@ def _own_routes(
         routes.append(
             _integrated(
                 name, str(properties.get("HttpMethod", "ANY")).upper(), path or "/",
-                _integration(properties.get("Integration") or {}),
+                _integration(variables.filled(properties.get("Integration") or {})),
                     functions=functions, report=report,
                 authorizer=IAM if is_iam else authorizers.get(properties.get("AuthorizerId")),
                 scopes=tuple(map(str, properties.get("AuthorizationScopes") or ())),
@@ -299,7 +312,9 @@ def _stages(api_id: str, resources: Resources) -> tuple[Stage, ...]:
     }
     for _, properties in _of_api("AWS::ApiGateway::Deployment", api_id, resources):
         if name := properties.get("StageName"):
-            stages.setdefault(str(name), Stage(str(name)))
+            given = (properties.get("StageDescription") or {}).get("Variables") or {}
+            made = Stage(str(name), {key: as_text(value) for key, value in given.items()})
+            stages.setdefault(str(name), made)
     return tuple(stages.values()) or (Stage(_NO_STAGE),)
 
 

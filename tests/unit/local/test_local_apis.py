@@ -447,3 +447,98 @@ def test_computed_header_of_a_mock_is_absent(tmp_path: Path) -> None:
     ]
     (route,) = only(app).routes
     assert route.mock == Mock(200, {"X-Fixed": "a"}, "")
+
+
+# ---------------------------------------------------------------- stage variables
+
+_BY_NAME = (
+    '!Sub "arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/arn:aws:lambda:'
+    '${AWS::Region}:${AWS::AccountId}:function:${!stageVariables.function}/invocations"'
+)
+_BY_ALIAS = (
+    '!Sub "arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${F.Arn}:'
+    '${!stageVariables.alias}/invocations"'
+)
+_ALIAS_ONLY = '!Sub "${F.Arn}:${!stageVariables.alias}"'
+
+
+@pytest.mark.parametrize("uri", [_BY_NAME, _BY_ALIAS], ids=["name", "alias"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "S: {Type: AWS::ApiGateway::Stage, Properties: {RestApiId: !Ref A, StageName: v1, "
+        "Variables: {function: F, alias: live}}}",
+        "D: {Type: AWS::ApiGateway::Deployment, Properties: {RestApiId: !Ref A, StageName: v1, "
+        "StageDescription: {Variables: {function: F, alias: live}}}}",
+    ],
+    ids=["stage", "deployment"],
+)
+@pytest.mark.parametrize("form", ["definition", "resources"])
+def test_stage_variables_of_a_rest_api_name_its_functions(
+    tmp_path: Path, uri: str, stage: str, form: str
+) -> None:
+    proxy = "{type: aws_proxy, httpMethod: POST, uri: " + uri + "}"
+    definition = f"""
+        A:
+          Type: AWS::ApiGateway::RestApi
+          Properties:
+            Body:
+              swagger: "2.0"
+              paths: {{/p: {{get: {{x-amazon-apigateway-integration: {proxy}}}}}}}
+        """
+    own = f"""
+        A: {{Type: AWS::ApiGateway::RestApi, Properties: {{Name: a}}}}
+        R: {{Type: AWS::ApiGateway::Resource, Properties: {{
+          RestApiId: !Ref A, ParentId: !GetAtt A.RootResourceId, PathPart: p}}}}
+        M: {{Type: AWS::ApiGateway::Method, Properties: {{
+          RestApiId: !Ref A, ResourceId: !Ref R, HttpMethod: GET, AuthorizationType: NONE,
+          Integration: {{Type: AWS_PROXY, Uri: {uri}}}}}}}
+        """
+    api = only(application(tmp_path, dedent(definition if form == "definition" else own) + stage))
+    (route,) = api.routes
+    assert (route.path, route.function, route.absent) == ("/p", "F", None)
+    assert api.stages[0].variables == {"function": "F", "alias": "live"}
+
+
+def test_stage_variables_of_an_http_api_name_its_functions(tmp_path: Path) -> None:
+    api = only(
+        application(
+            tmp_path,
+            f"""
+            A: {{Type: AWS::ApiGatewayV2::Api, Properties: {{Name: a, ProtocolType: HTTP}}}}
+            S: {{Type: AWS::ApiGatewayV2::Stage, Properties: {{
+              ApiId: !Ref A, StageName: v1, StageVariables: {{alias: live}}}}}}
+            I: {{Type: AWS::ApiGatewayV2::Integration, Properties: {{
+              ApiId: !Ref A, IntegrationType: AWS_PROXY, IntegrationUri: {_ALIAS_ONLY}}}}}
+            R: {{Type: AWS::ApiGatewayV2::Route, Properties: {{
+              ApiId: !Ref A, RouteKey: GET /p, Target: !Sub "integrations/${{I}}"}}}}
+            """,
+        )
+    )
+    assert [(route.function, route.absent) for route in api.routes] == [("F", None)]
+
+
+def test_stage_variables_that_differ_or_are_missing_are_absent(tmp_path: Path) -> None:
+    integration = "{type: aws_proxy, httpMethod: POST, uri: "
+    made = application(
+        tmp_path,
+        f"""
+        A:
+          Type: AWS::ApiGateway::RestApi
+          Properties:
+            Body:
+              swagger: "2.0"
+              paths:
+                /a: {{get: {{x-amazon-apigateway-integration: {integration}{_BY_ALIAS}}}}}}}
+                /n: {{get: {{x-amazon-apigateway-integration: {integration}{_BY_NAME}}}}}}}
+        S: {{Type: AWS::ApiGateway::Stage, Properties: {{
+          RestApiId: !Ref A, StageName: v1, Variables: {{alias: live}}}}}}
+        T: {{Type: AWS::ApiGateway::Stage, Properties: {{
+          RestApiId: !Ref A, StageName: v2, Variables: {{alias: next}}}}}}
+        """,
+    )
+    by_path = {route.path: route for route in only(made).routes}
+    assert by_path["/a"].function == "F"
+    assert by_path["/n"].absent == "the function ${stageVariables.function} is absent here"
+    said = [str(part) for part in made.parts if part.name == "A"]
+    assert "A: the value of alias in v2: v1 has its own" in said

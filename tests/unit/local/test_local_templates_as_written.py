@@ -1,6 +1,7 @@
 """Templates as people write them: what SAM and CloudFormation take, the local runtime takes."""
 
 import json
+import re
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -52,6 +53,13 @@ def test_date_without_quotes_is_the_text_that_it_is_written_as(tmp_path: Path) -
         "AWSTemplateFormatVersion: 2010-09-09\n",
     )
     assert made.variables == {"DAY": "2020-01-02", "WHEN": "2020-01-02T03:04:05Z"}
+
+
+def test_code_that_is_one_python_file_is_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "src" / "index.py", "")
+    assert function(tmp_path, "CodeUri: src/index.py").code == tmp_path / "src"
+    text = f"Resources:\n  F: {{{FUNCTION}, CodeUri: src/gone.py}}}}\n"
+    assert absent(built(tmp_path, text)) == ["F: a function: its code src/gone.py does not exist"]
 
 
 @pytest.mark.parametrize("globals_", ["", "Globals: {Function: {Timeout: 5}}\n"])
@@ -441,6 +449,73 @@ Conditions: {IsTwelve: !Equals [!Ref N, 12]}
     assert value == (str(expected.split(",")) if expression.startswith("!GetAZs") else expected)
 
 
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def test_stack_id_ends_with_a_uuid_of_which_templates_make_a_suffix(tmp_path: Path) -> None:
+    uuid = '!Select [2, !Split ["/", !Ref "AWS::StackId"]]'
+    suffix = f'!Select [4, !Split ["-", {uuid}]]'
+    text = f"CodeUri: ., Environment: {{Variables: {{U: {uuid}, S: {suffix}}}}}"
+    made = function(tmp_path, text)
+    assert UUID.fullmatch(made.variables["U"])
+    assert made.variables["S"] == made.variables["U"][-12:]
+    assert function(tmp_path, text) == made
+
+
+def test_nested_stack_has_an_id_of_its_own(tmp_path: Path) -> None:
+    write(
+        tmp_path / "nested.yaml",
+        "Resources: {Q: {Type: AWS::SQS::Queue}}\nOutputs: {Id: {Value: !Ref AWS::StackId}}",
+    )
+    text = f"""\
+{SAM}Resources:
+  Part: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: nested.yaml}}}}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      {{Runtime: python3.13, Handler: app.f, CodeUri: ., Environment: {{Variables: {{
+        OWN: !Ref AWS::StackId, REF: !Ref Part, OUTPUT: !GetAtt Part.Outputs.Id}}}}}}
+"""
+    template = read(tmp_path, text)
+    found = build(template, {}, api_url="http://x").functions["F"].variables
+    assert found["REF"] == found["OUTPUT"] != found["OWN"]
+    assert UUID.fullmatch(found["REF"].rpartition("/")[2])
+    assert f":stack/{template.name}-Part/" in found["REF"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ('!Select [1, !Split [":", !Select [0, !GetAtt Vpce.DnsEntries]]]', "vpce.absent.invalid"),
+        ('!Select [0, !Split ["/", !GetAtt Lb.LoadBalancerFullName]]', "app"),
+        ('!Select [1, !Split ["/", !GetAtt Lb.LoadBalancerFullName]]', "shop"),
+        ('!Select [0, !Split ["/", !GetAtt Group.TargetGroupFullName]]', "targetgroup"),
+        ('!Select [1, !Split ["/", !GetAtt Group.TargetGroupFullName]]', "group"),
+        ('!Select [5, !Split [":", !GetAtt Db.MasterUserSecret.SecretArn]]', "secret"),
+        ("!GetAtt Db.Endpoint.Address", "db.absent.invalid"),
+    ],
+)
+def test_values_of_absent_parts_can_be_split_as_those_of_aws(
+    tmp_path: Path, expression: str, expected: str
+) -> None:
+    more = """\
+  Vpce: {Type: AWS::EC2::VPCEndpoint, Properties: {VpcId: vpc-1}}
+  Lb: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Name: shop}}
+  Group: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {Name: group}}
+  Db: {Type: AWS::RDS::DBCluster, Properties: {Engine: aurora}}
+"""
+    made = function(tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: {expression}}}}}", more)
+    assert made.variables["V"] == expected
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_select_beyond_a_list_is_a_problem_that_names_the_list(tmp_path: Path, index: int) -> None:
+    with pytest.raises(TemplateError, match=rf"no value at index {index} of \['a', 'b'\]"):
+        function(
+            tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: !Select [{index}, [a, b]]}}}}"
+        )
+
+
 def test_import_can_be_given_and_is_absent_otherwise(tmp_path: Path) -> None:
     variables = "Environment: {Variables: {V: !ImportValue t}}"
     text = f"Resources: {{F: {{{FUNCTION}, CodeUri: ., {variables}}}}}}}"
@@ -471,15 +546,57 @@ def test_local_file_is_included_and_a_change_of_it_is_seen(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("location", ["gone.yaml", "s3://bucket/part.yaml"])
-def test_include_of_another_file_is_a_problem(tmp_path: Path, location: str) -> None:
-    with pytest.raises(TemplateError, match=f"AWS::Include of {location}: only a local file"):
+def test_included_file_that_is_not_here_is_absent_with_what_it_would_hold(
+    tmp_path: Path, location: str
+) -> None:
+    include = f"{{Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {location}}}}}}}"
+    made = built(
+        tmp_path,
+        f"""
+        Transform: [{{Name: AWS::Include, Parameters: {{Location: {location}}}}}]
+        Resources:
+          Q: {{Type: AWS::SQS::Queue, Properties: {{Tags: [{include}], QueueName: q}}}}
+          R: {{Type: AWS::SQS::Queue, Properties: {include}}}
+        """,
+    )
+    gone = f"Fn::Transform: AWS::Include of {location}, which is not next to the template"
+    assert absent(made) == [gone]
+
+
+def test_api_whose_definition_is_not_here_has_the_routes_of_its_functions(tmp_path: Path) -> None:
+    made = built(
+        tmp_path,
+        """
+        Transform: AWS::Serverless-2016-10-31
+        Resources:
+          Api:
+            Type: AWS::Serverless::Api
+            Properties:
+              StageName: v1
+              DefinitionBody:
+                Fn::Transform: {Name: AWS::Include, Parameters: {Location: "s3://b/api.yaml"}}
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Runtime: python3.13
+              Handler: app.f
+              Events: {Get: {Type: Api, Properties: {RestApiId: !Ref Api, Path: /, Method: get}}}
+        """,
+    )
+    (api,) = made.apis
+    assert [(route.method, route.path) for route in api.routes] == [("GET", "/")]
+
+
+def test_strict_refuses_an_include_that_is_not_here(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match=r"AWS::Include of gone\.yaml.* is absent"):
         read(
             tmp_path,
-            f"""
+            """
             Resources:
-              Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {location}}}}}
-              Q: {{Type: AWS::SQS::Queue}}
+              Fn::Transform: {Name: AWS::Include, Parameters: {Location: gone.yaml}}
+              Q: {Type: AWS::SQS::Queue}
             """,
+            strict=True,
         )
 
 
@@ -503,7 +620,7 @@ def test_include_of_an_uploaded_file_is_the_file_next_to_the_template(tmp_path: 
 def test_file_that_includes_itself_is_a_problem(tmp_path: Path) -> None:
     include = "Fn::Transform: {Name: AWS::Include, Parameters: {Location: part.yaml}}"
     write(tmp_path / "part.yaml", include)
-    with pytest.raises(TemplateError, match="only a local file"):
+    with pytest.raises(TemplateError, match="more than 10 files in files"):
         read(tmp_path, f"Resources:\n  Q: {{Type: AWS::SQS::Queue}}\n  {include}")
 
 
