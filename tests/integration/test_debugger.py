@@ -1,15 +1,17 @@
 """`mayfly up --debug FUNCTION`: a function waits for a debugger, which attaches as editors do."""
 
+import json
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-import requests
 
 from mayfly_testing.stack import MAYFLY, Stack, running, unbuffered, wait_until
 from tests.support.debug_adapter import Debugger
@@ -114,8 +116,14 @@ def test_page_in_a_browser_cannot_talk_to_the_debugger(stack: Stack) -> None:
     """debugpy itself skips the lines of an HTTP header, and takes the body as a message."""
     where = port(stack)
     message = {"seq": 1, "type": "request", "command": "initialize", "arguments": {}}
-    with pytest.raises(requests.ConnectionError):
-        requests.post(f"http://127.0.0.1:{where}/", json=message, timeout=10)
+    body = json.dumps(message).encode()
+    header = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", where), timeout=10) as page:
+        page.sendall(header + body)
+        answer = b""
+        with suppress(ConnectionResetError):
+            answer = page.recv(1000)
+    assert answer == b""
     with Debugger(where) as debugger:
         debugger.attach({})
         assert stack.get("/hello").text == "ada"
