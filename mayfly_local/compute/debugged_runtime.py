@@ -44,7 +44,7 @@ def main() -> None:
     """Listens on a port of this machine until a debugger has attached; then runs the loop."""
     port, loop = int(sys.argv[1]), sys.argv[2]
     _wait_for_port(port)
-    # Modules that Python has frozen have no file; nobody sets a breakpoint in them.
+    # Modules that Python has frozen have no file, and need no warning: editors show none of them.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     usual = socket.socket
     socket.socket = EditorsOnly  # type: ignore[misc]  # for debugpy alone

@@ -47,13 +47,13 @@ class Debugger:
         )
 
     def local(self, thread: int, name: str) -> str:
-        """Returns the value of an expression in the frame where a thread has stopped."""
+        """Returns the value of an expression in the frame in which a thread has stopped."""
         frames = self.call("stackTrace", threadId=thread)["stackFrames"]
         value = self.call("evaluate", expression=name, frameId=frames[0]["id"])
         return str(value["result"])
 
     def line(self, thread: int) -> tuple[str, int]:
-        """Returns the name of the file, and the line, where a thread has stopped."""
+        """Returns the name of the file and the line at which a thread has stopped."""
         frame = self.call("stackTrace", threadId=thread)["stackFrames"][0]
         return Path(frame["source"]["path"]).name, int(frame["line"])
 
