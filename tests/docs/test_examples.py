@@ -41,15 +41,16 @@ def shell_examples() -> str:
 
 
 def test_shell_examples_of_the_readme_work_as_described(stack: Stack) -> None:
-    script = (
-        shell_examples()
-        .replace("http://127.0.0.1:3000", stack.url)
-        .replace(".mayfly/development-key", str(stack.work / "development-key"))
-    )
+    script = f"curl -s http://127.0.0.1:3000/\n{shell_examples()}".replace(
+        "http://127.0.0.1:3000", stack.url
+    ).replace(".mayfly/development-key", str(stack.work / "development-key"))
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert '"status":"succeeded"' in done.stdout
-    assert "Hello World! 41 times." in done.stdout
+    # The README says what the three parts of this number are.
+    assert "Hello World! 1 times." in done.stdout
+    assert "Hello World! 42 times." in done.stdout
+    assert "Hello World! 42 times: " in shell_examples()
     assert '"data":{"cart":["tea"],"theme":"dark"}' in done.stdout
     assert '"code": "session-not-found"' in done.stdout
     assert done.stdout.count('{"name":"orders","value":3}') == 2

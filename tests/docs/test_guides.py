@@ -25,7 +25,7 @@ TASK = (ROOT / "docs" / "add-a-task.md").read_text()
 PLACES = {
     "handler": "functions/counters/app.py",
     "event": "template.yaml",
-    "sentence": "tools/openapi/operations.yaml",
+    "entry": "tools/openapi/operations.yaml",
 }
 #: The tests that notice a place that is missing.
 NOTICES = [
@@ -135,8 +135,8 @@ def test_a_missing_place_of_a_route_is_noticed(tmp_path: Path, missing: str) -> 
     said = {
         "handler": ("no handler serves POST /counters/{name}/reset", described.stderr),
         "event": ("test_every_route_of_the_template_has_a_handler_in_its_function", done.stdout),
-        "sentence": (
-            "operations.yaml has no sentence for POST /counters/{}/reset",
+        "entry": (
+            "operations.yaml has no entry for POST /counters/{}/reset",
             described.stderr,
         ),
     }

@@ -1,6 +1,5 @@
 """A tenant whose requests or jobs wait does not make those of another tenant wait."""
 
-import statistics
 import subprocess
 import threading
 import time
@@ -90,12 +89,12 @@ FLOOD = 1_500
 def test_jobs_of_one_tenant_that_are_due_at_once_leave_room_for_another(tmp_path: Path) -> None:
     """A job of a quiet tenant waited 11 s behind 1,500 of another one; 0.15 s is right.
 
-    The figure that is held to allows for a loaded machine: it is the one without the flood, and a
-    second.
+    Jobs of the flood that run meanwhile are counted, since seconds differ between machines. Without
+    fair groups, nearly all of them run before the first job of the quiet tenant.
     """
     with running(tmp_path) as stack:
         quiet = new_key(stack, "quiet")
-        before = statistics.median(_wait(stack, quiet) for _ in range(3))
+        _wait(stack, quiet)
         due_ms = system_clock() + 30_000
         _store_flood(stack, due_ms)
         queue = stack.facts["resources"]["JobsQueue"]
@@ -107,11 +106,13 @@ def test_jobs_of_one_tenant_that_are_due_at_once_leave_room_for_another(tmp_path
 
         wait_until(lambda: delayed() >= FLOOD * 0.9, 30, what="messages of the flood")
         wait_until(lambda: stack.counter("n", "flood") > 0, 60, what="the flood's first jobs")
-        waits = [_wait(stack, quiet) for _ in range(5)]
-        done = stack.counter("n", "flood")
-        facts = {"waits behind the flood": waits, "without": before, "flood's jobs that ran": done}
-        assert done < FLOOD, facts
-        assert statistics.median(waits) < before + 1, facts
+        done, waits = [stack.counter("n", "flood")], []
+        for _ in range(3):
+            waits.append(_wait(stack, quiet))
+            done.append(stack.counter("n", "flood"))
+        facts = {"waits in seconds": waits, "flood's jobs that ran before and after each": done}
+        assert done[1] - done[0] < FLOOD / 2, facts
+        assert done[-1] < FLOOD, facts
         wait_until(lambda: stack.counter("n", "flood") == FLOOD, 120, what="all jobs of the flood")
 
 

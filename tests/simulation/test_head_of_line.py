@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from mayfly.webhooks import Receivers
+from mayfly.webhooks.receivers import Note
 from mayfly.webhooks.rules import pause_seconds
 
 ROOT = Path(__file__).parent.parent.parent
@@ -62,16 +63,19 @@ class Shared:
     """The notes of all processes."""
 
     def __init__(self) -> None:
-        self.slow: set[tuple[str, str]] = set()
         self.now = 0.0
+        self.answers: dict[tuple[str, str], tuple[bool, float]] = {}
         self.turned: dict[str, set[str]] = {}
         self.turned_until: dict[str, float] = {}
 
-    def is_slow(self, tenant: str, origin: str) -> bool:
-        return (tenant, origin) in self.slow
+    def read(self, tenant: str, origin: str) -> Note | None:
+        if (tenant, origin) not in self.answers:
+            return None
+        is_quick, noted_at = self.answers[tenant, origin]
+        return Note(is_quick, max(0.0, self.now - noted_at))
 
-    def note_slow(self, tenant: str, origin: str) -> None:
-        self.slow.add((tenant, origin))
+    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
+        self.answers[tenant, origin] = is_quick, self.now
 
     def note_turned(self, tenant: str, origin: str) -> None:
         if not self.count_turned(tenant):
@@ -82,6 +86,16 @@ class Shared:
     def count_turned(self, tenant: str) -> int:
         is_valid = self.now <= self.turned_until.get(tenant, -1.0)
         return len(self.turned[tenant]) if is_valid else 0
+
+
+class Lost(Shared):
+    """Notes that are all lost."""
+
+    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
+        pass
+
+    def note_turned(self, tenant: str, origin: str) -> None:
+        pass
 
 
 class Process:
@@ -151,6 +165,26 @@ class KnowingProcess(Process):
                     pass
 
 
+class NewProcess(Process):
+    """A process that starts again every half minute, and knows nothing then.
+
+    Other processes have delivered to the good receivers of both tenants before.
+    """
+
+    def __init__(self, chance: random.Random, notes: "Shared") -> None:
+        super().__init__(chance, notes)
+        self.jitter, self.started = chance.random, 0.0
+        for tenant in ("loud", "quiet"):
+            for number in range(GOOD):
+                notes.write(tenant, f"good-{number}", is_quick=True)
+
+    def deliver(self, messages: list[Message], start: float) -> dict[Message, float]:
+        if start >= self.started + 30:
+            self.started = start
+            self.receivers = Receivers(lambda: self.now, self.jitter, self.notes)
+        return super().deliver(messages, start)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The delays of good webhooks in seconds, sorted, and the attempts at the others."""
@@ -175,6 +209,7 @@ def play(
     make: Callable[[random.Random, Shared], Process] = Process,
     batch: int = BATCH,
     good_tenant: str = "quiet",
+    notes: Shared | None = None,
 ) -> Outcome:
     """Plays a quarter of an hour. A good webhook is sent every second, to a receiver of its own."""
     chance = random.Random(19)
@@ -187,7 +222,7 @@ def play(
     hidden = [(message.sent, message.number, message) for message in (*bad, *good)]
     heapq.heapify(hidden)
     visible: list[tuple[float, int, Message]] = []
-    notes = Shared()
+    notes = notes or Shared()
     free = [(0.0, number, make(chance, notes)) for number in range(processes)]
     heapq.heapify(free)
     while True:
@@ -314,15 +349,38 @@ def test_dead_receivers_do_not_hold_up_those_of_their_tenant_that_were_quick(
     assert outcome.median <= 1
 
 
-def test_first_webhook_to_a_receiver_waits_for_as_many_dead_ones_as_are_new() -> None:
+@pytest.mark.parametrize("processes", [4, 10])
+@pytest.mark.parametrize("scene", list(SCENES)[1:-1])
+def test_processes_that_start_know_which_receivers_were_quick_to_others(
+    scene: str, processes: int
+) -> None:
+    """They start again every half minute, in which they wait for a dead receiver once more."""
+    outcome = play(SCENES[scene](), processes=processes, good_tenant="loud", make=NewProcess)
+    assert outcome.worst <= TWO
+
+
+@pytest.mark.parametrize(("processes", "most"), [(4, 240), (10, 45)])
+def test_first_webhook_to_a_receiver_waits_for_as_many_dead_ones_as_are_new(
+    processes: int, most: float
+) -> None:
     """Nothing tells it from them. Processes tell each other which are dead, so it comes to an end.
 
-    Each of ten processes finds out about ten receivers at a time, in 15 of 45 s.
+    Each process finds out about ten receivers at a time, in 15 of 45 s, and twice at first.
     """
     scene = SCENES["1,000 to 100 receivers that never answer"]
-    outcome = play(scene(), processes=10, good_tenant="loud")
-    assert outcome.worst <= 10 * 45
+    outcome = play(scene(), processes=processes, good_tenant="loud")
+    assert outcome.worst <= most
     assert outcome.median <= 1
+
+
+@pytest.mark.parametrize("scene", list(SCENES)[1:])
+def test_lost_notes_only_delay_webhooks(scene: str) -> None:
+    """Each process finds out by itself. No webhook is lost, and others wait for three timeouts."""
+    outcome = play(SCENES[scene](), processes=10, notes=Lost())
+    assert outcome.worst <= 3 * (TIMEOUT + 2.5)
+    assert outcome.attempts >= 10 * SECONDS / (3 * TIMEOUT)
+    own = play(SCENES[scene](), processes=10, good_tenant="loud", make=KnowingProcess, notes=Lost())
+    assert (own.median <= 1, own.receives < 200) == (True, True)
 
 
 @pytest.mark.parametrize("scene", list(SCENES)[1:])
@@ -333,14 +391,40 @@ def test_webhooks_to_slow_receivers_are_still_attempted(scene: str) -> None:
     assert outcome.receives < 200, "messages of live jobs must not become dead letters"
 
 
-if __name__ == "__main__":
-    for scene, make in SCENES.items():
+def _print_table() -> None:
+    """Prints the slowest good webhook in seconds, by scene: of 10 and of 4 processes."""
+    kinds: list[tuple[str, type[Process]]] = [
+        ("quiet", Process),
+        ("loud", KnowingProcess),
+        ("loud", NewProcess),
+        ("loud", Process),
+    ]
+    columns = ("other tenant", "own quick", "own quick, new processes", "own unknown")
+    sys.stdout.write(f"{'':50}" + "".join(f"{column:>26}" for column in columns) + "\n")
+    for scene, bad in list(SCENES.items())[1:]:
+        sys.stdout.write(f"{scene:50}")
+        for tenant, make in kinds:
+            cells = (
+                f"{play(bad(), processes=count, make=make, good_tenant=tenant).worst:13.1f}"
+                for count in (10, 4)
+            )
+            sys.stdout.write("".join(cells))
+        sys.stdout.write("\n")
+
+
+def _print_before_and_after() -> None:
+    for scene, bad in SCENES.items():
         for count in (4, 10):
-            before = play(make(), processes=count, make=SerialProcess, batch=5)
-            after = play(make(), processes=count)
+            before = play(bad(), processes=count, make=SerialProcess, batch=5)
+            after = play(bad(), processes=count)
             sys.stdout.write(
                 f"{scene:50} {count:2} processes: worst {before.worst:6.1f} -> {after.worst:5.1f} "
                 f"median {before.median:6.1f} -> {after.median:4.1f}, "
                 f"attempts {before.attempts:5} -> {after.attempts:5}, "
                 f"most receives {before.receives} -> {after.receives}\n"
             )
+
+
+if __name__ == "__main__":
+    _print_table()
+    _print_before_and_after()

@@ -25,7 +25,7 @@ from mayfly.schedules.wire import read_definition
 from mayfly.sessions.model import Session, Token
 from mayfly.tenants.model import ApiKey
 from mayfly.tenants.store import TenantStore
-from mayfly.webhooks.store import Endpoints, SlowReceivers
+from mayfly.webhooks.store import Endpoints, ReceiverNotes
 
 from tests.support.clients import make_client
 from tests.support.fakes import FixedClock, Names
@@ -144,7 +144,7 @@ class World:
         self.operations = JobOperations(self.jobs, threads=1)
         self.schedules = ScheduleStore(db, f"{prefix}JobsTable")
         self.endpoints = Endpoints(db, f"{prefix}EndpointsTable", self.clock)
-        self.slow = SlowReceivers(db, f"{prefix}EndpointsTable", self.clock)
+        self.notes = ReceiverNotes(db, f"{prefix}EndpointsTable", self.clock)
         self.tenants = TenantStore(db, f"{prefix}TenantsTable", clock=self.clock)
         self.search = StrandedSearch(
             operations=self.operations,
@@ -491,15 +491,17 @@ VERBS: dict[str, Verb] = {
         lambda w: w.endpoints.end("acme", "https://a.example/"),
         lambda w, _: w.endpoints.reopen("acme", "https://a.example/"),
     ),
-    "SlowReceivers.is_slow": _with(
-        lambda w: w.slow.note_slow("acme", "a:1"), lambda w, _: w.slow.is_slow("acme", "a:1")
+    "ReceiverNotes.read": _with(
+        lambda w: w.notes.write("acme", "a:1", is_quick=False),
+        lambda w, _: w.notes.read("acme", "a:1"),
     ),
-    "SlowReceivers.note_slow": _alone(lambda w: w.slow.note_slow("acme", "a:1")),
-    "SlowReceivers.note_turned": _with(
-        lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.note_turned("acme", "b:1")
+    "ReceiverNotes.write": _alone(lambda w: w.notes.write("acme", "a:1", is_quick=True)),
+    "ReceiverNotes.note_turned": _with(
+        lambda w: w.notes.note_turned("acme", "a:1"),
+        lambda w, _: w.notes.note_turned("acme", "b:1"),
     ),
-    "SlowReceivers.count_turned": _with(
-        lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.count_turned("acme")
+    "ReceiverNotes.count_turned": _with(
+        lambda w: w.notes.note_turned("acme", "a:1"), lambda w, _: w.notes.count_turned("acme")
     ),
     "TenantStore.add_key": _alone(lambda w: w.key()),
     "TenantStore.find_key": _with(lambda w: w.key(), lambda w, _: w.tenants.find_key("k1")),

@@ -1,7 +1,7 @@
 """`make openapi`: makes functions/hello/openapi.json and docs/api/index.html.
 
 Routes, scopes and request bodies come from the handlers, errors from the library. operations.yaml
-adds what code does not say: the sentence of each operation, its parameters and its answers.
+adds what code does not say: the summary of each operation, its parameters and its answers.
 pydantic, which Powertools needs for it, is not part of the layer.
 """
 
@@ -77,7 +77,7 @@ def build() -> dict[str, Any]:
     shapes = {route_shape(key): key for key in written["operations"]}
     if missing := set(described) - set(shapes):
         raise ValueError(
-            f"tools/openapi/operations.yaml has no sentence for {', '.join(sorted(missing))}"
+            f"tools/openapi/operations.yaml has no entry for {', '.join(sorted(missing))}"
         )
     if unknown := set(shapes) - set(described):
         raise ValueError(

@@ -237,9 +237,9 @@ def receivers(table: str) -> "Receivers":
     `table` has what processes tell each other.
     """
     from mayfly.webhooks import Receivers
-    from mayfly.webhooks.store import SlowReceivers
+    from mayfly.webhooks.store import ReceiverNotes
 
-    notes = SlowReceivers(dynamodb(), table, system_clock)
+    notes = ReceiverNotes(dynamodb(), table, system_clock)
     return Receivers(time.monotonic, random.random, notes)
 
 

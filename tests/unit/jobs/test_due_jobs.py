@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from mayfly.aws.dynamodb import DynamoDB, Reason, Unwritten
+from mayfly.aws.dynamodb import AnswerLost, DynamoDB, Reason, Unwritten
 from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.items import job_key, new_items
 from mayfly.jobs.model import Job, Status
@@ -143,6 +143,78 @@ def test_job_that_is_refused_for_a_moment_is_taken_alone(
     assert faults.requests.count("UpdateItem") == 2
 
 
+class Unread(DynamoDB):
+    """Fails the reads of some partitions of the index, from a page on."""
+
+    partitions: Sequence[str] = ()
+    failure: type[StoreUnavailable] = Unwritten
+    pages = 0
+    reads = 0
+
+    def query(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Reads the other partitions."""
+        self.reads += 1
+        is_page = "ExclusiveStartKey" in request or not self.pages
+        if request["ExpressionAttributeValues"][":due"]["S"] in self.partitions and is_page:
+            if self.failure is AnswerLost:
+                raise AnswerLost(operation, "no answer")
+            raise Unwritten(operation, "ThrottlingException", tries=1, was_repeated=False)
+        return super().query(operation, **request)
+
+
+def test_partition_that_cannot_be_read_does_not_hold_up_the_others(embedded: Any) -> None:
+    due = Due(embedded, SHARDS)
+    due.add("acme", 100)
+    db = Unread(embedded, lambda _: None)
+    db.partitions = ["due/3"]
+    inside = [f"acme/{n:04}" for n in range(100) if due.item(f"{n:04}")["due"]["S"] == "due/3"]
+    operations = JobOperations(JobStore(db, due.table))
+    with pytest.raises(StoreUnavailable, match="sweep: partition due/3"):
+        operations.release_due(before_ms=SOON + 10_000, limit=1000)
+    assert 0 < len(inside) < 100
+    assert due.waiting() == inside
+    assert (due.release(), due.waiting()) == (len(inside), [])
+
+
+def test_partitions_that_cannot_be_read_do_not_hold_up_the_only_one_that_can(
+    embedded: Any,
+) -> None:
+    due = Due(embedded, 1)
+    due.add("acme", 30)
+    db = Unread(embedded, lambda _: None)
+    db.partitions = [f"due/{shard}" for shard in range(SHARDS)]
+    with pytest.raises(StoreUnavailable):
+        JobOperations(JobStore(db, due.table)).release_due(before_ms=SOON + 10_000, limit=1000)
+    assert due.waiting() == []
+
+
+def test_pages_that_were_read_before_a_failure_are_worked_on(embedded: Any) -> None:
+    """A page has one megabyte: less than 400 jobs with a long error each."""
+    due = Due(embedded, 1)
+    for number in range(400):
+        job = a_job(
+            id=f"{number:04}", status=Status.SCHEDULED, not_before_ms=SOON + number,
+            created_at_ms=1, error="x" * 3000,
+        )  # fmt: skip
+        embedded.put_item(TableName=due.table, Item=new_items(job)[0])
+    db = Unread(embedded, lambda _: None)
+    db.partitions, db.pages = ["due"], 1
+    with pytest.raises(StoreUnavailable):
+        JobOperations(JobStore(db, due.table)).release_due(before_ms=SOON + 10_000, limit=1000)
+    assert ["due" in due.item(job) for job in ("0000", "0200", "0399")] == [False, False, True]
+
+
+def test_no_partition_is_begun_after_the_store_was_silent(embedded: Any) -> None:
+    """Each would take as long again, and the sweep has other work."""
+    due = Due(embedded, SHARDS)
+    db = Unread(embedded, lambda _: None)
+    db.partitions, db.failure = partitions("due"), AnswerLost
+    operations = JobOperations(JobStore(db, due.table), threads=1)
+    with pytest.raises(AnswerLost):
+        operations.release_due(before_ms=SOON + 10_000, limit=1000)
+    assert db.reads == 1
+
+
 class Overloaded(DynamoDB):
     """Refuses the writes of one tenant for load."""
 
@@ -253,3 +325,22 @@ def test_job_whose_partition_has_changed_since_it_was_read_is_left_to_the_next_s
     assert before != f"due/{SHARDS - 1}"
     assert due.waiting() == ["acme/0004"]
     assert (due.release(), due.waiting()) == (1, [])
+
+
+def test_single_job_whose_partition_has_changed_since_it_was_read_is_left_to_the_next_sweep(
+    due: Due, embedded: Any
+) -> None:
+    """It is taken by a plain write, whose condition names the partition."""
+    due.add("acme", 1)
+
+    def move(**_: Any) -> None:
+        embedded.meta.events.unregister("before-call.dynamodb.UpdateItem", move)
+        due.client.put_item(
+            TableName=due.table, Item={**due.item("0000"), "due": {"S": "due/moved"}}
+        )
+
+    before = due.item("0000")["due"]["S"]
+    embedded.meta.events.register("before-call.dynamodb.UpdateItem", move)
+    assert due.release() == 1
+    assert before != "due/moved"
+    assert due.item("0000")["due"] == {"S": "due/moved"}

@@ -11,6 +11,7 @@ from mayfly.aws.queue import Queue
 from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.errors import NotForwarded
 from mayfly.jobs.routing.reports import PREFIX, Reports, as_message
+from mayfly.jobs.shards import SHARDS
 from mayfly.jobs.wire import read_stream_gap
 from mayfly.schedules.model import Definition
 
@@ -220,12 +221,12 @@ def test_sweep_begins_no_report_without_time_for_it(
 
 
 @pytest.mark.parametrize(
-    ("partition", "handed_out"),
-    [("due/0", True), ("schedules/0", False)],
+    ("partitions", "handed_out"),
+    [("due/", True), ("schedules", False)],
     ids=["release", "schedules"],
 )
 def test_sweep_does_its_other_steps_if_the_store_refuses_one(
-    stored: Stored, partition: str, handed_out: bool
+    stored: Stored, partitions: str, handed_out: bool
 ) -> None:
     client = make_client("dynamodb")
     faults = Faults(client)
@@ -235,7 +236,7 @@ def test_sweep_does_its_other_steps_if_the_store_refuses_one(
     schedules.define(sweep.api.schedules, "s", definition, tenant="acme")
     sweep.api.clock.advance(600)
     before = sweep.jobs()
-    faults.on("Query", "throttle", times=3, text=partition)
+    faults.on("Query", "throttle", times=3 * (1 + SHARDS), text=partitions)
     with pytest.raises(StoreUnavailable):
         sweep.run()
     assert stored.left() == 0

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from mayfly import resources, schedules
-from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import ConfigError
+from mayfly.aws.dynamodb import DynamoDB, Unwritten
+from mayfly.core.errors import ConfigError, StoreUnavailable
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.items import job_key
 from mayfly.jobs.lifecycle import claimed
@@ -161,6 +162,35 @@ def test_schedules_are_listed_by_their_time_over_all_shards(kept: Schedules) -> 
     due = kept.of(1).store.due(before_ms=NOW + 1_009_000, limit=100)
     assert due == [("acme", f"s{number:02}") for number in range(10)]
     assert list(due[:4]) == kept.of(1).store.due(before_ms=NOW + 1_009_000, limit=4)
+
+
+class Unread(DynamoDB):
+    """Refuses the reads of one partition of the index."""
+
+    partition = ""
+
+    def query(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Reads the others."""
+        if request["ExpressionAttributeValues"].get(":due") == {"S": self.partition}:
+            raise Unwritten(operation, "ThrottlingException", tries=1, was_repeated=False)
+        return super().query(operation, **request)
+
+
+def test_partition_that_cannot_be_read_does_not_hold_up_schedules_of_the_others(
+    kept: Schedules,
+) -> None:
+    for number in range(20):
+        schedules.define(kept.of(SHARDS), f"s{number:02}", every(60), tenant="acme")
+    kept.clock.advance(60)
+    db = Unread(kept.client, lambda _: None)
+    db.partition = "schedules/1"
+    inside = sum(place == db.partition for place in kept.partitions().values())
+    deps = replace(kept.of(1), store=ScheduleStore(db, "JobsTable"))
+    with pytest.raises(StoreUnavailable, match="sweep schedules: partition schedules/1"):
+        schedules.hand_out_due(deps, is_over=lambda: False, failed=lambda *_: None)
+    assert 0 < inside < 20
+    left = schedules.hand_out_due(kept.of(1), is_over=lambda: False, failed=lambda *_: None)
+    assert left == inside
 
 
 def test_changed_schedule_moves_to_the_shard_of_the_setting(kept: Schedules) -> None:

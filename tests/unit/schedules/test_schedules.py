@@ -194,7 +194,7 @@ class StaleIndex(ScheduleStore):
         super().__init__(db, table)
         self.listed = listed
 
-    def due(self, *, before_ms: int, limit: int) -> Sequence[tuple[str, str]]:
+    def due(self, *, before_ms: int, limit: int, failed: Any = None) -> Sequence[tuple[str, str]]:
         return self.listed
 
 

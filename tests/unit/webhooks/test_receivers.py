@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.webhooks import Receivers
-from mayfly.webhooks.receivers import _REMEMBERED
-from mayfly.webhooks.store import Endpoints, SlowReceivers
+from mayfly.webhooks.receivers import _REMEMBERED, Note
+from mayfly.webhooks.store import Endpoints, ReceiverNotes
 
 from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
@@ -20,19 +20,18 @@ class Shared:
     """Notes that a test can read."""
 
     def __init__(self) -> None:
-        self.slow: set[tuple[str, str]] = set()
+        self.answers: dict[str, Note] = {}
         self.asked: list[str] = []
-        self.noted: list[str] = []
+        self.written: list[tuple[str, bool]] = []
         self.turned: list[str] = []
         self.counted = 0
 
-    def is_slow(self, tenant: str, origin: str) -> bool:
+    def read(self, tenant: str, origin: str) -> Note | None:
         self.asked.append(origin)
-        return (tenant, origin) in self.slow
+        return self.answers.get(origin)
 
-    def note_slow(self, tenant: str, origin: str) -> None:
-        self.noted.append(origin)
-        self.slow.add((tenant, origin))
+    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
+        self.written.append((origin, is_quick))
 
     def note_turned(self, tenant: str, origin: str) -> None:
         self.turned.append(origin)
@@ -137,7 +136,6 @@ def test_one_slow_receiver_does_not_make_the_others_of_its_tenant_rest(takes: fl
         while process.rest("a"):
             process.now += 1
         process.deliver("a", takes)
-        process.notes.slow.clear()  # the process knows it by itself
         assert process.rest("b") == 0
 
 
@@ -162,12 +160,12 @@ def test_not_even_quick_receivers_are_asked_without_end_if_they_become_slow() ->
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 30), st.integers(0, 20))))
-def test_waiting_for_a_tenant_has_two_thirds_of_the_time_at_most(
+def test_waiting_for_a_tenant_has_a_third_of_the_time_at_most(
     deliveries: list[tuple[str, int, int]],
 ) -> None:
-    """Whatever its receivers do: a third each for those that were quick, and for all others.
+    """Whatever its receivers do.
 
-    Beyond it are the credit, and one delivery that begins within it.
+    Beyond it are the credits of the two accounts, and one delivery that begins within each.
     """
     process, waited = Process(), 0.0
     start = process.now
@@ -176,7 +174,33 @@ def test_waiting_for_a_tenant_has_two_thirds_of_the_time_at_most(
             process.deliver(origin, takes)
             waited += takes if takes >= 2 else 0
         process.now += pause
-    assert waited <= 2 * ((process.now - start) / 3 + 2 / 3 * 24 + 30) + 1e-6
+    credit = 2 / 3 * (24 + 24)
+    assert waited <= (process.now - start) / 3 + credit + 2 * 30 + 1e-6
+
+
+def test_receivers_that_are_known_to_be_slow_leave_room_for_unknown_ones() -> None:
+    process = Process()
+    process.deliver("slow", TIMEOUT)
+    process.now += 300
+    for _ in range(20):
+        while process.rest("slow"):
+            process.now += 1
+        process.deliver("slow", TIMEOUT)
+        process.now += 6
+        process.notes.turned = ["a", "b", "c"]  # even while many turn slow
+        assert process.rest("unknown") == 0
+
+
+def test_unknown_receivers_leave_no_time_to_those_that_are_known_to_be_slow() -> None:
+    """So they have time only if all waiting is made up for."""
+    process = Process()
+    process.deliver("slow", TIMEOUT)
+    process.now += 300
+    for number in range(20):
+        while process.rest(f"unknown{number}"):
+            process.now += 1
+        process.deliver(f"unknown{number}", TIMEOUT)
+        assert process.rest("slow") > 0
 
 
 # ---------------------------------------------------------------- many receivers that turn slow
@@ -211,6 +235,20 @@ def test_quick_receivers_rest_after_one_timeout_if_many_that_were_quick_have_tur
     assert (process.rest("quick") > 0) is rests
 
 
+@pytest.mark.parametrize("kind", ["quick", "unknown"])
+def test_gap_after_waiting_while_many_turn_slow_is_six_seconds(kind: str) -> None:
+    process = Process()
+    origins = ["a", "b", "c"]
+    if kind == "quick":
+        for origin in ["quick", *origins]:
+            process.deliver(origin, 0.1)
+    process.deliver_together(origins, TIMEOUT)
+    process.now += 5.9
+    assert process.rest(kind) > 0
+    process.now += 0.2
+    assert process.rest(kind) == 0
+
+
 def test_receivers_that_turned_slow_in_other_processes_count() -> None:
     process = Process()
     process.notes.turned += ["a", "b"]
@@ -220,7 +258,7 @@ def test_receivers_that_turned_slow_in_other_processes_count() -> None:
 
 def test_receiver_turns_slow_once_until_it_is_quick_again() -> None:
     process = Process()
-    process.notes.slow.add(("acme", "noted"))
+    process.notes.answers["noted"] = Note(is_quick=False, age=60)
     process.deliver("a", TIMEOUT)
     process.rest("noted")
     for origin in ("a", "noted"):
@@ -263,9 +301,39 @@ def test_receivers_that_were_not_used_for_long_are_forgotten() -> None:
     process.deliver("first", TIMEOUT)
     for number in range(_REMEMBERED):
         process.deliver(f"a{number}", 0.0)
-    process.notes.slow.clear()
     assert process.rest("first") == 0
     assert len(process.receivers._receivers) <= _REMEMBERED
+
+
+# ---------------------------------------------------------------- batches of those that rest
+
+
+def test_deliveries_to_different_receivers_that_rest_come_back_together() -> None:
+    """Their next batch is full, so a process finds out about all of them in one timeout."""
+    process = Process()
+    draws = iter([0.5, 0.1, 0.9, 0.3])
+    process.deliver_together(["a", "b", "c"], TIMEOUT)
+    process.jitter = next(draws)
+    together = []
+    for number in range(9):
+        together.append(process.now + process.rest(f"unknown{number}"))
+        process.now += 0.1
+        process.jitter = next(draws, 0.7)
+    assert max(together) - min(together) < 1
+    process.now += 0.2
+    process.jitter = 1.0
+    assert process.rest("later") == 20
+
+
+def test_deliveries_to_the_same_receiver_that_rest_come_back_apart() -> None:
+    """Their next batches have several receivers."""
+    process = Process()
+    process.deliver_together(["a", "b", "c"], TIMEOUT)
+    rests = []
+    for jitter in (0.1, 0.5, 0.9):
+        process.jitter = jitter
+        rests.append((process.rest("unknown"), process.rest("other")))
+    assert rests == [(11, 11), (15, 15), (19, 19)]
 
 
 # ---------------------------------------------------------------- what processes tell each other
@@ -274,12 +342,46 @@ def test_receivers_that_were_not_used_for_long_are_forgotten() -> None:
 def test_processes_tell_each_other_about_slow_receivers_but_not_all_the_time() -> None:
     process = Process()
     process.deliver_together(["a"] * 10, TIMEOUT)
-    assert process.notes.noted == ["a"]
+    assert process.notes.written == [("a", False)]
     process.deliver("a", TIMEOUT)
-    assert process.notes.noted == ["a"]
+    assert process.notes.written == [("a", False)]
     process.now += 20
     process.deliver("a", TIMEOUT)
-    assert process.notes.noted == ["a", "a"]
+    assert process.notes.written == [("a", False)] * 2
+
+
+def test_quick_receiver_is_noted_once_in_half_an_hour() -> None:
+    process = Process()
+    for _ in range(200):
+        process.deliver("a", 0.1)
+        process.now += 20
+    assert process.notes.written == [("a", True)] * 3
+
+
+@pytest.mark.parametrize(("first", "then"), [(TIMEOUT, 0.1), (0.1, TIMEOUT)])
+def test_receiver_that_has_changed_is_noted_after_half_a_minute(first: float, then: float) -> None:
+    process = Process()
+    process.deliver("a", first)
+    process.now += 10
+    process.deliver("a", then)
+    assert process.notes.written == [("a", first < 2)]
+    process.now += 30
+    process.deliver("a", then)
+    assert process.notes.written == [("a", first < 2), ("a", then < 2)]
+
+
+def test_note_of_another_process_that_is_out_of_date_is_replaced() -> None:
+    process = Process()
+    for origin in ("a", "dead"):
+        process.deliver(origin, 0.1)
+    process.notes.answers["a"] = Note(is_quick=False, age=60)
+    process.now += 30
+    process.deliver("a", 0.1)
+    assert process.notes.written[-1] == ("dead", True)
+    process.deliver("dead", TIMEOUT)
+    assert process.rest("a") == 0  # reads the note; its own answer is later
+    process.deliver("a", 0.1)
+    assert process.notes.written[-1] == ("a", True)
 
 
 def test_notes_are_not_read_while_no_receiver_of_the_tenant_is_slow() -> None:
@@ -290,60 +392,117 @@ def test_notes_are_not_read_while_no_receiver_of_the_tenant_is_slow() -> None:
     assert (process.rest("a"), process.rest("c"), process.notes.asked) == (0, 0, [])
 
 
-def test_unknown_receiver_that_another_process_has_noted_rests() -> None:
+def test_unknown_receiver_that_was_slow_in_another_process_rests() -> None:
     process = Process()
-    process.notes.slow.add(("acme", "noted"))
+    process.notes.answers["noted"] = Note(is_quick=False, age=60)
     process.deliver("slow", TIMEOUT)
     assert (process.rest("noted") > 0, process.rest("unknown")) == (True, 0)
     process.rest("noted")
     assert process.notes.asked == ["noted", "unknown"]
 
 
-def test_own_experience_counts_for_more_than_a_note() -> None:
+def test_unknown_receiver_that_was_quick_in_another_process_does_not_rest() -> None:
+    """However many dead ones this process has waited for."""
     process = Process()
-    process.notes.slow.add(("acme", "a"))
-    process.deliver("a", 0.1)
+    process.notes.answers["noted"] = Note(is_quick=True, age=1800)
+    for number in range(50):
+        process.deliver(f"dead{number}", TIMEOUT)
+    assert (process.rest("noted"), process.rest("unknown") > 0) == (0, True)
+
+
+def test_receiver_that_was_quick_and_has_died_since_is_not_asked_by_all_processes() -> None:
+    process = Process()
+    for origin in ("a", "b"):
+        process.deliver(origin, 0.1)
+    process.now += 60
+    process.deliver("a", TIMEOUT)
+    process.notes.answers["b"] = Note(is_quick=False, age=5)
+    assert process.rest("b") > 0
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_later_answer_counts_for_more_than_a_note(is_quick: bool) -> None:
+    process = Process()
+    process.notes.answers["a"] = Note(is_quick=not is_quick, age=60)
+    process.deliver("a", 0.1 if is_quick else TIMEOUT)
+    process.deliver("b", 0.1)
+    process.deliver("b", TIMEOUT)  # so that notes on quick ones are read
     process.deliver("slow", TIMEOUT)
-    assert process.rest("a") == 0
+    assert (process.rest("a") == 0) is is_quick
 
 
 @pytest.fixture
-def notes(dynamodb: Any) -> tuple[SlowReceivers, FixedClock]:
+def notes(dynamodb: Any) -> tuple[ReceiverNotes, FixedClock]:
     clock = FixedClock()
-    return SlowReceivers(DynamoDB(dynamodb, lambda _: None), "EndpointsTable", clock), clock
+    return ReceiverNotes(DynamoDB(dynamodb, lambda _: None), "EndpointsTable", clock), clock
 
 
-def test_note_is_kept_for_five_minutes_and_for_its_tenant(
-    notes: tuple[SlowReceivers, FixedClock],
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_note_is_kept_for_an_hour_and_for_its_tenant(
+    notes: tuple[ReceiverNotes, FixedClock], is_quick: bool
 ) -> None:
-    slow, clock = notes
-    slow.note_slow("acme", "https://a")
-    assert (slow.is_slow("acme", "https://a"), slow.is_slow("other", "https://a")) == (True, False)
-    clock.advance(302)
-    assert not slow.is_slow("acme", "https://a")
+    kept, clock = notes
+    kept.write("acme", "https://a", is_quick=is_quick)
+    clock.advance(3600)
+    assert kept.read("acme", "https://a") == Note(is_quick, age=3600)
+    assert kept.read("other", "https://a") is None
+    clock.advance(2)
+    assert kept.read("acme", "https://a") is None
+
+
+def test_last_note_on_a_receiver_counts(notes: tuple[ReceiverNotes, FixedClock]) -> None:
+    kept, clock = notes
+    for is_quick in (True, False, True):
+        clock.advance(60)
+        kept.write("acme", "https://a", is_quick=is_quick)
+        assert kept.read("acme", "https://a") == Note(is_quick, age=0)
+
+
+def test_note_of_a_process_whose_clock_is_ahead_is_as_good_as_new(
+    notes: tuple[ReceiverNotes, FixedClock],
+) -> None:
+    kept, clock = notes
+    kept.write("acme", "https://a", is_quick=True)
+    clock.advance(-3)
+    assert kept.read("acme", "https://a") == Note(is_quick=True, age=0)
+
+
+def test_notes_stay_small_however_many_receivers_and_however_long_their_names(
+    dynamodb: Any, notes: tuple[ReceiverNotes, FixedClock]
+) -> None:
+    """A unit of DynamoDB is 1 KB for a write, so each of the calls takes one."""
+    kept, _ = notes
+    for number in range(300):
+        kept.write("acme", f"https://{'a' * 200}{number}.example", is_quick=True)
+        kept.note_turned("acme", f"https://{number}.example")
+    items = dynamodb.scan(TableName="EndpointsTable")["Items"]
+    assert len(items) == 301
+    assert max(len(str(item)) for item in items if "quick" in item) < 300
+    (turned,) = [item for item in items if "origins" in item]
+    assert len(turned["origins"]["SS"]) <= 256
 
 
 def test_note_does_not_end_an_endpoint(
-    dynamodb: Any, notes: tuple[SlowReceivers, FixedClock]
+    dynamodb: Any, notes: tuple[ReceiverNotes, FixedClock]
 ) -> None:
-    slow, clock = notes
-    slow.note_slow("acme", "https://a")
+    kept, clock = notes
+    kept.write("acme", "https://a", is_quick=False)
     endpoints = Endpoints(DynamoDB(dynamodb, lambda _: None), "EndpointsTable", clock)
     assert not endpoints.is_gone("acme", "https://a")
 
 
 def test_notes_that_cannot_be_kept_are_done_without(
-    dynamodb: Any, notes: tuple[SlowReceivers, FixedClock]
+    dynamodb: Any, notes: tuple[ReceiverNotes, FixedClock]
 ) -> None:
-    slow, _ = notes
-    slow.note_slow("acme", "a")
+    kept, _ = notes
+    kept.write("acme", "a", is_quick=False)
     Faults(dynamodb).plan = lambda operation, number: "error"
-    slow.note_slow("acme", "b")
-    assert not slow.is_slow("acme", "a")
+    kept.write("acme", "b", is_quick=False)
+    assert kept.read("acme", "a") is None
 
 
 def test_receivers_of_a_tenant_that_turned_slow_are_counted_once_each(
-    notes: tuple[SlowReceivers, FixedClock],
+    notes: tuple[ReceiverNotes, FixedClock],
 ) -> None:
     slow, _ = notes
     for origin in ("https://a", "https://b", "https://a", "https://c"):
@@ -353,7 +512,7 @@ def test_receivers_of_a_tenant_that_turned_slow_are_counted_once_each(
 
 
 def test_receivers_that_turned_slow_count_as_long_as_each_comes_within_a_minute(
-    notes: tuple[SlowReceivers, FixedClock],
+    notes: tuple[ReceiverNotes, FixedClock],
 ) -> None:
     slow, clock = notes
     counts = []
@@ -367,7 +526,7 @@ def test_receivers_that_turned_slow_count_as_long_as_each_comes_within_a_minute(
 
 
 def test_turned_receivers_that_cannot_be_noted_are_done_without(
-    dynamodb: Any, notes: tuple[SlowReceivers, FixedClock]
+    dynamodb: Any, notes: tuple[ReceiverNotes, FixedClock]
 ) -> None:
     slow, _ = notes
     slow.note_turned("acme", "a")

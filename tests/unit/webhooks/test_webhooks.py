@@ -29,7 +29,7 @@ from mayfly.webhooks import Deps as WebhookDeps
 from mayfly.webhooks import Receivers, deliver, rest_seconds
 from mayfly.webhooks.errors import Unreachable
 from mayfly.webhooks.model import LOCAL, Endpoint, Policy
-from mayfly.webhooks.store import Endpoints, Secrets, SlowReceivers, parameter
+from mayfly.webhooks.store import Endpoints, ReceiverNotes, Secrets, parameter
 from mayfly.webhooks.wire import Answer, _tls, connection_order, post, resolve
 from standardwebhooks.webhooks import Webhook
 
@@ -94,7 +94,7 @@ class Deliveries(Stage):
         ssm.put_parameter(Name="/p/acme/default", Value=SECRET, Type="SecureString")
         self.endpoints = Endpoints(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
         self.secrets = Secrets(Parameters(ssm, self.clock), "/p")
-        self.notes = SlowReceivers(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
+        self.notes = ReceiverNotes(DynamoDB(client, lambda _: None), "EndpointsTable", self.clock)
         self.receivers = Receivers(lambda: self.clock() / 1000, lambda: 0.5, self.notes)
         self.body = self._deliver
 

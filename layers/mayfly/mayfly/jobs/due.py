@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from mayfly.aws.dynamodb import DynamoDB, Item
+from mayfly.aws.dynamodb import AnswerLost, DynamoDB, Item
+from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.shards import Due, partitions
 
 __all__ = ["earliest"]
@@ -14,25 +15,36 @@ __all__ = ["earliest"]
 
 def earliest(
     db: DynamoDB, table: str, kind: str, *, before_ms: int, limit: int, operation: str, threads: int
-) -> list[Due]:
+) -> tuple[list[Due], StoreUnavailable | None]:
     """Returns up to `limit` items of a kind whose time is before `before_ms`, the earliest first.
 
     The read is eventually consistent. It makes a call for each partition, in several `threads`, and
-    then one for each further megabyte. Raises StoreUnavailable.
+    then one for each further megabyte.
+
+    A partition whose read is refused does not hold up the others: their items are returned, next to
+    the first failure, which names the partition. If the store does not answer a read, no other is
+    begun: each would take as long again.
     """
+    failures: list[StoreUnavailable] = []
 
     def page(of: str, after: Item | None = None) -> dict[str, Any]:
-        return db.query(
-            operation,
-            TableName=table,
-            IndexName="due",
-            KeyConditionExpression="#due = :due AND #at < :before",
-            ProjectionExpression="pk, sk, #due, #at",
-            ExpressionAttributeNames={"#due": "due", "#at": "attention_at"},
-            ExpressionAttributeValues={":due": {"S": of}, ":before": {"N": str(before_ms)}},
-            Limit=limit,
-            **({} if after is None else {"ExclusiveStartKey": after}),
-        )
+        if any(isinstance(failure, AnswerLost) for failure in failures):
+            return {"Items": []}
+        try:
+            return db.query(
+                f"{operation}: partition {of}",
+                TableName=table,
+                IndexName="due",
+                KeyConditionExpression="#due = :due AND #at < :before",
+                ProjectionExpression="pk, sk, #due, #at",
+                ExpressionAttributeNames={"#due": "due", "#at": "attention_at"},
+                ExpressionAttributeValues={":due": {"S": of}, ":before": {"N": str(before_ms)}},
+                Limit=limit,
+                **({} if after is None else {"ExclusiveStartKey": after}),
+            )
+        except StoreUnavailable as failure:
+            failures.append(failure)
+            return {"Items": []}
 
     def items(of: str, reply: dict[str, Any]) -> Iterator[Item]:
         yield from reply["Items"]
@@ -44,10 +56,11 @@ def earliest(
     with ThreadPoolExecutor(threads, thread_name_prefix="due") as pool:
         first = list(pool.map(page, places))
     in_order = heapq.merge(*map(items, places, first), key=_time)
-    return [
+    due = [
         Due({name: item[name] for name in ("pk", "sk")}, item["due"]["S"])
         for item in islice(in_order, limit)
     ]
+    return due, failures[0] if failures else None
 
 
 def _time(item: Item) -> int:

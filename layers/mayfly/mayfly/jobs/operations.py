@@ -249,9 +249,10 @@ class JobOperations:
         because `is_over()`, the next one finds the jobs that are left.
 
         Returns the number of jobs that were worked on. Raises StoreUnavailable; at the end, if the
-        store has refused jobs for load. These are left to the next sweep, and hold up no others.
+        store has refused jobs for load, or if a partition of the index could not be read. These
+        jobs are left to the next sweep, and hold up no others.
         """
-        due = earliest(
+        due, unread = earliest(
             self._db,
             self._table,
             DUE,
@@ -271,6 +272,8 @@ class JobOperations:
         )
         for refusal in refused.values():
             raise refusal
+        if unread is not None:
+            raise unread
         return taken
 
     def _take_due(self, due: Sequence[Due], refused: dict[str, Unwritten]) -> int:

@@ -163,7 +163,7 @@ def hand_out_due(
     Several calls at once do no harm: if two make the same jobs, one is refused. If the jobs of a
     schedule cannot be made, or if it cannot be read, `failed` is called with its tenant, its name
     and the error, and the others are not affected. Raises StoreUnavailable if the list of schedules
-    cannot be read.
+    cannot be read; at the end, if a partition of it cannot.
     """
 
     def hand_out_one(place: tuple[str, str]) -> int:
@@ -176,9 +176,13 @@ def hand_out_due(
             failed(tenant, name, problem)
         return 0
 
-    due = deps.store.due(before_ms=deps.clock() + AHEAD_MS, limit=_READ)
+    unread: list[StoreUnavailable] = []
+    due = deps.store.due(before_ms=deps.clock() + AHEAD_MS, limit=_READ, failed=unread.append)
     in_order = in_turns(due, lambda place: place[0])
-    return work_off(hand_out_one, in_order, threads=deps.threads, is_over=is_over)
+    made = work_off(hand_out_one, in_order, threads=deps.threads, is_over=is_over)
+    for failure in unread:
+        raise failure
+    return made
 
 
 def _hand_out(

@@ -3,7 +3,7 @@
 A tick's job and the schedule's next tick are written in one transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,13 +65,20 @@ class ScheduleStore:
         page = [items.read_schedule(item) for item in reply["Items"]]
         return page, page[-1].name if page and "LastEvaluatedKey" in reply else None
 
-    def due(self, *, before_ms: int, limit: int) -> Sequence[tuple[str, str]]:
+    def due(
+        self,
+        *,
+        before_ms: int,
+        limit: int,
+        failed: Callable[[StoreUnavailable], None] | None = None,
+    ) -> Sequence[tuple[str, str]]:
         """Returns tenant and name of up to `limit` schedules whose next tick is up to `before_ms`.
 
-        They are of all tenants, the earliest first. The read is eventually consistent. Raises
-        StoreUnavailable.
+        They are of all tenants, the earliest first. The read is eventually consistent. If a
+        partition of the index cannot be read, `failed` is called with the first failure, and the
+        schedules of the others are returned. Raises StoreUnavailable if `failed` is None.
         """
-        due = earliest(
+        due, unread = earliest(
             self._db,
             self._table,
             items.DUE,
@@ -80,6 +87,10 @@ class ScheduleStore:
             operation="sweep schedules",
             threads=self._threads,
         )
+        if unread is not None:
+            if failed is None:
+                raise unread
+            failed(unread)
         return [items.tenant_and_name(schedule.key) for schedule in due]
 
     def create(self, schedule: Schedule) -> None:

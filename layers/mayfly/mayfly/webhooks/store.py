@@ -1,6 +1,6 @@
 """Stores of deliveries: signing secrets (Parameter Store), and notes on receivers (DynamoDB).
 
-A note says that an endpoint answered 410, or that a receiver is slow.
+A note says that an endpoint answered 410, or whether a receiver is quick.
 """
 
 import hashlib
@@ -13,14 +13,13 @@ from mayfly.core.clock import Clock
 from mayfly.core.errors import MayflyError
 from mayfly.core.ids import key
 from mayfly.webhooks.errors import UnknownSecret
+from mayfly.webhooks.receivers import NOTES_KEPT_SECONDS, Note
 from mayfly.webhooks.rules import read_secrets
 
-__all__ = ["Endpoints", "Secrets", "SlowReceivers", "parameter"]
+__all__ = ["Endpoints", "ReceiverNotes", "Secrets", "parameter"]
 
 #: The time for which a 410 is remembered, in seconds.
 _GONE_SECONDS = 90 * 24 * 3600
-#: The time for which a slow receiver is remembered, in seconds.
-_SLOW_SECONDS = 300
 #: The time for which it is remembered that a receiver has turned slow, in seconds.
 _TURNED_SECONDS = 60
 
@@ -81,11 +80,12 @@ class Endpoints:
         return {"pk": {"S": key(tenant, hashlib.sha256(url.encode()).hexdigest())}}
 
 
-class SlowReceivers:
-    """Receivers that were slow lately, as the processes tell each other.
+class ReceiverNotes:
+    """Notes on receivers by which processes tell each other of their last answers.
 
-    Notes are a help only: without them, each process finds out by itself. So nothing is raised if
-    the table does not answer.
+    There is an item for each receiver, so notes stay small however many there are. Notes are a help
+    only: without them, each process finds out by itself. So nothing is raised if the table does not
+    answer.
     """
 
     def __init__(self, db: DynamoDB, table: str, clock: Clock) -> None:
@@ -93,21 +93,28 @@ class SlowReceivers:
         self._table = table
         self._clock = clock
 
-    def is_slow(self, tenant: str, origin: str) -> bool:
-        """Returns True if any process has noted the receiver within five minutes."""
+    def read(self, tenant: str, origin: str) -> Note | None:
+        """Returns the last note of any process within an hour, None without one."""
         with suppress(MayflyError):
             item = self._db.get("read receiver", self._table, self._key(tenant, origin))
-            return item is not None and int(item["expires_at"]["N"]) * 1000 >= self._clock()
-        return False
+            if item is not None and int(item["expires_at"]["N"]) * 1000 >= self._clock():
+                age_ms = self._clock() - int(item["noted_at"]["N"])
+                return Note(item["quick"]["BOOL"], max(0, age_ms) / 1000)
+        return None
 
-    def note_slow(self, tenant: str, origin: str) -> None:
-        """Notes a receiver for five minutes."""
-        expires = {"N": str(self._clock() // 1000 + _SLOW_SECONDS)}
+    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
+        """Replaces the note on a receiver, for an hour. The last one counts."""
+        now_ms = self._clock()
+        note: Item = {
+            "quick": {"BOOL": is_quick},
+            "noted_at": {"N": str(now_ms)},
+            "expires_at": {"N": str(now_ms // 1000 + NOTES_KEPT_SECONDS)},
+        }
         with suppress(MayflyError):
             self._db.put(
                 "note receiver",
                 TableName=self._table,
-                Item={**self._key(tenant, origin), "expires_at": expires},
+                Item={**self._key(tenant, origin), **note},
             )
 
     def note_turned(self, tenant: str, origin: str) -> None:
@@ -162,7 +169,7 @@ class SlowReceivers:
     @staticmethod
     def _key(tenant: str, origin: str) -> Item:
         # No URL has a space, so this is not the key of an endpoint.
-        return Endpoints.key(tenant, f"slow {origin}")
+        return Endpoints.key(tenant, f"receiver {origin}")
 
 
 def parameter(tenant: str, name: str) -> str:
