@@ -140,6 +140,12 @@ class _Port(click.ParamType[int]):
     help="Let the emulator accept any AWS credentials, as before 0.2.0. Every program of this "
     "machine can read and write it then.",
 )
+@click.option(
+    "--debug",
+    multiple=True,
+    metavar="FUNCTION",
+    help="Let this function wait for a debugger (debugpy), with its timeouts off; may be repeated.",
+)
 @click.option("--no-reload", is_flag=True, help="Do not watch the code for changes.")
 @click.option(
     "--strict", is_flag=True, help="Refuse a template with parts that are absent on this machine."
@@ -162,6 +168,7 @@ def up(
     runtime: str,
     hosts: tuple[str, ...],
     any_credentials: bool,
+    debug: tuple[str, ...],
     no_reload: bool,
     strict: bool,
 ) -> None:
@@ -192,6 +199,7 @@ def up(
         hosts=frozenset(hosts),
         any_credentials=any_credentials,
         strict=strict,
+        debug=debug,
         layers={arn: _layer_folder(path) for arn, path in layers},
     )
     try:

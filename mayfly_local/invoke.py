@@ -18,6 +18,7 @@ from mayfly_local.application.metadata import has_libraries, libraries
 from mayfly_local.application.source import parse
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.invocation import Failure, Invocation, NotSent
+from mayfly_local.compute.names import find_function
 from mayfly_local.errors import LocalError
 from mayfly_local.logs import Logs
 from mayfly_local.ports.containers import gateway, way_to_emulator
@@ -144,24 +145,17 @@ def _snake(name: str) -> str:
 
 
 def _find(stack: StackFile, wanted: str) -> str:
-    """Returns the logical id of a function that is written as its id or as its folder.
+    """Returns the logical id of a function.
 
-    `run_jobs` is the folder's name of `RunJobs`. Raises LocalError if the stack has no such
-    function, or if it is absent here.
+    Raises LocalError if the stack has no such function, or if it is absent here.
     """
-    by_plain_name = {_plain(name): name for name in stack.launches}
-    name = by_plain_name.get(_plain(wanted))
+    name = find_function(wanted, stack.launches)
     if name is None:
-        absent = {_plain(name): parts for name, parts in stack.absent.items()}
-        if parts := absent.get(_plain(wanted)):
-            raise LocalError(f"absent on this machine: {', '.join(parts)}")
+        if absent := find_function(wanted, stack.absent):
+            raise LocalError(f"absent on this machine: {', '.join(stack.absent[absent])}")
         others = ", ".join(sorted(stack.launches)) or "none"
         raise LocalError(f"there is no function {wanted!r}; the stack has: {others}")
     return name
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").replace("-", "").lower()
 
 
 def _variables(stack: StackFile, function: str, endpoint: str) -> Mapping[str, str]:

@@ -28,3 +28,5 @@ class Options:
     strict: bool = False
     transaction_seconds: float = 0.0
     layers: dict[str, Path] = field(default_factory=dict)
+    #: Functions that wait for a debugger.
+    debug: tuple[str, ...] = ()

@@ -10,12 +10,13 @@ template --> emulator (child) --> state deployed and verified --> compute: pools
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import shlex
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 from mayfly_local.compute.archives import archives, unpack
+from mayfly_local.compute.debugging import debug_launch, debug_ports
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
@@ -125,6 +127,9 @@ class Stack:
         self._no_folders: str | None = None
         self.application: Application | None = None
         self._archives: list[Path] = []
+        #: Ports of the debuggers of functions.
+        self._debug_ports: dict[str, int] = {}
+        self._debugged: dict[str, Launch] = {}
         #: The current step of the start, for a terminal.
         self.step = "starting the emulator, and transforming the template"
 
@@ -146,6 +151,7 @@ class Stack:
             strict=options.strict, report=deployed.report,
         )  # fmt: skip
         self._archives = archives(written)
+        self._debug_ports = debug_ports(options.debug, written.functions, free_port)
         self.application = app = await asyncio.to_thread(unpack, written, _cache(options))
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
@@ -159,12 +165,17 @@ class Stack:
         (self._launches, wanted), problems = await asyncio.gather(making, self._hand_over(app))
         if problems:
             raise TemplateError(options.template, problems)
+        self._debugged = {
+            name: debug_launch(self._launches[name], port, cache=_cache(options))
+            for name, port in self._debug_ports.items()
+        }
         self._installations = Installations(wanted, cache=_cache(options), say=self._logs.say)
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
+            is_debugged = name in self._debugged
             self._pools[name] = Pool(
-                self._starter(name), limit=environment_limit(function.limit),
-                idle_seconds=options.idle, starts=self._starts,
+                self._starter(name), limit=1 if is_debugged else environment_limit(function.limit),
+                idle_seconds=math.inf if is_debugged else options.idle, starts=self._starts,
             )  # fmt: skip
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
@@ -173,6 +184,8 @@ class Stack:
         await self._run_after_deploy(app, clients)
         self.step = "installing packages"
         self._waiting = await self._installations.settle(_INSTALL_SECONDS)
+        for name in self._debugged:
+            self._pools[name].warm()
 
     def announce(self, seconds: float) -> None:
         """Shows the addresses, keys and notes of the stack on the terminal."""
@@ -190,6 +203,8 @@ class Stack:
         say(f"  store     {clients.endpoint}  (for SDKs and the AWS CLI: {self._env_command})")
         if self._emulator is not None:
             say(f"  access    {self._keys.people.id}  (access key of the emulator, for SDKs)")
+        for name, port in self._debug_ports.items():
+            say(f"  debug     {name} at 127.0.0.1:{port}  (attach debugpy; its timeouts are off)")
         say(f"  logs      {self._options.work}/logs")
         for line in table(app.parts):
             say(f"  {line}")
@@ -350,7 +365,8 @@ class Stack:
             ):
                 self._function_logs[name].line(problem)
                 return Failure("Runtime.ImportModuleError", problem)
-            environment = Environment(self._launches[name], self._function_logs[name])
+            launch = self._debugged.get(name, self._launches[name])
+            environment = Environment(launch, self._function_logs[name])
             failure, _ = await asyncio.gather(
                 environment.start(self._children), self._note_logging(name)
             )
@@ -441,8 +457,18 @@ class Stack:
 
     async def _listen(self, app: Application) -> None:
         roles = {name: function.role for name, function in app.functions.items()}
+        apis = [
+            replace(
+                api,
+                routes=tuple(
+                    replace(route, is_debugged=route.function in self._debugged)
+                    for route in api.routes
+                ),
+            )
+            for api in app.apis
+        ]
         self._listeners = Listeners(
-            app.apis or [main_api(self._api_url)],
+            apis or [main_api(self._api_url)],
             self._invoke,
             Guests(self._keys, roles, {name: each.arn for name, each in app.functions.items()}),
             self._log,

@@ -107,6 +107,8 @@ class Route:
     validation: Validation | None = None
     #: Seconds that the API waits for the function, if the route has a limit of its own.
     seconds: float | None = None
+    #: True if the API waits for the function without a limit: a debugger may hold it.
+    is_debugged: bool = False
 
     @property
     def key(self) -> str:

@@ -25,6 +25,8 @@ __all__ = ["Environment"]
 
 #: Seconds that a function has to initialise, as on Lambda.
 INIT_SECONDS: Final = 10.0
+#: The program of a process that waits for a debugger first.
+_DEBUGGED: Final = str(Path(__file__).parent / "debugged_runtime.py")
 #: Folders that every process loads from: this runtime, Python, and AWS's runtime.
 _RUNTIME: Final = (Path(__file__).parent.parent, Path(sys.prefix), Path(sys.base_prefix))
 
@@ -42,7 +44,8 @@ class Environment:
         self._log = log
         self._child: Child | None = None
         self._api = RuntimeApi(launch.arn, self._note_refusal, tells_peers=tells_peers)
-        self._freezes = freezes
+        # A frozen process could not answer its debugger.
+        self._freezes = freezes and launch.debug_port is None
         self._freezing: asyncio.Task[None] | None = None
         self._tmp: Path | None = None
         self._memory: MemoryWatch | None = None
@@ -77,9 +80,10 @@ class Environment:
             if folders is None:
                 self._tmp = Path(tempfile.mkdtemp(prefix="mayfly-function-"))
                 variables["TMPDIR"] = str(self._tmp)
+            target, arguments = self._program()
             self._child = await children.spawn(
-                self._launch.runtime,
-                [self._launch.handler],
+                target,
+                arguments,
                 env=variables,
                 folder=self._launch.folder,
                 isolated=True,
@@ -110,7 +114,11 @@ class Environment:
         ended = self._child.ended
         waits: list[asyncio.Future[Any]] = [poll, ended, self._api.init_error]
         try:
-            await asyncio.wait(waits, timeout=INIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                waits,
+                timeout=INIT_SECONDS if self._launch.debug_port is None else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         except asyncio.CancelledError:  # The pool is closing.
             poll.cancel()
             await self.kill()
@@ -258,6 +266,13 @@ class Environment:
             self._freezing.cancel()
             self._freezing = None
             self._child.thaw()
+
+    def _program(self) -> tuple[str, list[str]]:
+        """Returns what the process runs, and its arguments."""
+        launch = self._launch
+        if launch.debug_port is None:
+            return launch.runtime, [launch.handler]
+        return _DEBUGGED, [str(launch.debug_port), launch.runtime, launch.handler]
 
     def _folders(self) -> Folders | None:
         """Returns the folders of the process, or None if this system cannot provide them."""

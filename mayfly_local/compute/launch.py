@@ -28,3 +28,5 @@ class Launch:
     layers: Sequence[Path] = ()
     tmp_mb: int = 512
     bytecode: Path | None = None
+    #: The port at which each process waits for a debugger before it loads the handler.
+    debug_port: int | None = None

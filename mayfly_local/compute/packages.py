@@ -16,7 +16,7 @@ from typing import Final
 from mayfly_local.compute.installations import package_folder
 from mayfly_local.compute.requirements import Requirements
 
-__all__ = ["has_awslambdaric", "python_path", "runtime_folder"]
+__all__ = ["debugger_folder", "has_awslambdaric", "python_path", "runtime_folder"]
 
 _RUNTIME_PACKAGES: Final = (
     "awslambdaric", "simplejson", "snapshot-restore-py",
@@ -63,10 +63,18 @@ def runtime_folder(cache: Path) -> Path:
     the path, so that the versions of a library win.
     """
     packages = [package for package in _RUNTIME_PACKAGES if _is_installed(package)]
+    return _linked(packages, cache / "runtime")
+
+
+def debugger_folder(cache: Path) -> Path | None:
+    """Returns a folder with debugpy and nothing else, or None if it is not installed."""
+    return _linked(["debugpy"], cache / "debugger") if _is_installed("debugpy") else None
+
+
+def _linked(packages: Sequence[str], cache: Path) -> Path:
+    """Returns a folder of the cache that has links to these installed packages."""
     versions = "".join(importlib.metadata.version(package) for package in packages)
-    folder = (
-        cache / "runtime" / hashlib.sha256(f"{sys.prefix} {versions}".encode()).hexdigest()[:16]
-    )
+    folder = cache / hashlib.sha256(f"{sys.prefix} {versions}".encode()).hexdigest()[:16]
     if folder.exists():
         return folder
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")

@@ -77,7 +77,7 @@ class Pool:
     @property
     def is_busy(self) -> bool:
         """True while an invocation runs, or waits for an environment."""
-        return bool(self._busy or self._starting or self._waiting)
+        return bool(self._busy or self._waiting)
 
     async def invoke(self, invocation: Invocation) -> Reply | Failure:
         """Runs an invocation on the first environment that becomes free or comes up.
@@ -96,6 +96,12 @@ class Pool:
         return Failure(
             "Runtime.ExitError", "two environments in a row died before they took the event"
         )
+
+    def warm(self) -> None:
+        """Starts an environment before there is an invocation for it."""
+        task = asyncio.ensure_future(self._start_one())
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
 
     async def reap(self) -> None:
         """Stops environments that have been idle too long."""

@@ -54,7 +54,8 @@ class Integration:
 
         if gone is not None:
             gone.add_done_callback(give_up)
-        seconds = min(self._seconds, route.seconds or self._seconds)
+        longest = min(self._seconds, route.seconds or self._seconds)
+        seconds = None if route.is_debugged else longest
         try:
             # It does not cancel: after the API's timeout the function continues, as on AWS.
             await asyncio.wait([running], timeout=seconds)

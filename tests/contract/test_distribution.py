@@ -37,11 +37,17 @@ DISTRIBUTIONS = {
     "werkzeug": "flask",
     "yaml": "pyyaml",
     "anyio": "starlette",
+    "asgiref": "django",
     # For types only.
     "mypy_boto3_s3": "boto3",
 }
 #: Modules that an extra is for.
-OF_EXTRAS = {"sessions/web/flask.py": "flask", "sessions/web/asgi.py": "starlette"}
+OF_EXTRAS = {
+    "sessions/web/flask.py": "flask",
+    "sessions/web/asgi.py": "starlette",
+    "sessions/web/django.py": "django",
+    "sessions/web/django_options.py": "django",
+}
 
 
 def names(requirements: Iterable[str]) -> set[str]:
@@ -181,7 +187,8 @@ def test_import_of_the_library_loads_nothing_of_the_extras() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     loaded = set(ast.literal_eval(done.stdout))
-    of_extras = {"aiohttp", "click", "flask", "ministack", "moto", "psutil", "starlette", "yaml"}
+    runtime = {"aiohttp", "click", "debugpy", "ministack", "moto", "psutil", "yaml"}
+    of_extras = runtime | {"django", "flask", "starlette"}
     assert not loaded & of_extras
     assert not {name for name in loaded if name.startswith("mayfly_")}
 

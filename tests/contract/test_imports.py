@@ -232,3 +232,11 @@ def test_function_imports_the_library_and_no_other_function(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "functions").glob("*/main.py")), ids=name)
 def test_every_main_is_the_same(path: Path) -> None:
     assert path.read_text() == (ROOT / "functions" / "hello" / "main.py").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=name)
+def test_only_the_adapters_of_sessions_import_a_framework(path: Path) -> None:
+    """A function that uses no framework needs none of them."""
+    tops = {module.split(".")[0] for module in imports(path)}
+    is_adapter = path.parent == LIBRARY / "sessions" / "web"
+    assert is_adapter or not tops & {"asgiref", "anyio", "django", "flask", "starlette", "werkzeug"}

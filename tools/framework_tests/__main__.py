@@ -1,6 +1,6 @@
-"""`python -m tools.framework_tests` runs the session tests of Flask and Starlette on Mayfly.
+"""`python -m tools.framework_tests` runs session tests of Flask, Starlette and Django on Mayfly.
 
-It downloads the sources of both by pip, and runs their own tests twice: with the frameworks'
+It downloads the sources of all by pip, and runs their own tests twice: with the frameworks'
 sessions, and with Mayfly's. Each test that passes only with the former is printed with the reason.
 The command fails if these tests are others than DIFFERENCES lists.
 """
@@ -22,6 +22,14 @@ ROOT: Final = Path(__file__).parent.parent.parent
 FRAMEWORKS: Final = {
     "flask==3.1.3": (["pytest==8.3.5"], ["tests"]),
     "starlette==1.10.0": ([], ["tests/middleware/test_session.py"]),
+    "django==5.2.19": (
+        [],
+        [
+            "sessions_tests.tests.CacheSessionTests",
+            "sessions_tests.tests.SessionMiddlewareTests",
+            *("auth_tests", "csrf_tests", "messages_tests", "test_client", "test_client_regress"),
+        ],
+    ),
 }
 #: Tests that Mayfly's sessions fail, each with the reason.
 DIFFERENCES: Final = {
@@ -40,17 +48,25 @@ DIFFERENCES: Final = {
     "test_session_cookie_subpath": "the test searches for path= in small letters",
     "test_session_cookie": "the test deletes the cookie session; it is __Host-session",
     "test_domain_cookie": "the test searches for domain=.example.com; the dot means nothing",
+    "test_create_and_save": "the test asks Django's cache for the session",
+    "test_create_and_save_async": "the test asks Django's cache for the session",
+    "test_default_cache": "the test asks Django's cache for the session",
+    "test_non_default_cache": "SESSION_CACHE_ALIAS is refused",
+    "test_empty_session_saved": "the test asks Django's database for the session",
+    "test_no_httponly_session_cookie": "SESSION_COOKIE_HTTPONLY=False is refused",
 }
 
 
 def main() -> int:
-    """Runs the tests of both frameworks. Returns 1 if other tests fail than those listed."""
+    """Runs the tests of all frameworks. Returns 1 if other tests fail than those listed."""
     failed: set[str] = set()
     for framework, (packages, tests) in FRAMEWORKS.items():
-        with tempfile.TemporaryDirectory() as name:
-            folder = _download(framework, packages, Path(name))
-            own = _passing(folder, tests)
-            lost = own - _passing(folder, tests, sessions=framework.partition("==")[0])
+        with tempfile.TemporaryDirectory() as place:
+            folder = _download(framework, packages, Path(place))
+            name = framework.partition("==")[0]
+            passing = _passing_of_django if name == "django" else _passing
+            own = passing(folder, tests)
+            lost = own - passing(folder, tests, sessions=name)
         print(f"{framework}: {len(own) - len(lost)} of {len(own)}")
         for test in sorted(lost):
             short = test.rpartition("::")[2].partition("[")[0]
@@ -91,6 +107,25 @@ def _passing(folder: Path, tests: list[str], sessions: str = "") -> set[str]:
         check=False,
     )
     return set(re.findall(r"^(\S+::\S.*?) PASSED", done.stdout, re.MULTILINE))
+
+
+def _passing_of_django(folder: Path, tests: list[str], sessions: str = "") -> set[str]:
+    """Returns the tests of Django that pass; it has a program of its own to run them."""
+    runner, settings = f"{__package__}.django_runner", f"{__package__}.django_settings"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", runner, str(folder / "tests"), "--parallel=1", "-v2"),
+            *("--settings", settings if sessions else "test_sqlite", *tests),
+        ],
+        cwd=folder / "tests",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # A test's docstring is on a line of its own.
+    passed = re.findall(r"^\w+ \((\S+)\)(?:\n.*)? \.\.\. ok$", done.stderr, re.MULTILINE)
+    return {test.replace(".", "::") for test in passed}
 
 
 if __name__ == "__main__":

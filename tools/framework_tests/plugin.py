@@ -7,31 +7,18 @@ import os
 from typing import Any
 
 import flask
-from mayfly import resources
 from mayfly.sessions import SessionStore
 from mayfly.sessions.web.asgi import SessionMiddleware
 from mayfly.sessions.web.flask import MayflySessionInterface
-from moto import mock_aws
 from starlette.middleware import sessions
 from starlette.testclient import TestClient
+
+from tools.framework_tests.store import make_store
 
 
 def pytest_configure() -> None:
     """Replaces the sessions of the framework, in the process of its tests."""
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
-    os.environ.update(keys, AWS_DEFAULT_REGION="us-east-1")
-    mock_aws().start()
-    resources.client("dynamodb").create_table(
-        TableName="sessions",
-        KeySchema=[
-            {"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )  # fmt: skip
-    store = resources.session_store({"SESSIONS_TABLE": "sessions", "SUBJECT_KEY": "k" * 32})
+    store = make_store()
     replace = {"flask": _replace_flasks, "starlette": _replace_starlettes}
     replace[os.environ["MAYFLY_SESSIONS"]](store)
 

@@ -197,6 +197,8 @@ OPEN_PORTS = {
     "ports/http_server.py": {"bind", "create_server"},
     "emulator/process.py": {"bind"},
     "ports/peers.py": {"create_server"},
+    # It looks whether the port is free; `EditorsOnly` is the debugger's rule of access.
+    "compute/debugged_runtime.py": {"bind"},
 }
 
 

@@ -31,9 +31,14 @@ class Called:
         )
 
     def send(
-        self, event: str, *, seconds: float = 60, gone: "asyncio.Future[bool] | None" = None
+        self,
+        event: str,
+        *,
+        seconds: float = 60,
+        gone: "asyncio.Future[bool] | None" = None,
+        is_debugged: bool = False,
     ) -> "asyncio.Task[Reply | Failure]":
-        route = Route("GET", "/a", "f", None, seconds=seconds)
+        route = Route("GET", "/a", "f", None, seconds=seconds, is_debugged=is_debugged)
         caller = Caller(principal="flood", context={"tenant": "flood"})
         return asyncio.ensure_future(
             self._integration.call(
@@ -64,6 +69,22 @@ def test_request_without_a_turn_in_its_time_never_runs() -> None:
         called.ends.set()
         await asyncio.gather(first, last)
         assert called.begun == [b'"1"', b'"3"']
+
+    asyncio.run(check())
+
+
+def test_request_of_a_debugged_function_has_no_time() -> None:
+    async def check() -> None:
+        called = Called()
+        usual, held = (
+            called.send("1", seconds=0.05),
+            called.send("2", seconds=0.05, is_debugged=True),
+        )
+        with pytest.raises(Refused):
+            await usual
+        assert not held.done()
+        called.ends.set()
+        assert await held == Reply(b"{}")
 
     asyncio.run(check())
 

@@ -92,6 +92,24 @@ def test_waiting_invocation_takes_the_first_environment_that_becomes_free() -> N
     run(test())
 
 
+def test_environment_that_was_started_early_gets_the_first_invocation() -> None:
+    async def test() -> None:
+        machine = Machine()
+        machine.may_start.clear()
+        pool = Pool(machine.start, limit=1, idle_seconds=60)
+        pool.warm()
+        await settled()
+        assert machine.starting == 1
+        assert not pool.is_busy  # so a stop does not wait for it
+        call = asyncio.ensure_future(pool.invoke(EVENT))
+        await settled()
+        machine.may_start.set()
+        assert await call == Reply(b"{}")
+        assert [process.served for process in machine.processes] == [1]
+
+    run(test())
+
+
 def test_about_as_many_environments_start_at_once_as_there_are_processors() -> None:
     async def test() -> None:
         machine, starts = Machine(), Starts(2)

@@ -1,1 +1,1 @@
-"""Sessions in cookies, for Flask, ASGI frameworks and handlers."""
+"""Sessions in cookies, for Flask, ASGI frameworks, Django and handlers."""

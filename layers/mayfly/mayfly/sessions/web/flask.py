@@ -25,8 +25,9 @@ from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from mayfly.core.errors import MayflyError, StoreUnavailable
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, SessionStore
 from mayfly.sessions.rules import MAX_SECONDS
+from mayfly.sessions.web.changes import check_data
 from mayfly.sessions.web.cookies import Cookie
-from mayfly.sessions.web.request_session import RequestSession, Rotation, Settings, check_data
+from mayfly.sessions.web.request_session import RequestSession, Rotation, Settings
 
 __all__ = ["MayflySession", "MayflySessionInterface", "rotate"]
 

@@ -5,21 +5,21 @@ It is read once; then its changes are written, and the cookie to set is returned
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mayfly import sessions
 from mayfly.core.errors import InvalidRequest
-from mayfly.core.json_input import canonical_json
 from mayfly.sessions import DEFAULT_ABSOLUTE_SECONDS, DEFAULT_IDLE_SECONDS, Session, SessionStore
 from mayfly.sessions.errors import SessionNotFound
 from mayfly.sessions.rules import check_lifetime
 from mayfly.sessions.store import SessionRotated
+from mayfly.sessions.web.changes import Changes, check_data, is_same
 from mayfly.sessions.web.cookies import Cookie, check_origins, is_cross_site
 
-__all__ = ["RequestSession", "Rotation", "Settings", "check_data"]
+__all__ = ["RequestSession", "Rotation", "Settings"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class RequestSession:
 
     def has_changed(self, data: dict[str, Any]) -> bool:
         """Returns True if data differs from the data that was read."""
-        return not _is_same(data, self.initial)
+        return not is_same(data, self.initial)
 
     def save(
         self,
@@ -202,27 +202,20 @@ class RequestSession:
         *,
         keeps: bool,
     ) -> str | None:
-        changes = {
-            name: value
-            for name, value in data.items()
-            if name not in self.initial or not _is_same(self.initial[name], value)
-        }
-        removed = [name for name in self.initial if name not in data]
-
-        def edit(current: dict[str, Any]) -> dict[str, Any]:
-            return {
-                **{name: value for name, value in current.items() if name not in removed},
-                **changes,
-            }
-
+        changes = Changes(self.initial, data)
         store, tenant = self._settings.store, self._settings.tenant
         if rotation is not None:
             new_token, session = sessions.rotate(
-                store, token, tenant=tenant, subject=rotation.subject, edit=edit, lifetime=lifetime
+                store,
+                token,
+                tenant=tenant,
+                subject=rotation.subject,
+                edit=changes.apply,
+                lifetime=lifetime,
             )
             return self._cookie(new_token, session, keeps=keeps)
-        if changes or removed or lifetime:
-            session = sessions.change(store, token, edit, tenant=tenant, lifetime=lifetime)
+        if changes or lifetime:
+            session = sessions.change(store, token, changes.apply, tenant=tenant, lifetime=lifetime)
             return self._cookie(token, session, keeps=keeps) if lifetime else None
         return None
 
@@ -238,34 +231,3 @@ class RequestSession:
         if self._loss is not None and self._loss not in self._settings.logged:
             self._settings.logged.add(self._loss)
             _LOG.warning("the session's cookie will be lost: %s", self._loss)
-
-
-def _encode(value: dict[str, Any]) -> bytes:
-    return canonical_json(value).encode()
-
-
-def check_data(
-    data: Mapping[str, Any], encode: Callable[[dict[str, Any]], object] = _encode
-) -> None:
-    """Raises TypeError or ValueError for a value that JSON cannot hold. The error names its key.
-
-    The application has set the value, so the fault is not the visitor's. `encode` is the
-    framework's own encoder, if it has one.
-    """
-    for name, value in data.items():
-        if not isinstance(name, str):
-            raise TypeError(f"session[{name!r}] cannot be stored: the key is not a text")
-        try:
-            encode({name: value})
-        except TypeError as problem:
-            raise TypeError(f"session[{name!r}] cannot be stored as JSON: {problem}") from problem
-        except (ValueError, RecursionError) as problem:
-            raise ValueError(f"session[{name!r}] cannot be stored as JSON: {problem}") from problem
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Returns True if two values are the same JSON. In Python, True equals 1 and 1.0."""
-    try:
-        return canonical_json(one) == canonical_json(other)
-    except (TypeError, ValueError, RecursionError):  # not JSON; the write will raise it
-        return False
