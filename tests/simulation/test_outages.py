@@ -250,7 +250,7 @@ def test_after_an_outage_of_sqs_each_accepted_job_is_done_once_and_soon(
 ) -> None:
     lasts = minutes * 60
     sqs = Sqs(outage)
-    stage = Stage(embedded, make_tables(embedded, f"{outage}-", streams=True))
+    stage = Stage(embedded, make_tables(embedded, f"{outage}-{minutes}-", streams=True))
     figures = run(Play(stage, sqs, tmp_path).run(lasts))
     longest = max(figures.lasted)
     print(  # noqa: T201  # shown by pytest -s
