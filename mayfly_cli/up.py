@@ -134,6 +134,11 @@ class _Port(click.ParamType[int]):
 @click.option(
     "--strict", is_flag=True, help="Refuse a template with parts that are absent on this machine."
 )
+@click.option(
+    "--movable-clock",
+    is_flag=True,
+    help="Let tests move the stack's time ahead (`stack.advance` of the pytest plugin).",
+)
 def up(
     *,
     template: Path,
@@ -153,6 +158,7 @@ def up(
     any_credentials: bool,
     no_reload: bool,
     strict: bool,
+    movable_clock: bool,
 ) -> None:
     """Runs a SAM application on this machine, on loopback only, until Ctrl-C."""
     from mayfly_local.up import Options
@@ -176,6 +182,7 @@ def up(
         hosts=frozenset(hosts),
         any_credentials=any_credentials,
         strict=strict,
+        movable_clock=movable_clock,
         layers={arn: _layer_folder(path) for arn, path in layers},
     )
     try:

@@ -26,4 +26,5 @@ class Options:
     hosts: frozenset[str]
     any_credentials: bool
     strict: bool = False
+    movable_clock: bool = False
     layers: dict[str, Path] = field(default_factory=dict)

@@ -28,3 +28,5 @@ class Launch:
     layers: Sequence[Path] = ()
     tmp_mb: int = 512
     bytecode: Path | None = None
+    #: The file of the stack's clock, if a test can move that (`processes/clock.py`).
+    clock: Path | None = None

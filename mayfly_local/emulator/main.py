@@ -40,6 +40,7 @@ def main() -> None:
         ministack.app, lambda refused: say({"refused": refused}), identities, access,
         cors=emulator.bucket_cors,
         bucket_of=emulator.bucket_of_host, secret_arn=secret_arn, kept=kept,
+        request=lambda what: say({"requested": what}),
     )  # fmt: skip
     asyncio.run(_serve(guard, access, socket.socket(fileno=settings["socket"])))
 

@@ -42,7 +42,8 @@ class Emulator:
     """The emulator's process.
 
     It stores its state in the folder `state`, or only in memory if that is None. `hosts` are
-    allowed host names next to the loopback names. `say` prints a line on the terminal.
+    allowed host names next to the loopback names. `say` prints a line on the terminal. `clock` is
+    the file of a clock that a test can move.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Emulator:
         hosts: Iterable[str] = (),
         any_credentials: bool = False,
         say: Callable[[str], None] = lambda text: None,
+        clock: Path | None = None,
     ) -> None:
         self.endpoint = f"http://127.0.0.1:{port}"
         self._port = port
@@ -67,12 +69,20 @@ class Emulator:
         self._hosts = [] if any_credentials else list(hosts)
         self._any_credentials = any_credentials
         self._say = say
+        self._clock = clock
+        #: Called with each request of a test that only the runtime can serve: `{what: arguments}`.
+        self.requested: Callable[[dict[str, Any]], None] = lambda request: None
         self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._heard_at = 0.0
         self._problem: str | None = None
         self._mark = secrets.token_hex(16)
         self._socket: socket.socket | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it serves."""
+        return self._port
 
     @property
     def pid(self) -> int:
@@ -153,6 +163,7 @@ class Emulator:
             "port": self._port,
             "socket": listener.fileno(),
             "mark": self._mark,
+            "clock": None if self._clock is None else str(self._clock),
         }
         # Objects of buckets are files; everything else is in the journal.
         objects = {"S3_PERSIST": "1", "S3_DATA_DIR": f"{self._state}/s3"} if self._state else {}
@@ -240,6 +251,8 @@ class Emulator:
                     self._say(str(words))
                 case {"warning": words}:
                     self._log.event("state", "ERROR", text=str(words))
+                case {"requested": request}:
+                    self.requested(request)
                 case {"problem": words}:
                     self._problem = str(words)
                 case _:

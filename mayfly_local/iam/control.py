@@ -5,11 +5,13 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, Final
 
 from mayfly_local.iam.bodies import Receive, whole_body
-from mayfly_local.iam.faults import KINDS, Faults
+from mayfly_local.iam.faults import KILLS, KINDS, Faults
 from mayfly_local.iam.identities import Identities
 from mayfly_local.iam.kept import Kept
 from mayfly_local.iam.permissions import Permissions, Role
@@ -22,14 +24,15 @@ __all__ = ["PREFIX", "ControlInterface"]
 #: The paths of control requests.
 PREFIX: Final = "/_mayfly/"
 #: Requests that people may send, besides those that only read.
-_OF_PEOPLE: Final = ("faults", "clear-faults", "check")
+_OF_PEOPLE: Final = ("faults", "clear-faults", "check", "advance")
 
 
 class ControlInterface:
     """Serves control requests.
 
     They set the keys and roles of functions, request faults and clear them, and ask about
-    permissions. All other requests are for the durable state.
+    permissions. `request` passes on what only the runtime can do. All other requests are for the
+    durable state.
     """
 
     def __init__(
@@ -39,7 +42,13 @@ class ControlInterface:
         refusals: Refusals,
         faults: Faults,
         kept: Kept,
+        *,
+        request: Callable[[dict[str, Any]], None] = lambda what: None,
     ) -> None:
+        self._request = request
+        #: Replies of the runtime that requests wait for, by their numbers.
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = count()
         self._identities = identities
         self._permissions = permissions
         self._refusals = refusals
@@ -95,10 +104,26 @@ class ControlInterface:
                 return {"newest": await self._kept.newest_record(**arguments)}
             case "due":
                 return {"invocations": await self._kept.due_invocations(**arguments)}
+            case "advance":
+                return await self._asked_of_runtime(what, arguments)
         return self._reply(what, arguments)
+
+    async def _asked_of_runtime(self, what: str, arguments: Any) -> Any:
+        """Passes a request on to the runtime, and returns its reply."""
+        number, reply = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._replies[number] = reply
+        try:
+            self._request({what: {**arguments, "number": number}})
+            return await reply
+        finally:
+            del self._replies[number]
 
     def _reply(self, what: str, arguments: Any) -> Any:
         match what:
+            case "advanced":
+                if (waiting := self._replies.get(arguments["number"])) and not waiting.done():
+                    waiting.set_result(arguments["reply"])
+                return {}
             case "health":
                 return {"status": "ok"}
             case "roles" if arguments is not None:
@@ -161,17 +186,22 @@ def _malformed(what: str, arguments: Any) -> str | None:
     shapes: dict[str, dict[str, type]] = {
         "clear-faults": {},
         "faults": {"function": str, "action": str, "kind": str, "times": int},
+        "advance": {"seconds": float, "at_once": bool},
         "check": {"function": str, "action": str, "resource": str, "note": bool},
     }
     if what not in shapes:
         return None
+    if what == "faults" and isinstance(arguments, dict) and "containing" in arguments:
+        shapes[what]["containing"] = str
     if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
         return f"{what} needs {', '.join(shapes[what]) or 'an empty object'}"
     wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
     if wrong:
         return f"wrong type: {', '.join(wrong)}"
-    if what == "faults" and (arguments["kind"] not in KINDS or arguments["times"] < 1):
-        return f"kind is one of {', '.join(KINDS)}, times at least 1"
+    if what == "advance" and not 0 <= arguments["seconds"] < math.inf:
+        return f"seconds is a number from 0 on, not {arguments['seconds']}"
+    if what == "faults" and (arguments["kind"] not in (*KINDS, *KILLS) or arguments["times"] < 1):
+        return f"kind is one of {', '.join((*KINDS, *KILLS))}, times at least 1"
     if (
         what == "faults"
         and arguments["kind"] == "conflict"

@@ -54,6 +54,7 @@ class Guard:
     """An ASGI application around the emulator's.
 
     `bucket_of` returns the bucket of a host name, `secret_arn` the ARN of a secret's name, or None.
+    `request` passes on what only the runtime can do: `{what: arguments}`.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Guard:
         secret_arn: Callable[[str], str | None] = lambda name: None,
         kept: Kept | None = None,
         key_seconds: float = _KEY_SECONDS,
+        request: Callable[[dict[str, Any]], None] = lambda what: None,
     ) -> None:
         self._emulator = emulator
         self._identities = identities
@@ -77,11 +79,12 @@ class Guard:
         self._secret_arn = secret_arn
         self._key_seconds = key_seconds
         self._kept = kept or NothingKept()
+        self._request = request
         self._faults = Faults()
         permissions = Permissions()
         self._refusals = Refusals(permissions, report)
         self._control = ControlInterface(
-            identities, permissions, self._refusals, self._faults, self._kept
+            identities, permissions, self._refusals, self._faults, self._kept, request=request
         )
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -231,13 +234,28 @@ class Guard:
             case "conflict":
                 await respond(send, 400, *requested_conflict(request))
             case "silence":
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                await _until_gone(receive)
+            case "kill":
+                await self._kill(function, scope, receive)
+            case "kill-after":
+                await self._emulator(scope, replay(request.body, receive), _nowhere)
+                self._kept.commit()
+                await self._kill(function, scope, receive)
             case "lose":
                 await self._emulator(scope, replay(request.body, receive), _nowhere)
                 await respond(send, 500, *requested_fault())
             case _:
                 await respond(send, 500, *requested_fault())
+
+    async def _kill(self, function: str, scope: Mapping[str, Any], receive: Receive) -> None:
+        """Has the process of a call killed, and returns when its connection is gone."""
+        self._request({"kill": {"function": function, "port": scope["client"][1]}})
+        await _until_gone(receive)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _nowhere(message: Message) -> None:
