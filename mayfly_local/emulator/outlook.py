@@ -1,4 +1,4 @@
-"""What waits in the emulator: now, and at the next moment. `mayfly_local.advance` steps by it."""
+"""The work that waits in the emulator, now and later: `mayfly_local.advance` steps by it."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
