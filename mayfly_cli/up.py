@@ -164,6 +164,9 @@ def up(
     from mayfly_local.up import Options
     from mayfly_local.up import up as run
 
+    if movable_clock and (state is not None or endpoint_url is not None):
+        # What is stored would be ahead of the clock of the next start, or of the endpoint.
+        raise click.UsageError("--movable-clock keeps no state: leave out --state, --endpoint-url")
     template = template.resolve()
     options = Options(
         template=template,

@@ -69,9 +69,9 @@ class Advance:
     async def by(self, seconds: float, *, at_once: bool = False) -> int:
         """Moves the clock ahead, and returns the number of moves.
 
-        Work that is due now runs first. Then the clock stops at each due time until everything that is
-        due there has run. With `at_once` it moves only once, and what was due meanwhile is late, as
-        after an outage. Raises LocalError if something does not end, aiohttp.ClientError.
+        Work that is due now runs first. Then the clock stops at each due time until everything that
+        is due there has run. With `at_once` it moves only once, and what was due meanwhile is late,
+        as after an outage. Raises LocalError if something does not end, aiohttp.ClientError.
         """
         async with self._one_at_a_time:
             target, moves = self._clock() + seconds, 1

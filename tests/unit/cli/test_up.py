@@ -53,3 +53,19 @@ def test_layer_that_is_not_a_folder_is_refused(command: list[str], tmp_path: Pat
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (done.returncode, "gone is not a folder" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--state", "kept"], ["--endpoint-url", "http://127.0.0.1:1"]],
+    ids=lambda each: each[0],
+)
+def test_clock_that_tests_move_has_no_state_that_stays(
+    command: list[str], option: list[str]
+) -> None:
+    done = subprocess.run(
+        [*command, "--movable-clock", *option],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--movable-clock keeps no state: leave out --state, --endpoint-url" in done.stderr
