@@ -165,7 +165,7 @@ def up(
     from mayfly_local.up import up as run
 
     if movable_clock and (state is not None or endpoint_url is not None):
-        # What is stored would be ahead of the clock of the next start, or of the endpoint.
+        # Stored times would be ahead of the clock of the next start, or of the endpoint.
         raise click.UsageError("--movable-clock keeps no state: leave out --state, --endpoint-url")
     template = template.resolve()
     options = Options(

@@ -28,7 +28,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a task has returned and collected.
+    """The result of a task, and what it has collected.
 
     `increments` are the steps of counters by name. `effects` are all writes in the form of
     DynamoDB's transactions, with increments and without follow-up jobs; `submitted` are those.

@@ -53,6 +53,8 @@ ROOT = Path(__file__).parent.parent
 MAYFLY = Path(sys.executable).parent / "mayfly"
 #: The statuses of a job that has ended.
 ENDED: Final = ("succeeded", "dead", "cancelled")
+#: The end of the handler of the function that runs jobs.
+WORKER: Final = "run_jobs.main.handler"
 #: The points of `kill_worker`: the kind of fault, and the text of the call that it strikes. Only
 #: the commit of a job writes this status.
 POINTS: Final = {
@@ -202,8 +204,10 @@ class Stack:
 
     @property
     def now(self) -> datetime:
-        """The time of the stack, in UTC."""
-        return datetime.fromtimestamp(reader(str(self.work / "clock"))() / 1e9, UTC)
+        """The time of the stack, in UTC; the machine's if its clock cannot be moved."""
+        clock = self.work / "clock"
+        seconds = reader(str(clock))() / 1e9 if clock.exists() else time.time()
+        return datetime.fromtimestamp(seconds, UTC)
 
     def http(self, method: str, path: str, **options: Any) -> requests.Response:
         """Sends a request with the development key; options are those of `requests.request`.
@@ -255,10 +259,14 @@ class Stack:
 
         The job's message comes back after its lease: `advance` need not wait for that. `function`
         is the logical id of another function than the one that runs jobs. At the end of a test,
-        the fixture `mayfly_stack` raises AssertionError if the point was not reached.
+        the fixture `mayfly_stack` raises AssertionError if the point was not reached. Raises
+        ValueError for an unknown point or function.
         """
         if at not in POINTS:
             raise ValueError(f"{at!r} is not one of {', '.join(POINTS)}")
+        functions = list(self.facts["launches"])
+        if function is not None and function not in functions:
+            raise ValueError(f"{function!r} is not a function: {', '.join(functions)}")
         kind, containing = POINTS[at]
         fault = {"function": function or self.worker, "action": "dynamodb:*", "kind": kind}
         reply = self.control("faults", {**fault, "times": 1, "containing": containing})
@@ -272,13 +280,12 @@ class Stack:
 
     @property
     def worker(self) -> str:
-        """The logical id of the function that runs jobs."""
+        """The logical id of the function that runs jobs. Raises ValueError if there is none."""
         launches: dict[str, dict[str, Any]] = self.facts["launches"]
-        return next(
-            name
-            for name, launch in launches.items()
-            if launch["handler"].endswith("run_jobs.main.handler")
-        )
+        for name, launch in launches.items():
+            if launch["handler"].endswith(WORKER):
+                return name
+        raise ValueError(f"no function has the handler {WORKER}: {', '.join(launches)}")
 
     def tree(self) -> list[psutil.Process]:
         """Returns its processes, itself first."""

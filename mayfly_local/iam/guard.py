@@ -43,6 +43,8 @@ __all__ = ["Guard"]
 
 #: Paths of the emulator that AWS does not have. None of them is served.
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
+#: The machine's time, by which clients sign, even if a test moves the time of this process.
+_machine_time: Final = time.time
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
@@ -211,7 +213,7 @@ class Guard:
             and not self._identities.any_credentials
         ):
             return presigned_v2_problem(
-                request, self._identities.secrets.get(key, ""), now=time.time()
+                request, self._identities.secrets.get(key, ""), now=_machine_time()
             )
         return None
 

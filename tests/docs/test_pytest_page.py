@@ -24,6 +24,14 @@ STRIKES_NOTHING = """
 def test_strikes_nothing(mayfly_stack):
     mayfly_stack.kill_worker(at="commit")
 """
+KILLS_PYTEST = """
+import os, signal
+from pathlib import Path
+
+def test_kills_pytest(mayfly_stack):
+    Path("pid").write_text(str(mayfly_stack.process.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def application(folder: Path, *, kind: str = "file") -> Path:
@@ -98,6 +106,15 @@ def test_stack_of_a_failed_test_stays_up_only_if_it_is_kept(
     assert "--movable-clock" in process.cmdline()
     process.send_signal(signal.SIGTERM)
     wait_until(lambda: not process.is_running(), 60, what="the end of the kept stack")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to another one")
+def test_stack_ends_with_pytest_however_that_ends(tmp_path: Path) -> None:
+    folder = application(tmp_path / "app")
+    (folder / "tests" / "test_kills.py").write_text(KILLS_PYTEST)
+    assert run(folder, "tests/test_kills.py").returncode == -signal.SIGKILL
+    pid = int((folder / "pid").read_text())
+    wait_until(lambda: not psutil.pid_exists(pid), 60, what="the end of the stack")
 
 
 def test_template_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -92,6 +92,11 @@ def test_unknown_point_is_refused_by_name(stack: Stack) -> None:
         stack.kill_worker("later")
 
 
+def test_unknown_function_is_refused_by_name(stack: Stack) -> None:
+    with pytest.raises(ValueError, match=r"'RunJob' is not a function: .*RunJobs"):
+        stack.kill_worker("commit", function="RunJob")
+
+
 @pytest.mark.parametrize("seconds", [30, 1800], ids=["by-the-queue", "by-the-sweep"])
 def test_job_for_later_runs_at_its_time(stack: Stack, seconds: int) -> None:
     job = stack.submit("counter.add", {"name": f"later-{seconds}"}, delay_seconds=seconds)
