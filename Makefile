@@ -13,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 unexport PYTHONDONTWRITEBYTECODE
 export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: run test soak test-all test-starlette lint fix crash bench build deploy invoke openapi access docs-check audit lock licences clean
+.PHONY: run test soak test-all test-starlette lint fix crash bench build deploy dist starter invoke openapi access docs-check audit lock licences clean
 
 run: $(VENV)/ready ## runs the whole stack on http://127.0.0.1:$(PORT)
 	@exec $(BIN)/mayfly up --port $(PORT) $(UP)
@@ -58,6 +58,12 @@ build: .venv-sam/ready ## builds the files that deploy uploads, without Docker; 
 deploy: build ## deploys to the AWS account of your environment
 	@.venv-sam/bin/sam deploy
 
+dist: .venv-dist/ready ## builds the sdist and the wheel into dist/, and checks them
+	@.venv-dist/bin/python -m tools.dist
+
+starter: $(VENV)/ready
+	@$(BIN)/python -m tools.starter
+
 invoke: $(VENV)/ready .venv-sam/ready ## invokes a function in a container, with the emulator of the running stack
 	@$(BIN)/mayfly invoke $(FUNCTION) --container
 
@@ -76,18 +82,18 @@ audit: .venv-audit/ready ## looks for known vulnerabilities of all locked packag
 	@npm audit --prefix tools/bundle/pyodide --package-lock-only
 
 lock: ## resolves all lock files again (needs uv and npm)
-	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit examples/flask_hits/app/requirements; do \
+	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit requirements/dist examples/flask_hits/app/requirements; do \
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
 	@for version in $(STARLETTES); do \
 	  uv pip compile --quiet --universal --no-deps --generate-hashes --no-annotate --no-header --python-version 3.11 requirements/starlette/$$version.in -o requirements/starlette/$$version.txt || exit 1; done
 	@npm install --prefix tools/bundle/pyodide --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
 	@$(MAKE) --no-print-directory licences
 
-licences: $(VENV)/ready .venv-sam/ready .venv-audit/ready $(STARLETTES:%=.venv-starlette-%/ready)
+licences: $(VENV)/ready .venv-sam/ready .venv-audit/ready .venv-dist/ready $(STARLETTES:%=.venv-starlette-%/ready)
 	@$(BIN)/python -m tools.licences
 
 clean: ## deletes all files that make has made
-	@rm -rf .venv .venv-* .mayfly .aws-sam
+	@rm -rf .venv .venv-* .mayfly .aws-sam dist
 
 $(VENV)/ready: requirements/local.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mayfly needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.13 ..."; exit 1; }
@@ -112,4 +118,10 @@ $(VENV)/ready: requirements/local.txt pyproject.toml
 	@echo "setting up .venv-audit (once, about a minute) ..."
 	@$(PYTHON) -m venv .venv-audit
 	@.venv-audit/bin/python $(PIP) --require-hashes --no-deps -r requirements/audit.txt
+	@touch $@
+
+.venv-dist/ready: requirements/dist.txt
+	@echo "setting up .venv-dist (once, about a minute) ..."
+	@$(PYTHON) -m venv .venv-dist
+	@.venv-dist/bin/python $(PIP) --require-hashes --no-deps -r requirements/dist.txt
 	@touch $@

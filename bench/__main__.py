@@ -11,6 +11,7 @@ from pathlib import Path
 BENCHMARKS = (
     "batch", "cost", "waits", "contention", "start", "warm", "jobs", "recovery", "sessions",
     "counters", "limits", "memory", "state", "cold", "sweep", "conflicts",
+    "silence",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

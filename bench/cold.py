@@ -33,9 +33,8 @@ from bench.starts import Start, Starts, calibrate
 from bench.workers import canned, canned_figures
 from mayfly_local.compute.installations import installed
 from mayfly_local.compute.launch import Launch
-from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.compute.packages import python_path, runtime_folder
-from mayfly_local.iam.credentials import FOREIGN
+from mayfly_local.iam.credentials import FOREIGN, emulator_variables
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
 from mayfly_testing.stack import ROOT

@@ -65,7 +65,6 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             "IMPORTS_BUCKET": "imports",
             "JOBS_QUEUE_URL": queue,
             "DEFAULT_TENANT": "default",
-            "MAYFLY_TASKS": "functions.tasks",
         }
         with metered() as cost:
             deps = run_jobs_deps(variables)

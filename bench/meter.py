@@ -4,9 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import boto3
+import botocore.loaders
+import botocore.session
 
 __all__ = ["Cost", "metered"]
 
@@ -32,11 +35,19 @@ class Cost:
         self.read_units = self.write_units = 0
 
 
+@cache
+def _loader() -> botocore.loaders.Loader:
+    """Returns the loader of all sessions: a loader keeps the service models that it has read."""
+    return botocore.loaders.create_loader()
+
+
 @contextmanager
 def metered() -> Iterator[Cost]:
     """Counts for all clients that boto3's default session creates within the block."""
     cost = Cost()
-    session = boto3.Session()
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _loader())
+    session = boto3.Session(botocore_session=core)
 
     def ask(params: dict[str, Any], **_: Any) -> None:
         params["ReturnConsumedCapacity"] = "TOTAL"

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly.jobs.items import new_items
 from mayfly.jobs.model import Job, Status
+from mayfly.jobs.shards import SHARDS
 
 from bench.batch import make_stores
+from bench.invocation import Invocation
 from functions.sweep_jobs.app import build
 from functions.sweep_jobs.deps import from_environ
 from mayfly_local.emulator.clients import Clients
@@ -24,31 +25,28 @@ QUESTION = (
     "wait beside 20,000 of another one that are due before them?"
 )
 FLOOD, QUIET = 20_000, 10
-#: The time of an invocation, in milliseconds, as in the template.
-INVOCATION_MS = 60_000
-
-
-class Invocation(LambdaContext):
-    """Lambda's context, with a deadline."""
-
-    def __init__(self) -> None:
-        self._ends = time.monotonic() + INVOCATION_MS / 1000
-
-    # A static method in Lambda's context.
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
-        """Returns the time that is left of the invocation."""
-        return int((self._ends - time.monotonic()) * 1000)
+#: The time of an invocation, in seconds, as in the template.
+INVOCATION_SECONDS = 60
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
+    """Returns the figures with one partition of the index, and with all its shards."""
+    say(f"{FLOOD:,} jobs of one tenant are due, then {QUIET} of another one; the emulator")
+    return {
+        f"{name} ({shards} shard{'s' if shards > 1 else ''})": value
+        for shards in (1, SHARDS)
+        for name, value in _measure(shards).items()
+    }
+
+
+def _measure(shards: int) -> dict[str, Any]:
     """Returns jobs a minute, and seconds until the quiet tenant's jobs are announced."""
     with tempfile.TemporaryDirectory() as folder, emulator(Path(folder)) as endpoint:
         make_stores(endpoint, Path(folder))
         client = Clients(endpoint).get("dynamodb")
         due_ms = int(time.time() * 1000)
-        _store(client, "flood", FLOOD, due_ms - 1000)
-        _store(client, "quiet", QUIET, due_ms)
-        say(f"{FLOOD:,} jobs of one tenant are due, then {QUIET} of another one; the emulator")
+        _store(client, "flood", FLOOD, due_ms - 1000, shards)
+        _store(client, "quiet", QUIET, due_ms, shards)
         with _environment(endpoint):
             handler = build(from_environ(os.environ))
         over, began, quiet_after = threading.Event(), time.monotonic(), [0.0]
@@ -61,24 +59,28 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        first = handler({}, Invocation())["released"]
+        first = handler({}, Invocation(INVOCATION_SECONDS))["released"]
         in_first, released, sweeps = time.monotonic() - began, first, 1
         while released < FLOOD + QUIET:
-            released += handler({}, Invocation())["released"]
+            released += handler({}, Invocation(INVOCATION_SECONDS))["released"]
             sweeps += 1
         seconds = time.monotonic() - began
         watcher.join(60)
         over.set()
+        began = time.monotonic()
+        handler({}, Invocation(INVOCATION_SECONDS))
+        idle = time.monotonic() - began
     return {
         "jobs a minute of sweeping": round(released / seconds * 60),
         "jobs that the first sweep announced": first,
         "seconds of the first sweep": round(in_first, 1),
         "sweeps until all were announced": sweeps,
         "seconds of sweeping until the quiet tenant's ten were announced": round(quiet_after[0], 1),
+        "ms of a sweep without work": round(idle * 1000),
     }
 
 
-def _store(client: Any, tenant: str, jobs: int, due_ms: int) -> None:
+def _store(client: Any, tenant: str, jobs: int, due_ms: int, shards: int) -> None:
     for start in range(0, jobs, 25):
         items = [
             new_items(
@@ -92,7 +94,8 @@ def _store(client: Any, tenant: str, jobs: int, due_ms: int) -> None:
                     max_attempts=3,
                     created_at_ms=due_ms - 10**7,
                     fingerprint="f",
-                )
+                ),
+                due_shards=shards,
             )[0]
             for number in range(start, min(jobs, start + 25))
         ]
@@ -127,7 +130,6 @@ def _environment(endpoint: str) -> Iterator[None]:
         AWS_SECRET_ACCESS_KEY="bench",
         AWS_REGION="us-east-1",
         AWS_DEFAULT_REGION="us-east-1",
-        LAMBDA_TASK_ROOT=str(Path(__file__).parent.parent / "functions"),
         POWERTOOLS_LOG_LEVEL="ERROR",
     )
     try:

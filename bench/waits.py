@@ -91,7 +91,6 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
         "IMPORTS_BUCKET": "imports",
         "JOBS_QUEUE_URL": queue,
         "DEFAULT_TENANT": "default",
-        "MAYFLY_TASKS": "functions.tasks",
     }
     deps = run_jobs_deps(variables)
     task = Task(Declaration("work", exclusive=exclusive), work)

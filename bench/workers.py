@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mayfly_local.compute.launches import emulator_variables
-from mayfly_local.iam.credentials import FOREIGN
+from mayfly_local.iam.credentials import FOREIGN, emulator_variables
 from mayfly_testing.stack import ROOT
 
 __all__ = [

@@ -15,6 +15,7 @@ __all__ = ["main", "mayfly"]
 #: Subcommands by the modules that hold them. A module is imported when its command is used, so
 #: that `mayfly up` does not wait for what it does not need.
 _COMMANDS: Final = {
+    "init": "Make a small application that runs at once.",
     "up": "Run a SAM application on this machine.",
     "invoke": "Invoke one function of the running stack.",
     "roles": "Show what each function's role allows, and what of it was used.",
@@ -50,7 +51,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mayfly", message="mayfly %(version)s")
+@click.version_option(package_name="mayfly-serverless", message="mayfly %(version)s")
 def mayfly() -> None:
     """Runs and operates a serverless backend that keeps nothing in the process."""
 

@@ -1,14 +1,12 @@
 """`mayfly crash`: the crash lab, and chaos for a whole stack."""
 
 import secrets
-from pathlib import Path
-from typing import Final
 
 import click
 
-__all__ = ["crash"]
+from mayfly_cli.checkout import checkout
 
-_ROOT: Final = Path(__file__).parent.parent
+__all__ = ["crash"]
 
 
 @click.command()
@@ -77,12 +75,13 @@ def crash(
     from mayfly_lab.lab import run
     from mayfly_lab.report import verdict, write
 
-    outcomes = run(
-        _ROOT,
-        repeats=repeats,
-        client=client,
-        say=lambda text: click.echo(text, err=True),
-    )
+    with checkout() as root:
+        outcomes = run(
+            root,
+            repeats=repeats,
+            client=client,
+            say=lambda text: click.echo(text, err=True),
+        )
     write(outcomes, as_json=as_json)
     return verdict(outcomes)
 
@@ -92,12 +91,13 @@ def _chaos(seconds: float, seed: int, *, measures_latency: bool, as_json: bool) 
     from mayfly_lab.chaos.table import verdict, write
 
     click.echo(f"seed {seed}", err=True)
-    outcome = run(
-        _ROOT,
-        seconds=seconds,
-        seed=seed,
-        measures_latency=measures_latency,
-        say=lambda text: click.echo(text, err=True),
-    )
+    with checkout() as root:
+        outcome = run(
+            root,
+            seconds=seconds,
+            seed=seed,
+            measures_latency=measures_latency,
+            say=lambda text: click.echo(text, err=True),
+        )
     write(outcome, seed=seed, as_json=as_json)
     return verdict(outcome)

@@ -20,7 +20,7 @@ def env(*, as_json: bool, work: Path) -> None:
     The lines are for a shell, as in: eval "$(mayfly env)". The access key in them is this stack's
     own, the same at every start.
     """
-    from mayfly_local.compute.launches import emulator_variables
+    from mayfly_local.iam.credentials import emulator_variables
     from mayfly_local.stack_file import StackFile
 
     stack = StackFile.read(work)

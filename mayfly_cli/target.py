@@ -1,32 +1,39 @@
 """The stack that an operator's command works on: the running local one, or a deployed one."""
 
 import os
+import random
+import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import boto3
 import click
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import ConfigError
-from mayfly.counters import CounterStore
-from mayfly.jobs import JobOperations
-from mayfly.resources import counters_of, job_operations, session_store
-from mayfly.sessions import SessionStore
-from mayfly.tenants import TenantStore
 
+from mayfly_cli.nested_stack import ANY_STACK_HAS, own_stack, stack_name
 from mayfly_cli.options import as_json, work
-from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.errors import LocalError
+from mayfly_local.iam.credentials import emulator_variables
 from mayfly_local.stack_file import StackFile
+
+if TYPE_CHECKING:
+    from mayfly.counters import CounterStore
+    from mayfly.jobs import JobOperations
+    from mayfly.sessions import SessionStore
+    from mayfly.tenants import TenantStore
 
 __all__ = ["Target", "target"]
 
 
 class Target:
     """The stores of one stack, by clients that are made when they are used.
+
+    A stack of this machine is asked by the lean client, and a command on it loads no more than it
+    needs: `mayfly up` waits for one at each start.
 
     Raises LocalError if no local stack runs and no other one is named.
     """
@@ -35,35 +42,48 @@ class Target:
         self.is_local = stack is None
         self._endpoint = endpoint_url
         self._outputs: Mapping[str, str] | None = None
+        self._resources: Mapping[str, str] = {}
         self._variables: Mapping[str, str] = {}
         self.work = work
+        #: The beginning of the logical ids of Mayfly's resources, if a local stack nests them.
+        self._prefix = ""
         if stack is None:
             file = StackFile.read(work)
             self.name = file.name
-            self._outputs = file.outputs
+            self._outputs = {**_known_outputs(file), **file.outputs}
+            self._resources = file.resources
             self._variables = emulator_variables(file.endpoint, file.people)
+            self._prefix = file.nesting(ANY_STACK_HAS)
         else:
             self.name = stack
             self._variables = _known_variables(endpoint_url, work)
 
-    def tenants(self) -> TenantStore:
+    def tenants(self) -> "TenantStore":
         """Returns its API keys."""
+        from mayfly.tenants import TenantStore
+
         return TenantStore(self._db(), self._physical_id("TenantsTable"))
 
-    def jobs(self) -> JobOperations:
+    def jobs(self) -> "JobOperations":
         """Returns its jobs."""
+        from mayfly.resources import job_operations
+
         return job_operations({"JOBS_TABLE": self._physical_id("JobsTable")}, self._db())
 
-    def sessions(self) -> SessionStore:
+    def sessions(self) -> "SessionStore":
         """Returns its sessions."""
+        from mayfly.resources import session_store
+
         names = {
             "SESSIONS_TABLE": self._physical_id("SessionsTable"),
             "SUBJECT_KEY": self._output("SubjectKey"),
         }
         return session_store(names, self._db())
 
-    def counters(self) -> CounterStore:
+    def counters(self) -> "CounterStore":
         """Returns its counters."""
+        from mayfly.resources import counters_of
+
         table = self._physical_id("CountersTable")
         return counters_of(table, self._db(attempts=1), self._db)
 
@@ -74,16 +94,32 @@ class Target:
     @property
     def secrets_prefix(self) -> str:
         """The beginning of the names of its webhook secrets, as in template.yaml."""
-        return f"/mayfly/{self.name}/webhooks"
+        if self.is_local:
+            return f"/mayfly/{'-'.join(filter(None, (self.name, self._prefix)))}/webhooks"
+        return f"/mayfly/{stack_name(self._own_stack)}/webhooks"
 
     def _db(self, *, attempts: int = 3) -> DynamoDB:
-        return DynamoDB(self._client("dynamodb", attempts=attempts), pause=lambda attempt: None)
+        return DynamoDB(self._database(attempts), pause=lambda attempt: None)
+
+    def _database(self, attempts: int) -> Any:
+        url = self._variables.get("AWS_ENDPOINT_URL", "")
+        if not self.is_local or urlsplit(url).hostname != "127.0.0.1":
+            return self._client("dynamodb", attempts=attempts)
+        from mayfly.aws.lean import LeanClient
+
+        return LeanClient(
+            "dynamodb",
+            self._variables,
+            pause=time.sleep,
+            share=random.random,
+            attempts=attempts,
+        )
 
     def _output(self, key: str) -> str:
         """Returns one of its outputs. Raises ConfigError if it has none of that name."""
         outputs = self._outputs
         if outputs is None:
-            reply = self._client("cloudformation").describe_stacks(StackName=self.name)
+            reply = self._client("cloudformation").describe_stacks(StackName=self._own_stack)
             (stack,) = reply["Stacks"]
             outputs = {
                 output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])
@@ -94,13 +130,29 @@ class Target:
 
     def _physical_id(self, logical: str) -> str:
         """Returns the name of a resource. Raises ClientError if the stack has no such resource."""
+        name = f"{self._prefix}{logical}"
+        if name in self._resources:
+            return self._resources[name]
         reply = self._client("cloudformation").describe_stack_resource(
-            StackName=self.name, LogicalResourceId=logical
+            StackName=self._own_stack, LogicalResourceId=name
         )
         return str(reply["StackResourceDetail"]["PhysicalResourceId"])
 
     @cached_property
-    def _session(self) -> boto3.Session:
+    def _own_stack(self) -> str:
+        """The name or id of the stack that has Mayfly's resources.
+
+        It is this one, or a deployed one that this one nests. The local runtime makes one stack of
+        both.
+        """
+        if self.is_local:
+            return self.name
+        return own_stack(self._client("cloudformation"), self.name)
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
         known = self._variables
         return boto3.Session(
             aws_access_key_id=known.get("AWS_ACCESS_KEY_ID"),
@@ -139,20 +191,26 @@ def target(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("--endpoint-url needs --stack: which stack at that endpoint?")
         try:
             return command(target=Target(stack, endpoint_url, work), **options)
-        except NoRegionError:
+        except _of_botocore("NoRegionError"):
             raise LocalError(
                 "no AWS region is set; set AWS_REGION, or a profile that has one"
             ) from None
-        except NoCredentialsError:
+        except _of_botocore("NoCredentialsError"):
             raise LocalError(
                 "no AWS credentials were found; set them as for any AWS command"
             ) from None
-        except (BotoCoreError, ClientError) as problem:
+        except _of_botocore("BotoCoreError", "ClientError") as problem:
             raise LocalError(
                 f"the stack {stack or 'here'!r} cannot be used: {problem}"
             ) from problem
 
     return run
+
+
+def _of_botocore(*names: str) -> tuple[type[Exception], ...]:
+    """Returns errors of botocore, and none if no client of it was made."""
+    module = sys.modules.get("botocore.exceptions")
+    return tuple(getattr(module, name) for name in names) if module else ()
 
 
 def _known_variables(endpoint_url: str | None, work: Path) -> Mapping[str, str]:
@@ -164,3 +222,11 @@ def _known_variables(endpoint_url: str | None, work: Path) -> Mapping[str, str]:
     if file.endpoint != endpoint_url:
         return {}
     return emulator_variables(file.endpoint, file.people)
+
+
+def _known_outputs(file: StackFile) -> Mapping[str, str]:
+    """Returns outputs that the template of an application does not repeat from its nested part."""
+    for launch in file.launches.values():
+        if key := launch["variables"].get("SUBJECT_KEY"):
+            return {"SubjectKey": key}
+    return {}

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class _Port(click.ParamType[int]):
     type=PAIR,
     multiple=True,
     metavar="ARN=PATH",
-    help="The folder of a layer that the template names by its ARN; may be repeated.",
+    help="The folder or zip archive of a layer that the template names by ARN; may be repeated.",
 )
 @click.option(
     "--ttl-lag",
@@ -86,6 +87,15 @@ class _Port(click.ParamType[int]):
     metavar="SECONDS",
     help="The pause before the first retry of an asynchronous invocation, on AWS a minute; the "
     "second is twice as long.",
+)
+@click.option(
+    "--transaction-time",
+    type=click.FloatRange(0, 10),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a transaction holds its items; other writes of them are refused meanwhile, "
+    "as on AWS, where it is about 0.02.",
 )
 @click.option(
     "--grace",
@@ -150,6 +160,7 @@ def up(
     layers: tuple[tuple[str, str], ...],
     ttl_lag: float,
     retry_delay: float,
+    transaction_time: float,
     grace: float,
     idle: float,
     work: Path | None,
@@ -167,6 +178,10 @@ def up(
     if movable_clock and (state is not None or endpoint_url is not None):
         # Stored times would be ahead of the clock of the next start, or of the endpoint.
         raise click.UsageError("--movable-clock keeps no state: leave out --state, --endpoint-url")
+    if transaction_time and endpoint_url:
+        raise click.UsageError(
+            "--transaction-time is for the embedded emulator; leave out --endpoint-url"
+        )
     template = template.resolve()
     options = Options(
         template=template,
@@ -178,6 +193,7 @@ def up(
         parameters=_asked_for(template, dict(parameters)),
         ttl_lag=ttl_lag,
         retry_delay=retry_delay,
+        transaction_seconds=transaction_time,
         grace=grace,
         idle=idle,
         pure_python=runtime == "python",
@@ -215,8 +231,8 @@ def _asked_for(template: Path, parameters: dict[str, str]) -> dict[str, str]:
 
 def _layer_folder(path: str) -> Path:
     folder = Path(path).resolve()
-    if not folder.is_dir():
-        raise click.BadParameter(f"{path} is not a folder", param_hint="--layer")
+    if not folder.is_dir() and not zipfile.is_zipfile(folder):
+        raise click.BadParameter(f"{path} is not a folder or a zip archive", param_hint="--layer")
     return folder
 
 

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import requests
 
 from mayfly_lab.worker import FAULTS
 from mayfly_local.application.template import load
-from mayfly_local.compute.launches import emulator_variables
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import LocalError
-from mayfly_local.iam.credentials import FOREIGN
+from mayfly_local.iam.credentials import FOREIGN, emulator_variables
+from mayfly_local.iam.transactions import TRANSACTION_SECONDS
 from mayfly_testing.stack import emulator
 
 __all__ = ["CONTROL", "Outcome", "Subject", "run"]
@@ -102,6 +103,8 @@ class Outcome:
     applied: Counter[int] = field(default_factory=Counter)
     #: Runs that left messages on the queue at the end.
     unsettled: int = 0
+    #: Requests that the store refused, since a transaction held their item.
+    conflicts: int = 0
 
     @property
     def once(self) -> int:
@@ -127,7 +130,7 @@ def run(root: Path, *, repeats: int, client: str, say: Callable[[str], None]) ->
     """
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-crash-") as folder,
-        emulator(Path(folder)) as endpoint,
+        emulator(Path(folder), transaction_seconds=TRANSACTION_SECONDS) as endpoint,
     ):
         functions = Path(folder) / "functions"
         shutil.copytree(root / "functions", functions, ignore=shutil.ignore_patterns("__pycache__"))
@@ -140,7 +143,7 @@ def run(root: Path, *, repeats: int, client: str, say: Callable[[str], None]) ->
                 calls = lab.count_calls(subject, worker)
                 say(f"{subject.name}: {calls} store calls a delivery")
                 for fault in FAULTS:
-                    outcome = Outcome(subject.name, fault)
+                    outcome, before = Outcome(subject.name, fault), lab.conflicts()
                     cells = [number for number in range(1, calls + 1) for _ in range(repeats)]
                     with ThreadPoolExecutor(12) as threads:
                         deliver = partial(lab.deliver, subject, worker, fault)
@@ -148,8 +151,9 @@ def run(root: Path, *, repeats: int, client: str, say: Callable[[str], None]) ->
                             outcome.runs += 1
                             outcome.applied.update(result.applied)
                             outcome.unsettled += not result.is_settled
+                    outcome.conflicts = lab.conflicts() - before
                     outcomes.append(outcome)
-                    say(f"  {fault:<9} {outcome.runs} runs")
+                    say(f"  {fault:<9} {outcome.runs} runs, {outcome.conflicts} conflicts")
         return outcomes
 
 
@@ -217,7 +221,6 @@ class _Lab:
             "IDEMPOTENCY_TABLE": "Idempotency",
             "DEFAULT_TENANT": "default",
             "JOBS_QUEUE_URL": "each delivery has its own",
-            "LAMBDA_TASK_ROOT": str(subject.folder),
             "LEASE_SECONDS": str(_LEASE),
             "MAYFLY_CLIENT": self._client,
             # For the stock recipe, whose client otherwise has the SDK's default of ten. Runs would
@@ -311,6 +314,17 @@ class _Lab:
             "Item", {}
         )
         return int(item.get("value", {"N": "0"})["N"])
+
+    def conflicts(self) -> int:
+        """Returns how many requests the store has refused, since a transaction held their item."""
+        reply = requests.get(
+            f"{self._endpoint}/_mayfly/transactions",
+            headers={"Authorization": f"Bearer {FOREIGN.id}"},
+            timeout=10,
+        )
+        reply.raise_for_status()
+        report: dict[str, dict[str, int]] = reply.json()
+        return sum(report["met"].values()) + sum(report["requested"].values())
 
     def name(self) -> str:
         """Returns an unused name."""

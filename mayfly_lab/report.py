@@ -9,7 +9,9 @@ from mayfly_lab.lab import CONTROL, Outcome
 
 __all__ = ["verdict", "write"]
 
-_COLUMNS: Final = ("subject", "fault", "runs", "once", "twice or more", "never", "unsettled")
+_COLUMNS: Final = (
+    "subject", "fault", "runs", "once", "twice or more", "never", "unsettled", "conflicts",
+)  # fmt: skip
 
 
 def write(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
@@ -31,6 +33,8 @@ def write(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
 def verdict(outcomes: Sequence[Outcome]) -> int:
     """Returns 0 if the control applied effects twice and no other subject failed, else 1.
 
+    Returns 1 as well if a subject was to meet conflicts and met none: that fault showed nothing.
+
     The reason is printed on standard error.
     """
     control = sum(outcome.more for outcome in outcomes if outcome.subject == CONTROL)
@@ -51,10 +55,13 @@ def verdict(outcomes: Sequence[Outcome]) -> int:
             "run it again with more repeats",
             file=sys.stderr,
         )
-    return 1 if wrong or not control else 0
+    blind = [each for each in outcomes if each.fault == "conflict" and not each.conflicts]
+    for outcome in blind:
+        print(f"mayfly: {outcome.subject}: no call met a transaction", file=sys.stderr)
+    return 1 if wrong or blind or not control else 0
 
 
-def _row(outcome: Outcome) -> tuple[str, str, int, int, int, int, int]:
+def _row(outcome: Outcome) -> tuple[str, str, int, int, int, int, int, int]:
     return (
         outcome.subject,
         outcome.fault,
@@ -63,4 +70,5 @@ def _row(outcome: Outcome) -> tuple[str, str, int, int, int, int, int]:
         outcome.more,
         outcome.never,
         outcome.unsettled,
+        outcome.conflicts,
     )

@@ -12,8 +12,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 __all__ = ["FAULTS", "main"]
 
@@ -24,13 +26,16 @@ FAULTS: Final = {
     "lost": "the call takes effect, and its response is lost once",
     "dead": "the call takes effect, and then the connection is dead in both directions",
     "throttle": "the store refuses the call and all its retries",
-    "conflict": "the store refuses a write once, since another transaction holds an item of it",
+    "conflict": "another transaction holds the first item of the call, so the store refuses it",
     "pause": "the process is stopped before the call for two leases, and the message is "
     "redelivered meanwhile",
 }
 
 
 _HEADERS: Final = {"x-amzn-requestid": "injected", "content-type": "application/x-amz-json-1.0"}
+#: For how long the other transaction of a conflict holds its item, in milliseconds: long enough
+#: for the call to meet it on a busy machine, and much shorter than a client's retries.
+_HOLD_MS: Final = 100
 _THROTTLED: Final = (
     b'{"__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", '
     b'"message": "injected"}'
@@ -87,10 +92,10 @@ class _Seam:
             raise request.closed
         if self._fault == "throttle" and is_own_call:
             return request.refused(_THROTTLED)
-        if self._fault == "conflict":
-            error = _conflict(request)
-            return request.refused(error) if is_first and error else request.send()
         if not is_first:
+            return request.send()
+        if self._fault == "conflict":
+            _hold_first_item(request)
             return request.send()
         if self._fault == "before":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -167,24 +172,24 @@ def _seam_of_lean(seam: _Seam) -> None:
     Connections.exchange = exchanged  # type: ignore[method-assign,assignment]
 
 
-def _conflict(request: _Request) -> bytes | None:
-    """Returns DynamoDB's refusal of a write whose item is in another transaction.
+def _hold_first_item(request: _Request) -> None:
+    """Makes the store hold the first item of a request, as another transaction would.
 
-    None for a read, and for a batch of statements, whose answer names each of them.
+    A read meets no transaction, so nothing is held for one.
     """
+    arguments = json.loads(request.body)
+    for name in ("TransactItems", "Statements"):
+        if name in arguments:
+            arguments[name] = arguments[name][:1]
     operation = request.target.partition(".")[2]
-    if operation not in ("TransactWriteItems", "PutItem", "UpdateItem", "DeleteItem"):
-        return None
-    error: dict[str, Any] = {"message": "injected"}
-    name = "TransactionConflictException"
-    if operation == "TransactWriteItems":
-        name = "TransactionCanceledException"
-        others = len(json.loads(request.body)["TransactItems"]) - 1
-        error["CancellationReasons"] = [
-            {"Code": "TransactionConflict"},
-            *[{"Code": "None"}] * others,
-        ]
-    return json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{name}", **error}).encode()
+    body = {"operation": operation, "request": arguments, "milliseconds": _HOLD_MS}
+    store = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+    connection = HTTPConnection(store.hostname or "", store.port)
+    headers = {"Authorization": f"Bearer {os.environ['AWS_ACCESS_KEY_ID']}"}
+    connection.request("POST", "/_mayfly/hold", json.dumps(body), headers)
+    reply = connection.getresponse()
+    assert reply.status == 200, reply.read()
+    connection.close()
 
 
 class _Context:

@@ -59,7 +59,11 @@ async def in_process(name: str, event: Any, *, work: Path) -> int:
             await children.close()
             logs.close()
     print(json.dumps(json.loads(result.payload), indent=2, ensure_ascii=False))
-    return 1 if isinstance(result, Failure) else 0
+    if not isinstance(result, Failure):
+        return 0
+    for part in stack.absent.get(function, ()):  # It may be the reason.
+        print(f"note: {part} is absent on this machine", file=sys.stderr)
+    return 1
 
 
 async def in_container(
@@ -143,14 +147,16 @@ def _find(stack: StackFile, wanted: str) -> str:
     """Returns the logical id of a function that is written as its id or as its folder.
 
     `run_jobs` is the folder's name of `RunJobs`. Raises LocalError if the stack has no such
-    function.
+    function, or if it is absent here.
     """
     by_plain_name = {_plain(name): name for name in stack.launches}
     name = by_plain_name.get(_plain(wanted))
     if name is None:
-        raise LocalError(
-            f"there is no function {wanted!r}; the stack has: {', '.join(sorted(stack.launches))}"
-        )
+        absent = {_plain(name): parts for name, parts in stack.absent.items()}
+        if parts := absent.get(_plain(wanted)):
+            raise LocalError(f"absent on this machine: {', '.join(parts)}")
+        others = ", ".join(sorted(stack.launches)) or "none"
+        raise LocalError(f"there is no function {wanted!r}; the stack has: {others}")
     return name
 
 

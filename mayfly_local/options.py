@@ -27,4 +27,5 @@ class Options:
     any_credentials: bool
     strict: bool = False
     movable_clock: bool = False
+    transaction_seconds: float = 0.0
     layers: dict[str, Path] = field(default_factory=dict)

@@ -30,12 +30,13 @@ from mayfly_local.application.build import build
 from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
+from mayfly_local.compute.archives import archives, unpack
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.installations import Installations
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.compute.launch import Launch
-from mayfly_local.compute.launches import emulator_variables, launches, python_version_note
-from mayfly_local.compute.pool import Pool, Starts
+from mayfly_local.compute.launches import launches, python_version_note
+from mayfly_local.compute.pool import Pool, Starts, environment_limit
 from mayfly_local.compute.reload import Reload
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.control import Control
@@ -44,7 +45,7 @@ from mayfly_local.emulator.handover import Roles
 from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.errors import LocalError, TemplateError
-from mayfly_local.iam.credentials import FOREIGN, Keys
+from mayfly_local.iam.credentials import FOREIGN, Keys, emulator_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.options import Options
 from mayfly_local.ports.access import Access
@@ -61,14 +62,12 @@ from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import QueuePoller
 from mayfly_local.sources.requests import EmulatorRequests, OwnRequests
 from mayfly_local.sources.schedules import Scheduler
+from mayfly_local.sources.sender import Sender
 from mayfly_local.sources.streams import StreamPoller
 from mayfly_local.stack_file import StackFile
 
 __all__ = ["Stack"]
 
-#: Most environments of a function that reserves no concurrency: enough for a burst, few enough for
-#: a laptop.
-_DEFAULT_LIMIT: Final = 10
 _REAP_SECONDS: Final = 1.0
 #: Seconds of a long poll. The emulator ends its own at a stop; another endpoint holds a stop up.
 _POLL_SECONDS: Final = 5
@@ -131,9 +130,14 @@ class Stack:
         #: Functions whose packages were not there yet when the stack was up.
         self._waiting: list[str] = []
         self._after_deploy: list[str] = []
+        #: Absent parts that a function's failure has named already.
+        self._named_parts: set[str] = set()
         #: The reason why functions have no folders of their own.
         self._no_folders: str | None = None
         self.application: Application | None = None
+        self._archives: list[Path] = []
+        #: The current step of the start, for a terminal.
+        self.step = "starting the emulator, and transforming the template"
 
     async def start(self) -> None:
         """Starts everything, in the order of the picture above."""
@@ -145,11 +149,15 @@ class Stack:
             layers=options.layers, strict=options.strict,
         )  # fmt: skip
         clients, template = await asyncio.gather(self._open_emulator(), loading)
+        self.step = "creating the tables, queues and buckets"
         deployed = await deploy(template, clients)
-        self.application = app = build(
+        self.step = "preparing the functions"
+        written = build(
             deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
             strict=options.strict, report=deployed.report,
         )  # fmt: skip
+        self._archives = archives(written)
+        self.application = app = await asyncio.to_thread(unpack, written, _cache(options))
         if clients.is_guarded:
             clients.keys = self._keys = self._keys.for_functions(app.functions)
         self._no_folders = await probing
@@ -165,16 +173,16 @@ class Stack:
         self._installations = Installations(wanted, cache=_cache(options), say=self._logs.say)
         for name, function in app.functions.items():
             self._function_logs[name] = self._logs.of(name)
-            limit = min(
-                function.limit if function.limit is not None else _DEFAULT_LIMIT, _DEFAULT_LIMIT
-            )
             self._pools[name] = Pool(
-                self._starter(name), limit=limit, idle_seconds=options.idle, starts=self._starts
-            )
+                self._starter(name), limit=environment_limit(function.limit),
+                idle_seconds=options.idle, starts=self._starts,
+            )  # fmt: skip
         self._write_stack_file(app, deployed, clients)
         await self._listen(app)
         self._serve_sources(app, deployed, clients)
+        self.step = "running the commands of AfterDeploy"
         await self._run_after_deploy(app, clients)
+        self.step = "installing packages"
         self._waiting = await self._installations.settle(_INSTALL_SECONDS)
 
     def announce(self, seconds: float) -> None:
@@ -184,7 +192,7 @@ class Stack:
         assert clients is not None
         say = self._logs.say
         say(f"{app.name} is up after {seconds:.1f} s")
-        for line in _api_lines(app) or [f"API       {self._api_url}"]:
+        for line in _api_lines(app) or [f"API       none ({self._api_url} knows no route)"]:
             say(f"  {line}")
         for line in self._after_deploy:
             say(f"  {line}")
@@ -429,7 +437,19 @@ class Stack:
         if self._reload is not None:
             self._reload.check()
         self._invocations += 1
-        return await pool.invoke(invocation)
+        result = await pool.invoke(invocation)
+        if isinstance(result, Failure):
+            self._name_absent_parts(function)
+        return result
+
+    def _name_absent_parts(self, function: str) -> None:
+        """Says once what a function misses here, as that may be why an invocation of it failed."""
+        app = self.application
+        for part in () if app is None else app.absent.get(function, ()):
+            if part not in self._named_parts:
+                self._named_parts.add(part)
+                reason = f"{part} is absent on this machine"
+                self._function_logs[function].event("absent part", "WARNING", reason=reason)
 
     async def _listen(self, app: Application) -> None:
         roles = {name: function.role for name, function in app.functions.items()}
@@ -466,9 +486,10 @@ class Stack:
         self._poller_tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
         self._asynchronous = asynchronous = self._make_asynchronous(app, clients)
         self._running = asyncio.ensure_future(asynchronous.run())
+        sender = Sender(clients)
         for schedule in app.schedules:
             scheduler = Scheduler(
-                schedule, asynchronous.submit, clients, self._log, clock=self._clock
+                schedule, asynchronous.submit, sender, self._log, clock=self._clock
             )
             self._schedulers.append(scheduler)
             self._in_background(scheduler.run())
@@ -484,7 +505,7 @@ class Stack:
         self._in_background(self._reap_idle())
         if self._options.reload:
             self._reload = Reload(
-                app, self._options.template, self._pools, self._logs.say,
+                app, [self._options.template, *self._archives], self._pools, self._logs.say,
                 _cache(self._options) / "bytecode",
             )  # fmt: skip
             self._in_background(self._reload.run())
@@ -556,7 +577,7 @@ class Stack:
             app.functions,
             requests,
             self._invoke,
-            destinations=Destinations(clients, self._log),
+            destinations=Destinations(Sender(clients), self._log),
             log=self._log,
             tails=LogTails(self._function_logs),
             retry_seconds=self._options.retry_delay,
@@ -586,6 +607,7 @@ class Stack:
             launches={name: asdict(launch) for name, launch in self._launches.items()},
             outputs=app.outputs,
             apis={api.name: api.base_url for api in app.apis},
+            absent=app.absent,
             issuers=_issuers(app),
         ).write(self._options.work)
 

@@ -35,6 +35,8 @@ class StackFile:
     outputs: dict[str, str]
     #: The local address of each API and function URL, with its stage, by logical id.
     apis: dict[str, str] = field(default_factory=dict)
+    #: The absent parts of each resource, as the start names them, by logical id.
+    absent: dict[str, list[str]] = field(default_factory=dict)
     #: The JWT and Cognito authorizers, for `mayfly token`: kind, issuer and audience by name.
     issuers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -59,6 +61,15 @@ class StackFile:
             self.credentials["AWS_ACCESS_KEY_ID"], self.credentials["AWS_SECRET_ACCESS_KEY"]
         )
 
+    def nesting(self, logical_id: str) -> str:
+        """Returns the beginning of a resource's logical id, if a nested stack has the resource.
+
+        Returns an empty text if the application itself has it, or if nothing has it. The local
+        runtime makes one stack of an application and the stacks that it nests.
+        """
+        names = sorted((name for name in self.resources if name.endswith(logical_id)), key=len)
+        return names[0].removesuffix(logical_id) if names else ""
+
     def write(self, work: Path) -> None:
         """Writes the file; only this user may read it."""
         path = _path(work)
@@ -77,7 +88,7 @@ class StackFile:
                 raise ProcessLookupError(stack.pid)
         except (OSError, TypeError, ValueError, psutil.Error):
             raise LocalError(
-                f"no local stack is running here (see {_path(work)}); start one with: make run"
+                f"no local stack is running here (see {_path(work)}); start one with: mayfly up"
             ) from None
         return stack
 

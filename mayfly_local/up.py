@@ -5,11 +5,12 @@ this one loads the rest of the runtime meanwhile.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mayfly_local.api_port import check_port
 from mayfly_local.emulator.process import Emulator, free_port
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "up"]
 
+#: A start that takes longer shows its steps.
+_QUIET_SECONDS: Final = 2
+_LOOK_SECONDS: Final = 0.2
+
 
 async def up(options: Options) -> int:
     """Runs the stack until a signal, and returns the exit code.
@@ -34,6 +39,7 @@ async def up(options: Options) -> int:
     The exit code is 0 if all running work finished in time.
     """
     started = time.monotonic()
+    gc.disable()  # Nothing that the start loads and makes is garbage.
     # Only this user may read what this process writes. Functions get Lambda's umask 022 back.
     os.umask(0o077)
     files = raise_file_limit()
@@ -61,12 +67,16 @@ async def up(options: Options) -> int:
     try:
         starting = asyncio.ensure_future(stack.start())
         stopped = asyncio.ensure_future(signals.get())
+        narrating = asyncio.ensure_future(_narrate(stack, logs))
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        narrating.cancel()
         if not starting.done():
             starting.cancel()
             await asyncio.wait([starting])
             return 0
         starting.result()
+        gc.enable()
+        gc.freeze()
         stack.announce(time.monotonic() - started)
         broken = asyncio.ensure_future(stack.broken())
         await asyncio.wait([stopped, broken], return_when=asyncio.FIRST_COMPLETED)
@@ -79,6 +89,17 @@ async def up(options: Options) -> int:
         logs.close()
 
 
+async def _narrate(stack: "Stack", logs: Logs) -> None:
+    """Shows each step of a start that takes long, from `_QUIET_SECONDS` on."""
+    await asyncio.sleep(_QUIET_SECONDS)
+    shown = ""
+    while True:
+        if stack.step != shown:
+            shown = stack.step
+            logs.say(f"{shown} ...")
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
 async def _start_emulator(
     options: Options, logs: Logs, children: Children, clock: Clock
 ) -> tuple[Keys, Emulator | None]:
@@ -89,7 +110,8 @@ async def _start_emulator(
     emulator = Emulator(
         free_port(options.port + 1), work=options.work, state=options.state,
         log=logs.of("mayfly"), keys=keys, hosts=options.hosts,
-        any_credentials=options.any_credentials, say=logs.say, clock=clock.path,
+        any_credentials=options.any_credentials, say=logs.say,
+        transaction_seconds=options.transaction_seconds, clock=clock.path,
     )  # fmt: skip
     await emulator.spawn(children)
     return keys, emulator

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urljoin
@@ -32,6 +33,7 @@ from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
 from mayfly_local.processes.moved_time import reader
+from mayfly_local.stack_file import StackFile
 
 __all__ = [
     "MAYFLY",
@@ -91,6 +93,16 @@ class Stack:
         facts: dict[str, Any] = json.loads((self.work / "stack.json").read_text())
         return facts
 
+    @cached_property
+    def nesting(self) -> str:
+        """The beginning of the logical ids of Mayfly's resources, if the application nests them."""
+        return StackFile.read(self.work).nesting("TenantsTable")
+
+    @property
+    def api(self) -> str:
+        """The URL of Mayfly's API, which is another one than `url` if the application nests it."""
+        return str(self.facts["apis"].get(f"{self.nesting}Api", self.url))
+
     @property
     def key(self) -> str:
         """Its development key."""
@@ -110,7 +122,7 @@ class Stack:
     def submit(self, task: str, payload: Any = None, **more: Any) -> dict[str, Any]:
         """Submits a job by HTTP."""
         reply = requests.post(
-            f"{self.url}/jobs",
+            f"{self.api}/jobs",
             json={"task": task, "payload": payload, **more},
             headers=self.headers,
             timeout=60,
@@ -123,12 +135,13 @@ class Stack:
         """Returns whether the API accepts jobs of a task by now, without submitting one."""
         # If the task is known, the API refuses the job for its time.
         body = {"task": task, "run_at": "2999-01-01T00:00:00Z"}
-        reply = requests.post(f"{self.url}/jobs", json=body, headers=self.headers, timeout=60)
+        reply = requests.post(f"{self.api}/jobs", json=body, headers=self.headers, timeout=60)
         return bool(reply.json()["code"] != "unknown-task")
 
     def job(self, job_id: str, wait: int = 0) -> dict[str, Any]:
         """Reads a job by HTTP."""
-        job: dict[str, Any] = self.get(f"/jobs/{job_id}?wait={wait}", headers=self.headers).json()
+        url = f"{self.api}/jobs/{job_id}?wait={wait}"
+        job: dict[str, Any] = requests.get(url, headers=self.headers, timeout=60).json()
         return job
 
     def slowness(self) -> float:
@@ -146,7 +159,7 @@ class Stack:
 
     def redrive(self, job_id: str) -> dict[str, Any]:
         """Redrives a dead job by HTTP."""
-        reply = requests.post(f"{self.url}/jobs/{job_id}/redrive", headers=self.headers, timeout=60)
+        reply = requests.post(f"{self.api}/jobs/{job_id}/redrive", headers=self.headers, timeout=60)
         assert reply.status_code == 202, reply.text
         job: dict[str, Any] = reply.json()
         return job
@@ -185,7 +198,9 @@ class Stack:
     def counter(self, name: str, tenant: str = "default") -> int:
         """Returns the value of a counter, read from its table."""
         items = [
-            item for item in self.items("CountersTable") if item["pk"]["S"] == f"{tenant}/{name}"
+            item
+            for item in self.items(f"{self.nesting}CountersTable")
+            if item["pk"]["S"] == f"{tenant}/{name}"
         ]
         return int(items[0]["value"]["N"]) if items else 0
 
@@ -412,8 +427,11 @@ def _strictness(template: Path) -> list[str]:
 
 
 @contextmanager
-def emulator(work: Path) -> Iterator[str]:
-    """Yields the endpoint of an emulator alone, in memory, that accepts any credentials."""
+def emulator(work: Path, *, transaction_seconds: float = 0.0) -> Iterator[str]:
+    """Yields the endpoint of an emulator alone, in memory, that accepts any credentials.
+
+    Transactions hold their items for `transaction_seconds`.
+    """
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever, daemon=True)
     children, logs = Children(), Logs(work / "logs", form="json", out=io.StringIO())
@@ -426,6 +444,7 @@ def emulator(work: Path) -> Iterator[str]:
         log=logs.of("emulator"),
         keys=keys,
         any_credentials=True,
+        transaction_seconds=transaction_seconds,
     )
 
     async def start() -> None:

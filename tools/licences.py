@@ -22,6 +22,7 @@ LOCKS: Final = {
     "requirements/audit.txt": "pip-audit alone",
     "requirements/starlette/0.46.txt": "Starlette 0.46, for `make test-starlette`",
     "requirements/starlette/0.52.txt": "Starlette 0.52, for `make test-starlette`",
+    "requirements/dist.txt": "The tools that build and check the distribution",
     "examples/flask_hits/app/requirements.txt": "The Flask example",
 }
 #: The lock of the one program that runs under Node: it may make byte-code when functions are built.
@@ -72,7 +73,7 @@ def licence(package: Distribution) -> str:
 
 
 def _installed() -> Iterator[Distribution]:
-    for environment in (".venv", ".venv-sam", ".venv-audit"):
+    for environment in (".venv", ".venv-sam", ".venv-audit", ".venv-dist"):
         yield from distributions(
             path=[str(folder) for folder in (ROOT / environment).glob("lib/python*/site-packages")]
         )

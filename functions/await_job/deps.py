@@ -32,6 +32,7 @@ class Settings:
     jobs_table: str
     counters_table: str
     tenant_limit: int
+    due_shards: int = 1
 
 
 def from_environ(env: Mapping[str, str]) -> Deps:

@@ -36,8 +36,8 @@ class Settings:
     webhooks_queue_url: str
     relay_failures_arn: str
     default_tenant: str
-    lambda_task_root: str
-    mayfly_tasks: str = "tasks"
+    due_shards: int = 1
+    mayfly_tasks: str = ""
     aws_sam_local: bool = False
 
 
@@ -60,7 +60,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         images=resources.streams().images,
         search=search,
         tasks=resources.declared_tasks(
-            settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
+            __name__, settings.mayfly_tasks, local=settings.aws_sam_local
         ),
         producer_tenant=settings.default_tenant,
         observe=observe,

@@ -44,6 +44,7 @@ class Settings:
     secrets_prefix: str
     webhook_pauses: str
     default_tenant: str
+    due_shards: int = 1
     lease_seconds: int = 15
     aws_sam_local: bool = False
 

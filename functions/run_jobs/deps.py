@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 
 from mayfly import resources
 from mayfly.aws.queue import Queue
 from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.jobs.authoring.built_in import BUILT_IN
-from mayfly.jobs.authoring.discovery import imported
 from mayfly.jobs.worker.deps import Deps as WorkerDeps
 
 __all__ = ["Deps", "Settings", "from_environ"]
@@ -29,17 +27,19 @@ class Settings:
     """Variables of the function.
 
     `lease_seconds` is the time for which a claim holds without a renewal: a crash delays a job by
-    at most this and 2 s. `imports_bucket` is read by the import task, when it first runs.
-    `mayfly_tasks` is the package of the tasks.
+    at most this and 2 s. `imports_bucket` is read by the import task, when it first runs;
+    it is missing where files are not imported.
+    `mayfly_tasks` is a package of tasks next to the function's own `tasks`.
     """
 
     jobs_table: str
     counters_table: str
     jobs_queue_url: str
-    imports_bucket: str
     default_tenant: str
+    due_shards: int = 1
     lease_seconds: int = 15
-    mayfly_tasks: str = "tasks"
+    imports_bucket: str = ""
+    mayfly_tasks: str = ""
     aws_sam_local: bool = False
 
 
@@ -51,7 +51,9 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         counters_table=settings.counters_table,
         producer_tenant=settings.default_tenant,
         lease_seconds=settings.lease_seconds,
-        tasks=imported(import_module(settings.mayfly_tasks), local=settings.aws_sam_local),
+        tasks=resources.imported_tasks(
+            __name__, settings.mayfly_tasks, local=settings.aws_sam_local
+        ),
         known=BUILT_IN,
         observe=observe,
     )

@@ -30,17 +30,15 @@ class Settings:
     jobs_table: str
     counters_table: str
     tenant_limit: int
-    lambda_task_root: str
-    mayfly_tasks: str = "tasks"
+    due_shards: int = 1
+    mayfly_tasks: str = ""
     aws_sam_local: bool = False
 
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
-    tasks = resources.declared_tasks(
-        settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
-    )
+    tasks = resources.declared_tasks(__name__, settings.mayfly_tasks, local=settings.aws_sam_local)
     return Deps(
         schedules=resources.schedules(resources.job_operations(env, db), tasks),
         observe=observer("schedules"),

@@ -28,8 +28,8 @@ class Settings:
 
     jobs_table: str
     imports_bucket: str
-    lambda_task_root: str
-    mayfly_tasks: str = "tasks"
+    due_shards: int = 1
+    mayfly_tasks: str = ""
     aws_sam_local: bool = False
 
 
@@ -39,7 +39,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     return Deps(
         operations=resources.job_operations(env),
         tasks=resources.declared_tasks(
-            settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
+            __name__, settings.mayfly_tasks, local=settings.aws_sam_local
         ),
         bucket=settings.imports_bucket,
         observe=observer("start_imports"),

@@ -38,17 +38,15 @@ class Settings:
     jobs_table: str
     relay_reports_bucket: str
     relay_failures_url: str
-    lambda_task_root: str
-    mayfly_tasks: str = "tasks"
+    due_shards: int = 1
+    mayfly_tasks: str = ""
     aws_sam_local: bool = False
 
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, operations = read_settings(Settings, env), resources.job_operations(env)
-    tasks = resources.declared_tasks(
-        settings.lambda_task_root, settings.mayfly_tasks, local=settings.aws_sam_local
-    )
+    tasks = resources.declared_tasks(__name__, settings.mayfly_tasks, local=settings.aws_sam_local)
     return Deps(
         operations=operations,
         schedules=resources.schedules(operations, tasks),

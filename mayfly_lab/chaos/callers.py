@@ -29,6 +29,9 @@ _MOST_OPEN: Final = 30
 _TASKS: Final = (
     *("counter.add", "chaos.exclusive", "chaos.chain") * 2, "http.deliver", "fail", "sleep",
 )  # fmt: skip
+#: Share of the jobs with one effect, and of the increments with a key, that go to the counter of
+#: the increments without one. Both commit by a transaction, which those meet there.
+_SHARED: Final = 0.5
 _ENDED: Final = ("succeeded", "dead", "cancelled")
 #: Seconds until a caller tries again after a request without an answer.
 _PAUSE: Final = 0.05
@@ -116,6 +119,8 @@ class _Caller:
         task = self._dice.choice(_TASKS)
         payload: dict[str, Any] = {"name": EFFECTS, "by": by}
         match task:
+            case "counter.add" | "chaos.exclusive" if self._dice.random() < _SHARED:
+                payload["name"] = PLAIN
             case "chaos.chain":
                 payload["then"] = CHAINED
             case "fail":
@@ -142,6 +147,8 @@ class _Caller:
         return answer
 
     def _increment_by_key(self) -> Answer:
+        if self._dice.random() < _SHARED:
+            return self._repeat(f"/counters/{PLAIN}/increment", {"by": 1})
         body = {"by": self._dice.randrange(1, 9)}
         return self._repeat(f"/counters/{KEYED}/increment", body)
 
@@ -214,6 +221,8 @@ def send_keyed(api: Api, ledger: Ledger, key: str, path: str, body: Any) -> Answ
         ledger.settle_request(key)
         if path == "/jobs":
             ledger.accept_job(str(answer.body["id"]))
+        elif path == f"/counters/{PLAIN}/increment":
+            ledger.add(plain=1)
         else:
             ledger.add(keyed=int(body["by"]))
     elif not answer.is_unknown:

@@ -43,13 +43,15 @@ def _of_jobs(ledger: Ledger, has: Present) -> Iterator[str]:
     due, found = len(ledger.messages), len(own - ledger.jobs)
     if due != found:
         yield f"{due} messages with a key were sent, and {found} jobs were made of them"
-    links = sum(job.task == "chaos.chain" and bool(job.effect) for job in has.jobs.values())
+    links = sum(
+        job.task == "chaos.chain" and bool(job.effect_on(EFFECTS)) for job in has.jobs.values()
+    )
     if links != len(chained):
         yield f"{links} jobs submitted another one, and {len(chained)} such jobs are there"
 
 
 def _of_effects(has: Present) -> Iterator[str]:
-    due = sum(job.effect for job in has.jobs.values())
+    due = has.effects_on(EFFECTS)
     yield from _unequal(EFFECTS, has.counters[EFFECTS], due, "succeeded jobs add up to")
     due = sum(job.status == "COMPLETED" for job in has.jobs.values() if _is_chained(has, job.id))
     yield from _unequal(CHAINED, has.counters[CHAINED], due, "succeeded jobs add up to")
@@ -63,11 +65,14 @@ def _of_webhooks(has: Present) -> Iterator[str]:
 
 def _of_increments(ledger: Ledger, has: Present) -> Iterator[str]:
     yield from _unequal(KEYED, has.counters[KEYED], ledger.keyed, "acknowledged increments are")
-    value, most = has.counters[PLAIN], ledger.plain + ledger.plain_unknown
-    if not ledger.plain <= value <= most:
+    value, effects = has.counters[PLAIN], has.effects_on(PLAIN)
+    least = ledger.plain + effects
+    most = least + ledger.plain_unknown
+    if not least <= value <= most:
         yield (
-            f"counter {PLAIN} is {value}; {ledger.plain} increments were acknowledged, and "
-            f"{ledger.plain_unknown} more may have counted: {_by(value, ledger.plain, most)}"
+            f"counter {PLAIN} is {value}; succeeded jobs add up to {effects}, {ledger.plain} "
+            f"increments were acknowledged, and {ledger.plain_unknown} more may have counted: "
+            f"{_by(value, least, most)}"
         )
 
 

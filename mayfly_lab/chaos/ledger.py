@@ -7,7 +7,8 @@ from typing import Any, Final
 
 __all__ = ["CHAINED", "EFFECTS", "KEYED", "LIMIT", "PLAIN", "Ledger", "Session"]
 
-#: Counters: of jobs, of the jobs that jobs submit, and of increments with and without a key.
+#: Counters: of jobs, of the jobs that jobs submit, of increments with a key, and the one of
+#: increments without a key, which jobs and increments with a key share.
 EFFECTS: Final = "chaos-effects"
 CHAINED: Final = "chaos-chained"
 KEYED: Final = "chaos-keyed"
@@ -40,9 +41,9 @@ class Ledger:
     jobs: set[str] = field(default_factory=set)
     #: Keys of accepted messages to the queue.
     messages: set[str] = field(default_factory=set)
-    #: The sum of acknowledged increments with keys.
+    #: The sum of acknowledged increments with keys of a counter of their own.
     keyed: int = 0
-    #: Acknowledged increments without a key, and those whose outcome is unknown.
+    #: Acknowledged increments of the other counter, and those whose outcome is unknown.
     plain: int = 0
     plain_unknown: int = 0
     sessions: list[Session] = field(default_factory=list)

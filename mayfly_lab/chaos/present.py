@@ -42,10 +42,9 @@ class StoredJob:
         """True if it is a webhook, and has succeeded."""
         return self.task == "http.deliver" and self.status == "COMPLETED"
 
-    @property
-    def effect(self) -> int:
-        """Its part of the counter of effects: nothing unless it has succeeded."""
-        is_counted = self.status == "COMPLETED" and self.payload.get("name") == EFFECTS
+    def effect_on(self, counter: str) -> int:
+        """Returns its part of a counter: nothing unless it has succeeded."""
+        is_counted = self.status == "COMPLETED" and self.payload.get("name") == counter
         return int(self.payload["by"]) if is_counted else 0
 
 
@@ -62,6 +61,10 @@ class Present:
     taken: int = 0
     #: Ids of jobs whose webhooks have arrived, of all tenants.
     arrived: set[str] = field(default_factory=set)
+
+    def effects_on(self, counter: str) -> int:
+        """Returns the sum of what succeeded jobs add to a counter."""
+        return sum(job.effect_on(counter) for job in self.jobs.values())
 
 
 def present(

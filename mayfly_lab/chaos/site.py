@@ -10,6 +10,7 @@ from typing import Any, Final
 import psutil
 import requests
 
+from mayfly_lab.chaos.conflicts import Conflicts
 from mayfly_local.errors import LocalError
 from mayfly_local.processes import bootstrap
 from mayfly_testing.stack import Stack, await_start, launch, unused_port, wait_until
@@ -33,15 +34,21 @@ def tied(module: str) -> list[str]:
 
 
 class Site:
-    """Stacks in sequence on one state. The thread that starts them must outlive them."""
+    """Stacks in sequence on one state. The thread that starts them must outlive them.
 
-    def __init__(self, folder: Path, template: Path) -> None:
+    Transactions hold their items for `transaction_seconds`. `conflicts` counts the calls that met
+    one.
+    """
+
+    def __init__(self, folder: Path, template: Path, *, transaction_seconds: float) -> None:
         self._folder = folder
         self._template = template
+        self._transaction_seconds = transaction_seconds
         self._stack: Stack | None = None
         self._queue: tuple[Any, str] | None = None
         self.port = unused_port()
         self.starts = 0
+        self.conflicts = Conflicts()
 
     @property
     def stack(self) -> Stack:
@@ -60,6 +67,7 @@ class Site:
         options = ["--state", str(self._folder / "state"), "--no-reload"]
         # A kill of a worker costs its jobs a lease, and a webhook a pause.
         options += ["--parameter", "LeaseSeconds=4", "--parameter", f"WebhookPauses={_PAUSES}"]
+        options += ["--transaction-time", str(self._transaction_seconds)]
         self._stack = launch(
             tied("mayfly_cli"), self._folder, *options,
             template=self._template, port=self.port, has_own_session=True,
@@ -78,6 +86,13 @@ class Site:
         """Raises LocalError if the stack has ended."""
         if (code := self.stack.process.poll()) is not None:
             raise LocalError(f"the stack ended by itself ({code}): {self.stack.output[-2000:]}")
+
+    def note_conflicts(self) -> None:
+        """Notes how many requests have met a transaction, unless the store is starting again."""
+        with contextlib.suppress(requests.RequestException):
+            reply = self.stack.control("transactions")
+            if reply.ok:
+                self.conflicts.note(reply.json())
 
     def clear_faults(self) -> None:
         """Removes the faults that have not struck yet. Raises LocalError if the store cannot."""

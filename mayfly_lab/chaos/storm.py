@@ -26,6 +26,7 @@ from mayfly.webhooks.store import parameter
 
 from mayfly_lab.chaos.application import copy_application
 from mayfly_lab.chaos.callers import Callers, repeat_open_requests
+from mayfly_lab.chaos.conflicts import Conflicts
 from mayfly_lab.chaos.differences import differences
 from mayfly_lab.chaos.ledger import Ledger
 from mayfly_lab.chaos.present import Present, jobs_by_tenant, messages_left, present
@@ -33,6 +34,7 @@ from mayfly_lab.chaos.quiet import Latency, breaches, measure
 from mayfly_lab.chaos.receiver import receiving
 from mayfly_lab.chaos.site import DEFAULT_TENANT, Site
 from mayfly_lab.chaos.strikes import Strikes
+from mayfly_local.iam.transactions import TRANSACTION_SECONDS
 from mayfly_testing.stack import Stack
 
 __all__ = ["TENANTS", "Outcome", "run"]
@@ -63,6 +65,7 @@ class Outcome:
     #: Messages that are left, by queue.
     messages: dict[str, int]
     strikes: Counter[str]
+    conflicts: Conflicts
     latencies: dict[str, Latency] = field(default_factory=dict)
 
     @property
@@ -86,13 +89,15 @@ def run(
     seed: int,
     measures_latency: bool,
     say: Callable[[str], None],
+    transaction_seconds: float = TRANSACTION_SECONDS,
     after_storm: Callable[[Stack], None] = lambda stack: None,
     before_count: Callable[[Stack], None] = lambda stack: None,
 ) -> Outcome:
     """Runs the application in `root` through a storm of this length, and counts.
 
-    `say` gets a line of progress. `after_storm` gets the stack after the last strike, and
-    `before_count` at rest: for a test that damages it. Raises LocalError if a stack does not come
+    Transactions hold their items for `transaction_seconds`. `say` gets a line of progress.
+    `after_storm` gets the stack after the last strike, and `before_count` at rest: for a test that
+    damages it. Raises LocalError if a stack does not come
     up, or if it cannot be compared. Whatever happens, no process and no file is left.
     """
     with (
@@ -101,7 +106,7 @@ def run(
         tempfile.TemporaryDirectory(prefix="mayfly-chaos-") as name,
     ):
         template, clocks = copy_application(root, Path(name, "app"))
-        site = Site(Path(name), template)
+        site = Site(Path(name), template, transaction_seconds=transaction_seconds)
         try:
             say("starting the stack")
             site.start()
@@ -128,12 +133,14 @@ def run(
             site.clear_faults()
             say("the storm is over; waiting until everything has ended")
             _settle(site, ledgers, keys, say)
+            site.note_conflicts()
             before_count(site.stack)
             return Outcome(
                 ledgers,
                 present(site.stack, ledgers, keys, receiver.jobs),
                 messages_left(site.stack),
                 strikes.counts,
+                site.conflicts,
                 latencies,
             )
         finally:
@@ -160,6 +167,7 @@ def _rage(
             not _have_work(ledgers) and time.monotonic() < ends + _STALLED_SECONDS
         ):
             _await_more(ledgers, dice.randrange(1, _MOST_BETWEEN))
+            site.note_conflicts()
             strikes.next()
             if time.monotonic() - said > _PROGRESS_SECONDS:
                 said = time.monotonic()

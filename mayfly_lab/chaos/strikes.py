@@ -17,6 +17,7 @@ from mayfly_lab.chaos.application import Clocks
 from mayfly_lab.chaos.site import Site
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.faults import KINDS
+from mayfly_local.iam.items import WRITES
 
 __all__ = ["Strikes"]
 
@@ -31,8 +32,6 @@ _PART_OF_RUN: Final = 0.1
 _LONGEST_STEP: Final = 40_000
 #: Most calls that one requested fault strikes.
 _MOST_CALLS: Final = 4
-#: Calls that can meet a transaction.
-_WRITES: Final = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 
 
 class Strikes:
@@ -223,7 +222,8 @@ class Strikes:
             for grant in reply.json()["grants"]
             if grant["used"]
             and not grant["action"].startswith("logs:")
-            and (kind != "conflict" or grant["action"] in _WRITES)
+            and (kind != "conflict" or grant["action"] in WRITES)
+            and (kind != "throttle" or grant["action"].startswith("dynamodb:"))
         ]
 
     def _step_clock(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +21,15 @@ def write(outcome: Outcome, *, seed: int, as_json: bool) -> None:
         print(
             json.dumps({
                 "seed": seed, "strikes": dict(outcome.strikes), "tenants": tenants,
+                "conflicts": dict(outcome.conflicts.met),
+                "requested conflicts": dict(outcome.conflicts.requested),
                 "latency": latencies, "problems": outcome.problems,
             })
         )  # fmt: skip
         return
-    print(f"seed {seed}; strikes: " + ", ".join(f"{n} {x}" for x, n in outcome.strikes.items()))
+    print(f"seed {seed}; strikes: {_counted(outcome.strikes)}")
+    met, requested = outcome.conflicts.met, outcome.conflicts.requested
+    print(f"calls that met a transaction: {_counted(met)}; a requested one: {_counted(requested)}")
     for rows in (tenants, latencies):
         if rows:
             print()
@@ -51,7 +56,7 @@ def _tenants(outcome: Outcome) -> list[dict[str, Any]]:
             "jobs accepted": len(ledger.jobs) + len(ledger.messages),
             "ended": sum(job.is_ended for job in has.jobs.values()) - _chained(has),
             "dead": sum(job.status == "DEAD" for job in has.jobs.values()),
-            "effects due": sum(job.effect for job in has.jobs.values()),
+            "effects due": has.effects_on(EFFECTS),
             "counted": has.counters[EFFECTS],
             "webhooks": sum(job.is_sent_webhook for job in has.jobs.values()),
             "arrived": sum(
@@ -60,7 +65,7 @@ def _tenants(outcome: Outcome) -> list[dict[str, Any]]:
             "keyed": ledger.keyed,
             "keyed counted": has.counters[KEYED],
             "plain": f"{ledger.plain}..{ledger.plain + ledger.plain_unknown}",
-            "plain counted": has.counters[PLAIN],
+            "plain counted": has.counters[PLAIN] - has.effects_on(PLAIN),
             "sessions": len(live),
             "present": sum(
                 answer.status == 200
@@ -90,6 +95,10 @@ def _latencies(outcome: Outcome) -> list[dict[str, Any]]:
         }
         for what, times in outcome.latencies.items()
     ]
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:

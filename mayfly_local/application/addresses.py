@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from mayfly_local.account import REGION
+from mayfly_local.application.physical_ids import absent_host, physical_id
+from mayfly_local.application.supported import is_websocket
 from mayfly_local.application.template import Template
 
 __all__ = ["Address", "Addresses"]
@@ -41,6 +43,8 @@ class Addresses:
     """
 
     by_name: dict[str, Address]
+    #: Hosts of deployed WebSocket APIs, which are absent, and the ones that stand for them.
+    absent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -52,7 +56,13 @@ class Addresses:
         on.
         """
         port = urlsplit(url).port or 80
-        names = [name for kind in (*_APIS, *_URLS) for name in template.of_type(kind)]
+        sockets = _sockets(template)
+        names = [
+            name
+            for kind in (*_APIS, *_URLS)
+            for name in template.of_type(kind)
+            if name not in sockets
+        ]
         addresses: dict[str, Address] = {}
         ids = {_FIRST_ID}
         last = port
@@ -66,13 +76,15 @@ class Addresses:
             own = own if own not in ids else f"{own}{len(ids)}"
             ids.add(own)
             addresses[name] = Address(own, last)
-        return cls(addresses)
+        hosts = {_deployed_host(own): absent_host(name) for name, own in sockets.items()}
+        return cls(addresses, hosts)
 
     def localized(self, text: str) -> str:
         """Returns a text with the addresses of deployed APIs replaced by the local ones."""
         for address in self.by_name.values():
-            deployed = f"https://{address.id}.execute-api.{REGION}.amazonaws.com"
-            text = text.replace(deployed, address.url)
+            text = text.replace(f"https://{_deployed_host(address.id)}", address.url)
+        for deployed, host in self.absent.items():
+            text = text.replace(deployed, host)
         return text
 
     def localized_all(self, texts: Mapping[str, str]) -> dict[str, str]:
@@ -82,13 +94,25 @@ class Addresses:
     def scope(self, template: Template) -> dict[tuple[str, str | None], Any]:
         """Returns the values of Ref and GetAtt for APIs, their stages and function URLs."""
         scope: dict[tuple[str, str | None], Any] = {}
+        ids = {name: address.id for name, address in self.by_name.items()} | _sockets(template)
         for name in template.of_type(*_APIS):
-            scope[name, None] = self.by_name[name].id
-            scope[name, "ApiEndpoint"] = (
-                f"https://{self.by_name[name].id}.execute-api.{REGION}.amazonaws.com"
-            )
+            scheme = "https" if name in self.by_name else "wss"
+            scope[name, "ApiEndpoint"] = f"{scheme}://{_deployed_host(ids[name])}"
             scope[name, "RootResourceId"] = f"{name}/"
-            scope[name, "RestApiId"] = scope[name, "ApiId"] = self.by_name[name].id
+            scope[name, None] = scope[name, "RestApiId"] = scope[name, "ApiId"] = ids[name]
         for name in template.of_type(*_URLS):
             scope[name, "FunctionUrl"] = f"{self.by_name[name].url}/"
         return scope
+
+
+def _deployed_host(api_id: str) -> str:
+    return f"{api_id}.execute-api.{REGION}.amazonaws.com"
+
+
+def _sockets(template: Template) -> dict[str, str]:
+    """Returns the ids of WebSocket APIs by logical id."""
+    return {
+        name: str(physical_id(template.name, name, _APIS[0], {}, None))
+        for name in template.of_type(_APIS[0])
+        if is_websocket(template.resources[name])
+    }

@@ -21,45 +21,60 @@ _INCLUDE: Final = "AWS::Include"
 _LOOP: Final = "Fn::ForEach::"
 #: More than this many files within files is taken for a file that includes itself.
 _DEEPEST: Final = 10
+#: In place of the content of a file that is not here. The property that would hold it is left out.
+_GONE: Final = object()
 
 
 class Includes:
     """The files that a template includes.
 
     `static` evaluates values that depend on parameters only. `files` gets every file that
-    is read.
+    is read, and `absent` the location of every file that is not here.
     """
 
-    def __init__(self, path: Path, static: Callable[[Any], Any], files: set[Path]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        static: Callable[[Any], Any],
+        files: set[Path],
+        absent: Callable[[str], None],
+    ) -> None:
         self._path = path
         self._static = static
         self._files = files
+        self._absent = absent
 
     def expand(self, template: dict[str, Any]) -> dict[str, Any]:
         """Returns a template with the contents of local files in place of `AWS::Include`.
 
-        Raises TemplateError if a file is not there.
+        A property whose content is in a file that is not here is left out. Raises TemplateError if
+        a file includes itself.
         """
         transforms = template.get("Transform")
         for transform in transforms if isinstance(transforms, list) else [transforms]:
             if _is_include(transform):
-                template = {**self._content(transform, self._path.parent, 0), **template}
+                content = self._content(transform, self._path.parent, 0)
+                template = template if content is _GONE else {**content, **template}
         expanded: dict[str, Any] = self._expanded(template, self._path.parent, 0)
         return expanded
 
     def _expanded(self, value: Any, folder: Path, depth: int) -> Any:
         if isinstance(value, list):
-            return [self._expanded(member, folder, depth) for member in value]
+            items = [self._expanded(member, folder, depth) for member in value]
+            return [item for item in items if item is not _GONE]
         if not isinstance(value, dict):
             return value
-        rest = {
+        members = {
             key: self._expanded(member, folder, depth)
             for key, member in value.items()
             if not (key == _TRANSFORM and _is_include(member))
         }
-        if len(rest) == len(value):
+        rest = {key: member for key, member in members.items() if member is not _GONE}
+        if not _is_include(value.get(_TRANSFORM)):
             return rest
         content = self._content(value[_TRANSFORM], folder, depth)
+        if content is _GONE:
+            return rest or _GONE
         return {**content, **rest} if rest else content
 
     def _content(self, transform: dict[str, Any], folder: Path, depth: int) -> Any:
@@ -68,10 +83,13 @@ class Includes:
         if "://" in str(location):
             # The template is usually next to the file that was uploaded.
             path = folder / str(location).rpartition("/")[2]
-        if depth > _DEEPEST or not path.is_file():
+        if depth > _DEEPEST:
             raise TemplateError(
-                self._path, [f"AWS::Include of {location}: only a local file can be included here"]
+                self._path, [f"AWS::Include of {location}: more than {_DEEPEST} files in files"]
             )
+        if not path.is_file():
+            self._absent(str(location))
+            return _GONE
         self._files.add(path.resolve())
         content = read_yaml(path, read(path))
         return self._expanded(content, path.parent, depth + 1)

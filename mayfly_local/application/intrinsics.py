@@ -9,13 +9,21 @@ import ipaddress
 import itertools
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.errors import LocalError
 
-__all__ = ["Unresolvable", "named_imports", "pseudo_parameters", "references", "resolve"]
+__all__ = [
+    "Unresolvable",
+    "named_imports",
+    "pseudo_parameters",
+    "references",
+    "resolve",
+    "stack_id",
+]
 
 Attribute = tuple[str, str | None]
 _PLACEHOLDER = re.compile(r"\$\{(!?)([^}]+)\}")
@@ -52,9 +60,18 @@ def pseudo_parameters(stack: str) -> dict[Attribute, Any]:
         ("AWS::Partition", None): "aws",
         ("AWS::URLSuffix", None): "amazonaws.com",
         ("AWS::StackName", None): stack,
-        ("AWS::StackId", None): f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/local",
+        ("AWS::StackId", None): stack_id(stack),
         ("AWS::NotificationARNs", None): [],
     }
+
+
+def stack_id(stack: str, name: str = "") -> str:
+    """Returns the ARN of a stack, whose last part is a UUID: templates split it to get a suffix.
+
+    The UUID is that of `name`, or of the stack's own, so that it is the same at every start.
+    """
+    part = uuid.uuid5(uuid.NAMESPACE_URL, f"mayfly:{name or stack}")
+    return f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/{part}"
 
 
 def named_imports(value: Any, static: Callable[[Any], Any] = lambda name: name) -> list[str]:
@@ -184,7 +201,8 @@ class _Evaluation:
             if literal:
                 parts.append(f"${{{placeholder[2]}}}")
             else:
-                parts.append(self.value(own[name]) if name in own else self._lookup(_dotted(name)))
+                value = self.value(own[name]) if name in own else self._lookup(_dotted(name))
+                parts.append("" if value is _NO_VALUE else value)
         return self._joined("", [*parts, text[end:]])
 
     def _split(self, spec: Any) -> Any:
@@ -195,6 +213,8 @@ class _Evaluation:
         index, members = self.value(spec[0]), self.value(spec[1])
         if isinstance(members, dict):
             return {"Fn::Select": [index, members]}
+        if not 0 <= int(index) < len(members):
+            raise Unresolvable(f"Fn::Select finds no value at index {index} of {members}")
         return members[int(index)]
 
     def _base64(self, argument: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.apis import Api
-from mayfly_local.application.classes import Part
+from mayfly_local.application.classes import Class, Part
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.iam.permissions import Role
 
@@ -49,7 +49,8 @@ class Function:
     """A Lambda function.
 
     `code` is a folder, or None with `inline` source. `libraries` are folders that the build puts
-    next to the code, and `layers` are folders of layer content; both have the same form.
+    next to the code, and `layers` are folders of layer content; both have the same form. Code and
+    layers may be zip archives until they are unpacked.
     """
 
     name: str
@@ -157,3 +158,12 @@ class Application:
     after_deploy: tuple[str, ...]
     #: Every part of the template with its class.
     parts: tuple[Part, ...] = ()
+
+    @property
+    def absent(self) -> dict[str, list[str]]:
+        """The absent parts of each resource, as the start names them, by logical id."""
+        found: dict[str, list[str]] = {}
+        for part in self.parts:
+            if part.group is Class.ABSENT:
+                found.setdefault(part.name, []).append(str(part))
+        return found

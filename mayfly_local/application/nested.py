@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mayfly_local.application.intrinsics import stack_id
+
 __all__ = ["inline"]
 
 _Attribute = tuple[str, str | None]
@@ -27,7 +29,9 @@ def inline(
         section: {own: f"{name}{own}" for own in child.get(section) or {}}
         for section in ("Conditions", "Mappings")
     }
-    values = {**given, "AWS::StackName": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}}
+    own_name = f"${{AWS::StackName}}-{name}"
+    own_id = {"Fn::Sub": stack_id(own_name, name)}
+    values = {**given, "AWS::StackName": {"Fn::Sub": own_name}, "AWS::StackId": own_id}
     rename = _Renaming(names, sections["Conditions"], sections["Mappings"], values)
     for section, renamed in sections.items():
         if renamed:
@@ -61,10 +65,7 @@ def inline(
         (name, f"Outputs.{key}"): rename.value(output.get("Value"))
         for key, output in (child.get("Outputs") or {}).items()
     }
-    outputs[name, None] = {
-        "Fn::Sub": f"arn:${{AWS::Partition}}:cloudformation:${{AWS::Region}}:${{AWS::AccountId}}"
-        f":stack/${{AWS::StackName}}-{name}/local"
-    }
+    outputs[name, None] = own_id
     use = _Renaming({}, {}, {}, {}, outputs)
     for section in ("Resources", "Outputs", "Conditions"):
         if section in parent:

@@ -1,8 +1,6 @@
-"""The values of a template's parameters: chosen ones, those of samconfig.toml, and defaults."""
+"""The values of a template's parameters: chosen ones, saved ones, and defaults."""
 
 import re
-import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +9,7 @@ from mayfly_local.account import REGION
 from mayfly_local.application.classes import Class, Part
 from mayfly_local.errors import MissingParameters, TemplateError
 
-__all__ = ["Value", "missing_parameters", "parameter_values", "saved_overrides"]
+__all__ = ["Value", "missing_parameters", "parameter_text", "parameter_values"]
 
 Value = str | list[str]
 #: A parameter of this type has the name of a parameter of Systems Manager as its value.
@@ -52,7 +50,7 @@ def parameter_values(
         kind = str(spec.get("Type", "String"))
         item = kind.removeprefix("List<").removesuffix(">")
         if name in chosen or "Default" in spec:
-            text = _text(chosen.get(name, spec.get("Default")))
+            text = parameter_text(chosen.get(name, spec.get("Default")))
             problems += _problems(name, text, spec)
         elif item in _OF_THE_ACCOUNT:
             text = _OF_THE_ACCOUNT[item]
@@ -83,62 +81,17 @@ def missing_parameters(declared: Mapping[str, Any], chosen: Mapping[str, str]) -
     return {}
 
 
-def saved_overrides(folder: Path) -> dict[str, str]:
-    """Returns `parameter_overrides` of the default environment in samconfig.toml.
-
-    It is a text or a list; `sam deploy` writes `Name=Value` or `ParameterKey=..,ParameterValue=..`.
-    Raises TemplateError if the file is not valid TOML.
-    Page serverless-sam-cli-config of
-    https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/
-    """
-    path = folder / "samconfig.toml"
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (ValueError, OSError) as problem:
-        raise TemplateError(path, [f"it cannot be read: {problem}"]) from None
-    found: dict[str, str] = {}
-    for command in ("global", "build", "deploy"):
-        section: Any = settings
-        for key in ("default", command, "parameters", "parameter_overrides"):
-            section = section.get(key) if isinstance(section, dict) else None
-        found |= _overrides(section)
-    return found
-
-
-def _overrides(section: Any) -> dict[str, str]:
-    if isinstance(section, dict):
-        return {str(name): _text(value) for name, value in section.items()}
-    # Each member of a list is one override. A text has several, which may be in quotes.
-    words = map(str, section) if isinstance(section, list) else _words(str(section or ""))
-    found = {}
-    for word in words:
-        if match := re.fullmatch(r"ParameterKey=([^,]+),ParameterValue=(.*)", word, re.DOTALL):
-            found[match[1]] = match[2].strip("\"'")
-        elif "=" in word:
-            name, _, value = word.partition("=")
-            found[name] = value.strip("\"'")
-    return found
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:  # a quote that is not closed is part of a value
-        return text.split()
-
-
-def _text(value: Any) -> str:
+def parameter_text(value: Any) -> str:
+    """Returns a value as the text that CloudFormation makes of it: a list has commas."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return ",".join(_text(item) for item in value)
+        return ",".join(parameter_text(item) for item in value)
     return "" if value is None else str(value)
 
 
 def _problems(name: str, text: str, spec: Mapping[str, Any]) -> list[str]:
-    allowed = [_text(value) for value in spec.get("AllowedValues") or ()]
+    allowed = [parameter_text(value) for value in spec.get("AllowedValues") or ()]
     kind = str(spec.get("Type", "String"))
     if _SSM_VALUE.fullmatch(kind):  # The rules are for the value in Systems Manager.
         return []

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from mayfly_local.account import ACCOUNT, REGION
 
-__all__ = ["physical_id"]
+__all__ = ["absent_host", "physical_id"]
 
 #: The part of an ARN after the account, by type; `{}` is the physical name. The first word is the
 #: service of the ARN if it differs from the type's.
 _ARNS: Final = {
     "AWS::ApiGateway::RestApi": ("execute-api", "{}"),
+    "AWS::ApiGatewayV2::Api": ("execute-api", "{}"),
     "AWS::CertificateManager::Certificate": ("acm", "certificate/{}"),
     "AWS::CloudFront::Distribution": ("cloudfront", "distribution/{}"),
     "AWS::CloudWatch::Alarm": ("cloudwatch", "alarm:{}"),
@@ -81,12 +82,16 @@ _PREFIXES: Final = {
     "AWS::EFS::AccessPoint": "fsap-",
     "AWS::EFS::FileSystem": "fs-",
 }
-_IDS: Final = {"AWS::ApiGateway::RestApi", "AWS::Cognito::UserPoolClient", "AWS::KMS::Key"}
-#: Ends of attributes that are the addresses of something.
+#: Types of ids that AWS generates, and their lengths.
+_IDS: Final = {
+    "AWS::ApiGateway::RestApi": 10, "AWS::ApiGatewayV2::Api": 10,
+    "AWS::Cognito::UserPoolClient": 26, "AWS::KMS::Key": 26,
+}  # fmt: skip
 #: Attributes that are lists.
 _LISTS: Final = {
     "CidrBlockAssociations", "DnsEntries", "Ipv6CidrBlocks", "NameServers", "NetworkInterfaceIds",
 }  # fmt: skip
+#: Ends of attributes that are the addresses of something.
 _HOSTS: Final = ("Address", "Domain", "DomainName", "Endpoint", "Host")
 
 
@@ -104,16 +109,25 @@ def physical_id(
     last = attribute.rpartition(".")[2]
     if last in _LISTS:
         # Entries of DNS are a hosted zone and a host.
-        return [f"Z0ABCDEFGHIJKLMNOPQR:{name.lower()}.absent.invalid" if "Dns" in last else own]
+        return [f"Z0ABCDEFGHIJKLMNOPQR:{absent_host(name)}" if "Dns" in last else own]
+    if last == "SecretArn":  # of a secret that a database makes itself
+        return _arn("AWS::SecretsManager::Secret", own)
     if last.lower().endswith("arn"):
         return arn
+    if last.endswith("FullName"):  # of a load balancer or a target group
+        return arn.rpartition(":")[2].removeprefix("loadbalancer/")
     if last.endswith(("URL", "Url", "Uri")):
-        return f"https://{name.lower()}.absent.invalid"
+        return f"https://{absent_host(name)}"
     if last.endswith(_HOSTS):
-        return f"{name.lower()}.absent.invalid"
+        return absent_host(name)
     if last == "Port":
         return "0"
     return own if last in ("Name", "Id", kind.rpartition("::")[2] + "Id") else f"{own}-{last}"
+
+
+def absent_host(name: str) -> str:
+    """Returns the host name of a resource that is absent."""
+    return f"{name.lower()}.absent.invalid"
 
 
 def _own_name(stack: str, name: str, kind: str, properties: Mapping[str, Any]) -> str:
@@ -130,7 +144,7 @@ def _own_name(stack: str, name: str, kind: str, properties: Mapping[str, Any]) -
     if kind in _PREFIXES:
         return _PREFIXES[kind] + digest[: 17 if _PREFIXES[kind].endswith("-") else 9]
     if kind in _IDS:
-        return digest[:10] if kind == "AWS::ApiGateway::RestApi" else digest[:26]
+        return digest[: _IDS[kind]]
     return str(given).lstrip("/") if given else f"{stack}-{name}-{digest[:12].upper()}"
 
 

@@ -140,7 +140,8 @@ def _cron(inner: str) -> tuple[str, frozenset[int] | None]:
 
     Sunday is 0 instead of 1, and `?` becomes `*`.
     """
-    fields = inner.split()
+    # AWS reads a field as a list of values, in which an empty value at the end counts for nothing.
+    fields = [field.rstrip(",") for field in inner.split()]
     if len(fields) != 6:
         raise ValueError(
             "a cron expression has six fields: minutes, hours, day of month, month, day of "

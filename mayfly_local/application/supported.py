@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mayfly_local.application.classes import Class, Part
 
-__all__ = ["ACCEPTED", "COMPUTE", "STATE", "classify"]
+__all__ = ["ACCEPTED", "COMPUTE", "STATE", "classify", "is_websocket"]
 
 #: Resources that the emulator holds; they are created through CloudFormation and then verified.
 STATE: Final = {
@@ -200,6 +200,10 @@ ACCEPTED: Final = {
     "AWS::ApiGatewayV2::ApiMapping",
     "AWS::ApiGatewayV2::Deployment",
     "AWS::ApiGatewayV2::DomainName",
+    # These three are for WebSocket APIs only, which are absent.
+    "AWS::ApiGatewayV2::IntegrationResponse",
+    "AWS::ApiGatewayV2::Model",
+    "AWS::ApiGatewayV2::RouteResponse",
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::ApplicationInsights::Application",
@@ -289,21 +293,36 @@ ACCEPTED: Final = {
 }
 
 
+def is_websocket(resource: Mapping[str, Any]) -> bool:
+    """Returns whether a resource of the type AWS::ApiGatewayV2::Api is a WebSocket API."""
+    return (resource.get("Properties") or {}).get("ProtocolType") == "WEBSOCKET"
+
+
 def classify(resources: Mapping[str, Any]) -> list[Part]:
     """Returns every resource with its class, and properties of running types that do not run.
 
-    The template must be transformed already.
+    The template must be transformed already. Routes, integrations and stages of a WebSocket API
+    have no effect without it.
     """
+    sockets = [
+        {"Ref": name}
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::ApiGatewayV2::Api" and is_websocket(resource)
+    ]
     parts = []
     for name, resource in resources.items():
-        kind = resource["Type"]
+        kind, properties = resource["Type"], resource.get("Properties") or {}
         known = STATE.get(kind) or COMPUTE.get(kind)
-        if known is None:
+        if {"Ref": name} in sockets:
+            parts.append(Part(Class.ABSENT, name, f"{kind} (WebSocket)"))
+        elif known is None:
             parts.append(Part(Class.ACCEPTED if kind in ACCEPTED else Class.ABSENT, name, kind))
-            continue
-        parts.append(Part(Class.RUNS, name, kind))
-        harmless = _WITHOUT_EFFECT.get(kind, set())
-        for unknown in sorted(set(resource.get("Properties") or {}) - known):
-            group = Class.ACCEPTED if unknown in harmless else Class.ABSENT
-            parts.append(Part(group, name, kind, unknown))
+        elif properties.get("ApiId") in sockets:
+            parts.append(Part(Class.ACCEPTED, name, kind))
+        else:
+            parts.append(Part(Class.RUNS, name, kind))
+            harmless = _WITHOUT_EFFECT.get(kind, set())
+            for unknown in sorted(set(properties) - known):
+                group = Class.ACCEPTED if unknown in harmless else Class.ABSENT
+                parts.append(Part(group, name, kind, unknown))
     return parts

@@ -14,7 +14,8 @@ from typing import Any, Final
 from mayfly_local.application.classes import Part, refusals
 from mayfly_local.application.intrinsics import Unresolvable, pseudo_parameters, references, resolve
 from mayfly_local.application.metadata import libraries, metadata_problems
-from mayfly_local.application.parameters import Value, saved_overrides
+from mayfly_local.application.parameters import Value
+from mayfly_local.application.samconfig import saved_overrides
 from mayfly_local.application.source import parse, read
 from mayfly_local.application.supported import STATE, classify
 from mayfly_local.application.transformation import Transformed, stack_name, transform
@@ -23,7 +24,7 @@ from mayfly_local.errors import TemplateError
 __all__ = ["UNUSABLE", "Template", "load", "parse"]
 
 #: Changes when templates are transformed in another way.
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 #: Errors that reading a property of the wrong shape can raise.
 UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
 

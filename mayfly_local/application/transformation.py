@@ -16,13 +16,9 @@ from mayfly_local.application.intrinsics import (
     resolve,
 )
 from mayfly_local.application.nested import inline
-from mayfly_local.application.parameters import (
-    Value,
-    missing_parameters,
-    parameter_values,
-    saved_overrides,
-)
+from mayfly_local.application.parameters import Value, missing_parameters, parameter_values
 from mayfly_local.application.sam import translated
+from mayfly_local.application.samconfig import saved_overrides
 from mayfly_local.application.source import parse, read
 from mayfly_local.errors import TemplateError
 
@@ -165,7 +161,7 @@ class _Stack:
 
         try:
             self._note(source, static)
-            source = Includes(path, static, self.files).expand(source)
+            source = Includes(path, static, self.files, self._note_missing_file).expand(source)
             source = expand_loops(source, static)
         except Unresolvable as problem:
             raise TemplateError(path, [str(problem)]) from None
@@ -194,6 +190,12 @@ class _Stack:
                         detail=f"{name} (give it with --parameter {name}=VALUE)",
                     )
                 )
+
+    def _note_missing_file(self, location: str) -> None:
+        """Notes an `AWS::Include` whose file is not on this machine."""
+        detail = f"AWS::Include of {location}, which is not next to the template"
+        part = Part(Class.ABSENT, "Fn::Transform", detail=detail)
+        self.parts += [] if part in self.parts else [part]
 
     def _nest(
         self,

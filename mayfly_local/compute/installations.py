@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mayfly_local.compute.requirements import Requirements
-from mayfly_local.compute.reuse import reuse
+from mayfly_local.compute.reuse import mark, reuse
 from mayfly_local.errors import LocalError
 
 __all__ = ["Installations", "installed", "package_folder"]
@@ -31,6 +31,7 @@ def package_folder(requirements: Requirements, cache: Path) -> Path:
     """Returns the folder of installed requirements, whether or not it exists yet."""
     platform_text = f"{sys.version_info[:2]} {platform.machine()} {sys.platform}"
     text = f"{platform_text}\n{requirements.text}{requirements.constraints}"
+    text += mark(requirements.text)
     return cache / "packages" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -2,19 +2,17 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from mayfly_local.account import REGION
 from mayfly_local.application.model import Application, Function
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.packages import has_awslambdaric, python_path, runtime_folder
 from mayfly_local.compute.requirements import Requirements
-from mayfly_local.iam.credentials import Credentials, Keys
+from mayfly_local.iam.credentials import Keys, emulator_variables
 from mayfly_local.ports.peers import can_tell
 
-__all__ = ["emulator_variables", "function_variables", "launches", "python_version_note"]
+__all__ = ["function_variables", "launches", "python_version_note"]
 
 _LOOP: Final = str(Path(__file__).parent / "python_runtime.py")
 
@@ -103,17 +101,6 @@ def function_variables(function: Function, code: Path) -> dict[str, str]:
         "LAMBDA_RUNTIME_DIR": str(Path(__file__).parent),
         "_HANDLER": function.handler,
         **function.variables,
-    }
-
-
-def emulator_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str]:
-    """Returns variables that make every AWS SDK use this endpoint with these credentials."""
-    return {
-        **credentials.variables,
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
     }
 
 

@@ -14,12 +14,19 @@ from typing import Final
 from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.invocation import Failure, Invocation, NotSent, Reply
 
-__all__ = ["Pool", "Starts"]
+__all__ = ["Pool", "Starts", "environment_limit"]
 
+#: Most environments of a function: enough for a burst, few enough for a laptop.
+_MOST_ENVIRONMENTS: Final = 10
 #: Starts an environment, or returns the reason for its failure.
 Starter = Callable[[], Awaitable[Environment | Failure]]
 #: Seconds after which a slow start no longer delays the next one.
 _START_SECONDS: Final = 2.0
+
+
+def environment_limit(reserved: int | None) -> int:
+    """Returns the most environments of a function with this reserved concurrency."""
+    return _MOST_ENVIRONMENTS if reserved is None else min(reserved, _MOST_ENVIRONMENTS)
 
 
 class Starts:

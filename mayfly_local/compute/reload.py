@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,27 +14,30 @@ from mayfly_local.compute.pool import Pool
 
 __all__ = ["Reload"]
 
+#: Files of packages, which are installed at the start only.
+_PACKAGES: Final = {"pyproject.toml", "requirements.txt", "uv.lock"}
 #: Seconds without a change, after which the terminal shows what was reloaded.
 _QUIET_SECONDS: Final = 0.1
 
 
 class Reload:
-    """Watches the template, and the folders of all functions, libraries and layers.
+    """Watches the folders of all functions, libraries and layers, and what needs a restart.
 
-    All paths are resolved. On Linux, `check` finds every change that was saved before its call. On
-    other systems a change is noticed some hundredths of a second later. `bytecode` is the folder
-    of the functions' byte-code.
+    `fixed` are the template and archives, which are read at the start only. All paths are resolved.
+    On Linux, `check` finds every change that was saved before its call. On other systems a change
+    is noticed some hundredths of a second later. `bytecode` is the folder of the functions'
+    byte-code.
     """
 
     def __init__(
         self,
         application: Application,
-        template: Path,
+        fixed: Sequence[Path],
         pools: Mapping[str, Pool],
         say: Callable[[str], None],
         bytecode: Path,
     ) -> None:
-        self._template = template
+        self._fixed = list(fixed)
         self._pools = pools
         self._say = say
         self._bytecode = bytecode
@@ -66,13 +69,13 @@ class Reload:
     async def _changes(self) -> AsyncIterator[set[Path]]:
         if sys.platform != "linux":
             watched = awatch(
-                *self._users, self._template, watch_filter=_Saved(), debounce=100, step=20
+                *self._users, *self._fixed, watch_filter=_Saved(), debounce=100, step=20
             )
             async for changes in watched:
                 yield {Path(path) for _, path in changes}
             return
         saved = _Saved()
-        inotify = Inotify(self._users, [self._template], lambda path: saved(Change.modified, path))
+        inotify = Inotify(self._users, self._fixed, lambda path: saved(Change.modified, path))
         readable = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_reader(inotify.descriptor, readable.set)
@@ -88,8 +91,9 @@ class Reload:
             inotify.close()
 
     def _apply(self, changed: set[Path]) -> None:
-        if self._template in changed:
-            self._say("the template has changed: stop and start again to apply it")
+        for path in sorted(changed):
+            if path in self._fixed or path.name in _PACKAGES:
+                self._say(f"{path.name} has changed: stop and start again to apply it")
         names = {
             name
             for folder, users in self._users.items()

@@ -51,6 +51,8 @@ class RuntimeApi:
         self._arn = arn
         self._refused = refused
         self._child: Child | None = None
+        #: Set when the process is known. On a busy machine its first request may come before.
+        self._is_known = asyncio.Event()
         self._server = HttpServer(
             self._serve, Access(), body_limit=PAYLOAD_LIMIT + 1, field_limit=_FIELD_LIMIT,
             refused=refused,
@@ -84,6 +86,7 @@ class RuntimeApi:
     def serve_only(self, child: Child) -> None:
         """Accepts requests of this process, and of no other one."""
         self._child = child
+        self._is_known.set()
 
     async def next_poll(self) -> Poll:
         """Returns the process's request for an event, as soon as there is one."""
@@ -123,12 +126,14 @@ class RuntimeApi:
 
     async def close(self) -> None:
         """Closes the socket."""
+        self._is_known.set()
         # If a process was killed while it waited for an event, its request is still open.
         for poll in list(self._open_polls):
             poll.cancel()
         await self._server.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        await self._is_known.wait()
         if (why := self._intrusion(request)) is not None:
             self._refused(request.path, why)
             return _refusal(403, "Forbidden", why)

@@ -1,8 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
 Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
-and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name ends the
-start.
+`tables`, and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name
+ends the start.
 """
 
 import errno

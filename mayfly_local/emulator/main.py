@@ -1,6 +1,7 @@
 """The emulator's process: the emulator, its durable state, and the guard in front of it."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -29,17 +30,21 @@ _FEWEST_CONNECTIONS: Final = 64
 
 def main() -> None:
     """Runs the emulator with its settings, on the socket that the supervisor has opened."""
+    gc.disable()  # Nothing that is loaded is garbage. `prepare` enables it again.
     settings = json.loads(os.environ.pop(SETTINGS))
     say = _speaker(settings["mark"])
     from ministack import app as ministack
 
     identities = Identities(**settings["identities"])
     kept = emulator.prepare(ministack, settings, identities, say)
+    from mayfly_local.emulator.tables import EmulatorTables
+
     access = Access(frozenset(settings["hosts"]))
     guard = Guard(
         ministack.app, lambda refused: say({"refused": refused}), identities, access,
         cors=emulator.bucket_cors,
         bucket_of=emulator.bucket_of_host, secret_arn=secret_arn, kept=kept,
+        tables=EmulatorTables(), transaction_seconds=settings["transaction_seconds"],
         request=lambda what: say({"requested": what}),
     )  # fmt: skip
     asyncio.run(_serve(guard, access, socket.socket(fileno=settings["socket"])))

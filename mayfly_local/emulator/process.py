@@ -25,8 +25,8 @@ from mayfly_local.processes.children import Child, Children
 
 __all__ = ["SETTINGS", "Emulator", "free_port"]
 
-#: Variable with the process's settings as JSON: `identities`, `hosts`, `socket`, `mark`, and the
-#: place of the state.
+#: Variable with the process's settings as JSON: `identities`, `hosts`, `socket`, `mark`,
+#: `transaction_seconds`, and the place of the state.
 SETTINGS: Final = "MAYFLY_STORE"
 
 _SERVICES: Final = (
@@ -42,8 +42,9 @@ class Emulator:
     """The emulator's process.
 
     It stores its state in the folder `state`, or only in memory if that is None. `hosts` are
-    allowed host names next to the loopback names. `say` prints a line on the terminal. `clock` is
-    the file of a clock that a test can move.
+    allowed host names next to the loopback names. Transactions hold their items for
+    `transaction_seconds`. `say` prints a line on the terminal. `clock` is the file of a clock that
+    a test can move.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Emulator:
         keys: Keys,
         hosts: Iterable[str] = (),
         any_credentials: bool = False,
+        transaction_seconds: float = 0.0,
         say: Callable[[str], None] = lambda text: None,
         clock: Path | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class Emulator:
         # With any credentials, a page could send requests under such a name without a key.
         self._hosts = [] if any_credentials else list(hosts)
         self._any_credentials = any_credentials
+        self._transaction_seconds = transaction_seconds
         self._say = say
         self._clock = clock
         #: Called with each request of a test that only the runtime can serve: `{what: arguments}`.
@@ -164,6 +167,7 @@ class Emulator:
             "socket": listener.fileno(),
             "mark": self._mark,
             "clock": None if self._clock is None else str(self._clock),
+            "transaction_seconds": self._transaction_seconds,
         }
         # Objects of buckets are files; everything else is in the journal.
         objects = {"S3_PERSIST": "1", "S3_DATA_DIR": f"{self._state}/s3"} if self._state else {}

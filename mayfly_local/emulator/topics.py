@@ -6,9 +6,10 @@ https://docs.aws.amazon.com/sns/latest/dg/sns-lambda-as-subscriber.html
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ministack.services import sns
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mayfly_local.emulator.durable import Durable
 
 __all__ = ["hook_topics"]
+
+_LOG: Final = logging.getLogger("mayfly.topics")
 
 
 def hook_topics(durable: "Durable") -> None:
@@ -93,6 +96,8 @@ class _Fanout:
         policy = json.loads(settings.get("RedrivePolicy") or "{}")
         if queue_exists(dead := str(policy.get("deadLetterTargetArn", ""))):
             send_to_queue(dead, json.dumps(queue_body(envelope)), group=group)
+        else:
+            _LOG.warning("a message of a topic was not delivered: there is no %s", endpoint)
 
 
 def lambda_event(subscription_arn: str, envelope: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,8 +114,11 @@ class Reaper:
                     TableName=table, Key=key, **self._expired(attribute, "ConditionExpression")
                 )
                 deleted += 1
-            except client.exceptions.ConditionalCheckFailedException:
-                continue  # The item was renewed meanwhile.
+            except (
+                client.exceptions.ConditionalCheckFailedException,
+                client.exceptions.TransactionConflictException,
+            ):
+                continue  # The item was renewed meanwhile, or a transaction holds it for a moment.
         return deleted
 
     def _expired(self, attribute: str, expression: str) -> dict[str, Any]:

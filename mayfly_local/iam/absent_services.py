@@ -21,8 +21,8 @@ _SIGNED_FOR: Final = {
 }  # fmt: skip
 #: Services that a client signs for next to the first.
 _SISTERS: Final = {
-    "cognito-identity": "cognito-idp", "iotdata": "iot", "rds-data": "rds", "rds-db": "rds",
-    "redshift-data": "redshift",
+    "cognito-identity": "cognito-idp", "execute-api": "apigatewayv2", "iotdata": "iot",
+    "rds-data": "rds", "rds-db": "rds", "redshift-data": "redshift",
 }  # fmt: skip
 
 

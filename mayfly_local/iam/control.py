@@ -13,26 +13,33 @@ from typing import Any, Final
 from mayfly_local.iam.bodies import Receive, whole_body
 from mayfly_local.iam.faults import KILLS, KINDS, Faults
 from mayfly_local.iam.identities import Identities
+from mayfly_local.iam.items import WRITES
 from mayfly_local.iam.kept import Kept
 from mayfly_local.iam.permissions import Permissions, Role
 from mayfly_local.iam.refusals import Refusals
-from mayfly_local.iam.requests import Permission
+from mayfly_local.iam.requests import Permission, Request
 from mayfly_local.iam.responses import Send, plain_error, respond
+from mayfly_local.iam.transactions import Transactions
 
 __all__ = ["PREFIX", "ControlInterface"]
 
 #: The paths of control requests.
 PREFIX: Final = "/_mayfly/"
 #: Requests that people may send, besides those that only read.
-_OF_PEOPLE: Final = ("faults", "clear-faults", "check", "advance")
+_OF_PEOPLE: Final = ("faults", "clear-faults", "check", "transactions", "hold", "advance")
+#: Requests that only read if they have no body.
+_READS: Final = ("health", "roles", "transactions")
+#: The longest time for which a transaction holds its items, in milliseconds: 10 s, by which every
+#: SDK has given up.
+_LONGEST_MS: Final = 10_000
 
 
 class ControlInterface:
     """Serves control requests.
 
-    They set the keys and roles of functions, request faults and clear them, and ask about
-    permissions. `request` passes on what only the runtime can do. All other requests are for the
-    durable state.
+    They set the keys and roles of functions, request faults and clear them, set how long
+    transactions hold their items, and ask about permissions. `request` passes on what only the
+    runtime can do. All other requests are for the durable state.
     """
 
     def __init__(
@@ -40,9 +47,10 @@ class ControlInterface:
         identities: Identities,
         permissions: Permissions,
         refusals: Refusals,
-        faults: Faults,
-        kept: Kept,
         *,
+        faults: Faults,
+        transactions: Transactions,
+        kept: Kept,
         request: Callable[[dict[str, Any]], None] = lambda what: None,
     ) -> None:
         self._request = request
@@ -53,6 +61,7 @@ class ControlInterface:
         self._permissions = permissions
         self._refusals = refusals
         self._faults = faults
+        self._transactions = transactions
         self._kept = kept
         #: The types of the template's absent resources, by logical id.
         self.absent: dict[str, str] = {}
@@ -79,7 +88,7 @@ class ControlInterface:
         except ValueError as problem:
             await respond(send, 400, *plain_error(f"the body is not JSON: {problem}"))
             return
-        is_read = what in ("health", "roles") and body is None
+        is_read = what in _READS and body is None
         if owner != "runtime" and not is_read and what not in _OF_PEOPLE:
             await respond(send, 403, *plain_error(f"only the runtime may use {PREFIX}{what}"))
             return
@@ -106,6 +115,10 @@ class ControlInterface:
                 return {"invocations": await self._kept.due_invocations(**arguments)}
             case "advance":
                 return await self._asked_of_runtime(what, arguments)
+            case "advanced":
+                if (waiting := self._replies.get(arguments["number"])) and not waiting.done():
+                    waiting.set_result(arguments["reply"])
+                return {}
         return self._reply(what, arguments)
 
     async def _asked_of_runtime(self, what: str, arguments: Any) -> Any:
@@ -120,10 +133,6 @@ class ControlInterface:
 
     def _reply(self, what: str, arguments: Any) -> Any:
         match what:
-            case "advanced":
-                if (waiting := self._replies.get(arguments["number"])) and not waiting.done():
-                    waiting.set_result(arguments["reply"])
-                return {}
             case "health":
                 return {"status": "ok"}
             case "roles" if arguments is not None:
@@ -149,6 +158,12 @@ class ControlInterface:
                 return {}
             case "clear-faults":
                 return {"cleared": self._faults.clear()}
+            case "transactions":
+                if arguments is not None:
+                    self._transactions.set(arguments["milliseconds"] / 1000)
+                return self._transactions.report()
+            case "hold":
+                return {"items": self._transactions.hold(*_other_transaction(arguments))}
             case "check":
                 function, permission = (
                     arguments["function"],
@@ -181,15 +196,24 @@ def _use_of(permissions: Permissions) -> dict[str, Any]:
     }
 
 
+def _other_transaction(arguments: Mapping[str, Any]) -> tuple[Request, float]:
+    """Returns a request whose items another transaction is to hold, and for how many seconds."""
+    headers = {"x-amz-target": f"DynamoDB_20120810.{arguments['operation']}"}
+    body = json.dumps(arguments["request"]).encode()
+    return Request("dynamodb", "POST", "/", {}, headers, body), arguments["milliseconds"] / 1000
+
+
 def _malformed(what: str, arguments: Any) -> str | None:
     """Returns the error of a control request from people, or None."""
     shapes: dict[str, dict[str, type]] = {
         "clear-faults": {},
         "faults": {"function": str, "action": str, "kind": str, "times": int},
         "advance": {"seconds": float, "at_once": bool},
+        "transactions": {"milliseconds": int},
+        "hold": {"operation": str, "request": dict, "milliseconds": int},
         "check": {"function": str, "action": str, "resource": str, "note": bool},
     }
-    if what not in shapes:
+    if what not in shapes or (what in _READS and arguments is None):
         return None
     if what == "faults" and isinstance(arguments, dict) and "containing" in arguments:
         shapes[what]["containing"] = str
@@ -200,12 +224,19 @@ def _malformed(what: str, arguments: Any) -> str | None:
         return f"wrong type: {', '.join(wrong)}"
     if what == "advance" and not 0 <= arguments["seconds"] < math.inf:
         return f"seconds is a number from 0 on, not {arguments['seconds']}"
-    if what == "faults" and (arguments["kind"] not in (*KINDS, *KILLS) or arguments["times"] < 1):
+    if not 0 <= arguments.get("milliseconds", 0) <= _LONGEST_MS:
+        return f"milliseconds is from 0 to {_LONGEST_MS}"
+    return _malformed_fault(arguments) if what == "faults" else None
+
+
+def _malformed_fault(fault: Mapping[str, Any]) -> str | None:
+    if fault["kind"] not in (*KINDS, *KILLS) or fault["times"] < 1:
         return f"kind is one of {', '.join((*KINDS, *KILLS))}, times at least 1"
-    if (
-        what == "faults"
-        and arguments["kind"] == "conflict"
-        and not arguments["action"].startswith("dynamodb:")
-    ):
-        return f"only calls of DynamoDB can conflict, and {arguments['action']} is another one"
+    if fault["kind"] == "conflict" and fault["action"] not in WRITES:
+        return (
+            f"{fault['action']} cannot meet a transaction; with conflict, action is one of "
+            f"{', '.join(WRITES)}"
+        )
+    if fault["kind"] == "throttle" and not fault["action"].startswith("dynamodb:"):
+        return f"only calls of DynamoDB can be throttled here, and {fault['action']} is another one"
     return None

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from mayfly_local.account import REGION
 from mayfly_local.errors import LocalError
 
-__all__ = ["FOREIGN", "Credentials", "Keys", "make_private", "people"]
+__all__ = ["FOREIGN", "Credentials", "Keys", "emulator_variables", "make_private", "people"]
 
 _FILE: Final = "access-key"
 #: Folders that the stack creates in its folders.
@@ -111,3 +112,14 @@ def make_private(folder: Path, *, is_own: bool) -> list[str]:
             path.chmod(mode)
             opened.append(str(path))
     return opened
+
+
+def emulator_variables(endpoint: str, credentials: Credentials) -> Mapping[str, str]:
+    """Returns variables that make every AWS SDK use this endpoint with these credentials."""
+    return {
+        **credentials.variables,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }

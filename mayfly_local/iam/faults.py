@@ -8,7 +8,7 @@ from mayfly_local.iam.requests import UNREADABLE, Request
 __all__ = ["KILLS", "KINDS", "Faults"]
 
 #: The kinds of faults.
-KINDS: Final = ("refuse", "lose", "conflict", "silence")
+KINDS: Final = ("refuse", "lose", "conflict", "throttle", "silence")
 #: Faults that kill the calling process: before its call takes effect, and afterwards.
 KILLS: Final = ("kill", "kill-after")
 
@@ -17,9 +17,9 @@ class Faults:
     """The faults that have not struck yet.
 
     With `refuse` a call never takes effect. With `lose` it takes effect, and its response is lost.
-    With `conflict` it is refused as DynamoDB refuses a write that meets a transaction, and with
-    `silence` it is not answered at all. With `kill` and `kill-after` its process is killed: before
-    it takes effect, and afterwards.
+    With `conflict` a transaction takes the call's item just before it (`Transactions.hold`). With
+    `throttle` DynamoDB refuses it for load, and with `silence` it is not answered at all. With
+    `kill` and `kill-after` its process is killed: before it takes effect, and afterwards.
     """
 
     def __init__(self) -> None:
@@ -39,8 +39,8 @@ class Faults:
         self._wanted.clear()
         return left
 
-    def strike(self, function: str, request: Request) -> str | None:
-        """Returns the kind of a request's fault, or None."""
+    def strike(self, function: str, request: Request) -> dict[str, Any] | None:
+        """Returns the fault of a request, or None."""
         if not self._wanted:
             return None
         try:
@@ -56,5 +56,5 @@ class Faults:
                 fault["times"] -= 1
                 if not fault["times"]:
                     self._wanted.remove(fault)
-                return str(fault["kind"])
+                return fault
         return None

@@ -17,10 +17,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from mayfly_local.iam.absent_services import absent_resources, absent_service
-from mayfly_local.iam.bodies import Message, Receive, posted_key, replay, whole_body
+from mayfly_local.iam.bodies import Message, Receive, posted_key, whole_body
 from mayfly_local.iam.control import PREFIX, ControlInterface
 from mayfly_local.iam.faults import Faults
 from mayfly_local.iam.identities import OWNER, SERVICE, Identities
+from mayfly_local.iam.items import NoTables, Tables
 from mayfly_local.iam.kept import Kept, NothingKept, committing
 from mayfly_local.iam.pages import Cors, asks_another_service, no_cors
 from mayfly_local.iam.permissions import Permissions
@@ -32,11 +33,12 @@ from mayfly_local.iam.responses import (
     access_denied,
     not_written,
     plain_error,
-    requested_conflict,
     requested_fault,
     respond,
+    throttled,
     unknown_key,
 )
+from mayfly_local.iam.transactions import TRANSACTION_SECONDS, Transactions
 from mayfly_local.ports.access import Access
 
 __all__ = ["Guard"]
@@ -56,7 +58,8 @@ class Guard:
     """An ASGI application around the emulator's.
 
     `bucket_of` returns the bucket of a host name, `secret_arn` the ARN of a secret's name, or None.
-    `request` passes on what only the runtime can do: `{what: arguments}`.
+    `tables` are DynamoDB's, whose items a transaction holds for `transaction_seconds`. `request`
+    passes on what only the runtime can do: `{what: arguments}`.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Guard:
         bucket_of: Callable[[str], str | None] = lambda host: None,
         secret_arn: Callable[[str], str | None] = lambda name: None,
         kept: Kept | None = None,
+        tables: Tables | None = None,
+        transaction_seconds: float = 0.0,
         key_seconds: float = _KEY_SECONDS,
         request: Callable[[dict[str, Any]], None] = lambda what: None,
     ) -> None:
@@ -83,10 +88,19 @@ class Guard:
         self._kept = kept or NothingKept()
         self._request = request
         self._faults = Faults()
+        self._transactions = Transactions(
+            emulator, tables or NoTables(), seconds=transaction_seconds
+        )
         permissions = Permissions()
         self._refusals = Refusals(permissions, report)
         self._control = ControlInterface(
-            identities, permissions, self._refusals, self._faults, self._kept, request=request
+            identities,
+            permissions,
+            self._refusals,
+            faults=self._faults,
+            transactions=self._transactions,
+            kept=self._kept,
+            request=request,
         )
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -184,7 +198,10 @@ class Guard:
             OWNER.set(owner)
             SERVICE.set(service)
             function = owner.removeprefix("function ")
-            if function == owner:
+            is_whole = function != owner or (
+                service == "dynamodb" and not self._transactions.is_idle
+            )
+            if not is_whole:
                 await self._emulator(scope, receive, send)
                 return
             body = await whole_body(receive)
@@ -194,7 +211,10 @@ class Guard:
             service, request.method, request.path, request.query, request.headers, body,
             self._secret_arn,
         )  # fmt: skip
-        await self._as_function(function, whole, scope, receive, send)
+        if function == owner:
+            await self._transactions.serve(whole, scope, receive, send)
+        else:
+            await self._as_function(function, whole, scope, receive, send)
 
     def _mismatch(self, request: Request, key: str, service: str) -> str | None:
         """Returns the reason to refuse a request with a known key, or None."""
@@ -230,21 +250,27 @@ class Guard:
             sentence = self._refusals.sentence(function, refused)
             await respond(send, *access_denied(request.service, sentence))
             return
-        match self._faults.strike(function, request):
-            case None:
-                await self._emulator(scope, replay(request.body, receive), send)
+        fault = self._faults.strike(function, request)
+        if fault is None:
+            await self._transactions.serve(request, scope, receive, send)
+            return
+        match fault["kind"]:
             case "conflict":
-                await respond(send, 400, *requested_conflict(request))
+                seconds = self._transactions.seconds or TRANSACTION_SECONDS
+                self._transactions.hold(request, seconds, action=fault["action"])
+                await self._transactions.serve(request, scope, receive, send)
+            case "throttle":
+                await respond(send, 400, *throttled())
             case "silence":
                 await _until_gone(receive)
             case "kill":
                 await self._kill(function, scope, receive)
             case "kill-after":
-                await self._emulator(scope, replay(request.body, receive), _nowhere)
+                await self._transactions.serve(request, scope, receive, _nowhere)
                 self._kept.commit()
                 await self._kill(function, scope, receive)
             case "lose":
-                await self._emulator(scope, replay(request.body, receive), _nowhere)
+                await self._transactions.serve(request, scope, receive, _nowhere)
                 await respond(send, 500, *requested_fault())
             case _:
                 await respond(send, 500, *requested_fault())

@@ -18,7 +18,9 @@ from mayfly_local.iam.lambda_requests import lambda_actions
 from mayfly_local.iam.s3_requests import s3_actions
 from mayfly_local.iam.secret_requests import secret_actions
 
-__all__ = ["SERVICES", "UNREADABLE", "Permission", "Request", "signer"]
+__all__ = [
+    "SERVICES", "TRANSACTED", "UNREADABLE", "Permission", "Request", "signer", "table_name",
+]  # fmt: skip
 
 #: Services that the emulator provides. Requests to other services are refused.
 SERVICES: Final = {
@@ -37,7 +39,8 @@ _STATEMENT: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _EXISTS: Final = re.compile(r"\s*EXISTS\s*\(", re.IGNORECASE)
-_TRANSACTED: Final = {
+#: Operations by the entries of transactions that do the same.
+TRANSACTED: Final = {
     "Put": "PutItem",
     "Update": "UpdateItem",
     "Delete": "DeleteItem",
@@ -102,7 +105,7 @@ class Request:
                 Permission(f"lambda:{action}", resource)
                 for action, resource in lambda_actions(self.method, self.path, self.query)
             }
-        operation, arguments = self._operation()
+        operation, arguments = self.operation()
         if self.service in ("events", "sns"):
             return {
                 Permission(f"{self.service}:{action}", resource)
@@ -129,7 +132,11 @@ class Request:
             return {Permission(f"ssm:{operation}", _parameter(name)) for name in names}
         return {Permission(f"{self.service}:{operation}", "*")}
 
-    def _operation(self) -> tuple[str, dict[str, Any]]:
+    def operation(self) -> tuple[str, dict[str, Any]]:
+        """Returns the name of the operation, and its arguments.
+
+        Raises an error of `UNREADABLE` if the request is malformed.
+        """
         if target := self.headers.get("x-amz-target", "").rpartition(".")[2]:
             arguments = json.loads(self.body or b"{}")
             if not isinstance(arguments, dict):
@@ -148,7 +155,7 @@ def _of_dynamodb(operation: str, arguments: dict[str, Any]) -> Iterator[Permissi
     elif operation in ("TransactWriteItems", "TransactGetItems"):
         for entry in arguments.get("TransactItems", ()):
             for kind, write in entry.items():
-                yield Permission(f"dynamodb:{_TRANSACTED.get(kind, kind)}", _table(write))
+                yield Permission(f"dynamodb:{TRANSACTED.get(kind, kind)}", _table(write))
     elif operation in ("BatchGetItem", "BatchWriteItem"):
         for table in arguments.get("RequestItems", ()):
             yield Permission(f"dynamodb:{operation}", _table({"TableName": table}))
@@ -183,10 +190,15 @@ def _of_statement(statement: str) -> Permission:
     return Permission(f"dynamodb:PartiQL{verb.title()}", _table({"TableName": match[5]}) + index)
 
 
+def table_name(name: Any) -> str:
+    """Returns the name of a table that a request names by that, or by the table's ARN."""
+    arn = _TABLE_ARN.match(str(name))
+    return arn[1] if arn else str(name)
+
+
 def _table(arguments: Mapping[str, Any]) -> str:
-    name = str(arguments.get("TableName", "*"))
-    arn = _TABLE_ARN.match(name)
-    return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{arn[1] if arn else name}"
+    name = table_name(arguments.get("TableName", "*"))
+    return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}"
 
 
 def _stream_of(iterator: str) -> str:

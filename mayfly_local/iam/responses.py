@@ -1,7 +1,7 @@
 """Responses of the guard itself, most of them in the forms that SDKs of AWS parse."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
@@ -9,20 +9,27 @@ from mayfly_local.iam.bodies import Message
 from mayfly_local.iam.requests import Request
 
 __all__ = [
+    "CONFLICT_MESSAGE",
+    "JSON",
     "Send",
     "access_denied",
     "not_written",
     "plain_error",
-    "requested_conflict",
     "requested_fault",
     "respond",
+    "throttled",
+    "transaction_cancelled",
+    "transaction_conflict",
+    "transaction_in_progress",
     "unknown_key",
 ]
 
 Send = Callable[[Message], Awaitable[None]]
 
-#: The content type of errors of the services that use JSON.
-_JSON: Final = "application/x-amz-json-1.0"
+#: The content type of the services that use JSON.
+JSON: Final = "application/x-amz-json-1.0"
+#: The message of DynamoDB about an item that is in a transaction.
+CONFLICT_MESSAGE: Final = "Transaction is ongoing for the item"
 
 
 async def respond(
@@ -56,7 +63,7 @@ def access_denied(service: str, sentence: str) -> tuple[int, bytes, str]:
     return (
         status,
         json.dumps({"__type": "AccessDeniedException", "message": sentence}).encode(),
-        _JSON,
+        JSON,
     )
 
 
@@ -70,7 +77,7 @@ def unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[byt
     if service == "lambda" or "x-amz-target" in request.headers:
         return json.dumps(
             {"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}
-        ).encode(), _JSON
+        ).encode(), JSON
     text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
     body = (
         f"<Error>{text}</Error>"
@@ -83,29 +90,60 @@ def unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[byt
 def not_written(problem: OSError) -> tuple[bytes, str]:
     """Returns the error for a request whose changes could not be written."""
     text = f"the state could not be written, so the request failed: {problem.strerror}"
-    return json.dumps({"__type": "InternalServerError", "message": text}).encode(), _JSON
+    return json.dumps({"__type": "InternalServerError", "message": text}).encode(), JSON
 
 
-def requested_conflict(request: Request) -> tuple[bytes, str]:
-    """Returns DynamoDB's error of a write whose item is in another transaction.
+def throttled() -> tuple[bytes, str]:
+    """Returns DynamoDB's error of a request that was refused for load."""
+    return _error(
+        "ProvisionedThroughputExceededException", message="a throttle that a test requested"
+    )
+
+
+def transaction_conflict() -> tuple[bytes, str]:
+    """Returns DynamoDB's error of a write whose item is in a transaction.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html
     """
-    # The requests of other services have no such body.
-    body = json.loads(request.body) if request.service == "dynamodb" else {}
-    count = len(body.get("TransactItems", ()))
-    kind = "TransactionCanceledException" if count else "TransactionConflictException"
-    error: dict[str, Any] = {
-        "__type": f"com.amazonaws.dynamodb.v20120810#{kind}",
-        "message": "a conflict that a test requested",
-    }
-    if count:
-        others = [{"Code": "None"}] * (count - 1)
-        error["CancellationReasons"] = [{"Code": "TransactionConflict"}, *others]
-    return json.dumps(error).encode(), _JSON
+    return _error("TransactionConflictException", message=CONFLICT_MESSAGE)
+
+
+def transaction_cancelled(count: int, met: Container[int]) -> tuple[bytes, str]:
+    """Returns DynamoDB's error of a transaction of which items are in another one.
+
+    It has `count` items; those at the places `met` are in the other one.
+    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+    """
+    reasons = [
+        {"Code": "TransactionConflict", "Message": CONFLICT_MESSAGE}
+        if place in met
+        else {"Code": "None"}
+        for place in range(count)
+    ]
+    codes = ", ".join(reason["Code"] for reason in reasons)
+    return _error(
+        "TransactionCanceledException",
+        Message="Transaction cancelled, please refer cancellation reasons for specific reasons "
+        f"[{codes}]",
+        CancellationReasons=reasons,
+    )
+
+
+def transaction_in_progress() -> tuple[bytes, str]:
+    """Returns DynamoDB's error of a transaction with the token of one that is in progress."""
+    return _error(
+        "TransactionInProgressException",
+        Message="The transaction with the given request token is already in progress.",
+    )
+
+
+def _error(kind: str, **members: Any) -> tuple[bytes, str]:
+    return json.dumps(
+        {"__type": f"com.amazonaws.dynamodb.v20120810#{kind}", **members}
+    ).encode(), JSON
 
 
 def requested_fault() -> tuple[bytes, str]:
     """Returns the error of a call that fails because a test requested it."""
     body = b'{"__type": "InternalServerError", "message": "a fault that a test requested"}'
-    return body, _JSON
+    return body, JSON

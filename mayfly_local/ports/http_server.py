@@ -242,7 +242,9 @@ class HttpServer:
         if (why := self._access.refusal(request.raw_path, headers)) is not None:
             self._refused(request.path, why)
             return _refusal(403, why)
-        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":  # RFC 9110, 10.1.1
+        # A body that is too large gets its refusal in place of the 100: RFC 9110, 10.1.1
+        is_expected = (request.content_length or 0) < self._body_limit
+        if is_expected and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             assert request.transport is not None
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:

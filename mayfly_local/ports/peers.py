@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,23 @@ _LOOPBACK: Final = "127.0.0.1"
 _INODE_COLUMN: Final = 9
 
 
-def is_peer(pid: int, *, client_port: int, server_port: int) -> bool:
+#: The kernel gives its table in pieces. A line may be missing if other connections open or close
+#: between two pieces, so a missing line is looked for again.
+_READS: Final = 5
+
+
+def is_peer(
+    pid: int,
+    *,
+    client_port: int,
+    server_port: int,
+    read: Callable[[], str] = _CONNECTIONS.read_text,
+) -> bool:
     """Returns True if the process holds the client's end of a connection on loopback.
 
-    Returns False if the system does not tell.
+    Returns False if the system does not tell. `read` returns the kernel's table of connections.
     """
-    inode = _inode(client_port, server_port)
+    inode = _inode(client_port, server_port, read)
     return inode is not None and _holds(pid, inode)
 
 
@@ -44,16 +56,19 @@ def can_tell() -> bool:
         return False
 
 
-def _inode(client_port: int, server_port: int) -> str | None:
+def _inode(client_port: int, server_port: int, read: Callable[[], str]) -> str | None:
     """Returns the inode of the client's socket, from the kernel's table of connections."""
     address = f"{int.from_bytes(socket.inet_aton(_LOOPBACK), sys.byteorder):08X}"
     wanted = f" {address}:{client_port:04X} {address}:{server_port:04X} "
-    try:
-        table = _CONNECTIONS.read_text()
-    except OSError:
-        return None
-    line = next((line for line in table.splitlines() if wanted in line), None)
-    return line.split()[_INODE_COLUMN] if line else None
+    for _ in range(_READS):
+        try:
+            table = read()
+        except OSError:
+            return None
+        for line in table.splitlines():
+            if wanted in line:
+                return line.split()[_INODE_COLUMN]
+    return None
 
 
 def _holds(pid: int, inode: str) -> bool:

@@ -3,23 +3,20 @@
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
 """
 
-import asyncio
 import json
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from mayfly_local.compute.invocation import Failure, Reply
-from mayfly_local.emulator.clients import Clients
 from mayfly_local.logs import Log
+from mayfly_local.sources.sender import Message, Sender
 
 __all__ = ["Destinations", "Outcome"]
 
-#: Seconds between two tries to send while the emulator does not answer.
-_PAUSE: Final = 1.0
 #: Most characters of the error message among the attributes of a dead letter.
 _MESSAGE_LIMIT: Final = 1024
 
@@ -80,8 +77,8 @@ class Outcome:
 class Destinations:
     """Sends the outcomes of invocations, under the role of their function as Lambda does."""
 
-    def __init__(self, clients: Clients, log: Log) -> None:
-        self._clients = clients
+    def __init__(self, sender: Sender, log: Log) -> None:
+        self._sender = sender
         self._log = log
 
     async def send(self, function: str, arn: str, outcome: Outcome) -> None:
@@ -89,31 +86,14 @@ class Destinations:
 
         A destination that refuses it gets a line in the log, as it only gets a metric on AWS.
         """
-        record = outcome.record()
-        text = json.dumps(record)
-        match arn.split(":")[2]:
-            case "sqs":
-                url = await self._queue_url(arn)
-                await self._send(
-                    function, arn, "sqs", "send_message", QueueUrl=url, MessageBody=text
-                )
-            case "sns":
-                await self._send(function, arn, "sns", "publish", TopicArn=arn, Message=text)
-            case "lambda":
-                await self._send(
-                    function, arn, "lambda", "invoke",
-                    FunctionName=arn, InvocationType="Event", Payload=text,
-                )  # fmt: skip
-            case _:
-                result = "Success" if outcome.condition == "Success" else "Failure"
-                entry = {
-                    "Source": "lambda",
-                    "DetailType": f"Lambda Function Invocation Result - {result}",
-                    "Detail": text,
-                    "Resources": [arn, f"{outcome.function_arn}:$LATEST"],
-                    "EventBusName": arn,
-                }
-                await self._send(function, arn, "events", "put_events", Entries=[entry])
+        result = "Success" if outcome.condition == "Success" else "Failure"
+        message = Message(
+            json.dumps(outcome.record()),
+            source="lambda",
+            detail_type=f"Lambda Function Invocation Result - {result}",
+            resources=(arn, f"{outcome.function_arn}:$LATEST"),
+        )
+        await self._deliver(function, arn, message)
 
     async def bury(self, function: str, arn: str, outcome: Outcome) -> None:
         """Sends an event to a function's dead-letter queue or topic: the event, as it was.
@@ -126,41 +106,13 @@ class Destinations:
             for name, value in facts.items()
         }
         attributes["ErrorCode"] = {"DataType": "Number", "StringValue": "200"}
-        if ":sqs:" in arn:
-            url = await self._queue_url(arn)
-            await self._send(
-                function, arn, "sqs", "send_message",
-                QueueUrl=url, MessageBody=outcome.event, MessageAttributes=attributes,
-            )  # fmt: skip
-        else:
-            await self._send(
-                function, arn, "sns", "publish",
-                TopicArn=arn, Message=outcome.event, MessageAttributes=attributes,
-            )  # fmt: skip
+        await self._deliver(function, arn, Message(outcome.event, attributes))
 
-    async def _queue_url(self, arn: str) -> str:
-        """Returns the URL of a queue; its name, which the emulator takes as well, if it is gone."""
-        name = arn.rpartition(":")[2]
+    async def _deliver(self, function: str, arn: str, message: Message) -> None:
         try:
-            reply = await self._clients.call("sqs", "get_queue_url", QueueName=name)
-        except (ClientError, BotoCoreError, OSError):
-            return name
-        return str(reply["QueueUrl"])
-
-    async def _send(
-        self, function: str, arn: str, service: str, operation: str, **arguments: Any
-    ) -> None:
-        """Repeats a call while the emulator restarts."""
-        while True:
-            try:
-                await self._clients.of(function).call(service, operation, **arguments)
-            except ClientError as refusal:
-                self._log.event(
-                    "destination refused", "ERROR",
-                    target=function, destination=arn, reason=str(refusal),
-                )  # fmt: skip
-                return
-            except (BotoCoreError, OSError):
-                await asyncio.sleep(_PAUSE)
-            else:
-                return
+            await self._sender.deliver(arn, message, function=function)
+        except ClientError as refusal:
+            self._log.event(
+                "destination refused", "ERROR",
+                target=function, destination=arn, reason=str(refusal),
+            )  # fmt: skip

@@ -2,16 +2,16 @@
 
 import time
 import uuid
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 
 from mayfly_local.application.apis import Api, ApiKind
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Guests, Invoke
+from mayfly_local.sources.front import Front
 from mayfly_local.sources.http_api import HttpApi
-from mayfly_local.sources.http_request import HttpRequest, read_request
-from mayfly_local.sources.refusals import Refused
+from mayfly_local.sources.http_request import read_request
 from mayfly_local.sources.rest_api import RestApi
 from mayfly_local.sources.shares import Shares
 
@@ -22,23 +22,12 @@ __all__ = ["BODY_LIMIT", "Gateway"]
 BODY_LIMIT: Final = 10 * 1024 * 1024
 
 
-class _Front(Protocol):
-    @property
-    def too_large(self) -> Refused: ...
-
-    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response: ...
-
-    def name_request(self, response: web.StreamResponse, request_id: str) -> None: ...
-
-    async def answer(self, request: HttpRequest, request_id: str) -> web.Response: ...
-
-
 class Gateway:
     """Answers requests for one API."""
 
     def __init__(self, api: Api, invoke: Invoke, guests: Guests, log: Log, shares: Shares) -> None:
         kind = RestApi if api.kind is ApiKind.REST else HttpApi
-        self._front: _Front = kind(api, invoke, guests, log, shares)
+        self._front: Front = kind(api, invoke, guests, log, shares)
         self._log = log
         #: Requests that are being answered.
         self.running = 0

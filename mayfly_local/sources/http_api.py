@@ -12,16 +12,14 @@ from mayfly_local.account import ACCOUNT
 from mayfly_local.application.apis import Api, ApiKind
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
-from mayfly_local.sources.authorizations import Authorizations, Caller, Guests, Invoke
+from mayfly_local.sources.authorizations import Caller, Guests, Invoke
 from mayfly_local.sources.cors import add_cors, is_preflight, preflight
-from mayfly_local.sources.head_limit import check_head
-from mayfly_local.sources.http_events import http_event
+from mayfly_local.sources.front import Front
+from mayfly_local.sources.http_events import http_event, signer_context
 from mayfly_local.sources.http_request import Call, HttpRequest
-from mayfly_local.sources.integrations import Integration
 from mayfly_local.sources.refusals import Refused, http_refusal
 from mayfly_local.sources.replies import JSON, TEXT, MalformedReply, http_response
-from mayfly_local.sources.rest_events import rest_event, with_identity
-from mayfly_local.sources.routes import find_stage, match
+from mayfly_local.sources.rest_events import rest_event, signer_identity, with_identity
 from mayfly_local.sources.shares import Shares
 
 __all__ = ["HttpApi"]
@@ -33,23 +31,25 @@ _INTEGRATION_SECONDS: Final = 30.0
 _URL_SECONDS: Final = 900.0
 
 
-class HttpApi:
+class HttpApi(Front):
     """Answers requests for one HTTP API or function URL."""
 
     def __init__(self, api: Api, invoke: Invoke, guests: Guests, log: Log, shares: Shares) -> None:
-        self._api = api
-        self._log = log
-        self._authorizations = Authorizations(api.kind, invoke, guests)
         seconds = _URL_SECONDS if api.kind is ApiKind.URL else _INTEGRATION_SECONDS
-        self._integration = Integration(invoke, log, shares, seconds=seconds)
+        super().__init__(api, invoke, guests, log, shares, seconds=seconds)
 
     @property
     def too_large(self) -> Refused:
         """The answer to a body above the limit."""
         return Refused(413, "Request Entity Too Large")
 
+    @property
+    def unknown_route(self) -> Refused:
+        """The answer to a request that is not for any route."""
+        return Refused(404, "Not Found")
+
     def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
-        """Returns the response to a request that is not for any route."""
+        """Returns the API's own response to a request that it refuses."""
         return http_refusal(refused)
 
     def name_request(self, response: web.StreamResponse, request_id: str) -> None:
@@ -58,42 +58,24 @@ class HttpApi:
         response.headers.setdefault(name, request_id)
 
     async def answer(self, request: HttpRequest, request_id: str) -> web.Response:
-        """Returns the response to a request."""
+        """Returns the response to a request, with the API's CORS headers."""
         cors = self._api.cors
         if cors is not None and is_preflight(request):
             return preflight(cors, request)
-        try:
-            response = await self._routed(request, request_id)
-        except Refused as refused:
-            if refused.reason:
-                self._log.event(
-                    "request refused",
-                    "ERROR" if refused.status >= 500 else "INFO",
-                    api=self._api.name, path=request.path, request_id=request_id,
-                    status=refused.status, reason=refused.reason,
-                )  # fmt: skip
-            response = self.refusal(refused, request_id, request.path)
+        response = await super().answer(request, request_id)
         if cors is not None:
             add_cors(response, cors, request)
         return response
 
-    async def _routed(self, request: HttpRequest, request_id: str) -> web.Response:
-        check_head(request)
-        stage, path = find_stage(self._api, request.path)
-        matched = match(self._api.routes, request.method, path)
-        if matched is None:
-            raise Refused(404, "Not Found")
-        route, parameters = matched
-        call = Call(self._api, stage, route, path, parameters, request, request_id)
-        caller = await self._authorizations.caller(call)
-        event = self._event(call, caller)
+    async def _respond(self, call: Call, caller: Caller) -> web.Response:
+        route = call.route
         result = await self._integration.call(
             route,
-            event,
+            self._event(call, caller),
             caller,
             timed_out=Refused(503, "Service Unavailable"),
             too_large=self.too_large,
-            gone=request.gone,
+            gone=call.request.gone,
         )
         if isinstance(result, Failure):
             raise self._failed()
@@ -101,7 +83,7 @@ class HttpApi:
             kind = JSON if self._api.kind is ApiKind.URL else TEXT
             return http_response(result.payload, payload_format=route.payload, default_type=kind)
         except MalformedReply as problem:
-            self._integration.note_malformed(route, request_id, result, str(problem))
+            self._integration.note_malformed(route, call.request_id, result, str(problem))
             raise self._failed() from None
 
     def _event(self, call: Call, caller: Caller) -> dict[str, Any]:
@@ -109,7 +91,7 @@ class HttpApi:
         if call.route.payload == "1.0":
             event = rest_event(call)
             if caller.key_id is not None:
-                return with_identity(event, _identity(caller.key_id))
+                return with_identity(event, signer_identity(caller.key_id))
             if authorizer is not None:
                 event["requestContext"]["authorizer"] = (
                     {"claims": _texts(caller.claims), "scopes": list(caller.scopes) or None}
@@ -123,7 +105,7 @@ class HttpApi:
         context = event["requestContext"]
         if caller.key_id is not None:
             context["accountId"] = ACCOUNT
-            context["authorizer"] = {"iam": _iam(caller.key_id)}
+            context["authorizer"] = {"iam": signer_context(caller.key_id)}
         elif caller.claims is not None:
             context["authorizer"] = {
                 "jwt": {"claims": _texts(caller.claims), "scopes": list(caller.scopes) or None}
@@ -137,30 +119,6 @@ class HttpApi:
         if self._api.kind is ApiKind.URL:
             return Refused(502, "Internal Server Error")
         return Refused(500, "Internal Server Error")
-
-
-def _iam(key_id: str) -> dict[str, Any]:
-    """Returns the caller of a signed request, as events of format 2.0 have it."""
-    return {
-        "accessKey": key_id,
-        "accountId": ACCOUNT,
-        "callerId": key_id,
-        "cognitoIdentity": None,
-        "principalOrgId": None,
-        "userArn": f"arn:aws:iam::{ACCOUNT}:user/local",
-        "userId": key_id,
-    }
-
-
-def _identity(key_id: str) -> dict[str, Any]:
-    """Returns the caller of a signed request, as events of format 1.0 have it."""
-    return {
-        "accessKey": key_id,
-        "accountId": ACCOUNT,
-        "caller": key_id,
-        "user": key_id,
-        "userArn": f"arn:aws:iam::{ACCOUNT}:user/local",
-    }
 
 
 def _texts(claims: Any) -> dict[str, str]:

@@ -17,7 +17,17 @@ from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.apis import ApiKind
 from mayfly_local.sources.http_request import Call, HttpRequest, forwarded
 
-__all__ = ["as_text", "http_authorizer_event", "http_event", "request_arn"]
+__all__ = [
+    "SIGNER_ARN",
+    "as_text",
+    "http_authorizer_event",
+    "http_event",
+    "request_arn",
+    "signer_context",
+]
+
+#: The user that every caller with a key is.
+SIGNER_ARN: Final = f"arn:aws:iam::{ACCOUNT}:user/local"
 
 #: Content types whose bodies are sent as text; all others are sent as base64.
 _TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml")
@@ -43,6 +53,19 @@ def http_authorizer_event(call: Call, identity: Sequence[str]) -> dict[str, Any]
         "type": "REQUEST",
         "routeArn": request_arn(call),
         "identitySource": list(identity) or None,
+    }
+
+
+def signer_context(key_id: str) -> dict[str, Any]:
+    """Returns the context of a caller that signed its request."""
+    return {
+        "accessKey": key_id,
+        "accountId": ACCOUNT,
+        "callerId": key_id,
+        "cognitoIdentity": None,
+        "principalOrgId": None,
+        "userArn": SIGNER_ARN,
+        "userId": key_id,
     }
 
 

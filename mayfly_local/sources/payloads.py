@@ -1,6 +1,7 @@
 """Pure functions that convert a message or a record to the event for a function."""
 
 import base64
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -73,7 +74,9 @@ def schedule_event(schedule: Schedule, at: datetime) -> Any:
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html
     """
     if schedule.event is not None:
-        return schedule.event
+        # A rule has none of these attributes.
+        is_scheduler = schedule.arn.split(":")[2:3] == ["scheduler"]
+        return _with_attributes(schedule, at) if is_scheduler else schedule.event
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
@@ -85,6 +88,23 @@ def schedule_event(schedule: Schedule, at: datetime) -> Any:
         "resources": [schedule.arn],
         "detail": {},
     }
+
+
+def _with_attributes(schedule: Schedule, at: datetime) -> Any:
+    """Returns the input of a schedule of EventBridge Scheduler with its context attributes.
+
+    https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
+    """
+    attributes = {
+        "schedule-arn": schedule.arn,
+        "scheduled-time": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "execution-id": str(uuid.uuid4()),
+        "attempt-number": "1",
+    }
+    text = json.dumps(schedule.event)
+    for name, own in attributes.items():
+        text = text.replace(f"<aws.scheduler.{name}>", own)
+    return json.loads(text)
 
 
 def _encodable(value: Any) -> Any:

@@ -9,18 +9,16 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from mayfly_local.account import ACCOUNT
 from mayfly_local.application.apis import Api, Mock, Validation
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
-from mayfly_local.sources.authorizations import Authorizations, Caller, Guests, Invoke
-from mayfly_local.sources.head_limit import check_head
-from mayfly_local.sources.http_request import Call, HttpRequest
-from mayfly_local.sources.integrations import Integration
+from mayfly_local.sources.authorizations import Caller, Guests, Invoke
+from mayfly_local.sources.front import Front
+from mayfly_local.sources.http_request import Call
 from mayfly_local.sources.refusals import Refused, rest_refusal
 from mayfly_local.sources.replies import MalformedReply, rest_response
-from mayfly_local.sources.rest_events import is_binary, rest_event, with_identity
-from mayfly_local.sources.routes import find_stage, match
+from mayfly_local.sources.rest_events import is_binary, rest_event, signer_identity, with_identity
+from mayfly_local.sources.routes import find_stage
 from mayfly_local.sources.shares import Shares
 from mayfly_local.sources.validations import body_problem
 
@@ -31,38 +29,21 @@ __all__ = ["RestApi"]
 _INTEGRATION_SECONDS: Final = 29.0
 
 
-class RestApi:
+class RestApi(Front):
     """Answers requests for one REST API."""
 
     def __init__(self, api: Api, invoke: Invoke, guests: Guests, log: Log, shares: Shares) -> None:
-        self._api = api
-        self._log = log
-        self._authorizations = Authorizations(api.kind, invoke, guests)
-        self._integration = Integration(invoke, log, shares, seconds=_INTEGRATION_SECONDS)
+        super().__init__(api, invoke, guests, log, shares, seconds=_INTEGRATION_SECONDS)
 
     @property
     def too_large(self) -> Refused:
         """The answer to a body above the limit."""
         return Refused(413, "HTTP content length exceeded 10485760 bytes.", "REQUEST_TOO_LARGE")
 
-    def name_request(self, response: web.StreamResponse, request_id: str) -> None:
-        """Adds the headers that identify a request to its response."""
-        response.headers.setdefault("x-amzn-RequestId", request_id)
-        response.headers.setdefault("x-amz-apigw-id", f"{request_id.replace('-', '')[:15]}=")
-
-    async def answer(self, request: HttpRequest, request_id: str) -> web.Response:
-        """Returns the response to a request."""
-        try:
-            return await self._routed(request, request_id)
-        except Refused as refused:
-            if refused.reason:
-                self._log.event(
-                    "request refused",
-                    "ERROR" if refused.status >= 500 else "INFO",
-                    api=self._api.name, path=request.path, request_id=request_id,
-                    status=refused.status, reason=refused.reason,
-                )  # fmt: skip
-            return self.refusal(refused, request_id, request.path)
+    @property
+    def unknown_route(self) -> Refused:
+        """The answer to a request that is not for any route."""
+        return Refused(403, "Missing Authentication Token", "MISSING_AUTHENTICATION_TOKEN")
 
     def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
         """Returns the API's own response, in the form that the template gives it."""
@@ -70,20 +51,17 @@ class RestApi:
         variables = {"requestId": request_id, "stage": stage.name}
         return rest_refusal(refused, self._api.responses, variables)
 
-    async def _routed(self, request: HttpRequest, request_id: str) -> web.Response:
-        check_head(request)
-        stage, path = find_stage(self._api, request.path)
-        matched = match(self._api.routes, request.method, path, kind=self._api.kind)
-        if matched is None:
-            raise Refused(403, "Missing Authentication Token", "MISSING_AUTHENTICATION_TOKEN")
-        route, parameters = matched
-        call = Call(self._api, stage, route, path, parameters, request, request_id)
-        caller = await self._authorizations.caller(call)
+    def name_request(self, response: web.StreamResponse, request_id: str) -> None:
+        """Adds the headers that identify a request to its response."""
+        response.headers.setdefault("x-amzn-RequestId", request_id)
+        response.headers.setdefault("x-amz-apigw-id", f"{request_id.replace('-', '')[:15]}=")
+
+    async def _respond(self, call: Call, caller: Caller) -> web.Response:
         api_key = self._api_key(call, caller)
-        if route.validation is not None:
-            _validate(call, route.validation)
-        if route.mock is not None:
-            return _mocked(route.mock)
+        if call.route.validation is not None:
+            _validate(call, call.route.validation)
+        if call.route.mock is not None:
+            return _mocked(call.route.mock)
         return await self._called(call, caller, api_key)
 
     async def _called(self, call: Call, caller: Caller, api_key: str | None) -> web.Response:
@@ -161,15 +139,7 @@ def _has(call: Call, parameter: str) -> bool:
 
 def _identity(caller: Caller, api_key: str | None) -> dict[str, Any]:
     """Returns the fields of an event's identity that depend on the caller's key."""
-    identity: dict[str, Any] = {}
-    if caller.key_id is not None:
-        identity |= {
-            "accessKey": caller.key_id,
-            "accountId": ACCOUNT,
-            "caller": caller.key_id,
-            "user": caller.key_id,
-            "userArn": f"arn:aws:iam::{ACCOUNT}:user/local",
-        }
+    identity = {} if caller.key_id is None else signer_identity(caller.key_id)
     if api_key is not None:
         identity |= {"apiKey": api_key, "apiKeyId": "local"}
     return identity

@@ -16,10 +16,17 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mayfly_local.account import ACCOUNT
 from mayfly_local.application.apis import ApiKind
-from mayfly_local.sources.http_events import as_text, request_arn
+from mayfly_local.sources.http_events import SIGNER_ARN, as_text, request_arn
 from mayfly_local.sources.http_request import Call, HttpRequest, forwarded
 
-__all__ = ["is_binary", "rest_event", "rest_request_event", "rest_token_event", "with_identity"]
+__all__ = [
+    "is_binary",
+    "rest_event",
+    "rest_request_event",
+    "rest_token_event",
+    "signer_identity",
+    "with_identity",
+]
 
 #: Fields of a caller that only other kinds of access control fill.
 _NO_IDENTITY: Final = {
@@ -164,6 +171,17 @@ def _multiple(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     for name, value in pairs:
         values.setdefault(name, []).append(value)
     return values
+
+
+def signer_identity(key_id: str) -> dict[str, Any]:
+    """Returns the identity of a caller that signed its request."""
+    return {
+        "accessKey": key_id,
+        "accountId": ACCOUNT,
+        "caller": key_id,
+        "user": key_id,
+        "userArn": SIGNER_ARN,
+    }
 
 
 def with_identity(event: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:

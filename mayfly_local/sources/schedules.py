@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from mayfly_local.application.model import Schedule
-from mayfly_local.emulator.clients import Clients
 from mayfly_local.logs import Log
 from mayfly_local.processes.clock import Clock
 from mayfly_local.sources.payloads import schedule_event
+from mayfly_local.sources.sender import Message, Sender
 
 __all__ = ["Scheduler"]
 
@@ -27,14 +27,14 @@ class Scheduler:
         self,
         schedule: Schedule,
         submit: Callable[[str, Any], Awaitable[None]],
-        clients: Clients,
+        sender: Sender,
         log: Log,
         *,
         clock: Clock,
     ) -> None:
         self._schedule = schedule
         self._submit = submit
-        self._clients = clients
+        self._sender = sender
         self._log = log
         self._clock = clock
         self._next: datetime | None = None
@@ -75,27 +75,12 @@ class Scheduler:
         return datetime.fromtimestamp(self._clock(), UTC)
 
     async def _send(self, event: Any) -> None:
-        arn, text = str(self._schedule.target_arn), json.dumps(event)
+        arn = str(self._schedule.target_arn)
+        message = Message(json.dumps(event), source="scheduled", detail_type="Scheduled Event")
         try:
-            match arn.split(":")[2]:
-                case "sqs":
-                    name = arn.rpartition(":")[2]
-                    found = await self._clients.call("sqs", "get_queue_url", QueueName=name)
-                    await self._clients.call(
-                        "sqs", "send_message", QueueUrl=found["QueueUrl"], MessageBody=text
-                    )
-                case "sns":
-                    await self._clients.call("sns", "publish", TopicArn=arn, Message=text)
-                case _:
-                    entry = {
-                        "EventBusName": arn,
-                        "Source": "scheduled",
-                        "DetailType": "Scheduled Event",
-                        "Detail": text,
-                    }
-                    await self._clients.call("events", "put_events", Entries=[entry])
-        except (ClientError, BotoCoreError, OSError) as problem:
+            await self._sender.deliver(arn, message)
+        except ClientError as refusal:
             self._log.event(
                 "schedule failed", "ERROR",
-                schedule=self._schedule.name, target=arn, reason=str(problem),
+                schedule=self._schedule.name, target=arn, reason=str(refusal),
             )  # fmt: skip

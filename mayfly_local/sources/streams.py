@@ -27,6 +27,7 @@ from mayfly_local.logs import Log
 from mayfly_local.sources.feeds import feed_of
 from mayfly_local.sources.positions import Positions
 from mayfly_local.sources.queues import failed_ids
+from mayfly_local.sources.sender import UNSENT, Message, Sender
 
 __all__ = ["StreamPoller"]
 
@@ -65,7 +66,7 @@ class StreamPoller:
     ) -> None:
         self._clock = clock
         self._source = source
-        self._clients = clients
+        self._sender = Sender(clients)
         #: Lambda reads and reports under the function's role.
         self._of_function = clients.of(source.function)
         self._feed = feed_of(source.stream_arn, self._of_function, role=source.role)
@@ -318,14 +319,9 @@ class StreamPoller:
         try:
             if ":s3:" in arn:
                 await self._store_report(name, shard, report, records)
-            elif ":sns:" in arn:
-                await self._of_function.call("sns", "publish", TopicArn=arn, Message=text)
             else:
-                found = await self._clients.call("sqs", "get_queue_url", QueueName=name)
-                await self._of_function.call(
-                    "sqs", "send_message", QueueUrl=found["QueueUrl"], MessageBody=text
-                )
-        except (ClientError, BotoCoreError, OSError) as problem:
+                await self._sender.send(arn, Message(text), function=self._source.function)
+        except UNSENT as problem:
             self._log.event(
                 "report lost", "ERROR", destination=name, reason=str(problem), report=report
             )

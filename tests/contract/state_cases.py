@@ -268,6 +268,44 @@ async def a_reader_that_has_not_begun(case: Case, step: str) -> Any:
     return len(case.dynamodb._stream_records["ttt"])
 
 
+async def read_records_that_aged(case: Case, step: str) -> Any:
+    """Returns how many records are kept 14, 16 and 30 minutes after the first ones."""
+    await case.table()
+    case.declare()
+    kept = []
+    for minutes, more in ((14, 20), (16, 10), (30, 0)):
+        for number in range(more):
+            await case.put(f"{minutes} {number}")
+        records = case.dynamodb._stream_records["ttt"]
+        last = records[len(records) - 1]["dynamodb"]["SequenceNumber"]
+        case.durable.serve("read", {"mapping": "M", "sequence_number": last})
+        _OFFSET[0] = minutes * 60
+        case.durable.mappings.drop_read()
+        kept.append(len(case.dynamodb._stream_records["ttt"]))
+    return kept
+
+
+async def a_kinesis_stream(case: Case, step: str) -> Any:
+    """Returns the number of the stream's records."""
+    from ministack.services import kinesis
+
+    async def call(action: str, **body: Any) -> Any:
+        headers = {"x-amz-target": f"Kinesis_20131202.{action}"}
+        reply = await kinesis.handle_request("POST", "/", headers, json.dumps(body).encode(), {})
+        return json.loads(reply[2] or b"{}")
+
+    if step == "before":
+        await call("CreateStream", StreamName="clicks", ShardCount=1)
+        await call("PutRecord", StreamName="clicks", Data="YQ==", PartitionKey="p")
+        case.durable.commit()
+    shard = (await call("ListShards", StreamName="clicks"))["Shards"][0]["ShardId"]
+    start = await call(
+        "GetShardIterator", StreamName="clicks", ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+    )
+    found = await call("GetRecords", ShardIterator=start["ShardIterator"])
+    return len(found["Records"])
+
+
 async def out_of_files(case: Case, step: str) -> Any:
     """Takes all file descriptors from the thread that syncs, which then catches up."""
     import resource

@@ -100,7 +100,7 @@ def is_code(problem: ClientError, code: str) -> bool:
 def test_version_checked_increments_are_all_counted(dynamodb: Any, table: str) -> None:
     def work(_: int) -> None:
         done = 0
-        while done < 50:
+        while done < 20:
             seen = number(dynamodb, table, "a")
             try:
                 dynamodb.update_item(
@@ -118,7 +118,7 @@ def test_version_checked_increments_are_all_counted(dynamodb: Any, table: str) -
                 assert is_code(problem, "ConditionalCheckFailedException")
 
     together(work)
-    assert number(dynamodb, table, "a") == THREADS * 50
+    assert number(dynamodb, table, "a") == THREADS * 20
 
 
 def test_one_of_many_concurrent_puts_if_absent_succeeds(dynamodb: Any, table: str) -> None:

@@ -6,6 +6,7 @@ The tests of a whole stack have the functions.
 import json
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +15,20 @@ from botocore.exceptions import ClientError
 
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.iam.credentials import FOREIGN
-from mayfly_testing.stack import emulator
+from mayfly_testing.stack import emulator, wait_until
 from tests.support.patterns import MALFORMED, PATTERNS
 
 _NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
-    with emulator(tmp_path_factory.mktemp("events")) as endpoint:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("events")
+
+
+@pytest.fixture(scope="module")
+def clients(work: Path) -> Iterator[Clients]:
+    with emulator(work) as endpoint:
         found = Clients(endpoint)
         yield found
         found.close()
@@ -222,6 +228,35 @@ def test_message_for_a_function_that_is_gone_goes_to_the_dead_letter_queue(
     assert [body["Message"] for body in dead.bodies()] == ["lost?"]
 
 
+@pytest.mark.parametrize("protocol", ["sqs", "lambda"])
+def test_message_for_an_endpoint_that_is_gone_is_skipped_with_a_line(
+    clients: Clients, work: Path, protocol: str
+) -> None:
+    kind = "" if protocol == "sqs" else "function:"
+    gone = f"arn:aws:{protocol}:us-east-1:000000000000:{kind}gone{next(_NUMBERS)}"
+    sns, queue = clients.get("sns"), Queue(clients)
+    arn = topic_with(clients, queue)
+    sns.subscribe(TopicArn=arn, Protocol=protocol, Endpoint=gone)
+    sns.publish(TopicArn=arn, Message="m")
+    assert [body["Message"] for body in queue.bodies()] == ["m"]
+    wait_until(lambda: f"there is no {gone}" in log_of(work), 10)
+
+
+@pytest.mark.parametrize("protocol", ["email", "sms", "https"])
+def test_message_for_people_and_for_servers_is_not_sent(clients: Clients, protocol: str) -> None:
+    sns, queue = clients.get("sns"), Queue(clients)
+    arn = topic_with(clients, queue)
+    sns.subscribe(TopicArn=arn, Protocol=protocol, Endpoint="https://127.0.0.1:9/")
+    sns.publish(TopicArn=arn, Message="m")
+    (body,) = queue.bodies()
+    assert (body["Message"], body["Signature"]) == ("m", "EXAMPLE")
+
+
+def log_of(work: Path) -> str:
+    """Returns the log of the emulator's process."""
+    return (work / "logs" / "emulator.jsonl").read_text()
+
+
 # ---------------------------------------------------------------- EventBridge
 
 
@@ -302,6 +337,18 @@ def test_disabled_rule_sends_nothing(clients: Clients) -> None:
     clients.get("events").disable_rule(Name=name)
     put(clients, source, {})
     assert queue.bodies() == []
+
+
+def test_event_for_a_target_that_is_gone_is_skipped_with_a_line(
+    clients: Clients, work: Path
+) -> None:
+    queue, other, source = Queue(clients), Queue(clients), f"s{next(_NUMBERS)}"
+    for target in (queue, other):
+        rule_with(clients, target, {"source": [source]})
+    clients.get("sqs").delete_queue(QueueUrl=queue.url)
+    put(clients, source, {"n": 1})
+    assert [event["detail"] for event in other.bodies()] == [{"n": 1}]
+    wait_until(lambda: f"there is no queue {queue.arn}" in log_of(work), 10)
 
 
 def test_event_has_the_time_and_the_resources_of_its_entry(clients: Clients) -> None:

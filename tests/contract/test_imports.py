@@ -18,7 +18,7 @@ ARROWS: dict[str, set[str]] = {
     "mayfly_testing": {"mayfly", "mayfly_local"},
     "mayfly_lab": {"mayfly", "mayfly_local", "mayfly_testing"},
     "mayfly_cli": {"mayfly", "mayfly_local", "mayfly_lab"},
-    "tools": {"functions", "mayfly", "mayfly_local", "mayfly_testing"},
+    "tools": {"functions", "mayfly", "mayfly_cli", "mayfly_local", "mayfly_testing"},
     "bench": {"functions", "mayfly", "mayfly_local", "mayfly_lab", "mayfly_testing"},
 }
 #: Folders of the product by the names under which they are imported.
@@ -56,7 +56,14 @@ LIBRARY_ARROWS: dict[str, set[str]] = {
     **{name: {"core", "aws", "web", *FEATURES[:5]} for name in FEATURES[5:]},
     "resources": {"core", "aws", "web", *FEATURES},
 }
-FILES = [path for folder in FOLDERS.values() for path in sorted(folder.rglob("*.py"))]
+#: Files of an application that `mayfly init` makes, which are not the product's own.
+STARTER = ROOT / "mayfly_cli" / "starter"
+FILES = [
+    path
+    for folder in FOLDERS.values()
+    for path in sorted(folder.rglob("*.py"))
+    if not path.is_relative_to(STARTER)
+]
 
 
 #: Parts of jobs, each with those that it may import. `store` and `rules` are the modules next to
@@ -68,7 +75,7 @@ JOBS = {
     "worker": {"rules", "authoring", "store"},
     "routing": {"rules", "authoring", "store"},
 }
-_OF_STORE = {"__init__", "group_commit", "operations", "service", "store"}
+_OF_STORE = {"__init__", "due", "group_commit", "operations", "service", "store"}
 #: Modules of a feature that compute with values only.
 PURE = (
     "cron.py",
@@ -79,6 +86,7 @@ PURE = (
     "lifecycle.py",
     "model.py",
     "rules.py",
+    "shards.py",
     "tokens.py",
     "windows.py",
     "wire.py",

@@ -14,7 +14,8 @@ import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
 import psutil
@@ -24,8 +25,10 @@ from mayfly_local.compute.environment import Environment
 from mayfly_local.compute.invocation import PAYLOAD_LIMIT, Failure, Invocation, NotSent, Reply
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.packages import runtime_folder
+from mayfly_local.compute.runtime_api import RuntimeApi
 from mayfly_local.logs import Logs
-from mayfly_local.processes.children import Children
+from mayfly_local.ports.peers import can_tell
+from mayfly_local.processes.children import Child, Children
 from mayfly_testing.stack import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -293,6 +296,25 @@ def test_process_is_frozen_from_its_start_and_between_events(bench: Bench) -> No
     run(bench, test())
 
 
+def test_process_that_leaves_its_session_is_neither_frozen_nor_found_again(bench: Bench) -> None:
+    async def test() -> None:
+        environment = await bench.started()
+        left, stayed = (
+            int(json.loads(reply.payload)["body"])
+            for reply in [await environment.invoke(wish(name)) for name in ("daemon", "spawn")]
+            if isinstance(reply, Reply)
+        )
+        await asyncio.to_thread(wait_until, lambda: _is_frozen(stayed), 5)
+        assert not _is_frozen(left)
+        os.kill(environment.pid, signal.SIGKILL)
+        await environment.stop(1)
+        await asyncio.to_thread(wait_until, lambda: not _runs(stayed), 5)
+        assert _runs(left)
+        os.kill(left, signal.SIGKILL)
+
+    run(bench, test())
+
+
 def test_process_that_gets_one_event_after_another_is_not_frozen(bench: Bench) -> None:
     async def test() -> None:
         environment = await bench.started()
@@ -407,6 +429,29 @@ def test_runtime_api_answers_its_own_process_only(bench: Bench, tells_peers: boo
 
     run(bench, test())
     assert len([entry for entry in bench.entries() if entry["type"] == "refused"]) == 3
+
+
+@pytest.mark.skipif(not can_tell(), reason="this system does not name peers")
+def test_first_request_may_come_before_its_process_is_known() -> None:
+    """A busy supervisor may read the request before the call that started the process returns."""
+    refused: list[str] = []
+
+    async def test() -> int:
+        api = RuntimeApi("arn", lambda path, why: refused.append(why))
+        await api.listen()
+        url = f"http://{api.address}/2018-06-01/runtime/invocation/next"
+        async with aiohttp.ClientSession() as session:
+            asking = asyncio.ensure_future(session.get(url))
+            await asyncio.wait([asking], timeout=0.2)
+            assert not asking.done()
+            api.serve_only(cast(Child, SimpleNamespace(pid=os.getpid())))
+            api.send(await api.next_poll(), wish("fine"), 0)
+            async with await asking as reply:
+                status = reply.status
+        await api.close()
+        return status
+
+    assert (asyncio.run(test()), refused) == (200, [])
 
 
 @pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode"])

@@ -68,6 +68,15 @@ def test_newest_250_records_that_were_read_are_kept(tmp_path: Path) -> None:
     )
 
 
+def test_records_of_kinesis_streams_end_with_the_emulator(tmp_path: Path) -> None:
+    assert run("a_kinesis_stream", "before", tmp_path) == 1
+    assert run("a_kinesis_stream", "after", tmp_path) == 0
+
+
+def test_records_that_were_read_are_dropped_after_fifteen_minutes(tmp_path: Path) -> None:
+    assert run("read_records_that_aged", "before", tmp_path) == [20, 10, 0]
+
+
 def test_records_that_one_mapping_has_not_read_are_kept_for_it(tmp_path: Path) -> None:
     assert (
         run("a_reader_that_has_not_begun", "before", tmp_path)

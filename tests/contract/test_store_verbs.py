@@ -8,9 +8,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
-from itertools import count
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import mayfly
@@ -19,7 +17,7 @@ from mayfly.core.errors import StoreUnavailable
 
 from tests.conftest import ROOT, make_tables
 from tests.support.clients import make_client
-from tests.support.store_verbs import FAULTS, VERBS, Act, Verb, World
+from tests.support.store_verbs import FAULTS, VERBS, Act, Tables, Verb, World
 
 #: Public methods that send nothing.
 WITHOUT_REQUEST: Final = {
@@ -35,7 +33,6 @@ INSIDE: Final = {"GroupCommit"}
 #: Requests that meet the fault if it lasts. No verb tries as often.
 ALWAYS: Final = 10_000
 LASTS: Final = "throttled for ever"
-_PREFIXES = count()
 
 
 def verbs_in_the_code() -> set[str]:
@@ -65,16 +62,16 @@ def test_every_verb_of_every_store_has_a_row() -> None:
 class Cells:
     """Outcomes of one verb, column by column."""
 
-    def __init__(self, embedded: Any, verb: Verb) -> None:
-        self._embedded = embedded
+    def __init__(self, tables: Tables, verb: Verb) -> None:
+        self._tables = tables
         self._verb = verb
-        clean, act = self._ready()
-        self._wanted = clean.plain(repr(act()))
-        self._sent = clean.requests()
-        self._items = clean.items()
-        with suppress(Exception):  # Most verbs refuse to be called twice.
-            act()
-        self._twice = clean.items()
+        with self._ready() as (clean, act):
+            self._wanted = clean.plain(repr(act()))
+            self._sent = clean.requests()
+            self._items = clean.items()
+            with suppress(Exception):  # Most verbs refuse to be called twice.
+                act()
+            self._twice = clean.items()
 
     def seen(self, column: str, *, times: int = 1) -> str:
         """Returns "done", "done twice", or the class of the error.
@@ -93,18 +90,18 @@ class Cells:
         return seen
 
     def _struck(self, operations: tuple[str, ...], fault: str, *, times: int) -> str:
-        struck, act = self._ready()
-        before = struck.items()
-        struck.strike(fault, operations, times=times)
-        try:
-            result = act()
-        except Exception as problem:  # noqa: BLE001  # a store's own errors are of no one class
-            seen = name_of(problem)
-        else:
-            seen = "done" if struck.plain(repr(result)) == self._wanted else shown(result)
-        struck.heal()
-        assert any(cut.is_met for cut in struck.cuts) is fault.startswith("cut")
-        items = struck.items()
+        with self._ready() as (struck, act):
+            before = struck.items()
+            struck.strike(fault, operations, times=times)
+            try:
+                result = act()
+            except Exception as problem:  # noqa: BLE001  # a store's own errors are of no one class
+                seen = name_of(problem)
+            else:
+                seen = "done" if struck.plain(repr(result)) == self._wanted else shown(result)
+            struck.heal()
+            assert any(cut.is_met for cut in struck.cuts) is fault.startswith("cut")
+            items = struck.items()
         if items == self._twice != self._items:
             return "done twice"
         if seen == "done" and times == 1:
@@ -113,29 +110,26 @@ class Cells:
             assert items in (before, self._items), "the effect is neither whole nor absent"
         return seen
 
-    def _ready(self) -> tuple[World, Act]:
-        world = World(tables_of(self._embedded))
-        world.wipe()
-        act = self._verb.begin(world)
-        world.heal()
-        return world, act
-
-
-@cache
-def tables_of(embedded: Any) -> str:
-    """Makes the tables, once for a client; returns the beginning of their names."""
-    prefix = f"verbs{next(_PREFIXES)}-"
-    make_tables(embedded, prefix, streams=False)
-    return prefix
+    @contextmanager
+    def _ready(self) -> Iterator[tuple[World, Act]]:
+        world = World(self._tables)
+        try:
+            act = self._verb.begin(world)
+            world.heal()
+            yield world, act
+        finally:
+            world.close()
 
 
 @pytest.fixture(scope="module")
-def store(endpoint: str) -> Iterator[Any]:
-    """Returns a client of the emulator."""
+def tables(endpoint: str) -> Iterator[Tables]:
+    """Returns tables of the emulator, which all tests share."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        yield make_client("dynamodb")
-    tables_of.cache_clear()  # It keeps the client, and with it open connections.
+        make_tables(make_client("dynamodb"), "verbs-")
+        tables = Tables("verbs-")
+        yield tables
+        tables.close()
 
 
 def name_of(problem: BaseException) -> str:
@@ -162,8 +156,8 @@ def test_page_has_every_verb_once_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_caller_sees_what_the_page_says(store: Any, name: str) -> None:
-    cells = Cells(store, VERBS[name])
+def test_caller_sees_what_the_page_says(tables: Tables, name: str) -> None:
+    cells = Cells(tables, VERBS[name])
     seen = [cells.seen(column) for column in FAULTS]
     seen.append(cells.seen(LASTS, times=ALWAYS))
     print(f"\n| `{name}` | {' | '.join(seen)} |")  # noqa: T201  # shown by pytest -s

@@ -10,9 +10,9 @@ from mayfly_testing.stack import ROOT
 
 PAGES = ["CONTRIBUTING.md", "SECURITY.md", "README.md"]
 PAGES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
-#: Files that a reader of the tutorial and the guides makes.
+#: Files that a reader of the tutorial and the guides makes, and those of an application.
 TASKS = ("functions/tasks/orders_", "functions/tasks/parcels_")
-MADE = (".mayfly/", "before-", ".venv", "docs/api/", *TASKS)
+MADE = (".mayfly/", "dist/", "before-", ".venv", "docs/api/", "src/", *TASKS)
 #: The first parts of this repository's paths. A bare name is one of the library's.
 TOPS = {path.name for path in ROOT.iterdir()}
 LIBRARY = ROOT / "layers" / "mayfly"

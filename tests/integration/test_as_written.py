@@ -32,10 +32,12 @@ def called(stack: Stack, call: str, function: str = "Reader") -> Any:
 def test_start_shows_every_part_with_its_class(stack: Stack) -> None:
     lines = stack.output.splitlines()
     first = next(at for at, line in enumerate(lines) if line.startswith("  runs "))
-    assert lines[first : first + 4] == [
+    assert lines[first : first + 6] == [
         "  runs      Lambda::Function, SQS::Queue, SSM::Parameter, SecretsManager::Secret 3",
-        "  accepted  CloudWatch::Alarm, IAM::Role 3 (without effect here)",
-        "  absent    Flow: StepFunctions::StateMachine",
+        "  accepted  ApiGatewayV2::Route, CloudWatch::Alarm, IAM::Role 3 (without effect here)",
+        "  absent    Socket: ApiGatewayV2::Api (WebSocket)",
+        "            Reader.FileSystemConfigs (Lambda::Function)",
+        "            Flow: StepFunctions::StateMachine",
         "            Script: a function of the runtime nodejs22.x",
     ], stack.output
 
@@ -62,6 +64,8 @@ def test_references_have_values_of_the_right_form(stack: Stack) -> None:
     [
         ("flow", "the service 'states' is absent on this machine, and so is Flow "
          "(StepFunctions::StateMachine) of the template"),
+        ("socket", "the service 'execute-api' is absent on this machine, and so is Socket "
+         "(ApiGatewayV2::Api (WebSocket)) of the template"),
         ("bedrock", "this stack has no service 'bedrock'"),
         ("instances", "this stack has no service 'ec2'"),
     ],
@@ -72,6 +76,34 @@ def test_call_of_an_absent_service_is_an_error_that_names_it(
     refused = called(stack, call)
     assert refused["code"] == "AbsentService"
     assert message in refused["message"]
+
+
+def invoked(stack: Stack, function: str) -> subprocess.CompletedProcess[str]:
+    event = stack.work / "event.json"
+    event.write_text('{"call": "unknown"}')
+    command = [str(MAYFLY), "invoke", function, "--event", str(event), "--work", str(stack.work)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_failure_of_a_function_with_absent_parts_names_them(stack: Stack) -> None:
+    part = "Reader.FileSystemConfigs (Lambda::Function) is absent on this machine"
+    assert called(stack, "unknown")["errorType"] == "KeyError"
+    assert part in stack.output
+    by_hand = invoked(stack, "Reader")
+    assert (by_hand.returncode, by_hand.stderr.splitlines()[-1]) == (1, f"note: {part}")
+
+
+def test_invoke_of_an_absent_function_says_why_it_is_absent(stack: Stack) -> None:
+    refused = invoked(stack, "Script")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "mayfly: absent on this machine: Script: a function of the runtime nodejs22.x\n"
+    )
+
+
+def test_start_says_that_a_template_has_no_api(stack: Stack) -> None:
+    assert f"  API       none ({stack.url} knows no route)\n" in stack.output
+    assert stack.get("/").status_code == 404
 
 
 def test_strict_refuses_the_template_by_its_absent_parts(tmp_path: Path) -> None:

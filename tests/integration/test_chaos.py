@@ -13,7 +13,7 @@ import pytest
 from mayfly_lab.chaos.ledger import CHAINED, EFFECTS
 from mayfly_lab.chaos.present import StoredJob, jobs_by_tenant
 from mayfly_lab.chaos.storm import TENANTS, run
-from mayfly_lab.chaos.table import verdict
+from mayfly_lab.chaos.table import verdict, write
 from mayfly_testing.stack import MAYFLY, ROOT, Stack, unbuffered, wait_until
 
 
@@ -32,12 +32,25 @@ def test_every_count_is_exact_after_a_storm(load_seconds: int) -> None:
     found = json.loads(done.stdout)
     assert found["problems"] == []
     assert sum(found["strikes"].values()) >= 5
+    assert sum(found["conflicts"].values()) > 0
     assert [row["tenant"] for row in found["tenants"]] == list(TENANTS)
     for row in found["tenants"]:
         assert row["jobs accepted"] == row["ended"] > 0
         assert row["effects due"] == row["counted"] > 0
         assert row["keyed"] == row["keyed counted"]
         assert row["sessions"] == row["present"]
+
+
+@pytest.mark.timeout(400)
+def test_every_count_is_exact_after_a_short_storm_in_which_transactions_meet() -> None:
+    """A transaction takes 100 ms in it, so that some meet in a few seconds."""
+    outcome = run(
+        ROOT, seconds=5, seed=3, measures_latency=False, say=print, transaction_seconds=0.1
+    )
+    met = outcome.conflicts.met
+    write(outcome, seed=3, as_json=False)
+    assert outcome.problems == []
+    assert met.total() > 0
 
 
 def is_accepted(job: StoredJob) -> bool:

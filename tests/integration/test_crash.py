@@ -31,10 +31,13 @@ def test_every_fault_at_every_store_call_leaves_every_effect_applied_once(client
         for row in ours
     )
     assert all(row["twice or more"] > 0 for row in table if row["subject"] == CONTROL)
+    assert all(row["conflicts"] > 0 for row in table if row["fault"] == "conflict")
 
 
-def outcome(subject: str, *applied: int, unsettled: int = 0) -> Outcome:
-    found = Outcome(subject, "before", runs=len(applied), unsettled=unsettled)
+def outcome(
+    subject: str, *applied: int, unsettled: int = 0, fault: str = "before", conflicts: int = 0
+) -> Outcome:
+    found = Outcome(subject, fault, runs=len(applied), unsettled=unsettled, conflicts=conflicts)
     found.applied.update(applied)
     return found
 
@@ -47,6 +50,8 @@ def outcome(subject: str, *applied: int, unsettled: int = 0) -> Outcome:
         ([outcome(CONTROL, 2), outcome("ours", 1, 2)], 1),
         ([outcome(CONTROL, 2), outcome("ours", 1, 0)], 1),
         ([outcome(CONTROL, 2), outcome("ours", 1, unsettled=1)], 1),
+        ([outcome(CONTROL, 2), outcome("ours", 1, fault="conflict", conflicts=3)], 0),
+        ([outcome(CONTROL, 2), outcome("ours", 1, fault="conflict")], 1),
     ],
 )
 def test_lab_fails_if_it_sees_no_doubles_and_if_ours_has_some(

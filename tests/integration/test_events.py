@@ -231,6 +231,8 @@ def test_upload_calls_a_function_if_its_key_matches(stack: Stack) -> None:
     assert record["s3"]["object"]["key"] == "in/an+upload+%C3%BC.txt"
     assert record["s3"]["object"]["size"] == 4
     assert "sequencer" in record["s3"]["object"]
+    # ministack's example, in place of the caller.
+    assert record["userIdentity"] == {"principalId": "EXAMPLE"}
     assert [event for event in seen(stack) if "not." in json.dumps(event)] == []
 
 

@@ -6,10 +6,11 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
@@ -402,6 +403,14 @@ def test_token_needs_the_name_of_one_of_several_authorizers(stack: Stack) -> Non
     assert "choose one with --authorizer" in done.stderr
 
 
+def presigned(stack: Stack, url: str, service: str, secret: str | None = None) -> str:
+    key = stack.credentials
+    request = AWSRequest("GET", url)
+    credentials = BotoCredentials(key.id, secret or key.secret)
+    SigV4QueryAuth(credentials, service, "us-east-1", expires=60).add_auth(request)
+    return str(request.url)
+
+
 def signed(stack: Stack, url: str, service: str, secret: str | None = None) -> dict[str, str]:
     key = stack.credentials
     request = AWSRequest("GET", url)
@@ -426,6 +435,10 @@ def test_signed_request_is_taken(stack: Stack, api: str, path: str, service: str
     assert caller["accessKey"] == stack.credentials.id
     wrong = signed(stack, url, service, "wrong")
     assert requests.get(url, headers=wrong, timeout=60).status_code == 403
+    event = requests.get(presigned(stack, url, service), timeout=60).json()
+    context = event["requestContext"]
+    assert (context["authorizer"]["iam"] if api != "Rest" else context["identity"]) == caller
+    assert requests.get(presigned(stack, url, service, "wrong"), timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -499,16 +512,46 @@ def test_long_url_is_taken(stack: Stack) -> None:
     assert len(event["queryStringParameters"]["q"]) == 9000
 
 
-def test_expectation_of_a_client_is_answered(stack: Stack) -> None:
-    with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as raw:
+def port_of(stack: Stack, server: str) -> int:
+    url = stack.facts["endpoint"] if server == "store" else stack.facts["apis"][server]
+    return int(urlsplit(url).port or 80)
+
+
+@pytest.mark.parametrize("server", ["Http", "Rest", "EchoUrl", "store"])
+@pytest.mark.parametrize(
+    "size", [pytest.param(2, id="small"), pytest.param(2_000_000, id="upload")]
+)
+def test_expectation_of_a_client_is_answered(stack: Stack, server: str, size: int) -> None:
+    """RFC 9110, 10.1.1: a server answers with 100, or with a final status."""
+    path = {"Http": "/say/plain", "Rest": "/echo/plain"}.get(server, "/bucket/key")
+    with socket.create_connection(("127.0.0.1", port_of(stack, server)), timeout=10) as raw:
         raw.sendall(
-            b"POST /say/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
-            b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n".encode()
+            + b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
         )
-        assert raw.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        raw.sendall(b"hi")
+        first = raw.recv(65536)
+        if server == "store":  # It refuses unsigned requests before their bodies.
+            assert first.startswith((b"HTTP/1.1 100", b"HTTP/1.1 403"))
+            return
+        assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+        raw.sendall(b"x" * size)
         reply = b"".join(iter(lambda: raw.recv(65536), b""))
     assert reply.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("api", ["Http", "Rest"])
+def test_expectation_with_too_large_a_body_is_refused_at_once(stack: Stack, api: str) -> None:
+    with socket.create_connection(("127.0.0.1", port_of(stack, api)), timeout=10) as raw:
+        raw.sendall(
+            b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10485761\r\n"
+            b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
+        )
+        assert raw.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_unknown_expectation_is_ignored(stack: Stack) -> None:
+    reply = ask(stack, "Http", "/say/plain", "POST", data="x", headers={"Expect": "a-miracle"})
+    assert (reply.status_code, reply.text) == (200, "hello")
 
 
 # ---------------------------------------------------------------- function URLs

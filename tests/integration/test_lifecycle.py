@@ -421,3 +421,12 @@ def test_api_times_out_after_thirty_seconds_and_the_function_continues(tmp_path:
         assert (reply.status_code, reply.json()) == (503, {"message": "Service Unavailable"})
         assert 29.5 < time.monotonic() - started < 31
         wait_until(lambda: [each for each in stack.log("Slow") if each["type"] == "end"], 5)
+
+
+def test_start_that_takes_long_says_what_it_does(tmp_path: Path) -> None:
+    slow = with_after_deploy(tmp_path / "app", "sleep 3")
+    with running(tmp_path / "run", template=slow) as stack:
+        lines = stack.output.splitlines()
+        assert lines.index("running the commands of AfterDeploy ...") < next(
+            place for place, line in enumerate(lines) if "is up after" in line
+        )

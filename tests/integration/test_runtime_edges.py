@@ -1,17 +1,21 @@
 """The environment of a function, at the edges where a laptop differs from Lambda."""
 
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from mayfly_local.processes.folders import why_not
-from mayfly_testing.stack import ROOT, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, wait_until
 
 APP = ROOT / "tests" / "apps" / "edges"
 WHY_NOT = why_not()
@@ -50,6 +54,60 @@ def test_long_exception_keeps_its_type_and_its_process(
     assert message in failed["reason"]
     after = stack.get("/first/facts").json()
     assert (after["pid"], after["calls"]) == (before["pid"], before["calls"] + 2)
+
+
+LONG = {"pathParameters": {"wish": "long-message"}}
+
+
+def by_command(stack: Stack, folder: Path) -> Any:
+    (folder / "event.json").write_text(json.dumps(LONG))
+    event = str(folder / "event.json")
+    command = [str(MAYFLY), "invoke", "Third", "--event", event, "--work", str(stack.work)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{done.stdout}{done.stderr}"
+
+
+def by_sdk(stack: Stack, folder: Path) -> Any:
+    reply = stack.client("lambda").invoke(FunctionName="Third", Payload=json.dumps(LONG))
+    assert reply["FunctionError"] == "Unhandled"
+    return reply["Payload"].read().decode()
+
+
+def by_message(stack: Stack, folder: Path) -> Any:
+    sqs = stack.client("sqs")
+    url = sqs.list_queues()["QueueUrls"][0]
+    before = len(failures(stack))
+    sqs.send_message(QueueUrl=url, MessageBody="long-message")
+    wait_until(lambda: len(failures(stack)) > before, 20)
+    sqs.purge_queue(QueueUrl=url)
+    return failures(stack)[-1]
+
+
+def failures(stack: Stack) -> list[str]:
+    return [
+        f"{entry['error']}: {entry['reason']}"
+        for entry in stack.log("Third")
+        if entry["type"] == "invocation failed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fail", "calls"),
+    [
+        pytest.param(by_command, 0, id="mayfly invoke"),  # in a process of its own
+        pytest.param(by_sdk, 1, id="Invoke"),
+        pytest.param(by_message, 1, id="SQS"),
+    ],
+)
+def test_every_way_to_a_function_tells_a_long_exception_and_keeps_its_process(
+    stack: Stack, tmp_path: Path, fail: Callable[[Stack, Path], str], calls: int
+) -> None:
+    before = stack.get("/third/facts").json()
+    told = fail(stack, tmp_path)
+    assert "ValueError" in told
+    assert "x" * 1000 in told
+    after = stack.get("/third/facts").json()
+    assert (after["pid"], after["calls"]) == (before["pid"], before["calls"] + calls + 1)
 
 
 def test_exception_above_six_megabytes_is_one_failed_invocation(stack: Stack) -> None:
@@ -113,6 +171,13 @@ def test_code_is_at_var_task_and_layers_are_at_opt(stack: Stack) -> None:
     assert seen["data"] == seen["beside"] == "data beside the code\n"
 
 
+def test_paths_of_code_are_those_of_the_sources(stack: Stack) -> None:
+    code = str(APP / "code")
+    assert stack.get("/first/place").json() == {
+        "cwd": code, "file": f"{code}/app.py", "root": code,
+    }  # fmt: skip
+
+
 def test_programs_and_modules_of_layers_are_found(stack: Stack) -> None:
     assert stack.get("/first/layers").json() == {
         "word": "of a layer",
@@ -173,7 +238,44 @@ def test_functions_run_with_a_note_if_the_system_allows_no_namespaces(tmp_path: 
         folder = Path(stack.get("/first/environment").json()["TMPDIR"])
         assert folder.is_dir()
         assert stack.get("/second/environment").json()["TMPDIR"] != str(folder)
+        assert stack.get("/first/folders").json() == {"/var/task": None, "/opt": False}
+        for name in ("first", "second"):  # The sources, and a folder that all share.
+            written = tmp_path / f"written-by-{name}"
+            for path in (f"written-by-{name}", str(written)):
+                reply = stack.get(f"/{name}/write", params={"path": path})
+                assert reply.json() == {"error": None}
+            assert written.exists()
+            assert (copy / "code" / f"written-by-{name}").exists()
     assert not folder.exists()
+
+
+def test_code_and_layers_run_from_zip_archives(tmp_path: Path) -> None:
+    text = (APP / "template.yaml").read_text()
+    for name in ("code", "words", "tools"):
+        shutil.make_archive(str(tmp_path / name), "zip", APP / name)
+        text = text.replace(f"Uri: {name}", f"Uri: {name}.zip")
+    assert text.count(".zip") == 3
+    (tmp_path / "template.yaml").write_text(text)
+    with running(tmp_path / "work", "--strict", template=tmp_path / "template.yaml") as stack:
+        assert stack.get("/first/layers").json() == {
+            "word": "of a layer",
+            "name": "of another layer",
+            "tool": "a tool of a layer\n",
+        }
+        if WHY_NOT is None:
+            assert "app.py" in stack.get("/first/folders").json()["/var/task"]
+
+
+@has_own_folders
+def test_sources_below_tmp_stay_visible(tmp_path: Path) -> None:
+    copy = shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns(".mayfly"))
+    assert tmp_path.parts[1] == "tmp"
+    with running(tmp_path, template=copy / "template.yaml") as stack:
+        assert stack.get("/first/place").json()["root"] == str(copy / "code")
+        visible = set(stack.get("/first/tmp").json()["entries"])
+    # This repository and its Python may be below /tmp, too.
+    below = {path.parts[2] for path in (copy, ROOT, Path(sys.prefix)) if path.parts[1] == "tmp"}
+    assert below <= visible <= below | {"edges-of-the-runtime"}
 
 
 def test_source_tree_gets_no_files_of_the_runtime(stack: Stack) -> None:

@@ -93,6 +93,28 @@ def test_jobs_by_http_and_from_a_plain_producer_are_each_done_once(stack: Stack)
     assert stack.counter("both") - before == 400
 
 
+def test_visits_and_jobs_on_one_counter_are_counted_while_transactions_hold_it(
+    stack: Stack,
+) -> None:
+    """A job commits by a transaction, which a visit's plain increment meets."""
+    before, jobs, visits = stack.counter("hits"), 0, 0
+    assert stack.control("transactions", {"milliseconds": 50}).ok
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            while not (met := stack.control("transactions").json()["met"].get("UpdateItem")):
+                jobs += 1
+                assert jobs < 60, "no visit has met a transaction"
+                job = threads.submit(stack.submit, "counter.add", {"name": "hits", "by": 40})
+                answers = list(threads.map(stack.get, ["/"] * 8))
+                assert [answer.status_code for answer in answers] == [200] * 8
+                visits += 8
+                assert stack.job(job.result()["id"], wait=20)["status"] == "succeeded"
+    finally:
+        assert stack.control("transactions", {"milliseconds": 0}).ok
+    print(f"{jobs} jobs, {visits} visits; {met} visits met a transaction")  # noqa: T201
+    assert stack.counter("hits") == before + 40 * jobs + visits
+
+
 def test_message_that_is_not_a_valid_job_is_stored_with_its_body_and_listed(stack: Stack) -> None:
     body = "not a job, but ü" * 50_000
     sent = stack.client("sqs").send_message(

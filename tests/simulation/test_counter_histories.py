@@ -11,9 +11,10 @@ from mayfly import counters
 from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.counters.errors import CounterExists, CounterIsSharded, CounterLimit
 
-from tests.conftest import make_tables, mocked_aws
+from tests.conftest import make_tables
 from tests.support.clients import make_client
 from tests.support.counting import Counting
+from tests.support.mocked import MockedAws
 
 NAMES = st.sampled_from(["a", "b"])
 BY = st.integers(-3, 3)
@@ -39,7 +40,7 @@ class CounterHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.aws = mocked_aws()
+        self.aws = MockedAws()
         self.aws.start()
         self.client = make_client("dynamodb")
         make_tables(self.client)

@@ -12,7 +12,7 @@ from bench import counters, limits
 from bench.processes import Ground, ground
 
 THREADS = 16
-EACH = 40
+EACH = 24
 
 
 @pytest.fixture(scope="module")

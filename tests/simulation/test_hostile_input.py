@@ -48,7 +48,7 @@ from functions.sessions.deps import from_environ as sessions_deps
 from functions.start_imports.app import build as build_imports
 from functions.start_imports.deps import from_environ as start_imports_deps
 from functions.sweep_jobs.deps import from_environ as sweep_jobs_deps
-from tests.conftest import ROOT, make_tables
+from tests.conftest import make_tables
 from tests.support import hostile
 from tests.support.clients import make_client
 from tests.support.events import sqs
@@ -79,7 +79,7 @@ _TELLTALES = (
 @pytest.fixture
 def env(aws: None) -> dict[str, str]:
     # moto keeps all records that a stream ever held: megabytes in these tests.
-    make_tables(make_client("dynamodb"), streams=False)
+    make_tables(make_client("dynamodb"))
     make_client("s3").create_bucket(Bucket="imports")
     queues = {
         name: make_client("sqs").create_queue(QueueName=name)["QueueUrl"]
@@ -103,8 +103,6 @@ def env(aws: None) -> dict[str, str]:
         "TENANT_LIMIT": "0",
         "SECRETS_PREFIX": "/mayfly/test/webhooks",
         "WEBHOOK_PAUSES": "1",
-        "LAMBDA_TASK_ROOT": str(ROOT),
-        "MAYFLY_TASKS": "functions.tasks",
         # Prevents every delivery: a webhook to an outside host fails when its name is resolved.
         "AWS_SAM_LOCAL": "false",
     }

@@ -239,14 +239,18 @@ def text_of(reply: Any) -> bytes:
 @pytest.mark.parametrize(
     ("outage", "minutes", "waits"),
     # While SQS is silent, the ten calls of a batch would take 105 s without the deadline.
-    [("refused", 15, 10), ("silent", 5, 25)],
+    [
+        ("refused", 5, 10),
+        pytest.param("refused", 15, 10, marks=pytest.mark.soak),
+        ("silent", 5, 25),
+    ],
 )
 def test_after_an_outage_of_sqs_each_accepted_job_is_done_once_and_soon(
     embedded: Any, tmp_path: Path, outage: str, minutes: int, waits: float
 ) -> None:
     lasts = minutes * 60
     sqs = Sqs(outage)
-    stage = Stage(embedded, make_tables(embedded, f"{outage}-"))
+    stage = Stage(embedded, make_tables(embedded, f"{outage}-", streams=True))
     figures = run(Play(stage, sqs, tmp_path).run(lasts))
     longest = max(figures.lasted)
     print(  # noqa: T201  # shown by pytest -s

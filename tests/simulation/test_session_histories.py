@@ -29,10 +29,11 @@ from mayfly import resources, sessions
 from mayfly.sessions.errors import SessionNotFound
 
 from mayfly_testing.stack import ROOT
-from tests.conftest import make_tables, mocked_aws
+from tests.conftest import make_tables
 from tests.simulation.linearizability import Call, is_linearizable
 from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
+from tests.support.mocked import MockedAws
 from tests.support.sessions import Sessions
 
 # ---------------------------------------------------------------- in sequence, against a model
@@ -63,7 +64,7 @@ class SessionHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.aws = mocked_aws()
+        self.aws = MockedAws()
         self.aws.start()
         self.client = make_client("dynamodb")
         make_tables(self.client)

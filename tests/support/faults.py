@@ -17,6 +17,9 @@ from tests.support.clients import Lean, lost, prepared, read
 
 Plan = Callable[[str, int], str | None]
 
+#: Operations that can meet a transaction. DynamoDB answers plain reads whatever holds their items.
+MEETING = ("PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchExecuteStatement")
+
 
 class Killed(BaseException):
     """The end of a process, in a test that plays several processes.
@@ -55,6 +58,7 @@ class Faults:
         self.requests: list[str] = []
         self._on_moto = on_moto
         self._reasons: tuple[str, ...] = ()
+        self._text = b""
         self._late: list[Callable[[], Any]] = []
         if isinstance(client, Lean):
             self._strike_lean(client)
@@ -94,11 +98,15 @@ class Faults:
         self._tries: int = client.meta.config.retries["total_max_attempts"]
         client.meta.events.register_first("needs-retry.*", self._repeat_at_once)
 
-    def on(self, operation: str, kind: str, *, times: int = 1, skip: int = 0) -> None:
+    def on(
+        self, operation: str, kind: str, *, times: int = 1, skip: int = 0, text: str = ""
+    ) -> None:
         """Makes the next requests of an operation fail in one way.
 
-        There are as many failures as `times`, after the first `skip` requests.
+        There are as many failures as `times`, after the first `skip` requests. Only requests count
+        whose body has the text.
         """
+        self._text = text.encode()
         left = {"skip": skip, "times": times}
 
         def plan(name: str, number: int) -> str | None:
@@ -138,7 +146,9 @@ class Faults:
     def _send(self, event_name: str, request: Any, forward: Callable[[], Any]) -> Any:
         operation = event_name.rsplit(".", 1)[1]
         self.requests.append(operation)
-        kind = self.plan(operation, len(self.requests))
+        # Without a body, and without a text, a request counts.
+        counts = self._text in (request.body or b"")
+        kind = self.plan(operation, len(self.requests)) if counts else None
         if kind is None:
             return forward()
         if kind == "before":
@@ -155,6 +165,7 @@ class Faults:
             forward()
             raise Killed
         if kind == "conflict":
+            assert operation in MEETING, f"{operation} meets no transaction"
             if operation == "BatchExecuteStatement":
                 return _refused_statements(request)
             kind = self._conflict(operation, request)

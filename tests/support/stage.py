@@ -83,13 +83,20 @@ class VisibleQueue:
 class Stage:
     """A worker with one task, whose body a test writes."""
 
-    def __init__(self, client: Any, tables: dict[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        client: Any,
+        tables: dict[str, str] | None = None,
+        *,
+        due_shards: int = 1,
+        **options: Any,
+    ) -> None:
         self.client = client
         self.options = options
         self.tables = tables or {"JobsTable": "JobsTable", "CountersTable": "CountersTable"}
         self.clock = FixedClock()
         db = DynamoDB(client, pause=lambda attempt: None)
-        self.store = JobStore(db, self.tables["JobsTable"])
+        self.store = JobStore(db, self.tables["JobsTable"], due_shards=due_shards)
         self.operations = JobOperations(self.store)
         self.body: Callable[[Job, Any], Any] = lambda job, effects: effects.increment("n")
         self.ran: list[Job] = []

@@ -34,7 +34,7 @@ from tests.support.jobs import LEASE, NOW, a_job, one_increment
 from tests.support.sessions import Sessions
 from tests.support.stage import Counting
 
-__all__ = ["FAULTS", "VERBS", "Act", "Verb", "World"]
+__all__ = ["FAULTS", "VERBS", "Act", "Tables", "Verb", "World"]
 
 #: Faults by the headings of their columns.
 FAULTS = {
@@ -81,10 +81,50 @@ class Cut:
         os.close(self._writes)
 
 
-class World:
-    """All stores on their own tables, whose names begin with `prefix`."""
+class Tables:
+    """The tables of all worlds, whose names begin with `prefix`, and a client that reads them."""
 
     def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._client = make_client("dynamodb")
+        #: Items by their tables, as they were read last; None if a call may have changed them.
+        self._read: list[tuple[str, dict[str, Any]]] | None = None
+
+    def items(self) -> list[dict[str, Any]]:
+        """Returns every item."""
+        self._read = [
+            (table, item)
+            for table in TABLES
+            for item in self._call("Scan", table, ConsistentRead=True)["Items"]
+        ]
+        return [item for _, item in self._read]
+
+    def close(self) -> None:
+        """Closes the connections of its client."""
+        self._client.lean.close()
+
+    def wipe(self) -> None:
+        """Deletes every item. The test that ran before has read them, unless it failed."""
+        if self._read is None:
+            self.items()
+        for table, item in self._read or ():
+            names = ("pk",) if table in WITHOUT_SORT_KEY else ("pk", "sk")
+            self._call("DeleteItem", table, Key={name: item[name] for name in names})
+        self._read = None
+
+    def _call(self, operation: str, table: str, **request: Any) -> dict[str, Any]:
+        reply: dict[str, Any] = self._client.call(
+            operation, {"TableName": f"{self.prefix}{table}", **request}
+        )
+        return reply
+
+
+class World:
+    """All stores on some tables, which are empty at first."""
+
+    def __init__(self, tables: Tables) -> None:
+        tables.wipe()
+        self._tables, prefix = tables, tables.prefix
         self.repeats, self.once = make_client("dynamodb"), make_client("dynamodb", attempts=1)
         self._faults = [Faults(each, on_moto=False) for each in (self.repeats, self.once)]
         self.prefix = prefix
@@ -114,6 +154,11 @@ class World:
             pause=lambda seconds: None,
             new_nonce=Names("receive"),
         )
+
+    def close(self) -> None:
+        """Closes the connections of its clients."""
+        for client in (self.repeats, self.once):
+            client.lean.close()
 
     def strike(self, fault: str, operations: tuple[str, ...], *, times: int) -> None:
         """Makes the next requests of some operations meet a fault.
@@ -176,28 +221,18 @@ class World:
                     {name: item[name] for name in sorted(item) if name != "last"}, default=str
                 )
             )
-            for table in TABLES
-            for item in self.repeats.scan(TableName=f"{self.prefix}{table}")["Items"]
+            for item in self._tables.items()
         )
 
     def plain(self, text: str) -> str:
         """Returns a text without the name of this world's worker."""
         return text.replace(self.worker, "worker")
 
-    def wipe(self) -> None:
-        """Deletes every item."""
-        for table in TABLES:
-            for item in self.repeats.scan(TableName=f"{self.prefix}{table}")["Items"]:
-                key = {name: item[name] for name in ("pk", "sk") if name in item}
-                if table in WITHOUT_SORT_KEY:
-                    key.pop("sk", None)
-                self.repeats.delete_item(TableName=f"{self.prefix}{table}", Key=key)
-
     def job(self, **changes: Any) -> Job:
         """Stores a job, and returns it as it is read."""
         job = a_job(**{"max_attempts": 3, **changes})
         for item in new_items(job):
-            self.repeats.put_item(TableName=self.jobs.table, Item=item)
+            self.repeats.call("PutItem", {"TableName": self.jobs.table, "Item": item})
         return self.jobs.read(job.tenant, job.id, now_ms=NOW)
 
     def claimed(self, *ids: str) -> list[Job]:
@@ -460,6 +495,12 @@ VERBS: dict[str, Verb] = {
         lambda w: w.slow.note_slow("acme", "a:1"), lambda w, _: w.slow.is_slow("acme", "a:1")
     ),
     "SlowReceivers.note_slow": _alone(lambda w: w.slow.note_slow("acme", "a:1")),
+    "SlowReceivers.note_turned": _with(
+        lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.note_turned("acme", "b:1")
+    ),
+    "SlowReceivers.count_turned": _with(
+        lambda w: w.slow.note_turned("acme", "a:1"), lambda w, _: w.slow.count_turned("acme")
+    ),
     "TenantStore.add_key": _alone(lambda w: w.key()),
     "TenantStore.find_key": _with(lambda w: w.key(), lambda w, _: w.tenants.find_key("k1")),
     "TenantStore.list_keys": _with(lambda w: w.key(), lambda w, _: w.tenants.list_keys("acme")),

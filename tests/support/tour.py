@@ -25,15 +25,17 @@ PARAMETERS = {
     "TenantLimit": "100000",
     "WebhookPauses": "1,1,1",
     "LeaseSeconds": "2",
+    "DueShards": "8",
 }
 
 
 class Receiver:
-    """A receiver of webhooks: accepts them, or answers that it is gone."""
+    """A receiver of webhooks: accepts them, slowly too, or answers that it is gone."""
 
     def __init__(self) -> None:
         self.bodies: list[str] = []
         self.is_back = False
+        self.is_over = threading.Event()
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,6 +43,8 @@ class Receiver:
                 receiver.bodies.append(
                     self.rfile.read(int(self.headers["Content-Length"])).decode()
                 )
+                if self.path == "/slow":  # Longer than what counts as quick.
+                    receiver.is_over.wait(2.5)
                 self.send_response(410 if self.path == "/gone" and not receiver.is_back else 204)
                 self.end_headers()
 
@@ -54,6 +58,7 @@ class Receiver:
 
     def close(self) -> None:
         """Stops listening."""
+        self.is_over.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -280,9 +285,12 @@ class Tour:
         self.call("POST", "/schedules/s/pause", status=200)
         self.call("POST", "/schedules/s/resume", status=200)
         body = {"task": "counter.add", "payload": {"name": "due"}, "delay_seconds": 930}
-        for job_id in [self.call("POST", "/jobs", body, status=202).json()["id"] for _ in "ab"]:
-            # Their time has come: the next sweep announces both in one call.
-            self.rewrite(job_id, due={"S": DUE}, attention_at={"N": "1"}, not_before={"N": "1"})
+        sharded, other = (self.call("POST", "/jobs", body, status=202).json()["id"] for _ in "ab")
+        # Their time has come: the next sweep announces both in one call. One is in its shard, the
+        # other one where releases without shards stored it.
+        is_due = {"attention_at": {"N": "1"}, "not_before": {"N": "1"}}
+        self.rewrite(sharded, is_due, keeps="due")
+        self.rewrite(other, {"due": {"S": DUE}, **is_due})
 
     def tick(self) -> None:
         """Deletes the schedule after a sweep has made the job of a tick."""
@@ -333,15 +341,19 @@ class Tour:
         fault = {"function": function, "action": action, "kind": kind, "times": times}
         assert self.stack.control("faults", fault).ok
 
-    def rewrite(self, job_id: str, **changes: Any) -> None:
-        """Changes a job's item directly, as time and crashes would."""
+    def rewrite(self, job_id: str, changes: dict[str, Any], *, keeps: str = "") -> None:
+        """Changes a job's item directly, as time and crashes would.
+
+        It loses its places in indexes, except for the attribute `keeps`.
+        """
         (item,) = [
             item
             for item in self.stack.items("JobsTable")
             if item.get("id") == {"S": job_id} and item["sk"] == {"S": "job"}
         ]
         for name in ("due", "attention", "attention_at", "not_before"):
-            item.pop(name, None)
+            if name != keeps:
+                item.pop(name, None)
         self.stack.client("dynamodb").put_item(
             TableName=self.stack.facts["resources"]["JobsTable"], Item={**item, **changes}
         )
@@ -377,7 +389,8 @@ class Tour:
         (job_id,) = wait_until(started, 60, what="the job of this one")
         self.wait_for(job_id, "succeeded")
         # The relay does not announce it.
-        self.rewrite(job_id, status={"S": "RETRY"}, created_at={"N": "1"}, not_before={"N": "1"})
+        changes = {"status": {"S": "RETRY"}, "created_at": {"N": "1"}, "not_before": {"N": "1"}}
+        self.rewrite(job_id, changes)
         self.send("UploadsQueue", event)
         self.wait_for(job_id, "succeeded")
 
@@ -408,9 +421,10 @@ class Tour:
             ]
             for job in many:
                 self.wait_for(job["id"], "succeeded")
+            self.deliver(receiver.url + "/slow", "succeeded")
         finally:
             receiver.close()
-        assert len(receiver.bodies) == 14
+        assert len(receiver.bodies) == 15
 
     def deliver(self, url: str, status: str, note: str = "") -> str:
         """Waits until a webhook has ended with this status; returns its job's id."""
@@ -465,7 +479,7 @@ class Tour:
         ).json()
         self.wait_for(job["id"], "succeeded")
         # The relay does not announce it.
-        self.rewrite(job["id"], status={"S": "RETRY"}, not_before={"N": "1"})
+        self.rewrite(job["id"], {"status": {"S": "RETRY"}, "not_before": {"N": "1"}})
         self.report(self._gap(startSequenceNumber="1", endSequenceNumber="2"))
         self.wait_for(job["id"], "succeeded")
         wait_until(lambda: not self.left("RelayFailures"), 60, what="settled")

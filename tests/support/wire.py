@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Request", "Server", "answer", "serving"]
+__all__ = ["Request", "Server", "answer", "forgetting", "serving"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,24 @@ def after(seconds: float, behaviour: Behaviour) -> Behaviour:
         return False
 
     return wait
+
+
+def forgetting(
+    idle_seconds: float, clock: Callable[[], int], behaviour: Behaviour, *, cut: Behaviour
+) -> Behaviour:
+    """Returns the behaviour of a network that forgets idle connections without a sign.
+
+    A request on a connection that was idle for longer than `idle_seconds` of `clock` meets `cut`,
+    and never the service.
+    """
+    last: dict[socket.socket, int] = {}
+
+    def serve(request: Request, connection: socket.socket) -> bool:
+        idle_ms = clock() - last.get(connection, clock())
+        last[connection] = clock()
+        return (cut if idle_ms > 1000 * idle_seconds else behaviour)(request, connection)
+
+    return serve
 
 
 @dataclass

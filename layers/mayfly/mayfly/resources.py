@@ -7,10 +7,10 @@ asks for it, for a fast start.
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mayfly.core.clock import Clock, system_clock
 from mayfly.core.errors import ConfigError
@@ -44,6 +44,7 @@ __all__ = [
     "declared_tasks",
     "dynamodb",
     "import_objects",
+    "imported_tasks",
     "job_operations",
     "job_store",
     "lazy_counters",
@@ -60,6 +61,8 @@ __all__ = [
     "streams",
     "worker",
 ]
+
+_T = TypeVar("_T")
 
 #: Timeouts in seconds. With botocore's default of 60 s, a dead socket would use up the invocation.
 #: AWS advises 1 s or more for transactions.
@@ -104,10 +107,11 @@ def import_objects(env: Mapping[str, str]) -> "Objects":
 
 
 def job_store(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "JobStore":
-    """Returns the jobs in the table JOBS_TABLE. Raises ConfigError."""
+    """Returns the jobs in the table JOBS_TABLE, with DUE_SHARDS. Raises ConfigError."""
     from mayfly.jobs.store import JobStore
 
-    return JobStore(db or dynamodb(), read_settings(_Jobs, env).jobs_table)
+    settings = read_settings(_Jobs, env)
+    return JobStore(db or dynamodb(), settings.jobs_table, due_shards=_due_shards(settings))
 
 
 def job_operations(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "JobOperations":
@@ -120,16 +124,43 @@ def job_operations(env: Mapping[str, str], db: "DynamoDB | None" = None) -> "Job
     return JobOperations(job_store(env, db))
 
 
-def declared_tasks(task_root: str, package: str, *, local: bool) -> "Mapping[str, Declaration]":
-    """Returns all tasks: those in the files of a package, and the built-in ones.
+def declared_tasks(function: str, named: str, *, local: bool) -> "Mapping[str, Declaration]":
+    """Returns all tasks: those of the packages of tasks, and the built-in ones.
 
-    `package` is the dotted name of the package below `task_root`. `local` includes tasks that are
-    for the local stack only. Each built-in task has a function of its own.
+    `function` is the name of a module of the function: the package `tasks` next to the function is
+    one of these packages. `named` is the value of MAYFLY_TASKS, which may name another one.
+    `local` includes tasks that are for the local stack only. Each built-in task has a function of
+    its own. Raises ConfigError if the named package does not exist, and BadTask.
     """
     from mayfly.jobs.authoring.built_in import BUILT_IN
-    from mayfly.jobs.authoring.discovery import declared
+    from mayfly.jobs.authoring.discovery import declared, places
 
-    return {**declared(Path(task_root, *package.split(".")), local=local), **BUILT_IN}
+    found = [declared(place, local=local) for place in places(function, named).values()]
+    return {**_together(found), **BUILT_IN}
+
+
+def imported_tasks(function: str, named: str, *, local: bool) -> "Mapping[str, Task]":
+    """Returns the tasks that a worker runs: those of the packages of tasks, which are imported.
+
+    The arguments and the errors are those of `declared_tasks`.
+    """
+    from mayfly.jobs.authoring.discovery import imported, places
+
+    found = [imported(import_module(package), local=local) for package in places(function, named)]
+    return _together(found)
+
+
+def _together(found: "Sequence[Mapping[str, _T]]") -> "dict[str, _T]":
+    """Returns the tasks of several packages. Raises BadTask if two share a name."""
+    from mayfly.jobs.errors import BadTask
+
+    tasks: dict[str, _T] = {}
+    for package in found:
+        for name, task in package.items():
+            if name in tasks:
+                raise BadTask([f"two tasks are called {name!r}, one of them in MAYFLY_TASKS"])
+            tasks[name] = task
+    return tasks
 
 
 def outbox(jobs_queue_url: str, webhooks_queue_url: str) -> "Outbox":
@@ -158,7 +189,11 @@ def schedules(operations: "JobOperations", tasks: "Mapping[str, Declaration]") -
 
     store = operations.store
     return ScheduleDeps(
-        ScheduleStore(store.db, store.table), operations, tasks, system_clock, new_id
+        ScheduleStore(store.db, store.table, due_shards=store.due_shards),
+        operations,
+        tasks,
+        system_clock,
+        new_id,
     )
 
 
@@ -285,7 +320,7 @@ def parameters() -> "Parameters":
     return Parameters(client_of("ssm"), system_clock)
 
 
-def client_of(service: str, *, attempts: int = 3) -> Any:
+def client_of(service: str, *, attempts: int = 3, clock: Clock = system_clock) -> Any:
     """Returns a client of DynamoDB, its streams, SQS or Parameter Store. Raises ConfigError.
 
     It is the lean client where a function's process runs, on Lambda and on the local runtime, and
@@ -295,7 +330,7 @@ def client_of(service: str, *, attempts: int = 3) -> Any:
     env = os.environ
     choice = env.get("MAYFLY_CLIENT") or ("lean" if _is_function(env) else "boto3")
     if choice == "boto3":
-        return client(service, attempts=attempts)
+        return client(service, attempts=attempts, clock=clock)
     if choice != "lean":
         raise ConfigError([f"MAYFLY_CLIENT must be lean or boto3, and is {choice!r}"])
     from mayfly.aws.lean import LeanClient
@@ -312,7 +347,16 @@ def client_of(service: str, *, attempts: int = 3) -> Any:
         tls=lambda: context(bundle or AMAZON_ROOTS),
         # For a server that does not have a certificate of Amazon's.
         wider_tls=None if bundle else lambda: context(None),
+        clock=clock,
     )
+
+
+def _due_shards(settings: "_Jobs") -> int:
+    from mayfly.jobs.shards import SHARDS
+
+    if not 1 <= settings.due_shards <= SHARDS:
+        raise ConfigError([f"DUE_SHARDS={settings.due_shards} is not from 1 to {SHARDS}"])
+    return settings.due_shards
 
 
 def _is_function(env: Mapping[str, str]) -> bool:
@@ -322,10 +366,11 @@ def _is_function(env: Mapping[str, str]) -> bool:
     )
 
 
-def client(service: str, *, attempts: int = 3) -> Any:
+def client(service: str, *, attempts: int = 3, clock: Clock = system_clock) -> Any:
     """Returns a client of one AWS service.
 
-    Region, credentials and endpoint come from the variables that every SDK reads.
+    Region, credentials and endpoint come from the variables that every SDK reads. `clock` measures
+    for how long a connection was idle.
     """
     import boto3
     from botocore.config import Config
@@ -340,9 +385,13 @@ def client(service: str, *, attempts: int = 3) -> Any:
     )
     region = os.environ.get("AWS_REGION")
     made = boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
-    from mayfly.aws.boto import limit_by_deadline, refuse_damaged_answers
+    from mayfly.aws.boto import limit_retries, refuse_damaged_answers
+    from mayfly.aws.boto_connections import limit_connections
+    from mayfly.aws.connections import IDLE_SECONDS, ONCE_IDLE_SECONDS
 
-    limit_by_deadline(made, attempts=attempts)
+    idle_seconds = ONCE_IDLE_SECONDS if attempts == 1 else IDLE_SECONDS
+    limit_connections(made, idle_seconds=idle_seconds, clock=clock)
+    limit_retries(made, attempts=attempts)
     if service in _JSON_SERVICES:
         refuse_damaged_answers(made, attempts=attempts)
     return made
@@ -363,6 +412,8 @@ class _Counters:
 @dataclass(frozen=True)
 class _Jobs:
     jobs_table: str
+    #: The stack's parameter DueShards.
+    due_shards: int = 1
 
 
 @dataclass(frozen=True)

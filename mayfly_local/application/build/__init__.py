@@ -9,7 +9,9 @@
     code          the folders of functions and layers
     roles         the role of a function, with its policies
     asynchronous  retries and destinations of asynchronous invocations
-    apis          all APIs: http_api, rest_api (with mocks) and function_urls, and their authorizers
+    definitions   methods and authorizers of definitions in OpenAPI
+    apis          all APIs: http_api, rest_api (with mocks) and function_urls, with authorizers and
+                  stage_variables
     sources       event source mappings: queues and streams
     schedules     rules and schedules of EventBridge
     outputs       the outputs of the template

@@ -1,13 +1,14 @@
-"""The folders that have the code of functions and the content of layers."""
+"""The folders and zip archives that have the code of functions and the content of layers."""
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.sam import LOCAL_BUCKET
 from mayfly_local.application.template import Template
 
-__all__ = ["absence_of_code", "code_folder", "image_folder"]
+__all__ = ["absence_of_code", "code_path", "image_folder"]
 
 #: Images of AWS with Python and nothing else, and the ones that mirror them.
 _BASE_IMAGE: Final = re.compile(
@@ -18,23 +19,28 @@ _TASK_ROOT: Final = re.compile(r"\$\{?LAMBDA_TASK_ROOT\}?|/var/task")
 _HARMLESS: Final = {"ARG", "CMD", "COPY", "ENV", "FROM", "LABEL", "RUN", "WORKDIR"}
 
 
-def code_folder(code: dict[str, Any], template: Template) -> Path | None:
-    """Returns the folder of a function's code or of a layer's content, None if it has none."""
+def code_path(code: dict[str, Any], template: Template) -> Path | None:
+    """Returns the folder or archive of a function's code or of a layer's content, or None.
+
+    If the code is one Python file, which `sam package` uploads by itself, this is its folder.
+    """
     if code.get("S3Bucket") != LOCAL_BUCKET:
         return None
-    return (template.folder / str(code.get("S3Key"))).resolve()
+    path = (template.folder / str(code.get("S3Key"))).resolve()
+    return path.parent if path.suffix == ".py" and path.is_file() else path
 
 
 def absence_of_code(code: dict[str, Any], template: Template) -> str:
     """Returns the reason if code or content is not on this machine, else an empty text."""
     if "ZipFile" in code:
         return ""
-    folder = code_folder(code, template)
-    if folder is None:
+    path = code_path(code, template)
+    if path is None:
         return "its code is not a local folder"
-    if folder.is_dir():
+    if path.is_dir() or zipfile.is_zipfile(path):
         return ""
-    return f"its code {code['S3Key']} {'is not a folder' if folder.exists() else 'does not exist'}"
+    problem = "is not a folder or a zip archive" if path.exists() else "does not exist"
+    return f"its code {code['S3Key']} {problem}"
 
 
 def image_folder(metadata: dict[str, Any], template: Template) -> tuple[Path, str] | str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mayfly_local.application.addresses import Addresses
 from mayfly_local.application.apis import Api, ApiKind, Route, Stage
 from mayfly_local.application.build.authorizers import IAM
-from mayfly_local.application.build.functions import absence_of, find_function
+from mayfly_local.application.build.functions import find_target
 from mayfly_local.application.build.http_api import cors_of
 from mayfly_local.application.build.resources import Report, Resources
 from mayfly_local.application.model import Function
@@ -24,9 +24,9 @@ def build_function_urls(
     for name, properties in resources.of_type("AWS::Lambda::Url"):
         if properties.get("InvokeMode") == "RESPONSE_STREAM":
             report.accepted(name, "InvokeMode: its responses are sent as a whole")
-        function = find_function(functions, name, properties.get("TargetFunctionArn", ""), report)
+        reference = properties.get("TargetFunctionArn", "")
+        function, absent = find_target(functions, name, reference, report)
         authorizer = IAM if properties.get("AuthType") == "AWS_IAM" else None
-        absent = absence_of(function, functions)
         address = addresses.by_name[name]
         urls.append(
             Api(

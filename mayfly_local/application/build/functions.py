@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mayfly_local.application.build.asynchronous import build_asynchronous_rules
-from mayfly_local.application.build.code import absence_of_code, code_folder, image_folder
+from mayfly_local.application.build.code import absence_of_code, code_path, image_folder
 from mayfly_local.application.build.layers import build_layers
 from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
@@ -18,7 +18,7 @@ from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
 from mayfly_local.iam.function_names import FunctionName
 
-__all__ = ["absence_of", "build_functions", "find_function"]
+__all__ = ["build_functions", "find_function", "find_target"]
 
 #: The runtime of a function of an image, whose Dockerfile has the version of Python.
 _IMAGE_RUNTIME: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -64,9 +64,21 @@ def find_function(
     return wanted.rpartition(":")[2]
 
 
-def absence_of(function: str, functions: Mapping[str, Function]) -> str | None:
-    """Returns the reason why a route cannot call a function, or None if it runs here."""
-    return None if function in functions else f"the function {function or '(none)'} is absent here"
+class Target(NamedTuple):
+    """The function of a route by its logical id, and the reason if it is absent here."""
+
+    function: str
+    absent: str | None
+
+
+def find_target(
+    functions: Mapping[str, Function], where: str, reference: Any, report: Report
+) -> Target:
+    """Returns the function that a route refers to, as `find_function` finds it."""
+    name = find_function(functions, where, reference, report)
+    if name in functions:
+        return Target(name, None)
+    return Target(name, f"the function {name or '(none)'} is absent here")
 
 
 class _Code(NamedTuple):
@@ -90,7 +102,7 @@ def _code(name: str, properties: dict[str, Any], template: Template) -> _Code | 
     code = properties.get("Code") or {}
     if reason := absence_of_code(code, template):
         return f"a function: {reason}"
-    return _Code(code_folder(code, template), str(properties.get("Handler", "")))
+    return _Code(code_path(code, template), str(properties.get("Handler", "")))
 
 
 def _function(

@@ -9,24 +9,17 @@ from mayfly_local.application.build.authorizers import (
     IAM,
     authorizer_of,
     scheme_of_resource,
-    schemes_of,
     security_of,
 )
-from mayfly_local.application.build.functions import absence_of, find_function
+from mayfly_local.application.build.definitions import METHODS, authorizers_of
+from mayfly_local.application.build.functions import find_target
 from mayfly_local.application.build.resources import Report, Resources, as_text
+from mayfly_local.application.build.stage_variables import StageVariables
 from mayfly_local.application.model import Function
+from mayfly_local.application.supported import is_websocket
 
-__all__ = ["METHODS", "build_http_apis", "cors_of"]
+__all__ = ["build_http_apis", "cors_of"]
 
-_ANY_METHOD: Final = "x-amazon-apigateway-any-method"
-#: Keys of a path that are methods, with the methods of routes.
-METHODS: Final = {
-    **{
-        method: method.upper()
-        for method in ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-    },
-    _ANY_METHOD: "ANY",
-}
 #: Keys of a definition that change nothing here.
 _BODY_KEYS: Final = {
     "components", "info", "openapi", "paths", "security", "securityDefinitions", "servers",
@@ -40,22 +33,25 @@ def build_http_apis(
     """Returns the template's HTTP APIs. Raises TemplateError."""
     apis = []
     for name, properties in resources.of_type("AWS::ApiGatewayV2::Api"):
-        if properties.get("ProtocolType") == "WEBSOCKET":
+        if is_websocket(resources.template.resources[name]):
+            continue  # It is classified as absent.
+        if properties.get("ProtocolType") == "WEBSOCKET":  # by the value of a parameter
             report.leave_out(name, "a WebSocket API")
             continue
         address = addresses.by_name[name]
-        body = properties.get("Body") or {}
+        stages = _stages(address.id, resources)
+        variables = StageVariables(name, stages, report)
+        body = variables.filled(properties.get("Body") or {})
         for key in sorted(set(body) - _BODY_KEYS):
             report.absent(name, f"{key} of its Body")
         routes = [
             *_body_routes(name, body, functions, report),
-            *_own_routes(name, address.id, resources, functions, report),
+            *_own_routes(name, address.id, resources, functions, report, variables=variables),
         ]
         if "Target" in properties:
             key = str(properties.get("RouteKey", "$default"))
-            function = find_function(functions, name, properties["Target"], report)
             method, _, path = key.rpartition(" ")
-            absent = absence_of(function, functions)
+            function, absent = find_target(functions, name, properties["Target"], report)
             routes.append(Route(method or "ANY", path, function, None, absent=absent))
         cors = body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")
         apis.append(
@@ -65,7 +61,7 @@ def build_http_apis(
                 kind=ApiKind.HTTP,
                 url=address.url,
                 routes=tuple(routes),
-                stages=_stages(address.id, resources),
+                stages=stages,
                 cors=cors_of(cors),
             )
         )
@@ -113,11 +109,7 @@ def _stages(api: str, resources: Resources) -> tuple[Stage, ...]:
 def _body_routes(
     api: str, body: Mapping[str, Any], functions: Mapping[str, Function], report: Report
 ) -> list[Route]:
-    authorizers = {
-        name: authorizer
-        for name, scheme in schemes_of(body).items()
-        if (authorizer := authorizer_of(api, name, scheme, functions, report, is_rest=False))
-    }
+    authorizers = authorizers_of(api, body, functions, report, is_rest=False)
     routes = []
     for path, operations in (body.get("paths") or {}).items():
         if not path.startswith("/") and path != "$default":
@@ -140,17 +132,28 @@ def _body_routes(
 
 
 def _own_routes(
-    api: str, api_id: str, resources: Resources, functions: Mapping[str, Function], report: Report
+    api: str,
+    api_id: str,
+    resources: Resources,
+    functions: Mapping[str, Function],
+    report: Report,
+    *,
+    variables: StageVariables,
 ) -> list[Route]:
     """Returns the routes that are resources of their own."""
     integrations = {
-        resources.scope.get((name, None), name): properties
+        resources.scope.get((name, None), name): variables.filled(properties)
         for name, properties in resources.of_type("AWS::ApiGatewayV2::Integration")
         if properties.get("ApiId") == api_id
     }
     authorizers: dict[Any, Authorizer | None] = {
         resources.scope.get((name, None), name): authorizer_of(
-            api, name, scheme_of_resource(properties), functions, report, is_rest=False
+            api,
+            name,
+            scheme_of_resource(variables.filled(properties)),
+            functions,
+            report,
+            is_rest=False,
         )
         for name, properties in resources.of_type("AWS::ApiGatewayV2::Authorizer")
         if properties.get("ApiId") == api_id
@@ -198,13 +201,13 @@ def _integrated(
         report.absent(where, f"the integration {integration.get('integrationSubtype', kind)}")
         return Route(method, path, "", authorizer, absent=reason)
     timeout = integration.get("timeoutInMillis")
-    function = find_function(functions, where, integration.get("uri", ""), report)
+    function, absent = find_target(functions, where, integration.get("uri", ""), report)
     return Route(
         method,
         path,
         function,
         authorizer,
-        absent=absence_of(function, functions),
+        absent=absent,
         payload="2.0" if payload.startswith("2") else "1.0",
         scopes=scopes,
         seconds=None if timeout is None else int(timeout) / 1000,

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from mayfly_local.application.build.code import absence_of_code, code_folder
+from mayfly_local.application.build.code import absence_of_code, code_path
 from mayfly_local.application.build.resources import Report, Resources
 
 __all__ = ["Layers", "build_layers"]
@@ -27,7 +27,7 @@ _WITHOUT_EFFECT: Final = re.compile(
 
 
 class Layers(NamedTuple):
-    """Layers of a function: folders of layer content, and requirements that pip installs."""
+    """Layers of a function: folders or archives of content, and requirements that pip installs."""
 
     folders: tuple[Path, ...]
     packages: tuple[str, ...]
@@ -48,8 +48,8 @@ def build_layers(function: str, references: Any, resources: Resources, report: R
             content = resources.resolve(name, {"Content": layer.get("Content") or {}})["Content"]
             if reason := absence_of_code(content, template):
                 report.leave_out(name, f"a layer: {reason.replace('code', 'content')}")
-            elif folder := code_folder(content, template):
-                folders.append(folder)
+            elif path := code_path(content, template):
+                folders.append(path)
             continue
         published = _published_name(reference)
         if (given := _given(reference, template.layers)) is not None:

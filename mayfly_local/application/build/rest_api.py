@@ -19,13 +19,13 @@ from mayfly_local.application.build.authorizers import (
     IAM,
     authorizer_of,
     scheme_of_resource,
-    schemes_of,
     security_of,
 )
-from mayfly_local.application.build.functions import absence_of, find_function
-from mayfly_local.application.build.http_api import METHODS
-from mayfly_local.application.build.mocks import mock_of, static_headers
+from mayfly_local.application.build.definitions import METHODS, authorizers_of
+from mayfly_local.application.build.functions import find_target
+from mayfly_local.application.build.mocks import computed_headers, mock_of, static_headers
 from mayfly_local.application.build.resources import Report, Resources, as_text
+from mayfly_local.application.build.stage_variables import StageVariables
 from mayfly_local.application.model import Function
 
 __all__ = ["build_rest_apis"]
@@ -55,14 +55,15 @@ def _api(
     address: Address,
     report: Report,
 ) -> Api:
-    body = properties.get("Body") or {}
+    stages = _stages(address.id, resources)
+    variables = StageVariables(name, stages, report)
+    body = variables.filled(properties.get("Body") or {})
     if "Policy" in properties or "x-amazon-apigateway-policy" in body:
         report.accepted(name, "its resource policy")
     routes = (
         *_body_routes(name, body, functions, report),
-        *_own_routes(name, address.id, resources, functions, report),
+        *_own_routes(name, address.id, resources, functions, report, variables=variables),
     )
-    stages = _stages(address.id, resources)
     types = body.get("x-amazon-apigateway-binary-media-types") or properties.get("BinaryMediaTypes")
     source = body.get("x-amazon-apigateway-api-key-source") or properties.get("ApiKeySourceType")
     return Api(
@@ -77,7 +78,7 @@ def _api(
         if any(route.needs_key for route in routes)
         else {},
         key_from_authorizer=source == "AUTHORIZER",
-        responses=_responses(address.id, body, resources),
+        responses=_responses(name, address.id, body, resources, report),
     )
 
 
@@ -87,11 +88,7 @@ def _api(
 def _body_routes(
     api: str, body: Mapping[str, Any], functions: Mapping[str, Function], report: Report
 ) -> list[Route]:
-    authorizers = {
-        name: authorizer
-        for name, scheme in schemes_of(body).items()
-        if (authorizer := authorizer_of(api, name, scheme, functions, report, is_rest=True))
-    }
+    authorizers = authorizers_of(api, body, functions, report, is_rest=True)
     routes = []
     for path, operations in (body.get("paths") or {}).items():
         for method, operation in operations.items():
@@ -155,13 +152,24 @@ def _body_validation(
 
 
 def _own_routes(
-    api: str, api_id: str, resources: Resources, functions: Mapping[str, Function], report: Report
+    api: str,
+    api_id: str,
+    resources: Resources,
+    functions: Mapping[str, Function],
+    report: Report,
+    *,
+    variables: StageVariables,
 ) -> list[Route]:
     """Returns the methods that are resources of their own."""
     paths = _paths(api, api_id, resources)
     authorizers: dict[Any, Authorizer | None] = {
         resources.scope.get((name, None), name): authorizer_of(
-            api, name, scheme_of_resource(properties), functions, report, is_rest=True
+            api,
+            name,
+            scheme_of_resource(variables.filled(properties)),
+            functions,
+            report,
+            is_rest=True,
         )
         for name, properties in _of_api("AWS::ApiGateway::Authorizer", api_id, resources)
     }
@@ -175,7 +183,7 @@ def _own_routes(
         routes.append(
             _integrated(
                 name, str(properties.get("HttpMethod", "ANY")).upper(), path or "/",
-                _integration(properties.get("Integration") or {}),
+                _integration(variables.filled(properties.get("Integration") or {})),
                     functions=functions, report=report,
                 authorizer=IAM if is_iam else authorizers.get(properties.get("AuthorizerId")),
                 scopes=tuple(map(str, properties.get("AuthorizationScopes") or ())),
@@ -270,10 +278,10 @@ def _integrated(
     uri = str(integration.get("uri", ""))
     function, mock, absent = "", None, None
     if kind == "aws_proxy" and "/functions/" in uri:
-        function = find_function(functions, where, uri, report)
-        absent = absence_of(function, functions)
+        function, absent = find_target(functions, where, uri, report)
     elif kind == "mock" and (mock := mock_of(integration)) is not None:
-        pass
+        for response in (integration.get("responses") or {}).values():
+            _report_computed(where, (response or {}).get("responseParameters") or {}, report)
     else:
         what = f"the integration {kind}" + (
             " with a mapping template" if kind == "mock" else f" to {uri}" if uri else ""
@@ -288,6 +296,11 @@ def _integrated(
     )  # fmt: skip
 
 
+def _report_computed(where: str, parameters: Mapping[str, Any], report: Report) -> None:
+    for header in computed_headers(parameters):
+        report.absent(where, f"the header {header} of its response, which must be computed")
+
+
 def _stages(api_id: str, resources: Resources) -> tuple[Stage, ...]:
     """Returns the stages of an API: its own, then those that a deployment makes."""
     stages = {
@@ -299,7 +312,9 @@ def _stages(api_id: str, resources: Resources) -> tuple[Stage, ...]:
     }
     for _, properties in _of_api("AWS::ApiGateway::Deployment", api_id, resources):
         if name := properties.get("StageName"):
-            stages.setdefault(str(name), Stage(str(name)))
+            given = (properties.get("StageDescription") or {}).get("Variables") or {}
+            made = Stage(str(name), {key: as_text(value) for key, value in given.items()})
+            stages.setdefault(str(name), made)
     return tuple(stages.values()) or (Stage(_NO_STAGE),)
 
 
@@ -343,7 +358,7 @@ def _made_key(resources: Resources, name: str) -> str:
 
 
 def _responses(
-    api_id: str, body: Mapping[str, Any], resources: Resources
+    api: str, api_id: str, body: Mapping[str, Any], resources: Resources, report: Report
 ) -> dict[str, GatewayResponse]:
     given = {
         str(kind): (
@@ -359,6 +374,8 @@ def _responses(
             spec.get("ResponseParameters") or {},
             spec.get("ResponseTemplates") or {},
         )
+    for kind, (_, parameters, _) in given.items():
+        _report_computed(f"{api}: gateway response {kind}", parameters, report)
     return {
         kind: GatewayResponse(
             None if status is None else int(status),

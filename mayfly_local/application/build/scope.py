@@ -36,8 +36,6 @@ def compute_scope(template: Template) -> Scope:
             case "AWS::Events::Rule" | "AWS::Scheduler::Schedule":
                 scope[name, None] = name
                 scope[name, "Arn"] = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}"
-            case "AWS::ApiGatewayV2::Api":
-                scope[name, None] = "local"
     for name, attribute in references([template.resources, template.outputs]):
         resource = template.resources.get(name)
         # The values of what the emulator holds are known later, and replace these.

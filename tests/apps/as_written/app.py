@@ -20,6 +20,9 @@ def handler(event, context):
         "flow": lambda: boto3.client("stepfunctions").start_execution(
             stateMachineArn=os.environ["FLOW"]
         ),
+        "socket": lambda: boto3.client("apigatewaymanagementapi").post_to_connection(
+            ConnectionId="a", Data=b"hello"
+        ),
         "bedrock": lambda: boto3.client("bedrock").list_foundation_models(),
         "instances": lambda: boto3.client("ec2").describe_instances(),
     }

@@ -121,17 +121,6 @@ def test_idle_connection_that_the_server_closes_later_is_replaced(server: Server
     assert (len(server.requests), server.connections) == (2, 2)
 
 
-@pytest.mark.parametrize(("attempts", "seconds"), [(3, 50), (1, 5)])
-def test_connection_that_was_idle_for_long_is_replaced(
-    server: Server, attempts: int, seconds: int
-) -> None:
-    client = Client(server, attempts=attempts)
-    for idle, connections in ((0, 1), (seconds, 1), (seconds + 0.001, 2), (-0.001, 3)):
-        client.time.advance(idle)
-        client.call("GetItem", UPDATE)
-        assert server.connections == connections
-
-
 FAILURES = {
     "reset before the answer": (reset, "ConnectionClosedError"),
     "no answer": (close, "ConnectionClosedError"),

@@ -52,7 +52,29 @@ def test_layer_that_is_not_a_folder_is_refused(command: list[str], tmp_path: Pat
         [*command, "--layer", f"own={tmp_path}/gone"],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, "gone is not a folder" in done.stderr) == (2, True)
+    assert (done.returncode, "gone is not a folder or a zip archive" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--transaction-time", "-1"], "-1.0 is not in the range 0<=x<=10"),
+        (["--transaction-time", "11"], "11.0 is not in the range 0<=x<=10"),
+        (["--transaction-time", "soon"], "'soon' is not a valid float"),
+        (
+            ["--transaction-time", "0.02", "--endpoint-url", "http://127.0.0.1:1"],
+            "--transaction-time is for the embedded emulator; leave out --endpoint-url",
+        ),
+    ],
+)
+def test_time_of_transactions_that_cannot_be_is_refused(
+    command: list[str], options: list[str], says: str
+) -> None:
+    done = subprocess.run(
+        [*command, *options], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
 
 
 @pytest.mark.parametrize(

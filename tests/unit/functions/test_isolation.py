@@ -27,8 +27,6 @@ from functions.schedules.app import build as build_schedules
 from functions.schedules.deps import from_environ as schedules_deps
 from functions.sessions.app import build as build_sessions
 from functions.sessions.deps import from_environ as sessions_deps
-from tests.conftest import ROOT, make_tables
-from tests.support.clients import make_client
 from tests.support.events import http
 from tests.support.fakes import Context
 from tests.support.hostile import SCOPES
@@ -42,7 +40,6 @@ ENV = {
     "COUNTERS_TABLE": "CountersTable",
     "SUBJECT_KEY": "k",
     "TENANT_LIMIT": "0",
-    "LAMBDA_TASK_ROOT": str(ROOT / "functions"),
 }
 
 
@@ -93,18 +90,30 @@ class Api:
         return reply["statusCode"], json.loads(text), list(self.calls)
 
 
-@pytest.fixture
-def calls(aws: None) -> Iterator[list[Call]]:
-    """Records every call of the store, with the size of its request in bytes."""
+@pytest.fixture(scope="module")
+def recording() -> tuple[boto3.Session, list[Call]]:
+    """Returns a session that records the calls of its clients.
+
+    One for all tests, since a new session reads every service model again.
+    """
     requests: list[Call] = []
     session = boto3.Session()
     session.events.register(
         "before-call", lambda model, params, **_: requests.append((model.name, len(params["body"])))
     )
-    make_tables(make_client("dynamodb"))
-    boto3.DEFAULT_SESSION = session
+    return session, requests
+
+
+@pytest.fixture
+def calls(
+    tables: dict[str, str], recording: tuple[boto3.Session, list[Call]]
+) -> Iterator[list[Call]]:
+    """Records every call of the store, with the size of its request in bytes."""
+    session, requests = recording
+    requests.clear()
+    usual, boto3.DEFAULT_SESSION = boto3.DEFAULT_SESSION, session
     yield requests
-    boto3.DEFAULT_SESSION = None
+    boto3.DEFAULT_SESSION = usual
 
 
 @pytest.fixture

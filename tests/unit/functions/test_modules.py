@@ -18,8 +18,7 @@ VARIABLES = {
     "RELAY_FAILURES_URL": "http://127.0.0.1/failures", "RELAY_REPORTS_BUCKET": "r",
     "SECRETS_PREFIX": "/p", "SESSIONS_TABLE": "s", "SUBJECT_KEY": "k" * 32,
     "TENANTS_TABLE": "t", "TENANT_LIMIT": "0", "WEBHOOKS_QUEUE_URL": "http://127.0.0.1/webhooks",
-    "WEBHOOK_PAUSES": "5,300", "LAMBDA_TASK_ROOT": str(ROOT / "functions"),
-    "MAYFLY_CLIENT": "lean",
+    "WEBHOOK_PAUSES": "5,300", "MAYFLY_CLIENT": "lean",
 }  # fmt: skip
 #: Powertools imports the bare package, to find out whether it can add a header to boto3's requests.
 ALLOWED = {"botocore"}

@@ -243,6 +243,10 @@ def test_field_above_128_kb_in_one_line_is_one_row() -> None:
     assert (result["rows"], result["malformed"]) == (2, 0)
 
 
+#: A row of 100 bytes.
+ROW = "b" * 97 + ",1\n"
+
+
 @pytest.mark.parametrize("before", [0, 100_000, 600_000, 1_000_000])
 @pytest.mark.parametrize(
     "row",
@@ -257,7 +261,7 @@ def test_field_above_128_kb_in_one_line_is_one_row() -> None:
 )
 def test_row_above_a_mebibyte_ends_the_import_wherever_it_begins(row: str, before: int) -> None:
     """Not one of its lines is taken for a row."""
-    first = "note,amount\n" + "b,1\n" * (before // 4)
+    first = "note,amount\n" + ROW * (before // len(ROW))
     lines = "x,1000\n" * (ROW_LIMIT // 7 + 2)
     data = (first + row.format(lines) + "plain,2\n" * 10).encode()
     assert refusal(data) == (
@@ -268,11 +272,12 @@ def test_row_above_a_mebibyte_ends_the_import_wherever_it_begins(row: str, befor
 
 @pytest.mark.parametrize("before", [0, 100_000, 600_000, 1_000_000])
 def test_row_of_a_mebibyte_is_a_row_wherever_it_begins(before: int) -> None:
-    first = "note,amount\n" + "b,1\n" * (before // 4)
+    count = before // len(ROW)
+    first = "note,amount\n" + ROW * count
     row = '"' + "x" * (ROW_LIMIT - 5) + '",1\n'
     result = imported((first + row + "plain,2\n").encode())
-    assert (len(row), result["rows"]) == (ROW_LIMIT, before // 4 + 2)
-    assert result["columns"]["amount"]["sum"] == str(before // 4 + 3)
+    assert (len(row), result["rows"]) == (ROW_LIMIT, count + 2)
+    assert result["columns"]["amount"]["sum"] == str(count + 3)
 
 
 def test_quote_that_is_never_closed_is_one_malformed_row_up_to_the_end() -> None:

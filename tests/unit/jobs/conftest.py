@@ -13,7 +13,7 @@ from tests.support.stranded import Bury
 
 
 @pytest.fixture
-def bury(dynamodb: Any) -> Bury:
+def bury(dynamodb: Any, streamed: None) -> Bury:
     """Returns the function that reads reports of lost announcements."""
     return Bury(dynamodb)
 

@@ -435,7 +435,7 @@ def stream_images(burial: Burial) -> list[str]:
     ]
 
 
-def test_queued_job_is_announced_again_by_the_stream(burial: Burial) -> None:
+def test_queued_job_is_announced_again_by_the_stream(streamed: None, burial: Burial) -> None:
     burial.submit()
     burial.clock.advance(1)
     assert resend(burial).status is Status.QUEUED
@@ -472,6 +472,7 @@ def test_job_whose_owner_renews_while_it_is_resent_keeps_its_owner(burial: Buria
 
 
 def test_job_that_waits_for_its_next_attempt_is_resent_once_its_time_has_come(
+    streamed: None,
     burial: Burial,
 ) -> None:
     burial.submit()
@@ -492,7 +493,7 @@ def test_job_whose_last_attempt_was_interrupted_is_ended_by_a_resend(burial: Bur
     assert resend(burial).status is Status.DEAD
 
 
-def test_running_or_ended_job_is_not_resent(burial: Burial) -> None:
+def test_running_or_ended_job_is_not_resent(streamed: None, burial: Burial) -> None:
     burial.submit()
     claimed = burial.claim()
     with pytest.raises(JobIsLive):

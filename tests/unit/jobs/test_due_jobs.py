@@ -1,14 +1,16 @@
-"""Jobs in the `due` index: sweeps take them out, tenant by tenant."""
+"""Jobs in the `due` index: sweeps take them out of all shards, tenant by tenant."""
 
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
 import pytest
-from mayfly.aws.dynamodb import DynamoDB, Reason
-from mayfly.jobs.items import new_items
+from mayfly.aws.dynamodb import DynamoDB, Reason, Unwritten
+from mayfly.core.errors import StoreUnavailable
+from mayfly.jobs.items import job_key, new_items
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.operations import JobOperations
+from mayfly.jobs.shards import SHARDS, partitions
 from mayfly.jobs.store import JobStore
 
 from tests.conftest import make_tables
@@ -20,21 +22,23 @@ _TABLES = count()
 
 
 class Due:
-    """A jobs table with due jobs."""
+    """A jobs table with due jobs, spread over shards of the index."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, shards: int) -> None:
         self.client = client
-        self.table = make_tables(client, f"due-{next(_TABLES)}-", streams=False)["JobsTable"]
+        self.shards = shards
+        self.table = make_tables(client, f"due-{next(_TABLES)}-")["JobsTable"]
         self.operations = JobOperations(JobStore(DynamoDB(client, lambda _: None), self.table))
 
-    def add(self, tenant: str, jobs: int, *, at_ms: int = SOON) -> None:
+    def add(self, tenant: str, jobs: int, *, at_ms: int = SOON, shards: int | None = None) -> None:
         """Stores jobs of a tenant that are due one after another, a millisecond apart."""
         for number in range(jobs):
             job = a_job(
                 id=f"{number:04}", tenant=tenant, status=Status.SCHEDULED,
                 not_before_ms=at_ms + number, created_at_ms=1,
             )  # fmt: skip
-            self.client.put_item(TableName=self.table, Item=new_items(job)[0])
+            (item,) = new_items(job, due_shards=shards or self.shards)
+            self.client.put_item(TableName=self.table, Item=item)
 
     def release(self, limit: int = 1000, is_over: Callable[[], bool] = lambda: False) -> int:
         """Releases due jobs."""
@@ -45,10 +49,20 @@ class Due:
         items = self.client.scan(TableName=self.table)["Items"]
         return sorted(item["pk"]["S"] for item in items if "due" in item)
 
+    def item(self, job_id: str) -> dict[str, Any]:
+        """Returns a job of the tenant acme as it is stored."""
+        key = job_key("acme", job_id)
+        return dict(self.client.get_item(TableName=self.table, Key=key)["Item"])
 
-@pytest.fixture
-def due(embedded: Any) -> Due:
-    return Due(embedded)
+    def partitions(self) -> set[str]:
+        """Returns the partitions of the index that have jobs."""
+        items = self.client.scan(TableName=self.table)["Items"]
+        return {item["due"]["S"] for item in items if "due" in item}
+
+
+@pytest.fixture(params=[1, 8], ids="{} shards".format)
+def due(request: pytest.FixtureRequest, embedded: Any) -> Due:
+    return Due(embedded, request.param)
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2, 25, 26, 130])
@@ -129,9 +143,113 @@ def test_job_that_is_refused_for_a_moment_is_taken_alone(
     assert faults.requests.count("UpdateItem") == 2
 
 
+class Overloaded(DynamoDB):
+    """Refuses the writes of one tenant for load."""
+
+    tenant = ""
+    tries = 0
+
+    def execute_many(self, operation: str, statements: Sequence[Any]) -> list[Reason]:
+        """Executes the statements of other tenants."""
+        others = [one for one in statements if not self._is_refused(one["Parameters"][0])]
+        replies = iter(super().execute_many(operation, others) if others else [])
+        return [
+            Reason("ThrottlingError") if self._is_refused(one["Parameters"][0]) else next(replies)
+            for one in statements
+        ]
+
+    def update(self, operation: str, **request: Any) -> Any:
+        """Updates the items of other tenants."""
+        if self._is_refused(request["Key"]["pk"]):
+            self.tries += 1
+            raise Unwritten(operation, "ThrottlingException", tries=1, was_repeated=False)
+        return super().update(operation, **request)
+
+    def _is_refused(self, pk: dict[str, str]) -> bool:
+        return pk["S"].startswith(f"{self.tenant}/")
+
+
+def test_tenant_whose_partition_is_overloaded_does_not_hold_up_others(
+    due: Due, embedded: Any
+) -> None:
+    """Its scheduled jobs are in one partition of the index `attention`, with all settings."""
+    due.add("flood", 150)
+    due.add("quiet", 60, at_ms=SOON + 1000)
+    db = Overloaded(embedded, lambda _: None)
+    db.tenant = "flood"
+    operations = JobOperations(JobStore(db, due.table), threads=2)
+    with pytest.raises(StoreUnavailable):
+        operations.release_due(before_ms=SOON + 10_000, limit=1000)
+    assert due.waiting() == [f"flood/{number:04}" for number in range(150)]
+    assert db.tries <= 2
+    assert (due.release(), due.waiting()) == (150, [])
+
+
 @pytest.mark.parametrize("kind", ["before", "after", "throttle", "error"])
 @pytest.mark.parametrize("operation", ["Query", "BatchExecuteStatement", "UpdateItem"])
 def test_failed_call_is_repeated(due: Due, embedded: Any, operation: str, kind: str) -> None:
     due.add("acme", 51)
     Faults(embedded, on_moto=False).on(operation, kind)
     assert (due.release(), due.waiting()) == (51, [])
+
+
+def test_sweep_reads_the_partition_of_earlier_releases_next_to_all_shards(due: Due) -> None:
+    """Whatever the setting was when a job was stored, and is now."""
+    for number, shards in enumerate(range(1, SHARDS + 1)):
+        due.add(f"t{shards}", 20, at_ms=SOON + number, shards=shards)
+    assert "due" in due.partitions()
+    assert due.partitions() == set(partitions("due"))
+    assert (due.release(), due.waiting()) == (160, [])
+
+
+def test_round_takes_the_earliest_of_all_partitions(due: Due) -> None:
+    """Jobs of the eight settings take turns, a millisecond apart; the first hundred are taken."""
+    for shards in range(1, SHARDS + 1):
+        for number in range(20):
+            at_ms = SOON + 8 * number + shards
+            due.add(f"{19 - number:02}-{shards}", 1, at_ms=at_ms, shards=shards)
+    assert due.release(limit=100) == 100
+    late = [f"{19 - number:02}-{shards}/0000" for number in range(20) for shards in range(1, 9)][
+        100:
+    ]
+    assert due.waiting() == sorted(late)
+
+
+def test_megabytes_of_a_partition_are_read_page_by_page(due: Due, embedded: Any) -> None:
+    """A page of the index has one megabyte: less than 400 jobs with a long error each."""
+    for number in range(400):
+        job = a_job(
+            id=f"{number:04}", status=Status.SCHEDULED, not_before_ms=SOON + number,
+            created_at_ms=1, error="x" * 3000,
+        )  # fmt: skip
+        due.client.put_item(TableName=due.table, Item=new_items(job)[0])
+    faults = Faults(embedded, on_moto=False)
+    assert due.release(limit=399) == 399
+    assert faults.requests.count("Query") == 2 + SHARDS
+    assert (due.release(), due.item("0399").get("due")) == (1, None)
+
+
+def test_idle_sweep_makes_one_read_for_each_partition(due: Due, embedded: Any) -> None:
+    faults = Faults(embedded, on_moto=False)
+    due.release()
+    assert faults.requests == ["Query"] * (1 + SHARDS)
+
+
+def test_job_whose_partition_has_changed_since_it_was_read_is_left_to_the_next_sweep(
+    due: Due, embedded: Any
+) -> None:
+    """It has run and waits for its next attempt, in the shard of another setting."""
+    due.add("acme", 30)
+
+    def move(**_: Any) -> None:
+        embedded.meta.events.unregister("before-call.dynamodb.BatchExecuteStatement", move)
+        due.client.put_item(
+            TableName=due.table, Item={**due.item("0004"), "due": {"S": f"due/{SHARDS - 1}"}}
+        )
+
+    before = due.item("0004")["due"]["S"]
+    embedded.meta.events.register("before-call.dynamodb.BatchExecuteStatement", move)
+    due.release()
+    assert before != f"due/{SHARDS - 1}"
+    assert due.waiting() == ["acme/0004"]
+    assert (due.release(), due.waiting()) == (1, [])

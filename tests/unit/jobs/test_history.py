@@ -177,7 +177,7 @@ def test_job_of_many_continuations_ends_and_its_item_stays_small(
     """`pytest --searches 20000 --timeout 0` of this test is 20,000 continuations."""
     rounds = max(2 * BOUND, searches)
     # Without streams: moto keeps all of their records.
-    stage = Stage(dynamodb, make_tables(dynamodb, "many-", streams=False), exclusive=True)
+    stage = Stage(dynamodb, make_tables(dynamodb, "many-"), exclusive=True)
     sizes: list[int] = []
 
     def body(job: Job, effects: Any) -> Any:

@@ -26,6 +26,8 @@ from tests.unit.functions.test_queues import received
 
 MINUTE_MS = 60_000
 
+pytestmark = pytest.mark.usefixtures("streamed")
+
 
 class Stored:
     """A bucket with reports, as Lambda stores them, and the queue that takes them."""
@@ -218,10 +220,12 @@ def test_sweep_begins_no_report_without_time_for_it(
 
 
 @pytest.mark.parametrize(
-    ("skip", "handed_out"), [(0, True), (1, False)], ids=["release", "schedules"]
+    ("partition", "handed_out"),
+    [("due/0", True), ("schedules/0", False)],
+    ids=["release", "schedules"],
 )
 def test_sweep_does_its_other_steps_if_the_store_refuses_one(
-    stored: Stored, skip: int, handed_out: bool
+    stored: Stored, partition: str, handed_out: bool
 ) -> None:
     client = make_client("dynamodb")
     faults = Faults(client)
@@ -231,7 +235,7 @@ def test_sweep_does_its_other_steps_if_the_store_refuses_one(
     schedules.define(sweep.api.schedules, "s", definition, tenant="acme")
     sweep.api.clock.advance(600)
     before = sweep.jobs()
-    faults.on("Query", "throttle", times=3, skip=skip)
+    faults.on("Query", "throttle", times=3, text=partition)
     with pytest.raises(StoreUnavailable):
         sweep.run()
     assert stored.left() == 0

@@ -9,6 +9,8 @@ from mayfly.jobs.routing.stranded import PAGE_ITEMS
 from tests.support.faults import Faults, Killed
 from tests.support.stranded import EVERYTHING, NOW, PAGE_SECONDS, TO, Bury, held, report
 
+pytestmark = pytest.mark.usefixtures("streamed")
+
 # ---------------------------------------------------------------- several receives for one report
 
 

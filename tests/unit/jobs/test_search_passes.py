@@ -8,6 +8,8 @@ from mayfly.jobs.routing.search import HELD_MS
 from tests.support.faults import Faults, Killed
 from tests.support.stranded import DAY, FROM, LATE, TO, Bury, report
 
+pytestmark = pytest.mark.usefixtures("streamed")
+
 
 def test_receive_that_finds_the_search_held_reads_nothing_and_is_retried(
     bury: Bury, dynamodb: Any

@@ -24,7 +24,7 @@ def exact() -> tuple[Ledger, Present]:
     """Returns a ledger and stores that agree, with something of every kind."""
     ledger = Ledger(
         "acme",
-        jobs={"a", "b", "w"},
+        jobs={"a", "b", "p", "w"},
         messages={"key"},
         keyed=9,
         plain=4,
@@ -39,11 +39,12 @@ def exact() -> tuple[Ledger, Present]:
         stored("a", task="chaos.chain"),
         stored("b", "CANCELLED"),
         stored("m"),
+        stored("p", name=PLAIN, by=10),
         stored("c", name=CHAINED, by=1),
     ]
     present = Present(
         jobs={job.id: job for job in jobs},
-        counters=Counter({EFFECTS: 4, CHAINED: 1, KEYED: 9, PLAIN: 5}),
+        counters=Counter({EFFECTS: 4, CHAINED: 1, KEYED: 9, PLAIN: 15}),
         sessions=[alive(2), Answer(404)],
         taken=6,
         arrived={"w", "of another tenant"},
@@ -55,7 +56,7 @@ def test_exact_counts_have_no_difference() -> None:
     assert differences(*exact()) == []
 
 
-@pytest.mark.parametrize("value", [4, 6])
+@pytest.mark.parametrize("value", [14, 16])
 def test_increment_of_unknown_outcome_may_count_or_not(value: int) -> None:
     ledger, present = exact()
     present.counters[PLAIN] = value
@@ -73,14 +74,14 @@ def test_increment_of_unknown_outcome_may_count_or_not(value: int) -> None:
         (
             PLAIN,
             2,
-            "counter chaos-plain is 7; 4 increments were acknowledged, and 2 more may have "
-            "counted: 1 too many",
+            "counter chaos-plain is 17; succeeded jobs add up to 10, 4 increments were "
+            "acknowledged, and 2 more may have counted: 1 too many",
         ),
         (
             PLAIN,
             -2,
-            "counter chaos-plain is 3; 4 increments were acknowledged, and 2 more may have "
-            "counted: 1 missing",
+            "counter chaos-plain is 13; succeeded jobs add up to 10, 4 increments were "
+            "acknowledged, and 2 more may have counted: 1 missing",
         ),
     ],
 )
@@ -95,13 +96,13 @@ def test_counter_that_is_not_exact_is_named_with_tenant_and_count(
 def test_lost_job_is_named() -> None:
     ledger, present = exact()
     del present.jobs["b"]
-    assert differences(ledger, present) == ["acme: 3 jobs accepted, 1 of them lost: b"]
+    assert differences(ledger, present) == ["acme: 4 jobs accepted, 1 of them lost: b"]
 
 
 def test_job_that_has_not_ended_is_named() -> None:
     ledger, present = exact()
     present.jobs["b"] = stored("b", "QUEUED")
-    assert differences(ledger, present) == ["acme: 1 of 5 jobs have not ended: b"]
+    assert differences(ledger, present) == ["acme: 1 of 6 jobs have not ended: b"]
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,21 @@ def test_fault_that_was_not_requested_does_not_count(
     assert struck.counts == {}
 
 
+@pytest.mark.parametrize("action", ["dynamodb:PartiQLUpdate", "dynamodb:ConditionCheckItem"])
+def test_statements_and_checks_of_transactions_can_meet_one(tmp_path: Path, action: str) -> None:
+    stack = Stack(grants=[{**WRITE, "action": action}])
+    assert strikes(tmp_path, stack).strike("conflict calls") == "conflict calls"
+    assert [fault["action"] for fault in stack.faults] == [action]
+
+
+def test_throttles_are_drawn_among_calls_to_dynamodb(tmp_path: Path) -> None:
+    stack = Stack(grants=OTHERS)
+    struck = strikes(tmp_path, stack)
+    for _ in range(20):
+        struck.strike("throttle calls")
+    assert {fault["action"] for fault in stack.faults} == {READ["action"]}
+
+
 def test_conflicts_are_drawn_among_writes_to_dynamodb(tmp_path: Path) -> None:
     only_others = strikes(tmp_path, Stack(grants=OTHERS))
     assert only_others.strike("conflict calls") is None

@@ -16,10 +16,11 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 from mayfly.limits import Algorithm, Limit, read, take
 
-from tests.conftest import make_tables, mocked_aws
+from tests.conftest import make_tables
 from tests.support.clients import make_client
 from tests.support.fakes import FixedClock
 from tests.support.limiting import EDGE_MS, Limiting
+from tests.support.mocked import MockedAws
 
 
 class Gcra:
@@ -57,7 +58,7 @@ class Package:
 @pytest.fixture(scope="module")
 def world() -> Any:
     """One moto for all examples; each takes another key."""
-    with mocked_aws():
+    with MockedAws():
         client = make_client("dynamodb")
         make_tables(client)
         yield client

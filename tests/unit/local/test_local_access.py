@@ -1,6 +1,8 @@
 """Access to the servers of the local stack: rules and keys."""
 
 import ast
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from mayfly_local.iam.credentials import Credentials, Keys, make_private, people
 from mayfly_local.iam.identities import Identities
 from mayfly_local.ports.access import Access, is_browser, is_loopback_name
 from mayfly_local.ports.http_server import HttpServer
+from mayfly_local.ports.peers import can_tell, is_peer
 from tests.conftest import ROOT
 
 HOST = ("host", "127.0.0.1:3001")
@@ -231,3 +234,28 @@ def test_server_cannot_be_made_without_rules_of_access() -> None:
     with pytest.raises(TypeError, match="access"):
         # The missing rules are what is tested.
         HttpServer(None, body_limit=1)  # type: ignore[call-arg, arg-type]
+
+
+@pytest.mark.skipif(not can_tell(), reason="this system does not name peers")
+@pytest.mark.parametrize(("missing", "expected"), [(0, True), (1, True), (4, True), (9, False)])
+def test_connection_is_found_if_the_kernels_table_lacks_it_at_first(
+    missing: int, expected: bool
+) -> None:
+    """The table is read in pieces, so a line may be missing while other connections end."""
+    reads: list[str] = []
+
+    def read() -> str:
+        table = Path("/proc/net/tcp").read_text()
+        reads.append(table)
+        return table.splitlines()[0] if len(reads) <= missing else table
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        ports = {
+            "client_port": client.getsockname()[1],
+            "server_port": server.getsockname()[1],
+        }
+        assert is_peer(os.getpid(), **ports, read=read) is expected
+        assert not is_peer(1, **ports)

@@ -10,6 +10,7 @@ import pytest
 from mayfly_local.application.apis import Api, ApiKind, AuthorizerKind, Mock
 from mayfly_local.application.build import build
 from mayfly_local.application.build.mocks import mock_of
+from mayfly_local.application.classes import Class
 from mayfly_local.application.model import Application
 from mayfly_local.application.template import load
 
@@ -54,13 +55,62 @@ def test_each_api_has_a_port_and_an_id_of_its_own(tmp_path: Path) -> None:
     ]
 
 
-def test_websocket_api_is_absent(tmp_path: Path) -> None:
+SOCKET = """
+W: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: w, ProtocolType: WEBSOCKET}}
+Connect:
+  Type: AWS::ApiGatewayV2::Route
+  Properties: {ApiId: !Ref W, RouteKey: $connect, RouteResponseSelectionExpression: $default}
+Stage: {Type: AWS::ApiGatewayV2::Stage, Properties: {ApiId: !Ref W, StageName: prod}}
+Response:
+  Type: AWS::ApiGatewayV2::RouteResponse
+  Properties: {ApiId: !Ref W, RouteId: !Ref Connect, RouteResponseKey: $default}
+"""
+CALLER = """
+F:
+  Type: AWS::Serverless::Function
+  Properties:
+    CodeUri: code
+    Handler: a.b
+    Runtime: python3.13
+    Environment:
+      Variables:
+        SOCKET: !Sub "wss://${W}.execute-api.${AWS::Region}.amazonaws.com/prod"
+        CALLBACK: !Sub "https://${W}.execute-api.${AWS::Region}.amazonaws.com/prod"
+        ENDPOINT: !GetAtt W.ApiEndpoint
+        API: !Sub "https://${A}.execute-api.${AWS::Region}.amazonaws.com"
+"""
+
+
+def test_websocket_api_is_absent_with_one_line(tmp_path: Path) -> None:
+    app = application(tmp_path, SOCKET)
+    assert app.apis == ()
+    assert [str(part) for part in app.parts if part.group is Class.ABSENT] == [
+        "W: ApiGatewayV2::Api (WebSocket)"
+    ]
+    runs = {part.name for part in app.parts if part.group is Class.RUNS}
+    assert not runs & {"W", "Connect", "Stage", "Response"}
+
+
+def test_websocket_api_by_a_parameter_is_absent(tmp_path: Path) -> None:
     app = application(
         tmp_path,
-        "W: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: w, ProtocolType: WEBSOCKET}}",
+        "W: {Type: AWS::ApiGatewayV2::Api, Properties: "
+        "{Name: w, ProtocolType: !Join ['', [WEB, SOCKET]]}}",
     )
     assert app.apis == ()
     assert "W: a WebSocket API" in [str(part) for part in app.parts]
+
+
+def test_websocket_api_takes_neither_the_port_nor_the_address_of_another(tmp_path: Path) -> None:
+    http = "A: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: a, ProtocolType: HTTP}}"
+    app = application(tmp_path, SOCKET + http, function=CALLER)
+    assert only(app).url == "http://127.0.0.1:3000"
+    assert app.functions["F"].variables == {
+        "SOCKET": "wss://w.absent.invalid/prod",
+        "CALLBACK": "https://w.absent.invalid/prod",
+        "ENDPOINT": "wss://w.absent.invalid",
+        "API": "http://127.0.0.1:3000",
+    }
 
 
 # ---------------------------------------------------------------- HTTP APIs by hand
@@ -284,11 +334,42 @@ def test_alias_and_version_are_the_function(tmp_path: Path, reference: str) -> N
 
 # ---------------------------------------------------------------- mocks
 
+OK = {"application/json": '{"statusCode": 200}'}
+FAILED = Mock(
+    500,
+    {"x-amzn-ErrorType": "InternalServerErrorException"},
+    '{"message": "Internal server error"}',
+)
+
 
 @pytest.mark.parametrize(
     ("integration", "mock"),
     [
-        pytest.param({}, Mock(200, {}, ""), id="nothing"),
+        pytest.param(
+            {"requestTemplates": OK, "responses": {"default": {}}}, Mock(200, {}, ""), id="default"
+        ),
+        pytest.param({}, FAILED, id="nothing"),
+        pytest.param({"responses": {"default": {}}}, FAILED, id="no-status"),
+        pytest.param({"requestTemplates": OK}, FAILED, id="no-response"),
+        pytest.param({"requestTemplates": OK, "responses": {"4\\d{2}": {}}}, FAILED, id="no-match"),
+        pytest.param(
+            {
+                "requestTemplates": {
+                    "a/b": '#if($x)\n{"statusCode": 200}#else{"statusCode": 4}#end'
+                },
+                "responses": {"default": {}},
+            },
+            None,
+            id="directive-in-the-request",
+        ),
+        pytest.param(
+            {
+                "requestTemplates": {"a/b": '{"statusCode": $input.params("code")}'},
+                "responses": {"default": {}},
+            },
+            None,
+            id="variable-status",
+        ),
         pytest.param(
             {
                 "requestTemplates": {"application/json": '{"statusCode" : 204}'},
@@ -308,12 +389,18 @@ def test_alias_and_version_are_the_function(tmp_path: Path, reference: str) -> N
             id="pattern",
         ),
         pytest.param(
-            {"responses": {"default": {"responseTemplates": {"application/json": "$context.x"}}}},
+            {
+                "requestTemplates": OK,
+                "responses": {"default": {"responseTemplates": {"application/json": "$context.x"}}},
+            },
             None,
             id="variable",
         ),
         pytest.param(
-            {"responses": {"default": {"responseTemplates": {"application/json": "#set($a = 1)"}}}},
+            {
+                "requestTemplates": OK,
+                "responses": {"default": {"responseTemplates": {"text/html": "#set($a = 1)"}}},
+            },
             None,
             id="mapping-template",
         ),
@@ -321,3 +408,137 @@ def test_alias_and_version_are_the_function(tmp_path: Path, reference: str) -> N
 )
 def test_mock_has_the_response_of_its_status(integration: Any, mock: Mock | None) -> None:
     assert mock_of(integration) == mock
+
+
+def test_computed_header_of_a_mock_is_absent(tmp_path: Path) -> None:
+    mock = {
+        "type": "mock",
+        "requestTemplates": OK,
+        "responses": {
+            "default": {
+                "statusCode": "200",
+                "responseParameters": {
+                    "method.response.header.X-Fixed": "'a'",
+                    "method.response.header.X-Id": "context.requestId",
+                    "method.response.header.X-None": "integration.response.header.x",
+                },
+            }
+        },
+    }
+    body = {
+        "openapi": "3.0.1",
+        "paths": {"/a": {"options": {"x-amazon-apigateway-integration": mock}}},
+        "x-amazon-apigateway-gateway-responses": {
+            "DEFAULT_4XX": {
+                "responseParameters": {
+                    "gatewayresponse.header.Vary": "'Origin'",
+                    "gatewayresponse.header.X-Origin": "method.request.header.Origin",
+                }
+            }
+        },
+    }
+    app = application(
+        tmp_path, f"A: {{Type: AWS::ApiGateway::RestApi, Properties: {{Body: {json.dumps(body)}}}}}"
+    )
+    assert [str(part) for part in app.parts if part.group is Class.ABSENT] == [
+        "A: OPTIONS /a: the header X-Id of its response, which must be computed",
+        "A: gateway response DEFAULT_4XX: the header X-Origin of its response, which must be "
+        "computed",
+    ]
+    (route,) = only(app).routes
+    assert route.mock == Mock(200, {"X-Fixed": "a"}, "")
+
+
+# ---------------------------------------------------------------- stage variables
+
+_BY_NAME = (
+    '!Sub "arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/arn:aws:lambda:'
+    '${AWS::Region}:${AWS::AccountId}:function:${!stageVariables.function}/invocations"'
+)
+_BY_ALIAS = (
+    '!Sub "arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${F.Arn}:'
+    '${!stageVariables.alias}/invocations"'
+)
+_ALIAS_ONLY = '!Sub "${F.Arn}:${!stageVariables.alias}"'
+
+
+@pytest.mark.parametrize("uri", [_BY_NAME, _BY_ALIAS], ids=["name", "alias"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "S: {Type: AWS::ApiGateway::Stage, Properties: {RestApiId: !Ref A, StageName: v1, "
+        "Variables: {function: F, alias: live}}}",
+        "D: {Type: AWS::ApiGateway::Deployment, Properties: {RestApiId: !Ref A, StageName: v1, "
+        "StageDescription: {Variables: {function: F, alias: live}}}}",
+    ],
+    ids=["stage", "deployment"],
+)
+@pytest.mark.parametrize("form", ["definition", "resources"])
+def test_stage_variables_of_a_rest_api_name_its_functions(
+    tmp_path: Path, uri: str, stage: str, form: str
+) -> None:
+    proxy = "{type: aws_proxy, httpMethod: POST, uri: " + uri + "}"
+    definition = f"""
+        A:
+          Type: AWS::ApiGateway::RestApi
+          Properties:
+            Body:
+              swagger: "2.0"
+              paths: {{/p: {{get: {{x-amazon-apigateway-integration: {proxy}}}}}}}
+        """
+    own = f"""
+        A: {{Type: AWS::ApiGateway::RestApi, Properties: {{Name: a}}}}
+        R: {{Type: AWS::ApiGateway::Resource, Properties: {{
+          RestApiId: !Ref A, ParentId: !GetAtt A.RootResourceId, PathPart: p}}}}
+        M: {{Type: AWS::ApiGateway::Method, Properties: {{
+          RestApiId: !Ref A, ResourceId: !Ref R, HttpMethod: GET, AuthorizationType: NONE,
+          Integration: {{Type: AWS_PROXY, Uri: {uri}}}}}}}
+        """
+    api = only(application(tmp_path, dedent(definition if form == "definition" else own) + stage))
+    (route,) = api.routes
+    assert (route.path, route.function, route.absent) == ("/p", "F", None)
+    assert api.stages[0].variables == {"function": "F", "alias": "live"}
+
+
+def test_stage_variables_of_an_http_api_name_its_functions(tmp_path: Path) -> None:
+    api = only(
+        application(
+            tmp_path,
+            f"""
+            A: {{Type: AWS::ApiGatewayV2::Api, Properties: {{Name: a, ProtocolType: HTTP}}}}
+            S: {{Type: AWS::ApiGatewayV2::Stage, Properties: {{
+              ApiId: !Ref A, StageName: v1, StageVariables: {{alias: live}}}}}}
+            I: {{Type: AWS::ApiGatewayV2::Integration, Properties: {{
+              ApiId: !Ref A, IntegrationType: AWS_PROXY, IntegrationUri: {_ALIAS_ONLY}}}}}
+            R: {{Type: AWS::ApiGatewayV2::Route, Properties: {{
+              ApiId: !Ref A, RouteKey: GET /p, Target: !Sub "integrations/${{I}}"}}}}
+            """,
+        )
+    )
+    assert [(route.function, route.absent) for route in api.routes] == [("F", None)]
+
+
+def test_stage_variables_that_differ_or_are_missing_are_absent(tmp_path: Path) -> None:
+    integration = "{type: aws_proxy, httpMethod: POST, uri: "
+    made = application(
+        tmp_path,
+        f"""
+        A:
+          Type: AWS::ApiGateway::RestApi
+          Properties:
+            Body:
+              swagger: "2.0"
+              paths:
+                /a: {{get: {{x-amazon-apigateway-integration: {integration}{_BY_ALIAS}}}}}}}
+                /n: {{get: {{x-amazon-apigateway-integration: {integration}{_BY_NAME}}}}}}}
+        S: {{Type: AWS::ApiGateway::Stage, Properties: {{
+          RestApiId: !Ref A, StageName: v1, Variables: {{alias: live}}}}}}
+        T: {{Type: AWS::ApiGateway::Stage, Properties: {{
+          RestApiId: !Ref A, StageName: v2, Variables: {{alias: next}}}}}}
+        """,
+    )
+    by_path = {route.path: route for route in only(made).routes}
+    assert by_path["/a"].function == "F"
+    assert by_path["/n"].absent == "the function ${stageVariables.function} is absent here"
+    said = [str(part) for part in made.parts if part.name == "A"]
+    assert "A: the value of alias in v2: v1 has its own" in said

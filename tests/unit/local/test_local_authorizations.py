@@ -3,11 +3,11 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
@@ -296,4 +296,59 @@ def test_signature_is_for_one_request(changes: dict[str, Any], code: str) -> Non
 def test_request_without_a_signature_is_refused(headers: dict[str, str], code: str) -> None:
     with pytest.raises(BadSignature) as caught:
         check(headers)
+    assert caught.value.code == code
+
+
+def presigned(
+    key: Credentials, path: str = "/prod/a", *, method: str = "GET", seconds: int = 600
+) -> tuple[str, datetime]:
+    """Returns a presigned URL and the time of its signature."""
+    request = AWSRequest(method, f"http://h:1{path}", headers={"Host": "h:1"})
+    auth = SigV4QueryAuth(
+        BotoCredentials(key.id, key.secret), "execute-api", "us-east-1", expires=seconds
+    )
+    auth.add_auth(request)
+    made_at = datetime.strptime(request.context["timestamp"] + "+0000", "%Y%m%dT%H%M%SZ%z")
+    return str(request.url), made_at
+
+
+@pytest.mark.parametrize("path", ["/prod/a", "/prod/a?b=2&a=1", "/prod/a%20b?c=%2F&d="])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_presigned_url_names_its_signer_until_it_expires(path: str, method: str) -> None:
+    url, made_at = presigned(FUNCTION, path, method=method)
+    facts: dict[str, Any] = {"url": url, "method": method}
+    assert check({"Host": "h:1"}, now=made_at, **facts) == "function1"
+    assert check({"Host": "h:1"}, now=made_at + timedelta(seconds=600), **facts) == "function1"
+    with pytest.raises(BadSignature, match="Signature expired"):
+        check({"Host": "h:1"}, now=made_at + timedelta(seconds=601), **facts)
+    with pytest.raises(BadSignature, match="Signature expired"):
+        check({"Host": "h:1"}, now=made_at - timedelta(seconds=301), **facts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        pytest.param("/prod/a", "/prod/b", "INVALID_SIGNATURE", id="other-path"),
+        pytest.param("x=1", "x=2", "INVALID_SIGNATURE", id="other-parameter"),
+        pytest.param("x=1", "x=1&y=2", "INVALID_SIGNATURE", id="added-parameter"),
+        pytest.param("x=1&", "", "INVALID_SIGNATURE", id="removed-parameter"),
+        pytest.param("Expires=600", "Expires=601", "INVALID_SIGNATURE", id="longer-time"),
+        pytest.param("execute-api", "lambda", "INVALID_SIGNATURE", id="other-service"),
+        pytest.param("people1", "nobody", "UNRECOGNIZED_CLIENT", id="unknown-key"),
+        pytest.param("people1", "function1", "INVALID_SIGNATURE", id="other-key"),
+        pytest.param("Signature=", "Signature=0", "INVALID_SIGNATURE", id="other-signature"),
+        pytest.param("Signature=", "Signatur=", "INCOMPLETE_SIGNATURE", id="no-signature"),
+        pytest.param("X-Amz-Date", "X-Date", "INCOMPLETE_SIGNATURE", id="no-date"),
+        pytest.param("HMAC-SHA256", "ECDSA", "INCOMPLETE_SIGNATURE", id="other-algorithm"),
+        pytest.param("Expires=600", "Expires=604801", "INCOMPLETE_SIGNATURE", id="above-7-days"),
+        pytest.param("Expires=600", "Expires=-1", "INCOMPLETE_SIGNATURE", id="before-now"),
+        pytest.param("Expires=600", "Expires=" + "9" * 5000, "INCOMPLETE_SIGNATURE", id="digits"),
+    ],
+)
+def test_changed_presigned_url_is_refused(old: str, new: str, code: str) -> None:
+    url, made_at = presigned(PEOPLE, "/prod/a?x=1")
+    assert old in url
+    assert check({"Host": "h:1"}, now=made_at, url=url) == "people1"
+    with pytest.raises(BadSignature) as caught:
+        check({"Host": "h:1"}, now=made_at, url=url.replace(old, new, 1))
     assert caught.value.code == code

@@ -97,7 +97,7 @@ def test_times_that_passed_in_an_outage_get_one_call(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         unused = cast(Any, None)
-        scheduler = Scheduler(schedule, submit, clients=unused, log=unused, clock=clock)
+        scheduler = Scheduler(schedule, submit, unused, unused, clock=clock)
         running = asyncio.ensure_future(scheduler.run())
         await asyncio.sleep(0)
         first = scheduler.due

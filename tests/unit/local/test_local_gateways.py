@@ -130,6 +130,19 @@ def test_route_without_an_integration_here_is_501(log: Log, kind: ApiKind) -> No
     )
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_reason_of_a_refusal_is_logged_once(tmp_path: Path, log: Log, kind: ApiKind) -> None:
+    def never(name: str, invocation: Invocation) -> Any:
+        raise AssertionError(name)
+
+    asyncio.run(front(log, kind, never, absent="the function F is absent here").answer(post(), "r"))
+    asyncio.run(front(log, kind, never).answer(post(path="/unknown"), "r"))
+    lines = (tmp_path / "mayfly.jsonl").read_text().splitlines()
+    (entry,) = [json.loads(line) for line in lines]  # An unknown route needs no reason.
+    assert (entry["type"], entry["status"], entry["request_id"]) == ("request refused", 501, "r")
+    assert entry["reason"] == "the function F is absent here"
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [

@@ -14,7 +14,6 @@ from mayfly_local.iam.identities import Identities
 from mayfly_local.iam.pages import Cors
 from mayfly_local.iam.permissions import Grant, Permissions, Role
 from mayfly_local.iam.requests import Permission, Request, signer
-from mayfly_local.iam.responses import requested_conflict
 from mayfly_local.ports.access import Access
 from tests.support.clients import make_client
 
@@ -555,6 +554,8 @@ def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key
         {"function": "F", "action": "a", "kind": "other", "times": 1},
         {"function": "F", "action": "a", "kind": "lose", "times": 0},
         {"function": "F", "action": "s3:GetObject", "kind": "conflict", "times": 1},
+        {"function": "F", "action": "dynamodb:GetItem", "kind": "conflict", "times": 1},
+        {"function": "F", "action": "s3:GetObject", "kind": "throttle", "times": 1},
         {"function": "F", "action": "a", "kind": "lose", "times": True},
         {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
         {"function": "F", "action": "a", "kind": "kill", "times": 1, "containing": 1},
@@ -645,7 +646,7 @@ def test_malformed_body_is_left_to_the_emulator(wire: Wire, body: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "reaches", "status"), [("refuse", 0, 500), ("lose", 1, 500), ("conflict", 0, 400)]
+    ("kind", "reaches", "status"), [("refuse", 0, 500), ("lose", 1, 500), ("throttle", 0, 400)]
 )
 def test_fault_strikes_as_often_as_requested(
     wire: Wire, kind: str, reaches: int, status: int
@@ -736,23 +737,3 @@ def test_cleared_faults_strike_no_longer(wire: Wire) -> None:
     assert ask("clear-faults", {}, key="key-of-F")[0] == 401
     assert ask("clear-faults", {}) == (200, '{"cleared": 3}')
     assert wire.ask(request) == (200, "stored")
-
-
-@pytest.mark.parametrize(
-    ("request_", "error"),
-    [
-        (dynamodb("UpdateItem", TableName="T", Key={}), {"__type": "TransactionConflictException"}),
-        (s3("GET", "/b/k"), {"__type": "TransactionConflictException"}),
-        (
-            dynamodb("TransactWriteItems", TransactItems=[{"Put": {"TableName": "T"}}] * 2),
-            {
-                "__type": "TransactionCanceledException",
-                "CancellationReasons": [{"Code": "TransactionConflict"}, {"Code": "None"}],
-            },
-        ),
-    ],
-)
-def test_requested_conflict_has_dynamodbs_form(request_: Request, error: dict[str, Any]) -> None:
-    found = json.loads(requested_conflict(request_)[0])
-    found["__type"] = found["__type"].rpartition("#")[2]
-    assert error.items() <= found.items()

@@ -1,6 +1,7 @@
 """The pure functions of the local runtime: inputs and outputs."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from mayfly_local.application.model import Schedule
 from mayfly_local.application.patterns import check_pattern, matches
 from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.compute.invocation import Failure, Reply
-from mayfly_local.sources.payloads import sqs_record, stream_record
+from mayfly_local.sources.payloads import schedule_event, sqs_record, stream_record
 from mayfly_local.sources.queues import failed_ids
 from tests.support.patterns import MALFORMED, PATTERNS
 
@@ -55,6 +56,8 @@ def test_unsupported_pattern_is_rejected(pattern: Any) -> None:
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-03-28T12:00:00", "2026-03-30T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-24T12:00:00", "2026-10-25T00:30:00"),
         ("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-25T00:30:00", "2026-10-26T01:30:00"),
+        # As a published pattern of AWS writes it.
+        ("cron(5, 0, 1, *, ?, *)", "UTC", "2026-01-01T00:05:00", "2026-02-01T00:05:00"),
         ("cron(0 12 1 1 ? 2030)", "UTC", "2026-01-01T00:00:00", "2030-01-01T12:00:00"),
         ("cron(0 12 1 1 ? 2024)", "UTC", "2026-01-01T00:00:00", None),
         ("cron(0 12 1 1 ? 2026-2027)", "UTC", "2026-01-01T12:00:00", "2027-01-01T12:00:00"),
@@ -109,6 +112,32 @@ def test_schedule_fires_between_its_start_and_its_end(
         starts=moment("2026-02-01T00:30:00"), ends=moment("2026-03-01T00:00:00"),
     )  # fmt: skip
     assert schedule.after(moment(now)) == (due and moment(due))
+
+
+INPUT = {
+    "arn": "<aws.scheduler.schedule-arn>",
+    "keys": ["order-<aws.scheduler.scheduled-time>", "<aws.scheduler.attempt-number>"],
+    "other": "<aws.scheduler.else>",
+}
+
+
+def test_input_of_a_schedule_has_its_context_attributes() -> None:
+    arn = "arn:aws:scheduler:us-east-1:1:schedule/default/S"
+    schedule = Schedule("S", arn, "F", None, ScheduleTimes.parse("rate(1 hour)"), INPUT)
+    at = datetime(2026, 2, 1, 6, 0, 30, tzinfo=UTC)
+    assert schedule_event(schedule, at) == {
+        "arn": arn,
+        "keys": ["order-2026-02-01T06:00:30Z", "1"],
+        "other": "<aws.scheduler.else>",
+    }
+    named = replace(schedule, event="<aws.scheduler.execution-id>")
+    assert schedule_event(named, at) != schedule_event(named, at)
+
+
+def test_input_of_a_rule_has_no_attributes() -> None:
+    arn = "arn:aws:events:us-east-1:1:rule/S"
+    schedule = Schedule("S", arn, "F", None, ScheduleTimes.parse("rate(1 hour)"), INPUT)
+    assert schedule_event(schedule, datetime(2026, 2, 1, tzinfo=UTC)) == INPUT
 
 
 def test_unknown_time_zone_is_named() -> None:

@@ -1,5 +1,7 @@
 """Templates as people write them: what SAM and CloudFormation take, the local runtime takes."""
 
+import json
+import re
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -53,6 +55,13 @@ def test_date_without_quotes_is_the_text_that_it_is_written_as(tmp_path: Path) -
     assert made.variables == {"DAY": "2020-01-02", "WHEN": "2020-01-02T03:04:05Z"}
 
 
+def test_code_that_is_one_python_file_is_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "src" / "index.py", "")
+    assert function(tmp_path, "CodeUri: src/index.py").code == tmp_path / "src"
+    text = f"Resources:\n  F: {{{FUNCTION}, CodeUri: src/gone.py}}}}\n"
+    assert absent(built(tmp_path, text)) == ["F: a function: its code src/gone.py does not exist"]
+
+
 @pytest.mark.parametrize("globals_", ["", "Globals: {Function: {Timeout: 5}}\n"])
 def test_code_is_the_folder_of_the_template_if_no_property_names_another(
     tmp_path: Path, globals_: str
@@ -103,7 +112,7 @@ def test_plain_function_and_layer_may_name_a_local_folder(tmp_path: Path) -> Non
     ("properties", "reason"),
     [
         ("CodeUri: gone", "F: a function: its code gone does not exist"),
-        ("CodeUri: code.zip", "F: a function: its code code.zip is not a folder"),
+        ("CodeUri: code.zip", "F: a function: its code code.zip is not a folder or a zip archive"),
         ("CodeUri: {Bucket: b, Key: k}", "F: a function: its code is not a local folder"),
         ("CodeUri: s3://b/k", "F: a function: its code is not a local folder"),
         ("Runtime: java21", "F: a function of the runtime java21"),
@@ -242,27 +251,98 @@ def test_parameter_that_names_a_thing_of_the_account_needs_no_value(
     assert "P: a parameter that is" in "\n".join(table(template.parts))
 
 
+STAGE = "Parameters: {Stage: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
+SAVED = "version: 0.1\ndefault: {deploy: {parameters: {parameter_overrides: %s}}}\n"
+
+
+@pytest.mark.parametrize("name", ["samconfig.toml", "samconfig.yaml", "samconfig.yml"])
 @pytest.mark.parametrize(
     "saved",
     [
-        'parameter_overrides = "Stage=\\"my stage\\" Other=x"',
-        'parameter_overrides = ["Stage=my stage"]',
-        "parameter_overrides = \"ParameterKey=Stage,ParameterValue='my stage'\"",
+        pytest.param('"Stage=\\"my stage\\" Other=x"', id="text"),
+        pytest.param('["Stage=my stage"]', id="list"),
+        pytest.param("\"ParameterKey=Stage,ParameterValue='my stage'\"", id="text of the AWS CLI"),
     ],
 )
-def test_overrides_that_sam_saved_are_read(tmp_path: Path, saved: str) -> None:
-    write(tmp_path / "samconfig.toml", f"[default.deploy.parameters]\n{saved}\n")
-    text = "Parameters: {Stage: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
-    assert read(tmp_path, text).parameters == {"Stage": "my stage"}
-    assert read(tmp_path, text, parameters={"Stage": "own"}).parameters == {"Stage": "own"}
-    local = "Metadata: {Mayfly: {LocalParameters: {Stage: here}}}\n" + text
+def test_overrides_that_sam_saved_are_read(tmp_path: Path, saved: str, name: str) -> None:
+    toml = f"[default.deploy.parameters]\nparameter_overrides = {saved}\n"
+    write(tmp_path / name, toml if name.endswith(".toml") else SAVED % saved)
+    assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
+    assert read(tmp_path, STAGE, parameters={"Stage": "own"}).parameters == {"Stage": "own"}
+    local = "Metadata: {Mayfly: {LocalParameters: {Stage: here}}}\n" + STAGE
     assert read(tmp_path, local).parameters == {"Stage": "here"}
 
 
-def test_unreadable_samconfig_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "samconfig.toml", "= nothing")
-    with pytest.raises(TemplateError, match=r"samconfig\.toml cannot run here"):
-        read(tmp_path, "Resources: {Q: {Type: AWS::SQS::Queue}}")
+@pytest.mark.parametrize(
+    ("saved", "stage"),
+    [
+        pytest.param("{Stage: my stage, Other: 1}", "my stage", id="mapping"),
+        pytest.param("[Stage: my stage]", "my stage", id="list of mappings"),
+        pytest.param("{Stage: 2026-01-01}", "2026-01-01", id="date"),
+        pytest.param("{Stage: yes}", "true", id="boolean"),
+        pytest.param("{Stage: [a, b]}", "a,b", id="list in a mapping"),
+    ],
+)
+def test_overrides_in_yaml_have_the_texts_of_cloudformation(
+    tmp_path: Path, saved: str, stage: str
+) -> None:
+    write(tmp_path / "samconfig.yaml", SAVED % saved)
+    assert read(tmp_path, STAGE).parameters == {"Stage": stage}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("mine.yaml", "Stage: my stage", id="mapping"),
+        pytest.param(
+            "mine.json", '[{"ParameterKey": "Stage", "ParameterValue": "my stage"}]', id="AWS CLI"
+        ),
+        pytest.param("mine.json", '["Stage=my stage"]', id="list"),
+    ],
+)
+def test_file_of_overrides_is_read(tmp_path: Path, name: str, content: str) -> None:
+    write(tmp_path / "samconfig.yaml", SAVED % f'"file://{name}"')
+    write(tmp_path / name, content)
+    assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
+
+
+def test_of_several_samconfig_files_the_first_of_toml_yaml_yml_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "samconfig.yml", SAVED % "{Stage: yml}")
+    assert read(tmp_path, STAGE).parameters == {"Stage": "yml"}
+    write(tmp_path / "samconfig.yaml", SAVED % "{Stage: yaml}")
+    assert read(tmp_path, STAGE).parameters == {"Stage": "yaml"}
+    write(
+        tmp_path / "samconfig.toml", "[default.global.parameters]\nparameter_overrides = 'Stage=t'"
+    )
+    assert read(tmp_path, STAGE).parameters == {"Stage": "t"}
+
+
+def test_overrides_of_the_nearest_command_count_most(tmp_path: Path) -> None:
+    sections = ["global", "build", "deploy", "local_start_api"]
+    for count in range(1, len(sections) + 1):
+        settings = {
+            command: {"parameters": {"parameter_overrides": {"Stage": command}}}
+            for command in sections[:count]
+        }
+        (tmp_path / "samconfig.yaml").write_text(json.dumps({"default": settings}))
+        assert read(tmp_path, STAGE).parameters == {"Stage": sections[count - 1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("samconfig.toml", "= nothing", r"samconfig\.toml cannot run here:\n  - it cannot be read"),
+        ("samconfig.yaml", "a: [", r"samconfig\.yaml cannot run here:\n  - it is not valid YAML"),
+        ("samconfig.yml", SAVED % "nothing", r"'nothing'; an override is NAME=VALUE"),
+        ("samconfig.yaml", SAVED % '"file://gone.json"', r"gone\.json cannot run here"),
+    ],
+)
+def test_unreadable_samconfig_is_named(
+    tmp_path: Path, name: str, content: str, problem: str
+) -> None:
+    write(tmp_path / name, content)
+    with pytest.raises(TemplateError, match=problem):
+        read(tmp_path, STAGE)
 
 
 @pytest.mark.parametrize(
@@ -297,9 +377,49 @@ def test_parameters_reach_what_the_translator_resolves(
     assert body["x-amazon-apigateway-cors"]["allowOrigins"] == expected
 
 
+PARAMETERS = """
+Parameters:
+  Number: {Type: Number, Default: 0}
+  Name: {Type: String, Default: by-default}
+  Switch: {Type: String, Default: "false"}
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.f
+      Timeout: !Ref Number
+      FunctionName: !Ref Name
+      ReservedConcurrentExecutions: !Ref Number
+      Environment: {Variables: {NAME: !Ref Name}}
+      EventInvokeConfig: {MaximumRetryAttempts: !Ref Number}
+      FunctionUrlConfig: {AuthType: NONE, Cors: {AllowOrigins: [!Ref Name]}}
+      Events:
+        Get: {Type: Api, Properties: {RestApiId: !Ref A, Path: /, Method: GET,
+              Auth: {ApiKeyRequired: !Ref Switch}}}
+  A: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref Name}}
+"""
+
+
+def test_given_parameters_reach_every_property(tmp_path: Path) -> None:
+    given = {"Number": "2", "Name": "given", "Switch": "true"}
+    made = built(tmp_path, PARAMETERS, parameters=given)
+    of = made.functions["F"]
+    assert (of.timeout_seconds, of.limit, of.function_name) == (2, 2, "given")
+    assert of.variables == {"NAME": "given"}
+    assert of.asynchronous.max_retries == 2
+    rest, url = made.apis
+    assert rest.stages[0].name == "given"
+    assert rest.routes[0].needs_key
+    assert url.cors is not None
+    assert url.cors.origins == ("given",)
+
+
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
+        ('!Sub "x${AWS::NoValue}y"', "xy"),
+        ('!Join ["-", [a, !Ref AWS::NoValue, b]]', "a-b"),
         ('!GetAZs ""', "us-east-1a,us-east-1b,us-east-1c"),
         ("!Select [1, !GetAZs us-east-1]", "us-east-1b"),
         ("!Select [1, !Cidr [10.0.0.0/16, 3, 8]]", "10.0.1.0/24"),
@@ -327,6 +447,73 @@ Conditions: {IsTwelve: !Equals [!Ref N, 12]}
     made = function(tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: {expression}}}}}", head)
     value = made.variables["V"]
     assert value == (str(expected.split(",")) if expression.startswith("!GetAZs") else expected)
+
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def test_stack_id_ends_with_a_uuid_of_which_templates_make_a_suffix(tmp_path: Path) -> None:
+    uuid = '!Select [2, !Split ["/", !Ref "AWS::StackId"]]'
+    suffix = f'!Select [4, !Split ["-", {uuid}]]'
+    text = f"CodeUri: ., Environment: {{Variables: {{U: {uuid}, S: {suffix}}}}}"
+    made = function(tmp_path, text)
+    assert UUID.fullmatch(made.variables["U"])
+    assert made.variables["S"] == made.variables["U"][-12:]
+    assert function(tmp_path, text) == made
+
+
+def test_nested_stack_has_an_id_of_its_own(tmp_path: Path) -> None:
+    write(
+        tmp_path / "nested.yaml",
+        "Resources: {Q: {Type: AWS::SQS::Queue}}\nOutputs: {Id: {Value: !Ref AWS::StackId}}",
+    )
+    text = f"""\
+{SAM}Resources:
+  Part: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: nested.yaml}}}}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      {{Runtime: python3.13, Handler: app.f, CodeUri: ., Environment: {{Variables: {{
+        OWN: !Ref AWS::StackId, REF: !Ref Part, OUTPUT: !GetAtt Part.Outputs.Id}}}}}}
+"""
+    template = read(tmp_path, text)
+    found = build(template, {}, api_url="http://x").functions["F"].variables
+    assert found["REF"] == found["OUTPUT"] != found["OWN"]
+    assert UUID.fullmatch(found["REF"].rpartition("/")[2])
+    assert f":stack/{template.name}-Part/" in found["REF"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ('!Select [1, !Split [":", !Select [0, !GetAtt Vpce.DnsEntries]]]', "vpce.absent.invalid"),
+        ('!Select [0, !Split ["/", !GetAtt Lb.LoadBalancerFullName]]', "app"),
+        ('!Select [1, !Split ["/", !GetAtt Lb.LoadBalancerFullName]]', "shop"),
+        ('!Select [0, !Split ["/", !GetAtt Group.TargetGroupFullName]]', "targetgroup"),
+        ('!Select [1, !Split ["/", !GetAtt Group.TargetGroupFullName]]', "group"),
+        ('!Select [5, !Split [":", !GetAtt Db.MasterUserSecret.SecretArn]]', "secret"),
+        ("!GetAtt Db.Endpoint.Address", "db.absent.invalid"),
+    ],
+)
+def test_values_of_absent_parts_can_be_split_as_those_of_aws(
+    tmp_path: Path, expression: str, expected: str
+) -> None:
+    more = """\
+  Vpce: {Type: AWS::EC2::VPCEndpoint, Properties: {VpcId: vpc-1}}
+  Lb: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Name: shop}}
+  Group: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {Name: group}}
+  Db: {Type: AWS::RDS::DBCluster, Properties: {Engine: aurora}}
+"""
+    made = function(tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: {expression}}}}}", more)
+    assert made.variables["V"] == expected
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_select_beyond_a_list_is_a_problem_that_names_the_list(tmp_path: Path, index: int) -> None:
+    with pytest.raises(TemplateError, match=rf"no value at index {index} of \['a', 'b'\]"):
+        function(
+            tmp_path, f"CodeUri: ., Environment: {{Variables: {{V: !Select [{index}, [a, b]]}}}}"
+        )
 
 
 def test_import_can_be_given_and_is_absent_otherwise(tmp_path: Path) -> None:
@@ -359,15 +546,57 @@ def test_local_file_is_included_and_a_change_of_it_is_seen(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("location", ["gone.yaml", "s3://bucket/part.yaml"])
-def test_include_of_another_file_is_a_problem(tmp_path: Path, location: str) -> None:
-    with pytest.raises(TemplateError, match=f"AWS::Include of {location}: only a local file"):
+def test_included_file_that_is_not_here_is_absent_with_what_it_would_hold(
+    tmp_path: Path, location: str
+) -> None:
+    include = f"{{Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {location}}}}}}}"
+    made = built(
+        tmp_path,
+        f"""
+        Transform: [{{Name: AWS::Include, Parameters: {{Location: {location}}}}}]
+        Resources:
+          Q: {{Type: AWS::SQS::Queue, Properties: {{Tags: [{include}], QueueName: q}}}}
+          R: {{Type: AWS::SQS::Queue, Properties: {include}}}
+        """,
+    )
+    gone = f"Fn::Transform: AWS::Include of {location}, which is not next to the template"
+    assert absent(made) == [gone]
+
+
+def test_api_whose_definition_is_not_here_has_the_routes_of_its_functions(tmp_path: Path) -> None:
+    made = built(
+        tmp_path,
+        """
+        Transform: AWS::Serverless-2016-10-31
+        Resources:
+          Api:
+            Type: AWS::Serverless::Api
+            Properties:
+              StageName: v1
+              DefinitionBody:
+                Fn::Transform: {Name: AWS::Include, Parameters: {Location: "s3://b/api.yaml"}}
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Runtime: python3.13
+              Handler: app.f
+              Events: {Get: {Type: Api, Properties: {RestApiId: !Ref Api, Path: /, Method: get}}}
+        """,
+    )
+    (api,) = made.apis
+    assert [(route.method, route.path) for route in api.routes] == [("GET", "/")]
+
+
+def test_strict_refuses_an_include_that_is_not_here(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match=r"AWS::Include of gone\.yaml.* is absent"):
         read(
             tmp_path,
-            f"""
+            """
             Resources:
-              Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {location}}}}}
-              Q: {{Type: AWS::SQS::Queue}}
+              Fn::Transform: {Name: AWS::Include, Parameters: {Location: gone.yaml}}
+              Q: {Type: AWS::SQS::Queue}
             """,
+            strict=True,
         )
 
 
@@ -391,7 +620,7 @@ def test_include_of_an_uploaded_file_is_the_file_next_to_the_template(tmp_path: 
 def test_file_that_includes_itself_is_a_problem(tmp_path: Path) -> None:
     include = "Fn::Transform: {Name: AWS::Include, Parameters: {Location: part.yaml}}"
     write(tmp_path / "part.yaml", include)
-    with pytest.raises(TemplateError, match="only a local file"):
+    with pytest.raises(TemplateError, match="more than 10 files in files"):
         read(tmp_path, f"Resources:\n  Q: {{Type: AWS::SQS::Queue}}\n  {include}")
 
 

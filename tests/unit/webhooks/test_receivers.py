@@ -23,6 +23,8 @@ class Shared:
         self.slow: set[tuple[str, str]] = set()
         self.asked: list[str] = []
         self.noted: list[str] = []
+        self.turned: list[str] = []
+        self.counted = 0
 
     def is_slow(self, tenant: str, origin: str) -> bool:
         self.asked.append(origin)
@@ -31,6 +33,13 @@ class Shared:
     def note_slow(self, tenant: str, origin: str) -> None:
         self.noted.append(origin)
         self.slow.add((tenant, origin))
+
+    def note_turned(self, tenant: str, origin: str) -> None:
+        self.turned.append(origin)
+
+    def count_turned(self, tenant: str) -> int:
+        self.counted += 1
+        return len(set(self.turned))
 
 
 class Process:
@@ -153,10 +162,13 @@ def test_not_even_quick_receivers_are_asked_without_end_if_they_become_slow() ->
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 30), st.integers(0, 20))))
-def test_waiting_for_a_tenant_has_a_third_of_the_time_at_most(
+def test_waiting_for_a_tenant_has_two_thirds_of_the_time_at_most(
     deliveries: list[tuple[str, int, int]],
 ) -> None:
-    """Whatever its receivers do, beyond the credit and one delivery that begins within it."""
+    """Whatever its receivers do: a third each for those that were quick, and for all others.
+
+    Beyond it are the credit, and one delivery that begins within it.
+    """
     process, waited = Process(), 0.0
     start = process.now
     for origin, takes, pause in deliveries:
@@ -164,7 +176,86 @@ def test_waiting_for_a_tenant_has_a_third_of_the_time_at_most(
             process.deliver(origin, takes)
             waited += takes if takes >= 2 else 0
         process.now += pause
-    assert waited <= (process.now - start) / 3 + 2 / 3 * 30 + 30 + 1e-6
+    assert waited <= 2 * ((process.now - start) / 3 + 2 / 3 * 24 + 30) + 1e-6
+
+
+# ---------------------------------------------------------------- many receivers that turn slow
+
+
+def test_dead_receivers_never_make_those_rest_that_were_quick() -> None:
+    process = Process()
+    process.deliver("quick", 0.1)
+    for number in range(50):
+        process.deliver(f"dead{number}", TIMEOUT)
+        assert process.rest("quick") == 0
+
+
+@pytest.mark.parametrize(("turned", "rests"), [(1, False), (2, False), (3, True), (10, True)])
+def test_unknown_receivers_rest_after_one_timeout_if_many_others_have_turned_slow(
+    turned: int, rests: bool
+) -> None:
+    process = Process()
+    process.deliver_together([f"dead{number}" for number in range(turned)], TIMEOUT)
+    assert (process.rest("unknown") > 0) is rests
+
+
+@pytest.mark.parametrize(("turned", "rests"), [(1, False), (2, False), (3, True), (10, True)])
+def test_quick_receivers_rest_after_one_timeout_if_many_that_were_quick_have_turned_slow(
+    turned: int, rests: bool
+) -> None:
+    process = Process()
+    origins = [f"a{number}" for number in range(turned)]
+    for origin in ["quick", *origins]:
+        process.deliver(origin, 0.1)
+    process.deliver_together(origins, TIMEOUT)
+    assert (process.rest("quick") > 0) is rests
+
+
+def test_receivers_that_turned_slow_in_other_processes_count() -> None:
+    process = Process()
+    process.notes.turned += ["a", "b"]
+    process.deliver("c", TIMEOUT)
+    assert process.rest("unknown") > 0
+
+
+def test_receiver_turns_slow_once_until_it_is_quick_again() -> None:
+    process = Process()
+    process.notes.slow.add(("acme", "noted"))
+    process.deliver("a", TIMEOUT)
+    process.rest("noted")
+    for origin in ("a", "noted"):
+        process.deliver(origin, TIMEOUT)
+    assert process.notes.turned == ["a"]
+    process.deliver("a", 0.1)
+    process.deliver("a", TIMEOUT)
+    assert process.notes.turned == ["a", "a"]
+
+
+def test_turned_receivers_are_counted_only_if_their_number_decides() -> None:
+    process = Process()
+    for origin in ("a", "b"):
+        process.rest(origin)
+        process.deliver(origin, 0.1)
+        process.rest(origin)
+    process.deliver("slow", TIMEOUT, tenant="other")
+    process.rest("a")
+    process.deliver("slow", TIMEOUT)
+    process.rest("slow")
+    assert process.notes.counted == 0
+    process.rest("unknown")
+    assert process.notes.counted == 1
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_receiver_that_is_not_known_to_be_slow_rests_for_ten_to_twenty_seconds(
+    jitter: float,
+) -> None:
+    process = Process()
+    process.jitter = jitter
+    for number in range(4):
+        process.deliver(f"dead{number}", TIMEOUT)
+    assert process.rest("unknown") == 10 * (1 + jitter)
+    assert process.rest("dead0") >= 80
 
 
 def test_receivers_that_were_not_used_for_long_are_forgotten() -> None:
@@ -249,3 +340,37 @@ def test_notes_that_cannot_be_kept_are_done_without(
     Faults(dynamodb).plan = lambda operation, number: "error"
     slow.note_slow("acme", "b")
     assert not slow.is_slow("acme", "a")
+
+
+def test_receivers_of_a_tenant_that_turned_slow_are_counted_once_each(
+    notes: tuple[SlowReceivers, FixedClock],
+) -> None:
+    slow, _ = notes
+    for origin in ("https://a", "https://b", "https://a", "https://c"):
+        slow.note_turned("acme", origin)
+    slow.note_turned("other", "https://d")
+    assert [slow.count_turned(tenant) for tenant in ("acme", "other", "quiet")] == [3, 1, 0]
+
+
+def test_receivers_that_turned_slow_count_as_long_as_each_comes_within_a_minute(
+    notes: tuple[SlowReceivers, FixedClock],
+) -> None:
+    slow, clock = notes
+    counts = []
+    for pause, origin in ((0, "a"), (50, "b"), (50, "c"), (62, "d")):
+        clock.advance(pause)
+        slow.note_turned("acme", origin)
+        counts.append(slow.count_turned("acme"))
+    assert counts == [1, 2, 3, 1]
+    clock.advance(62)
+    assert slow.count_turned("acme") == 0
+
+
+def test_turned_receivers_that_cannot_be_noted_are_done_without(
+    dynamodb: Any, notes: tuple[SlowReceivers, FixedClock]
+) -> None:
+    slow, _ = notes
+    slow.note_turned("acme", "a")
+    Faults(dynamodb).plan = lambda operation, number: "error"
+    slow.note_turned("acme", "b")
+    assert slow.count_turned("acme") == 0

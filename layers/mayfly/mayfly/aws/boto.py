@@ -3,43 +3,24 @@
 import re
 import zlib
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ChecksumError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
-from urllib3.util import Timeout
 
 from mayfly.aws.errors import Refused, Unanswered, Unsent, out_of_time
 from mayfly.core.deadline import seconds_left
 
-__all__ = ["BotoClient", "limit_by_deadline", "refuse_damaged_answers"]
+__all__ = ["BotoClient", "limit_retries", "refuse_damaged_answers"]
 
-#: The least time of a try: urllib3 refuses a timeout of 0.
-_LEAST_SECONDS: Final = 0.01
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-class _Limited(Timeout):
-    """Timeouts that end with the request's deadline. urllib3 copies them for each request."""
+def limit_retries(client: Any, *, attempts: int) -> None:
+    """Makes a boto3 client leave out retries that could outlast the request's deadline.
 
-    def clone(self) -> Timeout:
-        left = seconds_left()
-        total = max(left, _LEAST_SECONDS) if isfinite(left) else None
-        return Timeout(connect=self._connect, read=self._read, total=total)
-
-
-def limit_by_deadline(client: Any, *, attempts: int) -> None:
-    """Makes a boto3 client keep to the request's deadline (`mayfly.core.deadline`).
-
-    Each try has the time that is left, for its connection and each part of its answer together.
-    A retry is left out if botocore's longest pause before it could outlast the deadline.
+    The longest pause of botocore before a retry counts (`mayfly.core.deadline`).
     """
-    session = client._endpoint.http_session  # boto3 has timeouts of a whole client only
-    timeouts = session._timeout
-    limited = _Limited(connect=timeouts.connect_timeout, read=timeouts.read_timeout)
-    # One for connections to the service, one for those to a proxy.
-    session._manager.connection_pool_kw["timeout"] = session._timeout = limited
     most = attempts
 
     def stop(

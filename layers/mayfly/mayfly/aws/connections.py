@@ -7,15 +7,17 @@ import os
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse, IncompleteRead
+from http.client import HTTPException, IncompleteRead
 from math import inf
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from mayfly.aws.errors import Unanswered
+from mayfly.aws.reading import LimitedAnswer
 from mayfly.core.clock import Clock, system_clock
 from mayfly.core.errors import ConfigError
 
@@ -28,6 +30,9 @@ READ_SECONDS: Final = 3.0
 #: Seconds after which an idle connection is replaced. AWS's services and the network between close
 #: idle connections after a minute or more.
 IDLE_SECONDS: Final = 50.0
+#: The same for a client that sends once: a lost request costs its caller an error. A new connection
+#: costs some milliseconds.
+ONCE_IDLE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Connections:
 
     `wider_tls()` returns the context that decides about a server whose certificate `tls` does not
     trust. A connection that was idle for longer than `idle_seconds` is not used again; `clock` is
-    the wall clock, since others may stand still while a process is frozen.
+    the wall clock, since others may stand still while a process is frozen. `resolve` finds the
+    addresses of a host; its time is the only one without a limit.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Connections:
         read_seconds: float = READ_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
         clock: Clock = system_clock,
+        resolve: Callable[..., list[Any]] = socket.getaddrinfo,
     ) -> None:
         parts = _parts(url)
         assert parts.hostname is not None
@@ -69,6 +76,7 @@ class Connections:
         name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self.host = name if parts.port in (None, 80, 443) else f"{name}:{parts.port}"
         self._clock = clock
+        self._resolve = resolve
         self._idle_ms = round(idle_seconds * 1000)
         #: Connections, when each became idle, and in which process: a fork may not use those of its
         #: parent. Appending and popping are atomic.
@@ -82,14 +90,19 @@ class Connections:
     def exchange(self, headers: Mapping[str, str], body: bytes, seconds: float = inf) -> Answer:
         """Sends one POST request, and returns the answer. Raises Unanswered.
 
-        Waits for no longer than `seconds` for the connection, and then for each part of the answer.
+        Takes no longer than `seconds`, apart from the resolution of the host's name.
         """
+        ends = time.monotonic() + seconds
+
+        def left() -> float:
+            return ends - time.monotonic()
+
         request = self._head(headers, len(body)) + body
-        connection = self._take(seconds)
+        connection = self._take(left)
         try:
-            connection.settimeout(min(self._read_seconds, seconds))
+            connection.settimeout(_positive(min(self._read_seconds, left())))
             connection.sendall(request)
-            response = HTTPResponse(connection, method="POST")
+            response = LimitedAnswer(connection, method="POST", left=left)
             with response:
                 response.begin()
                 if response.status < 200:
@@ -126,7 +139,7 @@ class Connections:
             # The error itself would show the credentials.
             raise ConfigError(["a credential has a character that HTTP does not have"]) from None
 
-    def _take(self, seconds: float) -> socket.socket:
+    def _take(self, left: Callable[[], float]) -> socket.socket:
         """Returns an idle connection that the server has not closed, or a new one.
 
         A process on Lambda is frozen between two calls. A connection can end in that time without
@@ -143,31 +156,51 @@ class Connections:
                 return connection
             # It is too old, or the server has closed it, or has sent something unasked.
             connection.close()
-        return self._connect(min(self._connect_seconds, seconds))
+        return self._connect(left)
 
-    def _connect(self, seconds: float) -> socket.socket:
+    def _connect(self, left: Callable[[], float]) -> socket.socket:
         try:
             try:
-                return self._open(self._tls, seconds)
+                return self._open(self._tls, left)
             except ssl.SSLCertVerificationError:
                 if self._wider_tls is None:
                     raise
                 self._tls = wider = self._wider_tls()
-                return self._open(wider, seconds)
+                return self._open(wider, left)
         except OSError as problem:
             raise Unanswered(_name_of_refusal(problem)) from problem
 
-    def _open(self, tls: "ssl.SSLContext | None", seconds: float) -> socket.socket:
-        connection = socket.create_connection(self._address, timeout=seconds)
+    def _open(self, tls: "ssl.SSLContext | None", left: Callable[[], float]) -> socket.socket:
+        connection = self._dial(left)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if tls is not None:
+                connection.settimeout(_positive(min(self._connect_seconds, left())))
                 connection = tls.wrap_socket(connection, server_hostname=self._address[0])
         except OSError:
             connection.close()
             raise
         return connection
+
+    def _dial(self, left: Callable[[], float]) -> socket.socket:
+        """Returns a connection to the first of the host's addresses that accepts one.
+
+        `socket.create_connection` would have the whole time for each address.
+        """
+        problem = OSError("the host has no address")
+        addresses = self._resolve(*self._address, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in addresses:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(_positive(min(self._connect_seconds, left())))
+                connection.connect(address)
+            except OSError as refusal:
+                connection.close()
+                problem = refusal
+            else:
+                return connection
+        raise problem
 
 
 def _parts(url: str) -> SplitResult:
@@ -180,6 +213,13 @@ def _parts(url: str) -> SplitResult:
     raise ConfigError(
         [f"AWS_ENDPOINT_URL must be like http://host:port, without a path; it is {url!r}"]
     )
+
+
+def _positive(seconds: float) -> float:
+    """Returns a timeout for a socket, for which 0 means not to wait. Raises TimeoutError."""
+    if seconds <= 0:
+        raise TimeoutError("the request has no time left")
+    return seconds
 
 
 def _is_readable(connection: socket.socket) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from mayfly.aws.connections import IDLE_SECONDS, Answer, Connections
+from mayfly.aws.connections import IDLE_SECONDS, ONCE_IDLE_SECONDS, Answer, Connections
 from mayfly.aws.credentials import Credentials, CredentialSource
 from mayfly.aws.endpoints import endpoint, region
 from mayfly.aws.errors import Refused, Unanswered, Unsent, out_of_time
@@ -63,9 +63,6 @@ _SKEW_SECONDS: Final = 240.0
 _OLD_CREDENTIALS: Final = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"}
 )
-#: The same for a client that sends once: a lost request costs its caller an error. A new connection
-#: costs some milliseconds.
-_ONCE_IDLE_SECONDS: Final = 5.0
 #: Characters that stay as they are in the header of a trace, as in botocore.
 _SAFE_IN_TRACE: Final = "-=;:+&[]{}\"',"
 _TIMEOUTS: Final = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
@@ -105,7 +102,7 @@ class LeanClient:
             url,
             tls() if tls and url.startswith("https:") else None,
             wider_tls=wider_tls,
-            idle_seconds=_ONCE_IDLE_SECONDS if attempts == 1 else IDLE_SECONDS,
+            idle_seconds=ONCE_IDLE_SECONDS if attempts == 1 else IDLE_SECONDS,
             clock=clock,
         )
         self._env = env

@@ -22,7 +22,7 @@ __all__ = [
 
 
 class BadTask(MayflyError):
-    """A file under functions/tasks/ does not declare a valid task.
+    """A file of a package of tasks does not declare a valid task.
 
     Raised at start, with file and line if they are known.
     """
@@ -33,7 +33,7 @@ class BadTask(MayflyError):
 
 
 class UnknownTask(MayflyError):
-    """No file under functions/tasks declares a task of this name."""
+    """No package of tasks declares a task of this name."""
 
     status = 400
     retryable = False

@@ -19,6 +19,7 @@ from mayfly.jobs.rules import (
     describe,
     waits_by_message,
 )
+from mayfly.jobs.shards import partition
 
 __all__ = [
     "DUE",
@@ -37,7 +38,7 @@ __all__ = [
     "tenant_of",
 ]
 
-#: The one partition of the `due` index. Its jobs start later than a message can be delayed.
+#: Jobs that start later than a message can be delayed, as a kind of the index `due`.
 DUE: Final = "due"
 #: Errors of `read_job` for an item that does not have the form of a job.
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
@@ -64,8 +65,11 @@ def payload_key(tenant: str, job_id: str, fingerprint: str) -> dict[str, Any]:
     return {"pk": {"S": key(tenant, job_id)}, "sk": {"S": key("payload", fingerprint)}}
 
 
-def new_items(job: Job) -> list[dict[str, Any]]:
-    """Returns the items of a new job: the job itself and, if the payload is large, the payload."""
+def new_items(job: Job, *, due_shards: int = 1) -> list[dict[str, Any]]:
+    """Returns the items of a new job: the job itself and, if the payload is large, the payload.
+
+    `due_shards` is the number of shards of the `due` index over which jobs are spread.
+    """
     item = {
         **job_key(job.tenant, job.id),
         "id": {"S": job.id},
@@ -80,7 +84,7 @@ def new_items(job: Job) -> list[dict[str, Any]]:
         ),
         "run": {"N": str(job.run)},
         "max_attempts": {"N": str(job.max_attempts)},
-        **state(job),
+        **state(job, due_shards=due_shards),
     }
     if job.tick is not None:
         item["tick"] = {
@@ -103,7 +107,7 @@ def new_items(job: Job) -> list[dict[str, Any]]:
     ]
 
 
-def state(job: Job) -> dict[str, Any]:
+def state(job: Job, *, due_shards: int = 1) -> dict[str, Any]:
     """Returns the attributes of a job's item that attempts change, except the result.
 
     Attributes that the job does not have are left out.
@@ -126,12 +130,14 @@ def state(job: Job) -> dict[str, Any]:
         attributes |= attention(job.tenant, Status.DEAD, job.history[-1].ended_at_ms or 0)
     if job.status is Status.SCHEDULED:
         attributes |= scheduled(
-            job, now_ms=(job.history[-1].ended_at_ms if job.history else None) or job.created_at_ms
+            job,
+            now_ms=(job.history[-1].ended_at_ms if job.history else None) or job.created_at_ms,
+            due_shards=due_shards,
         )
     return attributes
 
 
-def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
+def scheduled(job: Job, *, now_ms: int, due_shards: int) -> dict[str, Any]:
     """Returns the attributes of a job that waits for its time.
 
     They place it in the `attention` index. If its time is too far away for the queue's own delay,
@@ -140,7 +146,8 @@ def scheduled(job: Job, *, now_ms: int) -> dict[str, Any]:
     at_ms = job.not_before_ms or 0
     attributes = {"not_before": {"N": str(at_ms)}, **attention(job.tenant, Status.SCHEDULED, at_ms)}
     if not waits_by_message(at_ms, now_ms):
-        attributes["due"] = {"S": DUE}
+        place = partition(DUE, job_key(job.tenant, job.id), due_shards)
+        attributes["due"] = {"S": place}
     return attributes
 
 

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mayfly.aws.dynamodb import ConditionFailed, Item, RequestRefused
+from mayfly.aws.dynamodb import ConditionFailed, Item, RequestRefused, Unwritten
 from mayfly.aws.items import binary
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import key
 from mayfly.core.turns import in_turns, work_off
 from mayfly.jobs import writes
+from mayfly.jobs.due import earliest
 from mayfly.jobs.errors import JobEnded, JobIsLive, JobNotFound, StaleWrite
 from mayfly.jobs.history import shortened
 from mayfly.jobs.items import (
@@ -33,6 +34,7 @@ from mayfly.jobs.rules import (
     is_expired,
     wait_before_claim_ms,
 )
+from mayfly.jobs.shards import Due
 from mayfly.jobs.store import JobStore
 
 __all__ = ["JobOperations", "Page", "Unfinished"]
@@ -246,46 +248,55 @@ class JobOperations:
         second removal is refused, so several sweeps at once do no harm. If a sweep crashes, or ends
         because `is_over()`, the next one finds the jobs that are left.
 
-        Returns the number of jobs that were worked on. Raises StoreUnavailable.
+        Returns the number of jobs that were worked on. Raises StoreUnavailable; at the end, if the
+        store has refused jobs for load. These are left to the next sweep, and hold up no others.
         """
-        keys = in_turns(self._due_keys(before_ms, limit), tenant_of)
-        groups = [keys[start : start + _TOGETHER] for start in range(0, len(keys), _TOGETHER)]
-        return work_off(self._take_due, groups, threads=self._threads, is_over=is_over)
+        due = earliest(
+            self._db,
+            self._table,
+            DUE,
+            before_ms=before_ms,
+            limit=limit,
+            operation="sweep",
+            threads=self._threads,
+        )
+        in_order = in_turns(due, lambda job: tenant_of(job.key))
+        groups = [in_order[start : start + _TOGETHER] for start in range(0, len(due), _TOGETHER)]
+        refused: dict[str, Unwritten] = {}
+        taken = work_off(
+            lambda group: self._take_due(group, refused),
+            groups,
+            threads=self._threads,
+            is_over=is_over,
+        )
+        for refusal in refused.values():
+            raise refusal
+        return taken
 
-    def _due_keys(self, before_ms: int, limit: int) -> Sequence[Item]:
-        """Returns the keys of up to `limit` jobs in the `due` index, the earliest first."""
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": "due",
-            "KeyConditionExpression": "#due = :due AND #at < :before",
-            "ProjectionExpression": "pk, sk",
-            "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
-            "ExpressionAttributeValues": {":due": {"S": DUE}, ":before": {"N": str(before_ms)}},
-        }
-        keys: list[Item] = []
-        while len(keys) < limit:
-            reply = self._db.query("sweep", Limit=limit - len(keys), **query)
-            keys += reply["Items"]
-            if "LastEvaluatedKey" not in reply:
-                break
-            query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
-        return keys
+    def _take_due(self, due: Sequence[Due], refused: dict[str, Unwritten]) -> int:
+        """Takes up to 25 jobs out of the `due` index, in one call; returns their number.
 
-    def _take_due(self, keys: Sequence[Item]) -> int:
-        """Takes up to 25 jobs out of the `due` index, in one call; returns their number."""
-        left = list(keys)
-        if len(keys) > 1:
-            statements = [writes.take_due_together(self._table, key) for key in keys]
+        `refused` has the tenants of which jobs were refused for load, in any thread.
+        """
+        left = list(due)
+        if len(due) > 1:
+            statements = [writes.take_due_together(self._table, seen) for seen in due]
             replies = self._db.execute_many("sweep", statements)
             left = [
-                due_key
-                for due_key, reply in zip(keys, replies, strict=True)
+                seen
+                for seen, reply in zip(due, replies, strict=True)
                 if reply.code not in ("None", "ConditionalCheckFailed")
             ]
-        # The store refused these for load or for a conflict. The client repeats a single write.
-        for due_key in left:
-            self._change("sweep", writes.take_due(self._table, due_key))
-        return len(keys)
+        # The store refused these for load or for a conflict. The client repeats a single write. If
+        # that does not help, a partition of the tenant is overloaded: the tenant's other jobs are
+        # not repeated, since each would wait in turn, and jobs of other tenants behind it.
+        for seen in left:
+            if (tenant := tenant_of(seen.key)) not in refused:
+                try:
+                    self._change("sweep", writes.take_due(self._table, seen))
+                except Unwritten as refusal:
+                    refused[tenant] = refusal
+        return len(due)
 
     def keep_unreadable(self, message: Unreadable) -> None:
         """Stores the whole of a message that is not a valid job, for the operator.

@@ -1,7 +1,9 @@
 """Operations of an application on its jobs: submit, wait, cancel, redrive."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
+from mayfly.core.deadline import seconds_left
 from mayfly.core.errors import IdempotencyKeyReused
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import JobEnded, JobIsLive, UnknownTask
@@ -11,6 +13,9 @@ from mayfly.jobs.rules import is_overdue, is_terminal, job_id_for, new_job
 from mayfly.jobs.store import JobExists, JobStore
 
 __all__ = ["cancel", "list_by_status", "redrive", "submit", "wait"]
+
+#: Seconds that a wait keeps for a read before the request's deadline.
+_READ_SECONDS: Final = 0.5
 
 
 def submit(
@@ -89,8 +94,8 @@ def wait(
     """Returns a job of this tenant as soon as it has ended, or as it is after `seconds`.
 
     Reads the job at growing intervals and calls `pause(seconds)` between them. If `pause` returns
-    True, the wait ends early. Waiting is cheap, and the caller may ask again at any time. Raises
-    JobNotFound, StoreUnavailable.
+    True, the wait ends early, and so it does half a second before the request's deadline. Waiting
+    is cheap, and the caller may ask again at any time. Raises JobNotFound, StoreUnavailable.
     """
     until_ms = store.clock() + round(seconds * 1000)
     is_over = False
@@ -100,7 +105,10 @@ def wait(
         left = (until_ms - now_ms) / 1000
         if is_terminal(job) or left <= 0 or is_over:
             return job
-        is_over = pause(min(interval, left))
+        length = min(interval, left)
+        if length + _READ_SECONDS >= seconds_left():
+            return job
+        is_over = pause(length)
     raise AssertionError("intervals never end")
 
 

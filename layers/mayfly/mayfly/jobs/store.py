@@ -59,7 +59,8 @@ class JobStore:
     """Jobs of all tenants, for the callers that submit, read and run them.
 
     `clock` and `new_id` are for the verbs of `mayfly.jobs.service`. The methods take the time as an
-    argument, since a worker compares its lease with the same time that it writes.
+    argument, since a worker compares its lease with the same time that it writes. `due_shards` is
+    the number of shards of the `due` index over which jobs are spread, from 1 to 8.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class JobStore:
         *,
         clock: Clock = system_clock,
         new_id: Callable[[], str] = random_id,
+        due_shards: int = 1,
     ) -> None:
         self.db = db
         self.table = table
         self.clock = clock
         self.new_id = new_id
+        self.due_shards = due_shards
         self._groups = GroupCommit(db)
 
     def create(self, job: Job) -> None:
@@ -103,7 +106,7 @@ class JobStore:
 
         The conditional one comes first.
         """
-        return writes.create(self.table, job)
+        return writes.create(self.table, job, due_shards=self.due_shards)
 
     def read(self, tenant: str, job_id: str, *, now_ms: int) -> Job:
         """Returns the job, by a consistent read.
@@ -310,7 +313,14 @@ class JobStore:
         The job can be claimed again from `retry_at_ms` on, and is DEAD if that is None. Raises
         StaleWrite, StoreUnavailable.
         """
-        write = writes.fail(self.table, job, error=error, retry_at_ms=retry_at_ms, now_ms=now_ms)
+        write = writes.fail(
+            self.table,
+            job,
+            error=error,
+            retry_at_ms=retry_at_ms,
+            now_ms=now_ms,
+            due_shards=self.due_shards,
+        )
         self._leave(job, write, "fail", Status(write["ExpressionAttributeValues"][":status"]["S"]))
 
     def bury(self, job: Job, *, now_ms: int, error: str | None = None) -> None:
@@ -361,7 +371,8 @@ class JobStore:
     def _advance(
         self, operation: str, seen: Job, target: Job, *, is_new: bool
     ) -> StaleWrite | None:
-        ((verb, request),) = writes.advance(self.table, seen, target, is_new=is_new).items()
+        write = writes.advance(self.table, seen, target, is_new=is_new, due_shards=self.due_shards)
+        ((verb, request),) = write.items()
         try:
             (self.db.put if verb == "Put" else self.db.update)(operation, **request)
         except ConditionFailed as refusal:

@@ -29,7 +29,6 @@ from typing import Any, Final
 
 from mayfly.jobs.history import end_attempt, shortened, undo_attempt
 from mayfly.jobs.items import (
-    DUE,
     attempt_value,
     attention,
     history_values,
@@ -41,6 +40,7 @@ from mayfly.jobs.items import (
 )
 from mayfly.jobs.model import Attempt, Job, Outcome, Status
 from mayfly.jobs.rules import RETENTION_SECONDS, waits_by_message
+from mayfly.jobs.shards import Due
 
 __all__ = [
     "advance",
@@ -77,14 +77,14 @@ _OPTIONAL: Final = ("progress", "resent_at", "lease_until", "not_before", "expir
 _SET_BY_CLAIM: Final = {"pk", "sk", "status", "history", "attempt", "fence"}
 
 
-def create(table: str, job: Job) -> list[dict[str, Any]]:
+def create(table: str, job: Job, *, due_shards: int = 1) -> list[dict[str, Any]]:
     """Returns the puts of a new job: its own, which is conditional, and that of a large payload.
 
     In a transaction, the condition of the first one holds for both.
     """
     is_free = "attribute_not_exists(pk)"
     has_expired = "#expires_at < :now"  # TTL deletes late; an expired item counts as absent
-    item, *payload_items = new_items(job)
+    item, *payload_items = new_items(job, due_shards=due_shards)
     put = {
         "TableName": table,
         "Item": item,
@@ -184,7 +184,13 @@ def claim(
 
 
 def advance(
-    table: str, seen: Job, target: Job, *, is_new: bool, result: str | None = None
+    table: str,
+    seen: Job,
+    target: Job,
+    *,
+    is_new: bool,
+    result: str | None = None,
+    due_shards: int = 1,
 ) -> dict[str, Any]:
     """Writes the result of an attempt without a claim, if the job is still as it was `seen`.
 
@@ -206,7 +212,9 @@ def advance(
     }
     if is_new:
         is_absent = "attribute_not_exists(pk)"
-        item = {**new_items(target)[0], **({} if result is None else {"result": {"S": result}})}
+        item = new_items(target, due_shards=due_shards)[0]
+        if result is not None:
+            item["result"] = {"S": result}
         return {
             "Put": {
                 "TableName": table,
@@ -218,7 +226,9 @@ def advance(
             }
         }
     is_as_seen = "(#status = :seen_status AND #fence = :seen_fence)"
-    written = {**state(target), **({} if result is None else {"result": {"S": result}})}
+    written = state(target, due_shards=due_shards)
+    if result is not None:
+        written["result"] = {"S": result}
     gone = [name for name in ("lease_until", "not_before") if name not in written]
     if target.status is Status.COMPLETED and target.progress is not None:
         gone.append("progress")  # the result replaces it
@@ -374,7 +384,13 @@ def continue_later(table: str, job: Job, *, now_ms: int) -> dict[str, Any]:
 
 
 def fail(
-    table: str, job: Job, *, error: str, retry_at_ms: int | None, now_ms: int
+    table: str,
+    job: Job,
+    *,
+    error: str,
+    retry_at_ms: int | None,
+    now_ms: int,
+    due_shards: int = 1,
 ) -> dict[str, Any]:
     """Ends a claim after a failure: RETRY until `retry_at_ms`, or DEAD if that is None.
 
@@ -400,7 +416,9 @@ def fail(
         _IS_MINE,
         Status.SCHEDULED,
         failed,
-        extra=scheduled(replace(job, not_before_ms=retry_at_ms), now_ms=now_ms),
+        extra=scheduled(
+            replace(job, not_before_ms=retry_at_ms), now_ms=now_ms, due_shards=due_shards
+        ),
     )
 
 
@@ -540,29 +558,29 @@ def resend(table: str, seen: Job, *, now_ms: int) -> dict[str, Any]:
     )
 
 
-def take_due(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes a scheduled job out of the `due` index. `key` is the primary key of the job.
+def take_due(table: str, seen: Due) -> dict[str, Any]:
+    """Takes a scheduled job out of the `due` index.
 
     The stream then announces it, with the delay that is left.
     """
-    is_not_taken = "#due = :due"
+    is_not_taken = "#due = :seen"
     return {
         "TableName": table,
-        "Key": dict(key),
+        "Key": dict(seen.key),
         "UpdateExpression": "REMOVE #due",
         "ConditionExpression": is_not_taken,
         "ExpressionAttributeNames": _names(("due",)),
-        "ExpressionAttributeValues": {":due": {"S": DUE}},
+        "ExpressionAttributeValues": {":seen": {"S": seen.partition}},
     }
 
 
-def take_due_together(table: str, key: Mapping[str, Any]) -> dict[str, Any]:
+def take_due_together(table: str, seen: Due) -> dict[str, Any]:
     """Does `take_due`, as one statement of several."""
     is_not_taken = '"due" = ?'
     update = f'UPDATE "{table}" REMOVE "due"'
     return {
         "Statement": f'{update} WHERE "pk" = ? AND "sk" = ? AND {is_not_taken}',
-        "Parameters": [key["pk"], key["sk"], {"S": DUE}],
+        "Parameters": [seen.key["pk"], seen.key["sk"], {"S": seen.partition}],
     }
 
 

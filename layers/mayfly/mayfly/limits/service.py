@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 from mayfly.aws.dynamodb import RequestRefused
+from mayfly.core import deadline
 from mayfly.core.errors import InvalidRequest, StoreUnavailable
 from mayfly.limits.errors import QuotaExceeded
 from mayfly.limits.model import Decision, Limit
@@ -93,7 +95,8 @@ def limited(
         @wraps(handler)
         def limited_handler(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             try:
-                decision = take(store(), limit, tenant=tenant, key=key(*args, **kwargs))
+                with deadline.optional() if fail_open else nullcontext():
+                    decision = take(store(), limit, tenant=tenant, key=key(*args, **kwargs))
             except RequestRefused:  # a table or a permission is missing; the store is not down
                 raise
             except StoreUnavailable:
@@ -129,7 +132,8 @@ def quota(store: LimitStore, requests_a_minute: int) -> Callable[[str], None]:
 
     def take_one(tenant: str) -> None:
         try:
-            decision = store.take(tenant, limit, "all", 1)
+            with deadline.optional():
+                decision = store.take(tenant, limit, "all", 1)
         except RequestRefused:  # a table or a permission is missing; the store is not down
             raise
         except StoreUnavailable:

@@ -7,11 +7,12 @@ from typing import Any, Final
 from mayfly.aws.items import optional_number, optional_text
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
+from mayfly.jobs.shards import partition as due_partition
 from mayfly.schedules.model import Definition, Schedule
 
 __all__ = ["DUE", "partition", "read_schedule", "schedule_item", "schedule_key", "tenant_and_name"]
 
-#: The partition of the jobs table's `due` index with the active schedules, by their next tick.
+#: Active schedules, by their next tick, as a kind of the jobs table's index `due`.
 DUE: Final = "schedules"
 
 
@@ -52,8 +53,11 @@ def read_schedule(item: Mapping[str, Any]) -> Schedule:
     )
 
 
-def schedule_item(schedule: Schedule) -> dict[str, Any]:
-    """Returns the item of a schedule."""
+def schedule_item(schedule: Schedule, *, due_shards: int = 1) -> dict[str, Any]:
+    """Returns the item of a schedule.
+
+    `due_shards` is the number of shards of the `due` index over which schedules are spread.
+    """
     definition = schedule.definition
     item: dict[str, Any] = {
         **schedule_key(schedule.tenant, schedule.name),
@@ -73,5 +77,10 @@ def schedule_item(schedule: Schedule) -> dict[str, Any]:
     if definition.cron is not None:
         item["cron"] = {"S": definition.cron}
     if schedule.next_ms is not None:
-        item |= {"due": {"S": DUE}, "attention_at": {"N": str(schedule.next_ms)}}
+        item |= {
+            "due": {
+                "S": due_partition(DUE, schedule_key(schedule.tenant, schedule.name), due_shards)
+            },
+            "attention_at": {"N": str(schedule.next_ms)},
+        }
     return item

@@ -9,6 +9,7 @@ from typing import Any
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
 from mayfly.core.errors import StoreUnavailable
+from mayfly.jobs.due import earliest
 from mayfly.jobs.model import Job
 from mayfly.jobs.writes import create as create_job
 from mayfly.schedules import items, writes
@@ -23,11 +24,17 @@ class StaleWrite(Exception):
 
 
 class ScheduleStore:
-    """Schedules of all tenants."""
+    """Schedules of all tenants.
 
-    def __init__(self, db: DynamoDB, table: str) -> None:
+    They are spread over `due_shards` shards of the `due` index, from 1 to 8. A sweep reads them in
+    several `threads`.
+    """
+
+    def __init__(self, db: DynamoDB, table: str, *, due_shards: int = 1, threads: int = 4) -> None:
         self._db = db
         self._table = table
+        self._due_shards = due_shards
+        self._threads = threads
 
     def read(self, tenant: str, name: str) -> Schedule:
         """Returns the schedule, by a consistent read. Raises ScheduleNotFound, StoreUnavailable."""
@@ -64,36 +71,29 @@ class ScheduleStore:
         They are of all tenants, the earliest first. The read is eventually consistent. Raises
         StoreUnavailable.
         """
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": "due",
-            "KeyConditionExpression": "#due = :due AND #at <= :before",
-            "ProjectionExpression": "pk, sk",
-            "ExpressionAttributeNames": {"#due": "due", "#at": "attention_at"},
-            "ExpressionAttributeValues": {
-                ":due": {"S": items.DUE},
-                ":before": {"N": str(before_ms)},
-            },
-        }
-        due: list[tuple[str, str]] = []
-        while len(due) < limit:
-            reply = self._db.query("sweep schedules", Limit=limit - len(due), **query)
-            due += map(items.tenant_and_name, reply["Items"])
-            if "LastEvaluatedKey" not in reply:
-                break
-            query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
-        return due
+        due = earliest(
+            self._db,
+            self._table,
+            items.DUE,
+            before_ms=before_ms + 1,
+            limit=limit,
+            operation="sweep schedules",
+            threads=self._threads,
+        )
+        return [items.tenant_and_name(schedule.key) for schedule in due]
 
     def create(self, schedule: Schedule) -> None:
         """Stores a new schedule. Raises StaleWrite if it exists, StoreUnavailable."""
-        self._send("create schedule", self._db.put, writes.create(self._table, schedule))
+        write = writes.create(self._table, schedule, due_shards=self._due_shards)
+        self._send("create schedule", self._db.put, write)
 
     def set(self, seen: Schedule, target: Schedule) -> Schedule:
         """Replaces a schedule by `target`, and returns it with its new version.
 
         Raises StaleWrite, StoreUnavailable.
         """
-        self._send("change schedule", self._db.put, writes.set_(self._table, seen, target))
+        write = writes.set_(self._table, seen, target, due_shards=self._due_shards)
+        self._send("change schedule", self._db.put, write)
         return replace(target, version=seen.version + 1)
 
     def delete(self, seen: Schedule) -> None:

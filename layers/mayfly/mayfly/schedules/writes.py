@@ -22,20 +22,21 @@ from mayfly.schedules.model import Schedule
 __all__ = ["advance", "create", "delete", "set_"]
 
 
-def create(table: str, schedule: Schedule) -> dict[str, Any]:
+def create(table: str, schedule: Schedule, *, due_shards: int) -> dict[str, Any]:
     """Returns the put of a new schedule."""
     is_free = "attribute_not_exists(pk)"
-    return {"TableName": table, "Item": schedule_item(schedule), "ConditionExpression": is_free}
+    item = schedule_item(schedule, due_shards=due_shards)
+    return {"TableName": table, "Item": item, "ConditionExpression": is_free}
 
 
-def set_(table: str, seen: Schedule, target: Schedule) -> dict[str, Any]:
+def set_(table: str, seen: Schedule, target: Schedule, *, due_shards: int) -> dict[str, Any]:
     """Returns the put that replaces a schedule by `target`, in the version that was `seen`.
 
     It holds the schedule, changes it, or starts it.
     """
     return {
         "TableName": table,
-        "Item": schedule_item(replace(target, version=seen.version + 1)),
+        "Item": schedule_item(replace(target, version=seen.version + 1), due_shards=due_shards),
         **_is_as_seen(seen),
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
+from mayfly.core import deadline
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import hash_secret
@@ -149,7 +150,8 @@ class SessionStore:
         until_ms = touched_until(session, now_ms)
         try:
             self._refuse_late(session)
-            self._db.update("touch the session", **writes.touch(self._table, session, until_ms))
+            with deadline.optional():
+                self._db.update("touch the session", **writes.touch(self._table, session, until_ms))
         except RequestRefused:
             # A retry does not help. Without the permission, sessions in use would expire.
             raise

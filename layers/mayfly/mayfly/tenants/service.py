@@ -1,5 +1,6 @@
 """Authentication of callers by their API keys."""
 
+from mayfly.core import deadline
 from mayfly.core.errors import StoreUnavailable
 from mayfly.tenants.model import ApiKey
 from mayfly.tenants.rules import must_note_use, read_credential, verify
@@ -27,7 +28,8 @@ def note_use(store: TenantStore, api_key: ApiKey) -> bool:
     if before_ms is None:
         return True
     try:
-        store.note_use(api_key.key_id, now_ms, unless_after_ms=before_ms)
+        with deadline.optional():
+            store.note_use(api_key.key_id, now_ms, unless_after_ms=before_ms)
     except StoreUnavailable:
         return False
     return True

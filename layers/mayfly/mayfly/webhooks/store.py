@@ -5,8 +5,9 @@ A note says that an endpoint answered 410, or that a receiver is slow.
 
 import hashlib
 from contextlib import suppress
+from typing import Any
 
-from mayfly.aws.dynamodb import DynamoDB, Item
+from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, Item
 from mayfly.aws.parameters import Parameters
 from mayfly.core.clock import Clock
 from mayfly.core.errors import MayflyError
@@ -20,6 +21,8 @@ __all__ = ["Endpoints", "Secrets", "SlowReceivers", "parameter"]
 _GONE_SECONDS = 90 * 24 * 3600
 #: The time for which a slow receiver is remembered, in seconds.
 _SLOW_SECONDS = 300
+#: The time for which it is remembered that a receiver has turned slow, in seconds.
+_TURNED_SECONDS = 60
 
 
 class Secrets:
@@ -106,6 +109,55 @@ class SlowReceivers:
                 TableName=self._table,
                 Item={**self._key(tenant, origin), "expires_at": expires},
             )
+
+    def note_turned(self, tenant: str, origin: str) -> None:
+        """Notes that a receiver has turned slow, for a minute or until after the next one."""
+        now_s = self._clock() // 1000
+        # A hash of one byte: enough to count a few, and the item stays small.
+        values: Item = {
+            ":one": {"SS": [hashlib.sha256(origin.encode()).hexdigest()[:2]]},
+            ":until": {"N": str(now_s + _TURNED_SECONDS)},
+        }
+        has_expired = "attribute_not_exists(#expires_at) OR #expires_at < :now"
+        with suppress(MayflyError):
+            try:
+                self._note_turned(
+                    tenant,
+                    {**values, ":now": {"N": str(now_s)}},
+                    UpdateExpression="SET #origins = :one, #expires_at = :until",
+                    ConditionExpression=has_expired,
+                )
+            except ConditionFailed:
+                self._note_turned(
+                    tenant,
+                    values,
+                    UpdateExpression="SET #expires_at = :until ADD #origins :one",
+                )
+
+    def count_turned(self, tenant: str) -> int:
+        """Returns the number of a tenant's receivers that have turned slow.
+
+        Each has done so within a minute of another one, the last one within this minute.
+        """
+        with suppress(MayflyError):
+            item = self._db.get("read receivers", self._table, self._turned_key(tenant))
+            if item is not None and int(item["expires_at"]["N"]) * 1000 >= self._clock():
+                return len(item["origins"]["SS"])
+        return 0
+
+    def _note_turned(self, tenant: str, values: Item, **request: Any) -> None:
+        self._db.update(
+            "note receivers",
+            TableName=self._table,
+            Key=self._turned_key(tenant),
+            ExpressionAttributeNames={"#origins": "origins", "#expires_at": "expires_at"},
+            ExpressionAttributeValues=values,
+            **request,
+        )
+
+    @staticmethod
+    def _turned_key(tenant: str) -> Item:
+        return Endpoints.key(tenant, "turned slow")
 
     @staticmethod
     def _key(tenant: str, origin: str) -> Item:

@@ -13,6 +13,8 @@ TICKS = []
 def handler(event, context):
     global CALLS
     CALLS += 1
+    if "Records" in event:
+        return WISHES[event["Records"][0]["body"]](event, context)
     return WISHES[event["pathParameters"]["wish"]](event, context)
 
 
@@ -74,6 +76,8 @@ def tmp(event, context):
 
 
 def folders(event, context):
+    if not os.path.isdir("/var/task"):
+        return {"/var/task": None, "/opt": os.path.isdir("/opt/python")}
     return {
         "/var/task": sorted(os.listdir("/var/task")),
         "/opt": sorted(os.listdir("/opt")),
@@ -81,6 +85,11 @@ def folders(event, context):
         "data": Path("/var/task/data.txt").read_text(),
         "beside": Path("data.txt").read_text(),
     }
+
+
+def place(event, context):
+    """Returns where the code says that it is."""
+    return {"cwd": os.getcwd(), "file": __file__, "root": os.environ["LAMBDA_TASK_ROOT"]}
 
 
 def layers(event, context):

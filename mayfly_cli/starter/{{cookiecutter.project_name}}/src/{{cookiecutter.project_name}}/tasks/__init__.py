@@ -1,0 +1,1 @@
+"""The tasks of jobs: the names and the retries of each are in its decorator."""
