@@ -37,6 +37,7 @@ def jobs_of(stack: Stack, schedule: str) -> list[dict[str, Any]]:
     return sorted(mine, key=lambda job: str(job["schedule"]["tick"]))
 
 
+@pytest.mark.timeout(600)  # 15 s on two free cores, and many times that on busy ones
 def test_day_of_an_hourly_schedule_has_one_job_for_each_hour(stack: Stack) -> None:
     define(stack, "hourly")
     stack.advance(DAY)
