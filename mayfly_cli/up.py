@@ -150,6 +150,11 @@ class _Port(click.ParamType[int]):
 @click.option(
     "--strict", is_flag=True, help="Refuse a template with parts that are absent on this machine."
 )
+@click.option(
+    "--movable-clock",
+    is_flag=True,
+    help="Let tests move the stack's time ahead (`stack.advance` of the pytest plugin).",
+)
 def up(
     *,
     template: Path,
@@ -171,11 +176,15 @@ def up(
     debug: tuple[str, ...],
     no_reload: bool,
     strict: bool,
+    movable_clock: bool,
 ) -> None:
     """Runs a SAM application on this machine, on loopback only, until Ctrl-C."""
     from mayfly_local.up import Options
     from mayfly_local.up import up as run
 
+    if movable_clock and (state is not None or endpoint_url is not None):
+        # Stored times would be ahead of the clock of the next start, or of the endpoint.
+        raise click.UsageError("--movable-clock keeps no state: leave out --state, --endpoint-url")
     if transaction_time and endpoint_url:
         raise click.UsageError(
             "--transaction-time is for the embedded emulator; leave out --endpoint-url"
@@ -200,6 +209,7 @@ def up(
         any_credentials=any_credentials,
         strict=strict,
         debug=debug,
+        movable_clock=movable_clock,
         layers={arn: _layer_folder(path) for arn, path in layers},
     )
     try:

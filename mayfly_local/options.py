@@ -26,6 +26,7 @@ class Options:
     hosts: frozenset[str]
     any_credentials: bool
     strict: bool = False
+    movable_clock: bool = False
     transaction_seconds: float = 0.0
     layers: dict[str, Path] = field(default_factory=dict)
     #: Functions that wait for a debugger.

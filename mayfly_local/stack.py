@@ -24,6 +24,7 @@ import aiohttp
 from botocore.exceptions import BotoCoreError
 
 from mayfly_local.account import REGION
+from mayfly_local.advance import Advance, Parts
 from mayfly_local.api_port import port_taken
 from mayfly_local.application.apis import ApiKind, AuthorizerKind
 from mayfly_local.application.build import build
@@ -50,7 +51,9 @@ from mayfly_local.iam.credentials import FOREIGN, Keys, emulator_variables
 from mayfly_local.logs import Log, Logs
 from mayfly_local.options import Options
 from mayfly_local.ports.access import Access
+from mayfly_local.ports.peers import is_peer
 from mayfly_local.processes.children import Children
+from mayfly_local.processes.clock import Clock
 from mayfly_local.processes.folders import why_not
 from mayfly_local.sources.asynchronous import Asynchronous
 from mayfly_local.sources.authorizations import Guests
@@ -92,6 +95,7 @@ class Stack:
         children: Children,
         keys: Keys,
         emulator: Emulator | None,
+        clock: Clock,
     ) -> None:
         self._options = options
         self._files = files
@@ -100,6 +104,13 @@ class Stack:
         _send_to(self._log, "aiohttp", "asyncio")
         self._children = children
         self._emulator = emulator
+        self._clock = clock
+        self._advance: Advance | None = None
+        self._schedulers: list[Scheduler] = []
+        self._reaper: Reaper | None = None
+        #: Requests of tests that are being served.
+        self._serving: set[asyncio.Task[None]] = set()
+        self._invocations = 0
         self._clients: Clients | None = None
         self._listeners: Listeners | None = None
         self._roles: Roles | None = None
@@ -159,7 +170,7 @@ class Stack:
         making = clients.run(
             launches, application=app, endpoint=clients.endpoint, keys=self._keys,
             cache=_cache(options), work=options.work, pure_python=options.pure_python,
-            own_folders=self._no_folders is None,
+            own_folders=self._no_folders is None, clock=self._clock.path,
         )  # fmt: skip
         # Meanwhile the access guard in the emulator loads its engine.
         (self._launches, wanted), problems = await asyncio.gather(making, self._hand_over(app))
@@ -308,7 +319,7 @@ class Stack:
         StackFile.remove(self._options.work, pid=os.getpid())
         if self._listeners is not None:
             await self._listeners.close()
-        tasks = [*self._background, *self._poller_tasks]
+        tasks = [*self._background, *self._poller_tasks, *self._serving]
         if self._running is not None:
             tasks.append(self._running)
         for task in tasks:
@@ -441,6 +452,7 @@ class Stack:
             return Failure("ResourceNotFoundException", reason)
         if self._reload is not None:
             self._reload.check()
+        self._invocations += 1
         result = await pool.invoke(invocation)
         if isinstance(result, Failure):
             self._name_absent_parts(function)
@@ -470,7 +482,12 @@ class Stack:
         self._listeners = Listeners(
             apis or [main_api(self._api_url)],
             self._invoke,
-            Guests(self._keys, roles, {name: each.arn for name, each in app.functions.items()}),
+            Guests(
+                self._keys,
+                roles,
+                {name: each.arn for name, each in app.functions.items()},
+                self._clock,
+            ),
             self._log,
             lambda function: self._pools[function].limit if function in self._pools else 1,
         )
@@ -488,24 +505,27 @@ class Stack:
             )  # fmt: skip
         for stream in app.streams:
             self._pollers.append(
-                StreamPoller(stream, clients, self._invoke, self._log, self._positions)
+                StreamPoller(
+                    stream, clients, self._invoke, self._log, self._positions, clock=self._clock
+                )
             )
         self._poller_tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
         self._asynchronous = asynchronous = self._make_asynchronous(app, clients)
         self._running = asyncio.ensure_future(asynchronous.run())
         sender = Sender(clients)
         for schedule in app.schedules:
-            self._in_background(Scheduler(schedule, asynchronous.submit, sender, self._log).run())
-        if deployed.ttl:
-            self._in_background(
-                Reaper(
-                    deployed.ttl,
-                    clients,
-                    self._log,
-                    lag_seconds=self._options.ttl_lag,
-                    control=self._control,
-                ).run()
+            scheduler = Scheduler(
+                schedule, asynchronous.submit, sender, self._log, clock=self._clock
             )
+            self._schedulers.append(scheduler)
+            self._in_background(scheduler.run())
+        if deployed.ttl:
+            self._reaper = Reaper(
+                deployed.ttl, clients, self._log, lag_seconds=self._options.ttl_lag,
+                control=self._control, clock=self._clock,
+            )  # fmt: skip
+            self._in_background(self._reaper.run())
+        self._serve_tests(asynchronous)
         if self._emulator is not None:
             self._in_background(self._keep_store(app, deployed.ttl))
         self._in_background(self._reap_idle())
@@ -515,6 +535,63 @@ class Stack:
                 _cache(self._options) / "bytecode",
             )  # fmt: skip
             self._in_background(self._reload.run())
+
+    def _serve_tests(self, asynchronous: Asynchronous) -> None:
+        """Serves the requests of tests that come by way of the emulator."""
+        if self._emulator is None or self._control is None:
+            return
+        if self._clock.can_move:
+            pollers = self._pollers
+            parts = Parts(
+                pools=self._pools,
+                queues=[poller for poller in pollers if isinstance(poller, QueuePoller)],
+                streams=[poller for poller in pollers if isinstance(poller, StreamPoller)],
+                schedulers=self._schedulers,
+                asynchronous=asynchronous,
+                reaper=self._reaper,
+                started=lambda: self._invocations,
+            )
+            self._advance = Advance(self._clock, parts, self._control)
+        self._emulator.requested = self._serve_test
+
+    def _serve_test(self, request: dict[str, Any]) -> None:
+        match request:
+            case {"kill": {"function": function, "port": port}}:
+                self._crash(function, port)
+            case {"advance": arguments}:
+                serving = asyncio.ensure_future(self._move_clock(**arguments))
+                self._serving.add(serving)
+                serving.add_done_callback(self._serving.discard)
+
+    def _crash(self, function: str, port: int) -> None:
+        """Kills the process of a function that holds the client's end of a connection.
+
+        If the system does not tell which one that is, kills all that run an invocation.
+        """
+        assert self._emulator is not None
+        busy = self._pools[function].busy
+        server_port = self._emulator.port
+        callers = [
+            environment
+            for environment in busy
+            if is_peer(environment.pid, client_port=port, server_port=server_port)
+        ]
+        for environment in callers or busy:
+            environment.crash()
+
+    async def _move_clock(self, *, seconds: float, at_once: bool, number: int) -> None:
+        assert self._control is not None
+        try:
+            if self._advance is None:
+                raise LocalError(
+                    "this stack's clock cannot be moved; start it with --movable-clock"
+                )
+            reply: dict[str, Any] = {
+                "moves": await self._advance.by(seconds, at_once=at_once), "now": self._clock()
+            }  # fmt: skip
+        except (LocalError, aiohttp.ClientError, OSError) as problem:
+            reply = {"problem": str(problem)}
+        await self._control.tell("advanced", {"number": number, "reply": reply})
 
     def _make_asynchronous(self, app: Application, clients: Clients) -> Asynchronous:
         requests: EmulatorRequests | OwnRequests
@@ -531,6 +608,7 @@ class Stack:
             tails=LogTails(self._function_logs),
             retry_seconds=self._options.retry_delay,
             keeps=self._options.state is not None,
+            clock=self._clock,
         )
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -50,6 +50,7 @@ class StackFile:
                 "path": [Path(folder) for folder in launch["path"]],
                 "layers": [Path(folder) for folder in launch["layers"]],
                 "bytecode": Path(launch["bytecode"]) if launch["bytecode"] else None,
+                "clock": Path(launch["clock"]) if launch["clock"] else None,
             }
         )
 

@@ -20,6 +20,7 @@ from mayfly_local.logs import Logs
 from mayfly_local.options import Options
 from mayfly_local.ports.file_limit import raise_file_limit
 from mayfly_local.processes.children import Children
+from mayfly_local.processes.clock import Clock
 from mayfly_local.stack_file import StackFile
 
 if TYPE_CHECKING:
@@ -56,10 +57,13 @@ async def up(options: Options) -> int:
         loop.add_signal_handler(number, signals.put_nowait, number)
     children = Children()
     await children.open()
-    keys, emulator = await _start_emulator(options, logs, children)
+    clock = Clock(options.work / "clock" if options.movable_clock else None)
+    keys, emulator = await _start_emulator(options, logs, children, clock)
     from mayfly_local.stack import Stack
 
-    stack = Stack(options, logs, files=files, children=children, keys=keys, emulator=emulator)
+    stack = Stack(
+        options, logs, files=files, children=children, keys=keys, emulator=emulator, clock=clock
+    )
     try:
         starting = asyncio.ensure_future(stack.start())
         stopped = asyncio.ensure_future(signals.get())
@@ -97,7 +101,7 @@ async def _narrate(stack: "Stack", logs: Logs) -> None:
 
 
 async def _start_emulator(
-    options: Options, logs: Logs, children: Children
+    options: Options, logs: Logs, children: Children, clock: Clock
 ) -> tuple[Keys, Emulator | None]:
     """Starts the emulator's process, unless the state is at an endpoint of the user's own."""
     if options.endpoint is not None:
@@ -107,7 +111,7 @@ async def _start_emulator(
         free_port(options.port + 1), work=options.work, state=options.state,
         log=logs.of("mayfly"), keys=keys, hosts=options.hosts,
         any_credentials=options.any_credentials, say=logs.say,
-        transaction_seconds=options.transaction_seconds,
+        transaction_seconds=options.transaction_seconds, clock=clock.path,
     )  # fmt: skip
     await emulator.spawn(children)
     return keys, emulator

@@ -6,6 +6,7 @@ For tests and benchmarks.
 import asyncio
 import io
 import json
+import math
 import os
 import random
 import re
@@ -17,10 +18,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import urljoin
 
 import psutil
 import requests
@@ -30,10 +32,12 @@ from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.iam.credentials import FOREIGN, Credentials, Keys
 from mayfly_local.logs import Logs
 from mayfly_local.processes.children import Children
+from mayfly_local.processes.moved_time import reader
 from mayfly_local.stack_file import StackFile
 
 __all__ = [
     "MAYFLY",
+    "POINTS",
     "ROOT",
     "Stack",
     "await_start",
@@ -49,6 +53,18 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 MAYFLY = Path(sys.executable).parent / "mayfly"
+#: The statuses of a job that has ended.
+ENDED: Final = ("succeeded", "dead", "cancelled")
+#: The end of the handler of the function that runs jobs.
+WORKER: Final = "run_jobs.main.handler"
+#: The points of `kill_worker`: the kind of fault, and the text of the call that it strikes. Only
+#: the commit of a job writes this status.
+POINTS: Final = {
+    "before-claim": ("kill", ""),
+    "effect-staged": ("kill", '"COMPLETED"'),
+    "commit": ("kill-after", '"COMPLETED"'),
+    "answer-lost": ("lose", '"COMPLETED"'),
+}
 
 
 @dataclass
@@ -160,12 +176,14 @@ class Stack:
         kept = self.facts["credentials"]
         return Credentials(kept["AWS_ACCESS_KEY_ID"], kept["AWS_SECRET_ACCESS_KEY"])
 
-    def control(self, path: str, body: Any = None) -> requests.Response:
+    def control(
+        self, path: str, body: Any = None, *, timeout: float | None = 10
+    ) -> requests.Response:
         """Sends a control request to the emulator's guard, with the access key of people."""
         url = f"{self.facts['endpoint']}/_mayfly/{path}"
         headers = {"Authorization": f"Bearer {self.credentials.id}"}
         return requests.request(
-            "GET" if body is None else "POST", url, json=body, headers=headers, timeout=10
+            "GET" if body is None else "POST", url, json=body, headers=headers, timeout=timeout
         )
 
     def items(self, table: str) -> list[dict[str, Any]]:
@@ -192,6 +210,97 @@ class Stack:
             json.loads(line)
             for line in (self.work / "logs" / f"{function}.jsonl").read_text().splitlines()
         ]
+
+    @property
+    def logs(self) -> dict[str, list[dict[str, Any]]]:
+        """The entries of each log so far, by the logical id of its function."""
+        folder = self.work / "logs"
+        return {path.stem: self.log(path.stem) for path in sorted(folder.glob("*.jsonl"))}
+
+    @property
+    def now(self) -> datetime:
+        """The time of the stack, in UTC; the machine's if its clock cannot be moved."""
+        clock = self.work / "clock"
+        seconds = reader(str(clock))() / 1e9 if clock.exists() else time.time()
+        return datetime.fromtimestamp(seconds, UTC)
+
+    def http(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Sends a request with the development key; options are those of `requests.request`.
+
+        The path may be a whole URL. `headers={}` sends no key.
+        """
+        options = {"headers": self.headers, **options}
+        return requests.request(method, urljoin(self.url, path), timeout=60, **options)
+
+    def wait(self, job: str | dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+        """Returns a job when it has ended; `job` is its id, or what `submit` returned.
+
+        Raises AssertionError if it has not ended within some real seconds.
+        """
+        job_id = job if isinstance(job, str) else job["id"]
+
+        def ended() -> dict[str, Any]:
+            current = self.job(job_id, wait=1)
+            return current if current["status"] in ENDED else {}
+
+        return wait_until(ended, seconds, what=f"the end of job {job_id}")
+
+    def advance(self, seconds: float, *, at_once: bool = False) -> None:
+        """Moves the stack's time ahead: that of its functions, tables and queues.
+
+        It stops at each due time until what is due there has run: a schedule, a delay, a message
+        that comes back, an item that expires. With `at_once` it moves only once, and what was due
+        meanwhile is late, as after an outage. Returns when everything that is due has run. Code
+        that reads the system clock itself is not moved. Raises AssertionError if something that
+        runs does not end, ValueError if `seconds` is not a number from 0 on.
+        """
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds is a number from 0 on, not {seconds}")
+        arguments = {"seconds": float(seconds), "at_once": at_once}
+        reply = self.control("advance", arguments, timeout=None)
+        reply.raise_for_status()
+        if problem := reply.json().get("problem"):
+            raise AssertionError(f"the stack's time was not advanced: {problem}")
+
+    def kill_worker(self, at: str, *, function: str | None = None) -> None:
+        """Strikes the worker of the next job, once, at one of these points.
+
+        ::
+
+            before-claim     killed at its first call of a table, which has no effect
+            effect-staged    killed when the task has returned, and nothing is written
+            commit           killed when everything is written, before it knows that
+            answer-lost      not killed, but the response to the write is lost
+
+        The job's message comes back after its lease: `advance` need not wait for that. `function`
+        is the logical id of another function than the one that runs jobs. At the end of a test,
+        the fixture `mayfly_stack` raises AssertionError if the point was not reached. Raises
+        ValueError for an unknown point or function.
+        """
+        if at not in POINTS:
+            raise ValueError(f"{at!r} is not one of {', '.join(POINTS)}")
+        functions = list(self.facts["launches"])
+        if function is not None and function not in functions:
+            raise ValueError(f"{function!r} is not a function: {', '.join(functions)}")
+        kind, containing = POINTS[at]
+        fault = {"function": function or self.worker, "action": "dynamodb:*", "kind": kind}
+        reply = self.control("faults", {**fault, "times": 1, "containing": containing})
+        reply.raise_for_status()
+
+    def missed_strikes(self) -> int:
+        """Forgets the strikes of `kill_worker` that met no job, and returns their number."""
+        reply = self.control("clear-faults", {})
+        reply.raise_for_status()
+        return int(reply.json()["cleared"])
+
+    @property
+    def worker(self) -> str:
+        """The logical id of the function that runs jobs. Raises ValueError if there is none."""
+        launches: dict[str, dict[str, Any]] = self.facts["launches"]
+        for name, launch in launches.items():
+            if launch["handler"].endswith(WORKER):
+                return name
+        raise ValueError(f"no function has the handler {WORKER}: {', '.join(launches)}")
 
     def tree(self) -> list[psutil.Process]:
         """Returns its processes, itself first."""

@@ -20,6 +20,7 @@ from mayfly_local.compute.runtime_api import Poll, RuntimeApi
 from mayfly_local.logs import Log
 from mayfly_local.processes.children import Child, Children
 from mayfly_local.processes.folders import Folders
+from mayfly_local.processes.moved_time import VARIABLE
 
 __all__ = ["Environment"]
 
@@ -77,6 +78,8 @@ class Environment:
                 "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream,
                 "PYTHONPATH": ":".join(str(folder) for folder in self._launch.path),
             }
+            if self._launch.clock is not None:
+                variables[VARIABLE] = str(self._launch.clock)
             if folders is None:
                 self._tmp = Path(tempfile.mkdtemp(prefix="mayfly-function-"))
                 variables["TMPDIR"] = str(self._tmp)
@@ -201,6 +204,11 @@ class Environment:
             self._child.kill()
             await self._child.ended
         await self._close()
+
+    def crash(self) -> None:
+        """Kills the process. The invocation that runs notices its end, as that of any crash."""
+        assert self._child is not None
+        self._child.kill()
 
     async def _result(self, outcome: "asyncio.Future[Reply | Failure]") -> Reply | Failure:
         assert self._child is not None

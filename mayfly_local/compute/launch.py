@@ -30,3 +30,5 @@ class Launch:
     bytecode: Path | None = None
     #: The port at which each process waits for a debugger before it loads the handler.
     debug_port: int | None = None
+    #: The file of the stack's clock, if a test can move that (`processes/clock.py`).
+    clock: Path | None = None

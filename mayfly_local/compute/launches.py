@@ -26,11 +26,13 @@ def launches(
     work: Path,
     pure_python: bool = False,
     own_folders: bool = False,
+    clock: Path | None = None,
 ) -> tuple[dict[str, Launch], dict[str, list[Requirements]]]:
     """Returns a launch for each function, and the packages that each needs.
 
     The paths of a launch have the folders of packages that are not installed yet. With
-    `own_folders`, each process has folders of its own.
+    `own_folders`, each process has folders of its own. `clock` is the file of a clock that a test
+    can move.
     """
     runtime = runtime_folder(cache)
     bytecode = cache / "bytecode"
@@ -66,6 +68,7 @@ def launches(
             layers=function.layers,
             tmp_mb=function.tmp_mb,
             bytecode=bytecode if own_folders else None,
+            clock=clock,
         )
     return launches_by_name, wanted
 

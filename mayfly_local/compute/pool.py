@@ -75,6 +75,11 @@ class Pool:
         return [*self._busy, *self._idle]
 
     @property
+    def busy(self) -> list[Environment]:
+        """The environments that run an invocation."""
+        return list(self._busy)
+
+    @property
     def is_busy(self) -> bool:
         """True while an invocation runs, or waits for an environment."""
         return bool(self._busy or self._waiting)

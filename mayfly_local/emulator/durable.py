@@ -44,6 +44,7 @@ from mayfly_local.emulator.functions import Functions
 from mayfly_local.emulator.invocations import Invocations
 from mayfly_local.emulator.journal import Journal, Row, StateError
 from mayfly_local.emulator.mappings import Mappings
+from mayfly_local.emulator.outlook import of_queue
 from mayfly_local.emulator.packed import dump
 
 __all__ = ["Durable"]
@@ -181,7 +182,29 @@ class Durable:
             case "functions":
                 self.functions.set(arguments)
                 return {}
+            case "outlook":
+                return self._outlook(**arguments)
         return self.invocations.serve(what, arguments)
+
+    def _outlook(self, queues: list[str], streams: list[str], lag: float) -> dict[str, Any]:
+        """Returns what waits in queues and streams, and as invocations.
+
+        Wakes the requests that wait for it, since a clock that was moved does not. `expires` is the
+        time at which the next items are to be deleted, `lag` seconds after they expire.
+        """
+        now = time.time()
+        waiting = {}
+        for queue in self._hooks.queues():
+            if queue["name"] in queues:
+                waiting[queue["name"]] = of_queue(queue, now)
+                if waiting[queue["name"]]["visible"]:
+                    self.arrivals.note(queue.scope)
+        return {
+            "queues": waiting,
+            "streams": {stream: self._hooks.last_number(stream) for stream in streams},
+            "invocations": self.invocations.outlook(now),
+            "expires": self.expiry.next_after(now, lag),
+        }
 
     async def newest_record(self, stream: str, *, known: str, seconds: float) -> str:
         """Returns the sequence number of a stream's newest record, when it is no longer `known`.

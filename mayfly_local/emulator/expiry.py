@@ -72,6 +72,14 @@ class ExpiryIndex:
             self._due.setdefault((before + _AGAIN_SECONDS) // 60 + 1, set()).update(again)
         return expired
 
+    def next_after(self, now: float, lag: float) -> float | None:
+        """Returns when the next items are to be deleted, `lag` seconds after their minute.
+
+        Returns None if no item expires.
+        """
+        ends = ((minute + 1) * 60 + lag for minute in self._due)
+        return min((end for end in ends if end > now), default=None)
+
     async def _index(self) -> None:
         for table, items in self._tables():
             if table not in self._attributes:

@@ -51,6 +51,7 @@ __all__ = [
     "load_objects",
     "new_records",
     "next_messages",
+    "queues",
 ]
 
 #: Account, region and name.
@@ -500,12 +501,13 @@ def _long_polling(
         wait = data.get("WaitTimeSeconds")
         if wait is None:
             wait = queue["attributes"].get("ReceiveMessageWaitTimeSeconds", "0")
-        ends = started + int(wait)
+        # A caller waits for real seconds, even if a test moves the stack's clock meanwhile.
+        ends = time.monotonic() + int(wait)
         while True:
             seen = durable.arrivals.count(queue.scope)
             answer = await receive({**data, "WaitTimeSeconds": 0}, url)
-            now = time.time()
-            if answer or now >= ends or durable.arrivals.is_closed:
+            now, left = time.time(), ends - time.monotonic()
+            if answer or left <= 0 or durable.arrivals.is_closed:
                 return answer
             # A delay or a visibility timeout may end first.
             later = [
@@ -514,11 +516,15 @@ def _long_polling(
                 if message["visible_at"] > started
             ]
             started = now
-            await durable.arrivals.wait(
-                queue.scope, seen, max(0.0, min([ends, *later]) - now) + _CLOCK_STEP
-            )
+            pause = min([left, *(moment - now for moment in later)])
+            await durable.arrivals.wait(queue.scope, seen, max(0.0, pause) + _CLOCK_STEP)
 
     return received
+
+
+def queues() -> list[Queue]:
+    """Returns all queues."""
+    return list(sqs._queues.all_values())
 
 
 def _noting_sent(send: Callable[..., Any]) -> Callable[..., Any]:

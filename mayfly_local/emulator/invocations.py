@@ -108,15 +108,17 @@ class Invocations:
         `holding` are the runs that the runtime has already. After `seconds` the list is
         empty.
         """
-        ends = time.time() + seconds
+        ends = time.monotonic() + seconds
         while True:
             seen = self._arrivals.count(_PLACE)
             now = time.time()
             found = self._due_now(frozenset(holding), now)
-            if found or now >= ends or self._arrivals.is_closed:
+            left = ends - time.monotonic()
+            if found or left <= 0 or self._arrivals.is_closed:
                 return [asdict(requested) for requested in found]
             later = [requested.due for requested in self._requested.values() if requested.due > now]
-            await self._arrivals.wait(_PLACE, seen, max(0.0, min([ends, *later]) - now))
+            pause = min([left, *(moment - now for moment in later)])
+            await self._arrivals.wait(_PLACE, seen, max(0.0, pause))
 
     def again(self, invocation: str, *, tries: int, due: float) -> None:
         """Postpones an invocation that failed; `tries` is how often it has run."""
@@ -140,6 +142,17 @@ class Invocations:
     def left(self) -> int:
         """The number of asynchronous invocations that are not done."""
         return sum(not requested.reports for requested in self._requested.values())
+
+    def outlook(self, now: float) -> dict[str, Any]:
+        """Returns the number of invocations that are due or run, and when the next one is due.
+
+        Wakes the runtime if there are some.
+        """
+        due = sum(requested.due <= now for requested in self._requested.values())
+        if due:
+            self._arrivals.note(_PLACE)
+        later = [requested.due for requested in self._requested.values() if requested.due > now]
+        return {"due": due, "next": min(later, default=None)}
 
     def serve(self, what: str, arguments: Any) -> dict[str, Any] | None:
         """Answers a request of the runtime; None if it is about something else."""

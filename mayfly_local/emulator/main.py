@@ -45,6 +45,7 @@ def main() -> None:
         cors=emulator.bucket_cors,
         bucket_of=emulator.bucket_of_host, secret_arn=secret_arn, kept=kept,
         tables=EmulatorTables(), transaction_seconds=settings["transaction_seconds"],
+        request=lambda what: say({"requested": what}),
     )  # fmt: skip
     asyncio.run(_serve(guard, access, socket.socket(fileno=settings["socket"])))
 

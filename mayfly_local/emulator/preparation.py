@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from mayfly_local.iam.identities import OWNER, SERVICE, Identities
 from mayfly_local.iam.kept import Kept
 from mayfly_local.iam.pages import Cors
 from mayfly_local.ports.file_limit import raise_file_limit
+from mayfly_local.processes.moved_time import reader
 
 __all__ = ["bucket_cors", "bucket_of_host", "prepare"]
 
@@ -48,6 +50,8 @@ def prepare(
     Returns the object that stores its state.
     """
     raise_file_limit()
+    if settings["clock"] is not None:
+        _move_time(settings["clock"])
     # No containers are run for it. Without this, it loads Docker's client at its start.
     sys.modules.setdefault("docker", None)  # type: ignore[arg-type]  # the mark of a missing module
     _serve_only_what_is_signed_for()
@@ -57,6 +61,16 @@ def prepare(
     from mayfly_local.emulator.durable import Durable
 
     return Durable.open(settings, say)
+
+
+def _move_time(path: str) -> None:
+    """Makes this process read the time of the stack's clock.
+
+    The emulator asks `time.time` in a hundred places: for visibility, retention, tokens and more.
+    """
+    time_ns = reader(path)
+    time.time_ns = time_ns
+    time.time = lambda: time_ns() / 1e9
 
 
 def bucket_cors(method: str, path: str, headers: Mapping[str, str]) -> Cors | None:

@@ -43,7 +43,8 @@ class Emulator:
 
     It stores its state in the folder `state`, or only in memory if that is None. `hosts` are
     allowed host names next to the loopback names. Transactions hold their items for
-    `transaction_seconds`. `say` prints a line on the terminal.
+    `transaction_seconds`. `say` prints a line on the terminal. `clock` is the file of a clock that
+    a test can move.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Emulator:
         any_credentials: bool = False,
         transaction_seconds: float = 0.0,
         say: Callable[[str], None] = lambda text: None,
+        clock: Path | None = None,
     ) -> None:
         self.endpoint = f"http://127.0.0.1:{port}"
         self._port = port
@@ -70,12 +72,20 @@ class Emulator:
         self._any_credentials = any_credentials
         self._transaction_seconds = transaction_seconds
         self._say = say
+        self._clock = clock
+        #: Called with each request of a test that only the runtime can serve: `{what: arguments}`.
+        self.requested: Callable[[dict[str, Any]], None] = lambda request: None
         self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._heard_at = 0.0
         self._problem: str | None = None
         self._mark = secrets.token_hex(16)
         self._socket: socket.socket | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it serves."""
+        return self._port
 
     @property
     def pid(self) -> int:
@@ -156,6 +166,7 @@ class Emulator:
             "port": self._port,
             "socket": listener.fileno(),
             "mark": self._mark,
+            "clock": None if self._clock is None else str(self._clock),
             "transaction_seconds": self._transaction_seconds,
         }
         # Objects of buckets are files; everything else is in the journal.
@@ -244,6 +255,8 @@ class Emulator:
                     self._say(str(words))
                 case {"warning": words}:
                     self._log.event("state", "ERROR", text=str(words))
+                case {"requested": request}:
+                    self.requested(request)
                 case {"problem": words}:
                     self._problem = str(words)
                 case _:

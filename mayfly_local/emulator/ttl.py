@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -33,11 +34,13 @@ class Reaper:
         *,
         lag_seconds: float,
         control: Control | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._tables = tables
         self._clients = clients
         self._log = log
-        self._lag_seconds = lag_seconds
+        self.lag_seconds = lag_seconds
+        self._clock = clock
         self._control = control
 
     async def run(self) -> None:
@@ -58,13 +61,18 @@ class Reaper:
                 )
             except (ClientError, BotoCoreError, aiohttp.ClientError, OSError) as problem:
                 self._log.event("expiry failed", "ERROR", reason=str(problem))
-            await asyncio.sleep(min(_INTERVAL_SECONDS, max(0.2, self._lag_seconds)))
+            await asyncio.sleep(min(_INTERVAL_SECONDS, max(0.2, self.lag_seconds)))
+
+    async def reap_due(self) -> None:
+        """Deletes the items whose time has come by now. Raises aiohttp.ClientError."""
+        if self._control is not None:
+            await self._reap_known(self._control)
 
     async def _reap_known(self, control: Control) -> None:
         expired = None
         while expired is None or len(expired) == _PAGE:
             expired = await control.ask(
-                "expired", {"before": int(time.time() - self._lag_seconds), "limit": _PAGE}
+                "expired", {"before": int(self._clock() - self.lag_seconds), "limit": _PAGE}
             )
             for table in sorted({entry["table"] for entry in expired}):
                 keys = [entry["key"] for entry in expired if entry["table"] == table]
@@ -119,12 +127,12 @@ class Reaper:
         Only a number is a TTL. Items that expired more than five years ago are not deleted, as on
         AWS.
         """
-        now = time.time()
+        now = self._clock()
         return {
             expression: "attribute_type(#ttl, :number) AND #ttl <= :cut AND #ttl > :oldest",
             "ExpressionAttributeNames": {"#ttl": attribute},
             "ExpressionAttributeValues": {
-                ":cut": {"N": str(int(now - self._lag_seconds))},
+                ":cut": {"N": str(int(now - self.lag_seconds))},
                 ":oldest": {"N": str(int(now) - 5 * 365 * 24 * 3600)},
                 ":number": {"S": "N"},
             },

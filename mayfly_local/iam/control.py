@@ -5,11 +5,13 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, Final
 
 from mayfly_local.iam.bodies import Receive, whole_body
-from mayfly_local.iam.faults import KINDS, Faults
+from mayfly_local.iam.faults import KILLS, KINDS, Faults
 from mayfly_local.iam.identities import Identities
 from mayfly_local.iam.items import WRITES
 from mayfly_local.iam.kept import Kept
@@ -24,7 +26,7 @@ __all__ = ["PREFIX", "ControlInterface"]
 #: The paths of control requests.
 PREFIX: Final = "/_mayfly/"
 #: Requests that people may send, besides those that only read.
-_OF_PEOPLE: Final = ("faults", "clear-faults", "check", "transactions", "hold")
+_OF_PEOPLE: Final = ("faults", "clear-faults", "check", "transactions", "hold", "advance")
 #: Requests that only read if they have no body.
 _READS: Final = ("health", "roles", "transactions")
 #: The longest time for which a transaction holds its items, in milliseconds: 10 s, by which every
@@ -36,8 +38,8 @@ class ControlInterface:
     """Serves control requests.
 
     They set the keys and roles of functions, request faults and clear them, set how long
-    transactions hold their items, and ask about permissions. All other requests are for the durable
-    state.
+    transactions hold their items, and ask about permissions. `request` passes on what only the
+    runtime can do. All other requests are for the durable state.
     """
 
     def __init__(
@@ -49,7 +51,12 @@ class ControlInterface:
         faults: Faults,
         transactions: Transactions,
         kept: Kept,
+        request: Callable[[dict[str, Any]], None] = lambda what: None,
     ) -> None:
+        self._request = request
+        #: Replies of the runtime that requests wait for, by their numbers.
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = count()
         self._identities = identities
         self._permissions = permissions
         self._refusals = refusals
@@ -106,7 +113,23 @@ class ControlInterface:
                 return {"newest": await self._kept.newest_record(**arguments)}
             case "due":
                 return {"invocations": await self._kept.due_invocations(**arguments)}
+            case "advance":
+                return await self._asked_of_runtime(what, arguments)
+            case "advanced":
+                if (waiting := self._replies.get(arguments["number"])) and not waiting.done():
+                    waiting.set_result(arguments["reply"])
+                return {}
         return self._reply(what, arguments)
+
+    async def _asked_of_runtime(self, what: str, arguments: Any) -> Any:
+        """Passes a request on to the runtime, and returns its reply."""
+        number, reply = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._replies[number] = reply
+        try:
+            self._request({what: {**arguments, "number": number}})
+            return await reply
+        finally:
+            del self._replies[number]
 
     def _reply(self, what: str, arguments: Any) -> Any:
         match what:
@@ -185,25 +208,30 @@ def _malformed(what: str, arguments: Any) -> str | None:
     shapes: dict[str, dict[str, type]] = {
         "clear-faults": {},
         "faults": {"function": str, "action": str, "kind": str, "times": int},
+        "advance": {"seconds": float, "at_once": bool},
         "transactions": {"milliseconds": int},
         "hold": {"operation": str, "request": dict, "milliseconds": int},
         "check": {"function": str, "action": str, "resource": str, "note": bool},
     }
     if what not in shapes or (what in _READS and arguments is None):
         return None
+    if what == "faults" and isinstance(arguments, dict) and "containing" in arguments:
+        shapes[what]["containing"] = str
     if not isinstance(arguments, dict) or set(arguments) != set(shapes[what]):
         return f"{what} needs {', '.join(shapes[what]) or 'an empty object'}"
     wrong = [name for name, kind in shapes[what].items() if type(arguments[name]) is not kind]
     if wrong:
         return f"wrong type: {', '.join(wrong)}"
+    if what == "advance" and not 0 <= arguments["seconds"] < math.inf:
+        return f"seconds is a number from 0 on, not {arguments['seconds']}"
     if not 0 <= arguments.get("milliseconds", 0) <= _LONGEST_MS:
         return f"milliseconds is from 0 to {_LONGEST_MS}"
     return _malformed_fault(arguments) if what == "faults" else None
 
 
 def _malformed_fault(fault: Mapping[str, Any]) -> str | None:
-    if fault["kind"] not in KINDS or fault["times"] < 1:
-        return f"kind is one of {', '.join(KINDS)}, times at least 1"
+    if fault["kind"] not in (*KINDS, *KILLS) or fault["times"] < 1:
+        return f"kind is one of {', '.join((*KINDS, *KILLS))}, times at least 1"
     if fault["kind"] == "conflict" and fault["action"] not in WRITES:
         return (
             f"{fault['action']} cannot meet a transaction; with conflict, action is one of "

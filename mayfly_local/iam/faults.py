@@ -1,13 +1,16 @@
 """Faults that tests request for the calls of functions."""
 
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from mayfly_local.iam.requests import UNREADABLE, Request
 
-__all__ = ["KINDS", "Faults"]
+__all__ = ["KILLS", "KINDS", "Faults"]
 
 #: The kinds of faults.
 KINDS: Final = ("refuse", "lose", "conflict", "throttle", "silence")
+#: Faults that kill the calling process: before its call takes effect, and afterwards.
+KILLS: Final = ("kill", "kill-after")
 
 
 class Faults:
@@ -15,7 +18,8 @@ class Faults:
 
     With `refuse` a call never takes effect. With `lose` it takes effect, and its response is lost.
     With `conflict` a transaction takes the call's item just before it (`Transactions.hold`). With
-    `throttle` DynamoDB refuses it for load, and with `silence` it is not answered at all.
+    `throttle` DynamoDB refuses it for load, and with `silence` it is not answered at all. With
+    `kill` and `kill-after` its process is killed: before it takes effect, and afterwards.
     """
 
     def __init__(self) -> None:
@@ -24,7 +28,8 @@ class Faults:
     def add(self, wanted: dict[str, Any]) -> None:
         """Adds a fault for the next calls of a function's action.
 
-        The fault is `{function, action, kind, times}`.
+        The fault is `{function, action, kind, times}`; the action may be a pattern with `*`. With
+        `containing`, it is for calls whose body has this text.
         """
         self._wanted.append(dict(wanted))
 
@@ -43,7 +48,11 @@ class Faults:
         except UNREADABLE:
             return None
         for fault in self._wanted:
-            if fault["function"] == function and fault["action"] in actions:
+            if (
+                fault["function"] == function
+                and any(fnmatchcase(action, fault["action"]) for action in actions)
+                and fault.get("containing", "").encode() in request.body
+            ):
                 fault["times"] -= 1
                 if not fault["times"]:
                     self._wanted.remove(fault)

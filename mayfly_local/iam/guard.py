@@ -45,6 +45,8 @@ __all__ = ["Guard"]
 
 #: Paths of the emulator that AWS does not have. None of them is served.
 _INTERNAL: Final = re.compile(r"/_(?:aws|localstack|ministack)(?:/|$)|/health$")
+#: The machine's time, by which clients sign, even if a test moves the time of this process.
+_machine_time: Final = time.time
 #: Seconds that a request with an unknown key waits. The key may belong to a function, and the
 #: runtime may not have sent it yet.
 _KEY_SECONDS: Final = 10.0
@@ -56,7 +58,8 @@ class Guard:
     """An ASGI application around the emulator's.
 
     `bucket_of` returns the bucket of a host name, `secret_arn` the ARN of a secret's name, or None.
-    `tables` are DynamoDB's, whose items a transaction holds for `transaction_seconds`.
+    `tables` are DynamoDB's, whose items a transaction holds for `transaction_seconds`. `request`
+    passes on what only the runtime can do: `{what: arguments}`.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Guard:
         tables: Tables | None = None,
         transaction_seconds: float = 0.0,
         key_seconds: float = _KEY_SECONDS,
+        request: Callable[[dict[str, Any]], None] = lambda what: None,
     ) -> None:
         self._emulator = emulator
         self._identities = identities
@@ -82,6 +86,7 @@ class Guard:
         self._secret_arn = secret_arn
         self._key_seconds = key_seconds
         self._kept = kept or NothingKept()
+        self._request = request
         self._faults = Faults()
         self._transactions = Transactions(
             emulator, tables or NoTables(), seconds=transaction_seconds
@@ -95,6 +100,7 @@ class Guard:
             faults=self._faults,
             transactions=self._transactions,
             kept=self._kept,
+            request=request,
         )
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -227,7 +233,7 @@ class Guard:
             and not self._identities.any_credentials
         ):
             return presigned_v2_problem(
-                request, self._identities.secrets.get(key, ""), now=time.time()
+                request, self._identities.secrets.get(key, ""), now=_machine_time()
             )
         return None
 
@@ -256,13 +262,28 @@ class Guard:
             case "throttle":
                 await respond(send, 400, *throttled())
             case "silence":
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                await _until_gone(receive)
+            case "kill":
+                await self._kill(function, scope, receive)
+            case "kill-after":
+                await self._transactions.serve(request, scope, receive, _nowhere)
+                self._kept.commit()
+                await self._kill(function, scope, receive)
             case "lose":
                 await self._transactions.serve(request, scope, receive, _nowhere)
                 await respond(send, 500, *requested_fault())
             case _:
                 await respond(send, 500, *requested_fault())
+
+    async def _kill(self, function: str, scope: Mapping[str, Any], receive: Receive) -> None:
+        """Has the process of a call killed, and returns when its connection is gone."""
+        self._request({"kill": {"function": function, "port": scope["client"][1]}})
+        await _until_gone(receive)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _nowhere(message: Message) -> None:

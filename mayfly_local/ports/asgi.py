@@ -86,9 +86,15 @@ def _scope(request: web.BaseRequest) -> dict[str, Any]:
         "query_string": query.encode("latin-1"),
         "root_path": "",
         "headers": [(name.lower(), value) for name, value in request.raw_headers],
-        "client": ("127.0.0.1", 0),
+        "client": _peer(request),
         "server": ("127.0.0.1", 0),
     }
+
+
+def _peer(request: web.BaseRequest) -> tuple[str, int]:
+    """Returns the client's end of the connection; its port is 0 if the client is gone."""
+    name = request.transport and request.transport.get_extra_info("peername")
+    return ("127.0.0.1", name[1] if name else 0)
 
 
 @contextlib.asynccontextmanager

@@ -92,6 +92,7 @@ class Asynchronous:
         tails: LogTails,
         retry_seconds: float = RETRY_SECONDS,
         keeps: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         #: By logical id, and by the name that clients use.
         self._functions = {
@@ -105,6 +106,7 @@ class Asynchronous:
         self._tails = tails
         self._retry_seconds = retry_seconds
         self._keeps = keeps
+        self._clock = clock
         self._held: dict[str, asyncio.Task[None]] = {}
         self._is_draining = False
         self._has_drained = False
@@ -228,7 +230,7 @@ class Asynchronous:
         outcome = Outcome(function.arn, requested.id, requested.event, tries=requested.tries)
         if function.limit == 0:
             await self._discard(requested, function, outcome.discarded("ZeroReservedConcurrency"))
-        elif time.time() > expires:
+        elif self._clock() > expires:
             await self._discard(requested, function, outcome.discarded("EventAgeExceeded"))
         else:
             result = await self._invoke(function.name, _invocation(requested))
@@ -249,7 +251,7 @@ class Asynchronous:
         pause = self._retry_seconds * 2**requested.tries
         self._report(requested, "WARNING", failure.message, f"again in {pause:.0f} s")
         # At the end of its time it is discarded.
-        due = min(time.time() + pause, max(time.time(), expires))
+        due = min(self._clock() + pause, max(self._clock(), expires))
         await self._until_told(
             lambda: self._requests.again(requested.id, tries=requested.tries + 1, due=due)
         )

@@ -34,11 +34,15 @@ _INVOKE_URL: Final = "lambda:InvokeFunctionUrl"
 
 @dataclass(frozen=True)
 class Guests:
-    """The keys of a stack, the roles that belong to the keys of functions, and functions' ARNs."""
+    """The keys of a stack, the roles that belong to the keys of functions, and functions' ARNs.
+
+    Decisions of authorizers age by `clock`, if there is one.
+    """
 
     keys: Keys
     roles: dict[str, Role | None] = field(default_factory=dict)
     arns: Mapping[str, str] = field(default_factory=dict)
+    clock: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class Authorizations:
         self._guests = guests
         self._permissions = Permissions(guests.roles)
         self._clock = clock
+        # Tokens and signatures are made by clients, which read the machine's time.
+        self._stack_clock = guests.clock or clock
         self._decisions: dict[tuple[str, ...], tuple[float, _Decision]] = {}
 
     async def caller(self, call: Call) -> Caller:
@@ -185,14 +191,14 @@ class Authorizations:
             raise self._unauthorized(reason="the token does not match the validation expression")
         key = (authorizer.name, call.stage.name, *identity)
         cached = self._decisions.get(key)
-        if cached is not None and cached[0] > self._clock():
+        if cached is not None and cached[0] > self._stack_clock():
             decision = cached[1]
         else:
             decision = await self._decided(call, authorizer, identity)
             if authorizer.cache_seconds and identity:
                 if len(self._decisions) >= _REMEMBERED:
                     self._decisions.clear()
-                self._decisions[key] = (self._clock() + authorizer.cache_seconds, decision)
+                self._decisions[key] = (self._stack_clock() + authorizer.cache_seconds, decision)
         self._check(decision, call)
         return decision.caller
 

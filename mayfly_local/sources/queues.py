@@ -27,6 +27,8 @@ __all__ = ["QueuePoller", "failed_ids"]
 #: Most messages of one receive, delete or visibility call.
 _CALL_LIMIT: Final = 10
 _WINDOW_POLL_SECONDS: Final = 0.05
+#: Receipts that are remembered: more than a queue's messages in flight.
+_RECEIPTS: Final = 10_000
 #: Concurrent batches of a mapping that sets no limit. Lambda starts with five; a laptop has few
 #: cores.
 _DEFAULT_CONCURRENCY: Final = max(2, min(5, 2 * (os.cpu_count() or 1)))
@@ -60,6 +62,22 @@ class QueuePoller:
         self._held: set[str] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._is_collecting = False
+        #: Receipts of the latest messages, oldest first.
+        self._received: dict[str, None] = {}
+
+    @property
+    def queue(self) -> str:
+        """The name of its queue."""
+        return self._source.queue_arn.rsplit(":", 1)[1]
+
+    @property
+    def has_batches(self) -> bool:
+        """True while a batch runs."""
+        return bool(self._batches)
+
+    def has_received(self, receipt: str) -> bool:
+        """Returns True if a message with this receipt has arrived here."""
+        return receipt in self._received
 
     @property
     def is_busy(self) -> bool:
@@ -68,7 +86,7 @@ class QueuePoller:
 
     async def run(self) -> None:
         """Polls until `stop`."""
-        name = self._source.queue_arn.rsplit(":", 1)[1]
+        name = self.queue
         self._url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
         # Lambda does the same before it polls.
         await self._of_function.call(
@@ -150,6 +168,9 @@ class QueuePoller:
         )  # fmt: skip
         messages: list[dict[str, Any]] = reply.get("Messages", [])
         self._held |= {message["ReceiptHandle"] for message in messages}
+        self._received |= {message["ReceiptHandle"]: None for message in messages}
+        while len(self._received) > _RECEIPTS:
+            del self._received[next(iter(self._received))]
         wanted = [message for message in messages if self._is_wanted(message)]
         if len(wanted) < len(messages):
             # A message that the filter rejects is deleted, as on AWS.

@@ -1,6 +1,5 @@
 """Requests invocations by the clock, as EventBridge does; sends messages and events by it, too."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from mayfly_local.application.model import Schedule
 from mayfly_local.logs import Log
+from mayfly_local.processes.clock import Clock
 from mayfly_local.sources.payloads import schedule_event
 from mayfly_local.sources.sender import Message, Sender
 
@@ -29,23 +29,50 @@ class Scheduler:
         submit: Callable[[str, Any], Awaitable[None]],
         sender: Sender,
         log: Log,
+        *,
+        clock: Clock,
     ) -> None:
         self._schedule = schedule
         self._submit = submit
         self._sender = sender
         self._log = log
+        self._clock = clock
+        self._next: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the schedule."""
+        return self._schedule.name
+
+    @property
+    def due(self) -> float | None:
+        """The next time, in seconds since the epoch; None if there is none."""
+        return None if self._next is None else self._next.timestamp()
+
+    def is_due(self, now: float) -> bool:
+        """Returns True if its time has come, and its call is not requested yet."""
+        return self.due is not None and self.due <= now
 
     async def run(self) -> None:
-        """Requests a call at each time of the schedule."""
-        due = self._schedule.after(datetime.now(UTC))
-        while due is not None:
-            await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
+        """Requests a call at each time of the schedule.
+
+        Of several times that have passed meanwhile, as in an outage, the last one gets a call.
+        """
+        self._next = self._schedule.after(self._now())
+        while self._next is not None:
+            await self._clock.sleep_until(self._next.timestamp())
+            due, now = self._next, self._now()
+            while (later := self._schedule.after(due)) is not None and later <= now:
+                due = later
             event = schedule_event(self._schedule, due)
             if self._schedule.function is not None:
                 await self._submit(self._schedule.function, event)
             else:
                 await self._send(event)
-            due = self._schedule.after(due)
+            self._next = later
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
 
     async def _send(self, event: Any) -> None:
         arn = str(self._schedule.target_arn)

@@ -61,7 +61,10 @@ class StreamPoller:
         invoke: Callable[[str, Invocation], Awaitable[Reply | Failure]],
         log: Log,
         positions: Positions | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._source = source
         self._sender = Sender(clients)
         #: Lambda reads and reports under the function's role.
@@ -74,6 +77,22 @@ class StreamPoller:
         self._running = 0
         self._noted = ""
         self._noted_at = 0.0
+        #: The newest record of each shard, as the emulator told it, if all up to it are processed.
+        self._read_to: dict[str, str] = {}
+
+    @property
+    def stream(self) -> str:
+        """The ARN of its stream."""
+        return self._source.stream_arn
+
+    def has_read(self, newest: str) -> bool:
+        """Returns True if every record up to `newest` of its stream has been processed.
+
+        An empty stream has the number "0": all mappings have read what it had. Of Kinesis, the
+        emulator does not tell the newest record.
+        """
+        is_read = newest == "0" or set(self._read_to.values()) == {newest}
+        return self._positions is None or is_read
 
     @property
     def function(self) -> str:
@@ -101,14 +120,12 @@ class StreamPoller:
         pace = _Pace(self._source.stream_arn, self._positions, self._stopping)
         while not self._stopping.is_set():
             try:
-                if position is None:
-                    position = await self._start_position(shard, after=fetched)
-                records, position = await self._feed.read(shard, position)
+                records, position = await self._next_records(shard, position, after=fetched)
             except (ClientError, BotoCoreError, OSError) as problem:
                 self._log.event(
                     "poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem)
                 )
-                # After a slow batch or the laptop's sleep, the iterator is too old.
+                # With records of the last day only, the position may be too old.
                 if _code(problem) in _USELESS_ITERATOR:
                     position = None
                 await self._pause(1)
@@ -130,9 +147,27 @@ class StreamPoller:
             if records and not waiting and not self._stopping.is_set():
                 read = self._feed.number(records[-1])
             await self._note_read(read)
+            if not waiting and (not records or fetched == pace.newest):
+                self._read_to[shard] = pace.newest
             left = closes - time.monotonic() if waiting else _LONGEST_WAIT
             await pace.wait(fetched, has_found=bool(records), at_most=left)
         await self._note_read(read, is_last=True)
+
+    async def _next_records(
+        self, shard: str, position: str | None, *, after: str
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Returns the records at a position, or else after the record `after`, and the next one.
+
+        A position is too old after a slow batch, after the laptop's sleep, and if a test has moved
+        the stack's clock.
+        """
+        if position is not None:
+            try:
+                return await self._feed.read(shard, position)
+            except ClientError as refusal:
+                if _code(refusal) not in _USELESS_ITERATOR:
+                    raise
+        return await self._feed.read(shard, await self._start_position(shard, after=after))
 
     async def _start_position(self, shard: str, *, after: str = "") -> str:
         """Returns an iterator for the next record of a shard.
@@ -234,7 +269,7 @@ class StreamPoller:
         condition = (
             "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
         )
-        now = time.time()
+        now = self._clock()
         times = [self._feed.created(record) or now for record in records]
         facts = {
             "startSequenceNumber": numbers[0],
@@ -272,7 +307,7 @@ class StreamPoller:
                 "approximateInvokeCount": tries,
             },
             "version": "1.0",
-            "timestamp": _rfc3339(time.time()),
+            "timestamp": _rfc3339(self._clock()),
             self._feed.batch_info: {
                 "shardId": shard,
                 "streamArn": self._source.stream_arn,
@@ -317,7 +352,7 @@ class StreamPoller:
         created = self._feed.created(record)
         if self._source.max_age_seconds is None or created is None:
             return False
-        return bool(time.time() - created > self._source.max_age_seconds)
+        return bool(self._clock() - created > self._source.max_age_seconds)
 
     async def _pause(self, seconds: float) -> None:
         await _pause(self._stopping, seconds)
@@ -326,30 +361,31 @@ class StreamPoller:
 class _Pace:
     """Waits for the next read of a shard: until it has new records, or until a pause is over.
 
-    The emulator tells of new records. Another endpoint is asked again and again, ever more slowly.
+    The emulator tells of new records, and `newest` is the last one that it has told. Another
+    endpoint is asked again and again, ever more slowly.
     """
 
     def __init__(self, stream: str, positions: Positions | None, stopping: asyncio.Event) -> None:
         self._stream = stream
         self._positions = positions
         self._stopping = stopping
-        self._newest = ""
+        self.newest = ""
         self._seconds = _QUICKEST_POLL
 
     async def wait(self, read_to: str, *, has_found: bool, at_most: float) -> None:
         """Waits after a read that came to the record `read_to`, for `at_most` seconds."""
-        known = self._newest
+        known = self.newest
         if self._positions is not None:
             if has_found and read_to != known:  # There may be more.
                 return
             await self._ask(self._positions, max(0.0, at_most))
-        if self._newest == known:
+        if self.newest == known:
             self._seconds = _QUICKEST_POLL if has_found else min(self._seconds * 1.5, _SLOWEST_POLL)
             await _pause(self._stopping, min(self._seconds, max(0.0, at_most)))
 
     async def _ask(self, positions: Positions, seconds: float) -> None:
         asking = asyncio.ensure_future(
-            positions.newest_record(self._stream, known=self._newest, seconds=seconds)
+            positions.newest_record(self._stream, known=self.newest, seconds=seconds)
         )
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -361,7 +397,7 @@ class _Pace:
         # The emulator may be starting again. A read then fails as well, and is logged.
         with contextlib.suppress(aiohttp.ClientError, OSError):
             if is_told:
-                self._newest = asking.result()
+                self.newest = asking.result()
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

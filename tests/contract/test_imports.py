@@ -39,6 +39,7 @@ ROOMS = [
     "invoke",
     "options",
     "api_port",
+    "advance",
     "stack",
     "up",
 ]

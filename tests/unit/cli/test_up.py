@@ -75,3 +75,19 @@ def test_time_of_transactions_that_cannot_be_is_refused(
     )
     assert done.returncode == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--state", "kept"], ["--endpoint-url", "http://127.0.0.1:1"]],
+    ids=lambda each: each[0],
+)
+def test_clock_that_tests_move_has_no_state_that_stays(
+    command: list[str], option: list[str]
+) -> None:
+    done = subprocess.run(
+        [*command, "--movable-clock", *option],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--movable-clock keeps no state: leave out --state, --endpoint-url" in done.stderr

@@ -1,5 +1,6 @@
 """Permissions that a request needs, and answers that a role gives."""
 
+import asyncio
 import base64
 import json
 from dataclasses import replace
@@ -341,6 +342,8 @@ class Wire:
     def __init__(self, kept: Any = None) -> None:
         self.stored: list[bytes] = []
         self.reported: list[dict[str, Any]] = []
+        #: Requests to the runtime.
+        self.requested: list[dict[str, Any]] = []
         identities = Identities(people="people", runtime="runtime")
         #: Every bucket is open to every page.
         open_to_pages = Cors({"access-control-allow-origin": "*"}, is_preflight=False)
@@ -352,6 +355,7 @@ class Wire:
             key_seconds=0,
             cors=lambda method, path, headers: open_to_pages,
             kept=kept,
+            request=self.requested.append,
         )
 
     async def _store(self, scope: Any, receive: Any, send: Any) -> None:
@@ -369,8 +373,6 @@ class Wire:
     def send(
         self, request: Request, headers: list[tuple[str, str]], *, path: str = "/", query: str = ""
     ) -> tuple[int, str]:
-        import asyncio
-
         sent: list[dict[str, Any]] = []
         asyncio.run(self.serve(replace(request, path=path), headers, sent, query=query))
         return sent[0]["status"], sent[1]["body"].decode()
@@ -389,10 +391,13 @@ class Wire:
             "path": request.path,
             "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in headers],
+            "client": ("127.0.0.1", 40_000),
         }
         parts = [request.body[:3], request.body[3:]]
 
         async def receive() -> dict[str, Any]:
+            if not parts:
+                return {"type": "http.disconnect"}
             return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
         async def send(message: dict[str, Any]) -> None:
@@ -428,8 +433,6 @@ def test_allowed_request_reaches_the_emulator_whole(wire: Wire) -> None:
 
 def test_request_by_a_key_that_is_about_to_be_registered_waits_for_it() -> None:
     """After a restart of the emulator, functions send requests before their keys are registered."""
-    import asyncio
-
     wire = Wire()
     wire.guard._key_seconds = 5.0
     sent: list[dict[str, Any]] = []
@@ -555,6 +558,7 @@ def test_service_that_the_stack_does_not_have_is_refused_by_name(wire: Wire, key
         {"function": "F", "action": "s3:GetObject", "kind": "throttle", "times": 1},
         {"function": "F", "action": "a", "kind": "lose", "times": True},
         {"function": "F", "action": "a", "kind": "lose", "times": 1, "more": 1},
+        {"function": "F", "action": "a", "kind": "kill", "times": 1, "containing": 1},
     ],
 )
 def test_malformed_fault_is_rejected_and_changes_nothing(wire: Wire, fault: Any) -> None:
@@ -569,7 +573,7 @@ def test_malformed_fault_is_rejected_and_changes_nothing(wire: Wire, fault: Any)
     assert wire.ask(dynamodb("GetItem", TableName="T")) == (200, "stored")
 
 
-@pytest.mark.parametrize("path", ["roles", "mappings", "read", "expired"])
+@pytest.mark.parametrize("path", ["roles", "mappings", "read", "expired", "outlook", "advanced"])
 def test_control_requests_are_accepted_from_the_runtime_only(wire: Wire, path: str) -> None:
     request = Request("", "POST", "/", {}, {}, b"{}")
     assert wire.ask(request, key="people", path=f"/_mayfly/{path}")[0] == 403
@@ -657,6 +661,66 @@ def test_fault_strikes_as_often_as_requested(
     assert wire.ask(request)[0] == status
     assert len(wire.stored) == reaches
     assert wire.ask(request) == (200, "stored")
+
+
+@pytest.mark.parametrize(("kind", "reaches"), [("kill", 0), ("kill-after", 1)])
+def test_killed_call_has_its_process_named_and_gets_no_response(
+    wire: Wire, kind: str, reaches: int
+) -> None:
+    fault = {
+        "function": "F", "action": "dynamodb:*", "kind": kind, "times": 1, "containing": '"mine"',
+    }  # fmt: skip
+    wire.ask(
+        Request("", "POST", "/", {}, {}, json.dumps(fault).encode()),
+        key="people",
+        path="/_mayfly/faults",
+    )
+    assert wire.ask(dynamodb("GetItem", TableName="T", Key={})) == (200, "stored")
+    wire.stored.clear()
+    request, sent = (
+        dynamodb("GetItem", TableName="T", Key={"pk": {"S": "mine"}}),
+        list[dict[str, Any]](),
+    )
+    signature = credential("key-of-F", "dynamodb")
+    headers = {"host": "127.0.0.1:3001", **request.headers, "authorization": signature}
+    asyncio.run(wire.serve(request, list(headers.items()), sent))
+    assert (sent, len(wire.stored)) == ([], reaches)
+    assert wire.requested == [{"kill": {"function": "F", "port": 40_000}}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"seconds": 1, "at_once": False}, {"seconds": 1.0}, {"seconds": -1.0, "at_once": True}],
+    ids=["empty", "whole-number", "part", "negative"],
+)
+def test_malformed_request_to_move_the_clock_is_rejected(wire: Wire, body: Any) -> None:
+    content = json.dumps(body).encode()
+    request = Request("", "POST", "/", {}, {}, content)
+    assert wire.ask(request, key="people", path="/_mayfly/advance")[0] == 400
+    assert wire.requested == []
+
+
+def test_request_to_move_the_clock_waits_for_the_runtime(wire: Wire) -> None:
+    def serve(path: str, key: str, body: Any, sent: list[dict[str, Any]]) -> Any:
+        request = Request("", "POST", path, {}, {}, json.dumps(body).encode())
+        return wire.serve(request, [("authorization", f"Bearer {key}")], sent)
+
+    async def scenario() -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+        asked = {"seconds": 5.0, "at_once": True}
+        waiting = asyncio.ensure_future(serve("/_mayfly/advance", "people", asked, sent))
+        for _ in range(20):  # It reads the body in a few steps.
+            await asyncio.sleep(0)
+        (request,) = wire.requested
+        number = request["advance"]["number"]
+        assert request == {"advance": {**asked, "number": number}}
+        reply = {"number": number, "reply": {"moves": 1}}
+        await serve("/_mayfly/advanced", "runtime", reply, [])
+        await waiting
+        return sent
+
+    sent = asyncio.run(scenario())
+    assert (sent[0]["status"], sent[1]["body"]) == (200, b'{"moves": 1}')
 
 
 def test_cleared_faults_strike_no_longer(wire: Wire) -> None:

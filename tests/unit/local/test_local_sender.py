@@ -16,6 +16,7 @@ from mayfly_local.application.schedule_times import ScheduleTimes
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.logs import Log, Logs
+from mayfly_local.processes.clock import Clock
 from mayfly_local.sources.destinations import Destinations, Outcome
 from mayfly_local.sources.schedules import Scheduler
 from mayfly_local.sources.sender import Message, Sender
@@ -118,14 +119,14 @@ async def nothing(function: str, event: Any) -> None:
 @pytest.mark.parametrize("arn", [QUEUE, TOPIC, BUS])
 def test_message_of_a_schedule_outlives_a_restart_of_the_emulator(log: Log, arn: str) -> None:
     emulator = Emulator(SILENT, SILENT, ConnectionResetError())
-    asyncio.run(Scheduler(schedule(arn), nothing, emulator.sender, log).run())
+    asyncio.run(Scheduler(schedule(arn), nothing, emulator.sender, log, clock=Clock()).run())
     (sent,) = [call for call in emulator.calls if call[1] != "sqs.get_queue_url"]
     assert '{"a": 1}' in json.dumps(sent).replace("\\", "")
 
 
 def test_refused_message_of_a_schedule_is_logged(tmp_path: Path, log: Log) -> None:
     emulator = Emulator(REFUSED)
-    asyncio.run(Scheduler(schedule(TOPIC), nothing, emulator.sender, log).run())
+    asyncio.run(Scheduler(schedule(TOPIC), nothing, emulator.sender, log, clock=Clock()).run())
     (entry,) = logged(tmp_path)
     assert (entry["type"], entry["schedule"], entry["target"]) == ("schedule failed", "S", TOPIC)
     assert "AccessDenied" in entry["reason"]
