@@ -9,6 +9,7 @@ from mayfly.jobs import Effects, Job
 from mayfly.jobs.authoring.effects import Effect
 from mayfly.jobs.authoring.task import Task
 from mayfly.jobs.model import Status
+from mayfly.jobs.worker.event_loop import process_loop
 
 __all__ = ["Ran", "RunTask", "Submitted", "run_task"]
 
@@ -109,6 +110,8 @@ def run_task(
         progress=progress,
     )
     result = task.run(job, effects)
+    if task.is_async:
+        result = process_loop.run(result, seconds_left=lambda: seconds_left)
     collected = effects.collected()
     return Ran(result, _increments(collected), collected, submitted, saved)
 

@@ -63,6 +63,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)  # One example is a day: 15 s on two free cores.
 def test_examples_of_the_page_pass(tmp_path: Path) -> None:
     done = run(application(tmp_path / "app"))

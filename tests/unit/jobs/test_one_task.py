@@ -1,5 +1,6 @@
 """One task that runs in the process of a test: `mayfly_task` of the pytest plugin."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -82,3 +83,15 @@ def test_function_without_a_declaration_is_refused_by_name() -> None:
 
     with pytest.raises(TypeError, match=r"plain.* is not a task; declare it with @task"):
         run_task(plain)  # type: ignore[arg-type]  # the mistake
+
+
+@task("waits")
+async def waits(job: Job, effects: Effects) -> str:
+    await asyncio.sleep(0)
+    effects.increment("orders")
+    return "done"
+
+
+def test_async_task_runs_to_its_end() -> None:
+    ran = run_task(waits, {})
+    assert (ran.result, ran.increments) == ("done", {"orders": 1})
