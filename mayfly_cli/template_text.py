@@ -45,6 +45,12 @@ class _Section:
     events: Sequence[yaml.Event]
     keys: Sequence[yaml.Event]
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is a mapping in braces."""
+        first = self.events[0]
+        return isinstance(first, yaml.MappingStartEvent) and bool(first.flow_style)
+
 
 class TemplateText:
     """The text of a template in YAML, with the line ends that it has.
@@ -127,15 +133,15 @@ class TemplateText:
     def _insertion(self, name: str, section: _Section | None, entry: Entry) -> tuple[int, str]:
         """Returns the place of an insertion, and its text."""
         margin = _column(self._events[2:-2][1])
-        resources = self._sections.get("Resources")
         step = 2
-        if resources and resources[0].keys:
-            step = _column(resources[0].keys[0]) - margin
+        for resources in self._sections.get("Resources", []):
+            if resources.keys and not resources.is_flow:
+                step = _column(resources.keys[0]) - margin
         if section is None:
             lines = ((0, f"{name}:"), *((depth + 1, line) for depth, line in entry.lines))
             return self._block(self._events[2:-2], margin, step, lines)
         first = section.events[0]
-        if isinstance(first, yaml.MappingStartEvent) and first.flow_style:
+        if section.is_flow:
             comma = ", " if section.keys else ""
             # The last event is the closing brace.
             return _content_end(section.events[:-1]), comma + entry.flow

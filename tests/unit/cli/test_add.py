@@ -20,6 +20,7 @@ from mayfly_cli.template_text import Entry, TemplateText
 from mayfly_local.errors import LocalError
 from mayfly_testing.stack import ROOT
 
+SAM = ROOT / ".venv-sam" / "bin" / "sam"
 STARTER = ROOT / "tests" / "apps" / "sam_init"
 HEAD = "Transform: AWS::Serverless-2016-10-31\n"
 A = "Resources:\n  A:\n    Type: AWS::SNS::Topic\n"
@@ -170,6 +171,11 @@ def test_template_of_another_application_keeps_each_line(path: Path) -> None:
     assert all(line in lines for line in text.splitlines())  # in this order
     new = set(extended(text).splitlines()) - set(text.splitlines())
     assert new <= {*RESOURCE.splitlines(), *OUTPUTS.splitlines()}
+
+
+def test_new_section_next_to_one_in_flow_style_is_indented_by_two() -> None:
+    text = f"{HEAD}Resources: {{A: {{Type: X}}}}\n"
+    assert extended(text) == f"{HEAD}Resources: {{A: {{Type: X}}, {FLOW}}}\n{OUTPUTS}"
 
 
 def test_section_that_is_an_alias_is_refused() -> None:
@@ -341,6 +347,22 @@ def test_printed_properties_fit_into_a_function_and_name_outputs_of_the_part(
     assert properties["Environment"]["Variables"]
     for statement in properties["Policies"][0]["Statement"]:
         assert statement["Action"]
+
+
+@pytest.mark.skipif(not SAM.exists(), reason="make .venv-sam/ready installs SAM")
+def test_project_with_all_parts_and_the_printed_properties_is_valid(hello: Path) -> None:
+    printed = add(hello, *FEATURES)
+    begin = printed.index("      Environment:")
+    properties = printed[begin : printed.index("\n\n", begin)] + "\n"
+    template = hello / "template.yaml"
+    before, handler, after = template.read_text().partition("      Handler: app.lambda_handler\n")
+    template.write_text(before + handler + properties + after)
+    for name in ("template.yaml", "mayfly.yaml"):
+        done = subprocess.run(
+            [SAM, "validate", "--lint", "-t", name], cwd=hello, capture_output=True, text=True,
+            check=False, env={**os.environ, "SAM_CLI_TELEMETRY": "0"},
+        )  # fmt: skip
+        assert "is a valid SAM Template" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("part", FEATURES)
