@@ -1,4 +1,4 @@
-"""What `mayfly add` does to a project: the files that it changes, and what is left to its owner."""
+"""The changes of `mayfly add` to a project: files, and advice to its owner."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -30,7 +30,7 @@ _WITHOUT_TASKS: Final = frozenset({"sessions", "limits", "counters"})
 
 @dataclass(frozen=True)
 class Choices:
-    """What the caller has asked for. An empty value is the one of mayfly.yaml, or the default."""
+    """Values of the caller. An empty value is the one of mayfly.yaml, or the default."""
 
     parts: Collection[str]
     name: str = ""

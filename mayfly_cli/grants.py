@@ -1,4 +1,4 @@
-"""What a function of an application needs to use Mayfly's stores: variables and permissions.
+"""Variables and permissions that a function of an application needs to use Mayfly's stores.
 
 The actions are those of the roles of Mayfly's own functions, so there is one source of them.
 """

@@ -47,7 +47,7 @@ class _Section:
 
     @property
     def is_flow(self) -> bool:
-        """Whether it is a mapping in braces."""
+        """True for a mapping in braces."""
         first = self.events[0]
         return isinstance(first, yaml.MappingStartEvent) and bool(first.flow_style)
 

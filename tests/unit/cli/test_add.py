@@ -93,8 +93,8 @@ OUTPUT_ENTRY = Entry(
 
 FLOW = "Mayfly: {Type: AWS::Serverless::Application, Properties: {Location: mayfly.yaml}}"
 FLOW_OUTPUT = "MayflyUrl: {Value: !GetAtt Mayfly.Outputs.ApiUrl}"
-#: Templates in which a line `@` stands for the new resource, `%` for the new output, and `^` for a
-#: new blank line.
+#: Templates. A line `@` marks the new resource, `%` the new output, `^` a
+#: blank line that is inserted.
 TEMPLATES = dict(
     re.findall(
         r"(?ms)^=== (\S+)\n(.*?)(?====|\Z)",
