@@ -16,6 +16,8 @@ __all__ = ["main", "mayfly"]
 #: that `mayfly up` does not wait for what it does not need.
 _COMMANDS: Final = {
     "init": "Make a small application that runs at once.",
+    "add": "Add parts of Mayfly to a SAM project, or update them.",
+    "template": "Print parts of Mayfly as a template to nest.",
     "up": "Run a SAM application on this machine.",
     "invoke": "Invoke one function of the running stack.",
     "roles": "Show what each function's role allows, and what of it was used.",

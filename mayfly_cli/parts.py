@@ -14,7 +14,7 @@ from typing import Final
 
 from mayfly import __version__
 
-__all__ = ["FEATURES", "Wanted", "is_as_written", "nested"]
+__all__ = ["FEATURES", "Wanted", "is_as_written", "nested", "release", "wanted"]
 
 _HERE: Final = Path(__file__).parent
 #: Every part. Functions of an HTTP API bring the API, its authorizer and the keys.
@@ -99,6 +99,23 @@ def is_as_written(text: str) -> bool:
     """
     header = _HEADER.match(text)
     return header is not None and _digest(text[header.end() :]) == header[3]
+
+
+def release(text: str) -> str | None:
+    """Returns the release that has written a `mayfly.yaml`, None if its first line is another."""
+    header = _HEADER.match(text)
+    return header[1] if header is not None else None
+
+
+def wanted(text: str) -> Wanted:
+    """Returns the choices that a `mayfly.yaml` was written with. A missing one is empty."""
+    header = _HEADER.match(text)
+    features = header[2].split(", ") if header is not None else []
+    values = {
+        key: found[1].strip() if (found := re.search(rf"(?m)^ +{key}: (.+)$", text)) else ""
+        for key in ("CodeUri", "Runtime", "MAYFLY_TASKS")
+    }
+    return Wanted(features, values["CodeUri"], values["Runtime"], values["MAYFLY_TASKS"])
 
 
 def _source() -> str:

@@ -12,7 +12,17 @@ PAGES = ["CONTRIBUTING.md", "SECURITY.md", "README.md"]
 PAGES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
 #: Files that a reader of the tutorial and the guides makes, and those of an application.
 TASKS = ("functions/tasks/orders_", "functions/tasks/parcels_")
-MADE = (".mayfly/", "dist/", "before-", ".venv", "docs/api/", "src/", *TASKS)
+MADE = (
+    ".mayfly/",
+    "dist/",
+    "before-",
+    ".venv",
+    "docs/api/",
+    "src/",
+    "hello_world/",
+    "mayfly_code/",
+    *TASKS,
+)
 #: The first parts of this repository's paths. A bare name is one of the library's.
 TOPS = {path.name for path in ROOT.iterdir()}
 LIBRARY = ROOT / "layers" / "mayfly"

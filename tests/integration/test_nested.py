@@ -4,7 +4,6 @@ It is the one of `mayfly init`. The code of the wheel is a copy of the sources.
 """
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ import requests
 
 from mayfly_cli.new_application import PART, rendered, runtime_here
 from mayfly_cli.parts import FEATURES, Wanted, nested
-from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, wait_until
+from mayfly_testing.stack import MAYFLY, Stack, running, wait_until
+from tests.support.installed import install
 
 TASK = """
 from mayfly import Effects, Job, task
@@ -35,13 +35,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / path).write_text(text)
     wanted = Wanted((*FEATURES,), code="src", runtime=runtime_here(), tasks="shop.tasks")
     (folder / PART).write_text(nested(wanted))
-    source = folder / "src"
-    # In place of the wheel: its packages, its handlers and the library.
-    lock = ROOT / "layers" / "mayfly" / "requirements.txt"
-    (source / "requirements.txt").write_text(lock.read_text())
-    ignored = shutil.ignore_patterns("__pycache__", "Makefile")
-    for name, own in (("mayfly_functions", "functions"), ("mayfly", "layers/mayfly/mayfly")):
-        shutil.copytree(ROOT / own, source / name, ignore=ignored)
+    install(folder / "src")
     return folder
 
 
