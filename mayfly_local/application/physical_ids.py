@@ -39,6 +39,7 @@ _ARNS: Final = {
     "AWS::KMS::Key": ("kms", "key/{}"),
     "AWS::Kinesis::Stream": ("kinesis", "stream/{}"),
     "AWS::KinesisFirehose::DeliveryStream": ("firehose", "deliverystream/{}"),
+    "AWS::Kinesis::StreamConsumer": ("kinesis", "stream/local/consumer/{}:1700000000"),
     "AWS::Lambda::Alias": ("lambda", "function:{}"),
     "AWS::Lambda::Version": ("lambda", "function:{}"),
     "AWS::Logs::LogGroup": ("logs", "log-group:{}:*"),
@@ -64,7 +65,8 @@ _REF_IS_ARN: Final = {
     "AWS::CertificateManager::Certificate", "AWS::CloudFormation::Stack",
     "AWS::ElasticLoadBalancingV2::Listener", "AWS::ElasticLoadBalancingV2::LoadBalancer",
     "AWS::ElasticLoadBalancingV2::TargetGroup", "AWS::IAM::ManagedPolicy",
-    "AWS::Lambda::Alias", "AWS::Lambda::Version", "AWS::MSK::Cluster", "AWS::SNS::Topic",
+    "AWS::Kinesis::StreamConsumer", "AWS::Lambda::Alias", "AWS::Lambda::Version",
+    "AWS::MSK::Cluster", "AWS::SNS::Topic",
     "AWS::SecretsManager::Secret", "AWS::StepFunctions::Activity",
     "AWS::StepFunctions::StateMachine",
 }  # fmt: skip

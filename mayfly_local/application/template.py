@@ -24,7 +24,7 @@ from mayfly_local.errors import TemplateError
 __all__ = ["UNUSABLE", "Template", "load", "parse"]
 
 #: Changes when templates are transformed in another way.
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 #: Errors that reading a property of the wrong shape can raise.
 UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
 

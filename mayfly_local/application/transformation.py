@@ -10,6 +10,7 @@ from typing import Any, Final
 from mayfly_local.application.classes import Class, Part
 from mayfly_local.application.includes import Includes, expand_loops
 from mayfly_local.application.intrinsics import (
+from mayfly_local.application.global_tables import as_tables
     Unresolvable,
     named_imports,
     pseudo_parameters,
@@ -214,6 +215,7 @@ class _Stack:
         except Unresolvable:
             return
         if not isinstance(location, str) or "://" in location or depth >= _DEEPEST:
+        self.parts += as_tables(template)
             return
         child_path = (path.parent / location.removeprefix("file:")).resolve()
         if not child_path.is_file():

@@ -778,3 +778,117 @@ def test_macro_is_absent_by_its_name(tmp_path: Path) -> None:
         "Transform: [AWS::Serverless-2016-10-31, Own]\nResources: {Q: {Type: AWS::SQS::Queue}}",
     )
     assert absent(application) == ["Transform: the macro Own"]
+
+
+STREAM = "arn:aws:kinesis:us-east-1:000000000000:stream/S"
+TABLE_STREAM = "arn:aws:dynamodb:us-east-1:000000000000:table/T/stream/1"
+QUEUE = "arn:aws:sqs:us-east-1:000000000000:Q"
+#: Answers of the emulator for the sources below.
+HELD: dict[tuple[str, str | None], Any] = {
+    ("S", "Arn"): STREAM,
+    ("T", "StreamArn"): TABLE_STREAM,
+    ("Q", "Arn"): QUEUE,
+}
+
+
+def mapped(folder: Path, source: str, more: str) -> Application:
+    """Returns an application whose function has an event source."""
+    event = f"Events: {{E: {{{source}}}}}"
+    text = f"Resources:\n  F: {{{FUNCTION}, InlineCode: pass, {event}}}}}\n{more}"
+    return build(read(folder, text), HELD, api_url="http://x")
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "reason"),
+    [
+        pytest.param(
+            "Type: Kinesis, Properties: {Stream: !GetAtt C.ConsumerARN, StartingPosition: LATEST}",
+            f"  C: {{Type: AWS::Kinesis::StreamConsumer, Properties: {{ConsumerName: c, "
+            f"StreamARN: {STREAM}2}}}}",
+            f"{STREAM}2 is not in this template",
+            id="consumer of a stream outside",
+        ),
+        pytest.param(
+            "Type: Kinesis, Properties: {Stream: !GetAtt K.Arn, StartingPosition: LATEST}",
+            "  K: {Type: AWS::KinesisVideo::Stream}",
+            r"arn:aws:kinesisvideo:us-east-1:000000000000:stream/app-.*",
+            id="absent stream",
+        ),
+        pytest.param(
+            "Type: DynamoDB, Properties: {Stream: !GetAtt D.StreamArn, StartingPosition: LATEST}",
+            "  D: {Type: AWS::DynamoDB::Other}",
+            r"arn:aws:dynamodb:us-east-1:000000000000:other/app-.*",
+            id="absent table",
+        ),
+        pytest.param(
+            "Type: SQS, Properties: {Queue: !GetAtt D.Arn}",
+            "  D: {Type: AWS::SQS::Other}",
+            r"arn:aws:sqs:us-east-1:000000000000:other/app-.*",
+            id="absent queue",
+        ),
+        pytest.param(
+            f"Type: SQS, Properties: {{Queue: {QUEUE}2}}",
+            "",
+            f"{QUEUE}2 is not in this template",
+            id="queue outside",
+        ),
+    ],
+)
+def test_absent_event_source_is_left_out(
+    tmp_path: Path, source: str, more: str, reason: str
+) -> None:
+    application = mapped(tmp_path, source, more)
+    assert (application.queues, application.streams) == ((), ())
+    assert any(
+        re.fullmatch(f"FE: the event source {reason}", line) for line in absent(application)
+    ), absent(application)
+
+
+def test_consumer_of_a_stream_reads_the_stream(tmp_path: Path) -> None:
+    application = mapped(
+        tmp_path,
+        "Type: Kinesis, Properties: {Stream: !GetAtt C.ConsumerARN, StartingPosition: LATEST}",
+        """\
+  S: {Type: AWS::Kinesis::Stream, Properties: {ShardCount: 1}}
+  C: {Type: AWS::Kinesis::StreamConsumer,
+      Properties: {ConsumerName: c, StreamARN: !GetAtt S.Arn}}
+""",
+    )
+    assert [stream.stream_arn for stream in application.streams] == [STREAM]
+    assert absent(application) == []
+
+
+@pytest.mark.parametrize(
+    "replicas",
+    [
+        "[{Region: us-east-1, DeletionProtectionEnabled: true}]",
+        "[{Region: !Ref AWS::Region, DeletionProtectionEnabled: true}]",
+        "[{Region: eu-west-1}, {Region: us-east-1, DeletionProtectionEnabled: true}]",
+    ],
+    ids=["one", "region by Ref", "several"],
+)
+def test_global_table_is_a_table(tmp_path: Path, replicas: str) -> None:
+    application = mapped(
+        tmp_path,
+        "Type: DynamoDB, Properties: {Stream: !GetAtt T.StreamArn, StartingPosition: LATEST}",
+        f"""\
+  T:
+    Type: AWS::DynamoDB::GlobalTable
+    Properties:
+      BillingMode: PROVISIONED
+      WriteProvisionedThroughputSettings: {{WriteCapacityAutoScalingSettings: {{}}}}
+      AttributeDefinitions: [{{AttributeName: id, AttributeType: S}}]
+      KeySchema: [{{AttributeName: id, KeyType: HASH}}]
+      StreamSpecification: {{StreamViewType: NEW_IMAGE}}
+      Replicas: {replicas}
+""",
+    )
+    assert [stream.stream_arn for stream in application.streams] == [TABLE_STREAM]
+    assert absent(application) == []
+    table_ = load(tmp_path / "template.yaml", cache=tmp_path / "cache").resources["T"]
+    assert table_["Type"] == "AWS::DynamoDB::Table"
+    assert table_["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert table_["Properties"]["DeletionProtectionEnabled"] is True
+    assert not {"Replicas", "WriteProvisionedThroughputSettings"} & set(table_["Properties"])
+    replicated = "T: 2 replicas, which are one table here" in "".join(table(application.parts))
+    assert replicated == ("eu-west-1" in replicas)
