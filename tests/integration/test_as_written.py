@@ -175,3 +175,42 @@ def test_stack_reads_consumers_and_global_tables_and_leaves_absent_streams(
         dynamodb.put_item(TableName=table, Item={"id": {"S": "1"}})
         wait_until(lambda: "read from aws:kinesis" in stack.output, 30)
         wait_until(lambda: "read from aws:dynamodb" in stack.output, 30)
+
+
+STORED = """\
+Transform: AWS::Serverless-2016-10-31
+Parameters: {Size: {Type: AWS::SSM::Parameter::Value<String>, Default: /x/size}}
+Resources:
+  B: {Type: AWS::S3::Bucket, Properties: {BucketName: !Sub "bucket-${Size}"}}
+  Reader:
+    Type: AWS::Serverless::Function
+    Properties:
+      {Runtime: python3.13, Handler: index.handler, MemorySize: MEMORY, InlineCode: pass}
+"""
+
+
+def test_parameter_of_systems_manager_is_read_from_the_saved_state(tmp_path: Path) -> None:
+    template = tmp_path / "app" / "template.yaml"
+    template.parent.mkdir()
+    template.write_text(STORED.replace("MEMORY", "128"))
+    state = ("--state", str(tmp_path / "state"))
+    with running(tmp_path / "first", *state, template=template) as stack:
+        hint = "it is size here (give it with --parameter resolve:ssm:/x/size=VALUE)"
+        assert f"{{{{resolve:ssm:/x/size}}}}: {hint}" in stack.output
+        stack.client("ssm").put_parameter(Name="/x/size", Value="256", Type="String")
+    template.write_text(STORED.replace("MEMORY", "!Ref Size"))
+    with running(tmp_path / "second", *state, template=template) as stack:
+        assert "resolve:ssm" not in stack.output
+        buckets = [bucket["Name"] for bucket in stack.client("s3").list_buckets()["Buckets"]]
+        assert "bucket-256" in buckets
+
+
+def test_error_names_a_parameter_without_a_value(tmp_path: Path) -> None:
+    template = tmp_path / "app" / "template.yaml"
+    template.parent.mkdir()
+    template.write_text(STORED.replace("MEMORY", "!Ref Size"))
+    with (
+        pytest.raises(AssertionError, match="resolve:ssm:/x/size: it is size here"),
+        running(tmp_path / "run", template=template),
+    ):
+        raise AssertionError(f"{MAYFLY} has started it")

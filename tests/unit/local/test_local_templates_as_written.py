@@ -892,3 +892,147 @@ def test_global_table_is_a_table(tmp_path: Path, replicas: str) -> None:
     assert not {"Replicas", "WriteProvisionedThroughputSettings"} & set(table_["Properties"])
     replicated = "T: 2 replicas, which are one table here" in "".join(table(application.parts))
     assert replicated == ("eu-west-1" in replicas)
+
+
+STORED = """\
+Parameters:
+  P: {Type: AWS::SSM::Parameter::Value<String>, Default: /x/size}
+  L: {Type: "AWS::SSM::Parameter::Value<List<String>>", Default: /x/list}
+Conditions: {IsBig: !Equals [!Ref P, "256"]}
+"""
+GIVEN = {"resolve:ssm:/x/size": "256", "resolve:ssm:/x/list": "a, b"}
+
+
+@pytest.mark.parametrize(
+    ("properties", "read", "value"),
+    [
+        pytest.param("MemorySize: !Ref P", lambda f: f.memory_mb, 256, id="number"),
+        pytest.param(
+            "Environment: {Variables: {A: !Ref P}}", lambda f: f.variables["A"], "256", id="Ref"
+        ),
+        pytest.param(
+            'Environment: {Variables: {A: !Sub "s-${P}"}}',
+            lambda f: f.variables["A"], "s-256", id="Sub",
+        ),
+        pytest.param(
+            "Environment: {Variables: {A: !Select [1, !Ref L]}}",
+            lambda f: f.variables["A"], "b", id="list",
+        ),
+        pytest.param(
+            'Environment: {Variables: {A: !Join ["-", !Ref L]}}',
+            lambda f: f.variables["A"], "a-b", id="Join",
+        ),
+        pytest.param("Timeout: !If [IsBig, 7, 8]", lambda f: f.timeout_seconds, 7, id="condition"),
+    ],
+)  # fmt: skip
+def test_parameter_of_systems_manager_has_its_value(
+    tmp_path: Path, properties: str, read: Any, value: Any
+) -> None:
+    made = function(tmp_path, f"InlineCode: pass, {properties}", STORED, parameters=GIVEN)
+    assert read(made) == value
+
+
+def test_names_of_resources_may_be_parameters_of_systems_manager(tmp_path: Path) -> None:
+    text = (
+        STORED
+        + """\
+Resources:
+  B: {Type: AWS::S3::Bucket, Condition: IsBig, Properties: {BucketName: !Ref P}}
+  N: {Type: AWS::S3::Bucket, Condition: IsSmall}
+  A: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref P, DefinitionBody: {paths: {}}}}
+"""
+    )
+    text = text.replace("Conditions: {", "Conditions: {IsSmall: !Not [!Condition IsBig], ")
+    template = read(tmp_path, text, parameters=GIVEN)
+    assert template.resolve(template.resources["B"]["Properties"], {}) == {"BucketName": "256"}
+    assert "N" not in template.resources
+    (stage,) = template.of_type("AWS::ApiGateway::Stage").values()
+    assert template.resolve(stage["StageName"], {}) == "256"
+
+
+def test_parameter_that_the_template_itself_stores_has_that_value(tmp_path: Path) -> None:
+    text = """
+    Resources:
+      S: {Type: AWS::SSM::Parameter, Properties: {Name: !Sub "/x/${N}", Type: String, Value: "512"}}
+    """
+    head = STORED.replace("Parameters:\n", "Parameters:\n  N: {Type: String, Default: size}\n")
+    head += text.replace("\n    ", "\n").lstrip() + f"  F: {{{FUNCTION}, MemorySize: !Ref P}}}}\n"
+    (tmp_path / "app.py").touch()
+    application = built(tmp_path, head)
+    assert application.functions["F"].memory_mb == 512
+    lines = "\n".join(table(application.parts))
+    assert "P: the value that this template gives /x/size (AWS needs it before)" in lines
+
+
+def test_nested_stack_has_parameters_of_systems_manager(tmp_path: Path) -> None:
+    write(
+        tmp_path / "part.yaml",
+        """\
+        Transform: AWS::Serverless-2016-10-31
+        Parameters:
+          Own: {Type: AWS::SSM::Parameter::Value<String>, Default: /x/size}
+          Passed: {Type: String}
+          Made: {Type: AWS::SSM::Parameter::Value<String>}
+          Items: {Type: CommaDelimitedList}
+        Resources:
+          Q: {Type: AWS::SQS::Queue}
+        Outputs:
+          All: {Value: !Join ["/", [!Ref Own, !Ref Passed, !Select [1, !Ref Items]]]}
+          Made: {Value: !Ref Made}
+        """,
+    )
+    text = (
+        STORED
+        + """\
+Resources:
+  Stored: {Type: AWS::SSM::Parameter, Properties: {Type: String, Value: made}}
+  Part:
+    Type: AWS::Serverless::Application
+    Properties:
+      Location: part.yaml
+      Parameters: {Passed: !Ref P, Items: !Ref L, Made: !Ref Stored}
+Outputs: {All: {Value: !GetAtt Part.Outputs.All}, Made: {Value: !GetAtt Part.Outputs.Made}}
+"""
+    )
+    template = read(tmp_path, text, parameters=GIVEN)
+    scope: dict[tuple[str, str | None], Any] = {("Stored", "Value"): "made"}
+    assert template.resolve(template.outputs["All"]["Value"], scope) == "256/256/b"
+    assert template.resolve(template.outputs["Made"]["Value"], scope) == "made"
+
+
+def test_parameter_of_systems_manager_without_a_value_has_a_placeholder(tmp_path: Path) -> None:
+    template = read(tmp_path, STORED + "Resources: {Q: {Type: AWS::SQS::Queue}}")
+    assert template.resolve({"Ref": "P"}, {}) == "size"
+    assert template.resolve({"Ref": "L"}, {}) == ["list-1", "list-2", "list-3"]
+    assert [str(stored) for stored in template.unknown] == [
+        "it is size here (give it with --parameter resolve:ssm:/x/size=VALUE)",
+        "it is list-1,list-2,list-3 here (give it with --parameter resolve:ssm:/x/list=VALUE)",
+    ]
+    again = read(tmp_path, STORED + "Resources: {Q: {Type: AWS::SQS::Queue}}")
+    assert again.unknown == template.unknown  # from the cache
+
+
+def test_value_of_a_parameter_may_be_a_dynamic_reference(tmp_path: Path) -> None:
+    template = read(
+        tmp_path,
+        "Parameters: {P: {Type: String, Default: '{{resolve:ssm:/x/size}}'}}\n"
+        "Resources: {Q: {Type: AWS::SQS::Queue}}",
+        parameters=GIVEN,
+    )
+    assert template.resolve({"Ref": "P"}, {}) == "256"
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ("MinValue: 3", "at least 3"),
+        ("MaxValue: 1", "at most 1"),
+        ("MinValue: 3, MaxValue: 5", "at least 3 and at most 5"),
+    ],
+)
+def test_number_outside_its_limits_is_refused_by_the_limits_there_are(
+    tmp_path: Path, limits: str, text: str
+) -> None:
+    source = f"Parameters: {{N: {{Type: Number, Default: 2, {limits}}}}}\n"
+    with pytest.raises(TemplateError, match=f"parameter N is 2; it must be {text}$"):
+        read(tmp_path, source + "Resources: {Q: {Type: AWS::SQS::Queue}}")
