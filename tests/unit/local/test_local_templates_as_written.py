@@ -1036,3 +1036,104 @@ def test_number_outside_its_limits_is_refused_by_the_limits_there_are(
     source = f"Parameters: {{N: {{Type: Number, Default: 2, {limits}}}}}\n"
     with pytest.raises(TemplateError, match=f"parameter N is 2; it must be {text}$"):
         read(tmp_path, source + "Resources: {Q: {Type: AWS::SQS::Queue}}")
+
+
+@pytest.mark.parametrize(
+    ("location", "arn", "packages"),
+    [
+        pytest.param(
+            "arn:aws:serverlessrepo:eu-west-1:057560766410:applications/"
+            "aws-lambda-powertools-python-layer, SemanticVersion: 2.43.1",
+            "AWSLambdaPowertoolsPythonV2:1",
+            ("aws-lambda-powertools[all]>=2,<3",),
+            id="Powertools by semantic version",
+        ),
+        pytest.param(
+            "arn:aws:serverlessrepo:eu-west-1:057560766410:applications/"
+            "aws-lambda-powertools-python-layer-v3-python313-x86-64, SemanticVersion: 3.4.0",
+            "AWSLambdaPowertoolsPythonV3:1",
+            ("aws-lambda-powertools[all]>=3,<4",),
+            id="Powertools by name",
+        ),
+        pytest.param(
+            "arn:aws:serverlessrepo:us-east-1:123456789012:applications/fonts, "
+            "SemanticVersion: 1.0.0",
+            "fonts:1",
+            (),
+            id="another",
+        ),
+    ],
+)
+def test_layer_of_an_application_from_a_repository_is_a_layer(
+    tmp_path: Path, location: str, arn: str, packages: tuple[str, ...]
+) -> None:
+    application = built(
+        tmp_path,
+        f"""
+        Resources:
+          Sar: {{Type: AWS::Serverless::Application,
+                Properties: {{Location: {{ApplicationId: {location}}}}}}}
+          F: {{{FUNCTION}, InlineCode: pass, Layers: [!GetAtt Sar.Outputs.LayerVersionArn],
+              Environment: {{Variables: {{L: !GetAtt Sar.Outputs.LayerVersionArn}}}}}}}}
+        """,
+    )
+    made = application.functions["F"]
+    assert made.variables["L"] == f"arn:aws:lambda:us-east-1:000000000000:layer:{arn}"
+    assert made.packages == packages
+    missing = [line for line in absent(application) if "the layer" in line]
+    assert [line.split(" (")[0] for line in missing] == (
+        [] if packages else [f"F: the layer {made.variables['L']}"]
+    )
+
+
+ROLE = "AssumeRolePolicyDocument: {}"
+
+
+@pytest.mark.parametrize(
+    ("resource", "value", "expected"),
+    [
+        pytest.param("AWS::Logs::LogGroup, Properties: {LogGroupName: /my/lg}", "!Ref X",
+                     "/my/lg", id="log group"),
+        pytest.param("AWS::Logs::LogGroup", "!Ref X", "/aws/lambda/X", id="log group, no name"),
+        pytest.param("AWS::Logs::LogGroup, Properties: {LogGroupName: /my/lg}", "!GetAtt X.Arn",
+                     "arn:aws:logs:us-east-1:000000000000:log-group:/my/lg:*", id="its ARN"),
+        pytest.param(f"AWS::IAM::Role, Properties: {{RoleName: my-role, {ROLE}}}", "!Ref X",
+                     "my-role", id="role"),
+        pytest.param(f"AWS::IAM::Role, Properties: {{RoleName: r, Path: /p/, {ROLE}}}",
+                     "!GetAtt X.Arn", "arn:aws:iam::000000000000:role/p/r", id="role with path"),
+        pytest.param("AWS::ApiGateway::DomainName, Properties: {DomainName: api.example.com}",
+                     "!Ref X", "api.example.com", id="domain of a REST API"),
+        pytest.param("AWS::ApiGatewayV2::DomainName, Properties: "
+                     "{DomainName: !Sub 'v2.${AWS::Region}.example.com'}",
+                     "!Ref X", "v2.us-east-1.example.com", id="domain of an HTTP API"),
+        pytest.param("AWS::Cognito::UserPoolDomain, Properties: {Domain: login}", "!Ref X",
+                     "login", id="domain of a user pool"),
+        pytest.param("AWS::Scheduler::Schedule, Properties: {Name: nightly, ScheduleExpression: "
+                     "rate(1 day), Target: {Arn: 'arn:aws:sqs:us-east-1:000000000000:q'}}",
+                     "!Ref X", "nightly", id="schedule"),
+        pytest.param("AWS::Cognito::UserPool", "!GetAtt X.ProviderName",
+                     r"cognito-idp\.us-east-1\.amazonaws\.com/us-east-1_[0-9a-f]{9}",
+                     id="provider of a user pool"),
+    ],
+)  # fmt: skip
+def test_reference_has_the_name_that_the_template_gives(
+    tmp_path: Path, resource: str, value: str, expected: str
+) -> None:
+    made = function(
+        tmp_path, f"InlineCode: pass, Environment: {{Variables: {{A: {value}}}}}",
+        f"  X: {{Type: {resource}}}\n",
+    )  # fmt: skip
+    assert made.variables["A"] == expected or re.fullmatch(expected, made.variables["A"])
+
+
+def test_role_with_a_name_has_the_policies_that_name_it(tmp_path: Path) -> None:
+    policy = "PolicyDocument: {Statement: {Effect: Allow, Action: 'sqs:*', Resource: '*'}}"
+    made = function(
+        tmp_path,
+        "InlineCode: pass, Role: !GetAtt R.Arn",
+        f"  R: {{Type: AWS::IAM::Role, Properties: {{RoleName: my-role, {ROLE}}}}}\n"
+        f"  P: {{Type: AWS::IAM::Policy, Properties: {{PolicyName: p, {policy}, "
+        "Roles: [!Ref R]}}\n",
+    )
+    assert made.role is not None
+    assert len(made.role.documents) == 1
