@@ -619,7 +619,7 @@ def _role_notes(app: Application, clients: Clients) -> list[str]:
     ]
     notes = {
         f"the calls of {', '.join(unknown)} are not checked, because the role is not in the "
-        "template": unknown,
+        "template, or has a part that is absent here": unknown,
         f"conditions in the policies of {', '.join(conditional)} are not evaluated: an Allow "
         "with a condition always allows here, a Deny with one never denies": conditional,
     }

@@ -1137,3 +1137,37 @@ def test_role_with_a_name_has_the_policies_that_name_it(tmp_path: Path) -> None:
     )
     assert made.role is not None
     assert len(made.role.documents) == 1
+
+
+@pytest.mark.parametrize(
+    ("resource", "line"),
+    [
+        pytest.param(
+            "  M: {Type: AWS::Lambda::EventSourceMapping, Properties: {FunctionName: !Ref F, "
+            "Topics: [t], SelfManagedEventSource: {Endpoints: "
+            "{KafkaBootstrapServers: ['a.example.com:9092']}}}}\n",
+            "M: the event source Apache Kafka at a.example.com:9092",
+            id="Kafka",
+        ),
+        pytest.param(
+            "  S: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpression: rate(1 day), "
+            "FlexibleTimeWindow: {Mode: 'OFF'}, Target: {RoleArn: r, "
+            "Arn: 'arn:aws:states:us-east-1:000000000000:stateMachine:M'}}}\n",
+            "S: the target arn:aws:states:us-east-1:000000000000:stateMachine:M",
+            id="schedule of a state machine",
+        ),
+        pytest.param(
+            "  S: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpression: rate(1 day), "
+            "FlexibleTimeWindow: {Mode: 'OFF'}, Target: {RoleArn: r, "
+            "Arn: 'arn:aws:lambda:us-east-1:000000000000:function:gone'}}}\n",
+            "S: arn:aws:lambda:us-east-1:000000000000:function:gone is not a function that runs "
+            "here",
+            id="schedule of another function",
+        ),
+    ],
+)
+def test_table_names_what_an_absent_source_or_target_is(
+    tmp_path: Path, resource: str, line: str
+) -> None:
+    text = f"Resources:\n  F: {{{FUNCTION}, InlineCode: pass}}}}\n{resource}"
+    assert line in absent(built(tmp_path, text))
