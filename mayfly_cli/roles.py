@@ -76,7 +76,7 @@ def _print(
             f"refused {call['times']}x: {call['function']} {call['action']} on {call['resource']}"
         )
     for function in report["unchecked"]:
-        click.echo(f"not checked: {function}, whose role is not in the template")
+        click.echo(f"not checked: {function}, whose role is not here, or only in part")
     unused = sum(not row["used"] for row in grants)
     click.echo(
         f"{len(grants)} permissions, {unused} unused, {len(report['refused'])} refused", err=True

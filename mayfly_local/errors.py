@@ -38,5 +38,5 @@ class PortTaken(LocalError):
     def __init__(self, port: int, holder: str, free: int) -> None:
         super().__init__(
             f"port {port} is taken by {holder} (a stack takes its port and the next one); stop "
-            f"it, or choose another port: make run PORT={free}"
+            f"it, or choose another one with --port {free}; with make: make run PORT={free}"
         )

@@ -15,7 +15,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from mayfly_local.application.apis import ApiKind, AuthorizerKind
 from mayfly_local.application.build import build
 from mayfly_local.application.classes import table
 from mayfly_local.application.model import Application
-from mayfly_local.application.template import load
+from mayfly_local.application.template import Template, load
 from mayfly_local.compute.archives import archives, unpack
 from mayfly_local.compute.debugging import debug_launch, debug_ports
 from mayfly_local.compute.environment import Environment
@@ -44,6 +44,7 @@ from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.control import Control
 from mayfly_local.emulator.deployment import Deployment, deploy
 from mayfly_local.emulator.handover import Roles
+from mayfly_local.emulator.lookups import naming_unknown, stored_parameters
 from mayfly_local.emulator.process import Emulator, free_port
 from mayfly_local.emulator.ttl import Reaper
 from mayfly_local.errors import LocalError, TemplateError
@@ -149,18 +150,17 @@ class Stack:
         options = self._options
         # The emulator's process starts meanwhile.
         probing = asyncio.ensure_future(asyncio.to_thread(why_not))
-        loading = asyncio.to_thread(
-            load, path=options.template, cache=_cache(options), parameters=options.parameters,
-            layers=options.layers, strict=options.strict,
-        )  # fmt: skip
-        clients, template = await asyncio.gather(self._open_emulator(), loading)
-        self.step = "creating the tables, queues and buckets"
-        deployed = await deploy(template, clients)
-        self.step = "preparing the functions"
-        written = build(
-            deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
-            strict=options.strict, report=deployed.report,
-        )  # fmt: skip
+        clients, template = await asyncio.gather(self._open_emulator(), self._load())
+        if stored := await stored_parameters(template, clients):
+            template = await self._load(stored)
+        with naming_unknown(template):
+            self.step = "creating the tables, queues and buckets"
+            deployed = await deploy(template, clients)
+            self.step = "preparing the functions"
+            written = build(
+                deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
+                strict=options.strict, report=deployed.report,
+            )  # fmt: skip
         self._archives = archives(written)
         self._debug_ports = debug_ports(options.debug, written.functions, free_port)
         self.application = app = await asyncio.to_thread(unpack, written, _cache(options))
@@ -197,6 +197,15 @@ class Stack:
         self._waiting = await self._installations.settle(_INSTALL_SECONDS)
         for name in self._debugged:
             self._pools[name].warm()
+
+    async def _load(self, more: Mapping[str, str] | None = None) -> Template:
+        """Returns the template, with `more` parameters than the options give."""
+        options = self._options
+        return await asyncio.to_thread(
+            load, path=options.template, cache=_cache(options),
+            parameters={**options.parameters, **(more or {})},
+            layers=options.layers, strict=options.strict,
+        )  # fmt: skip
 
     def announce(self, seconds: float) -> None:
         """Shows the addresses, keys and notes of the stack on the terminal."""
@@ -714,7 +723,7 @@ def _role_notes(app: Application, clients: Clients) -> list[str]:
     ]
     notes = {
         f"the calls of {', '.join(unknown)} are not checked, because the role is not in the "
-        "template": unknown,
+        "template, or has a part that is absent here": unknown,
         f"conditions in the policies of {', '.join(conditional)} are not evaluated: an Allow "
         "with a condition always allows here, a Deny with one never denies": conditional,
     }

@@ -178,7 +178,9 @@ class _Evaluation:
         if attribute not in self._scope:
             name, part = attribute
             raise Unresolvable(f"{name}{'.' + part if part else ''} has no value here")
-        return self._scope[attribute]
+        found = self._scope[attribute]
+        # A parameter's value may have a dynamic reference.
+        return self.value(found) if isinstance(found, str) else found
 
     def _join(self, spec: Any) -> Any:
         between, parts = self.value(spec[0]), self.value(spec[1])

@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from mayfly_local.account import REGION
 from mayfly_local.application.classes import Class, Part
+from mayfly_local.application.parameter_store import ParameterStore, type_of_value
 from mayfly_local.errors import MissingParameters, TemplateError
 
 __all__ = ["Value", "missing_parameters", "parameter_text", "parameter_values"]
 
 Value = str | list[str]
-#: A parameter of this type has the name of a parameter of Systems Manager as its value.
-_SSM_VALUE: Final = re.compile(r"AWS::SSM::Parameter::Value<(.+)>")
 #: Values of parameters that name something of the account. Nothing of it exists on one machine.
 _OF_THE_ACCOUNT: Final = {
     "AWS::EC2::AvailabilityZone::Name": f"{REGION}a",
@@ -34,14 +33,17 @@ def parameter_values(
     declared: Mapping[str, Any],
     chosen: Mapping[str, str],
     known_problems: Sequence[str] = (),
+    store: ParameterStore | None = None,
 ) -> tuple[dict[str, Value], list[Part]]:
     """Returns the value of every declared parameter, and a part for each that is made up.
 
     A value is a text, or a list of texts for the types that are lists. A parameter that names a
-    resource of the account (`AWS::EC2::VPC::Id`) needs no value. Raises TemplateError for a value
-    that is not allowed, MissingParameters for parameters that need a value, each with the problems
-    that are known already.
+    resource of the account (`AWS::EC2::VPC::Id`) needs no value. `store` has the values of those
+    that name a parameter of Systems Manager (`AWS::SSM::Parameter::Value<String>`). Raises
+    TemplateError for a value that is not allowed, MissingParameters for parameters that need a
+    value, each with the problems that are known already.
     """
+    store = store or ParameterStore()
     values: dict[str, Value] = {}
     parts: list[Part] = []
     problems = list(known_problems)
@@ -58,10 +60,12 @@ def parameter_values(
         else:
             missing.append(name)
             continue
-        if is_ssm := _SSM_VALUE.fullmatch(kind):
-            # The value is the parameter's, and so it is found as a dynamic reference is.
-            text, kind = f"{{{{resolve:ssm:{text}}}}}", is_ssm[1]
-        is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
+        if (stored := type_of_value(kind)) is not None:
+            if store.is_own(text):
+                detail = f"the value that this template gives {text} (AWS needs it before)"
+                parts.append(Part(Class.ACCEPTED, name, detail=detail))
+            text, kind = store.value(text, _placeholder(text, stored)), stored
+        is_list = _is_list(kind)
         values[name] = [item.strip() for item in text.split(",")] if is_list else text
     if missing:
         raise MissingParameters(path, problems, missing)
@@ -93,9 +97,9 @@ def parameter_text(value: Any) -> str:
 def _problems(name: str, text: str, spec: Mapping[str, Any]) -> list[str]:
     allowed = [parameter_text(value) for value in spec.get("AllowedValues") or ()]
     kind = str(spec.get("Type", "String"))
-    if _SSM_VALUE.fullmatch(kind):  # The rules are for the value in Systems Manager.
+    if type_of_value(kind) is not None:  # The rules are for the value in Systems Manager.
         return []
-    is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
+    is_list = _is_list(kind)
     for item in [item.strip() for item in text.split(",")] if is_list else [text]:
         if allowed and item not in allowed:
             return [f"parameter {name} is {text!r}; it may be {', '.join(allowed)}"]
@@ -106,12 +110,36 @@ def _problems(name: str, text: str, spec: Mapping[str, Any]) -> list[str]:
             value = float(text)
         except ValueError:
             return [f"parameter {name} is {text!r}; it must be a number"]
-        if not float(spec.get("MinValue", "-inf")) <= value <= float(spec.get("MaxValue", "inf")):
-            return [
-                f"parameter {name} is {text}; it must be from {spec.get('MinValue')} to "
-                f"{spec.get('MaxValue')}"
-            ]
+        least, most = spec.get("MinValue"), spec.get("MaxValue")
+        if (
+            not float("-inf" if least is None else least)
+            <= value
+            <= float("inf" if most is None else most)
+        ):
+            return [f"parameter {name} is {text}; it must be {_limits(least, most)}"]
     return []
+
+
+def _limits(least: Any, most: Any) -> str:
+    words = (("least", least), ("most", most))
+    return " and ".join(f"at {word} {limit}" for word, limit in words if limit is not None)
+
+
+def _is_list(kind: str) -> bool:
+    return kind == "CommaDelimitedList" or kind.startswith("List<")
+
+
+def _placeholder(name: str, kind: str) -> str | None:
+    """Returns a value of the right form for a parameter of Systems Manager without a value.
+
+    A list has three members, so that an expression that selects one finds it.
+    """
+    item = kind.removeprefix("List<").removesuffix(">")
+    made = _OF_THE_ACCOUNT.get(item)
+    if made is None and _is_list(kind):
+        word = name.rpartition("/")[2].partition(":")[0]
+        return ",".join(f"{word}-{number}" for number in (1, 2, 3))
+    return made
 
 
 def _matches(pattern: str, text: str) -> bool:

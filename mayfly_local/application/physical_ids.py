@@ -5,12 +5,13 @@ Host names end in `.invalid`, which no resolver ever finds (RFC 6761, 6.4).
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from mayfly_local.account import ACCOUNT, REGION
 
-__all__ = ["absent_host", "physical_id"]
+__all__ = ["absent_host", "name_keys", "physical_id"]
 
 #: The part of an ARN after the account, by type; `{}` is the physical name. The first word is the
 #: service of the ARN if it differs from the type's.
@@ -38,8 +39,11 @@ _ARNS: Final = {
     "AWS::IAM::User": ("iam", "user/{}"),
     "AWS::KMS::Key": ("kms", "key/{}"),
     "AWS::Kinesis::Stream": ("kinesis", "stream/{}"),
+    "AWS::Kinesis::StreamConsumer": ("kinesis", "stream/local/consumer/{}:1700000000"),
     "AWS::KinesisFirehose::DeliveryStream": ("firehose", "deliverystream/{}"),
     "AWS::Lambda::Alias": ("lambda", "function:{}"),
+    "AWS::Lambda::Function": ("lambda", "function:{}"),
+    "AWS::Lambda::LayerVersion": ("lambda", "layer:{}"),
     "AWS::Lambda::Version": ("lambda", "function:{}"),
     "AWS::Logs::LogGroup": ("logs", "log-group:{}:*"),
     "AWS::MSK::Cluster": ("kafka", "cluster/{}/abcd1234-0000-0000-0000-000000000000-1"),
@@ -57,6 +61,9 @@ _ARNS: Final = {
     "AWS::StepFunctions::StateMachine": ("states", "stateMachine:{}"),
     "AWS::WAFv2::WebACL": ("wafv2", "regional/webacl/{}/a1b2c3"),
 }  # fmt: skip
+#: The application that makes the layer of Powertools, and the name of the layer.
+_POWERTOOLS: Final = "aws-lambda-powertools-python-layer"
+_LAYER: Final = "AWSLambdaPowertoolsPythonV"
 #: Services whose ARNs have no region, and those that have no account either.
 _GLOBAL: Final = {"cloudfront", "iam", "route53", "s3"}
 #: Types whose Ref is an ARN.
@@ -64,7 +71,8 @@ _REF_IS_ARN: Final = {
     "AWS::CertificateManager::Certificate", "AWS::CloudFormation::Stack",
     "AWS::ElasticLoadBalancingV2::Listener", "AWS::ElasticLoadBalancingV2::LoadBalancer",
     "AWS::ElasticLoadBalancingV2::TargetGroup", "AWS::IAM::ManagedPolicy",
-    "AWS::Lambda::Alias", "AWS::Lambda::Version", "AWS::MSK::Cluster", "AWS::SNS::Topic",
+    "AWS::Kinesis::StreamConsumer", "AWS::Lambda::Alias", "AWS::Lambda::Version",
+    "AWS::MSK::Cluster", "AWS::SNS::Topic",
     "AWS::SecretsManager::Secret", "AWS::StepFunctions::Activity",
     "AWS::StepFunctions::StateMachine",
 }  # fmt: skip
@@ -106,6 +114,8 @@ def physical_id(
     arn = _arn(kind, own)
     if attribute is None:
         return arn if kind in _REF_IS_ARN else own
+    if (known := _of_the_type(name, kind, own, properties, attribute)) is not None:
+        return known
     last = attribute.rpartition(".")[2]
     if last in _LISTS:
         # Entries of DNS are a hosted zone and a host.
@@ -125,19 +135,54 @@ def physical_id(
     return own if last in ("Name", "Id", kind.rpartition("::")[2] + "Id") else f"{own}-{last}"
 
 
+def _of_the_type(
+    name: str, kind: str, own: str, properties: Mapping[str, Any], attribute: str
+) -> str | None:
+    """Returns an attribute whose form its type tells, None if it has a usual form.
+
+    The name of an output tells its form if the stack's template is not on this machine.
+    """
+    if kind == "AWS::CloudFormation::Stack":
+        output = attribute.lower()
+        if output.endswith(("layerarn", "layerversionarn")):
+            return _arn("AWS::Lambda::LayerVersion", _layer_of(name, properties))
+        return _arn("AWS::Lambda::Function", own) if output.endswith("functionarn") else None
+    if (kind, attribute) == ("AWS::Cognito::UserPool", "ProviderName"):
+        return f"cognito-idp.{REGION}.amazonaws.com/{own}"
+    return None
+
+
+def _layer_of(name: str, properties: Mapping[str, Any]) -> str:
+    """Returns the name and version of the layer that an application of AWS's repository makes.
+
+    That of Powertools has the major version in its name, or in its semantic version.
+    https://docs.powertools.aws.dev/lambda/python/2.43.1/#sar
+    """
+    location = properties.get("TemplateURL")
+    location = location if isinstance(location, dict) else {}
+    application = str(location.get("ApplicationId", "")).rpartition("/")[2]
+    if not application.startswith(_POWERTOOLS):
+        return f"{application or name}:1"
+    in_name = re.search(r"-v(\d+)(-|$)", application)
+    version = in_name[1] if in_name else str(location.get("SemanticVersion", "3")).split(".")[0]
+    return "AWSLambdaPowertoolsPython:1" if version == "1" else f"{_LAYER}{version}:1"
+
+
 def absent_host(name: str) -> str:
     """Returns the host name of a resource that is absent."""
     return f"{name.lower()}.absent.invalid"
 
 
-def _own_name(stack: str, name: str, kind: str, properties: Mapping[str, Any]) -> str:
+def name_keys(kind: str) -> tuple[str, ...]:
+    """Returns the properties that may give a name to a resource of a type."""
     last = kind.rpartition("::")[2]
+    own = {"DomainName": ("DomainName",), "UserPoolDomain": ("Domain",)}.get(last, ())
+    return (*own, "Name", f"{last}Name", f"{last}Identifier")
+
+
+def _own_name(stack: str, name: str, kind: str, properties: Mapping[str, Any]) -> str:
     given = next(
-        (
-            properties[key]
-            for key in ("Name", f"{last}Name", f"{last}Identifier")
-            if isinstance(properties.get(key), str)
-        ),
+        (properties[key] for key in name_keys(kind) if isinstance(properties.get(key), str)),
         None,
     )
     digest = hashlib.sha256(f"{stack} {name}".encode()).hexdigest()

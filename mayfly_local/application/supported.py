@@ -261,6 +261,8 @@ ACCEPTED: Final = {
     "AWS::IAM::UserToGroupAddition",
     "AWS::KMS::Alias",
     "AWS::KMS::Key",
+    # Its throughput has no effect: a mapping of it reads the stream.
+    "AWS::Kinesis::StreamConsumer",
     "AWS::Lambda::CodeSigningConfig",
     "AWS::Lambda::LayerVersionPermission",
     "AWS::Lambda::Permission",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from mayfly_local.application.classes import Part, refusals
 from mayfly_local.application.intrinsics import Unresolvable, pseudo_parameters, references, resolve
 from mayfly_local.application.metadata import libraries, metadata_problems
+from mayfly_local.application.parameter_store import StoredParameter
 from mayfly_local.application.parameters import Value
 from mayfly_local.application.samconfig import saved_overrides
 from mayfly_local.application.source import parse, read
@@ -24,7 +25,7 @@ from mayfly_local.errors import TemplateError
 __all__ = ["UNUSABLE", "Template", "load", "parse"]
 
 #: Changes when templates are transformed in another way.
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 #: Errors that reading a property of the wrong shape can raise.
 UNUSABLE: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
 
@@ -52,6 +53,8 @@ class Template:
     layers: dict[str, Path] = field(default_factory=dict)
     #: Values of dynamic references (`{{resolve:...}}`) by their text.
     dynamic: dict[str, str] = field(default_factory=dict)
+    #: Parameters of Systems Manager that nothing has a value for.
+    unknown: tuple[StoredParameter, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -171,6 +174,7 @@ def _check(path: Path, transformed: Transformed) -> Template:
         parameters=transformed.parameters,
         imports=transformed.imports,
         dynamic=transformed.dynamic,
+        unknown=transformed.unknown,
     )
     try:
         wanted = {

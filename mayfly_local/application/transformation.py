@@ -2,12 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from mayfly_local.application.classes import Class, Part
+from mayfly_local.application.global_tables import as_tables
 from mayfly_local.application.includes import Includes, expand_loops
 from mayfly_local.application.intrinsics import (
     Unresolvable,
@@ -16,6 +19,11 @@ from mayfly_local.application.intrinsics import (
     resolve,
 )
 from mayfly_local.application.nested import inline
+from mayfly_local.application.parameter_store import (
+    ParameterStore,
+    StoredParameter,
+    type_of_value,
+)
 from mayfly_local.application.parameters import Value, missing_parameters, parameter_values
 from mayfly_local.application.sam import translated
 from mayfly_local.application.samconfig import saved_overrides
@@ -44,6 +52,8 @@ class Transformed:
     #: Values that were given for dynamic references, by their text.
     dynamic: dict[str, str]
     parts: tuple[Part, ...]
+    #: Parameters of Systems Manager that nothing has a value for.
+    unknown: tuple[StoredParameter, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
 
     def kept(self) -> dict[str, Any]:
@@ -58,7 +68,8 @@ class Transformed:
         if any(_digest(Path(name)) != digest for name, digest in kept["files"].items()):
             return None
         parts = tuple(Part(**{**part, "group": Class(part["group"])}) for part in kept["parts"])
-        return cls(**{**kept, "parts": parts})
+        unknown = tuple(StoredParameter(**stored) for stored in kept["unknown"])
+        return cls(**{**kept, "parts": parts, "unknown": unknown})
 
 
 def transform(
@@ -88,6 +99,7 @@ def transform(
             if name.startswith("resolve:")
         },
         tuple(stack.parts),
+        tuple(stack.store.unknown.values()),
         {str(file): _digest(file) for file in sorted(stack.files)},
     )  # fmt: skip
 
@@ -128,6 +140,7 @@ class _Stack:
         self._path = path
         self._name = name
         self._chosen = chosen
+        self.store = ParameterStore(chosen)
         self.imports: dict[str, str] = {}
         self.parts: list[Part] = []
         self.files: set[Path] = set()
@@ -139,26 +152,62 @@ class _Stack:
 
         Raises TemplateError, also for the problems that are known already.
         """
-        declared = source.get("Parameters") or {}
-        values, parts = parameter_values(self._path, declared, chosen, problems)
-        self.parts += parts
+        values = self._values(self._path, source, chosen, problems=problems)
         return self._worked_in(self._path, source, values, depth=0), values
+
+    def _values(
+        self,
+        path: Path,
+        source: dict[str, Any],
+        chosen: Mapping[str, Any],
+        *,
+        later: Collection[str] = (),
+        problems: Sequence[str] = (),
+    ) -> dict[str, Value]:
+        """Returns the values of a template's parameters, except for those that are known `later`.
+
+        Parameters of Systems Manager that the template itself makes depend on the others. Raises
+        TemplateError, also for the problems that are known already.
+        """
+        declared = {
+            name: spec
+            for name, spec in (source.get("Parameters") or {}).items()
+            if name not in later
+        }
+        plain = {
+            name: spec
+            for name, spec in declared.items()
+            if type_of_value(str(spec.get("Type"))) is None
+        }
+        if plain != declared and not missing_parameters(declared, chosen):
+            with suppress(TemplateError):  # It is raised with all other problems below.
+                values, _ = parameter_values(path, plain, chosen)
+                self.store.learn(source["Resources"], self._static(source, values))
+        values, parts = parameter_values(path, declared, chosen, problems, self.store)
+        self.parts += parts
+        return values
+
+    def _static(self, source: dict[str, Any], values: Mapping[str, Value]) -> Callable[[Any], Any]:
+        """Returns what evaluates an expression of parameters, mappings and conditions.
+
+        It raises Unresolvable for any other.
+        """
+        known: dict[tuple[str, str | None], Any] = {
+            **pseudo_parameters(self._name),
+            **{(name, None): value for name, value in values.items()},
+        }
+        return partial(
+            resolve,
+            scope=known,
+            conditions=source.get("Conditions") or {},
+            mappings=source.get("Mappings") or {},
+            imports=self.imports,
+        )
 
     def _worked_in(
         self, path: Path, source: dict[str, Any], values: Mapping[str, Value], *, depth: int
     ) -> dict[str, Any]:
-        def static(value: Any) -> Any:
-            return resolve(
-                value,
-                {
-                    **pseudo_parameters(self._name),
-                    **{(name, None): known for name, known in values.items()},
-                },
-                conditions=source.get("Conditions") or {},
-                mappings=source.get("Mappings") or {},
-                imports=self.imports,
-            )
-
+        static = self._static(source, values)
         try:
             self._note(source, static)
             source = Includes(path, static, self.files, self._note_missing_file).expand(source)
@@ -166,6 +215,7 @@ class _Stack:
         except Unresolvable as problem:
             raise TemplateError(path, [str(problem)]) from None
         template = translated(path, source, dict(values), static, self.files)
+        self.parts += as_tables(template)
         for name, resource in list(template["Resources"].items()):
             if resource["Type"] == _STACK:
                 self._nest(path, template, name, static=static, depth=depth)
@@ -233,21 +283,29 @@ class _Stack:
             except Unresolvable:
                 continue
         later = set(given) - set(plain)
-        values, parts = parameter_values(
-            child_path, {key: spec for key, spec in declared.items() if key not in later}, plain
-        )
-        self.parts += parts
+        values = self._values(child_path, child, plain, later=later)
         template = self._worked_in(child_path, child, values, depth=depth + 1)
         if "Parameters" in template:
             template = {**template, "Parameters": {}}
         _make_absolute(template, child_path.parent)
         expressions = {
-            key: {"Fn::Split": [",", given[key]]}
-            if str(declared[key].get("Type")).startswith(("CommaDelimitedList", "List<"))
-            else given[key]
+            key: _later(given[key], str(declared[key].get("Type")), parent["Resources"])
             for key in later
         }
         inline(parent, name, template, {**values, **expressions})
+
+
+def _later(given: Any, kind: str, resources: Mapping[str, Any]) -> Any:
+    """Returns the expression of a nested stack's parameter whose value is known later."""
+    if (stored := type_of_value(kind)) is not None:
+        kind = stored
+        if isinstance(given, dict) and set(given) == {"Ref"}:
+            made = resources.get(given["Ref"]) or {}
+            if made.get("Type") == "AWS::SSM::Parameter":
+                given = {"Fn::GetAtt": [given["Ref"], "Value"]}
+    return (
+        {"Fn::Split": [",", given]} if kind.startswith(("CommaDelimitedList", "List<")) else given
+    )
 
 
 def _make_absolute(template: dict[str, Any], folder: Path) -> None:

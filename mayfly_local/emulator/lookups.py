@@ -1,5 +1,7 @@
 """The values of a template's dynamic references: given, of the template, or of the emulator."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,30 @@ from mayfly_local.application.template import Template
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.errors import TemplateError
 
-__all__ = ["with_dynamic_values"]
+__all__ = ["naming_unknown", "stored_parameters", "with_dynamic_values"]
+
+
+async def stored_parameters(template: Template, clients: Clients) -> dict[str, str]:
+    """Returns the options of `--parameter` for the parameters that the emulator has a value of.
+
+    These are parameters of Systems Manager that parameters of the template name.
+    """
+    found: dict[str, str] = {}
+    for stored in template.unknown:
+        value = await _stored(DynamicReference(stored.option, "ssm", stored.name), clients)
+        if value is not None:
+            found[stored.option] = value
+    return found
+
+
+@contextmanager
+def naming_unknown(template: Template) -> Iterator[None]:
+    """Adds to a TemplateError the parameters without a value: they may be its reason."""
+    try:
+        yield
+    except TemplateError as problem:
+        unknown = [f"{stored.option}: {stored}" for stored in template.unknown]
+        raise TemplateError(template.path, [*problem.problems, *unknown]) from None
 
 
 async def with_dynamic_values(template: Template, clients: Clients, scope: Scope) -> Template:
@@ -21,6 +46,7 @@ async def with_dynamic_values(template: Template, clients: Clients, scope: Scope
     `scope` has the values of Ref and GetAtt as far as they are known. A reference that nothing
     answers is absent, and gets its last word as value.
     """
+    template = _with_unknown(template)
     if "{{resolve:" not in repr((template.resources, template.outputs, template.parameters)):
         return template
     resolved = [_resolved(template, member, scope) for member in template.resources.values()]
@@ -44,6 +70,14 @@ async def with_dynamic_values(template: Template, clients: Clients, scope: Scope
             )  # fmt: skip
         values[reference.text] = answer
     return replace(template, dynamic=values, parts=tuple(parts))
+
+
+def _with_unknown(template: Template) -> Template:
+    parts = list(template.parts)
+    for stored in template.unknown:
+        part = Part(Class.ABSENT, f"{{{{{stored.option}}}}}", detail=str(stored))
+        parts += [] if part in parts else [part]
+    return replace(template, parts=tuple(parts))
 
 
 def _resolved(template: Template, value: Any, scope: Scope) -> Any:

@@ -86,22 +86,15 @@ class QueuePoller:
 
     async def run(self) -> None:
         """Polls until `stop`."""
-        name = self.queue
-        self._url = (await self._clients.call("sqs", "get_queue_url", QueueName=name))["QueueUrl"]
-        # Lambda does the same before it polls.
-        await self._of_function.call(
-            "sqs", "get_queue_attributes", QueueUrl=self._url, AttributeNames=["VisibilityTimeout"]
-        )
+        await self._find_queue(self.queue)
         while not self._stopping.is_set():
             await self._slots.acquire()
             self._is_collecting = True
             try:
                 messages = await self._collect()
             except (ClientError, BotoCoreError, OSError) as problem:
-                self._log.event("poll failed", "ERROR", queue=name, reason=str(problem))
                 self._slots.release()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), 1)
+                await self._fail(name, problem)
                 continue
             finally:
                 self._is_collecting = False
@@ -111,6 +104,28 @@ class QueuePoller:
             batch = asyncio.ensure_future(self._process(messages))
             self._batches.add(batch)
             batch.add_done_callback(self._forget)
+
+    async def _find_queue(self, name: str) -> None:
+        """Returns as soon as the queue answers, or when it is stopped."""
+        while not self._stopping.is_set():
+            try:
+                reply = await self._clients.call("sqs", "get_queue_url", QueueName=name)
+                self._url = reply["QueueUrl"]
+                # Lambda does the same before it polls.
+                await self._of_function.call(
+                    "sqs", "get_queue_attributes", QueueUrl=self._url,
+                    AttributeNames=["VisibilityTimeout"],
+                )  # fmt: skip
+            except (ClientError, BotoCoreError, OSError) as problem:
+                await self._fail(name, problem)
+            else:
+                return
+
+    async def _fail(self, name: str, problem: Exception) -> None:
+        """Logs that a call failed, and returns when the next one is due."""
+        self._log.event("poll failed", "ERROR", queue=name, reason=str(problem))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), 1)
 
     def stop(self) -> None:
         """Ends polling; running batches continue."""

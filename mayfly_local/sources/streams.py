@@ -23,6 +23,7 @@ from mayfly_local.application.model import StreamSource
 from mayfly_local.application.patterns import matches
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.emulator.clients import Clients
+from mayfly_local.errors import LocalError
 from mayfly_local.logs import Log
 from mayfly_local.sources.feeds import feed_of
 from mayfly_local.sources.positions import Positions
@@ -106,12 +107,25 @@ class StreamPoller:
 
     async def run(self) -> None:
         """Reads all shards until `stop`."""
-        shards = await self._feed.shards()
+        shards = await self._find_shards()
         await asyncio.gather(*(self._read_shard(shard) for shard in shards))
 
     def stop(self) -> None:
         """Ends reading; a running batch continues."""
         self._stopping.set()
+
+    async def _find_shards(self) -> list[str]:
+        """Returns the shards as soon as the stream has some; none if it is stopped before."""
+        while not self._stopping.is_set():
+            try:
+                return await self._feed.shards()
+            except (ClientError, BotoCoreError, OSError, LocalError) as problem:
+                self._note_failure(problem)
+                await self._pause(1)
+        return []
+
+    def _note_failure(self, problem: Exception) -> None:
+        self._log.event("poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem))
 
     async def _read_shard(self, shard: str) -> None:
         position: str | None = None
@@ -122,9 +136,7 @@ class StreamPoller:
             try:
                 records, position = await self._next_records(shard, position, after=fetched)
             except (ClientError, BotoCoreError, OSError) as problem:
-                self._log.event(
-                    "poll failed", "ERROR", stream=self._source.stream_arn, reason=str(problem)
-                )
+                self._note_failure(problem)
                 # With records of the last day only, the position may be too old.
                 if _code(problem) in _USELESS_ITERATOR:
                     position = None

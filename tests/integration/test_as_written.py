@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, unused_port
+from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, unused_port, wait_until
 
 TEMPLATE = ROOT / "tests" / "apps" / "as_written" / "template.yaml"
 
@@ -123,3 +123,94 @@ def test_secrets_and_parameters_are_kept(tmp_path: Path) -> None:
         with running(tmp_path / str(start), "--state", state, template=TEMPLATE) as stack:
             secrets.append((called(stack, "secret"), called(stack, "parameter")))
     assert secrets[0] == secrets[1]
+
+
+SOURCES = """\
+Transform: AWS::Serverless-2016-10-31
+Globals: {Function: {Runtime: python3.13, Handler: index.handler, Timeout: 5}}
+Parameters:
+  Outside: {Type: String, Default: "arn:aws:kinesis:us-east-1:000000000000:stream/outside"}
+Resources:
+  S: {Type: AWS::Kinesis::Stream, Properties: {ShardCount: 1}}
+  C:
+    Type: AWS::Kinesis::StreamConsumer
+    Properties: {ConsumerName: c, StreamARN: !GetAtt S.Arn}
+  G:
+    Type: AWS::DynamoDB::GlobalTable
+    Properties:
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]
+      StreamSpecification: {StreamViewType: NEW_IMAGE}
+      Replicas: [{Region: us-east-1}, {Region: eu-west-1}]
+  Reader:
+    Type: AWS::Serverless::Function
+    Properties:
+      InlineCode: |
+        def handler(event, context):
+            print("read from", event["Records"][0]["eventSource"])
+      Events:
+        K: {Type: Kinesis, Properties: {Stream: !GetAtt C.ConsumerARN,
+            StartingPosition: TRIM_HORIZON}}
+        D: {Type: DynamoDB, Properties: {Stream: !GetAtt G.StreamArn,
+            StartingPosition: TRIM_HORIZON}}
+        O: {Type: Kinesis, Properties: {Stream: !Ref Outside, StartingPosition: LATEST}}
+"""
+
+
+def test_stack_reads_consumers_and_global_tables_and_leaves_absent_streams(
+    tmp_path: Path,
+) -> None:
+    template = tmp_path / "app" / "template.yaml"
+    template.parent.mkdir()
+    template.write_text(SOURCES)
+    with running(tmp_path / "run", template=template) as stack:
+        assert "ReaderO: the event source arn:aws:kinesis:" in stack.output
+        kinesis, dynamodb = stack.client("kinesis"), stack.client("dynamodb")
+        (stream,), (table,) = (
+            kinesis.list_streams()["StreamNames"],
+            dynamodb.list_tables()["TableNames"],
+        )
+        kinesis.put_record(StreamName=stream, Data=b"1", PartitionKey="p")
+        dynamodb.put_item(TableName=table, Item={"id": {"S": "1"}})
+        wait_until(lambda: "read from aws:kinesis" in stack.output, 30)
+        wait_until(lambda: "read from aws:dynamodb" in stack.output, 30)
+
+
+STORED = """\
+Transform: AWS::Serverless-2016-10-31
+Parameters: {Size: {Type: AWS::SSM::Parameter::Value<String>, Default: /x/size}}
+Resources:
+  B: {Type: AWS::S3::Bucket, Properties: {BucketName: !Sub "bucket-${Size}"}}
+  Reader:
+    Type: AWS::Serverless::Function
+    Properties:
+      {Runtime: python3.13, Handler: index.handler, MemorySize: MEMORY, InlineCode: pass}
+"""
+
+
+def test_parameter_of_systems_manager_is_read_from_the_saved_state(tmp_path: Path) -> None:
+    template = tmp_path / "app" / "template.yaml"
+    template.parent.mkdir()
+    template.write_text(STORED.replace("MEMORY", "128"))
+    state = ("--state", str(tmp_path / "state"))
+    with running(tmp_path / "first", *state, template=template) as stack:
+        hint = "it is size here (give it with --parameter resolve:ssm:/x/size=VALUE)"
+        assert f"{{{{resolve:ssm:/x/size}}}}: {hint}" in stack.output
+        stack.client("ssm").put_parameter(Name="/x/size", Value="256", Type="String")
+    template.write_text(STORED.replace("MEMORY", "!Ref Size"))
+    with running(tmp_path / "second", *state, template=template) as stack:
+        assert "resolve:ssm" not in stack.output
+        buckets = [bucket["Name"] for bucket in stack.client("s3").list_buckets()["Buckets"]]
+        assert "bucket-256" in buckets
+
+
+def test_error_names_a_parameter_without_a_value(tmp_path: Path) -> None:
+    template = tmp_path / "app" / "template.yaml"
+    template.parent.mkdir()
+    template.write_text(STORED.replace("MEMORY", "!Ref Size"))
+    with (
+        pytest.raises(AssertionError, match="resolve:ssm:/x/size: it is size here"),
+        running(tmp_path / "run", template=template),
+    ):
+        raise AssertionError(f"{MAYFLY} has started it")

@@ -1,5 +1,6 @@
 """The role of a function, with all policies that the template attaches to it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mayfly_local.application.build.resources import Report, Resources
@@ -14,7 +15,7 @@ def build_role(reference: Any, resources: Resources, report: Report) -> Role | N
     Raises TemplateError.
     """
     roles = resources.template.of_type("AWS::IAM::Role")
-    name = next((role for role in roles if reference in (resources.scope[role, "Arn"], role)), None)
+    name = next((role for role in roles if reference in _names(role, resources)), None)
     if name is None:
         return None
     properties = resources.resolve(name, roles[name])
@@ -27,7 +28,7 @@ def build_role(reference: Any, resources: Resources, report: Report) -> Role | N
     documents += [
         policy["PolicyDocument"]
         for policy_name, policy in policies
-        if name in policy.get("Roles", ()) or policy_name in managed_arns
+        if _is_attached(policy, name, resources) or policy_name in managed_arns
     ]
     statements = [
         statement for document in documents for statement in _many(document.get("Statement"))
@@ -36,6 +37,15 @@ def build_role(reference: Any, resources: Resources, report: Report) -> Role | N
         report.absent(name, "NotResource in a policy: its calls are not checked")
         return None
     return Role(name, tuple(documents), tuple(arn.rpartition("/")[2] for arn in managed_arns))
+
+
+def _names(role: str, resources: Resources) -> tuple[Any, ...]:
+    """Returns what may refer to a role: its ARN, its name, and its logical id."""
+    return resources.scope[role, "Arn"], resources.scope[role, None], role
+
+
+def _is_attached(policy: Mapping[str, Any], role: str, resources: Resources) -> bool:
+    return not set(_names(role, resources)).isdisjoint(policy.get("Roles", ()))
 
 
 def _many(value: Any) -> list[Any]:

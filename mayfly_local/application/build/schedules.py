@@ -83,7 +83,10 @@ def _schedule(
     wanted, event = str(target.get("Arn", "")), target.get("Input")
     service = wanted.split(":")[2] if wanted.startswith("arn:") else ""
     target_arn = wanted if service in _SENT_TO else None
-    function = None if target_arn else find_function(functions, f"resource {name}", wanted, report)
+    if service not in ("", "lambda", *_SENT_TO):
+        report.leave_out(name, f"the target {wanted}")
+        return None
+    function = None if target_arn else find_function(functions, name, wanted, report)
     try:
         times = ScheduleTimes.parse(expression, zone)
         starts, ends = ((limits or {}).get(key) for key in ("StartDate", "EndDate"))

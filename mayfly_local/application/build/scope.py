@@ -4,7 +4,7 @@ from typing import Any
 
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.intrinsics import references
-from mayfly_local.application.physical_ids import physical_id
+from mayfly_local.application.physical_ids import name_keys, physical_id
 from mayfly_local.application.template import Template
 from mayfly_local.errors import TemplateError
 
@@ -20,39 +20,51 @@ def compute_scope(template: Template) -> Scope:
     for name, resource in template.resources.items():
         match resource["Type"]:
             case "AWS::Lambda::Function":
-                own = _function_name(name, resource, template)
+                own = _given_name(name, resource, template, "FunctionName")
                 scope[name, None] = own
                 scope[name, "Arn"] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{own}"
             case "AWS::Lambda::LayerVersion":
                 scope[name, None] = f"layer:{name}"
             case "AWS::IAM::Role":
-                scope[name, None] = name
-                scope[name, "Arn"] = f"arn:aws:iam::{ACCOUNT}:role/{name}"
+                own = _given_name(name, resource, template, "RoleName")
+                path = _given_name("/", resource, template, "Path")
+                scope[name, None] = own
+                scope[name, "Arn"] = f"arn:aws:iam::{ACCOUNT}:role{path}{own}"
             case "AWS::Logs::LogGroup":
-                scope[name, None] = f"/aws/lambda/{name}"
-                scope[name, "Arn"] = (
-                    f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{name}:*"
-                )
+                own = _given_name(f"/aws/lambda/{name}", resource, template, "LogGroupName")
+                scope[name, None] = own
+                scope[name, "Arn"] = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{own}:*"
             case "AWS::Events::Rule" | "AWS::Scheduler::Schedule":
-                scope[name, None] = name
-                scope[name, "Arn"] = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}"
+                own = _given_name(name, resource, template, "Name")
+                scope[name, None] = own
+                scope[name, "Arn"] = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{own}"
     for name, attribute in references([template.resources, template.outputs]):
         resource = template.resources.get(name)
         # The values of what the emulator holds are known later, and replace these.
         if resource and (name, attribute) not in scope:
+            properties = _with_names(resource, template)
             scope[name, attribute] = physical_id(
-                template.name, name, resource["Type"], resource.get("Properties") or {}, attribute
+                template.name, name, resource["Type"], properties, attribute
             )
     return scope
 
 
-def _function_name(name: str, resource: dict[str, Any], template: Template) -> str:
-    """Returns the name that the template gives to a function, or its logical id.
+def _given_name(default: Any, resource: dict[str, Any], template: Template, key: str) -> Any:
+    """Returns the name that a property of a resource gives to it, or the default.
 
     A name that refers to another resource is not known yet.
     """
-    given = (resource.get("Properties") or {}).get("FunctionName")
+    given = (resource.get("Properties") or {}).get(key)
     try:
-        return str(template.resolve(given, {})) if given else name
+        return str(template.resolve(given, {})) if given else default
     except TemplateError:
-        return name
+        return default
+
+
+def _with_names(resource: dict[str, Any], template: Template) -> dict[str, Any]:
+    """Returns the properties of a resource; those that give it a name are evaluated."""
+    properties = dict(resource.get("Properties") or {})
+    for key in name_keys(resource["Type"]):
+        if isinstance(properties.get(key), dict):
+            properties[key] = _given_name(None, resource, template, key)
+    return properties

@@ -13,6 +13,9 @@ from mayfly_local.application.patterns import check_pattern
 __all__ = ["build_sources"]
 
 _SQS_BATCH_WITHOUT_WINDOW: Final = 10
+_CONSUMER: Final = "AWS::Kinesis::StreamConsumer"
+#: The service of an ARN whose queue or stream calls a function here.
+_READ: Final = (["sqs"], ["dynamodb"], ["kinesis"])
 
 
 def build_sources(
@@ -49,30 +52,53 @@ def _source(
     functions: Mapping[str, Function],
     report: Report,
 ) -> QueueSource | StreamSource | None:
-    function = find_function(
-        functions, f"resource {name}", properties.get("FunctionName", ""), report
-    )
+    function = find_function(functions, name, properties.get("FunctionName", ""), report)
     if (called := functions.get(function)) is None:
         return None  # It is reported as absent.
     mapping = _Mapping(
         name=name,
         function=function,
-        source_arn=str(properties.get("EventSourceArn", "")),
+        source_arn=_stream_of_consumer(str(properties.get("EventSourceArn", "")), resources),
         reports_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", []),
         window_seconds=int(properties.get("MaximumBatchingWindowInSeconds", 0)),
         patterns=_patterns(name, properties, report),
     )
     arn = mapping.source_arn
-    if arn.startswith("arn:") and arn not in map(str, resources.scope.values()):
-        report.leave_out(name, f"the event source {arn} is not in this template")
+    if reason := _absence_of_source(arn, properties, resources):
+        report.leave_out(name, f"the event source {reason}")
         return None
     if ":sqs:" in arn:
         _check_visibility(mapping, called.timeout_seconds, resources, report)
         return _queue_source(mapping, properties, report)
-    if ":dynamodb:" in arn or ":kinesis:" in arn:
-        return _stream_source(mapping, properties, called, report)
-    report.leave_out(name, f"the event source {arn or '(none)'}")
-    return None
+    return _stream_source(mapping, properties, called, report)
+
+
+def _absence_of_source(arn: str, properties: Mapping[str, Any], resources: Resources) -> str | None:
+    """Returns why nothing here can be read under an ARN, None if the emulator holds it.
+
+    The scope has ARNs of absent parts, too: of those, nothing is there.
+    """
+    if not arn:
+        brokers = (properties.get("SelfManagedEventSource") or {}).get("Endpoints") or {}
+        hosts = brokers.get("KafkaBootstrapServers") or []
+        return f"Apache Kafka at {', '.join(map(str, hosts))}" if hosts else "(none)"
+    owners = {name for (name, _), value in resources.scope.items() if value == arn}
+    if not owners:
+        return f"{arn} is not in this template" if arn.startswith("arn:") else arn
+    is_held = not owners.isdisjoint(resources.template.state())
+    return None if is_held and arn.split(":")[2:3] in _READ else arn
+
+
+def _stream_of_consumer(arn: str, resources: Resources) -> str:
+    """Returns the ARN of the stream that a stream consumer reads; any other ARN as it is.
+
+    A consumer has a throughput of its own on AWS. Here it reads the stream as every mapping does.
+    https://docs.aws.amazon.com/streams/latest/dev/enhanced-consumers.html
+    """
+    for name, properties in resources.of_type(_CONSUMER):
+        if arn in (resources.scope.get((name, None)), resources.scope.get((name, "ConsumerARN"))):
+            return str(properties.get("StreamARN", arn))
+    return arn
 
 
 def _queue_source(mapping: _Mapping, properties: dict[str, Any], report: Report) -> QueueSource:

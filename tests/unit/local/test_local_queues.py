@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 
 from mayfly_local.application.model import QueueSource
 from mayfly_local.compute.invocation import Invocation, Reply
@@ -24,12 +25,17 @@ class Queue:
     def __init__(self, *batches: list[dict[str, Any]]) -> None:
         self.batches = list(batches)
         self.deleted: list[str] = []
+        #: Refusals of the next calls, by operation.
+        self.refused: dict[str, int] = {}
 
     def of(self, function: str) -> "Queue":
         return self
 
     async def call(self, service: str, operation: str, **asked: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
+        if self.refused.get(operation):
+            self.refused[operation] -= 1
+            raise ClientError({"Error": {"Code": "QueueDoesNotExist"}}, operation)
         match operation:
             case "get_queue_url":
                 return {"QueueUrl": "q"}
@@ -123,3 +129,11 @@ def test_batch_that_fails_in_an_unforeseen_way_is_in_the_log_and_the_next_one_ru
     assert [(entry["type"], entry["reason"], entry["function"]) for entry in failed] == [
         ("batch failed", "ZeroDivisionError: in the runtime", "F")
     ]
+
+
+@pytest.mark.parametrize("operation", ["get_queue_url", "get_queue_attributes", "receive_message"])
+def test_refused_call_does_not_end_the_poller(tmp_path: Path, operation: str) -> None:
+    queue = Queue([message("a")])
+    queue.refused[operation] = 1
+    entries = poll(tmp_path, queue, lambda event: None, deleted=["a"])
+    assert [entry["type"] for entry in entries] == ["poll failed"]

@@ -31,7 +31,7 @@ class Stream:
         self.asked: list[dict[str, str]] = []
         self.reports: list[dict[str, Any]] = []
         self.stored: list[tuple[str, str]] = []
-        self.refusals = self.failing_iterators = 0
+        self.refusals = self.failing_iterators = self.failing_descriptions = 0
         self.at_report: Callable[[], None] = lambda: None
         self.expired: set[str] = set()
         self.dropped = 0
@@ -44,6 +44,9 @@ class Stream:
         return dict(getattr(self, f"_{operation}")(**asked))
 
     def _describe_stream(self, **_: Any) -> Any:
+        if self.failing_descriptions:
+            self.failing_descriptions -= 1
+            raise refused("ResourceNotFoundException")
         return {"StreamDescription": {"Shards": [{"ShardId": "shard"}]}}
 
     def _get_shard_iterator(
@@ -177,6 +180,22 @@ class Run:
 
         asyncio.run(run())
         self._logs.close()
+
+
+def test_stream_that_is_not_there_yet_does_not_end_the_poller(tmp_path: Path) -> None:
+    stream = Stream(2)
+    stream.failing_descriptions = 1
+    run = Run(tmp_path, stream)
+    run.until(lambda: len(run.delivered) == 2)
+    assert run.delivered == stream.numbers
+
+
+def test_poller_of_a_stream_that_is_gone_stops(tmp_path: Path) -> None:
+    stream = Stream(2)
+    stream.failing_descriptions = 1_000_000
+    run = Run(tmp_path, stream)
+    run.until(lambda: stream.failing_descriptions < 1_000_000)
+    assert run.delivered == []
 
 
 def test_position_is_saved_after_a_batch_was_taken(tmp_path: Path) -> None:

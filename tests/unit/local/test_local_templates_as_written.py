@@ -778,3 +778,396 @@ def test_macro_is_absent_by_its_name(tmp_path: Path) -> None:
         "Transform: [AWS::Serverless-2016-10-31, Own]\nResources: {Q: {Type: AWS::SQS::Queue}}",
     )
     assert absent(application) == ["Transform: the macro Own"]
+
+
+STREAM = "arn:aws:kinesis:us-east-1:000000000000:stream/S"
+TABLE_STREAM = "arn:aws:dynamodb:us-east-1:000000000000:table/T/stream/1"
+QUEUE = "arn:aws:sqs:us-east-1:000000000000:Q"
+#: Answers of the emulator for the sources below.
+HELD: dict[tuple[str, str | None], Any] = {
+    ("S", "Arn"): STREAM,
+    ("T", "StreamArn"): TABLE_STREAM,
+    ("Q", "Arn"): QUEUE,
+}
+
+
+def mapped(folder: Path, source: str, more: str) -> Application:
+    """Returns an application whose function has an event source."""
+    event = f"Events: {{E: {{{source}}}}}"
+    text = f"Resources:\n  F: {{{FUNCTION}, InlineCode: pass, {event}}}}}\n{more}"
+    return build(read(folder, text), HELD, api_url="http://x")
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "reason"),
+    [
+        pytest.param(
+            "Type: Kinesis, Properties: {Stream: !GetAtt C.ConsumerARN, StartingPosition: LATEST}",
+            f"  C: {{Type: AWS::Kinesis::StreamConsumer, Properties: {{ConsumerName: c, "
+            f"StreamARN: {STREAM}2}}}}",
+            f"{STREAM}2 is not in this template",
+            id="consumer of a stream outside",
+        ),
+        pytest.param(
+            "Type: Kinesis, Properties: {Stream: !GetAtt K.Arn, StartingPosition: LATEST}",
+            "  K: {Type: AWS::KinesisVideo::Stream}",
+            r"arn:aws:kinesisvideo:us-east-1:000000000000:stream/app-.*",
+            id="absent stream",
+        ),
+        pytest.param(
+            "Type: DynamoDB, Properties: {Stream: !GetAtt D.StreamArn, StartingPosition: LATEST}",
+            "  D: {Type: AWS::DynamoDB::Other}",
+            r"arn:aws:dynamodb:us-east-1:000000000000:other/app-.*",
+            id="absent table",
+        ),
+        pytest.param(
+            "Type: SQS, Properties: {Queue: !GetAtt D.Arn}",
+            "  D: {Type: AWS::SQS::Other}",
+            r"arn:aws:sqs:us-east-1:000000000000:other/app-.*",
+            id="absent queue",
+        ),
+        pytest.param(
+            f"Type: SQS, Properties: {{Queue: {QUEUE}2}}",
+            "",
+            f"{QUEUE}2 is not in this template",
+            id="queue outside",
+        ),
+    ],
+)
+def test_absent_event_source_is_left_out(
+    tmp_path: Path, source: str, more: str, reason: str
+) -> None:
+    application = mapped(tmp_path, source, more)
+    assert (application.queues, application.streams) == ((), ())
+    assert any(
+        re.fullmatch(f"FE: the event source {reason}", line) for line in absent(application)
+    ), absent(application)
+
+
+def test_consumer_of_a_stream_reads_the_stream(tmp_path: Path) -> None:
+    application = mapped(
+        tmp_path,
+        "Type: Kinesis, Properties: {Stream: !GetAtt C.ConsumerARN, StartingPosition: LATEST}",
+        """\
+  S: {Type: AWS::Kinesis::Stream, Properties: {ShardCount: 1}}
+  C: {Type: AWS::Kinesis::StreamConsumer,
+      Properties: {ConsumerName: c, StreamARN: !GetAtt S.Arn}}
+""",
+    )
+    assert [stream.stream_arn for stream in application.streams] == [STREAM]
+    assert absent(application) == []
+
+
+@pytest.mark.parametrize(
+    "replicas",
+    [
+        "[{Region: us-east-1, DeletionProtectionEnabled: true}]",
+        "[{Region: !Ref AWS::Region, DeletionProtectionEnabled: true}]",
+        "[{Region: eu-west-1}, {Region: us-east-1, DeletionProtectionEnabled: true}]",
+    ],
+    ids=["one", "region by Ref", "several"],
+)
+def test_global_table_is_a_table(tmp_path: Path, replicas: str) -> None:
+    application = mapped(
+        tmp_path,
+        "Type: DynamoDB, Properties: {Stream: !GetAtt T.StreamArn, StartingPosition: LATEST}",
+        f"""\
+  T:
+    Type: AWS::DynamoDB::GlobalTable
+    Properties:
+      BillingMode: PROVISIONED
+      WriteProvisionedThroughputSettings: {{WriteCapacityAutoScalingSettings: {{}}}}
+      AttributeDefinitions: [{{AttributeName: id, AttributeType: S}}]
+      KeySchema: [{{AttributeName: id, KeyType: HASH}}]
+      StreamSpecification: {{StreamViewType: NEW_IMAGE}}
+      Replicas: {replicas}
+""",
+    )
+    assert [stream.stream_arn for stream in application.streams] == [TABLE_STREAM]
+    assert absent(application) == []
+    table_ = load(tmp_path / "template.yaml", cache=tmp_path / "cache").resources["T"]
+    assert table_["Type"] == "AWS::DynamoDB::Table"
+    assert table_["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert table_["Properties"]["DeletionProtectionEnabled"] is True
+    assert not {"Replicas", "WriteProvisionedThroughputSettings"} & set(table_["Properties"])
+    replicated = "T: 2 replicas, which are one table here" in "".join(table(application.parts))
+    assert replicated == ("eu-west-1" in replicas)
+
+
+STORED = """\
+Parameters:
+  P: {Type: AWS::SSM::Parameter::Value<String>, Default: /x/size}
+  L: {Type: "AWS::SSM::Parameter::Value<List<String>>", Default: /x/list}
+Conditions: {IsBig: !Equals [!Ref P, "256"]}
+"""
+GIVEN = {"resolve:ssm:/x/size": "256", "resolve:ssm:/x/list": "a, b"}
+
+
+@pytest.mark.parametrize(
+    ("properties", "read", "value"),
+    [
+        pytest.param("MemorySize: !Ref P", lambda f: f.memory_mb, 256, id="number"),
+        pytest.param(
+            "Environment: {Variables: {A: !Ref P}}", lambda f: f.variables["A"], "256", id="Ref"
+        ),
+        pytest.param(
+            'Environment: {Variables: {A: !Sub "s-${P}"}}',
+            lambda f: f.variables["A"], "s-256", id="Sub",
+        ),
+        pytest.param(
+            "Environment: {Variables: {A: !Select [1, !Ref L]}}",
+            lambda f: f.variables["A"], "b", id="list",
+        ),
+        pytest.param(
+            'Environment: {Variables: {A: !Join ["-", !Ref L]}}',
+            lambda f: f.variables["A"], "a-b", id="Join",
+        ),
+        pytest.param("Timeout: !If [IsBig, 7, 8]", lambda f: f.timeout_seconds, 7, id="condition"),
+    ],
+)  # fmt: skip
+def test_parameter_of_systems_manager_has_its_value(
+    tmp_path: Path, properties: str, read: Any, value: Any
+) -> None:
+    made = function(tmp_path, f"InlineCode: pass, {properties}", STORED, parameters=GIVEN)
+    assert read(made) == value
+
+
+def test_names_of_resources_may_be_parameters_of_systems_manager(tmp_path: Path) -> None:
+    text = (
+        STORED
+        + """\
+Resources:
+  B: {Type: AWS::S3::Bucket, Condition: IsBig, Properties: {BucketName: !Ref P}}
+  N: {Type: AWS::S3::Bucket, Condition: IsSmall}
+  A: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref P, DefinitionBody: {paths: {}}}}
+"""
+    )
+    text = text.replace("Conditions: {", "Conditions: {IsSmall: !Not [!Condition IsBig], ")
+    template = read(tmp_path, text, parameters=GIVEN)
+    assert template.resolve(template.resources["B"]["Properties"], {}) == {"BucketName": "256"}
+    assert "N" not in template.resources
+    (stage,) = template.of_type("AWS::ApiGateway::Stage").values()
+    assert template.resolve(stage["StageName"], {}) == "256"
+
+
+def test_parameter_that_the_template_itself_stores_has_that_value(tmp_path: Path) -> None:
+    text = """
+    Resources:
+      S: {Type: AWS::SSM::Parameter, Properties: {Name: !Sub "/x/${N}", Type: String, Value: "512"}}
+    """
+    head = STORED.replace("Parameters:\n", "Parameters:\n  N: {Type: String, Default: size}\n")
+    head += text.replace("\n    ", "\n").lstrip() + f"  F: {{{FUNCTION}, MemorySize: !Ref P}}}}\n"
+    (tmp_path / "app.py").touch()
+    application = built(tmp_path, head)
+    assert application.functions["F"].memory_mb == 512
+    lines = "\n".join(table(application.parts))
+    assert "P: the value that this template gives /x/size (AWS needs it before)" in lines
+
+
+def test_nested_stack_has_parameters_of_systems_manager(tmp_path: Path) -> None:
+    write(
+        tmp_path / "part.yaml",
+        """\
+        Transform: AWS::Serverless-2016-10-31
+        Parameters:
+          Own: {Type: AWS::SSM::Parameter::Value<String>, Default: /x/size}
+          Passed: {Type: String}
+          Made: {Type: AWS::SSM::Parameter::Value<String>}
+          Items: {Type: CommaDelimitedList}
+        Resources:
+          Q: {Type: AWS::SQS::Queue}
+        Outputs:
+          All: {Value: !Join ["/", [!Ref Own, !Ref Passed, !Select [1, !Ref Items]]]}
+          Made: {Value: !Ref Made}
+        """,
+    )
+    text = (
+        STORED
+        + """\
+Resources:
+  Stored: {Type: AWS::SSM::Parameter, Properties: {Type: String, Value: made}}
+  Part:
+    Type: AWS::Serverless::Application
+    Properties:
+      Location: part.yaml
+      Parameters: {Passed: !Ref P, Items: !Ref L, Made: !Ref Stored}
+Outputs: {All: {Value: !GetAtt Part.Outputs.All}, Made: {Value: !GetAtt Part.Outputs.Made}}
+"""
+    )
+    template = read(tmp_path, text, parameters=GIVEN)
+    scope: dict[tuple[str, str | None], Any] = {("Stored", "Value"): "made"}
+    assert template.resolve(template.outputs["All"]["Value"], scope) == "256/256/b"
+    assert template.resolve(template.outputs["Made"]["Value"], scope) == "made"
+
+
+def test_parameter_of_systems_manager_without_a_value_has_a_placeholder(tmp_path: Path) -> None:
+    template = read(tmp_path, STORED + "Resources: {Q: {Type: AWS::SQS::Queue}}")
+    assert template.resolve({"Ref": "P"}, {}) == "size"
+    assert template.resolve({"Ref": "L"}, {}) == ["list-1", "list-2", "list-3"]
+    assert [str(stored) for stored in template.unknown] == [
+        "it is size here (give it with --parameter resolve:ssm:/x/size=VALUE)",
+        "it is list-1,list-2,list-3 here (give it with --parameter resolve:ssm:/x/list=VALUE)",
+    ]
+    again = read(tmp_path, STORED + "Resources: {Q: {Type: AWS::SQS::Queue}}")
+    assert again.unknown == template.unknown  # from the cache
+
+
+def test_value_of_a_parameter_may_be_a_dynamic_reference(tmp_path: Path) -> None:
+    template = read(
+        tmp_path,
+        "Parameters: {P: {Type: String, Default: '{{resolve:ssm:/x/size}}'}}\n"
+        "Resources: {Q: {Type: AWS::SQS::Queue}}",
+        parameters=GIVEN,
+    )
+    assert template.resolve({"Ref": "P"}, {}) == "256"
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ("MinValue: 3", "at least 3"),
+        ("MaxValue: 1", "at most 1"),
+        ("MinValue: 3, MaxValue: 5", "at least 3 and at most 5"),
+    ],
+)
+def test_number_outside_its_limits_is_refused_by_the_limits_there_are(
+    tmp_path: Path, limits: str, text: str
+) -> None:
+    source = f"Parameters: {{N: {{Type: Number, Default: 2, {limits}}}}}\n"
+    with pytest.raises(TemplateError, match=f"parameter N is 2; it must be {text}$"):
+        read(tmp_path, source + "Resources: {Q: {Type: AWS::SQS::Queue}}")
+
+
+@pytest.mark.parametrize(
+    ("location", "arn", "packages"),
+    [
+        pytest.param(
+            "arn:aws:serverlessrepo:eu-west-1:057560766410:applications/"
+            "aws-lambda-powertools-python-layer, SemanticVersion: 2.43.1",
+            "AWSLambdaPowertoolsPythonV2:1",
+            ("aws-lambda-powertools[all]>=2,<3",),
+            id="Powertools by semantic version",
+        ),
+        pytest.param(
+            "arn:aws:serverlessrepo:eu-west-1:057560766410:applications/"
+            "aws-lambda-powertools-python-layer-v3-python313-x86-64, SemanticVersion: 3.4.0",
+            "AWSLambdaPowertoolsPythonV3:1",
+            ("aws-lambda-powertools[all]>=3,<4",),
+            id="Powertools by name",
+        ),
+        pytest.param(
+            "arn:aws:serverlessrepo:us-east-1:123456789012:applications/fonts, "
+            "SemanticVersion: 1.0.0",
+            "fonts:1",
+            (),
+            id="another",
+        ),
+    ],
+)
+def test_layer_of_an_application_from_a_repository_is_a_layer(
+    tmp_path: Path, location: str, arn: str, packages: tuple[str, ...]
+) -> None:
+    application = built(
+        tmp_path,
+        f"""
+        Resources:
+          Sar: {{Type: AWS::Serverless::Application,
+                Properties: {{Location: {{ApplicationId: {location}}}}}}}
+          F: {{{FUNCTION}, InlineCode: pass, Layers: [!GetAtt Sar.Outputs.LayerVersionArn],
+              Environment: {{Variables: {{L: !GetAtt Sar.Outputs.LayerVersionArn}}}}}}}}
+        """,
+    )
+    made = application.functions["F"]
+    assert made.variables["L"] == f"arn:aws:lambda:us-east-1:000000000000:layer:{arn}"
+    assert made.packages == packages
+    missing = [line for line in absent(application) if "the layer" in line]
+    assert [line.split(" (")[0] for line in missing] == (
+        [] if packages else [f"F: the layer {made.variables['L']}"]
+    )
+
+
+ROLE = "AssumeRolePolicyDocument: {}"
+
+
+@pytest.mark.parametrize(
+    ("resource", "value", "expected"),
+    [
+        pytest.param("AWS::Logs::LogGroup, Properties: {LogGroupName: /my/lg}", "!Ref X",
+                     "/my/lg", id="log group"),
+        pytest.param("AWS::Logs::LogGroup", "!Ref X", "/aws/lambda/X", id="log group, no name"),
+        pytest.param("AWS::Logs::LogGroup, Properties: {LogGroupName: /my/lg}", "!GetAtt X.Arn",
+                     "arn:aws:logs:us-east-1:000000000000:log-group:/my/lg:*", id="its ARN"),
+        pytest.param(f"AWS::IAM::Role, Properties: {{RoleName: my-role, {ROLE}}}", "!Ref X",
+                     "my-role", id="role"),
+        pytest.param(f"AWS::IAM::Role, Properties: {{RoleName: r, Path: /p/, {ROLE}}}",
+                     "!GetAtt X.Arn", "arn:aws:iam::000000000000:role/p/r", id="role with path"),
+        pytest.param("AWS::ApiGateway::DomainName, Properties: {DomainName: api.example.com}",
+                     "!Ref X", "api.example.com", id="domain of a REST API"),
+        pytest.param("AWS::ApiGatewayV2::DomainName, Properties: "
+                     "{DomainName: !Sub 'v2.${AWS::Region}.example.com'}",
+                     "!Ref X", "v2.us-east-1.example.com", id="domain of an HTTP API"),
+        pytest.param("AWS::Cognito::UserPoolDomain, Properties: {Domain: login}", "!Ref X",
+                     "login", id="domain of a user pool"),
+        pytest.param("AWS::Scheduler::Schedule, Properties: {Name: nightly, ScheduleExpression: "
+                     "rate(1 day), Target: {Arn: 'arn:aws:sqs:us-east-1:000000000000:q'}}",
+                     "!Ref X", "nightly", id="schedule"),
+        pytest.param("AWS::Cognito::UserPool", "!GetAtt X.ProviderName",
+                     r"cognito-idp\.us-east-1\.amazonaws\.com/us-east-1_[0-9a-f]{9}",
+                     id="provider of a user pool"),
+    ],
+)  # fmt: skip
+def test_reference_has_the_name_that_the_template_gives(
+    tmp_path: Path, resource: str, value: str, expected: str
+) -> None:
+    made = function(
+        tmp_path, f"InlineCode: pass, Environment: {{Variables: {{A: {value}}}}}",
+        f"  X: {{Type: {resource}}}\n",
+    )  # fmt: skip
+    assert made.variables["A"] == expected or re.fullmatch(expected, made.variables["A"])
+
+
+def test_role_with_a_name_has_the_policies_that_name_it(tmp_path: Path) -> None:
+    policy = "PolicyDocument: {Statement: {Effect: Allow, Action: 'sqs:*', Resource: '*'}}"
+    made = function(
+        tmp_path,
+        "InlineCode: pass, Role: !GetAtt R.Arn",
+        f"  R: {{Type: AWS::IAM::Role, Properties: {{RoleName: my-role, {ROLE}}}}}\n"
+        f"  P: {{Type: AWS::IAM::Policy, Properties: {{PolicyName: p, {policy}, "
+        "Roles: [!Ref R]}}\n",
+    )
+    assert made.role is not None
+    assert len(made.role.documents) == 1
+
+
+@pytest.mark.parametrize(
+    ("resource", "line"),
+    [
+        pytest.param(
+            "  M: {Type: AWS::Lambda::EventSourceMapping, Properties: {FunctionName: !Ref F, "
+            "Topics: [t], SelfManagedEventSource: {Endpoints: "
+            "{KafkaBootstrapServers: ['a.example.com:9092']}}}}\n",
+            "M: the event source Apache Kafka at a.example.com:9092",
+            id="Kafka",
+        ),
+        pytest.param(
+            "  S: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpression: rate(1 day), "
+            "FlexibleTimeWindow: {Mode: 'OFF'}, Target: {RoleArn: r, "
+            "Arn: 'arn:aws:states:us-east-1:000000000000:stateMachine:M'}}}\n",
+            "S: the target arn:aws:states:us-east-1:000000000000:stateMachine:M",
+            id="schedule of a state machine",
+        ),
+        pytest.param(
+            "  S: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpression: rate(1 day), "
+            "FlexibleTimeWindow: {Mode: 'OFF'}, Target: {RoleArn: r, "
+            "Arn: 'arn:aws:lambda:us-east-1:000000000000:function:gone'}}}\n",
+            "S: arn:aws:lambda:us-east-1:000000000000:function:gone is not a function that runs "
+            "here",
+            id="schedule of another function",
+        ),
+    ],
+)
+def test_table_names_what_an_absent_source_or_target_is(
+    tmp_path: Path, resource: str, line: str
+) -> None:
+    text = f"Resources:\n  F: {{{FUNCTION}, InlineCode: pass}}}}\n{resource}"
+    assert line in absent(built(tmp_path, text))
