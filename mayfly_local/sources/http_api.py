@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mayfly_local.account import ACCOUNT
-from mayfly_local.application.apis import Api, ApiKind
+from mayfly_local.application.apis import Api, ApiKind, Route
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Caller, Guests, Invoke
@@ -48,7 +48,15 @@ class HttpApi(Front):
         """The answer to a request that is not for any route."""
         return Refused(404, "Not Found")
 
-    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
+    def refusal(
+        self,
+        refused: Refused,
+        request: HttpRequest,
+        request_id: str,
+        *,
+        route: Route | None = None,
+        caller: Caller | None = None,
+    ) -> web.Response:
         """Returns the API's own response to a request that it refuses."""
         return http_refusal(refused)
 

@@ -3,21 +3,27 @@
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-rest-api.html
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from mayfly_local.application.apis import Api, Mock, Validation
+from mayfly_local.application.apis import Api, Mock, Route, Validation
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Caller, Guests, Invoke
 from mayfly_local.sources.front import Front
-from mayfly_local.sources.http_request import Call
+from mayfly_local.sources.http_request import Call, HttpRequest
 from mayfly_local.sources.refusals import Refused, rest_refusal
 from mayfly_local.sources.replies import MalformedReply, rest_response
-from mayfly_local.sources.rest_events import is_binary, rest_event, signer_identity, with_identity
+from mayfly_local.sources.rest_events import (
+    is_binary,
+    request_context,
+    rest_event,
+    signer_identity,
+    with_identity,
+)
 from mayfly_local.sources.routes import find_stage
 from mayfly_local.sources.shares import Shares
 from mayfly_local.sources.validations import body_problem
@@ -27,6 +33,8 @@ __all__ = ["RestApi"]
 #: Seconds that the API waits for a function, whatever the function's own timeout.
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 _INTEGRATION_SECONDS: Final = 29.0
+#: Stands for the route of a request that has none.
+_NO_ROUTE: Final = Route("", "", "", None)
 
 
 class RestApi(Front):
@@ -45,11 +53,28 @@ class RestApi(Front):
         """The answer to a request that is not for any route."""
         return Refused(403, "Missing Authentication Token", "MISSING_AUTHENTICATION_TOKEN")
 
-    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
+    def refusal(
+        self,
+        refused: Refused,
+        request: HttpRequest,
+        request_id: str,
+        *,
+        route: Route | None = None,
+        caller: Caller | None = None,
+    ) -> web.Response:
         """Returns the API's own response, in the form that the template gives it."""
-        stage, _ = find_stage(self._api, path)
-        variables = {"requestId": request_id, "stage": stage.name}
-        return rest_refusal(refused, self._api.responses, variables)
+        stage, path = find_stage(self._api, request.path)
+        call = Call(self._api, stage, route or _NO_ROUTE, path, {}, request, request_id)
+        context = request_context(call)
+        if route is None:
+            del context["resourceId"]
+        if refused.authorizer:
+            context["authorizer"] = refused.authorizer
+        elif caller is not None and caller != Caller():
+            context["authorizer"] = _authorizer_context(caller)
+            if caller.key_id is not None:
+                context["identity"] |= signer_identity(caller.key_id)
+        return rest_refusal(refused, self._api.responses, dict(_variables(context)))
 
     def name_request(self, response: web.StreamResponse, request_id: str) -> None:
         """Adds the headers that identify a request to its response."""
@@ -104,6 +129,15 @@ class RestApi(Front):
         return given
 
 
+def _variables(context: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the fields of a context by their names in a template, such as identity.sourceIp."""
+    for name, value in context.items():
+        if isinstance(value, Mapping):
+            yield from _variables(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", _text(value)
+
+
 def _mocked(mock: Mock) -> web.Response:
     response = web.Response(status=mock.status, body=mock.body.encode())
     response.headers["Content-Type"] = "application/json"
@@ -122,7 +156,7 @@ def _validate(call: Call, validation: Validation) -> None:
     if validation.schema is not None:
         problem = body_problem(call.request.body, validation.schema)
         if problem is not None:
-            raise Refused(400, "Invalid request body", "BAD_REQUEST_BODY", problem)
+            raise Refused(400, "Invalid request body", "BAD_REQUEST_BODY", problem, invalid=problem)
 
 
 def _has(call: Call, parameter: str) -> bool:

@@ -82,6 +82,9 @@ HELD = {
         f"{APPS}gateways.py::test_jwt_authorizer_refuses_other_tokens",
         f"{APPS}gateways.py::test_cognito_authorizer_takes_tokens_of_the_local_issuer",
     ],
+    "`$context.error.validationErrorString`": [
+        f"{UNIT}gateways.py::test_gateway_response_says_what_is_wrong_with_a_body",
+    ],
     "An API key is made if the template has none": [
         f"{UNIT}differences.py::test_api_key_is_made_if_the_template_has_none",
     ],

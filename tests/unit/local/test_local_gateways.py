@@ -4,13 +4,24 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from mayfly_local.application.apis import Api, ApiKind, GatewayResponse, Mock, Route, Stage
+from mayfly_local.application.apis import (
+    Api,
+    ApiKind,
+    Authorizer,
+    AuthorizerKind,
+    GatewayResponse,
+    Mock,
+    Route,
+    Stage,
+    Validation,
+)
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.iam.credentials import Keys
 from mayfly_local.logs import Log, Logs
@@ -204,6 +215,81 @@ def test_gateway_responses_of_the_template_are_used(
     response = rest_refusal(refused, responses, {"requestId": "r"})
     assert (response.status, response.body) == (status, body.encode())
     assert {name: response.headers[name] for name in headers} == headers
+
+
+def refused_body(log: Log, template: str, invoke: Any, request: HttpRequest, **route: Any) -> str:
+    """Returns the body of a REST API's own response whose template is given."""
+    responses = {
+        kind: GatewayResponse(None, {}, template) for kind in ("DEFAULT_4XX", "DEFAULT_5XX")
+    }
+    authorizer = route.pop("authorizer", None)
+    api = Api(
+        "Api", "api-id", ApiKind.REST, "http://127.0.0.1:3000",
+        (Route("POST", "/a/{id}", "F", authorizer, **route),), (Stage("Prod"),),
+        responses=responses,
+    )  # fmt: skip
+    rest = RestApi(api, invoke, Guests(Keys.foreign()), log, Shares(limit_of=lambda _: 10))
+    body = asyncio.run(rest.answer(request, "0123-456")).body
+    assert isinstance(body, bytes)
+    return body.decode()
+
+
+#: Variables of a gateway response, and their values for a request of the tests.
+VARIABLES = {
+    "path": "/Prod/a/1", "identity.sourceIp": "127.0.0.1", "identity.userAgent": "agent/1",
+    "httpMethod": "POST", "apiId": "api-id", "stage": "Prod", "requestId": "0123-456",
+    "extendedRequestId": "0123456=", "resourcePath": "/a/{id}", "protocol": "HTTP/1.1",
+    "domainName": "h", "authorizer.principalId": "", "authorizer.claims.sub": "",
+    "identity.apiKey": "", "error.validationErrorString": "", "no.such.variable": "",
+}  # fmt: skip
+
+
+def anna(path: str = "/Prod/a/1", body: bytes = b"") -> HttpRequest:
+    headers = [("Host", "h"), ("User-Agent", "agent/1"), ("X-Who", "anna")]
+    return HttpRequest("POST", path, "", headers, body, "127.0.0.1", "HTTP/1.1")
+
+
+@pytest.mark.parametrize(("name", "value"), VARIABLES.items())
+def test_gateway_response_has_the_variables_of_the_request(log: Log, name: str, value: str) -> None:
+    template = f"<$context.{name}>"
+    assert refused_body(log, template, echo, anna(), needs_key=True) == f"<{value}>"
+
+
+def test_gateway_response_has_the_time_of_the_request(log: Log) -> None:
+    template = "$context.requestTime $context.requestTimeEpoch"
+    day, zone, epoch = refused_body(log, template, echo, anna(), needs_key=True).split()
+    assert datetime.strptime(f"{day} {zone}", "%d/%b/%Y:%H:%M:%S %z").timestamp() == (
+        int(epoch) // 1000
+    )
+
+
+def test_gateway_response_to_an_unknown_path_has_no_resource(log: Log) -> None:
+    template = "[$context.resourcePath$context.resourceId] $context.path: $context.stage."
+    assert refused_body(log, template, echo, anna("/Prod/b")) == "[] /Prod/b: Prod."
+
+
+@pytest.mark.parametrize("effect", ["Deny", "Allow"])
+def test_gateway_response_has_the_context_of_the_authorizer(log: Log, effect: str) -> None:
+    async def decide(name: str, invocation: Invocation) -> Reply:
+        statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": "*"}
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        reply = {"principalId": "me", "policyDocument": policy, "context": {"why": True}}
+        return Reply(json.dumps(reply).encode())
+
+    authorizer = Authorizer(
+        "A", "F", ("method.request.header.X-Who",), kind=AuthorizerKind.REQUEST, payload="1.0"
+    )
+    template = "$context.authorizer.principalId $context.authorizer.why"
+    body = refused_body(log, template, decide, anna(), authorizer=authorizer, needs_key=True)
+    assert body == "me true"
+
+
+def test_gateway_response_says_what_is_wrong_with_a_body(log: Log) -> None:
+    validation = Validation((), {"type": "object", "required": ["name"]})
+    template = "$context.error.validationErrorString"
+    body = refused_body(log, template, echo, anna(body=b"{}"), validation=validation)
+    assert body.startswith("[")
+    assert "name" in body
 
 
 def test_failed_authorizer_of_a_rest_api_has_null_as_its_message() -> None:
