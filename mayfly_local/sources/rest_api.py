@@ -4,6 +4,7 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-rest-api
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -33,6 +34,10 @@ __all__ = ["RestApi"]
 #: Seconds that the API waits for a function, whatever the function's own timeout.
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 _INTEGRATION_SECONDS: Final = 29.0
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = (
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+)  # fmt: skip
 #: Stands for the route of a request that has none.
 _NO_ROUTE: Final = Route("", "", "", None)
 
@@ -181,7 +186,7 @@ def _identity(caller: Caller, api_key: str | None) -> dict[str, Any]:
 
 def _authorizer_context(caller: Caller) -> dict[str, Any]:
     if caller.claims is not None:
-        return {"claims": {name: _text(value) for name, value in caller.claims.items()}}
+        return {"claims": {name: _claim(name, value) for name, value in caller.claims.items()}}
     context: Mapping[str, Any] = caller.context
     return {
         # A REST API hands on every value as a text.
@@ -189,6 +194,23 @@ def _authorizer_context(caller: Caller) -> dict[str, Any]:
         "principalId": caller.principal,
         "integrationLatency": 0,
     }
+
+
+def _claim(name: str, value: Any) -> str:
+    """Returns a claim of a Cognito token as a text.
+
+    REST APIs write two times as dates, and `auth_time` as a number, as in the event of
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-enable-cognito-user-pool.html
+    """
+    if name in ("exp", "iat") and isinstance(value, int):
+        try:
+            at = datetime.fromtimestamp(value, UTC)
+        except (ValueError, OverflowError, OSError):  # Beyond the calendar.
+            return str(value)
+        # strftime would name days in the language of the machine.
+        day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
+        return f"{day} {month} {at:%d %H:%M:%S} UTC {at.year}"
+    return _text(value)
 
 
 def _text(value: Any) -> str:

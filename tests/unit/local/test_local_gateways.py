@@ -24,6 +24,7 @@ from mayfly_local.application.apis import (
 )
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.iam.credentials import Keys
+from mayfly_local.iam.tokens import make_token
 from mayfly_local.logs import Log, Logs
 from mayfly_local.sources.authorizations import Guests
 from mayfly_local.sources.http_api import HttpApi
@@ -282,6 +283,41 @@ def test_gateway_response_has_the_context_of_the_authorizer(log: Log, effect: st
     template = "$context.authorizer.principalId $context.authorizer.why"
     body = refused_body(log, template, decide, anna(), authorizer=authorizer, needs_key=True)
     assert body == "me true"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("exp", 4102444800, "Fri Jan 01 00:00:00 UTC 2100"),
+        ("iat", 1616938842, "Sun Mar 28 13:40:42 UTC 2021"),
+        ("iat", 10**17, "100000000000000000"),
+        ("iat", 1714569022, "Wed May 01 13:10:22 UTC 2024"),
+        ("auth_time", 1616935242, "1616935242"),
+        ("cognito:groups", ["a", "b"], "a,b"),
+        ("email_verified", False, "false"),
+    ],
+)
+def test_rest_api_writes_claims_as_texts(log: Log, name: str, value: Any, text: str) -> None:
+    events: list[Any] = []
+
+    async def note(_: str, invocation: Invocation) -> Reply:
+        events.append(json.loads(invocation.event))
+        return Reply(b'{"statusCode": 200}')
+
+    authorizer = Authorizer(
+        "Pool", "", ("method.request.header.Authorization",), kind=AuthorizerKind.COGNITO
+    )
+    api = Api(
+        "Api", "a", ApiKind.REST, "http://127.0.0.1:3000",
+        (Route("GET", "/a", "F", authorizer),), (Stage("Prod"),),
+    )  # fmt: skip
+    keys = Keys.foreign()
+    rest = RestApi(api, note, Guests(keys), log, Shares(limit_of=lambda _: 10))
+    token = make_token(keys.people.secret, {"exp": 4102444800, "sub": "anna", name: value})
+    headers = [("Host", "h"), ("Authorization", token)]
+    request = HttpRequest("GET", "/Prod/a", "", headers, b"", "127.0.0.1", "HTTP/1.1")
+    assert asyncio.run(rest.answer(request, "r")).status == 200
+    assert events[0]["requestContext"]["authorizer"]["claims"][name] == text
 
 
 def test_gateway_response_says_what_is_wrong_with_a_body(log: Log) -> None:
