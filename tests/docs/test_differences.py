@@ -85,6 +85,12 @@ HELD = {
     "`$context.error.validationErrorString`": [
         f"{UNIT}gateways.py::test_gateway_response_says_what_is_wrong_with_a_body",
     ],
+    "The `Content-Length` of a reply is dropped": [
+        f"{UNIT}http_api.py::test_content_length_of_a_reply_is_that_of_its_body",
+    ],
+    "HTTP APIs and function URLs rename no header": [
+        f"{UNIT}http_api.py::test_other_apis_rename_no_header_of_a_reply",
+    ],
     "An API key is made if the template has none": [
         f"{UNIT}differences.py::test_api_key_is_made_if_the_template_has_none",
     ],
