@@ -58,7 +58,7 @@ class HttpApi(Front):
         caller: Caller | None = None,
     ) -> web.Response:
         """Returns the API's own response to a request that it refuses."""
-        return http_refusal(refused)
+        return http_refusal(refused, is_url=self._api.kind is ApiKind.URL)
 
     def name_request(self, response: web.StreamResponse, request_id: str) -> None:
         """Adds the headers that identify a request to its response."""

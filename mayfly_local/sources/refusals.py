@@ -56,10 +56,12 @@ class Refused(Exception):
     authorizer: Mapping[str, Any] = field(default_factory=dict)
 
 
-def http_refusal(refused: Refused) -> web.Response:
-    """Returns the response of an HTTP API or a function URL."""
+def http_refusal(refused: Refused, *, is_url: bool = False) -> web.Response:
+    """Returns the response of an HTTP API or, with `is_url`, of a function URL."""
+    # Lambda writes this one with a capital letter.
+    key = "Message" if is_url and refused.status == 403 else "message"
     return web.json_response(
-        {"message": refused.message}, status=refused.status, headers=dict(refused.headers)
+        {key: refused.message}, status=refused.status, headers=dict(refused.headers)
     )
 
 

@@ -45,9 +45,10 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def front(log: Log, kind: ApiKind, invoke: Any, **route: Any) -> HttpApi | RestApi:
+    authorizer = route.pop("authorizer", None)
     api = Api(
         "Api", "local", kind, "http://127.0.0.1:3000",
-        (Route("POST", "/a", "F", None, **route),), (Stage("$default"),),
+        (Route("POST", "/a", "F", authorizer, **route),), (Stage("$default"),),
     )  # fmt: skip
     guests = Guests(Keys.foreign())
     kind_of_front = RestApi if kind is ApiKind.REST else HttpApi
@@ -326,6 +327,18 @@ def test_gateway_response_says_what_is_wrong_with_a_body(log: Log) -> None:
     body = refused_body(log, template, echo, anna(body=b"{}"), validation=validation)
     assert body.startswith("[")
     assert "name" in body
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(ApiKind.HTTP, {"message": "Forbidden"}), (ApiKind.URL, {"Message": "Forbidden"})],
+    ids=str,
+)
+def test_unsigned_request_is_refused_in_the_words_of_the_service(
+    log: Log, kind: ApiKind, body: dict[str, str]
+) -> None:
+    api = front(log, kind, echo, authorizer=Authorizer("I", kind=AuthorizerKind.IAM))
+    assert answer(asyncio.run(api.answer(post(), "r"))) == (403, body)
 
 
 def test_failed_authorizer_of_a_rest_api_has_null_as_its_message() -> None:
