@@ -137,6 +137,9 @@ HELD = {
     "The calls of a role with a permissions boundary or `NotResource`": [
         f"{UNIT}differences.py::test_role_that_cannot_be_known_is_not_checked",
     ],
+    "`GetCallerIdentity` of a function": [
+        f"{APPS}ports.py::test_caller_identity_of_a_function_is_the_root_user",
+    ],
     "Secrets are not rotated": [
         f"{UNIT}differences.py::test_rotation_of_a_secret_is_absent_and_its_replicas_are_accepted",
     ],
