@@ -10,7 +10,7 @@ import click
 from mayfly_cli.options import PAIR, work
 from mayfly_local.errors import LocalError
 
-__all__ = ["token"]
+__all__ = ["claims_of", "token"]
 
 
 @click.command()
@@ -57,15 +57,32 @@ def token(
     stack = StackFile.read(work)
     chosen = _chosen(stack.issuers, authorizer)
     now = int(time.time())
-    own: dict[str, Any] = {"iss": chosen["issuer"], "iat": now, "exp": now + seconds, "sub": user}
-    if chosen["kind"] == "COGNITO_USER_POOLS":
-        use = "access" if scopes else "id"
-        own |= {"cognito:username": user, "token_use": use, "auth_time": now, "aud": "local"}
-    if chosen["audience"]:
-        own["aud"] = chosen["audience"][0]
+    own = {"iat": now, "exp": now + seconds} | claims_of(chosen, user, scopes, now)
+    click.echo(make_token(stack.people.secret, own | {name: _value(text) for name, text in claims}))
+
+
+def claims_of(
+    issuer: dict[str, Any], user: str, scopes: tuple[str, ...], now: int
+) -> dict[str, Any]:
+    """Returns the claims of a token without its times.
+
+    Cognito gives scopes to access tokens only; these name user and client in other claims than ID
+    tokens do.
+    https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html
+    """
+    own: dict[str, Any] = {"iss": issuer["issuer"], "sub": user}
+    if issuer["kind"] == "COGNITO_USER_POOLS":
+        own |= {"token_use": "access" if scopes else "id", "auth_time": now}
+        own |= (
+            {"username": user, "client_id": "local"}
+            if scopes
+            else {"cognito:username": user, "aud": "local"}
+        )
+    if issuer["audience"]:
+        own["aud"] = issuer["audience"][0]
     if scopes:
         own["scope"] = " ".join(scopes)
-    click.echo(make_token(stack.people.secret, own | {name: _value(text) for name, text in claims}))
+    return own
 
 
 def _chosen(issuers: dict[str, Any], name: str | None) -> dict[str, Any]:

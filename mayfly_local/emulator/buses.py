@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-targets.html
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,12 +27,17 @@ __all__ = ["entry_problem", "hook_buses"]
 #: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 _MOST_ENTRIES: Final = 10
 _MOST_BYTES: Final = 1024 * 1024
+#: The fraction of a second at the end of a time.
+_FRACTION: Final = re.compile(r"\.[0-9]+Z$")
 _LOG: Final = logging.getLogger("mayfly.buses")
 
 
 def hook_buses(durable: "Durable") -> None:
     """Makes ministack deliver events to targets as this module does."""
-    for name in ("_dispatch_to_lambda", "_dispatch_to_sqs", "_dispatch_to_sns", "_put_events"):
+    for name in (
+        "_dispatch_to_lambda", "_dispatch_to_sqs", "_dispatch_to_sns", "_put_events",
+        "_event_time_string",
+    ):  # fmt: skip
         getattr(eventbridge, name)  # A missing name ends the start.
 
     def to_function(arn: str, payload: str) -> None:
@@ -45,6 +51,10 @@ def hook_buses(durable: "Durable") -> None:
     eventbridge._dispatch_to_sqs = _to_queue
     eventbridge._dispatch_to_sns = _to_topic
     eventbridge._put_events = _put_events
+    time_string = eventbridge._event_time_string
+    # Events have whole seconds; ministack's of S3 have milliseconds.
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+    eventbridge._event_time_string = lambda event: _FRACTION.sub("Z", time_string(event))
 
 
 def entry_problem(entry: Any) -> tuple[str, str] | None:

@@ -268,7 +268,11 @@ class Authorizations:
         message = "User is not authorized to access this resource" + (
             " with an explicit deny" if verdict is Verdict.DENIED else ""
         )
-        raise self._refused(403, message, "ACCESS_DENIED", reason=reason)
+        refused = self._refused(403, message, "ACCESS_DENIED", reason=reason)
+        if self._kind is ApiKind.REST:
+            caller = decision.caller
+            refused.authorizer = {**caller.context, "principalId": caller.principal}
+        raise refused
 
     # ------------------------------------------------------------ identity sources
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from aiohttp import web
 
-from mayfly_local.application.apis import Api
+from mayfly_local.application.apis import Api, Route
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Authorizations, Caller, Guests, Invoke
 from mayfly_local.sources.head_limit import check_head
@@ -49,8 +49,19 @@ class Front(ABC):
         """The answer to a request that is not for any route."""
 
     @abstractmethod
-    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
-        """Returns the API's own response to a request that it refuses."""
+    def refusal(
+        self,
+        refused: Refused,
+        request: HttpRequest,
+        request_id: str,
+        *,
+        route: Route | None = None,
+        caller: Caller | None = None,
+    ) -> web.Response:
+        """Returns the API's own response to a request that it refuses.
+
+        `route` and `caller` are None if they were not found yet.
+        """
 
     @abstractmethod
     def name_request(self, response: web.StreamResponse, request_id: str) -> None:
@@ -62,6 +73,8 @@ class Front(ABC):
 
     async def answer(self, request: HttpRequest, request_id: str) -> web.Response:
         """Returns the response to a request."""
+        route: Route | None = None
+        caller: Caller | None = None
         try:
             check_head(request)
             stage, path = find_stage(self._api, request.path)
@@ -70,7 +83,8 @@ class Front(ABC):
                 raise self.unknown_route
             route, parameters = matched
             call = Call(self._api, stage, route, path, parameters, request, request_id)
-            return await self._respond(call, await self._authorizations.caller(call))
+            caller = await self._authorizations.caller(call)
+            return await self._respond(call, caller)
         except Refused as refused:
             if refused.reason:
                 self._log.event(
@@ -79,4 +93,4 @@ class Front(ABC):
                     api=self._api.name, path=request.path, request_id=request_id,
                     status=refused.status, reason=refused.reason,
                 )  # fmt: skip
-            return self.refusal(refused, request_id, request.path)
+            return self.refusal(refused, request, request_id, route=route, caller=caller)

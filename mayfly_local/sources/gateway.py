@@ -51,9 +51,12 @@ class Gateway:
 
     async def _answer(self, raw: web.BaseRequest, request_id: str) -> web.Response:
         if (raw.content_length or 0) > BODY_LIMIT:
-            return self._front.refusal(self._front.too_large, request_id, raw.path)
+            return self._too_large(raw, request_id)
         try:
             body = await raw.read()
         except web.HTTPRequestEntityTooLarge:
-            return self._front.refusal(self._front.too_large, request_id, raw.path)
+            return self._too_large(raw, request_id)
         return await self._front.answer(read_request(raw, body), request_id)
+
+    def _too_large(self, raw: web.BaseRequest, request_id: str) -> web.Response:
+        return self._front.refusal(self._front.too_large, read_request(raw, b""), request_id)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mayfly_local.account import ACCOUNT
-from mayfly_local.application.apis import Api, ApiKind
+from mayfly_local.application.apis import Api, ApiKind, Route
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Caller, Guests, Invoke
@@ -48,9 +48,17 @@ class HttpApi(Front):
         """The answer to a request that is not for any route."""
         return Refused(404, "Not Found")
 
-    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
+    def refusal(
+        self,
+        refused: Refused,
+        request: HttpRequest,
+        request_id: str,
+        *,
+        route: Route | None = None,
+        caller: Caller | None = None,
+    ) -> web.Response:
         """Returns the API's own response to a request that it refuses."""
-        return http_refusal(refused)
+        return http_refusal(refused, is_url=self._api.kind is ApiKind.URL)
 
     def name_request(self, response: web.StreamResponse, request_id: str) -> None:
         """Adds the headers that identify a request to its response."""

@@ -4,9 +4,10 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-r
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -27,6 +28,13 @@ _ERROR_TYPES: Final = {
     "UNAUTHORIZED": "UnauthorizedException",
     "UNRECOGNIZED_CLIENT": "UnrecognizedClientException",
 }
+#: A variable in the template of a response.
+_VARIABLE: Final = re.compile(
+    r"\$context\.("
+    r"authorizer\.claims\.\w(?:[\w-]|:(?=\w))*"  # such as cognito:username
+    r"|authorizer\.\w[\w-]*"
+    r"|[A-Za-z]\w*(?:\.[A-Za-z]\w*)*)"
+)
 
 
 @dataclass
@@ -35,6 +43,8 @@ class Refused(Exception):
 
     `kind` is the type of a REST API's response, which a template can change. `message` None is a
     JSON null, which AWS sends if an authorizer fails. `reason` is for the log only.
+    `invalid` says what a validator found in the body. `authorizer` is the context that a Lambda
+    authorizer gave for a caller whom it denies.
     """
 
     status: int
@@ -42,12 +52,16 @@ class Refused(Exception):
     kind: str = "DEFAULT_5XX"
     reason: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    invalid: str = ""
+    authorizer: Mapping[str, Any] = field(default_factory=dict)
 
 
-def http_refusal(refused: Refused) -> web.Response:
-    """Returns the response of an HTTP API or a function URL."""
+def http_refusal(refused: Refused, *, is_url: bool = False) -> web.Response:
+    """Returns the response of an HTTP API or, with `is_url`, of a function URL."""
+    # Lambda writes this one with a capital letter.
+    key = "Message" if is_url and refused.status == 403 else "message"
     return web.json_response(
-        {"message": refused.message}, status=refused.status, headers=dict(refused.headers)
+        {key: refused.message}, status=refused.status, headers=dict(refused.headers)
     )
 
 
@@ -56,8 +70,10 @@ def rest_refusal(
 ) -> web.Response:
     """Returns the response of a REST API.
 
-    `responses` are the template's own, by type. `variables` are other values for their templates,
-    such as `requestId`, in the form that follows `$context.`.
+    `responses` are the template's own, by type. `variables` are the values of the request for their
+    templates, by the name that follows `$context.`, such as `identity.sourceIp`. An unknown
+    variable is empty.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
     """
     general = "DEFAULT_4XX" if refused.status < 500 else "DEFAULT_5XX"
     own = responses.get(refused.kind) or responses.get(general)
@@ -81,10 +97,9 @@ def rest_refusal(
                 "error.messageString": message,
                 "error.message": refused.message or "",
                 "error.responseType": refused.kind,
+                "error.validationErrorString": f"[{refused.invalid}]" if refused.invalid else "",
             }
-            body = own.template
-            for name in sorted(known, key=len, reverse=True):
-                body = body.replace(f"$context.{name}", known[name])
+            body = _VARIABLE.sub(lambda found: known.get(found[1], ""), own.template)
     return web.Response(
         status=status, body=body.encode(), headers=headers, content_type="application/json"
     )

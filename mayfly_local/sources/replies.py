@@ -16,6 +16,15 @@ __all__ = ["JSON", "TEXT", "MalformedReply", "http_response", "rest_response"]
 
 #: Headers that the API sets itself.
 _OWN: Final = ("content-length", "transfer-encoding", "connection")
+#: Headers of a reply that a REST API sends under another name, and those that it drops.
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html
+_RENAMED: Final = {
+    "authorization", "connection", "content-md5", "date", "max-forwards", "server", "user-agent",
+    "www-authenticate",
+}  # fmt: skip
+_DROPPED: Final = {
+    "expect", "host", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade", "via",
+}  # fmt: skip
 #: A header's name: RFC 9110, 5.6.2.
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Keys of a reply to a REST API; with any other one, the reply is malformed.
@@ -57,7 +66,8 @@ def rest_response(payload: bytes, *, is_decoded: bool) -> web.Response:
     """Returns a reply to a REST API as a response. Raises MalformedReply.
 
     With `is_decoded`, a body with isBase64Encoded is decoded; a REST API does that only for its
-    binary media types, and sends the base64 otherwise.
+    binary media types, and sends the base64 otherwise. Some headers are renamed or dropped, as by a
+    REST API.
     Page set-up-lambda-proxy-integrations of
     https://docs.aws.amazon.com/apigateway/latest/developerguide/
     """
@@ -68,7 +78,11 @@ def rest_response(payload: bytes, *, is_decoded: bool) -> web.Response:
         raise MalformedReply(f"it has the unknown key {unknown[0]!r}")
     if "statusCode" not in reply:
         raise MalformedReply("it has no statusCode")
-    headers = _with_multiple(reply, _headers(reply))
+    headers = [
+        (f"x-amzn-Remapped-{name}" if name.lower() in _RENAMED else name, value)
+        for name, value in _with_multiple(reply, _headers(reply))
+        if name.lower() not in _DROPPED
+    ]
     body = _decoded(reply) if is_decoded else _utf8(_text(reply))
     return _response(reply, headers, body, default_type=JSON)
 

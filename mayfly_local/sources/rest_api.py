@@ -3,21 +3,28 @@
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-rest-api.html
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from mayfly_local.application.apis import Api, Mock, Validation
+from mayfly_local.application.apis import Api, Mock, Route, Validation
 from mayfly_local.compute.invocation import Failure
 from mayfly_local.logs import Log
 from mayfly_local.sources.authorizations import Caller, Guests, Invoke
 from mayfly_local.sources.front import Front
-from mayfly_local.sources.http_request import Call
+from mayfly_local.sources.http_request import Call, HttpRequest
 from mayfly_local.sources.refusals import Refused, rest_refusal
 from mayfly_local.sources.replies import MalformedReply, rest_response
-from mayfly_local.sources.rest_events import is_binary, rest_event, signer_identity, with_identity
+from mayfly_local.sources.rest_events import (
+    is_binary,
+    request_context,
+    rest_event,
+    signer_identity,
+    with_identity,
+)
 from mayfly_local.sources.routes import find_stage
 from mayfly_local.sources.shares import Shares
 from mayfly_local.sources.validations import body_problem
@@ -27,6 +34,12 @@ __all__ = ["RestApi"]
 #: Seconds that the API waits for a function, whatever the function's own timeout.
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 _INTEGRATION_SECONDS: Final = 29.0
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = (
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+)  # fmt: skip
+#: Stands for the route of a request that has none.
+_NO_ROUTE: Final = Route("", "", "", None)
 
 
 class RestApi(Front):
@@ -45,11 +58,28 @@ class RestApi(Front):
         """The answer to a request that is not for any route."""
         return Refused(403, "Missing Authentication Token", "MISSING_AUTHENTICATION_TOKEN")
 
-    def refusal(self, refused: Refused, request_id: str, path: str) -> web.Response:
+    def refusal(
+        self,
+        refused: Refused,
+        request: HttpRequest,
+        request_id: str,
+        *,
+        route: Route | None = None,
+        caller: Caller | None = None,
+    ) -> web.Response:
         """Returns the API's own response, in the form that the template gives it."""
-        stage, _ = find_stage(self._api, path)
-        variables = {"requestId": request_id, "stage": stage.name}
-        return rest_refusal(refused, self._api.responses, variables)
+        stage, path = find_stage(self._api, request.path)
+        call = Call(self._api, stage, route or _NO_ROUTE, path, {}, request, request_id)
+        context = request_context(call)
+        if route is None:
+            del context["resourceId"]
+        if refused.authorizer:
+            context["authorizer"] = refused.authorizer
+        elif caller is not None and caller != Caller():
+            context["authorizer"] = _authorizer_context(caller)
+            if caller.key_id is not None:
+                context["identity"] |= signer_identity(caller.key_id)
+        return rest_refusal(refused, self._api.responses, dict(_variables(context)))
 
     def name_request(self, response: web.StreamResponse, request_id: str) -> None:
         """Adds the headers that identify a request to its response."""
@@ -104,6 +134,15 @@ class RestApi(Front):
         return given
 
 
+def _variables(context: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the fields of a context by their names in a template, such as identity.sourceIp."""
+    for name, value in context.items():
+        if isinstance(value, Mapping):
+            yield from _variables(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", _text(value)
+
+
 def _mocked(mock: Mock) -> web.Response:
     response = web.Response(status=mock.status, body=mock.body.encode())
     response.headers["Content-Type"] = "application/json"
@@ -122,7 +161,7 @@ def _validate(call: Call, validation: Validation) -> None:
     if validation.schema is not None:
         problem = body_problem(call.request.body, validation.schema)
         if problem is not None:
-            raise Refused(400, "Invalid request body", "BAD_REQUEST_BODY", problem)
+            raise Refused(400, "Invalid request body", "BAD_REQUEST_BODY", problem, invalid=problem)
 
 
 def _has(call: Call, parameter: str) -> bool:
@@ -147,7 +186,7 @@ def _identity(caller: Caller, api_key: str | None) -> dict[str, Any]:
 
 def _authorizer_context(caller: Caller) -> dict[str, Any]:
     if caller.claims is not None:
-        return {"claims": {name: _text(value) for name, value in caller.claims.items()}}
+        return {"claims": {name: _claim(name, value) for name, value in caller.claims.items()}}
     context: Mapping[str, Any] = caller.context
     return {
         # A REST API hands on every value as a text.
@@ -155,6 +194,23 @@ def _authorizer_context(caller: Caller) -> dict[str, Any]:
         "principalId": caller.principal,
         "integrationLatency": 0,
     }
+
+
+def _claim(name: str, value: Any) -> str:
+    """Returns a claim of a Cognito token as a text.
+
+    REST APIs write two times as dates, and `auth_time` as a number, as in the event of
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-enable-cognito-user-pool.html
+    """
+    if name in ("exp", "iat") and isinstance(value, int):
+        try:
+            at = datetime.fromtimestamp(value, UTC)
+        except (ValueError, OverflowError, OSError):  # Beyond the calendar.
+            return str(value)
+        # strftime would name days in the language of the machine.
+        day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
+        return f"{day} {month} {at:%d %H:%M:%S} UTC {at.year}"
+    return _text(value)
 
 
 def _text(value: Any) -> str:

@@ -17,10 +17,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from mayfly_local.account import ACCOUNT
 from mayfly_local.application.apis import ApiKind
 from mayfly_local.sources.http_events import SIGNER_ARN, as_text, request_arn
-from mayfly_local.sources.http_request import Call, HttpRequest, forwarded
+from mayfly_local.sources.http_request import Call, forwarded
 
 __all__ = [
     "is_binary",
+    "request_context",
     "rest_event",
     "rest_request_event",
     "rest_token_event",
@@ -123,12 +124,14 @@ def _common(call: Call) -> dict[str, Any]:
         "multiValueQueryStringParameters": _multiple(query) or None,
         "pathParameters": dict(call.parameters) or None,
         "stageVariables": dict(call.stage.variables) or None,
-        "requestContext": _context(call, request),
+        "requestContext": request_context(call),
     }
     return event if is_rest else {"version": "1.0", **event}
 
 
-def _context(call: Call, request: HttpRequest) -> dict[str, Any]:
+def request_context(call: Call) -> dict[str, Any]:
+    """Returns the context of a request, without what an authorizer adds."""
+    request = call.request
     now = time.time()
     domain = request.header("host") or "localhost"
     route = call.route

@@ -4,6 +4,7 @@ The tests of a whole stack have the functions.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -423,3 +424,4 @@ def test_upload_goes_to_the_default_bus(clients: Clients) -> None:
     assert created["detail"]["object"]["size"] == 3
     assert created["detail"]["reason"] == "PutObject"
     assert created["resources"] == [f"arn:aws:s3:::{bucket}"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", created["time"])

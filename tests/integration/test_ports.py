@@ -209,6 +209,18 @@ def test_template_in_the_form_of_a_page_makes_nothing(stack: Stack) -> None:
     assert not stack.client("sqs").list_queues(QueueNamePrefix="evil").get("QueueUrls")
 
 
+def test_caller_identity_of_a_function_is_the_root_user(stack: Stack) -> None:
+    variables = stack.facts["launches"]["Hello"]["variables"]
+    sts = boto3.client(
+        "sts",
+        endpoint_url=stack.facts["endpoint"],
+        region_name="us-east-1",
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+    )
+    assert sts.get_caller_identity()["Arn"].endswith(":root")
+
+
 @pytest.mark.parametrize("service", ["cloudformation", "sns", "sts", "s3"])
 def test_key_of_a_function_makes_no_stack_whatever_service_it_names(
     stack: Stack, service: str

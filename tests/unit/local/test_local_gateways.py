@@ -4,15 +4,27 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from mayfly_local.application.apis import Api, ApiKind, GatewayResponse, Mock, Route, Stage
+from mayfly_local.application.apis import (
+    Api,
+    ApiKind,
+    Authorizer,
+    AuthorizerKind,
+    GatewayResponse,
+    Mock,
+    Route,
+    Stage,
+    Validation,
+)
 from mayfly_local.compute.invocation import Failure, Invocation, Reply
 from mayfly_local.iam.credentials import Keys
+from mayfly_local.iam.tokens import make_token
 from mayfly_local.logs import Log, Logs
 from mayfly_local.sources.authorizations import Guests
 from mayfly_local.sources.http_api import HttpApi
@@ -33,9 +45,10 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def front(log: Log, kind: ApiKind, invoke: Any, **route: Any) -> HttpApi | RestApi:
+    authorizer = route.pop("authorizer", None)
     api = Api(
         "Api", "local", kind, "http://127.0.0.1:3000",
-        (Route("POST", "/a", "F", None, **route),), (Stage("$default"),),
+        (Route("POST", "/a", "F", authorizer, **route),), (Stage("$default"),),
     )  # fmt: skip
     guests = Guests(Keys.foreign())
     kind_of_front = RestApi if kind is ApiKind.REST else HttpApi
@@ -204,6 +217,128 @@ def test_gateway_responses_of_the_template_are_used(
     response = rest_refusal(refused, responses, {"requestId": "r"})
     assert (response.status, response.body) == (status, body.encode())
     assert {name: response.headers[name] for name in headers} == headers
+
+
+def refused_body(log: Log, template: str, invoke: Any, request: HttpRequest, **route: Any) -> str:
+    """Returns the body of a REST API's own response whose template is given."""
+    responses = {
+        kind: GatewayResponse(None, {}, template) for kind in ("DEFAULT_4XX", "DEFAULT_5XX")
+    }
+    authorizer = route.pop("authorizer", None)
+    api = Api(
+        "Api", "api-id", ApiKind.REST, "http://127.0.0.1:3000",
+        (Route("POST", "/a/{id}", "F", authorizer, **route),), (Stage("Prod"),),
+        responses=responses,
+    )  # fmt: skip
+    rest = RestApi(api, invoke, Guests(Keys.foreign()), log, Shares(limit_of=lambda _: 10))
+    body = asyncio.run(rest.answer(request, "0123-456")).body
+    assert isinstance(body, bytes)
+    return body.decode()
+
+
+#: Variables of a gateway response, and their values for a request of the tests.
+VARIABLES = {
+    "path": "/Prod/a/1", "identity.sourceIp": "127.0.0.1", "identity.userAgent": "agent/1",
+    "httpMethod": "POST", "apiId": "api-id", "stage": "Prod", "requestId": "0123-456",
+    "extendedRequestId": "0123456=", "resourcePath": "/a/{id}", "protocol": "HTTP/1.1",
+    "domainName": "h", "authorizer.principalId": "", "authorizer.claims.sub": "",
+    "identity.apiKey": "", "error.validationErrorString": "", "no.such.variable": "",
+}  # fmt: skip
+
+
+def anna(path: str = "/Prod/a/1", body: bytes = b"") -> HttpRequest:
+    headers = [("Host", "h"), ("User-Agent", "agent/1"), ("X-Who", "anna")]
+    return HttpRequest("POST", path, "", headers, body, "127.0.0.1", "HTTP/1.1")
+
+
+@pytest.mark.parametrize(("name", "value"), VARIABLES.items())
+def test_gateway_response_has_the_variables_of_the_request(log: Log, name: str, value: str) -> None:
+    template = f"<$context.{name}>"
+    assert refused_body(log, template, echo, anna(), needs_key=True) == f"<{value}>"
+
+
+def test_gateway_response_has_the_time_of_the_request(log: Log) -> None:
+    template = "$context.requestTime $context.requestTimeEpoch"
+    day, zone, epoch = refused_body(log, template, echo, anna(), needs_key=True).split()
+    assert datetime.strptime(f"{day} {zone}", "%d/%b/%Y:%H:%M:%S %z").timestamp() == (
+        int(epoch) // 1000
+    )
+
+
+def test_gateway_response_to_an_unknown_path_has_no_resource(log: Log) -> None:
+    template = "[$context.resourcePath$context.resourceId] $context.path: $context.stage."
+    assert refused_body(log, template, echo, anna("/Prod/b")) == "[] /Prod/b: Prod."
+
+
+@pytest.mark.parametrize("effect", ["Deny", "Allow"])
+def test_gateway_response_has_the_context_of_the_authorizer(log: Log, effect: str) -> None:
+    async def decide(name: str, invocation: Invocation) -> Reply:
+        statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": "*"}
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        reply = {"principalId": "me", "policyDocument": policy, "context": {"why": True}}
+        return Reply(json.dumps(reply).encode())
+
+    authorizer = Authorizer(
+        "A", "F", ("method.request.header.X-Who",), kind=AuthorizerKind.REQUEST, payload="1.0"
+    )
+    template = "$context.authorizer.principalId $context.authorizer.why"
+    body = refused_body(log, template, decide, anna(), authorizer=authorizer, needs_key=True)
+    assert body == "me true"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("exp", 4102444800, "Fri Jan 01 00:00:00 UTC 2100"),
+        ("iat", 1616938842, "Sun Mar 28 13:40:42 UTC 2021"),
+        ("iat", 10**17, "100000000000000000"),
+        ("iat", 1714569022, "Wed May 01 13:10:22 UTC 2024"),
+        ("auth_time", 1616935242, "1616935242"),
+        ("cognito:groups", ["a", "b"], "a,b"),
+        ("email_verified", False, "false"),
+    ],
+)
+def test_rest_api_writes_claims_as_texts(log: Log, name: str, value: Any, text: str) -> None:
+    events: list[Any] = []
+
+    async def note(_: str, invocation: Invocation) -> Reply:
+        events.append(json.loads(invocation.event))
+        return Reply(b'{"statusCode": 200}')
+
+    authorizer = Authorizer(
+        "Pool", "", ("method.request.header.Authorization",), kind=AuthorizerKind.COGNITO
+    )
+    api = Api(
+        "Api", "a", ApiKind.REST, "http://127.0.0.1:3000",
+        (Route("GET", "/a", "F", authorizer),), (Stage("Prod"),),
+    )  # fmt: skip
+    keys = Keys.foreign()
+    rest = RestApi(api, note, Guests(keys), log, Shares(limit_of=lambda _: 10))
+    token = make_token(keys.people.secret, {"exp": 4102444800, "sub": "anna", name: value})
+    headers = [("Host", "h"), ("Authorization", token)]
+    request = HttpRequest("GET", "/Prod/a", "", headers, b"", "127.0.0.1", "HTTP/1.1")
+    assert asyncio.run(rest.answer(request, "r")).status == 200
+    assert events[0]["requestContext"]["authorizer"]["claims"][name] == text
+
+
+def test_gateway_response_says_what_is_wrong_with_a_body(log: Log) -> None:
+    validation = Validation((), {"type": "object", "required": ["name"]})
+    template = "$context.error.validationErrorString"
+    body = refused_body(log, template, echo, anna(body=b"{}"), validation=validation)
+    assert body.startswith("[")
+    assert "name" in body
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(ApiKind.HTTP, {"message": "Forbidden"}), (ApiKind.URL, {"Message": "Forbidden"})],
+    ids=str,
+)
+def test_unsigned_request_is_refused_in_the_words_of_the_service(
+    log: Log, kind: ApiKind, body: dict[str, str]
+) -> None:
+    api = front(log, kind, echo, authorizer=Authorizer("I", kind=AuthorizerKind.IAM))
+    assert answer(asyncio.run(api.answer(post(), "r"))) == (403, body)
 
 
 def test_failed_authorizer_of_a_rest_api_has_null_as_its_message() -> None:

@@ -12,7 +12,7 @@ from mayfly_local.application.build.http_api import cors_of
 from mayfly_local.sources.cors import add_cors, preflight
 from mayfly_local.sources.http_events import http_event
 from mayfly_local.sources.http_request import Call, HttpRequest
-from mayfly_local.sources.replies import MalformedReply, http_response
+from mayfly_local.sources.replies import MalformedReply, http_response, rest_response
 from mayfly_local.sources.routes import find_stage, match
 
 ROUTES = tuple(
@@ -282,6 +282,47 @@ def test_headers_of_a_reply(reply: dict[str, Any], headers: dict[str, str | None
 def test_malformed_reply_is_not_a_response(reply: Any) -> None:
     with pytest.raises(MalformedReply):
         http_response(json.dumps(reply).encode())
+
+
+@pytest.mark.parametrize("place", ["headers", "multiValueHeaders"])
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        *(
+            (name, f"x-amzn-Remapped-{name}")
+            for name in (
+                "WWW-Authenticate", "www-authenticate", "Server", "Date", "Authorization",
+                "Connection", "Content-MD5", "Max-Forwards", "User-Agent",
+            )
+        ),
+        *(
+            (name, None)
+            for name in (
+                "Expect", "Host", "Proxy-Authenticate", "TE", "Trailer", "Transfer-Encoding",
+                "Upgrade", "Via",
+            )
+        ),
+        *((name, name) for name in ("Age", "Pragma", "Cache-Control", "X-Date")),
+    ],
+)  # fmt: skip
+def test_rest_api_renames_headers_of_a_reply(place: str, name: str, sent: str | None) -> None:
+    value = "v" if place == "headers" else ["v"]
+    reply = {"statusCode": 200, place: {name: value}}
+    headers = rest_response(json.dumps(reply).encode(), is_decoded=False).headers
+    assert [key for key, value in headers.items() if value == "v"] == ([sent] if sent else [])
+
+
+@pytest.mark.parametrize("payload_format", ["1.0", "2.0"])
+def test_other_apis_rename_no_header_of_a_reply(payload_format: str) -> None:
+    reply = b'{"statusCode": 401, "headers": {"WWW-Authenticate": "Basic"}}'
+    response = http_response(reply, payload_format=payload_format)
+    assert response.headers["WWW-Authenticate"] == "Basic"
+
+
+def test_content_length_of_a_reply_is_that_of_its_body() -> None:
+    reply = b'{"statusCode": 200, "headers": {"Content-Length": "9"}, "body": "abc"}'
+    headers = rest_response(reply, is_decoded=False).headers
+    assert not [name for name in headers if "content-length" in name.lower()]
 
 
 def test_two_replies_run_into_each_other_are_not_a_response() -> None:
