@@ -94,7 +94,7 @@ class QueuePoller:
                 messages = await self._collect()
             except (ClientError, BotoCoreError, OSError) as problem:
                 self._slots.release()
-                await self._fail(name, problem)
+                await self._fail(self.queue, problem)
                 continue
             finally:
                 self._is_collecting = False
