@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import requests
+from mayfly.jobs.model import Status
 
 from mayfly_testing.stack import ROOT, Stack, running, wait_until
 from tests.docs.test_guides import FILE, INSERT
@@ -45,7 +46,7 @@ def fail_next(stack: Stack, kind: str, times: int) -> None:
 
 def counted(stack: Stack) -> int:
     """Returns the counter when every job has ended; jobs of earlier tests may still run."""
-    wait_until(lambda: {job["status"]["S"] for job in jobs(stack)} <= {"succeeded"}, 20)
+    wait_until(lambda: {job["status"]["S"] for job in jobs(stack)} <= {Status.COMPLETED}, 20)
     return stack.counter("orders")
 
 
