@@ -64,6 +64,9 @@ HELD = {
     "A request may leave out the stage of an API": [
         f"{APPS}gateways.py::test_request_without_the_stage_gets_the_event_of_one_with_it",
     ],
+    "If several times of a schedule pass": [
+        f"{UNIT}clock.py::test_times_that_passed_in_an_outage_get_one_call",
+    ],
     "`<aws.scheduler.attempt-number>`": [
         f"{UNIT}rules.py::test_input_of_a_schedule_has_its_context_attributes",
     ],
