@@ -127,7 +127,7 @@ def storm(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)],
@@ -143,7 +143,7 @@ def test_end_of_a_storm_leaves_no_process_and_no_file(
             lambda: found if len(found := top.children(recursive=True)) > 6 else [], 90
         )
         process.send_signal(number)
-        assert process.wait(60) == code
+        assert process.wait(150) == code
         wait_until(
             lambda: not any(each.is_running() for each in processes), 30, what="the processes' end"
         )
