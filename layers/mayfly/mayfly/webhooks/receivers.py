@@ -27,10 +27,7 @@ paid; and after it, since only `quick` is used.
 Processes tell each other the last answer of each receiver. So a process that starts knows it, and
 not every process has to wait for the same dead receivers.
 
-Another account is over all tenants, with half of the time. If it is used up, receivers that are
-known to be slow rest, and unknown ones of tenants that had a slow one lately. Those that were quick
-rest by it only if three of their tenant have turned slow. Tenants that rest by it take turns. So no
-tenant makes the receiver of another rest, unless that tenant has slow ones itself.
+Everything is kept by tenant: no tenant can make the receiver of another tenant rest.
 """
 
 import threading
@@ -60,22 +57,10 @@ _SLOW_CREDIT: Final = 5.0
 #: unknown ones: a delivery that begins within the first credit, and ends by its timeout, does not
 #: use up the second.
 _CREDIT: Final = 24.0
-#: Rest and credit of the account over all tenants, as a part of a tenant's own. So it has half of
-#: the time, and one tenant, which has a third, leaves some of it to the slow receivers of others.
-_COMMON: Final = 0.5
 #: The rest after all waiting while many receivers of the tenant turn slow, in seconds, if no other
 #: rest is longer. After one timeout, this process passes over the tenant's webhooks that are in the
 #: queue, and is free for others.
 _GAP: Final = 6.0
-#: A tenant that rests by the account over all tenants has its turn after this time at the latest,
-#: in seconds for each of the tenants that do. It is three timeouts, so turns have a third of the
-#: time, and fit into the half that this account has.
-_TURN_SECONDS: Final = 45.0
-#: The time after which a tenant that asks no more does not count there, in seconds.
-_ASKED_SECONDS: Final = 180.0
-#: The time after waiting for a tenant within which its unknown receivers rest by the account over
-#: all tenants, in seconds. It is longer than a rest, or each tenant of many would be asked again.
-_LATELY_SECONDS: Final = 600.0
 #: Receivers of a tenant that have turned slow lately, from which on they are many. Fewer are an
 #: accident, after which the tenant's others are likely to answer.
 _MANY: Final = 3
@@ -191,51 +176,18 @@ class _Tenant:
         if was_quick:
             self.quick.add(start, end, rest)
 
-    def rest_seconds(self, now: float, *, is_quick: bool | None, part: float = 1.0) -> float:
-        """Returns the rest that is left to a receiver, 0 or less if none.
-
-        `part` is that of the usual credit.
-        """
+    def rest_seconds(self, now: float, *, is_quick: bool | None) -> float:
+        """Returns the rest that is left to a receiver, 0 or less if none."""
         account = self.quick if is_quick else self.total
-        return account.rest_seconds(now, part * (_SLOW_CREDIT if is_quick is False else _CREDIT))
+        return account.rest_seconds(now, _SLOW_CREDIT if is_quick is False else _CREDIT)
 
     def gap_seconds(self, now: float, *, is_quick: bool | None) -> float:
         """Returns the rest that is left to it while many receivers turn slow."""
         return (self.quick if is_quick else self.total).gap_seconds(now)
 
-    def has_waited(self, now: float) -> bool:
-        """Returns True if any receiver of the tenant was slow lately."""
-        return now - self.total.counted_until < _LATELY_SECONDS
-
-    def owes_rest(self, now: float, *, is_quick: bool | None, part: float = 1.0) -> bool:
+    def owes_rest(self, now: float, *, is_quick: bool | None) -> bool:
         """Returns True if waiting for its kind of receivers is not made up for."""
-        return (self.quick if is_quick else self.total).rest_seconds(now, part * _SLOW_CREDIT) > 0
-
-
-@dataclass
-class _Turns:
-    """Turns of the tenants that rest by the account over all tenants.
-
-    So two tenants cannot use it up for ever, and each has the same time in the end. `asked_at` has
-    the tenants that had something to deliver lately, and `since` the time since which each waits
-    for its turn.
-    """
-
-    asked_at: OrderedDict[str, float] = field(default_factory=OrderedDict)
-    since: dict[str, float] = field(default_factory=dict)
-
-    def has_turn(self, tenant: str, now: float) -> bool:
-        """Returns True if the tenant was passed over for long enough, and notes that it asked."""
-        self.asked_at[tenant] = now
-        self.asked_at.move_to_end(tenant)
-        while now - next(iter(self.asked_at.values())) > _ASKED_SECONDS:
-            gone, _ = self.asked_at.popitem(last=False)
-            self.since.pop(gone, None)
-        return now - self.since.setdefault(tenant, now) >= _TURN_SECONDS * len(self.asked_at)
-
-    def end(self, tenant: str) -> None:
-        """Ends the turn of a tenant, after waiting for it."""
-        self.since.pop(tenant, None)
+        return (self.quick if is_quick else self.total).rest_seconds(now, _SLOW_CREDIT) > 0
 
 
 class Receivers:
@@ -250,8 +202,6 @@ class Receivers:
         self._notes = notes
         self._receivers: OrderedDict[tuple[str, str], _Receiver] = OrderedDict()
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
-        self._common = _Tenant()
-        self._turns = _Turns()
         self._changing = threading.Lock()
         #: Draws of a second for deliveries that rest, and the number of these by receiver.
         self._drawn_at = float("-inf")
@@ -271,19 +221,8 @@ class Receivers:
             is_quick = self._is_quick(tenant, origin)
             rest = known.rest_seconds(now, is_quick=is_quick)
             gap = known.gap_seconds(now, is_quick=is_quick)
-            common = self._common.rest_seconds(now, is_quick=is_quick, part=_COMMON)
-            has_waited = known.has_waited(now)
-            is_last = is_quick is False or (is_quick is None and has_waited)
-            if is_last and common > 0 and self._turns.has_turn(tenant, now):
-                common = 0.0
-        if is_last:
-            rest = max(rest, common)
-        if rest <= 0 < max(gap, common):
-            turned = self._notes.count_turned(tenant)
-            if turned >= _MANY:
-                rest = max(gap, common)
-            elif turned and is_quick is None:
-                rest = common
+        if rest <= 0 < gap and self._notes.count_turned(tenant) >= _MANY:
+            rest = gap
         if rest <= 0:
             return 0.0
         longest = rest if is_quick is False else _LEAST_RETURN
@@ -325,11 +264,7 @@ class Receivers:
         with self._changing:
             known = self._tenants.get(tenant, _Tenant())
             is_quick = self._is_quick(tenant, origin)
-            now = self._now()
-            return is_quick is not False and (
-                known.owes_rest(now, is_quick=is_quick)
-                or self._common.owes_rest(now, is_quick=is_quick, part=_COMMON)
-            )
+            return is_quick is not False and known.owes_rest(self._now(), is_quick=is_quick)
 
     def _learn(self, tenant: str, origin: str, note: Note) -> None:
         """Takes over a note, if it is newer than the last answer to this process."""
@@ -358,8 +293,6 @@ class Receivers:
                 _remembered(self._tenants, tenant, _Tenant).add(
                     start, end, rest, was_quick=was_quick
                 )
-                self._common.add(start, end, rest * _COMMON, was_quick=was_quick)
-                self._turns.end(tenant)
             has_turned = was_quick is not False and not is_quick
             needs_note = receiver.needs_note(end)
             if needs_note:
