@@ -324,7 +324,7 @@ def test_json_logs_are_json_to_the_last_line(tmp_path: Path) -> None:
         (
             ["up", "--template", str(ROOT / "template.yaml"), "--parameter", "WorkerConcurrency=1"],
             1,
-            "WorkerConcurrency is 1; it must be from 2",
+            "WorkerConcurrency is 1; it must be at least 2",
         ),
         (
             [
