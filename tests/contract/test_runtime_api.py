@@ -332,7 +332,7 @@ def test_frozen_process_gets_its_grace_to_handle_sigterm(bench: Bench) -> None:
         environment = await bench.started("polite.handler")
         await environment.invoke(wish("fine"))
         await asyncio.to_thread(wait_until, lambda: _is_frozen(environment.pid), 5)
-        await environment.stop(2)
+        await environment.stop(20)
 
     run(bench, test())
     assert "goodbye" in [entry.get("text") for entry in bench.entries()]

@@ -421,7 +421,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "function_url_iam": Shape(
         f"{_LAMBDA}/urls-auth.html",
         ask("/"),
-        FORBIDDEN,
+        {"status": 403, "body": {"Message": "Forbidden"}},
     ),
     # ------------------------------------------------------------ queues
     "sqs_standard": Shape(
