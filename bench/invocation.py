@@ -15,6 +15,6 @@ class Invocation(LambdaContext):
         self._aws_request_id = "request"
 
     # A static method in Lambda's context.
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]  # static there
         """Returns the time that is left of the invocation."""
         return int((self._ends - time.monotonic()) * 1000)

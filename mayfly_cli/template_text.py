@@ -17,7 +17,8 @@ from mayfly_local.errors import LocalError
 
 __all__ = ["Entry", "TemplateText"]
 
-#: https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-specification-template-anatomy.html
+#: Page sam-specification-template-anatomy of
+#: https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/
 _TRANSFORM: Final = "AWS::Serverless-2016-10-31"
 _NEWLINE: Final = re.compile(r"\r\n|\n|\r")
 #: The end of a line, and a line without text.

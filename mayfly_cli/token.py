@@ -68,7 +68,8 @@ def claims_of(
 
     Cognito gives scopes to access tokens only; these name user and client in other claims than ID
     tokens do.
-    https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html
+    Page amazon-cognito-user-pools-using-the-access-token of
+    https://docs.aws.amazon.com/cognito/latest/developerguide/
     """
     own: dict[str, Any] = {"iss": issuer["issuer"], "sub": user}
     if issuer["kind"] == "COGNITO_USER_POOLS":

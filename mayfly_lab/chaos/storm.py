@@ -49,8 +49,8 @@ _POLL_SECONDS: Final = 0.5
 #: Acknowledged changes between two strikes, at most; and the seconds to wait for them.
 _MOST_BETWEEN: Final = 60
 _BETWEEN_SECONDS: Final = 2.0
-#: Accepted jobs of each tenant that a comparison needs: on a busy machine a short storm goes on
-#: until it has them, since a tenant without work would pass unseen.
+#: Accepted jobs of each tenant that a comparison needs: on a busy machine, a short storm is
+#: longer until it has them, or a tenant without work would not be noticed.
 _LEAST_JOBS: Final = 10
 #: The measurement of latency takes a fifth of the storm's time, within these bounds, in seconds.
 _LATENCY_SECONDS: Final = (30.0, 120.0)

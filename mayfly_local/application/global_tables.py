@@ -1,6 +1,7 @@
 """Global tables of DynamoDB: on one machine, each is a table of its own region.
 
-https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-dynamodb-globaltable.html
+Page aws-resource-dynamodb-globaltable of
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/
 """
 
 from collections.abc import Mapping

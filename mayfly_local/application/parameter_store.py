@@ -1,7 +1,8 @@
 """Parameters of Systems Manager that the parameters of a template name.
 
 CloudFormation reads them before anything else, so that each `Ref` has the value.
-https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-supplied-parameter-types.html
+Page cloudformation-supplied-parameter-types of
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/
 """
 
 import re

@@ -52,7 +52,7 @@ def main() -> None:
 
     # Without a process of its own for the adapter, which would outlive this one.
     debugpy.listen((_HOST, port), in_process_debug_adapter=True)
-    socket.socket = usual  # type: ignore[misc]
+    socket.socket = usual  # type: ignore[misc]  # debugpy has its sockets by now
     print(f"waiting for a debugger at {_HOST}:{port}", flush=True)
     debugpy.wait_for_client()
     sys.argv = sys.argv[2:]

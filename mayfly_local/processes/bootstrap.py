@@ -43,6 +43,7 @@ def main() -> None:
 def _take_clock(path: str) -> None:
     moved_time = _own_module("moved_time")
     clock = types.ModuleType("mayfly_local_clock")
+    # mayfly.core.clock looks it up.
     clock.time_ns = moved_time.reader(path)  # type: ignore[attr-defined]
     sys.modules[clock.__name__] = clock
 

@@ -73,7 +73,8 @@ def rest_refusal(
     `responses` are the template's own, by type. `variables` are the values of the request for their
     templates, by the name that follows `$context.`, such as `identity.sourceIp`. An unknown
     variable is empty.
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
+    Page api-gateway-mapping-template-reference of
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
     """
     general = "DEFAULT_4XX" if refused.status < 500 else "DEFAULT_5XX"
     own = responses.get(refused.kind) or responses.get(general)

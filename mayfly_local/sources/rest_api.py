@@ -200,7 +200,8 @@ def _claim(name: str, value: Any) -> str:
     """Returns a claim of a Cognito token as a text.
 
     REST APIs write two times as dates, and `auth_time` as a number, as in the event of
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-enable-cognito-user-pool.html
+    Page apigateway-enable-cognito-user-pool of
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
     """
     if name in ("exp", "iat") and isinstance(value, int):
         try:

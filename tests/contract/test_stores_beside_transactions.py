@@ -102,7 +102,9 @@ def test_increments_with_and_without_a_key_on_one_counter_are_counted_once(store
     with ThreadPoolExecutor(8) as threads:
         acknowledged = sum(threads.map(call, range(160)))
     met = {name: number - before.get(name, 0) for name, number in store.met().items()}
-    print(f"\n{acknowledged} of 160 increments acknowledged; met a transaction: {met}")  # noqa: T201
+    print(  # noqa: T201  # shown by pytest -s
+        f"\n{acknowledged} of 160 increments acknowledged; met a transaction: {met}"
+    )
     assert counters.read(deployed, "hits", tenant="acme").value == acknowledged
     assert acknowledged > 100
     assert met["UpdateItem"] > 0

@@ -34,7 +34,8 @@ HELD = {
     "All callers of the last second together": [
         f"{UNIT}shares.py::test_callers_that_are_active_at_the_same_time_share_the_cores",
         f"{UNIT}shares.py::test_each_caller_has_a_core_if_there_are_more_callers_than_cores",
-        f"{UNIT}shares.py::test_caller_keeps_its_share_for_a_second_after_the_end_of_a_long_request",
+        f"{UNIT}shares.py::"
+        "test_caller_keeps_its_share_for_a_second_after_the_end_of_a_long_request",
     ],
     "A request that takes more than 0.1 s": [
         f"{UNIT}shares.py::test_request_that_waits_longer_than_work_takes_makes_room",

@@ -477,7 +477,8 @@ SHAPES: Final[dict[str, Shape]] = {
         [message(body='{"kind": "order", "total": 101}')],
     ),
     "sqs_fifo": Shape(
-        f"{_AWS}/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html",
+        f"{_AWS}/AWSSimpleQueueService/latest/SQSDeveloperGuide/"
+        "FIFO-queues-understanding-logic.html",
         then(
             *(
                 send(

@@ -144,7 +144,7 @@ class Play:
         self._stage, self._sqs, self._folder = stage, sqs, folder
         self._began_ms = stage.clock.now_ms
         client = LeanClient("sqs", ENV, pause=sqs.wait, share=lambda: 0.5, clock=stage.clock)
-        client._connections = sqs  # type: ignore[assignment]
+        client._connections = sqs  # type: ignore[assignment]  # only the wire is played
         outbox = Outbox(Queue(client, "http://sqs/jobs").send, {})
         self._relay = build_relay(
             RelayDeps(outbox=outbox, observe=stage.observe, clock=stage.clock, monotonic=sqs.now)

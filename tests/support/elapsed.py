@@ -16,7 +16,7 @@ _STATISTICS = Path("/proc/thread-self/schedstat")
 def seconds_of(act: Callable[[], _Result]) -> tuple[float, _Result]:
     """Calls a function, and returns the seconds that it took, and its result.
 
-    Time in which this thread waited for a processor does not count, where the system tells it.
+    Time in which this thread waited for a processor does not count, if the system has the figure.
     """
     started, waited = time.monotonic(), _waited()
     result = act()

@@ -1,6 +1,7 @@
 """Stage variables in the URIs of integrations and authorizers, which API Gateway fills in.
 
-https://docs.aws.amazon.com/apigateway/latest/developerguide/aws-api-gateway-stage-variables-reference.html
+Page aws-api-gateway-stage-variables-reference of
+https://docs.aws.amazon.com/apigateway/latest/developerguide/
 """
 
 import re

@@ -37,7 +37,7 @@ def run_short(stage: Stage, receives: int = 1) -> None:
         def open(self, records: Any, context: Any) -> Any:
             return left.open(records, SHORT)
 
-    stage.deliver(runner=Short(), receives=receives)  # type: ignore[arg-type]
+    stage.deliver(runner=Short(), receives=receives)  # type: ignore[arg-type]  # plays a runner
 
 
 def test_effects_are_committed_after_the_task_has_returned(stage: Stage) -> None:

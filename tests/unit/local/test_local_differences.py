@@ -230,5 +230,5 @@ def test_change_that_needs_a_restart_is_named(tmp_path: Path, name: str) -> None
         watching.cancel()
 
     asyncio.run(change())
-    # On a busy machine, the reload of the folder is told meanwhile.
+    # On a busy machine, a line on the reload of the folder follows.
     assert said[0] == f"{Path(name).name} has changed: stop and start again to apply it"

@@ -29,6 +29,7 @@ class LimitedAnswer(HTTPResponse):
     def __init__(
         self, sock: socket.socket, *args: Any, left: Callable[[], float] = seconds_left, **more: Any
     ) -> None:
+        # HTTPResponse calls nothing of a socket but makefile.
         super().__init__(_Socket(sock, left), *args, **more)  # type: ignore[arg-type]
 
 
