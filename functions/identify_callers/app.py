@@ -1,4 +1,4 @@
-"""Authorizer of Mayfly's own routes: tells their functions who calls, and refuses nobody.
+"""Authorizer of Mayfly's own routes: it names the caller to their functions, and refuses none.
 
 The function that serves the route answers 401 and 403, with the reason (`mayfly.web.access`). So
 only routes whose functions are built with `mayfly.web` may name it (`Callers` in the template).
