@@ -27,7 +27,8 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        with deadline.limited(context.get_remaining_time_in_millis()):
+        remaining_ms = context.get_remaining_time_in_millis()
+        with deps.observe.invocation(), deadline.limited(remaining_ms):
             return authorize(event)
 
     def authorize(event: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
         try:
             found = tenants.identify(deps.tenants, authorization, deps.observe)
         except Unauthenticated as problem:
+            deps.observe.count("KeyRefused")
             deps.observe.log.info(
                 "a credential was refused; the caller gets the gateway's 403",
                 reason=problem.reason,

@@ -28,7 +28,8 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        with deadline.limited(context.get_remaining_time_in_millis()):
+        remaining_ms = context.get_remaining_time_in_millis()
+        with deps.observe.invocation(), deadline.limited(remaining_ms):
             return {"isAuthorized": True, "context": identify(event)}
 
     def identify(event: dict[str, Any]) -> dict[str, str]:
@@ -36,6 +37,7 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
         try:
             return context_of(tenants.identify(deps.tenants, authorization, deps.observe))
         except Unauthenticated as problem:
+            deps.observe.count("KeyRefused")
             deps.observe.log.info(
                 "a credential was refused; the caller gets a 401", reason=problem.reason
             )
