@@ -106,6 +106,17 @@ def test_visibility_of_a_queue_is_its_functions_timeout_and_longer_than_the_leas
         assert queue["VisibilityTimeout"] > int(str(TEMPLATE.parameters["LeaseSeconds"]))
 
 
+def test_every_queue_has_a_function_that_cannot_use_up_the_accounts_concurrency() -> None:
+    """A new account may have a concurrency of 10 for all its functions."""
+    of_queues = {
+        mapping["EventSourceArn"]["Fn::GetAtt"][0]: mapping
+        for mapping in MAPPINGS.values()
+        if "StartingPosition" not in mapping
+    }
+    assert set(of_queues) == set(QUEUES)
+    assert all(each["ScalingConfig"]["MaximumConcurrency"] for each in of_queues.values())
+
+
 def test_no_message_can_use_up_its_receives_before_its_job_uses_up_its_attempts() -> None:
     assert QUEUES["JobsQueue"]["RedrivePolicy"]["maxReceiveCount"] >= 2 * MAX_MAX_ATTEMPTS
 
